@@ -1,0 +1,26 @@
+"""attnbench: measure implementations of attention, correct first, then timed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from attnbench.hookspecs import hookimpl
+from attnbench.mask import Mask
+from attnbench.variant import Variant, variant
+from attnbench.workload import Workload
+
+if TYPE_CHECKING:
+    from attnbench.analysis import load
+    from attnbench.inputs import Inputs
+
+__version__ = "0.1.0"
+__all__ = ["Inputs", "Mask", "Variant", "Workload", "hookimpl", "load", "variant"]
+
+_LATE = {"Inputs": "attnbench.inputs", "load": "attnbench.analysis"}  # these need torch and pandas
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
+    raise AttributeError(f"module 'attnbench' has no attribute {name!r}: it has {', '.join(__all__)}")

@@ -1,0 +1,1 @@
+"""Arguments and printing; the only package that exits."""

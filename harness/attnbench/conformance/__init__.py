@@ -1,0 +1,1 @@
+"""Checks of a variant against the reference."""

@@ -1,0 +1,42 @@
+"""The exceptions that attnbench raises on purpose.
+
+AttnbenchError
++-- UsageError            a value that a user gave is wrong: exit code 2
+|   +-- WorkloadError     a field of a workload
++-- PluginError           a plugin could not be loaded, or broke the contract
++-- RecordError           a stored or handed-over record does not fit the schema
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AttnbenchError(Exception):
+    """Base of all errors that attnbench raises on purpose; its text is fit to be shown to a user."""
+
+
+class UsageError(AttnbenchError):
+    """A value that a user gave is wrong; the text names the value, what was expected, and the remedy."""
+
+
+class WorkloadError(UsageError):
+    """A field of a workload is out of range or contradicts another."""
+
+
+class PluginError(AttnbenchError):
+    """A plugin could not be loaded or broke the plugin contract."""
+
+
+class RecordError(AttnbenchError):
+    """A record does not fit the schema."""
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
+    """Say that `name` is no `kind`, with the nearest match or else all that there is."""
+    known = sorted(set(choices))
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if nearest:
+        return UsageError(f"unknown {kind} {name!r}: did you mean {nearest[0]!r}?")
+    return UsageError(f"unknown {kind} {name!r}: expected one of {', '.join(known) or '(none is known)'}")

@@ -1,0 +1,1 @@
+"""Clocks, samplers, memory and telemetry: raw samples out."""

@@ -1,0 +1,1 @@
+"""From a plan to cells to devices: supervises workers."""

@@ -1,0 +1,107 @@
+"""The plugin contract: what one implementation of attention says of itself."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from attnbench.errors import PluginError
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.inputs import Inputs
+    from attnbench.workload import Workload
+
+Layout = Literal["BHSD", "BSHD"]
+Tier = Literal["fused", "plain"]
+LAYOUTS = ("BHSD", "BSHD")
+TIERS = ("fused", "plain")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+Timed = Callable[[], "torch.Tensor"]
+
+
+class Variant:
+    """One implementation of attention. Subclass it, set `name`, and write `prepare`.
+
+    - `layout`: inputs are made, and the output is expected, in this layout: `BHSD` (batch, heads, sequence, head_dim)
+      or `BSHD` (batch, sequence, heads, head_dim); so no conversion is timed.
+    - `tier`: `fused` keeps scores in float32 and must meet the strict error rule; `plain` stores scores in the
+      workload's own dtype, as a textbook implementation does, and is judged against one.
+    - `exact`: False for what is not softmax attention (linear attention, recurrent layers): timed, but shown apart.
+    - `traits`: optional properties that the variant promises and is then held to (docs/conformance.md lists them).
+    """
+
+    name: str = ""
+    layout: Layout = "BHSD"
+    tier: Tier = "fused"
+    exact: bool = True
+    traits: ClassVar[frozenset[str]] = frozenset()
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - for overriding
+        """Say in words why this variant can't do `workload` on `device` ('cpu' or 'cuda'); None means that it can.
+
+        Asked before anything is made. Missing libraries belong here too: 'needs the package X (pip install X)'.
+        """
+        return None
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
+        """Do the untimed set-up (block masks, plans, compiling) and return the callable that is timed.
+
+        The callable takes no argument, reads `inputs` anew at each call, returns a fresh output tensor in `layout`,
+        leaves its inputs as they are, and works on the current stream. In `backward` the harness calls autograd on
+        what it returned.
+        """
+        raise PluginError(f"variant {self.name!r} ({type(self).__name__}) has no prepare method: write one")
+
+
+class FunctionVariant(Variant):
+    """A variant made of one function of tensors, by the `variant` decorator."""
+
+    def __init__(self, name: str, function: Callable[..., Any], layout: Layout, tier: Tier) -> None:
+        self.name = name
+        self.function = function
+        self.layout = layout
+        self.tier = tier
+        self.__doc__ = inspect.getdoc(function)
+        self.__module__ = function.__module__
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
+        """Return a callable that hands the tensors and the workload to the function."""
+        function, query, key, value = self.function, inputs.query, inputs.key, inputs.value
+        return lambda: function(query, key, value, workload)
+
+
+def variant(
+    name: str, *, layout: Layout = "BHSD", tier: Tier = "fused"
+) -> Callable[[Callable[..., Any]], FunctionVariant]:
+    """Make a variant of a function `(query, key, value, workload) -> output`, tensors shaped as `layout` says.
+
+    With the default layout: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv) -> (B, Hq, Sq, Dv).
+    """
+
+    def decorate(function: Callable[..., Any]) -> FunctionVariant:
+        return FunctionVariant(name, function, layout, tier)
+
+    return decorate
+
+
+def contract_violation(candidate: object) -> str | None:
+    """Say what about `candidate` breaks the contract of a variant, or None."""
+    if inspect.isclass(candidate) and issubclass(candidate, Variant):
+        return f"{candidate.__name__} is a class: return an instance, {candidate.__name__}()"
+    if not isinstance(candidate, Variant):
+        return f"{candidate!r} is no Variant: subclass attnbench.Variant or decorate a function with @variant('name')"
+    who = f"variant {candidate.name!r} ({type(candidate).__name__})"
+    if not (isinstance(candidate.name, str) and NAME_PATTERN.fullmatch(candidate.name)):
+        return f"{who}: a name has 1 to 100 letters, digits, '.', '_', '+' or '-', and starts with a letter or digit"
+    if candidate.layout not in LAYOUTS:
+        return f"{who}: layout is {candidate.layout!r}, expected one of {', '.join(LAYOUTS)}"
+    if candidate.tier not in TIERS:
+        return f"{who}: tier is {candidate.tier!r}, expected one of {', '.join(TIERS)}"
+    if type(candidate).prepare is Variant.prepare:
+        return f"{who} has no prepare method: write prepare(self, workload, inputs)"
+    return None

@@ -1,0 +1,233 @@
+"""One attention problem: shapes, dtype, mask and direction."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from attnbench.errors import WorkloadError, unknown
+from attnbench.mask import Mask
+
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+DIRECTIONS = ("forward", "backward", "forward_backward")
+LSE_BYTES = 4  # the log-sum-exp of each row is kept in float32, whatever the dtype
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One attention problem; frozen, hashable, with a stable `id`.
+
+    Shapes: query (batch, heads, seq_q, head_dim), key (batch, kv_heads, seq_k, head_dim),
+    value (batch, kv_heads, seq_k, head_dim_v), output (batch, heads, seq_q, head_dim_v).
+    Left out, `kv_heads` is `heads`, `seq_k` is `seq_q`, `head_dim_v` is `head_dim`; `scale` None means
+    1/sqrt(head_dim). `softcap` c replaces the scaled scores s by c * tanh(s / c) before bias and mask; `alibi` adds
+    -slope_h * |i + seq_k - seq_q - j|; `dropout` is the probability with which a weight is dropped.
+    Raises WorkloadError for a field that is out of range.
+    """
+
+    heads: int
+    seq_q: int
+    head_dim: int
+    batch: int = 1
+    kv_heads: int = 0
+    seq_k: int = -1
+    head_dim_v: int = 0
+    dtype: str = "float32"
+    mask: Mask = field(default_factory=Mask)
+    direction: str = "forward"
+    scale: float | None = None
+    softcap: float | None = None
+    alibi: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Fill in what was left out and check every field."""
+        if isinstance(self.mask, str):
+            object.__setattr__(self, "mask", Mask.parse(self.mask))
+        for name, left_out, source in (
+            ("kv_heads", 0, "heads"),
+            ("seq_k", -1, "seq_q"),
+            ("head_dim_v", 0, "head_dim"),
+        ):
+            if getattr(self, name) == left_out:
+                object.__setattr__(self, name, getattr(self, source))
+        self._check_sizes()
+        self._check_choices()
+        self._check_numbers()
+
+    def _check_sizes(self) -> None:
+        for name in ("batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v"):
+            value = getattr(self, name)
+            least = 0 if name in ("batch", "seq_q", "seq_k") else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise WorkloadError(f"{name} is {value!r}: expected a whole number of at least {least}")
+        if self.heads % self.kv_heads:
+            raise WorkloadError(
+                f"heads is {self.heads} and kv_heads is {self.kv_heads}: heads must be a multiple of kv_heads"
+            )
+
+    def _check_choices(self) -> None:
+        if self.dtype not in DTYPE_BYTES:
+            raise WorkloadError(str(unknown("dtype", str(self.dtype), DTYPE_BYTES)))
+        if self.direction not in DIRECTIONS:
+            raise WorkloadError(str(unknown("direction", str(self.direction), DIRECTIONS)))
+        if self.mask.kind == "document" and self.seq_q != self.seq_k:
+            raise WorkloadError(f"mask document needs seq_q == seq_k, got {self.seq_q} and {self.seq_k}")
+
+    def _check_numbers(self) -> None:
+        if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
+            raise WorkloadError(f"scale is {self.scale!r}: expected a positive number, or none for 1/sqrt(head_dim)")
+        if self.softcap is not None and not (math.isfinite(self.softcap) and self.softcap > 0):
+            raise WorkloadError(f"softcap is {self.softcap!r}: expected a positive number, or none")
+        if not 0.0 <= self.dropout < 1.0:
+            raise WorkloadError(f"dropout is {self.dropout!r}: expected 0 <= dropout < 1")
+
+    @property
+    def id(self) -> str:
+        """A stable, readable name: equal ids mean equal workloads, across processes and versions."""
+        parts = [f"b{self.batch}", f"h{self.heads}"]
+        parts += [f"kv{self.kv_heads}"] if self.kv_heads != self.heads else []
+        parts += [f"s{self.seq_q}"] if self.seq_q == self.seq_k else [f"q{self.seq_q}", f"k{self.seq_k}"]
+        parts += [f"d{self.head_dim}"]
+        parts += [f"v{self.head_dim_v}"] if self.head_dim_v != self.head_dim else []
+        parts += [self.dtype, str(self.mask), self.direction]
+        parts += [f"scale{self.scale!r}"] if self.scale is not None else []
+        parts += [f"softcap{self.softcap!r}"] if self.softcap is not None else []
+        parts += ["alibi"] if self.alibi else []
+        parts += [f"dropout{self.dropout!r}"] if self.dropout else []
+        return "-".join(parts)
+
+    @property
+    def effective_scale(self) -> float:
+        """The factor that the scores are multiplied by: `scale`, or 1/sqrt(head_dim)."""
+        return self.head_dim**-0.5 if self.scale is None else self.scale
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether the direction has a backward pass."""
+        return self.direction != "forward"
+
+    @property
+    def key_lengths(self) -> tuple[int, ...]:
+        """Keys that count in each sequence of the batch: seeded under `padding`, else seq_k.
+
+        Seeded lengths lie between a quarter of seq_k and seq_k, and the first sequence is full, as a batch that was
+        padded to its longest member has it. They depend on batch and seq_k alone.
+        """
+        if self.mask.kind != "padding" or self.seq_k == 0:
+            return (self.seq_k,) * self.batch
+        generator = random.Random(f"padding:{self.batch}:{self.seq_k}")  # noqa: S311 - a seeded shape, not a secret
+        shortest = max(1, self.seq_k // 4)
+        drawn = [generator.randint(shortest, self.seq_k) for _ in range(self.batch)]
+        return (self.seq_k, *drawn[1:])
+
+    def document_lengths(self, sequence: int) -> tuple[int, ...]:
+        """Lengths of the documents packed into one sequence of the batch; they sum to seq_q.
+
+        Without a `document` mask the sequence is one document. Seeded lengths depend on seq_q and the sequence's index.
+        """
+        if self.mask.kind != "document" or self.seq_q == 0:
+            return (self.seq_q,)
+        generator = random.Random(f"document:{self.seq_q}:{sequence}")  # noqa: S311 - a seeded shape, not a secret
+        lengths: list[int] = []
+        while (left := self.seq_q - sum(lengths)) > 0:
+            lengths.append(min(left, max(1, round(generator.expovariate(4 / self.seq_q)))))
+        return tuple(lengths)
+
+    def visible_keys(self, sequence: int = 0) -> Iterator[range]:
+        """Yield for each query row of one sequence of the batch the range of key columns that it sees."""
+        offset, end = self.seq_k - self.seq_q, self.seq_k
+        mask = self.mask
+        if mask.kind == "document":
+            start = 0
+            for length in self.document_lengths(sequence):
+                yield from (range(start, start + length) for _ in range(length))
+                start += length
+        elif mask.kind in ("none", "padding"):
+            yield from (range(self.key_lengths[sequence]) for _ in range(self.seq_q))
+        elif mask.kind == "causal-top-left":
+            yield from (range(min(end, row + 1)) for row in range(self.seq_q))
+        elif mask.kind == "window":
+            for row in range(self.seq_q):
+                yield range(max(0, row + offset - mask.left), min(end, row + offset + mask.right + 1))
+        else:  # causal and prefix
+            for row in range(self.seq_q):
+                yield range(min(end, max(mask.prefix, row + offset + 1)))
+
+    @property
+    def visible_pairs(self) -> int:
+        """Pairs of a query and a key that it sees, summed over the batch (of one head)."""
+        return _visible_counts(self)[0]
+
+    def flops(self) -> int:
+        """Floating-point operations of the direction over the visible pairs.
+
+        With P visible pairs: forward 2 * heads * P * (head_dim + head_dim_v); backward 2 * heads * P *
+        (3 * head_dim + 2 * head_dim_v), which counts the recomputed scores, as FlashAttention's papers do
+        (Dao, 2023, arXiv:2307.08691, section 4.1); `forward_backward` is their sum. Softmax is not counted.
+        """
+        return self._flops(self.visible_pairs)
+
+    @property
+    def executed(self) -> int:
+        """Floating-point operations of an implementation that skips no masked pair: `flops` over all pairs."""
+        return self._flops(self.batch * self.seq_q * self.seq_k)
+
+    def _flops(self, pairs: int) -> int:
+        forward = 2 * self.heads * pairs * (self.head_dim + self.head_dim_v)
+        backward = 2 * self.heads * pairs * (3 * self.head_dim + 2 * self.head_dim_v)
+        return {"forward": forward, "backward": backward, "forward_backward": forward + backward}[self.direction]
+
+    def bytes(self) -> int:
+        """Bytes that any implementation must move: each input read once, each output written once.
+
+        Keys and values count at kv_heads, and only those that some query sees. forward: Q + K + V + O;
+        backward: reads Q, K, V, O, dO and the log-sum-exp (float32), writes dQ, dK, dV;
+        `forward_backward` is their sum plus the log-sum-exp's being written.
+        """
+        size = DTYPE_BYTES[self.dtype]
+        seen = _visible_counts(self)[1]
+        rows = self.batch * self.heads * self.seq_q
+        query, output = rows * self.head_dim * size, rows * self.head_dim_v * size
+        key, value = (seen * self.kv_heads * width * size for width in (self.head_dim, self.head_dim_v))
+        lse = rows * LSE_BYTES
+        forward = query + key + value + output
+        backward = 2 * (query + key + value + output) + lse
+        return {"forward": forward, "backward": backward, "forward_backward": forward + lse + backward}[self.direction]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the fields as JSON values, `mask` as its text."""
+        return {**dataclasses.asdict(self), "mask": str(self.mask)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Workload:
+        """Build a workload from `to_json`'s fields (those with defaults may be missing); raises WorkloadError."""
+        names = [spec.name for spec in dataclasses.fields(cls)]
+        for name in fields:
+            if name not in names:
+                raise WorkloadError(str(unknown("workload field", str(name), names)))
+        for name in ("heads", "seq_q", "head_dim"):
+            if name not in fields:
+                raise WorkloadError(f"workload has no {name}: give it a whole number")
+        mask = fields.get("mask", "none")
+        return cls(**{**fields, "mask": mask if isinstance(mask, Mask) else Mask.parse(str(mask))})
+
+
+@lru_cache(maxsize=4096)
+def _visible_counts(workload: Workload) -> tuple[int, int]:
+    """Count visible pairs and keys seen by at least one query, both summed over the batch."""
+    alike = not workload.mask.is_seeded  # then one sequence stands for all
+    pairs = seen = 0
+    for sequence in range(min(1, workload.batch) if alike else workload.batch):
+        end = 0  # range starts never move left, so keys before `end` are counted already
+        for keys in workload.visible_keys(sequence):
+            pairs += len(keys)
+            seen += max(0, keys.stop - max(end, keys.start)) if keys else 0
+            end = max(end, keys.stop) if keys else end
+    factor = workload.batch if alike else 1
+    return pairs * factor, seen * factor
