@@ -48,7 +48,7 @@ class Variant:
         """
         return None
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
+    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:  # noqa: ARG002 - for overriding
         """Do the untimed set-up (block masks, plans, compiling) and return the callable that is timed.
 
         The callable takes no argument, reads `inputs` anew at each call, returns a fresh output tensor in `layout`,
@@ -95,13 +95,14 @@ def contract_violation(candidate: object) -> str | None:
         return f"{candidate.__name__} is a class: return an instance, {candidate.__name__}()"
     if not isinstance(candidate, Variant):
         return f"{candidate!r} is no Variant: subclass attnbench.Variant or decorate a function with @variant('name')"
+    problems = (
+        (
+            not (isinstance(candidate.name, str) and NAME_PATTERN.fullmatch(candidate.name)),
+            "a name has 1 to 100 letters, digits, '.', '_', '+' or '-', and starts with a letter or digit",
+        ),
+        (candidate.layout not in LAYOUTS, f"layout is {candidate.layout!r}, expected one of {', '.join(LAYOUTS)}"),
+        (candidate.tier not in TIERS, f"tier is {candidate.tier!r}, expected one of {', '.join(TIERS)}"),
+        (type(candidate).prepare is Variant.prepare, "no prepare method: write prepare(self, workload, inputs)"),
+    )
     who = f"variant {candidate.name!r} ({type(candidate).__name__})"
-    if not (isinstance(candidate.name, str) and NAME_PATTERN.fullmatch(candidate.name)):
-        return f"{who}: a name has 1 to 100 letters, digits, '.', '_', '+' or '-', and starts with a letter or digit"
-    if candidate.layout not in LAYOUTS:
-        return f"{who}: layout is {candidate.layout!r}, expected one of {', '.join(LAYOUTS)}"
-    if candidate.tier not in TIERS:
-        return f"{who}: tier is {candidate.tier!r}, expected one of {', '.join(TIERS)}"
-    if type(candidate).prepare is Variant.prepare:
-        return f"{who} has no prepare method: write prepare(self, workload, inputs)"
-    return None
+    return next((f"{who}: {problem}" for applies, problem in problems if applies), None)
