@@ -72,20 +72,22 @@ class Workload:
             )
 
     def _check_choices(self) -> None:
-        if self.dtype not in DTYPE_BYTES:
+        if str(self.dtype) not in DTYPE_BYTES:
             raise WorkloadError(str(unknown("dtype", str(self.dtype), DTYPE_BYTES)))
-        if self.direction not in DIRECTIONS:
+        if str(self.direction) not in DIRECTIONS:
             raise WorkloadError(str(unknown("direction", str(self.direction), DIRECTIONS)))
         if self.mask.kind == "document" and self.seq_q != self.seq_k:
             raise WorkloadError(f"mask document needs seq_q == seq_k, got {self.seq_q} and {self.seq_k}")
 
     def _check_numbers(self) -> None:
-        if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
+        if self.scale is not None and not (_is_number(self.scale) and self.scale > 0):
             raise WorkloadError(f"scale is {self.scale!r}: expected a positive number, or none for 1/sqrt(head_dim)")
-        if self.softcap is not None and not (math.isfinite(self.softcap) and self.softcap > 0):
+        if self.softcap is not None and not (_is_number(self.softcap) and self.softcap > 0):
             raise WorkloadError(f"softcap is {self.softcap!r}: expected a positive number, or none")
-        if not 0.0 <= self.dropout < 1.0:
+        if not (_is_number(self.dropout) and 0.0 <= self.dropout < 1.0):
             raise WorkloadError(f"dropout is {self.dropout!r}: expected 0 <= dropout < 1")
+        if not isinstance(self.alibi, bool):
+            raise WorkloadError(f"alibi is {self.alibi!r}: expected true or false")
 
     @property
     def id(self) -> str:
@@ -216,6 +218,10 @@ class Workload:
                 raise WorkloadError(f"workload has no {name}: give it a whole number")
         mask = fields.get("mask", "none")
         return cls(**{**fields, "mask": mask if isinstance(mask, Mask) else Mask.parse(str(mask))})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,45 @@
+"""A batch of requests as a compact text, in the notation of vLLM's attention benchmarks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from attnbench.errors import WorkloadError
+
+FORM = "COUNTqQUERYsSEQUENCE, joined by '_', e.g. '2q2k_32q1s1k'"
+SEGMENT = re.compile(r"(\d+)?q(\d+)(k)?(?:(?:s|kv)(\d+)(k)?)?")
+
+
+@dataclass(frozen=True)
+class Requests:
+    """`batch` alike requests: `seq_q` new tokens each, which see `seq_k` tokens, the new ones included."""
+
+    batch: int
+    seq_q: int
+    seq_k: int
+
+
+def parse_batch_spec(text: str) -> tuple[Requests, ...]:
+    """Read a batch spec such as `2q2k_32q1s1k`: two prefills of 2048 tokens, 32 decode steps at 1024 tokens.
+
+    Each segment is `COUNT q QUERY s SEQUENCE`: COUNT is 1 when left out, SEQUENCE is QUERY, a `k` multiplies by 1024,
+    and `kv` may stand for `s`. Raises WorkloadError for anything else and for a query longer than its sequence.
+    """
+    return tuple(_parse_segment(segment, text) for segment in text.split("_"))
+
+
+def _parse_segment(segment: str, text: str) -> Requests:
+    match = SEGMENT.fullmatch(segment)
+    if match is None:
+        raise WorkloadError(f"batch spec {text!r}: can't read {segment!r}: expected {FORM}")
+    count, query, query_k, sequence, sequence_k = match.groups()
+    batch = int(count or 1)
+    seq_q = int(query) * (1024 if query_k else 1)
+    seq_k = seq_q if sequence is None else int(sequence) * (1024 if sequence_k else 1)
+    if not 0 < seq_q <= seq_k or batch < 1:
+        raise WorkloadError(
+            f"batch spec {text!r}: {segment!r} is {batch} x {seq_q} new tokens in a sequence of {seq_k}: "
+            "expected at least one request, and at most as many new tokens as the sequence has"
+        )
+    return Requests(batch, seq_q, seq_k)
