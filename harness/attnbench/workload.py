@@ -15,6 +15,7 @@ from attnbench.mask import Mask
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 DIRECTIONS = ("forward", "backward", "forward_backward")
+LEFT_OUT = {"kv_heads": (0, "heads"), "seq_k": (-1, "seq_q"), "head_dim_v": (0, "head_dim")}  # default, stands for
 LSE_BYTES = 4  # the log-sum-exp of each row is kept in float32, whatever the dtype
 
 
@@ -49,11 +50,7 @@ class Workload:
         """Fill in what was left out and check every field."""
         if isinstance(self.mask, str):
             object.__setattr__(self, "mask", Mask.parse(self.mask))
-        for name, left_out, source in (
-            ("kv_heads", 0, "heads"),
-            ("seq_k", -1, "seq_q"),
-            ("head_dim_v", 0, "head_dim"),
-        ):
+        for name, (left_out, source) in LEFT_OUT.items():
             if getattr(self, name) == left_out:
                 object.__setattr__(self, name, getattr(self, source))
         self._check_sizes()
@@ -88,6 +85,9 @@ class Workload:
             raise WorkloadError(f"dropout is {self.dropout!r}: expected 0 <= dropout < 1")
         if not isinstance(self.alibi, bool):
             raise WorkloadError(f"alibi is {self.alibi!r}: expected true or false")
+        for name in ("scale", "softcap", "dropout"):  # 1 and 1.0 are one workload, so they need one id
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
     def id(self) -> str:
@@ -216,6 +216,9 @@ class Workload:
         for name in ("heads", "seq_q", "head_dim"):
             if name not in fields:
                 raise WorkloadError(f"workload has no {name}: give it a whole number")
+        for name, (left_out, source) in LEFT_OUT.items():
+            if fields.get(name) == left_out:
+                raise WorkloadError(f"{name} is {left_out}: expected a whole number, or leave it out for {source}'s")
         mask = fields.get("mask", "none")
         return cls(**{**fields, "mask": mask if isinstance(mask, Mask) else Mask.parse(str(mask))})
 

@@ -1,0 +1,50 @@
+# `make help` lists what can be made. Every target sets up .venv first; that takes no time once it is there.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+RUN ?=      # further options of `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
+REPORT ?=   # further options of `attnbench report`
+TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/test_mask.py -x"
+RELEASE := $(VENV)/release
+
+.PHONY: bench test lint format perf report docs site release clean help
+
+bench: $(STAMP)  ## time the variants (every GPU, or else the CPU) and write the report
+	@status=0; $(BIN)/attnbench run $(RUN) || status=$$?; \
+	if [ $$status -le 1 ]; then $(BIN)/attnbench report $(REPORT); fi; exit $$status
+
+test: $(STAMP)  ## run the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+
+lint: $(STAMP)  ## check style, types and the import order
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PYTHONPATH=harness:variants $(BIN)/lint-imports --no-logo
+
+format: $(STAMP)  ## lay out the code and mend what ruff can mend by itself
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+perf: $(STAMP)  ## measure the ratios that the project promises; slow, and not part of `make test`
+	$(BIN)/python -m pytest tests/performance --benchmark-enable --benchmark-only -o norecursedirs= $(TESTS)
+
+report: $(STAMP)  ## write the report of the latest run again
+	$(BIN)/attnbench report $(REPORT)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("attnbench needs Python 3.11 or later, %s is %s: say which with make PYTHON=..." % (sys.executable, sys.version.split()[0]))'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report]' --group dev
+	@touch $@
+
+clean:  ## remove what was made, but for results
+	rm -rf $(VENV) site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,7 @@
+"""What all tests share."""
+
+from hypothesis import settings
+
+# Drawn cases are the same on every machine and in every run; a slow machine fails no test.
+settings.register_profile("attnbench", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("attnbench")

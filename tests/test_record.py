@@ -1,0 +1,108 @@
+"""Records: what the schema lets in, and what it refuses."""
+
+import json
+import math
+
+import pytest
+
+from attnbench import Workload
+from attnbench.errors import RecordError
+from attnbench.record import SCHEMA, STATUSES, Record
+
+
+def fields(**changes):
+    """Give the fields of a good record, with changes."""
+    return {
+        "record_id": "r1", "run_id": "run", "cell_id": "c1", "variant": "naive", "plugin": "attnbench_variants.naive",
+        "plugin_sha256": "00", "workload": Workload(heads=2, seq_q=8, head_dim=4, mask="window:2:0"), "device": "cpu",
+        "device_name": "a CPU", "environment_id": "e1", "protocol_id": "p1", "status": "ok", "phase": "done",
+        "started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:00:01Z", "samples_ns": (3.0, 1.5, 2.0),
+        "block_sizes": (2, 1), "block_rounds": (0, 1), **changes,
+    }  # fmt: skip
+
+
+def test_line_round_trip():
+    """A record comes back from its line as it went in, tuples and workload included."""
+    record = Record(**fields(kernels=("a", "b"), error={"rule": "row", "worst_ratio": None}, flags=("noisy",)))
+    line = record.to_line()
+    assert line.endswith("}\n")
+    assert line.count("\n") == 1
+    assert Record.from_json(json.loads(line)) == record
+
+
+def test_line_is_ascii_without_nan():
+    """A line is plain ASCII, so that no locale can tear it, and NaN is refused rather than written."""
+    assert Record(**fields(device_name="Tësla\n\u2028")).to_line().isascii()
+    with pytest.raises(ValueError, match="JSON"):
+        Record(**fields(peak_bytes=None, telemetry={"power_w": math.nan})).to_line()
+
+
+def test_unknown_fields_are_left_out():
+    """A field of a later version is left out on reading, not an error."""
+    stored = json.loads(Record(**fields()).to_line())
+    assert Record.from_json({**stored, "from_the_future": 1}) == Record(**fields())
+
+
+@pytest.mark.parametrize("status", [status for status in STATUSES if status != "ok"])
+@pytest.mark.parametrize("times", ["samples_ns", "cold_samples_ns"])
+def test_no_time_without_a_correct_answer(status, times):
+    """Times are refused for every status but ok."""
+    with pytest.raises(RecordError, match="yet it has times"):
+        Record(**fields(status=status, samples_ns=(), block_sizes=(), block_rounds=()) | {times: (1.0,)})
+
+
+def test_ok_needs_times():
+    """A record that is ok without a sample is refused."""
+    with pytest.raises(RecordError, match="yet it has no times"):
+        Record(**fields(samples_ns=(), block_sizes=(), block_rounds=()))
+
+
+@pytest.mark.parametrize("sample", [0, -1.0, math.nan, math.inf, True, "1", None])
+def test_samples_are_positive_numbers(sample):
+    """A sample that is no positive, finite number is refused and shown."""
+    with pytest.raises(RecordError, match="expected a positive number"):
+        Record(**fields(samples_ns=(1.0, sample), block_sizes=(2,), block_rounds=(0,)))
+
+
+def test_blocks_account_for_every_sample():
+    """Block sizes sum to the number of samples, and each block has its round."""
+    with pytest.raises(RecordError, match="sum to the number of samples"):
+        Record(**fields(block_sizes=(2, 2)))
+    with pytest.raises(RecordError, match="differ in length"):
+        Record(**fields(block_rounds=(0,)))
+
+
+def test_unknown_status_and_schema():
+    """A status outside the eight and a schema of another version are refused."""
+    with pytest.raises(RecordError, match="status is 'fine'"):
+        Record(**fields(status="fine"))
+    with pytest.raises(RecordError, match=f"this version reads {SCHEMA}"):
+        Record(**fields(schema=SCHEMA + 1))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {},
+        {"record_id": "r9"},
+        [],
+        None,
+        3,
+        fields(workload={"heads": 0, "seq_q": 1, "head_dim": 1}),
+        fields(workload=None),
+    ],
+)
+def test_what_does_not_fit_is_a_record_error(stored):
+    """Whatever JSON is handed over, a misfit is a RecordError that names the record."""
+    with pytest.raises(RecordError, match="record"):
+        Record.from_json(stored)
+
+
+def test_the_designs_fields_are_there():
+    """The schema has the fields that its readers were promised."""
+    promised = (
+        "schema record_id run_id cell_id variant plugin plugin_sha256 workload device device_name environment_id "
+        "protocol_id status phase reason samples_ns first_call_ns cold_samples_ns peak_bytes saved_bytes flops bytes "
+        "kernels error telemetry log started_at ended_at"
+    )
+    assert set(promised.split()) <= set(json.loads(Record(**fields()).to_line()))
