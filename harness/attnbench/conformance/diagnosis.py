@@ -1,0 +1,151 @@
+"""A guess at the bug: which usual mistake gives the very answer that a variant gave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from attnbench.reference import Piece, attention, bias, in_bhsd
+
+if TYPE_CHECKING:
+    from attnbench.conformance.tolerance import Measured
+    from attnbench.inputs import Inputs
+    from attnbench.workload import Workload
+
+LIKE = 0.02  # relative distance at which two rows count as alike: well above rounding, well below any bug
+Mistake = tuple[str, Callable[[], torch.Tensor]]
+
+
+def guess(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece, place: tuple[int, ...]) -> str | None:
+    """Say which usual mistake explains the row of `measured` at `place` of `piece`, or None."""
+    got = measured.got[place]
+    of_output = measured.name == "output"
+    if not got.isfinite().all():
+        if of_output and not piece.visible[place[-1]].any():
+            return "likely bug: a row that sees no key divides 0 by 0; give such rows exactly 0"
+        return "likely bug: an overflow, 0/0, or unwritten memory (subtract the running maximum before exp)"
+    if not got.any():
+        return "likely bug: nothing was written here (the last partial tile?), or the mask hides too much"
+    if of_output:
+        for text, make in _mistakes(workload, inputs, piece, place):
+            if _alike(got, make()):
+                return f"likely bug: {text}"
+    return _factor(workload, got, measured.expected[place])
+
+
+def _alike(got: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool((got - other).norm() <= LIKE * other.norm())
+
+
+def _factor(workload: Workload, got: torch.Tensor, expected: torch.Tensor) -> str | None:
+    """Recognise an answer that is the right one times a constant."""
+    norm = float(expected.square().sum())
+    factor = float((got * expected).sum()) / norm if norm else 0.0
+    if not factor or abs(factor - 1) < LIKE or not _alike(got, factor * expected):
+        return None
+    group = workload.heads // workload.kv_heads
+    scale = workload.effective_scale
+    known = {
+        scale: "the scale is applied once too often",
+        1 / scale: "the scale is missing",
+        1 / group: "summed over the query heads of a group, then averaged",
+        1 - workload.dropout: "dropout without 1/(1-p)",
+        -1.0: "a sign",
+    }
+    cause = next((text for value, text in known.items() if abs(factor / value - 1) < LIKE), "a constant factor")
+    return f"likely bug: {cause} (the row is {factor:.4g} times the right one)"
+
+
+def _mistakes(workload: Workload, inputs: Inputs, piece: Piece, place: tuple[int, ...]) -> Iterator[Mistake]:
+    """Yield usual mistakes of the forward pass, each with the row of output that it would give."""
+    index, member, position = place
+    row = piece.rows[position : position + 1]
+    head = piece.head(index, member)
+    slopes = bias(workload, inputs, row)
+    right = {
+        "query": piece.query[index, member, position : position + 1],
+        "key": piece.key[index, 0],
+        "value": piece.value[index, 0],
+        "visible": piece.visible[position : position + 1],
+        "scale": piece.scale,
+        "softcap": workload.softcap,
+        "bias": None if slopes is None else slopes[head],
+    }
+
+    def wrong(**changes: object) -> Callable[[], torch.Tensor]:
+        return lambda: attention(**{**right, **changes}).output[0]  # type: ignore[arg-type]
+
+    yield from _wrong_masks(workload, piece, position, wrong)
+    for text, scale in _wrong_scales(workload):
+        yield text, wrong(scale=scale)
+    if workload.softcap is not None:
+        yield "the softcap is ignored", wrong(softcap=None)
+    if slopes is not None:
+        yield "ALiBi is ignored", wrong(bias=None)
+        yield "ALiBi's sign is wrong (distant keys must lose weight)", wrong(bias=-slopes[head])
+    yield from _wrong_sources(workload, inputs, piece.batch, head, wrong)
+
+
+def _wrong_masks(
+    workload: Workload, piece: Piece, position: int, wrong: Callable[..., Callable[[], torch.Tensor]]
+) -> Iterator[Mistake]:
+    seen = piece.visible[position : position + 1]
+    offset = workload.seq_k - workload.seq_q
+    ahead = torch.nn.functional.pad(seen, (1, 0))[:, :-1]
+    behind = torch.nn.functional.pad(seen, (0, 1))[:, 1:]
+    yield "the mask is ignored", wrong(visible=torch.ones_like(seen))
+    yield "the mask is inverted", wrong(visible=~seen)
+    yield "one key too many is seen at the right (an off-by-one in the mask)", wrong(visible=seen | ahead)
+    yield "one key too many is seen at the left (an off-by-one in the window)", wrong(visible=seen | behind)
+    yield "the last visible key is left out (an off-by-one, or the diagonal excluded)", wrong(visible=seen & behind)
+    yield "the first visible key is left out", wrong(visible=seen & ahead)
+    if offset:
+        at = (
+            "top-left aligned where it should be bottom-right"
+            if workload.mask.kind != "causal-top-left"
+            else ("bottom-right aligned where it should be top-left")
+        )
+        shift = -offset if workload.mask.kind != "causal-top-left" else offset
+        yield f"the mask is {at} (Sk - Sq is {offset})", wrong(visible=_shifted(seen, shift))
+    partial = workload.seq_k % 64
+    dropped = seen.clone()
+    dropped[:, workload.seq_k - (partial or 1) :] = False
+    yield "the last partial tile of keys is dropped", wrong(visible=dropped)
+
+
+def _shifted(seen: torch.Tensor, shift: int) -> torch.Tensor:
+    """Move the end of the visible range by `shift` keys."""
+    last = int(seen.nonzero()[-1, 1]) if seen.any() else -1
+    columns = torch.arange(seen.shape[1], device=seen.device)[None]
+    return columns <= last + shift
+
+
+def _wrong_scales(workload: Workload) -> Iterator[tuple[str, float]]:
+    right, default = workload.effective_scale, workload.head_dim**-0.5
+    if workload.scale is not None:
+        yield "the workload's scale is ignored (1/sqrt(head_dim) is used)", default
+    yield "the scale is missing", 1.0
+    yield "the scale is applied twice", right * right
+    yield "the scale is 1/head_dim in place of 1/sqrt(head_dim)", 1 / workload.head_dim
+    padded = {1 << math.ceil(math.log2(workload.head_dim)), -(-workload.head_dim // 64) * 64} - {workload.head_dim}
+    for width in sorted(padded):
+        yield f"the scale is that of a head_dim padded to {width}", width**-0.5
+    if workload.head_dim_v != workload.head_dim:
+        yield "the scale is taken from the values' head_dim", workload.head_dim_v**-0.5
+
+
+def _wrong_sources(
+    workload: Workload, inputs: Inputs, batch: int, head: int, wrong: Callable[..., Callable[[], torch.Tensor]]
+) -> Iterator[Mistake]:
+    key, value = (in_bhsd(tensor, inputs.layout).detach() for tensor in (inputs.key, inputs.value))
+    tiled = head % workload.kv_heads
+    if tiled != head // (workload.heads // workload.kv_heads):
+        sources = {"key": key[batch, tiled].double(), "value": value[batch, tiled].double()}
+        yield "key heads are tiled (h % kv_heads) in place of repeated (h // group)", wrong(**sources)
+    if batch:
+        sources = {"key": key[0, head * workload.kv_heads // workload.heads].double()}
+        sources["value"] = value[0, head * workload.kv_heads // workload.heads].double()
+        yield "keys and values of sequence 0 are used for every sequence", wrong(**sources)

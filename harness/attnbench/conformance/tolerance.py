@@ -1,0 +1,115 @@
+"""The error rules: how far from the reference an answer may lie. docs/conformance.md says how they were found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from attnbench.reference import Piece
+    from attnbench.variant import Tier
+
+OUTPUT_FACTOR_LOW = 1.0  # fused, float16 and bfloat16: ||e|| <= 1.0 eps ||ref||
+OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: ||e|| <= 8 eps (1 + max|score|) ||ref||
+OUTPUT_FACTOR_PLAIN = 2.0  # plain, float16 and bfloat16: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||
+GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor eps (||ref|| + spread)
+    ("fused", True): 4.0,
+    ("plain", True): 4.0,
+    ("fused", False): 1.0,
+    ("plain", False): 4.0,
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One error rule, in words for people and in numbers for `compare`."""
+
+    text: str
+    tolerance: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Errors of one tensor of an answer in one piece, row by row (n, g, R)."""
+
+    name: str
+    rule: str
+    got: torch.Tensor
+    expected: torch.Tensor
+    error: torch.Tensor
+    tolerance: torch.Tensor
+
+    @property
+    def ratio(self) -> torch.Tensor:
+        """Error / tolerance; 0 where both are 0, infinite where only the tolerance is, or the error is NaN."""
+        ratio = torch.where(self.error > 0, self.error / self.tolerance, 0.0)
+        return torch.where(self.error.isnan(), torch.inf, ratio)
+
+
+def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | None) -> Rule:
+    """Give the tolerance of each row of the output, (n, g, R); `plain` is the plain low-precision answer, if needed."""
+    eps = torch.finfo(dtype).eps
+    norm = piece.attention.output.norm(dim=-1)
+    if dtype == torch.float32:
+        tolerance = OUTPUT_FACTOR_FLOAT32 * eps * (1 + piece.attention.largest_score) * norm
+        return Rule("output, float32: ||e|| <= 8 eps (1 + max|score|) ||ref||", tolerance)
+    if tier == "fused" or plain is None:
+        return Rule(f"output, {_name(dtype)} fused: ||e|| <= 1.0 eps ||ref||", OUTPUT_FACTOR_LOW * eps * norm)
+    plain_error = (plain.attention.output.double() - piece.attention.output).norm(dim=-1)
+    typical = plain_error.square().mean(-1, keepdim=True).sqrt()  # one row's error may vanish by luck
+    tolerance = OUTPUT_FACTOR_PLAIN * torch.maximum(plain_error, typical) + 2 * eps * norm
+    text = f"output, {_name(dtype)} plain: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||"
+    return Rule(text, torch.where(norm > 0, tolerance, 0.0))
+
+
+def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, Rule, Rule]:
+    """Give the tolerance of each row of dQ (n, g, R), dK and dV (n, 1, Sk).
+
+    A row's spread is the root sum of squares of the terms that its gradient sums, before they cancel: with weights
+    P, dP = dO V^T and delta = sum_j P dP, each entry dS = P (dP - delta) is good to eps P sqrt(dP^2 + delta^2), and
+    delta itself, which fused kernels compute from the rounded output, to eps ||O * dO||. Where scores are held in
+    the workload's own dtype, they add a factor 1 + max|score|. A row that no query sees, or that sees no key, has a
+    tolerance of 0; any other is allowed the dtype's smallest step in each of its values.
+    """
+    if piece.gradients is None:
+        raise ValueError("this piece was evaluated without gradients")
+    low = dtype != torch.float32
+    limits = torch.finfo(dtype)
+    factor = GRADIENT_FACTORS[tier, not low]
+    held = f"{_name(dtype)} {tier}" if low else "float32"
+    rules = []
+    spreads = _spreads(piece, dtype, scores_held_in_dtype=not low or tier == "plain")
+    for name, gradient, spread in zip(("query", "key", "value"), piece.gradients, spreads, strict=True):
+        step = limits.smallest_normal * limits.eps * gradient.shape[-1] ** 0.5
+        tolerance = factor * limits.eps * (gradient.norm(dim=-1) + spread) + step
+        text = f"d{name}, {held}: ||e|| <= {factor:g} eps (||ref|| + spread)"
+        rules.append(Rule(text, torch.where(spread > 0, tolerance, 0.0)))
+    return rules[0], rules[1], rules[2]
+
+
+def _spreads(piece: Piece, dtype: torch.dtype, *, scores_held_in_dtype: bool) -> tuple[torch.Tensor, ...]:
+    """Give the spreads of dQ, dK and dV, shaped as `gradient_rules` says."""
+    weights, of_weights, grad_output = piece.attention.weights, piece.weights_gradient, piece.grad_output
+    if of_weights is None or grad_output is None:
+        raise ValueError("this piece was evaluated without gradients")
+    least = torch.finfo(dtype).smallest_normal  # below it a float loses relative precision
+    row_factor = 1 + piece.attention.largest_score[..., None] if scores_held_in_dtype else 1.0
+    slope = 1.0 if piece.attention.slope is None else piece.attention.slope
+    delta = (weights * of_weights).sum(-1, keepdim=True)
+    entries = weights * slope * (of_weights.square() + delta.square()).sqrt() + least
+    entries = (row_factor * entries).masked_fill(~piece.visible, 0.0).square()
+    of_delta = (row_factor * (piece.attention.output * grad_output).norm(dim=-1, keepdim=True)).square()
+    pull = weights * slope
+    scale = piece.scale
+    size_key, size_query = (tensor.square().sum(-1, keepdim=True) for tensor in (piece.key, piece.query))
+    of_query = (entries @ size_key + of_delta * (pull @ piece.key).square().sum(-1, keepdim=True)).sqrt()
+    of_key = ((entries + pull.square() * of_delta).mT @ size_query).sum(1, keepdim=True).sqrt()
+    shares = (row_factor * (weights + least)).masked_fill(~piece.visible, 0.0).square()
+    of_value = (shares.mT @ grad_output.square().sum(-1, keepdim=True)).sum(1, keepdim=True).sqrt()
+    return scale * of_query[..., 0], scale * of_key[..., 0], of_value[..., 0]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

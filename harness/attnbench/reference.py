@@ -1,0 +1,257 @@
+"""Attention in float64, written for clarity: what every variant is judged against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from attnbench.inputs import Inputs
+    from attnbench.workload import Workload
+
+NEGLIGIBLE = 1e-12  # a weight below this moves no answer, so its score's size is of no interest
+PIECE_PAIRS = 1 << 22  # query-key pairs evaluated at a time, to bound memory
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What attention gives for rows of queries; R rows, Sk keys, any leading dimensions.
+
+    - `output` (..., R, Dv); exactly 0 for a row that sees no key
+    - `weights` (..., R, Sk): the softmax, before dropout
+    - `slope` (..., R, Sk) or None: derivative of the soft-capped score by the score; None without a softcap
+    - `lse` (..., R): natural log of the sum of the exponentiated scores; -inf for a row that sees no key
+    - `largest_score` (..., R): the largest |score|, before the softcap or with the bias, of a key whose weight counts
+    """
+
+    output: torch.Tensor
+    weights: torch.Tensor
+    slope: torch.Tensor | None
+    lse: torch.Tensor
+    largest_score: torch.Tensor
+
+
+def attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    visible: torch.Tensor,
+    *,
+    scale: float,
+    softcap: float | None = None,
+    bias: torch.Tensor | None = None,
+    kept: torch.Tensor | None = None,
+) -> Attention:
+    """Compute softmax attention as the textbook has it, in the dtype of its arguments.
+
+    Shapes: query (..., R, D), key (..., Sk, D), value (..., Sk, Dv), visible (R, Sk), bias broadcastable to
+    (..., R, Sk). The order is: scale, softcap, bias, mask, softmax, dropout. `kept` (..., R, Sk) is what dropout
+    multiplies the weights by: 0, or 1/(1-p).
+    """
+    products = scale * (query @ key.mT)
+    scores, slope = products, None
+    if softcap is not None:
+        scores = softcap * torch.tanh(products / softcap)
+        slope = 1 - (scores.detach() / softcap).square()
+    if bias is not None:
+        scores = scores + bias
+    weights = _masked_softmax(scores, visible)
+    with torch.no_grad():
+        size = torch.maximum(products.abs(), scores.abs()).masked_fill(weights < NEGLIGIBLE, 0.0)
+        largest = size.amax(-1) if size.shape[-1] else size.new_zeros(size.shape[:-1])
+        lse = scores.masked_fill(~visible, -math.inf).logsumexp(-1)
+    output = (weights if kept is None else weights * kept) @ value
+    return Attention(output, weights, slope, lse, largest)
+
+
+def visible(workload: Workload, inputs: Inputs, batch: int, rows: torch.Tensor) -> torch.Tensor:
+    """Say which keys each of `rows` (R,) sees in sequence `batch`: bool (R, Sk). `Mask` defines the rules."""
+    mask = workload.mask
+    row = rows[:, None]
+    column = torch.arange(workload.seq_k, device=rows.device)[None, :]
+    aligned = row + (workload.seq_k - workload.seq_q)  # bottom-right: the last query stands at the last key
+
+    def same_document() -> torch.Tensor:
+        documents = _required(inputs.document_ids, "document_ids")[batch]
+        return documents[rows][:, None] == documents[None, :]
+
+    rules = {
+        "none": lambda: column >= 0,
+        "causal": lambda: column <= aligned,
+        "causal-top-left": lambda: column <= row,
+        "window": lambda: (column >= aligned - mask.left) & (column <= aligned + mask.right),
+        "prefix": lambda: (column <= aligned) | (column < mask.prefix),
+        "padding": lambda: column < _required(inputs.key_lengths, "key_lengths")[batch],
+        "document": same_document,
+    }
+    return rules[mask.kind]().expand(len(rows), -1)
+
+
+def bias(workload: Workload, inputs: Inputs, rows: torch.Tensor) -> torch.Tensor | None:
+    """Give ALiBi's bias for `rows` (R,), -slope_h * |i + Sk - Sq - j|: float64 (Hq, R, Sk), or None without ALiBi."""
+    if not workload.alibi:
+        return None
+    slopes = _required(inputs.alibi_slopes, "alibi_slopes").double()
+    position = rows + (workload.seq_k - workload.seq_q)
+    distance = (position[:, None] - torch.arange(workload.seq_k, device=rows.device)[None, :]).abs()
+    return -slopes[:, None, None] * distance.double()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a problem that is evaluated: all combinations of these sequences, key heads and query rows."""
+
+    batches: tuple[int, ...]
+    kv_heads: tuple[int, ...]
+    rows: tuple[int, ...]
+
+    @classmethod
+    def whole(cls, workload: Workload) -> Part:
+        """Take every row of every head of every sequence."""
+        return cls(*(tuple(range(size)) for size in (workload.batch, workload.kv_heads, workload.seq_q)))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The reference's answer for rows of one sequence and of n key heads with g query heads each.
+
+    `query` (n, g, R, D), `key` (n, 1, Sk, D), `value` (n, 1, Sk, Dv), `grad_output` (n, g, R, Dv) are the inputs in
+    the reference's dtype; `gradients` those of query, key and value, and `weights_gradient` (n, g, R, Sk) that of
+    the weights, all None where no gradient was asked for.
+    """
+
+    batch: int
+    kv_heads: torch.Tensor
+    rows: torch.Tensor
+    visible: torch.Tensor
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    attention: Attention
+    scale: float
+    grad_output: torch.Tensor | None = None
+    gradients: tuple[torch.Tensor, ...] | None = None
+    weights_gradient: torch.Tensor | None = None
+
+    def of_queries(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Take this piece's rows and heads of a tensor (B, Hq, Sq, ...): (n, g, R, ...)."""
+        group = self.query.shape[1]
+        heads = _grouped(tensor[self.batch], group)[self.kv_heads]
+        return heads[:, :, self.rows]
+
+    def of_keys(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Take this piece's heads of a tensor (B, Hkv, Sk, ...): (n, 1, Sk, ...)."""
+        return tensor[self.batch][self.kv_heads][:, None]
+
+    def head(self, index: int, member: int) -> int:
+        """Give the query head that stands at [index, member] of this piece."""
+        return int(self.kv_heads[index]) * self.query.shape[1] + member
+
+
+def evaluate(
+    workload: Workload,
+    inputs: Inputs,
+    part: Part | None = None,
+    *,
+    gradients: bool = False,
+    dtype: torch.dtype = torch.float64,
+    kept: torch.Tensor | None = None,
+) -> Iterator[Piece]:
+    """Yield the reference's answers for `part` (default: all), piece by piece, so that memory stays bounded.
+
+    Gradients are autograd's, for `inputs.grad_output` at the rows of `part` and 0 at all others. `kept`
+    (B, Hq, Sq, Sk) is what dropout multiplied the weights by. In a lower `dtype` this is a plain implementation.
+    """
+    part = part or Part.whole(workload)
+    group = workload.heads // workload.kv_heads
+    rows = torch.tensor(part.rows, device=inputs.query.device, dtype=torch.long)
+    step = max(1, PIECE_PAIRS // max(1, group * len(part.rows) * workload.seq_k))
+    for batch in part.batches:
+        for start in range(0, len(part.kv_heads), step):
+            kv_heads = torch.tensor(part.kv_heads[start : start + step], device=rows.device, dtype=torch.long)
+            yield _piece(workload, inputs, batch, kv_heads, rows, gradients=gradients, dtype=dtype, kept=kept)
+
+
+def attend(workload: Workload, inputs: Inputs) -> torch.Tensor:
+    """Compute the whole output in float64: (B, Hq, Sq, Dv), whatever the layout of the inputs."""
+    shape = (workload.batch, workload.heads, workload.seq_q, workload.head_dim_v)
+    output = torch.zeros(shape, dtype=torch.float64, device=inputs.query.device)
+    group = workload.heads // workload.kv_heads
+    for piece in evaluate(workload, inputs):
+        heads = _grouped(output[piece.batch], group)
+        heads[piece.kv_heads] = piece.attention.output
+    return output
+
+
+def in_bhsd(tensor: torch.Tensor, layout: str) -> torch.Tensor:
+    """View a tensor of `layout` as (batch, heads, sequence, width)."""
+    return tensor if layout == "BHSD" else tensor.transpose(1, 2)
+
+
+def _piece(
+    workload: Workload,
+    inputs: Inputs,
+    batch: int,
+    kv_heads: torch.Tensor,
+    rows: torch.Tensor,
+    *,
+    gradients: bool,
+    dtype: torch.dtype,
+    kept: torch.Tensor | None,
+) -> Piece:
+    group = workload.heads // workload.kv_heads
+
+    def queries(tensor: torch.Tensor) -> torch.Tensor:
+        return _grouped(tensor[batch], group)[kv_heads][:, :, rows].detach().to(dtype)
+
+    def keys(tensor: torch.Tensor) -> torch.Tensor:
+        return in_bhsd(tensor, inputs.layout)[batch][kv_heads][:, None].detach().to(dtype)
+
+    leaves = (queries(in_bhsd(inputs.query, inputs.layout)), keys(inputs.key), keys(inputs.value))
+    for leaf in leaves:
+        leaf.requires_grad_(gradients)
+    seen = visible(workload, inputs, batch, rows)
+    alibi = bias(workload, inputs, rows)
+    result = attention(
+        *leaves,
+        seen,
+        scale=workload.effective_scale,
+        softcap=workload.softcap,
+        bias=None if alibi is None else _grouped(alibi, group)[kv_heads].to(dtype),
+        kept=None if kept is None else queries(kept),
+    )
+    query, key, value = (leaf.detach() for leaf in leaves)
+    piece = Piece(batch, kv_heads, rows, seen, query, key, value, _detached(result), workload.effective_scale)
+    if not gradients:
+        return piece
+    if inputs.grad_output is None:
+        raise ValueError(f"gradients of {workload.id} need inputs.grad_output: its direction is forward")
+    grad_output = queries(in_bhsd(inputs.grad_output, inputs.layout))
+    *of_leaves, of_weights = torch.autograd.grad(result.output, (*leaves, result.weights), grad_output)
+    return replace(piece, grad_output=grad_output, gradients=tuple(of_leaves), weights_gradient=of_weights)
+
+
+def _grouped(heads: torch.Tensor, group: int) -> torch.Tensor:
+    """View (Hq, ...) as (Hkv, group, ...): query heads h // group share a key head."""
+    return heads.view(heads.shape[0] // group, group, *heads.shape[1:])
+
+
+def _detached(result: Attention) -> Attention:
+    return replace(result, output=result.output.detach(), weights=result.weights.detach())
+
+
+def _masked_softmax(scores: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """Softmax over the visible keys; weights exactly 0, and no gradient, for hidden keys and for rows without any."""
+    blind = ~visible.any(-1, keepdim=True)
+    scores = scores.masked_fill(~visible, -math.inf).masked_fill(blind, 0.0)
+    return torch.softmax(scores, -1).masked_fill(~visible, 0.0)
+
+
+def _required(tensor: torch.Tensor | None, name: str) -> torch.Tensor:
+    if tensor is None:
+        raise ValueError(f"inputs.{name} is missing: make the inputs of this very workload with make_inputs")
+    return tensor

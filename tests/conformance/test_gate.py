@@ -1,0 +1,164 @@
+"""The gate: it passes what is right at any length, and says what is wrong, where, and why."""
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnbench import Mask, Variant, Workload, variant
+from attnbench.conformance.gate import Gate
+from attnbench.inputs import make_inputs, refill
+
+TRAINING = Workload(4, 200, 16, batch=2, kv_heads=2, mask=Mask("causal"), direction="forward_backward")
+
+
+@variant("honest")
+def honest(query, key, value, workload):
+    """Torch's own attention under an explicit mask."""
+    rows, columns = torch.arange(workload.seq_q)[:, None], torch.arange(workload.seq_k)[None]
+    seen = columns <= rows + workload.seq_k - workload.seq_q if workload.mask.is_causal else None
+    return scaled_dot_product_attention(query, key, value, seen, scale=workload.scale, enable_gqa=True)
+
+
+def gate_of(tested, workload, seed=0):
+    """Prepare a variant and give its gate."""
+    inputs = make_inputs(workload, "cpu", tested.layout, seed)
+    return Gate(tested, workload, inputs, tested.prepare(workload, inputs), seed)
+
+
+def verdict_on(function, workload=TRAINING, **options):
+    """Judge a function of tensors before its timing."""
+    return gate_of(variant("tested", **options)(function), workload).before()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_honest_attention_passes_before_during_and_after(dtype):
+    """Right answers pass each of the gate's checks, with an error within its tolerance."""
+    workload = Workload.from_json({**TRAINING.to_json(), "dtype": dtype})
+    gate = gate_of(honest, workload)
+    output = gate.call()
+    grads = torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output)
+    for verdict in (gate.before(), gate.after()):
+        assert verdict.passed, verdict.reason
+        assert 0 < verdict.worst_ratio <= 1
+        assert set(verdict.to_json()) == {"rule", "worst_ratio", "max_abs"}
+    refill(gate.inputs, 5)
+    assert not gate.recheck(output, grads).passed, "an output of other inputs is stale"
+    output = gate.call()
+    grads = torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output)
+    assert gate.recheck(output.detach(), grads).passed
+
+
+def test_a_long_sequence_is_checked_at_sampled_rows():
+    """At 65536 keys the gate compares a few rows and stays affordable; it still sees a scale that is 2% off."""
+    workload = Workload(2, 64, 16, kv_heads=1, seq_k=65536, direction="forward_backward")
+    assert gate_of(honest, workload).before().passed
+    wrong = verdict_on(
+        lambda q, k, v, w: scaled_dot_product_attention(q, k, v, scale=1.02 / 4, enable_gqa=True), workload
+    )
+    assert not wrong.passed
+
+
+WRONG = {
+    "the mask is ignored": lambda q, k, v, w: scaled_dot_product_attention(q, k, v, enable_gqa=True),
+    "the scale is missing": lambda q, k, v, w: scaled_dot_product_attention(
+        q, k, v, is_causal=True, enable_gqa=True, scale=1.0
+    ),
+    "key heads are tiled": lambda q, k, v, w: scaled_dot_product_attention(
+        q, k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1), is_causal=True
+    ),
+    "a fresh tensor": lambda q, k, v, w: q,
+    "dtype is torch.float64": lambda q, k, v, w: honest.function(q, k, v, w).double(),
+    "shape is (2, 4, 199, 16)": lambda q, k, v, w: honest.function(q, k, v, w)[:, :, 1:],
+    "autograd can't reach": lambda q, k, v, w: honest.function(q, k, v, w).detach(),
+    "returned tuple": lambda q, k, v, w: (honest.function(q, k, v, w), None),
+    "inputs.query was written to": lambda q, k, v, w: (
+        honest.function(q, k, v, w),
+        q.detach().mul_(2),
+    )[0],
+    "gradient of value is missing": lambda q, k, v, w: honest.function(q, k, v.detach(), w),
+    "nothing was written here": lambda q, k, v, w: honest.function(q, k, v, w) * (torch.arange(200) < 192)[:, None],
+}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_a_wrong_variant_is_told_what_is_wrong(reason):
+    """The gate fails the variant and its reason names the bug."""
+    verdict = verdict_on(WRONG[reason])
+    assert not verdict.passed
+    assert reason in verdict.reason
+
+
+def test_a_reason_names_rule_place_and_values():
+    """A failure says which rule, at which batch, head and row, what came and what was expected."""
+    reason = verdict_on(WRONG["the mask is ignored"], Workload(2, 8, 4, mask=Mask("causal"))).reason
+    for part in ("float32: ||e|| <= 8 eps", "batch 0", "head ", "row ", " is [", "expected [", "tolerance of"):
+        assert part in reason
+
+
+class OneBuffer(Variant):
+    """Writes each output to the same memory."""
+
+    name = "one-buffer"
+
+    def prepare(self, workload, inputs):
+        buffer = torch.empty_like(inputs.query)
+        return lambda: buffer.copy_(honest.function(*inputs.leaves, workload))
+
+
+class Stale(Variant):
+    """Computes its answer once, when it is prepared."""
+
+    name = "stale"
+
+    def prepare(self, workload, inputs):
+        answer = honest.function(*inputs.leaves, workload)
+        return answer.clone
+
+
+def test_stale_answers_and_reused_buffers_are_found():
+    """Refilling the inputs in place shows a cached answer, and a second call shows a reused buffer."""
+    workload = Workload(2, 16, 8)
+    assert "last call's output" in gate_of(OneBuffer(), workload).before().reason
+    assert not gate_of(Stale(), workload).before().passed
+
+
+def test_nan_is_a_failure_without_a_ratio():
+    """A NaN anywhere fails, with worst_ratio None."""
+    verdict = verdict_on(lambda q, k, v, w: honest.function(q, k, v, w) * float("nan"))
+    assert not verdict.passed
+    assert verdict.worst_ratio is None
+    assert "overflow" in verdict.reason
+
+
+@pytest.mark.parametrize("sizes", [{"batch": 0}, {"seq_q": 0, "seq_k": 8}])
+def test_empty_problems_pass(sizes):
+    """A problem without sequences or queries has an empty answer, which is right."""
+    workload = Workload.from_json({"heads": 2, "seq_q": 8, "head_dim": 8, "direction": "forward_backward", **sizes})
+    assert gate_of(honest, workload).before().passed
+
+
+def dropped(rate, factor=None):
+    """Give attention with dropout that multiplies the kept weights by `factor`, by default the right one."""
+
+    def attend(query, key, value, workload):
+        weights = torch.softmax(query @ key.mT * workload.effective_scale, -1)
+        kept = (torch.rand_like(weights) > rate) * (1 / (1 - rate) if factor is None else factor)
+        return (weights * kept) @ value
+
+    return attend
+
+
+def test_dropout_is_judged_by_what_any_draw_obeys():
+    """Honest dropout passes; dropout that is not rescaled, or ignored, does not."""
+    workload = Workload(4, 128, 16, dropout=0.2, direction="forward_backward")
+    assert verdict_on(dropped(0.2), workload).passed
+    assert "mean" in verdict_on(dropped(0.2, factor=1.0), workload).reason
+    assert not verdict_on(dropped(0.0), workload).passed
+
+
+def test_timed_inputs_are_dense_and_fresh_after_the_gate():
+    """The gate leaves inputs refilled: no row of grad_output stays 0 from its sampling."""
+    workload = Workload(8, 2048, 8, direction="forward_backward")
+    gate = gate_of(honest, workload)
+    gate.before()
+    assert gate.inputs.grad_output.abs().sum(-1).min() > 0

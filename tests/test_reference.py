@@ -1,0 +1,99 @@
+"""The float64 reference against definitions written out in plain Python."""
+
+import math
+
+import pytest
+import torch
+
+from attnbench import Workload
+from attnbench.inputs import alibi_slopes, make_inputs
+from attnbench.reference import Part, attend, attention, bias, evaluate, in_bhsd, visible
+
+MASKS = ("none", "causal", "causal-top-left", "window:3:0", "window:2:2", "prefix:4", "padding", "document")
+
+
+def workload_of(**fields):
+    """Give a small grouped-query workload with some fields changed."""
+    base = {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 9, "seq_k": 13, "head_dim": 8, "head_dim_v": 6}
+    return Workload.from_json({**base, **fields})
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(("seq_q", "seq_k"), [(9, 13), (13, 9), (11, 11), (1, 5)])
+def test_visible_keys_are_those_that_the_workload_counts(mask, seq_q, seq_k):
+    """The reference's masks and the workload's exact counts of visible keys agree, though written apart."""
+    if mask == "document" and seq_q != seq_k:
+        pytest.skip("documents need seq_q == seq_k")
+    workload = workload_of(mask=mask, seq_q=seq_q, seq_k=seq_k)
+    inputs = make_inputs(workload, "cpu")
+    for batch in range(workload.batch):
+        seen = visible(workload, inputs, batch, torch.arange(seq_q))
+        for row, keys in enumerate(workload.visible_keys(batch)):
+            assert seen[row].nonzero().flatten().tolist() == list(keys)
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "window:3:0", "padding"])
+@pytest.mark.parametrize("extras", [{}, {"softcap": 2.0}, {"alibi": True}, {"scale": 0.7}])
+def test_output_is_softmax_attention_written_out(mask, extras):
+    """The output equals the sums of the definition, computed number by number in plain Python."""
+    workload = workload_of(mask=mask, **extras)
+    inputs = make_inputs(workload, "cpu", seed=3)
+    output = attend(workload, inputs)
+    query, key, value = (leaf.double().tolist() for leaf in inputs.leaves)
+    slopes = alibi_slopes(workload.heads).tolist()
+    for batch, head, row in ((0, 0, 0), (1, 3, 8), (1, 1, 4), (0, 2, 7)):
+        keys = list(workload.visible_keys(batch))[row]
+        scores = []
+        for column in keys:
+            pairs = zip(query[batch][head][row], key[batch][head // 2][column], strict=True)
+            score = workload.effective_scale * math.fsum(a * b for a, b in pairs)
+            if workload.softcap:
+                score = workload.softcap * math.tanh(score / workload.softcap)
+            if workload.alibi:
+                score -= slopes[head] * abs(row + 4 - column)
+            scores.append(score)
+        total = sum(math.exp(score) for score in scores)
+        for width in range(workload.head_dim_v):
+            terms = (math.exp(s) / total * value[batch][head // 2][j][width] for s, j in zip(scores, keys, strict=True))
+            assert float(output[batch, head, row, width]) == pytest.approx(sum(terms), rel=1e-12, abs=1e-14)
+
+
+def test_rows_that_see_no_key_give_zero_and_no_gradient():
+    """A fully masked row gives exactly 0, an LSE of -inf, and neither NaN nor gradient."""
+    workload = workload_of(mask="causal", seq_q=13, seq_k=9, direction="forward_backward")
+    (first, *_) = evaluate(workload, make_inputs(workload, "cpu"), gradients=True)
+    assert not first.attention.output[:, :, :4].any()
+    assert first.attention.lse[:, :, :4].eq(-math.inf).all()
+    assert all(gradient.isfinite().all() for gradient in first.gradients)
+    assert not first.gradients[0][:, :, :4].any()
+
+
+def test_gradients_agree_with_finite_differences():
+    """Autograd's gradients of the reference are those of finite differences, softcap included."""
+    leaves = [torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    seen = torch.ones(5, 5, dtype=torch.bool).tril(-1)
+
+    def output(query, key, value):
+        return attention(query, key, value, seen, scale=0.5, softcap=1.5).output
+
+    assert torch.autograd.gradcheck(output, leaves)
+
+
+def test_a_part_has_the_values_of_the_whole():
+    """Sampled rows and heads have the same output and dQ as the whole evaluation, in either layout."""
+    workload = workload_of(mask="causal", direction="forward_backward")
+    whole = attend(workload, make_inputs(workload, "cpu"))
+    for layout in ("BHSD", "BSHD"):
+        inputs = make_inputs(workload, "cpu", layout)
+        for piece in evaluate(workload, inputs, Part((1,), (1,), (0, 5, 8)), gradients=True):
+            torch.testing.assert_close(piece.of_queries(whole), piece.attention.output)
+            assert torch.equal(piece.of_queries(in_bhsd(inputs.query, layout)).double(), piece.query)
+            assert piece.head(0, 1) == 3
+
+
+def test_alibi_falls_with_distance_from_the_aligned_position():
+    """ALiBi's bias is 0 at the aligned key, -slope a step to either side, with the published slopes."""
+    workload = workload_of(alibi=True, heads=8, kv_heads=8)
+    values = bias(workload, make_inputs(workload, "cpu"), torch.tensor([2]))
+    assert values[0, 0, 4:9].tolist() == [-1.0, -0.5, 0.0, -0.5, -1.0]
+    assert values[7, 0, 0].item() == -6 * 2**-8
