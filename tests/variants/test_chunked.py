@@ -1,0 +1,133 @@
+"""`chunked`: tiles, memory, dropout."""
+
+import pytest
+import torch
+
+from attnbench import Workload
+from attnbench.inputs import make_inputs
+from attnbench_variants import _tiles
+from attnbench_variants.chunked import Chunked
+from attnbench_variants.naive import Naive
+
+MASKS = ["none", "causal", "causal-top-left", "window:20:3", "window:0:30", "prefix:33", "padding", "document"]
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Tiles so small that a short sequence has many."""
+    monkeypatch.setattr(_tiles, "QUERIES", {"cpu": 16})
+    monkeypatch.setattr(_tiles, "KEYS", {"cpu": 24})
+    monkeypatch.setattr(_tiles, "ELEMENTS", {"cpu": 2 * 16 * 24})
+
+
+def problem(**fields):
+    """Make a training workload that takes many small tiles."""
+    return Workload(**{"batch": 2, "heads": 6, "seq_q": 90, "head_dim": 8, "direction": "forward_backward", **fields})
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("kv_heads", [2, 6])
+def test_many_tiles_make_one_answer(small_tiles, assert_exact, mask, kv_heads):
+    """The answer is right whatever the tiles, partly or wholly hidden ones among them."""
+    assert_exact(Chunked(), problem(mask=mask, kv_heads=kv_heads))
+
+
+@pytest.mark.parametrize("seq_k", [40, 131])
+@pytest.mark.parametrize("mask", ["causal", "causal-top-left", "window:20:3", "prefix:100", "padding"])
+def test_many_tiles_of_a_rectangle(small_tiles, assert_exact, mask, seq_k):
+    """Likewise where queries and keys differ in number, with a softcap and ALiBi."""
+    assert_exact(Chunked(), problem(mask=mask, seq_k=seq_k, softcap=2.0, alibi=True, head_dim_v=5))
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_tiles_are_all_visible_pairs_and_few_others(small_tiles, mask):
+    """Every visible pair lies in exactly one tile, and tiles without a visible pair are skipped."""
+    workload = problem(mask=mask, seq_k=90 if mask == "document" else 120)
+    plan = _tiles.Plan(workload, make_inputs(workload, "cpu"))
+    covered = torch.zeros((workload.batch, workload.kv_heads, workload.seq_q, workload.seq_k), dtype=torch.int32)
+    for chunk in plan.chunks:
+        for keys in chunk.tiles(plan.keys):
+            covered.view(-1, workload.seq_q, workload.seq_k)[chunk.heads, chunk.rows, keys] += 1
+    for sequence in range(workload.batch):
+        for row, keys in enumerate(workload.visible_keys(sequence)):
+            assert (covered[sequence, :, row, keys.start : keys.stop] == 1).all()
+    assert covered.max() == 1
+    spare = plan.queries + plan.keys
+    assert covered[:, 0].sum() <= workload.visible_pairs + workload.batch * workload.seq_q * spare
+
+
+@pytest.mark.parametrize("direction", ["forward", "forward_backward"])
+def test_extra_memory_does_not_grow_with_the_sequence(direction):
+    """Four times the sequence takes at most 1.1 times the memory besides what is returned."""
+
+    def extra(length):
+        workload = Workload(heads=2, seq_q=length, head_dim=16, direction=direction)
+        inputs = make_inputs(workload, "cpu")
+        call = Chunked().prepare(workload, inputs)
+        with torch.profiler.profile(profile_memory=True) as profiler:
+            answers = [call()]
+            if workload.needs_gradient:
+                answers += torch.autograd.grad(answers[0], inputs.leaves, inputs.grad_output)
+        held = peak = 0
+        for event in profiler.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                held += event.nbytes()
+                peak = max(peak, held)
+        return peak - sum(answer.nbytes for answer in answers)
+
+    assert 0 < extra(8192) <= 1.1 * extra(2048)
+
+
+class TestDropout:
+    """Dropout is drawn from a counter, so that each pass draws the same."""
+
+    def test_chunked_drops_what_naive_drops(self, small_tiles, run):
+        """Both variants draw the same weights from the same seed, forward and backward, whatever the tiles."""
+        workload = problem(dropout=0.3, mask="causal", kv_heads=2, seq_k=100, softcap=3.0)
+        _, expected = run(Naive(), workload)
+        _, answers = run(Chunked(), workload)
+        for answer, like in zip(answers, expected, strict=True):
+            torch.testing.assert_close(answer, like)
+
+    @pytest.mark.parametrize("variant", [Naive(), Chunked()], ids=lambda each: each.name)
+    def test_share_and_size_of_what_is_kept(self, variant):
+        """A share of 1 - p of the weights is kept, each times 1/(1 - p), independently by row, head and sequence."""
+        workload = Workload(batch=2, heads=2, seq_q=128, seq_k=256, head_dim=4, head_dim_v=256, dropout=0.25)
+        inputs = make_inputs(workload, "cpu", seed=3)
+        inputs.query.zero_()  # all weights are 1/256 then, and the identity as values shows them
+        inputs.value.copy_(torch.eye(256))
+        weights = variant.prepare(workload, inputs)() * 256
+        kept = weights > 0
+        assert kept.double().mean().item() == pytest.approx(0.75, abs=0.005)
+        torch.testing.assert_close(weights[kept], torch.full_like(weights[kept], 1 / 0.75))
+        rows = kept.flatten(0, 2).double() - 0.75
+        correlation = (rows @ rows.T / (256 * 0.25 * 0.75)).fill_diagonal_(0)
+        assert correlation.abs().max() < 0.4
+        assert correlation.mean().abs() < 0.002
+
+    def test_another_seed_drops_others(self, run):
+        """Different seeds draw different weights."""
+        workload = problem(dropout=0.5, direction="forward")
+        inputs = make_inputs(workload, "cpu")
+        answers = []
+        for seed in (1, 2):
+            object.__setattr__(inputs, "seed", seed)
+            answers.append(Chunked().prepare(workload, inputs)())
+        assert not torch.allclose(*answers)
+
+    def test_gradients_are_those_of_the_drawn_function(self):
+        """Backward differentiates the very function that forward computed: it agrees with finite differences."""
+        workload = Workload(heads=2, kv_heads=1, seq_q=5, seq_k=7, head_dim=3, dropout=0.4, direction="backward")
+        inputs = make_inputs(workload, "cpu")
+        call = Chunked().prepare(workload, inputs)
+        grads = torch.autograd.grad(call(), inputs.leaves, inputs.grad_output)
+        for leaf, grad in zip(inputs.leaves, grads, strict=True):
+            for place in range(0, leaf.numel(), 5):
+                with torch.no_grad():
+                    flat, step = leaf.view(-1), 1e-2
+                    flat[place] += step
+                    above = (call() * inputs.grad_output).sum()
+                    flat[place] -= 2 * step
+                    below = (call() * inputs.grad_output).sum()
+                    flat[place] += step
+                assert grad.flatten()[place].item() == pytest.approx((above - below).item() / (2 * step), abs=5e-3)

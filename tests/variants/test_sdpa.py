@@ -1,0 +1,111 @@
+"""What `sdpa` and its pinned backends refuse, and that they never fall back."""
+
+import pytest
+import torch
+
+from attnbench import Workload
+from attnbench.inputs import make_inputs
+from attnbench_variants.sdpa import Sdpa, _mask_form, attnbench_variants
+
+FLASH = Sdpa("sdpa-flash", "FLASH_ATTENTION")
+
+
+def workload(**fields):
+    """Make a small workload."""
+    return Workload(**{"heads": 2, "seq_q": 8, "head_dim": 16, **fields})
+
+
+def test_names():
+    """The dispatcher and four pinned backends are offered."""
+    names = [variant.name for variant in attnbench_variants()]
+    assert names == ["sdpa", "sdpa-math", "sdpa-flash", "sdpa-efficient", "sdpa-cudnn"]
+
+
+@pytest.mark.parametrize("variant", attnbench_variants(), ids=lambda each: each.name)
+def test_softcap_is_refused(variant):
+    """Torch's scaled_dot_product_attention has no softcap, and each variant says so."""
+    assert "no softcap" in variant.unsupported_reason(workload(softcap=30.0), "cpu")
+
+
+@pytest.mark.parametrize("backend", ["EFFICIENT_ATTENTION", "CUDNN_ATTENTION"])
+def test_kernels_that_a_cpu_lacks(backend):
+    """The memory-efficient and cuDNN backends need a CUDA GPU, and say so."""
+    assert "CUDA" in Sdpa("x", backend).unsupported_reason(workload(), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [({"dropout": 0.1}, "dropout"), ({"head_dim_v": 8}, "head_dim_v")],
+    ids=["dropout", "head_dim_v"],
+)
+def test_what_flash_lacks_on_a_cpu_is_what_torch_refuses(fields, word):
+    """Where the CPU's flash kernel is said to be unable, torch has none indeed: it raises, it never falls back."""
+    problem = workload(**fields)
+    assert word in FLASH.unsupported_reason(problem, "cpu")
+    with pytest.warns(UserWarning, match="."), pytest.raises(RuntimeError, match="No available kernel"):
+        FLASH.prepare(problem, make_inputs(problem, "cpu"))()
+
+
+@pytest.mark.parametrize(
+    ("fields", "device", "form"),
+    [
+        ({"mask": "none"}, "cpu", "nothing"),
+        ({"mask": "causal"}, "cpu", "is_causal"),
+        ({"mask": "causal", "seq_k": 12}, "cpu", "mask"),
+        ({"mask": "causal", "seq_k": 12}, "cuda", "lower_right"),
+        ({"mask": "causal", "seq_k": 4}, "cuda", "mask"),
+        ({"mask": "causal", "seq_q": 1, "seq_k": 12}, "cuda", "nothing"),
+        ({"mask": "causal-top-left", "seq_k": 12}, "cuda", "is_causal"),
+        ({"mask": "window:2:2"}, "cuda", "mask"),
+        ({"mask": "none", "alibi": True}, "cuda", "mask"),
+    ],
+    ids=str,
+)
+def test_how_a_mask_goes_in(fields, device, form):
+    """Square and top-left causal masks are torch's is_causal; bottom-right ones are not."""
+    assert _mask_form(workload(**fields), device) == form
+
+
+class TestOnCuda:
+    """On CUDA torch judges; here its judge is a stand-in."""
+
+    def test_without_a_gpu(self):
+        """Asked for CUDA where there is none, it says so."""
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a GPU")
+        assert "CUDA GPU" in FLASH.unsupported_reason(workload(), "cuda")
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_alibi_in_half_precision(self, monkeypatch, dtype):
+        """A bias tensor in 16 bits would make wrong answers, so ALiBi is refused there."""
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert "ALiBi" in FLASH.unsupported_reason(workload(alibi=True, dtype=dtype), "cuda")
+
+    def test_torch_gives_the_reason(self, monkeypatch):
+        """The reason is what torch warns of, and the judge gets the workload's shapes, dtype and mask."""
+        import warnings
+
+        asked = []
+
+        def judge(parameters, debug):
+            asked.append(parameters)
+            warnings.warn("head_dim is too large. (Triggered internally at file.cpp:1.)", stacklevel=1)
+            return False
+
+        monkeypatch.setattr(torch.backends.cuda, "can_use_flash_attention", judge)
+        problem = workload(mask="window:2:2", head_dim=32, kv_heads=1, dtype="bfloat16", direction="backward")
+        reason = FLASH._lacking_on_cuda(problem, torch.device("cpu"))
+        assert reason == "torch says: head_dim is too large."
+        (parameters,) = asked
+        assert parameters.query.shape == (1, 2, 8, 32)
+        assert parameters.key.shape == (1, 1, 8, 32)
+        assert parameters.attn_mask.shape == (1, 2, 8, 8)
+        assert parameters.query.dtype == torch.bfloat16
+        assert parameters.query.requires_grad
+        assert parameters.enable_gqa
+        assert not parameters.is_causal
+
+    def test_torch_agrees(self, monkeypatch):
+        """Where torch says that the backend can, there is no reason."""
+        monkeypatch.setattr(torch.backends.cuda, "can_use_flash_attention", lambda parameters, debug: True)
+        assert FLASH._lacking_on_cuda(workload(), torch.device("cpu")) is None

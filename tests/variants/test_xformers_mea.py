@@ -1,0 +1,126 @@
+"""`xformers` where it can't run: its biases, its views, its call and its reasons."""
+
+import inspect
+
+import pytest
+import torch
+
+from attnbench import Workload
+from attnbench.inputs import make_inputs
+from attnbench_variants import _visible, xformers_mea
+from attnbench_variants.xformers_mea import Xformers, make_bias, views
+
+pytest.importorskip("xformers")
+CPU = torch.device("cpu")
+
+
+def workload(**fields):
+    """Make a small workload."""
+    return Workload(**{"batch": 2, "heads": 4, "seq_q": 24, "head_dim": 16, **fields})
+
+
+@pytest.mark.parametrize("variant", xformers_mea.attnbench_variants(), ids=lambda each: each.name)
+def test_a_cpu_is_refused_in_words(variant):
+    """On a CPU the reason is said in words."""
+    assert "needs a CUDA GPU" in variant.unsupported_reason(workload(), "cpu")
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    """Without xformers the reason names the package and how to install it."""
+    monkeypatch.setattr(xformers_mea, "find_spec", lambda name: None)
+    assert Xformers("xformers").unsupported_reason(workload(), "cuda") == (
+        "needs the package xformers (pip install xformers)"
+    )
+
+
+@pytest.mark.parametrize("kv_heads", [2, 4])
+@pytest.mark.parametrize(
+    ("mask", "seq_k"),
+    [
+        ("none", 40), ("causal", 24), ("causal", 40), ("causal-top-left", 40), ("window:5:0", 40), ("window:5:3", 40),
+        ("window:0:0", 24), ("prefix:7", 40), ("padding", 40), ("document", 24),
+    ],
+)  # fmt: skip
+def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads):
+    """Each of xformers' bias classes, materialised by xformers, hides exactly the keys that the mask hides."""
+    problem = workload(mask=mask, seq_k=seq_k, kv_heads=kv_heads)
+    inputs = make_inputs(problem, "cpu", "BSHD")
+    query, key, _ = views(problem, *inputs.leaves)
+    bias = make_bias(problem, CPU, None)
+    hidden = _visible.hidden(problem, CPU)
+    if bias is None:
+        assert hidden is None
+        return
+    if isinstance(bias, torch.Tensor):
+        seen = (bias == 0).unflatten(1, (-1, 1)).flatten(0, -3) if bias.ndim == 5 else (bias == 0).flatten(0, 1)
+        assert torch.equal(seen, ~hidden.expand(2, 4, -1, -1).flatten(0, 1))
+        return
+    seen = bias.materialize((query.shape[1], key.shape[1])) == 0
+    hidden = hidden.expand(problem.batch, 1, -1, -1)[:, 0]
+    expected = torch.block_diag(*~hidden) if problem.mask.is_seeded else ~hidden[0]
+    assert torch.equal(seen, expected.bool())
+
+
+@pytest.mark.parametrize("kv_heads", [1, 4])
+def test_alibi_is_a_bias_of_the_shape_that_xformers_validates(kv_heads):
+    """ALiBi's tensor holds -slope * distance and passes xformers' own validation and alignment rules."""
+    from xformers.ops import fmha
+
+    problem = workload(mask="causal", seq_k=35, alibi=True, kv_heads=kv_heads)
+    inputs = make_inputs(problem, "cpu", "BSHD")
+    bias = make_bias(problem, CPU, inputs.alibi_slopes)
+    fmha.Inputs(*views(problem, *inputs.leaves), attn_bias=bias).validate_inputs()
+    reasons = []
+    fmha.cutlass._check_bias_alignment(reasons, bias)
+    assert not reasons
+    assert bias.flatten(1, -3)[1, 3, 20, 5] == pytest.approx(-inputs.alibi_slopes[3].item() * (20 + 11 - 5))
+    assert bias.flatten(1, -3)[1, 3, 20, 32] == float("-inf")
+
+
+@pytest.mark.parametrize("mask", ["none", "padding", "document", "window:4:4"])
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_the_call_binds_and_validates(monkeypatch, mask, kv_heads):
+    """The call fits memory_efficient_attention's signature and its validation; the output comes back in BSHD."""
+    import xformers.ops
+    from xformers.ops import fmha
+
+    signature = inspect.signature(xformers.ops.memory_efficient_attention)
+    calls = []
+
+    def fake(*arguments, **named):
+        bound = signature.bind(*arguments, **named).arguments
+        calls.append(bound)
+        operator = bound.pop("op")
+        assert operator == (fmha.cutlass.FwOp, fmha.cutlass.BwOp)
+        fmha.Inputs(**bound).validate_inputs()
+        return torch.zeros(*bound["query"].shape[:-1], bound["value"].shape[-1])
+
+    monkeypatch.setattr(xformers.ops, "memory_efficient_attention", fake)
+    problem = workload(mask=mask, kv_heads=kv_heads, head_dim_v=8, scale=0.5, dropout=0.25)
+    inputs = make_inputs(problem, "cpu", "BSHD")
+    output = Xformers("xformers-cutlass", "cutlass").prepare(problem, inputs)()
+    assert output.shape == (2, 24, 4, 8)
+    assert calls[0]["scale"] == 0.5
+    assert calls[0]["p"] == 0.25
+
+
+def test_operators_give_the_reasons():
+    """What an operator lacks is said in its own words; one without a backward pass says that."""
+    reason = Xformers("xformers-flash", "flash")._lacking(workload(head_dim=300), CPU)
+    assert "fa2F" in reason
+    assert "> 256" in reason
+    assert "float" in Xformers("xformers", None)._lacking(workload(), CPU)
+
+
+def test_an_operator_without_backward():
+    """A forward-only operator refuses training."""
+
+    class Willing:
+        NAME = "willing"
+
+        @staticmethod
+        def not_supported_reasons(problem):
+            return []
+
+    assert xformers_mea._refusal([Willing], None) is None
+    assert "no backward" in xformers_mea._refusal([None], None)

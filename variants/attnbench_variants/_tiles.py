@@ -1,0 +1,139 @@
+"""Tiles of scores: those of some heads, a chunk of queries and a chunk of keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from attnbench_variants import _dropout, _visible
+
+if TYPE_CHECKING:
+    from attnbench import Inputs, Workload
+
+QUERIES = {"cpu": 256, "cuda": 1024}
+KEYS = {"cpu": 1024, "cuda": 4096}
+ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Query `rows` of some key `heads` (counted over the batch), and the keys that matter to them.
+
+    Keys from `start` to `stop` are seen by some row; those from `full_start` to `full_stop` by every row.
+    """
+
+    heads: slice
+    rows: slice
+    ranges: _visible.Ranges
+    start: int
+    stop: int
+    full_start: int
+    full_stop: int
+
+    def tiles(self, size: int) -> Iterator[slice]:
+        """Cut the keys that matter into slices of at most `size`."""
+        for start in range(self.start, self.stop, size):
+            yield slice(start, min(start + size, self.stop))
+
+    def partial(self, keys: slice) -> Iterator[slice]:
+        """Give the parts of `keys` that only some rows see."""
+        before = slice(keys.start, min(keys.stop, self.full_start))
+        after = slice(max(keys.start, self.full_stop), keys.stop)
+        yield from (part for part in (before, after) if part.start < part.stop)
+
+
+class Plan:
+    """What is known of a workload before it runs: its chunks, and what becomes of a score."""
+
+    def __init__(self, workload: Workload, inputs: Inputs) -> None:
+        device = inputs.query.device
+        self.device = device
+        self.workload = workload
+        self.scale = workload.effective_scale
+        self.group = workload.heads // workload.kv_heads
+        self.seed = inputs.seed
+        self.queries = max(1, min(workload.seq_q, QUERIES[device.type] // self.group or 1))
+        self.keys = max(1, min(workload.seq_k, KEYS[device.type]))
+        self.heads = max(1, ELEMENTS[device.type] // (self.queries * self.group * self.keys))
+        self.slopes = None
+        if inputs.alibi_slopes is not None:
+            slopes = inputs.alibi_slopes.view(workload.kv_heads, self.group, 1, 1)
+            self.slopes = slopes.repeat(workload.batch, 1, 1, 1)
+        self.chunks = list(self._chunks(_visible.ranges(workload, device)))
+
+    def _chunks(self, ranges: list[_visible.Ranges]) -> Iterator[Chunk]:
+        heads = self.workload.batch * self.workload.kv_heads
+        apart = heads // max(1, len(ranges))  # heads of one sequence, or of all where sequences are alike
+        for number, each in enumerate(ranges):
+            for first in range(0, apart, self.heads):
+                begin = number * apart + first
+                of_heads = slice(begin, number * apart + min(first + self.heads, apart))
+                for row in range(0, self.workload.seq_q, self.queries):
+                    rows = slice(row, min(row + self.queries, self.workload.seq_q))
+                    low, high = each.low_list[rows], each.high_list[rows]
+                    yield Chunk(of_heads, rows, each, low[0], high[-1], low[-1], high[0])
+
+    def buffer(self) -> torch.Tensor:
+        """Make room for one tile of scores."""
+        heads = min(self.heads, self.workload.batch * self.workload.kv_heads)
+        return torch.empty(heads * self.group * self.queries * self.keys, dtype=torch.float32, device=self.device)
+
+    def scores(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        place: tuple[Chunk, slice],
+        buffer: torch.Tensor,
+        *,
+        bend: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Fill `buffer` with a tile of capped, biased and masked scores, (heads, group * rows, keys) float32.
+
+        `query` (heads, group * rows, D) comes scaled, `key` is (heads, keys, D); `place` is the tile's chunk and keys.
+        Under a softcap, `bend` is filled with the capped scores' derivative by the raw ones.
+        """
+        chunk, keys = place
+        scores = multiply(query, key, buffer)
+        if self.workload.softcap is not None:
+            scores.div_(self.workload.softcap).tanh_()
+            if bend is not None:
+                torch.mul(scores, scores, out=bend[: scores.numel()].view(scores.shape)).neg_().add_(1.0)
+            scores.mul_(self.workload.softcap)
+        grouped = scores.unflatten(1, (self.group, -1))
+        if self.slopes is not None:
+            distances = _visible.distances(chunk.rows, keys, self.workload, self.device)
+            grouped.addcmul_(self.slopes[chunk.heads], distances, value=-1)
+        for part in chunk.partial(keys):
+            inside = slice(part.start - keys.start, part.stop - keys.start)
+            grouped[..., inside].masked_fill_(chunk.ranges.hidden(chunk.rows, part), float("-inf"))
+        return scores
+
+    def kept(self, chunk: Chunk, keys: slice) -> torch.Tensor:
+        """Redraw a tile of dropout: 1 / (1 - p) where a weight is kept, else 0; (heads, group * rows, keys) float32."""
+        heads = torch.arange(chunk.heads.start * self.group, chunk.heads.stop * self.group, device=self.device)
+        rows = torch.arange(chunk.rows.start, chunk.rows.stop, device=self.device)
+        rows = (heads[:, None] * self.workload.seq_q + rows).view(len(heads) // self.group, -1, 1)
+        columns = torch.arange(keys.start, keys.stop, device=self.device)
+        kept = _dropout.keep(self.workload.dropout, self.seed, rows, columns)
+        return kept.float().div_(1.0 - self.workload.dropout)
+
+    def rows(self, tensor: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+        """Take a chunk's rows of a (B, Hq, Sq, X) tensor as (heads, group * rows, X) float32."""
+        grouped = tensor.flatten(0, 1).unflatten(0, (-1, self.group))
+        return grouped[chunk.heads, :, chunk.rows].flatten(1, 2).float()
+
+    def store(self, tensor: torch.Tensor, chunk: Chunk, values: torch.Tensor) -> None:
+        """Write (heads, group * rows, X) `values` to a chunk's rows of a contiguous (B, Hq, Sq, X) tensor."""
+        grouped = tensor.flatten(0, 1).unflatten(0, (-1, self.group))
+        grouped[chunk.heads, :, chunk.rows] = values.unflatten(1, (self.group, -1))
+
+
+def multiply(left: torch.Tensor, right: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
+    """Multiply (heads, m, X) by the transpose of (heads, n, X) into the start of `buffer`: (heads, m, n)."""
+    shape = (left.shape[0], left.shape[1], right.shape[1])
+    product = buffer[: math.prod(shape)].view(shape)
+    return torch.bmm(left, right.transpose(1, 2), out=product)

@@ -1,0 +1,69 @@
+"""Which keys each query row sees, as tensors: under every mask that is one range of keys a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from attnbench import Workload
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The keys that each row of one sequence sees: `low[i] <= j < high[i]`, both (Sq,) int64, rising with i.
+
+    The lists are for planning on the host, the tensors for masking on the device.
+    """
+
+    low_list: list[int]
+    high_list: list[int]
+    low: torch.Tensor
+    high: torch.Tensor
+
+    def hidden(self, rows: slice, keys: slice) -> torch.Tensor:
+        """Tell which of `keys` are hidden from each of `rows`, (rows, keys) bool."""
+        columns = torch.arange(keys.start, keys.stop, device=self.low.device)
+        return (columns < self.low[rows, None]) | (columns >= self.high[rows, None])
+
+
+def ranges(workload: Workload, device: torch.device) -> list[Ranges]:
+    """Give one `Ranges` for each sequence of the batch, or a single one where all sequences are alike."""
+    sequences = range(workload.batch if workload.mask.is_seeded else min(1, workload.batch))
+    return [_ranges_of(workload, sequence, device) for sequence in sequences]
+
+
+def hidden(workload: Workload, device: torch.device) -> torch.Tensor | None:
+    """Make the dense mask, (B or 1, 1, Sq, Sk) bool, True where a key is hidden; None if every key is visible."""
+    if sees_everything(workload):
+        return None
+    everything = slice(0, workload.seq_q), slice(0, workload.seq_k)
+    return torch.stack([each.hidden(*everything) for each in ranges(workload, device)])[:, None]
+
+
+def sees_everything(workload: Workload) -> bool:
+    """Whether no key is hidden from any query, as in a decode step under `causal`."""
+    return workload.visible_pairs == workload.batch * workload.seq_q * workload.seq_k
+
+
+def has_blank_rows(workload: Workload) -> bool:
+    """Whether some query sees no key at all; its output and its gradient are 0."""
+    sequences = range(workload.batch if workload.mask.is_seeded else min(1, workload.batch))
+    return any(len(keys) == 0 for sequence in sequences for keys in workload.visible_keys(sequence))
+
+
+def distances(rows: slice, keys: slice, workload: Workload, device: torch.device) -> torch.Tensor:
+    """Give |i + Sk - Sq - j| for ALiBi, (rows, keys) float32."""
+    offset = workload.seq_k - workload.seq_q
+    query_positions = torch.arange(rows.start + offset, rows.stop + offset, device=device, dtype=torch.float32)
+    key_positions = torch.arange(keys.start, keys.stop, device=device, dtype=torch.float32)
+    return (query_positions[:, None] - key_positions).abs_()
+
+
+def _ranges_of(workload: Workload, sequence: int, device: torch.device) -> Ranges:
+    visible = list(workload.visible_keys(sequence))
+    low = [min(keys.start, workload.seq_k) for keys in visible]
+    high = [max(keys.stop, start) for keys, start in zip(visible, low, strict=True)]
+    return Ranges(low, high, *(torch.tensor(ends, dtype=torch.int64, device=device) for ends in (low, high)))

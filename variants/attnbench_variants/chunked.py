@@ -1,0 +1,36 @@
+"""Memory-efficient attention in plain torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench import Inputs, Variant, Workload, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+
+class Chunked(Variant):
+    """Attention over key chunks inside query chunks, with an online softmax and a recomputing backward pass.
+
+    Never holds more than a tile or two of scores, and skips the tiles that the mask hides. Scores are float32.
+    After Rabe and Staats, 2021, arXiv:2112.05682.
+    """
+
+    name = "chunked"
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Find out which tiles the mask leaves to do."""
+        from attnbench_variants._tiled_attention import TiledAttention
+        from attnbench_variants._tiles import Plan
+
+        plan = Plan(workload, inputs)
+        return lambda: TiledAttention.apply(*inputs.leaves, plan)
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    """Offer `chunked`."""
+    return [Chunked()]

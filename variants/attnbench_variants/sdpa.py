@@ -1,0 +1,164 @@
+"""torch's scaled_dot_product_attention: the dispatcher, and each of its backends pinned."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from attnbench import Inputs, Variant, Workload, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+
+class Sdpa(Variant):
+    """torch.nn.functional.scaled_dot_product_attention, free to choose its backend or pinned to one.
+
+    `causal` needs care: torch's `is_causal` is top-left aligned. Where that differs from our bottom-right alignment, a
+    lower-right bias goes in on CUDA and a boolean mask elsewhere. A pinned backend that can't do a workload raises;
+    it never falls back.
+    """
+
+    def __init__(self, name: str, backend: str | None = None) -> None:
+        self.name = name
+        self.backend = backend  # a name in torch.nn.attention.SDPBackend
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:
+        """Say what scaled_dot_product_attention, or the pinned backend, lacks; on CUDA it is torch that judges."""
+        if workload.softcap is not None:
+            return "scaled_dot_product_attention has no softcap"
+        if device == "cpu":
+            return self._lacking_on_cpu(workload)
+        import torch
+
+        if not torch.cuda.is_available():
+            return "needs a CUDA GPU, and torch sees none"
+        if workload.alibi and workload.dtype != "float32" and self.backend != "MATH":
+            return f"ALiBi would go in as a bias tensor in {workload.dtype}, which rounds it away"
+        return self._lacking_on_cuda(workload, torch.device(device))
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Make the mask or bias; the timed callable makes the one call."""
+        from torch.nn.functional import scaled_dot_product_attention
+
+        arguments = _mask_arguments(workload, inputs.query.device, inputs.alibi_slopes)
+        arguments["scale"] = workload.scale
+        arguments["dropout_p"] = workload.dropout
+        arguments["enable_gqa"] = workload.heads != workload.kv_heads
+        pinned = self._pinned
+
+        def attend() -> torch.Tensor:
+            with pinned():
+                return scaled_dot_product_attention(*inputs.leaves, **arguments)
+
+        return attend
+
+    def _pinned(self) -> contextlib.AbstractContextManager[Any]:
+        """Allow only the pinned backend; as the last context but one it costs a few microseconds of each call."""
+        if self.backend is None:
+            return contextlib.nullcontext()
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        return sdpa_kernel(getattr(SDPBackend, self.backend))
+
+    def _lacking_on_cpu(self, workload: Workload) -> str | None:
+        if self.backend in ("EFFICIENT_ATTENTION", "CUDNN_ATTENTION"):
+            return "torch has no such kernel for the CPU: needs a CUDA GPU"
+        if self.backend == "FLASH_ATTENTION":
+            if workload.dropout:
+                return "torch's flash kernel for the CPU has no dropout"
+            if workload.head_dim != workload.head_dim_v:
+                return "torch's flash kernel needs head_dim_v equal to head_dim"
+        return None
+
+    def _lacking_on_cuda(self, workload: Workload, device: torch.device) -> str | None:
+        """Ask torch, with stand-ins that have the workload's shapes but only one row of memory."""
+        import torch
+        from torch.backends import cuda
+
+        judges = {
+            "FLASH_ATTENTION": cuda.can_use_flash_attention,
+            "EFFICIENT_ATTENTION": cuda.can_use_efficient_attention,
+            "CUDNN_ATTENTION": cuda.can_use_cudnn_attention,
+        }
+        if self.backend not in judges:
+            return None
+        w, dtype = workload, getattr(torch, workload.dtype)
+
+        def stand_in(heads: int, length: int, width: int) -> torch.Tensor:
+            row = torch.empty(width, dtype=dtype, device=device, requires_grad=w.needs_gradient)
+            return row.expand(w.batch, heads, length, width)
+
+        form = _mask_form(w, device.type)
+        mask = None
+        if form == "mask":
+            mask = torch.empty(w.seq_k, dtype=dtype if w.alibi else torch.bool, device=device)
+            mask = mask.expand(w.batch, w.heads, w.seq_q, w.seq_k)
+        parameters = cuda.SDPAParams(
+            stand_in(w.heads, w.seq_q, w.head_dim),
+            stand_in(w.kv_heads, w.seq_k, w.head_dim),
+            stand_in(w.kv_heads, w.seq_k, w.head_dim_v),
+            mask,
+            w.dropout,
+            form == "is_causal",
+            w.heads != w.kv_heads,
+        )
+        with self._pinned(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if judges[self.backend](parameters, True):
+                return None
+        said = "; ".join(str(warning.message).split(" (Triggered")[0] for warning in caught)
+        return f"torch says: {said}" if said else "torch says that this backend can't, and not why"
+
+
+def _mask_form(workload: Workload, device_type: str) -> str:
+    """Choose how the mask goes in: `nothing`, `is_causal`, `lower_right` or `mask` (a tensor)."""
+    from attnbench_variants._visible import sees_everything
+
+    w, kind = workload, workload.mask.kind
+    if w.alibi:
+        return "mask"
+    if sees_everything(w):
+        return "nothing"
+    if kind == "causal-top-left" or (kind == "causal" and w.seq_q == w.seq_k):
+        return "is_causal"
+    if kind == "causal" and w.seq_q < w.seq_k and device_type == "cuda":
+        return "lower_right"
+    return "mask"
+
+
+def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> dict[str, Any]:
+    """Give scaled_dot_product_attention's arguments for the mask and, where there is one, ALiBi's bias."""
+    from torch.nn.attention.bias import causal_lower_right
+
+    from attnbench_variants import _visible
+
+    form = _mask_form(workload, device.type)
+    if form == "nothing":
+        return {}
+    if form == "is_causal":
+        return {"is_causal": True}
+    if form == "lower_right":
+        return {"attn_mask": causal_lower_right(workload.seq_q, workload.seq_k)}
+    hidden = _visible.hidden(workload, device)
+    if slopes is None:
+        return {"attn_mask": None if hidden is None else ~hidden}
+    rows, keys = slice(0, workload.seq_q), slice(0, workload.seq_k)
+    bias = -slopes[:, None, None] * _visible.distances(rows, keys, workload, device)
+    bias = bias[None] if hidden is None else bias.masked_fill(hidden, float("-inf"))
+    return {"attn_mask": bias}
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    """Offer `sdpa` and its pinned backends."""
+    return [
+        Sdpa("sdpa"),
+        Sdpa("sdpa-math", "MATH"),
+        Sdpa("sdpa-flash", "FLASH_ATTENTION"),
+        Sdpa("sdpa-efficient", "EFFICIENT_ATTENTION"),
+        Sdpa("sdpa-cudnn", "CUDNN_ATTENTION"),
+    ]
