@@ -5,6 +5,7 @@ AttnbenchError
 |   +-- WorkloadError     a field of a workload
 +-- PluginError           a plugin could not be loaded, or broke the contract
 +-- RecordError           a stored or handed-over record does not fit the schema
++-- MeasurementError      a measurement can't be believed, or can't be made here
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ class PluginError(AttnbenchError):
 
 class RecordError(AttnbenchError):
     """A record does not fit the schema."""
+
+
+class MeasurementError(AttnbenchError):
+    """A measurement can't be believed, or can't be made on this machine; the text names the cause."""
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:

@@ -1,0 +1,53 @@
+"""What the sampler hands back: plain values that travel as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """A warm-up: whether it ended `steady` (else at its cap), nanoseconds a call then took, calls, and wall time."""
+
+    steady: bool
+    ns_per_call: float
+    calls: int
+    elapsed_ns: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the fields as JSON values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of samples.
+
+    - `samples_ns`: nanoseconds a call, in order, at least one; each is the mean over `calls_per_sample` calls
+    - `wall_ns`: wall time of the whole block, which a supervisor can check against its own clock
+    - `device_ns`, `synchronised_ns`: one further call by device events, and by wall time to an all-device
+      synchronise; None where the device has no clock of its own
+    - `telemetry`: the machine's state over the block; `throttled` tags a block in which it says so
+    - `suspects`: findings that make the cell doubtful, each `name: what was seen`
+    """
+
+    samples_ns: list[float]
+    calls_per_sample: int
+    wall_ns: float
+    device_ns: float | None = None
+    synchronised_ns: float | None = None
+    telemetry: dict[str, Any] = field(default_factory=dict)
+    throttled: bool = False
+    suspects: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the fields as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Block:
+        """Build a block from `to_json`'s fields."""
+        return cls(**{**fields, "suspects": tuple(fields["suspects"])})

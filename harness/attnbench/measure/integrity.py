@@ -1,0 +1,97 @@
+"""What a variant may not touch: global flags, clocks and threads of the process that measures it."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attnbench.measure.clock import patched_clocks
+
+THREAD_SHARE = 0.01  # of a block's wall time: what idle helper threads of honest libraries stay under
+
+
+def read_flags() -> dict[str, Any]:
+    """Read torch's global flags that change what is computed, how fast, or how random."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return {
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "grad mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "autocast": (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "float32 matmul precision (TF32)": torch.get_float32_matmul_precision(),
+        "TF32 in cuDNN": cudnn.allow_tf32,
+        "reduced-precision reductions": (
+            matmul.allow_fp16_reduced_precision_reduction,
+            matmul.allow_bf16_reduced_precision_reduction,
+        ),
+        "cuDNN": (cudnn.enabled, cudnn.benchmark, cudnn.deterministic),
+        "SDPA backends": (
+            torch._C._get_flash_sdp_enabled(),  # noqa: SLF001 - the public getters are untyped
+            torch._C._get_mem_efficient_sdp_enabled(),  # noqa: SLF001 - the public getters are untyped
+            torch._C._get_math_sdp_enabled(),  # noqa: SLF001 - the public getters are untyped
+            torch._C._get_cudnn_sdp_enabled(),  # noqa: SLF001 - the public getters are untyped
+        ),
+        "number of threads": torch.get_num_threads(),
+        "flush denormal": _flushes_denormals(),
+        "thread switch interval": sys.getswitchinterval(),
+    }
+
+
+def _flushes_denormals() -> bool:
+    return bool((torch.tensor([1e-310], dtype=torch.float64) * 0.5 == 0).item())
+
+
+class Guard:
+    """The state of the process before a plugin came in; make it before the plugin is imported.
+
+    `changes()` then names what is different, in words fit for a record's reason.
+    """
+
+    def __init__(self, *, seeded_calls: bool = False) -> None:
+        self._seeded_calls = seeded_calls  # dropout: a variant must seed torch at each call
+        self._flags = read_flags()
+        self._seed = torch.initial_seed()
+        self._random_state = hash(random.getstate())
+        self._threads = set(sys._current_frames())  # noqa: SLF001 - the only view that has raw threads too
+
+    def changes(self) -> list[str]:
+        """Name each global flag, seed or clock that is not as it was."""
+        now = read_flags()
+        found = [f"{name} changed from {old} to {now[name]}" for name, old in self._flags.items() if now[name] != old]
+        if not self._seeded_calls and torch.initial_seed() != self._seed:
+            found.append("torch's global seed was set")
+        if hash(random.getstate()) != self._random_state:
+            found.append("Python's global random state was changed")
+        return [*(f"global state: {one}" for one in found), *(f"patched clock: {name}" for name in patched_clocks())]
+
+    def thread_times(self) -> dict[str, int]:
+        """Give ns of CPU time of each Python thread that came up since, by name; -1 where the system does not tell."""
+        named = {thread.ident: thread for thread in threading.enumerate()}
+        times = {}
+        for ident in set(sys._current_frames()) - self._threads - {threading.get_ident()}:  # noqa: SLF001 - as above
+            thread = named.get(ident)
+            name = f"raw thread {ident}" if thread is None else thread.name
+            times[name] = -1 if thread is None or thread.native_id is None else _cpu_time_ns(thread.native_id)
+        return times
+
+    def busy_threads(self, before: dict[str, int], wall_ns: float) -> list[str]:
+        """Name the new Python threads that worked since `before` (of `thread_times`), `wall_ns` ago."""
+        return [
+            f"thread: {name!r} worked beside the timed calls; a callable must do all its work before it returns"
+            for name, time in self.thread_times().items()
+            if time < 0 or time - before.get(name, 0) > THREAD_SHARE * wall_ns
+        ]
+
+
+def _cpu_time_ns(native_id: int) -> int:
+    try:
+        return int(Path(f"/proc/self/task/{native_id}/schedstat").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,149 @@
+"""Distribution-free intervals of a median, honest under autocorrelation and drift."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, median, quantiles
+
+AUTOCORRELATION_LIMIT = 0.2
+EXCESS_LIMIT = 2.0  # variance of block medians over what their own samples explain
+FEWEST_BLOCKS = 8
+MOST_EXACT = 1000  # above, the binomial's normal approximation is off by less than one rank
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median with its interval, in the unit of the samples.
+
+    `coverage` is what the order statistics promise; with few samples it lies below the confidence asked for.
+    `from_blocks` says that block medians stood for the samples, because neighbours were alike.
+    """
+
+    median: float
+    low: float
+    high: float
+    coverage: float = 1.0
+    from_blocks: bool = False
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half the interval's width over the median; infinite where fewer than two values gave it."""
+        if self.coverage == 0:
+            return math.inf
+        return (self.high - self.low) / 2 / self.median
+
+
+def median_interval(
+    samples: Sequence[float], confidence: float = 0.95, block_sizes: Sequence[int] | None = None
+) -> Interval:
+    """Give the median of `samples`, in the order in which they were taken, with its interval.
+
+    The interval lies between two order statistics whose ranks come from the binomial distribution (David and Nagaraja,
+    Order Statistics, 2003, section 7.1), so nothing is assumed of the samples' distribution. Where neighbours are alike
+    (lag-1 autocorrelation of the ranks over 0.2, or block medians that scatter more than their samples explain),
+    medians of blocks stand for the samples; blocks are joined until their medians are no longer alike.
+    `block_sizes` gives the blocks as they were taken; else the samples are cut into blocks of equal size.
+    Raises ValueError without samples.
+    """
+    if not samples:
+        raise ValueError("median_interval needs at least one sample, got none")
+    middle = median(samples)
+    plain = _order_interval(samples, middle, confidence)
+    blocks = _blocks(samples, block_sizes)
+    if len(blocks) < 2 or not (lag1(samples) > AUTOCORRELATION_LIMIT or _excess(blocks) > EXCESS_LIMIT):
+        return plain
+    medians = _unlike(blocks)
+    low, high, coverage = _ranked(medians, confidence)
+    return Interval(middle, min(low, middle), max(high, middle), coverage, from_blocks=True)
+
+
+def lag1(samples: Sequence[float]) -> float:
+    """Give the lag-1 autocorrelation of the samples' ranks, which single outliers can't hide; 0 below 3 samples."""
+    ranks = _ranks(samples)
+    mean = (len(ranks) - 1) / 2
+    total = sum((rank - mean) ** 2 for rank in ranks)
+    if len(ranks) < 3 or total == 0:
+        return 0.0
+    return sum((first - mean) * (second - mean) for first, second in itertools.pairwise(ranks)) / total
+
+
+def _ranks(samples: Sequence[float]) -> list[float]:
+    order = sorted(range(len(samples)), key=samples.__getitem__)
+    ranks = [0.0] * len(samples)
+    start = 0
+    for _, group in itertools.groupby(order, key=samples.__getitem__):
+        ties = list(group)
+        for index in ties:
+            ranks[index] = start + (len(ties) - 1) / 2
+        start += len(ties)
+    return ranks
+
+
+def _order_interval(samples: Sequence[float], middle: float, confidence: float) -> Interval:
+    low, high, coverage = _ranked(samples, confidence)
+    return Interval(middle, low, high, coverage)
+
+
+def _ranked(samples: Sequence[float], confidence: float) -> tuple[float, float, float]:
+    """Give the two order statistics that enclose the median, and the coverage that they promise."""
+    ordered = sorted(samples)
+    cut, coverage = _rank(len(ordered), confidence)
+    return ordered[cut], ordered[-1 - cut], coverage
+
+
+def _rank(count: int, confidence: float) -> tuple[int, float]:
+    """Give how many values to leave out at each end, and the coverage of what is left."""
+    tail = (1 - confidence) / 2
+    if count > MOST_EXACT:
+        spread = NormalDist().inv_cdf(1 - tail) * math.sqrt(count) / 2
+        return max(0, math.floor(count / 2 - spread) - 1), confidence
+    cut, below = 0, 0.5**count  # below: P(at most `cut` values lie under the median)
+    coverage = max(0.0, 1 - 2 * below)
+    while True:
+        further = below + math.comb(count, cut + 1) * 0.5**count
+        if further > tail:
+            return cut, coverage
+        cut, below, coverage = cut + 1, further, 1 - 2 * further
+
+
+def _blocks(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Sequence[float]]:
+    if sizes is None or len(sizes) < FEWEST_BLOCKS:
+        count = max(1, min(len(samples), max(FEWEST_BLOCKS, math.isqrt(len(samples)))))
+        edges = [len(samples) * index // count for index in range(count + 1)]
+    else:
+        edges = [0, *itertools.accumulate(sizes)]
+        if edges[-1] != len(samples):
+            raise ValueError(f"block_sizes sum to {edges[-1]}, but there are {len(samples)} samples")
+    return [samples[start:end] for start, end in itertools.pairwise(edges) if end > start]
+
+
+def _unlike(blocks: list[Sequence[float]]) -> list[float]:
+    """Give medians of blocks, joined two by two while neighbours are alike and enough of them are left."""
+    medians = [median(block) for block in blocks]
+    while lag1(medians) > AUTOCORRELATION_LIMIT and len(blocks) // 2 >= FEWEST_BLOCKS:
+        joined = [[*first, *second] for first, second in zip(blocks[::2], blocks[1::2], strict=False)]
+        if len(blocks) % 2:
+            joined[-1] = [*joined[-1], *blocks[-1]]
+        blocks = list(joined)
+        medians = [median(block) for block in blocks]
+    return medians
+
+
+def _excess(blocks: list[Sequence[float]]) -> float:
+    """Give the variance of the block medians over the variance that the samples within blocks explain."""
+    if len(blocks) < FEWEST_BLOCKS or min(len(block) for block in blocks) < 4:
+        return 0.0
+    medians = [median(block) for block in blocks]
+    mean = sum(medians) / len(medians)
+    between = sum((value - mean) ** 2 for value in medians) / (len(medians) - 1)
+    within = sum(math.pi / 2 * _spread(block) ** 2 / len(block) for block in blocks) / len(blocks)
+    return between / within if within > 0 else (math.inf if between > 0 else 0.0)
+
+
+def _spread(block: Sequence[float]) -> float:
+    """Give a robust standard deviation: the interquartile range of a normal distribution is 1.349 of them."""
+    lower, _, upper = quantiles(block, n=4, method="inclusive")
+    return (upper - lower) / 1.349

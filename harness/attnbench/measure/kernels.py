@@ -1,0 +1,76 @@
+"""Which kernels one call really ran, so that a silent fall-back shows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attnbench.measure.profiling import MEMORY, Event, profiled
+from attnbench.measure.step import Step
+
+if TYPE_CHECKING:
+    from attnbench.inputs import Inputs
+    from attnbench.variant import Timed
+    from attnbench.workload import Workload
+
+MOST_NAMES = 100
+# The first pattern found in any of the names decides; sources: torch/aten's native transformers, operators and kernels.
+BACKENDS = (
+    ("cudnn", r"cudnn_attention|cudnn.*(sdpa|fort_native)|fort_native_sdpa"),
+    ("flash", r"flash_attention|flash_(fwd|bwd)|flashattn|FlashAttn"),
+    ("efficient", r"efficient_attention|fmha_cutlass|AttentionKernel|AttentionBackwardKernel"),
+    ("flex", r"flex_attention|flex_(fwd|bwd)|triton_(tem|flex)_fused_flex"),
+    ("math", r"_scaled_dot_product_attention_math"),
+    ("triton", r"^triton_|_triton|^_?attn_(fwd|bwd)"),
+    ("composed", r"softmax|aten::(bmm|matmul|exp)|gemm|cutlass"),
+)
+BOOKKEEPING = re.compile(
+    r"^(autograd::engine|Memcpy|Memset|cuda[A-Z]|cuLaunch|aten::(as_strided|transpose|view|expand|reshape|_reshape_alias|_unsafe_view|"
+    r"empty|empty_like|empty_strided|resolve_conj|resolve_neg|unsqueeze|squeeze|select|slice|permute|t|detach|alias|to|"
+    r"_to_copy|result_type|lift_fresh|item|_local_scalar_dense|is_nonzero|unbind|narrow|split|chunk|numpy_T|matrix_H)$)"
+)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Names of device kernels (CUDA) or operators (CPU) in order of first appearance, and the backend they show.
+
+    `backend`: `flash`, `efficient`, `cudnn`, `flex`, `math` (torch's fall-back), `triton`, `composed` (of plain
+    operators), or None for none of these. `names` is None where the profiler failed; `reason` then says why.
+    """
+
+    names: tuple[str, ...] | None
+    backend: str | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the fields as JSON values."""
+        return {"names": self.names and list(self.names), "backend": self.backend, "reason": self.reason}
+
+
+def kernels_of(call: Timed, inputs: Inputs, workload: Workload, device: str) -> Kernels:
+    """Profile one call of the workload's direction; never raises for what the profiler does."""
+    try:
+        _, events = profiled(Step(call, inputs, workload).ready()[0], device=device)
+    except Exception as error:  # noqa: BLE001 - a profiler that fails must not cost the cell its time
+        return Kernels(None, reason=f"the profiler failed: {type(error).__name__}: {error}")
+    return describe(events, device)
+
+
+def describe(events: list[Event], device: str) -> Kernels:
+    """Derive names and backend from a profile's events."""
+    where = "cuda" if device.startswith("cuda") else "cpu"
+    names = dict.fromkeys(event.name for event in events if event.device == where and event.name != MEMORY)
+    kept = tuple(name for name in names if not BOOKKEEPING.match(name))[:MOST_NAMES]
+    if not kept:
+        return Kernels(None, reason=f"the profiler saw no {'kernel' if where == 'cuda' else 'operator'}")
+    return Kernels(kept, backend_of(kept))
+
+
+def backend_of(names: tuple[str, ...]) -> str | None:
+    """Give the backend that the names of kernels or operators show, or None."""
+    for backend, pattern in BACKENDS:
+        if any(re.search(pattern, name) for name in names):
+            return backend
+    return None

@@ -1,0 +1,94 @@
+"""How much memory one call takes, measured in a pass of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from attnbench.measure.profiling import MEMORY, profiled
+from attnbench.measure.step import Step
+
+if TYPE_CHECKING:
+    from attnbench.inputs import Inputs
+    from attnbench.variant import Timed
+    from attnbench.workload import Workload
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one call.
+
+    - `peak_bytes`: the most that was allocated at once in the timed part, above what was before it
+    - `saved_bytes`: kept for the backward pass when the forward pass is done, without its output; None for `forward`
+    - `reserved_bytes`: what torch's allocator took from the device for it; None on CPU
+    - `driver_bytes`: by how much the driver says this process grew, as a cross-check for memory that torch's allocator
+      does not see; None on CPU and where NVML does not tell
+    """
+
+    peak_bytes: int
+    saved_bytes: int | None = None
+    reserved_bytes: int | None = None
+    driver_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the fields as JSON values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def measure_memory(call: Timed, inputs: Inputs, workload: Workload, device: str) -> Memory:
+    """Measure one call of the workload's direction; it should have been called before, so that workspaces are there.
+
+    On CPU the profiler reports each allocation of torch's, and their running sum is exact. On CUDA the caching
+    allocator's own statistics are read.
+    """
+    if device.startswith("cuda"):
+        return _on_cuda(Step(call, inputs, workload), call, workload, torch.device(device))
+    return _on_cpu(Step(call, inputs, workload), call, workload)
+
+
+def _on_cpu(step: Step, call: Timed, workload: Workload) -> Memory:
+    ready = step.ready()[0]
+    _, events = profiled(ready, device="cpu", memory=True)
+    changes = [event.bytes for event in events if event.name == MEMORY]
+    saved = None
+    if workload.needs_gradient:
+        output, kept = profiled(call, device="cpu", memory=True)
+        saved = sum(event.bytes for event in kept if event.name == MEMORY) - _own_bytes(output)
+    return Memory(max(accumulate(changes), default=0), saved)
+
+
+def _on_cuda(step: Step, call: Timed, workload: Workload, device: torch.device) -> Memory:
+    ready = step.ready()[0]
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    driver = _driver_bytes(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    result = ready()
+    torch.cuda.synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device) - before
+    reserved = torch.cuda.max_memory_reserved(device) - reserved
+    grown = _driver_bytes(device)
+    del result, ready
+    saved = None
+    if workload.needs_gradient:
+        before = torch.cuda.memory_allocated(device)
+        output = call()
+        saved = torch.cuda.memory_allocated(device) - before - _own_bytes(output)
+    return Memory(peak, saved, reserved, None if driver is None or grown is None else grown - driver)
+
+
+def _own_bytes(output: torch.Tensor) -> int:
+    return output.untyped_storage().nbytes()
+
+
+def _driver_bytes(device: torch.device) -> int | None:
+    from attnbench.measure.nvml import NvmlTelemetry, torch_uuid
+
+    try:
+        return NvmlTelemetry(torch_uuid(str(device))).used_bytes()
+    except Exception:  # noqa: BLE001 - a cross-check alone: without NVML there is none
+        return None

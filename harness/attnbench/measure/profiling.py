@@ -1,0 +1,43 @@
+"""One profiled call, as a list of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+MEMORY = "[memory]"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a profile: an operator, a device kernel, or a change of memory (`name` is then `[memory]`)."""
+
+    name: str
+    start_ns: int
+    device: str  # "cpu" or "cuda"
+    bytes: int = 0
+
+
+def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) -> tuple[Any, list[Event]]:
+    """Run `action` once under torch's profiler; give its result and the events in order of time."""
+    on_cuda = device.startswith("cuda")
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
+    with profile(activities=activities, profile_memory=memory) as profiler:
+        result = action()
+        if on_cuda:
+            torch.cuda.synchronize()
+    recorded = profiler.profiler.kineto_results.events()
+    events = [
+        Event(
+            event.name(),
+            event.start_ns(),
+            "cuda" if event.device_type() == torch._C._autograd.DeviceType.CUDA else "cpu",  # noqa: SLF001
+            event.nbytes() if event.name() == MEMORY else 0,
+        )
+        for event in recorded
+    ]
+    return result, sorted(events, key=lambda event: event.start_ns)

@@ -1,0 +1,264 @@
+"""Takes the samples of one cell, in the worker's process."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+from collections.abc import Iterator
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from attnbench.errors import MeasurementError
+from attnbench.measure.audit import Audit, fingerprint
+from attnbench.measure.block import Block, WarmUp
+from attnbench.measure.clock import Clock, clock_for, raw_now
+from attnbench.measure.flush import Flush, cache_bytes
+from attnbench.measure.integrity import Guard
+from attnbench.measure.step import Result, Step
+from attnbench.measure.telemetry import Telemetry, telemetry_for
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.inputs import Inputs
+    from attnbench.measure.protocol import Protocol
+    from attnbench.variant import Timed
+    from attnbench.workload import Workload
+
+WINDOW = 20  # calls in one window of the warm-up
+AGREEMENT = 0.01  # between the medians of two windows that count as steady
+SHORTEST_SAMPLE_NS = 50_000.0  # hot calls below it are timed several at once
+MOST_QUEUED = 256  # calls queued on a device before the host waits
+QUEUE_NS = 20e6  # about how much work is queued before the host waits
+CLOCK_TOLERANCE = 0.02
+SIDE_STREAM_GAP = 0.10
+SLEEPY_RATIO = 2.0
+
+PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
+
+
+class Sampler:
+    """One cell on one device. Calls come in this order: `first_call`, `warm_up`, then `block` any number of times.
+
+    `guard` is the state of the process before the plugin was imported; without one, changes are looked for from now on.
+    `last_output` and `last_grads` are copies from a random timed call of the last block, made at once after it, for a
+    check against the inputs as they are now. Raises MeasurementError when a number can't be believed.
+    """
+
+    def __init__(
+        self,
+        call: Timed,
+        inputs: Inputs,
+        workload: Workload,
+        device: str,
+        protocol: Protocol,
+        *,
+        guard: Guard | None = None,
+        clock: Clock | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._inputs = inputs
+        self._device = device
+        self._protocol = protocol
+        self._guard = guard or Guard(seeded_calls=workload.dropout > 0)
+        self._clock = clock or clock_for(device)
+        self._telemetry = telemetry or telemetry_for(device)
+        self._step = Step(call, inputs, workload)
+        self._flush = Flush(device, cache_bytes(device)) if protocol.mode == "cold" else None
+        self._audit = Audit(inputs, f"{protocol.seed}:{workload.id}")
+        self._calls = 1
+        self._ns_per_call = 0.0
+        self._warm_up: WarmUp | None = None
+        self._result: Result | None = None
+
+    @property
+    def last_output(self) -> torch.Tensor | None:
+        """A copy of the output of the audited call of the last block."""
+        return self._audit.output
+
+    @property
+    def last_grads(self) -> tuple[torch.Tensor, ...] | None:
+        """Copies of that call's gradients of query, key and value; None for `forward`."""
+        return self._audit.grads
+
+    def first_call(self) -> float:
+        """Call once and give the wall ns to an all-device synchronise: compiling and autotuning happen here."""
+        ready = self._step.ready()[0]
+        self._clock.synchronise()
+        start = self._clock.now()
+        self._result = ready()
+        self._clock.synchronise()
+        self._ns_per_call = self._positive(float(self._clock.now() - start))
+        return self._ns_per_call
+
+    def warm_up(self) -> WarmUp:
+        """Call until two windows of 20 calls agree within 1%, within the protocol's bounds."""
+        clock, protocol = self._clock, self._protocol
+        begun = clock.now()
+        windows: list[float] = []
+        calls, steady, elapsed = 0, False, 0.0
+        while not (steady and elapsed >= protocol.warm_up_min_s * 1e9) and elapsed < protocol.warm_up_max_s * 1e9:
+            window = self._window(begun + protocol.warm_up_max_s * 1e9)
+            calls += len(window)
+            windows.append(median(window))
+            self._ns_per_call = windows[-1]
+            steady = len(windows) > 1 and len(window) == WINDOW and _agree(windows[-2], windows[-1])
+            elapsed = float(clock.now() - begun)
+        if protocol.mode != "cold" and self._ns_per_call < SHORTEST_SAMPLE_NS:
+            self._calls = math.ceil(SHORTEST_SAMPLE_NS / self._ns_per_call)
+        self._warm_up = WarmUp(steady, self._ns_per_call, calls, elapsed)
+        return self._warm_up
+
+    def block(self, duration_ns: float) -> Block:
+        """Sample for about `duration_ns`, at least one call, and look at everything that could make it a lie."""
+        self._refuse(self._guard.changes())
+        threads, content = self._guard.thread_times(), fingerprint(self._inputs)
+        self._telemetry.start()
+        self._clock.synchronise()
+        begun, raw_begun = self._clock.now(), raw_now()
+        with _collector_off():
+            samples = self._collect(duration_ns)
+        wall, raw_wall = float(self._clock.now() - begun), float(raw_now() - raw_begun)
+        telemetry = self._telemetry.read()
+        self._refuse(self._guard.changes())
+        self._refuse(self._guard.busy_threads(threads, raw_wall))
+        self._check(samples, wall, raw_wall, unchanged=content == fingerprint(self._inputs))
+        device_ns, synchronised_ns, suspects = self._two_clocks()
+        return Block(
+            samples, self._calls, wall, device_ns, synchronised_ns,
+            telemetry, bool(telemetry.get("throttle")), suspects,
+        )  # fmt: skip
+
+    def _window(self, deadline: float) -> list[float]:
+        taken: list[float] = []
+        while len(taken) < WINDOW and (not taken or self._clock.now() < deadline):
+            marks = [self._timed(1) for _ in range(min(self._ahead(), WINDOW - len(taken)))]
+            taken += self._settle(marks, 1)
+        return taken
+
+    def _ahead(self) -> int:
+        """Give how many calls to queue before the host waits: one where calls are done when they return."""
+        if not self._clock.asynchronous:
+            return 1
+        return max(1, min(MOST_QUEUED, int(QUEUE_NS / max(1.0, self._ns_per_call * self._calls))))
+
+    def _collect(self, duration_ns: float) -> list[float]:
+        clock = self._clock
+        begun = clock.now()
+        deadline = begun + duration_ns
+        audit_at = begun + self._audit.moment(max(0.0, duration_ns - self._ns_per_call))
+        samples: list[float] = []
+        kind = PLAIN
+        audited = False
+        while not (audited and samples and clock.now() >= deadline):
+            taken = []
+            for _ in range(self._ahead()):
+                kind = REPEAT if kind == FRESH else PLAIN
+                if not audited and clock.now() >= audit_at:
+                    kind, audited = FRESH, True
+                taken.append((kind, self._timed(self._calls if kind == PLAIN else 1, fresh=kind == FRESH)))
+            samples += self._sort_out(taken)
+        return samples
+
+    def _sort_out(self, taken: list[tuple[str, tuple[Any, Any]]]) -> list[float]:
+        """Give the samples; a single call among batches of calls is compared, but is no sample."""
+        samples = []
+        self._clock.synchronise()
+        for kind, (start, end) in taken:
+            calls = self._calls if kind == PLAIN else 1
+            sample = self._positive(self._clock.elapsed_ns(start, end) / calls)
+            if kind != PLAIN:
+                (self._audit.fresh_ns if kind == FRESH else self._audit.repeat_ns).append(sample)
+            if calls == self._calls:
+                samples.append(sample)
+        return samples
+
+    def _timed(self, calls: int, *, fresh: bool = False) -> tuple[Any, Any]:
+        if fresh:
+            self._audit.before(self._result)
+        self._result = result = None
+        ready = self._step.ready(calls)
+        if self._flush is not None:
+            self._flush()
+        mark = self._clock.mark
+        start = mark()
+        for one in ready:
+            result = one()
+        end = mark()
+        self._result = result
+        if fresh and result is not None:
+            self._audit.after(result)
+        return start, end
+
+    def _settle(self, marks: list[tuple[Any, Any]], calls: int) -> list[float]:
+        self._clock.synchronise()
+        return [self._positive(self._clock.elapsed_ns(start, end) / calls) for start, end in marks]
+
+    def _positive(self, sample: float) -> float:
+        if not 0 < sample < math.inf:
+            raise MeasurementError(f"a sample is {sample!r} ns: the clock of {self._device} stands still or goes back")
+        return sample
+
+    @staticmethod
+    def _refuse(findings: list[str]) -> None:
+        if findings:
+            raise MeasurementError("; ".join(findings))
+
+    def _check(self, samples: list[float], wall: float, raw_wall: float, *, unchanged: bool) -> None:
+        """Raise MeasurementError for what the block brought to light."""
+        if not unchanged:
+            raise MeasurementError("mutated inputs: a callable must leave its inputs as they are")
+        if abs(wall - raw_wall) > CLOCK_TOLERANCE * raw_wall + 1e6:
+            raise MeasurementError(
+                f"patched clock: the block took {wall / 1e6:.3f} ms by the sampler's clock, {raw_wall / 1e6:.3f} ms by "
+                "the system's"
+            )
+        if memo := self._audit.memo():
+            raise MeasurementError(memo)
+        warm_up = self._warm_up
+        if warm_up and warm_up.steady and self._calls == 1 and median(samples) * SLEEPY_RATIO < warm_up.ns_per_call:
+            raise MeasurementError(
+                f"slow warm-up: calls took {warm_up.ns_per_call / 1e3:.1f} us steadily while warming up, but "
+                f"{median(samples) / 1e3:.1f} us when timed; sleeping there would shrink the number of samples"
+            )
+
+    def _two_clocks(self) -> tuple[float | None, float | None, tuple[str, ...]]:
+        """Time one call by device events and by wall time to an all-device synchronise; the closest of three tries."""
+        clock = self._clock
+        if not clock.asynchronous:
+            return None, None, ()
+        tries = []
+        for _ in range(3):
+            ready = self._step.ready()[0]
+            clock.synchronise()
+            begun, start = clock.now(), clock.mark()
+            self._result = ready()
+            end = clock.mark()
+            clock.synchronise()
+            synchronised = float(clock.now() - begun)
+            tries.append((synchronised - clock.elapsed_ns(start, end), clock.elapsed_ns(start, end), synchronised))
+        gap, device, synchronised = min(tries)
+        if gap <= clock.launch_floor_ns + SIDE_STREAM_GAP * device:
+            return device, synchronised, ()
+        finding = (
+            f"side_stream: a call took {device / 1e3:.1f} us by device events, but {synchronised / 1e3:.1f} us of wall "
+            f"time to an all-device synchronise (launch floor {clock.launch_floor_ns / 1e3:.1f} us)"
+        )
+        return device, synchronised, (finding,)
+
+
+def _agree(first: float, second: float) -> bool:
+    return abs(first - second) <= AGREEMENT * max(first, second)
+
+
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    """Keep the garbage collector from running within a block."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

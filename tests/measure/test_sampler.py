@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from attnbench import Workload
+from attnbench.inputs import make_inputs
+from attnbench.measure.kernels import kernels_of
+from attnbench.measure.memory import measure_memory
+from attnbench.measure.protocol import Protocol
+from attnbench.measure.sampler import Sampler
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def naive(inputs):
+    """Attention that writes into its own scores, so without a gradient."""
+
+    def call():
+        scores = (inputs.query @ inputs.key.transpose(-1, -2)).mul_(0.125)
+        return scores.softmax(-1) @ inputs.value
+
+    return call
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "forward_backward"])
+def test_each_direction_gives_samples_and_an_audited_result(direction):
+    """A block holds positive samples, and the audited output is the answer for the inputs as they are now."""
+    workload = Workload(heads=2, seq_q=64, head_dim=16, direction=direction)
+    inputs = make_inputs(workload, "cpu")
+    call = (
+        naive(inputs) if direction == "forward" else lambda: (inputs.query @ inputs.key.mT).softmax(-1) @ inputs.value
+    )
+    sampler = Sampler(call, inputs, workload, "cpu", Protocol(warm_up_max_s=0.1))
+    assert sampler.first_call() > 0
+    assert sampler.warm_up().ns_per_call > 0
+    block = sampler.block(5e6)
+    assert min(block.samples_ns) > 0
+    output = call()
+    torch.testing.assert_close(sampler.last_output, output.detach())
+    if direction == "forward":
+        assert sampler.last_grads is None
+    else:
+        grads = torch.autograd.grad(output, inputs.leaves, inputs.grad_output)
+        torch.testing.assert_close(sampler.last_grads, tuple(grads))
+
+
+def test_peak_memory_of_naive_is_its_closed_form():
+    """Naive attention's peak is two score tensors plus the output, to the byte."""
+    workload = Workload(heads=2, seq_q=256, head_dim=16)
+    inputs = make_inputs(workload, "cpu")
+
+    def call():
+        scores = inputs.query @ inputs.key.transpose(-1, -2)
+        weights = torch.softmax(scores, -1)
+        return weights @ inputs.value
+
+    call()
+    scores, output = 2 * 256 * 256 * 4, 2 * 256 * 16 * 4
+    assert measure_memory(call, inputs, workload, "cpu").peak_bytes == 2 * scores + output
+
+
+def test_the_backend_of_sdpa_shows():
+    """The operators of a call to SDPA name the backend that ran."""
+    workload = Workload(heads=2, seq_q=64, head_dim=16)
+    inputs = make_inputs(workload, "cpu")
+    kernels = kernels_of(
+        lambda: torch.nn.functional.scaled_dot_product_attention(*inputs.leaves), inputs, workload, "cpu"
+    )
+    assert kernels.backend == "flash"
+    assert any("flash" in name for name in kernels.names)
