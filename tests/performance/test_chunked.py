@@ -1,0 +1,45 @@
+"""How fast `chunked` is on a CPU, and what it takes of memory."""
+
+import pytest
+
+from attnbench import Workload
+from attnbench.inputs import make_inputs
+from attnbench.measure.memory import measure_memory
+from attnbench_variants.chunked import Chunked
+from attnbench_variants.naive import Naive
+from attnbench_variants.sdpa import Sdpa
+
+FLASH = Sdpa("sdpa-flash", "FLASH_ATTENTION")
+
+
+@pytest.mark.parametrize(("mask", "least"), [("none", 2.2), ("causal", 5.0)])
+def test_against_naive(speedup, prepared, mask, least):
+    """At 4096 tokens `chunked` is at least 2.2 times as fast as `naive`, and 5 times under a causal mask."""
+    workload = Workload(heads=8, seq_q=4096, head_dim=64, mask=mask)
+    assert speedup(prepared(Chunked(), workload), prepared(Naive(), workload)) >= least
+
+
+@pytest.mark.parametrize("length", [2048, 4096, 8192])
+@pytest.mark.parametrize(("mask", "most"), [("none", 1.4), ("causal", 1.7)])
+def test_against_flash(speedup, prepared, mask, most, length):
+    """From 2048 tokens on `chunked` takes at most 1.4 times as long as torch's flash kernel, 1.7 under a causal mask."""
+    workload = Workload(heads=8, seq_q=length, head_dim=64, mask=mask)
+    assert speedup(prepared(Chunked(), workload), prepared(FLASH, workload)) >= 1 / most
+
+
+@pytest.mark.parametrize("direction", ["forward", "forward_backward"])
+def test_extra_memory(benchmark, direction):
+    """From 2048 to 16384 tokens the memory beyond what is returned grows by less than a tenth."""
+
+    def extra(length):
+        workload = Workload(heads=8, seq_q=length, head_dim=64, direction=direction)
+        inputs = make_inputs(workload, "cpu")
+        call = Chunked().prepare(workload, inputs)
+        returned = workload.heads * length * workload.head_dim * (4 if workload.needs_gradient else 1) * 4
+        return measure_memory(call, inputs, workload, "cpu").peak_bytes - returned
+
+    shortest = extra(2048)
+    longest = benchmark.pedantic(extra, args=(16384,), rounds=1)
+    benchmark.extra_info.update(bytes_2048=shortest, bytes_16384=longest)
+    print(f"\n{direction}: {shortest} bytes at 2048, {longest} at 16384")
+    assert longest <= 1.1 * shortest
