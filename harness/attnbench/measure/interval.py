@@ -56,7 +56,8 @@ def median_interval(
     if len(blocks) < 2 or not (lag1(samples) > AUTOCORRELATION_LIMIT or _excess(blocks) > EXCESS_LIMIT):
         return plain
     medians = _unlike(blocks)
-    low, high, coverage = _ranked(medians, confidence)
+    alike = lag1(medians) > AUTOCORRELATION_LIMIT  # still, with no more blocks to join: only their range is safe
+    low, high, coverage = (min(medians), max(medians), confidence) if alike else _ranked(medians, confidence)
     return Interval(middle, min(low, middle), max(high, middle), coverage, from_blocks=True)
 
 

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from simulated import Machine, session
+
+from attnbench.measure.pairing import (
+    Blocks,
+    Comparison,
+    control,
+    is_regression,
+    paired_log_ratios,
+    verdicts,
+    verdicts_between_runs,
+)
+from attnbench.measure.protocol import Protocol
+
+PROTOCOL = Protocol(min_time_s=0.1, block_s=0.02, budget_s=1.0)
+
+
+def told_apart(slow_down, sessions, *, interleave=True, margin=0.01, **machine):
+    """Count simulated sessions of a baseline and a copy that is `slow_down` slower, by verdict faster or slower."""
+    found = 0
+    for seed in range(sessions):
+        cells = session(Machine(seed=seed, **machine), [1e6, 1e6 * slow_down], PROTOCOL, interleave=interleave)
+        (baseline, _), (candidate, _) = cells
+        row = paired_log_ratios(candidate, baseline)
+        found += verdicts({0: row}, margin=margin)[0].verdict in ("faster", "slower")
+    return found / sessions
+
+
+@pytest.mark.parametrize("drift", [0.05, 0.1])
+def test_identical_code_is_not_told_apart_under_drift(drift):
+    """Interleaved A/A sessions give at most 5% false positives while the machine slows down by 1% or 2% a run."""
+    assert told_apart(1.0, 100, noise=0.01, drift=drift) <= 0.05
+    assert told_apart(1.0, 100, noise=0.01, drift=drift, margin=0.0) <= 0.05
+
+
+def test_sequential_measurement_tells_identical_code_apart():
+    """Counter-example: one after the other, the same sessions mistake drift for a difference most of the time."""
+    assert told_apart(1.0, 40, noise=0.01, drift=0.1, margin=0.0, interleave=False) >= 0.45
+
+
+def test_a_slow_down_of_three_percent_is_found():
+    """At 1% noise at least 95% of sessions find 3%, with independent and with autocorrelated noise."""
+    assert told_apart(1.03, 60, noise=0.01) >= 0.95
+    assert told_apart(1.03, 60, noise=0.01, rho=0.8) >= 0.95
+
+
+def test_a_table_of_identical_rows_is_rarely_wrong_anywhere():
+    """Holm's correction keeps the chance of any false verdict in a table of 30 rows near 5%."""
+    generator = np.random.default_rng(3)
+    wrong = 0
+    for seed in range(40):
+        table = {row: list(0.01 * generator.standard_normal(10)) for row in range(30)}
+        wrong += any(one.verdict in ("faster", "slower") for one in verdicts(table, margin=0.0, seed=seed).values())
+    assert wrong <= 5  # 40 x 5% = 2; more than 5 has a chance of 1%
+
+
+def test_verdicts_can_be_read_from_their_intervals():
+    """Faster, slower, same and undecided follow from where the row's interval lies."""
+    generator = np.random.default_rng(4)
+    means = {"faster": -0.2, "slower": 0.2, "same": 0.001, "undecided": 0.0}
+    spread = {"undecided": 0.2}
+    table = {name: list(mean + spread.get(name, 0.002) * generator.standard_normal(20)) for name, mean in means.items()}
+    for name, one in verdicts(table).items():
+        assert one.verdict == name
+        assert one.low < one.ratio < one.high
+    judged = verdicts(table)
+    assert judged["faster"].high < 1 < judged["slower"].low
+    assert judged["same"].low > 0.99
+    assert judged["same"].high < 1.01
+
+
+def test_too_few_rounds_are_undecided():
+    """Fewer than five rounds give a ratio, but no interval and no verdict."""
+    one = verdicts({"row": [0.1, 0.1, 0.1, 0.1]})["row"]
+    assert (one.verdict, one.low, one.high, one.rounds) == ("undecided", None, None, 4)
+    assert one.ratio == pytest.approx(1.105, abs=1e-3)
+    assert verdicts({"row": []})["row"].verdict == "undecided"
+
+
+def test_rows_without_any_scatter_are_decided():
+    """A device without noise gives a zero-width interval and a plain verdict."""
+    judged = verdicts({"slow": [0.1] * 10, "same": [0.0] * 10})
+    assert judged["slow"].verdict == "slower"
+    assert judged["same"].verdict == "same"
+
+
+def test_ratios_pair_the_rounds_that_both_have():
+    """Only rounds measured for both count, and several blocks of one round count as one."""
+    candidate = Blocks([2.0, 2.0, 4.0, 8.0], [2, 1, 1], [0, 2, 3])
+    baseline = Blocks([1.0, 1.0, 2.0, 9.0], [1, 1, 1, 1], [0, 2, 2, 4])
+    assert paired_log_ratios(candidate, baseline) == pytest.approx([np.log(2), np.log(4 / 1.5)])
+
+
+def test_the_noise_floor_is_what_identical_code_differed_by():
+    """The control's floor is the largest difference of few controls, and none is told apart in plain noise."""
+    generator = np.random.default_rng(5)
+    rows = [list(shift + 0.001 * generator.standard_normal(12)) for shift in (0.0, 0.004, -0.006)]
+    found = control(rows)
+    assert found.cells == 3
+    assert found.noise_floor == pytest.approx(0.006, abs=0.001)
+    assert found.false_positive_rate == 0
+    assert control([]).noise_floor is None
+
+
+@pytest.mark.parametrize(
+    ("low", "floors", "expected"),
+    [(1.05, (0.0, None), True), (1.02, (0.0, 0.0), False), (1.05, (0.001, 0.02), False)],
+)
+def test_a_regression_lies_beyond_the_bar_and_the_noise_floors(low, floors, expected):
+    """The whole interval must lie beyond the bar and beyond three times each run's noise floor."""
+    comparison = Comparison(1.08, low, 1.1, 0.0, 0.95, "slower", 10)
+    assert is_regression(comparison, 0.03, *floors) is expected
+
+
+def test_runs_are_compared_without_pairs():
+    """Between two runs each side's blocks scatter by themselves; 10% is found, and equal cells are not told apart."""
+    generator = random.Random(6)  # noqa: S311 - simulated noise
+
+    def cell(cost):
+        samples = [cost * (1 + 0.01 * generator.gauss(0, 1)) for _ in range(120)]
+        return Blocks(samples, [10] * 12, list(range(12)))
+
+    judged = verdicts_between_runs({"slow": (cell(110.0), cell(100.0)), "equal": (cell(100.0), cell(100.0))})
+    assert judged["slow"].verdict == "slower"
+    assert judged["slow"].low < 1.1 < judged["slow"].high
+    assert judged["equal"].verdict == "same"
