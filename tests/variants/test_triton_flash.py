@@ -1,0 +1,176 @@
+"""`triton-flash`: its numerics in Triton's interpreter, its kernels compiled for GPUs that need not be there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnbench import Workload
+from attnbench_variants.triton_flash import TritonFlash
+
+triton = pytest.importorskip("triton")
+
+SCRIPT = Path(__file__).parent / "interpret_triton_flash.py"
+SQUARE_MASKS = ["none", "causal", "window:20:3", "window:0:40", "prefix:37", "padding", "document"]
+RECTANGLES = [
+    {"seq_q": 40, "seq_k": 100, "mask": "causal"},
+    {"seq_q": 40, "seq_k": 100, "mask": "window:20:3"},
+    {"seq_q": 40, "seq_k": 100, "mask": "prefix:17"},
+    {"seq_q": 100, "seq_k": 40, "mask": "causal-top-left", "softcap": 2.0},
+    {"seq_q": 100, "seq_k": 40, "mask": "causal"},
+    {"seq_q": 100, "seq_k": 40, "mask": "window:20:3"},
+    {"seq_q": 70, "seq_k": 1, "mask": "causal", "alibi": True},
+    {"seq_q": 1, "seq_k": 70, "mask": "causal"},
+    {"seq_q": 1, "seq_k": 70, "mask": "causal-top-left"},
+]
+
+
+def workload(**fields):
+    """Make a small training problem whose sequences cover several tiles, the last one in part."""
+    return {
+        "heads": 2, "kv_heads": 1, "seq_q": 100, "head_dim": 16, "mask": "causal",
+        "direction": "forward_backward", **fields,
+    }  # fmt: skip
+
+
+def judge(workloads, **environment):
+    """Run the workloads in one interpreter process; give its verdicts."""
+    process = subprocess.run(
+        [sys.executable, str(SCRIPT)],
+        input=json.dumps(workloads),
+        env={**os.environ, "TRITON_INTERPRET": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    verdicts = [json.loads(line) for line in process.stdout.splitlines()]
+    assert len(verdicts) == len(workloads)
+    return verdicts
+
+
+def wrong(verdicts):
+    """Give what failed, to be empty."""
+    return [verdict for verdict in verdicts if not verdict["passed"]]
+
+
+def test_masks_on_squares():
+    """Output and gradients are right under every mask, with grouped heads, skipping and covering tiles in part."""
+    batch = {"padding": 2, "document": 2}
+    heads = {"causal": 2}
+    cases = [workload(mask=mask, batch=batch.get(mask, 1), heads=heads.get(mask, 1)) for mask in SQUARE_MASKS]
+    assert not wrong(judge(cases))
+
+
+def test_masks_on_rectangles():
+    """Likewise where queries and keys differ in number, with rows that see no key, softcap and ALiBi."""
+    assert not wrong(judge([workload(heads=1, **shape) for shape in RECTANGLES]))
+
+
+def test_shapes_and_dtypes():
+    """Heads that are no power of two, values of another size, half precision, a scale, empty sides and batches."""
+    cases = [
+        workload(head_dim=40, head_dim_v=24),
+        workload(head_dim=5, head_dim_v=80, seq_q=33, heads=6, kv_heads=2),
+        workload(dtype="float16"),
+        workload(dtype="bfloat16", softcap=3.0, alibi=True),
+        workload(scale=0.7, direction="backward", seq_q=16),
+        workload(direction="forward", batch=3, seq_q=70),
+        workload(seq_q=0), workload(seq_q=3, seq_k=0, mask="none"), workload(batch=0),
+    ]  # fmt: skip
+    assert not wrong(judge(cases))
+
+
+def test_needs_a_gpu_or_the_interpreter(monkeypatch):
+    """On a CPU it says what it needs; in the interpreter it is there, but not for a GPU."""
+    variant, small = TritonFlash(), Workload(heads=1, seq_q=4, head_dim=8)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert "needs a CUDA device (or TRITON_INTERPRET=1" in variant.unsupported_reason(small, "cpu")
+    assert variant.unsupported_reason(small, "cuda") is None
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert variant.unsupported_reason(small, "cpu") is None
+    assert "unset it" in variant.unsupported_reason(small, "cuda")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"dropout": 0.1}, "has no dropout"), ({"head_dim": 576, "head_dim_v": 512}, "a head of 576 is wider than 256")],
+)
+def test_says_what_it_cannot_do(fields, reason):
+    """Dropout and heads too wide for shared memory are refused with the reason."""
+    problem = Workload(**{"heads": 1, "seq_q": 4, "head_dim": 8, **fields})
+    assert reason in TritonFlash().unsupported_reason(problem, "cuda")
+
+
+def test_missing_triton_is_said(monkeypatch):
+    """Without triton the reason says what to install."""
+    monkeypatch.setattr("attnbench_variants.triton_flash.find_spec", lambda name: None)
+    reason = TritonFlash().unsupported_reason(Workload(heads=1, seq_q=4, head_dim=8), "cuda")
+    assert reason == "needs the package triton (pip install triton)"
+
+
+@pytest.fixture
+def fitting():
+    """Choose candidates by kernel and shape."""
+    from attnbench_variants.triton_flash import tuning
+
+    def fit(kernel, dtype=torch.bfloat16, head_dim=128, *, seq_q=4096, seq_k=4096, shared_bytes=232448):
+        arguments = {
+            "query": torch.empty(1, dtype=dtype), "seq_q": seq_q, "seq_k": seq_k, "BLOCK_D": head_dim,
+            "BLOCK_DV": head_dim,
+        }  # fmt: skip
+        return tuning.fitting(kernel, tuning.candidates(), arguments, shared_bytes)
+
+    return fit
+
+
+@pytest.mark.parametrize("kernel", ["forward", "grad_key_value", "grad_query"])
+@pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_handful_of_candidates_is_timed(fitting, kernel, head_dim, dtype):
+    """For long sequences 1 to 12 candidates remain on Hopper (227 KiB) and Ampere (163 KiB), one for short ones."""
+    for shared_bytes in (232448, 166912):
+        assert 1 <= len(fitting(kernel, dtype, head_dim, shared_bytes=shared_bytes)) <= 12
+    assert len(fitting(kernel, dtype, head_dim, seq_q=200, seq_k=200)) == 1
+    assert len(fitting(kernel, dtype, head_dim, seq_q=1, seq_k=1)) == 1
+
+
+def test_one_query_gets_a_small_tile(fitting):
+    """A decoding step is not padded to more rows than a tensor core takes."""
+    assert {config.kwargs["BLOCK_M"] for config in fitting("forward", seq_q=1)} == {16}
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("kernel", ["forward", "grad_key_value", "grad_query"])
+def test_kernels_compile_for_a_gpu(kernel, capability):
+    """Each kernel compiles to machine code of Ampere and Hopper, with tensor cores' instructions in it."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("compiling needs TRITON_INTERPRET unset")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from attnbench_variants.triton_flash import backward, forward
+
+    function = getattr(forward if kernel == "forward" else backward, f"{kernel}_kernel").fn
+    constants = {"HEAD_DIM": 64, "HEAD_DIM_V": 64, "BLOCK_D": 64, "BLOCK_DV": 64, "BLOCK_M": 64, "BLOCK_N": 64}
+    constants |= {"RAGGED": False} if kernel == "grad_key_value" else {}
+    absent = ("key_lengths", "document_starts", "document_stops", "slopes", "left", "prefix", "softcap")
+    types = dict.fromkeys((*constants, *absent), "constexpr") | {
+        "log_sum": "*fp32",
+        "row_dots": "*fp32",
+        "scale": "fp32",
+    }
+    types |= dict.fromkeys(("heads", "kv_heads", "seq_q", "seq_k", "offset", "right"), "i32")
+    names = function.arg_names
+    source = ASTSource(
+        function,
+        signature={name: types.get(name, "*bf16") for name in names},
+        constexprs={**constants, **dict.fromkeys(absent)},
+    )
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 4})
+    assert compiled.asm["cubin"]
+    assert ("wgmma.mma_async" if capability == 90 else "mma.sync") in compiled.asm["ptx"]

@@ -1,0 +1,70 @@
+"""`triton-flash`: FlashAttention-2's algorithm (Dao, 2023, arXiv:2307.08691) as kernels of our own in Triton."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from attnbench import Variant, hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.inputs import Inputs
+    from attnbench.variant import Timed
+    from attnbench.workload import Workload
+
+WIDEST_HEAD = 256  # tiles of two such heads fill the shared memory of one multiprocessor
+
+
+class TritonFlash(Variant):
+    """Fused attention, forward and backward: all masks, grouped heads, softcap and ALiBi; no dropout."""
+
+    name = "triton-flash"
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:
+        """Say why not: the package, the device, dropout or a head too wide for shared memory."""
+        if find_spec("triton") is None:
+            return "needs the package triton (pip install triton)"
+        interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+        if device == "cpu" and not interpreted:
+            return "needs a CUDA device (or TRITON_INTERPRET=1 in the environment: on the CPU, in Triton's interpreter)"
+        if device != "cpu" and interpreted:
+            return "TRITON_INTERPRET=1 is set, which runs on the CPU: unset it to run on the GPU"
+        if workload.dropout:
+            return "has no dropout"
+        widest = max(workload.head_dim, workload.head_dim_v)
+        if widest > WIDEST_HEAD:
+            return f"a head of {widest} is wider than {WIDEST_HEAD}, the widest whose tiles fit into shared memory"
+        return None
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
+        """Compile and tune the kernels by one call, backward included where the workload has it."""
+        import torch
+
+        from attnbench_variants.triton_flash.attention import FlashAttention, attend, describe, forget_tuning
+
+        problem = describe(workload, inputs)
+        query, key, value = inputs.leaves
+
+        def forward() -> torch.Tensor:
+            return attend(query, key, value, problem)[0]
+
+        def differentiable() -> torch.Tensor:
+            output: torch.Tensor = FlashAttention.apply(query, key, value, problem)
+            return output
+
+        timed = differentiable if workload.needs_gradient else forward
+        if query.is_cuda:
+            forget_tuning()
+            output = timed()
+            if workload.needs_gradient:
+                torch.autograd.grad(output, inputs.leaves, inputs.grad_output)
+        return timed
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    """Offer the variant."""
+    return [TritonFlash()]

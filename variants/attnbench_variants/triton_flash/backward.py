@@ -1,0 +1,258 @@
+"""The backward pass, without the scores having been kept: they are computed again from their row's log-sum-exp.
+
+Three kernels (Dao, 2023, arXiv:2307.08691, section 3.1.2): the row sums of output * grad_output; then one program a
+tile of keys for the gradients of key and value; then one a tile of queries for that of query. No atomic additions,
+so the same gradients come out at each call; a key head gathers the gradients of its group's query heads itself.
+"""
+
+import triton
+import triton.language as tl
+
+from attnbench_variants.triton_flash.ranges import keys_seen, phases, rows_seeing
+from attnbench_variants.triton_flash.scores import LOG2_E, bent_scores, dot, load_tile, tile_pointers
+from attnbench_variants.triton_flash.tuning import tuned
+
+
+@triton.jit
+def row_dot_kernel(
+    output, grad_output, row_dots, rows_in_all, WIDTH: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr
+):
+    """Write `row_dots`: for each row of (B * H * Sq, Dv) the sum of output * grad_output, in float32."""
+    rows = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    columns = tl.arange(0, BLOCK_DV)
+    out_tile = load_tile(output, rows, columns, rows_in_all, WIDTH, BLOCK_DV != WIDTH, True).to(tl.float32)
+    grad_tile = load_tile(grad_output, rows, columns, rows_in_all, WIDTH, BLOCK_DV != WIDTH, True).to(tl.float32)
+    tl.store(row_dots + rows, tl.sum(out_tile * grad_tile, 1), mask=rows < rows_in_all)
+
+
+@triton.jit
+def _gradient_of_scores(
+    products, weight_gradients, log_sum, row_dots, distance, seen, scale, softcap, slope, MASKED: tl.constexpr
+):
+    """Give the softmax weights and the gradient of the scaled products; `log_sum`, `row_dots` broadcast over keys."""
+    derivative = 1.0
+    if softcap is not None or slope is not None:
+        scores, derivative = bent_scores(products, distance, scale, softcap, slope)
+    else:
+        scores = products * (scale * LOG2_E)
+    weights = tl.exp2(scores - log_sum)
+    if MASKED:
+        weights = tl.where(seen, weights, 0.0)
+    return weights, weights * (weight_gradients - row_dots) * derivative
+
+
+@triton.jit
+def _gather_from_rows(
+    grad_key, grad_value, key_tile, value_tile, query, grad_output, log_sum, row_dots, keys, begin, end,
+    sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops,
+    scale, softcap, slope, HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr, RAGGED: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Add to a key tile's gradients what the query rows from `begin` to `end` give; scores are (N, M), transposed."""
+    for first in range(begin, end, BLOCK_M):
+        first = tl.multiple_of(first, BLOCK_M)  # noqa: PLW2901 - a hint to the compiler
+        rows = first + tl.arange(0, BLOCK_M)
+        # rows past seq_q read as zeros with an infinite log-sum-exp: their weights are 0
+        query_tile = load_tile(query, rows, tl.arange(0, BLOCK_D), seq_q, HEAD_DIM, BLOCK_D != HEAD_DIM, RAGGED)
+        grad_tile = load_tile(
+            grad_output, rows, tl.arange(0, BLOCK_DV), seq_q, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, RAGGED
+        )
+        log_total = tl.load(log_sum + rows, mask=rows < seq_q, other=float("inf"))
+        row_dot = tl.load(row_dots + rows, mask=rows < seq_q, other=0.0)
+        seen = None
+        if MASKED:
+            start, stop = keys_seen(
+                rows, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops
+            )
+            seen = (keys[:, None] >= start[None, :]) & (keys[:, None] < stop[None, :])
+        products = dot(key_tile, tl.trans(query_tile))
+        weight_gradients = dot(value_tile, tl.trans(grad_tile))
+        distance = tl.abs(rows[None, :] + (seq_k - seq_q) - keys[:, None])
+        weights, gradients = _gradient_of_scores(
+            products, weight_gradients, log_total[None, :], row_dot[None, :], distance, seen, scale, softcap, slope,
+            MASKED,
+        )  # fmt: skip
+        grad_value = dot(weights.to(grad_tile.dtype), grad_tile, grad_value)
+        grad_key = dot(gradients.to(query_tile.dtype), query_tile, grad_key)
+    return grad_key, grad_value
+
+
+@tuned("grad_key_value")
+@triton.jit
+def grad_key_value_kernel(
+    query, key, value, grad_output, log_sum, row_dots, grad_key, grad_value,
+    key_lengths, document_starts, document_stops, slopes,
+    heads, kv_heads, seq_q, seq_k, offset, left, right, prefix, scale, softcap,
+    HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
+    RAGGED: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Write `grad_key` (B, Hkv, Sk, D) and `grad_value` (B, Hkv, Sk, Dv); BLOCK_N keys a program, BLOCK_M rows a step.
+
+    RAGGED says that seq_q may be no multiple of BLOCK_M. Of one head the first tile of keys goes first: under a
+    causal mask the most rows see it.
+    """
+    tiles = tl.cdiv(seq_k, BLOCK_N)
+    kv_head = tl.program_id(0) // tiles  # of all sequences
+    sequence = kv_head // kv_heads
+    first_key = tl.program_id(0) % tiles * BLOCK_N
+    keys = first_key + tl.arange(0, BLOCK_N)
+    limit = seq_k
+    if key_lengths is not None:
+        limit = tl.minimum(seq_k, tl.load(key_lengths + sequence))
+    key += kv_head.to(tl.int64) * seq_k * HEAD_DIM
+    value += kv_head.to(tl.int64) * seq_k * HEAD_DIM_V
+    width = tl.arange(0, BLOCK_D)
+    width_v = tl.arange(0, BLOCK_DV)
+    key_tile = load_tile(key, keys, width, limit, HEAD_DIM, BLOCK_D != HEAD_DIM, True)
+    value_tile = load_tile(value, keys, width_v, limit, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, True)
+
+    last_key = tl.maximum(tl.minimum(first_key + BLOCK_N, limit) - 1, 0)
+    first_start, first_stop = rows_seeing(
+        tl.minimum(first_key, last_key), sequence, seq_q, seq_k, offset, left, right, prefix,
+        document_starts, document_stops,
+    )  # fmt: skip
+    last_start, last_stop = rows_seeing(
+        last_key, sequence, seq_q, seq_k, offset, left, right, prefix, document_starts, document_stops
+    )
+    begin, full_begin, full_end, end = phases(first_start, last_start, first_stop, last_stop, BLOCK_M)
+    end = tl.where(first_key < limit, end, 0)
+    full_end = tl.minimum(full_end, tl.cdiv(end, BLOCK_M) * BLOCK_M)
+    if left is None and document_starts is None:
+        full_end = tl.maximum(full_begin, end)  # rows past seq_q weigh nothing, so the last ones need no mask
+
+    grad_key_sum = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    grad_value_sum = tl.zeros([BLOCK_N, BLOCK_DV], tl.float32)
+    for member in range(heads // kv_heads):
+        head = sequence * heads + (kv_head % kv_heads) * (heads // kv_heads) + member
+        slope = None
+        if slopes is not None:
+            slope = tl.load(slopes + head % heads)
+        query_head = query + head.to(tl.int64) * seq_q * HEAD_DIM
+        grad_head = grad_output + head.to(tl.int64) * seq_q * HEAD_DIM_V
+        log_sum_head = log_sum + head.to(tl.int64) * seq_q
+        row_dots_head = row_dots + head.to(tl.int64) * seq_q
+        if right is not None or document_starts is not None:
+            grad_key_sum, grad_value_sum = _gather_from_rows(
+                grad_key_sum, grad_value_sum, key_tile, value_tile, query_head, grad_head, log_sum_head, row_dots_head,
+                keys, begin, tl.minimum(full_begin, end), sequence, seq_q, seq_k, offset, left, right, prefix,
+                key_lengths, document_starts, document_stops, scale, softcap, slope,
+                HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, RAGGED, True,
+            )  # fmt: skip
+        grad_key_sum, grad_value_sum = _gather_from_rows(
+            grad_key_sum, grad_value_sum, key_tile, value_tile, query_head, grad_head, log_sum_head, row_dots_head,
+            keys, full_begin, full_end, sequence, seq_q, seq_k, offset, left, right, prefix,
+            key_lengths, document_starts, document_stops, scale, softcap, slope,
+            HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, RAGGED, False,
+        )  # fmt: skip
+        if left is not None or document_starts is not None:
+            grad_key_sum, grad_value_sum = _gather_from_rows(
+                grad_key_sum, grad_value_sum, key_tile, value_tile, query_head, grad_head, log_sum_head, row_dots_head,
+                keys, tl.maximum(full_begin, full_end), end, sequence, seq_q, seq_k, offset, left, right, prefix,
+                key_lengths, document_starts, document_stops, scale, softcap, slope,
+                HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, RAGGED, True,
+            )  # fmt: skip
+
+    counts = keys[:, None] < limit  # a key that does not count has no gradient
+    grad_key += kv_head.to(tl.int64) * seq_k * HEAD_DIM
+    grad_value += kv_head.to(tl.int64) * seq_k * HEAD_DIM_V
+    tl.store(
+        tile_pointers(grad_key, keys, width, HEAD_DIM),
+        tl.where(counts, grad_key_sum * scale, 0.0).to(grad_key.dtype.element_ty),
+        mask=(keys[:, None] < seq_k) & (width[None, :] < HEAD_DIM),
+    )
+    tl.store(
+        tile_pointers(grad_value, keys, width_v, HEAD_DIM_V),
+        tl.where(counts, grad_value_sum, 0.0).to(grad_value.dtype.element_ty),
+        mask=(keys[:, None] < seq_k) & (width_v[None, :] < HEAD_DIM_V),
+    )
+
+
+@triton.jit
+def _gather_from_keys(
+    grad_query, query_tile, grad_tile, log_total, row_dot, key, value, rows, start, stop, begin, end, limit, offset,
+    scale, softcap, slope, HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_DV: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Add to a query tile's gradient what the keys from `begin` to `end` give."""
+    for first in range(begin, end, BLOCK_N):
+        first = tl.multiple_of(first, BLOCK_N)  # noqa: PLW2901 - a hint to the compiler
+        keys = first + tl.arange(0, BLOCK_N)
+        key_tile = load_tile(key, keys, tl.arange(0, BLOCK_D), limit, HEAD_DIM, BLOCK_D != HEAD_DIM, MASKED)
+        value_tile = load_tile(value, keys, tl.arange(0, BLOCK_DV), limit, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, MASKED)
+        products = dot(query_tile, tl.trans(key_tile))
+        weight_gradients = dot(grad_tile, tl.trans(value_tile))
+        distance = tl.abs(rows[:, None] + offset - keys[None, :])
+        seen = (keys[None, :] >= start[:, None]) & (keys[None, :] < stop[:, None])
+        _, gradients = _gradient_of_scores(
+            products, weight_gradients, log_total[:, None], row_dot[:, None], distance, seen, scale, softcap, slope,
+            MASKED,
+        )  # fmt: skip
+        grad_query = dot(gradients.to(key_tile.dtype), key_tile, grad_query)
+    return grad_query
+
+
+@tuned("grad_query")
+@triton.jit
+def grad_query_kernel(
+    query, key, value, grad_output, log_sum, row_dots, grad_query,
+    key_lengths, document_starts, document_stops, slopes,
+    heads, kv_heads, seq_q, seq_k, offset, left, right, prefix, scale, softcap,
+    HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Write `grad_query` (B, H, Sq, D); programs are numbered as in the forward pass."""
+    tiles = tl.cdiv(seq_q, BLOCK_M)
+    head = tl.program_id(0) // tiles
+    sequence = head // heads
+    kv_head = sequence * kv_heads + (head % heads) // (heads // kv_heads)
+    first_row = (tiles - 1 - tl.program_id(0) % tiles) * BLOCK_M
+    last_row = tl.minimum(first_row + BLOCK_M, seq_q) - 1
+    rows = first_row + tl.arange(0, BLOCK_M)
+    key += kv_head.to(tl.int64) * seq_k * HEAD_DIM
+    value += kv_head.to(tl.int64) * seq_k * HEAD_DIM_V
+    slope = None
+    if slopes is not None:
+        slope = tl.load(slopes + head % heads)
+    width = tl.arange(0, BLOCK_D)
+    query_tile = load_tile(
+        query + head.to(tl.int64) * seq_q * HEAD_DIM, rows, width, seq_q, HEAD_DIM, BLOCK_D != HEAD_DIM, True
+    )
+    grad_tile = load_tile(
+        grad_output + head.to(tl.int64) * seq_q * HEAD_DIM_V, rows, tl.arange(0, BLOCK_DV), seq_q, HEAD_DIM_V,
+        BLOCK_DV != HEAD_DIM_V, True,
+    )  # fmt: skip
+    log_total = tl.load(log_sum + head.to(tl.int64) * seq_q + rows, mask=rows < seq_q, other=float("inf"))
+    row_dot = tl.load(row_dots + head.to(tl.int64) * seq_q + rows, mask=rows < seq_q, other=0.0)
+    start, stop = keys_seen(
+        rows, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops
+    )
+    first_start, first_stop = keys_seen(
+        first_row, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops
+    )
+    last_start, last_stop = keys_seen(
+        last_row, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops
+    )
+    begin, full_begin, full_end, end = phases(first_start, last_start, first_stop, last_stop, BLOCK_N)
+    total = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    alignment = seq_k - seq_q
+    if left is not None or document_starts is not None:
+        total = _gather_from_keys(
+            total, query_tile, grad_tile, log_total, row_dot, key, value, rows, start, stop,
+            begin, tl.minimum(full_begin, end), end, alignment, scale, softcap, slope,
+            HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_N, True,
+        )  # fmt: skip
+    total = _gather_from_keys(
+        total, query_tile, grad_tile, log_total, row_dot, key, value, rows, start, stop,
+        full_begin, full_end, end, alignment, scale, softcap, slope,
+        HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_N, False,
+    )  # fmt: skip
+    total = _gather_from_keys(
+        total, query_tile, grad_tile, log_total, row_dot, key, value, rows, start, stop,
+        full_end, end, end, alignment, scale, softcap, slope,
+        HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_N, True,
+    )  # fmt: skip
+    grad_query += head.to(tl.int64) * seq_q * HEAD_DIM
+    inside = (rows[:, None] < seq_q) & (width[None, :] < HEAD_DIM)
+    tl.store(
+        tile_pointers(grad_query, rows, width, HEAD_DIM), (total * scale).to(grad_query.dtype.element_ty), mask=inside
+    )

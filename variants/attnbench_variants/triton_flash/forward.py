@@ -1,0 +1,116 @@
+"""The forward pass: one program a tile of queries, walking over the tiles of keys that it sees."""
+
+import triton
+import triton.language as tl
+
+from attnbench_variants.triton_flash.ranges import keys_seen, phases
+from attnbench_variants.triton_flash.scores import LOG2_E, bent_scores, dot, load_tile, tile_pointers
+from attnbench_variants.triton_flash.tuning import tuned
+
+
+@triton.jit
+def _attend(
+    weighted, total, peak, query, key, value, rows, start, stop, begin, end, limit, offset, scale, softcap, slope,
+    HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
+    BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Take the keys from `begin` to `end` into the running softmax (Milakov & Gimelshein, 2018, arXiv:1805.02867).
+
+    `weighted` (M, Dv) is the sum of values weighted by exp2(score - peak), `total` (M) the sum of those weights and
+    `peak` (M) the highest score in units of log2. Without softcap and ALiBi the scale is folded into exp2's argument.
+    """
+    width = tl.arange(0, BLOCK_D)
+    width_v = tl.arange(0, BLOCK_DV)
+    for first in range(begin, end, BLOCK_N):
+        first = tl.multiple_of(first, BLOCK_N)  # noqa: PLW2901 - a hint to the compiler
+        keys = first + tl.arange(0, BLOCK_N)
+        key_tile = load_tile(key, keys, width, limit, HEAD_DIM, BLOCK_D != HEAD_DIM, MASKED)
+        scores = dot(query, tl.trans(key_tile))
+        unit = scale * LOG2_E
+        if softcap is not None or slope is not None:
+            distance = tl.abs(rows[:, None] + offset - keys[None, :])
+            scores, _ = bent_scores(scores, distance, scale, softcap, slope)
+            unit = 1.0
+        if MASKED:
+            seen = (keys[None, :] >= start[:, None]) & (keys[None, :] < stop[:, None])
+            scores = tl.where(seen, scores, float("-inf"))
+        new_peak = tl.maximum(peak, tl.max(scores, 1) * unit)
+        base = new_peak
+        if MASKED:  # a row that has seen no key yet: -inf - -inf would be NaN
+            base = tl.where(new_peak == float("-inf"), 0.0, new_peak)
+        weights = tl.exp2(scores * unit - base[:, None])
+        decay = tl.exp2(peak - base)
+        total = total * decay + tl.sum(weights, 1)
+        value_tile = load_tile(value, keys, width_v, limit, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, MASKED)
+        weighted = dot(weights.to(value_tile.dtype), value_tile, weighted * decay[:, None])
+        peak = new_peak
+    return weighted, total, peak
+
+
+@tuned("forward")
+@triton.jit
+def forward_kernel(
+    query, key, value, output, log_sum, key_lengths, document_starts, document_stops, slopes,
+    heads, kv_heads, seq_q, seq_k, offset, left, right, prefix, scale, softcap,
+    HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Write `output` (B, H, Sq, Dv) and `log_sum` (B, H, Sq): log2 of the sum of exp(score), +inf if nothing is seen.
+
+    Programs are numbered so that one head's tiles are neighbours and share its keys in the cache, its last tile first:
+    under a causal mask that is the longest, and should not be left over for the end.
+    """
+    tiles = tl.cdiv(seq_q, BLOCK_M)
+    head = tl.program_id(0) // tiles  # of all sequences: sequence * heads + head
+    sequence = head // heads
+    kv_head = sequence * kv_heads + (head % heads) // (heads // kv_heads)
+    first_row = (tiles - 1 - tl.program_id(0) % tiles) * BLOCK_M
+    last_row = tl.minimum(first_row + BLOCK_M, seq_q) - 1
+    rows = first_row + tl.arange(0, BLOCK_M)
+    query += head.to(tl.int64) * seq_q * HEAD_DIM
+    key += kv_head.to(tl.int64) * seq_k * HEAD_DIM
+    value += kv_head.to(tl.int64) * seq_k * HEAD_DIM_V
+    output += head.to(tl.int64) * seq_q * HEAD_DIM_V
+    slope = None
+    if slopes is not None:
+        slope = tl.load(slopes + head % heads)
+
+    query_tile = load_tile(query, rows, tl.arange(0, BLOCK_D), seq_q, HEAD_DIM, BLOCK_D != HEAD_DIM, True)
+    start, stop = keys_seen(
+        rows, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops
+    )
+    first_start, first_stop = keys_seen(
+        first_row, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops
+    )
+    last_start, last_stop = keys_seen(
+        last_row, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops
+    )
+    begin, full_begin, full_end, end = phases(first_start, last_start, first_stop, last_stop, BLOCK_N)
+    weighted = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    peak = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    alignment = seq_k - seq_q
+    if left is not None or document_starts is not None:
+        weighted, total, peak = _attend(
+            weighted, total, peak, query_tile, key, value, rows, start, stop,
+            begin, tl.minimum(full_begin, end), end, alignment, scale, softcap, slope,
+            HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_N, True,
+        )  # fmt: skip
+    weighted, total, peak = _attend(
+        weighted, total, peak, query_tile, key, value, rows, start, stop,
+        full_begin, full_end, end, alignment, scale, softcap, slope,
+        HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_N, False,
+    )  # fmt: skip
+    weighted, total, peak = _attend(
+        weighted, total, peak, query_tile, key, value, rows, start, stop,
+        full_end, end, end, alignment, scale, softcap, slope,
+        HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_N, True,
+    )  # fmt: skip
+
+    nothing = total == 0.0
+    weighted = weighted / tl.where(nothing, 1.0, total)[:, None]
+    log_total = tl.where(nothing, float("inf"), peak + tl.log2(tl.where(nothing, 1.0, total)))
+    tl.store(log_sum + head.to(tl.int64) * seq_q + rows, log_total, mask=rows < seq_q)
+    columns = tl.arange(0, BLOCK_DV)
+    inside = (rows[:, None] < seq_q) & (columns[None, :] < HEAD_DIM_V)
+    tl.store(tile_pointers(output, rows, columns, HEAD_DIM_V), weighted.to(output.dtype.element_ty), mask=inside)

@@ -1,0 +1,117 @@
+"""Which tile sizes are tried on a GPU, and the one that Triton's interpreter takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+import triton
+from triton import Config, knobs
+
+TUNED_FOR = [
+    "heads", "kv_heads", "seq_q", "seq_k", "offset", "left", "right", "prefix", "softcap",
+    "HEAD_DIM", "HEAD_DIM_V",
+]  # fmt: skip
+SHORT = 512  # sequences up to here take one program's time to start and end: nothing is worth tuning
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one program of a kernel keeps in registers and shared memory, for an outer and an inner tile.
+
+    The outer tile (rows, or keys for the gradients of key and value) stays; inner ones stream through `num_stages`
+    buffers. `widths` are the head sizes of the accumulators, `score_tiles` how many float32 tiles of scores live at
+    once, `registers` the most of a thread's 255 that both may take: more was seen to spill when compiled for sm_90.
+    """
+
+    outer_is_keys: bool
+    widths: tuple[str, ...]
+    score_tiles: int
+    registers: int
+    kept: tuple[str, ...]
+
+    def tile(self, config: Config) -> tuple[int, int]:
+        """Give the outer and the inner length of a candidate's tile."""
+        rows, keys = config.kwargs["BLOCK_M"], config.kwargs["BLOCK_N"]
+        return (keys, rows) if self.outer_is_keys else (rows, keys)
+
+    def registers_of(self, config: Config, arguments: dict[str, Any]) -> float:
+        """Estimate the registers of a thread that accumulators and scores take."""
+        outer, inner = self.tile(config)
+        width = sum(arguments[name] for name in self.widths)
+        return outer * (width + self.score_tiles * inner) / (32 * config.num_warps)
+
+    def shared_bytes_of(self, config: Config, arguments: dict[str, Any]) -> int:
+        """Estimate the shared memory of a program."""
+        outer, inner = self.tile(config)
+        kept = outer * sum(arguments[name] for name in self.kept)
+        streamed = config.num_stages * inner * (arguments["BLOCK_D"] + arguments["BLOCK_DV"])
+        return int((kept + streamed) * arguments["query"].element_size())
+
+
+KERNELS = {
+    "forward": Needs(False, ("BLOCK_DV",), 1, 160, ("BLOCK_D",)),
+    "grad_key_value": Needs(True, ("BLOCK_D", "BLOCK_DV"), 2, 192, ("BLOCK_D", "BLOCK_DV")),
+    "grad_query": Needs(False, ("BLOCK_D",), 2, 192, ("BLOCK_D", "BLOCK_DV")),
+}
+
+
+def tuned(kernel_name: str) -> Callable[[Any], Any]:
+    """Have Triton time the candidates on the first call of each shape and keep the fastest.
+
+    In the interpreter nothing is timed, and unequal small tiles make short sequences cover the tiles' borders.
+    """
+    if knobs.runtime.interpret:
+        return triton.autotune([Config({"BLOCK_M": 64, "BLOCK_N": 32})], key=[])
+
+    def prune(configs: list[Config], arguments: dict[str, Any], **constants: Any) -> list[Config]:
+        return fitting(kernel_name, configs, {**arguments, **constants}, shared_memory())
+
+    return triton.autotune(candidates(), key=TUNED_FOR, prune_configs_by={"early_config_prune": prune})
+
+
+def candidates() -> list[Config]:
+    """Give all tile sizes, warps and depths of pipelining that are tried for some shape."""
+    return [
+        Config({"BLOCK_M": rows, "BLOCK_N": keys}, num_warps=warps, num_stages=stages)
+        for rows, keys, warps, stages in product((16, 32, 64, 128), (16, 32, 64, 128), (4, 8), (1, 2, 3))
+    ]
+
+
+def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], shared_bytes: int) -> list[Config]:
+    """Keep the candidates that suit the shape and fit into registers and `shared_bytes` of shared memory.
+
+    Never empty: the smallest candidate always stays. `arguments` are the kernel's, constants included.
+    """
+    needs = KERNELS[kernel_name]
+    lengths = arguments["seq_q"], arguments["seq_k"]
+    outer_length = lengths[1] if needs.outer_is_keys else lengths[0]
+    half = arguments["query"].element_size() == 2  # tensor cores; float32 is multiplied by the ordinary units
+
+    def suits(config: Config) -> bool:
+        outer, inner = needs.tile(config)
+        if outer_length <= 32 or max(lengths) <= SHORT:
+            smallest = next(size for size in (16, 32, 64) if outer_length <= size or size == (64 if half else 32))
+            shape = outer == smallest and inner == (32 if half else 16)
+            shape = shape and (config.num_warps, config.num_stages) == (4, 2)
+        elif half:
+            shape = outer >= 64 and inner >= 32 and config.num_stages > 1
+            shape = shape and (inner <= outer if outer == 128 else inner == 64 and config.num_warps == 4)
+            shape = shape and (config.num_warps == 4 or needs.registers_of(config, arguments) >= 96)
+        else:
+            shape = outer in (32, 64) and inner in (16, 32) and config.num_stages == 2
+            shape = shape and (config.num_warps == 8 or outer * inner == 512)
+        return (
+            shape
+            and needs.registers_of(config, arguments) <= needs.registers
+            and needs.shared_bytes_of(config, arguments) <= shared_bytes
+        )
+
+    return [config for config in configs if suits(config)] or [Config({"BLOCK_M": 16, "BLOCK_N": 16}, 4, 1)]
+
+
+def shared_memory() -> int:
+    """Give the bytes of shared memory that one program may have on the current CUDA device."""
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return int(properties.shared_memory_per_block_optin)
