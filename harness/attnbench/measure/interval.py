@@ -11,6 +11,8 @@ from statistics import NormalDist, median, quantiles
 AUTOCORRELATION_LIMIT = 0.2
 EXCESS_LIMIT = 2.0  # variance of block medians over what their own samples explain
 FEWEST_BLOCKS = 8
+BLOCK_WORTH = 8  # independent samples that a block must be worth, so that its neighbours know little of it
+MOST_CORRELATED = 0.99
 MOST_EXACT = 1000  # above, the binomial's normal approximation is off by less than one rank
 
 
@@ -53,9 +55,10 @@ def median_interval(
     middle = median(samples)
     plain = _order_interval(samples, middle, confidence)
     blocks = _blocks(samples, block_sizes)
-    if len(blocks) < 2 or not (lag1(samples) > AUTOCORRELATION_LIMIT or _excess(blocks) > EXCESS_LIMIT):
+    correlation = lag1(samples)
+    if len(blocks) < FEWEST_BLOCKS or not (correlation > AUTOCORRELATION_LIMIT or _excess(blocks) > EXCESS_LIMIT):
         return plain
-    medians = _unlike(blocks)
+    medians = _unlike(blocks, min(max(correlation, 0.0), MOST_CORRELATED))
     alike = lag1(medians) > AUTOCORRELATION_LIMIT  # still, with no more blocks to join: only their range is safe
     low, high, coverage = (min(medians), max(medians), confidence) if alike else _ranked(medians, confidence)
     return Interval(middle, min(low, middle), max(high, middle), coverage, from_blocks=True)
@@ -121,10 +124,14 @@ def _blocks(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Seque
     return [samples[start:end] for start, end in itertools.pairwise(edges) if end > start]
 
 
-def _unlike(blocks: list[Sequence[float]]) -> list[float]:
-    """Give medians of blocks, joined two by two while neighbours are alike and enough of them are left."""
+def _unlike(blocks: list[Sequence[float]], correlation: float) -> list[float]:
+    """Give medians of blocks, joined two by two while they are too short or neighbours alike, and enough are left.
+
+    Under AR(1) noise a sample is worth (1 - r) / (1 + r) independent ones (Geyer, 1992, doi:10.1214/ss/1177011137).
+    """
+    needed = BLOCK_WORTH * (1 + correlation) / (1 - correlation)
     medians = [median(block) for block in blocks]
-    while lag1(medians) > AUTOCORRELATION_LIMIT and len(blocks) // 2 >= FEWEST_BLOCKS:
+    while len(blocks) // 2 >= FEWEST_BLOCKS and (len(blocks[0]) < needed or lag1(medians) > AUTOCORRELATION_LIMIT):
         joined = [[*first, *second] for first, second in zip(blocks[::2], blocks[1::2], strict=False)]
         if len(blocks) % 2:
             joined[-1] = [*joined[-1], *blocks[-1]]
