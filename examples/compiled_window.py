@@ -1,0 +1,74 @@
+"""Sliding-window attention in plain PyTorch, compiled: work grows with the window, not with the square of the length.
+
+`attnbench run -p examples/compiled_window.py -v example-compiled-window,sdpa --mask window:128:0 --heads 8 --seq 2048
+--head-dim 64`. Queries are taken in blocks; each block meets only the stretch of keys that its window can reach, as in
+Longformer (Beltagy et al., 2020, arXiv:2004.05150, section 3.1).
+"""
+
+import torch
+from torch.nn.functional import pad
+
+from attnbench import Variant, hookimpl
+
+
+def window_attention(query, key, value, *, left, right, scale, block):
+    """Attend within a window: (B, H, Sq, D), (B, H, Sk, D), (B, H, Sk, Dv) -> (B, H, Sq, Dv).
+
+    Row i sees keys i + Sk - Sq - left to i + Sk - Sq + right, both included; a row that sees none gives zeros.
+    """
+    seq_q, seq_k = query.shape[2], key.shape[2]
+    blocks = -(-seq_q // block)
+    reach = left + block + right  # keys that one block of queries can see
+    first = seq_k - seq_q - left  # the first key of the first block, before or after the sequence's own start
+    after = first + (blocks - 1) * block + reach - seq_k  # a negative number crops
+
+    query = pad(query, (0, 0, 0, blocks * block - seq_q)).unflatten(2, (blocks, block))
+    key, value = (pad(tensor, (0, 0, -first, after)).unfold(2, reach, block) for tensor in (key, value))
+    scores = torch.einsum("bhnqd,bhndk->bhnqk", query.float() * scale, key.float())
+    row = torch.arange(block, device=query.device)[:, None]
+    column = torch.arange(reach, device=query.device)[None, :]
+    start = first + block * torch.arange(blocks, device=query.device)[:, None, None]
+    visible = (column >= row) & (column <= row + left + right) & (start + column >= 0) & (start + column < seq_k)
+    weights = scores.masked_fill(~visible, float("-inf")).softmax(-1).masked_fill(~visible, 0.0)
+    output = torch.einsum("bhnqk,bhndk->bhnqd", weights.to(value.dtype), value)
+    return output.flatten(2, 3)[:, :, :seq_q].contiguous()
+
+
+class CompiledWindow(Variant):
+    """Sliding-window attention in blocks, compiled by torch.compile."""
+
+    name = "example-compiled-window"
+
+    def unsupported_reason(self, workload, device):
+        """Refuse every mask but a window, and what the function does not compute."""
+        if workload.mask.kind != "window":
+            return f"mask {workload.mask}: only window:L:R"
+        if workload.softcap or workload.alibi or workload.dropout:
+            return "no softcap, no ALiBi, no dropout"
+        if not workload.batch or not workload.seq_q or not workload.seq_k:
+            return "an empty batch or sequence: the compiled function needs at least one row and one key"
+        return None
+
+    def prepare(self, workload, inputs):
+        """Compile for this workload's shapes; heads that share keys are spread out first, inside the timed call."""
+        torch.compiler.reset()  # past a number of shapes torch.compile would give up and run uncompiled, without a word
+        compiled = torch.compile(window_attention, dynamic=False, fullgraph=True)
+        groups = workload.heads // workload.kv_heads
+        left, right = min(workload.mask.left, workload.seq_k), min(workload.mask.right, workload.seq_k)
+        block = min(workload.seq_q, max(16, left + right))
+
+        def attention():
+            key, value = inputs.key, inputs.value
+            if groups > 1:
+                key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+            return compiled(
+                inputs.query, key, value, left=left, right=right, scale=workload.effective_scale, block=block
+            )
+
+        return attention
+
+
+@hookimpl
+def attnbench_variants():
+    """Return the variants that this plugin offers."""
+    return [CompiledWindow()]

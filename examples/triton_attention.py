@@ -1,0 +1,110 @@
+"""A Triton kernel as a variant: FlashAttention's forward pass, one program a block of queries.
+
+On a GPU: `attnbench run -p examples/triton_attention.py -v example-triton,sdpa`. Without one, Triton's interpreter shows
+whether the kernel is right, though not how fast: `TRITON_INTERPRET=1 attnbench check example-triton -p
+examples/triton_attention.py`. The algorithm is that of Dao, 2023, arXiv:2307.08691, section 3.1.
+"""
+
+import importlib.util
+import os
+
+import torch
+
+from attnbench import Variant, hookimpl
+
+LOG2_E = 1.4426950408889634  # the kernel raises 2, not e, to the scores: that is one instruction on a GPU
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+
+if HAS_TRITON:
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def _forward(  # noqa: PLR0917 - a kernel takes its pointers and sizes one by one
+        query_ptr, key_ptr, value_ptr, output_ptr, scale, seq_q, seq_k, heads, groups,
+        HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, CAUSAL: tl.constexpr,
+        BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    ):  # fmt: skip
+        """Attend from BLOCK_Q rows of one head, walking along the keys with an online softmax."""
+        head = tl.program_id(1).to(tl.int64)  # counts batch and heads
+        kv_head = head // heads * (heads // groups) + head % heads // groups
+        rows = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+        width, width_v = tl.arange(0, HEAD_DIM), tl.arange(0, HEAD_DIM_V)
+        query_at = (head * seq_q + rows)[:, None] * HEAD_DIM + width[None, :]
+        query = tl.load(query_ptr + query_at, mask=rows[:, None] < seq_q, other=0.0)
+
+        largest = tl.full((BLOCK_Q,), float("-inf"), tl.float32)
+        total = tl.zeros((BLOCK_Q,), tl.float32)
+        summed = tl.zeros((BLOCK_Q, HEAD_DIM_V), tl.float32)
+        last = rows + seq_k - seq_q  # the last key that each row sees under a causal mask
+        end = tl.minimum(seq_k, tl.max(last) + 1) if CAUSAL else seq_k
+        for start in range(0, end, BLOCK_K):
+            columns = start + tl.arange(0, BLOCK_K)
+            there = columns[:, None] < seq_k
+            at = kv_head * seq_k + columns
+            key = tl.load(key_ptr + at[:, None] * HEAD_DIM + width[None, :], mask=there, other=0.0)
+            value = tl.load(value_ptr + at[:, None] * HEAD_DIM_V + width_v[None, :], mask=there, other=0.0)
+            scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+            visible = columns[None, :] < seq_k
+            if CAUSAL:
+                visible = visible & (columns[None, :] <= last[:, None])
+            scores = tl.where(visible, scores, float("-inf"))
+            new_largest = tl.maximum(largest, tl.max(scores, 1))
+            shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)  # a row that has seen no key yet
+            weights = tl.exp2(scores - shift[:, None])
+            decay = tl.exp2(largest - shift)
+            total = total * decay + tl.sum(weights, 1)
+            summed = summed * decay[:, None] + tl.dot(weights.to(value.dtype), value, input_precision="ieee")
+            largest = new_largest
+
+        output = summed / tl.where(total == 0.0, 1.0, total)[:, None]
+        output_at = (head * seq_q + rows)[:, None] * HEAD_DIM_V + width_v[None, :]
+        tl.store(output_ptr + output_at, output.to(output_ptr.dtype.element_ty), mask=rows[:, None] < seq_q)
+
+
+class TritonAttention(Variant):
+    """FlashAttention's forward pass as a Triton kernel, to copy from."""
+
+    name = "example-triton"
+
+    def unsupported_reason(self, workload, device):
+        """Refuse what the kernel does not do, and a CPU unless Triton interprets."""
+        if not HAS_TRITON:
+            return "needs the package triton (pip install triton)"
+        if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+            return "Triton needs a GPU; TRITON_INTERPRET=1 runs its interpreter, which shows correctness, not speed"
+        if workload.needs_gradient:
+            return "forward only"
+        if workload.mask.kind not in ("none", "causal"):
+            return f"mask {workload.mask}: only none and causal"
+        if workload.softcap or workload.alibi or workload.dropout:
+            return "no softcap, no ALiBi, no dropout"
+        for width in (workload.head_dim, workload.head_dim_v):
+            if width < 16 or width & (width - 1):
+                return f"head dimension {width}: a block is a power of two of at least 16"
+        return None
+
+    def prepare(self, workload, inputs):
+        """Choose the grid; the first call compiles, and is not timed either."""
+        block = 64 if workload.head_dim <= 64 else 32
+        grid = (triton.cdiv(workload.seq_q, block), workload.batch * workload.heads)
+        shape = (workload.batch, workload.heads, workload.seq_q, workload.head_dim_v)
+
+        def attention():
+            output = torch.empty(shape, dtype=inputs.query.dtype, device=inputs.query.device)
+            if output.numel():
+                _forward[grid](
+                    inputs.query, inputs.key, inputs.value, output, workload.effective_scale * LOG2_E,
+                    workload.seq_q, workload.seq_k, workload.heads, workload.heads // workload.kv_heads,
+                    HEAD_DIM=workload.head_dim, HEAD_DIM_V=workload.head_dim_v, CAUSAL=workload.mask.is_causal,
+                    BLOCK_Q=block, BLOCK_K=block,
+                )  # fmt: skip
+            return output
+
+        return attention
+
+
+@hookimpl
+def attnbench_variants():
+    """Return the variants that this plugin offers."""
+    return [TritonAttention()]
