@@ -18,7 +18,7 @@ bench: $(STAMP)  ## time the variants (every GPU, or else the CPU) and write the
 	if [ $$status -le 1 ]; then $(BIN)/attnbench report $(REPORT); fi; exit $$status
 
 test: $(STAMP)  ## run the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --benchmark-disable $(TESTS)
 
 lint: $(STAMP)  ## check style, types and the import order
 	$(BIN)/ruff check
@@ -31,7 +31,7 @@ format: $(STAMP)  ## lay out the code and mend what ruff can mend by itself
 	$(BIN)/ruff check --fix
 
 perf: $(STAMP)  ## measure the ratios that the project promises; slow, and not part of `make test`
-	$(BIN)/python -m pytest tests/performance --benchmark-enable --benchmark-only -o norecursedirs= $(TESTS)
+	$(BIN)/python -m pytest tests/performance --benchmark-only -o norecursedirs= $(TESTS)
 
 report: $(STAMP)  ## write the report of the latest run again
 	$(BIN)/attnbench report $(REPORT)

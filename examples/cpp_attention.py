@@ -35,7 +35,8 @@ at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::T
     for (int64_t row = begin; row < end; ++row) {
       const int64_t head = row / seq_q, i = row % seq_q;
       const int64_t kv_head = head / heads * kv_heads + head % heads / (heads / kv_heads);
-      const float *q_row = q + row * width, *keys = k + kv_head * seq_k * width, *values = v + kv_head * seq_k * width_v;
+      const float* q_row = q + row * width;
+      const float *keys = k + kv_head * seq_k * width, *values = v + kv_head * seq_k * width_v;
       const int64_t last = causal ? std::min(seq_k, i + seq_k - seq_q + 1) : seq_k;
       float largest = -std::numeric_limits<float>::infinity(), total = 0;
       std::fill(sum.begin(), sum.end(), 0.f);
@@ -82,7 +83,7 @@ class CppAttention(Variant):
 
     name = "example-cpp"
 
-    def unsupported_reason(self, workload, device):
+    def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one reason a line reads best
         """Refuse machines without a compiler and what the C++ does not compute."""
         if device != "cpu":
             return "runs on the CPU only"

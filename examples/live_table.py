@@ -1,8 +1,8 @@
 """An observer as a plugin: appends each record to a CSV file as soon as it is stored, to be watched with `tail -f`.
 
-`LIVE_TABLE=live.csv attnbench run -p examples/live_table.py`. An experiment tracker is fed in just this way: start its
-run where `attnbench_run_started` is, log where `attnbench_record_stored` is. Observers run in a process of their own, so
-that neither a slow nor a broken one touches a measurement.
+`LIVE_TABLE=live.csv attnbench run -p examples/live_table.py`. An experiment tracker is fed in just this way: start
+its run where `attnbench_run_started` is, log where `attnbench_record_stored` is. Observers run in a process of their
+own, so that neither a slow nor a broken one touches a measurement.
 """
 
 import csv
@@ -27,7 +27,7 @@ def append(row):
 
 
 @hookimpl
-def attnbench_run_started(manifest):
+def attnbench_run_started():  # a hook may leave out the arguments that it does not need
     """Start the table with its head."""
     table().unlink(missing_ok=True)
     append(COLUMNS)

@@ -1,7 +1,7 @@
 """A Triton kernel as a variant: FlashAttention's forward pass, one program a block of queries.
 
-On a GPU: `attnbench run -p examples/triton_attention.py -v example-triton,sdpa`. Without one, Triton's interpreter shows
-whether the kernel is right, though not how fast: `TRITON_INTERPRET=1 attnbench check example-triton -p
+On a GPU: `attnbench run -p examples/triton_attention.py -v example-triton,sdpa`. Without one, Triton's interpreter
+shows whether the kernel is right, though not how fast: `TRITON_INTERPRET=1 attnbench check example-triton -p
 examples/triton_attention.py`. The algorithm is that of Dao, 2023, arXiv:2307.08691, section 3.1.
 """
 
@@ -67,7 +67,7 @@ class TritonAttention(Variant):
 
     name = "example-triton"
 
-    def unsupported_reason(self, workload, device):
+    def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one reason a line reads best
         """Refuse what the kernel does not do, and a CPU unless Triton interprets."""
         if not HAS_TRITON:
             return "needs the package triton (pip install triton)"
