@@ -22,7 +22,7 @@ def test_against_naive(speedup, prepared, mask, least):
 @pytest.mark.parametrize("length", [2048, 4096, 8192])
 @pytest.mark.parametrize(("mask", "most"), [("none", 1.4), ("causal", 1.7)])
 def test_against_flash(speedup, prepared, mask, most, length):
-    """From 2048 tokens on `chunked` takes at most 1.4 times as long as torch's flash kernel, 1.7 under a causal mask."""
+    """From 2048 tokens on `chunked` takes at most 1.4 times as long as torch's flash kernel, 1.7 where causal."""
     workload = Workload(heads=8, seq_q=length, head_dim=64, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(FLASH, workload)) >= 1 / most
 
