@@ -45,3 +45,12 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
     if nearest:
         return UsageError(f"unknown {kind} {name!r}: did you mean {nearest[0]!r}?")
     return UsageError(f"unknown {kind} {name!r}: expected one of {', '.join(known) or '(none is known)'}")
+
+
+def describe(error: BaseException) -> str:
+    """Give an exception as 'Type: text' in one line, even where its own text raises."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception as broken:  # noqa: BLE001 - a plugin's __str__ may raise anything
+        text = f"(its text can't be had: {type(broken).__name__})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,109 @@
+"""A run from its request to its last record."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attnbench import store
+from attnbench.errors import UsageError
+from attnbench.measure.protocol import Protocol
+from attnbench.record import SCHEMA, Record
+from attnbench.runner.catalog import Catalog, read_catalog
+from attnbench.runner.devices import Device, choose_devices
+from attnbench.runner.environment import environment_of, machine_facts
+from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads, make_plan
+from attnbench.runner.sweep import Summary, Sweep
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for, as the command line gives it."""
+
+    suites: Sequence[str] = ()
+    variants: Sequence[str] = ()
+    devices: Sequence[str] = ()
+    plugins: Sequence[str] = ()
+    axes: Mapping[str, list[Any]] = dataclasses.field(default_factory=dict)
+    protocol: Protocol = dataclasses.field(default_factory=Protocol)
+    results: Path = Path("results")
+    name: str | None = None
+    timeout_s: float | None = None
+    strict_plugins: bool = False
+
+
+def plan_of(request: Request) -> tuple[Catalog, Plan]:
+    """Turn a request into cells; raises UsageError for whatever in it is wrong, before anything runs."""
+    catalog = read_catalog(request.plugins, strict=request.strict_plugins)
+    devices = choose_devices(list(request.devices))
+    suites = list(request.suites)
+    if not suites and not request.axes:
+        suites = [default_suite(devices)]
+    variants = choose_variants(catalog, request.variants)
+    workloads = choose_workloads(catalog, suites, request.axes)
+    if not variants:
+        raise UsageError("no variant is there: `attnbench list plugins` says why")
+    protocols = {device.kind: request.protocol for device in devices}
+    environments = {device.name: environment_of(device) for device in devices}
+    return catalog, make_plan(variants, workloads, devices, protocols, environments)
+
+
+def default_suite(devices: Sequence[Device]) -> str:
+    """`standard` where there is a GPU, else `quick`."""
+    return "standard" if any(device.kind == "cuda" for device in devices) else "quick"
+
+
+def execute(
+    request: Request,
+    catalog: Catalog,
+    plan: Plan,
+    started: Callable[[Cell], None] = lambda _: None,
+    stored: Callable[[Record], None] = lambda _: None,
+) -> tuple[Path, Summary]:
+    """Make the run's folder and work the plan off; returns the folder and what it came to."""
+    name = request.name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    if not name.strip(".") or "/" in name or "\0" in name:
+        raise UsageError(f"run name {name!r}: expected a folder's name, without '/'")
+    run = store.create_run(request.results, name, manifest_of(name, catalog, plan))
+    summary = Sweep(run, plan, started, stored, request.timeout_s).execute()
+    manifest = store.read_manifest(run)
+    manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+    manifest["summary"] = dataclasses.asdict(summary)
+    store.write_manifest(run, manifest)
+    return run, summary
+
+
+def manifest_of(name: str, catalog: Catalog, plan: Plan) -> dict[str, Any]:
+    """Describe a run: its plan, environment, versions and git state."""
+    return {
+        "schema": SCHEMA,
+        "run_id": name,
+        "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "machine": machine_facts(),
+        "environments": dict(plan.environments),
+        "protocols": {kind: protocol.to_json() for kind, protocol in plan.protocols.items()},
+        "plugins": [
+            {
+                "name": plugin.source.name,
+                "origin": plugin.source.origin,
+                "source": plugin.source.to_json(),
+                "reason": plugin.reason,
+                "variants": {variant.name: variant.sha256 for variant in plugin.variants},
+            }
+            for plugin in catalog.plugins
+        ],
+        "plan": [
+            {
+                "cell_id": cell.cell_id,
+                "variant": cell.variant.name,
+                "workload": cell.workload.to_json(),
+                "device": cell.device.name,
+            }
+            for cell in plan.cells
+        ],
+    }

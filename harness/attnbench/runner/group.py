@@ -1,0 +1,109 @@
+"""The variants of one workload on one device, measured side by side in A B B A blocks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from attnbench.record import Record
+from attnbench.runner.lane import Lane, Lanes
+from attnbench.runner.plan import Cell
+
+PREFERRED_BASELINE = "sdpa"
+CALLS_A_BLOCK = 2  # at least, while the budget allows it: 10 blocks make the 20 samples of an interval
+
+
+class Group:
+    """Opens the cells of one workload, hands out blocks in turns, and closes them.
+
+    `announce` hears of each cell before it opens, `store` takes each finished record, `interrupted` says when to stop.
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        announce: Callable[[Cell], None],
+        store: Callable[[Record], None],
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self._lanes, self._announce, self._store, self._interrupted = lanes, announce, store, interrupted
+        self._baseline = ""
+
+    def measure(self, cells: Sequence[Cell]) -> None:
+        """Measure all cells of one workload; what did not fit in memory beside the others is run again alone."""
+        for cell in cells:
+            self._lanes.of(cell).start(cell)
+        for cell in cells:
+            self._lanes.of(cell).settle()
+        crowded: list[Cell] = []
+        ready: dict[str, Lane] = {}
+        for cell in cells:
+            if self._interrupted():
+                break
+            self._announce(cell)
+            ended = self._lanes.of(cell).open(cell)
+            if ended is None:
+                ready[cell.variant.name] = self._lanes.of(cell)
+            elif ended.status == "out_of_memory" and ready:
+                crowded.append(cell)
+            else:
+                self._store(ended)
+        control = self._open_control(cells, ready)
+        self._rounds([*ready.values(), *control])
+        for cell in crowded:
+            self._measure_alone(cell)
+
+    def _open_control(self, cells: Sequence[Cell], ready: dict[str, Lane]) -> list[Lane]:
+        """Open the baseline a second time: what differs between the two is the noise floor."""
+        if not ready or not self._lanes.protocol.interleave or self._interrupted():
+            return []
+        self._baseline = PREFERRED_BASELINE if PREFERRED_BASELINE in ready else next(iter(ready))
+        cell = next(cell for cell in cells if cell.variant.name == self._baseline)
+        lane = self._lanes.of(cell, control=True)
+        ended = lane.open(cell)
+        if ended is not None:
+            self._store(ended)
+        return [lane] if ended is None else []
+
+    def _measure_alone(self, cell: Cell) -> None:
+        if self._interrupted():
+            return
+        lane = self._lanes.of(cell)
+        ended = lane.open(cell)
+        if ended is not None:
+            self._store(ended)
+        else:
+            lane.flag("not_interleaved")
+            self._rounds([lane])
+
+    def _rounds(self, lanes: list[Lane]) -> None:
+        """Hand out blocks until every cell has enough, then close."""
+        for turn in [lanes] if self._lanes.protocol.interleave else [[lane] for lane in lanes]:
+            self._take_turns(turn)
+        for lane in lanes:
+            if lane.is_open:
+                self._store(lane.abandon() if self._interrupted() else lane.close())
+
+    def _take_turns(self, lanes: list[Lane]) -> None:
+        """Go round the lanes, each second round in reverse; who has enough drops out, the baseline last.
+
+        The baseline and the control stay in while any other does, so that every lane shares all its rounds with them.
+        """
+        for number in itertools.count():
+            unfinished = [lane for lane in lanes if lane.is_open and not lane.stopping.done]
+            if not unfinished or self._interrupted():
+                return
+            taking_part = [
+                lane
+                for lane in lanes
+                if lane.is_open and (not lane.stopping.done or lane.control or lane.variant == self._baseline)
+            ]
+            for lane in taking_part if number % 2 == 0 else reversed(taking_part):
+                ended = lane.block(number, self._block_ns(lane)) if not self._interrupted() else None
+                if ended is not None:
+                    self._store(ended)
+
+    def _block_ns(self, lane: Lane) -> float:
+        protocol = self._lanes.protocol
+        wanted = max(protocol.block_s * 1e9, CALLS_A_BLOCK * lane.call_ns)
+        return min(wanted, protocol.budget_s * 1e9 / protocol.min_blocks)

@@ -1,0 +1,127 @@
+"""Which cells a run has: variants x workloads x devices."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnbench.errors import unknown
+from attnbench.measure.protocol import Protocol
+from attnbench.runner.catalog import Catalog, VariantEntry
+from attnbench.runner.devices import Device
+from attnbench.runner.environment import short_hash
+from attnbench.suite import expand
+from attnbench.workload import Workload
+
+IDENTITY_PACKAGES = ("torch",)  # a variant's own library enters through its plugin's hash and the environment
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant on one workload on one device."""
+
+    variant: VariantEntry
+    workload: Workload
+    device: Device
+    cell_id: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a run, grouped by workload so that variants of one workload are measured side by side."""
+
+    cells: tuple[Cell, ...]
+    protocols: Mapping[str, Protocol]  # by kind of device
+    environments: Mapping[str, Mapping[str, Any]]  # by device name
+
+    def groups(self, device: Device) -> list[list[Cell]]:
+        """Give the cells of a device, workload by workload."""
+        found: dict[Workload, list[Cell]] = {}
+        for cell in self.cells:
+            if cell.device == device:
+                found.setdefault(cell.workload, []).append(cell)
+        return list(found.values())
+
+    @property
+    def devices(self) -> list[Device]:
+        """The devices of the plan, in order."""
+        return list(dict.fromkeys(cell.device for cell in self.cells))
+
+
+def choose_variants(catalog: Catalog, patterns: Iterable[str]) -> list[VariantEntry]:
+    """Pick variants by name or glob; nothing means all. Raises UsageError for a pattern that matches none."""
+    known = catalog.variants
+    chosen: dict[str, VariantEntry] = {}
+    for pattern in patterns:
+        matches = fnmatch.filter(known, pattern)
+        if not matches:
+            raise unknown("variant", pattern, known)
+        chosen.update((name, known[name]) for name in matches)
+    return list(chosen.values()) if chosen else list(known.values())
+
+
+def choose_workloads(catalog: Catalog, suites: Sequence[str], axes: Mapping[str, list[Any]]) -> list[Workload]:
+    """Take the workloads of the suites, each axis given on the command line replacing the suites' values.
+
+    Without a suite, the axes alone make the workloads, on top of GPT-2-like heads. Raises UsageError.
+    """
+    given = dict(axes)
+    if "seq" in given and "seq_k" not in given:
+        given["seq_q"] = given["seq"]
+    workloads: dict[Workload, None] = {}
+    for name in suites:
+        for workload in catalog.suite(name).workloads:
+            fields = {**workload.to_json(), **_linked(workload, given)}
+            workloads.update(dict.fromkeys(expand({**fields, **given}, "command line") if given else [workload]))
+    if not suites:
+        workloads.update(dict.fromkeys(expand({**DEFAULT_AXES, **given}, "command line")))
+    return list(workloads)
+
+
+DEFAULT_AXES: Mapping[str, Any] = {"heads": 12, "seq": 1024, "head_dim": 64}
+
+
+def make_plan(
+    variants: Sequence[VariantEntry],
+    workloads: Sequence[Workload],
+    devices: Sequence[Device],
+    protocols: Mapping[str, Protocol],
+    environments: Mapping[str, Mapping[str, Any]],
+) -> Plan:
+    """Combine all into cells, each with the id by which a later run knows it again."""
+    cells = [
+        Cell(variant, workload, device, _cell_id(variant, workload, protocols[device.kind], environments[device.name]))
+        for device in devices
+        for workload in workloads
+        for variant in variants
+    ]
+    return Plan(tuple(cells), dict(protocols), dict(environments))
+
+
+def _cell_id(
+    variant: VariantEntry, workload: Workload, protocol: Protocol, environment: Mapping[str, Any]
+) -> str:
+    """Hash what would change the number; another GPU of the same model gives the same id."""
+    return short_hash(
+        {
+            "variant": variant.name,
+            "plugin_sha256": variant.sha256,
+            "workload": workload.to_json(),
+            "protocol": protocol.protocol_id,
+            "device_name": environment["device_name"],
+            "driver": environment["driver"],
+            "packages": {name: environment["packages"].get(name) for name in IDENTITY_PACKAGES},
+        }
+    )
+
+
+def _linked(workload: Workload, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a default follow the axis that it came from: other heads bring their own kv_heads, unless both are given."""
+    linked: dict[str, Any] = {}
+    if "heads" in given and "kv_heads" not in given and workload.kv_heads == workload.heads:
+        linked["kv_heads"] = 0
+    if "head_dim" in given and "head_dim_v" not in given and workload.head_dim_v == workload.head_dim:
+        linked["head_dim_v"] = 0
+    return linked

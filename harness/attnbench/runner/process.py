@@ -1,0 +1,228 @@
+"""A worker process as its supervisor sees it: requests with deadlines, and a sure end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+LARGEST_REPLY = 64 * 1024 * 1024  # bytes
+LARGEST_LOG = 1024 * 1024  # bytes of one cell's output that are kept
+GRACE_S = 1.0  # between SIGTERM and SIGKILL
+
+
+class WorkerLostError(Exception):
+    """The worker died, hung or misused its line; it has been ended. `status` is the cell's."""
+
+    def __init__(self, status: str, phase: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.phase, self.reason = status, phase, reason
+
+
+class WorkerProcess:
+    """Starts `python -m attnbench.worker` in a session of its own and talks to it over two private pipes."""
+
+    def __init__(self, environment: Mapping[str, str], core: int | None = None) -> None:
+        self._log = Log()
+        requests, self._requests = os.pipe()
+        self._replies, replies = os.pipe()
+        self._buffer = b""
+        self._identity = ""
+        self.phase = "start"
+        self.seconds: dict[str, float] = {}  # waited in each phase
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "attnbench.worker", str(requests), str(replies)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log.descriptor,
+            stderr=self._log.descriptor,
+            pass_fds=(requests, replies),
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
+            start_new_session=True,
+        )
+        for descriptor in (requests, replies):
+            os.close(descriptor)
+        self._log.started()
+        if core is not None:
+            os.sched_setaffinity(self._process.pid, {core})
+
+    def request(
+        self,
+        operation: str,
+        deadline_s: Callable[[str], float],
+        heard: Callable[[dict[str, Any]], None] = lambda _: None,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Send one request and wait for its reply: `post` and `wait` in one."""
+        self.post(operation, **fields)
+        return self.wait(deadline_s, heard)
+
+    def post(self, operation: str, **fields: Any) -> None:
+        """Send one request; its reply must be waited for before the next. Raises WorkerLostError."""
+        self._identity = secrets.token_hex(16)
+        line = json.dumps({"id": self._identity, "op": operation, **fields}).encode() + b"\n"
+        try:
+            while line:
+                line = line[os.write(self._requests, line) :]
+        except OSError:
+            raise self._lost_by_death() from None
+
+    def wait(
+        self, deadline_s: Callable[[str], float], heard: Callable[[dict[str, Any]], None] = lambda _: None
+    ) -> dict[str, Any]:
+        """Wait for the reply; `deadline_s` gives each phase's limit, anew at each phase.
+
+        `heard` is called with every message before the reply. Raises WorkerLostError; the worker has ended then.
+        """
+        while True:
+            began = time.monotonic()
+            try:
+                message = self._message(began + deadline_s(self.phase))
+            finally:
+                self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + time.monotonic() - began
+            if "reply" in message:
+                return message["reply"]  # type: ignore[no-any-return] # checked by _message
+            if "phase" in message:
+                self.phase = str(message["phase"])
+            heard(message)
+
+    def log_to(self, path: Path) -> None:
+        """Send the worker's output to another file from now on."""
+        self._log.switch(path)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """End the worker and its whole process group, and wait for it."""
+        with contextlib.suppress(OSError):
+            os.close(self._requests)
+        self._requests = -1
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_S)
+        self._kill()
+
+    def _message(self, deadline: float) -> dict[str, Any]:
+        line = self._line(deadline)
+        try:
+            message = json.loads(line)
+            authentic = isinstance(message, dict) and secrets.compare_digest(str(message.get("id")), self._identity)
+            fits = authentic and isinstance(message.get("reply", {}), dict)
+        except (ValueError, RecursionError):
+            fits = False
+        if not fits:
+            self._kill()
+            raise WorkerLostError(
+                "error", self.phase, f"something other than the harness wrote to the results pipe: {line[:80]!r}"
+            )
+        return message  # type: ignore[no-any-return] # `fits` says that it is a dict
+
+    def _line(self, deadline: float) -> bytes:
+        while b"\n" not in self._buffer:
+            remaining = deadline - time.monotonic()
+            ready = remaining > 0 and select.select([self._replies], [], [], remaining)[0]
+            if not ready:
+                raise self._lost_by_time()
+            chunk = os.read(self._replies, 1 << 16)
+            if not chunk:
+                raise self._lost_by_death()
+            self._buffer += chunk
+            if len(self._buffer) > LARGEST_REPLY:
+                self._kill()
+                raise WorkerLostError("error", self.phase, f"a reply is over {LARGEST_REPLY} bytes")
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _lost_by_time(self) -> WorkerLostError:
+        with contextlib.suppress(OSError):
+            os.kill(self._process.pid, signal.SIGUSR1)  # faulthandler writes every thread's stack to the log
+            time.sleep(0.1)
+        self._kill()
+        return WorkerLostError("timeout", self.phase, f"no answer within the deadline of phase {self.phase}")
+
+    def _lost_by_death(self) -> WorkerLostError:
+        try:
+            code: int | None = self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._kill()
+        if code is None:
+            reason = "the worker closed its results pipe"
+        elif code < 0:
+            reason = f"killed by {signal.Signals(-code).name}"
+        else:
+            reason = f"the process exited with code {code}"
+        return WorkerLostError("crash", self.phase, f"{reason} in phase {self.phase}")
+
+    def _kill(self) -> None:
+        for step in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, step)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_S)
+        self._process.wait()
+        for descriptor in (self._requests, self._replies):
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self._requests = self._replies = -1
+        self._log.close()
+
+    @property
+    def log(self) -> Path | None:
+        """The file that holds the worker's output since `log_to`; None if there was none."""
+        return self._log.written
+
+
+class Log:
+    """Takes a worker's output from a pipe into a file that is made when there is something to write, and capped."""
+
+    def __init__(self) -> None:
+        self._reading, self.descriptor = os.pipe()
+        self._lock = threading.Lock()
+        self._path: Path | None = None
+        self._written = 0
+        self._thread = threading.Thread(target=self._pump, daemon=True)
+
+    def started(self) -> None:
+        """Begin to read, once the worker holds the writing end."""
+        os.close(self.descriptor)
+        self._thread.start()
+
+    def switch(self, path: Path) -> None:
+        """Write to `path` from now on."""
+        with self._lock:
+            self._path, self._written = path, 0
+
+    @property
+    def written(self) -> Path | None:
+        """The present file, if anything was written to it."""
+        with self._lock:
+            return self._path if self._written else None
+
+    def close(self) -> None:
+        """Wait until all output is stored; a descendant that outlives the worker can't hold this up."""
+        self._thread.join(GRACE_S)
+
+    def _pump(self) -> None:
+        while chunk := os.read(self._reading, 1 << 16):
+            with self._lock:
+                room = LARGEST_LOG - self._written
+                if self._path is None or room <= 0:
+                    continue
+                with contextlib.suppress(OSError), self._path.open("ab") as file:
+                    file.write(chunk[:room])
+                self._written += len(chunk[:room])
+        os.close(self._reading)

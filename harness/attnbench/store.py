@@ -1,0 +1,132 @@
+"""Runs on disk: append and read records.
+
+A run is a folder: `manifest.json`, one `records-<writer>.jsonl` a writer, `logs/`. Records are appended and synced,
+never rewritten. A line torn by a crash is skipped and counted when reading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attnbench.errors import RecordError, UsageError, describe, unknown
+from attnbench.record import Record
+
+MANIFEST = "manifest.json"
+LARGEST_LINE = 64 * 1024 * 1024  # bytes; a longer line is no record of ours
+
+
+@dataclass
+class Reading:
+    """What was read of a run: its records, and what was skipped and why."""
+
+    records: list[Record] = field(default_factory=list)
+    torn_lines: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class RecordWriter:
+    """Appends records to one file; each is on disk when `append` returns. One writer a file."""
+
+    def __init__(self, run: Path, writer: str) -> None:
+        self.path = run / f"records-{writer}.jsonl"
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            os.write(self._descriptor, b"\n")  # close a line torn by a crash, or it would swallow the next one
+
+    def append(self, record: Record) -> None:
+        """Write one record and sync it to disk; raises OSError (a full disk) with what is stored intact."""
+        data = record.to_line().encode()
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def create_run(results: Path, name: str, manifest: Mapping[str, Any]) -> Path:
+    """Make a run's folder under `results` and store its manifest; raises UsageError where that can't be."""
+    run = results / name
+    try:
+        (run / "logs").mkdir(parents=True, exist_ok=False)
+    except FileExistsError:
+        raise UsageError(f"run {name!r} exists in {results}: choose another --name, or --resume {name}") from None
+    except OSError as error:
+        raise UsageError(f"results folder {str(results)!r} can't be written: {describe(error)}") from None
+    write_manifest(run, manifest)
+    return run
+
+
+def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
+    """Store a run's manifest whole or not at all."""
+    temporary = run / f".{MANIFEST}.new"
+    temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(run / MANIFEST)
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """Read a run's manifest; raises UsageError where there is none or it is no object."""
+    try:
+        manifest = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{run} is no run: its {MANIFEST} can't be read ({describe(error)})") from None
+    if not isinstance(manifest, dict):
+        raise UsageError(f"{run} is no run: its {MANIFEST} holds no object")
+    return manifest
+
+
+def read_run(run: Path) -> Reading:
+    """Read all records of a run, in the order of their files and lines."""
+    reading = Reading()
+    for path in sorted(run.glob("records-*.jsonl")):
+        for number, line in enumerate(_lines(path), 1):
+            try:
+                fields = json.loads(line)
+            except (ValueError, RecursionError):
+                reading.torn_lines += 1
+                continue
+            try:
+                reading.records.append(Record.from_json(fields))
+            except RecordError as error:
+                reading.problems.append(f"{path.name}:{number}: {error}")
+    return reading
+
+
+def list_runs(results: Path) -> list[Path]:
+    """List the runs under a results folder, oldest first by the start in their manifests."""
+    found = [path.parent for path in results.glob(f"*/{MANIFEST}")]
+    return sorted(found, key=lambda run: (str(_manifest_or_empty(run).get("started_at", "")), run.name))
+
+
+def find_run(results: Path, run: str | None = None) -> Path:
+    """Find a run by its folder or its name under `results`; None means the latest. Raises UsageError."""
+    if run is None:
+        runs = list_runs(results)
+        if not runs:
+            raise UsageError(f"no run under {str(results)!r}: make one with `attnbench run`, or name its folder")
+        return runs[-1]
+    for candidate in (Path(run), results / run):
+        if (candidate / MANIFEST).is_file():
+            return candidate
+    raise unknown("run", run, [path.name for path in list_runs(results)])
+
+
+def _manifest_or_empty(run: Path) -> dict[str, Any]:
+    try:
+        return read_manifest(run)
+    except UsageError:
+        return {}
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while line := file.readline(LARGEST_LINE):
+            if line.strip():
+                yield line

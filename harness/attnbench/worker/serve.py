@@ -1,0 +1,144 @@
+"""The worker's loop: one request at a time, and no request may end the loop by raising."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from attnbench.errors import describe
+from attnbench.registry import Plugin, Source, load_all, load_plugin, observers
+from attnbench.worker.channel import Channel
+
+PR_SET_PDEATHSIG = 1
+OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+
+
+def serve(requests: int, replies: int) -> None:
+    """Answer requests until the supervisor closes the line; the process ends with its parent."""
+    _die_with_parent()
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    channel = Channel(requests, replies)
+    worker = Worker(channel)
+    for request in channel.requests():
+        operation = request.pop("op")
+        try:
+            reply = worker.operations[operation](**request)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its cell's result
+            traceback.print_exc()
+            reply = worker.failure(error)
+        channel.send(reply=reply)
+        sys.stdout.flush()
+    os._exit(0)  # a plugin's exit handlers and threads have no say
+
+
+class Worker:
+    """One process's state: the plugin it serves and the cell that is open."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._phase = "import"
+        self._session: Any = None
+        self._observers: list[Plugin] = []
+        self.operations: dict[str, Callable[..., dict[str, Any]]] = {
+            "describe": self.describe,
+            "observe": self.observe,
+            "load": self.load,
+            "open": lambda **fields: self._session.open(**fields),
+            "block": lambda **fields: self._session.block(**fields),
+            "close": lambda **fields: self._session.close(**fields),
+            "check": lambda **fields: self._session.check(**fields),
+        }
+
+    def enter(self, phase: str) -> None:
+        """Tell the supervisor which phase begins: it sets the deadline and names the phase of a crash."""
+        self._phase = phase
+        self._channel.send(phase=phase)
+
+    def failure(self, error: BaseException) -> dict[str, Any]:
+        """Turn an exception into a cell's outcome."""
+        text = describe(error)
+        memory = isinstance(error, MemoryError) or "OutOfMemoryError" in text
+        memory = memory or any(sign in text.lower() for sign in OUT_OF_MEMORY_TEXTS)
+        reason = getattr(error, "reason_for_user", None) or text
+        return {"status": "out_of_memory" if memory else "error", "phase": self._phase, "reason": reason}
+
+    def describe(self, sources: list[dict[str, str]], skip: dict[str, str]) -> dict[str, Any]:
+        """Load plugins and tell of each before and after, so that a crash has a culprit."""
+        for source, outcome in load_all([Source(**fields) for fields in sources], skip):
+            if outcome is None:
+                self._channel.send(loading=source.to_json())
+            elif isinstance(outcome, str):
+                self._channel.send(plugin={"source": source.to_json(), "reason": outcome})
+            else:
+                self._channel.send(plugin=_described(outcome))
+        return {}
+
+    def observe(
+        self, event: str, argument: dict[str, Any], sources: list[dict[str, str]] | None = None
+    ) -> dict[str, Any]:
+        """Hand an event of the run to every plugin that observes it; the first request names the plugins."""
+        if sources is not None:
+            self._observers = [load_plugin(Source(**fields)) for fields in sources]
+        problems = []
+        for plugin in self._observers:
+            for function in observers(plugin, event):
+                try:
+                    function(*[argument][: function.__code__.co_argcount])
+                except Exception as error:  # noqa: BLE001 - an observer's fault is told, and costs nothing else
+                    problems.append(f"{plugin.source.name}: {event} raised {describe(error)}")
+        return {"problems": problems}
+
+    def load(self, source: dict[str, str], variant: str, device: str) -> dict[str, Any]:
+        """Import torch, then the plugin of one variant, and make ready for its cells."""
+        from attnbench.worker.session import Session
+
+        self.enter("import")
+        self._session = Session(self.enter, source=Source(**source), variant=variant, device=device)
+        return {"status": "ready", **self._session.facts()}
+
+
+def _described(plugin: Plugin) -> dict[str, Any]:
+    return {
+        "source": plugin.source.to_json(),
+        "reason": None,
+        "sha256": plugin.sha256,
+        "file": getattr(plugin.module, "__file__", None),
+        "variants": [
+            {
+                "name": variant.name,
+                "layout": variant.layout,
+                "tier": variant.tier,
+                "exact": bool(variant.exact),
+                "traits": sorted(variant.traits),
+                "summary": (variant.__doc__ or "").strip().partition("\n")[0],
+            }
+            for variant in plugin.variants
+        ],
+        "suites": [
+            {
+                "name": suite.name,
+                "description": suite.description,
+                "workloads": [workload.to_json() for workload in suite.workloads],
+            }
+            for suite in plugin.suites
+        ],
+        "observes": _observed_events(plugin),
+    }
+
+
+def _observed_events(plugin: Plugin) -> list[str]:
+    events = ("run_started", "cell_started", "record_stored", "run_ended")
+    return [event for event in events if observers(plugin, f"attnbench_{event}")]
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel (Linux) to kill this process with its supervisor, so that no orphan holds a device."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
