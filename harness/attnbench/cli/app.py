@@ -1,0 +1,74 @@
+"""The command `attnbench`: its commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from attnbench import __version__
+from attnbench.cli import check, listing, run
+from attnbench.errors import AttnbenchError, UsageError, describe
+
+app = typer.Typer(
+    help="Measure implementations of attention: correct first, then timed.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"attnbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where a command fails.")] = False,  # noqa: ARG001 - main reads it
+) -> None:
+    """Take the options that stand before a command."""
+
+
+for command in (run.run, check.check, listing.list_, listing.explain):
+    app.command(name=command.__name__.strip("_"))(command)
+
+
+def main() -> None:
+    """Run the command line; exit 0, 1 (a cell failed), 2 (bad usage), 130 (interrupted)."""
+    debug = "--debug" in sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        code = leaving.exit_code
+    except click.exceptions.NoArgsIsHelpError as shown:
+        typer.echo(shown.format_message())
+        code = 2
+    except click.ClickException as error:
+        code = _fail(error.format_message(), 2)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        code = _fail("interrupted", 130)
+    except AttnbenchError as error:
+        if debug:
+            raise
+        code = _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    except Exception as error:
+        if debug:
+            raise
+        code = _fail(f"{describe(error)} (this is a defect of attnbench: run again with --debug for a traceback)", 1)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"attnbench: {message}", err=True)
+    return code

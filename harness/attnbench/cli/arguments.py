@@ -1,0 +1,48 @@
+"""Reading of option values: lists at commas, numbers, percentages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+import typer
+
+from attnbench.errors import UsageError
+
+Suites = Annotated[list[str] | None, typer.Option("-s", "--suite", help="Suites, by name or TOML file.")]
+Variants = Annotated[list[str] | None, typer.Option("-v", "--variant", help="Variants, by name or glob.")]
+Devices = Annotated[list[str] | None, typer.Option("-d", "--device", help="cpu, cpu:0, cuda, cuda:1 ...")]
+Plugins = Annotated[list[str] | None, typer.Option("-p", "--plugin", help="FILE.py or package.module.")]
+Strict = Annotated[bool, typer.Option("--strict-plugins", help="Fail if any plugin does not load.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
+
+
+def split(values: Iterable[str] | None) -> list[str]:
+    """Take repeated and comma-separated values apart."""
+    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
+
+
+def axis(name: str, text: str | None, kind: Callable[[str], Any]) -> dict[str, list[Any]]:
+    """Read one axis, e.g. `seq` of `512,1024`; raises UsageError that names the value."""
+    if text is None:
+        return {}
+    try:
+        values = [kind(part) for part in split([text])]
+    except ValueError:
+        raise UsageError(f"--{name.replace('_', '-')} {text!r}: expected whole numbers, comma-separated") from None
+    if not values:
+        raise UsageError(f"--{name.replace('_', '-')} is empty: give it at least one value")
+    return {name: values}
+
+
+def fraction(name: str, text: str | None) -> float | None:
+    """Read a fraction such as 0.5% or 0.005; raises UsageError."""
+    if text is None:
+        return None
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise UsageError(f"{name} {text!r}: expected a percentage such as 0.5%, above 0% and below 100%")
+    return value

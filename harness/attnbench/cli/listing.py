@@ -1,0 +1,165 @@
+"""`attnbench list` and `attnbench explain`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnbench.cli.arguments import Json, Plugins, Strict, split
+from attnbench.errors import unknown
+
+WHAT = ("variants", "suites", "plugins", "devices", "runs")
+
+
+def list_(
+    what: Annotated[str, typer.Argument(help="variants, suites, plugins, devices or runs")],
+    plugin: Plugins = None,
+    results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("results"),
+    json_: Json = False,
+    strict_plugins: Strict = False,
+) -> None:
+    """List what there is; a plugin that did not load is listed with its reason."""
+    if what not in WHAT:
+        raise unknown("list", what, WHAT)
+    if what == "devices":
+        rows = _devices()
+    elif what == "runs":
+        rows = _runs(results)
+    else:
+        from attnbench.runner.catalog import read_catalog
+
+        catalog = read_catalog(split(plugin), strict=strict_plugins)
+        rows = {"variants": _variants, "suites": _suites, "plugins": _plugins}[what](catalog)
+    if json_:
+        print(json.dumps(rows, indent=1))
+    else:
+        _print_rows(rows)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from attnbench.cli.progress import table
+
+    if not rows:
+        print("none")
+        return
+    made = table(*rows[0])
+    for row in rows:
+        made.add_row(*(Text(_cell(value)) for value in row.values()))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=400)
+    console.print(made)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _variants(catalog: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "variant": variant.name,
+            "plugin": variant.plugin,
+            "layout": variant.layout,
+            "tier": variant.tier,
+            "exact": "yes" if variant.exact else "no",
+            "summary": variant.summary,
+        }
+        for variant in catalog.variants.values()
+    ]
+
+
+def _suites(catalog: Any) -> list[dict[str, Any]]:
+    from attnbench.suite import built_in_suites
+
+    suites = [*built_in_suites().values(), *(suite for plugin in catalog.plugins for suite in plugin.suites)]
+    return [
+        {"suite": suite.name, "workloads": len(suite.workloads), "description": suite.description} for suite in suites
+    ]
+
+
+def _plugins(catalog: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "plugin": plugin.source.name,
+            "status": "not loaded" if plugin.reason else "loaded",
+            "from": plugin.source.origin or plugin.source.target,
+            "variants": [variant.name for variant in plugin.variants],
+            "reason": plugin.reason,
+        }
+        for plugin in catalog.plugins
+    ]
+
+
+def _devices() -> list[dict[str, Any]]:
+    from attnbench.runner.devices import list_devices
+
+    return [
+        {
+            "device": device.name,
+            "model": device.model,
+            "memory_gib": round(device.memory_bytes / 2**30, 1) if device.memory_bytes else None,
+            "driver": device.driver,
+        }
+        for device in list_devices()
+    ]
+
+
+def _runs(results: Path) -> list[dict[str, Any]]:
+    from attnbench import store
+
+    rows = []
+    for run in store.list_runs(results):
+        manifest = store.read_manifest(run)
+        statuses = manifest.get("summary", {}).get("statuses", {})
+        rows.append(
+            {
+                "run": run.name,
+                "started": manifest.get("started_at"),
+                "cells": len(manifest.get("plan", [])),
+                "records": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "unfinished",
+            }
+        )
+    return rows
+
+
+def explain(
+    cell: Annotated[str, typer.Argument(help="A cell's id, or its beginning.")],
+    results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("results"),
+) -> None:
+    """Say what a cell is, what became of it, and how to run it again."""
+    import shlex
+
+    from attnbench import store
+    from attnbench.errors import UsageError
+
+    found = [
+        (run, record)
+        for run in store.list_runs(results)
+        for record in store.read_run(run).records
+        if record.cell_id.startswith(cell) and not record.control
+    ]
+    if not found:
+        raise UsageError(f"no cell {cell!r} under {str(results)!r}: `attnbench list runs` names the runs")
+    for run, record in found:
+        print(f"{record.cell_id}  {record.variant}  {record.workload.id}  {record.device} ({record.device_name})")
+        print(f"  {run.name}: {record.status}{': ' + record.reason if record.reason else ''}")
+        print(f"  again: {shlex.join(rerun_command(record))}")
+
+
+def rerun_command(record: Any) -> list[str]:
+    """Give the command that runs a record's cell again."""
+    workload = record.workload
+    command = ["attnbench", "run", "-v", record.variant, "-d", record.device, "--dtype", workload.dtype]
+    for name in ("batch", "heads", "kv_heads", "head_dim", "head_dim_v"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(workload, name))]
+    command += ["--seq", str(workload.seq_q), "--seq-k", str(workload.seq_k)]
+    return [*command, "--mask", str(workload.mask), "--direction", workload.direction]
