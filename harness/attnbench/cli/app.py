@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from attnbench import __version__
 from attnbench.cli import check, listing, run
@@ -14,7 +14,7 @@ from attnbench.errors import AttnbenchError, UsageError, describe
 
 app = typer.Typer(
     help="Measure implementations of attention: correct first, then timed.",
-    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help is read as well, and printed in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -45,15 +45,12 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        code = app(args=arguments, standalone_mode=False)
-    except click.exceptions.Exit as leaving:
+        code = app(args=arguments or ["--help"], prog_name="attnbench", standalone_mode=False)
+    except typer.Exit as leaving:
         code = leaving.exit_code
-    except click.exceptions.NoArgsIsHelpError as shown:
-        typer.echo(shown.format_message())
-        code = 2
-    except click.ClickException as error:
-        code = _fail(error.format_message(), 2)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except TyperException as error:
+        code = _fail(_one_line(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", 130)
     except AttnbenchError as error:
         if debug:
@@ -67,6 +64,12 @@ def main() -> None:
             raise
         code = _fail(f"{describe(error)} (this is a defect of attnbench: run again with --debug for a traceback)", 1)
     sys.exit(code)
+
+
+def _one_line(error: TyperException) -> str:
+    """Give the command line's own complaint, with where to read on."""
+    message = " ".join(error.format_message().split())
+    return f"{message} (attnbench --help lists what there is)"
 
 
 def _fail(message: str, code: int) -> int:
