@@ -120,6 +120,14 @@ def load_plugin(source: Source) -> Plugin:
     return Plugin(source, _sha256(source, module), variants, parsed, modules, module)
 
 
+def variant_of(source: Source, name: str) -> Variant:
+    """Load a plugin for one of its variants; raises PluginError."""
+    for candidate in load_plugin(source).variants:
+        if candidate.name == name:
+            return candidate
+    raise PluginError(f"plugin {source.name} no longer offers variant {name!r}")
+
+
 def load_all(
     sources: Iterable[Source], skip: Mapping[str, str]
 ) -> Iterator[tuple[Source, Plugin | str | None]]:

@@ -15,7 +15,7 @@ from typing import Any
 from attnbench import suite as suites
 from attnbench.errors import PluginError, UsageError, unknown
 from attnbench.registry import Source, entry_point_sources, named_source, source_files
-from attnbench.runner.process import WorkerLostError, WorkerProcess
+from attnbench.runner.interview import interview
 from attnbench.suite import Suite
 from attnbench.workload import Workload
 
@@ -91,37 +91,8 @@ def read_catalog(plugins: Sequence[str] = (), *, strict: bool = False) -> Catalo
 
 
 def _describe(sources: list[Source]) -> list[dict[str, Any]]:
-    """Ask a worker; whenever one is lost, blame the plugin it was loading and ask again without that one."""
-    skip: dict[str, str] = {}
-    while True:
-        described: list[dict[str, Any]] = []
-        loading: list[str] = []
-
-        def heard(message: dict[str, Any]) -> None:
-            if "loading" in message:
-                loading.append(message["loading"]["name"])
-            if "plugin" in message:
-                described.append(message["plugin"])
-
-        worker = WorkerProcess(NO_GPU)
-        try:
-            worker.request(
-                "describe",
-                lambda _: float(os.environ.get("ATTNBENCH_IMPORT_TIMEOUT", IMPORT_TIMEOUT_S)),
-                heard,
-                sources=[source.to_json() for source in sources],
-                skip=skip,
-            )
-        except WorkerLostError as lost:
-            if not loading or loading[-1] in skip:
-                raise PluginError(f"plugins can't be listed: {lost.reason}") from lost
-            skip[loading[-1]] = f"import ended the process: {lost.reason}"
-            if lost.status == "timeout":
-                skip[loading[-1]] = "import did not end within the deadline (ATTNBENCH_IMPORT_TIMEOUT, in seconds)"
-            continue
-        finally:
-            worker.stop()
-        return described
+    deadline_s = float(os.environ.get("ATTNBENCH_IMPORT_TIMEOUT", IMPORT_TIMEOUT_S))
+    return interview("describe", NO_GPU, deadline_s, sources=[source.to_json() for source in sources])[0]
 
 
 def _of_source(described: Iterable[dict[str, Any]], source: Source) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from attnbench.record import Record
 from attnbench.runner.lane import Lane, Lanes
 from attnbench.runner.plan import Cell
+from attnbench.runner.survey import Survey
 
 PREFERRED_BASELINE = "sdpa"
 CALLS_A_BLOCK = 2  # at least, while the budget allows it: 10 blocks make the 20 samples of an interval
@@ -22,19 +23,18 @@ class Group:
     def __init__(
         self,
         lanes: Lanes,
+        survey: Survey,
         announce: Callable[[Cell], None],
         store: Callable[[Record], None],
         interrupted: Callable[[], bool],
     ) -> None:
-        self._lanes, self._announce, self._store, self._interrupted = lanes, announce, store, interrupted
+        self._lanes, self._survey, self._interrupted = lanes, survey, interrupted
+        self._announce, self._store = announce, store
         self._baseline = ""
 
     def measure(self, cells: Sequence[Cell]) -> None:
         """Measure all cells of one workload; what did not fit in memory beside the others is run again alone."""
-        for cell in cells:
-            self._lanes.of(cell).start(cell)
-        for cell in cells:
-            self._lanes.of(cell).settle()
+        cells = self._supported(cells)
         crowded: list[Cell] = []
         ready: dict[str, Lane] = {}
         for cell in cells:
@@ -52,6 +52,20 @@ class Group:
         self._rounds([*ready.values(), *control])
         for cell in crowded:
             self._measure_alone(cell)
+
+    def _supported(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Record what is unsupported, and start the workers of the rest together: importing torch takes seconds."""
+        supported = []
+        for cell in cells:
+            reason = self._survey.reason(cell.variant, cell.workload)
+            if reason is None:
+                supported.append(cell)
+                self._lanes.of(cell).start(cell)
+            else:
+                self._store(self._lanes.of(cell).refuse(cell, reason))
+        for cell in supported:
+            self._lanes.of(cell).settle()
+        return supported
 
     def _open_control(self, cells: Sequence[Cell], ready: dict[str, Lane]) -> list[Lane]:
         """Open the baseline a second time: what differs between the two is the noise floor."""

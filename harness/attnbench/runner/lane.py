@@ -141,6 +141,11 @@ class Lane:
             kernels=None if kernels.get("names") is None else tuple(kernels["names"]),
         )
 
+    def refuse(self, cell: Cell, reason: str) -> Record:
+        """Record a cell as unsupported without starting anything."""
+        self._progress = Progress(cell, now())
+        return self._record("unsupported", "prepare", reason=reason)
+
     def abandon(self) -> Record:
         """Give up the open cell as interrupted."""
         return self._record("interrupted", "measure", reason="the run was interrupted")

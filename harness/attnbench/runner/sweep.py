@@ -17,6 +17,7 @@ from attnbench.runner.devices import Device
 from attnbench.runner.group import Group
 from attnbench.runner.lane import Lanes
 from attnbench.runner.plan import Cell, Plan
+from attnbench.runner.survey import Survey, survey
 from attnbench.store import RecordWriter
 
 DEADLINES_S = {"start": 60.0, "import": 180.0, "prepare": 600.0, "first_call": 600.0}
@@ -82,17 +83,29 @@ class Sweep:
     def _sweep_device(self, device: Device) -> None:
         writer = RecordWriter(self._run, device.name.replace(":", "-"))
         lanes = Lanes(self._run, self._plan.protocols[device.kind], self._environment_id(device), self._deadline_s)
+        group = Group(
+            lanes,
+            self._surveyed(device),
+            self._announce,
+            lambda record: self._store(writer, record),
+            lambda: self._interrupts > 0,
+        )
         try:
             for cells in self._plan.groups(device):
                 if self._interrupts:
                     break
-                Group(lanes, self._announce, lambda record: self._store(writer, record), lambda: self._interrupts > 0).measure(cells)
+                group.measure(cells)
         finally:
             lanes.stop()
             writer.close()
         with self._lock:
             for phase, seconds in lanes.seconds.items():
                 self._phase_seconds[phase] = self._phase_seconds.get(phase, 0.0) + seconds
+
+    def _surveyed(self, device: Device) -> Survey:
+        cells = [cell for cell in self._plan.cells if cell.device == device]
+        workloads = list(dict.fromkeys(cell.workload for cell in cells))
+        return survey(device, (cell.variant for cell in cells), workloads)
 
     def _deadline_s(self, phase: str) -> float:
         return self._timeout_s or DEADLINES_S.get(phase, OTHER_DEADLINE_S)

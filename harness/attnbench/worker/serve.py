@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from attnbench.errors import describe
-from attnbench.registry import Plugin, Source, load_all, load_plugin, observers
+from attnbench.registry import Plugin, Source, load_all, load_plugin, observers, variant_of
 from attnbench.worker.channel import Channel
+from attnbench.workload import Workload
 
 PR_SET_PDEATHSIG = 1
 OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
@@ -48,6 +49,7 @@ class Worker:
         self._observers: list[Plugin] = []
         self.operations: dict[str, Callable[..., dict[str, Any]]] = {
             "describe": self.describe,
+            "survey": self.survey,
             "observe": self.observe,
             "load": self.load,
             "open": lambda **fields: self._session.open(**fields),
@@ -71,14 +73,35 @@ class Worker:
 
     def describe(self, sources: list[dict[str, str]], skip: dict[str, str]) -> dict[str, Any]:
         """Load plugins and tell of each before and after, so that a crash has a culprit."""
-        for source, outcome in load_all([Source(**fields) for fields in sources], skip):
+        blamed = {name: f"import ended the process: {reason}" for name, reason in skip.items()}
+        for source, outcome in load_all([Source(**fields) for fields in sources], blamed):
             if outcome is None:
-                self._channel.send(loading=source.to_json())
+                self._channel.send(about=source.name)
             elif isinstance(outcome, str):
-                self._channel.send(plugin={"source": source.to_json(), "reason": outcome})
+                self._channel.send(answer={"source": source.to_json(), "reason": outcome})
             else:
-                self._channel.send(plugin=_described(outcome))
-        return {}
+                self._channel.send(answer=_described(outcome))
+        return {"status": "ready"}
+
+    def survey(
+        self, questions: list[dict[str, Any]], workloads: list[dict[str, Any]], device: str, skip: dict[str, str]
+    ) -> dict[str, Any]:
+        """Ask each variant which workloads it can't do; one that raises is left for its cells to tell."""
+        problems = [Workload.from_json(fields) for fields in workloads]
+        for question in questions:
+            name = question["variant"]
+            if name in skip:
+                continue
+            self._channel.send(about=name)
+            try:
+                variant = variant_of(Source(**question["source"]), name)
+                reasons = [variant.unsupported_reason(problem, device) for problem in problems]
+            except (Exception, SystemExit):  # noqa: BLE001 - its cells will meet it again, and tell
+                traceback.print_exc()
+                continue
+            if all(reason is None or isinstance(reason, str) for reason in reasons):
+                self._channel.send(answer={"variant": name, "reasons": reasons})
+        return {"status": "ready"}
 
     def observe(
         self, event: str, argument: dict[str, Any], sources: list[dict[str, str]] | None = None

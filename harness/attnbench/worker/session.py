@@ -16,7 +16,7 @@ from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.protocol import Protocol
 from attnbench.measure.sampler import Sampler
-from attnbench.registry import Source, load_plugin
+from attnbench.registry import Source, variant_of
 from attnbench.workload import Workload
 
 
@@ -29,11 +29,7 @@ class Session:
         self._cell: Cell | None = None
         if device.startswith("cuda"):
             torch.cuda.init()
-        plugin = load_plugin(source)
-        found = [candidate for candidate in plugin.variants if candidate.name == variant]
-        if not found:
-            raise PluginError(f"plugin {source.name} no longer offers variant {variant!r}")
-        self._variant = found[0]
+        self._variant = variant_of(source, variant)
 
     def facts(self) -> dict[str, Any]:
         """Say what only torch knows of the environment."""

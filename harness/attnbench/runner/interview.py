@@ -1,0 +1,44 @@
+"""Asking a worker about many things, any of which may end it: whoever does is blamed, and the rest asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attnbench.errors import PluginError
+from attnbench.runner.process import WorkerLostError, WorkerProcess
+
+
+def interview(
+    operation: str, environment: Mapping[str, str], deadline_s: float, **fields: Any
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the worker's answers, and for each thing that ended it the reason why.
+
+    The worker names a thing (`about`) before it touches it and sends an `answer` after; names that ended an earlier
+    worker come in its field `skip`, as a mapping to the reason. Each answer has `deadline_s` seconds.
+    """
+    skip: dict[str, str] = {}
+    while True:
+        answers: list[dict[str, Any]] = []
+        touched: list[str] = []
+
+        def heard(message: dict[str, Any]) -> None:
+            if "about" in message:
+                touched.append(str(message["about"]))
+            if "answer" in message:
+                answers.append(message["answer"])
+
+        worker = WorkerProcess(environment)
+        try:
+            reply = worker.request(operation, lambda _: deadline_s, heard, skip=skip, **fields)
+        except WorkerLostError as lost:
+            if not touched or touched[-1] in skip:
+                raise PluginError(f"plugins can't be asked: {lost.reason}") from lost
+            ended = f"not within {deadline_s:g} s" if lost.status == "timeout" else lost.reason
+            skip[touched[-1]] = ended
+            continue
+        finally:
+            worker.stop()
+        if reply.get("status") == "error":
+            raise PluginError(f"plugins can't be asked: {reply['reason']}")
+        return answers, skip

@@ -1,0 +1,46 @@
+"""What will be unsupported, asked before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from attnbench.runner.catalog import VariantEntry
+from attnbench.runner.devices import Device
+from attnbench.runner.interview import interview
+from attnbench.workload import Workload
+
+ANSWER_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The reasons that variants give; a variant whose answer ended the worker has none here and is simply tried."""
+
+    reasons: dict[tuple[str, str], str]  # by variant's name and workload's id
+
+    def reason(self, variant: VariantEntry, workload: Workload) -> str | None:
+        """Why a variant can't do a workload, or None."""
+        return self.reasons.get((variant.name, workload.id))
+
+
+def survey(device: Device, variants: Iterable[VariantEntry], workloads: Sequence[Workload]) -> Survey:
+    """Ask all variants about all workloads on one device, in one worker."""
+    unique = {variant.name: variant for variant in variants}
+    questions = [{"variant": name, "source": variant.source.to_json()} for name, variant in unique.items()]
+    answers, _ = interview(
+        "survey",
+        device.worker_environment(),
+        ANSWER_TIMEOUT_S,
+        questions=questions,
+        workloads=[workload.to_json() for workload in workloads],
+        device=device.kind,
+    )
+    return Survey(
+        {
+            (answer["variant"], workload.id): str(reason)
+            for answer in answers
+            for workload, reason in zip(workloads, answer["reasons"], strict=True)
+            if reason is not None
+        }
+    )
