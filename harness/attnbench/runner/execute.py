@@ -73,7 +73,7 @@ def execute(
     summary = Sweep(run, plan, started, stored, request.timeout_s).execute()
     manifest = store.read_manifest(run)
     manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-    manifest["summary"] = dataclasses.asdict(summary)
+    manifest["summary"] = {**vars(summary), "statuses": dict(summary.statuses)}
     store.write_manifest(run, manifest)
     return run, summary
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from attnbench.measure.block import Block
 from attnbench.measure.protocol import Protocol
 from attnbench.measure.stopping import Stopping
 from attnbench.errors import RecordError
@@ -104,15 +105,16 @@ class Lane:
             return self._lost(lost)
         if reply["status"] != "ready":
             return self._ended(reply)
-        samples = [float(sample) for sample in reply["samples_ns"]]
+        block = Block.from_json({name: value for name, value in reply.items() if name != "status"})
+        samples = block.samples_ns
         self._now.samples_ns += samples
         self._now.block_sizes.append(len(samples))
         self._now.block_rounds.append(round_number)
-        for flag in reply.get("flags", []):
-            self.flag(flag)
-        self._now.telemetry.append(reply.get("telemetry") or {})
+        for suspect in block.suspects:
+            self.flag(suspect)
+        self._now.telemetry.append(block.telemetry)
         if not self.stopping.done:
-            self.stopping.add(samples, float(reply.get("wall_ns") or sum(samples)))
+            self.stopping.add(samples, block.wall_ns)
         return None
 
     def close(self) -> Record:

@@ -68,13 +68,11 @@ def choose_workloads(catalog: Catalog, suites: Sequence[str], axes: Mapping[str,
     Without a suite, the axes alone make the workloads, on top of GPT-2-like heads. Raises UsageError.
     """
     given = dict(axes)
-    if "seq" in given and "seq_k" not in given:
-        given["seq_q"] = given["seq"]
     workloads: dict[Workload, None] = {}
     for name in suites:
         for workload in catalog.suite(name).workloads:
-            fields = {**workload.to_json(), **_linked(workload, given)}
-            workloads.update(dict.fromkeys(expand({**fields, **given}, "command line") if given else [workload]))
+            changed = expand({**_kept(workload, given), **given}, "command line") if given else [workload]
+            workloads.update(dict.fromkeys(changed))
     if not suites:
         workloads.update(dict.fromkeys(expand({**DEFAULT_AXES, **given}, "command line")))
     return list(workloads)
@@ -117,11 +115,14 @@ def _cell_id(
     )
 
 
-def _linked(workload: Workload, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Let a default follow the axis that it came from: other heads bring their own kv_heads, unless both are given."""
-    linked: dict[str, Any] = {}
-    if "heads" in given and "kv_heads" not in given and workload.kv_heads == workload.heads:
-        linked["kv_heads"] = 0
-    if "head_dim" in given and "head_dim_v" not in given and workload.head_dim_v == workload.head_dim:
-        linked["head_dim_v"] = 0
-    return linked
+def _kept(workload: Workload, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the fields of a suite's workload that the command line leaves, without those that follow a given one.
+
+    Other heads bring their own kv_heads, another head_dim its head_dim_v, where the suite has both alike.
+    """
+    dropped = {"seq_q", "seq_k"} if "seq" in given else set()
+    if workload.kv_heads == workload.heads and "heads" in given:
+        dropped.add("kv_heads")
+    if workload.head_dim_v == workload.head_dim and "head_dim" in given:
+        dropped.add("head_dim_v")
+    return {name: value for name, value in workload.to_json().items() if name not in dropped}

@@ -12,11 +12,13 @@ import torch
 from attnbench.conformance.gate import Gate, Verdict
 from attnbench.errors import PluginError
 from attnbench.inputs import make_inputs
+from attnbench.measure.integrity import Guard
 from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.protocol import Protocol
 from attnbench.measure.sampler import Sampler
 from attnbench.registry import Source, variant_of
+from attnbench.variant import Variant
 from attnbench.workload import Workload
 
 
@@ -29,6 +31,7 @@ class Session:
         self._cell: Cell | None = None
         if device.startswith("cuda"):
             torch.cuda.init()
+        self._guard = Guard()  # before the plugin's first line runs
         self._variant = variant_of(source, variant)
 
     def facts(self) -> dict[str, Any]:
@@ -53,7 +56,9 @@ class Session:
             if not isinstance(reason, str):
                 raise PluginError(f"unsupported_reason returned {reason!r}: expected a text or None")
             return {"status": "unsupported", "phase": "prepare", "reason": reason}
-        self._cell = Cell(self._enter, self._variant, problem, self._device, Protocol.from_json(protocol))
+        self._cell = Cell(
+            self._enter, self._guard, self._variant, problem, self._device, Protocol.from_json(protocol)
+        )
         return self._finished(self._cell.open())
 
     def block(self, duration_ns: float) -> dict[str, Any]:
@@ -87,7 +92,13 @@ class Cell:
     """One workload under measurement: inputs, the timed callable, its gate and its sampler."""
 
     def __init__(
-        self, enter: Callable[[str], None], variant: Any, workload: Workload, device: str, protocol: Protocol
+        self,
+        enter: Callable[[str], None],
+        guard: Guard,
+        variant: Variant,
+        workload: Workload,
+        device: str,
+        protocol: Protocol,
     ) -> None:
         self._enter = enter
         self._workload, self._device = workload, device
@@ -96,7 +107,7 @@ class Cell:
         if not callable(self._call):
             raise PluginError(f"prepare returned {self._call!r}: expected a callable without arguments")
         self._gate = Gate(variant, workload, self._inputs, self._call, protocol.seed)
-        self._sampler = Sampler(self._call, self._inputs, workload, device, protocol)
+        self._sampler = Sampler(self._call, self._inputs, workload, device, protocol, guard=guard)
         self._error: dict[str, Any] = {}
 
     def open(self) -> dict[str, Any]:
@@ -114,8 +125,8 @@ class Cell:
             "status": "ready",
             "first_call_ns": first_call_ns,
             "error": self._error,
-            "call_ns": warm_up.call_ns,
-            "flags": list(warm_up.flags),
+            "call_ns": warm_up.ns_per_call,
+            "flags": [] if warm_up.steady else ["warm_up_cap"],
         }
 
     def block(self, duration_ns: float) -> dict[str, Any]:
