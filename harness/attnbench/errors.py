@@ -54,7 +54,3 @@ def describe(error: BaseException) -> str:
     except Exception as broken:  # noqa: BLE001 - a plugin's __str__ may raise anything
         text = f"(its text can't be had: {type(broken).__name__})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-class MeasurementError(AttnbenchError):
-    """A measurement can't be believed, or can't be made on this machine; the text names the cause."""

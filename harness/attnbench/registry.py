@@ -110,6 +110,8 @@ def load_plugin(source: Source) -> Plugin:
     except (Exception, SystemExit) as error:
         raise PluginError(f"import failed: {describe(error)}{_where(error)}") from error
     hooks = _registered_hooks(source, module)
+    for hook in HOOKS:
+        list(_hook_functions(hooks, module, hook))  # refuse what could not be called later
     variants = tuple(_ask(hooks, module, "attnbench_variants"))
     suites = tuple(_ask(hooks, module, "attnbench_suites"))
     modules = tuple(str(name) for name in _ask(hooks, module, "attnbench_modules"))
@@ -128,9 +130,7 @@ def variant_of(source: Source, name: str) -> Variant:
     raise PluginError(f"plugin {source.name} no longer offers variant {name!r}")
 
 
-def load_all(
-    sources: Iterable[Source], skip: Mapping[str, str]
-) -> Iterator[tuple[Source, Plugin | str | None]]:
+def load_all(sources: Iterable[Source], skip: Mapping[str, str]) -> Iterator[tuple[Source, Plugin | str | None]]:
     """Load plugins one by one, each with the modules that it names; yield (source, None) before, then the outcome.
 
     The outcome is the plugin or the reason why it did not load; a plugin whose name is in `skip` gets that reason.
@@ -173,8 +173,7 @@ def _import(source: Source) -> ModuleType:
         return module
     target, _, attribute = source.target.partition(":")
     module = importlib.import_module(target)
-    loaded = getattr(module, attribute) if attribute else module
-    return loaded  # type: ignore[no-any-return] # an entry point may name any object that carries hooks
+    return getattr(module, attribute) if attribute else module
 
 
 def _registered_hooks(source: Source, module: ModuleType) -> pluggy.PluginManager:

@@ -23,6 +23,7 @@ GOOD = """
 
 
 def entry_of(catalog, name):
+    """Find a plugin's row."""
     return next(entry for entry in catalog.plugins if entry.source.name == name)
 
 
@@ -33,7 +34,7 @@ def entry_of(catalog, name):
         ("import sys; sys.exit(3)", "import failed: SystemExit: 3"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "import ended the process: killed by SIGSEGV"),
         ("import os; os._exit(0)", "import ended the process: the process exited with code 0"),
-        ("import time; time.sleep(600)", "import ended the process: not within 3 s"),
+        ("import time; time.sleep(600)", "import ended the process: not within 6 s"),
         ("x = 1", "no hook found: expected one of attnbench_variants"),
         ("def attnbench_variants(): return []", "attnbench_variants lacks the @hookimpl decorator"),
         (
@@ -64,7 +65,7 @@ def entry_of(catalog, name):
 )
 def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_goes_on(write_plugin, monkeypatch, text, reason):
     """Whatever a plugin does at import or in a hook becomes its row's reason, and other plugins load."""
-    monkeypatch.setenv("ATTNBENCH_IMPORT_TIMEOUT", "3")
+    monkeypatch.setenv("ATTNBENCH_IMPORT_TIMEOUT", "20" if "sleep" not in text else "6")
     good = write_plugin("good", GOOD.format(name="stand-in"))
     catalog = read_catalog([write_plugin("broken", text), good])
     entry = entry_of(catalog, "broken")
@@ -140,7 +141,7 @@ def test_a_plugin_offers_suites(write_plugin):
         def attnbench_suites():
             return [{"name": "mine", "grid": [{"heads": 2, "seq": [8, 16], "head_dim": 4}]}]
     """
-    assert len(read_catalog([write_plugin("suited", text)]).suite("mine").workloads) == 2
+    assert len(read_catalog([write_plugin("suited", text)]).suites(["mine"])[0].workloads) == 2
 
 
 def test_the_supervisor_imports_neither_torch_nor_a_plugin(write_plugin):
@@ -154,7 +155,7 @@ def test_the_supervisor_imports_neither_torch_nor_a_plugin(write_plugin):
         f"assert 'stand-in' in read_catalog([{path!r}]).variants\n"
         "bad = [name for name in sys.modules if name.split('.')[0] in ('torch', 'attnbench_variants')]\n"
         "bad += [name for name in sys.modules if name.startswith('attnbench_plugin')]\n"
-        "sys.exit(', '.join(bad))\n"
+        "sys.exit(', '.join(bad) or 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

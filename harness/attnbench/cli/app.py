@@ -28,10 +28,10 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[  # noqa: ARG001 - its callback does the work
+    version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where a command fails.")] = False,  # noqa: ARG001 - main reads it
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where a command fails.")] = False,
 ) -> None:
     """Take the options that stand before a command."""
 

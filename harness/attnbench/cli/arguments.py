@@ -9,10 +9,18 @@ import typer
 
 from attnbench.errors import UsageError
 
-Suites = Annotated[list[str] | None, typer.Option("-s", "--suite", metavar="SUITE", help="Suites, by name or TOML file.")]
-Variants = Annotated[list[str] | None, typer.Option("-v", "--variant", metavar="VARIANT", help="Variants, by name or glob.")]
-Devices = Annotated[list[str] | None, typer.Option("-d", "--device", metavar="DEVICE", help="cpu, cpu:0, cuda, cuda:1 ...")]
-Plugins = Annotated[list[str] | None, typer.Option("-p", "--plugin", metavar="PLUGIN", help="FILE.py or package.module.")]
+Suites = Annotated[
+    list[str] | None, typer.Option("-s", "--suite", metavar="SUITE", help="Suites, by name or TOML file.")
+]
+Variants = Annotated[
+    list[str] | None, typer.Option("-v", "--variant", metavar="VARIANT", help="Variants, by name or glob.")
+]
+Devices = Annotated[
+    list[str] | None, typer.Option("-d", "--device", metavar="DEVICE", help="cpu, cpu:0, cuda, cuda:1 ...")
+]
+Plugins = Annotated[
+    list[str] | None, typer.Option("-p", "--plugin", metavar="PLUGIN", help="FILE.py or package.module.")
+]
 Strict = Annotated[bool, typer.Option("--strict-plugins", help="Fail if any plugin does not load.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
 

@@ -7,15 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from attnbench.record import Record
-from attnbench.runner.plan import Cell, Plan
-from attnbench.runner.sweep import Summary
+if TYPE_CHECKING:
+    from attnbench.record import Record
+    from attnbench.runner.plan import Cell, Plan
+    from attnbench.runner.sweep import Summary
 
 COLOURS = {"ok": "green", "unsupported": "bright_black", "interrupted": "yellow"}
 

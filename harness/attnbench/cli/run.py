@@ -20,18 +20,28 @@ def run(  # noqa: PLR0917 - the command line's options
     heads: Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of query heads.")] = None,
     kv_heads: Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of key and value heads.")] = None,
     seq: Annotated[str | None, typer.Option(metavar="N,N", help="Sequence lengths, of queries and keys alike.")] = None,
-    seq_k: Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of keys, where they differ from the queries'.")] = None,
+    seq_k: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Numbers of keys, where they differ from the queries'.")
+    ] = None,
     head_dim: Annotated[str | None, typer.Option(metavar="N,N", help="Widths of a head.")] = None,
     head_dim_v: Annotated[str | None, typer.Option(metavar="N,N", help="Widths of a value, where they differ.")] = None,
     dtype: Annotated[str | None, typer.Option(metavar="DTYPE", help="float32, float16, bfloat16.")] = None,
-    mask: Annotated[str | None, typer.Option(metavar="MASK", help="none, causal, causal-top-left, window:L:R ...")] = None,
-    direction: Annotated[str | None, typer.Option(metavar="DIRECTION", help="forward, backward, forward_backward.")] = None,
+    mask: Annotated[
+        str | None, typer.Option(metavar="MASK", help="none, causal, causal-top-left, window:L:R ...")
+    ] = None,
+    direction: Annotated[
+        str | None, typer.Option(metavar="DIRECTION", help="forward, backward, forward_backward.")
+    ] = None,
     results: Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs.")] = Path("results"),
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name; default: the time.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and run none.")] = False,
-    precision: Annotated[str | None, typer.Option(metavar="PERCENT", help="Half-width of the median's interval, e.g. 0.5%.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Half-width of the median's interval, e.g. 0.5%.")
+    ] = None,
     budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling a cell.")] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds that any phase of a cell may last.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Seconds that any phase of a cell may last.")
+    ] = None,
     no_interleave: Annotated[bool, typer.Option("--no-interleave", help="One variant after the other.")] = False,
     strict_plugins: Strict = False,
 ) -> None:

@@ -10,12 +10,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A warm-up: whether it ended `steady` (else at its cap), nanoseconds a call then took, calls, and wall time."""
+    """A warm-up: whether it ended `steady` (else at its cap), nanoseconds a call then took, calls, and wall time.
+
+    `cpu_share` is CPU time over wall time: near 0 while sleeping, and not while waiting for a busy machine's cores.
+    """
 
     steady: bool
     ns_per_call: float
     calls: int
     elapsed_ns: float
+    cpu_share: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Give the fields as JSON values."""

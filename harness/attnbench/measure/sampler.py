@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.errors import MeasurementError
 from attnbench.measure.audit import Audit, fingerprint
 from attnbench.measure.block import Block, WarmUp
-from attnbench.measure.clock import Clock, clock_for, raw_now
+from attnbench.measure.clock import Clock, clock_for, cpu_now, raw_now
 from attnbench.measure.flush import Flush, cache_bytes
 from attnbench.measure.integrity import Guard
 from attnbench.measure.step import Result, Step
@@ -34,6 +34,7 @@ QUEUE_NS = 20e6  # about how much work is queued before the host waits
 CLOCK_TOLERANCE = 0.02
 SIDE_STREAM_GAP = 0.10
 SLEEPY_RATIO = 2.0
+SLEEPY_SHARE = 0.25  # of CPU time in wall time, below which a warm-up slept
 
 PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
 
@@ -95,7 +96,7 @@ class Sampler:
     def warm_up(self) -> WarmUp:
         """Call until two windows of 20 calls agree within 1%, within the protocol's bounds."""
         clock, protocol = self._clock, self._protocol
-        begun = clock.now()
+        begun, raw_begun, cpu_begun = clock.now(), raw_now(), cpu_now()
         windows: list[float] = []
         calls, steady, elapsed = 0, False, 0.0
         while not (steady and elapsed >= protocol.warm_up_min_s * 1e9) and elapsed < protocol.warm_up_max_s * 1e9:
@@ -107,7 +108,8 @@ class Sampler:
             elapsed = float(clock.now() - begun)
         if protocol.mode != "cold" and self._ns_per_call < SHORTEST_SAMPLE_NS:
             self._calls = math.ceil(SHORTEST_SAMPLE_NS / self._ns_per_call)
-        self._warm_up = WarmUp(steady, self._ns_per_call, calls, elapsed)
+        cpu_share = (cpu_now() - cpu_begun) / max(1, raw_now() - raw_begun)
+        self._warm_up = WarmUp(steady, self._ns_per_call, calls, elapsed, cpu_share)
         return self._warm_up
 
     def block(self, duration_ns: float) -> Block:
@@ -217,7 +219,8 @@ class Sampler:
         if memo := self._audit.memo():
             raise MeasurementError(memo)
         warm_up = self._warm_up
-        if warm_up and warm_up.steady and self._calls == 1 and median(samples) * SLEEPY_RATIO < warm_up.ns_per_call:
+        slow = warm_up and warm_up.steady and self._calls == 1 and warm_up.cpu_share < SLEEPY_SHARE
+        if warm_up and slow and median(samples) * SLEEPY_RATIO < warm_up.ns_per_call:
             raise MeasurementError(
                 f"slow warm-up: calls took {warm_up.ns_per_call / 1e3:.1f} us steadily while warming up, but "
                 f"{median(samples) / 1e3:.1f} us when timed; sleeping there would shrink the number of samples"

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbench import suite as suites
-from attnbench.errors import PluginError, UsageError, unknown
+from attnbench.errors import PluginError, UsageError
 from attnbench.registry import Source, entry_point_sources, named_source, source_files
 from attnbench.runner.interview import interview
-from attnbench.suite import Suite
+from attnbench.suite import Grid, Suite, choose_suites
 from attnbench.workload import Workload
 
 IMPORT_TIMEOUT_S = 60.0
@@ -61,14 +60,11 @@ class Catalog:
         """Variants by name, in the order of their plugins."""
         return {variant.name: variant for plugin in self.plugins for variant in plugin.variants}
 
-    def suite(self, name: str) -> Suite:
-        """Find a suite by name, or by its file's path; raises UsageError."""
-        if name.endswith(".toml"):
-            return suites.read_suite(Path(name))
-        known = {**suites.built_in_suites(), **{s.name: s for plugin in self.plugins for s in plugin.suites}}
-        if name not in known:
-            raise unknown("suite", name, known)
-        return known[name]
+    def suites(self, chosen: Sequence[str]) -> list[Suite]:
+        """Find suites by name, or by their file's path; raises UsageError."""
+        return choose_suites(
+            chosen, ((plugin.source.name, suite) for plugin in self.plugins for suite in plugin.suites)
+        )
 
 
 def read_catalog(plugins: Sequence[str] = (), *, strict: bool = False) -> Catalog:
@@ -84,10 +80,10 @@ def read_catalog(plugins: Sequence[str] = (), *, strict: bool = False) -> Catalo
         if source not in known:
             known[source] = _of_source(fresh, source)
             cache.put(source, known[source])
-    entries = _without_duplicates([_entry(description) for source in sources for description in known[source]])
-    if strict and (failed := [entry for entry in entries if entry.reason]):
+    plugins_found = _without_duplicates([_entry(description) for source in sources for description in known[source]])
+    if strict and (failed := [entry for entry in plugins_found if entry.reason]):
         raise PluginError(f"plugin {failed[0].source.name} did not load: {failed[0].reason}")
-    return Catalog(tuple(entries))
+    return Catalog(tuple(plugins_found))
 
 
 def _describe(sources: list[Source]) -> list[dict[str, Any]]:
@@ -117,10 +113,15 @@ def _entry(description: dict[str, Any]) -> PluginEntry:
         for variant in description["variants"]
     )
     found = tuple(
-        Suite(s["name"], s["description"], tuple(Workload.from_json(w) for w in s["workloads"]), source.name)
-        for s in description["suites"]
+        Suite(suite["name"], suite["description"], tuple(_grid(grid) for grid in suite["grids"]), suite["source"])
+        for suite in description["suites"]
     )
     return PluginEntry(source, None, description["file"], variants, found, tuple(description["observes"]))
+
+
+def _grid(fields: dict[str, Any]) -> Grid:
+    workloads = tuple(Workload.from_json(workload) for workload in fields["workloads"])
+    return Grid(fields["title"], fields["source"], workloads)
 
 
 def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:

@@ -112,9 +112,7 @@ def _visible(gpus: list[Device]) -> list[Device]:
     if allowed is None:
         return gpus
     wanted = [entry.strip() for entry in allowed.split(",") if entry.strip()]
-    return [
-        gpu for gpu in gpus if any(gpu.name == f"cuda:{entry}" or gpu.uuid.startswith(entry) for entry in wanted)
-    ]
+    return [gpu for gpu in gpus if any(gpu.name == f"cuda:{entry}" or gpu.uuid.startswith(entry) for entry in wanted)]
 
 
 def _cpus() -> list[Device]:

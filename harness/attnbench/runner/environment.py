@@ -10,9 +10,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from attnbench.runner.devices import Device
+if TYPE_CHECKING:
+    from attnbench.runner.devices import Device
 
 PACKAGES = (
     "attnbench", "torch", "triton", "xformers", "numpy", "flash-attn", "flash-attn-4", "flashinfer-python",
@@ -47,7 +49,7 @@ def package_versions() -> dict[str, str]:
 
 def machine_facts() -> dict[str, Any]:
     """Say what is for people and changes no number: host, git state, command."""
-    return {"host": platform.node(), "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], "git": git_state()}
+    return {"host": platform.node(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]], "git": git_state()}
 
 
 def git_state() -> dict[str, Any] | None:

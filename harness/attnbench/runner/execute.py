@@ -54,7 +54,7 @@ def plan_of(request: Request) -> tuple[Catalog, Plan]:
 
 
 def default_suite(devices: Sequence[Device]) -> str:
-    """`standard` where there is a GPU, else `quick`."""
+    """Name `standard` where there is a GPU, else `quick`."""
     return "standard" if any(device.kind == "cuda" for device in devices) else "quick"
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from attnbench.record import Record
-from attnbench.runner.lane import Lane, Lanes
-from attnbench.runner.plan import Cell
-from attnbench.runner.survey import Survey
+if TYPE_CHECKING:
+    from attnbench.record import Record
+    from attnbench.runner.lane import Lane, Lanes
+    from attnbench.runner.plan import Cell
+    from attnbench.runner.survey import Survey
 
 PREFERRED_BASELINE = "sdpa"
 CALLS_A_BLOCK = 2  # at least, while the budget allows it: 10 blocks make the 20 samples of an interval

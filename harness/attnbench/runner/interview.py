@@ -19,26 +19,18 @@ def interview(
     """
     skip: dict[str, str] = {}
     while True:
-        answers: list[dict[str, Any]] = []
-        touched: list[str] = []
-
-        def heard(message: dict[str, Any]) -> None:
-            if "about" in message:
-                touched.append(str(message["about"]))
-            if "answer" in message:
-                answers.append(message["answer"])
-
+        messages: list[dict[str, Any]] = []
         worker = WorkerProcess(environment)
         try:
-            reply = worker.request(operation, lambda _: deadline_s, heard, skip=skip, **fields)
+            reply = worker.request(operation, lambda _: deadline_s, messages.append, skip=skip, **fields)
         except WorkerLostError as lost:
+            touched = [str(message["about"]) for message in messages if "about" in message]
             if not touched or touched[-1] in skip:
                 raise PluginError(f"plugins can't be asked: {lost.reason}") from lost
-            ended = f"not within {deadline_s:g} s" if lost.status == "timeout" else lost.reason
-            skip[touched[-1]] = ended
+            skip[touched[-1]] = f"not within {deadline_s:g} s" if lost.status == "timeout" else lost.reason
             continue
         finally:
             worker.stop()
         if reply.get("status") == "error":
             raise PluginError(f"plugins can't be asked: {reply['reason']}")
-        return answers, skip
+        return [message["answer"] for message in messages if "answer" in message], skip

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from attnbench.measure.block import Block
-from attnbench.measure.protocol import Protocol
-from attnbench.measure.stopping import Stopping
 from attnbench.errors import RecordError
+from attnbench.measure.block import Block
+from attnbench.measure.stopping import Stopping
 from attnbench.record import Record
-from attnbench.runner.plan import Cell
 from attnbench.runner.process import WorkerLostError, WorkerProcess
+
+if TYPE_CHECKING:
+    from attnbench.measure.protocol import Protocol
+    from attnbench.runner.plan import Cell
 
 MOST_CRASHES = 3  # of one variant, before its remaining cells are not tried
 
@@ -80,7 +82,9 @@ class Lane:
         """Start a cell: worker, set-up, conformance, warm-up."""
         self._progress = Progress(cell, now())
         if self.crashes >= MOST_CRASHES:
-            return self._record("crash", "start", reason=f"not tried: {self.crashes} cells of {cell.variant.name} crashed")
+            return self._record(
+                "crash", "start", reason=f"not tried: {self.crashes} cells of {cell.variant.name} crashed"
+            )
         try:
             worker = self._ready_worker(cell)
             worker.log_to(self._log_path(cell))
@@ -216,7 +220,7 @@ class Lane:
         return record
 
     def _ended(self, reply: dict[str, Any]) -> Record:
-        """Record what the worker said; after an exception the process may be tainted, so the next cell gets a new one."""
+        """Record what the worker said; an exception may have tainted the process, so the next cell gets a new one."""
         record = self._record(
             reply["status"], reply.get("phase", "measure"), reason=reply.get("reason"), error=reply.get("error")
         )
@@ -270,9 +274,7 @@ class Lane:
 class Lanes:
     """The lanes of one device, made when first asked for and kept warm."""
 
-    def __init__(
-        self, run: Path, protocol: Protocol, environment_id: str, deadline_s: Callable[[str], float]
-    ) -> None:
+    def __init__(self, run: Path, protocol: Protocol, environment_id: str, deadline_s: Callable[[str], float]) -> None:
         self._run, self.protocol, self._environment_id, self._deadline_s = run, protocol, environment_id, deadline_s
         self._lanes: dict[tuple[str, bool], Lane] = {}
 
@@ -299,5 +301,5 @@ class Lanes:
 
 
 def now() -> str:
-    """The present time in ISO 8601, UTC."""
+    """Give the present time in ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

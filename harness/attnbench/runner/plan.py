@@ -5,15 +5,17 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import unknown
-from attnbench.measure.protocol import Protocol
-from attnbench.runner.catalog import Catalog, VariantEntry
-from attnbench.runner.devices import Device
 from attnbench.runner.environment import short_hash
 from attnbench.suite import expand
-from attnbench.workload import Workload
+
+if TYPE_CHECKING:
+    from attnbench.measure.protocol import Protocol
+    from attnbench.runner.catalog import Catalog, VariantEntry
+    from attnbench.runner.devices import Device
+    from attnbench.workload import Workload
 
 IDENTITY_PACKAGES = ("torch",)  # a variant's own library enters through its plugin's hash and the environment
 
@@ -69,8 +71,8 @@ def choose_workloads(catalog: Catalog, suites: Sequence[str], axes: Mapping[str,
     """
     given = dict(axes)
     workloads: dict[Workload, None] = {}
-    for name in suites:
-        for workload in catalog.suite(name).workloads:
+    for suite in catalog.suites(suites):
+        for workload in suite.workloads:
             changed = expand({**_kept(workload, given), **given}, "command line") if given else [workload]
             workloads.update(dict.fromkeys(changed))
     if not suites:
@@ -98,9 +100,7 @@ def make_plan(
     return Plan(tuple(cells), dict(protocols), dict(environments))
 
 
-def _cell_id(
-    variant: VariantEntry, workload: Workload, protocol: Protocol, environment: Mapping[str, Any]
-) -> str:
+def _cell_id(variant: VariantEntry, workload: Workload, protocol: Protocol, environment: Mapping[str, Any]) -> str:
     """Hash what would change the number; another GPU of the same model gives the same id."""
     return short_hash(
         {

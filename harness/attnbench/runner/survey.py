@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from attnbench.runner.catalog import VariantEntry
-from attnbench.runner.devices import Device
 from attnbench.runner.interview import interview
-from attnbench.workload import Workload
+
+if TYPE_CHECKING:
+    from attnbench.runner.catalog import VariantEntry
+    from attnbench.runner.devices import Device
+    from attnbench.workload import Workload
 
 ANSWER_TIMEOUT_S = 120.0
 

@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from attnbench.record import Record
-from attnbench.runner.devices import Device
 from attnbench.runner.group import Group
 from attnbench.runner.lane import Lanes
-from attnbench.runner.plan import Cell, Plan
 from attnbench.runner.survey import Survey, survey
 from attnbench.store import RecordWriter
+
+if TYPE_CHECKING:
+    from attnbench.record import Record
+    from attnbench.runner.devices import Device
+    from attnbench.runner.plan import Cell, Plan
 
 DEADLINES_S = {"start": 60.0, "import": 180.0, "prepare": 600.0, "first_call": 600.0}
 OTHER_DEADLINE_S = 300.0
@@ -58,9 +61,7 @@ class Sweep:
     def execute(self) -> Summary:
         """Run all cells; SIGINT once ends after the present block, twice at once."""
         began = time.monotonic()
-        threads = [
-            threading.Thread(target=self._guarded, args=(device,), daemon=True) for device in self._plan.devices
-        ]
+        threads = [threading.Thread(target=self._guarded, args=(device,), daemon=True) for device in self._plan.devices]
         with self._interruptible():
             for thread in threads:
                 thread.start()

@@ -16,8 +16,8 @@ class Channel:
         self._requests = os.fdopen(requests, "rb")
         self._replies = replies
         self._id = ""
-        os.set_inheritable(requests, False)  # noqa: FBT003 - the standard library's own signature
-        os.set_inheritable(replies, False)  # noqa: FBT003 - likewise
+        os.set_inheritable(requests, False)
+        os.set_inheritable(replies, False)
         self._write = os.write  # taken before any plugin can patch it
 
     def requests(self) -> Iterator[dict[str, Any]]:

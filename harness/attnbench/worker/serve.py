@@ -45,17 +45,12 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._phase = "import"
-        self._session: Any = None
         self._observers: list[Plugin] = []
         self.operations: dict[str, Callable[..., dict[str, Any]]] = {
             "describe": self.describe,
             "survey": self.survey,
             "observe": self.observe,
             "load": self.load,
-            "open": lambda **fields: self._session.open(**fields),
-            "block": lambda **fields: self._session.block(**fields),
-            "close": lambda **fields: self._session.close(**fields),
-            "check": lambda **fields: self._session.check(**fields),
         }
 
     def enter(self, phase: str) -> None:
@@ -123,8 +118,9 @@ class Worker:
         from attnbench.worker.session import Session
 
         self.enter("import")
-        self._session = Session(self.enter, source=Source(**source), variant=variant, device=device)
-        return {"status": "ready", **self._session.facts()}
+        session = Session(self.enter, source=Source(**source), variant=variant, device=device)
+        self.operations |= {"open": session.open, "block": session.block, "close": session.close}
+        return {"status": "ready", **session.facts()}
 
 
 def _described(plugin: Plugin) -> dict[str, Any]:
@@ -148,7 +144,15 @@ def _described(plugin: Plugin) -> dict[str, Any]:
             {
                 "name": suite.name,
                 "description": suite.description,
-                "workloads": [workload.to_json() for workload in suite.workloads],
+                "source": suite.source,
+                "grids": [
+                    {
+                        "title": grid.title,
+                        "source": grid.source,
+                        "workloads": [workload.to_json() for workload in grid.workloads],
+                    }
+                    for grid in suite.grids
+                ],
             }
             for suite in plugin.suites
         ],

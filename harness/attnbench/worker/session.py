@@ -5,21 +5,24 @@ from __future__ import annotations
 import gc
 import platform
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from attnbench.conformance.gate import Gate, Verdict
 from attnbench.errors import PluginError
-from attnbench.inputs import make_inputs
+from attnbench.inputs import Inputs, make_inputs
 from attnbench.measure.integrity import Guard
 from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.protocol import Protocol
 from attnbench.measure.sampler import Sampler
 from attnbench.registry import Source, variant_of
-from attnbench.variant import Variant
 from attnbench.workload import Workload
+
+if TYPE_CHECKING:
+    from attnbench.variant import Timed
 
 
 class Session:
@@ -29,8 +32,6 @@ class Session:
         self._enter = enter
         self._device = device
         self._cell: Cell | None = None
-        if device.startswith("cuda"):
-            torch.cuda.init()
         self._guard = Guard()  # before the plugin's first line runs
         self._variant = variant_of(source, variant)
 
@@ -40,7 +41,7 @@ class Session:
         return {
             "torch": torch.__version__,
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version() if cuda else None,
+            "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
             "threads": torch.get_num_threads(),
             "device_name": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
             "capability": list(torch.cuda.get_device_capability()) if cuda else None,
@@ -56,9 +57,7 @@ class Session:
             if not isinstance(reason, str):
                 raise PluginError(f"unsupported_reason returned {reason!r}: expected a text or None")
             return {"status": "unsupported", "phase": "prepare", "reason": reason}
-        self._cell = Cell(
-            self._enter, self._guard, self._variant, problem, self._device, Protocol.from_json(protocol)
-        )
+        self._cell = self._prepared(problem, Protocol.from_json(protocol))
         return self._finished(self._cell.open())
 
     def block(self, duration_ns: float) -> dict[str, Any]:
@@ -70,6 +69,15 @@ class Session:
         reply = self._opened().close()
         self._drop_cell()
         return reply
+
+    def _prepared(self, workload: Workload, protocol: Protocol) -> Cell:
+        inputs = make_inputs(workload, self._device, self._variant.layout, protocol.seed)
+        call = self._variant.prepare(workload, inputs)
+        if not callable(call):
+            raise PluginError(f"prepare returned {call!r}: expected a callable without arguments")
+        gate = Gate(self._variant, workload, inputs, call, protocol.seed)
+        sampler = Sampler(call, inputs, workload, self._device, protocol, guard=self._guard)
+        return Cell(self._enter, workload, self._device, inputs, call, gate, sampler)
 
     def _opened(self) -> Cell:
         if self._cell is None:
@@ -88,68 +96,59 @@ class Session:
             torch.cuda.empty_cache()
 
 
+@dataclass
 class Cell:
     """One workload under measurement: inputs, the timed callable, its gate and its sampler."""
 
-    def __init__(
-        self,
-        enter: Callable[[str], None],
-        guard: Guard,
-        variant: Variant,
-        workload: Workload,
-        device: str,
-        protocol: Protocol,
-    ) -> None:
-        self._enter = enter
-        self._workload, self._device = workload, device
-        self._inputs = make_inputs(workload, device, variant.layout, protocol.seed)
-        self._call = variant.prepare(workload, self._inputs)
-        if not callable(self._call):
-            raise PluginError(f"prepare returned {self._call!r}: expected a callable without arguments")
-        self._gate = Gate(variant, workload, self._inputs, self._call, protocol.seed)
-        self._sampler = Sampler(self._call, self._inputs, workload, device, protocol, guard=guard)
-        self._error: dict[str, Any] = {}
+    enter: Callable[[str], None]
+    workload: Workload
+    device: str
+    inputs: Inputs
+    call: Timed
+    gate: Gate
+    sampler: Sampler
+    error: dict[str, Any] = field(default_factory=dict)
 
     def open(self) -> dict[str, Any]:
         """First call, conformance, warm-up."""
-        self._enter("first_call")
-        first_call_ns = self._sampler.first_call()
-        self._enter("conform")
-        verdict = self._gate.before()
+        self.enter("first_call")
+        first_call_ns = self.sampler.first_call()
+        self.enter("conform")
+        verdict = self.gate.before()
         if not verdict.passed:
             return _incorrect(verdict, "conform")
-        self._error = verdict.to_json()
-        self._enter("warm_up")
-        warm_up = self._sampler.warm_up()
+        self.error = verdict.to_json()
+        self.enter("warm_up")
+        warm_up = self.sampler.warm_up()
         return {
             "status": "ready",
             "first_call_ns": first_call_ns,
-            "error": self._error,
+            "error": self.error,
             "call_ns": warm_up.ns_per_call,
             "flags": [] if warm_up.steady else ["warm_up_cap"],
         }
 
     def block(self, duration_ns: float) -> dict[str, Any]:
         """Time calls for about `duration_ns`, then check a kept output."""
-        self._enter("measure")
-        block = self._sampler.block(duration_ns)
-        self._enter("recheck")
-        verdict = self._gate.recheck(self._sampler.last_output, self._sampler.last_grads)
+        self.enter("measure")
+        block = self.sampler.block(duration_ns)
+        self.enter("recheck")
+        verdict = self.gate.recheck(self.sampler.last_output, self.sampler.last_grads)
         if not verdict.passed:
             return _incorrect(verdict, "recheck")
         return {"status": "ready", **block.to_json()}
 
     def close(self) -> dict[str, Any]:
         """Conformance once more, then memory and kernels in passes of their own."""
-        self._enter("conform")
-        verdict = self._gate.after()
+        self.enter("conform")
+        verdict = self.gate.after()
         if not verdict.passed:
             return _incorrect(verdict, "conform")
-        self._enter("memory")
-        memory = measure_memory(self._call, self._inputs, self._workload, self._device)
-        self._enter("profile")
-        kernels = kernels_of(self._call, self._inputs, self._workload, self._device)
-        return {"status": "ok", "error": self._error, "memory": memory.to_json(), "kernels": kernels.to_json()}
+        self.enter("memory")
+        memory = measure_memory(self.call, self.inputs, self.workload, self.device)
+        self.enter("profile")
+        kernels = kernels_of(self.call, self.inputs, self.workload, self.device)
+        return {"status": "ok", "error": self.error, "memory": memory.to_json(), "kernels": kernels.to_json()}
 
 
 def _incorrect(verdict: Verdict, phase: str) -> dict[str, Any]:
