@@ -1,0 +1,79 @@
+"""The options of `pytest --pyargs attnbench.benchmarks`; a pytest plugin that does nothing in any other session."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from attnbench.errors import AttnbenchError
+
+if TYPE_CHECKING:
+    from attnbench.benchmarks.cells import Cells
+
+TARGET = "attnbench.benchmarks"
+CELLS: pytest.StashKey[Cells] = pytest.StashKey()
+LISTS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "suite": (str, "suites, by name or TOML file"),
+    "variant": (str, "variants, by name or glob; default: all"),
+    "device": (str, "devices, as attnbench list devices names them; default: the first GPU, or else the CPU"),
+    "plugin": (str, "further plugins: FILE.py or package.module"),
+}
+AXES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "batch": (int, "batch sizes"),
+    "heads": (int, "numbers of query heads"),
+    "kv-heads": (int, "numbers of key and value heads"),
+    "seq": (int, "sequence lengths, of queries and keys alike"),
+    "seq-k": (int, "numbers of keys, where they differ from the queries'"),
+    "head-dim": (int, "widths of a head"),
+    "head-dim-v": (int, "widths of a value, where they differ"),
+    "dtype": (str, "float32, float16, bfloat16"),
+    "mask": (str, "none, causal, causal-top-left, window:L:R, prefix:N, padding, document"),
+    "direction": (str, "forward, backward, forward_backward"),
+}
+
+
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
+    """Add the options where the benchmarks are asked for, and only there: other suites may have a `--seq` as well."""
+    if not any(TARGET in argument for argument in args):
+        return
+    group = parser.getgroup("attnbench", "attnbench: the cells to time; values are comma-separated")
+    for name, (kind, explanation) in {**LISTS, **AXES}.items():
+        group.addoption(
+            f"--{name}",
+            dest=destination(name),
+            metavar="LIST",
+            action="extend",
+            default=[],
+            type=_reader(kind),
+            help=explanation,
+        )
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Choose the cells before anything is collected, so that a bad option ends the session in one line."""
+    if not hasattr(session.config.option, destination("variant")):
+        return
+    from attnbench.benchmarks.cells import choose_cells
+
+    try:
+        session.config.stash[CELLS] = choose_cells(session.config)
+    except AttnbenchError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def destination(name: str) -> str:
+    """Give the attribute under which pytest keeps the option `--name`."""
+    return f"attnbench_{name.replace('-', '_')}"
+
+
+def _reader(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    def read(text: str) -> list[Any]:
+        try:
+            return [kind(part.strip()) for part in text.split(",") if part.strip()]
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers, comma-separated") from None
+
+    return read

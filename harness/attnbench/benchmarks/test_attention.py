@@ -1,0 +1,116 @@
+"""One test a cell: right first, then timed."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from attnbench.benchmarks.options import CELLS
+from attnbench.conformance.gate import Gate
+from attnbench.inputs import make_inputs
+from attnbench.measure.clock import clock_for
+from attnbench.measure.step import Step
+from attnbench.registry import variant_of
+
+if TYPE_CHECKING:
+    from attnbench.runner.catalog import VariantEntry
+    from attnbench.workload import Workload
+
+SEED = 0
+WARM_UP_CALLS = 5
+BACKWARD_ROUNDS = 1000  # at most; each has a forward pass before it that is not timed
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of each cell; `variant`, `workload` and `device` are there for `--group-by=param:NAME`."""
+    cells = metafunc.config.stash[CELLS]
+    metafunc.parametrize(
+        ("device", "workload", "variant"),
+        [
+            pytest.param(
+                device,
+                workload,
+                variant,
+                id=f"{variant}-{workload}-{device}",
+                marks=pytest.mark.benchmark(group=f"{workload} on {device}", timer=_timer(device)),
+            )
+            for device in cells.devices
+            for workload in cells.workloads
+            for variant in cells.variants
+        ],
+    )
+
+
+def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, workload: str, variant: str) -> None:
+    """The variant gives the right answer on the workload, before and after it is timed."""
+    cells = request.config.stash[CELLS]
+    entry, problem = cells.variants[variant], cells.workloads[workload]
+    implementation = variant_of(entry.source, variant)
+    if reason := implementation.unsupported_reason(problem, torch.device(device).type):
+        pytest.skip(reason)
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+    inputs = make_inputs(problem, device, implementation.layout, SEED)
+    call = implementation.prepare(problem, inputs)
+    gate = Gate(implementation, problem, inputs, call, SEED)
+    before = gate.before()
+    if not before.passed:
+        pytest.fail(f"wrong before it was timed: {before.reason}", pytrace=False)
+    _time(benchmark, Step(call, inputs, problem), problem)
+    after = gate.after()
+    benchmark.has_error = not after.passed  # then its time is not saved either
+    if not after.passed:
+        pytest.fail(f"wrong after it was timed: {after.reason}", pytrace=False)
+    benchmark.extra_info.update(_facts(benchmark, entry, problem, device), **before.to_json())
+
+
+def _time(benchmark: Any, step: Step, workload: Workload) -> None:
+    if workload.direction != "backward":
+        for ready in step.ready(WARM_UP_CALLS):
+            ready()
+        benchmark(step.ready()[0])
+        return
+    begun = time.perf_counter()
+    for ready in step.ready(WARM_UP_CALLS):
+        ready()
+    seconds_per_call = (time.perf_counter() - begun) / WARM_UP_CALLS
+    rounds = math.ceil(benchmark._max_time / seconds_per_call)  # noqa: SLF001 - what --benchmark-max-time was given
+    benchmark.pedantic(
+        lambda ready: ready(),
+        setup=lambda: ((step.ready()[0],), {}),  # the forward pass, which is not timed
+        rounds=min(BACKWARD_ROUNDS, max(benchmark._min_rounds, rounds)),  # noqa: SLF001 - and --benchmark-min-rounds
+    )
+
+
+def _facts(benchmark: Any, entry: VariantEntry, workload: Workload, device: str) -> dict[str, Any]:
+    cuda = device.startswith("cuda")
+    facts = {
+        "plugin": entry.plugin,
+        "plugin_sha256": entry.sha256,
+        **{f"workload_{name}": value for name, value in workload.to_json().items()},
+        "flops": workload.flops(),
+        "bytes": workload.bytes(),
+        "device_name": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    if benchmark.stats is not None:  # None under --benchmark-disable
+        facts["tflops"] = workload.flops() / benchmark.stats.stats.median / 1e12
+    return facts
+
+
+def _timer(device: str) -> Callable[[], float]:
+    """Give a clock in seconds that waits until every device is done."""
+    clock = functools.cache(lambda: clock_for(device))  # made at the first reading: collecting wakes no GPU
+
+    def synchronised() -> float:
+        clock().synchronise()
+        return clock().now() / 1e9
+
+    return synchronised

@@ -1,0 +1,140 @@
+"""`pytest --pyargs attnbench.benchmarks`: cells as pytest-benchmark's tests."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = ("--heads", "1", "--head-dim", "8", "--seq", "16", "--benchmark-max-time=0.01", "--benchmark-min-rounds=3")
+PLUGIN = '''
+"""Three variants: one slow on demand, one wrong, one that can't."""
+
+import os
+import time
+
+from attnbench import Variant, hookimpl
+
+
+class Exact(Variant):
+    name = "as-asked"
+
+    def prepare(self, workload, inputs):
+        pause = float(os.environ.get("PAUSE", "0"))
+
+        def attention():
+            time.sleep(pause)
+            scores = inputs.query @ inputs.key.transpose(-1, -2) * workload.effective_scale
+            return scores.softmax(-1) @ inputs.value
+
+        return attention
+
+
+class Wrong(Variant):
+    name = "wrong"
+
+    def prepare(self, workload, inputs):
+        return lambda: inputs.value * 1.0
+
+
+class Unable(Variant):
+    name = "unable"
+
+    def unsupported_reason(self, workload, device):
+        return "has no hands"
+
+    def prepare(self, workload, inputs):
+        raise AssertionError("asked to do what it can't")
+
+
+@hookimpl
+def attnbench_variants():
+    return [Exact(), Wrong(), Unable()]
+'''
+
+
+def run_pytest(folder, *options, **environment):
+    """Run the benchmarks as a user would, in a folder without any configuration."""
+    import os
+
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "attnbench.benchmarks", *options]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+
+
+def saved(folder):
+    """Read the benchmarks that were saved, by file name."""
+    files = sorted(Path(folder).glob(".benchmarks/*/*.json"))
+    return [json.loads(file.read_text(encoding="utf-8"))["benchmarks"] for file in files]
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """Give the path of a plugin with variants of every outcome."""
+    path = tmp_path / "outcomes.py"
+    path.write_text(PLUGIN, encoding="utf-8")
+    return str(path)
+
+
+def test_only_right_answers_are_timed_and_saved(tmp_path, plugin):
+    """A right variant is timed and saved with what it is, a wrong one fails unsaved, one that can't says why."""
+    done = run_pytest(
+        tmp_path, *TINY, "--plugin", plugin, "--variant", "as-asked,wrong,unable", "--direction",
+        "forward,backward", "--benchmark-autosave", "-rs",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2 failed, 2 passed, 2 skipped" in done.stdout
+    assert "has no hands" in done.stdout
+    (benchmarks,) = saved(tmp_path)
+    assert sorted(benchmark["params"]["workload"] for benchmark in benchmarks) == [
+        "b1-h1-s16-d8-float32-none-backward",
+        "b1-h1-s16-d8-float32-none-forward",
+    ]
+    for benchmark in benchmarks:
+        assert benchmark["params"]["variant"] == "as-asked"
+        assert benchmark["stats"]["rounds"] >= 3
+        facts = benchmark["extra_info"]
+        assert facts["flops"] == (2 if facts["workload_direction"] == "forward" else 5) * 2 * 16 * 16 * 8
+        assert facts["tflops"] == pytest.approx(facts["flops"] / benchmark["stats"]["median"] / 1e12)
+        assert 0 <= facts["worst_ratio"] <= 1
+
+
+def test_slower_than_before_fails_where_asked(tmp_path, plugin):
+    """`--benchmark-compare-fail` fails when a cell got slower, and `pytest-benchmark compare` shows both runs."""
+    options = (*TINY, "--plugin", plugin, "--variant", "as-asked", "--benchmark-autosave")
+    assert run_pytest(tmp_path, *options).returncode == 0
+    slower = run_pytest(tmp_path, *options, "--benchmark-compare", "--benchmark-compare-fail=min:100%", PAUSE="0.1")
+    assert slower.returncode != 0
+    assert "Performance has regressed" in slower.stdout + slower.stderr
+    compared = subprocess.run(
+        [str(Path(sys.executable).parent / "pytest-benchmark"), "compare", "--group-by=param:variant"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "variant=as-asked" in compared.stdout
+    assert compared.stdout.count("test_attention[as-asked-") >= 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--variant", "spda"), "unknown variant 'spda': did you mean 'sdpa'?"),
+        (("--seq", "many"), "'many': expected whole numbers"),
+        (("--device", "cpu:0"), "expected cpu or cuda:N"),
+    ],
+)
+def test_bad_options_are_one_line(tmp_path, options, message):
+    """A bad option ends the session as a usage error that says what would be right, without a traceback."""
+    done = run_pytest(tmp_path, *options)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_other_sessions_see_nothing(pytester):
+    """In any other session the plugin adds no option, so a suite's own `--seq` meets none of ours."""
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--seq', type=int)")
+    pytester.makepyfile("def test_own(request): assert request.config.getoption('--seq') == 3")
+    pytester.runpytest_subprocess("--seq", "3").assert_outcomes(passed=1)
+    assert "--kv-heads" not in pytester.runpytest_subprocess("--help").stdout.str()
