@@ -1,0 +1,115 @@
+"""Runs as one pandas frame: a row a record, with what is derived from its raw samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from attnbench.errors import UsageError
+from attnbench.measure.interval import median_interval
+from attnbench.record import Record
+from attnbench.store import MANIFEST, read_run
+from attnbench.workload import Workload
+
+PREFERRED_BASELINES = ("sdpa", "naive")
+WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
+RECORD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Record))
+DERIVED = (
+    "run", "latency_ms", "latency_low_ms", "latency_high_ms", "samples", "tflops", "gbps", "speedup",
+    "error_ratio", "error_max_abs", "workload_id",
+)  # fmt: skip
+COLUMNS = (*RECORD_FIELDS, *DERIVED, *WORKLOAD_FIELDS)
+PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # what variants are compared on
+NUMERIC = ("peak_bytes", "saved_bytes", "flops", "bytes", "first_call_ns", "scale", "softcap")
+
+
+def load(path: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """Read runs into a frame of one row a record.
+
+    `path` is a run's folder, a folder of runs (at any depth), or a list of either. Columns are the record's fields,
+    the workload's fields (`mask` as its text), and `run` (the folder's name), `workload_id`, `latency_ms` with its
+    95% interval `latency_low_ms` to `latency_high_ms` (of the median), `samples` (how many), `tflops` (1e12 FLOP/s
+    over the visible pairs), `gbps` (1e9 bytes/s of compulsory traffic), `speedup` (over the run's baseline, on the
+    same workload and device), `error_ratio` (error over its tolerance) and `error_max_abs`. What a record has not is
+    NaN. Raises UsageError where there is no run.
+    """
+    runs = find_runs(path)
+    rows = [_row(record, run.name) for run in runs for record in read_run(run).records]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    for name in (*NUMERIC, *(name for name in DERIVED if name not in ("run", "workload_id"))):
+        frame[name] = pd.to_numeric(frame[name])
+    return with_speedup(frame)
+
+
+def find_runs(path: str | Path | Iterable[str | Path]) -> list[Path]:
+    """List the folders of runs that `path` names, in its order and then by name; raises UsageError for none."""
+    found: dict[Path, None] = {}
+    for start in [path] if isinstance(path, (str, Path)) else path:
+        start = Path(start)
+        under = [start] if (start / MANIFEST).is_file() else sorted(file.parent for file in start.rglob(MANIFEST))
+        if not under:
+            raise UsageError(f"no run in {str(start)!r}: expected a run's folder, with a {MANIFEST}, or a folder of runs")
+        found.update(dict.fromkeys(under))
+    return list(found)
+
+
+def current(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep each cell's last record: a cell that was measured again in the same environment counts once."""
+    ordered = frame.sort_values("started_at", kind="stable")
+    return frame.loc[ordered.drop_duplicates([*PROBLEM, "variant", "control"], keep="last").index.sort_values()]
+
+
+def rankable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep what may be ranked: correct, timed, exact attention; never the A/A control."""
+    return frame[(frame["status"] == "ok") & frame["exact"] & ~frame["control"] & frame["latency_ms"].notna()]
+
+
+def baseline_of(frame: pd.DataFrame) -> str | None:
+    """Name the variant that speed-ups are over: the one with an A/A control, else `sdpa`, `naive` or the commonest."""
+    controls = frame.loc[frame["control"], "variant"]
+    if len(controls):
+        return str(controls.mode().iloc[0])
+    timed = rankable(frame)["variant"]
+    known = set(timed)
+    return next((name for name in PREFERRED_BASELINES if name in known), str(timed.mode().iloc[0]) if known else None)
+
+
+def with_speedup(frame: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
+    """Set `speedup`: the baseline's median latency on the same problem over this one's; > 1 is faster."""
+    baseline = baseline or baseline_of(frame)
+    base = current(frame)
+    base = base[(base["variant"] == baseline) & ~base["control"] & (base["status"] == "ok")]
+    reference = base.set_index(PROBLEM)["latency_ms"].rename("_baseline")
+    joined = frame.join(reference, on=PROBLEM)["_baseline"]
+    return frame.assign(speedup=joined / frame["latency_ms"])
+
+
+def _row(record: Record, run: str) -> dict[str, Any]:
+    workload = record.workload
+    row: dict[str, Any] = {name: getattr(record, name) for name in RECORD_FIELDS}
+    row.update({name: getattr(workload, name) for name in WORKLOAD_FIELDS}, mask=str(workload.mask))
+    row.update(run=run, workload_id=_workload_id(workload))
+    error = record.error or {}
+    row.update(error_ratio=error.get("worst_ratio"), error_max_abs=error.get("max_abs"))
+    samples = record.samples_ns or record.cold_samples_ns
+    if samples:
+        interval = median_interval(samples, block_sizes=record.block_sizes or None)
+        row.update(
+            samples=len(samples),
+            latency_ms=interval.median / 1e6,
+            latency_low_ms=interval.low / 1e6,
+            latency_high_ms=interval.high / 1e6,
+            tflops=None if record.flops is None else record.flops / interval.median / 1e3,
+            gbps=None if record.bytes is None else record.bytes / interval.median,
+        )
+    return row
+
+
+@functools.lru_cache(maxsize=100_000)
+def _workload_id(workload: Workload) -> str:
+    return workload.id
