@@ -72,6 +72,7 @@ def workloads(
     directions: Iterable[str] = ("forward", "forward_backward"),
     batches: Iterable[int] = (1,),
     dtypes: Iterable[str] = ("float32",),
+    *,
     heads: int = 8,
     head_dim: int = 64,
 ) -> list[Workload]:
@@ -93,7 +94,7 @@ def workloads(
 
 
 def true_ns(variant: str, workload: Workload, machine: Machine) -> float:
-    """The model's noise-free nanoseconds of one call."""
+    """Give the model's noise-free nanoseconds of one call."""
     kind = KINDS.get(variant, Kind(0.3 + int(hashlib.sha256(variant.encode()).hexdigest(), 16) % 40 / 100))
     flops = workload.flops() if kind.skips_masked else workload.executed
     if kind.linear:
@@ -104,7 +105,7 @@ def true_ns(variant: str, workload: Workload, machine: Machine) -> float:
 
 
 def peak_bytes(variant: str, workload: Workload) -> int:
-    """The model's peak memory above the inputs."""
+    """Give the model's peak memory above the inputs."""
     output = workload.batch * workload.heads * workload.seq_q * workload.head_dim_v * DTYPE_BYTES[workload.dtype]
     return output + (2 * _score_bytes(workload) if KINDS.get(variant, Kind(0.5)).stores_scores else 0)
 
@@ -133,22 +134,22 @@ def make_run(
     run = folder / name
     (run / "logs").mkdir(parents=True)
     cells = workloads() if cells is None else list(cells)
-    source = random.Random(seed)
+    source = random.Random(seed)  # noqa: S311 - simulated noise
     names = [*variants, *([f"{baseline}"] if baseline else [])]
     lines = []
     for workload in cells:
         shared = [1 + drift * math.sin(index + seed) for index in range(rounds)]
         for position, variant in enumerate(names):
             record = _record(run, variant, workload, machine, control=position == len(variants))
-            times = _samples(variant, workload, machine, shared, noise, block, source)
-            factor = (slower or {}).get(variant, 1.0)
-            record = _outcome(record, [time * factor for time in times], rounds, block, machine, started)
+            base = true_ns(variant, workload, machine) * (slower or {}).get(variant, 1.0)
+            times = [base * drifted * math.exp(source.gauss(0, noise)) for drifted in shared for _ in range(block)]
+            record = _outcome(record, times, block, machine, started)
             record = dataclasses.replace(record, **(replace or {}))
             if record.log:
                 (run / record.log).write_text(f"worker 1234: {variant}\n{record.reason}\n", encoding="utf-8")
             lines.append(record.to_line())
     (run / "records-cpu-0.jsonl").write_text("".join(lines), encoding="utf-8")
-    (run / "manifest.json").write_text(json.dumps(_manifest(name, names, cells, machine, baseline, started)))
+    (run / "manifest.json").write_text(json.dumps(_manifest(name, names, cells, machine, started)))
     return run
 
 
@@ -188,9 +189,7 @@ def _record(run: Path, variant: str, workload: Workload, machine: Machine, *, co
     )
 
 
-def _outcome(
-    record: Record, times: list[float], rounds: int, block: int, machine: Machine, started: str
-) -> Record:
+def _outcome(record: Record, times: list[float], block: int, machine: Machine, started: str) -> Record:
     """Give the record its status and all that goes with it."""
     kind = KINDS.get(record.variant, Kind(0.5))
     status, reason = kind.status, kind.reason
@@ -214,8 +213,8 @@ def _outcome(
         **common,
         phase="done",
         samples_ns=tuple(times),
-        block_sizes=(block,) * rounds,
-        block_rounds=tuple(range(rounds)),
+        block_sizes=(block,) * (len(times) // block),
+        block_rounds=tuple(range(len(times) // block)),
         stopped_by="precision",
         first_call_ns=times[0] * 8,
         peak_bytes=peak,
@@ -225,21 +224,8 @@ def _outcome(
     )
 
 
-def _samples(
-    variant: str,
-    workload: Workload,
-    machine: Machine,
-    shared: list[float],
-    noise: float,
-    block: int,
-    source: random.Random,
-) -> list[float]:
-    base = true_ns(variant, workload, machine)
-    return [base * drifted * math.exp(source.gauss(0, noise)) for drifted in shared for _ in range(block)]
-
-
 def _manifest(
-    name: str, variants: list[str], cells: list[Workload], machine: Machine, baseline: str | None, started: str
+    name: str, variants: list[str], cells: list[Workload], machine: Machine, started: str
 ) -> dict[str, object]:
     return {
         "run_id": name,
@@ -248,7 +234,6 @@ def _manifest(
             "suites": ["quick"],
             "variants": sorted(set(variants)),
             "devices": [machine.device],
-            "baseline": baseline,
             "workloads": len(cells),
             "protocol": {"mode": "hot", "precision": 0.02, "budget_s": 10.0, "min_samples": 20},
         },

@@ -2,8 +2,9 @@
 
 import math
 
-import attnbench
 import pytest
+
+import attnbench
 import synthetic
 from attnbench.analysis import frame as frames
 from attnbench.errors import UsageError
@@ -38,7 +39,7 @@ def test_a_path_without_a_run_is_told(tmp_path):
 
 
 def test_rates_follow_from_the_median_and_the_exact_counts(tmp_path):
-    """latency is the samples' median in ms inside its interval; TFLOP/s and GB/s are the exact counts over it."""
+    """Latency is the samples' median in ms inside its interval; TFLOP/s and GB/s are the exact counts over it."""
     frame = attnbench.load(synthetic.make_run(tmp_path, **SMALL))
     timed = frame[frame["status"] == "ok"]
     assert (timed["latency_low_ms"] <= timed["latency_ms"]).all()

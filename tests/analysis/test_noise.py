@@ -1,7 +1,8 @@
 """The A/A control."""
 
-import attnbench
 import pytest
+
+import attnbench
 import synthetic
 from attnbench.analysis.noise import noise
 

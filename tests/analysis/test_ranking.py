@@ -1,7 +1,8 @@
 """Who is fastest, and when that is left open."""
 
-import attnbench
 import pytest
+
+import attnbench
 import synthetic
 from attnbench.analysis.ranking import groups, winners
 

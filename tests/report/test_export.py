@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 
-import attnbench
 import pandas as pd
 import pytest
+
+import attnbench
 import synthetic
 from attnbench.errors import UsageError
 from attnbench.report import export
@@ -16,7 +17,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024), directions=("forward",))
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory):
-    """A loaded run."""
+    """Load a run."""
     return attnbench.load(synthetic.make_run(tmp_path_factory.mktemp("runs"), cells=CELLS, rounds=8))
 
 
@@ -47,7 +48,15 @@ def test_markdown_and_latex_hold_the_same_tables(frame, tmp_path):
 def test_pytest_benchmark_reads_its_export(frame, tmp_path):
     """`pytest-benchmark compare --group-by=param:seq` reads the file and groups it by sequence length."""
     path = export(frame, tmp_path / "export.json", "pytest-benchmark")
-    command = [sys.executable, "-m", "pytest_benchmark", "compare", "--group-by=param:seq", "--columns=median", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest_benchmark",
+        "compare",
+        "--group-by=param:seq",
+        "--columns=median",
+        str(path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "benchmark 'seq=512'" in done.stdout
     assert "benchmark 'seq=1024'" in done.stdout

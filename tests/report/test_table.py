@@ -8,7 +8,11 @@ from attnbench.report.table import Cell, Table, row, to_csv, to_latex, to_markdo
 TABLE = Table(
     "A | <b>table</b>",
     ("variant", "time_ms"),
-    (row("a|b", Cell("1.0 ± 0.1", best=True)), row("<script>alert(1)</script>", Cell("2", tied=True)), row("50% & $x_1$", None)),
+    (
+        row("a|b", Cell("1.0 ± 0.1", best=True)),
+        row("<script>alert(1)</script>", Cell("2", tied=True)),
+        row("50% & $x_1$", None),
+    ),
     ("A note with *stars*.",),
 )  # fmt: skip
 

@@ -3,8 +3,9 @@
 import hashlib
 import re
 
-import attnbench
 import pytest
+
+import attnbench
 import synthetic
 from attnbench.errors import UsageError
 from attnbench.report import headline, write_report
@@ -40,7 +41,14 @@ def test_a_report_has_page_prose_data_and_figures(written):
 def test_the_prose_names_device_units_versions_and_every_failure_with_its_reason(run, written):
     """report.md says device, units, versions and, for each cell without a time, status and reason."""
     text = (written[0] / "report.md").read_text()
-    for needed in ("AMD EPYC 7B13", "Median latency in ms", "TFLOP/s", "2.13.0+cpu", "sdpa", "A/A control: noise floor"):
+    for needed in (
+        "AMD EPYC 7B13",
+        "Median latency in ms",
+        "TFLOP/s",
+        "2.13.0+cpu",
+        "sdpa",
+        "A/A control: noise floor",
+    ):
         assert needed in text, needed
     for reason in set(attnbench.load(run)["reason"].dropna()):
         assert reason.replace("<", "&lt;") in text, reason

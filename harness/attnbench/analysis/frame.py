@@ -25,6 +25,7 @@ DERIVED = (
 )  # fmt: skip
 COLUMNS = (*RECORD_FIELDS, *DERIVED, *WORKLOAD_FIELDS)
 PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # what variants are compared on
+FLAGS = ("control", "exact", "alibi")
 NUMERIC = ("peak_bytes", "saved_bytes", "flops", "bytes", "first_call_ns", "scale", "softcap")
 
 
@@ -43,17 +44,18 @@ def load(path: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for name in (*NUMERIC, *(name for name in DERIVED if name not in ("run", "workload_id"))):
         frame[name] = pd.to_numeric(frame[name])
-    return with_speedup(frame)
+    return with_speedup(frame.astype(dict.fromkeys(FLAGS, bool)))
 
 
 def find_runs(path: str | Path | Iterable[str | Path]) -> list[Path]:
     """List the folders of runs that `path` names, in its order and then by name; raises UsageError for none."""
     found: dict[Path, None] = {}
-    for start in [path] if isinstance(path, (str, Path)) else path:
-        start = Path(start)
+    for start in map(Path, [path] if isinstance(path, (str, Path)) else path):
         under = [start] if (start / MANIFEST).is_file() else sorted(file.parent for file in start.rglob(MANIFEST))
         if not under:
-            raise UsageError(f"no run in {str(start)!r}: expected a run's folder, with a {MANIFEST}, or a folder of runs")
+            raise UsageError(
+                f"no run in {str(start)!r}: expected a run's folder, with a {MANIFEST}, or a folder of runs"
+            )
         found.update(dict.fromkeys(under))
     return list(found)
 

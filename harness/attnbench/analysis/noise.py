@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from attnbench.analysis.frame import PROBLEM, current
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ def noise(frame: pd.DataFrame) -> Noise:
     timed = current(frame)
     timed = timed[timed["latency_ms"].notna()]
     columns = ["latency_ms", "latency_low_ms", "latency_high_ms"]
-    control = timed[timed["control"]].set_index([*PROBLEM, "variant"])[columns]
-    twin = timed[~timed["control"]].set_index([*PROBLEM, "variant"])[columns]
-    both = control.join(twin, rsuffix="_twin", how="inner")
+    key = [*PROBLEM, "variant"]
+    control = timed.loc[timed["control"], [*key, *columns]]
+    both = control.merge(timed.loc[~timed["control"], [*key, *columns]], on=key, suffixes=("", "_twin"))
     if both.empty:
         return Noise(0, None, 0)
     ratios = np.abs(np.log(both["latency_ms"] / both["latency_ms_twin"]))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from attnbench.analysis.frame import PROBLEM, current, rankable
 
+Key = tuple[str, str, str, str]
 GROUP = ["device_name", "mask", "direction", "mode"]
 
 
@@ -52,7 +54,7 @@ def winners(frame: pd.DataFrame) -> pd.DataFrame:
     first = ranked.drop_duplicates(PROBLEM).set_index(PROBLEM)
     joined = ranked.join(first[["latency_ms", "latency_high_ms"]].add_prefix("first_"), on=PROBLEM)
     joined["in_tie"] = joined["latency_low_ms"] <= joined["first_latency_high_ms"]
-    tied = joined[joined["in_tie"]].groupby(PROBLEM)["variant"].agg(lambda names: tuple(sorted(set(names))))
+    tied = joined[joined["in_tie"]].groupby(PROBLEM)["variant"].agg(_names)
     behind = joined[~joined["in_tie"]].drop_duplicates(PROBLEM).set_index(PROBLEM)
     kept = [*GROUP[1:3], "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v", "dtype"]
     table = first[[*kept, "latency_ms", "latency_low_ms", "latency_high_ms", "tflops", "workload"]].assign(
@@ -65,26 +67,30 @@ def winners(frame: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
+def _names(variants: pd.Series) -> tuple[str, ...]:
+    return tuple(sorted(set(variants)))
+
+
 def groups(frame: pd.DataFrame, baseline: str | None) -> list[Group]:
     """Rank the variants of each device, mask, direction and mode; `frame` carries `speedup` over `baseline`."""
     latest = current(frame)
     latest = latest[~latest["control"]]
-    won = {key: part for key, part in winners(frame).groupby(GROUP)}
+    won = dict(iter(winners(frame).groupby(GROUP)))
     found = []
     for key, cells in latest[latest["exact"]].groupby(GROUP, sort=True):
         contest = won.get(key)
-        found.append(_group(key, cells, contest if contest is not None else pd.DataFrame(), baseline))
+        found.append(_group(cast("Key", key), cells, contest if contest is not None else pd.DataFrame(), baseline))
     return found
 
 
-def _group(key: tuple[str, ...], cells: pd.DataFrame, contest: pd.DataFrame, baseline: str | None) -> Group:
+def _group(key: Key, cells: pd.DataFrame, contest: pd.DataFrame, baseline: str | None) -> Group:
     contest = contest[contest["contenders"] > 1] if len(contest) else contest
     ties = contest["tied"] if len(contest) else pd.Series(dtype=object)
     undecided = int((ties.map(len) > 1).sum())
     standings = [_standing(str(name), own, contest, baseline) for name, own in cells.groupby("variant")]
     standings.sort(key=lambda one: (-one.fastest, -one.tied, -(one.speedup or 0), one.variant))
     verdict = _verdict(key, standings, contest, undecided)
-    return Group(*key, shapes=len(contest), undecided=undecided, standings=tuple(standings), verdict=verdict)
+    return Group(*key, len(contest), undecided, tuple(standings), verdict)
 
 
 def _standing(variant: str, own: pd.DataFrame, contest: pd.DataFrame, baseline: str | None) -> Standing:
@@ -104,7 +110,7 @@ def _standing(variant: str, own: pd.DataFrame, contest: pd.DataFrame, baseline: 
     )
 
 
-def _verdict(key: tuple[str, ...], standings: list[Standing], contest: pd.DataFrame, undecided: int) -> str:
+def _verdict(key: Key, standings: list[Standing], contest: pd.DataFrame, undecided: int) -> str:
     device, mask, direction, mode = key
     where = f"On {device}, {'no mask' if mask == 'none' else mask}, {direction}{'' if mode == 'hot' else f', {mode}'}: "
     if not len(contest):
@@ -112,7 +118,7 @@ def _verdict(key: tuple[str, ...], standings: list[Standing], contest: pd.DataFr
     best = standings[0]
     shapes = f"{len(contest)} shape{'s' if len(contest) > 1 else ''}"
     if not best.fastest:
-        leaders = [one.variant for one in standings if one.tied == best.tied]
+        leaders = sorted(one.variant for one in standings if one.tied == best.tied)
         return where + f"no clear winner in {shapes}; {' and '.join(leaders)} share the first place most often."
     own = contest[(contest["fastest"] == best.variant) & (contest["tied"].map(len) == 1)]
     margin = f", median {own['margin'].median():.2f}x the next" if own["margin"].notna().any() else ""

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.frame import baseline_of, current, find_runs, load, with_speedup
 from attnbench.errors import unknown
 from attnbench.report import tables
-from attnbench.report.table import Table
 from attnbench.store import read_manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from attnbench.report.table import Table
 
 LATENCY_TABLES = 40  # in the prose report; all cells are in results.csv
 
@@ -63,7 +65,7 @@ def _summary(frame: pd.DataFrame) -> str:
     cells = cells[~cells["control"]]
     counts = cells["status"].value_counts()
     devices = ", ".join(sorted(cells["device_name"].unique()))
-    statuses = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
+    statuses = ", ".join(f"{count} {str(status).replace('_', ' ')}" for status, count in counts.items())
     return (
         f"{cells['variant'].nunique()} variants on {cells['workload_id'].nunique()} workloads, {devices}: "
         f"{len(cells)} cells, {statuses}."

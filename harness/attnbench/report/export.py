@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.frame import baseline_of, current
 from attnbench.errors import UsageError, unknown
 from attnbench.report import tables
-from attnbench.report.table import to_latex, to_markdown
+from attnbench.report.table import Table, to_latex, to_markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NESTED = ("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds", "kernels", "error", "telemetry", "flags")
 RAW = ("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds")
@@ -50,13 +52,13 @@ def _csv(frame: pd.DataFrame, path: Path) -> None:
 
 def _parquet(frame: pd.DataFrame, path: Path) -> None:
     try:
-        import pyarrow  # noqa: F401, ICN001 - only asked whether it is there
+        importlib.import_module("pyarrow")
     except ImportError:
         raise UsageError("format parquet needs the package pyarrow (pip install 'attnbench[report]')") from None
     flat(frame, raw=True).to_parquet(path, index=False)
 
 
-def _tables(frame: pd.DataFrame) -> list[tables.Table]:
+def _tables(frame: pd.DataFrame) -> list[Table]:
     return [*tables.headline(frame, baseline_of(frame)), *tables.latencies(frame), *tables.inexact(frame)]
 
 
@@ -83,12 +85,29 @@ def _pytest_benchmark(frame: pd.DataFrame, path: Path) -> None:
 
 def _machine_info(timed: pd.DataFrame) -> dict[str, Any]:
     devices = sorted(timed["device_name"].unique())
-    return {"node": ", ".join(devices), "machine": ", ".join(devices), "system": "", "cpu": {"brand_raw": devices[0] if devices else ""}}
+    return {
+        "node": ", ".join(devices),
+        "machine": ", ".join(devices),
+        "system": "",
+        "cpu": {"brand_raw": devices[0] if devices else ""},
+    }
 
 
 def _benchmark(cell: pd.Series) -> dict[str, Any]:
     samples = [float(ns) / 1e9 for ns in cell["samples_ns"] or cell["cold_samples_ns"]]
-    names = ("variant", "batch", "heads", "kv_heads", "head_dim", "dtype", "mask", "direction", "device_name", "mode", "run")
+    names = (
+        "variant",
+        "batch",
+        "heads",
+        "kv_heads",
+        "head_dim",
+        "dtype",
+        "mask",
+        "direction",
+        "device_name",
+        "mode",
+        "run",
+    )
     params = {name: _plain(cell[name]) for name in names}
     params["seq"] = f"{cell['seq_q']}" if cell["seq_q"] == cell["seq_k"] else f"{cell['seq_q']}x{cell['seq_k']}"
     identity = f"{cell['variant']}-{cell['workload_id']}-{cell['device_name']}-{cell['mode']}-{cell['run']}"
@@ -99,7 +118,14 @@ def _benchmark(cell: pd.Series) -> dict[str, Any]:
         "params": params,
         "param": identity,
         "extra_info": {name: _plain(cell[name]) for name in ("cell_id", "device", "tflops", "gbps", "peak_bytes")},
-        "options": {"disable_gc": False, "timer": "attnbench", "min_rounds": 1, "max_time": 0.0, "min_time": 0.0, "warmup": True},
+        "options": {
+            "disable_gc": False,
+            "timer": "attnbench",
+            "min_rounds": 1,
+            "max_time": 0.0,
+            "min_time": 0.0,
+            "warmup": True,
+        },
         "stats": _stats(samples),
     }
 

@@ -7,16 +7,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from attnbench.analysis.frame import current, rankable
 from attnbench.analysis.series import Series, series
 from attnbench.report.palette import Style, palette
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FACETS = 9  # more are on the page; a figure with more can't be read
 FORMATS = ("svg", "png", "pdf")
@@ -25,7 +27,7 @@ UNDATED: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
 }
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 7,
     "xtick.labelsize": 6, "ytick.labelsize": 6, "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5, "lines.linewidth": 1.2, "lines.markersize": 3.5,
@@ -73,7 +75,7 @@ def write_figures(frame: pd.DataFrame, folder: Path, baseline: str | None) -> li
         for metric in METRICS:
             usable = [one for one in facets if one.frame[metric.column].notna().any()]
             if usable and not (metric.name == "speedup" and baseline is None):
-                drawn.append(_write(usable, metric, str(device), baseline, styles, folder))
+                drawn.append(_write(usable, metric, str(device), baseline=baseline, styles=styles, folder=folder))
     return drawn
 
 
@@ -83,7 +85,13 @@ def slug(text: str) -> str:
 
 
 def _write(
-    facets: Sequence[Series], metric: Metric, device: str, baseline: str | None, styles: dict[str, Style], folder: Path
+    facets: Sequence[Series],
+    metric: Metric,
+    device: str,
+    *,
+    baseline: str | None,
+    styles: dict[str, Style],
+    folder: Path,
 ) -> Drawn:
     axis = metric.axis.format(baseline=baseline)
     title = f"{axis[0].upper()}{axis[1:]} on {device}"

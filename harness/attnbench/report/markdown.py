@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from attnbench.report.document import Document
-from attnbench.report.figures import Drawn
 from attnbench.report.table import Table, escape_markdown, to_markdown
+
+if TYPE_CHECKING:
+    from attnbench.report.document import Document
+    from attnbench.report.figures import Drawn
 
 METHOD = (
     "Every cell was checked against an fp64 reference before, during and after it was timed; a cell that failed has no"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from attnbench.report.document import Document
-from attnbench.report.figures import Drawn
 from attnbench.report.markdown import METHOD
+
+if TYPE_CHECKING:
+    from attnbench.report.document import Document
+    from attnbench.report.figures import Drawn
 
 
 def to_page(document: Document, figures: Sequence[Drawn]) -> str:
     """Write the page; figures are inlined."""
-    return templates().get_template("page.html").render(
-        document=document, figures=[_inlined(figure) for figure in figures], method=METHOD
+    return (
+        templates()
+        .get_template("page.html")
+        .render(document=document, figures=[_inlined(figure) for figure in figures], method=METHOD)
     )
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.frame import current
 from attnbench.analysis.noise import noise
@@ -13,7 +11,10 @@ from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
 from attnbench.report.table import Cell, Table, row
 
-STATUS_TEXT = {"out_of_memory": "OOM", "incorrect": "WRONG", "unsupported": "–"}
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATUS_TEXT = {"out_of_memory": "OOM", "incorrect": "WRONG", "unsupported": "n/a"}
 LATENCY_COLUMNS = [
     "variant", "status", "length", "batch", "workload_id", "seq_q", "seq_k", "latency_ms", "latency_low_ms",
     "latency_high_ms",
@@ -23,7 +24,7 @@ LISTED = 4  # workloads named one by one in the table of failures
 
 def headline(frame: pd.DataFrame, baseline: str | None) -> list[Table]:
     """Rank the variants of each device, mask and direction, a table each, best first, with the verdict in words."""
-    by_key = {key: cells for key, cells in frame.groupby(GROUP)}
+    by_key = dict(iter(frame.groupby(GROUP)))
     return [_standings(group, by_key[_key(group)], baseline) for group in groups(frame, baseline)]
 
 
@@ -35,7 +36,7 @@ def latencies(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
 
 
 def inexact(frame: pd.DataFrame) -> list[Table]:
-    """Times of variants that are no softmax attention: they answer another question and are not ranked."""
+    """List times of variants that are no softmax attention: they answer another question and are not ranked."""
     apart = current(frame)
     apart = apart[~apart["exact"] & ~apart["control"]]
     return [_latency_table(one, f"{one.device_name}: {one.title}", ranked=False) for one in series(apart)]
@@ -74,7 +75,15 @@ def _key(group: Group) -> tuple[str, str, str, str]:
 
 def _standings(group: Group, cells: pd.DataFrame, baseline: str | None) -> Table:
     best = max((one.fastest for one in group.standings), default=0)
-    columns = ("variant", "ranked / cells", "fastest in", "tied first in", f"speed-up over {baseline}", "range", "best TFLOP/s")
+    columns = (
+        "variant",
+        "ranked / cells",
+        "fastest in",
+        "tied first in",
+        f"speed-up over {baseline}",
+        "range",
+        "best TFLOP/s",
+    )
     mode = "" if group.mode == "hot" else f" · {group.mode}"
     return Table(
         f"{group.device_name} · {group.mask} · {group.direction}{mode}",
