@@ -227,23 +227,42 @@ def _outcome(record: Record, times: list[float], block: int, machine: Machine, s
 def _manifest(
     name: str, variants: list[str], cells: list[Workload], machine: Machine, started: str
 ) -> dict[str, object]:
+    packages = {"attnbench": "0.1.0", "torch": "2.13.0+cpu" if machine is CPU else "2.13.0+cu130"}
+    environment = {
+        "environment_id": _digest("environment", machine.name),
+        "device_name": machine.name,
+        "device_memory_bytes": machine.memory_bytes,
+        "driver": None if machine is CPU else "570.86",
+        "cores": 16,
+        "python": "3.11.7",
+        "system": "Linux 6.1",
+        "packages": packages,
+    }
     return {
+        "schema": 1,
         "run_id": name,
         "started_at": started,
-        "plan": {
-            "suites": ["quick"],
-            "variants": sorted(set(variants)),
-            "devices": [machine.device],
-            "workloads": len(cells),
-            "protocol": {"mode": "hot", "precision": 0.02, "budget_s": 10.0, "min_samples": 20},
+        "ended_at": started,
+        "machine": {
+            "host": "bench-box",
+            "command": ["attnbench", "run"],
+            "git": {"commit": "0123456789abcdef", "dirty": False},
         },
-        "environment": {
-            "machine": "bench-box",
-            "platform": "Linux-6.1 x86_64",
-            "devices": [
-                {"device": machine.device, "name": machine.name, "driver": "570.86" if machine is not CPU else None}
-            ],
-        },
-        "versions": {"attnbench": "0.1.0", "python": "3.11.7", "torch": "2.13.0+cpu"},
-        "git": {"commit": "0123456789abcdef", "dirty": False},
+        "environments": {machine.device: environment},
+        "protocols": {machine.device.split(":")[0]: {"mode": "hot", "precision": 0.02, "budget_s": 10.0}},
+        "plugins": [
+            {
+                "name": "builtin",
+                "origin": "entry point",
+                "source": "attnbench_variants",
+                "reason": None,
+                "variants": {variant: _digest("plugin", variant) for variant in sorted(set(variants))},
+            }
+        ],
+        "plan": [
+            {"cell_id": _digest(variant, cell.id, machine.name), "variant": variant, "device": machine.device}
+            for cell in cells
+            for variant in variants
+        ],
+        "summary": {"statuses": {}, "wall_s": 100.0, "useful_share": 0.8, "interrupted": False},
     }

@@ -19,6 +19,7 @@ LATENCY_COLUMNS = [
     "variant", "status", "length", "batch", "workload_id", "seq_q", "seq_k", "latency_ms", "latency_low_ms",
     "latency_high_ms",
 ]  # fmt: skip
+UNTOLD = ("schema", "run_id", "plan")  # of a manifest, in the table of provenance
 LISTED = 4  # workloads named one by one in the table of failures
 
 
@@ -56,11 +57,12 @@ def failures(frame: pd.DataFrame) -> Table:
 
 
 def provenance(manifests: Iterable[dict[str, Any]]) -> Table:
-    """Say of each run where, when and with what it was made, as its manifest has it."""
+    """Say of each run where, when and with what it was made, as its manifest has it; the plan is in the data."""
     rows = []
     for manifest in manifests:
         run = str(manifest.get("run_id", "?"))
-        rows += [row(run, name, value) for name, value in _flat(manifest) if name != "run_id"]
+        told = {name: value for name, value in manifest.items() if name not in UNTOLD}
+        rows += [row(run, name, value) for name, value in _flat(told)]
     return Table("Provenance", ("run", "field", "value"), tuple(rows), labels=3)
 
 
