@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.frame import PROBLEM, current
+from attnbench.measure.pairing import Blocks, Control, control, paired_log_ratios
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class Noise:
-    """The A/A control of some cells: `floor` is the 95th percentile of |ratio - 1| over `pairs` pairs."""
-
-    pairs: int
-    floor: float | None
-    apart: int  # pairs whose intervals do not overlap, though both are the same code
-
-    def __str__(self) -> str:
-        """Say it as the note under a table."""
-        if self.floor is None:
-            return "No A/A control in these cells: the noise floor is unknown."
-        pairs = f"{self.pairs} pair{'s' if self.pairs > 1 else ''}"
-        return f"A/A control: noise floor {self.floor:.1%} over {pairs}, {self.apart} with intervals apart."
-
-
-def noise(frame: pd.DataFrame) -> Noise:
-    """Compare each A/A control with its twin: the same variant on the same problem."""
+def noise(frame: pd.DataFrame) -> Control:
+    """Compare each A/A control with its twin, round by round: the same variant on the same problem of one run."""
     timed = current(frame)
-    timed = timed[timed["latency_ms"].notna()]
-    columns = ["latency_ms", "latency_low_ms", "latency_high_ms"]
-    key = [*PROBLEM, "variant"]
-    control = timed.loc[timed["control"], [*key, *columns]]
-    both = control.merge(timed.loc[~timed["control"], [*key, *columns]], on=key, suffixes=("", "_twin"))
-    if both.empty:
-        return Noise(0, None, 0)
-    ratios = np.abs(np.log(both["latency_ms"] / both["latency_ms_twin"]))
-    apart = (both["latency_low_ms"] > both["latency_high_ms_twin"]) | (
-        both["latency_high_ms"] < both["latency_low_ms_twin"]
+    timed = timed[timed["status"] == "ok"]
+    key = ["run_id", "device", *PROBLEM, "variant"]
+    columns = [*key, "samples_ns", "cold_samples_ns", "block_sizes", "block_rounds"]
+    both = timed.loc[timed["control"], columns].merge(
+        timed.loc[~timed["control"], columns], on=key, suffixes=("", "_twin")
     )
-    return Noise(len(both), float(np.expm1(np.quantile(ratios, 0.95))), int(apart.sum()))
+    rows = both.to_dict("records")
+    return control([paired_log_ratios(blocks_of(row), blocks_of(row, "_twin")) for row in rows])
+
+
+def noise_text(found: Control) -> str:
+    """Say it as the note under a table."""
+    if found.noise_floor is None:
+        return "No A/A control in these cells: the noise floor is unknown."
+    pairs = f"{found.cells} pair{'s' if found.cells > 1 else ''}"
+    return (
+        f"A/A control: noise floor {found.noise_floor:.1%}; {found.false_positives} of {pairs} of identical code"
+        " told apart."
+    )
+
+
+def blocks_of(cell: Any, suffix: str = "") -> Blocks:
+    """Give a row's samples in their blocks; samples without blocks are one block each."""
+    samples = cell[f"samples_ns{suffix}"] or cell[f"cold_samples_ns{suffix}"]
+    sizes = cell[f"block_sizes{suffix}"]
+    if not sizes:
+        return Blocks(samples, (1,) * len(samples), tuple(range(len(samples))))
+    return Blocks(samples, sizes, cell[f"block_rounds{suffix}"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.frame import current
-from attnbench.analysis.noise import noise
+from attnbench.analysis.noise import noise, noise_text
 from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
 from attnbench.report.table import Cell, Table, row
@@ -91,7 +91,7 @@ def _standings(group: Group, cells: pd.DataFrame, baseline: str | None) -> Table
         f"{group.device_name} · {group.mask} · {group.direction}{mode}",
         columns,
         tuple(_standing_row(one, best, baseline) for one in group.standings),
-        (group.verdict, str(noise(cells))),
+        (group.verdict, noise_text(noise(cells))),
     )
 
 
@@ -121,7 +121,7 @@ def _latency_table(one: Series, title: str, *, ranked: bool = True) -> Table:
         length = str(first["seq_q"]) if first["seq_q"] == first["seq_k"] else f"{first['seq_q']} x {first['seq_k']}"
         leaders = _leaders(cells) if ranked else set()
         rows.append(row(length, first["batch"], *(_latency_cell(cells.get(name), leaders) for name in variants)))
-    notes = ("Median latency in ms ± half the 95% interval of the median.", str(noise(one.frame)))
+    notes = ("Median latency in ms ± half the 95% interval of the median.", noise_text(noise(one.frame)))
     return Table(title, ("sequence", "batch", *variants), tuple(rows), notes if ranked else notes[:1])
 
 
