@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pandas as pd
 
 from attnbench.errors import UsageError
 from attnbench.measure.interval import median_interval
+from attnbench.measure.roofline import Limits
 from attnbench.record import Record
-from attnbench.store import MANIFEST, read_run
+from attnbench.store import MANIFEST, read_manifest, read_run
 from attnbench.workload import Workload
 
 PREFERRED_BASELINES = ("sdpa", "naive")
@@ -21,7 +23,7 @@ WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
 RECORD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Record))
 DERIVED = (
     "run", "latency_ms", "latency_low_ms", "latency_high_ms", "samples", "tflops", "gbps", "speedup",
-    "error_ratio", "error_max_abs", "workload_id",
+    "error_ratio", "error_max_abs", "roofline_pct", "power_w", "energy_mj", "throttled_share", "workload_id",
 )  # fmt: skip
 COLUMNS = (*RECORD_FIELDS, *DERIVED, *WORKLOAD_FIELDS)
 PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # what variants are compared on
@@ -36,11 +38,16 @@ def load(path: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     the workload's fields (`mask` as its text), and `run` (the folder's name), `workload_id`, `latency_ms` with its
     95% interval `latency_low_ms` to `latency_high_ms` (of the median), `samples` (how many), `tflops` (1e12 FLOP/s
     over the visible pairs), `gbps` (1e9 bytes/s of compulsory traffic), `speedup` (over the run's baseline, on the
-    same workload and device), `error_ratio` (error over its tolerance) and `error_max_abs`. What a record has not is
+    same workload and device), `error_ratio` (error over its tolerance), `error_max_abs`,
+    `roofline_pct` (share of what the device was measured to do at most, where the run has its `limits`), `power_w` (mean while it ran), `energy_mj` (of one call: mean power times median latency) and `throttled_share` (of
+    its blocks). What a record has not is
     NaN. Raises UsageError where there is no run.
     """
     runs = find_runs(path)
-    rows = [_row(record, run.name) for run in runs for record in read_run(run).records]
+    rows = []
+    for run in runs:
+        limits = _limits(read_manifest(run))
+        rows += [_row(record, run.name, limits) for record in read_run(run).records]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for name in (*NUMERIC, *(name for name in DERIVED if name not in ("run", "workload_id"))):
         frame[name] = pd.to_numeric(frame[name])
@@ -91,13 +98,14 @@ def with_speedup(frame: pd.DataFrame, baseline: str | None = None) -> pd.DataFra
     return frame.assign(speedup=joined / frame["latency_ms"])
 
 
-def _row(record: Record, run: str) -> dict[str, Any]:
+def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Limits]) -> dict[str, Any]:
     workload = record.workload
     row: dict[str, Any] = {name: getattr(record, name) for name in RECORD_FIELDS}
     row.update({name: getattr(workload, name) for name in WORKLOAD_FIELDS}, mask=str(workload.mask))
     row.update(run=run, workload_id=_workload_id(workload))
     error = record.error or {}
     row.update(error_ratio=error.get("worst_ratio"), error_max_abs=error.get("max_abs"))
+    row.update(_telemetry(record.telemetry.get("blocks")))
     samples = record.samples_ns or record.cold_samples_ns
     if samples:
         interval = median_interval(samples, block_sizes=record.block_sizes or None)
@@ -108,8 +116,38 @@ def _row(record: Record, run: str) -> dict[str, Any]:
             latency_high_ms=interval.high / 1e6,
             tflops=None if record.flops is None else record.flops / interval.median / 1e3,
             gbps=None if record.bytes is None else record.bytes / interval.median,
+            roofline_pct=_roofline_pct(record, interval.median / 1e9, limits.get((record.device, workload.dtype))),
+            energy_mj=None if row["power_w"] is None else row["power_w"] * interval.median / 1e6,
         )
     return row
+
+
+def _limits(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Limits]:
+    """Read what a run measured its devices to do at most, by device and dtype; what does not fit is left out."""
+    found = {}
+    by_device = manifest.get("limits")
+    for device, by_dtype in by_device.items() if isinstance(by_device, dict) else ():
+        for dtype, fields in by_dtype.items() if isinstance(by_dtype, dict) else ():
+            with contextlib.suppress(TypeError, ValueError, KeyError):
+                found[str(device), str(dtype)] = Limits.from_json(fields)
+    return found
+
+
+def _roofline_pct(record: Record, seconds: float, limits: Limits | None) -> float | None:
+    if limits is None or record.flops is None or record.bytes is None:
+        return None
+    return 100 * limits.share(record.flops, record.bytes, seconds)
+
+
+def _telemetry(blocks: Any) -> dict[str, float | None]:
+    """Give the mean power over the blocks in W, and the share of blocks under throttling; None where unknown."""
+    told = [block for block in blocks if isinstance(block, dict)] if isinstance(blocks, (list, tuple)) else []
+    powers = [block["power_w"] for block in told if isinstance(block.get("power_w"), (int, float))]
+    throttled = [bool(block["throttle"]) for block in told if block.get("throttle") is not None]
+    return {
+        "power_w": sum(powers) / len(powers) if powers else None,
+        "throttled_share": sum(throttled) / len(throttled) if throttled else None,
+    }
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.frame import current
+from attnbench.analysis.frame import baseline_of, current, with_speedup
 from attnbench.analysis.noise import noise, noise_text
 from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
@@ -23,10 +24,45 @@ UNTOLD = ("schema", "run_id", "plan")  # of a manifest, in the table of provenan
 LISTED = 4  # workloads named one by one in the table of failures
 
 
-def headline(frame: pd.DataFrame, baseline: str | None) -> list[Table]:
-    """Rank the variants of each device, mask and direction, a table each, best first, with the verdict in words."""
+def headline(frame: pd.DataFrame, baseline: str | None = None) -> list[Table]:
+    """Rank the variants of each device, mask and direction, a table each, best first, with the verdict in words.
+
+    `baseline` is the variant that speed-ups are over; None takes the runs' own.
+    """
+    baseline = baseline or baseline_of(frame)
+    frame = with_speedup(frame, baseline)
+    return standings(frame, groups(frame, baseline), baseline)
+
+
+def standings(frame: pd.DataFrame, ranked: Iterable[Group], baseline: str | None) -> list[Table]:
+    """Make the headline tables of groups that were ranked already."""
     by_key = dict(iter(frame.groupby(GROUP)))
-    return [_standings(group, by_key[_key(group)], baseline) for group in groups(frame, baseline)]
+    return [_standings(group, by_key[_key(group)], baseline) for group in ranked]
+
+
+def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Table]:
+    """Say how the numbers were made: protocol by kind of device, and what was flagged or cut short."""
+    protocols = {
+        (kind, name, str(value))
+        for manifest in manifests
+        for kind, protocol in _mapping(manifest.get("protocols")).items()
+        for name, value in _mapping(protocol).items()
+    }
+    timed = current(frame)
+    timed = timed[timed["status"] == "ok"]
+    throttled = timed["throttled_share"].dropna()
+    quality = [
+        row("A/A control", noise_text(noise(frame))),
+        row("cells stopped by the budget instead of the precision", _share(timed["stopped_by"] == "budget")),
+        row("cells with more than 10% of their blocks under throttling", _share(throttled > 0.1)),
+    ]
+    flags = Counter(flag for names in timed["flags"] for flag in names)
+    quality += [row(f"cells flagged {flag}", count) for flag, count in sorted(flags.items())]
+    made = [
+        Table("Protocol", ("devices", "setting", "value"), tuple(row(*one) for one in sorted(protocols)), labels=3),
+        Table("How far to trust it", ("what", "value"), tuple(quality), labels=2),
+    ]
+    return [table for table in made if table.rows]
 
 
 def latencies(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
@@ -149,6 +185,14 @@ def _some(names: pd.Series) -> str:
     listed = sorted(set(names))
     more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
     return ", ".join(listed[:LISTED]) + more
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _share(which: pd.Series) -> str:
+    return f"{int(which.sum())} of {len(which)}" if len(which) else "unknown"
 
 
 def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
