@@ -35,13 +35,18 @@ def load(path: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """Read runs into a frame of one row a record.
 
     `path` is a run's folder, a folder of runs (at any depth), or a list of either. Columns are the record's fields,
-    the workload's fields (`mask` as its text), and `run` (the folder's name), `workload_id`, `latency_ms` with its
-    95% interval `latency_low_ms` to `latency_high_ms` (of the median), `samples` (how many), `tflops` (1e12 FLOP/s
-    over the visible pairs), `gbps` (1e9 bytes/s of compulsory traffic), `speedup` (over the run's baseline, on the
-    same workload and device), `error_ratio` (error over its tolerance), `error_max_abs`,
-    `roofline_pct` (share of what the device was measured to do at most, where the run has its `limits`), `power_w` (mean while it ran), `energy_mj` (of one call: mean power times median latency) and `throttled_share` (of
-    its blocks). What a record has not is
-    NaN. Raises UsageError where there is no run.
+    the workload's fields (`mask` as its text), and
+
+    - `run` (the folder's name), `workload_id`
+    - `latency_ms`, the samples' median, its 95% interval `latency_low_ms` to `latency_high_ms`, and `samples`, how many
+    - `tflops` (1e12 FLOP/s over the visible pairs), `gbps` (1e9 bytes/s of compulsory traffic), `roofline_pct` (of what
+      the device was measured to do at most, where the run has its limits)
+    - `speedup` over the run's baseline, on the same workload and device
+    - `error_ratio` (error over its tolerance), `error_max_abs`
+    - `power_w` (mean while it ran), `energy_mj` (of one call: mean power times median latency), `throttled_share` (of
+      its blocks)
+
+    What a record has not is NaN. Raises UsageError where there is no run.
     """
     runs = find_runs(path)
     rows = []

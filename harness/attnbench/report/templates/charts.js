@@ -25,10 +25,12 @@ function sized(spec, box) {
   return copy;
 }
 
-function rowsFor(name, rows) {
+function rowsFor(box, rows) {
+  const name = box.dataset.chart;
   const field = { latency: "latency", tflops: "tflops", roofline: "roofline_pct", memory: "peak_mib", energy: "energy_mj",
     speedup: "speedup", error: "error_ratio", tradeoff: "peak_mib", devices: "tflops" }[name];
-  return rows.filter((row) => row[field] !== null && row[field] !== undefined);
+  const found = rows.filter((row) => row[field] !== null && row[field] !== undefined);
+  return name === "devices" && new Set(found.map((row) => row.device)).size < 2 ? [] : found;
 }
 
 // The first facets alone: more can't be read, and the filters reach the rest.
@@ -40,11 +42,7 @@ function limited(rows, by) {
 
 async function drawChart(box, specs, allRows) {
   const name = box.dataset.chart, by = name === "devices" ? "variant" : "setting";
-  let rows = rowsFor(name, allRows);
-  if (name === "devices" && new Set(rows.map((row) => row.device)).size < 2) rows = [];
-  const figure = box.closest("figure");
-  figure.hidden = rows.length === 0;
-  if (!rows.length) return;
+  const rows = rowsFor(box, allRows), figure = box.closest("figure");
   const [shown, left] = limited(rows, by);
   figure.querySelector(".more").textContent = left ? `${left} further settings: narrow the filters to see them.` : "";
   drawnCharts.get(box)?.finalize();
@@ -79,7 +77,7 @@ function chartPainter(specs) {
     rows = fresh;
     version += 1;
     for (const box of boxes) {
-      box.closest("figure").hidden = false;
+      box.closest("figure").hidden = rowsFor(box, rows).length === 0;
       if (box.dataset.near) paint(box);
     }
   };
