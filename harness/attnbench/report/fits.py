@@ -31,7 +31,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             (
                 (
                     "Latency grows as length to this power: the median slope between all pairs of lengths. The interval"
-                    " spans the slopes of neighbouring lengths and their uncertainty: a curve that bends has a wide one."
+                    " spans the slopes of neighbouring lengths and their noise: a curve that bends has a wide one."
                 ),
             ),
             labels=3,
