@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from attnbench.workload import Workload
 
 Layout = Literal["BHSD", "BSHD"]
-Tier = Literal["fused", "plain"]
+Tier = Literal["fused", "plain", "quantised"]
 LAYOUTS = ("BHSD", "BSHD")
-TIERS = ("fused", "plain")
+TIERS = ("fused", "plain", "quantised")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 Timed = Callable[[], "torch.Tensor"]
@@ -30,7 +30,8 @@ class Variant:
     - `layout`: inputs are made, and the output is expected, in this layout: `BHSD` (batch, heads, sequence, head_dim)
       or `BSHD` (batch, sequence, heads, head_dim); so no conversion is timed.
     - `tier`: `fused` keeps scores in float32 and must meet the strict error rule; `plain` stores scores in the
-      workload's own dtype, as a textbook implementation does, and is judged against one.
+      workload's own dtype, as a textbook implementation does, and is judged against one; `quantised` computes in 8
+      bits or fewer, and is held to a share of the answer's size.
     - `exact`: False for what is not softmax attention (linear attention, recurrent layers): timed, but shown apart.
     - `traits`: optional properties that the variant promises and is then held to (docs/conformance.md lists them).
     """

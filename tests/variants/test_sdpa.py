@@ -16,9 +16,9 @@ def workload(**fields):
 
 
 def test_names():
-    """The dispatcher and four pinned backends are offered."""
+    """The dispatcher, four pinned backends and two registered implementations are offered."""
     names = [variant.name for variant in attnbench_variants()]
-    assert names == ["sdpa", "sdpa-math", "sdpa-flash", "sdpa-efficient", "sdpa-cudnn"]
+    assert names == ["sdpa", "sdpa-math", "sdpa-flash", "sdpa-efficient", "sdpa-cudnn", "sdpa-fa3", "sdpa-fa4"]
 
 
 @pytest.mark.parametrize("variant", attnbench_variants(), ids=lambda each: each.name)

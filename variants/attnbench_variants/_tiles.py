@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from attnbench import Inputs, Workload
 
 QUERIES = {"cpu": 256, "cuda": 1024}
-KEYS = {"cpu": 1024, "cuda": 4096}
-ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
+KEYS = {"cpu": 512, "cuda": 4096}
+ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
 
 
 @dataclass(frozen=True)

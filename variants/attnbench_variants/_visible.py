@@ -48,6 +48,15 @@ def sees_everything(workload: Workload) -> bool:
     return workload.visible_pairs == workload.batch * workload.seq_q * workload.seq_k
 
 
+def simplest_kind(workload: Workload) -> str:
+    """Give the mask's kind, or a simpler one that comes to the same: `none`, or `causal` for a square top-left mask."""
+    if sees_everything(workload):
+        return "none"
+    if workload.mask.kind == "causal-top-left" and workload.seq_q == workload.seq_k:
+        return "causal"
+    return workload.mask.kind
+
+
 def has_blank_rows(workload: Workload) -> bool:
     """Whether some query sees no key at all; its output and its gradient are 0."""
     sequences = range(workload.batch if workload.mask.is_seeded else min(1, workload.batch))

@@ -7,11 +7,17 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from attnbench import Inputs, Variant, Workload, hookimpl
+from attnbench_variants._abilities import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
+
+IMPLEMENTATIONS = {  # what torch imports for each, and what pip calls it
+    "FA3": ("flash_attn_interface", "flash-attn-3"),
+    "FA4": ("flash_attn.cute.interface", "flash-attn-4"),
+}
 
 
 class Sdpa(Variant):
@@ -22,14 +28,17 @@ class Sdpa(Variant):
     it never falls back.
     """
 
-    def __init__(self, name: str, backend: str | None = None) -> None:
+    def __init__(self, name: str, backend: str | None = None, implementation: str | None = None) -> None:
         self.name = name
         self.backend = backend  # a name in torch.nn.attention.SDPBackend
+        self.implementation = implementation  # of the flash backend, by torch's registry; None: torch's own
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say what scaled_dot_product_attention, or the pinned backend, lacks; on CUDA it is torch that judges."""
         if workload.softcap is not None:
             return "scaled_dot_product_attention has no softcap"
+        if self.implementation is not None and (reason := _unregistered(self.implementation)):
+            return reason
         if device == "cpu":
             return self._lacking_on_cpu(workload)
         import torch
@@ -49,15 +58,18 @@ class Sdpa(Variant):
         arguments["dropout_p"] = workload.dropout
         arguments["enable_gqa"] = workload.heads != workload.kv_heads
         pinned = self._pinned
+        on_cuda = inputs.query.device.type == "cuda"
 
         def attend() -> torch.Tensor:
+            if on_cuda:
+                _select(self.implementation)
             with pinned():
                 return scaled_dot_product_attention(*inputs.leaves, **arguments)
 
         return attend
 
     def _pinned(self) -> contextlib.AbstractContextManager[Any]:
-        """Allow only the pinned backend; as the last context but one it costs a few microseconds of each call."""
+        """Allow only the pinned backend, for one call: a few microseconds, so that no other variant is affected."""
         if self.backend is None:
             return contextlib.nullcontext()
         from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -65,7 +77,7 @@ class Sdpa(Variant):
         return sdpa_kernel(getattr(SDPBackend, self.backend))
 
     def _lacking_on_cpu(self, workload: Workload) -> str | None:
-        if self.backend in ("EFFICIENT_ATTENTION", "CUDNN_ATTENTION"):
+        if self.backend in ("EFFICIENT_ATTENTION", "CUDNN_ATTENTION") or self.implementation is not None:
             return "torch has no such kernel for the CPU: needs a CUDA GPU"
         if self.backend == "FLASH_ATTENTION":
             if workload.dropout:
@@ -114,14 +126,40 @@ class Sdpa(Variant):
         return f"torch says: {said}" if said else "torch says that this backend can't, and not why"
 
 
+def _unregistered(implementation: str) -> str | None:
+    """Say why torch can't route its flash backend to `implementation`, or None."""
+    from torch.nn import attention
+
+    known = getattr(attention, "list_flash_attention_impls", list)()
+    if implementation not in known:
+        return f"needs a torch that can register {implementation} (pip install -U torch)"
+    module, package = IMPLEMENTATIONS[implementation]
+    return None if installed(module) else f"needs the package {package} (pip install {package})"
+
+
+def _select(implementation: str | None) -> None:
+    """Route torch's flash backend to `implementation`; costs next to nothing where it is so already."""
+    from torch.nn import attention
+
+    if not hasattr(attention, "current_flash_attention_impl"):
+        return
+    current = attention.current_flash_attention_impl()
+    if implementation == current:
+        return
+    if implementation is None:
+        attention.restore_flash_attention_impl()
+    else:
+        attention.activate_flash_attention_impl(implementation)
+
+
 def _mask_form(workload: Workload, device_type: str) -> str:
     """Choose how the mask goes in: `nothing`, `is_causal`, `lower_right` or `mask` (a tensor)."""
-    from attnbench_variants._visible import sees_everything
+    from attnbench_variants._visible import simplest_kind
 
-    w, kind = workload, workload.mask.kind
+    w, kind = workload, simplest_kind(workload)
     if w.alibi:
         return "mask"
-    if sees_everything(w):
+    if kind == "none":
         return "nothing"
     if kind == "causal-top-left" or (kind == "causal" and w.seq_q == w.seq_k):
         return "is_causal"
@@ -154,11 +192,13 @@ def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tens
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `sdpa` and its pinned backends."""
+    """Offer `sdpa`, its pinned backends, and the implementations that its flash backend can be routed to."""
     return [
         Sdpa("sdpa"),
         Sdpa("sdpa-math", "MATH"),
         Sdpa("sdpa-flash", "FLASH_ATTENTION"),
         Sdpa("sdpa-efficient", "EFFICIENT_ATTENTION"),
         Sdpa("sdpa-cudnn", "CUDNN_ATTENTION"),
+        Sdpa("sdpa-fa3", "FLASH_ATTENTION", "FA3"),
+        Sdpa("sdpa-fa4", "FLASH_ATTENTION", "FA4"),
     ]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 OUTPUT_FACTOR_LOW = 1.0  # fused, float16 and bfloat16: ||e|| <= 1.0 eps ||ref||
 OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: ||e|| <= 8 eps (1 + max|score|) ||ref||
 OUTPUT_FACTOR_PLAIN = 2.0  # plain, float16 and bfloat16: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||
+QUANTISED_SHARE = 0.1  # quantised, any dtype: ||e|| <= 0.1 ||ref||, about three times what 8-bit scores and values cost
 GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor eps (||ref|| + spread)
     ("fused", True): 4.0,
     ("plain", True): 4.0,
@@ -52,6 +53,8 @@ def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | Non
     """Give the tolerance of each row of the output, (n, g, R); `plain` is the plain low-precision answer, if needed."""
     eps = torch.finfo(dtype).eps
     norm = piece.attention.output.norm(dim=-1)
+    if tier == "quantised":
+        return Rule(f"output, quantised: ||e|| <= {QUANTISED_SHARE:g} ||ref||", QUANTISED_SHARE * norm)
     if dtype == torch.float32:
         tolerance = OUTPUT_FACTOR_FLOAT32 * eps * (1 + piece.attention.largest_score) * norm
         return Rule("output, float32: ||e|| <= 8 eps (1 + max|score|) ||ref||", tolerance)
@@ -77,7 +80,7 @@ def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, 
         raise ValueError("this piece was evaluated without gradients")
     low = dtype != torch.float32
     limits = torch.finfo(dtype)
-    factor = GRADIENT_FACTORS[tier, not low]
+    factor = QUANTISED_SHARE / limits.eps if tier == "quantised" else GRADIENT_FACTORS[tier, not low]
     held = f"{_name(dtype)} {tier}" if low else "float32"
     rules = []
     spreads = _spreads(piece, dtype, scores_held_in_dtype=not low or tier == "plain")

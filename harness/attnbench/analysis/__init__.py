@@ -1,7 +1,0 @@
-"""From records to what they say: frames, speed-ups with intervals, rankings, fits and frontiers."""
-
-from __future__ import annotations
-
-from attnbench.analysis.frame import load
-
-__all__ = ["load"]

@@ -1,0 +1,54 @@
+"""`flex` on a CPU: its masks and score changes uncompiled, one workload compiled."""
+
+import shutil
+
+import pytest
+import torch
+
+from attnbench import Workload
+from attnbench.inputs import make_inputs
+from attnbench_variants import _visible, flex
+from attnbench_variants.flex import Flex
+
+MASKS = ["causal", "causal-top-left", "window:5:0", "window:3:4", "prefix:6", "padding", "document"]
+
+
+def workload(**fields):
+    """Make a small forward workload."""
+    return Workload(**{"batch": 2, "heads": 4, "seq_q": 40, "head_dim": 16, **fields})
+
+
+@pytest.mark.parametrize("seq_k", [40, 56])
+@pytest.mark.parametrize("mask", MASKS)
+def test_mask_function_hides_what_the_mask_hides(mask, seq_k):
+    """The function of indices that flex_attention gets is the mask."""
+    problem = workload(mask=mask, seq_k=40 if mask == "document" else seq_k)
+    function = flex.mask_function(problem, make_inputs(problem, "cpu"))
+    batch, row, column = (torch.arange(size) for size in (problem.batch, problem.seq_q, problem.seq_k))
+    seen = function(batch[:, None, None], torch.tensor(0), row[:, None], column)
+    hidden = _visible.hidden(problem, torch.device("cpu")).expand(2, 1, -1, -1)[:, 0]
+    assert torch.equal(seen.expand(hidden.shape), ~hidden)
+
+
+@pytest.mark.parametrize("mask", ["none", "padding"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_uncompiled_answers(monkeypatch, assert_passes, mask):
+    """With softcap, ALiBi, grouped queries and another value width the answer is right."""
+    monkeypatch.setattr(flex, "_compiled", lambda: torch.nn.attention.flex_attention.flex_attention)
+    assert_passes(Flex(), workload(mask=mask, softcap=3.0, alibi=True, kv_heads=2, head_dim_v=24, seq_k=56))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+def test_compiled_answers(assert_passes):
+    """Compiled, the answer is right, and exact 0 for rows that see no key."""
+    assert_passes(Flex(), workload(mask="causal", seq_k=24))
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [({"dropout": 0.1}, "dropout"), ({"direction": "backward"}, "backward"), ({"seq_q": 0}, "empty")],
+    ids=str,
+)
+def test_refusals(fields, word):
+    """What flex_attention lacks is said."""
+    assert word in Flex().unsupported_reason(workload(**fields), "cpu")

@@ -1,0 +1,91 @@
+"""What a library can do, as a table that gives the reason for each refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attnbench import Workload
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What one library's attention can do on a CUDA GPU.
+
+    `library` is what is imported and `package` what pip installs; `masks` are the kinds of mask that it has, `causal`
+    meaning a bottom-right aligned one; `capability` is the least compute capability and `newest` the greatest.
+    """
+
+    library: str
+    package: str
+    masks: frozenset[str]
+    dtypes: tuple[str, ...] = ("float16", "bfloat16")
+    backward: bool = True
+    softcap: bool = False
+    alibi: bool = False
+    dropout: bool = False
+    other_value_dim: bool = False
+    least_head_dim: int = 8
+    most_head_dim: int = 256
+    head_dim_step: int = 8
+    capability: tuple[int, int] = (8, 0)
+    newest: tuple[int, int] | None = None
+
+    def lacking(self, workload: Workload, device: str) -> str | None:
+        """Say why the library can't do `workload` on `device`, beginning with what a user can change; None: it can."""
+        if not installed(self.library):
+            return f"needs the package {self.package.split('[')[0]} (pip install {self.package})"
+        if device == "cpu":
+            return f"{self.library} has no kernel for the CPU: needs a CUDA GPU"
+        return next(self._refusals(workload), None) or self._too_old_or_new(device)
+
+    def _refusals(self, workload: Workload) -> Iterator[str]:
+        from attnbench_variants._visible import simplest_kind
+
+        w, name = workload, self.library
+        kind = simplest_kind(w)
+        if kind not in self.masks:
+            yield f"{name} has no mask {w.mask}: it has {', '.join(sorted(self.masks))}"
+        if w.dtype not in self.dtypes:
+            yield f"{name} takes {' and '.join(self.dtypes)}, not {w.dtype}"
+        if w.needs_gradient and not self.backward:
+            yield f"{name} has no backward pass"
+        for wanted, able, what in (
+            (w.softcap is not None, self.softcap, "softcap"),
+            (w.alibi, self.alibi, "ALiBi"),
+            (w.dropout > 0, self.dropout, "dropout"),
+            (w.head_dim_v != w.head_dim, self.other_value_dim, "head_dim_v other than head_dim"),
+        ):
+            if wanted and not able:
+                yield f"{name} has no {what}"
+        for width in (w.head_dim, w.head_dim_v):
+            if not self.least_head_dim <= width <= self.most_head_dim or width % self.head_dim_step:
+                yield (
+                    f"{name} takes a head_dim of {self.least_head_dim} to {self.most_head_dim} "
+                    f"in steps of {self.head_dim_step}, not {width}"
+                )
+        if 0 in (w.batch, w.seq_q, w.seq_k):
+            yield f"{name} takes no empty batch or sequence"
+
+    def _too_old_or_new(self, device: str) -> str | None:
+        import torch
+
+        if not torch.cuda.is_available():
+            return "needs a CUDA GPU, and torch sees none"
+        capability = torch.cuda.get_device_capability(device)
+        if capability < self.capability or (self.newest is not None and capability > self.newest):
+            wanted = ".".join(map(str, self.capability))
+            wanted += " or later" if self.newest is None else f" to {'.'.join(map(str, self.newest))}"
+            return f"{self.library} needs compute capability {wanted}, this GPU has {'.'.join(map(str, capability))}"
+        return None
+
+
+def installed(module: str) -> bool:
+    """Whether `module` (dotted names too) can be found; nothing but parent packages is imported."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False

@@ -1,0 +1,56 @@
+"""Sequences of different lengths, laid end to end without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from attnbench import Workload
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where each sequence (or document) of a batch begins when all are laid end to end.
+
+    `query_starts` and `key_starts` are (N + 1,) int32, the last being the total; `longest_query` and `longest_key`
+    the greatest lengths. `key_index` says which rows of the flattened batch are keys that count; None: all.
+    """
+
+    query_starts: torch.Tensor
+    key_starts: torch.Tensor
+    longest_query: int
+    longest_key: int
+    key_index: torch.Tensor | None
+
+    def pack(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Lay (B, S, H, X) tensors end to end, (total, H, X); padded keys are left out, which copies the others."""
+        query, key, value = (tensor.flatten(0, 1) for tensor in (query, key, value))
+        if self.key_index is None:
+            return query, key, value
+        return query, key.index_select(0, self.key_index), value.index_select(0, self.key_index)
+
+
+def packing(workload: Workload, device: torch.device) -> Packing:
+    """Pack the batch by its mask: documents each on their own, padded keys left out, else whole sequences."""
+    w = workload
+    if w.mask.kind == "document":
+        lengths = [length for sequence in range(w.batch) for length in w.document_lengths(sequence)]
+        starts = _starts(lengths, device)
+        return Packing(starts, starts, max(lengths), max(lengths), None)
+    index = None
+    if w.mask.kind == "padding":
+        rows = (torch.arange(length) + number * w.seq_k for number, length in enumerate(w.key_lengths))
+        index = torch.cat(list(rows)).to(device)
+    queries = _starts([w.seq_q] * w.batch, device)
+    return Packing(queries, _starts(w.key_lengths, device), w.seq_q, max(w.key_lengths), index)
+
+
+def _starts(lengths: Sequence[int], device: torch.device) -> torch.Tensor:
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)

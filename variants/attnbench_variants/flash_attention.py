@@ -1,0 +1,105 @@
+"""FlashAttention 2, 3 and 4: the authors' own packages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from attnbench import Inputs, Variant, Workload, hookimpl
+from attnbench_variants._abilities import Abilities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+VERSION_2 = Abilities(
+    library="flash_attn.flash_attn_interface",
+    package="flash-attn",
+    masks=frozenset({"none", "causal", "window", "padding", "document"}),
+    softcap=True,
+    alibi=True,
+    dropout=True,
+)
+VERSION_3 = replace(  # built from the repository's folder hopper
+    VERSION_2,
+    library="flash_attn_interface",
+    package="flash-attn-3",
+    alibi=False,
+    dropout=False,
+    other_value_dim=True,
+    newest=(9, 0),
+)
+VERSION_4 = replace(VERSION_3, library="flash_attn.cute", package="flash-attn-4", capability=(9, 0), newest=None)
+
+
+class FlashAttention(Variant):
+    """flash_attn_func, and flash_attn_varlen_func for padded and packed batches, on (B, S, H, D) tensors.
+
+    Dao, 2023, arXiv:2307.08691; Shah et al., 2024, arXiv:2407.08608. Causal masks and windows are bottom-right
+    aligned, and rows that see no key give 0. Padding is taken out and packed in the timed call, as users have to.
+    """
+
+    layout = "BSHD"
+
+    def __init__(self, name: str, abilities: Abilities) -> None:
+        self.name = name
+        self.abilities = abilities
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:
+        """Say what this version lacks."""
+        return self.abilities.lacking(workload, device)
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Choose the function and its arguments."""
+        library = import_module(self.abilities.library)
+        arguments = self._arguments(workload, inputs)
+        if not workload.mask.is_seeded:
+            return lambda: _output(library.flash_attn_func(*inputs.leaves, **arguments))
+
+        from attnbench_variants._packing import packing
+
+        packed = packing(workload, inputs.query.device)
+        arguments |= {
+            "cu_seqlens_q": packed.query_starts,
+            "cu_seqlens_k": packed.key_starts,
+            "max_seqlen_q": packed.longest_query,
+            "max_seqlen_k": packed.longest_key,
+        }
+        batch = (workload.batch, workload.seq_q)
+        return lambda: _output(library.flash_attn_varlen_func(*packed.pack(*inputs.leaves), **arguments)).unflatten(
+            0, batch
+        )
+
+    def _arguments(self, workload: Workload, inputs: Inputs) -> dict[str, Any]:
+        from attnbench_variants._visible import simplest_kind
+
+        kind = simplest_kind(workload)
+        arguments: dict[str, Any] = {
+            "softmax_scale": workload.effective_scale,
+            "causal": kind == "causal",
+            "softcap": workload.softcap or 0.0,
+        }
+        if kind == "window":
+            arguments["window_size"] = (workload.mask.left, workload.mask.right)
+        if self.abilities.dropout:
+            arguments["dropout_p"] = workload.dropout
+        if self.abilities.alibi:
+            arguments["alibi_slopes"] = inputs.alibi_slopes
+        return arguments
+
+
+def _output(result: Any) -> torch.Tensor:
+    """Take the output alone: some versions return (output, log-sum-exp)."""
+    return result[0] if isinstance(result, tuple) else result
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    """Offer the three versions."""
+    return [
+        FlashAttention("flash-attn-2", VERSION_2),
+        FlashAttention("flash-attn-3", VERSION_3),
+        FlashAttention("flash-attn-4", VERSION_4),
+    ]

@@ -1,0 +1,116 @@
+"""torch's flex_attention, compiled."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from attnbench import Inputs, Variant, Workload, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+LEAST_HEAD_DIM_ON_CUDA = 16
+
+
+class Flex(Variant):
+    """torch.nn.attention.flex_attention, compiled; mask and scores' changes are functions that it fuses.
+
+    Dong et al., 2024, arXiv:2412.05496. The block mask is made and the kernel compiled in `prepare`.
+    """
+
+    name = "flex"
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:
+        """Say what flex_attention lacks."""
+        w, on_cpu = workload, device == "cpu"
+        refusals = (
+            (w.dropout > 0, "flex_attention has no dropout"),
+            (on_cpu and w.needs_gradient, "flex_attention has no backward pass on the CPU"),
+            (0 in (w.batch, w.seq_q, w.seq_k), "flex_attention takes no empty batch or sequence"),
+            (
+                not on_cpu and min(w.head_dim, w.head_dim_v) < LEAST_HEAD_DIM_ON_CUDA,
+                f"flex_attention takes a head_dim of {LEAST_HEAD_DIM_ON_CUDA} or more on CUDA",
+            ),
+        )
+        return next((reason for applies, reason in refusals if applies), None)
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Make the block mask and compile for this very shape."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        from attnbench_variants._visible import sees_everything
+
+        w = workload
+        block_mask = None
+        if not sees_everything(w):
+            batch = w.batch if w.mask.is_seeded else None
+            block_mask = create_block_mask(
+                mask_function(w, inputs), batch, None, w.seq_q, w.seq_k, device=inputs.query.device
+            )
+        arguments: dict[str, Any] = {
+            "score_mod": score_function(w, inputs),
+            "block_mask": block_mask,
+            "scale": w.effective_scale,
+            "enable_gqa": w.heads != w.kv_heads,
+        }
+        compiled = _compiled()
+
+        def attend() -> torch.Tensor:
+            return compiled(*inputs.leaves, **arguments)
+
+        attend()
+        return attend
+
+
+def mask_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+    """Give the `mask_mod` of the workload's mask: (batch, head, query, key) indices -> whether the key is visible."""
+    mask, offset = workload.mask, workload.seq_k - workload.seq_q
+    left, right, prefix = mask.left, mask.right, mask.prefix
+    lengths, documents = inputs.key_lengths, inputs.document_ids
+
+    functions = {
+        "causal": lambda _b, _h, q, k: k <= q + offset,
+        "causal-top-left": lambda _b, _h, q, k: k <= q,
+        "window": lambda _b, _h, q, k: (k >= q + offset - left) & (k <= q + offset + right),
+        "prefix": lambda _b, _h, q, k: (k <= q + offset) | (k < prefix),
+        "padding": lambda b, _h, _q, k: k < lengths[b],
+        "document": lambda b, _h, q, k: documents[b, q] == documents[b, k],
+    }
+    return functions[mask.kind]
+
+
+def score_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor] | None:
+    """Give the `score_mod` of softcap and ALiBi, or None where there is neither."""
+    import torch
+
+    cap, slopes, offset = workload.softcap, inputs.alibi_slopes, workload.seq_k - workload.seq_q
+    if cap is None and slopes is None:
+        return None
+
+    def change(
+        score: torch.Tensor, _b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor
+    ) -> torch.Tensor:
+        if cap is not None:
+            score = cap * torch.tanh(score / cap)
+        if slopes is not None:
+            score = score - slopes[h] * (q + offset - k).abs()
+        return score
+
+    return change
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Callable[..., torch.Tensor]:
+    import torch
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    """Offer `flex`."""
+    return [Flex()]

@@ -1,0 +1,87 @@
+"""Linear attention: a kernel in place of softmax, so that the cost grows with the sequence and not with its square."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench import Inputs, Variant, Workload, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+CHUNK = 128  # queries that are attended at once under a causal mask
+TINY = 1e-6  # keeps the denominator from 0
+
+
+class Linear(Variant):
+    """phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)), phi(x) = elu(x) + 1, in float32; not softmax attention.
+
+    Katharopoulos et al., 2020, arXiv:2006.16236, equations 5 to 9. Under a causal mask the state is carried from
+    chunk to chunk.
+    """
+
+    name = "linear"
+    exact = False
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - alike on all devices
+        """Say why linear attention has no counterpart of the workload."""
+        from attnbench_variants._visible import simplest_kind
+
+        w, kind = workload, simplest_kind(workload)
+        if kind not in ("none", "causal") or (kind == "causal" and w.seq_q != w.seq_k):
+            return f"linear attention is written for mask none and square causal ones, not {w.mask}"
+        if w.softcap is not None or w.alibi or w.dropout or w.scale is not None:
+            return "linear attention has no scores: no scale, softcap, ALiBi or dropout"
+        return None
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Choose between the two forms."""
+        from attnbench_variants._visible import simplest_kind
+
+        attend = _bidirectional if simplest_kind(workload) == "none" else _causal
+        group = workload.heads // workload.kv_heads
+        dtype = inputs.query.dtype
+
+        def run() -> torch.Tensor:
+            query, key = _features(inputs.query), _features(inputs.key)
+            value = inputs.value.float()
+            if group > 1:
+                key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
+            return attend(query, key, value).to(dtype)
+
+        return run
+
+
+def _features(tensor: torch.Tensor) -> torch.Tensor:
+    from torch.nn.functional import elu
+
+    return elu(tensor.float()) + 1
+
+
+def _bidirectional(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    state = key.mT @ value
+    size = query @ key.sum(-2)[..., None]
+    return (query @ state) / (size + TINY)
+
+
+def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    state = query.new_zeros(*key.shape[:2], key.shape[-1], value.shape[-1])
+    total = query.new_zeros(*key.shape[:2], key.shape[-1], 1)
+    outputs = []
+    for rows, keys, values in zip(*(tensor.split(CHUNK, dim=2) for tensor in (query, key, value)), strict=True):
+        weights = (rows @ keys.mT).tril()
+        size = weights.sum(-1, keepdim=True) + rows @ total
+        outputs.append((weights @ values + rows @ state) / (size + TINY))
+        state = state + keys.mT @ values
+        total = total + keys.sum(-2)[..., None]
+    return torch.cat(outputs, dim=2)
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    """Offer `linear`."""
+    return [Linear()]

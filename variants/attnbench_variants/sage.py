@@ -1,0 +1,69 @@
+"""SageAttention: scores from 8-bit queries and keys."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from attnbench import Inputs, Variant, Workload, hookimpl
+from attnbench_variants._abilities import Abilities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+ABILITIES = Abilities(
+    library="sageattention",
+    package="sageattention",
+    masks=frozenset({"none", "causal"}),
+    backward=False,
+    least_head_dim=64,
+    most_head_dim=128,
+    head_dim_step=32,
+)
+
+
+class Sage(Variant):
+    """sageattention.sageattn on (B, H, S, D) tensors (Zhang et al., 2024, arXiv:2410.02367); it has no backward."""
+
+    name = "sage"
+    tier = "quantised"
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:
+        """Say what SageAttention lacks."""
+        from attnbench_variants._visible import simplest_kind
+
+        if simplest_kind(workload) == "causal" and workload.seq_q != workload.seq_k:
+            return "sageattention's causal mask needs seq_q equal to seq_k"
+        return ABILITIES.lacking(workload, device)
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Bind the call; before version 2 it centres the keys in place, so there it gets a copy."""
+        from sageattention import sageattn
+
+        from attnbench_variants._visible import simplest_kind
+
+        causal = simplest_kind(workload) == "causal"
+        scale = workload.effective_scale
+        centres_in_place = _major_version() < 2
+
+        def attend() -> torch.Tensor:
+            query, key, value = inputs.leaves
+            key = key.clone() if centres_in_place else key
+            return sageattn(query, key, value, tensor_layout="HND", is_causal=causal, sm_scale=scale)
+
+        return attend
+
+
+def _major_version() -> int:
+    try:
+        return int(version("sageattention").split(".")[0])
+    except PackageNotFoundError:  # built in place: only version 2 and later are
+        return 2
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    """Offer `sage`."""
+    return [Sage()]

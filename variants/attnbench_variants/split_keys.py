@@ -1,0 +1,93 @@
+"""Decoding with the keys split: parts are attended side by side and merged, so that one query keeps a device busy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench import Inputs, Variant, Workload, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+MOST_QUERIES = 64
+MOST_PARTS = 32
+LEAST_KEYS = 256  # of a part, below which splitting costs more than it gains
+
+
+class SplitKeys(Variant):
+    """Attention over equal parts of the keys at once, merged by their log-sum-exp, in plain torch and float32.
+
+    After Flash-Decoding (Dao et al., 2023, pytorch.org/blog/flash-decoding). Holds all scores of its few queries.
+    """
+
+    name = "chunked-splitkv"
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - alike on all devices
+        """Refuse what is no decoding."""
+        if workload.seq_q > MOST_QUERIES:
+            return f"made for decoding: at most {MOST_QUERIES} queries a sequence, not {workload.seq_q}"
+        if workload.dropout:
+            return "made for decoding: no dropout"
+        return None
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Make the mask and the bias, cut as the keys are."""
+        from attnbench_variants import _visible
+
+        w, device = workload, inputs.query.device
+        parts = _parts(w.seq_k)
+        hidden = _visible.hidden(w, device)
+        if hidden is not None:  # (B or 1, 1, parts, 1, Sq, keys of a part)
+            hidden = _cut(hidden[:, :, None], parts)
+        bias = None
+        if inputs.alibi_slopes is not None:
+            distances = _visible.distances(slice(0, w.seq_q), slice(0, w.seq_k), w, device)
+            slopes = inputs.alibi_slopes.view(1, w.kv_heads, -1, 1, 1)
+            bias = _cut(-slopes * distances, parts)
+        return lambda: _attend(w, inputs, parts, hidden, bias)
+
+
+def _attend(
+    workload: Workload, inputs: Inputs, parts: int, hidden: torch.Tensor | None, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Attend each part and merge; tensors are (B, Hkv, parts, group, Sq, ...) on the way."""
+    import torch
+
+    w = workload
+    group = w.heads // w.kv_heads
+    query = (inputs.query.float() * w.effective_scale).unflatten(1, (w.kv_heads, group)).flatten(2, 3)
+    key, value = (tensor.float().unflatten(2, (parts, -1)) for tensor in (inputs.key, inputs.value))
+    scores = (query[:, :, None] @ key.mT).unflatten(3, (group, w.seq_q))
+    if w.softcap is not None:
+        scores = w.softcap * torch.tanh(scores / w.softcap)
+    if bias is not None:
+        scores = scores + bias
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, float("-inf"))
+    lowest = torch.finfo(scores.dtype).min  # finite, so that a part without a visible key adds exact 0
+    peak = scores.detach().amax(-1, keepdim=True).clamp(min=lowest) if w.seq_k else scores.new_zeros(())
+    weights = torch.exp(scores - peak)
+    output = (weights.flatten(3, 4) @ value).unflatten(3, (group, w.seq_q))
+    share = torch.exp(peak - peak.amax(2, keepdim=True)) if w.seq_k else peak
+    total = (share * weights.sum(-1, keepdim=True)).sum(2)
+    merged = (share * output).sum(2) / total.masked_fill(total == 0, 1.0)
+    return merged.flatten(1, 2).to(inputs.query.dtype)
+
+
+def _parts(keys: int) -> int:
+    """Give the greatest number of equal parts that leaves each of them keys enough."""
+    most = max(1, min(MOST_PARTS, keys // LEAST_KEYS))
+    return next(parts for parts in range(most, 0, -1) if keys % parts == 0)
+
+
+def _cut(tensor: torch.Tensor, parts: int) -> torch.Tensor:
+    """Turn (..., group, Sq, Sk) into (..., parts, group, Sq, Sk / parts)."""
+    return tensor.unflatten(-1, (parts, -1 if tensor.shape[-1] else 0)).movedim(-2, -4)
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    """Offer `chunked-splitkv`."""
+    return [SplitKeys()]

@@ -1,0 +1,95 @@
+"""NVIDIA Transformer Engine's DotProductAttention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attnbench import Inputs, Variant, Workload, hookimpl
+from attnbench_variants._abilities import Abilities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+ABILITIES = Abilities(
+    library="transformer_engine.pytorch",
+    package="transformer-engine[pytorch]",
+    masks=frozenset({"none", "causal", "causal-top-left", "window", "padding", "document"}),
+    alibi=True,
+    dropout=True,
+    other_value_dim=True,
+)
+
+
+class TransformerEngine(Variant):
+    """transformer_engine.pytorch.DotProductAttention, free to choose its backend, on (B, S, H, D) tensors."""
+
+    name = "transformer-engine"
+    layout = "BSHD"
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:
+        """Say what Transformer Engine lacks."""
+        from attnbench_variants._visible import simplest_kind
+
+        if workload.alibi and simplest_kind(workload) != "causal":
+            return "Transformer Engine's ALiBi is signed, not of the distance: it agrees under a causal mask only"
+        return ABILITIES.lacking(workload, device)
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Make the module and the arguments of its call."""
+        from transformer_engine.pytorch import DotProductAttention
+
+        from attnbench_variants._packing import packing
+
+        w = workload
+        document = w.mask.kind == "document"
+        module = DotProductAttention(
+            num_attention_heads=w.heads,
+            kv_channels=w.head_dim if w.head_dim == w.head_dim_v else (w.head_dim, w.head_dim_v),
+            num_gqa_groups=w.kv_heads,
+            attention_dropout=w.dropout,
+            qkv_format="thd" if document else "bshd",
+            attention_type="self" if w.seq_q == w.seq_k else "cross",
+            softmax_scale=w.effective_scale,
+            **_mask_arguments(w),
+        )
+        arguments: dict[str, Any] = {}
+        if inputs.alibi_slopes is not None:
+            arguments |= {"core_attention_bias_type": "alibi", "alibi_slopes": inputs.alibi_slopes}
+        packed = packing(w, inputs.query.device) if w.mask.is_seeded else None
+        if packed is not None:
+            arguments |= {
+                "cu_seqlens_q": packed.query_starts,
+                "cu_seqlens_kv": packed.key_starts,
+                "max_seqlen_q": packed.longest_query if document else w.seq_q,
+                "max_seqlen_kv": packed.longest_key if document else w.seq_k,
+            }
+        shape = (w.batch, w.seq_q, w.heads, w.head_dim_v)
+
+        def attend() -> torch.Tensor:
+            leaves = packed.pack(*inputs.leaves) if document and packed else inputs.leaves
+            return module(*leaves, **arguments).reshape(shape)
+
+        return attend
+
+
+def _mask_arguments(workload: Workload) -> dict[str, Any]:
+    """Give `attn_mask_type`, and `window_size` where there is one."""
+    from attnbench_variants._visible import simplest_kind
+
+    kind, mask = simplest_kind(workload), workload.mask
+    if kind == "window":
+        causal = mask.right == 0
+        return {
+            "attn_mask_type": "causal_bottom_right" if causal else "no_mask",
+            "window_size": (mask.left, mask.right),
+        }
+    names = {"none": "no_mask", "causal": "causal_bottom_right", "causal-top-left": "causal"}
+    return {"attn_mask_type": names.get(kind, "padding")}
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    """Offer `transformer-engine`."""
+    return [TransformerEngine()]

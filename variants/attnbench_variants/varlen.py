@@ -1,0 +1,121 @@
+"""Attention over sequences laid end to end: torch's varlen kernel, and torch's nested tensors."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from attnbench import Inputs, Variant, Workload, hookimpl
+from attnbench_variants._abilities import Abilities, installed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+ABILITIES = Abilities(
+    library="torch.nn.attention.varlen",
+    package="torch>=2.10",
+    masks=frozenset({"none", "causal", "window", "padding", "document"}),
+)
+
+
+class Varlen(Variant):
+    """torch.nn.attention.varlen.varlen_attn: FlashAttention on packed sequences, CUDA only.
+
+    Padding is taken out and packed in the timed call, as users have to; documents are packed already.
+    """
+
+    name = "varlen"
+    layout = "BSHD"
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:
+        """Say what torch's varlen kernel lacks."""
+        reason = ABILITIES.lacking(workload, device)
+        if reason is None and "window_size" not in _parameters():
+            return "needs torch 2.11 or later, whose varlen_attn has windows (pip install -U torch)"
+        return reason
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Find where each sequence begins."""
+        from torch.nn.attention.varlen import varlen_attn
+
+        from attnbench_variants._packing import packing
+        from attnbench_variants._visible import simplest_kind
+
+        w, kind = workload, simplest_kind(workload)
+        packed = packing(w, inputs.query.device)
+        windows = {"causal": (-1, 0), "window": (w.mask.left, w.mask.right)}
+        arguments: dict[str, Any] = {
+            "cu_seq_q": packed.query_starts,
+            "cu_seq_k": packed.key_starts,
+            "max_q": packed.longest_query,
+            "max_k": packed.longest_key,
+            "scale": w.effective_scale,
+            "window_size": windows.get(kind, (-1, -1)),
+            "enable_gqa": w.heads != w.kv_heads,
+        }
+        batch = (w.batch, w.seq_q)
+        return lambda: varlen_attn(*packed.pack(*inputs.leaves), **arguments).unflatten(0, batch)
+
+
+class NestedSdpa(Variant):
+    """scaled_dot_product_attention on jagged nested tensors, made in the timed call of packed sequences."""
+
+    name = "varlen-nested"
+    layout = "BSHD"
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - alike on all devices
+        """Say what nested tensors lack."""
+        from attnbench_variants._visible import simplest_kind
+
+        w = workload
+        refusals = (
+            (w.heads != w.kv_heads, "torch's nested tensors have no grouped queries: kv_heads must equal heads"),
+            (w.softcap is not None, "scaled_dot_product_attention has no softcap"),
+            (w.alibi, "torch's nested tensors take no bias"),
+            (w.dropout > 0, "dropout on nested tensors is not offered by all of torch's backends"),
+            (
+                simplest_kind(w) not in ("none", "padding", "document"),
+                f"torch's nested tensors take no mask {w.mask}: none, padding or document",
+            ),
+            (0 in (w.batch, w.seq_q, w.seq_k), "nested tensors take no empty batch or sequence"),
+        )
+        return next((reason for applies, reason in refusals if applies), None)
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Find where each sequence begins."""
+        from torch.nested import nested_tensor_from_jagged
+        from torch.nn.functional import scaled_dot_product_attention
+
+        from attnbench_variants._packing import packing
+
+        w, scale = workload, workload.scale
+        packed = packing(w, inputs.query.device)
+        query_starts, key_starts = packed.query_starts.long(), packed.key_starts.long()
+        starts = query_starts, key_starts, key_starts
+        longest = packed.longest_query, packed.longest_key, packed.longest_key
+
+        def attend() -> torch.Tensor:
+            nested = (
+                nested_tensor_from_jagged(values, offsets, max_seqlen=length).transpose(1, 2)
+                for values, offsets, length in zip(packed.pack(*inputs.leaves), starts, longest, strict=True)
+            )
+            output = scaled_dot_product_attention(*nested, scale=scale)
+            return output.transpose(1, 2).values().unflatten(0, (w.batch, w.seq_q))
+
+        return attend
+
+
+def _parameters() -> set[str]:
+    if not installed("torch.nn.attention.varlen"):
+        return set()
+    from torch.nn.attention.varlen import varlen_attn
+
+    return set(inspect.signature(varlen_attn).parameters)
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    """Offer `varlen` and `varlen-nested`."""
+    return [Varlen(), NestedSdpa()]
