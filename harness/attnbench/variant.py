@@ -58,6 +58,18 @@ class Variant:
         """
         raise PluginError(f"variant {self.name!r} ({type(self).__name__}) has no prepare method: write one")
 
+    def prepare_lse(
+        self,
+        workload: Workload,  # noqa: ARG002 - for overriding
+        inputs: Inputs,  # noqa: ARG002 - for overriding
+    ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]] | None:
+        """Return a callable that gives the output and its log-sum-exp, or None: offering it is optional.
+
+        The log-sum-exp is the natural logarithm of the sum of the exponentiated, masked scores, (B, Hq, Sq) in
+        float32 whatever the layout, -inf for a row that sees no key. It is checked, never timed.
+        """
+        return None
+
 
 class FunctionVariant(Variant):
     """A variant made of one function of tensors, by the `variant` decorator."""

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from attnbench import __version__
-from attnbench.cli import check, listing, run
+from attnbench.cli import check, listing, new, run
 from attnbench.errors import AttnbenchError, UsageError, describe
 
 app = typer.Typer(
@@ -36,7 +36,7 @@ def options(
     """Take the options that stand before a command."""
 
 
-for command in (run.run, check.check, listing.list_, listing.explain):
+for command in (run.run, check.check, listing.list_, listing.explain, new.new):
     app.command(name=command.__name__.strip("_"))(command)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,15 +52,30 @@ class Comparison:
         return self.worst_ratio is not None and self.worst_ratio <= 1.0
 
 
-def compare(workload: Workload, inputs: Inputs, tier: Tier, answer: Answer, part: Part | None = None) -> Comparison:
-    """Judge an answer at `part` (default: everything) by the error rules; gradients too where the answer has them."""
+def compare(
+    workload: Workload,
+    inputs: Inputs,
+    tier: Tier,
+    answer: Answer,
+    part: Part | None = None,
+    *,
+    kept: torch.Tensor | None = None,
+    slack: float = 1.0,
+) -> Comparison:
+    """Judge an answer at `part` (default: everything) by the error rules; gradients too where the answer has them.
+
+    `kept` (B, Hq, Sq, Sk) is what dropout multiplied the weights by, where that is known; `slack` widens the
+    tolerance of gradients.
+    """
     worst: dict[bool, tuple[Measured, Piece]] = {}  # of the output, and of the gradients
     max_abs, finite = 0.0, True
-    for measured, piece in measurements(workload, inputs, tier, answer, part):
+    for measured, piece in measurements(workload, inputs, tier, answer, part, kept=kept):
         if not measured.ratio.numel():
             continue
         finite = finite and bool(measured.got.isfinite().all())
         of_output = measured.name == "output"
+        if not of_output:
+            measured = replace(measured, tolerance=slack * measured.tolerance)  # noqa: PLW2901 - widened on purpose
         if of_output:
             max_abs = max(max_abs, float((measured.got - measured.expected).abs().nan_to_num(0.0).max()))
         if of_output not in worst or measured.ratio.max() > worst[of_output][0].ratio.max():
@@ -76,15 +91,21 @@ def compare(workload: Workload, inputs: Inputs, tier: Tier, answer: Answer, part
 
 
 def measurements(
-    workload: Workload, inputs: Inputs, tier: Tier, answer: Answer, part: Part | None
+    workload: Workload,
+    inputs: Inputs,
+    tier: Tier,
+    answer: Answer,
+    part: Part | None,
+    *,
+    kept: torch.Tensor | None,
 ) -> Iterator[tuple[Measured, Piece]]:
     """Yield the errors of output, dQ, dK and dV, piece by piece."""
     dtype = answer.output.dtype
     part = part or Part.whole(workload)
     gradients = answer.gradients is not None
     needs_plain = tier == "plain" and dtype != torch.float32
-    plain_pieces = evaluate(workload, inputs, part, dtype=dtype) if needs_plain else None
-    for piece in evaluate(workload, inputs, part, gradients=gradients):
+    plain_pieces = evaluate(workload, inputs, part, dtype=dtype, kept=kept) if needs_plain else None
+    for piece in evaluate(workload, inputs, part, gradients=gradients, kept=kept):
         plain = next(plain_pieces) if plain_pieces is not None else None
         rule = output_rule(piece, dtype, tier, plain)
         yield _measure("output", piece.of_queries(answer.output), piece.attention.output, rule), piece

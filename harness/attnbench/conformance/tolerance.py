@@ -15,10 +15,10 @@ OUTPUT_FACTOR_LOW = 1.0  # fused, float16 and bfloat16: ||e|| <= 1.0 eps ||ref||
 OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: ||e|| <= 8 eps (1 + max|score|) ||ref||
 OUTPUT_FACTOR_PLAIN = 2.0  # plain, float16 and bfloat16: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||
 QUANTISED_SHARE = 0.1  # quantised, any dtype: ||e|| <= 0.1 ||ref||, about three times what 8-bit scores and values cost
-GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor eps (||ref|| + spread)
+GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor eps (size ||ref|| + spread)
     ("fused", True): 4.0,
     ("plain", True): 4.0,
-    ("fused", False): 1.0,
+    ("fused", False): 2.0,
     ("plain", False): 4.0,
 }
 
@@ -73,8 +73,9 @@ def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, 
     A row's spread is the root sum of squares of the terms that its gradient sums, before they cancel: with weights
     P, dP = dO V^T and delta = sum_j P dP, each entry dS = P (dP - delta) is good to eps P sqrt(dP^2 + delta^2), and
     delta itself, which fused kernels compute from the rounded output, to eps ||O * dO||. Where scores are held in
-    the workload's own dtype, they add a factor 1 + max|score|. A row that no query sees, or that sees no key, has a
-    tolerance of 0; any other is allowed the dtype's smallest step in each of its values.
+    the workload's own dtype, every term has the factor size = 1 + max|score| besides (else size is 1). A row that no
+    query sees, or that sees no key, has a tolerance of 0; any other is allowed the dtype's smallest step in each of
+    its values.
     """
     if piece.gradients is None:
         raise ValueError("this piece was evaluated without gradients")
@@ -83,11 +84,18 @@ def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, 
     factor = QUANTISED_SHARE / limits.eps if tier == "quantised" else GRADIENT_FACTORS[tier, not low]
     held = f"{_name(dtype)} {tier}" if low else "float32"
     rules = []
-    spreads = _spreads(piece, dtype, scores_held_in_dtype=not low or tier == "plain")
-    for name, gradient, spread in zip(("query", "key", "value"), piece.gradients, spreads, strict=True):
+    held_in_dtype = not low or tier == "plain"
+    spreads = _spreads(piece, dtype, scores_held_in_dtype=held_in_dtype)
+    largest = piece.attention.largest_score
+    of_row = 1 + largest if held_in_dtype else torch.ones_like(largest)
+    of_key = of_row.flatten(1).amax(-1)[:, None, None] if of_row.numel() else of_row.new_ones((len(of_row), 1, 1))
+    sizes = (of_row, of_key, of_key)
+    for name, gradient, size, spread in zip(("query", "key", "value"), piece.gradients, sizes, spreads, strict=True):
         step = limits.smallest_normal * limits.eps * gradient.shape[-1] ** 0.5
-        tolerance = factor * limits.eps * (gradient.norm(dim=-1) + spread) + step
-        text = f"d{name}, {held}: ||e|| <= {factor:g} eps (||ref|| + spread)"
+        tolerance = factor * limits.eps * (size * gradient.norm(dim=-1) + spread) + step
+        text = (
+            f"d{name}, {held}: ||e|| <= {factor:g} eps ({'(1 + max|score|) ' if held_in_dtype else ''}||ref|| + spread)"
+        )
         rules.append(Rule(text, torch.where(spread > 0, tolerance, 0.0)))
     return rules[0], rules[1], rules[2]
 
@@ -102,6 +110,8 @@ def _spreads(piece: Piece, dtype: torch.dtype, *, scores_held_in_dtype: bool) ->
     slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     delta = (weights * of_weights).sum(-1, keepdim=True)
     entries = weights * slope * (of_weights.square() + delta.square()).sqrt() + least
+    if piece.attention.slope is not None:  # 1 - tanh^2 is good to eps, not to eps times its size
+        entries = entries + weights * (of_weights - delta).abs()
     entries = (row_factor * entries).masked_fill(~piece.visible, 0.0).square()
     of_delta = (row_factor * (piece.attention.output * grad_output).norm(dim=-1, keepdim=True)).square()
     pull = weights * slope

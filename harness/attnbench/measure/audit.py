@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _WORD = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 REPEATS_TO_JUDGE = 3
 MEMO_RATIO = 1.5
+HOLDING = 0.5  # chance that the last output is held instead of freed
 
 
 class Audit:
@@ -27,10 +28,10 @@ class Audit:
     stream still has to do is missing from it.
     """
 
-    def __init__(self, inputs: Inputs, seed: str, *, static_output: bool = False) -> None:
+    def __init__(self, inputs: Inputs, seed: str) -> None:
         self._inputs = inputs
         self._random = random.Random(seed)  # noqa: S311 - choices that must be repeatable, not secret
-        self._static_output = static_output  # a replayed graph writes to the same memory each time, and may
+        self.static_output = False  # a replayed graph writes to the same memory each time, and may
         self._held: torch.Tensor | None = None
         self.output: torch.Tensor | None = None
         self.grads: tuple[torch.Tensor, ...] | None = None
@@ -41,14 +42,17 @@ class Audit:
         """Draw when, in a block of `length_ns`, the audited call is to start."""
         return self._random.random() * length_ns
 
-    def before(self, last: Result | None) -> None:
-        """Change the inputs' content, and poison or hold the last result."""
-        freshen(self._inputs, self._random)
+    def before(self, last: Result | None, *, fresh: bool = True) -> None:
+        """Change the inputs' content, and poison or hold the last result.
+
+        Not `fresh`, it does the same work but leaves the content: what the call then takes can be compared.
+        """
+        freshen(self._inputs, self._random if fresh else None)
         self._held = None
         if last is None:
             return
         poison(last)
-        if not self._static_output and self._random.random() < 0.5:
+        if not self.static_output and self._random.random() < HOLDING:
             self._held = last[0]
 
     def after(self, result: Result) -> None:
@@ -80,8 +84,8 @@ class Audit:
         )
 
 
-def freshen(inputs: Inputs, generator: random.Random) -> None:
-    """Roll each floating tensor along sequence and head_dim by random shifts, in place.
+def freshen(inputs: Inputs, generator: random.Random | None) -> None:
+    """Roll each floating tensor along sequence and head_dim by random shifts, in place; by 0 without a generator.
 
     This costs one copy and keeps distribution and address, yet makes another problem of it. It goes through `.data`,
     which leaves version counters alone, so a cache keyed by them can't notice.
@@ -90,7 +94,7 @@ def freshen(inputs: Inputs, generator: random.Random) -> None:
     for tensor in (inputs.query, inputs.key, inputs.value, inputs.grad_output):
         if tensor is None or tensor.numel() == 0:
             continue
-        shifts = (generator.randrange(tensor.shape[sequence]), generator.randrange(tensor.shape[3]))
+        shifts = [generator.randrange(tensor.shape[dim]) if generator else 0 for dim in (sequence, 3)]
         tensor.data.copy_(tensor.data.roll(shifts, (sequence, 3)))
 
 

@@ -54,18 +54,17 @@ class Guard:
     `changes()` then names what is different, in words fit for a record's reason.
     """
 
-    def __init__(self, *, seeded_calls: bool = False) -> None:
-        self._seeded_calls = seeded_calls  # dropout: a variant must seed torch at each call
+    def __init__(self) -> None:
         self._flags = read_flags()
         self._seed = torch.initial_seed()
         self._random_state = hash(random.getstate())
         self._threads = set(sys._current_frames())  # noqa: SLF001 - the only view that has raw threads too
 
-    def changes(self) -> list[str]:
-        """Name each global flag, seed or clock that is not as it was."""
+    def changes(self, *, seeded_calls: bool = False) -> list[str]:
+        """Name each global flag, seed or clock that is not as it was; `seeded_calls` allows for dropout's seeding."""
         now = read_flags()
         found = [f"{name} changed from {old} to {now[name]}" for name, old in self._flags.items() if now[name] != old]
-        if not self._seeded_calls and torch.initial_seed() != self._seed:
+        if not seeded_calls and torch.initial_seed() != self._seed:
             found.append("torch's global seed was set")
         if hash(random.getstate()) != self._random_state:
             found.append("Python's global random state was changed")

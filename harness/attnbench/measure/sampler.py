@@ -14,6 +14,7 @@ from attnbench.measure.audit import Audit, fingerprint
 from attnbench.measure.block import Block, WarmUp
 from attnbench.measure.clock import Clock, clock_for, cpu_now, raw_now
 from attnbench.measure.flush import Flush, cache_bytes
+from attnbench.measure.graph import GraphStep
 from attnbench.measure.integrity import Guard
 from attnbench.measure.step import Result, Step
 from attnbench.measure.telemetry import Telemetry, telemetry_for
@@ -62,16 +63,20 @@ class Sampler:
         self._inputs = inputs
         self._device = device
         self._protocol = protocol
-        self._guard = guard or Guard(seeded_calls=workload.dropout > 0)
+        self._guard = guard or Guard()
+        self._workload = workload
         self._clock = clock or clock_for(device)
         self._telemetry = telemetry or telemetry_for(device)
-        self._step = Step(call, inputs, workload)
+        if protocol.mode == "graph" and not device.startswith("cuda"):
+            raise MeasurementError(f"graph mode needs CUDA, got device {device!r}: use hot or cold")
+        self._step: Step | GraphStep = Step(call, inputs, workload)
         self._flush = Flush(device, cache_bytes(device)) if protocol.mode == "cold" else None
         self._audit = Audit(inputs, f"{protocol.seed}:{workload.id}")
         self._calls = 1
         self._ns_per_call = 0.0
         self._warm_up: WarmUp | None = None
         self._result: Result | None = None
+        self._block_calls = 0
 
     @property
     def last_output(self) -> torch.Tensor | None:
@@ -96,6 +101,9 @@ class Sampler:
     def warm_up(self) -> WarmUp:
         """Call until two windows of 20 calls agree within 1%, within the protocol's bounds."""
         clock, protocol = self._clock, self._protocol
+        if protocol.mode == "graph" and isinstance(self._step, Step):
+            self._step = GraphStep(self._step, self._inputs, self._workload)
+            self._audit.static_output = True
         begun, raw_begun, cpu_begun = clock.now(), raw_now(), cpu_now()
         windows: list[float] = []
         calls, steady, elapsed = 0, False, 0.0
@@ -114,7 +122,7 @@ class Sampler:
 
     def block(self, duration_ns: float) -> Block:
         """Sample for about `duration_ns`, at least one call, and look at everything that could make it a lie."""
-        self._refuse(self._guard.changes())
+        self._refuse(self._changes())
         threads, content = self._guard.thread_times(), fingerprint(self._inputs)
         self._telemetry.start()
         self._clock.synchronise()
@@ -123,7 +131,9 @@ class Sampler:
             samples = self._collect(duration_ns)
         wall, raw_wall = float(self._clock.now() - begun), float(raw_now() - raw_begun)
         telemetry = self._telemetry.read()
-        self._refuse(self._guard.changes())
+        if telemetry.get("energy_j") is not None:
+            telemetry["energy_per_call_j"] = telemetry["energy_j"] / self._block_calls
+        self._refuse(self._changes())
         self._refuse(self._guard.busy_threads(threads, raw_wall))
         self._check(samples, wall, raw_wall, unchanged=content == fingerprint(self._inputs))
         device_ns, synchronised_ns, suspects = self._two_clocks()
@@ -146,7 +156,7 @@ class Sampler:
         return max(1, min(MOST_QUEUED, int(QUEUE_NS / max(1.0, self._ns_per_call * self._calls))))
 
     def _collect(self, duration_ns: float) -> list[float]:
-        clock = self._clock
+        clock, self._block_calls = self._clock, 0
         begun = clock.now()
         deadline = begun + duration_ns
         audit_at = begun + self._audit.moment(max(0.0, duration_ns - self._ns_per_call))
@@ -159,7 +169,7 @@ class Sampler:
                 kind = REPEAT if kind == FRESH else PLAIN
                 if not audited and clock.now() >= audit_at:
                     kind, audited = FRESH, True
-                taken.append((kind, self._timed(self._calls if kind == PLAIN else 1, fresh=kind == FRESH)))
+                taken.append((kind, self._timed(self._calls if kind == PLAIN else 1, kind)))
             samples += self._sort_out(taken)
         return samples
 
@@ -176,9 +186,10 @@ class Sampler:
                 samples.append(sample)
         return samples
 
-    def _timed(self, calls: int, *, fresh: bool = False) -> tuple[Any, Any]:
-        if fresh:
-            self._audit.before(self._result)
+    def _timed(self, calls: int, kind: str = PLAIN) -> tuple[Any, Any]:
+        self._block_calls += calls
+        if kind != PLAIN:
+            self._audit.before(self._result, fresh=kind == FRESH)
         self._result = result = None
         ready = self._step.ready(calls)
         if self._flush is not None:
@@ -189,7 +200,7 @@ class Sampler:
             result = one()
         end = mark()
         self._result = result
-        if fresh and result is not None:
+        if kind == FRESH and result is not None:
             self._audit.after(result)
         return start, end
 
@@ -201,6 +212,9 @@ class Sampler:
         if not 0 < sample < math.inf:
             raise MeasurementError(f"a sample is {sample!r} ns: the clock of {self._device} stands still or goes back")
         return sample
+
+    def _changes(self) -> list[str]:
+        return self._guard.changes(seeded_calls=self._workload.dropout > 0)
 
     @staticmethod
     def _refuse(findings: list[str]) -> None:

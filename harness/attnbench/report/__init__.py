@@ -1,1 +1,9 @@
-"""Tables, figures and pages: pure functions of a frame of records."""
+"""Tables, figures and pages: pure functions of a frame."""
+
+from __future__ import annotations
+
+from attnbench.report.export import FORMATS, export
+from attnbench.report.tables import headline
+from attnbench.report.write import write_report
+
+__all__ = ["FORMATS", "export", "headline", "write_report"]

@@ -1,0 +1,7 @@
+"""From records to what they say: frames, speed-ups with intervals, rankings, fits and frontiers."""
+
+from __future__ import annotations
+
+from attnbench.analysis.frame import load
+
+__all__ = ["load"]

@@ -1,0 +1,147 @@
+"""How latency grows with sequence length, where one variant overtakes another, and how far memory reaches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.analysis.frame import current, rankable
+from attnbench.analysis.series import Series, series
+
+if TYPE_CHECKING:
+    import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+FEWEST_LENGTHS = 3
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """Latency grows as length ** `exponent` in one series; `low` to `high` bounds the local exponents."""
+
+    series: Series
+    variant: str
+    lengths: int
+    exponent: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """The length from which on `after` is faster than `before`; in `low` to `high` their intervals can't tell."""
+
+    series: Series
+    before: str
+    after: str
+    length: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The largest length that fits in memory and the smallest that does not (None: all tried fit)."""
+
+    series: Series
+    variant: str
+    largest_ok: int | None
+    smallest_out: int | None
+
+
+def exponents(frame: pd.DataFrame) -> list[Exponent]:
+    """Fit each variant's exponent: the median of the slopes between all pairs of lengths (Theil and Sen).
+
+    The slopes' interval comes from each latency's own interval and from the slopes of neighbouring lengths, so that
+    a curve that bends has a wide one.
+    """
+    found = []
+    for one in series(rankable(current(frame))):
+        for variant, cells in one.frame.groupby("variant", sort=True):
+            points = cells.groupby("length")[["latency_ms", "latency_low_ms", "latency_high_ms"]].median()
+            if len(points) >= FEWEST_LENGTHS:
+                found.append(Exponent(one, str(variant), len(points), *_slopes(points)))
+    return found
+
+
+def crossovers(frame: pd.DataFrame) -> list[Crossover]:
+    """Find where one variant overtakes another for good: apart on both sides of one change of sign."""
+    found: list[Crossover] = []
+    for one in series(rankable(current(frame))):
+        tables = {
+            str(name): cells.set_index("length").sort_index()
+            for name, cells in one.frame.groupby("variant", sort=True)
+            if cells["length"].is_unique
+        }
+        for first, second in itertools.combinations(tables, 2):
+            found += _crossings(one, (first, tables[first]), (second, tables[second]))
+    return found
+
+
+def reaches(frame: pd.DataFrame) -> list[Reach]:
+    """Give for each series in which some variant ran out of memory how far each variant reached."""
+    found = []
+    cells = current(frame)
+    cells = cells[cells["exact"] & ~cells["control"] & cells["status"].isin(["ok", "out_of_memory"])]
+    for one in series(cells):
+        if not (one.frame["status"] == "out_of_memory").any():
+            continue
+        for variant, own in one.frame.groupby("variant", sort=True):
+            fits = own.loc[own["status"] == "ok", "length"]
+            out = own.loc[own["status"] == "out_of_memory", "length"]
+            found.append(
+                Reach(one, str(variant), int(fits.max()) if len(fits) else None, int(out.min()) if len(out) else None)
+            )
+    return found
+
+
+def _slopes(points: pd.DataFrame) -> tuple[float, float, float]:
+    logs = np.log(points.to_numpy(dtype=float))
+    lengths = np.log(points.index.to_numpy(dtype=float))
+    pairs = list(itertools.combinations(range(len(lengths)), 2))
+    middle = np.median([(logs[j, 0] - logs[i, 0]) / (lengths[j] - lengths[i]) for i, j in pairs])
+    steps = list(itertools.pairwise(range(len(lengths))))
+    low = min((logs[j, 1] - logs[i, 2]) / (lengths[j] - lengths[i]) for i, j in steps)
+    high = max((logs[j, 2] - logs[i, 1]) / (lengths[j] - lengths[i]) for i, j in steps)
+    return float(middle), float(min(low, middle)), float(max(high, middle))
+
+
+def _crossings(one: Series, first: tuple[str, pd.DataFrame], second: tuple[str, pd.DataFrame]) -> Iterator[Crossover]:
+    columns = ["latency_ms", "latency_low_ms", "latency_high_ms"]
+    both = first[1][columns].add_suffix("_a").join(second[1][columns].add_suffix("_b"), how="inner")
+    if len(both) < 2:
+        return
+    lengths = np.log2(both.index.to_numpy(dtype=float))
+    middle = _log_ratios(both, "latency_ms_a", "latency_ms_b")
+    low = _log_ratios(both, "latency_low_ms_a", "latency_high_ms_b")
+    high = _log_ratios(both, "latency_high_ms_a", "latency_low_ms_b")
+    side = np.where(low > 0, 1, np.where(high < 0, -1, 0))
+    apart = np.flatnonzero(side).tolist()
+    changes = [(i, j) for i, j in itertools.pairwise(apart) if side[i] != side[j]]
+    if len(changes) != 1:
+        return
+    start, end = changes[0]
+    ends = sorted([_zero(lengths, low, start, end), _zero(lengths, high, start, end)])
+    before, after = (first[0], second[0]) if side[start] < 0 else (second[0], first[0])
+    yield Crossover(one, before, after, *(float(2**x) for x in (_zero(lengths, middle, start, end), *ends)))
+
+
+def _log_ratios(both: pd.DataFrame, over: str, under: str) -> Floats:
+    ratios: Floats = np.log(both[over].to_numpy(dtype=float) / both[under].to_numpy(dtype=float))
+    return ratios
+
+
+def _zero(lengths: Floats, values: Floats, start: int, end: int) -> float:
+    """Interpolate where `values` first changes its sign between two points, linearly in the logarithms."""
+    for i in range(start, end):
+        if values[i] == 0:
+            return float(lengths[i])
+        if values[i] * values[i + 1] < 0:
+            share = values[i] / (values[i] - values[i + 1])
+            return float(lengths[i] + share * (lengths[i + 1] - lengths[i]))
+    return float(lengths[end])

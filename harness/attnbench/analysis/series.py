@@ -1,0 +1,79 @@
+"""Which cells make one line over sequence length, and what to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+SETTING = [
+    "environment_id", "device_name", "mode", "direction", "mask", "dtype", "heads", "kv_heads", "head_dim",
+    "head_dim_v", "scale", "softcap", "alibi", "dropout", "form",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Series:
+    """Cells that differ in nothing but variant and length (and batch, where each length has a batch of its own)."""
+
+    device_name: str
+    mode: str
+    direction: str
+    mask: str
+    dtype: str
+    shape: str
+    frame: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """Say the setting in words, device apart."""
+        mode = "" if self.mode == "hot" else f" · {self.mode}"
+        return f"{self.direction} · {self.mask} · {self.dtype}{mode} · {self.shape}"
+
+
+def with_length(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add `length`, the longer of seq_q and seq_k, and `form`: `self`, `decode` (one query) or `cross`."""
+    form = pd.Series("cross", index=frame.index)
+    form[frame["seq_q"] == frame["seq_k"]] = "self"
+    form[(frame["seq_q"] == 1) & (frame["seq_k"] > 1)] = "decode"
+    return frame.assign(length=frame[["seq_q", "seq_k"]].max(axis=1), form=form)
+
+
+def series(frame: pd.DataFrame) -> list[Series]:
+    """Split a frame into its series, the ones with the most lengths first, then by setting."""
+    found = []
+    for key, setting in with_length(frame).groupby(SETTING, dropna=False, sort=True):
+        fields = dict(zip(SETTING, key, strict=True))
+        found += [_series(fields, part) for part in _by_batch(setting)]
+    return sorted(found, key=lambda one: -one.frame["length"].nunique())
+
+
+def shape_text(fields: Any) -> str:
+    """Name heads and widths in short: `H32/8 D128`, with key/value heads and value width where they differ."""
+    heads, width = f"H{fields['heads']}", f"D{fields['head_dim']}"
+    if fields["kv_heads"] != fields["heads"]:
+        heads += f"/{fields['kv_heads']}"
+    if fields["head_dim_v"] != fields["head_dim"]:
+        width += f"/{fields['head_dim_v']}"
+    extras = [f"{name} {fields[name]:g}" for name in ("scale", "softcap") if pd.notna(fields[name])]
+    extras += ["alibi"] if fields["alibi"] else []
+    extras += [f"dropout {fields['dropout']:g}"] if fields["dropout"] else []
+    return " ".join([heads, width, *extras])
+
+
+def _by_batch(setting: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Keep a setting whole where each length has one batch (a constant number of tokens), else split by batch."""
+    if setting.groupby("length")["batch"].nunique().max() == 1:
+        yield setting
+    else:
+        yield from (part for _, part in setting.groupby("batch", sort=True))
+
+
+def _series(fields: dict[str, Any], frame: pd.DataFrame) -> Series:
+    batches = sorted(frame["batch"].unique())
+    batch = f"B{batches[0]}" if len(batches) == 1 else f"B{batches[-1]} to {batches[0]}"
+    form = "" if fields["form"] == "self" else f" {fields['form']}"
+    names = ("device_name", "mode", "direction", "mask", "dtype")
+    return Series(**{name: fields[name] for name in names}, shape=f"{batch} {shape_text(fields)}{form}", frame=frame)

@@ -1,0 +1,168 @@
+"""Checks of what only some variants or devices have: a log-sum-exp, streams, refusals, more than 2^31 elements."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from attnbench.conformance.check import Failed, Hint, Skipped
+from attnbench.conformance.comparison import Answer
+from attnbench.conformance.trial import Trial
+from attnbench.inputs import Inputs, dtype_of, make_inputs
+from attnbench.reference import Part, Piece, evaluate, in_bhsd
+
+if TYPE_CHECKING:
+    from attnbench.conformance.trial import Subject
+    from attnbench.workload import Workload
+
+LSE_FACTOR = 8.0  # of eps (1 + max|score|), as for the output in float32
+NAP_CYCLES = 100_000_000  # tens of milliseconds: long enough for work on another stream to overtake
+CPU_ROOM, CUDA_ROOM = 8, 4  # times the tensors' bytes that must be free: a CPU matmul may widen to float32
+REFUSALS = 4
+NOT_HERE = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")  # words of a refusal of the machine
+
+
+def log_sum_exp(subject: Subject, workload: Workload) -> None:
+    """Demand of a variant that offers the natural log-sum-exp that it and the gradient through it are right."""
+    trial = subject.trial(workload).refill(subject.seed_of("lse", workload.id))
+    call = subject.variant.prepare_lse(workload, trial.inputs)
+    if call is None:
+        raise Skipped("the variant offers no log-sum-exp")
+    output, lse = call()
+    shape = (workload.batch, workload.heads, workload.seq_q)
+    if lse.dtype != torch.float32 or tuple(lse.shape) != shape:
+        raise Failed(f"the log-sum-exp is {lse.dtype} {tuple(lse.shape)}, expected torch.float32 {shape}")
+    trial.judge(Answer(in_bhsd(output.detach(), trial.inputs.layout)))
+    weight = torch.randn(shape, generator=subject.generator("lse", workload.id)).to(lse.device)
+    gradients = None
+    if lse.requires_grad:
+        weighted = (lse.masked_fill(lse == -torch.inf, 0.0) * weight).sum()
+        gradients = torch.autograd.grad(weighted, trial.inputs.leaves[:2])
+    for piece in evaluate(workload, trial.inputs):
+        _judge_lse(piece, lse.detach())
+        if gradients is not None:
+            _judge_lse_gradient(piece, weight, *(in_bhsd(each, trial.inputs.layout) for each in gradients))
+
+
+def _judge_lse(piece: Piece, lse: torch.Tensor) -> None:
+    got, expected = piece.of_queries(lse).double(), piece.attention.lse
+    size = 1 + piece.attention.largest_score + expected.nan_to_num(neginf=0.0).abs()
+    wrong = ~((got == expected) | ((got - expected).abs() <= LSE_FACTOR * torch.finfo(torch.float32).eps * size))
+    if wrong.any():
+        index, member, row = (int(place) for place in wrong.nonzero()[0])
+        raise Failed(
+            f"the log-sum-exp of batch {piece.batch}, head {piece.head(index, member)}, row {int(piece.rows[row])} is "
+            f"{float(got[index, member, row]):.6g}, expected {float(expected[index, member, row]):.6g} (base e)"
+        )
+
+
+def _judge_lse_gradient(piece: Piece, weight: torch.Tensor, of_query: torch.Tensor, of_key: torch.Tensor) -> None:
+    """Compare with the derivative of the log-sum-exp by the scores, which is the weights."""
+    slope = 1.0 if piece.attention.slope is None else piece.attention.slope
+    pull = piece.scale * piece.attention.weights * slope * piece.of_queries(weight).double()[..., None]
+    right = (pull @ piece.key, (pull.mT @ piece.query).sum(1, keepdim=True))
+    allowed = LSE_FACTOR * torch.finfo(of_query.dtype).eps * (1 + float(piece.attention.largest_score.max()))
+    for name, got, expected in zip(
+        ("query", "key"), (piece.of_queries(of_query), piece.of_keys(of_key)), right, strict=True
+    ):
+        off = float((got.double() - expected).norm() / expected.norm().clamp(min=1e-30))
+        if not off <= allowed:
+            raise Failed(f"the log-sum-exp's gradient of {name} is off by {off:.3g} of its size, allowed {allowed:.3g}")
+
+
+def side_stream(subject: Subject, workload: Workload) -> None:
+    """On a side stream, inputs written just before on that stream are read: no work strays to another stream."""
+    if subject.device != "cuda":
+        raise Skipped("streams exist on CUDA only")
+    trial = subject.trial(workload).refill(subject.seed_of("old", workload.id))
+    names = ("query", "key", "value", "grad_output")
+    source = make_inputs(workload, subject.device, "BHSD", subject.seed_of("new", workload.id))
+    fresh = {name: tensor.detach() for name in names if (tensor := getattr(source, name)) is not None}
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(NAP_CYCLES)  # type: ignore[no-untyped-call]  # noqa: SLF001 - torch's own way to keep a stream busy
+        trial.fill(**fresh)
+        output = trial.output()
+        gradients = trial.differentiate(output) if workload.needs_gradient else None
+    stream.synchronize()
+    layout = trial.inputs.layout
+    viewed = None if gradients is None else tuple(in_bhsd(gradient, layout) for gradient in gradients)
+    trial.judge(Answer(in_bhsd(output.detach(), layout), viewed))
+
+
+def refusals(subject: Subject, candidates: list[Workload]) -> str | None:
+    """Run a few workloads that the variant declares unsupported; where one is right all the same, give a hint."""
+    refused = [(each, reason) for each in candidates if (reason := subject.refusal(each)) is not None]
+    if not refused:
+        return "nothing is declared unsupported"
+    of_shape = [(each, reason) for each, reason in refused if not any(word in reason.lower() for word in NOT_HERE)]
+    if not of_shape:
+        raise Skipped(f"what is unsupported needs another machine: {refused[0][1]}")
+    chosen = random.Random(subject.seed).sample(of_shape, min(REFUSALS, len(of_shape)))  # noqa: S311 - seeded choice
+    for workload, reason in chosen:
+        if _runs_rightly(subject, workload):
+            raise Hint(
+                f"too shy: {workload.id} is declared unsupported ({reason}), yet it runs and its answer is right"
+            )
+    return None
+
+
+def large_index(subject: Subject, workload: Workload) -> None:
+    """Past 2^31 elements in one tensor the last key and the last query are still found."""
+    _need_room(subject, workload)
+    layout = subject.variant.layout
+    reason = subject.refusal(workload)
+    if reason is not None:
+        raise Skipped(f"{workload.id}: {reason}")
+
+    def zeros(heads: int, length: int, width: int) -> torch.Tensor:
+        sizes = (workload.batch, heads, length, width) if layout == "BHSD" else (workload.batch, length, heads, width)
+        return torch.zeros(sizes, dtype=dtype_of(workload), device=subject.device)
+
+    inputs = Inputs(
+        layout,
+        zeros(workload.heads, workload.seq_q, workload.head_dim),
+        zeros(workload.kv_heads, workload.seq_k, workload.head_dim),
+        zeros(workload.kv_heads, workload.seq_k, workload.head_dim_v),
+        seed=subject.seed,
+    )
+    query, key, value = (in_bhsd(tensor, layout) for tensor in inputs.leaves)
+    rows = tuple(sorted({0, workload.seq_q - 1}))
+    query[:, :, list(rows)] = 8.0
+    key[:, :, -1] = 8.0  # a logit of 64 sqrt(head_dim), where all others are 0
+    value[:, :, -1] = torch.arange(1, workload.head_dim_v + 1, device=value.device).to(value.dtype)
+    trial = Trial(subject.variant, workload, inputs, subject.variant.prepare(workload, inputs))
+    output = in_bhsd(trial.output(), layout)
+    expected = value[:, :, -1:].repeat_interleave(workload.heads // workload.kv_heads, 1)
+    if not torch.equal(output[:, :, list(rows)], expected.expand(-1, -1, len(rows), -1)):
+        raise Failed("the last key, beyond 2^31 elements, is not found exactly: is an index held in 32 bits?")
+
+
+def _need_room(subject: Subject, workload: Workload) -> None:
+    elements = max(workload.seq_q * workload.head_dim, workload.seq_k * max(workload.head_dim, workload.head_dim_v))
+    needed = elements * workload.batch * dtype_of(workload).itemsize
+    if subject.device == "cuda":
+        needed, free = CUDA_ROOM * needed, torch.cuda.mem_get_info()[0]
+    else:
+        needed, free = CPU_ROOM * needed, psutil.virtual_memory().available
+    if free < needed:
+        raise Skipped(f"needs {needed / 2**30:.0f} GiB of free memory, and {free / 2**30:.0f} GiB are free")
+
+
+def _runs_rightly(subject: Subject, workload: Workload) -> bool:
+    """Whether the variant, asked to do what it declares unsupported, gives a right answer."""
+    try:
+        inputs = make_inputs(workload, subject.device, subject.variant.layout, subject.seed)
+        trial = Trial(subject.variant, workload, inputs, subject.variant.prepare(workload, inputs))
+        trial.refill(subject.seed_of("refused", workload.id)).judge(trial.run(), _few(workload))
+    except Exception:  # noqa: BLE001 - a refusal is honest whatever the refused call raises
+        return False
+    return True
+
+
+def _few(workload: Workload) -> Part:
+    return Part(*(tuple(range(min(size, 64))) for size in (workload.batch, workload.kv_heads, workload.seq_q)))

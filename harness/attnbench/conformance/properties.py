@@ -1,0 +1,225 @@
+"""Properties: what must hold between two answers of one variant."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from attnbench.conformance.check import Failed, Skipped
+from attnbench.conformance.comparison import Answer
+from attnbench.conformance.tolerance import output_rule
+from attnbench.mask import Mask
+from attnbench.reference import evaluate, visible
+
+if TYPE_CHECKING:
+    from attnbench.conformance.trial import Subject, Trial
+    from attnbench.inputs import Inputs
+    from attnbench.workload import Workload
+
+LOUD = 100.0  # size of the values that must leave no trace
+
+
+def no_leak(subject: Subject, workload: Workload) -> None:
+    """Change keys and values; rows that see none of them keep their output bit by bit, and send them no gradient."""
+    trial = subject.trial(workload).refill(subject.seed_of("leak", workload.id))
+    before = _repeated(trial)
+    key, value = trial.values("key"), trial.values("value")
+    noise = subject.generator("leak", workload.id)
+    for changed in _cuts(workload.seq_k):
+        blind = _blind_rows(workload, trial.inputs, changed)
+        if not blind.any():
+            continue
+        if workload.needs_gradient:
+            _no_gradient(trial, changed, blind, subject.seed_of("leak", workload.id))
+        for name, values in (("key", key), ("value", value)):
+            loud = LOUD * torch.randn(values.shape, generator=noise)
+            trial.fill(key=key, value=value)
+            trial.fill(**{name: torch.where(changed[:, None], loud.to(values), values)})
+            after = trial.run().output
+            moved = (after != before).any(-1) & blind[:, None].to(after.device)
+            if moved.any():
+                batch, head, row = (int(place) for place in moved.nonzero()[0])
+                raise Failed(
+                    f"row {row} of batch {batch}, head {head} sees none of keys {_range(changed)}, yet its output "
+                    f"changed when their {name}s did; so did {int(moved.sum()) - 1} further rows"
+                )
+        trial.fill(key=key, value=value)
+
+
+def independence(subject: Subject, workload: Workload) -> None:
+    """Change one sequence, then one key head; all other sequences and heads keep their output bit by bit."""
+    trial = subject.trial(workload).refill(subject.seed_of("independence", workload.id))
+    before = _repeated(trial)
+    kept = {name: trial.values(name) for name in ("query", "key", "value")}
+    group = workload.heads // workload.kv_heads
+    for batch, head in ((workload.batch - 1, None), (0, None), (None, workload.kv_heads - 1), (None, 0)):
+        changed = torch.zeros(workload.batch, workload.kv_heads, dtype=torch.bool)
+        changed[slice(None) if batch is None else batch, slice(None) if head is None else head] = True
+        by_query = changed.repeat_interleave(group, 1)
+        if changed.all():
+            continue
+        noise = subject.generator("independence", workload.id, batch, head)
+        for name, values in kept.items():
+            where = (by_query if name == "query" else changed)[..., None, None].to(values.device)
+            loud = LOUD * torch.randn(values.shape, generator=noise)
+            trial.fill(**{name: torch.where(where, loud.to(values), values)})
+        moved = (trial.run().output != before).flatten(2).any(-1).cpu() & ~by_query
+        if moved.any():
+            at_batch, at_head = (int(place) for place in moved.nonzero()[0])
+            other = f"sequence {batch}" if head is None else f"key head {head}"
+            raise Failed(f"output of batch {at_batch}, head {at_head} changed when only {other} did")
+
+
+def permutation(subject: Subject, workload: Workload) -> None:
+    """Permute keys and values together; without a mask the output stays, within twice the tolerance."""
+    trial = subject.trial(workload).refill(subject.seed_of("permutation", workload.id))
+    before = trial.run().output.clone()
+    order = torch.randperm(workload.seq_k, generator=subject.generator("permutation", workload.id))
+    trial.fill(**{name: trial.values(name)[:, :, order.to(before.device)] for name in ("key", "value")})
+    _agree(trial, trial.run().output, before, "keys and values in another order")
+
+
+def repeated_heads(subject: Subject, workload: Workload) -> None:
+    """Demand of grouped queries the output of as many key heads as query heads with repeated keys."""
+    grouped = subject.trial(workload).refill(subject.seed_of("repeated", workload.id))
+    output = grouped.run().output.clone()
+    group = workload.heads // workload.kv_heads
+    repeated = subject.trial(replace(workload, kv_heads=workload.heads))
+    repeated.fill(query=grouped.values("query"))
+    repeated.fill(**{name: grouped.values(name).repeat_interleave(group, 1) for name in ("key", "value")})
+    _agree(grouped, output, repeated.run().output, "keys and values repeated for every query head")
+
+
+def decode(subject: Subject, workload: Workload) -> None:
+    """One query at the end of its keys gives the last row of the whole sequence's output."""
+    prefill = subject.trial(workload).refill(subject.seed_of("decode", workload.id))
+    last_row = prefill.run().output[:, :, -1:].clone()
+    step = subject.trial(replace(workload, seq_q=1, seq_k=workload.seq_k))
+    step.fill(query=prefill.values("query")[:, :, -1:], key=prefill.values("key"), value=prefill.values("value"))
+    _agree(step, step.run().output, last_row, "the last row of the whole sequence")
+
+
+def fresh_output(subject: Subject, workload: Workload) -> None:
+    """Call again on other inputs at the same addresses: that gives its own answer and leaves the first one alone."""
+    trial = subject.trial(workload).refill(subject.seed_of("first", workload.id))
+    first = trial.output()
+    kept = first.detach().clone()
+    trial.refill(subject.seed_of("second", workload.id))
+    second = trial.output()
+    if first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr() and first.numel():
+        raise Failed("the second call's output lies in the storage of the first call's")
+    if not torch.equal(first.detach(), kept):
+        raise Failed("the first call's output changed during the second call")
+    trial.judge(trial.run())
+    if workload.needs_gradient:  # of an earlier call, after a later one: each keeps what its backward pass needs
+        trial.refill(subject.seed_of("third", workload.id))
+        earlier = trial.output()
+        trial.output()
+        gradients = trial.differentiate(earlier)
+        trial.judge(_answer(trial, earlier, gradients))
+
+
+def neighbours(subject: Subject, workload: Workload) -> None:
+    """Workloads that differ in one field only, prepared side by side, each get their own answer, in any order."""
+    near = [other for other in _neighbours(workload) if subject.refusal(other) is None]
+    trials = [subject.trial(each) for each in (workload, *near, workload)]
+    for trial in (*trials, trials[0]):
+        trial.refill(subject.seed_of("neighbours", trial.workload.id))
+        try:
+            trial.judge(trial.run())
+        except Failed as failure:
+            message = f"{trial.workload.id}, prepared beside {workload.id} and its neighbours: {failure}"
+            raise Failed(message) from failure
+
+
+def _answer(trial: Trial, output: torch.Tensor, gradients: tuple[torch.Tensor, ...]) -> Answer:
+    if trial.inputs.layout == "BHSD":
+        return Answer(output.detach(), gradients)
+    return Answer(output.detach().transpose(1, 2), tuple(gradient.transpose(1, 2) for gradient in gradients))
+
+
+def _neighbours(workload: Workload) -> list[Workload]:
+    """Change each field of the workload that a cache might have forgotten, one at a time."""
+    w = workload
+    changes: list[dict[str, Any]] = [
+        {"batch": w.batch + 1},
+        {"heads": 2 * w.heads},
+        {"kv_heads": 1 if w.kv_heads > 1 else w.heads},
+        {"seq_k": w.seq_k + 31},
+        {"seq_q": w.seq_q + 31},
+        {"seq_q": w.seq_q + 31, "seq_k": w.seq_k + 31},
+        {"seq_q": w.seq_k, "seq_k": w.seq_q},
+        {"head_dim": 2 * w.head_dim, "head_dim_v": w.head_dim_v},
+        {"head_dim_v": 2 * w.head_dim_v},
+        {"scale": 0.5 * w.effective_scale},
+        {"softcap": 2.0},
+        {"alibi": True},
+        {"dtype": "bfloat16" if w.dtype != "bfloat16" else "float32"},
+        {"direction": "forward"},
+    ]
+    masks = ("none", "causal", "causal-top-left", "window:9:0", "window:3:3", "window:9:3", "prefix:5", "prefix:9")
+    changes += [{"mask": Mask.parse(mask)} for mask in (*masks, "padding")]
+    changes += [{"mask": Mask("document"), "seq_k": w.seq_q}, {"mask": Mask("document"), "seq_k": w.seq_q, "batch": 3}]
+    made = (replace(workload, **change) for change in changes)
+    return [other for other in dict.fromkeys(made) if other != workload]
+
+
+def _repeated(trial: Trial) -> torch.Tensor:
+    """Give the output, after making sure that the same inputs give the same bits: else bits can't be compared."""
+    first, second = trial.run().output.clone(), trial.run().output
+    if not torch.equal(first, second):
+        if not first.isfinite().all():
+            raise Failed("the output holds NaN or Inf")
+        raise Skipped("the same inputs give different bits from call to call, so outputs can't be compared by bits")
+    return first
+
+
+def _cuts(length: int) -> list[torch.Tensor]:
+    """Choose sets of keys to change: all from some key on, all up to some key, and every third one."""
+    places = torch.arange(length)
+    borders = sorted({place for place in (1, length // 3, 63, 64, 65, length // 2, length - 1) if 0 < place < length})
+    return [places >= border for border in borders] + [places < border for border in borders[1:-1:2]]
+
+
+def _blind_rows(workload: Workload, inputs: Inputs, keys: torch.Tensor) -> torch.Tensor:
+    """Say which rows of each sequence see none of `keys`: (B, Sq)."""
+    rows = torch.arange(workload.seq_q, device=inputs.query.device)
+    seen = (visible(workload, inputs, batch, rows).cpu() & keys for batch in range(workload.batch))
+    return torch.stack([~each.any(-1) for each in seen])
+
+
+def _no_gradient(trial: Trial, changed: torch.Tensor, blind: torch.Tensor, seed: int) -> None:
+    """With a grad_output at blind rows alone, keys and values that they don't see get a gradient of exactly 0."""
+    trial.refill(seed)
+    grad_output = trial.values("grad_output")
+    trial.fill(grad_output=grad_output * blind[:, None, :, None].to(grad_output))
+    gradients = trial.run().gradients
+    if gradients is None:
+        return
+    for name, gradient in zip(("key", "value"), gradients[1:], strict=True):
+        leaked = gradient is not None and bool(gradient[:, :, changed.to(gradient.device)].any())
+        if leaked:
+            raise Failed(f"gradient of {name}s {_range(changed)} is not 0, though no row with a gradient sees them")
+
+
+def _agree(trial: Trial, output: torch.Tensor, other: torch.Tensor, what: str) -> None:
+    """Demand that two outputs differ by at most the sum of what each may be off."""
+    tier, dtype = trial.variant.tier, output.dtype
+    needs_plain = tier == "plain" and dtype != torch.float32
+    plain = evaluate(trial.workload, trial.inputs, dtype=dtype) if needs_plain else itertools.repeat(None)
+    for piece, low in zip(evaluate(trial.workload, trial.inputs), plain, strict=False):
+        tolerance = 2 * output_rule(piece, dtype, tier, low).tolerance
+        got, expected = (piece.of_queries(tensor).double() for tensor in (output, other))
+        error = (got - expected).norm(dim=-1)
+        if not (error <= tolerance).all():
+            worst = float((error / tolerance).nan_to_num(math.inf).max())
+            raise Failed(f"the output differs from that of {what}, by {worst:.3g} times what rounding explains")
+
+
+def _range(keys: torch.Tensor) -> str:
+    places = keys.nonzero().flatten().tolist()
+    return f"{places[0]} to {places[-1]}"

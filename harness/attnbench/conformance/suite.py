@@ -1,0 +1,151 @@
+"""The conformance suite: every check on every workload that concerns one variant on one device."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from attnbench.conformance.catalogue import CHECKS, DEMANDED
+from attnbench.conformance.check import LEVELS, Check, CheckResult, Failed, Hint, Level, Skipped, Status
+from attnbench.conformance.trial import Subject
+from attnbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from attnbench.variant import Variant
+    from attnbench.workload import Workload
+
+NOT_EXACT = ("empty", "fresh-output", "repeatable", "batch-invariant")  # what is asked of what is not softmax attention
+
+
+@dataclass(frozen=True)
+class Case:
+    """One check on one workload: one test."""
+
+    check: Check
+    workload: Workload
+
+    @property
+    def id(self) -> str:
+        """The name of this test: `needle-b2-h4-...`."""
+        return f"{self.check.name}-{self.workload.id}"
+
+
+def find_check(name: str) -> Check:
+    """Give the check of that name; raises UsageError with the nearest match."""
+    if name not in CHECKS:
+        raise UsageError(str(unknown("check", name, CHECKS)))
+    return CHECKS[name]
+
+
+def cases(
+    variant: Variant, device: str = "cpu", level: Level = "full", only: Iterable[str] | None = None
+) -> list[Case]:
+    """List the tests of a variant, each once, in the order of the catalogue.
+
+    A workload that the variant does not support gives way to the nearest one that it does support: of another
+    dtype, forward only, without grouped heads, or with head_dim 64. `only` names the checks to run.
+    """
+    if level not in LEVELS:
+        raise UsageError(str(unknown("level", level, LEVELS)))
+    chosen = CHECKS.values() if only is None else [find_check(name) for name in only]
+    subject = Subject(variant, device)
+    found = (
+        Case(check, _nearest_supported(subject, workload)) for check in chosen for workload in check.workloads(level)
+    )
+    return list({case.id: case for case in found}.values())
+
+
+def checks(
+    variant: Variant,
+    device: str = "cpu",
+    level: Level = "full",
+    *,
+    seed: int = 0,
+    only: Iterable[str] | None = None,
+    plugin: str | None = None,
+) -> Iterator[CheckResult]:
+    """Run the suite on a variant and yield what comes of each check and workload, as it comes.
+
+    `level` is `quick`, `full` or `thorough`; `seed` changes all random values; `plugin` is the file or module that
+    the variant came from, named in the commands that repeat a failure.
+    """
+    for case in cases(variant, device, level, only):
+        yield run_case(Subject(variant, device, seed), case, level=level, plugin=plugin)
+
+
+def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str | None = None) -> CheckResult:
+    """Run one check on one workload."""
+    started = time.perf_counter()
+    status, reason = _outcome(subject, case)
+    return CheckResult(
+        case.check.name,
+        case.workload.id,
+        status,
+        reason,
+        case.check.remedy if status == "failed" else None,
+        repro(subject, case, level, plugin) if status in ("failed", "hint") else None,
+        time.perf_counter() - started,
+        case.check.trait,
+    )
+
+
+def repro(subject: Subject, case: Case, level: Level, plugin: str | None = None) -> str:
+    """Give the command line that runs one test again, alone."""
+    words = ["pytest", "--pyargs", "attnbench.conformance", "--variant", subject.variant.name]
+    words += ["--plugin", plugin] if plugin else []
+    words += ["--device", subject.device] if subject.device != "cpu" else []
+    words += ["--level", level] if level != "full" else []
+    words += ["--seed", str(subject.seed)] if subject.seed else []
+    return shlex.join([*words, "-k", case.id])
+
+
+def _outcome(subject: Subject, case: Case) -> tuple[Status, str | None]:
+    check = case.check
+    if not subject.variant.exact and check.name not in NOT_EXACT:
+        return "skipped", "not softmax attention (exact is False): no answer to compare with"
+    try:
+        with _full_precision():
+            return "passed", check.run(subject, case.workload)
+    except Skipped as skip:
+        return "skipped", str(skip)
+    except Hint as hint:
+        return "hint", str(hint)
+    except Failed as failure:
+        if check.trait and check.name not in subject.variant.traits:
+            return "hint", f"does not hold, and is not claimed: {failure}"
+        return "failed", str(failure)
+
+
+def _nearest_supported(subject: Subject, workload: Workload) -> Workload:
+    """Give the workload, or the first of its relaxations that the variant supports, or itself if none is."""
+    try:
+        return next((each for each in _relaxations(workload) if subject.refusal(each) is None), workload)
+    except Failed:
+        return workload  # asking raises: the check will say so
+
+
+def _relaxations(workload: Workload) -> Iterator[Workload]:
+    dtypes = dict.fromkeys((workload.dtype, "float32", "bfloat16", "float16"))
+    for change in ({}, {"direction": "forward"}, {"kv_heads": workload.heads}, {"head_dim": 64, "head_dim_v": 64}):
+        for dtype in dtypes:
+            yield replace(workload, dtype=dtype, **change)
+
+
+class _full_precision:  # noqa: N801 - a context manager reads as a phrase
+    """Switch TF32 and reduced-precision reductions off while a check runs: float32 means float32."""
+
+    def __enter__(self) -> None:
+        matmul = torch.backends.cuda.matmul
+        self._before = (matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+        matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+    def __exit__(self, *exception: object) -> None:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._before
+
+
+__all__ = ["CHECKS", "DEMANDED", "Case", "CheckResult", "cases", "checks", "find_check", "repro", "run_case"]

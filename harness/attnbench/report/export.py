@@ -1,0 +1,163 @@
+"""A frame in the formats of other tools."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.analysis.frame import baseline_of, current
+from attnbench.errors import UsageError, unknown
+from attnbench.report import tables
+from attnbench.report.table import Table, to_latex, to_markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NESTED = ("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds", "kernels", "error", "telemetry", "flags")
+RAW = ("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds")
+
+
+def export(frame: pd.DataFrame, path: Path, kind: str) -> Path:
+    """Write a frame that `load` gave to `path` as one of FORMATS; raises UsageError."""
+    if kind not in FORMATS:
+        raise unknown("format", kind, FORMATS)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        FORMATS[kind](frame, path)
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} can't be written: {error.strerror or error}") from None
+    return path
+
+
+def flat(frame: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
+    """Make every column plain: nested values as JSON text; raw samples and blocks left out unless `raw`."""
+    kept = frame if raw else frame.drop(columns=list(RAW))
+    as_text = {name: kept[name].map(_json) for name in NESTED if name in kept}
+    return kept.assign(**as_text).drop(columns="workload")
+
+
+def _json(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN is what differs from itself
+        return None
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, default=str)
+
+
+def _csv(frame: pd.DataFrame, path: Path) -> None:
+    flat(frame).to_csv(path, index=False, lineterminator="\n")
+
+
+def _parquet(frame: pd.DataFrame, path: Path) -> None:
+    try:
+        importlib.import_module("pyarrow")
+    except ImportError:
+        raise UsageError("format parquet needs the package pyarrow (pip install 'attnbench[report]')") from None
+    flat(frame, raw=True).to_parquet(path, index=False)
+
+
+def _tables(frame: pd.DataFrame) -> list[Table]:
+    return [*tables.headline(frame, baseline_of(frame)), *tables.latencies(frame), *tables.inexact(frame)]
+
+
+def _markdown(frame: pd.DataFrame, path: Path) -> None:
+    path.write_text("\n".join(to_markdown(table) for table in _tables(frame)), encoding="utf-8")
+
+
+def _latex(frame: pd.DataFrame, path: Path) -> None:
+    path.write_text("\n".join(to_latex(table) for table in _tables(frame)), encoding="utf-8")
+
+
+def _pytest_benchmark(frame: pd.DataFrame, path: Path) -> None:
+    timed = current(frame)
+    timed = timed[(timed["status"] == "ok") & ~timed["control"]]
+    content = {
+        "machine_info": _machine_info(timed),
+        "commit_info": {"id": "unknown", "dirty": False, "branch": None, "project": "attnbench", "time": None},
+        "benchmarks": [_benchmark(cell) for _, cell in timed.iterrows()],
+        "datetime": str(timed["started_at"].max()) if len(timed) else None,
+        "version": "5.0.0",
+    }
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _machine_info(timed: pd.DataFrame) -> dict[str, Any]:
+    devices = sorted(timed["device_name"].unique())
+    return {
+        "node": ", ".join(devices),
+        "machine": ", ".join(devices),
+        "system": "",
+        "cpu": {"brand_raw": devices[0] if devices else ""},
+    }
+
+
+def _benchmark(cell: pd.Series) -> dict[str, Any]:
+    samples = [float(ns) / 1e9 for ns in cell["samples_ns"] or cell["cold_samples_ns"]]
+    names = (
+        "variant",
+        "batch",
+        "heads",
+        "kv_heads",
+        "head_dim",
+        "dtype",
+        "mask",
+        "direction",
+        "device_name",
+        "mode",
+        "run",
+    )
+    params = {name: _plain(cell[name]) for name in names}
+    params["seq"] = f"{cell['seq_q']}" if cell["seq_q"] == cell["seq_k"] else f"{cell['seq_q']}x{cell['seq_k']}"
+    identity = f"{cell['variant']}-{cell['workload_id']}-{cell['device_name']}-{cell['mode']}-{cell['run']}"
+    return {
+        "group": None,
+        "name": f"attention[{identity}]",
+        "fullname": f"attnbench::attention[{identity}]",
+        "params": params,
+        "param": identity,
+        "extra_info": {name: _plain(cell[name]) for name in ("cell_id", "device", "tflops", "gbps", "peak_bytes")},
+        "options": {
+            "disable_gc": False,
+            "timer": "attnbench",
+            "min_rounds": 1,
+            "max_time": 0.0,
+            "min_time": 0.0,
+            "warmup": True,
+        },
+        "stats": _stats(samples),
+    }
+
+
+def _stats(samples: list[float]) -> dict[str, Any]:
+    """Give the statistics that pytest-benchmark has, over raw samples in seconds."""
+    ordered = sorted(samples)
+    q1, median, q3 = statistics.quantiles(ordered, n=4, method="inclusive") if len(ordered) > 1 else ordered * 3
+    mean = statistics.fmean(ordered)
+    deviation = statistics.stdev(ordered) if len(ordered) > 1 else 0.0
+    fences = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
+    mild = sum(not fences[0] <= sample <= fences[1] for sample in ordered)
+    return {
+        "min": ordered[0], "max": ordered[-1], "mean": mean, "stddev": deviation, "rounds": len(ordered),
+        "median": median, "iqr": q3 - q1, "q1": q1, "q3": q3, "iqr_outliers": mild,
+        "stddev_outliers": sum(abs(sample - mean) > deviation for sample in ordered),
+        "outliers": f"{sum(abs(sample - mean) > deviation for sample in ordered)};{mild}",
+        "ld15iqr": next(sample for sample in ordered if sample >= fences[0]),
+        "hd15iqr": next(sample for sample in reversed(ordered) if sample <= fences[1]),
+        "ops": 1 / mean, "total": sum(ordered), "iterations": 1, "data": samples,
+    }  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if value is None or value != value else value  # noqa: PLR0124 - NaN is what differs from itself
+
+
+FORMATS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    "csv": _csv,
+    "parquet": _parquet,
+    "markdown": _markdown,
+    "latex": _latex,
+    "pytest-benchmark": _pytest_benchmark,
+}

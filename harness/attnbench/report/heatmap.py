@@ -1,0 +1,72 @@
+"""Which variant is fastest at each sequence length and batch, as coloured tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attnbench.analysis.ranking import winners
+from attnbench.analysis.series import shape_text, with_length
+from attnbench.report.figures import length_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from attnbench.report.palette import Style
+
+MOST = 200  # maps on a page
+KEY = ["device_name", "direction", "mask", "dtype", "mode", "shape"]
+
+
+@dataclass(frozen=True)
+class Square:
+    """One shape's outcome; `rivals` share the first place, `margin` is the factor to the first one behind."""
+
+    variant: str
+    colour: str
+    rivals: tuple[str, ...]
+    margin: float | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """One setting: a row a batch, a column a length; None where nothing ran."""
+
+    setting: dict[str, str]
+    lengths: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[Square | None, ...]], ...]
+
+
+def heatmaps(frame: pd.DataFrame, styles: Mapping[str, Style]) -> list[Heatmap]:
+    """Make the maps of all settings in which at least two variants could be ranked, in the order of their names."""
+    table = winners(frame)
+    table = with_length(table[table["contenders"] > 1])
+    if table.empty:
+        return []
+    missing = dict.fromkeys(("scale", "softcap")) | {"alibi": False, "dropout": 0.0}
+    shapes = [shape_text({**missing, **row}) for row in table.to_dict("records")]
+    table = table.assign(shape=shapes)
+    grouped = list(table.groupby(KEY, sort=True))[:MOST]
+    return [_heatmap(dict(zip(KEY, map(str, key), strict=True)), cells, styles) for key, cells in grouped]
+
+
+def _heatmap(setting: dict[str, str], cells: pd.DataFrame, styles: Mapping[str, Style]) -> Heatmap:
+    lengths = sorted(cells["length"].unique())
+    rows = []
+    for batch, of_batch in cells.groupby("batch", sort=True):
+        by_length = {row["length"]: row for row in of_batch.to_dict("records")}
+        rows.append((int(str(batch)), tuple(_square(by_length.get(length), styles) for length in lengths)))
+    return Heatmap(setting, tuple(length_text(length) for length in lengths), tuple(rows))
+
+
+def _square(cell: Mapping[Any, Any] | None, styles: Mapping[str, Style]) -> Square | None:
+    if cell is None:
+        return None
+    rivals = tuple(name for name in cell["tied"] if name != cell["fastest"])
+    margin = None if cell["margin"] != cell["margin"] else float(cell["margin"])
+    behind = f", {margin:.2f}x as fast as {cell['next']}" if margin else ""
+    tie = f", tied with {', '.join(rivals)}" if rivals else ""
+    detail = f"{cell['workload_id']}: {cell['fastest']}, {cell['latency_ms']:.4g} ms{tie}{behind}"
+    return Square(cell["fastest"], styles[cell["fastest"]].colour, rivals, margin, detail)

@@ -1,0 +1,46 @@
+"""report.md: the report as GitHub's Markdown, figures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.report.table import Table, escape_markdown, to_markdown
+
+if TYPE_CHECKING:
+    from attnbench.report.document import Document
+    from attnbench.report.figures import Drawn
+
+METHOD = (
+    "Every cell was checked against an fp64 reference before, during and after it was timed; a cell that failed has no"
+    " time. Latency is the median of the raw samples with its distribution-free 95% interval; TFLOP/s counts visible"
+    " query-key pairs only; peak memory is above what was allocated before the call. Variants whose intervals overlap"
+    " share a place."
+)
+
+
+def to_markdown_report(document: Document, figures: Sequence[Drawn], folder: Path) -> str:
+    """Write the report; paths of figures are relative to `folder`."""
+    parts = ["# Attention benchmark\n", escape_markdown(document.summary) + "\n", "## Who is fastest\n"]
+    parts += [to_markdown(table) for table in document.headline]
+    parts += ["## Figures\n"] if figures else []
+    parts += [_figure(figure, folder) for figure in figures]
+    parts += _section("Latency", document.latencies)
+    parts += _section("Inexact variants: timed, not ranked", document.inexact)
+    parts += ["## Cells without a time\n", _untitled(document.failures, "Every cell has a time.\n")]
+    parts += ["## Method\n", METHOD + "\n", "## Provenance\n", _untitled(document.provenance, "")]
+    return "\n".join(parts)
+
+
+def _section(title: str, tables: Sequence[Table]) -> list[str]:
+    return [f"## {title}\n", *(to_markdown(table) for table in tables)] if tables else []
+
+
+def _untitled(table: Table, empty: str) -> str:
+    return to_markdown(Table("", table.columns, table.rows, table.notes, table.labels)) if table.rows else empty
+
+
+def _figure(figure: Drawn, folder: Path) -> str:
+    path = figure.files["svg"].relative_to(folder).as_posix()
+    return f"### {escape_markdown(figure.title)}\n\n![{escape_markdown(figure.alt)}]({path})\n"

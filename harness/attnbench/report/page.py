@@ -1,0 +1,72 @@
+"""index.html: the report as one file that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from attnbench.report.charts import chart_specs, missing_packages, runtime
+from attnbench.report.markdown import METHOD
+from attnbench.report.palette import palette
+from attnbench.report.payload import packed, payload
+from attnbench.report.standings import standings
+
+if TYPE_CHECKING:
+    from attnbench.report.document import Document
+    from attnbench.report.figures import Drawn
+
+SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
+
+
+def to_page(document: Document, figures: Sequence[Drawn]) -> str:
+    """Write the page; without the packages of the extra `report` it has still figures in place of charts."""
+    missing = missing_packages()
+    content: dict[str, Any] = {} if missing else _interactive(document)
+    return (
+        templates()
+        .get_template("page.html")
+        .render(
+            document=document,
+            figures=[_inlined(figure) for figure in figures],
+            method=METHOD,
+            missing=missing,
+            interactive=not missing,
+            **{"standings": {}, **content},
+        )
+    )
+
+
+def templates() -> Environment:
+    """Load the templates; everything that they print is escaped but for what is Markup."""
+    return Environment(
+        loader=PackageLoader("attnbench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _interactive(document: Document) -> dict[str, Any]:
+    """Make the parts that are safe as they stand: packed data, escaped JSON, our own and the runtime's scripts."""
+    folder = resources.files("attnbench.report") / "templates"
+    tables = standings(document.groups, document.headline)
+    specs = json.dumps(chart_specs(palette(document.frame["variant"])), separators=(",", ":"))
+    return {
+        "standings": {device: Markup(html) for device, html in tables.items()},  # noqa: S704 - great_tables escapes
+        "data": Markup(packed(payload(document))),  # noqa: S704 - base64
+        "specs": Markup(specs.replace("<", "\\u003c")),  # noqa: S704 - no tag can begin in it
+        "runtime": Markup(runtime()),  # noqa: S704 - vl-convert's own script
+        "scripts": Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),  # noqa: S704
+    }
+
+
+def _inlined(figure: Drawn) -> dict[str, Any]:
+    text = quote(figure.files["svg"].read_text(encoding="utf-8"), safe=" =:/?&;,.()-+'")
+    return {"title": figure.title, "alt": figure.alt, "source": f"data:image/svg+xml,{text}"}

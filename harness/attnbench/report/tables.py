@@ -1,0 +1,208 @@
+"""The tables of a report, as data: standings, latencies, what failed, and where it all came from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from attnbench.analysis.frame import baseline_of, current, with_speedup
+from attnbench.analysis.noise import noise, noise_text
+from attnbench.analysis.ranking import GROUP, Group, Standing, groups
+from attnbench.analysis.series import Series, series
+from attnbench.report.table import Cell, Table, row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATUS_TEXT = {"out_of_memory": "OOM", "incorrect": "WRONG", "unsupported": "n/a"}
+LATENCY_COLUMNS = [
+    "variant", "status", "length", "batch", "workload_id", "seq_q", "seq_k", "latency_ms", "latency_low_ms",
+    "latency_high_ms",
+]  # fmt: skip
+UNTOLD = ("schema", "run_id", "plan")  # of a manifest, in the table of provenance
+LISTED = 4  # workloads named one by one in the table of failures
+
+
+def headline(frame: pd.DataFrame, baseline: str | None = None) -> list[Table]:
+    """Rank the variants of each device, mask and direction, a table each, best first, with the verdict in words.
+
+    `baseline` is the variant that speed-ups are over; None takes the runs' own.
+    """
+    baseline = baseline or baseline_of(frame)
+    frame = with_speedup(frame, baseline)
+    return standings(frame, groups(frame, baseline), baseline)
+
+
+def standings(frame: pd.DataFrame, ranked: Iterable[Group], baseline: str | None) -> list[Table]:
+    """Make the headline tables of groups that were ranked already."""
+    by_key = dict(iter(frame.groupby(GROUP)))
+    return [_standings(group, by_key[_key(group)], baseline) for group in ranked]
+
+
+def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Table]:
+    """Say how the numbers were made: protocol by kind of device, and what was flagged or cut short."""
+    protocols = {
+        (kind, name, str(value))
+        for manifest in manifests
+        for kind, protocol in _mapping(manifest.get("protocols")).items()
+        for name, value in _mapping(protocol).items()
+    }
+    timed = current(frame)
+    timed = timed[timed["status"] == "ok"]
+    throttled = timed["throttled_share"].dropna()
+    quality = [
+        row("A/A control", noise_text(noise(frame))),
+        row("cells stopped by the budget instead of the precision", _share(timed["stopped_by"] == "budget")),
+        row("cells with more than 10% of their blocks under throttling", _share(throttled > 0.1)),
+    ]
+    flags = Counter(flag for names in timed["flags"] for flag in names)
+    quality += [row(f"cells flagged {flag}", count) for flag, count in sorted(flags.items())]
+    made = [
+        Table("Protocol", ("devices", "setting", "value"), tuple(row(*one) for one in sorted(protocols)), labels=3),
+        Table("How far to trust it", ("what", "value"), tuple(quality), labels=2),
+    ]
+    return [table for table in made if table.rows]
+
+
+def latencies(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
+    """Median latency of each variant on each shape, a table a series; fastest bold, ties italic, failures in words."""
+    exact = current(frame)
+    exact = exact[exact["exact"]]
+    return [_latency_table(one, f"{one.device_name}: {one.title}") for one in series(exact)[:limit]]
+
+
+def inexact(frame: pd.DataFrame) -> list[Table]:
+    """List times of variants that are no softmax attention: they answer another question and are not ranked."""
+    apart = current(frame)
+    apart = apart[~apart["exact"] & ~apart["control"]]
+    return [_latency_table(one, f"{one.device_name}: {one.title}", ranked=False) for one in series(apart)]
+
+
+def failures(frame: pd.DataFrame) -> Table:
+    """List every cell that is not ok, with its reason; cells of one variant with one reason share a row."""
+    bad = current(frame)
+    bad = bad[bad["status"] != "ok"].assign(reason=bad["reason"].fillna("no reason recorded"))
+    keys = ["device_name", "variant", "status", "reason"]
+    rows = [
+        row(*key, len(cells), _some(cells["workload_id"]))
+        for key, cells in sorted(bad.groupby(keys), key=lambda item: (item[0][2] == "unsupported", item[0]))
+    ]
+    columns = ("device", "variant", "status", "reason", "cells", "workloads")
+    return Table("Cells without a time", columns, tuple(rows), labels=4)
+
+
+def provenance(manifests: Iterable[dict[str, Any]]) -> Table:
+    """Say of each run where, when and with what it was made, as its manifest has it; the plan is in the data."""
+    rows = []
+    for manifest in manifests:
+        run = str(manifest.get("run_id", "?"))
+        told = {name: value for name, value in manifest.items() if name not in UNTOLD}
+        rows += [row(run, name, value) for name, value in _flat(told)]
+    return Table("Provenance", ("run", "field", "value"), tuple(rows), labels=3)
+
+
+def latency_text(milliseconds: float) -> str:
+    """Write a latency in ms with three significant digits."""
+    return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"
+
+
+def _key(group: Group) -> tuple[str, str, str, str]:
+    return group.device_name, group.mask, group.direction, group.mode
+
+
+def _standings(group: Group, cells: pd.DataFrame, baseline: str | None) -> Table:
+    best = max((one.fastest for one in group.standings), default=0)
+    columns = (
+        "variant",
+        "ranked / cells",
+        "fastest in",
+        "tied first in",
+        f"speed-up over {baseline}",
+        "range",
+        "best TFLOP/s",
+    )
+    mode = "" if group.mode == "hot" else f" · {group.mode}"
+    return Table(
+        f"{group.device_name} · {group.mask} · {group.direction}{mode}",
+        columns,
+        tuple(_standing_row(one, best, baseline) for one in group.standings),
+        (group.verdict, noise_text(noise(cells))),
+    )
+
+
+def _standing_row(one: Standing, best: int, baseline: str | None) -> tuple[Cell, ...]:
+    speedup = "1 (baseline)" if one.variant == baseline else "" if one.speedup is None else f"{one.speedup:.2f}x"
+    span = "" if one.speedup_low is None else f"{one.speedup_low:.2f}x to {one.speedup_high:.2f}x"
+    leads = best > 0 and one.fastest == best
+    return row(
+        Cell(one.variant, best=leads),
+        f"{one.ranked} / {one.cells}",
+        Cell(str(one.fastest), best=leads),
+        one.tied,
+        speedup,
+        span,
+        "" if one.tflops is None else f"{one.tflops:.3g}",
+    )
+
+
+def _latency_table(one: Series, title: str, *, ranked: bool = True) -> Table:
+    variants = sorted(one.frame["variant"].unique())
+    shapes: dict[tuple[int, int, str], dict[str, Any]] = {}
+    for cell in one.frame.loc[~one.frame["control"], LATENCY_COLUMNS].to_dict("records"):
+        shapes.setdefault((cell["length"], cell["batch"], cell["workload_id"]), {})[cell["variant"]] = cell
+    rows = []
+    for _, cells in sorted(shapes.items()):
+        first = next(iter(cells.values()))
+        length = str(first["seq_q"]) if first["seq_q"] == first["seq_k"] else f"{first['seq_q']} x {first['seq_k']}"
+        leaders = _leaders(cells) if ranked else set()
+        rows.append(row(length, first["batch"], *(_latency_cell(cells.get(name), leaders) for name in variants)))
+    notes = ("Median latency in ms ± half the 95% interval of the median.", noise_text(noise(one.frame)))
+    return Table(title, ("sequence", "batch", *variants), tuple(rows), notes if ranked else notes[:1])
+
+
+def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
+    """Name the variants that are first, or whose interval reaches that of the first; none where one ran alone."""
+    ok = {name: cell for name, cell in cells.items() if cell["status"] == "ok"}
+    if len(ok) < 2:
+        return set()
+    limit = min(ok.values(), key=lambda cell: cell["latency_ms"])["latency_high_ms"]
+    return {name for name, cell in ok.items() if cell["latency_low_ms"] <= limit}
+
+
+def _latency_cell(cell: dict[str, Any] | None, leaders: set[str]) -> Cell:
+    if cell is None:
+        return Cell("")
+    if cell["status"] != "ok":
+        return Cell(STATUS_TEXT.get(cell["status"], cell["status"]))
+    half = (cell["latency_high_ms"] - cell["latency_low_ms"]) / 2
+    text = f"{latency_text(cell['latency_ms'])} ± {half:.1g}"
+    leads = cell["variant"] in leaders
+    return Cell(text, best=leads and len(leaders) == 1, tied=leads and len(leaders) > 1)
+
+
+def _some(names: pd.Series) -> str:
+    listed = sorted(set(names))
+    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
+    return ", ".join(listed[:LISTED]) + more
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _share(which: pd.Series) -> str:
+    return f"{int(which.sum())} of {len(which)}" if len(which) else "unknown"
+
+
+def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        for index, inner in enumerate(value):
+            yield from _flat(inner, f"{name}.{index}")
+    elif isinstance(value, list):
+        yield name, ", ".join(map(str, value))
+    else:
+        yield name, "unknown" if value is None else str(value)

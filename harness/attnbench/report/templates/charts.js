@@ -1,0 +1,84 @@
+// Draws the charts of the present filters, each when it comes into view.
+"use strict";
+const FACETS = 12;
+const drawnCharts = new Map();
+
+function isDark() {
+  const theme = getState("theme");
+  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function chartConfig() {
+  const ink = isDark() ? "#e4e7ec" : "#1d2129", faint = isDark() ? "#3a424e" : "#dfe3e8";
+  return {
+    background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
+    axis: { labelColor: ink, titleColor: ink, gridColor: faint, domainColor: ink, tickColor: ink, titleFontWeight: "normal" },
+    header: { labelColor: ink }, legend: { labelColor: ink, titleColor: ink },
+  };
+}
+
+function sized(spec, box) {
+  const width = box.clientWidth, columns = width < 560 ? 1 : width < 900 ? 2 : 3;
+  const copy = structuredClone(spec);
+  copy.columns = columns;
+  copy.spec.width = Math.max(180, Math.floor(width / columns) - 78);
+  return copy;
+}
+
+function rowsFor(box, rows) {
+  const name = box.dataset.chart;
+  const field = { latency: "latency", tflops: "tflops", roofline: "roofline_pct", memory: "peak_mib", energy: "energy_mj",
+    speedup: "speedup", error: "error_ratio", tradeoff: "peak_mib", devices: "tflops" }[name];
+  const found = rows.filter((row) => row[field] !== null && row[field] !== undefined);
+  return name === "devices" && new Set(found.map((row) => row.device)).size < 2 ? [] : found;
+}
+
+// The first facets alone: more can't be read, and the filters reach the rest.
+function limited(rows, by) {
+  const names = [...new Set(rows.map((row) => row[by]))];
+  const kept = new Set(names.slice(0, FACETS));
+  return [rows.filter((row) => kept.has(row[by])), names.length - kept.size];
+}
+
+async function drawChart(box, specs, allRows) {
+  const name = box.dataset.chart, by = name === "devices" ? "variant" : "setting";
+  const rows = rowsFor(box, allRows), figure = box.closest("figure");
+  const [shown, left] = limited(rows, by);
+  figure.querySelector(".more").textContent = left ? `${left} further settings: narrow the filters to see them.` : "";
+  drawnCharts.get(box)?.finalize();
+  const result = await vegaEmbed(box, { ...sized(specs[name], box), datasets: { cells: shown } }, {
+    actions: false, renderer: "svg", config: chartConfig(), tooltip: { theme: isDark() ? "dark" : "light" },
+    loader: { load: () => Promise.reject(new Error("no network")) },
+  });
+  drawnCharts.set(box, result);
+  const svg = box.querySelector("svg");
+  const variants = [...new Set(shown.map((row) => row.variant))].join(", ");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", `${figure.querySelector("figcaption").textContent}: ${variants}, ${shown.length} points. The same numbers are in the table of cells.`);
+  box.dataset.drawn = box.dataset.wanted;
+}
+
+function chartPainter(specs) {
+  const boxes = [...document.querySelectorAll("[data-chart]")];
+  let rows = [], version = 0, queue = Promise.resolve();
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      entry.target.dataset.near = entry.isIntersecting ? "1" : "";
+      if (entry.isIntersecting) paint(entry.target);
+    }
+  }, { rootMargin: "300px" });
+  function paint(box) {
+    if (box.dataset.drawn === String(version) || box.dataset.wanted === String(version)) return;
+    box.dataset.wanted = String(version);
+    queue = queue.then(() => drawChart(box, specs, rows)).catch((error) => { box.textContent = `This chart can't be drawn: ${error.message}`; });
+  }
+  boxes.forEach((box) => seen.observe(box));
+  return (fresh) => {
+    rows = fresh;
+    version += 1;
+    for (const box of boxes) {
+      box.closest("figure").hidden = rowsFor(box, rows).length === 0;
+      if (box.dataset.near) paint(box);
+    }
+  };
+}

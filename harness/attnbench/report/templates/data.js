@@ -1,0 +1,101 @@
+// Unpacks the embedded data: one object a cell, with its workload's fields.
+"use strict";
+
+async function unpack(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent.trim()), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+function cellsOf(data) {
+  const { cells: columns, lists, workloads, settings } = data;
+  const names = Object.keys(columns);
+  return columns.variant.map((_, index) => {
+    const cell = { index };
+    for (const name of names) {
+      const value = columns[name][index];
+      cell[name] = name in lists && value !== null ? lists[name][value] : value;
+    }
+    cell.shape = workloads[cell.workload];
+    cell.setting = settings[cell.setting];
+    for (const name of ["direction", "mask", "dtype", "length", "batch"]) cell[name] = cell.shape[name];
+    return cell;
+  });
+}
+
+const ok = (cell) => cell.status === "ok";
+const ranked = (cell) => ok(cell) && cell.exact === 1;
+const problem = (cell) => [cell.environment_id, cell.device_name, cell.workload, cell.mode].join("/");
+
+// What the filters leave; `device` is the device's name.
+function filtered(cells) {
+  const field = { device: "device_name" };
+  return cells.filter((cell) => FILTERS.every((name) => {
+    const wanted = getState(name);
+    return !wanted || String(cell[field[name] || name]) === wanted;
+  }));
+}
+
+// Rows for the charts: derived numbers, with the speed-up over the baseline that the page has chosen.
+function chartRows(cells, baseline) {
+  const base = new Map(), first = new Map();
+  for (const cell of cells.filter(ranked)) {
+    const key = problem(cell);
+    if (cell.variant === baseline) base.set(key, cell);
+    if (!first.has(key) || cell.latency_ms < first.get(key)) first.set(key, cell.latency_ms);
+  }
+  const away = hidden();
+  return cells.filter((cell) => ranked(cell) && !away.has(cell.variant)).map((cell) => {
+    const reference = base.get(problem(cell));
+    return {
+      variant: cell.variant, setting: cell.setting, workload: cell.shape.id, device: cell.device_name,
+      length: cell.length, latency: cell.latency_ms, latency_low: cell.latency_low_ms, latency_high: cell.latency_high_ms,
+      interval: `${short(cell.latency_low_ms)} to ${short(cell.latency_high_ms)} ms`,
+      tflops: cell.tflops, roofline_pct: cell.roofline_pct ?? null, energy_mj: cell.energy_mj ?? null,
+      peak_mib: cell.peak_bytes > 0 ? cell.peak_bytes / 1048576 : null,
+      error_ratio: cell.error_ratio > 0 ? cell.error_ratio : null,
+      relative: cell.latency_ms / first.get(problem(cell)),
+      speedup: reference ? reference.latency_ms / cell.latency_ms : null,
+      // Both intervals' far ends: wider than a paired interval, never narrower.
+      speedup_low: reference ? reference.latency_low_ms / cell.latency_high_ms : null,
+      speedup_high: reference ? reference.latency_high_ms / cell.latency_low_ms : null,
+    };
+  });
+}
+
+function short(value) {
+  if (value === null || value === undefined) return "";
+  return Math.abs(value) >= 1000 ? Math.round(value).toString() : Number(value.toPrecision(4)).toString();
+}
+
+function quoted(text) {
+  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(text) ? text : "'" + text.replaceAll("'", "'\\''") + "'";
+}
+
+const rerun = (cell) => `attnbench run --variant ${quoted(cell.variant)} --device ${quoted(cell.device)} ${cell.shape.rerun}`;
+
+function plainRow(cell) {
+  const row = {};
+  for (const [name, value] of Object.entries(cell)) {
+    if (!["index", "shape", "histogram", "log", "workload"].includes(name)) row[name] = value;
+  }
+  const { id, rerun: _, ...shape } = cell.shape;
+  return { ...row, workload_id: id, ...shape };
+}
+
+function download(name, type, text) {
+  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+function asCsv(rows) {
+  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  // A text that a spreadsheet would take for a formula gets an apostrophe before it.
+  const safe = (value) => typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" + value : value;
+  const field = (value) => {
+    const text = value === null || value === undefined ? "" : String(safe(value));
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return [names, ...rows.map((row) => names.map((name) => row[name]))].map((row) => row.map(field).join(",")).join("\n") + "\n";
+}

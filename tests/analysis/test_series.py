@@ -1,0 +1,39 @@
+"""Which cells make one line over sequence length."""
+
+import attnbench
+import synthetic
+from attnbench.analysis.series import series
+from attnbench.workload import Workload
+
+
+def loaded(tmp_path, cells):
+    """Load a run of one variant on the given workloads."""
+    return attnbench.load(synthetic.make_run(tmp_path, cells=cells, variants=("sdpa",), baseline=None, rounds=4))
+
+
+def test_each_setting_is_a_series_of_its_own(tmp_path):
+    """Mask and direction split series; length does not."""
+    found = series(loaded(tmp_path, synthetic.workloads()))
+    assert len(found) == 4
+    assert all(one.frame["length"].nunique() == 4 for one in found)
+
+
+def test_a_constant_number_of_tokens_is_one_series(tmp_path):
+    """Where batch shrinks as length grows, as in FlashAttention's table, the cells still make one line."""
+    cells = [Workload(heads=2, head_dim=64, batch=4096 // seq, seq_q=seq) for seq in (512, 1024, 2048)]
+    (one,) = series(loaded(tmp_path, cells))
+    assert one.shape == "B8 to 2 H2 D64"
+
+
+def test_several_batches_at_one_length_split_by_batch(tmp_path):
+    """Where one length has several batches, each batch is a series."""
+    found = series(loaded(tmp_path, synthetic.workloads(batches=(1, 4), masks=("none",), directions=("forward",))))
+    assert sorted(one.shape for one in found) == ["B1 H8 D64", "B4 H8 D64"]
+
+
+def test_decode_and_cross_attention_are_told_apart_and_run_over_the_longer_length(tmp_path):
+    """One query against many keys is `decode`; its length is that of the keys."""
+    cells = [Workload(heads=8, kv_heads=2, head_dim=64, seq_q=1, seq_k=seq) for seq in (512, 1024)]
+    cells += [Workload(heads=8, head_dim=64, seq_q=seq, seq_k=77) for seq in (512, 1024)]
+    shapes = {one.shape: sorted(one.frame["length"]) for one in series(loaded(tmp_path, cells))}
+    assert shapes == {"B1 H8/2 D64 decode": [512, 1024], "B1 H8 D64 cross": [512, 1024]}

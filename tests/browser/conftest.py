@@ -1,0 +1,65 @@
+"""A real browser, driven by Playwright."""
+
+import shutil
+import warnings
+
+import pytest
+
+import synthetic
+from attnbench.report import write_report
+
+MISSING = "THE PAGE IS NOT TESTED: no chromium on this machine (apt-get install chromium) or no playwright"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start Debian's Chromium; a machine that has none skips these tests, loudly."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        chromium = None
+    if chromium is None:
+        warnings.warn(MISSING, stacklevel=1)
+        pytest.skip(MISSING)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory):
+    """Write a report of two machines with every status; the page's path."""
+    folder = tmp_path_factory.mktemp("browser")
+    cells = synthetic.workloads(seqs=(512, 1024, 2048))
+    variants = ("naive", "sdpa", "sdpa-flash", "chunked", "xformers", "forgets-a-key", "segfaults", "linear-attention")
+    synthetic.make_run(folder / "runs", name="cpu", cells=cells, variants=variants, rounds=8)
+    synthetic.make_run(folder / "runs", name="gpu", cells=cells, variants=variants, rounds=8, machine=synthetic.H200)
+    return write_report(folder / "runs", folder / "out")[0]
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page in a fresh profile and wait until its script is done; console errors and requests are kept."""
+    contexts = []
+
+    def open_page(path, fragment="", wait=True, **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.problems, page.requests = [], []
+        page.on(
+            "console",
+            lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None,
+        )
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.goto(f"file://{path}{fragment}")
+        if wait:
+            page.wait_for_function("document.documentElement.dataset.ready === '1'")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()

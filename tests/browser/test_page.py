@@ -1,0 +1,208 @@
+"""The report's page in a real browser."""
+
+import csv
+import json
+import shlex
+
+import pytest
+
+import synthetic
+from attnbench.report import write_report
+
+HOSTILE = '<img src=x onerror="document.title=1">'
+
+
+def scrolled(page):
+    """Scroll through the page, so that every chart is drawn."""
+    for chart in page.locator("figure.chart:visible").all():
+        chart.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "[...document.querySelectorAll('figure.chart:not([hidden]) [data-chart]')].every(box => box.dataset.drawn)"
+    )
+
+
+def shown_cells(page):
+    """Give how many cells the filters leave."""
+    return int(page.locator("#count").inner_text().split()[0])
+
+
+def test_the_page_loads_without_an_error_and_without_the_network(visit, report):
+    """The page with all its charts makes no console error and asks for nothing but itself."""
+    page = visit(report)
+    scrolled(page)
+    assert page.problems == []
+    assert [url for url in page.requests if not url.startswith(("data:", "blob:"))] == [f"file://{report}"]
+    assert page.locator("figure.chart:visible svg").count() >= 6
+
+
+def test_first_paint_comes_soon(visit, report):
+    """The first contentful paint is there before the script is done: what a reader needs first is plain HTML."""
+    page = visit(report)
+    paint, ready = page.evaluate(
+        "[performance.getEntriesByName('first-contentful-paint')[0].startTime, performance.now()]"
+    )
+    assert 0 < paint < ready
+
+
+def test_a_filter_narrows_everything_and_is_kept_in_the_address(visit, report):
+    """Choosing a device narrows cells, verdicts and maps, and the address says so."""
+    page = visit(report)
+    everything = shown_cells(page)
+    page.select_option("#filter-device", "NVIDIA H200")
+    assert shown_cells(page) == everything / 2
+    assert "device=NVIDIA+H200" in page.url
+    assert page.locator("#verdicts li:visible").count() == 4
+    assert "AMD" not in page.locator("#verdicts .maps").inner_text()
+
+
+def test_an_address_restores_filters_sorting_baseline_and_theme(visit, report):
+    """A link shows what its sender saw."""
+    page = visit(report, "#device=NVIDIA+H200&mask=causal&baseline=naive&theme=dark&sort=latency_ms&order=down")
+    assert page.input_value("#filter-device") == "NVIDIA H200"
+    assert page.input_value("#filter-mask") == "causal"
+    assert page.input_value("#baseline") == "naive"
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("latency")
+    assert shown_cells(page) == 48
+
+
+def test_sorting_by_a_column_orders_the_cells(visit, report):
+    """Clicking a head sorts by it, again turns it round, and cells without a value come last."""
+    page = visit(report)
+    page.click("[data-sort=latency_ms]")
+    column = [float(text) for text in page.locator("#cells tbody tr td:nth-child(5)").all_inner_texts() if text]
+    assert column == sorted(column)
+    page.click("[data-sort=latency_ms]")
+    column = [float(text) for text in page.locator("#cells tbody tr td:nth-child(5)").all_inner_texts() if text]
+    assert column == sorted(column, reverse=True)
+    assert "order=down" in page.url
+
+
+def test_another_baseline_changes_speedups(visit, report):
+    """With naive as baseline, naive's speed-up is 1 and the others' are above it."""
+    page = visit(report, "#device=NVIDIA+H200&direction=forward&mask=none")
+    page.select_option("#baseline", "naive")
+    rows = [row.split("\t") for row in page.locator("#cells tbody tr").all_inner_texts()]
+    speedups = {row[0]: float(row[7]) for row in rows if row[7]}
+    assert speedups["naive"] == 1
+    assert speedups["sdpa"] > 2
+    assert "naive" in page.locator(".baseline-name").inner_text()
+
+
+def test_a_cell_tells_reason_log_and_the_command_that_reruns_it(visit, report):
+    """Choosing a failed cell in the coverage matrix opens its reason, its log's end, and an exact command."""
+    page = visit(report, "#device=AMD+EPYC+7B13")
+    page.locator("#coverage button.s-crash").first.click()
+    text = page.locator("#cell").inner_text()
+    assert "worker died of SIGSEGV" in text
+    assert "worker 1234: segfaults" in text
+    command = shlex.split(page.locator("#cell .command").inner_text())
+    assert command[:6] == ["attnbench", "run", "--variant", "segfaults", "--device", "cpu"]
+    assert dict(zip(command[6::2], command[7::2], strict=True))["--seq"] == "2048"
+    assert "cell=" in page.url
+
+
+def test_a_timed_cell_shows_kernels_and_the_histogram_of_its_samples(visit, report):
+    """A correct cell shows its interval, the kernels that ran and its raw samples as a histogram."""
+    page = visit(report)
+    page.locator("#coverage button.s-ok").first.click()
+    assert "_kernel" in page.locator("#cell").inner_text()
+    assert "95% interval" in page.locator("#cell").inner_text()
+    assert page.locator("#cell .histogram rect").count() == 16
+    page.keyboard.press("Escape")
+    assert not page.locator("#cell").is_visible()
+    assert "cell=" not in page.url
+
+
+def test_the_keyboard_reaches_a_cell(visit, report):
+    """A cell's button takes focus and opens by the Enter key."""
+    page = visit(report)
+    page.locator("#coverage button.s-incorrect").first.focus()
+    page.keyboard.press("Enter")
+    assert "differs from the fp64 reference" in page.locator("#cell").inner_text()
+
+
+def test_wrong_results_are_shown_but_in_no_chart(visit, report):
+    """A wrong variant is in the coverage matrix and not in the legend; an inexact one is labelled so."""
+    page = visit(report)
+    assert page.locator("#coverage button.s-incorrect").count() == 24
+    legend = page.locator("#legend").inner_text()
+    assert "forgets-a-key" not in legend
+    assert "linear-attention" not in legend
+    assert "inexact" in page.locator("#coverage").inner_text()
+
+
+def test_the_legend_hides_a_variant(visit, report):
+    """Clicking a variant in the legend takes it out of the charts and into the address."""
+    page = visit(report)
+    page.locator("#legend button", has_text="naive").click()
+    assert page.locator("#legend button[aria-pressed=false]").all_inner_texts() == ["naive"]
+    assert "hide=naive" in page.url
+    scrolled(page)
+    assert "naive" not in page.locator("[data-chart=latency] svg").first.get_attribute("aria-label")
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_the_data_can_be_downloaded_as_filtered(visit, report, kind, tmp_path):
+    """The download holds the cells that the filters leave, with their numbers."""
+    page = visit(report, "#device=NVIDIA+H200&mask=causal")
+    with page.expect_download() as download:
+        page.click(f"#{kind}")
+    path = tmp_path / "results"
+    download.value.save_as(path)
+    rows = json.loads(path.read_text()) if kind == "json" else list(csv.DictReader(path.open()))
+    assert len(rows) == shown_cells(page) == 48
+    assert {row["mask"] for row in rows} == {"causal"}
+    assert sum(bool(row["latency_ms"]) for row in rows) > 30
+
+
+def test_dark_mode_follows_the_system_and_the_button(visit, report):
+    """A dark system gives a dark page; the button turns it over, and charts follow."""
+    page = visit(report, color_scheme="dark")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(paper) == "rgb(20, 23, 28)"
+    page.click("#theme")
+    assert page.evaluate(paper) == "rgb(255, 255, 255)"
+    assert "theme=light" in page.url
+
+
+def test_a_phone_needs_no_sideways_scrolling(visit, report):
+    """At phone width the page is as wide as the screen: only tables scroll by themselves."""
+    page = visit(report, viewport={"width": 390, "height": 844})
+    scrolled(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_without_javascript_verdicts_tables_and_figures_are_there(visit, report):
+    """With scripts off, the page still has its verdicts, maps, standings, figures and failures, and no dead control."""
+    page = visit(report, wait=False, java_script_enabled=False)
+    text = page.locator("body").inner_text()
+    assert "On NVIDIA H200, causal, forward" in text
+    assert page.locator("table.map").count() == 8
+    assert page.locator("figure img").count() == 8
+    assert page.locator("figure img").first.get_attribute("alt")
+    assert not page.locator(".filters").is_visible()
+    assert not page.locator("figure.chart").first.is_visible()
+    assert "worker died" in page.locator("#coverage-section").text_content()
+
+
+def test_hostile_names_render_as_text(visit, tmp_path):
+    """Names, reasons and logs from a hostile run are text everywhere: in tables, charts, dialog and tooltip."""
+    cells = synthetic.workloads(seqs=(512, 1024), masks=("none",), directions=("forward",))
+    variants = ("sdpa", HOSTILE, "</script><script>document.title=1</script>")
+    run = synthetic.make_run(
+        tmp_path,
+        name="hostile",
+        cells=cells,
+        variants=variants,
+        replace={"device_name": HOSTILE, "reason": HOSTILE, "plugin": HOSTILE},
+    )
+    page = visit(write_report(run, tmp_path / "out")[0])
+    scrolled(page)
+    page.locator("#coverage button.s-ok").nth(1).click()
+    assert HOSTILE in page.locator("#cell").inner_text()
+    page.keyboard.press("Escape")
+    page.locator("[data-chart=latency] svg path[aria-roledescription=point]").first.hover(force=True)
+    assert page.title() != "1"
+    assert page.locator("img[src=x]").count() == 0
+    assert page.problems == []

@@ -1,0 +1,69 @@
+"""`attnbench new`: what it writes and says."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def attnbench(folder, *arguments):
+    """Run the command in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "attnbench", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_new_file_is_found_by_the_command_it_names(tmp_path):
+    """The command to time it, taken as it is printed, plans cells of the new variant."""
+    written = attnbench(tmp_path, "new", "my-attn")
+    assert written.returncode == 0, written.stderr
+    assert (tmp_path / "my_attn.py").is_file()
+    check, run = (line.strip() for line in written.stdout.splitlines()[-2:])
+    assert check == "attnbench check my-attn --plugin my_attn.py"
+    planned = attnbench(tmp_path, *shlex.split(run)[1:], "--dry-run")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "my-attn" in planned.stdout
+
+
+def test_new_package_is_installed_and_found(tmp_path):
+    """The package builds, installs into a fresh environment beside attnbench, and its variant is listed and runs."""
+    written = attnbench(tmp_path, "new", "my-attn", "--package", "plugin")
+    assert written.returncode == 0, written.stderr
+    assert "pip install -e plugin" in written.stdout
+    environment = fresh_environment(tmp_path / "venv")
+    pip = [sys.executable, "-m", "pip", "--python", str(environment)]
+    subprocess.run(
+        [*pip, "install", "--quiet", "--no-deps", "--no-build-isolation", str(tmp_path / "plugin")], check=True
+    )
+
+    def there(*arguments):
+        return subprocess.run(
+            [str(environment), "-m", "attnbench", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    listed = there("list", "plugins")
+    assert "attnbench-my-attn 0.1.0" in listed.stdout, listed.stdout + listed.stderr
+    timed = there("run", "-v", "my-attn", "--seq", "16", "--heads", "2", "--head-dim", "8", "--budget", "0.05")
+    assert timed.returncode == 0, timed.stdout + timed.stderr
+
+
+def fresh_environment(folder):
+    """Make an environment that has only what the current one has installed, and give its Python."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    paths = [path for path in sys.path if "site-packages" in path or Path(path, "attnbench").is_dir()]
+    (site / "beside.pth").write_text("\n".join(paths) + "\n")
+    return folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+
+@pytest.mark.parametrize("arguments", [("new", "torch"), ("new", "my attn"), ("new", "my-attn", "--package", ".")])
+def test_refusals_are_one_line(tmp_path, arguments):
+    """A bad name or folder ends with exit code 2 and one line."""
+    (tmp_path / "here").write_text("")
+    refused = attnbench(tmp_path, *arguments)
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]

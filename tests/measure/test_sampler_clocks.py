@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from fake_device import FakeDevice
+
+from attnbench import Workload
+from attnbench.errors import MeasurementError
+from attnbench.inputs import make_inputs
+from attnbench.measure import sampler as sampler_module
+from attnbench.measure.protocol import Protocol
+from attnbench.measure.sampler import Sampler
+from attnbench.measure.telemetry import NoTelemetry
+
+WORKLOAD = Workload(heads=1, seq_q=8, head_dim=4)
+
+
+def sampled(device, work, monkeypatch, **protocol):
+    """Make a sampler on a fake device, whose call does `work(device)` and answers rightly."""
+    monkeypatch.setattr(sampler_module, "raw_now", lambda: int(device.host))
+    monkeypatch.setattr(sampler_module, "cache_bytes", lambda device: 1024)
+    inputs = make_inputs(WORKLOAD, "cpu")
+
+    def call():
+        work(device)
+        return (inputs.query @ inputs.key.mT).softmax(-1) @ inputs.value
+
+    settings = Protocol(**{"warm_up_min_s": 0.002, **protocol})
+    return Sampler(call, inputs, WORKLOAD, "cpu", settings, clock=device, telemetry=NoTelemetry())
+
+
+def ran(sampler, duration_ns=1e6):
+    """First call, warm-up and one block."""
+    sampler.first_call()
+    sampler.warm_up()
+    return sampler.block(duration_ns)
+
+
+def test_device_events_give_the_samples(monkeypatch):
+    """On an asynchronous device a sample is the time between events, without the host's launches."""
+    block = ran(sampled(FakeDevice(), lambda device: device.call(100_000.0), monkeypatch))
+    assert block.samples_ns == pytest.approx([100_000.0] * len(block.samples_ns), rel=0.02)
+    assert block.calls_per_sample == 1
+    assert block.suspects == ()
+    assert block.device_ns == pytest.approx(101_000, rel=0.02)
+    assert block.synchronised_ns >= block.device_ns
+
+
+def test_short_calls_are_batched(monkeypatch):
+    """Hot calls below 50 us are timed several at once, and a sample is still one call's time."""
+    block = ran(sampled(FakeDevice(launch_ns=100.0), lambda device: device.call(5_000.0), monkeypatch))
+    assert block.calls_per_sample == 10
+    assert block.samples_ns == pytest.approx([5_000.0] * len(block.samples_ns), rel=0.05)
+
+
+def test_the_host_queues_ahead_and_waits_rarely(monkeypatch):
+    """Calls are queued many at a time, so that the wait for the device is paid once for many samples."""
+    device = FakeDevice()
+    sampler = sampled(device, lambda device: device.call(60_000.0), monkeypatch)
+    sampler.first_call()
+    sampler.warm_up()
+    before = device.synchronised
+    block = sampler.block(20e6)
+    assert len(block.samples_ns) >= 200
+    assert device.synchronised - before < 20
+
+
+def test_work_left_on_a_side_stream_is_suspect(monkeypatch):
+    """When wall time to an all-device synchronise exceeds device events by over 10%, the cell is suspect."""
+    work = lambda device: device.call(50_000.0, side_ns=100_000.0)  # noqa: E731 - one line says it
+    block = ran(sampled(FakeDevice(), work, monkeypatch))
+    assert [suspect.partition(":")[0] for suspect in block.suspects] == ["side_stream"]
+
+
+def test_launch_latency_alone_is_not_suspect(monkeypatch):
+    """A short call whose wall time is mostly launch latency stays free of suspicion."""
+    block = ran(sampled(FakeDevice(launch_ns=4_000.0), lambda device: device.call(1_000.0), monkeypatch))
+    assert block.suspects == ()
+
+
+def test_cold_calls_are_neither_batched_nor_unflushed(monkeypatch):
+    """In cold mode each sample is one call, and the flush before it is not in the sample."""
+    device = FakeDevice(asynchronous=False, launch_ns=0.0)
+    sampler = sampled(device, lambda device: device.call(5_000.0), monkeypatch, mode="cold")
+    flushed = []
+    monkeypatch.setattr(sampler, "_flush", lambda: (flushed.append(1), device.call(900_000.0)))
+    block = ran(sampler)
+    assert block.calls_per_sample == 1
+    assert block.samples_ns == pytest.approx([5_000.0] * len(block.samples_ns), rel=0.05)
+    assert len(flushed) >= len(block.samples_ns)
+
+
+@pytest.mark.parametrize("cost", [0.0, -5.0])
+def test_a_clock_that_stands_still_or_goes_back_is_an_error(monkeypatch, cost):
+    """No sample may be zero or negative."""
+    device = FakeDevice(launch_ns=0.0, tick_ns=100.0)
+    sampler = sampled(device, lambda device: device.call(100_000.0), monkeypatch)
+    sampler.first_call()
+    sampler.warm_up()
+    monkeypatch.setattr(device, "elapsed_ns", lambda start, end: cost)
+    with pytest.raises(MeasurementError, match="stands still or goes back"):
+        sampler.block(1e6)
+
+
+def test_a_clock_that_disagrees_with_the_system_is_an_error(monkeypatch):
+    """A sampler's clock that runs slower than the system's second clock is named."""
+    device = FakeDevice()
+    sampler = sampled(device, lambda device: device.call(100_000.0), monkeypatch)
+    sampler.first_call()
+    sampler.warm_up()
+    monkeypatch.setattr(sampler_module, "raw_now", lambda: int(device.host * 3))
+    with pytest.raises(MeasurementError, match="patched clock"):
+        sampler.block(20e6)
+
+
+def test_warm_up_ends_when_two_windows_agree(monkeypatch):
+    """A device that gets faster over its first calls is warmed up until it no longer does."""
+    costs = iter([400_000.0 * 0.98**index for index in range(100)])
+    sampler = sampled(FakeDevice(), lambda device: device.call(next(costs, 50_000.0)), monkeypatch)
+    sampler.first_call()
+    warm_up = sampler.warm_up()
+    assert warm_up.steady
+    assert warm_up.calls > 100
+    assert warm_up.ns_per_call == pytest.approx(50_000, rel=0.05)
+
+
+def test_warm_up_ends_at_its_cap(monkeypatch):
+    """A device that never gets steady costs no more than the cap, and says so."""
+    costs = iter(range(1, 10**6))
+    sampler = sampled(FakeDevice(), lambda device: device.call(50_000.0 * next(costs)), monkeypatch, warm_up_max_s=0.5)
+    sampler.first_call()
+    warm_up = sampler.warm_up()
+    assert not warm_up.steady
+    assert warm_up.elapsed_ns < 1.5e9
+
+
+def test_a_call_longer_than_the_block_gives_one_sample(monkeypatch):
+    """A block shorter than one call still holds a sample, and its output is audited."""
+    sampler = sampled(FakeDevice(), lambda device: device.call(80e6), monkeypatch, warm_up_max_s=0.1)
+    block = ran(sampler, 1e6)
+    assert len(block.samples_ns) >= 1
+    assert isinstance(sampler.last_output, torch.Tensor)

@@ -1,0 +1,230 @@
+"""An honest, tiled implementation with a hand-written backward pass, of which each mutant gets one thing wrong.
+
+Every step is a method of its own, so that a mutant replaces one step and nothing else. Tiles are small, so that
+short sequences have several of them, the last one partial.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from attnbench import Variant
+
+if TYPE_CHECKING:
+    from attnbench import Inputs, Workload
+
+
+class Tiled(Variant):
+    """FlashAttention-2's algorithm in plain torch, layout BHSD (Dao, 2023, arXiv:2307.08691, section 3)."""
+
+    name = "tiled"
+    tile = 48
+
+    def prepare(self, workload: Workload, inputs: Inputs):
+        """Return a callable that runs the tiled forward pass as an autograd function."""
+        return lambda: _Attention.apply(*inputs.leaves, self, workload, inputs)
+
+    def tiles(self, length: int) -> Iterator[torch.Tensor]:
+        """Cut positions 0 to length - 1 into tiles."""
+        return iter(torch.arange(length).split(self.tile)) if length else iter(())
+
+    def scale(self, workload: Workload) -> float:
+        """Give the factor of the scores."""
+        return workload.effective_scale
+
+    def repeat(self, heads: torch.Tensor, workload: Workload) -> torch.Tensor:
+        """Give each query head its key head: (B, Hkv, S, D) -> (B, Hq, S, D), in float32."""
+        return heads.float().repeat_interleave(workload.heads // workload.kv_heads, 1)
+
+    def sum_groups(self, gradient: torch.Tensor, workload: Workload) -> torch.Tensor:
+        """Sum gradients (B, Hq, S, D) over the query heads of a group: (B, Hkv, S, D)."""
+        return gradient.unflatten(1, (workload.kv_heads, -1)).sum(2)
+
+    def offset(self, workload: Workload) -> int:
+        """Give the key column at which query row 0 stands."""
+        return 0 if workload.mask.kind == "causal-top-left" else workload.seq_k - workload.seq_q
+
+    def visible(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Say which of `columns` each of `rows` sees: (B or 1, 1, R, C)."""
+        mask, position, column = workload.mask, rows[:, None] + self.offset(workload), columns[None, :]
+        if mask.kind == "padding":
+            return (column < inputs.key_lengths[:, None, None]).expand(-1, len(rows), -1)[:, None]
+        if mask.kind == "document":
+            documents = inputs.document_ids
+            return (documents[:, rows][:, :, None] == documents[:, columns][:, None, :])[:, None]
+        if mask.kind == "window":
+            seen = self.in_window(position, column, mask.left, mask.right)
+        elif mask.kind == "none":
+            seen = torch.ones(len(rows), len(columns), dtype=torch.bool)
+        else:
+            seen = (column <= position) | (column < mask.prefix)
+        return seen[None, None]
+
+    def in_window(self, position: torch.Tensor, column: torch.Tensor, left: int, right: int) -> torch.Tensor:
+        """Say whether a column lies within the window around a position, both ends included."""
+        return (column >= position - left) & (column <= position + right)
+
+    def alibi(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Give ALiBi's bias (1, Hq, R, C)."""
+        distance = (rows[:, None] + workload.seq_k - workload.seq_q - columns[None, :]).abs()
+        return -inputs.alibi_slopes[None, :, None, None] * distance
+
+    def cap(self, scores: torch.Tensor, softcap: float) -> torch.Tensor:
+        """Cap the scaled scores softly."""
+        return softcap * torch.tanh(scores / softcap)
+
+    def cap_slope(self, scores: torch.Tensor, softcap: float) -> torch.Tensor:
+        """Give the derivative of `cap` at the scaled scores."""
+        return 1 - torch.tanh(scores / softcap).square()
+
+    def scores(  # noqa: PLR0917 - a step's operands
+        self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor,
+        rows: torch.Tensor, columns: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """Give masked scores (B, Hq, R, C)."""
+        scores = query @ key.mT * self.scale(workload)
+        if workload.softcap is not None:
+            scores = self.cap(scores, workload.softcap)
+        if workload.alibi:
+            scores = scores + self.alibi(workload, inputs, rows, columns)
+        return scores.masked_fill(~self.visible(workload, inputs, rows, columns), -math.inf)
+
+    def kept(
+        self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor
+    ) -> torch.Tensor | float:
+        """Give what dropout multiplies the weights of a tile by: 0 or 1/(1-p); the same in both passes."""
+        if not workload.dropout:
+            return 1.0
+        shape = (workload.batch, workload.heads, len(rows), len(columns))
+        place = int(rows[0]) * (workload.seq_k + 1) + int(columns[0])
+        generator = torch.Generator().manual_seed((inputs.seed * 1_000_003 + place) % (1 << 62))
+        return (torch.rand(shape, generator=generator) >= workload.dropout) / (1 - workload.dropout)
+
+    def forward_tile(  # noqa: PLR0917 - a step's operands
+        self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+        rows: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """Give output (B, Hq, R, Dv) and log-sum-exp (B, Hq, R, 1) of one tile of query rows."""
+        state = self.start(query, value)
+        for columns in self.tiles(workload.seq_k):
+            scores = self.scores(workload, inputs, query, key[:, :, columns], rows, columns)
+            kept = self.kept(workload, inputs, rows, columns)
+            state = self.accumulate(state, scores, value[:, :, columns], kept)
+        return self.finish(state, value)
+
+    def start(self, query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Give the running maximum, sum and weighted sum before the first tile of keys."""
+        shape = query.shape[:-1]
+        return (
+            torch.full((*shape, 1), -math.inf),
+            torch.zeros((*shape, 1)),
+            torch.zeros((*shape, value.shape[-1])),
+        )
+
+    def accumulate(
+        self, state: tuple[torch.Tensor, ...], scores: torch.Tensor, value: torch.Tensor, kept: torch.Tensor | float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Take in one tile of keys."""
+        top, total, summed = state
+        new_top = torch.maximum(top, scores.amax(-1, keepdim=True))
+        finite_top = new_top.masked_fill(new_top == -math.inf, 0.0)
+        rescale = torch.exp(top - finite_top)
+        weights = torch.exp(scores - finite_top)
+        total = total * rescale + weights.sum(-1, keepdim=True)
+        return new_top, total, summed * rescale + (weights * kept) @ value
+
+    def finish(self, state: tuple[torch.Tensor, ...], value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Divide by the sum of weights; rows without a visible key give 0."""
+        top, total, summed = state
+        blind = total == 0
+        return summed / total.masked_fill(blind, 1.0), (top + torch.log(total)).masked_fill(blind, -math.inf)
+
+    def attend(
+        self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give output (B, Hq, Sq, Dv) and log-sum-exp (B, Hq, Sq, 1), both float32."""
+        output = torch.empty((*query.shape[:-1], value.shape[-1]))
+        lse = torch.empty((*query.shape[:-1], 1))
+        for rows in self.tiles(workload.seq_q):
+            tile = self.forward_tile(workload, inputs, query[:, :, rows], key, value, rows)
+            output[:, :, rows], lse[:, :, rows] = tile
+        return output, lse
+
+    def delta(self, grad_output: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """Give sum_j P dP of each row: (..., R, 1)."""
+        return (grad_output * output).sum(-1, keepdim=True)
+
+    def backward_weights(self, scores: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
+        """Recompute the weights from the scores and the log-sum-exp."""
+        return torch.exp(scores - lse.masked_fill(lse == -math.inf, 0.0))
+
+    def grad_output_of(self, grad_output: torch.Tensor) -> torch.Tensor:
+        """Read the incoming gradient, whatever its strides."""
+        return grad_output.float()
+
+    def differentiate(  # noqa: PLR0917 - a step's operands
+        self, workload: Workload, inputs: Inputs, grad_output: torch.Tensor, leaves: tuple[torch.Tensor, ...],
+        output: torch.Tensor, lse: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+        """Give dQ, dK, dV by recomputing the weights tile by tile."""
+        query, key, value = leaves
+        gradients = [torch.zeros_like(leaf) for leaf in leaves]
+        delta = self.delta(grad_output, output)
+        for rows in self.tiles(workload.seq_q):
+            for columns in self.tiles(workload.seq_k):
+                tiles = (query[:, :, rows], key[:, :, columns], value[:, :, columns])
+                scores = self.scores(workload, inputs, tiles[0], tiles[1], rows, columns)
+                weights = self.backward_weights(scores, lse[:, :, rows])
+                kept = self.backward_kept(workload, inputs, rows, columns)
+                tile_grad = grad_output[:, :, rows]
+                gradients[2][:, :, columns] += self.value_weights(weights, kept).mT @ tile_grad
+                of_scores = weights * (tile_grad @ tiles[2].mT * kept - delta[:, :, rows])
+                of_scores = self.through_cap(workload, of_scores, tiles) * self.scale(workload)
+                gradients[0][:, :, rows] += self.query_gradient(of_scores, tiles[1], workload)
+                gradients[1][:, :, columns] += of_scores.mT @ tiles[0]
+        return gradients[0], gradients[1], gradients[2]
+
+    def backward_kept(
+        self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor
+    ) -> torch.Tensor | float:
+        """Give the dropout factors of a tile again."""
+        return self.kept(workload, inputs, rows, columns)
+
+    def value_weights(self, weights: torch.Tensor, kept: torch.Tensor | float) -> torch.Tensor:
+        """Give the weights that dV sums over."""
+        return weights * kept
+
+    def through_cap(self, workload: Workload, of_scores: torch.Tensor, tiles: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Take the gradient of the capped scores back through the softcap."""
+        if workload.softcap is None:
+            return of_scores
+        return of_scores * self.cap_slope(tiles[0] @ tiles[1].mT * self.scale(workload), workload.softcap)
+
+    def query_gradient(self, of_scores: torch.Tensor, key: torch.Tensor, workload: Workload) -> torch.Tensor:
+        """Give a tile's part of dQ from the gradient of the products."""
+        return of_scores @ key
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, query, key, value, tiled, workload, inputs):  # noqa: PLR0917 - torch passes them by position
+        leaves = (query.float(), tiled.repeat(key, workload), tiled.repeat(value, workload))
+        output, lse = tiled.attend(workload, inputs, *leaves)
+        ctx.save_for_backward(query, key, value, output, lse)
+        ctx.context = tiled, workload, inputs
+        return output.to(query.dtype)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        query, key, value, output, lse = ctx.saved_tensors
+        tiled, workload, inputs = ctx.context
+        leaves = (query.float(), tiled.repeat(key, workload), tiled.repeat(value, workload))
+        of_query, of_key, of_value = tiled.differentiate(
+            workload, inputs, tiled.grad_output_of(grad_output), leaves, output, lse
+        )
+        grouped = (of_query, tiled.sum_groups(of_key, workload), tiled.sum_groups(of_value, workload))
+        return *(gradient.to(query.dtype) for gradient in grouped), None, None, None

@@ -1,0 +1,85 @@
+"""Exports to the formats of other tools."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+import attnbench
+import synthetic
+from attnbench.errors import UsageError
+from attnbench.report import export
+
+CELLS = synthetic.workloads(seqs=(512, 1024), directions=("forward",))
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory):
+    """Load a run."""
+    return attnbench.load(synthetic.make_run(tmp_path_factory.mktemp("runs"), cells=CELLS, rounds=8))
+
+
+def test_csv_has_a_row_a_record_and_plain_columns(frame, tmp_path):
+    """The CSV reads back with all rows and the same medians."""
+    table = pd.read_csv(export(frame, tmp_path / "new" / "results.csv", "csv"))
+    assert len(table) == len(frame)
+    assert table["latency_ms"].tolist() == pytest.approx(frame["latency_ms"].tolist(), nan_ok=True)
+    assert table["workload_id"].tolist() == frame["workload_id"].tolist()
+
+
+def test_parquet_keeps_raw_samples(frame, tmp_path):
+    """Parquet has the raw samples too, as JSON text."""
+    table = pd.read_parquet(export(frame, tmp_path / "results.parquet", "parquet"))
+    index = frame.index[frame["status"] == "ok"][0]
+    assert json.loads(table["samples_ns"][index]) == list(frame["samples_ns"][index])
+
+
+def test_markdown_and_latex_hold_the_same_tables(frame, tmp_path):
+    """Both formats have the headline and the latency tables."""
+    markdown = export(frame, tmp_path / "tables.md", "markdown").read_text()
+    latex = export(frame, tmp_path / "tables.tex", "latex").read_text()
+    assert markdown.count("\n### ") + markdown.startswith("### ") == latex.count(r"\begin{table}") > 2
+    assert "speed-up over sdpa" in markdown
+    assert "speed-up over sdpa" in latex
+
+
+def test_pytest_benchmark_reads_its_export(frame, tmp_path):
+    """`pytest-benchmark compare --group-by=param:seq` reads the file and groups it by sequence length."""
+    path = export(frame, tmp_path / "export.json", "pytest-benchmark")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest_benchmark",
+        "compare",
+        "--group-by=param:seq",
+        "--columns=median",
+        str(path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "benchmark 'seq=512'" in done.stdout
+    assert "benchmark 'seq=1024'" in done.stdout
+    assert "sdpa-flash" in done.stdout
+
+
+def test_pytest_benchmark_names_are_unique_and_statistics_are_those_of_the_samples(frame, tmp_path):
+    """Each correct cell is one benchmark, named once, with the samples' own median in seconds."""
+    content = json.loads(export(frame, tmp_path / "export.json", "pytest-benchmark").read_text())
+    timed = frame[(frame["status"] == "ok") & ~frame["control"]]
+    names = [benchmark["fullname"] for benchmark in content["benchmarks"]]
+    assert len(names) == len(set(names)) == len(timed)
+    medians = [benchmark["stats"]["median"] for benchmark in content["benchmarks"]]
+    assert medians == pytest.approx((timed["latency_ms"] / 1e3).tolist())
+
+
+def test_an_unknown_format_is_told_with_the_nearest(frame, tmp_path):
+    """A misspelt format is a usage error with a suggestion."""
+    with pytest.raises(UsageError, match="did you mean 'parquet'"):
+        export(frame, tmp_path / "x", "parket")
+
+
+def test_a_file_that_cannot_be_written_is_told(frame, tmp_path):
+    """An output path that is a folder is a usage error that names it."""
+    with pytest.raises(UsageError, match="can't be written"):
+        export(frame, tmp_path, "csv")

@@ -1,0 +1,130 @@
+"""The report as files."""
+
+import hashlib
+from html.parser import HTMLParser
+
+import pytest
+
+import attnbench
+import synthetic
+from attnbench.errors import UsageError
+from attnbench.report import headline, write_report
+
+CELLS = synthetic.workloads(seqs=(512, 1024, 2048), directions=("forward",))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run with every status, shared by the tests that only read it."""
+    variants = ("naive", "sdpa", "chunked", "xformers", "forgets-a-key", "segfaults", "hangs", "linear-attention")
+    return synthetic.make_run(tmp_path_factory.mktemp("runs"), cells=CELLS, variants=variants, rounds=8)
+
+
+@pytest.fixture(scope="module")
+def written(run, tmp_path_factory):
+    """Its report."""
+    out = tmp_path_factory.mktemp("out") / "report"
+    return out, write_report([run], out)
+
+
+def test_a_report_has_page_prose_data_and_figures(written):
+    """index.html comes first; report.md, results.csv and the figures as SVG, PNG and PDF are beside it."""
+    out, paths = written
+    assert paths[0] == out / "index.html"
+    names = {path.relative_to(out).as_posix() for path in paths}
+    assert {"report.md", "results.csv"} <= names
+    for metric in ("latency", "tflops", "memory", "speedup"):
+        assert {f"figures/{metric}-amd-epyc-7b13.{kind}" for kind in ("svg", "png", "pdf")} <= names
+    assert all(path.stat().st_size > 100 for path in paths)
+
+
+def test_the_prose_names_device_units_versions_and_every_failure_with_its_reason(run, written):
+    """report.md says device, units, versions and, for each cell without a time, status and reason."""
+    text = (written[0] / "report.md").read_text()
+    for needed in (
+        "AMD EPYC 7B13",
+        "Median latency in ms",
+        "TFLOP/s",
+        "2.13.0+cpu",
+        "sdpa",
+        "A/A control: noise floor",
+    ):
+        assert needed in text, needed
+    for reason in set(attnbench.load(run)["reason"].dropna()):
+        assert reason.replace("<", "&lt;") in text, reason
+    assert "| AMD EPYC 7B13 | xformers | unsupported |" in text
+
+
+def test_wrong_results_are_shown_but_never_ranked(run, written):
+    """A wrong variant stands as WRONG in the latency table and has no place in the standings."""
+    assert "WRONG" in (written[0] / "report.md").read_text()
+    for table in headline(attnbench.load(run), "sdpa"):
+        places = {cells[0].text: [cell.text for cell in cells[1:]] for cells in table.rows}
+        assert places["forgets-a-key"] == ["0 / 3", "0", "0", "", "", ""]
+        assert "linear-attention" not in places
+
+
+def test_inexact_variants_stand_apart(written):
+    """Linear attention is in a section of its own, and in no table of exact variants."""
+    text = (written[0] / "report.md").read_text()
+    before, apart = text.split("## Inexact variants")
+    assert "linear-attention" not in before
+    assert "linear-attention" in apart
+
+
+def test_the_page_names_no_outside_address(written):
+    """No element's src or href leads outside, and no style imports anything."""
+
+    class Addresses(HTMLParser):
+        found = ()
+
+        def handle_starttag(self, tag, attrs):
+            self.found += tuple(value for name, value in attrs if name in ("src", "href", "action", "srcset"))
+
+    text = (written[0] / "index.html").read_text()
+    parser = Addresses()
+    parser.feed(text)
+    assert all(address.startswith(("data:", "#")) for address in parser.found), parser.found
+    styles = text[text.index("<style>") : text.index("</style>")]
+    assert "@import" not in styles
+    assert "url(" not in styles
+
+
+def test_the_same_records_give_the_same_bytes(run, written, tmp_path):
+    """Written twice, every file is the same byte for byte."""
+    again = write_report([run], tmp_path / "again")
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in written[1]]
+    assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in again] == digests
+
+
+def test_a_baseline_that_did_not_run_is_told(run, tmp_path):
+    """An unknown baseline is a usage error with the nearest name."""
+    with pytest.raises(UsageError, match="unknown baseline 'naiv': did you mean 'naive'"):
+        write_report([run], tmp_path, baseline="naiv")
+
+
+def test_a_chosen_baseline_is_what_speedups_are_over(run, tmp_path):
+    """With another baseline, tables say so."""
+    write_report([run], tmp_path, baseline="naive")
+    assert "speed-up over naive" in (tmp_path / "report.md").read_text()
+
+
+def test_an_output_folder_that_is_a_file_is_told(run, tmp_path):
+    """A report that can't be written is a usage error that names the folder."""
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UsageError, match="taken' can't be written"):
+        write_report([run], tmp_path / "taken")
+
+
+def test_a_run_in_which_nothing_could_be_timed_still_gives_a_report(tmp_path):
+    """Where all cells failed, the report says why and draws nothing."""
+    run = synthetic.make_run(tmp_path, variants=("xformers", "forgets-a-key"), baseline=None, cells=CELLS)
+    paths = write_report(run, tmp_path / "out")
+    assert not [path for path in paths if path.suffix == ".svg"]
+    assert "fewer than two variants" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_an_empty_run_gives_a_report_that_says_so(tmp_path):
+    """A run without a record is reported as such."""
+    write_report(synthetic.make_run(tmp_path, cells=[]), tmp_path / "out")
+    assert "0 variants on 0 workloads" in (tmp_path / "out" / "report.md").read_text()
