@@ -61,6 +61,19 @@ def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads):
     assert torch.equal(seen, expected.bool())
 
 
+@pytest.mark.parametrize("mask", ["padding", "document"])
+def test_alibi_on_padded_and_packed_batches(mask):
+    """A tensor of biases is for whole batches: with it, padding and documents are not packed."""
+    from xformers.ops import fmha
+
+    problem = workload(mask=mask, alibi=True)
+    inputs = make_inputs(problem, "cpu", "BSHD")
+    bias = make_bias(problem, CPU, inputs.alibi_slopes)
+    fmha.Inputs(*views(problem, *inputs.leaves), attn_bias=bias).validate_inputs()
+    hidden = _visible.hidden(problem, CPU).expand(bias.shape)
+    assert torch.equal(bias == float("-inf"), hidden)
+
+
 @pytest.mark.parametrize("kv_heads", [1, 4])
 def test_alibi_is_a_bias_of_the_shape_that_xformers_validates(kv_heads):
     """ALiBi's tensor holds -slope * distance and passes xformers' own validation and alignment rules."""

@@ -49,6 +49,8 @@ class FlashAttention(Variant):
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say what this version lacks."""
+        if workload.alibi and workload.mask.kind == "padding":
+            return "flash_attn_varlen_func counts ALiBi's distances from each sequence's own end, not from seq_k"
         return self.abilities.lacking(workload, device)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:

@@ -93,7 +93,7 @@ def views(
     workload: Workload, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """View (B, S, H, X) tensors as xformers wants them for the workload's mask and heads."""
-    if workload.mask.is_seeded:  # one long sequence, which a block-diagonal bias cuts up
+    if workload.mask.is_seeded and not workload.alibi:  # one long sequence, which a block-diagonal bias cuts up
         query, key, value = (tensor.flatten(0, 1)[None] for tensor in (query, key, value))
     if workload.kv_heads == workload.heads:
         return query, key, value

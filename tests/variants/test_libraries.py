@@ -1,0 +1,152 @@
+"""Wrappers of libraries that need a GPU, on stand-ins with the libraries' signatures and documented answers."""
+
+import inspect
+
+import fake_libraries
+import pytest
+import torch
+
+from attnbench import Workload
+from attnbench.conformance.gate import Gate
+from attnbench.inputs import make_inputs
+from attnbench_variants import _abilities, flash_attention, sage
+from attnbench_variants.flash_infer import FlashInfer
+from attnbench_variants.sage import Sage
+from attnbench_variants.te_attention import TransformerEngine
+from attnbench_variants.varlen import Varlen
+
+FLASH = flash_attention.attnbench_variants()
+VARIANTS = [*FLASH, FlashInfer(), Sage(), TransformerEngine(), Varlen()]
+MASKS = [
+    "none", "causal", "causal-top-left", "window:5:0", "window:3:4", "window:2:60", "prefix:6", "padding", "document",
+]  # fmt: skip
+PACKAGES = {
+    "flash-attn-2": "flash-attn",
+    "flash-attn-3": "flash-attn-3",
+    "flash-attn-4": "flash-attn-4",
+    "flashinfer": "flashinfer-python",
+    "sage": "sageattention",
+    "transformer-engine": "transformer-engine[pytorch]",
+}
+
+
+def workload(**fields):
+    """Make a small workload that most libraries take."""
+    return Workload(**{"batch": 3, "heads": 4, "seq_q": 24, "head_dim": 64, "dtype": "bfloat16", **fields})
+
+
+@pytest.fixture
+def libraries(monkeypatch):
+    """Stand-ins in the libraries' place."""
+    fake_libraries.install(monkeypatch)
+    monkeypatch.setattr(sage, "version", lambda name: "1.0.6")
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda each: each.name)
+def variant(request):
+    """Each wrapper in turn."""
+    return request.param
+
+
+def judge(variant, problem):
+    """Skip what the variant refuses; assert that the rest passes the gate."""
+    reason = variant.unsupported_reason(problem, "cuda")
+    if reason is not None:
+        pytest.skip(reason)
+    inputs = make_inputs(problem, "cpu", variant.layout)
+    verdict = Gate(variant, problem, inputs, variant.prepare(problem, inputs), seed=0).before()
+    assert verdict.passed, f"{verdict.rule}: {verdict.reason}"
+
+
+@pytest.mark.parametrize("seq_k", [24, 40, 16])
+@pytest.mark.parametrize("mask", MASKS)
+def test_masks(libraries, variant, mask, seq_k):
+    """Each mask that is claimed goes into the library so that its answer is right, and the call binds."""
+    judge(variant, workload(mask=mask, seq_k=24 if mask == "document" else seq_k, kv_heads=2))
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "padding"])
+def test_decoding(libraries, variant, mask):
+    """One query a sequence is right too, from whole and partly filled pages of keys."""
+    judge(variant, workload(seq_q=1, seq_k=50, mask=mask, kv_heads=1, batch=4))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"softcap": 2.0, "mask": "causal"},
+        {"alibi": True, "mask": "causal"},
+        {"alibi": True, "mask": "padding", "seq_k": 40},
+        {"scale": 0.3},
+        {"head_dim_v": 128, "mask": "causal", "seq_k": 40},
+        {"direction": "forward_backward", "mask": "causal", "kv_heads": 2},
+        {"direction": "forward_backward", "mask": "padding", "seq_k": 40},
+        {"direction": "forward_backward", "mask": "document"},
+    ],
+    ids=str,
+)
+def test_what_else_is_claimed(libraries, variant, fields):
+    """Softcap, ALiBi, scale, another value width and gradients are right wherever they are claimed."""
+    judge(variant, workload(**fields))
+
+
+def test_claims():
+    """What is claimed is what the libraries document: masks, softcap, ALiBi, dropout and backward of each."""
+    two, three, four = (each.abilities for each in FLASH)
+    assert (two.softcap, two.alibi, two.dropout, two.other_value_dim) == (True, True, True, False)
+    assert (three.softcap, three.alibi, three.dropout, three.other_value_dim) == (True, False, False, True)
+    assert four.capability == (9, 0)
+    assert all("prefix" not in each.masks for each in (two, three, four))
+
+
+def test_versions_agree_with_torch():
+    """The recorded signature of torch's varlen kernel is that of the torch at hand."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    recorded = inspect.signature(fake_libraries.varlen_attn).parameters
+    for name, parameter in inspect.signature(varlen_attn).parameters.items():
+        assert recorded[name].kind == parameter.kind
+        assert recorded[name].default == parameter.default
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("variant", VARIANTS[:-1], ids=lambda each: each.name)
+    def test_a_missing_library_is_named(self, monkeypatch, variant):
+        """Without the library the reason names the package and the command that installs it."""
+        monkeypatch.setattr(_abilities, "installed", lambda name: False)
+        package = PACKAGES[variant.name]
+        reason = f"needs the package {package.split('[')[0]} (pip install {package})"
+        assert variant.unsupported_reason(workload(), "cuda") == reason
+        assert variant.unsupported_reason(workload(), "cpu") == reason
+
+    def test_a_cpu_has_no_kernels(self, libraries, variant):
+        """With the library there, a CPU is refused."""
+        assert "needs a CUDA GPU" in variant.unsupported_reason(workload(), "cpu")
+
+    @pytest.mark.parametrize(
+        ("fields", "word"),
+        [({"dtype": "float32"}, "float32"), ({"head_dim": 60}, "head_dim"), ({"seq_k": 0}, "empty")],
+        ids=str,
+    )
+    def test_shapes(self, libraries, variant, fields, word):
+        """Dtypes, head dims and empty sequences that the kernels lack are refused."""
+        assert word in variant.unsupported_reason(workload(**fields), "cuda")
+
+    def test_gpus_too_old_and_too_new(self, libraries, monkeypatch):
+        """A GPU outside a library's range is refused with both numbers."""
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+        assert "8.0 or later, this GPU has 7.5" in FLASH[0].unsupported_reason(workload(), "cuda")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (10, 0))
+        assert "8.0 to 9.0, this GPU has 10.0" in FLASH[1].unsupported_reason(workload(), "cuda")
+
+    def test_forward_only_libraries(self, libraries):
+        """FlashInfer and SageAttention refuse training."""
+        for each in (FlashInfer(), Sage()):
+            assert "no backward" in each.unsupported_reason(workload(direction="backward"), "cuda")
+
+    @pytest.mark.parametrize(
+        "variant", [FLASH[1], FLASH[2], FlashInfer(), Sage(), Varlen()], ids=lambda each: each.name
+    )
+    def test_dropout(self, libraries, variant):
+        """What has no dropout says so."""
+        assert "no dropout" in variant.unsupported_reason(workload(dropout=0.1), "cuda")
