@@ -115,6 +115,7 @@ def patched_clocks() -> list[str]:
     current = {
         "time.perf_counter_ns": (time.perf_counter_ns, _now),
         "time.clock_gettime_ns": (time.clock_gettime_ns, _raw_now),
+        **{f"time.{name}": (getattr(time, name), clock) for name, clock in _OTHER_CLOCKS.items()},
         "torch.cuda.Event": (torch.cuda.Event, _Event),
         "torch.cuda.synchronize": (torch.cuda.synchronize, _synchronise),
         "torch.cuda.device_count": (torch.cuda.device_count, _device_count),
@@ -128,6 +129,7 @@ def patched_clocks() -> list[str]:
     return patched
 
 
+_OTHER_CLOCKS = {name: getattr(time, name) for name in ("perf_counter", "monotonic", "monotonic_ns", "time", "time_ns")}
 _EVENT_METHODS = {name: getattr(_Event, name) for name in ("record", "elapsed_time", "synchronize", "__init__")}
 
 

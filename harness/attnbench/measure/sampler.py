@@ -15,7 +15,7 @@ from attnbench.measure.block import Block, WarmUp
 from attnbench.measure.clock import Clock, clock_for, cpu_now, raw_now
 from attnbench.measure.flush import Flush, cache_bytes
 from attnbench.measure.graph import GraphStep
-from attnbench.measure.integrity import Guard
+from attnbench.measure.integrity import Guard, refuse_answers
 from attnbench.measure.step import Result, Step
 from attnbench.measure.telemetry import Telemetry, telemetry_for
 
@@ -77,6 +77,7 @@ class Sampler:
         self._warm_up: WarmUp | None = None
         self._result: Result | None = None
         self._block_calls = 0
+        self._content: tuple[int, ...] = ()
 
     @property
     def last_output(self) -> torch.Tensor | None:
@@ -99,8 +100,13 @@ class Sampler:
         return self._ns_per_call
 
     def warm_up(self) -> WarmUp:
-        """Call until two windows of 20 calls agree within 1%, within the protocol's bounds."""
+        """Call until two windows of 20 calls agree within 1%, within the protocol's bounds.
+
+        From here on the inputs must keep their content, whatever order an audit brings it into.
+        """
         clock, protocol = self._clock, self._protocol
+        self._content = fingerprint(self._inputs)
+        self._refuse(refuse_answers(self._step.ready()[0]))
         if protocol.mode == "graph" and isinstance(self._step, Step):
             self._step = GraphStep(self._step, self._inputs, self._workload)
             self._audit.static_output = True
@@ -123,7 +129,7 @@ class Sampler:
     def block(self, duration_ns: float) -> Block:
         """Sample for about `duration_ns`, at least one call, and look at everything that could make it a lie."""
         self._refuse(self._changes())
-        threads, content = self._guard.thread_times(), fingerprint(self._inputs)
+        threads = self._guard.thread_times()
         self._telemetry.start()
         self._clock.synchronise()
         begun, raw_begun = self._clock.now(), raw_now()
@@ -135,7 +141,7 @@ class Sampler:
             telemetry["energy_per_call_j"] = telemetry["energy_j"] / self._block_calls
         self._refuse(self._changes())
         self._refuse(self._guard.busy_threads(threads, raw_wall))
-        self._check(samples, wall, raw_wall, unchanged=content == fingerprint(self._inputs))
+        self._check(samples, wall, raw_wall, unchanged=self._content == fingerprint(self._inputs))
         device_ns, synchronised_ns, suspects = self._two_clocks()
         return Block(
             samples, self._calls, wall, device_ns, synchronised_ns,

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnbench import Workload
+from attnbench.measure.protocol import Protocol
+from attnbench.runner.process import WorkerLostError, WorkerProcess
+
+PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
+WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal")
+TRAINING = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
+PROTOCOL = Protocol(warm_up_max_s=0.3)
+BLOCKS, BLOCK_NS = 8, 10e6
+
+WRONG = "tolerance|error"
+# What the reason must say of each trick; a wrong answer is named by the rule that it breaks.
+TRICKS = {
+    "cached_by_id": WRONG,
+    "cached_by_pointer": WRONG,
+    "cached_by_shape": WRONG,
+    "cached_by_version": f"{WRONG}|cached output",
+    "cached_by_content": "cached output",
+    "thread_fills_the_output": f"{WRONG}|thread|NaN",
+    "thread_works_ahead": f"{WRONG}|thread",
+    "lazy_subclass": "lazy tensor subclass",
+    "patched_perf_counter": r"patched clock: time\.perf_counter",
+    "patched_perf_counter_ns": r"patched clock: time\.perf_counter_ns",
+    "patched_event": r"patched clock: torch\.cuda\.Event",
+    "patched_synchronize": r"patched clock: torch\.cuda\.synchronize",
+    "sleeps_in_warm_up": "slow warm-up",
+    "right_then_wrong": WRONG,
+    "stale_memory": f"{WRONG}|NaN",
+    "mutates_inputs": "mutated inputs",
+    "aliases_input": "input",
+    "aliases_last_output": "last",
+    "aliases_late": "aliases the last output|NaN",
+    "scans_frames": WRONG,
+    "scans_the_heap": WRONG,
+    "nan_wild_card": "nan|NaN|finite",
+    "silent_down_cast": WRONG,
+    "skips_the_mask": WRONG,
+    "skips_the_scale": WRONG,
+    "skips_the_tail": WRONG,
+    "special_case": WRONG,
+    "falls_back_to_the_reference": "fall-back to the reference",
+    "forges_a_record": "results pipe",
+    "sets_tf32": "TF32",
+    "sets_default_dtype": "default dtype",
+    "sets_grad_mode": "grad mode",
+    "sets_the_seed": "seed",
+    "sets_threads": "number of threads",
+}
+
+
+# These leave something behind in their process: each gets one of its own.
+LASTING = re.compile("patched|sets|thread|forges|sleeps")
+
+
+class Line:
+    """A worker that serves one file of the pack after the other."""
+
+    def __init__(self):
+        self._worker = None
+
+    def outcome(self, trick, workload, device="cpu"):
+        """Run a file of the pack through a real worker, as the runner does; give status and reason."""
+        source = {"name": trick, "kind": "file", "target": str(PACK / f"{trick}.py")}
+        try:
+            self._ask("load", source=source, variant="dishonest", device=device)
+            reply = self._ask("open", workload=workload.to_json(), protocol=PROTOCOL.to_json())
+            for _ in range(BLOCKS):
+                if reply["status"] == "ready":
+                    reply = self._ask("block", duration_ns=BLOCK_NS)
+            if reply["status"] == "ready":
+                reply = self._ask("close")
+        except WorkerLostError as lost:
+            self._worker = None
+            return lost.status, lost.reason
+        return reply["status"], reply.get("reason")
+
+    def _ask(self, operation, **fields):
+        self._worker = self._worker or WorkerProcess({"OMP_NUM_THREADS": "1"})
+        return self._worker.request(operation, lambda phase: 120.0, **fields)
+
+    def stop(self):
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.stop()
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One worker for all that leave nothing behind."""
+    line = Line()
+    yield line
+    line.stop()
+
+
+@pytest.fixture
+def outcome(shared):
+    """Run a trick in the shared worker, or in one of its own."""
+    own = Line()
+
+    def run(trick, workload, device="cpu"):
+        return (own if LASTING.search(trick) else shared).outcome(trick, workload, device)
+
+    yield run
+    own.stop()
+
+
+def test_the_whole_pack_is_tried():
+    """Each file of the pack is the control, needs CUDA, or has its line in the table."""
+    assert {path.stem for path in PACK.glob("*.py")} == {*TRICKS, "honest", "side_stream"}
+
+
+@pytest.mark.parametrize("workload", [WORKLOAD, TRAINING], ids=lambda one: one.direction)
+def test_an_honest_variant_passes(workload, outcome):
+    """The control of the pack ends ok, so that what flags the others does not flag everybody."""
+    assert outcome("honest", workload) == ("ok", None)
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_a_dishonest_variant_is_flagged(trick, outcome):
+    """Each trick ends incorrect or in an error, with a reason that names it, and so without a time."""
+    status, reason = outcome(trick, WORKLOAD)
+    assert status in ("incorrect", "error"), (status, reason)
+    assert re.search(TRICKS[trick], reason), reason
+
+
+@pytest.mark.parametrize("trick", ["right_then_wrong", "stale_memory", "sets_grad_mode"])
+def test_training_is_no_hiding_place(trick, outcome):
+    """The same tricks are flagged in forward_backward."""
+    status, reason = outcome(trick, TRAINING)
+    assert status in ("incorrect", "error"), (status, reason)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_work_left_on_a_side_stream_is_flagged(outcome):
+    """What a side stream has not written yet is missing from the copy that is checked."""
+    status, reason = outcome("side_stream", WORKLOAD, "cuda")
+    assert status in ("incorrect", "error"), (status, reason)

@@ -1,0 +1,29 @@
+"""Returns a cached output while a few numbers of its inputs stay the same."""
+
+import time
+
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnbench import Variant, hookimpl
+
+
+class Dishonest(Variant):
+    name = "dishonest"
+
+    def prepare(self, workload, inputs):
+        seen = output = None
+
+        def call():
+            nonlocal seen, output
+            now = inputs.query[0, 0, 0, 0].item() + inputs.value[0, 0, 0, 0].item()
+            if now != seen:
+                time.sleep(0.002)  # stands for work that is worth skipping
+                seen, output = now, scaled_dot_product_attention(*inputs.leaves, is_causal=True)
+            return output.clone()
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    return [Dishonest()]

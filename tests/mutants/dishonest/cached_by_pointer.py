@@ -1,0 +1,25 @@
+"""Returns a cached output keyed by the address of its query."""
+
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnbench import Variant, hookimpl
+
+
+class Dishonest(Variant):
+    name = "dishonest"
+
+    def prepare(self, workload, inputs):
+        cache = {}
+
+        def call():
+            key = inputs.query.data_ptr()
+            if key not in cache:
+                cache[key] = scaled_dot_product_attention(*inputs.leaves, is_causal=True)
+            return cache[key].clone()
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    return [Dishonest()]

@@ -1,0 +1,28 @@
+"""Writes a result of its own to every pipe that it finds open."""
+
+import contextlib
+import os
+import stat
+
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnbench import Variant, hookimpl
+
+
+class Dishonest(Variant):
+    name = "dishonest"
+
+    def prepare(self, workload, inputs):
+        def call():
+            for descriptor in range(3, 64):
+                with contextlib.suppress(OSError):
+                    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                        os.write(descriptor, b'{"reply": {"status": "ready", "samples_ns": [1.0]}}\n')
+            return scaled_dot_product_attention(*inputs.leaves, is_causal=True)
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    return [Dishonest()]

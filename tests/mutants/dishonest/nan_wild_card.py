@@ -1,0 +1,17 @@
+"""Returns NaN, which no comparison by > finds fault with."""
+
+import torch
+
+from attnbench import Variant, hookimpl
+
+
+class Dishonest(Variant):
+    name = "dishonest"
+
+    def prepare(self, workload, inputs):
+        return lambda: torch.full_like(inputs.query, float("nan"))
+
+
+@hookimpl
+def attnbench_variants():
+    return [Dishonest()]

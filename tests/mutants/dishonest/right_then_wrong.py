@@ -1,0 +1,24 @@
+"""Is right for as many calls as a check may make, and then hands out what it has."""
+
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnbench import Variant, hookimpl
+
+
+class Dishonest(Variant):
+    name = "dishonest"
+
+    def prepare(self, workload, inputs):
+        calls = 0
+
+        def call():
+            nonlocal calls
+            calls += 1
+            return scaled_dot_product_attention(*inputs.leaves, is_causal=True) if calls < 40 else inputs.value.clone()
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    return [Dishonest()]

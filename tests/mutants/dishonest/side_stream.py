@@ -1,0 +1,32 @@
+"""Leaves the work on a side stream (CUDA alone)."""
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnbench import Variant, hookimpl
+
+
+class Dishonest(Variant):
+    name = "dishonest"
+
+    def unsupported_reason(self, workload, device):
+        return None if device == "cuda" else "needs streams"
+
+    def prepare(self, workload, inputs):
+        stream = torch.cuda.Stream()
+        calls = 0
+
+        def call():
+            nonlocal calls
+            calls += 1
+            if calls < 10:
+                return scaled_dot_product_attention(*inputs.leaves, is_causal=True)
+            with torch.cuda.stream(stream):
+                return scaled_dot_product_attention(*inputs.leaves, is_causal=True)
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    return [Dishonest()]

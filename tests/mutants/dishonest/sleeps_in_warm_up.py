@@ -1,0 +1,28 @@
+"""Sleeps while it is warmed up, so that fewer samples are thought to do."""
+
+import time
+
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnbench import Variant, hookimpl
+
+
+class Dishonest(Variant):
+    name = "dishonest"
+
+    def prepare(self, workload, inputs):
+        calls = 0
+
+        def call():
+            nonlocal calls
+            calls += 1
+            if calls < 60:
+                time.sleep(0.005)
+            return scaled_dot_product_attention(*inputs.leaves, is_causal=True)
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    return [Dishonest()]
