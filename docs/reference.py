@@ -1,0 +1,45 @@
+"""The command line's reference, written from the command line itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from attnbench.cli.app import app
+
+
+def command_line() -> str:
+    """Describe every command with its arguments and options, in Markdown."""
+    group: Any = typer.main.get_command(app)
+    parts = [f"`attnbench` {_plain(group.help)}\n", _table(group.params)]
+    for name, command in group.commands.items():
+        summary, _, rest = (command.help or "").partition("\n\n")
+        parts += [f"## attnbench {name}\n", f"{_plain(summary)}\n", f"{rest.strip()}\n" if rest else ""]
+        parts += ["```text\n" + _usage(name, command) + "\n```\n", _table(command.params)]
+    return "\n".join(part for part in parts if part)
+
+
+def _usage(name: str, command: Any) -> str:
+    arguments = [
+        parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]"
+        for parameter in command.params
+        if parameter.param_type_name == "argument"
+    ]
+    return " ".join(["attnbench", name, *arguments, "[OPTIONS]"])
+
+
+def _table(parameters: list[Any]) -> str:
+    lines = ["| option | meaning |", "|---|---|"]
+    for parameter in parameters:
+        if parameter.param_type_name == "argument":
+            spelling = parameter.name.upper()
+        else:
+            value = "" if parameter.is_flag else f" {parameter.metavar or parameter.name.upper()}"
+            spelling = ", ".join(f"{option}{value}" for option in parameter.opts)
+        lines.append(f"| `{spelling}` | {_plain(parameter.help).replace('|', chr(92) + '|')} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
+def _plain(text: str | None) -> str:
+    return " ".join((text or "").split())
