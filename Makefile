@@ -11,7 +11,7 @@ REPORT ?=   # further options of `attnbench report`
 TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/test_mask.py -x"
 RELEASE := $(VENV)/release
 
-.PHONY: bench test lint format perf report docs site release clean help
+.PHONY: bench test lint format perf report docs release clean help
 
 bench: $(STAMP)  ## time the variants (every GPU, or else the CPU) and write the report
 	@status=0; $(BIN)/attnbench run $(RUN) || status=$$?; \
@@ -35,6 +35,18 @@ perf: $(STAMP)  ## measure the ratios that the project promises; slow, and not p
 
 report: $(STAMP)  ## write the report of the latest run again
 	$(BIN)/attnbench report $(REPORT)
+
+docs: $(STAMP)  ## build the documentation into site/docs; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site/docs
+	@echo "site/docs/index.html"
+
+release: $(STAMP)  ## build the archives, check them, and try the wheel in a clean environment
+	rm -rf dist $(RELEASE)
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	cd $(RELEASE) && bin/attnbench check sdpa naive --quick
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("attnbench needs Python 3.11 or later, %s is %s: say which with make PYTHON=..." % (sys.executable, sys.version.split()[0]))'

@@ -159,7 +159,7 @@ def _floors() -> list[list[str]]:
 
 def _imports(names: list[str]) -> nx.DiGraph:
     """Find which of the named modules or packages import which, by reading their source."""
-    graph = grimp.build_graph("attnbench", exclude_type_checking_imports=True)
+    graph = grimp.build_graph("attnbench", exclude_type_checking_imports=True, cache_dir=None)
     found = nx.DiGraph()
     found.add_nodes_from(names)
     for importer in names:

@@ -27,7 +27,7 @@ class Workload:
     value (batch, kv_heads, seq_k, head_dim_v), output (batch, heads, seq_q, head_dim_v).
     Left out, `kv_heads` is `heads`, `seq_k` is `seq_q`, `head_dim_v` is `head_dim`; `scale` None means
     1/sqrt(head_dim). `softcap` c replaces the scaled scores s by c * tanh(s / c) before bias and mask; `alibi` adds
-    -slope_h * |i + seq_k - seq_q - j|; `dropout` is the probability with which a weight is dropped.
+    `-slope_h * |i + seq_k - seq_q - j|`; `dropout` is the probability with which a weight is dropped.
     Raises WorkloadError for a field that is out of range.
     """
 

@@ -1,0 +1,72 @@
+"""Every code block in README and docs runs.
+
+The blocks of a page run in their order, in one folder and with one Python namespace. A comment before a block may say
+more: `<!-- file: NAME -->` has the block written to that file instead of run, and `<!-- tiny: OPTIONS -->` has its
+`attnbench run` really run, with OPTIONS to make it small. Every other `attnbench run` is planned with --dry-run.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOTE = re.compile(r"<!-- (?P<kind>file|tiny): ?(?P<value>.*?) ?-->")
+ELSEWHERE = ("git", "pip", "podman", "source", "twine")  # they change the machine: only their syntax is checked
+TO_READ = ("text", "{image}", "{include}", "{eval-rst}")  # shown, not run
+
+
+def blocks(page):
+    """Yield the language, the code and the note before each fenced block of a page."""
+    note = None
+    for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
+        if token.type == "html_block":
+            note = NOTE.search(token.content)
+        elif token.type == "fence":
+            yield token.info, token.content, note
+            note = None
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=lambda page: page.stem)
+def test_page(page, tmp_path, monkeypatch):
+    """All code blocks of the page run, one after the other."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    namespace = {"__name__": page.stem}
+    for language, code, note in blocks(page):
+        kind, value = (note["kind"], note["value"]) if note else ("", "")
+        if kind == "file":
+            Path(value).write_text(code, encoding="utf-8")
+            compile(code, value, "exec") if value.endswith(".py") else tomllib.loads(code)
+        elif language == "python":
+            exec(compile(code, str(page), "exec"), namespace)  # noqa: S102 - the documentation's own code
+        elif language == "toml":
+            tomllib.loads(code)
+        elif language == "console":
+            for line in code.splitlines():
+                run(re.split(r"\s+# ", line)[0], value if kind == "tiny" else "--dry-run")
+        else:
+            assert language.split(" ")[0] in TO_READ, f"no test runs a block in {language!r}"
+
+
+def run(line, options):
+    """Run one command line of a page; `options` are added to `attnbench run`."""
+    words = shlex.split(line)
+    if words[0] == "make":
+        words = ["make", "--dry-run", "--directory", str(ROOT), *words[1:]]
+    elif words[0] in ELSEWHERE:
+        words = ["bash", "-n", "-c", line]
+    elif words[:2] == ["attnbench", "run"] and "--dry-run" not in words:
+        words += shlex.split(options)
+    assert words[0] in ("make", "bash", "attnbench", "pytest", "pytest-benchmark"), f"no test runs {line!r}"
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
