@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CELL = ["variant", "workload_id", "mode"]
+DEFAULT_BAR = 0.03  # relative slow-down
 NEWLY_FAILING, FIXED, REMOVED, ADDED, STILL_FAILING = "newly failing", "fixed", "removed", "added", "still failing"
 ORDER = (
     NEWLY_FAILING, pairing.SLOWER, REMOVED, pairing.UNDECIDED, pairing.FASTER, FIXED, ADDED, pairing.SAME,
@@ -67,7 +68,7 @@ class Comparison:
         return {verdict: found.count(verdict) for verdict in ORDER if verdict in found}
 
 
-def compare(old: pd.DataFrame, new: pd.DataFrame, bar: float = 0.03) -> Comparison:
+def compare(old: pd.DataFrame, new: pd.DataFrame, bar: float = DEFAULT_BAR) -> Comparison:
     """Compare two frames that `load` gave; `bar` is the relative slow-down from which on a cell is a regression.
 
     Cells are matched by variant, workload, mode and device name; where the two sides have no device name in common

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from attnbench import __version__
-from attnbench.cli import check, listing, new, run
+from attnbench.cli import check, doctor, listing, new, reporting, run
 from attnbench.errors import AttnbenchError, UsageError, describe
 
 app = typer.Typer(
@@ -36,7 +36,19 @@ def options(
     """Take the options that stand before a command."""
 
 
-for command in (run.run, check.check, listing.list_, listing.explain, new.new):
+COMMANDS = (
+    run.run,
+    check.check,
+    listing.list_,
+    listing.explain,
+    reporting.report,
+    reporting.compare,
+    reporting.best,
+    reporting.export,
+    new.new,
+    doctor.doctor,
+)
+for command in COMMANDS:
     app.command(name=command.__name__.strip("_"))(command)
 
 

@@ -11,7 +11,7 @@ import typer
 from attnbench.cli.arguments import Devices, Plugins, Strict, Suites, Variants, axis, fraction, split
 
 
-def run(  # noqa: PLR0917 - the command line's options
+def run(
     suite: Suites = None,
     variant: Variants = None,
     device: Devices = None,

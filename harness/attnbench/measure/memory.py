@@ -86,7 +86,8 @@ def _own_bytes(output: torch.Tensor) -> int:
 
 
 def _driver_bytes(device: torch.device) -> int | None:
-    from attnbench.measure.nvml import NvmlTelemetry, torch_uuid
+    from attnbench.measure.gpu_identity import torch_uuid
+    from attnbench.measure.nvml import NvmlTelemetry
 
     try:
         return NvmlTelemetry(torch_uuid(str(device))).used_bytes()

@@ -20,13 +20,6 @@ THROTTLE_BITS = {
 }
 
 
-def torch_uuid(device: str) -> str:
-    """Give NVML's name of torch's device, which CUDA_VISIBLE_DEVICES does not renumber."""
-    import torch
-
-    return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"
-
-
 class NvmlTelemetry:
     """Reads one GPU. `library` is pynvml or a stand-in for it. Raises what NVML raises when it can't be opened."""
 

@@ -32,7 +32,8 @@ def telemetry_for(device: str) -> Telemetry:
     """Give the reader of `device` ('cpu', 'cuda' or 'cuda:N'); without NVML a silent one, with one warning."""
     if not device.startswith("cuda"):
         return CpuTelemetry()
-    from attnbench.measure.nvml import NvmlTelemetry, torch_uuid
+    from attnbench.measure.gpu_identity import torch_uuid
+    from attnbench.measure.nvml import NvmlTelemetry
 
     try:
         return NvmlTelemetry(torch_uuid(device))

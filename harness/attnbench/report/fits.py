@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attnbench.analysis.best import Region, best
@@ -17,13 +18,7 @@ MOST = 400  # rows a table on the page
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Make the tables that have a row."""
     made = [
-        Table(
-            "Fastest variant by region of shapes",
-            ("device", "setting", "lengths", "variant", "margin", "clear", "tied with"),
-            tuple(_region(one) for one in best(frame)[:MOST]),
-            ("Margin: median factor to the first variant that is told to be slower. Clear: shapes without a tie.",),
-            labels=4,
-        ),
+        regions_table(best(frame)[:MOST]),
         Table(
             "Scaling exponents",
             ("device", "setting", "variant", "lengths", "exponent", "interval"),
@@ -51,6 +46,17 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         ),
     ]
     return [table for table in made if table.rows]
+
+
+def regions_table(regions: Sequence[Region]) -> Table:
+    """Give the dispatch table for people."""
+    return Table(
+        "Fastest variant by region of shapes",
+        ("device", "setting", "lengths", "variant", "margin", "clear", "tied with"),
+        tuple(_region(one) for one in regions),
+        ("Margin: median factor to the first variant that is told to be slower. Clear: shapes without a tie.",),
+        labels=4,
+    )
 
 
 def _region(one: Region) -> tuple[Cell, ...]:

@@ -12,11 +12,13 @@ from typing import Any
 
 from attnbench import store
 from attnbench.errors import UsageError
+from attnbench.measure.doctor import examine
 from attnbench.measure.protocol import Protocol
 from attnbench.record import SCHEMA, Record
 from attnbench.runner.catalog import Catalog, read_catalog
 from attnbench.runner.devices import Device, choose_devices
 from attnbench.runner.environment import environment_of, machine_facts
+from attnbench.runner.limits import measured_limits
 from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads, make_plan
 from attnbench.runner.sweep import Summary, Sweep
 
@@ -70,12 +72,26 @@ def execute(
     if not name.strip(".") or "/" in name or "\0" in name:
         raise UsageError(f"run name {name!r}: expected a folder's name, without '/'")
     run = store.create_run(request.results, name, manifest_of(name, catalog, plan))
+    _describe_machine(run, plan)
     summary = Sweep(run, plan, started, stored, request.timeout_s).execute()
     manifest = store.read_manifest(run)
     manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     manifest["summary"] = {**vars(summary), "statuses": dict(summary.statuses)}
     store.write_manifest(run, manifest)
     return run, summary
+
+
+def _describe_machine(run: Path, plan: Plan) -> None:
+    """Add to the manifest what each device does at most, and what would make timings lie."""
+    manifest = store.read_manifest(run)
+    manifest["doctor"] = [finding.to_json() for finding in examine()]
+    manifest["limits"] = {}
+    for device in plan.devices:
+        dtypes = {cell.workload.dtype for cell in plan.cells if cell.device == device}
+        measured = measured_limits(device, dtypes, str(plan.environments[device.name]["environment_id"]))
+        manifest["limits"][device.name] = measured["limits"]
+        manifest["environments"][device.name]["torch_facts"] = measured["facts"]
+    store.write_manifest(run, manifest)
 
 
 def manifest_of(name: str, catalog: Catalog, plan: Plan) -> dict[str, Any]:

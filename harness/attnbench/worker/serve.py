@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from attnbench.errors import describe
+from attnbench.errors import UsageError, describe
 from attnbench.registry import Plugin, Source, load_all, load_plugin, observers, variant_of
 from attnbench.worker.channel import Channel
 from attnbench.workload import Workload
@@ -49,6 +49,9 @@ class Worker:
         self.operations: dict[str, Callable[..., dict[str, Any]]] = {
             "describe": self.describe,
             "survey": self.survey,
+            "limits": self.limits,
+            "check": self.check,
+            "explain_check": self.explain_check,
             "observe": self.observe,
             "load": self.load,
         }
@@ -98,6 +101,43 @@ class Worker:
                 self._channel.send(answer={"variant": name, "reasons": reasons})
         return {"status": "ready"}
 
+    def limits(self, device: str, dtypes: list[str], environment_id: str) -> dict[str, Any]:
+        """Measure what the device does at most, and say of the environment what only torch knows."""
+        from attnbench.measure.limits import limits_of
+        from attnbench.worker.session import facts
+
+        self.enter("limits")
+        return {
+            "status": "ready",
+            "limits": {dtype: limits_of(device, dtype, environment_id).to_json() for dtype in dtypes},
+            "facts": facts(device),
+        }
+
+    def check(
+        self, source: dict[str, str], variant: str, device: str, options: dict[str, Any], skip: dict[str, str]
+    ) -> dict[str, Any]:
+        """Run the conformance suite on a variant, telling of each test before and after; those in `skip` are done."""
+        from attnbench.conformance.suite import cases, run_case
+        from attnbench.conformance.trial import Subject
+
+        subject = Subject(variant_of(Source(**source), variant), device, options["seed"])
+        for case in cases(subject.variant, device, options["level"], options["only"]):
+            if case.id in skip:
+                continue
+            self._channel.send(about=case.id)
+            result = run_case(subject, case, level=options["level"], plugin=options["plugin"])
+            self._channel.send(answer={"id": case.id, **result.to_json()})
+        return {"status": "ready"}
+
+    def explain_check(self, name: str) -> dict[str, Any]:
+        """Give everything that a check has to say of itself."""
+        from attnbench.conformance.suite import find_check
+
+        try:
+            return {"status": "ready", "text": find_check(name).explain()}
+        except UsageError as error:
+            return {"status": "unknown", "reason": str(error)}
+
     def observe(
         self, event: str, argument: dict[str, Any], sources: list[dict[str, str]] | None = None
     ) -> dict[str, Any]:
@@ -120,7 +160,7 @@ class Worker:
         self.enter("import")
         session = Session(self.enter, source=Source(**source), variant=variant, device=device)
         self.operations |= {"open": session.open, "block": session.block, "close": session.close}
-        return {"status": "ready", **session.facts()}
+        return {"status": "ready"}
 
 
 def _described(plugin: Plugin) -> dict[str, Any]:

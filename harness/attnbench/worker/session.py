@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,18 +33,6 @@ class Session:
         self._cell: Cell | None = None
         self._guard = Guard()  # before the plugin's first line runs
         self._variant = variant_of(source, variant)
-
-    def facts(self) -> dict[str, Any]:
-        """Say what only torch knows of the environment."""
-        cuda = self._device.startswith("cuda")
-        return {
-            "torch": torch.__version__,
-            "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
-            "threads": torch.get_num_threads(),
-            "device_name": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
-            "capability": list(torch.cuda.get_device_capability()) if cuda else None,
-        }
 
     def open(self, workload: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
         """Make a cell ready to be measured: ask, prepare, first call, conform, warm up."""
@@ -153,3 +140,15 @@ class Cell:
 
 def _incorrect(verdict: Verdict, phase: str) -> dict[str, Any]:
     return {"status": "incorrect", "phase": phase, "reason": verdict.reason, "error": verdict.to_json()}
+
+
+def facts(device: str) -> dict[str, Any]:
+    """Say of the environment what only torch knows."""
+    cuda = device.startswith("cuda")
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
+        "capability": list(torch.cuda.get_device_capability()) if cuda else None,
+        "threads": torch.get_num_threads(),
+    }

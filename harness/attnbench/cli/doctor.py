@@ -1,0 +1,23 @@
+"""`attnbench doctor`."""
+
+from __future__ import annotations
+
+import json
+
+from attnbench.cli.arguments import Json
+
+MARKS = {"ok": "ok     ", "warning": "WARNING", "unknown": "?      "}
+
+
+def doctor(json_: Json = False) -> None:
+    """Say what on this machine would make timings lie, and what to do about it; change nothing."""
+    from attnbench.measure.doctor import examine
+
+    findings = examine()
+    if json_:
+        print(json.dumps([finding.to_json() for finding in findings], indent=1))
+        return
+    for finding in findings:
+        print(f"{MARKS.get(finding.level, finding.level)}  {finding.check}: {finding.found}")
+        if finding.remedy:
+            print(f"         {finding.remedy}")

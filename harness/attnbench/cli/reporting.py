@@ -1,0 +1,136 @@
+"""`attnbench report`, `compare`, `best`, `export`: what runs say."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnbench.cli.arguments import Json, fraction
+
+Runs = Annotated[
+    list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs, by folder or name; none: the latest.")
+]
+Results = Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs.")]
+Baseline = Annotated[str | None, typer.Option(metavar="VARIANT", help="What speed-ups are over.")]
+
+
+def report(
+    runs: Runs = None,
+    baseline: Baseline = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; default: RUN/report.")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write a run's report: index.html, report.md, results.csv and figures; print the headline table.
+
+    Several runs make one report that compares their machines.
+    """
+    from attnbench.analysis import load
+    from attnbench.report import headline, write_report
+
+    folders = _folders(runs, results)
+    target = out or folders[-1] / "report"
+    paths = write_report(folders, target, baseline)
+    for table in headline(load(folders), baseline):
+        print_table(table)
+    print(f"report: {paths[0]}")
+
+
+def compare(
+    old: Annotated[str, typer.Argument(help="The run to compare with.")],
+    new: Annotated[str, typer.Argument(help="The run that is judged.")],
+    fail_if_slower: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Exit 1 if a cell is surely slower by more.")
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="table or markdown")] = "table",
+    json_: Json = False,
+    results: Results = Path("results"),
+) -> None:
+    """Compare two runs cell by cell, with verdicts; newly failing cells come first.
+
+    With --fail-if-slower 3% the exit code is 1 only where a whole interval lies beyond the bar and beyond three times
+    the noise floor of both runs' A/A controls.
+    """
+    from attnbench.analysis import load
+    from attnbench.analysis.comparison import DEFAULT_BAR
+    from attnbench.analysis.comparison import compare as compared
+    from attnbench.errors import unknown
+    from attnbench.report.compare import comparison_json, comparison_markdown, comparison_table
+    from attnbench.store import find_run
+
+    if format_ not in ("table", "markdown"):
+        raise unknown("format", format_, ("table", "markdown"))
+    bar = fraction("--fail-if-slower", fail_if_slower)
+    before, after = (load(find_run(results, run)) for run in (old, new))
+    found = compared(before, after, DEFAULT_BAR if bar is None else bar)
+    if json_:
+        print(json.dumps(comparison_json(found), indent=1))
+    elif format_ == "markdown":
+        print(comparison_markdown(found))
+    else:
+        print_table(comparison_table(found))
+    raise typer.Exit(1 if bar is not None and found.regressions else 0)
+
+
+def best(
+    runs: Runs = None,
+    json_: Json = False,
+    format_: Annotated[str, typer.Option("--format", help="table or json")] = "table",
+    results: Results = Path("results"),
+) -> None:
+    """Say which correct variant is fastest, shape by shape; as JSON it is a dispatch table."""
+    from attnbench.analysis import load
+    from attnbench.analysis.best import best as best_regions
+    from attnbench.analysis.best import to_json
+    from attnbench.errors import unknown
+    from attnbench.report.fits import regions_table
+
+    if format_ not in ("table", "json"):
+        raise unknown("format", format_, ("table", "json"))
+    regions = best_regions(load(_folders(runs, results)))
+    if json_ or format_ == "json":
+        print(json.dumps(to_json(regions), indent=1))
+    else:
+        print_table(regions_table(regions))
+
+
+def export(
+    runs: Runs = None,
+    format_: Annotated[str, typer.Option("--format", help="csv, parquet, markdown, latex or pytest-benchmark")] = "csv",
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to.")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write the records of runs in another format."""
+    from attnbench.analysis import load
+    from attnbench.errors import UsageError
+    from attnbench.report import export as written
+
+    if output is None:
+        raise UsageError("no output file: give one with -o FILE")
+    print(written(load(_folders(runs, results)), output, format_))
+
+
+def _folders(runs: list[str] | None, results: Path) -> list[Path]:
+    from attnbench.store import find_run
+
+    return [find_run(results, run) for run in runs] if runs else [find_run(results)]
+
+
+def print_table(table: Any) -> None:
+    """Print a report's table as wide as the terminal, the best of each row bold."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=table.title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(table.columns):
+        made.add_column(column, justify="left" if index < table.labels else "right", overflow="fold")
+    for row in table.rows:
+        made.add_row(*(Text(cell.text, style="bold" if cell.best else "italic" if cell.tied else "") for cell in row))
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+    console.print(made)
+    for note in table.notes:
+        console.print(Text(note, style="dim"))
