@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from attnbench import __version__
-from attnbench.cli import check, doctor, listing, new, reporting, run
+from attnbench.cli import check, doctor, listing, new, reporting, run, study
 from attnbench.errors import AttnbenchError, UsageError, describe
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ COMMANDS = (
     reporting.export,
     new.new,
     doctor.doctor,
+    study.study,
 )
 for command in COMMANDS:
     app.command(name=command.__name__.strip("_"))(command)

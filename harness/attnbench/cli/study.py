@@ -1,0 +1,34 @@
+"""`attnbench study`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnbench.cli.arguments import Plugins, Variants, split
+
+
+def study(  # noqa: PLR0917 - the command line's options
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which study; 'list' names them all.")],
+    variant: Variants = None,
+    device: Annotated[
+        str | None, typer.Option("-d", "--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...")
+    ] = None,
+    plugin: Plugins = None,
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the study's folder is made in.")] = Path(
+        "results"
+    ),
+    budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling a cell.")] = None,
+) -> None:
+    """Measure what is said of attention: a figure, and one paragraph from its numbers alone."""
+    from attnbench.study import MODULES, Settings, find_study, make
+
+    if name == "list":
+        for known in sorted(MODULES):
+            typer.echo(f"{known:<16}{find_study(known).question}")
+        return
+    outcome = make(find_study(name), Settings(results, device, split(variant), split(plugin), budget))
+    typer.echo(outcome.finding)
+    typer.echo(f"\n{outcome.folder}: figure.svg, figure.png, finding.md, rows.json")

@@ -1,0 +1,28 @@
+"""What is said of attention, measured: each study writes a figure and a finding said from its numbers alone."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from attnbench.errors import unknown
+from attnbench.study.study import Outcome, Rows, Settings, Study, make
+
+MODULES = {
+    "parallelism": "parallelism",
+    "memory": "memory",
+    "scaling-factor": "scaling_factor",
+    "context": "context",
+    "bidirectional": "bidirectional",
+    "heads": "heads",
+    "weights": "weights",
+}
+
+__all__ = ["MODULES", "Outcome", "Rows", "Settings", "Study", "find_study", "make"]
+
+
+def find_study(name: str) -> Study:
+    """Find a study by name; raises UsageError with the nearest name."""
+    if name not in MODULES:
+        raise unknown("study", name, MODULES)
+    study: Study = import_module(f"attnbench.study.{MODULES[name]}").STUDY
+    return study

@@ -1,0 +1,76 @@
+"""A BERT-like mask, which hides nothing, against a GPT-like one, which hides what comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attnbench.study.figure import Panel, grouped, lines, size_text
+from attnbench.study.study import Rows, Study
+from attnbench.study.timed import Grids, collector
+from attnbench.study.wording import listed, number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIZES = {
+    "cpu": {"heads": 12, "head_dim": 64, "seq": [128, 256, 512, 1024], "dtype": "float32"},
+    "cuda": {"batch": 8, "heads": 12, "head_dim": 64, "seq": [512, 1024, 2048, 4096, 8192], "dtype": "bfloat16"},
+}
+
+
+def grids(sizes: Mapping[str, Any]) -> Grids:
+    """Run the same shapes with and without the causal mask."""
+    return [{**sizes, "mask": ["none", "causal"]}]
+
+
+def ratios(rows: Rows) -> Rows:
+    """Give for each variant and length the causal latency over the bidirectional one, and the share of pairs seen."""
+    paired: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in rows:
+        paired.setdefault((row["variant"], row["seq_q"]), {})[row["mask"]] = row
+    return [
+        {
+            "variant": variant,
+            "seq_q": length,
+            "ratio": pair["causal"]["latency_ms"] / pair["none"]["latency_ms"],
+            "pairs": pair["causal"]["flops"] / pair["none"]["flops"],
+        }
+        for (variant, length), pair in sorted(paired.items())
+        if len(pair) == 2
+    ]
+
+
+def draw(rows: Rows) -> Figure:
+    """Draw causal over bidirectional latency, and the share of pairs that causal attention has left to do."""
+    measured = ratios(rows)
+    share = {row["seq_q"]: row["pairs"] for row in measured}
+    ideal = [{"variant": "share of pairs seen", "seq_q": length, "ratio": pairs} for length, pairs in share.items()]
+    panel = Panel("seq_q", "tokens", "ratio", "latency, causal over bidirectional", log_y=False)
+    return lines([(panel, measured + ideal)])
+
+
+def conclude(rows: Rows) -> str:
+    """Say what each variant saves of what the mask lets it save, at the longest length."""
+    measured = ratios(rows)
+    if not measured:
+        return "No variant ran with both masks at one length, so there is nothing to compare."
+    said = []
+    for variant, own in sorted(grouped(measured, "variant").items()):
+        last = max(own, key=lambda row: row["seq_q"])
+        said.append(f"{variant} takes {number(last['ratio'])} times as long at {size_text(last['seq_q'])} tokens")
+    longest = max(measured, key=lambda row: row["seq_q"])
+    return (
+        f"At {size_text(longest['seq_q'])} tokens a causal mask leaves {100 * longest['pairs']:.1f}% of the pairs of "
+        f"query and key, so an implementation that skipped all others would take that share of the time. On "
+        f"{rows[0]['device_name']}, causal against bidirectional, {listed(said)}."
+    )
+
+
+STUDY = Study(
+    "bidirectional",
+    "What does a GPT-like mask save over a BERT-like one?",
+    collector("bidirectional", SIZES, grids),
+    draw,
+    conclude,
+)

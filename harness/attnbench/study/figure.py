@@ -1,0 +1,102 @@
+"""Lines over a size, one a variant, in the report's style."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from attnbench.report.figures import STYLE
+from attnbench.report.palette import palette
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from attnbench.study.study import Rows
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes: what is drawn over what, by group; `low` and `high` bound a band."""
+
+    x: str
+    x_label: str
+    y: str
+    y_label: str
+    group: str = "variant"
+    log_y: bool = True
+    low: str | None = None
+    high: str | None = None
+
+
+def lines(panels: Sequence[tuple[Panel, Rows]]) -> Figure:
+    """Draw panels side by side with one legend below."""
+    names = sorted({str(row[panel.group]) for panel, rows in panels for row in rows})
+    styles = palette(names)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.2 * len(panels) + 0.2, 3.0), layout="constrained")
+        handles: dict[str, Any] = {}
+        for axes, (panel, rows) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+            for name, own in grouped(rows, panel.group).items():
+                style = styles[name]
+                own.sort(key=lambda row: row[panel.x])
+                x, y = [row[panel.x] for row in own], [row[panel.y] for row in own]
+                dash = (0, style.dash) if style.dash else "-"
+                (handles[name],) = axes.plot(x, y, color=style.colour, marker=style.marker, linestyle=dash, label=name)
+                if panel.low and panel.high:
+                    low, high = [row[panel.low] for row in own], [row[panel.high] for row in own]
+                    axes.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
+            _label(axes, panel, sorted({row[panel.x] for row in rows}))
+        figure.legend([handles[name] for name in sorted(handles)], sorted(handles), loc="outside lower center", ncols=4)
+    return figure
+
+
+def heat_maps(
+    maps: Sequence[tuple[str, Sequence[str], Sequence[Sequence[float]]]], x_label: str, y_label: str
+) -> Figure:
+    """Draw square maps side by side on one colour scale: title, words and rows of weights."""
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(3.4 * len(maps) + 0.6, 3.4), layout="constrained")
+        every = figure.subplots(1, len(maps), squeeze=False)[0]
+        most = max(value for _, _, rows in maps for row in rows for value in row)
+        for axes, (title, words, rows) in zip(every, maps, strict=True):
+            image = axes.imshow(rows, cmap="viridis", vmin=0.0, vmax=most)
+            axes.set_xticks(range(len(words)), words, rotation=60, ha="right", rotation_mode="anchor")
+            axes.set_yticks(range(len(words)), words)
+            axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        figure.colorbar(image, ax=list(every), label="attention weight", shrink=0.8)
+    return figure
+
+
+def grouped(rows: Rows, key: str) -> dict[str, Rows]:
+    """Sort rows into lists by the text of a field."""
+    found: dict[str, Rows] = {}
+    for row in rows:
+        found.setdefault(str(row[key]), []).append(row)
+    return found
+
+
+def _label(axes: Axes, panel: Panel, ticks: Sequence[float]) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_text(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if panel.log_y:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
+
+
+def size_text(value: float) -> str:
+    """Write a size as people do: 4096 as 4k."""
+    return f"{value / 1024:g}k" if value >= 1024 and value % 1024 == 0 else f"{value:g}"
+
+
+def derived(rows: Rows, name: str, of: Callable[[Mapping[str, Any]], float]) -> Rows:
+    """Give the rows with one more field."""
+    return [{**row, name: of(row)} for row in rows]

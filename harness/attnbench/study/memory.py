@@ -1,0 +1,84 @@
+"""Bytes, and the largest batch that fits, against sequence length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.study.figure import Panel, derived, grouped, lines, size_text
+from attnbench.study.study import Rows, Settings, Study
+from attnbench.study.timed import Grids, collector
+from attnbench.study.wording import bytes_text, exponent, listed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIZES = {
+    "cpu": {"heads": 8, "head_dim": 64, "seq": [128, 256, 512, 1024, 2048], "dtype": "float32"},
+    "cuda": {"heads": 16, "head_dim": 128, "seq": [1024, 2048, 4096, 8192, 16384], "dtype": "bfloat16"},
+}
+
+
+def grids(sizes: Mapping[str, Any]) -> Grids:
+    """Train on one sequence of each length."""
+    return [{**sizes, "mask": "causal", "direction": "forward_backward"}]
+
+
+def collect(settings: Settings, folder: Path) -> Rows:
+    """Measure peak memory of one sequence; how many such fit beside each other follows from the device's memory."""
+    import psutil
+
+    from attnbench.runner.devices import choose_devices
+
+    device = choose_devices([settings.device] if settings.device else [])[0]
+    whole = device.memory_bytes or psutil.virtual_memory().total
+    rows = collector("memory", SIZES, grids)(settings, folder)
+    measured = [row for row in rows if row["peak_bytes"]]
+    return derived(
+        derived(measured, "sequence_bytes", lambda row: row["peak_bytes"] + _held(row)),
+        "largest_batch",
+        lambda row: whole // (row["peak_bytes"] + _held(row)),
+    )
+
+
+def _held(row: Mapping[str, Any]) -> int:
+    """Give the bytes of a sequence's inputs: query, key, value and the output's gradient, of equal size here."""
+    itemsize = 2 if row["dtype"] in ("float16", "bfloat16") else 4
+    return int(4 * row["batch"] * row["heads"] * row["seq_q"] * row["head_dim"] * itemsize)
+
+
+def draw(rows: Rows) -> Figure:
+    """Draw bytes and the largest batch over sequence length."""
+    rows = derived(rows, "mib", lambda row: row["sequence_bytes"] / 2**20)
+    fitting = [row for row in rows if row["largest_batch"]]
+    return lines(
+        [
+            (Panel("seq_q", "tokens", "mib", "MiB a sequence, training"), rows),
+            (Panel("seq_q", "tokens", "largest_batch", "sequences that fit"), fitting),
+        ]
+    )
+
+
+def conclude(rows: Rows) -> str:
+    """Say how memory grows for each variant and what fits at the longest length."""
+    said = []
+    for variant, own in sorted(grouped(rows, "variant").items()):
+        own.sort(key=lambda row: row["seq_q"])
+        first, last = own[0], own[-1]
+        growth = ""
+        if first is not last:
+            before = own[-2]
+            power = exponent((before["seq_q"], before["sequence_bytes"]), (last["seq_q"], last["sequence_bytes"]))
+            growth = f", growing as length to the power of {power:.2f}"
+        said.append(
+            f"{variant} needs {bytes_text(last['sequence_bytes'])} for one sequence of {size_text(last['seq_q'])} "
+            f"tokens{growth}, so that {last['largest_batch']:,} fit"
+        )
+    return (
+        f"Training with a causal mask on {rows[0]['device_name']}, inputs included, {listed(said)}. How many fit is "
+        "the device's memory over the bytes of one sequence; nothing else is counted."
+    )
+
+
+STUDY = Study("memory", "How does memory grow with sequence length?", collect, draw, conclude)

@@ -1,0 +1,81 @@
+"""A study: a question, the numbers that answer it, a figure of them and a paragraph said from them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.errors import AttnbenchError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user asked of a study; `sizes` replaces some of the study's own sizes."""
+
+    results: Path = Path("results")
+    device: str | None = None
+    variants: Sequence[str] = ()
+    plugins: Sequence[str] = ()
+    budget_s: float | None = None
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """How a study is made: `collect` gives rows of JSON values, `draw` and `conclude` are functions of rows alone."""
+
+    name: str
+    question: str
+    collect: Callable[[Settings, Path], Rows]
+    draw: Callable[[Rows], Figure]
+    conclude: Callable[[Rows], str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A study that was made: its folder holds rows.json, finding.md, figure.svg, figure.png and the run, if any."""
+
+    folder: Path
+    finding: str
+
+
+def make(study: Study, settings: Settings) -> Outcome:
+    """Collect the numbers, draw them and say what they say; raises AttnbenchError where there are none to speak of."""
+    folder = settings.results / f"study-{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    folder.mkdir(parents=True)
+    rows = study.collect(settings, folder)
+    if not rows:
+        raise AttnbenchError(f"study {study.name}: no cell gave a time; {folder} has the records, which say why")
+    (folder / "rows.json").write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    finding = study.conclude(rows)
+    (folder / "finding.md").write_text(f"# {study.question}\n\n{finding}\n\n![](figure.svg)\n", encoding="utf-8")
+    figure = study.draw(rows)
+    for suffix in ("svg", "png"):
+        figure.savefig(folder / f"figure.{suffix}", dpi=160)
+    return Outcome(folder, finding)
+
+
+def compute(experiment: str, options: Mapping[str, Any]) -> Rows:
+    """Run an experiment that times nothing, in a process of its own; raises AttnbenchError with what it said."""
+    process = subprocess.run(
+        [sys.executable, "-m", "attnbench.experiment", experiment],
+        input=json.dumps(dict(options)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        raise AttnbenchError(f"experiment {experiment} failed: {process.stderr.strip().splitlines()[-1]}")
+    rows: Rows = json.loads(process.stdout)
+    return rows

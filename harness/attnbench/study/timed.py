@@ -1,0 +1,66 @@
+"""Rows of a study that times variants: it runs a suite as `attnbench run` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnbench.study.study import Rows, Settings
+
+KEPT = (
+    "variant", "exact", "device_name", "batch", "heads", "seq_q", "head_dim", "dtype", "mask", "direction",
+    "latency_ms", "latency_low_ms", "latency_high_ms", "peak_bytes", "saved_bytes", "flops", "bytes",
+)  # fmt: skip
+Grids = Sequence[Mapping[str, Any]]
+
+
+def collector(
+    name: str, sizes: Mapping[str, Mapping[str, Any]], grids: Callable[[Mapping[str, Any]], Grids]
+) -> Callable[[Settings, Path], Rows]:
+    """Make a study's `collect`: sizes of the device's kind, with the user's on top, become grids and then a run."""
+
+    def collect(settings: Settings, folder: Path) -> Rows:
+        from attnbench.runner.devices import choose_devices
+
+        device = choose_devices([settings.device] if settings.device else [])[0]
+        chosen = {**sizes[device.kind], **settings.sizes}
+        return run_suite(name, grids(chosen), settings, folder, device.name)
+
+    return collect
+
+
+def run_suite(name: str, grids: Grids, settings: Settings, folder: Path, device: str) -> Rows:
+    """Write the suite beside the study, run it on one device, and give what was timed."""
+    from attnbench.analysis.frame import current, load
+    from attnbench.measure.protocol import Protocol
+    from attnbench.runner.execute import Request, execute, plan_of
+
+    suite = folder / "suite.toml"
+    suite.write_text(suite_text(f"study-{name}", grids), encoding="utf-8")
+    protocol = Protocol() if settings.budget_s is None else Protocol(budget_s=settings.budget_s)
+    request = Request(
+        suites=[str(suite)],
+        variants=list(settings.variants),
+        devices=[device],
+        plugins=list(settings.plugins),
+        protocol=protocol,
+        results=folder,
+        name="run",
+    )
+    catalog, plan = plan_of(request)
+    run, _ = execute(request, catalog, plan)
+    frame = current(load(run))
+    timed = frame[(frame["status"] == "ok") & ~frame["control"] & frame["latency_ms"].notna()]
+    rows: Rows = json.loads(timed[list(KEPT)].to_json(orient="records"))
+    return rows
+
+
+def suite_text(name: str, grids: Grids) -> str:
+    """Write grids as a suite's TOML; its values are texts, numbers and lists, which JSON writes alike."""
+    lines = [f"name = {json.dumps(name)}"]
+    for grid in grids:
+        lines += ["", "[[grid]]", *(f"{key} = {json.dumps(value)}" for key, value in grid.items())]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,47 @@
+"""What the causal mask does to an attention map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.study.figure import heat_maps
+from attnbench.study.study import Rows, Settings, Study, compute
+from attnbench.study.wording import number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SENTENCE = "the cat sat on the mat because the cat was tired"
+TITLES = {"none": "no mask", "causal": "causal mask"}
+
+
+def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - every study is given its folder
+    """Compute the sentence's weights without and with the mask."""
+    return compute("weights", {"sentence": SENTENCE, **settings.sizes})
+
+
+def draw(rows: Rows) -> Figure:
+    """Draw both maps as heat maps on one scale."""
+    maps = [(TITLES[row["mask"]], row["words"], row["weights"]) for row in rows]
+    return heat_maps(maps, "key: the word looked at", "query: the word that looks")
+
+
+def conclude(rows: Rows) -> str:
+    """Say how much weight the mask takes from later words, and where it goes."""
+    by_mask = {row["mask"]: row["weights"] for row in rows}
+    words, length = rows[0]["words"], len(rows[0]["words"])
+    later = {mask: sum(sum(row[index + 1 :]) for index, row in enumerate(w)) / length for mask, w in by_mask.items()}
+    sums = [sum(row) for weights in by_mask.values() for row in weights]
+    first = {mask: sum(row[0] for row in weights) / length for mask, weights in by_mask.items()}
+    return (
+        f"In a sentence of {length} words ({len(set(words))} different ones, embeddings drawn from a seed and not "
+        f"trained), {100 * later['none']:.1f}% of all weight lies on later words without a mask and "
+        f"{100 * later['causal']:.1f}% with the causal mask. Every row still sums to 1 (from {min(sums):.6f} to "
+        f"{max(sums):.6f}), so what later words lose, earlier ones gain: the mean weight on the first word, "
+        f"'{words[0]}', goes from {number(first['none'])} to {number(first['causal'])}, and the first word itself sees "
+        f"nothing but itself (weight {number(by_mask['causal'][0][0])})."
+    )
+
+
+STUDY = Study("weights", "What does the causal mask do to an attention map?", collect, draw, conclude)
