@@ -6,18 +6,21 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
-from attnbench.analysis.frame import PROBLEM, current, rankable
+from attnbench.analysis.frame import current, rankable
 from attnbench.analysis.series import series
 from attnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 1
 EXACT = ("mode", "direction", "mask", "dtype", "head_dim", "head_dim_v", "softcap", "alibi", "dropout", "scale", "form")
 NEAR = ("batch", "heads", "kv_heads")  # in whose logarithms regions lie near or far
+SETTING = ("device_name", *NEAR, *EXACT)
+COLUMNS = ["variant", "workload_id", "length", "latency_ms", "latency_low_ms", "latency_high_ms", *SETTING]
 FOLDS = 5
 
 
@@ -74,14 +77,7 @@ class Gain:
 
 def best(frame: pd.DataFrame) -> list[Region]:
     """Find the regions of a frame that `load` gave; lengths that follow each other join where one variant fits all."""
-    found = []
-    for one in series(rankable(current(frame))):
-        shapes = [_ranked(cells) for _, cells in one.frame.groupby(["length", "workload_id"], sort=True)]
-        while shapes:
-            taken = _run(shapes)
-            found.append(_region(shapes[:taken]))
-            shapes = shapes[taken:]
-    return sorted(found, key=lambda region: [str(value) for value in dataclasses.astuple(region)[-11:]])
+    return [region for setting in _settings(rankable(current(frame))) for region in _regions(setting)]
 
 
 def to_json(regions: Iterable[Region]) -> dict[str, Any]:
@@ -113,15 +109,17 @@ def pick(regions: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
 
 def gain(frame: pd.DataFrame, over: str) -> dict[str, Gain]:
     """Cross-validate the table by device: for each fifth of the shapes, choose by a table made of the others."""
-    ranked = rankable(current(frame))
+    by_device: dict[str, list[list[Shape]]] = {}
+    for setting in _settings(rankable(current(frame))):
+        by_device.setdefault(setting[0].setting["device_name"], []).append(setting)
     found = {}
-    for device, cells in ranked.groupby("device_name", sort=True):
-        ids = sorted(cells["workload_id"].unique())
-        ratios = [
-            ratio for fold in range(min(FOLDS, len(ids))) for ratio in _held_out(cells, set(ids[fold::FOLDS]), over)
-        ]
+    for device, settings in sorted(by_device.items()):
+        ids = sorted({shape.workload_id for setting in settings for shape in setting})
+        folds = [set(ids[fold::FOLDS]) for fold in range(min(FOLDS, len(ids)))]
+        ratios = [ratio for held in folds for ratio in _held_out(settings, held, over)]
         if ratios:
-            found[str(device)] = Gain(over, len(ratios), float(np.exp(np.mean(np.log(ratios)))), min(ratios))
+            mean = math.fsum(map(math.log, ratios)) / len(ratios)
+            found[device] = Gain(over, len(ratios), math.exp(mean), min(ratios))
     return found
 
 
@@ -130,64 +128,95 @@ def shape_of(cell: Mapping[Any, Any]) -> dict[str, Any]:
     return {name: cell[name] for name in (*EXACT, *NEAR, "length")}
 
 
-def _ranked(cells: pd.DataFrame) -> pd.DataFrame:
-    ordered = cells.sort_values("latency_ms", kind="stable").drop_duplicates("variant")
-    return ordered.assign(first=ordered["latency_low_ms"] <= ordered["latency_high_ms"].iloc[0])
+@dataclass(frozen=True)
+class Shape:
+    """What was measured of one workload: its setting and length, and each variant's latency, fastest first."""
+
+    workload_id: str
+    setting: Mapping[str, Any]
+    length: int
+    latencies: Mapping[str, float]
+    leaders: frozenset[str]  # the fastest, and all whose interval begins below the end of its interval
+    behind: float | None  # latency of the first one that is told to be slower
 
 
-def _leaders(shape: pd.DataFrame) -> set[str]:
-    return set(shape.loc[shape["first"], "variant"])
+def _settings(ranked: pd.DataFrame) -> list[list[Shape]]:
+    """Gather the shapes of each series, by length; plain values, because pandas is slow on a handful of rows."""
+    found = []
+    for one in series(ranked):
+        cells: dict[tuple[int, str], list[dict[str, Any]]] = {}
+        for cell in one.frame.sort_values("latency_ms", kind="stable")[COLUMNS].to_dict("records"):
+            cells.setdefault((cell["length"], cell["workload_id"]), []).append({str(k): v for k, v in cell.items()})
+        found.append([_shape(cells[key]) for key in sorted(cells)])
+    return sorted(found, key=lambda shapes: [str(value) for value in shapes[0].setting.values()])
 
 
-def _run(shapes: list[pd.DataFrame]) -> int:
+def _shape(cells: list[dict[str, Any]]) -> Shape:
+    first = cells[0]
+    reach = first["latency_high_ms"]
+    latencies: dict[str, float] = {}
+    for cell in cells:
+        latencies.setdefault(cell["variant"], cell["latency_ms"])
+    return Shape(
+        workload_id=first["workload_id"],
+        setting={name: _plain(first[name]) for name in SETTING},
+        length=first["length"],
+        latencies=latencies,
+        leaders=frozenset(cell["variant"] for cell in cells if cell["latency_low_ms"] <= reach),
+        behind=next((cell["latency_ms"] for cell in cells if cell["latency_low_ms"] > reach), None),
+    )
+
+
+def _regions(shapes: Sequence[Shape]) -> list[Region]:
+    found = []
+    while shapes:
+        taken = _run(shapes)
+        found.append(_region(shapes[:taken]))
+        shapes = shapes[taken:]
+    return found
+
+
+def _run(shapes: Sequence[Shape]) -> int:
     """Count how many shapes from the first on have a leader in common."""
-    common = _leaders(shapes[0])
+    common = shapes[0].leaders
     for index, shape in enumerate(shapes):
-        common &= _leaders(shape)
+        common &= shape.leaders
         if not common:
             return index
     return len(shapes)
 
 
-def _region(shapes: list[pd.DataFrame]) -> Region:
-    cells = pd.concat(shapes)
-    logs = np.log(cells["latency_ms"]).groupby(cells["variant"]).agg(["mean", "size"])
-    common = set.intersection(*(_leaders(shape) for shape in shapes))
-    order = sorted(logs.index, key=lambda name: (name not in common, -logs["size"][name], logs["mean"][name], name))
-    margins = [_margin(shape, order[0]) for shape in shapes]
-    told = [margin for margin in margins if margin is not None]
-    first = cells.iloc[0]
-    setting = {name: _plain(first[name]) for name in ("device_name", *NEAR, *EXACT)}
+def _region(shapes: Sequence[Shape]) -> Region:
+    common = frozenset.intersection(*(shape.leaders for shape in shapes))
+    logs: dict[str, list[float]] = {}
+    for shape in shapes:
+        for name, latency in shape.latencies.items():
+            logs.setdefault(name, []).append(math.log(latency))
+    order = sorted(logs, key=lambda name: (name not in common, -len(logs[name]), fmean(logs[name]), name))
+    margins = [shape.behind / shape.latencies[order[0]] for shape in shapes if shape.behind is not None]
     return Region(
         variant=order[0],
         order=tuple(order),
-        tied=tuple(sorted(set().union(*(_leaders(shape) for shape in shapes)) - {order[0]})),
-        margin=float(np.median(told)) if told else None,
+        tied=tuple(sorted(frozenset.union(*(shape.leaders for shape in shapes)) - {order[0]})),
+        margin=median(margins) if margins else None,
         shapes=len(shapes),
-        clear=sum(len(_leaders(shape)) == 1 for shape in shapes),
-        length_from=int(cells["length"].min()),
-        length_to=int(cells["length"].max()),
-        **setting,
+        clear=sum(len(shape.leaders) == 1 for shape in shapes),
+        length_from=min(shape.length for shape in shapes),
+        length_to=max(shape.length for shape in shapes),
+        **shapes[0].setting,
     )
 
 
-def _margin(shape: pd.DataFrame, chosen: str) -> float | None:
-    behind = shape.loc[~shape["first"], "latency_ms"]
-    own = shape.loc[shape["variant"] == chosen, "latency_ms"].iloc[0]
-    return float(behind.iloc[0] / own) if len(behind) else None
-
-
-def _held_out(cells: pd.DataFrame, held: set[str], over: str) -> list[float]:
-    seen = cells["workload_id"].isin(held)
-    regions = best(cells[~seen])
+def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) -> list[float]:
+    """Give what the table made of all other shapes would have gained on the shapes held out of it."""
+    seen = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
+    regions = [region for setting in seen if setting for region in _regions(setting)]
     ratios = []
-    for one in series(cells[seen]):
-        for _, shape in one.frame.groupby(PROBLEM):
-            latency = shape.set_index("variant")["latency_ms"]
-            region = pick(regions, shape_of(shape.iloc[0].to_dict()))
-            chosen = next((name for name in region.order if name in latency), None) if region else None
-            if chosen and over in latency:
-                ratios.append(float(latency[over] / latency[chosen]))
+    for shape in (shape for setting in settings for shape in setting if shape.workload_id in held):
+        region = pick(regions, {**shape.setting, "length": shape.length})
+        chosen = next((name for name in region.order if name in shape.latencies), None) if region else None
+        if chosen and over in shape.latencies:
+            ratios.append(shape.latencies[over] / shape.latencies[chosen])
     return ratios
 
 

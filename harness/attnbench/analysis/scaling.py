@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Points = dict[int, Floats]
+INTERVAL = ["latency_ms", "latency_low_ms", "latency_high_ms"]
 FEWEST_LENGTHS = 3
 
 
@@ -63,7 +65,7 @@ def exponents(frame: pd.DataFrame) -> list[Exponent]:
     found = []
     for one in series(rankable(current(frame))):
         for variant, cells in one.frame.groupby("variant", sort=True):
-            points = cells.groupby("length")[["latency_ms", "latency_low_ms", "latency_high_ms"]].median()
+            points = cells.groupby("length")[INTERVAL].median()
             if len(points) >= FEWEST_LENGTHS:
                 found.append(Exponent(one, str(variant), len(points), *_slopes(points)))
     return found
@@ -74,7 +76,7 @@ def crossovers(frame: pd.DataFrame) -> list[Crossover]:
     found: list[Crossover] = []
     for one in series(rankable(current(frame))):
         tables = {
-            str(name): cells.set_index("length").sort_index()
+            str(name): dict(zip(cells["length"].tolist(), cells[INTERVAL].to_numpy(dtype=float), strict=True))
             for name, cells in one.frame.groupby("variant", sort=True)
             if cells["length"].is_unique
         }
@@ -111,15 +113,13 @@ def _slopes(points: pd.DataFrame) -> tuple[float, float, float]:
     return float(middle), float(min(low, middle)), float(max(high, middle))
 
 
-def _crossings(one: Series, first: tuple[str, pd.DataFrame], second: tuple[str, pd.DataFrame]) -> Iterator[Crossover]:
-    columns = ["latency_ms", "latency_low_ms", "latency_high_ms"]
-    both = first[1][columns].add_suffix("_a").join(second[1][columns].add_suffix("_b"), how="inner")
-    if len(both) < 2:
+def _crossings(one: Series, first: tuple[str, Points], second: tuple[str, Points]) -> Iterator[Crossover]:
+    shared = sorted(first[1].keys() & second[1].keys())
+    if len(shared) < 2:
         return
-    lengths = np.log2(both.index.to_numpy(dtype=float))
-    middle = _log_ratios(both, "latency_ms_a", "latency_ms_b")
-    low = _log_ratios(both, "latency_low_ms_a", "latency_high_ms_b")
-    high = _log_ratios(both, "latency_high_ms_a", "latency_low_ms_b")
+    ours, theirs = (np.log([points[length] for length in shared]) for points in (first[1], second[1]))
+    lengths = np.log2(np.asarray(shared, dtype=float))
+    middle, low, high = ours[:, 0] - theirs[:, 0], ours[:, 1] - theirs[:, 2], ours[:, 2] - theirs[:, 1]
     side = np.where(low > 0, 1, np.where(high < 0, -1, 0))
     apart = np.flatnonzero(side).tolist()
     changes = [(i, j) for i, j in itertools.pairwise(apart) if side[i] != side[j]]
@@ -129,11 +129,6 @@ def _crossings(one: Series, first: tuple[str, pd.DataFrame], second: tuple[str, 
     ends = sorted([_zero(lengths, low, start, end), _zero(lengths, high, start, end)])
     before, after = (first[0], second[0]) if side[start] < 0 else (second[0], first[0])
     yield Crossover(one, before, after, *(float(2**x) for x in (_zero(lengths, middle, start, end), *ends)))
-
-
-def _log_ratios(both: pd.DataFrame, over: str, under: str) -> Floats:
-    ratios: Floats = np.log(both[over].to_numpy(dtype=float) / both[under].to_numpy(dtype=float))
-    return ratios
 
 
 def _zero(lengths: Floats, values: Floats, start: int, end: int) -> float:

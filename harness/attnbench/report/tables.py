@@ -72,11 +72,11 @@ def latencies(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
     return [_latency_table(one, f"{one.device_name}: {one.title}") for one in series(exact)[:limit]]
 
 
-def inexact(frame: pd.DataFrame) -> list[Table]:
+def inexact(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
     """List times of variants that are no softmax attention: they answer another question and are not ranked."""
     apart = current(frame)
     apart = apart[~apart["exact"] & ~apart["control"]]
-    return [_latency_table(one, f"{one.device_name}: {one.title}", ranked=False) for one in series(apart)]
+    return [_latency_table(one, f"{one.device_name}: {one.title}", ranked=False) for one in series(apart)[:limit]]
 
 
 def failures(frame: pd.DataFrame) -> Table:
