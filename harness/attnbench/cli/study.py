@@ -10,7 +10,7 @@ import typer
 from attnbench.cli.arguments import Plugins, Variants, split
 
 
-def study(  # noqa: PLR0917 - the command line's options
+def study(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Which study; 'list' names them all.")],
     variant: Variants = None,
     device: Annotated[

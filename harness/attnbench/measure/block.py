@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+TAGGED_LIMIT = 0.10  # share of samples taken under throttling from which the cell is marked
+CLOCK_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,18 @@ class Block:
     throttled: bool = False
     suspects: tuple[str, ...] = ()
 
+    def contradicts(self, seen_ns: float) -> str | None:
+        """Say what of the block does not fit the time that somebody outside the worker saw pass; None: all does."""
+        if self.wall_ns > seen_ns * (1 + CLOCK_TOLERANCE):
+            return (
+                f"patched clock: the block took {self.wall_ns / 1e6:.3f} ms by the worker's clock, "
+                f"{seen_ns / 1e6:.3f} ms by its supervisor's"
+            )
+        timed = sum(self.samples_ns) * self.calls_per_sample
+        if timed > self.wall_ns * (1 + CLOCK_TOLERANCE):
+            return f"samples of {timed / 1e6:.3f} ms do not fit into a block of {self.wall_ns / 1e6:.3f} ms"
+        return None
+
     def to_json(self) -> dict[str, Any]:
         """Give the fields as JSON values."""
         return dataclasses.asdict(self)
@@ -55,3 +70,9 @@ class Block:
     def from_json(cls, fields: Mapping[str, Any]) -> Block:
         """Build a block from `to_json`'s fields."""
         return cls(**{**fields, "suspects": tuple(fields["suspects"])})
+
+
+def tagged_share(telemetry: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> float:
+    """Give the share of samples that lie in blocks whose telemetry says that something slowed the machine down."""
+    tagged = sum(size for block, size in zip(telemetry, sizes, strict=True) if block.get("throttle"))
+    return tagged / max(1, sum(sizes))

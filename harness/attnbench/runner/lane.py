@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import RecordError
-from attnbench.measure.block import Block
+from attnbench.measure.block import TAGGED_LIMIT, Block, tagged_share
 from attnbench.measure.stopping import Stopping
 from attnbench.record import Record
 from attnbench.runner.process import WorkerLostError, WorkerProcess
@@ -36,6 +37,7 @@ class Progress:
     error: dict[str, Any] | None = None
     flags: list[str] = field(default_factory=list)
     telemetry: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
     stopping: Stopping | None = None
 
 
@@ -103,6 +105,7 @@ class Lane:
 
     def block(self, round_number: int, duration_ns: float) -> Record | None:
         """Time one block and keep its samples."""
+        began = time.monotonic_ns()
         try:
             reply = self._the_worker.request("block", self._deadline_s, duration_ns=duration_ns)
         except WorkerLostError as lost:
@@ -110,13 +113,15 @@ class Lane:
         if reply["status"] != "ready":
             return self._ended(reply)
         block = Block.from_json({name: value for name, value in reply.items() if name != "status"})
+        if problem := block.contradicts(time.monotonic_ns() - began):
+            return self._ended({"status": "error", "phase": "measure", "reason": problem})
         samples = block.samples_ns
         self._now.samples_ns += samples
         self._now.block_sizes.append(len(samples))
         self._now.block_rounds.append(round_number)
         for suspect in block.suspects:
-            self.flag(suspect)
-        self._now.telemetry.append(block.telemetry)
+            self.flag(suspect.partition(":")[0])
+        self._now.telemetry.append({**block.telemetry, **({"suspects": block.suspects} if block.suspects else {})})
         if not self.stopping.done:
             self.stopping.add(samples, block.wall_ns)
         return None
@@ -135,10 +140,19 @@ class Lane:
             return self._record("error", "measure", reason=str(error))
 
     def _measured(self, memory: dict[str, Any], kernels: dict[str, Any]) -> Record:
+        if tagged_share(self._now.telemetry, self._now.block_sizes) > TAGGED_LIMIT:
+            self.flag("throttled")
+        self._now.details = {
+            "backend": kernels.get("backend"),
+            "kernels_reason": kernels.get("reason"),
+            "reserved_bytes": memory.get("reserved_bytes"),
+            "driver_bytes": memory.get("driver_bytes"),
+        }
+        samples = "cold_samples_ns" if self._protocol.mode == "cold" else "samples_ns"
         return self._record(
             "ok",
             "done",
-            samples_ns=tuple(self._now.samples_ns),
+            **{samples: tuple(self._now.samples_ns)},
             block_sizes=tuple(self._now.block_sizes),
             block_rounds=tuple(self._now.block_rounds),
             stopped_by=self.stopping.stopped_by,
@@ -262,7 +276,7 @@ class Lane:
             **{
                 "error": progress.error,
                 "flags": tuple(progress.flags),
-                "telemetry": {"blocks": progress.telemetry},
+                "telemetry": {"blocks": progress.telemetry, **progress.details},
                 **timed,
                 **fields,
             },

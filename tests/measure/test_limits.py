@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from fake_device import FakeDevice
+
+from attnbench.measure import flush, limits
+from attnbench.measure.roofline import Limits
+
+
+def test_the_lower_roof_decides():
+    """The shortest time is the longer one of computing and moving, and the share is over that."""
+    machine = Limits(copy_bytes_per_s=1e9, matmul_flops_per_s=1e12)
+    assert machine.shortest_s(flops=10**9, moved_bytes=10**9) == pytest.approx(1.0)
+    assert machine.shortest_s(flops=10**13, moved_bytes=10**9) == pytest.approx(10.0)
+    assert machine.share(10**13, 10**9, seconds=20.0) == pytest.approx(0.5)
+
+
+def test_limits_are_rates_of_copy_and_matmul(monkeypatch):
+    """A copy counts bytes read and written, a matmul 2 n^3 operations; the best matmul counts."""
+    device = FakeDevice(asynchronous=False, launch_ns=0.0)
+    monkeypatch.setattr(limits, "LEAST_COPY", 4096)
+    monkeypatch.setattr(limits, "cache_bytes", lambda device: 1024)
+    monkeypatch.setattr(limits, "MATMUL_SIZES", {"cpu": (8, 16)})
+    rates = {8: 1e9, 16: 4e9}
+
+    def matmul(left, right):
+        device.call(2 * left.shape[0] ** 3 / rates[left.shape[0]] * 1e9)
+
+    monkeypatch.setattr(limits.torch, "matmul", matmul)
+    monkeypatch.setattr(limits.torch.Tensor, "copy_", lambda self, other: device.call(1000.0))
+    found = limits.measure_limits("cpu", "float32", device)
+    assert found.matmul_flops_per_s == pytest.approx(4e9)
+    assert found.copy_bytes_per_s == pytest.approx(2 * 4096 / 1e-6)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Stand in for measuring, and count."""
+    counted = []
+
+    def measure(device, dtype):
+        counted.append((device, dtype))
+        return Limits(1.0, float(len(counted)))
+
+    monkeypatch.setattr(limits, "measure_limits", measure)
+    return counted
+
+
+def test_limits_are_kept_per_environment(tmp_path, measured):
+    """What was measured is found again under the same environment, device and dtype alone."""
+    first = limits.limits_of("cuda:0", "float16", "here", tmp_path / "new")
+    assert limits.limits_of("cuda:0", "float16", "here", tmp_path / "new") == first
+    assert len(measured) == 1
+    limits.limits_of("cuda:0", "bfloat16", "here", tmp_path / "new")
+    limits.limits_of("cuda:0", "float16", "elsewhere", tmp_path / "new")
+    assert len(measured) == 3
+
+
+def test_a_broken_cache_costs_only_time(tmp_path, measured):
+    """A torn file is measured again, and a folder that can't be made is no error."""
+    limits.limits_of("cpu", "float32", "here", tmp_path)
+    torn = next(tmp_path.glob("*.json"))
+    torn.write_text("{")
+    limits.limits_of("cpu", "float32", "here", tmp_path)
+    (tmp_path / "file").write_text("")
+    limits.limits_of("cpu", "float32", "here", tmp_path / "file" / "under")
+    assert len(measured) == 3
+
+
+def test_a_flush_touches_twice_the_cache_or_refuses():
+    """Each flush overwrites at least twice the cache, and one that would touch less is an error."""
+    emptying = flush.Flush("cpu", 1000)
+    assert emptying.touched_bytes >= 2000
+    emptying._buffer.fill_(1)
+    emptying()
+    assert not torch.any(emptying._buffer)
+    with pytest.raises(flush.MeasurementError, match="1999 are touched"):
+        flush.Flush("cpu", 1000, touched=1999)
+    with pytest.raises(flush.MeasurementError):
+        flush.Flush("cpu", 0)
+
+
+def test_the_largest_cache_counts(tmp_path, monkeypatch):
+    """The size of the last-level cache is read from the kernel, in its units; an unknown one is an error."""
+    monkeypatch.setattr(flush.os, "sysconf_names", {})
+    for index, size in enumerate(("48K", "2048K", "105M")):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
+    assert flush.cache_bytes("cpu", tmp_path) == 105 * 2**20
+    with pytest.raises(flush.MeasurementError, match="hot mode"):
+        flush.cache_bytes("cpu", tmp_path / "none")
