@@ -12,12 +12,18 @@ from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.analysis import load
+    from attnbench.dispatch import attention, best
     from attnbench.inputs import Inputs
 
 __version__ = "0.1.0"
-__all__ = ["Inputs", "Mask", "Variant", "Workload", "hookimpl", "load", "variant"]
+__all__ = ["Inputs", "Mask", "Variant", "Workload", "attention", "best", "hookimpl", "load", "variant"]
 
-_LATE = {"Inputs": "attnbench.inputs", "load": "attnbench.analysis"}  # these need torch and pandas
+_LATE = {  # these need torch and pandas
+    "Inputs": "attnbench.inputs",
+    "attention": "attnbench.dispatch",
+    "best": "attnbench.dispatch",
+    "load": "attnbench.analysis",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,159 @@
+"""Run-time dispatch: attention by the variant that was measured to be fastest on this machine.
+
+A dispatch table is what `attnbench best --json` prints, or the runs themselves. Without `table` it is the file or
+folder that the environment variable ATTNBENCH_TABLE names, else the folder `results`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from attnbench.analysis.best import Region, from_json, pick
+from attnbench.analysis.best import best as regions_of
+from attnbench.errors import UsageError, describe
+from attnbench.inputs import Inputs, alibi_slopes
+from attnbench.mask import Mask
+from attnbench.registry import Plugin, entry_point_sources, load_all
+from attnbench.runner.devices import list_devices
+from attnbench.workload import Workload
+
+if TYPE_CHECKING:
+    from attnbench.variant import Variant
+
+VARIABLE = "ATTNBENCH_TABLE"
+DEFAULT = "results"
+
+
+def best(workload: Workload, device: str | None = None, table: str | Path | None = None) -> str:
+    """Name the variant that was measured to be fastest for shapes like `workload` on `device` of this machine.
+
+    `device` is 'cpu', 'cuda' or 'cuda:N'; None takes the GPU if there is one. Shapes that were not measured go to the
+    nearest measured ones of the same mask, direction, dtype and head_dim. Raises UsageError where there are none.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return _region(workload, device, table).variant
+
+
+def attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    mask: str | Mask = "none",
+    scale: float | None = None,
+    softcap: float | None = None,
+    alibi: bool = False,
+    table: str | Path | None = None,
+) -> torch.Tensor:
+    """Attend by the fastest measured variant that can do it: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv).
+
+    Gives (B, Hq, Sq, Dv). `mask` is a mask without seeded lengths: `none`, `causal` (bottom-right aligned),
+    `causal-top-left`, `window:L:R` or `prefix:N`. Where the fastest can't do the shape, the next in the table's order
+    is taken. The first call loads the variants, which runs the code of installed plugins. Raises UsageError for
+    shapes of which nothing was measured, and where no variant of the table can do them.
+    """
+    workload = _workload(query, key, value, mask=mask, scale=scale, softcap=softcap, alibi=alibi)
+    device = str(query.device)
+    variant = _variant(workload, device, table)
+    tensors = (query, key, value)
+    if variant.layout == "BSHD":
+        tensors = tuple(tensor.transpose(1, 2) for tensor in tensors)
+    slopes = alibi_slopes(workload.heads).to(query.device) if alibi else None
+    output = variant.prepare(workload, Inputs(variant.layout, *tensors, alibi_slopes=slopes))()
+    return output.transpose(1, 2) if variant.layout == "BSHD" else output
+
+
+@functools.lru_cache(maxsize=4096)
+def _variant(workload: Workload, device: str, table: str | Path | None) -> Variant:
+    """Choose by the table's order, among what is installed and able."""
+    region, installed = _region(workload, device, table), _installed()
+    reasons = []
+    for name in region.order:
+        variant = installed.get(name)
+        reason = "not installed" if variant is None else variant.unsupported_reason(workload, device.partition(":")[0])
+        if variant is not None and reason is None:
+            return variant
+        reasons.append(f"{name} ({reason})")
+    raise UsageError(f"no variant of the dispatch table can do {workload.id}: {', '.join(reasons)}")
+
+
+def _region(workload: Workload, device: str, table: str | Path | None) -> Region:
+    source = str(table or os.environ.get(VARIABLE) or DEFAULT)
+    name = _device_name(device)
+    here = [region for region in _table(source) if region.device_name == name and region.mode == "hot"]
+    found = pick(here, _shape(workload))
+    if found is None:
+        raise UsageError(
+            f"nothing like {workload.id} was measured on {name} in {source!r}: measure it with `attnbench run`, or name"
+            f" a table with {VARIABLE}"
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _table(source: str) -> tuple[Region, ...]:
+    path = Path(source)
+    if path.is_dir():
+        from attnbench.analysis import load
+
+        return tuple(regions_of(load(path)))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"dispatch table {source!r} can't be read: {describe(error)}") from None
+    return tuple(from_json(content if isinstance(content, dict) else {}))
+
+
+@functools.lru_cache(maxsize=64)
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return next(found.model for found in list_devices() if found.kind == "cpu")
+
+
+@functools.lru_cache(maxsize=1)
+def _installed() -> dict[str, Variant]:
+    loaded = (outcome for _, outcome in load_all(entry_point_sources(), {}))
+    return {variant.name: variant for plugin in loaded if isinstance(plugin, Plugin) for variant in plugin.variants}
+
+
+def _workload(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    mask: str | Mask,
+    **extras: Any,
+) -> Workload:
+    mask = Mask.parse(mask) if isinstance(mask, str) else mask
+    if mask.is_seeded:
+        raise UsageError(f"mask {mask} has lengths that come from a seed: it is for measuring, not for real data")
+    if not query.dim() == key.dim() == value.dim() == 4:
+        raise UsageError("query, key and value need four dimensions: (batch, heads, sequence, head_dim)")
+    batch, heads, seq_q, head_dim = query.shape
+    learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+    return Workload(
+        batch=batch,
+        heads=heads,
+        kv_heads=key.shape[1],
+        seq_q=seq_q,
+        seq_k=key.shape[2],
+        head_dim=head_dim,
+        head_dim_v=value.shape[3],
+        dtype=str(query.dtype).removeprefix("torch."),
+        mask=mask,
+        direction="forward_backward" if learning else "forward",
+        **extras,
+    )
+
+
+def _shape(workload: Workload) -> dict[str, Any]:
+    decode = workload.seq_q == 1 < workload.seq_k
+    form = "self" if workload.seq_q == workload.seq_k else "decode" if decode else "cross"
+    return {**workload.to_json(), "mode": "hot", "form": form, "length": max(workload.seq_q, workload.seq_k)}

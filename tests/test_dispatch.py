@@ -1,0 +1,99 @@
+"""Run-time dispatch by measured results."""
+
+import json
+
+import pytest
+import torch
+
+import attnbench
+import synthetic
+from attnbench import dispatch
+from attnbench.analysis.best import best as regions_of
+from attnbench.analysis.best import to_json
+from attnbench.errors import UsageError
+from attnbench.workload import Workload
+
+CELLS = synthetic.workloads(seqs=(64, 128, 256), heads=2, head_dim=16)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a dispatch table for this machine's CPU, on which chunked is said to be fastest."""
+    dispatch._variant.cache_clear()
+    here = synthetic.Machine("cpu", dispatch._device_name("cpu"), 1.2e11, 1.4e10, 9_000, 8e9)
+    variants = ("naive", "sdpa", "chunked", "xformers")
+    run = synthetic.make_run(
+        tmp_path, cells=CELLS, variants=variants, machine=here, slower={"chunked": 0.5}, baseline=None, rounds=8
+    )
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(to_json(regions_of(attnbench.load(run)))))
+    return path
+
+
+def tensors(seq, *, grad=False, kv_heads=2):
+    """Draw query, key and value."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn((1, heads, seq, 16), generator=generator).requires_grad_(grad) for heads in (2, kv_heads, kv_heads)
+    ]
+
+
+def test_best_names_the_fastest_measured_variant(table):
+    """`best` answers from the table, for shapes between the measured ones too."""
+    workload = Workload(heads=2, seq_q=100, head_dim=16, mask="causal")
+    assert attnbench.best(workload, "cpu", table) == "chunked"
+
+
+def test_best_reads_runs_as_well_as_a_table(table):
+    """A folder of runs does as a table."""
+    assert attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu", table.parent) == "chunked"
+
+
+def test_the_table_may_come_from_the_environment(table, monkeypatch):
+    """Without an argument, ATTNBENCH_TABLE names the table."""
+    monkeypatch.setenv("ATTNBENCH_TABLE", str(table))
+    assert attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu") == "chunked"
+
+
+@pytest.mark.parametrize("mask", ["none", "causal"])
+@pytest.mark.parametrize("grad", [False, True])
+def test_attention_gives_what_attention_is(table, mask, grad):
+    """The dispatched result, and its gradients, are those of plain scaled dot-product attention."""
+    query, key, value = tensors(100, grad=grad)
+    output = attnbench.attention(query, key, value, mask=mask, table=table)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=mask == "causal")
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+    if grad:
+        (ours,) = torch.autograd.grad(output.sum(), query)
+        (theirs,) = torch.autograd.grad(expected.sum(), query)
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_takes_the_next_in_order_where_the_fastest_cannot(table, monkeypatch):
+    """A variant that says it can't do a shape is passed over for the next fastest in the table."""
+    installed = dict(dispatch._installed())
+    monkeypatch.setattr(type(installed["chunked"]), "unsupported_reason", lambda *_: "not today")
+    workload = Workload(heads=2, seq_q=64, head_dim=16)
+    dispatch._variant.cache_clear()
+    assert dispatch._variant(workload, "cpu", table).name == "sdpa"
+    dispatch._variant.cache_clear()
+
+
+def test_shapes_never_measured_are_an_error_that_says_what_to_do(table):
+    """Another head_dim was never measured: no guess, but the command that measures it."""
+    with pytest.raises(UsageError, match=r"nothing like .*d32.* was measured on .*attnbench run"):
+        attnbench.best(Workload(heads=2, seq_q=64, head_dim=32), "cpu", table)
+
+
+def test_a_table_that_cannot_be_read_is_told(tmp_path):
+    """A missing table is a usage error that names it."""
+    with pytest.raises(UsageError, match=r"dispatch table .*none\.json.* can't be read"):
+        attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu", tmp_path / "none.json")
+
+
+def test_seeded_masks_and_odd_shapes_are_refused(table):
+    """Masks whose lengths come from a seed are no masks of real data."""
+    with pytest.raises(UsageError, match="padding has lengths that come from a seed"):
+        attnbench.attention(*tensors(64), mask="padding", table=table)
+    with pytest.raises(UsageError, match="four dimensions"):
+        attnbench.attention(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), table=table)
