@@ -22,16 +22,17 @@ class TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """Attend chunk by chunk; keeps the inputs, the output and each row's log-sum-exp for backward."""
+        """Attend chunk by chunk; keeps the inputs, the output and each row's log-sum-exp, if there is a backward."""
         output = query.new_empty((*query.shape[:3], value.shape[-1]))
-        lse = query.new_empty((*query.shape[:3], 1), dtype=torch.float32)
+        lse = query.new_empty((*query.shape[:3], 1), dtype=torch.float32) if any(ctx.needs_input_grad) else None
         keys = _Keys(key.flatten(0, 1), value.flatten(0, 1))
         buffer = plan.buffer()
         for chunk in plan.chunks:
             rows = plan.rows(query, chunk) * plan.scale
             attended, rows_lse = _attend(plan, chunk, rows, keys, buffer)
             plan.store(output, chunk, attended)
-            plan.store(lse, chunk, rows_lse)
+            if lse is not None:
+                plan.store(lse, chunk, rows_lse)
         ctx.plan = plan
         ctx.save_for_backward(query, key, value, output, lse)
         return output

@@ -60,9 +60,13 @@ class Varlen(Variant):
 
 
 class NestedSdpa(Variant):
-    """scaled_dot_product_attention on jagged nested tensors, made in the timed call of packed sequences."""
+    """scaled_dot_product_attention on jagged nested tensors, made in the timed call of packed sequences.
+
+    On a CPU nested tensors are attended in their own dtype, score by score, so this is judged as a plain variant.
+    """
 
     name = "varlen-nested"
+    tier = "plain"
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - alike on all devices
