@@ -1,0 +1,79 @@
+"""Whether our clocks agree with others': exit 1 if not.
+
+Cold medians against triton.testing.do_bench, which flushes the cache too, within 1%; the time of a replayed CUDA graph
+against the sum of its kernels' times from torch's profiler, within 2%. Each on three workloads, a small one too.
+"""
+
+import statistics
+import sys
+
+import torch
+from triton.testing import do_bench
+
+from attnbench import Variant, Workload
+from attnbench.inputs import make_inputs
+from attnbench.measure.protocol import Protocol
+from attnbench.measure.sampler import Sampler
+
+LENGTHS = (512, 2048, 8192)
+BLOCKS, BLOCK_NS = 12, 100e6
+
+
+class Flash(Variant):
+    """SDPA's flash backend, by itself: the checks are of clocks, not of variants."""
+
+    name = "agreement-flash"
+
+    def prepare(self, workload, inputs):
+        """Call it causally."""
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        query, key, value = inputs.leaves
+
+        def call():
+            with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+                return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+
+        return call
+
+
+def median_ns(call, inputs, workload, mode):
+    """Give the sampler's median in a mode."""
+    sampler = Sampler(call, inputs, workload, "cuda:0", Protocol(mode=mode))
+    sampler.first_call()
+    sampler.warm_up()
+    return statistics.median(sample for _ in range(BLOCKS) for sample in sampler.block(BLOCK_NS).samples_ns)
+
+
+def profiled_ns(call, calls=50):
+    """Give the mean sum of a call's kernel times, from the profiler."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        for _ in range(calls):
+            call()
+        torch.cuda.synchronize()
+    kernels = [e for e in profiler.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    return sum(kernel.device_time_total for kernel in kernels) * 1e3 / calls
+
+
+def main():
+    """Compare at each length."""
+    failed = 0
+    for length in LENGTHS:
+        workload = Workload(batch=4, heads=16, seq_q=length, head_dim=128, dtype="bfloat16", mask="causal")
+        inputs = make_inputs(workload, "cuda:0")
+        call = Flash().prepare(workload, inputs)
+        pairs = (
+            ("cold against do_bench", median_ns(call, inputs, workload, "cold"),
+             do_bench(call, warmup=200, rep=2000, return_mode="median") * 1e6, 0.01),
+            ("graph against profiler", median_ns(call, inputs, workload, "graph"), profiled_ns(call), 0.02),
+        )  # fmt: skip
+        for what, ours, theirs, tolerance in pairs:
+            gap = ours / theirs - 1
+            failed += abs(gap) > tolerance
+            verdict = "ok" if abs(gap) <= tolerance else "APART"
+            print(f"{verdict:<6}{what} at {length}: {ours / 1e3:.2f} against {theirs / 1e3:.2f} us, {gap:+.2%}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Whether each dishonest or wrong variant of the pack is caught on CUDA: exit 1 if one is timed as an honest one is."""
+
+import sys
+from pathlib import Path
+
+from attnbench import Workload
+from attnbench.measure.protocol import Protocol
+from attnbench.runner.process import WorkerLostError, WorkerProcess
+
+PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
+WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
+BLOCKS, BLOCK_NS, LIMIT_S = 8, 10e6, 60.0
+
+
+def outcome(path):
+    """Run a file of the pack through a worker of its own; give status and reason."""
+    worker = WorkerProcess({})
+
+    def ask(operation, **fields):
+        return worker.request(operation, lambda phase: LIMIT_S, **fields)
+
+    try:
+        source = {"name": path.stem, "kind": "file", "target": str(path)}
+        ask("load", source=source, variant="dishonest", device="cuda:0")
+        protocol = Protocol(warm_up_max_s=0.3)
+        reply = ask("open", workload=WORKLOAD.to_json(), protocol=protocol.to_json())
+        for _ in range(BLOCKS):
+            if reply["status"] == "ready":
+                reply = ask("block", duration_ns=BLOCK_NS)
+        if reply["status"] == "ready":
+            reply = ask("close")
+    except WorkerLostError as lost:
+        return lost.status, lost.reason
+    finally:
+        worker.stop()
+    return reply["status"], reply.get("reason")
+
+
+def main():
+    """Try the whole pack; only `honest` may come through."""
+    missed = []
+    for path in sorted(PACK.glob("*.py")):
+        status, reason = outcome(path)
+        caught = (status == "ok") == (path.stem == "honest")
+        missed += [] if caught else [path.stem]
+        print(f"{'ok' if caught else 'MISSED':<8}{path.stem}: {status} {reason or ''}", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

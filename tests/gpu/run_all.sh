@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, in pieces of under nine minutes, the most telling first.
+#
+#   tests/gpu/run_all.sh [--dry-run] [--out DIR] [PIECE...]     run all pieces, or those named
+#   tests/gpu/run_all.sh wheels                                 before: with a network, fill tests/gpu/wheels
+#
+# Resumable: a piece that ended well is not run again (DIR/done/PIECE says so), a suite that ran out of time goes on
+# where it stopped, and a piece that failed does not stop the next. DIR holds logs/, runs/, report/ and summary.md.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+PYTHON=${PYTHON:-python3}
+OUT=${OUT:-results/gpu}
+WHEELS=${WHEELS:-tests/gpu/wheels}
+LIMIT=${LIMIT:-520} # seconds a piece; suites are interrupted in time to store what they have
+BUDGET=${BUDGET:-1} # seconds of sampling a cell
+DRY=false
+SUITES=(standard gpt long-context llama decode bert vision gemma deepseek-mla translation varlen)
+PIECES=(install smoke triton agreement "${SUITES[@]/#/suite-}" check caught faults studies report)
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --dry-run) DRY=true ;;
+    --out) OUT=${2:?--out needs a folder}; shift ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -*) echo "run_all.sh: unknown option $1 (--dry-run, --out DIR)" >&2; exit 2 ;;
+    *) CHOSEN+=("$1") ;;
+  esac
+  shift
+done
+CHOSEN=("${CHOSEN[@]:-${PIECES[@]}}")
+SITE=$PWD/$OUT/site
+case $OUT in /*) SITE=$OUT/site ;; esac
+
+# The commands of a piece; `attnbench` is the one installed from the wheel, not the checkout.
+attnbench() { PYTHONPATH=$SITE "$PYTHON" -m attnbench "$@"; }
+script() { PYTHONPATH=$SITE "$PYTHON" "tests/gpu/$1.py" "${@:2}"; }
+
+piece_install() {
+  rm -rf "$SITE"
+  "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --target "$SITE" "$WHEELS"/*.whl &&
+    attnbench --version
+}
+piece_smoke() {
+  nvidia-smi && attnbench doctor
+  attnbench list devices && attnbench list plugins && attnbench list variants &&
+    attnbench run -s quick --dtype bfloat16 -d cuda --budget 0.3 --results "$OUT/runs" --name "smoke-$(date +%s)"
+}
+piece_triton() { # forward and backward against each other backend, the headline of triton-flash
+  attnbench run -v 'triton-flash,sdpa-*,naive,chunked' -d cuda --heads 16 --head-dim 128 --dtype bfloat16 --mask causal \
+    --seq 1024,2048,4096,8192,16384 --direction forward,forward_backward --budget "$BUDGET" --results "$OUT/runs" \
+    --name "triton-$(date +%s)"
+}
+piece_agreement() { script agreement; }
+piece_check() { attnbench check --all -d cuda; }
+piece_caught() { script caught; }
+piece_faults() {
+  attnbench run -p tests/gpu/fault_pack.py -v 'fault-*' -d cuda --heads 2 --seq 64 --head-dim 16 --timeout 20 \
+    --results "$OUT/runs-faults" --name "faults-$(date +%s)"
+  script faults "$OUT/runs-faults"
+}
+piece_studies() {
+  local bad=0 name
+  for name in parallelism memory context bidirectional heads scaling-factor weights; do
+    attnbench study "$name" -d cuda --results "$OUT/studies" --budget "$BUDGET" || bad=1
+  done
+  return $bad
+}
+piece_report() {
+  script summary "$OUT/runs" >"$OUT/summary.md"
+  attnbench report --results "$OUT/runs" --out "$OUT/report" "$OUT"/runs/*
+  cat "$OUT/summary.md"
+}
+suite() { # a suite that was begun goes on
+  if [ -e "$OUT/runs/$1/manifest.json" ]; then
+    attnbench run --resume "$OUT/runs/$1"
+  else
+    attnbench run -s "$1" -d cuda --budget "$BUDGET" --results "$OUT/runs" --name "$1"
+  fi
+}
+
+wheels() {
+  mkdir -p "$WHEELS" && rm -f "$WHEELS"/attnbench-*.whl
+  "$PYTHON" -m build --quiet --wheel --outdir "$WHEELS" . || return
+  # pure Python packages that GPU images often lack; torch, triton, numpy, pandas and matplotlib must be there
+  "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --dest "$WHEELS" \
+    typer rich shellingham annotated-doc pluggy nvidia-ml-py
+  ls "$WHEELS"
+}
+
+run_piece() {
+  case $1 in
+    suite-*) suite "${1#suite-}" ;;
+    *) "piece_$1" ;;
+  esac
+}
+
+if [ "${CHOSEN[*]}" = wheels ]; then wheels; exit; fi
+for piece in "${CHOSEN[@]}"; do
+  [[ " ${PIECES[*]} " == *" $piece "* ]] ||
+    { echo "run_all.sh: unknown piece $piece; there are: ${PIECES[*]}" >&2; exit 2; }
+done
+if $DRY; then
+  for piece in "${CHOSEN[@]}"; do
+    [ -e "$OUT/done/$piece" ] && echo "$piece: done" || echo "$piece: to run, at most $LIMIT s"
+  done
+  exit
+fi
+
+mkdir -p "$OUT"/{logs,done,runs}
+export -f attnbench script suite run_piece
+for piece in "${PIECES[@]}"; do declare -F "piece_$piece" >/dev/null && export -f "piece_${piece?}"; done
+export PYTHON OUT WHEELS SITE BUDGET
+bad=0
+for piece in "${CHOSEN[@]}"; do
+  [ -e "$OUT/done/$piece" ] && { echo "$piece: done before"; continue; }
+  started=$SECONDS
+  timeout --signal INT --kill-after 15 "$LIMIT" bash -c 'run_piece "$1"' piece "$piece" >"$OUT/logs/$piece.log" 2>&1
+  code=$?
+  took=$((SECONDS - started))
+  case $code in
+    0) touch "$OUT/done/$piece"; echo "$piece: ok, $took s" ;;
+    1) # some cell failed, which the records hold: a suite that got to its end is done all the same
+      case $piece in suite-* | smoke | triton) touch "$OUT/done/$piece" ;; esac
+      bad=1; echo "$piece: failed in part, $took s; $OUT/logs/$piece.log" ;;
+    124 | 130 | 137) bad=1; echo "$piece: out of time after $took s; run again to go on" ;;
+    *) bad=1; echo "$piece: exit $code after $took s; $(tail -n 1 "$OUT/logs/$piece.log")" ;;
+  esac
+done
+exit $bad

@@ -1,0 +1,35 @@
+"""One table of all runs: what became of each variant's cells, and its best rate. Markdown on stdout."""
+
+import sys
+
+from attnbench import load
+
+
+def main(folder):
+    """Print cells by status, and the highest TFLOP/s forward and training, variant by variant."""
+    frame = load(folder)
+    frame = frame[~frame["control"]]
+    statuses = sorted(frame["status"].unique())
+    print(f"# {frame['device_name'].iloc[0]}: {len(frame)} cells in {frame['run'].nunique()} runs\n")
+    header = ["variant", *statuses, "best TFLOP/s forward", "best TFLOP/s training", "kernels"]
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+    for variant, own in frame.groupby("variant"):
+        counts = [str((own["status"] == status).sum()) for status in statuses]
+        best = [_best(own[own["direction"] == direction]) for direction in ("forward", "forward_backward")]
+        kernels = own["kernels"].dropna()
+        named = sorted({name for names in kernels for name in names})[:2]
+        print("| " + " | ".join([str(variant), *counts, *best, "; ".join(name[:60] for name in named)]) + " |")
+    return 0
+
+
+def _best(cells):
+    """Give the highest rate and its shape."""
+    timed = cells[cells["tflops"].notna()]
+    if timed.empty:
+        return "-"
+    top = timed.loc[timed["tflops"].idxmax()]
+    return f"{top['tflops']:.0f} ({top['workload_id']})"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
