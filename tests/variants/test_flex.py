@@ -39,9 +39,14 @@ def test_uncompiled_answers(monkeypatch, assert_passes, mask):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
-def test_compiled_answers(assert_passes):
-    """Compiled, the answer is right, and exact 0 for rows that see no key."""
+def test_compiled_answers(assert_passes, monkeypatch):
+    """Compiled, the answer is right, exact 0 for rows that see no key, and falling back to eager is an error."""
     assert_passes(Flex(), workload(mask="causal", seq_k=24))
+    config = torch._dynamo.config
+    assert min(config.recompile_limit, config.accumulated_recompile_limit) == flex.RECOMPILATIONS
+    monkeypatch.setattr(config, "recompile_limit", 1)
+    with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+        Flex().prepare(workload(seq_q=48), make_inputs(workload(seq_q=48), "cpu"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import torch
 
 from attnbench import Workload
 from attnbench.inputs import make_inputs
+from attnbench_variants import sdpa
 from attnbench_variants.sdpa import Sdpa, _mask_form, attnbench_variants
 
 FLASH = Sdpa("sdpa-flash", "FLASH_ATTENTION")
@@ -109,3 +110,43 @@ class TestOnCuda:
         """Where torch says that the backend can, there is no reason."""
         monkeypatch.setattr(torch.backends.cuda, "can_use_flash_attention", lambda parameters, debug: True)
         assert FLASH._lacking_on_cuda(workload(), torch.device("cpu")) is None
+
+
+class TestRegisteredImplementations:
+    """`sdpa-fa3` and `sdpa-fa4` route torch's flash backend through its registry."""
+
+    @pytest.mark.parametrize(
+        ("name", "package"), [("FA3", "flash-attn-3"), ("FA4", "flash-attn-4")], ids=["FA3", "FA4"]
+    )
+    def test_a_missing_package_is_named(self, monkeypatch, name, package):
+        """Without the package its name and the command that installs it are said."""
+        monkeypatch.setattr(sdpa, "installed", lambda module: False)
+        reason = Sdpa("x", "FLASH_ATTENTION", name).unsupported_reason(workload(), "cuda")
+        assert reason == f"needs the package {package} (pip install {package})"
+
+    def test_an_old_torch(self, monkeypatch):
+        """A torch that does not know the implementation is said to be too old."""
+        monkeypatch.setattr(torch.nn.attention, "list_flash_attention_impls", list)
+        reason = Sdpa("x", "FLASH_ATTENTION", "FA4").unsupported_reason(workload(), "cuda")
+        assert "needs a torch that can register FA4" in reason
+
+    def test_a_cpu_is_refused(self, monkeypatch):
+        """These kernels are for CUDA, whatever the CPU's own flash kernel can do."""
+        monkeypatch.setattr(sdpa, "installed", lambda module: True)
+        assert "CUDA" in Sdpa("x", "FLASH_ATTENTION", "FA3").unsupported_reason(workload(), "cpu")
+
+    def test_the_route_is_set_and_taken_back(self, monkeypatch):
+        """Each call goes to its own variant's implementation, and nothing is done where it is set already."""
+        done, current = [], [None]
+
+        def activate(name):
+            done.append(name)
+            current[0] = name
+
+        attention = torch.nn.attention
+        monkeypatch.setattr(attention, "activate_flash_attention_impl", activate)
+        monkeypatch.setattr(attention, "restore_flash_attention_impl", lambda: activate(None))
+        monkeypatch.setattr(attention, "current_flash_attention_impl", lambda: current[0])
+        for implementation in (None, "FA3", "FA3", None, None, "FA4", "FA3"):
+            sdpa._select(implementation)
+        assert done == ["FA3", None, "FA4", "FA3"]

@@ -46,6 +46,7 @@ class FlashAttention(Variant):
     def __init__(self, name: str, abilities: Abilities) -> None:
         self.name = name
         self.abilities = abilities
+        self.__doc__ = f"FlashAttention's own package {abilities.package}: flash_attn_func and flash_attn_varlen_func."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say what this version lacks."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 LEAST_HEAD_DIM_ON_CUDA = 16
+RECOMPILATIONS = 1 << 16
 
 
 class Flex(Variant):
@@ -104,10 +105,17 @@ def score_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Te
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., torch.Tensor]:
+    """Compile flex_attention once for all workloads; each shape and function is a recompilation.
+
+    Past its limit of recompilations torch would fall back to an uncompiled form that holds all scores, so the limit is
+    lifted, and `fullgraph` makes an error of any fallback.
+    """
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)
+    config = torch._dynamo.config  # noqa: SLF001 - torch has no public name for it
+    config.recompile_limit = config.accumulated_recompile_limit = RECOMPILATIONS
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 
 @hookimpl

@@ -25,6 +25,7 @@ class Recurrent(Variant):
     def __init__(self, name: str, layer: str) -> None:
         self.name = name
         self.layer = layer  # a class of torch.nn
+        self.__doc__ = f"torch.nn.{layer} of attention's width, stepped through one token at a time; no attention."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - alike on all devices
         """Say why a recurrent layer has no counterpart of the workload."""

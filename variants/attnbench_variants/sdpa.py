@@ -32,6 +32,9 @@ class Sdpa(Variant):
         self.name = name
         self.backend = backend  # a name in torch.nn.attention.SDPBackend
         self.implementation = implementation  # of the flash backend, by torch's registry; None: torch's own
+        if backend is not None:
+            routed = f", routed to {implementation}" if implementation else ""
+            self.__doc__ = f"torch's scaled_dot_product_attention, pinned to its backend {backend}{routed}."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say what scaled_dot_product_attention, or the pinned backend, lacks; on CUDA it is torch that judges."""

@@ -28,6 +28,8 @@ class Xformers(Variant):
     def __init__(self, name: str, operator: str | None = None) -> None:
         self.name = name
         self.operator = operator  # a module of xformers.ops.fmha, with a FwOp and perhaps a BwOp
+        if operator is not None:
+            self.__doc__ = f"xformers' memory_efficient_attention, pinned to its operator {operator}; CUDA only."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say what is missing, or what each of xformers' operators says that it lacks."""
