@@ -61,12 +61,12 @@ def attention(
     workload = _workload(query, key, value, mask=mask, scale=scale, softcap=softcap, alibi=alibi)
     device = str(query.device)
     variant = _variant(workload, device, table)
-    tensors = (query, key, value)
-    if variant.layout == "BSHD":
-        tensors = tuple(tensor.transpose(1, 2) for tensor in tensors)
+    swapped = variant.layout == "BSHD"
+    if swapped:
+        query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
     slopes = alibi_slopes(workload.heads).to(query.device) if alibi else None
-    output = variant.prepare(workload, Inputs(variant.layout, *tensors, alibi_slopes=slopes))()
-    return output.transpose(1, 2) if variant.layout == "BSHD" else output
+    output = variant.prepare(workload, Inputs(variant.layout, query, key, value, alibi_slopes=slopes))()
+    return output.transpose(1, 2) if swapped else output
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,0 +1,100 @@
+"""One cell over many runs: its latencies by date, and where they changed for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attnbench.analysis.frame import rankable
+from attnbench.analysis.noise import blocks_of, noise
+from attnbench.measure import pairing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEY = ["device_name", "variant", "workload_id", "mode"]
+FEWEST_RUNS = 2
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell's median latency in one run; `change` is `faster` or `slower` where it differs from the run before."""
+
+    run: str
+    started_at: str
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    change: str | None
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A cell that several runs measured, oldest first."""
+
+    device_name: str
+    variant: str
+    workload_id: str
+    mode: str
+    points: tuple[Point, ...]
+
+    @property
+    def changes(self) -> int:
+        """How many change points there are."""
+        return sum(point.change is not None for point in self.points)
+
+
+def trends(frame: pd.DataFrame) -> list[Trend]:
+    """Follow each cell that at least two runs measured, the ones with most change points first.
+
+    A change point lies where the interval between two runs that follow each other, corrected over all of them, leaves
+    out 1 by more than three times the noise floors of both.
+    """
+    histories = [history for history in _histories(rankable(frame)) if len(history) >= FEWEST_RUNS]
+    steps = {
+        (place, index): (blocks_of(history[index]), blocks_of(history[index - 1]))
+        for place, history in enumerate(histories)
+        for index in range(1, len(history))
+    }
+    judged = pairing.verdicts_between_runs(steps)
+    floors = {str(run): noise(own).noise_floor or 0.0 for run, own in frame.groupby("run")}
+    found = [
+        _trend(history, [judged.get((place, index)) for index in range(len(history))], floors)
+        for place, history in enumerate(histories)
+    ]
+    return sorted(found, key=lambda trend: (-trend.changes, trend.device_name, trend.variant, trend.workload_id))
+
+
+def _histories(frame: pd.DataFrame) -> Iterable[list[dict[str, Any]]]:
+    ordered = frame.sort_values("started_at", kind="stable").drop_duplicates([*KEY, "run"], keep="last")
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for cell in ordered.to_dict("records"):
+        found.setdefault(tuple(cell[name] for name in KEY), []).append({str(name): cell[name] for name in cell})
+    return found.values()
+
+
+def _trend(history: list[dict[str, Any]], judged: list[pairing.Comparison | None], floors: dict[str, float]) -> Trend:
+    points = []
+    for index, (cell, verdict) in enumerate(zip(history, judged, strict=True)):
+        floor = max(floors[cell["run"]], floors[history[index - 1]["run"]]) if index else 0.0
+        points.append(
+            Point(
+                cell["run"],
+                cell["started_at"],
+                cell["latency_ms"],
+                cell["latency_low_ms"],
+                cell["latency_high_ms"],
+                _change(verdict, pairing.FLOOR_FACTOR * floor),
+            )
+        )
+    first = history[0]
+    return Trend(first["device_name"], first["variant"], first["workload_id"], first["mode"], tuple(points))
+
+
+def _change(verdict: pairing.Comparison | None, floor: float) -> str | None:
+    if verdict is None or verdict.low is None or verdict.high is None:
+        return None
+    if verdict.verdict == pairing.SLOWER and verdict.low > 1 + floor:
+        return pairing.SLOWER
+    return pairing.FASTER if verdict.verdict == pairing.FASTER and verdict.high < 1 / (1 + floor) else None

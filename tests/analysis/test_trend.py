@@ -1,0 +1,43 @@
+"""One cell over many runs."""
+
+import attnbench
+import synthetic
+from attnbench.analysis.trend import trends
+
+CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward",))
+
+
+def history(tmp_path, factors, variants=("sdpa", "chunked")):
+    """Load one run a day, with `chunked` slower by a factor each day."""
+    for day, factor in enumerate(factors, 1):
+        synthetic.make_run(
+            tmp_path,
+            name=f"day-{day}",
+            cells=CELLS,
+            variants=variants,
+            slower={"chunked": factor},
+            started=f"2026-01-{day:02}T00:00:00+00:00",
+            noise=0.003,
+            drift=0.0,
+            seed=day,
+        )
+    return trends(attnbench.load(tmp_path))
+
+
+def test_a_lasting_slow_down_is_one_change_point(tmp_path):
+    """A cell that gets slower once and stays so has one change point, at the run in which it happened."""
+    found = {trend.variant: trend for trend in history(tmp_path, (1, 1, 1.3, 1.3))}
+    assert [point.change for point in found["chunked"].points] == [None, None, "slower", None]
+    assert found["sdpa"].changes == 0
+
+
+def test_a_change_for_the_better_is_told_too(tmp_path):
+    """A speed-up is a change point as well, and cells with changes come first."""
+    first = history(tmp_path, (1, 0.7))[0]
+    assert first.variant == "chunked"
+    assert first.points[1].change == "faster"
+
+
+def test_a_cell_of_one_run_has_no_trend(tmp_path):
+    """One point makes no trend."""
+    assert history(tmp_path, (1,)) == []
