@@ -13,6 +13,7 @@ MODULES = {
     "scaling-factor": "scaling_factor",
     "context": "context",
     "bidirectional": "bidirectional",
+    "gpus": "gpus",
     "heads": "heads",
     "weights": "weights",
 }

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from attnbench.study.study import Rows, Settings
 
 KEPT = (
-    "variant", "exact", "device_name", "batch", "heads", "seq_q", "head_dim", "dtype", "mask", "direction",
+    "variant", "exact", "device", "device_name", "batch", "heads", "seq_q", "head_dim", "dtype", "mask", "direction",
     "latency_ms", "latency_low_ms", "latency_high_ms", "peak_bytes", "saved_bytes", "flops", "bytes",
 )  # fmt: skip
 Grids = Sequence[Mapping[str, Any]]
@@ -27,32 +27,34 @@ def collector(
 
         device = choose_devices([settings.device] if settings.device else [])[0]
         chosen = {**sizes[device.kind], **settings.sizes}
-        return run_suite(name, grids(chosen), settings, folder, device.name)
+        return run_suite(name, grids(chosen), settings, folder, [device.name])
 
     return collect
 
 
-def run_suite(name: str, grids: Grids, settings: Settings, folder: Path, device: str) -> Rows:
-    """Write the suite beside the study, run it on one device, and give what was timed."""
-    from attnbench.analysis.frame import current, load
+def run_suite(
+    name: str, grids: Grids, settings: Settings, folder: Path, devices: Sequence[str], *, run: str = "run"
+) -> Rows:
+    """Write the suite beside the study, run it on each device, all at once, and give what was timed."""
+    from attnbench.analysis import load
     from attnbench.measure.protocol import Protocol
     from attnbench.runner.execute import Request, execute, plan_of
 
-    suite = folder / "suite.toml"
+    suite = folder / f"{run}.toml"
     suite.write_text(suite_text(f"study-{name}", grids), encoding="utf-8")
     protocol = Protocol() if settings.budget_s is None else Protocol(budget_s=settings.budget_s)
     request = Request(
         suites=[str(suite)],
         variants=list(settings.variants),
-        devices=[device],
+        devices=list(devices),
         plugins=list(settings.plugins),
         protocol=protocol,
         results=folder,
-        name="run",
+        name=run,
     )
     catalog, plan = plan_of(request)
-    run, _ = execute(request, catalog, plan)
-    frame = current(load(run))
+    done, _ = execute(request, catalog, plan)
+    frame = load(done)
     timed = frame[(frame["status"] == "ok") & ~frame["control"] & frame["latency_ms"].notna()]
     rows: Rows = json.loads(timed[list(KEPT)].to_json(orient="records"))
     return rows
