@@ -32,7 +32,7 @@ def test_a_report_has_page_prose_data_and_figures(written):
     out, paths = written
     assert paths[0] == out / "index.html"
     names = {path.relative_to(out).as_posix() for path in paths}
-    assert {"report.md", "results.csv"} <= names
+    assert {"report.md", "tables.tex", "results.csv", "results.parquet"} <= names
     for metric in ("latency", "tflops", "memory", "speedup"):
         assert {f"figures/{metric}-amd-epyc-7b13.{kind}" for kind in ("svg", "png", "pdf")} <= names
     assert all(path.stat().st_size > 100 for path in paths)

@@ -18,6 +18,7 @@ from attnbench.record import Record
 from attnbench.store import MANIFEST, read_manifest, read_run
 from attnbench.workload import Workload
 
+UNCHECKED = "unchecked"  # the flag of a record whose answers were never seen
 PREFERRED_BASELINES = ("sdpa", "naive")
 WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
 RECORD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Record))
@@ -79,8 +80,10 @@ def current(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def rankable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep what may be ranked: correct, timed, exact attention; never the A/A control."""
-    return frame[(frame["status"] == "ok") & frame["exact"] & ~frame["control"] & frame["latency_ms"].notna()]
+    """Keep what may be ranked: checked here, timed, exact attention; never the A/A control."""
+    checked = pd.Series([UNCHECKED not in flags for flags in frame["flags"]], index=frame.index, dtype=bool)
+    timed = (frame["status"] == "ok") & frame["latency_ms"].notna()
+    return frame[timed & checked & frame["exact"] & ~frame["control"]]
 
 
 def baseline_of(frame: pd.DataFrame) -> str | None:

@@ -6,6 +6,7 @@ functions of numbers; all ratios are candidate's time over baseline's, so above 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -199,6 +200,7 @@ def _unknown(row: Floats) -> _Study:
     return _Study(float(row.mean()) if row.size else 0.0, 0.0, np.empty(0), row.size)
 
 
+@functools.lru_cache(maxsize=8)
 def _draws(length: int, resamples: int, seed: int) -> Floats:
     """Give how often each round is drawn in each resample, (resamples, length)."""
     generator = np.random.default_rng((abs(seed), seed < 0, length))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.frame import baseline_of, current, with_speedup
+from attnbench.analysis.frame import UNCHECKED, baseline_of, current, with_speedup
 from attnbench.analysis.noise import noise, noise_text
 from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STATUS_TEXT = {"out_of_memory": "OOM", "incorrect": "WRONG", "unsupported": "n/a"}
 LATENCY_COLUMNS = [
-    "variant", "status", "length", "batch", "workload_id", "seq_q", "seq_k", "latency_ms", "latency_low_ms",
+    "variant", "status", "flags", "length", "batch", "workload_id", "seq_q", "seq_k", "latency_ms", "latency_low_ms",
     "latency_high_ms",
 ]  # fmt: skip
 UNTOLD = ("schema", "run_id", "plan")  # of a manifest, in the table of provenance
@@ -163,7 +163,7 @@ def _latency_table(one: Series, title: str, *, ranked: bool = True) -> Table:
 
 def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
     """Name the variants that are first, or whose interval reaches that of the first; none where one ran alone."""
-    ok = {name: cell for name, cell in cells.items() if cell["status"] == "ok"}
+    ok = {name: cell for name, cell in cells.items() if cell["status"] == "ok" and UNCHECKED not in cell["flags"]}
     if len(ok) < 2:
         return set()
     limit = min(ok.values(), key=lambda cell: cell["latency_ms"])["latency_high_ms"]

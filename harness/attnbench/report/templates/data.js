@@ -24,7 +24,7 @@ function cellsOf(data) {
 }
 
 const ok = (cell) => cell.status === "ok";
-const ranked = (cell) => ok(cell) && cell.exact === 1;
+const ranked = (cell) => ok(cell) && cell.exact === 1 && !(cell.flags || "").split(", ").includes("unchecked");
 const problem = (cell) => [cell.environment_id, cell.device_name, cell.workload, cell.mode].join("/");
 
 // What the filters leave; `device` is the device's name.

@@ -1,0 +1,117 @@
+"""Results of other tools as a run: they were never checked here, so they are shown and never ranked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attnbench.analysis.frame import UNCHECKED
+from attnbench.errors import AttnbenchError, UsageError, describe
+from attnbench.record import Record
+from attnbench.store import RecordWriter, create_run
+from attnbench.workload import Workload
+
+NEEDED = ("heads", "seq", "head_dim")
+FIELDS = (
+    "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v", "dtype", "mask", "direction", "scale",
+    "softcap", "alibi", "dropout",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The run that was made, how many benchmarks it holds, and why others were left out."""
+
+    run: Path
+    benchmarks: int
+    skipped: tuple[str, ...]
+
+
+def import_pytest_benchmark(file: Path, results: Path, name: str) -> Imported:
+    """Make a run of pytest-benchmark's JSON: a record a benchmark that names its shape.
+
+    A benchmark names its shape by `params` or `extra_info`: `heads`, `seq` (or `seq_q`) and `head_dim`, and whatever
+    else a workload has; its variant by `variant`, or else by its function. Raises UsageError for a file that can't be
+    read, that holds no such benchmark, and for a run that exists.
+    """
+    content = _read(file)
+    machine = content.get("machine_info") if isinstance(content.get("machine_info"), dict) else {}
+    started = str(content.get("datetime") or "unknown")
+    records, skipped = [], []
+    for index, benchmark in enumerate(content["benchmarks"]):
+        try:
+            records.append(_record(benchmark, index, name, machine or {}, started))
+        except (AttnbenchError, TypeError, ValueError, KeyError, AttributeError) as error:
+            label = benchmark.get("name", index) if isinstance(benchmark, dict) else index
+            skipped.append(f"{label}: {describe(error)}")
+    if not records:
+        reasons = f" ({skipped[0]})" if skipped else ""
+        raise UsageError(
+            f"{str(file)!r} has no benchmark that names {', '.join(NEEDED)} in params or extra_info{reasons}"
+        )
+    run = create_run(results, name, _manifest(file, name, started, machine or {}))
+    writer = RecordWriter(run, "imported")
+    for record in records:
+        writer.append(record)
+    writer.close()
+    return Imported(run, len(records), tuple(skipped))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{str(file)!r} can't be read as JSON: {describe(error)}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("benchmarks"), list):
+        raise UsageError(f"{str(file)!r} is no file of pytest-benchmark: expected an object with a list 'benchmarks'")
+    return content
+
+
+def _record(benchmark: Mapping[str, Any], index: int, run: str, machine: Mapping[str, Any], started: str) -> Record:
+    told = {**(benchmark.get("extra_info") or {}), **(benchmark.get("params") or {})}
+    workload = _workload(told)
+    seconds = benchmark["stats"].get("data") or [benchmark["stats"]["median"]]
+    variant = str(told.get("variant") or benchmark["name"].partition("[")[0])
+    device = str(
+        told.get("device_name") or (machine.get("cpu") or {}).get("brand_raw") or machine.get("machine") or "?"
+    )
+    digest = hashlib.sha256(f"{run}/{index}/{benchmark.get('fullname')}".encode()).hexdigest()
+    return Record(
+        record_id=digest[:32],
+        run_id=run,
+        cell_id=digest[:16],
+        variant=variant,
+        plugin="imported",
+        plugin_sha256="",
+        workload=workload,
+        device=str(told.get("device") or "cpu"),
+        device_name=device,
+        environment_id=f"imported-{run}",
+        protocol_id="pytest-benchmark",
+        status="ok",
+        phase="done",
+        started_at=started,
+        ended_at=started,
+        mode=str(told.get("mode") or "hot"),
+        samples_ns=tuple(float(second) * 1e9 for second in seconds),
+        flops=workload.flops(),
+        bytes=workload.bytes(),
+        flags=(UNCHECKED,),
+    )
+
+
+def _workload(told: Mapping[str, Any]) -> Workload:
+    fields = {name: told[name] for name in FIELDS if told.get(name) is not None}
+    if "seq" in told:
+        query, _, key = str(told["seq"]).partition("x")
+        fields = {"seq_q": int(query), "seq_k": int(key or query), **fields}
+    return Workload.from_json(fields)
+
+
+def _manifest(file: Path, name: str, started: str, machine: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {key: machine[key] for key in ("node", "machine", "system", "python_version") if key in machine}
+    return {"schema": 1, "run_id": name, "started_at": started, "imported_from": file.name, "machine": facts}

@@ -1,0 +1,77 @@
+"""Results of other tools as a run."""
+
+import json
+
+import pytest
+
+import attnbench
+import synthetic
+from attnbench.analysis.frame import rankable
+from attnbench.errors import UsageError
+from attnbench.report import export, headline
+from attnbench.report.importing import import_pytest_benchmark
+
+CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))
+
+
+def foreign(*benchmarks):
+    """Give a file of pytest-benchmark as others write it."""
+    return {
+        "machine_info": {"cpu": {"brand_raw": "Other CPU"}},
+        "datetime": "2026-01-01",
+        "benchmarks": list(benchmarks),
+    }
+
+
+def benchmark(**params):
+    """Give one benchmark with three rounds."""
+    return {
+        "name": "test_mine[x]",
+        "fullname": "t.py::x",
+        "params": params,
+        "stats": {"data": [0.001, 0.002, 0.003], "median": 0.002},
+    }
+
+
+def test_an_export_comes_back_with_the_same_shapes_and_times(tmp_path):
+    """What was exported and imported again has the same workloads and medians, in a run of its own."""
+    frame = attnbench.load(synthetic.make_run(tmp_path / "a", cells=CELLS, variants=("sdpa", "naive"), rounds=8))
+    file = export(frame, tmp_path / "export.json", "pytest-benchmark")
+    imported = import_pytest_benchmark(file, tmp_path / "b", "theirs")
+    again = attnbench.load(imported.run)
+    before = frame[~frame["control"]].set_index(["variant", "workload_id"])["latency_ms"]
+    after = again.set_index(["variant", "workload_id"])["latency_ms"]
+    assert after.to_dict() == pytest.approx(before.to_dict())
+    assert imported.skipped == ()
+
+
+def test_what_was_never_checked_is_shown_and_never_ranked(tmp_path):
+    """Imported times have no answer to check: they stand in the tables, flagged, and in no ranking."""
+    file = tmp_path / "theirs.json"
+    file.write_text(json.dumps(foreign(benchmark(heads=8, seq=512, head_dim=64))))
+    frame = attnbench.load(import_pytest_benchmark(file, tmp_path, "theirs").run)
+    assert frame["flags"].tolist() == [("unchecked",)]
+    assert frame["variant"].tolist() == ["test_mine"]
+    assert frame["device_name"].tolist() == ["Other CPU"]
+    assert frame["latency_ms"].tolist() == pytest.approx([2.0])
+    assert rankable(frame).empty
+    assert "fewer than two variants" in headline(frame)[0].notes[0]
+
+
+def test_benchmarks_that_name_no_shape_are_left_out_with_the_reason(tmp_path):
+    """What can't be a cell is skipped and told, and the rest is taken."""
+    file = tmp_path / "theirs.json"
+    file.write_text(json.dumps(foreign(benchmark(heads=8, seq=512, head_dim=64), benchmark(size=3), "no object")))
+    imported = import_pytest_benchmark(file, tmp_path, "theirs")
+    assert imported.benchmarks == 1
+    assert len(imported.skipped) == 2
+    assert "heads" in imported.skipped[0]
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", '{"benchmarks": 3}', '{"benchmarks": []}'])
+def test_a_file_of_another_kind_is_told(tmp_path, content):
+    """A file that is none of pytest-benchmark's, or has nothing to import, is a usage error that names it."""
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=r"other\.json"):
+        import_pytest_benchmark(file, tmp_path, "theirs")
