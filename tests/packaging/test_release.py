@@ -1,0 +1,102 @@
+"""The release recipe, in short: what is built, and that it works where it is installed."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build the wheel from the source archive, as a release does."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT], check=True, capture_output=True
+    )
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Install the wheel alone into a clean environment that sees the dependencies, and give its folder of commands."""
+    folder = tmp_path_factory.mktemp("clean") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    dependencies = [path for path in sys.path if Path(path).name == "site-packages"]
+    (site / "dependencies.pth").write_text("\n".join(dependencies) + "\n", encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, wheel], check=True)
+    return folder / "bin"
+
+
+def test_metadata_is_fit_for_publishing(wheel):
+    """Nothing is wrong with the metadata of wheel and source archive, the README's rendering included."""
+    archives = [path for path in wheel.parent.iterdir() if path.suffix in (".whl", ".gz")]
+    assert len(archives) == 2
+    checked = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *archives], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_wheel_holds_all_and_only_what_runs(wheel):
+    """The wheel has both packages with their data files, and no test, result or example."""
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"attnbench", "attnbench_variants"}
+    for folder, package in (("harness", "attnbench"), ("variants", "attnbench_variants")):
+        tracked = subprocess.run(
+            [shutil.which("git"), "ls-files", f"{folder}/{package}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        missing = {path.removeprefix(f"{folder}/") for path in tracked if (ROOT / path).exists()} - set(names)
+        assert not missing
+
+
+def test_installed_wheel_works_from_anywhere(installed, tmp_path):
+    """From the wheel alone the built-in plugin loads, a suite is read, a template is written, and a check passes."""
+
+    def attnbench(*arguments):
+        done = subprocess.run(
+            [installed / "attnbench", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    where = subprocess.run(
+        [installed / "python", "-c", "import attnbench; print(attnbench.__file__)"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert str(installed.parent) in where.stdout
+    assert "quick" in attnbench("list", "suites")
+    assert "my_attn.py" in attnbench("new", "my-attn")
+    assert attnbench("check", "naive", "--quick")
+
+
+def test_constraints_pin_one_torch_for_every_machine():
+    """The pin of torch has no local version, so that a machine with CUDA gets the CUDA build and another need not."""
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
+    )
+    assert pins["torch"] == "2.13.0"
+    assert not any("+" in version or "@" in version for version in pins.values())
+
+
+def test_changelog_fragments_have_a_known_kind():
+    """Every changelog fragment has a kind that the configuration knows, and some words."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        kinds = {kind["directory"] for kind in tomllib.load(file)["tool"]["towncrier"]["type"]}
+    for fragment in (ROOT / "changelog.d").glob("*.md"):
+        if fragment.name != "README.md":
+            assert fragment.name.split(".")[-2] in kinds, fragment.name
+            assert fragment.read_text(encoding="utf-8").strip()

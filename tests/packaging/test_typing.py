@@ -1,0 +1,71 @@
+"""The public interface is typed, and the types hold what they say."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+GOOD = """
+from typing import assert_type
+
+import torch
+
+from attnbench import Inputs, Mask, Variant, Workload, hookimpl, load, variant
+from attnbench.variant import FunctionVariant, Timed
+
+
+class Plain(Variant):
+    name = "plain"
+    layout = "BSHD"
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:
+        assert_type(workload.mask, Mask)
+        assert_type(workload.flops(), int)
+        return None
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
+        assert_type(inputs.query, torch.Tensor)
+        return lambda: inputs.value * 1.0
+
+
+@variant("short")
+def short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, workload: Workload) -> torch.Tensor:
+    return value
+
+
+@hookimpl
+def attnbench_variants() -> list[Variant]:
+    assert_type(short, FunctionVariant)
+    return [Plain(), short]
+
+
+columns = load("results").columns
+"""
+BAD = """
+from attnbench import Variant, Workload
+
+
+class Sideways(Variant):
+    name = "sideways"
+    layout = "HSBD"
+
+
+Workload(heads="8", seq_q=1, head_dim=1)
+Workload(heads=8, seq_q=1, head_dim=1).flops().imag.nothing
+"""
+
+
+def test_types_of_the_public_interface(tmp_path):
+    """Strict mypy accepts a well-typed plugin, and refuses a wrong layout, a wrong size and a wrong attribute."""
+    for name, text in (("good.py", GOOD), ("bad.py", BAD)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    checked = subprocess.run(  # with the repository's settings, so that `make lint` has filled the cache already
+        [sys.executable, "-m", "mypy", "--no-error-summary", tmp_path / "good.py", tmp_path / "bad.py"],
+        cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    lines = [line for line in checked.stdout.splitlines() if ": error:" in line]
+    assert [Path(line.split(":")[0]).name for line in lines] == ["bad.py"] * 3, checked.stdout + checked.stderr
+    for line, word in zip(lines, ("Incompatible types in assignment", 'Argument "heads"', "nothing"), strict=True):
+        assert word in line
