@@ -18,7 +18,7 @@ bench: $(STAMP)  ## time the variants (every GPU, or else the CPU) and write the
 	if [ $$status -le 1 ]; then $(BIN)/attnbench report $(REPORT); fi; exit $$status
 
 test: $(STAMP)  ## run the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal --benchmark-disable $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --benchmark-disable $(TESTS)
 
 lint: $(STAMP)  ## check style, types and the import order
 	$(BIN)/ruff check

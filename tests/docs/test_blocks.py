@@ -2,7 +2,8 @@
 
 The blocks of a page run in their order, in one folder and with one Python namespace. A comment before a block may say
 more: `<!-- file: NAME -->` has the block written to that file instead of run, and `<!-- tiny: OPTIONS -->` has its
-`attnbench run` really run, with OPTIONS to make it small. Every other `attnbench run` is planned with --dry-run.
+`attnbench run` really run, or its check made, with OPTIONS to make it small. Every other `attnbench run` is planned
+with --dry-run.
 """
 
 import os
@@ -53,20 +54,22 @@ def test_page(page, tmp_path, monkeypatch):
             tomllib.loads(code)
         elif language == "console":
             for line in code.splitlines():
-                run(re.split(r"\s+# ", line)[0], value if kind == "tiny" else "--dry-run")
+                run(re.split(r"\s+# ", line)[0], value if kind == "tiny" else None)
         else:
             assert language.split(" ")[0] in TO_READ, f"no test runs a block in {language!r}"
 
 
 def run(line, options):
-    """Run one command line of a page; `options` are added to `attnbench run`."""
+    """Run one command line of a page; `options` are added to `attnbench run` and `check`."""
     words = shlex.split(line)
     if words[0] == "make":
         words = ["make", "--dry-run", "--directory", str(ROOT), *words[1:]]
     elif words[0] in ELSEWHERE:
         words = ["bash", "-n", "-c", line]
     elif words[:2] == ["attnbench", "run"] and "--dry-run" not in words:
-        words += shlex.split(options)
+        words += shlex.split("--dry-run" if options is None else options)
+    elif words[:2] == ["attnbench", "check"]:
+        words += shlex.split(options or "")
     assert words[0] in ("make", "bash", "attnbench", "pytest", "pytest-benchmark"), f"no test runs {line!r}"
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"

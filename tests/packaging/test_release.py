@@ -80,7 +80,7 @@ def test_installed_wheel_works_from_anywhere(installed, tmp_path):
     assert str(installed.parent) in where.stdout
     assert "quick" in attnbench("list", "suites")
     assert "my_attn.py" in attnbench("new", "my-attn")
-    assert attnbench("check", "naive", "--quick")
+    assert attnbench("check", "naive", "--quick", "--only", "needle")
 
 
 def test_constraints_pin_one_torch_for_every_machine():
