@@ -1,0 +1,207 @@
+"""One rank of the ring: it keeps its queries and passes keys and values on (Liu et al., 2023, arXiv:2310.01889).
+
+`python -m attnbench_variants.ring.member RANK RANKS FILE DEVICE` serves calls until standard input closes. Rank 0 is
+the process that the variant runs in; it announces each call, hands out the parts and collects the answers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from attnbench_variants.ring.zigzag import chunks_of
+
+FORWARD, BACKWARD = 0, 1
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+IDLE = timedelta(days=1)  # members wait for the next call as long as the worker lives
+
+
+@dataclass(frozen=True)
+class Call:
+    """What rank 0 announces: the operation, the whole problem's shapes, and how scores become weights."""
+
+    operation: int
+    batch: int
+    heads: int
+    kv_heads: int
+    length: int  # of a rank's part
+    head_dim: int
+    head_dim_v: int
+    dtype: int
+    causal: bool
+    scale: float
+
+    def announced(self) -> torch.Tensor:
+        """Give the call as numbers that every rank can be sent."""
+        return torch.tensor([float(value) for value in vars(self).values()], dtype=torch.float64)
+
+    @classmethod
+    def heard(cls, numbers: torch.Tensor) -> Call:
+        """Read what `announced` made."""
+        *whole, causal, scale = numbers.tolist()
+        return cls(*(int(value) for value in whole), causal=bool(causal), scale=scale)
+
+    def shapes(self) -> dict[str, tuple[int, int, int, int]]:
+        """Give the shapes of a rank's part of query, key, value and output."""
+        return {
+            "query": (self.batch, self.heads, self.length, self.head_dim),
+            "key": (self.batch, self.kv_heads, self.length, self.head_dim),
+            "value": (self.batch, self.kv_heads, self.length, self.head_dim_v),
+            "output": (self.batch, self.heads, self.length, self.head_dim_v),
+        }
+
+
+class Member:
+    """The work of one rank; between forward and backward it keeps its part of the problem."""
+
+    def __init__(self, rank: int, ranks: int, device: str) -> None:
+        self.rank, self.ranks, self.device = rank, ranks, torch.device(device)
+        self._kept: tuple[torch.Tensor, ...] = ()
+
+    def forward(self, call: Call, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Attend to every rank's keys in turn, the next ones under way meanwhile; returns this rank's output."""
+        queries = query.float().chunk(2, 2)
+        outputs = [torch.zeros(call.shapes()["output"], device=self.device).chunk(2, 2)[0].clone() for _ in queries]
+        sums = [torch.full(part.shape[:3], -torch.inf, device=self.device) for part in queries]
+        held = [key, value]
+        for step in range(self.ranks):
+            arriving = self._rotate(held) if step + 1 < self.ranks else None
+            for mine, theirs, diagonal in self._pairs((self.rank - step) % self.ranks, call.causal):
+                weights, sum_of = _weights(
+                    queries[mine], held[0].chunk(2, 2)[theirs].float(), call.scale, diagonal=diagonal
+                )
+                part = _per_group(weights, held[1].chunk(2, 2)[theirs].float())
+                total = torch.logaddexp(sums[mine], sum_of)
+                outputs[mine] *= (sums[mine] - total).exp()[..., None]
+                outputs[mine] += part * (sum_of - total).exp()[..., None]
+                sums[mine] = total
+            held = self._arrived(arriving) if arriving else held
+        output = torch.cat(outputs, 2)
+        self._kept = (query, key, value, output, torch.cat(sums, 2))
+        return output.to(query.dtype)
+
+    def backward(self, call: Call, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Send keys, values and their growing gradients around the ring; returns this rank's three gradients."""
+        query, key, value, output, log_sum = self._kept
+        grads = grad_output.float()
+        row_dots = ((grads * output).sum(-1)).chunk(2, 2)
+        queries, grad_parts, sums = query.float().chunk(2, 2), grads.chunk(2, 2), log_sum.chunk(2, 2)
+        grad_queries = [torch.zeros_like(part) for part in queries]
+        held = [key, value]
+        travelling = [torch.zeros_like(key, dtype=torch.float32), torch.zeros_like(value, dtype=torch.float32)]
+        for step in range(self.ranks):
+            for mine, theirs, diagonal in self._pairs((self.rank - step) % self.ranks, call.causal):
+                keys, values = (tensor.chunk(2, 2)[theirs].float() for tensor in held)
+                weights, sum_of = _weights(queries[mine], keys, call.scale, diagonal=diagonal)
+                weights *= (sum_of - sums[mine]).exp()[..., None]
+                grad_weights = _per_group(grad_parts[mine], values.mT)
+                grad_scores = weights * (grad_weights - row_dots[mine][..., None]) * call.scale
+                grad_queries[mine] += _per_group(grad_scores, keys)
+                travelling[0].chunk(2, 2)[theirs].add_(_over_group(grad_scores, queries[mine], call.kv_heads))
+                travelling[1].chunk(2, 2)[theirs].add_(_over_group(weights, grad_parts[mine], call.kv_heads))
+            held, travelling = self._split(self._arrived(self._rotate([*held, *travelling])))
+        return torch.cat(grad_queries, 2).to(query.dtype), travelling[0].to(key.dtype), travelling[1].to(value.dtype)
+
+    def _pairs(self, source: int, causal: bool) -> list[tuple[int, int, bool]]:
+        """List which half of mine meets which half of `source`'s, and whether they are the same chunk."""
+        mine, theirs = chunks_of(self.rank, self.ranks), chunks_of(source, self.ranks)
+        return [
+            (i, j, causal and mine[i] == theirs[j])
+            for i in (0, 1)
+            for j in (0, 1)
+            if not causal or theirs[j] <= mine[i]
+        ]
+
+    def _rotate(self, tensors: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[dist.Work]]:
+        """Start sending to the next rank and receiving from the one before."""
+        arriving = [torch.empty_like(tensor) for tensor in tensors]
+        after, before = (self.rank + 1) % self.ranks, (self.rank - 1) % self.ranks
+        operations = [dist.P2POp(dist.isend, tensor.contiguous(), after) for tensor in tensors]
+        operations += [dist.P2POp(dist.irecv, tensor, before) for tensor in arriving]
+        return arriving, dist.batch_isend_irecv(operations)
+
+    @staticmethod
+    def _arrived(under_way: tuple[list[torch.Tensor], list[dist.Work]]) -> list[torch.Tensor]:
+        for work in under_way[1]:
+            work.wait()
+        return under_way[0]
+
+    @staticmethod
+    def _split(tensors: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        return tensors[:2], tensors[2:]
+
+
+def join(rank: int, ranks: int, file: str, device: str) -> None:
+    """Enter the group of ranks, which meet at a file; tensors on the CPU go by gloo, those on GPUs by NCCL."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, init_method=f"file://{file}", rank=rank, world_size=ranks, timeout=IDLE)
+
+
+def serve(member: Member) -> None:
+    """Answer rank 0's calls, one after the other."""
+    while True:
+        numbers = torch.empty(10, dtype=torch.float64)
+        dist.broadcast(numbers, 0)
+        call = Call.heard(numbers)
+        shapes, dtype = call.shapes(), DTYPES[call.dtype]
+        names = ("query", "key", "value") if call.operation == FORWARD else ("output",)
+        parts = [torch.empty(shapes[name], dtype=dtype, device=member.device) for name in names]
+        for part in parts:
+            dist.scatter(part, None, 0)
+        answers = (member.forward(call, *parts),) if call.operation == FORWARD else member.backward(call, *parts)
+        for answer in answers:
+            dist.gather(answer.contiguous(), None, 0)
+
+
+def _weights(
+    query: torch.Tensor, key: torch.Tensor, scale: float, *, diagonal: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Softmax over these keys alone, (B, Hq, R, Rk), and the log of its denominators; causal on the diagonal."""
+    scores = _per_group(query, key.mT) * scale
+    if diagonal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
+    log_sum = scores.logsumexp(-1)
+    return (scores - log_sum[..., None]).exp(), log_sum
+
+
+def _per_group(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Multiply (B, Hq, R, X) by (B, Hkv, X, Y), each key head for its group of query heads: (B, Hq, R, Y)."""
+    batch, heads, rows, width = left.shape
+    kv_heads = right.shape[1]
+    product = left.reshape(batch, kv_heads, heads // kv_heads * rows, width) @ right
+    return product.view(batch, heads, rows, right.shape[-1])
+
+
+def _over_group(left: torch.Tensor, right: torch.Tensor, kv_heads: int) -> torch.Tensor:
+    """Sum left^T right over the rows of all heads of a group: (B, Hq, R, X), (B, Hq, R, Y) -> (B, Hkv, X, Y)."""
+    batch, heads, rows, _ = left.shape
+    folded = (t.reshape(batch, kv_heads, heads // kv_heads * rows, t.shape[-1]) for t in (left, right))
+    first, second = folded
+    return first.mT @ second
+
+
+def _leave_with_the_parent() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve as one rank until the parent is gone."""
+    threading.Thread(target=_leave_with_the_parent, daemon=True).start()
+    rank, ranks, file, device = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    join(rank, ranks, file, device)
+    serve(Member(rank, ranks, device))
+
+
+if __name__ == "__main__":
+    main()

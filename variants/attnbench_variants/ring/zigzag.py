@@ -1,0 +1,30 @@
+"""Which rank holds which part of a sequence, so that a causal mask gives all ranks the same work.
+
+The sequence is cut into 2N chunks and rank r holds chunks r and 2N - 1 - r: an early one, which sees little, and a
+late one, which sees much (as in Llama 3's context parallelism, Grattafiori et al., 2024, arXiv:2407.21783, sec. 3.3.2).
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def chunks_of(rank: int, ranks: int) -> tuple[int, int]:
+    """Give the two chunks of `rank`, the earlier one first."""
+    return rank, 2 * ranks - 1 - rank
+
+
+def scattered(whole: torch.Tensor, ranks: int) -> list[torch.Tensor]:
+    """Cut (B, H, S, D) into one contiguous (B, H, S / ranks, D) a rank; S must be a multiple of 2 * ranks."""
+    chunks = whole.chunk(2 * ranks, dim=2)
+    return [torch.cat([chunks[index] for index in chunks_of(rank, ranks)], dim=2) for rank in range(ranks)]
+
+
+def gathered(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Put the ranks' parts together again: `scattered`'s inverse."""
+    ranks = len(parts)
+    chunks: list[torch.Tensor] = [parts[0]] * (2 * ranks)
+    for rank, part in enumerate(parts):
+        for index, chunk in zip(chunks_of(rank, ranks), part.chunk(2, dim=2), strict=True):
+            chunks[index] = chunk
+    return torch.cat(chunks, dim=2)
