@@ -15,11 +15,3 @@ def write_plugin(tmp_path):
         return str(path)
 
     return write
-
-
-@pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory):
-    """Keep the tests' descriptions of plugins apart from the user's; the built-in ones are asked once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield

@@ -56,16 +56,18 @@ class Group:
             self._measure_alone(cell)
 
     def _supported(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Record what is unsupported, and start the workers of the rest together: importing torch takes seconds."""
+        """Record what is unsupported and load the workers of the rest, two at a time: importing torch is slow."""
         supported = []
         for cell in cells:
             reason = self._survey.reason(cell.variant, cell.workload)
             if reason is None:
                 supported.append(cell)
-                self._lanes.of(cell).start(cell)
             else:
                 self._store(self._lanes.of(cell).refuse(cell, reason))
-        for cell in supported:
+        for cell, following in zip(supported, [*supported[1:], None], strict=True):
+            self._lanes.of(cell).start(cell)
+            if following is not None:
+                self._lanes.of(following).start(following)
             self._lanes.of(cell).settle()
         return supported
 

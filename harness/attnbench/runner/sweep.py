@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DEADLINES_S = {"start": 60.0, "import": 180.0, "prepare": 600.0, "first_call": 600.0}
 OTHER_DEADLINE_S = 300.0
+LOADING_PHASES = ("start", "import")  # torch's import is no cell's fault, so a user's limit spares it
 USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")
 
 
@@ -109,7 +110,8 @@ class Sweep:
         return survey(device, (cell.variant for cell in cells), workloads)
 
     def _deadline_s(self, phase: str) -> float:
-        return self._timeout_s or DEADLINES_S.get(phase, OTHER_DEADLINE_S)
+        given = None if phase in LOADING_PHASES else self._timeout_s
+        return given or DEADLINES_S.get(phase, OTHER_DEADLINE_S)
 
     def _environment_id(self, device: Device) -> str:
         return str(self._plan.environments[device.name]["environment_id"])

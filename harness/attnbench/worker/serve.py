@@ -31,7 +31,7 @@ def serve(requests: int, replies: int) -> None:
         operation = request.pop("op")
         try:
             reply = worker.operations[operation](**request)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its cell's result
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its cell's result
             traceback.print_exc()
             reply = worker.failure(error)
         channel.send(reply=reply)
