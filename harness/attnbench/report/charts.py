@@ -72,7 +72,7 @@ def _over_length(styles: Mapping[str, Style], name: str) -> dict[str, Any]:
 
     field, title, scale, banded = OVER_LENGTH[name]
     scales: Any = {"type": "log", "nice": False, "padding": 8} if scale == "log" else {"type": "linear", "zero": True}
-    axis = alt.Axis(title=title, tickCount=5, format="~g")
+    axis = alt.Axis(title=title, tickCount=5, format="~g") if scale == "log" else alt.Axis(title=title, tickCount=5)
     y = alt.Y(f"{field}:Q", axis=axis, scale=alt.Scale(**scales))
     tips = [alt.Tooltip("variant:N"), alt.Tooltip("workload:N"), alt.Tooltip(f"{field}:Q", title=title, format=".4~g")]
     if banded:
@@ -127,7 +127,7 @@ def _devices() -> dict[str, Any]:
 
 def _faceted(alt: Any, chart: Any, by: str = "setting") -> dict[str, Any]:
     """Lay a chart out by setting; the page sets the facets' width and how many stand in a row."""
-    header = alt.Header(title=None, labelLimit=330, labelFontWeight="bold")
+    header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
     facets = chart.properties(width=250, height=190, data=alt.NamedData("cells")).facet(
         facet=alt.Facet(f"{by}:N", header=header), columns=3
     )

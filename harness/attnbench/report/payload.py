@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnbench.analysis.frame import current
-from attnbench.analysis.series import series, with_length
+from attnbench.analysis.series import Series, series, with_length
 from attnbench.report.palette import palette
 
 if TYPE_CHECKING:
@@ -142,8 +142,14 @@ def _settings(frame: pd.DataFrame) -> tuple[list[str], list[int]]:
     texts = Texts()
     several = len(set(frame["device_name"])) > 1
     for one in series(frame):
-        places[one.frame.index] = texts.place(f"{one.device_name} · {one.title}" if several else one.title) or 0
+        places[one.frame.index] = texts.place(_setting(one, several=several)) or 0
     return texts.all, places.tolist()
+
+
+def _setting(one: Series, *, several: bool) -> str:
+    """Name a series in the two lines of a chart's head; the bar between them is where it breaks."""
+    *what, shape = one.title.split(" · ")
+    return f"{' · '.join(what)} | {f'{one.device_name} · ' if several else ''}{shape}"
 
 
 def _workloads(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], list[int]]:
