@@ -14,7 +14,7 @@ def test_the_promised_suites_are_there():
     assert {path.stem for path in BUILT_IN.glob("*.toml")} == set(SUITES)
     assert set(SUITES) >= {
         "quick", "standard", "long-context", "bert", "gpt", "translation", "vision", "llama", "gemma",
-        "deepseek-mla", "decode", "varlen",
+        "deepseek-mla", "decode", "varlen", "multi-gpu",
     }  # fmt: skip
 
 

@@ -51,7 +51,13 @@ def lines(panels: Sequence[tuple[Panel, Rows]]) -> Figure:
                     low, high = [row[panel.low] for row in own], [row[panel.high] for row in own]
                     axes.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
             _label(axes, panel, sorted({row[panel.x] for row in rows}))
-        figure.legend([handles[name] for name in sorted(handles)], sorted(handles), loc="outside lower center", ncols=4)
+        figure.legend(
+            [handles[name] for name in sorted(handles)],
+            sorted(handles),
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+        )
     return figure
 
 
