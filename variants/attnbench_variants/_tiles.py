@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from attnbench import Inputs, Workload
 
 QUERIES = {"cpu": 256, "cuda": 1024}
-KEYS = {"cpu": 512, "cuda": 4096}
-ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
+KEYS = {"cpu": 1024, "cuda": 4096}
+ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,24 @@ class Chunk:
         for start in range(self.start, self.stop, size):
             yield slice(start, min(start + size, self.stop))
 
-    def partial(self, keys: slice) -> Iterator[slice]:
-        """Give the parts of `keys` that only some rows see."""
+    def limits(self, keys: slice) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Give the parts of `keys` that only some rows see, each with its scores' upper limits.
+
+        A part counts from the start of `keys`; its limits (rows, part) are -inf where a key is hidden, else inf. Taking
+        the minimum is several times as fast as masking. Keys before `full_start` are hidden by a row's low end alone,
+        those from `full_stop` on by its high end; keys that are both come twice.
+        """
+        device = self.ranges.low.device
         before = slice(keys.start, min(keys.stop, self.full_start))
+        if before.start < before.stop:
+            columns = torch.arange(before.start, before.stop, device=device)
+            hidden = columns < self.ranges.low[self.rows, None]
+            yield _within(before, keys), torch.where(hidden, -math.inf, math.inf)
         after = slice(max(keys.start, self.full_stop), keys.stop)
-        yield from (part for part in (before, after) if part.start < part.stop)
+        if after.start < after.stop:
+            columns = torch.arange(after.start, after.stop, device=device)
+            hidden = columns >= self.ranges.high[self.rows, None]
+            yield _within(after, keys), torch.where(hidden, -math.inf, math.inf)
 
 
 class Plan:
@@ -107,9 +120,8 @@ class Plan:
         if self.slopes is not None:
             distances = _visible.distances(chunk.rows, keys, self.workload, self.device)
             grouped.addcmul_(self.slopes[chunk.heads], distances, value=-1)
-        for part in chunk.partial(keys):
-            inside = slice(part.start - keys.start, part.stop - keys.start)
-            grouped[..., inside].masked_fill_(chunk.ranges.hidden(chunk.rows, part), float("-inf"))
+        for part, limits in chunk.limits(keys):
+            torch.minimum(grouped[..., part], limits, out=grouped[..., part])
         return scores
 
     def kept(self, chunk: Chunk, keys: slice) -> torch.Tensor:
@@ -137,3 +149,8 @@ def multiply(left: torch.Tensor, right: torch.Tensor, buffer: torch.Tensor) -> t
     shape = (left.shape[0], left.shape[1], right.shape[1])
     product = buffer[: math.prod(shape)].view(shape)
     return torch.bmm(left, right.transpose(1, 2), out=product)
+
+
+def _within(part: slice, whole: slice) -> slice:
+    """Count `part` from the start of `whole`."""
+    return slice(part.start - whole.start, part.stop - whole.start)
