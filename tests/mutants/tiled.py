@@ -28,6 +28,16 @@ class Tiled(Variant):
         """Return a callable that runs the tiled forward pass as an autograd function."""
         return lambda: _Attention.apply(*inputs.leaves, self, workload, inputs)
 
+    def prepare_lse(self, workload: Workload, inputs: Inputs):
+        """Return a callable that gives the output and its log-sum-exp."""
+
+        def call() -> tuple[torch.Tensor, torch.Tensor]:
+            leaves = (inputs.query.float(), self.repeat(inputs.key, workload), self.repeat(inputs.value, workload))
+            output, lse = self.attend(workload, inputs, *leaves)
+            return output.detach().to(inputs.query.dtype), lse[..., 0].detach()
+
+        return call
+
     def tiles(self, length: int) -> Iterator[torch.Tensor]:
         """Cut positions 0 to length - 1 into tiles."""
         return iter(torch.arange(length).split(self.tile)) if length else iter(())
@@ -81,7 +91,7 @@ class Tiled(Variant):
         """Give the derivative of `cap` at the scaled scores."""
         return 1 - torch.tanh(scores / softcap).square()
 
-    def scores(  # noqa: PLR0917 - a step's operands
+    def scores(
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor,
         rows: torch.Tensor, columns: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
@@ -104,7 +114,7 @@ class Tiled(Variant):
         generator = torch.Generator().manual_seed((inputs.seed * 1_000_003 + place) % (1 << 62))
         return (torch.rand(shape, generator=generator) >= workload.dropout) / (1 - workload.dropout)
 
-    def forward_tile(  # noqa: PLR0917 - a step's operands
+    def forward_tile(
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
         rows: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
@@ -166,7 +176,7 @@ class Tiled(Variant):
         """Read the incoming gradient, whatever its strides."""
         return grad_output.float()
 
-    def differentiate(  # noqa: PLR0917 - a step's operands
+    def differentiate(
         self, workload: Workload, inputs: Inputs, grad_output: torch.Tensor, leaves: tuple[torch.Tensor, ...],
         output: torch.Tensor, lse: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
@@ -211,7 +221,7 @@ class Tiled(Variant):
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, query, key, value, tiled, workload, inputs):  # noqa: PLR0917 - torch passes them by position
+    def forward(ctx, query, key, value, tiled, workload, inputs):
         leaves = (query.float(), tiled.repeat(key, workload), tiled.repeat(value, workload))
         output, lse = tiled.attend(workload, inputs, *leaves)
         ctx.save_for_backward(query, key, value, output, lse)

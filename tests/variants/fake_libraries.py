@@ -4,7 +4,7 @@ Each function or class has the parameters, in their order and with their default
 that a call that would not bind there fails here; what it computes is what that version's documentation says.
 """
 
-# ruff: noqa: D103, PLR0917 - signatures as they were recorded
+# ruff: noqa: D103 - signatures as they were recorded
 
 import importlib.machinery
 import itertools

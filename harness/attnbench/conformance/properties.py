@@ -33,13 +33,13 @@ def no_leak(subject: Subject, workload: Workload) -> None:
         blind = _blind_rows(workload, trial.inputs, changed)
         if not blind.any():
             continue
-        if workload.needs_gradient:
+        if workload.needs_gradient and changed[-1]:
             _no_gradient(trial, changed, blind, subject.seed_of("leak", workload.id))
         for name, values in (("key", key), ("value", value)):
             loud = LOUD * torch.randn(values.shape, generator=noise)
             trial.fill(key=key, value=value)
             trial.fill(**{name: torch.where(changed[:, None], loud.to(values), values)})
-            after = trial.run().output
+            after = trial.run(backward=False).output
             moved = (after != before).any(-1) & blind[:, None].to(after.device)
             if moved.any():
                 batch, head, row = (int(place) for place in moved.nonzero()[0])
@@ -100,7 +100,9 @@ def decode(subject: Subject, workload: Workload) -> None:
     last_row = prefill.run().output[:, :, -1:].clone()
     step = subject.trial(replace(workload, seq_q=1, seq_k=workload.seq_k))
     step.fill(query=prefill.values("query")[:, :, -1:], key=prefill.values("key"), value=prefill.values("value"))
-    _agree(step, step.run().output, last_row, "the last row of the whole sequence")
+    answer = step.run()
+    _agree(step, answer.output, last_row, "the last row of the whole sequence")
+    step.judge(answer)
 
 
 def fresh_output(subject: Subject, workload: Workload) -> None:
@@ -170,7 +172,7 @@ def _neighbours(workload: Workload) -> list[Workload]:
 
 def _repeated(trial: Trial) -> torch.Tensor:
     """Give the output, after making sure that the same inputs give the same bits: else bits can't be compared."""
-    first, second = trial.run().output.clone(), trial.run().output
+    first, second = (trial.run(backward=False).output.clone() for _ in range(2))
     if not torch.equal(first, second):
         if not first.isfinite().all():
             raise Failed("the output holds NaN or Inf")
@@ -179,10 +181,10 @@ def _repeated(trial: Trial) -> torch.Tensor:
 
 
 def _cuts(length: int) -> list[torch.Tensor]:
-    """Choose sets of keys to change: all from some key on, all up to some key, and every third one."""
+    """Choose sets of keys to change: all from some key on, and the first half."""
     places = torch.arange(length)
-    borders = sorted({place for place in (1, length // 3, 63, 64, 65, length // 2, length - 1) if 0 < place < length})
-    return [places >= border for border in borders] + [places < border for border in borders[1:-1:2]]
+    borders = sorted({place for place in (length // 3, 64, length - 1) if 0 < place < length})
+    return [places >= border for border in borders] + [places < length // 2]
 
 
 def _blind_rows(workload: Workload, inputs: Inputs, keys: torch.Tensor) -> torch.Tensor:

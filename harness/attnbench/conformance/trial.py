@@ -96,12 +96,15 @@ class Trial:
             raise Failed(problem)
         return output
 
-    def run(self) -> Answer:
-        """Call, differentiate where the direction has a backward pass, and hold both to the contract."""
+    def run(self, *, backward: bool = True) -> Answer:
+        """Call, differentiate where the direction has a backward pass, and hold both to the contract.
+
+        Without `backward` the gradients are left out.
+        """
         snapshot = Snapshot.take(self.inputs)
         output = self.output()
         gradients = None
-        if self.workload.needs_gradient and output.numel() and output.requires_grad:
+        if backward and self.workload.needs_gradient and output.numel() and output.requires_grad:
             gradients = self.differentiate(output)
         problem = snapshot.problem(self.inputs)
         if problem:

@@ -117,6 +117,7 @@ MORE_HEADS = [
     workload(seq_q=1, seq_k=2, batch=65537, heads=1, head_dim=8, direction="forward"),
 ]
 SCORES = [
+    workload(seq_q=60, seq_k=90, mask="causal", scale=0.7, softcap=1.5, alibi=True, heads=6, kv_heads=3),
     workload(seq=90, mask="causal", scale=1.0),
     workload(seq_q=40, seq_k=90, scale=0.05),
     workload(seq=90, mask="causal", softcap=1.5, scale=0.7),
@@ -127,6 +128,7 @@ SCORES = [
     workload(seq=90, mask="window:9:9", softcap=2.0, alibi=True, heads=4, kv_heads=1),
 ]
 MORE_SCORES = [
+    workload(seq_q=60, seq_k=90, mask="causal", scale=0.7, softcap=1.5, alibi=True, heads=6, kv_heads=3),
     workload(seq=90, mask="causal", scale=0.3, dtype="bfloat16"),
     workload(seq=90, scale=0.3, dtype="float16"),
     workload(seq=90, mask="padding", softcap=2.0),

@@ -1,0 +1,39 @@
+"""The conformance suite as pytest tests: `pytest --pyargs attnbench.conformance --variant my-attn`."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from attnbench.conformance.options import variants_under_test
+from attnbench.conformance.suite import Case, cases, run_case
+from attnbench.conformance.trial import Subject
+from attnbench.errors import AttnbenchError
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one test of each check on each workload, for each variant."""
+    config = metafunc.config
+    device, level, seed = (config.getoption(name) for name in ("--device", "--level", "--seed"))
+    try:
+        found = [
+            pytest.param(Subject(variant, device, seed), case, id=f"{variant.name}-{case.id}")
+            for variant in variants_under_test(config)
+            for case in cases(variant, device, level)
+        ]
+    except AttnbenchError as error:
+        raise pytest.UsageError(str(error)) from None
+    metafunc.parametrize(("subject", "case"), found)
+
+
+def test_conformance(subject: Subject, case: Case, request: pytest.FixtureRequest) -> None:
+    """The variant meets the check on the workload."""
+    plugins = request.config.getoption("--plugin")
+    result = run_case(subject, case, level=request.config.getoption("--level"), plugin=plugins[0] if plugins else None)
+    if result.status == "failed":
+        pytest.fail(f"{result.reason}\nremedy: {result.remedy}\nagain:  {result.repro}", pytrace=False)
+    if result.status == "skipped":
+        pytest.skip(result.reason or "not applicable")
+    if result.status == "hint":
+        warnings.warn(f"{case.id}: {result.reason}", stacklevel=1)

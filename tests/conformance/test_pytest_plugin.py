@@ -1,0 +1,65 @@
+"""The pytest plugin: a plugin author's own repository runs the suite, one test an id."""
+
+from importlib.metadata import entry_points
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+PLUGIN = """
+from attnbench import hookimpl, variant
+import torch
+
+@variant("mine", tier="plain")
+def mine(query, key, value, workload):
+    group = workload.heads // workload.kv_heads
+    key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    return torch.softmax(query @ key.mT * workload.effective_scale, -1) @ value
+
+@hookimpl
+def attnbench_variants():
+    return [mine]
+"""
+INSTALLED = any(each.value == "attnbench.conformance.options" for each in entry_points(group="pytest11"))
+RUN = [*([] if INSTALLED else ["-p", "attnbench.conformance.options"]), "-p", "no:cacheprovider"]
+
+
+@pytest.fixture
+def run(pytester):
+    """Run pytest on the suite in a fresh process, with a plugin file at hand."""
+    pytester.makepyfile(my_plugin=PLUGIN)
+
+    def run_with(*arguments):
+        return pytester.runpytest_subprocess(*RUN, "--pyargs", "attnbench.conformance", "--level", "quick", *arguments)
+
+    return run_with
+
+
+def test_each_check_on_each_workload_is_a_test_of_its_own(run):
+    """Passes and failures have ids that -k selects, and a failure says what, why and how to run it again."""
+    result = run("--variant", "mine", "--plugin", "my_plugin.py", "-k", "single-key or no-leak", "-v")
+    outcomes = result.parseoutcomes()
+    assert outcomes["passed"] == 2
+    assert outcomes["failed"] >= 4
+    result.stdout.fnmatch_lines(["*mine-no-leak-b2-*FAILED*", "remedy: mask with -inf*", "again: *--variant mine*"])
+
+
+def test_the_suite_spreads_over_processes(run):
+    """Under xdist the options reach the workers."""
+    result = run("--plugin", "my_plugin.py", "-k", "uniform or permutation", "-n", "1")
+    assert result.parseoutcomes()["passed"] >= 2
+
+
+def test_an_unknown_variant_is_a_usage_error(run):
+    """A misspelt variant ends the run with the nearest name."""
+    result = run("--variant", "mime", "--plugin", "my_plugin.py")
+    assert result.ret in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED}
+    text = result.stdout.str() + result.stderr.str()
+    assert "did you mean 'mine'" in text
+
+
+def test_other_runs_of_pytest_get_no_options(pytester):
+    """The options stand in no other project's way: another conftest may define --device itself."""
+    pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--device')\n")
+    pytester.makepyfile("def test_it(pytestconfig):\n    assert pytestconfig.getoption('--device') == 'tpu'\n")
+    pytester.runpytest_subprocess(*RUN, "--device", "tpu").assert_outcomes(passed=1)

@@ -1,0 +1,252 @@
+"""The conformance suite: what it asks, what it says, and that honest variants pass."""
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnbench import Variant, variant
+from attnbench.conformance import drawn, extras
+from attnbench.conformance.check import Failed, Skipped
+from attnbench.conformance.suite import CHECKS, cases, checks, find_check, run_case
+from attnbench.conformance.trial import Subject
+from attnbench.conformance.workloads import workload
+from attnbench.errors import UsageError
+from attnbench.registry import entry_point_sources, load_all
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "mutants"))
+from tiled import Tiled
+
+BUILT_IN = ("naive", "sdpa", "sdpa-math", "sdpa-flash", "chunked")
+
+
+@variant("textbook", tier="plain")
+def textbook(query, key, value, workload):
+    """Plain attention for workloads without mask, softcap, bias and grouped heads."""
+    return torch.softmax(query @ key.mT * workload.effective_scale, -1) @ value
+
+
+class Plain(Variant):
+    """Plain attention that declares what it can't do."""
+
+    name = "plain"
+    tier = "plain"
+
+    def unsupported_reason(self, workload, device):
+        """Refuse everything but the simplest."""
+        w = workload
+        odd = w.mask.kind != "none" or w.softcap or w.alibi or w.dropout or w.kv_heads != w.heads or not w.seq_k
+        return "only plain attention is written" if odd else None
+
+    def prepare(self, workload, inputs):
+        """Run the textbook's formula."""
+        return textbook.prepare(workload, inputs)
+
+
+def built_in():
+    """Load the built-in variants by name."""
+    loaded = (plugin for _, plugin in load_all(entry_point_sources(), skip={}))
+    return {each.name: each for plugin in loaded for each in getattr(plugin, "variants", ())}
+
+
+def outcomes(tested, *names, level="quick", seed=0):
+    """Run some checks and give their results."""
+    return list(checks(tested, level=level, seed=seed, only=names or None))
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_every_check_explains_itself(check):
+    """Each check says what it demands, why, the usual bug and the remedy, and has workloads of its own."""
+    text = check.explain()
+    for part in (check.name, check.demands, check.why, check.usual_bug, check.remedy):
+        assert len(part) > 3
+        assert part in text
+    assert check.workloads("thorough")
+    assert set(check.workloads("quick")) <= set(check.workloads("full")) <= set(check.workloads("thorough"))
+
+
+def test_an_unknown_check_is_answered_with_the_nearest():
+    """A misspelt check or level names the nearest one."""
+    with pytest.raises(UsageError, match="did you mean 'needle'"):
+        find_check("needles")
+    with pytest.raises(UsageError, match="did you mean 'quick'"):
+        cases(Tiled(), level="quik")
+
+
+@pytest.mark.parametrize("name", ["tiled", *BUILT_IN])
+def test_no_honest_variant_fails(name):
+    """Variants that are right pass every check that concerns them."""
+    tested = Tiled() if name == "tiled" else built_in()[name]
+    results = outcomes(tested, seed=11)
+    assert [(each.check, each.workload_id, each.reason) for each in results if each.status == "failed"] == []
+    assert sum(each.status == "passed" for each in results) > 80
+
+
+def test_a_failure_comes_with_reason_remedy_and_command():
+    """A failure says why, what to do, and how to run that one test again; the rest goes on."""
+    failed = [
+        each for each in checks(textbook, level="quick", plugin="my plug.py", only=["masks"]) if each.status == "failed"
+    ]
+    assert failed[0].remedy == CHECKS["masks"].remedy
+    again = "pytest --pyargs attnbench.conformance --variant textbook --plugin 'my plug.py' --level quick -k masks-"
+    assert failed[0].repro.startswith(again)
+    assert failed[0].workload_id in failed[0].repro
+    assert set(failed[0].to_json()) >= {"check", "workload_id", "status", "reason", "remedy", "repro", "seconds"}
+    assert len(failed) > 10
+
+
+def test_what_is_declared_unsupported_is_skipped_with_the_reason():
+    """A variant is not run on what it refuses, and the reason is passed on."""
+    results = outcomes(Plain(), "masks", "uniform")
+    assert {each.status for each in results} == {"passed", "skipped"}
+    assert any("only plain attention" in (each.reason or "") for each in results)
+
+
+def test_a_workload_gives_way_to_the_nearest_supported_one():
+    """A variant without grouped heads, or of one dtype, is still tested on every check that it can do."""
+    found = cases(Plain(), only=["lengths", "uniform"])
+    assert any(case.check.name == "uniform" and case.workload.kv_heads == case.workload.heads for case in found)
+
+    class OnlyHalf(Tiled):
+        def unsupported_reason(self, workload, device):
+            return None if workload.dtype == "float16" else "float16 only"
+
+    assert {case.workload.dtype for case in cases(OnlyHalf(), level="quick")} == {"float16"}
+
+
+def test_an_error_of_the_variant_is_a_failure_that_names_its_place():
+    """What a variant raises fails its test with type, text, file and line."""
+
+    @variant("raises")
+    def raises(query, key, value, workload):
+        raise RuntimeError("no kernel for this")
+
+    result = outcomes(raises, "single-key")[0]
+    assert result.status == "failed"
+    assert "the callable raised RuntimeError: no kernel for this" in result.reason
+    assert "test_suite.py:" in result.reason
+
+
+def test_a_trait_is_demanded_of_whoever_claims_it():
+    """A trait that does not hold is a hint, and a failure for a variant that claims it."""
+
+    class Claims(Tiled):
+        traits = frozenset({"nan-safe"})
+
+    assert {each.status for each in outcomes(Tiled(), "nan-safe")} == {"hint"}
+    assert {each.status for each in outcomes(Claims(), "nan-safe")} == {"failed"}
+    assert {each.status for each in outcomes(Tiled(), "repeatable", "batch-invariant")} == {"passed"}
+
+
+def test_a_shy_variant_gets_a_hint():
+    """Declaring unsupported what would run rightly is reported, not failed; an honest refusal passes."""
+
+    class Shy(Tiled):
+        def unsupported_reason(self, workload, device):
+            return "causal masks are hard" if workload.mask.kind == "causal" else None
+
+    (result,) = outcomes(Shy(), "refusals", level="full")
+    assert result.status == "hint"
+    assert "too shy" in result.reason
+    assert [each.status for each in outcomes(Plain(), "refusals", level="full")] == ["passed"]
+
+
+def test_what_is_no_softmax_attention_is_held_to_the_contract_alone():
+    """A variant with exact = False has no right answer to compare with."""
+
+    class Mean(Tiled):
+        exact = False
+
+    assert {each.status for each in outcomes(Mean(), "masks")} == {"skipped"}
+
+
+def test_hypothesis_shrinks_to_the_smallest_failing_workload(monkeypatch):
+    """A bug beyond 20 causal keys is reported at the smallest such workload; an honest variant passes."""
+    monkeypatch.setattr(drawn, "EXAMPLES", 20)
+
+    class Late(Tiled):
+        def scores(self, workload, inputs, query, key, rows, columns):
+            scores = super().scores(workload, inputs, query, key, rows, columns)
+            return scores * 1.01 if workload.seq_k > 20 else scores
+
+    with pytest.raises(Failed, match=r"k21-.*the smallest that fails|s21-.*the smallest that fails"):
+        drawn.drawn(Subject(Late()), workload(seq=8))
+    assert "workloads drawn" in drawn.drawn(Subject(Tiled(), seed=3), workload(seq=8, dtype="bfloat16"))
+
+
+def test_the_large_index_check_finds_the_last_key(monkeypatch):
+    """The probe for more than 2^31 elements sees a lost last key, and is skipped where memory is short."""
+    small = workload(batch=1, heads=1, seq_q=2, seq_k=1000, head_dim=128, head_dim_v=8, direction="forward")
+    extras.large_index(Subject(Tiled()), small)
+
+    class Short(Tiled):
+        def visible(self, workload, inputs, rows, columns):
+            return super().visible(workload, inputs, rows, columns) & (columns < workload.seq_k - 1)
+
+    with pytest.raises(Failed, match="32 bits"):
+        extras.large_index(Subject(Short()), small)
+    monkeypatch.setattr(extras, "CPU_ROOM", 1 << 40)
+    with pytest.raises(Skipped, match="GiB"):
+        extras.large_index(Subject(Tiled()), small)
+
+
+class Offers(Plain):
+    """Plain attention that offers its log-sum-exp; `flaw` multiplies it."""
+
+    tier = "fused"
+    flaw = 1.0
+    cut = False
+
+    def prepare_lse(self, workload, inputs):
+        """Give output and log-sum-exp by torch's own logsumexp."""
+
+        def call():
+            scores = inputs.query @ inputs.key.mT * workload.effective_scale
+            lse = torch.logsumexp(scores.detach() if self.cut else scores, -1) * self.flaw
+            if self.cut:
+                lse = lse + 0 * scores.sum(-1)
+            return torch.softmax(scores, -1) @ inputs.value, lse
+
+        return call
+
+
+def test_an_offered_log_sum_exp_is_checked_with_its_gradient():
+    """A right log-sum-exp passes; one in base 2, or with a gradient cut off, does not; none is skipped."""
+    plain = workload(seq=40, heads=2)
+    extras.log_sum_exp(Subject(Offers()), plain)
+    wrong = Offers()
+    wrong.flaw = 1 / math.log(2)
+    with pytest.raises(Failed, match="base e"):
+        extras.log_sum_exp(Subject(wrong), plain)
+    cut = Offers()
+    cut.cut = True
+    with pytest.raises(Failed, match="gradient of query"):
+        extras.log_sum_exp(Subject(cut), plain)
+    with pytest.raises(Skipped):
+        extras.log_sum_exp(Subject(Plain()), replace(plain))
+
+
+def test_a_stray_stream_can_only_be_seen_on_cuda():
+    """On a CPU the side-stream check is skipped, and says so."""
+    (case, *_) = cases(Tiled(), level="quick", only=["side-stream"])
+    result = run_case(Subject(Tiled()), case)
+    assert (result.status, "CUDA" in result.reason) == ("skipped", True)
+
+
+def test_the_needle_tells_whose_value_came_instead():
+    """A wrong key shows in the reason, by position, head and batch."""
+
+    class Neighbour(Tiled):
+        def repeat(self, heads, workload):
+            return super().repeat(heads.roll(1, 2), workload)
+
+    @variant("rolled")
+    def rolled(query, key, value, workload):
+        return torch.softmax(query @ key.mT * workload.effective_scale, -1) @ value.roll(1, 2)
+
+    needle = workload(seq_q=20, seq_k=40, heads=2)
+    with pytest.raises(Failed, match=r"value of key \d+ of key head \d exactly; it gave the value of key"):
+        CHECKS["needle"].run(Subject(rolled), needle)

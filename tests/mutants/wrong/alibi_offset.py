@@ -1,0 +1,23 @@
+"""ALiBi's distance is counted from the top left."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """ALiBi's distance is counted from the top left."""
+
+    name = "alibi-offset"
+
+    def alibi(self, workload, inputs, rows, columns):
+        """Count from query i to key i."""
+        return super().alibi(workload, inputs, rows - (workload.seq_k - workload.seq_q), columns)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

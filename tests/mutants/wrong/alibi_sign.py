@@ -1,0 +1,23 @@
+"""ALiBi's bias grows with distance."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """ALiBi's bias grows with distance."""
+
+    name = "alibi-sign"
+
+    def alibi(self, workload, inputs, rows, columns):
+        """Give the bias with the wrong sign."""
+        return -super().alibi(workload, inputs, rows, columns)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

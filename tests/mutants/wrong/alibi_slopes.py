@@ -1,0 +1,26 @@
+"""ALiBi's slopes are those of a power of two of heads."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """ALiBi's slopes are those of a power of two of heads."""
+
+    name = "alibi-slopes"
+
+    def alibi(self, workload, inputs, rows, columns):
+        """Compute 2^(-8 h / heads) for any number of heads."""
+        distance = (rows[:, None] + workload.seq_k - workload.seq_q - columns[None, :]).abs()
+        slopes = 2.0 ** (-8 * torch.arange(1, workload.heads + 1) / workload.heads)
+        return -slopes[None, :, None, None] * distance
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

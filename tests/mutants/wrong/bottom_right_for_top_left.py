@@ -1,0 +1,23 @@
+"""The top-left aligned causal mask is aligned at the bottom right."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The top-left aligned causal mask is aligned at the bottom right."""
+
+    name = "bottom-right-for-top-left"
+
+    def offset(self, workload):
+        """Stand the last query at the last key."""
+        return workload.seq_k - workload.seq_q
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

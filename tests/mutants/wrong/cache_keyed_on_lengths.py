@@ -1,0 +1,29 @@
+"""Masks are cached by lengths and mask kind alone."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Masks are cached by lengths and mask kind alone."""
+
+    name = "cache-keyed-on-lengths"
+
+    cache: dict = {}  # noqa: RUF012 - one cache for all is the bug
+
+    def visible(self, workload, inputs, rows, columns):
+        """Take the mask of whichever workload of these lengths came first."""
+        mask = workload.mask
+        place = (workload.seq_q, workload.seq_k, mask.kind, int(rows[0]), int(columns[0]))
+        if mask.kind in ("padding", "document"):
+            return super().visible(workload, inputs, rows, columns)
+        return self.cache.setdefault(place, super().visible(workload, inputs, rows, columns))
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

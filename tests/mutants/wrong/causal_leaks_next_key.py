@@ -1,0 +1,25 @@
+"""Causal masks let each query see the next key too."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Causal masks let each query see the next key too."""
+
+    name = "causal-leaks-next-key"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Say which keys are seen, wrongly."""
+        if workload.mask.kind in ("causal", "causal-top-left"):
+            return super().visible(workload, inputs, rows + 1, columns)
+        return super().visible(workload, inputs, rows, columns)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,23 @@
+"""A workload's own scale is ignored."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A workload's own scale is ignored."""
+
+    name = "custom-scale-ignored"
+
+    def scale(self, workload):
+        """Give 1/sqrt(head_dim) always."""
+        return workload.head_dim**-0.5
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

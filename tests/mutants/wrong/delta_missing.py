@@ -1,0 +1,24 @@
+"""The backward pass leaves out delta."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The backward pass leaves out delta."""
+
+    name = "delta-missing"
+
+    def delta(self, grad_output, output):
+        """Give 0."""
+        return torch.zeros_like(grad_output[..., :1])
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

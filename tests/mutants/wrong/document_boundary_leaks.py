@@ -1,0 +1,28 @@
+"""A document's first query sees the last key of the document before."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A document's first query sees the last key of the document before."""
+
+    name = "document-boundary-leaks"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Say which keys are seen, wrongly."""
+        seen = super().visible(workload, inputs, rows, columns)
+        if workload.mask.kind != "document":
+            return seen
+        before = super().visible(workload, inputs, (rows - 1).clamp(min=0), columns)
+        last_before = (rows[:, None] - 1 == columns[None, :])[None, None]
+        return seen | (before & last_before)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

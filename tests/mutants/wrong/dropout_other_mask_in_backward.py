@@ -1,0 +1,23 @@
+"""The backward pass draws another dropout mask."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The backward pass draws another dropout mask."""
+
+    name = "dropout-other-mask-in-backward"
+
+    def backward_kept(self, workload, inputs, rows, columns):
+        """Draw for the tiles of other rows."""
+        return self.kept(workload, inputs, rows.flip(0), columns)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,24 @@
+"""Dropout does not divide by 1 - p."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Dropout does not divide by 1 - p."""
+
+    name = "dropout-unscaled"
+
+    def kept(self, workload, inputs, rows, columns):
+        """Give 0 or 1."""
+        kept = super().kept(workload, inputs, rows, columns)
+        return kept * (1 - workload.dropout) if workload.dropout else kept
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

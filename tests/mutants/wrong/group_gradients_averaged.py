@@ -1,0 +1,23 @@
+"""dK and dV are averaged over a group's query heads."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """dK and dV are averaged over a group's query heads."""
+
+    name = "group-gradients-averaged"
+
+    def sum_groups(self, gradient, workload):
+        """Average where a sum is due."""
+        return gradient.unflatten(1, (workload.kv_heads, -1)).mean(2)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,23 @@
+"""dK and dV take the first query head of a group only."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """dK and dV take the first query head of a group only."""
+
+    name = "group-gradients-of-first-head"
+
+    def sum_groups(self, gradient, workload):
+        """Forget the other heads."""
+        return gradient.unflatten(1, (workload.kv_heads, -1))[:, :, 0]
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

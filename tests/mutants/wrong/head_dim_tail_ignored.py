@@ -1,0 +1,24 @@
+"""Beyond the last multiple of 16, head_dim is not read."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Beyond the last multiple of 16, head_dim is not read."""
+
+    name = "head-dim-tail-ignored"
+
+    def scores(self, workload, inputs, query, key, rows, columns):
+        """Read whole blocks of 16 only."""
+        width = max(16, workload.head_dim // 16 * 16)
+        return super().scores(workload, inputs, query[..., :width], key[..., :width], rows, columns)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,30 @@
+"""The query is scaled in place."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The query is scaled in place."""
+
+    name = "inputs-mutated"
+
+    def prepare(self, workload, inputs):
+        """Scale the query where it lies, then attend."""
+        attend = super().prepare(workload, inputs)
+
+        def call():
+            output = attend()
+            inputs.query.detach().mul_(workload.effective_scale)
+            return output
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

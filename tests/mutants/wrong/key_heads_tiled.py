@@ -1,0 +1,27 @@
+"""Query head h reads key head h % kv_heads."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Query head h reads key head h % kv_heads."""
+
+    name = "key-heads-tiled"
+
+    def repeat(self, heads, workload):
+        """Tile the heads where they should be repeated."""
+        return heads.float().repeat(1, workload.heads // workload.kv_heads, 1, 1)
+
+    def sum_groups(self, gradient, workload):
+        """Sum as the heads were tiled."""
+        return gradient.unflatten(1, (-1, workload.kv_heads)).sum(1)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,27 @@
+"""The last, partial tile of queries is never written."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The last, partial tile of queries is never written."""
+
+    name = "last-query-tile-unwritten"
+
+    def attend(self, workload, inputs, query, key, value):
+        """Give zeros for the queries of the partial tile."""
+        output, lse = super().attend(workload, inputs, query, key, value)
+        full = workload.seq_q // self.tile * self.tile
+        if full:
+            output[:, :, full:] = 0
+        return output, lse
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

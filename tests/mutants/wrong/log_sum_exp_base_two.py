@@ -1,0 +1,31 @@
+"""The log-sum-exp that is offered is in base 2."""
+
+from __future__ import annotations
+
+import math
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The log-sum-exp that is offered is in base 2."""
+
+    name = "log-sum-exp-base-two"
+
+    def prepare_lse(self, workload, inputs):
+        """Give the logarithm in base 2."""
+        honest = super().prepare_lse(workload, inputs)
+
+        def call():
+            output, lse = honest()
+            return output, lse / math.log(2)
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,24 @@
+"""Weighted sums accumulate in bfloat16."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Weighted sums accumulate in bfloat16."""
+
+    name = "low-precision-sums"
+
+    def accumulate(self, state, scores, value, kept):
+        """Round the running weighted sum after each tile."""
+        top, total, summed = super().accumulate(state, scores, value, kept)
+        return top, total, summed.bfloat16().float()
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

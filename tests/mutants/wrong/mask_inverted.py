@@ -1,0 +1,24 @@
+"""Hidden keys are seen and visible ones hidden."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Hidden keys are seen and visible ones hidden."""
+
+    name = "mask-inverted"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Say which keys are seen, wrongly."""
+        seen = super().visible(workload, inputs, rows, columns)
+        return seen if workload.mask.kind == "none" else ~seen
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

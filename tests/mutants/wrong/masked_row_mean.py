@@ -1,0 +1,26 @@
+"""A row that sees no key gives the mean of all values."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A row that sees no key gives the mean of all values."""
+
+    name = "masked-row-mean"
+
+    def attend(self, workload, inputs, query, key, value):
+        """Put the mean where there is no visible key."""
+        output, lse = super().attend(workload, inputs, query, key, value)
+        blind = lse == -torch.inf
+        return torch.where(blind, value.mean(2, keepdim=True), output), lse
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

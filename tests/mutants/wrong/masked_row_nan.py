@@ -1,0 +1,25 @@
+"""A row that sees no key gives NaN."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A row that sees no key gives NaN."""
+
+    name = "masked-row-nan"
+
+    def finish(self, state, value):
+        """Divide by the sum, 0 or not."""
+        top, total, summed = state
+        return summed / total, top + torch.log(total)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,27 @@
+"""Scores are exponentiated without subtracting their maximum."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Scores are exponentiated without subtracting their maximum."""
+
+    name = "no-maximum-subtracted"
+
+    def accumulate(self, state, scores, value, kept):
+        """Exponentiate the scores as they are."""
+        _, total, summed = state
+        weights = torch.exp(scores)
+        total = total + weights.sum(-1, keepdim=True)
+        return torch.zeros_like(total), total, summed + (weights * kept) @ value
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

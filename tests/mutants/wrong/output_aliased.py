@@ -1,0 +1,32 @@
+"""Every call of a workload writes to one buffer."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Every call of a workload writes to one buffer."""
+
+    name = "output-aliased"
+
+    def prepare(self, workload, inputs):
+        """Copy each answer to the same memory."""
+        attend = super().prepare(workload, inputs)
+        buffer = torch.empty_like(attend().detach())
+
+        def call():
+            output = attend()
+            output.data = buffer.copy_(output.detach())
+            return output
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

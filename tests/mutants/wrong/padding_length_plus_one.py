@@ -1,0 +1,25 @@
+"""One padded key is seen."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """One padded key is seen."""
+
+    name = "padding-length-plus-one"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Count one key more than the length."""
+        if workload.mask.kind != "padding":
+            return super().visible(workload, inputs, rows, columns)
+        return super().visible(workload, inputs, rows, columns - 1)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,25 @@
+"""A prefix is seen causally."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A prefix is seen causally."""
+
+    name = "prefix-not-seen"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Treat a prefix as causal."""
+        if workload.mask.kind != "prefix":
+            return super().visible(workload, inputs, rows, columns)
+        return (columns[None, :] <= rows[:, None] + self.offset(workload))[None, None]
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,28 @@
+"""The running maximum is rescaled only when it grows by more than 1."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The running maximum is rescaled only when it grows by more than 1."""
+
+    name = "rescale-skipped-when-close"
+
+    def accumulate(self, state, scores, value, kept):
+        """Skip small rescalings of the weighted sum, yet not of the sum of weights."""
+        top, total, summed = super().accumulate(state, scores, value, kept)
+        finite_top = top.masked_fill(top == -torch.inf, 0.0)
+        grown = torch.exp(state[0] - finite_top)
+        skipped = (grown > torch.e**-1) & (grown < 1)
+        return top, total, summed + torch.where(skipped, state[2] * (1 - grown), 0.0)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

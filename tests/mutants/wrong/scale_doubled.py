@@ -1,0 +1,23 @@
+"""The scale is applied twice."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The scale is applied twice."""
+
+    name = "scale-doubled"
+
+    def scale(self, workload):
+        """Give the scale's square."""
+        return workload.effective_scale**2
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

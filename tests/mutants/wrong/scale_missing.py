@@ -1,0 +1,23 @@
+"""Scores are not scaled."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Scores are not scaled."""
+
+    name = "scale-missing"
+
+    def scale(self, workload):
+        """Give no scale."""
+        return 1.0
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

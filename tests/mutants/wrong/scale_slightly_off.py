@@ -1,0 +1,23 @@
+"""The scale is 0.2% too large."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The scale is 0.2% too large."""
+
+    name = "scale-slightly-off"
+
+    def scale(self, workload):
+        """Give a scale that is nearly right."""
+        return 1.002 * workload.effective_scale
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

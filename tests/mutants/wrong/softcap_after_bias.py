@@ -1,0 +1,29 @@
+"""The softcap is applied after the bias."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The softcap is applied after the bias."""
+
+    name = "softcap-after-bias"
+
+    def scores(self, workload, inputs, query, key, rows, columns):
+        """Cap the sum of score and bias."""
+        scores = query @ key.mT * self.scale(workload)
+        if workload.alibi:
+            scores = scores + self.alibi(workload, inputs, rows, columns)
+        if workload.softcap is not None:
+            scores = self.cap(scores, workload.softcap)
+        return scores.masked_fill(~self.visible(workload, inputs, rows, columns), -torch.inf)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

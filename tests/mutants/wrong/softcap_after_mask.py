@@ -1,0 +1,28 @@
+"""The softcap is applied after the mask, which turns -inf into -softcap."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The softcap is applied after the mask, which turns -inf into -softcap."""
+
+    name = "softcap-after-mask"
+
+    def scores(self, workload, inputs, query, key, rows, columns):
+        """Cap the masked scores."""
+        scores = query @ key.mT * self.scale(workload)
+        if workload.alibi:
+            scores = scores + self.alibi(workload, inputs, rows, columns)
+        scores = scores.masked_fill(~self.visible(workload, inputs, rows, columns), -torch.inf)
+        return scores if workload.softcap is None else self.cap(scores, workload.softcap)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

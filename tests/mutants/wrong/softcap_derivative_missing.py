@@ -1,0 +1,24 @@
+"""The backward pass leaves out the softcap's derivative."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The backward pass leaves out the softcap's derivative."""
+
+    name = "softcap-derivative-missing"
+
+    def cap_slope(self, scores, softcap):
+        """Give 1."""
+        return torch.ones_like(scores)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,23 @@
+"""Causal and window masks are aligned at the top left."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Causal and window masks are aligned at the top left."""
+
+    name = "top-left-for-bottom-right"
+
+    def offset(self, workload):
+        """Stand query 0 at key 0."""
+        return 0
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,23 @@
+"""A window's left end is ignored."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A window's left end is ignored."""
+
+    name = "window-ignored"
+
+    def in_window(self, position, column, left, right):
+        """See everything up to the right end."""
+        return column <= position + right
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

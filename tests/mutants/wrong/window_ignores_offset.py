@@ -1,0 +1,23 @@
+"""A window ignores that the last query stands at the last key."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A window ignores that the last query stands at the last key."""
+
+    name = "window-ignores-offset"
+
+    def offset(self, workload):
+        """Align windows, and only those, at the top left."""
+        return 0 if workload.mask.kind == "window" else super().offset(workload)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,23 @@
+"""A window's right end is excluded."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A window's right end is excluded."""
+
+    name = "window-one-too-narrow"
+
+    def in_window(self, position, column, left, right):
+        """Exclude the right end, unless it is the position itself."""
+        return super().in_window(position, column, left, max(0, right - 1))
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

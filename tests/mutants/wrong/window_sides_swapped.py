@@ -1,0 +1,23 @@
+"""A window's left and right sizes are swapped."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A window's left and right sizes are swapped."""
+
+    name = "window-sides-swapped"
+
+    def in_window(self, position, column, left, right):
+        """Swap the sizes."""
+        return super().in_window(position, column, right, left)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]
