@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from attnbench.runner.catalog import Catalog, read_catalog
 from attnbench.runner.devices import Device, choose_devices
 from attnbench.runner.environment import environment_of, machine_facts
 from attnbench.runner.limits import measured_limits
+from attnbench.runner.observing import Observers
 from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads, make_plan
 from attnbench.runner.sweep import Summary, Sweep
 
@@ -73,8 +75,22 @@ def execute(
         raise UsageError(f"run name {name!r}: expected a folder's name, without '/'")
     run = store.create_run(request.results, name, manifest_of(name, catalog, plan))
     _describe_machine(run, plan)
-    summary = Sweep(run, plan, started, stored, request.timeout_s).execute()
+    observers = Observers(catalog, run / "logs" / "observers.log")
+    observers.tell("run_started", store.read_manifest(run))
+
+    def cell_started(cell: Cell) -> None:
+        started(cell)
+        observers.tell("cell_started", cell.to_json())
+
+    def record_stored(record: Record) -> None:
+        stored(record)
+        observers.tell("record_stored", json.loads(record.to_line()))
+
+    summary = Sweep(run, plan, cell_started, record_stored, request.timeout_s).execute()
+    observers.tell("run_ended", dict(summary.statuses))
+    observers.stop()
     manifest = store.read_manifest(run)
+    manifest["observers"] = {"problems": observers.problems}
     manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     manifest["summary"] = {**vars(summary), "statuses": dict(summary.statuses)}
     store.write_manifest(run, manifest)
@@ -113,13 +129,5 @@ def manifest_of(name: str, catalog: Catalog, plan: Plan) -> dict[str, Any]:
             }
             for plugin in catalog.plugins
         ],
-        "plan": [
-            {
-                "cell_id": cell.cell_id,
-                "variant": cell.variant.name,
-                "workload": cell.workload.to_json(),
-                "device": cell.device.name,
-            }
-            for cell in plan.cells
-        ],
+        "plan": [cell.to_json() for cell in plan.cells],
     }

@@ -29,6 +29,15 @@ class Cell:
     device: Device
     cell_id: str
 
+    def to_json(self) -> dict[str, Any]:
+        """Give what a manifest and an observer are told of the cell."""
+        return {
+            "cell_id": self.cell_id,
+            "variant": self.variant.name,
+            "workload": self.workload.to_json(),
+            "device": self.device.name,
+        }
+
 
 @dataclass(frozen=True)
 class Plan:

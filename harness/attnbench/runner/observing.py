@@ -1,0 +1,61 @@
+"""Tells plugins that observe a run of its events, in a process of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attnbench.runner.catalog import NO_GPU, Catalog, PluginEntry
+from attnbench.runner.process import WorkerLostError, WorkerProcess
+
+IMPORT_TIMEOUT_S = 60.0  # the first event waits for the plugins to be imported
+EVENT_TIMEOUT_S = 10.0  # an observer that takes longer is not told of anything more
+
+
+class Observers:
+    """The observing plugins of a run. A broken or slow one is told of in `problems` and costs nothing else.
+
+    Events are told between measurements and waited for, so that no observer works while something is timed.
+    """
+
+    def __init__(self, catalog: Catalog, log: Path) -> None:
+        self.problems: list[str] = []
+        self._plugins: Sequence[PluginEntry] = [plugin for plugin in catalog.plugins if plugin.observes]
+        self._log = log
+        self._worker: WorkerProcess | None = None
+        self._lock = threading.Lock()  # devices are worked on side by side
+
+    def tell(self, event: str, argument: dict[str, Any]) -> None:
+        """Hand an event (`run_started`, `cell_started` ...) to every plugin that observes it."""
+        if not any(event in plugin.observes for plugin in self._plugins):
+            return
+        with self._lock:
+            if not self._plugins:
+                return
+            sources, limit = None, EVENT_TIMEOUT_S
+            if self._worker is None:
+                self._worker = WorkerProcess(NO_GPU)
+                self._worker.log_to(self._log)
+                sources, limit = [plugin.source.to_json() for plugin in self._plugins], IMPORT_TIMEOUT_S
+            try:
+                reply = self._worker.request(
+                    "observe",
+                    lambda _: limit,
+                    event=f"attnbench_{event}",
+                    argument=argument,
+                    sources=sources,
+                )
+            except WorkerLostError as lost:
+                names = ", ".join(plugin.source.name for plugin in self._plugins)
+                self.problems.append(f"{names}: observing {event} ended: {lost.reason}; no event is told any more")
+                self._plugins, self._worker = [], None
+                return
+            self.problems += reply.get("problems", [reply.get("reason")])
+
+    def stop(self) -> None:
+        """End the observers' process."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
