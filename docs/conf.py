@@ -22,10 +22,7 @@ default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 nitpicky = False  # torch's and pluggy's types are documented elsewhere
-suppress_warnings = [
-    "myst.header",  # an included page starts below the first level
-    "toc.empty_glob",  # a page that is not written yet
-]
+suppress_warnings = ["myst.header"]  # an included page starts below the first level
 
 
 def setup(app):  # noqa: ANN001, ANN201 - Sphinx's own hook
