@@ -67,6 +67,10 @@ def winners(frame: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def _names(variants: pd.Series) -> tuple[str, ...]:
     return tuple(sorted(set(variants)))
 
@@ -119,7 +123,7 @@ def _verdict(key: Key, standings: list[Standing], contest: pd.DataFrame, undecid
     shapes = f"{len(contest)} shape{'s' if len(contest) > 1 else ''}"
     if not best.fastest:
         leaders = sorted(one.variant for one in standings if one.tied == best.tied)
-        return where + f"no clear winner in {shapes}; {' and '.join(leaders)} share the first place most often."
+        return where + f"no clear winner in {shapes}; {_listed(leaders)} share the first place most often."
     own = contest[(contest["fastest"] == best.variant) & (contest["tied"].map(len) == 1)]
     margin = f", median {own['margin'].median():.2f}x the next" if own["margin"].notna().any() else ""
     rest = f"; {undecided} undecided" if undecided else ""
