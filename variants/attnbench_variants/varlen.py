@@ -102,7 +102,7 @@ class NestedSdpa(Variant):
 
         def attend() -> torch.Tensor:
             nested = (
-                nested_tensor_from_jagged(values, offsets, max_seqlen=length).transpose(1, 2)
+                nested_tensor_from_jagged(values.contiguous(), offsets, max_seqlen=length).transpose(1, 2)
                 for values, offsets, length in zip(packed.pack(*inputs.leaves), starts, longest, strict=True)
             )
             output = scaled_dot_product_attention(*nested, scale=scale)
