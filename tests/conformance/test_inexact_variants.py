@@ -1,0 +1,38 @@
+"""What the suite asks of variants that are not softmax attention."""
+
+import pytest
+
+from attnbench import Variant
+from attnbench.conformance.suite import cases, run_case
+from attnbench.conformance.trial import Subject
+
+
+class Mean(Variant):
+    """The mean of all values, which is no softmax attention; or NaN."""
+
+    name = "mean"
+    exact = False
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def unsupported_reason(self, workload, device):
+        return None if workload.heads == workload.kv_heads and workload.seq_k else "takes equal heads and some keys"
+
+    def prepare(self, workload, inputs):
+        def attend():
+            touched = (inputs.query.sum(-1, keepdim=True) + inputs.key.mean((2, 3), keepdim=True)) * 0
+            return touched + inputs.value.mean(2, keepdim=True) * self.factor
+
+        return attend
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(2.0, {"passed"}), (float("nan"), {"failed"})])
+def test_any_finite_answer_will_do(factor, outcome):
+    """A finite answer that keeps the contract passes, though it is no attention; NaN fails."""
+    variant = Mean(factor)
+    found = {
+        run_case(Subject(variant, "cpu", 0), case, level="quick").status
+        for case in cases(variant, "cpu", "quick", only=["fresh-output"])
+    }
+    assert found == outcome
