@@ -37,7 +37,7 @@ class Protocol:
     min_samples: int = 20
     min_time_s: float = 0.2
     min_blocks: int = 10
-    block_s: float = 0.05
+    block_s: float = 0.02
     interleave: bool = True
     mode: str = "hot"
     seed: int = 0
