@@ -69,9 +69,7 @@ def table(cost_ns, seeds):
     """
     rows = {noise: mean_counts(noise, cost_ns, seeds) for noise in NOISE}
     pairs = ((0, 2), (0, 3), (1, 2), (1, 3))
-    shares = [
-        statistics.geometric_mean(row[mine] / row[theirs] for row in rows.values()) for mine, theirs in pairs
-    ]
+    shares = [statistics.geometric_mean(row[mine] / row[theirs] for row in rows.values()) for mine, theirs in pairs]
     return rows, shares
 
 

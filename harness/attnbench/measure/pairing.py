@@ -25,6 +25,7 @@ FEWEST_ROUNDS = 5  # fewer resample into too few different tables for any interv
 RESAMPLES = (4_999, 99_999)  # at least and at most; in between 20 a tail of the strictest step
 CERTAIN_CONTROLS = 20  # fewer controls have no 95% quantile, so their largest counts
 FLOOR_FACTOR = 3.0
+OUTLYING = 3.0
 WIDEST = math.log(100.0)  # an interval of more than a hundredfold either way says nothing
 
 FASTER, SLOWER, SAME, UNDECIDED = "faster", "slower", "same", "undecided"
@@ -94,7 +95,8 @@ def verdicts(
 ) -> dict[Key, Comparison]:
     """Judge each row of a table of paired log-ratios; all rows of one table are corrected together.
 
-    The interval of a row's mean log-ratio is a symmetric bootstrap-t (Hall, 1988, doi:10.1214/aos/1176350933). Rows are
+    The interval of a row's mean log-ratio is a symmetric bootstrap-t (Hall, 1988, doi:10.1214/aos/1176350933), after
+    rounds that a neighbour upset have been pulled in to 3 robust standard deviations from the row's median. Rows are
     tested from the smallest p-value on, each at Holm's level (Holm, 1979), until one does not pass. `same`: the whole
     interval lies within 1 +- `margin`; else `faster` or `slower` where it leaves out 1; else `undecided`.
     """
@@ -116,7 +118,7 @@ def verdicts_between_runs(
     """
     studies = []
     for new, old in table.values():
-        ours, theirs = (np.log(list(blocks.medians().values())) for blocks in (new, old))
+        ours, theirs = (np.log(np.asarray(list(blocks.medians().values()))) for blocks in (new, old))
         studies.append(_two_sided_study(ours, theirs, _resamples(1 - confidence, len(table)), seed))
     return dict(zip(table, _holm(studies, 1 - confidence, margin), strict=True))
 
@@ -175,9 +177,10 @@ def _study(rows: list[Floats], alpha: float, seed: int) -> list[_Study]:
             continue
         draws = _draws(length, _resamples(alpha, len(rows)), seed)
         for index in indices:
-            mean, deviations = float(rows[index].mean()), rows[index] - rows[index].mean()
+            row, inflation = _pulled_in(rows[index])
+            mean, deviations = float(row.mean()), row - row.mean()
             shifts, variances = _moments(draws, deviations)
-            error = math.sqrt(float(deviations @ deviations) / (length - 1) / length)
+            error = inflation * math.sqrt(float(deviations @ deviations) / (length - 1) / length)
             studies[index] = _Study(mean, error, _sorted_t(shifts, np.sqrt(variances / length)), length)
     return [studies[index] for index in range(len(rows))]
 
@@ -187,13 +190,28 @@ def _two_sided_study(new: Floats, old: Floats, resamples: int, seed: int) -> _St
     if min(new.size, old.size) < FEWEST_ROUNDS:
         return _Study(mean, 0.0, np.empty(0), int(min(new.size, old.size)))
     shift, variance, error = np.zeros(resamples), np.zeros(resamples), 0.0
-    for sign, side in ((1.0, new), (-1.0, old)):
+    (new, new_inflation), (old, old_inflation) = _pulled_in(new), _pulled_in(old)
+    mean = float(new.mean() - old.mean())
+    for sign, side, inflation in ((1.0, new, new_inflation), (-1.0, old, old_inflation)):
         deviations = side - side.mean()
         shifts, variances = _moments(_draws(side.size, resamples, seed + int(sign)), deviations)
         shift += sign * shifts
         variance += variances / side.size
-        error += float(deviations @ deviations) / (side.size - 1) / side.size
+        error += inflation**2 * float(deviations @ deviations) / (side.size - 1) / side.size
     return _Study(mean, math.sqrt(error), _sorted_t(shift, np.sqrt(variance)), int(min(new.size, old.size)))
+
+
+def _pulled_in(row: Floats) -> tuple[Floats, float]:
+    """Winsorise at OUTLYING robust standard deviations; give the row and what its standard error must grow by.
+
+    The growth is that of a trimmed mean (Tukey and McLaughlin, 1963): as if what was pulled in were not there.
+    """
+    middle = np.median(row)
+    spread = OUTLYING * 1.4826 * np.median(np.abs(row - middle))
+    if spread == 0:
+        return row, 1.0
+    kept = int(np.sum(np.abs(row - middle) <= spread))
+    return np.clip(row, middle - spread, middle + spread), row.size / kept
 
 
 def _unknown(row: Floats) -> _Study:

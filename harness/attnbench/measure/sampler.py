@@ -132,16 +132,16 @@ class Sampler:
         threads = self._guard.thread_times()
         self._telemetry.start()
         self._clock.synchronise()
-        begun, raw_begun = self._clock.now(), raw_now()
+        before, begun, after = raw_now(), self._clock.now(), raw_now()
         with _collector_off():
             samples = self._collect(duration_ns)
-        wall, raw_wall = float(self._clock.now() - begun), float(raw_now() - raw_begun)
+        shortest, wall, longest = raw_now() - after, float(self._clock.now() - begun), raw_now() - before
         telemetry = self._telemetry.read()
         if telemetry.get("energy_j") is not None:
             telemetry["energy_per_call_j"] = telemetry["energy_j"] / self._block_calls
         self._refuse(self._changes())
-        self._refuse(self._guard.busy_threads(threads, raw_wall))
-        self._check(samples, wall, raw_wall, unchanged=self._content == fingerprint(self._inputs))
+        self._refuse(self._guard.busy_threads(threads, wall))
+        self._check(samples, wall, (shortest, longest), unchanged=self._content == fingerprint(self._inputs))
         device_ns, synchronised_ns, suspects = self._two_clocks()
         return Block(
             samples, self._calls, wall, device_ns, synchronised_ns,
@@ -227,14 +227,15 @@ class Sampler:
         if findings:
             raise MeasurementError("; ".join(findings))
 
-    def _check(self, samples: list[float], wall: float, raw_wall: float, *, unchanged: bool) -> None:
+    def _check(self, samples: list[float], wall: float, bounds: tuple[int, int], *, unchanged: bool) -> None:
         """Raise MeasurementError for what the block brought to light."""
         if not unchanged:
             raise MeasurementError("mutated inputs: a callable must leave its inputs as they are")
-        if abs(wall - raw_wall) > CLOCK_TOLERANCE * raw_wall + 1e6:
+        shortest, longest = bounds  # by the system's clock, read just inside and just outside of the block
+        if not shortest * (1 - CLOCK_TOLERANCE) <= wall <= longest * (1 + CLOCK_TOLERANCE):
             raise MeasurementError(
-                f"patched clock: the block took {wall / 1e6:.3f} ms by the sampler's clock, {raw_wall / 1e6:.3f} ms by "
-                "the system's"
+                f"patched clock: the block took {wall / 1e6:.3f} ms by the sampler's clock, {shortest / 1e6:.3f} to "
+                f"{longest / 1e6:.3f} ms by the system's"
             )
         if memo := self._audit.memo():
             raise MeasurementError(memo)

@@ -1,0 +1,113 @@
+"""Whether the numbers agree with others', and whether verdicts are right on a real machine."""
+
+import textwrap
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.benchmark import Timer
+
+import attnbench
+from attnbench import Workload
+from attnbench.inputs import make_inputs
+from attnbench.measure.interval import median_interval
+from attnbench.measure.pairing import Blocks, paired_log_ratios, verdicts
+from attnbench.measure.protocol import Protocol
+from attnbench.measure.sampler import Sampler
+from attnbench.runner.execute import Request, execute, plan_of
+
+ROUNDS = 12
+BLOCK_S = 0.1
+
+PLUGIN = """
+    import torch
+    from attnbench import hookimpl, variant
+
+    LEFT, RIGHT = torch.randn(128, 128), torch.randn(128, 128)
+
+    def attention(query, key, value, extra):
+        for _ in range(extra):
+            LEFT @ RIGHT
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value)
+
+    @variant("plain")
+    def plain(query, key, value, workload):
+        return attention(query, key, value, 40)
+
+    @variant("copy")
+    def copy(query, key, value, workload):
+        return attention(query, key, value, 40)
+
+    @variant("slower")
+    def slower(query, key, value, workload):
+        return attention(query, key, value, 45)
+
+    @hookimpl
+    def attnbench_variants():
+        return [plain, copy, slower]
+"""
+
+
+def test_medians_agree_with_torchs_own_timer(benchmark):
+    """Taken in turns, the sampler's median and blocked_autorange's lie within 3% or in each other's interval."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    workload = Workload(heads=4, seq_q=512, head_dim=64)  # long enough for Timer to time single calls, as we do
+    inputs = make_inputs(workload, "cpu")
+    call = lambda: scaled_dot_product_attention(*inputs.leaves)  # noqa: E731 - what Timer takes, too
+    sampler = Sampler(call, inputs, workload, "cpu", Protocol())
+    timer = Timer("call()", globals={"call": call}, num_threads=1)
+
+    def turns():
+        ours, sizes, theirs, their_sizes = [], [], [], []
+        sampler.first_call()
+        sampler.warm_up()
+        for _ in range(ROUNDS):
+            block = sampler.block(BLOCK_S * 1e9)
+            ours += block.samples_ns
+            sizes.append(len(block.samples_ns))
+            times = timer.blocked_autorange(min_run_time=BLOCK_S).times
+            theirs += [seconds * 1e9 for seconds in times]
+            their_sizes.append(len(times))
+        return median_interval(ours, block_sizes=sizes), median_interval(theirs, block_sizes=their_sizes)
+
+    try:
+        ours, theirs = benchmark.pedantic(turns, rounds=1)
+    finally:
+        torch.set_num_threads(threads)
+    ratio = ours.median / theirs.median
+    benchmark.extra_info["ratio"] = ratio
+    print(f"\nattnbench {ours.median / 1e3:.1f} us, blocked_autorange {theirs.median / 1e3:.1f} us, ratio {ratio:.3f}")
+    overlap = ours.low <= theirs.high and theirs.low <= ours.high
+    assert abs(ratio - 1) <= 0.03 or overlap
+
+
+def test_ten_percent_are_told_slower_and_a_copy_is_not(benchmark, tmp_path):
+    """Through the real runner, a tenth of extra arithmetic is told slower, and an identical copy is not."""
+    plugin = tmp_path / "three.py"
+    plugin.write_text(textwrap.dedent(PLUGIN))
+    request = Request(
+        variants=["plain", "copy", "slower"],
+        devices=["cpu:0"],
+        plugins=[str(plugin)],
+        axes={"seq": [64], "heads": [2], "head_dim": [16]},
+        protocol=Protocol(precision=0.001, budget_s=4.0, warm_up_max_s=0.5),
+        results=tmp_path / "results",
+    )
+    run, _ = benchmark.pedantic(lambda: execute(request, *plan_of(request)), rounds=1)
+    frame = attnbench.load(run)
+    frame = frame[~frame["control"]].set_index("variant")
+    assert set(frame["status"]) == {"ok"}, frame["reason"]
+
+    def blocks(name):
+        row = frame.loc[name]
+        return Blocks(row["samples_ns"], row["block_sizes"], row["block_rounds"])
+
+    table = {name: paired_log_ratios(blocks(name), blocks("plain")) for name in ("copy", "slower")}
+    judged = verdicts(table)
+    for name, one in judged.items():
+        benchmark.extra_info[name] = one.ratio
+        print(f"\n{name}: {one.verdict}, {one.ratio:.3f} ({one.low:.3f} to {one.high:.3f}), {one.rounds} rounds")
+    assert judged["slower"].verdict == "slower"
+    assert judged["slower"].ratio == pytest.approx(1.1, abs=0.05)
+    assert judged["copy"].verdict in ("same", "undecided")
