@@ -28,7 +28,7 @@ def _best(cells):
     if timed.empty:
         return "-"
     top = timed.loc[timed["tflops"].idxmax()]
-    return f"{top['tflops']:.0f} ({top['workload_id']})"
+    return f"{top['tflops']:.3g} ({top['workload_id']})"
 
 
 if __name__ == "__main__":

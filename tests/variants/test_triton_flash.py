@@ -134,7 +134,9 @@ def fitting():
 def test_a_handful_of_candidates_is_timed(fitting, kernel, head_dim, dtype):
     """For long sequences 1 to 12 candidates remain on Hopper (227 KiB) and Ampere (163 KiB), one for short ones."""
     for shared_bytes in (232448, 166912):
-        assert 1 <= len(fitting(kernel, dtype, head_dim, shared_bytes=shared_bytes)) <= 12
+        configs = fitting(kernel, dtype, head_dim, shared_bytes=shared_bytes)
+        assert 1 <= len(configs) <= 12
+        assert all(min(config.kwargs.values()) >= 16 < max(config.kwargs.values()) for config in configs)
     assert len(fitting(kernel, dtype, head_dim, seq_q=200, seq_k=200)) == 1
     assert len(fitting(kernel, dtype, head_dim, seq_q=1, seq_k=1)) == 1
 

@@ -99,7 +99,9 @@ def attend(
     batch, heads, seq_q, head_dim = query.shape
     output = query.new_empty((batch, heads, seq_q, value.shape[3]))
     log_sum = query.new_empty((batch, heads, seq_q), dtype=torch.float32)
-    if output.numel():
+    if not output.numel():
+        return output, log_sum
+    with torch.cuda.device_of(query):  # Triton launches on the current device
         forward_kernel[lambda config: (triton.cdiv(seq_q, config["BLOCK_M"]) * batch * heads,)](
             query, key, value, output, log_sum, *problem.tables,
             heads, key.shape[1], seq_q, key.shape[2], *problem.numbers,

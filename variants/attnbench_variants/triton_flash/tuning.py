@@ -87,6 +87,7 @@ def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], 
     needs = KERNELS[kernel_name]
     lengths = arguments["seq_q"], arguments["seq_k"]
     outer_length = lengths[1] if needs.outer_is_keys else lengths[0]
+    wide = arguments["BLOCK_D"] + arguments["BLOCK_DV"] > 256  # heads of 192 and 256 need smaller tiles, more threads
     half = arguments["query"].element_size() == 2  # tensor cores; float32 is multiplied by the ordinary units
 
     def suits(config: Config) -> bool:
@@ -94,11 +95,12 @@ def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], 
         if outer_length <= 32 or max(lengths) <= SHORT:
             smallest = next(size for size in (16, 32, 64) if outer_length <= size or size == (64 if half else 32))
             shape = outer == smallest and inner == (32 if half else 16)
-            shape = shape and (config.num_warps, config.num_stages) == (4, 2)
+            shape = shape and (config.num_warps, config.num_stages) == (8 if wide else 4, 2)
         elif half:
             shape = outer >= 64 and inner >= 32 and config.num_stages > 1
-            shape = shape and (inner <= outer if outer == 128 else inner == 64 and config.num_warps == 4)
-            shape = shape and (config.num_warps == 4 or needs.registers_of(config, arguments) >= 96)
+            shape = shape and (inner <= outer if outer == 128 else inner == 64 or (wide and inner == 32))
+            busy = needs.registers_of(config, arguments) >= 96  # else eight warps have too little to do
+            shape = shape and (config.num_warps == 4 or (busy and (wide or outer == 128)))
         else:
             shape = outer in (32, 64) and inner in (16, 32) and config.num_stages == 2
             shape = shape and (config.num_warps == 8 or outer * inner == 512)
