@@ -19,7 +19,7 @@ GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor
     ("fused", True): 4.0,
     ("plain", True): 4.0,
     ("fused", False): 2.0,
-    ("plain", False): 4.0,
+    ("plain", False): 1.5,
 }
 
 
