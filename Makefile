@@ -11,7 +11,7 @@ REPORT ?=   # further options of `attnbench report`
 TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/test_mask.py -x"
 RELEASE := $(VENV)/release
 
-.PHONY: bench test lint format perf report docs release clean help
+.PHONY: bench test lint format perf report docs site release clean help
 
 bench: $(STAMP)  ## time the variants (every GPU, or else the CPU) and write the report
 	@status=0; $(BIN)/attnbench run $(RUN) || status=$$?; \
@@ -39,6 +39,9 @@ report: $(STAMP)  ## write the report of the latest run again
 docs: $(STAMP)  ## build the documentation into site/docs; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site/docs
 	@echo "site/docs/index.html"
+
+site: $(STAMP)  ## write a static site of the published runs into site/runs
+	$(BIN)/attnbench publish site/runs
 
 release: $(STAMP)  ## build the archives, check them, and try the wheel in a clean environment
 	rm -rf dist $(RELEASE)
