@@ -11,8 +11,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+Ratios = dict[tuple[str, ...], list[float]]
+
+
 def noise(frame: pd.DataFrame) -> Control:
     """Compare each A/A control with its twin, round by round: the same variant on the same problem of one run."""
+    return control(list(control_ratios(frame).values()))
+
+
+def noise_within(ratios: Ratios, frame: pd.DataFrame) -> Control:
+    """Do the same for the problems of `frame` alone, of ratios that were gathered for more."""
+    problems = set(zip(*(frame[name] for name in PROBLEM), strict=True))
+    return control([ratios[problem] for problem in sorted(problems & ratios.keys())])
+
+
+def control_ratios(frame: pd.DataFrame) -> Ratios:
+    """Give by problem the log-ratios of each round between an A/A control and its twin."""
     timed = current(frame)
     timed = timed[timed["status"] == "ok"]
     key = ["run_id", "device", *PROBLEM, "variant"]
@@ -21,7 +35,9 @@ def noise(frame: pd.DataFrame) -> Control:
         timed.loc[~timed["control"], columns], on=key, suffixes=("", "_twin")
     )
     rows = both.to_dict("records")
-    return control([paired_log_ratios(blocks_of(row), blocks_of(row, "_twin")) for row in rows])
+    return {
+        tuple(row[name] for name in PROBLEM): paired_log_ratios(blocks_of(row), blocks_of(row, "_twin")) for row in rows
+    }
 
 
 def noise_text(found: Control) -> str:

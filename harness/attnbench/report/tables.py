@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.frame import UNCHECKED, baseline_of, current, with_speedup
-from attnbench.analysis.noise import noise, noise_text
+from attnbench.analysis.noise import Ratios, control_ratios, noise, noise_text, noise_within
 from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
 from attnbench.report.table import Cell, Table, row
@@ -34,10 +34,11 @@ def headline(frame: pd.DataFrame, baseline: str | None = None) -> list[Table]:
     return standings(frame, groups(frame, baseline), baseline)
 
 
-def standings(frame: pd.DataFrame, ranked: Iterable[Group], baseline: str | None) -> list[Table]:
+def standings(frame: pd.DataFrame, ranked: Sequence[Group], baseline: str | None) -> list[Table]:
     """Make the headline tables of groups that were ranked already."""
-    by_key = dict(iter(frame.groupby(GROUP)))
-    return [_standings(group, by_key[_key(group)], baseline) for group in ranked]
+    by_key, ratios = dict(iter(frame.groupby(GROUP))), control_ratios(frame)
+    noises = [noise_within(ratios, by_key[_key(group)]) for group in ranked]
+    return [_standings(group, noise_text(found), baseline) for group, found in zip(ranked, noises, strict=True)]
 
 
 def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Table]:
@@ -69,14 +70,15 @@ def latencies(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
     """Median latency of each variant on each shape, a table a series; fastest bold, ties italic, failures in words."""
     exact = current(frame)
     exact = exact[exact["exact"]]
-    return [_latency_table(one, f"{one.device_name}: {one.title}") for one in series(exact)[:limit]]
+    ratios = control_ratios(exact)
+    return [_latency_table(one, f"{one.device_name}: {one.title}", ratios) for one in series(exact)[:limit]]
 
 
 def inexact(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
     """List times of variants that are no softmax attention: they answer another question and are not ranked."""
     apart = current(frame)
     apart = apart[~apart["exact"] & ~apart["control"]]
-    return [_latency_table(one, f"{one.device_name}: {one.title}", ranked=False) for one in series(apart)[:limit]]
+    return [_latency_table(one, f"{one.device_name}: {one.title}", None) for one in series(apart)[:limit]]
 
 
 def failures(frame: pd.DataFrame) -> Table:
@@ -111,7 +113,7 @@ def _key(group: Group) -> tuple[str, str, str, str]:
     return group.device_name, group.mask, group.direction, group.mode
 
 
-def _standings(group: Group, cells: pd.DataFrame, baseline: str | None) -> Table:
+def _standings(group: Group, noise_note: str, baseline: str | None) -> Table:
     best = max((one.fastest for one in group.standings), default=0)
     columns = (
         "variant",
@@ -127,7 +129,7 @@ def _standings(group: Group, cells: pd.DataFrame, baseline: str | None) -> Table
         f"{group.device_name} · {group.mask} · {group.direction}{mode}",
         columns,
         tuple(_standing_row(one, best, baseline) for one in group.standings),
-        (group.verdict, noise_text(noise(cells))),
+        (group.verdict, noise_note),
     )
 
 
@@ -146,7 +148,8 @@ def _standing_row(one: Standing, best: int, baseline: str | None) -> tuple[Cell,
     )
 
 
-def _latency_table(one: Series, title: str, *, ranked: bool = True) -> Table:
+def _latency_table(one: Series, title: str, ratios: Ratios | None) -> Table:
+    """Make one table; without the A/A controls' `ratios` its cells are not ranked."""
     variants = sorted(one.frame["variant"].unique())
     shapes: dict[tuple[int, int, str], dict[str, Any]] = {}
     for cell in one.frame.loc[~one.frame["control"], LATENCY_COLUMNS].to_dict("records"):
@@ -155,10 +158,11 @@ def _latency_table(one: Series, title: str, *, ranked: bool = True) -> Table:
     for _, cells in sorted(shapes.items()):
         first = next(iter(cells.values()))
         length = str(first["seq_q"]) if first["seq_q"] == first["seq_k"] else f"{first['seq_q']} x {first['seq_k']}"
-        leaders = _leaders(cells) if ranked else set()
+        leaders = set() if ratios is None else _leaders(cells)
         rows.append(row(length, first["batch"], *(_latency_cell(cells.get(name), leaders) for name in variants)))
-    notes = ("Median latency in ms ± half the 95% interval of the median.", noise_text(noise(one.frame)))
-    return Table(title, ("sequence", "batch", *variants), tuple(rows), notes if ranked else notes[:1])
+    notes = ["Median latency in ms ± half the 95% interval of the median."]
+    notes += [] if ratios is None else [noise_text(noise_within(ratios, one.frame))]
+    return Table(title, ("sequence", "batch", *variants), tuple(rows), tuple(notes))
 
 
 def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
