@@ -31,7 +31,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Compare each recurrent layer with the fastest attention at each length."""
+    """Compare what is no softmax attention, recurrent layers above all, with the fastest that is."""
     rows = _per_token(rows)
     attention, recurrent = ([row for row in rows if row["exact"] is exact] for exact in (True, False))
     if not attention or not recurrent:
@@ -43,8 +43,9 @@ def conclude(rows: Rows) -> str:
         said.append(f"{variant} takes {listed(compared)}")
     one = rows[0]
     return (
-        f"Training at width {one['heads'] * one['head_dim']}, batch {one['batch']}, on {one['device_name']}: a token "
-        f"of {'; a token of '.join(said)}. Attention without its projections is set against whole recurrent layers."
+        f"Training at width {one['heads'] * one['head_dim']}, batch {one['batch']}, on {one['device_name']}, time a "
+        f"token: {'; '.join(said)}. First stands what is no softmax attention, with whatever projections it "
+        "has; second the fastest softmax attention at that length, which has none."
     )
 
 
