@@ -18,12 +18,17 @@ def workload_of(**fields):
     return Workload.from_json({**base, **fields})
 
 
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize(("seq_q", "seq_k"), [(9, 13), (13, 9), (11, 11), (1, 5)])
+@pytest.mark.parametrize(
+    ("mask", "seq_q", "seq_k"),
+    [
+        (mask, seq_q, seq_k)
+        for mask in MASKS
+        for seq_q, seq_k in ((9, 13), (13, 9), (11, 11), (1, 5))
+        if mask != "document" or seq_q == seq_k  # documents are packed alike in queries and keys
+    ],
+)
 def test_visible_keys_are_those_that_the_workload_counts(mask, seq_q, seq_k):
     """The reference's masks and the workload's exact counts of visible keys agree, though written apart."""
-    if mask == "document" and seq_q != seq_k:
-        pytest.skip("documents need seq_q == seq_k")
     workload = workload_of(mask=mask, seq_q=seq_q, seq_k=seq_k)
     inputs = make_inputs(workload, "cpu")
     for batch in range(workload.batch):
