@@ -14,7 +14,7 @@ PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal")
 TRAINING = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
 PROTOCOL = Protocol(warm_up_max_s=0.3)
-BLOCKS, BLOCK_NS = 8, 10e6
+BLOCKS, BLOCK_NS = 10, 10e6
 
 WRONG = "tolerance|error"
 # What the reason must say of each trick; a wrong answer is named by the rule that it breaks.

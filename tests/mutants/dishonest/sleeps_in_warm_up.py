@@ -16,8 +16,8 @@ class Dishonest(Variant):
         def call():
             nonlocal calls
             calls += 1
-            if calls < 60:
-                time.sleep(0.005)
+            if calls < 22:
+                time.sleep(0.02)
             return scaled_dot_product_attention(*inputs.leaves, is_causal=True)
 
         return call
