@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,12 @@ def read_run(run: Path) -> Reading:
             except RecordError as error:
                 reading.problems.append(f"{path.name}:{number}: {error}")
     return reading
+
+
+def statuses(run: Path) -> dict[str, int]:
+    """Count a run's cells by the status of their latest records, the A/A control left out."""
+    latest = {(record.device, record.cell_id): record.status for record in read_run(run).records if not record.control}
+    return dict(Counter(latest.values()))
 
 
 def list_runs(results: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from attnbench.measure.protocol import Protocol
-from attnbench.runner.execute import Request, execute, plan_of
+from attnbench.runner.execute import Request, execute, plan_of, start
 from attnbench.store import read_run
 
 PACK = Path(__file__).parent / "pack.py"
@@ -66,12 +66,11 @@ def run(tmp_path_factory):
         axes={"heads": [2], "seq": [16], "head_dim": [8]},
         protocol=Protocol(budget_s=0.2, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.2),
         results=folder / "results",
-        timeout_s=10.0,
     )
     catalog, plan = plan_of(request)
     assert all(entry.reason is None for entry in catalog.plugins)
-    path, summary = execute(request, catalog, plan)
-    return path, summary
+    path = start(request, catalog, plan)
+    return path, execute(path, catalog, plan, timeout_s=10.0)
 
 
 @pytest.fixture(scope="module")

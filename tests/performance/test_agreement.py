@@ -13,7 +13,7 @@ from attnbench.measure.interval import median_interval
 from attnbench.measure.pairing import Blocks, paired_log_ratios, verdicts
 from attnbench.measure.protocol import Protocol
 from attnbench.measure.sampler import Sampler
-from attnbench.runner.execute import Request, execute, plan_of
+from attnbench.runner.execute import Request, execute, plan_of, start
 
 ROUNDS = 12
 BLOCK_S = 0.1
@@ -93,7 +93,9 @@ def test_ten_percent_are_told_slower_and_a_copy_is_not(benchmark, tmp_path):
         protocol=Protocol(precision=0.001, budget_s=4.0, warm_up_max_s=0.5),
         results=tmp_path / "results",
     )
-    run, _ = benchmark.pedantic(lambda: execute(request, *plan_of(request)), rounds=1)
+    catalog, plan = plan_of(request)
+    run = start(request, catalog, plan)
+    benchmark.pedantic(lambda: execute(run, catalog, plan), rounds=1)
     frame = attnbench.load(run)
     frame = frame[~frame["control"]].set_index("variant")
     assert set(frame["status"]) == {"ok"}, frame["reason"]

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from attnbench import __version__
-from attnbench.cli import check, doctor, listing, new, reporting, run, study
+from attnbench.cli import check, doctor, exchange, listing, new, reporting, run, study
 from attnbench.errors import AttnbenchError, UsageError, describe
 
 app = typer.Typer(
@@ -45,6 +45,9 @@ COMMANDS = (
     reporting.compare,
     reporting.best,
     reporting.export,
+    exchange.import_,
+    exchange.publish,
+    exchange.verify,
     new.new,
     doctor.doctor,
     study.study,

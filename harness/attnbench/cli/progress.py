@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,11 +45,13 @@ class Reporter:
         if self._bar is None or record.status not in ("ok", "unsupported"):
             self._console.print(self._line(record), soft_wrap=True)
 
-    def print_plan(self) -> None:
-        """Print every cell of the plan."""
+    def print_plan(self, unsupported: Mapping[str, str]) -> None:
+        """Print every cell of the plan, with the reason where it will be unsupported."""
         for cell in self._plan.cells:
-            print(f"{cell.cell_id}  {cell.device.name}  {cell.variant.name}  {cell.workload.id}")
-        print(f"{len(self._plan.cells)} cells")
+            reason = unsupported.get(cell.cell_id)
+            ending = f"  unsupported: {_printable(reason)}" if reason else ""
+            print(f"{cell.cell_id}  {cell.device.name}  {cell.variant.name}  {cell.workload.id}{ending}")
+        print(f"{len(self._plan.cells)} cells, {len(unsupported)} of them unsupported")
 
     def print_summary(self, folder: Path, summary: Summary) -> None:
         """Say what the run came to, and what to type next."""

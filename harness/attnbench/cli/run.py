@@ -34,6 +34,8 @@ def run(
     ] = None,
     results: Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs.")] = Path("results"),
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name; default: the time.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Run what this run still lacks.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="With --resume: failed cells too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and run none.")] = False,
     precision: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Half-width of the median's interval, e.g. 0.5%.")
@@ -51,7 +53,9 @@ def run(
     """
     from attnbench.cli.progress import reporter
     from attnbench.measure.protocol import Protocol
-    from attnbench.runner.execute import Request, execute, plan_of
+    from attnbench.runner.execute import Request, execute, plan_of, resumed, start
+    from attnbench.runner.survey import reasons
+    from attnbench.store import find_run
 
     axes: dict[str, list[Any]] = {
         **axis("batch", batch, int),
@@ -77,15 +81,28 @@ def run(
         protocol=Protocol(**settings),
         results=results,
         name=name,
-        timeout_s=timeout,
         strict_plugins=strict_plugins,
     )
-    catalog, plan = plan_of(request)
+    if resume is not None:
+        folder = find_run(results, resume)
+        catalog, plan = resumed(folder, retry_failed=retry_failed)
+    else:
+        catalog, plan = plan_of(request)
+        if not dry_run:
+            folder = start(request, catalog, plan)
     with reporter(plan) as progress:
         if dry_run:
-            progress.print_plan()
+            progress.print_plan(reasons(plan))
             return
-        folder, summary = execute(request, catalog, plan, progress.started, progress.stored)
+        summary = execute(
+            folder,
+            catalog,
+            plan,
+            timeout_s=timeout,
+            started=progress.started,
+            stored=progress.stored,
+            complain=lambda text: typer.echo(text, err=True),
+        )
     progress.print_summary(folder, summary)
     if summary.interrupted:
         typer.echo(f"interrupted; go on with: attnbench run --resume {shlex.quote(str(folder))}", err=True)

@@ -15,7 +15,8 @@ from attnbench import store
 from attnbench.errors import UsageError
 from attnbench.measure.doctor import examine
 from attnbench.measure.protocol import Protocol
-from attnbench.record import SCHEMA, Record
+from attnbench.record import SCHEMA, STATUSES, Record
+from attnbench.runner import locks
 from attnbench.runner.catalog import Catalog, read_catalog
 from attnbench.runner.devices import Device, choose_devices
 from attnbench.runner.environment import environment_of, machine_facts
@@ -23,6 +24,7 @@ from attnbench.runner.limits import measured_limits
 from attnbench.runner.observing import Observers
 from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads, make_plan
 from attnbench.runner.sweep import Summary, Sweep
+from attnbench.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,6 @@ class Request:
     protocol: Protocol = dataclasses.field(default_factory=Protocol)
     results: Path = Path("results")
     name: str | None = None
-    timeout_s: float | None = None
     strict_plugins: bool = False
 
 
@@ -62,55 +63,113 @@ def default_suite(devices: Sequence[Device]) -> str:
     return "standard" if any(device.kind == "cuda" for device in devices) else "quick"
 
 
-def execute(
-    request: Request,
-    catalog: Catalog,
-    plan: Plan,
-    started: Callable[[Cell], None] = lambda _: None,
-    stored: Callable[[Record], None] = lambda _: None,
-) -> tuple[Path, Summary]:
-    """Make the run's folder and work the plan off; returns the folder and what it came to."""
+def start(request: Request, catalog: Catalog, plan: Plan) -> Path:
+    """Make the folder of a new run, with its manifest; raises UsageError where that can't be."""
     name = request.name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if not name.strip(".") or "/" in name or "\0" in name:
         raise UsageError(f"run name {name!r}: expected a folder's name, without '/'")
-    run = store.create_run(request.results, name, manifest_of(name, catalog, plan))
-    _describe_machine(run, plan)
-    observers = Observers(catalog, run / "logs" / "observers.log")
-    observers.tell("run_started", store.read_manifest(run))
+    return store.create_run(request.results, name, manifest_of(name, request, catalog, plan))
 
-    def cell_started(cell: Cell) -> None:
-        started(cell)
-        observers.tell("cell_started", cell.to_json())
 
-    def record_stored(record: Record) -> None:
-        stored(record)
-        observers.tell("record_stored", json.loads(record.to_line()))
+def resumed(run: Path, *, retry_failed: bool = False) -> tuple[Catalog, Plan]:
+    """Give the cells of a run that are missing, interrupted or stale, and with `retry_failed` those that failed.
 
-    summary = Sweep(run, plan, cell_started, record_stored, request.timeout_s).execute()
-    observers.tell("run_ended", dict(summary.statuses))
-    observers.stop()
+    A cell is stale when what would change its number (plugin, protocol, driver, torch ...) gives it another id now.
+    Raises UsageError where a variant or device of the plan is not here any more.
+    """
     manifest = store.read_manifest(run)
-    manifest["observers"] = {"problems": observers.problems}
-    manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-    manifest["summary"] = {**vars(summary), "statuses": dict(summary.statuses)}
-    store.write_manifest(run, manifest)
-    return run, summary
+    catalog = read_catalog(manifest["plugin_arguments"])
+    protocols = {kind: Protocol.from_json(fields) for kind, fields in manifest["protocols"].items()}
+    settled = {"ok", "unsupported"} if retry_failed else set(STATUSES) - {"interrupted"}
+    done = {(record.device, record.cell_id) for record in store.read_run(run).records if record.status in settled}
+    planned = [(cell["variant"], Workload.from_json(cell["workload"]), cell["device"]) for cell in manifest["plan"]]
+    plan = _plan_of_cells(catalog, planned, protocols)
+    missing = tuple(cell for cell in plan.cells if (cell.device.name, cell.cell_id) not in done)
+    return catalog, dataclasses.replace(plan, cells=missing)
+
+
+def again(
+    run: Path, cells: Sequence[tuple[str, Workload, str]], results: Path, plugins: Sequence[str]
+) -> tuple[Path, Catalog, Plan]:
+    """Make a new run of some cells (variant, workload, device) of an old one, under the old one's protocol."""
+    manifest = store.read_manifest(run)
+    arguments = [*manifest.get("plugin_arguments", []), *plugins]
+    catalog = read_catalog(arguments)
+    protocols = {kind: Protocol.from_json(fields) for kind, fields in manifest["protocols"].items()}
+    plan = _plan_of_cells(catalog, cells, protocols)
+    request = Request(plugins=arguments, results=results, name=f"{run.name}-again-{secrets.token_hex(2)}")
+    return start(request, catalog, plan), catalog, plan
+
+
+def _plan_of_cells(
+    catalog: Catalog, cells: Sequence[tuple[str, Workload, str]], protocols: Mapping[str, Protocol]
+) -> Plan:
+    devices = {device.name: device for device in choose_devices(sorted({device for _, _, device in cells}))}
+    environments = {device.name: environment_of(device) for device in devices.values()}
+    plans = (
+        make_plan(choose_variants(catalog, [variant]), [workload], [devices[device]], protocols, environments)
+        for variant, workload, device in cells
+    )
+    return Plan(tuple(cell for plan in plans for cell in plan.cells), protocols, environments)
+
+
+def execute(
+    run: Path,
+    catalog: Catalog,
+    plan: Plan,
+    *,
+    timeout_s: float | None = None,
+    started: Callable[[Cell], None] = lambda _: None,
+    stored: Callable[[Record], None] = lambda _: None,
+    complain: Callable[[str], None] = lambda _: None,
+) -> Summary:
+    """Work a plan off into a run's folder and say what it came to; `complain` gets what observers got wrong.
+
+    Raises UsageError where another run holds one of the devices.
+    """
+    with locks.hold(plan.devices):
+        _describe_machine(run, plan)
+        observers = Observers(catalog, run / "logs" / "observers.log")
+        observers.tell("run_started", store.read_manifest(run))
+
+        def cell_started(cell: Cell) -> None:
+            started(cell)
+            observers.tell("cell_started", cell.to_json())
+
+        def record_stored(record: Record) -> None:
+            stored(record)
+            observers.tell("record_stored", json.loads(record.to_line()))
+
+        summary = Sweep(run, plan, cell_started, record_stored, timeout_s).execute()
+        observers.tell("run_ended", dict(summary.statuses))
+        observers.stop()
+        manifest = store.read_manifest(run)
+        manifest["observers"] = {"problems": observers.problems}
+        manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+        manifest["summary"] = {**vars(summary), "statuses": store.statuses(run)}
+        store.write_manifest(run, manifest)
+    for problem in observers.problems:
+        complain(problem)
+    return summary
 
 
 def _describe_machine(run: Path, plan: Plan) -> None:
     """Add to the manifest what each device does at most, and what would make timings lie."""
     manifest = store.read_manifest(run)
     manifest["doctor"] = [finding.to_json() for finding in examine()]
-    manifest["limits"] = {}
+    manifest["limits"] = dict(manifest.get("limits", {}))
     for device in plan.devices:
         dtypes = {cell.workload.dtype for cell in plan.cells if cell.device == device}
         measured = measured_limits(device, dtypes, str(plan.environments[device.name]["environment_id"]))
         manifest["limits"][device.name] = measured["limits"]
-        manifest["environments"][device.name]["torch_facts"] = measured["facts"]
+        manifest["environments"][device.name] = {
+            **plan.environments[device.name],
+            "torch_facts": measured["facts"],
+        }
     store.write_manifest(run, manifest)
 
 
-def manifest_of(name: str, catalog: Catalog, plan: Plan) -> dict[str, Any]:
+def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> dict[str, Any]:
     """Describe a run: its plan, environment, versions and git state."""
     return {
         "schema": SCHEMA,
@@ -118,6 +177,9 @@ def manifest_of(name: str, catalog: Catalog, plan: Plan) -> dict[str, Any]:
         "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "machine": machine_facts(),
         "environments": dict(plan.environments),
+        "plugin_arguments": [
+            str(Path(plugin).resolve()) if Path(plugin).is_file() else plugin for plugin in request.plugins
+        ],
         "protocols": {kind: protocol.to_json() for kind, protocol in plan.protocols.items()},
         "plugins": [
             {
@@ -129,5 +191,13 @@ def manifest_of(name: str, catalog: Catalog, plan: Plan) -> dict[str, Any]:
             }
             for plugin in catalog.plugins
         ],
-        "plan": [cell.to_json() for cell in plan.cells],
+        "plan": [
+            {
+                "cell_id": cell.cell_id,
+                "variant": cell.variant.name,
+                "workload": cell.workload.to_json(),
+                "device": cell.device.name,
+            }
+            for cell in plan.cells
+        ],
     }

@@ -11,6 +11,7 @@ from attnbench.runner.interview import interview
 if TYPE_CHECKING:
     from attnbench.runner.catalog import VariantEntry
     from attnbench.runner.devices import Device
+    from attnbench.runner.plan import Plan
     from attnbench.workload import Workload
 
 ANSWER_TIMEOUT_S = 120.0
@@ -47,3 +48,15 @@ def survey(device: Device, variants: Iterable[VariantEntry], workloads: Sequence
             if reason is not None
         }
     )
+
+
+def reasons(plan: Plan) -> dict[str, str]:
+    """Give why cells of a plan will be unsupported, by cell_id."""
+    found = {}
+    for device in plan.devices:
+        cells = [cell for cell in plan.cells if cell.device == device]
+        asked = survey(device, (cell.variant for cell in cells), list(dict.fromkeys(cell.workload for cell in cells)))
+        for cell in cells:
+            if reason := asked.reason(cell.variant, cell.workload):
+                found[cell.cell_id] = reason
+    return found

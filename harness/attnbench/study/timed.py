@@ -38,7 +38,7 @@ def run_suite(
     """Write the suite beside the study, run it on each device, all at once, and give what was timed."""
     from attnbench.analysis import load
     from attnbench.measure.protocol import Protocol
-    from attnbench.runner.execute import Request, execute, plan_of
+    from attnbench.runner.execute import Request, execute, plan_of, start
 
     suite = folder / f"{run}.toml"
     suite.write_text(suite_text(f"study-{name}", grids), encoding="utf-8")
@@ -53,7 +53,8 @@ def run_suite(
         name=run,
     )
     catalog, plan = plan_of(request)
-    done, _ = execute(request, catalog, plan)
+    done = start(request, catalog, plan)
+    execute(done, catalog, plan)
     frame = load(done)
     timed = frame[(frame["status"] == "ok") & ~frame["control"] & frame["latency_ms"].notna()]
     rows: Rows = json.loads(timed[list(KEPT)].to_json(orient="records"))

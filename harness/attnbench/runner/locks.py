@@ -1,0 +1,37 @@
+"""One run a device at a time, across processes; the kernel lets a lock go when its holder dies."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from attnbench.errors import UsageError
+from attnbench.runner.devices import Device, list_devices
+
+
+@contextmanager
+def hold(devices: Sequence[Device]) -> Iterator[None]:
+    """Hold the locks of devices, by GPU UUID; `cpu` holds its one-core slots too. Raises UsageError if one is taken.
+
+    Worker processes do not inherit the locks, so an orphan can't keep one.
+    """
+    slots = [device for device in list_devices() if device.name.startswith("cpu:")]
+    wanted = {device.uuid: device.name for device in devices}
+    if any(device.name == "cpu" for device in devices):
+        wanted |= {slot.uuid: slot.name for slot in slots}
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnbench" / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        for uuid, name in sorted(wanted.items()):
+            try:
+                held.enter_context(FileLock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', uuid)}.lock", timeout=0))
+            except Timeout:
+                raise UsageError(
+                    f"device {name} is measured by another run of attnbench: wait for it, or choose another device"
+                ) from None
+        yield

@@ -1,0 +1,84 @@
+"""What is wrong in a command is told in one line, with what would be right."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def attnbench(*arguments):
+    """Run the command line in a fresh process."""
+    return subprocess.run([sys.executable, "-m", "attnbench", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("run -v sdpaa", "unknown variant 'sdpaa': did you mean 'sdpa'?"),
+        ("run -s quik", "unknown suite 'quik': did you mean 'quick'?"),
+        ("run -s nowhere.toml", "nowhere.toml"),
+        ("run --dtype bfloat61", "unknown dtype 'bfloat61': did you mean 'bfloat16'?"),
+        ("run --mask casual", "unknown mask 'casual': did you mean 'causal'?"),
+        ("run --direction backwards", "unknown direction 'backwards': did you mean 'backward'?"),
+        ("run -d gpu", "unknown device 'gpu'"),
+        ("run -d cuda:7", "device 'cuda:7' is not here"),
+        ("run --seq 0x10", "--seq '0x10': expected whole numbers"),
+        ("run --heads -4", "heads is -4: expected a whole number of at least 1"),
+        ("run --heads 0", "heads is 0: expected a whole number of at least 1"),
+        ("run --batch 1.5", "--batch '1.5': expected whole numbers"),
+        ("run --heads 8 --kv-heads 3", "heads must be a multiple of kv_heads"),
+        ("run --precision 200%", "--precision '200%': expected a percentage"),
+        ("run --budget -1", "budget_s is -1.0: expected a number above 0"),
+        ("run -p nowhere.py", "plugin file 'nowhere.py' does not exist"),
+        ("run --resume nowhere", "unknown run 'nowhere'"),
+        ("run --sequence 5", "No such option: --sequence"),
+        ("list variant", "unknown list 'variant': did you mean 'variants'?"),
+        ("check", "no variant named"),
+        ("check naive --quick --thorough", "contradict each other"),
+        ("report nowhere", "unknown run 'nowhere'"),
+        ("export", "no output file"),
+        ("compare nowhere elsewhere", "unknown run 'nowhere'"),
+        ("runn", "No such command 'runn'"),
+    ],
+)
+def test_bad_usage_exits_2_with_one_line(arguments, told):
+    """The exit code is 2, and one line names the value and what was expected."""
+    done = attnbench(*arguments.split())
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+
+
+def test_a_results_folder_that_can_not_be_written_is_bad_usage(tmp_path):
+    """A results folder that is a file is told by its name."""
+    (tmp_path / "file").write_text("")
+    done = attnbench("run", "-v", "naive", "--seq", "16", "--results", str(tmp_path / "file"))
+    assert done.returncode == 2
+    assert f"results folder '{tmp_path / 'file'}' can't be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_debug_shows_the_traceback():
+    """With --debug the traceback is shown."""
+    assert "Traceback" in attnbench("--debug", "run", "-v", "sdpaa").stderr
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "run --help", "list suites", "list devices --json"])
+def test_what_needs_no_plugin_answers(arguments):
+    """Help and lists exit 0 and print on standard output alone."""
+    done = attnbench(*arguments.split())
+    assert done.returncode == 0
+    assert done.stdout
+    assert not done.stderr
+
+
+def test_a_dry_run_lists_cells_and_what_is_unsupported(tmp_path):
+    """A dry run names each cell, says why one can't be done, and writes nothing."""
+    done = attnbench(
+        "run", "--dry-run", "-v", "naive,sdpa-cudnn", "-d", "cpu", "--seq", "16", "--results", str(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 cells, 1 of them unsupported" in done.stdout
+    assert "unsupported: torch has no such kernel for the CPU" in done.stdout
+    assert not list(tmp_path.iterdir())
