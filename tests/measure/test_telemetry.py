@@ -80,9 +80,9 @@ def test_a_refused_answer_is_unknown_and_hides_no_other(refused):
 
 def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
     """A missing NVML costs a warning and leaves telemetry empty; timing goes on."""
-    from attnbench.measure import nvml
+    from attnbench.measure import gpu_identity, nvml
 
-    monkeypatch.setattr(nvml, "torch_uuid", lambda device: "GPU-1")
+    monkeypatch.setattr(gpu_identity, "torch_uuid", lambda device: "GPU-1")
     monkeypatch.setattr(nvml, "NvmlTelemetry", lambda uuid: NvmlTelemetry(uuid, FakeNvml(Init=None)))
     with pytest.warns(RuntimeWarning, match="Driver Not Loaded") as caught:
         reader = telemetry.telemetry_for("cuda:0")
