@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-CPU_RUN := -v naive,sdpa,sdpa-math,sdpa-flash,sdpa-efficient,sdpa-cudnn,chunked,xformers --budget 0.5
+CPU_RUN := -v naive,sdpa,sdpa-math,sdpa-flash,sdpa-efficient,sdpa-cudnn,chunked,xformers --budget 0.3
 RUN ?=      # further options of `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
 REPORT ?=   # further options of `attnbench report`
 TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/test_mask.py -x"
@@ -20,7 +20,7 @@ bench: $(STAMP)  ## time the variants (every GPU, or else the CPU) and write the
 	if [ $$status -le 1 ]; then $(BIN)/attnbench report $(REPORT); fi; exit $$status
 
 test: $(STAMP)  ## run the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --benchmark-disable $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --benchmark-disable $(TESTS)
 
 lint: $(STAMP)  ## check style, types and the import order
 	$(BIN)/ruff check

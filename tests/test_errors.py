@@ -3,13 +3,23 @@
 import pytest
 
 from attnbench import errors
-from attnbench.errors import AttnbenchError, PluginError, RecordError, UsageError, WorkloadError, unknown
+from attnbench.errors import (
+    AttnbenchError,
+    MeasurementError,
+    PluginError,
+    RecordError,
+    UsageError,
+    WorkloadError,
+    unknown,
+)
+
+KINDS = {AttnbenchError, MeasurementError, PluginError, RecordError, UsageError, WorkloadError}
 
 
 def test_one_root_catches_all():
     """Whoever catches AttnbenchError catches everything that attnbench raises on purpose."""
     raised = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
-    assert set(raised) == {AttnbenchError, UsageError, WorkloadError, PluginError, RecordError}
+    assert set(raised) == KINDS
     assert all(issubclass(kind, AttnbenchError) for kind in raised)
 
 
@@ -22,7 +32,7 @@ def test_a_workloads_fault_is_the_users():
 
 def test_the_drawn_tree_is_the_real_one():
     """The tree in the module's docstring names every exception."""
-    for kind in (AttnbenchError, UsageError, WorkloadError, PluginError, RecordError):
+    for kind in KINDS:
         assert kind.__name__ in errors.__doc__
 
 

@@ -56,11 +56,10 @@ def attnbench_variants():
 
 def run_pytest(folder, *options, **environment):
     """Run the benchmarks as a user would, in a folder without any configuration."""
-    import os
-
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "attnbench.benchmarks", *options]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # xdist's, for one
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+        command, cwd=folder, capture_output=True, text=True, check=False, env={**outside, **environment}
     )
 
 

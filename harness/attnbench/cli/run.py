@@ -40,7 +40,9 @@ def run(
     precision: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Half-width of the median's interval, e.g. 0.5%.")
     ] = None,
-    budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling a cell.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling a cell; bounds its warm-up too.")
+    ] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Seconds that any phase of a cell may last.")
     ] = None,
@@ -72,6 +74,7 @@ def run(
     settings: dict[str, Any] = {"precision": fraction("--precision", precision), "interleave": not no_interleave}
     if budget is not None:
         settings["budget_s"] = budget
+        settings["warm_up_max_s"] = min(Protocol().warm_up_max_s, max(0.05, budget))
     request = Request(
         suites=split(suite),
         variants=split(variant),
