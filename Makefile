@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-CPU_RUN := -v naive,sdpa,sdpa-math,sdpa-flash,sdpa-efficient,sdpa-cudnn,chunked,xformers --budget 0.3
+CPU_RUN := -v naive,sdpa,sdpa-flash,sdpa-efficient,sdpa-cudnn,chunked,xformers --budget 0.3
 RUN ?=      # further options of `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
 REPORT ?=   # further options of `attnbench report`
 TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/test_mask.py -x"

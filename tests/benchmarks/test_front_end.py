@@ -1,6 +1,7 @@
 """`pytest --pyargs attnbench.benchmarks`: cells as pytest-benchmark's tests."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
