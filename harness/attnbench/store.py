@@ -100,10 +100,14 @@ def read_run(run: Path) -> Reading:
     return reading
 
 
+def latest(run: Path) -> dict[tuple[str, str], Record]:
+    """Give the latest record of each cell, by device and cell_id; the A/A control is no cell of the plan."""
+    return {(record.device, record.cell_id): record for record in read_run(run).records if not record.control}
+
+
 def statuses(run: Path) -> dict[str, int]:
-    """Count a run's cells by the status of their latest records, the A/A control left out."""
-    latest = {(record.device, record.cell_id): record.status for record in read_run(run).records if not record.control}
-    return dict(Counter(latest.values()))
+    """Count a run's cells by the status of their latest records."""
+    return dict(Counter(record.status for record in latest(run).values()))
 
 
 def list_runs(results: Path) -> list[Path]:
