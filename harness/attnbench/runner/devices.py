@@ -44,7 +44,7 @@ class Device:
     def core(self) -> int | None:
         """The core that a `cpu:N` slot is pinned to."""
         index = self.name.partition(":")[2]
-        return sorted(os.sched_getaffinity(0))[int(index)] if self.kind == "cpu" and index else None
+        return sorted(os.sched_getaffinity(0))[int(index)] if self.kind == "cpu" and index.isdigit() else None
 
     @property
     def torch_name(self) -> str:

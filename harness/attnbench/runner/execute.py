@@ -9,22 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnbench import store
 from attnbench.errors import UsageError
-from attnbench.measure.doctor import examine
 from attnbench.measure.protocol import Protocol
 from attnbench.record import SCHEMA, STATUSES, Record
-from attnbench.runner import locks
 from attnbench.runner.catalog import Catalog, read_catalog
-from attnbench.runner.devices import Device, choose_devices
-from attnbench.runner.environment import environment_of, machine_facts
-from attnbench.runner.limits import measured_limits
+from attnbench.runner.environment import machine_facts
+from attnbench.runner.executor import LOCAL, Executor
 from attnbench.runner.observing import Observers
 from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads, make_plan
-from attnbench.runner.sweep import Summary, Sweep
 from attnbench.workload import Workload
+
+if TYPE_CHECKING:
+    from attnbench.runner.devices import Device
+    from attnbench.runner.sweep import Summary
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Request:
     strict_plugins: bool = False
 
 
-def plan_of(request: Request) -> tuple[Catalog, Plan]:
+def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan]:
     """Turn a request into cells; raises UsageError for whatever in it is wrong, before anything runs."""
     catalog = read_catalog(request.plugins, strict=request.strict_plugins)
-    devices = choose_devices(list(request.devices))
+    devices = executor.devices(request.devices)
     suites = list(request.suites)
     if not suites and not request.axes:
         suites = [default_suite(devices)]
@@ -54,7 +54,7 @@ def plan_of(request: Request) -> tuple[Catalog, Plan]:
     if not variants:
         raise UsageError("no variant is there: `attnbench list plugins` says why")
     protocols = {device.kind: request.protocol for device in devices}
-    environments = {device.name: environment_of(device) for device in devices}
+    environments = {device.name: executor.environment_of(device) for device in devices}
     return catalog, make_plan(variants, workloads, devices, protocols, environments)
 
 
@@ -71,7 +71,7 @@ def start(request: Request, catalog: Catalog, plan: Plan) -> Path:
     return store.create_run(request.results, name, manifest_of(name, request, catalog, plan))
 
 
-def resumed(run: Path, *, retry_failed: bool = False) -> tuple[Catalog, Plan]:
+def resumed(run: Path, *, retry_failed: bool = False, executor: Executor = LOCAL) -> tuple[Catalog, Plan]:
     """Give the cells of a run that are missing, interrupted or stale, and with `retry_failed` those that failed.
 
     A cell is stale when what would change its number (plugin, protocol, driver, torch ...) gives it another id now.
@@ -83,7 +83,7 @@ def resumed(run: Path, *, retry_failed: bool = False) -> tuple[Catalog, Plan]:
     settled = {"ok", "unsupported"} if retry_failed else set(STATUSES) - {"interrupted"}
     done = {key for key, record in store.latest(run).items() if record.status in settled}
     planned = [(cell["variant"], Workload.from_json(cell["workload"]), cell["device"]) for cell in manifest["plan"]]
-    plan = _plan_of_cells(catalog, planned, protocols)
+    plan = _plan_of_cells(catalog, planned, protocols, executor)
     missing = tuple(cell for cell in plan.cells if (cell.device.name, cell.cell_id) not in done)
     return catalog, dataclasses.replace(plan, cells=missing)
 
@@ -96,16 +96,19 @@ def again(
     arguments = [*manifest.get("plugin_arguments", []), *plugins]
     catalog = read_catalog(arguments)
     protocols = {kind: Protocol.from_json(fields) for kind, fields in manifest["protocols"].items()}
-    plan = _plan_of_cells(catalog, cells, protocols)
+    plan = _plan_of_cells(catalog, cells, protocols, LOCAL)
     request = Request(plugins=arguments, results=results, name=f"{run.name}-again-{secrets.token_hex(2)}")
     return start(request, catalog, plan), catalog, plan
 
 
 def _plan_of_cells(
-    catalog: Catalog, cells: Sequence[tuple[str, Workload, str]], protocols: Mapping[str, Protocol]
+    catalog: Catalog,
+    cells: Sequence[tuple[str, Workload, str]],
+    protocols: Mapping[str, Protocol],
+    executor: Executor,
 ) -> Plan:
-    devices = {device.name: device for device in choose_devices(sorted({device for _, _, device in cells}))}
-    environments = {device.name: environment_of(device) for device in devices.values()}
+    devices = {device.name: device for device in executor.devices(sorted({device for _, _, device in cells}))}
+    environments = {device.name: executor.environment_of(device) for device in devices.values()}
     plans = (
         make_plan(choose_variants(catalog, [variant]), [workload], [devices[device]], protocols, environments)
         for variant, workload, device in cells
@@ -118,6 +121,7 @@ def execute(
     catalog: Catalog,
     plan: Plan,
     *,
+    executor: Executor = LOCAL,
     timeout_s: float | None = None,
     started: Callable[[Cell], None] = lambda _: None,
     stored: Callable[[Record], None] = lambda _: None,
@@ -127,8 +131,7 @@ def execute(
 
     Raises UsageError where another run holds one of the devices.
     """
-    with locks.hold(plan.devices):
-        _describe_machine(run, plan)
+    with executor.reserve(run, plan):
         observers = Observers(catalog, run / "logs" / "observers.log")
         observers.tell("run_started", store.read_manifest(run))
 
@@ -140,7 +143,7 @@ def execute(
             stored(record)
             observers.tell("record_stored", json.loads(record.to_line()))
 
-        summary = Sweep(run, plan, cell_started, record_stored, timeout_s).execute()
+        summary = executor.sweep(run, plan, cell_started, record_stored, timeout_s)
         observers.tell("run_ended", dict(summary.statuses))
         observers.stop()
         manifest = store.read_manifest(run)
@@ -151,22 +154,6 @@ def execute(
     for problem in observers.problems:
         complain(problem)
     return summary
-
-
-def _describe_machine(run: Path, plan: Plan) -> None:
-    """Add to the manifest what each device does at most, and what would make timings lie."""
-    manifest = store.read_manifest(run)
-    manifest["doctor"] = [finding.to_json() for finding in examine()]
-    manifest["limits"] = dict(manifest.get("limits", {}))
-    for device in plan.devices:
-        dtypes = {cell.workload.dtype for cell in plan.cells if cell.device == device}
-        measured = measured_limits(device, dtypes, str(plan.environments[device.name]["environment_id"]))
-        manifest["limits"][device.name] = measured["limits"]
-        manifest["environments"][device.name] = {
-            **plan.environments[device.name],
-            "torch_facts": measured["facts"],
-        }
-    store.write_manifest(run, manifest)
 
 
 def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> dict[str, Any]:

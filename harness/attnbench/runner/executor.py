@@ -1,0 +1,98 @@
+"""Where the cells of a plan run: on this machine, or on the machines of a fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attnbench import store
+from attnbench.measure.doctor import examine
+from attnbench.runner import locks
+from attnbench.runner.devices import Device, choose_devices
+from attnbench.runner.environment import environment_of
+from attnbench.runner.limits import measured_limits
+from attnbench.runner.sweep import Summary, Sweep
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from attnbench.record import Record
+    from attnbench.runner.plan import Cell, Plan
+
+
+class Executor(Protocol):
+    """What a run needs of the place where its cells run."""
+
+    name: str
+
+    def devices(self, names: Sequence[str]) -> list[Device]:
+        """Pick devices by name, or those that are taken where none is named; raises UsageError."""
+
+    def environment_of(self, device: Device) -> dict[str, Any]:
+        """Describe the environment of one of these devices; `environment_id` hashes the rest."""
+
+    def reserve(self, run: Path, plan: Plan) -> AbstractContextManager[None]:
+        """Keep other runs off the devices, and add to the run's manifest what is known of them; raises UsageError."""
+
+    def sweep(
+        self,
+        run: Path,
+        plan: Plan,
+        started: Callable[[Cell], None],
+        stored: Callable[[Record], None],
+        timeout_s: float | None,
+    ) -> Summary:
+        """Work a plan off into a run's folder; `stored` is called with each record after it is on disk."""
+
+
+class Local:
+    """This machine: a worker for each variant and device."""
+
+    name = "local"
+
+    def devices(self, names: Sequence[str]) -> list[Device]:
+        """Pick devices of this machine."""
+        return choose_devices(list(names))
+
+    def environment_of(self, device: Device) -> dict[str, Any]:
+        """Describe this machine's environment."""
+        return environment_of(device)
+
+    @contextmanager
+    def reserve(self, run: Path, plan: Plan) -> Iterator[None]:
+        """Hold the devices' locks."""
+        with locks.hold(plan.devices):
+            describe_machine(run, plan)
+            yield
+
+    def sweep(
+        self,
+        run: Path,
+        plan: Plan,
+        started: Callable[[Cell], None],
+        stored: Callable[[Record], None],
+        timeout_s: float | None,
+    ) -> Summary:
+        """Work on all devices side by side."""
+        return Sweep(run, plan, started, stored, timeout_s).execute()
+
+
+LOCAL = Local()
+
+
+def describe_machine(run: Path, plan: Plan) -> None:
+    """Add to the manifest what each device does at most, and what would make timings lie."""
+    manifest = store.read_manifest(run)
+    manifest["doctor"] = [finding.to_json() for finding in examine()]
+    manifest["limits"] = dict(manifest.get("limits", {}))
+    for device in plan.devices:
+        dtypes = {cell.workload.dtype for cell in plan.cells if cell.device == device}
+        measured = measured_limits(device, dtypes, str(plan.environments[device.name]["environment_id"]))
+        manifest["limits"][device.name] = measured["limits"]
+        manifest["environments"][device.name] = {
+            **plan.environments[device.name],
+            "torch_facts": measured["facts"],
+        }
+    store.write_manifest(run, manifest)
