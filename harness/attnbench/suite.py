@@ -169,10 +169,18 @@ def _expand(grid: Mapping[str, Any], source: Source, path: tuple[str | int, ...]
     for values in itertools.product(*axes.values()):
         fields = dict(zip(axes, values, strict=True))
         try:
-            workloads.extend(Workload.from_json(full) for full in _spell_out(fields))
+            workloads.extend(_timeable(Workload.from_json(full)) for full in _spell_out(fields))
         except WorkloadError as error:
             raise UsageError(f"{_place_of(str(error), axes, source, path)}: {error}") from None
     return workloads
+
+
+def _timeable(workload: Workload) -> Workload:
+    """Refuse what has nothing to time: conformance checks empty tensors, a suite has none."""
+    for name in ("batch", "seq_q", "seq_k"):
+        if getattr(workload, name) == 0:
+            raise WorkloadError(f"{name} is 0: expected a whole number of at least 1, for there is nothing to time")
+    return workload
 
 
 def _place_of(message: str, axes: Iterable[str], source: Source, path: tuple[str | int, ...]) -> str:

@@ -82,6 +82,7 @@ def test_workloads_come_once():
         ("heads = [2, 4]", "heads = []", 11, "axis 'heads' is empty: give it at least one value"),
         ("heads = [2, 4]", "heads = [\n  2,\n  -4,\n]", 11, "heads is -4: expected a whole number of at least 1"),
         ("head_dim = 64", "head_dim = 0", 5, "head_dim is 0: expected a whole number of at least 1"),
+        ("seq = 128", "seq = 0", 6, "seq_q is 0: expected a whole number of at least 1"),
         ("seq = 128", "seq = -128", 6, "seq_q is -128: expected a whole number of at least 0"),
         ("kv_heads = 2", "kv_heads = 3", 15, "heads must be a multiple of kv_heads"),
         ("kv_heads = 2", 'mask = "causl"', 16, "unknown mask 'causl': did you mean 'causal'"),
