@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,31 @@ Plugins = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict-plugins", help="Fail if any plugin does not load.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
+
+Batch = Annotated[str | None, typer.Option(metavar="N,N", help="Batch sizes, e.g. 1,4.")]
+Heads = Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of query heads.")]
+KvHeads = Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of key and value heads.")]
+Seq = Annotated[str | None, typer.Option(metavar="N,N", help="Sequence lengths, of queries and keys alike.")]
+SeqK = Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of keys, where they differ from the queries'.")]
+HeadDim = Annotated[str | None, typer.Option(metavar="N,N", help="Widths of a head.")]
+HeadDimV = Annotated[str | None, typer.Option(metavar="N,N", help="Widths of a value, where they differ.")]
+Dtype = Annotated[str | None, typer.Option(metavar="DTYPE", help="float32, float16, bfloat16.")]
+MaskText = Annotated[str | None, typer.Option(metavar="MASK", help="none, causal, causal-top-left, window:L:R ...")]
+Direction = Annotated[str | None, typer.Option(metavar="DIRECTION", help="forward, backward, forward_backward.")]
+
+ResultsFolder = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of runs.")]
+RunName = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The run's name; default: the time.")]
+Resume = Annotated[str | None, typer.Option(metavar="RUN", help="Run what this run still lacks.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="With --resume: failed cells too.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells and run none.")]
+Precision = Annotated[
+    str | None, typer.Option(metavar="PERCENT", help="Half-width of the median's interval, e.g. 0.5%.")
+]
+Budget = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling a cell; bounds its warm-up too.")
+]
+Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds that any phase of a cell may last.")]
+NoInterleave = Annotated[bool, typer.Option("--no-interleave", help="One variant after the other.")]
 
 
 def split(values: Iterable[str] | None) -> list[str]:

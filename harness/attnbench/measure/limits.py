@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +11,7 @@ from statistics import median
 
 import torch
 
+from attnbench.cache import cache_folder
 from attnbench.measure.clock import Clock, clock_for
 from attnbench.measure.flush import FACTOR, cache_bytes
 from attnbench.measure.roofline import Limits
@@ -27,7 +27,7 @@ def limits_of(device: str, dtype: str, environment_id: str, cache: Path | None =
     `environment_id` names device, driver and versions: limits measured under another are not used. A cache that can't
     be read or written costs the time of measuring again, no more.
     """
-    folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnbench"
+    folder = cache or cache_folder()
     path = folder / f"limits-{environment_id}-{device.replace(':', '-')}-{dtype}.json"
     try:
         return Limits.from_json(json.loads(path.read_text(encoding="utf-8")))

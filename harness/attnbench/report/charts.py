@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from attnbench.cache import cache_folder
 
 if TYPE_CHECKING:
     from attnbench.report.palette import Style
@@ -141,7 +142,7 @@ def runtime() -> str:
     """Give the script that draws Vega-Lite; kept in the user's cache, because bundling it takes seconds."""
     import vl_convert
 
-    kept = _cache() / f"vega-{version('vl-convert-python')}.js"
+    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
     try:
         return kept.read_text(encoding="utf-8")
     except OSError:
@@ -155,7 +156,3 @@ def runtime() -> str:
     except OSError:
         return script  # a read-only home: the next report bundles again
     return script
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnbench"

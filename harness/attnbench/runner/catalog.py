@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnbench.cache import cache_folder
 from attnbench.errors import PluginError, UsageError
 from attnbench.registry import Source, entry_point_sources, named_source, source_files
 from attnbench.runner.interview import interview
@@ -155,8 +156,7 @@ class _Cache:
     """Descriptions by source and content; disposable, and only of plugins that loaded whole."""
 
     def __init__(self) -> None:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self._folder = base / "attnbench" / "plugins"
+        self._folder = cache_folder() / "plugins"
 
     def get(self, source: Source) -> list[dict[str, Any]] | None:
         try:

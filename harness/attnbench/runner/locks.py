@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from attnbench.cache import cache_folder
 from attnbench.errors import UsageError
 from attnbench.runner.devices import Device, list_devices
 
@@ -24,7 +23,7 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
     wanted = {device.uuid: device.name for device in devices}
     if any(device.name == "cpu" for device in devices):
         wanted |= {slot.uuid: slot.name for slot in slots}
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnbench" / "locks"
+    folder = cache_folder() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         for uuid, name in sorted(wanted.items()):
