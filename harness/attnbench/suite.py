@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ AXES = (
     "dtype", "mask", "direction", "scale", "softcap", "alibi", "dropout",
 )  # fmt: skip
 NOTES = ("title", "source")
-KEYS = ("name", "description", "source", "defaults", "grid")
+KEYS = ("name", "description", "source", "budget", "defaults", "grid")
 SHORTHANDS = {"seq": ("seq_q", "seq_k"), "batch_spec": ("batch", "seq", "seq_q", "seq_k")}
 
 
@@ -36,12 +37,16 @@ class Grid:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of workloads: the union, in order and without repeats, of its grids'."""
+    """A named list of workloads: the union, in order and without repeats, of its grids'.
+
+    `budget_s` is how many seconds a cell is sampled where the user does not say; None leaves it to the protocol.
+    """
 
     name: str
     description: str
     grids: tuple[Grid, ...]
     source: str = ""
+    budget_s: float | None = None
 
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
@@ -59,8 +64,9 @@ class Suite:
 def parse_suite(table: Mapping[str, Any], where: str | Source) -> Suite:
     """Build a suite from a table as TOML gives it; `where` names its origin in errors. Raises UsageError.
 
-    Keys: `name`, `description`, `source`, `defaults` (a grid that each grid starts from), `grid` (a list of tables).
-    In a grid each axis is a value or a list of values, and all combinations are taken; `seq` sets seq_q and seq_k;
+    Keys: `name`, `description`, `source`, `budget` (seconds of sampling a cell), `defaults` (a grid that each grid
+    starts from), `grid` (a list of tables). In a grid each axis is a value or a list of values, and all combinations
+    are taken; `seq` sets seq_q and seq_k;
     `batch_spec` ('2q2k_32q1s1k') sets batch, seq_q and seq_k, one workload a segment, causal unless `mask` is given;
     `title` and `source` name the model that the shape is of, and where that is written.
     """
@@ -79,7 +85,16 @@ def parse_suite(table: Mapping[str, Any], where: str | Source) -> Suite:
     if not isinstance(grids, list) or not grids or not all(isinstance(grid, Mapping) for grid in grids):
         raise UsageError(f"{source.at('grid')}: suite {name!r} has no [[grid]]: give it at least one")
     parsed = tuple(_parse_grid(grid, defaults, source, index) for index, grid in enumerate(grids))
-    return Suite(name, str(table.get("description", "")), parsed, str(table.get("source", "")))
+    return Suite(name, str(table.get("description", "")), parsed, str(table.get("source", "")), _budget(table, source))
+
+
+def _budget(table: Mapping[str, Any], source: Source) -> float | None:
+    seconds = table.get("budget")
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise UsageError(f"{source.at('budget')}: budget is {seconds!r}: expected seconds above 0")
+    return float(seconds)
 
 
 def expand(grid: Mapping[str, Any], where: str) -> list[Workload]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Layout = Literal["BHSD", "BSHD"]
 Tier = Literal["fused", "plain", "quantised"]
 LAYOUTS = ("BHSD", "BSHD")
+KINDS = ("cpu", "cuda")  # of devices
 TIERS = ("fused", "plain", "quantised")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
@@ -33,6 +34,8 @@ class Variant:
       workload's own dtype, as a textbook implementation does, and is judged against one; `quantised` computes in 8
       bits or fewer, and is held to a share of the answer's size.
     - `exact`: False for what is not softmax attention (linear attention, recurrent layers): timed, but shown apart.
+    - `default_on`: the kinds of device, of 'cpu' and 'cuda', on which a run that names no variant takes this one: leave
+      out a kind on which its set-up takes minutes, or where nobody would ask for it unnamed.
     - `traits`: optional properties that the variant promises and is then held to (docs/conformance.md lists them).
     """
 
@@ -40,6 +43,7 @@ class Variant:
     layout: Layout = "BHSD"
     tier: Tier = "fused"
     exact: bool = True
+    default_on: tuple[str, ...] = KINDS
     traits: ClassVar[frozenset[str]] = frozenset()
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - for overriding
@@ -115,6 +119,10 @@ def contract_violation(candidate: object) -> str | None:
         ),
         (candidate.layout not in LAYOUTS, f"layout is {candidate.layout!r}, expected one of {', '.join(LAYOUTS)}"),
         (candidate.tier not in TIERS, f"tier is {candidate.tier!r}, expected one of {', '.join(TIERS)}"),
+        (
+            isinstance(candidate.default_on, str) or not set(candidate.default_on) <= set(KINDS),
+            f"default_on is {candidate.default_on!r}, expected some of {', '.join(KINDS)}, as in ('cuda',)",
+        ),
         (type(candidate).prepare is Variant.prepare, "no prepare method: write prepare(self, workload, inputs)"),
     )
     who = f"variant {candidate.name!r} ({type(candidate).__name__})"

@@ -10,23 +10,24 @@ import pytest
 import synthetic
 from attnbench.report import document as documents
 from attnbench.report.palette import COLOURS, palette
-from attnbench.report.payload import log_end, packed, payload, rerun_arguments
+from attnbench.report.payload import log_end, packed, payload
 from attnbench.workload import Workload
 
 CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))
 
 
-def test_the_command_names_every_axis_of_the_workload():
-    """The arguments of `attnbench run` give the same workload back, unequal lengths and widths included."""
-    workload = Workload(
-        batch=2, heads=8, kv_heads=2, seq_q=1, seq_k=4096, head_dim=64, head_dim_v=32, mask="window:8:0"
-    )
-    words = shlex.split(rerun_arguments(workload))
-    told = dict(zip(words[::2], words[1::2], strict=True))
-    assert told == {
-        "--batch": "2", "--heads": "8", "--kv-heads": "2", "--seq": "1", "--seq-k": "4096", "--head-dim": "64",
-        "--head-dim-v": "32", "--dtype": "float32", "--mask": "window:8:0", "--direction": "forward",
-    }  # fmt: skip
+def test_each_cell_has_the_command_that_runs_it_again(tmp_path):
+    """A cell's command names its variant, its device and its whole workload."""
+    run = synthetic.make_run(tmp_path, cells=CELLS, rounds=8)
+    data = payload(documents.read(run))
+    cells, lists = data["cells"], data["lists"]
+    for place, command in enumerate(cells["rerun"]):
+        words = shlex.split(command)
+        told = dict(zip(words[2:8:2], words[3:8:2], strict=True))
+        assert words[:2] == ["attnbench", "run"]
+        assert told["--variant"] == lists["variant"][cells["variant"][place]]
+        assert told["--device"] == lists["device"][cells["device"][place]]
+        assert Workload.parse(told["--workload"]).id == data["workloads"][cells["workload"][place]]["id"]
 
 
 def test_a_log_is_read_from_its_end_and_never_from_outside_the_run(tmp_path):

@@ -66,6 +66,7 @@ class NestedSdpa(Variant):
     """
 
     name = "varlen-nested"
+    default_on = ("cuda",)
     tier = "plain"
     layout = "BSHD"
 

@@ -13,6 +13,10 @@ from attnbench.errors import UsageError
 Suites = Annotated[
     list[str] | None, typer.Option("-s", "--suite", metavar="SUITE", help="Suites, by name or TOML file.")
 ]
+Workloads = Annotated[
+    list[str] | None,
+    typer.Option("-w", "--workload", metavar="ID", help="Whole workloads, by their ids, as --dry-run prints."),
+]
 Variants = Annotated[
     list[str] | None, typer.Option("-v", "--variant", metavar="VARIANT", help="Variants, by name or glob.")
 ]

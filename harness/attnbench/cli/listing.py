@@ -140,6 +140,7 @@ def explain(
 
     from attnbench import store
     from attnbench.errors import UsageError
+    from attnbench.rerun import rerun_command
 
     found = [
         (run, record)
@@ -152,14 +153,5 @@ def explain(
     for run, record in found:
         print(f"{record.cell_id}  {record.variant}  {record.workload.id}  {record.device} ({record.device_name})")
         print(f"  {run.name}: {record.status}{': ' + record.reason if record.reason else ''}")
-        print(f"  again: {shlex.join(rerun_command(record))}")
-
-
-def rerun_command(record: Any) -> list[str]:
-    """Give the command that runs a record's cell again."""
-    workload = record.workload
-    command = ["attnbench", "run", "-v", record.variant, "-d", record.device, "--dtype", workload.dtype]
-    for name in ("batch", "heads", "kv_heads", "head_dim", "head_dim_v"):
-        command += [f"--{name.replace('_', '-')}", str(getattr(workload, name))]
-    command += ["--seq", str(workload.seq_q), "--seq-k", str(workload.seq_k)]
-    return [*command, "--mask", str(workload.mask), "--direction", workload.direction]
+        again = rerun_command(record.variant, record.workload, record.device, store.read_manifest(run))
+        print(f"  again: {shlex.join(again)}")

@@ -23,6 +23,7 @@ AXES: dict[str, Any] = {
 
 def run(
     suite: given.Suites = None,
+    workload: given.Workloads = None,
     variant: given.Variants = None,
     device: given.Devices = None,
     plugin: given.Plugins = None,
@@ -49,7 +50,8 @@ def run(
 ) -> None:
     """Check, time and record every cell: variants x workloads x devices.
 
-    Without options: suite `standard` on every GPU, or suite `quick` on the CPU.
+    Without options: suite `standard` on every GPU, or else suite `quick` on the CPU, which takes two cores about two
+    minutes. Without --variant: those that such a device takes by default; -v "*" takes all.
     """
     _sweep(SimpleNamespace(**locals()))
 
@@ -98,17 +100,16 @@ def _request(options: SimpleNamespace) -> Request:
         "precision": fraction("--precision", options.precision),
         "interleave": not options.no_interleave,
     }
-    if options.budget is not None:
-        settings["budget_s"] = options.budget
-        settings["warm_up_max_s"] = min(Protocol().warm_up_max_s, max(0.05, options.budget))
     axes = [axis(name, getattr(options, name), kind) for name, kind in AXES.items()]
     return Request(
         suites=split(options.suite),
+        workloads=split(options.workload),
         variants=split(options.variant),
         devices=split(options.device),
         plugins=split(options.plugin),
         axes={name: values for each in axes for name, values in each.items()},
         protocol=Protocol(**settings),
+        budget_s=options.budget,
         results=options.results,
         name=options.name,
         strict_plugins=options.strict_plugins,

@@ -68,6 +68,11 @@ class Protocol:
         text = json.dumps({"revision": REVISION, **self.to_json()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    def within(self, seconds: float) -> Protocol:
+        """Give the protocol that samples for `seconds` at most and warms up no longer than that. Raises UsageError."""
+        warm_up_s = min(self.warm_up_max_s, max(self.warm_up_min_s, seconds))
+        return dataclasses.replace(self, budget_s=seconds, warm_up_max_s=warm_up_s)
+
     def precision_on(self, device: str) -> float:
         """Give the relative half-width to reach on `device` ('cpu', 'cuda' or 'cuda:N')."""
         if self.precision is not None:

@@ -15,14 +15,15 @@ import numpy as np
 from attnbench.analysis.frame import current
 from attnbench.analysis.series import Series, series, with_length
 from attnbench.report.palette import palette
+from attnbench.rerun import rerun_command
+from attnbench.store import read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from attnbench.report.document import Document
-    from attnbench.workload import Workload
 
-DETAILED = 20_000  # cells; past that, histograms and logs stay in the run's folder
+DETAILED = 20_000  # cells; past that, histograms, logs and commands stay in the run's folder
 BINS = 16
 LOG_END = 1_500  # characters
 LOGS = 300_000  # characters of all logs together
@@ -85,6 +86,7 @@ def payload(document: Document) -> dict[str, Any]:
             _histogram(hot or cold) for hot, cold in zip(frame["samples_ns"], frame["cold_samples_ns"], strict=True)
         ]
         lists["log"], columns["log"] = _logs(frame, document.runs)
+        columns["rerun"] = _commands(frame, document.runs)
     styles = palette(document.frame["variant"])
     return {
         "baseline": document.baseline,
@@ -103,21 +105,15 @@ def packed(value: Mapping[str, Any]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
-def rerun_arguments(workload: Workload) -> str:
-    """Give the arguments of `attnbench run` that name a workload."""
-    fields = {
-        "--batch": workload.batch,
-        "--heads": workload.heads,
-        "--kv-heads": workload.kv_heads,
-        "--seq": workload.seq_q,
-        "--seq-k": workload.seq_k if workload.seq_k != workload.seq_q else None,
-        "--head-dim": workload.head_dim,
-        "--head-dim-v": workload.head_dim_v if workload.head_dim_v != workload.head_dim else None,
-        "--dtype": workload.dtype,
-        "--mask": str(workload.mask),
-        "--direction": workload.direction,
-    }
-    return shlex.join(str(part) for name, value in fields.items() if value is not None for part in (name, value))
+def _commands(frame: pd.DataFrame, runs: Mapping[str, Path]) -> list[str]:
+    """Spell for each cell the command that runs it again."""
+    manifests = {run: read_manifest(folder) for run, folder in runs.items()}
+    return [
+        shlex.join(rerun_command(variant, workload, device, manifests.get(run, {})))
+        for run, variant, workload, device in zip(
+            frame["run"], frame["variant"], frame["workload"], frame["device"], strict=True
+        )
+    ]
 
 
 def _texts(frame: pd.DataFrame) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
@@ -159,9 +155,7 @@ def _workloads(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], list[int]]:
     rows = []
     for cell in first.to_dict("records"):
         shape = {name: None if cell[name] != cell[name] else cell[name] for name in SHAPE}
-        rows.append(
-            {"id": cell["workload_id"], **shape, "length": cell["length"], "rerun": rerun_arguments(cell["workload"])}
-        )
+        rows.append({"id": cell["workload_id"], **shape, "length": cell["length"]})
     return rows, places
 
 

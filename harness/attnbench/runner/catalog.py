@@ -34,6 +34,7 @@ class VariantEntry:
     layout: str
     tier: str
     exact: bool
+    default_on: tuple[str, ...]
     traits: tuple[str, ...]
     summary: str
 
@@ -109,12 +110,18 @@ def _entry(description: dict[str, Any]) -> PluginEntry:
             plugin=source.name,
             source=source,
             sha256=description["sha256"],
-            **{**variant, "traits": tuple(variant["traits"])},
+            **{**variant, **{name: tuple(variant[name]) for name in ("traits", "default_on")}},
         )
         for variant in description["variants"]
     )
     found = tuple(
-        Suite(suite["name"], suite["description"], tuple(_grid(grid) for grid in suite["grids"]), suite["source"])
+        Suite(
+            suite["name"],
+            suite["description"],
+            tuple(_grid(grid) for grid in suite["grids"]),
+            suite["source"],
+            suite["budget_s"],
+        )
         for suite in description["suites"]
     )
     return PluginEntry(source, None, description["file"], variants, found, tuple(description["observes"]))

@@ -19,7 +19,7 @@ from attnbench.runner.catalog import Catalog, read_catalog
 from attnbench.runner.environment import machine_facts
 from attnbench.runner.executor import LOCAL, Executor
 from attnbench.runner.observing import Observers
-from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads, make_plan
+from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads, default_variants, make_plan
 from attnbench.workload import Workload
 
 if TYPE_CHECKING:
@@ -29,31 +29,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for, as the command line gives it."""
+    """What a user asked for, as the command line gives it.
+
+    `workloads` are ids of workloads. `budget_s`, the seconds of sampling a cell, is what the suites say where it is
+    None, and else the protocol's.
+    """
 
     suites: Sequence[str] = ()
+    workloads: Sequence[str] = ()
     variants: Sequence[str] = ()
     devices: Sequence[str] = ()
     plugins: Sequence[str] = ()
     axes: Mapping[str, list[Any]] = dataclasses.field(default_factory=dict)
     protocol: Protocol = dataclasses.field(default_factory=Protocol)
+    budget_s: float | None = None
     results: Path = Path("results")
     name: str | None = None
     strict_plugins: bool = False
 
 
 def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan]:
-    """Turn a request into cells; raises UsageError for whatever in it is wrong, before anything runs."""
+    """Turn a request into cells; raises UsageError for whatever in it is wrong, before anything runs.
+
+    A request that names nothing takes the suite `standard` on every GPU, or else `quick` on the CPU, and the variants
+    that belong to such a device by default.
+    """
     catalog = read_catalog(request.plugins, strict=request.strict_plugins)
     devices = executor.devices(request.devices)
     suites = list(request.suites)
-    if not suites and not request.axes:
+    if not suites and not request.axes and not request.workloads:
         suites = [default_suite(devices)]
-    variants = choose_variants(catalog, request.variants)
-    workloads = choose_workloads(catalog, suites, request.axes)
+    variants = choose_variants(catalog, request.variants) if request.variants else default_variants(catalog, devices)
+    workloads = choose_workloads(catalog, suites, request.axes, request.workloads)
+    protocol = _protocol_of(request, catalog, suites)
     if not variants:
         raise UsageError("no variant is there: `attnbench list plugins` says why")
-    protocols = {device.kind: request.protocol for device in devices}
+    protocols = {device.kind: protocol for device in devices}
     environments = {device.name: executor.environment_of(device) for device in devices}
     return catalog, make_plan(variants, workloads, devices, protocols, environments)
 
@@ -61,6 +72,16 @@ def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan
 def default_suite(devices: Sequence[Device]) -> str:
     """Name `standard` where there is a GPU, else `quick`."""
     return "standard" if any(device.kind == "cuda" for device in devices) else "quick"
+
+
+def _protocol_of(request: Request, catalog: Catalog, suites: Sequence[str]) -> Protocol:
+    """Give the request's protocol with its budget, or with the longest of the suites' where every one has one."""
+    budgets = [suite.budget_s for suite in catalog.suites(suites)]
+    known = [seconds for seconds in budgets if seconds is not None]
+    seconds = request.budget_s
+    if seconds is None and known and len(known) == len(budgets) and not request.workloads:
+        seconds = max(known)
+    return request.protocol if seconds is None else request.protocol.within(seconds)
 
 
 def start(request: Request, catalog: Catalog, plan: Plan) -> Path:

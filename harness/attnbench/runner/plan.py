@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnbench.errors import unknown
+from attnbench.errors import UsageError, unknown
 from attnbench.runner.environment import short_hash
 from attnbench.suite import expand
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.measure.protocol import Protocol
     from attnbench.runner.catalog import Catalog, VariantEntry
     from attnbench.runner.devices import Device
-    from attnbench.workload import Workload
 
 IDENTITY_PACKAGES = ("torch",)  # a variant's own library enters through its plugin's hash and the environment
 
@@ -73,18 +73,30 @@ def choose_variants(catalog: Catalog, patterns: Iterable[str]) -> list[VariantEn
     return list(chosen.values()) if chosen else list(known.values())
 
 
-def choose_workloads(catalog: Catalog, suites: Sequence[str], axes: Mapping[str, list[Any]]) -> list[Workload]:
+def default_variants(catalog: Catalog, devices: Sequence[Device]) -> list[VariantEntry]:
+    """Pick the variants that a run takes which names none: those that say so of one of the kinds of device."""
+    kinds = {device.kind for device in devices}
+    return [variant for variant in catalog.variants.values() if kinds & set(variant.default_on)]
+
+
+def choose_workloads(
+    catalog: Catalog, suites: Sequence[str], axes: Mapping[str, list[Any]], named: Sequence[str] = ()
+) -> list[Workload]:
     """Take the workloads of the suites, each axis given on the command line replacing the suites' values.
 
-    Without a suite, the axes alone make the workloads, on top of GPT-2-like heads. Raises UsageError.
+    Without a suite, the axes alone make the workloads, on top of GPT-2-like heads. `named` are workloads by their ids,
+    which no axis changes. Raises UsageError.
     """
     given = dict(axes)
-    workloads: dict[Workload, None] = {}
+    if named and given:
+        axis = next(iter(given)).replace("_", "-")
+        raise UsageError(f"--workload names whole workloads, which --{axis} would change: give one or the other")
+    workloads: dict[Workload, None] = dict.fromkeys(Workload.parse(text) for text in named)
     for suite in catalog.suites(suites):
         for workload in suite.workloads:
             changed = expand({**_kept(workload, given), **given}, "command line") if given else [workload]
             workloads.update(dict.fromkeys(changed))
-    if not suites:
+    if not suites and not named:
         workloads.update(dict.fromkeys(expand({**DEFAULT_AXES, **given}, "command line")))
     return list(workloads)
 

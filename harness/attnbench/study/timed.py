@@ -45,7 +45,7 @@ def run_suite(
     protocol = Protocol() if settings.budget_s is None else Protocol(budget_s=settings.budget_s)
     request = Request(
         suites=[str(suite)],
-        variants=list(settings.variants),
+        variants=list(settings.variants) or ["*"],
         devices=list(devices),
         plugins=list(settings.plugins),
         protocol=protocol,

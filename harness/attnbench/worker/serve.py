@@ -175,6 +175,7 @@ def _described(plugin: Plugin) -> dict[str, Any]:
                 "layout": variant.layout,
                 "tier": variant.tier,
                 "exact": bool(variant.exact),
+                "default_on": list(variant.default_on),
                 "traits": sorted(variant.traits),
                 "summary": (variant.__doc__ or "").strip().partition("\n")[0],
             }
@@ -185,6 +186,7 @@ def _described(plugin: Plugin) -> dict[str, Any]:
                 "name": suite.name,
                 "description": suite.description,
                 "source": suite.source,
+                "budget_s": suite.budget_s,
                 "grids": [
                     {
                         "title": grid.title,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class Ring(Variant):
     """Ring attention on `ranks` processes, forward and backward: no mask or causal, balanced by a zig-zag split."""
 
+    default_on = ("cuda",)  # on a CPU its processes share the cores that one process would use
+
     def __init__(self, name: str, ranks: int) -> None:
         self.name, self.ranks = name, ranks
 

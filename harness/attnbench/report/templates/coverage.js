@@ -78,10 +78,11 @@ function detail(cell, data) {
   const parts = [list];
   const drawn = histogram(cell);
   if (drawn) parts.push(element("h4", {}, "Raw samples"), drawn);
-  if (!data.detailed) parts.push(element("p", { class: "note" }, "Raw samples and logs of so many cells stay in the run's folder."));
+  if (!data.detailed) parts.push(element("p", { class: "note" }, "Raw samples, logs and commands of so many cells stay in the run's folder."));
   if (cell.log) parts.push(element("h4", {}, "End of its log"), element("pre", {}, cell.log));
-  const command = element("pre", { class: "command" }, rerun(cell));
-  const copy = element("button", { type: "button", onclick: () => navigator.clipboard?.writeText(rerun(cell)).then(() => { copy.textContent = "Copied"; }) }, "Copy");
+  const again = cell.rerun || `attnbench explain ${cell.cell_id}`;
+  const command = element("pre", { class: "command" }, again);
+  const copy = element("button", { type: "button", onclick: () => navigator.clipboard?.writeText(again).then(() => { copy.textContent = "Copied"; }) }, "Copy");
   parts.push(element("h4", {}, "Run it again"), command, copy);
   return parts;
 }

@@ -68,18 +68,12 @@ function short(value) {
   return Math.abs(value) >= 1000 ? Math.round(value).toString() : Number(value.toPrecision(4)).toString();
 }
 
-function quoted(text) {
-  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(text) ? text : "'" + text.replaceAll("'", "'\\''") + "'";
-}
-
-const rerun = (cell) => `attnbench run --variant ${quoted(cell.variant)} --device ${quoted(cell.device)} ${cell.shape.rerun}`;
-
 function plainRow(cell) {
   const row = {};
   for (const [name, value] of Object.entries(cell)) {
-    if (!["index", "shape", "histogram", "log", "workload"].includes(name)) row[name] = value;
+    if (!["index", "shape", "histogram", "log", "rerun", "workload"].includes(name)) row[name] = value;
   }
-  const { id, rerun: _, ...shape } = cell.shape;
+  const { id, ...shape } = cell.shape;
   return { ...row, workload_id: id, ...shape };
 }
 

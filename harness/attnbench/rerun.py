@@ -1,0 +1,37 @@
+"""The command that runs one cell again, as it was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attnbench.measure.protocol import Protocol
+
+if TYPE_CHECKING:
+    from attnbench.workload import Workload
+
+
+def rerun_command(variant: str, workload: Workload, device: str, manifest: Mapping[str, Any]) -> list[str]:
+    """Spell the `attnbench run` whose one cell has the cell_id of a run's cell, as words for a shell.
+
+    `manifest` is that run's: it says which plugins were named and how cells were measured. Settings that only a caller
+    in Python can give have no option, and are left out.
+    """
+    command = ["attnbench", "run", "--variant", variant, "--device", device, "--workload", workload.id]
+    settings = manifest.get("protocols", {}).get(device.partition(":")[0])
+    command += _protocol_options(Protocol.from_json(settings)) if settings else []
+    for plugin in manifest.get("plugin_arguments", []):
+        command += ["--plugin", plugin]
+    return command
+
+
+def _protocol_options(protocol: Protocol) -> list[str]:
+    usual = Protocol()
+    options = []
+    if protocol.precision is not None:
+        options += ["--precision", repr(protocol.precision)]
+    if protocol.budget_s != usual.budget_s:
+        options += ["--budget", repr(protocol.budget_s)]
+    if not protocol.interleave:
+        options += ["--no-interleave"]
+    return options
