@@ -6,7 +6,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-CPU_RUN := -v naive,sdpa,sdpa-flash,sdpa-efficient,sdpa-cudnn,chunked,xformers --budget 0.3
 RUN ?=      # further options of `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
 REPORT ?=   # further options of `attnbench report`
 TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/test_mask.py -x"
@@ -15,8 +14,7 @@ RELEASE := $(VENV)/release
 .PHONY: bench test lint format perf report docs site release clean help
 
 bench: $(STAMP)  ## time the variants (every GPU, or else the CPU) and write the report
-	@status=0; case "$$($(BIN)/attnbench list devices --json)" in (*'"cuda:'*) chosen=;; (*) chosen="$(CPU_RUN)";; esac; \
-	$(BIN)/attnbench run $$chosen $(RUN) || status=$$?; \
+	@status=0; $(BIN)/attnbench run $(RUN) || status=$$?; \
 	if [ $$status -le 1 ]; then $(BIN)/attnbench report $(REPORT); fi; exit $$status
 
 test: $(STAMP)  ## run the whole test suite

@@ -12,16 +12,21 @@ import networkx as nx
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-import torch
+import numpy as np
 
 from attnbench import Workload
+from attnbench.study import Settings, find_study
+from attnbench.study.steps import draw as draw_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-WORDS = ["the", "cat", "sat", "on", "the", "mat"]
+PARTS = {  # figures of a part of the steps, by the section that shows them
+    "embeddings": ("embeddings",), "query_key_value": ("query", "key", "value"), "scores": ("scores", "scaled"),
+    "softmax": ("weights",), "output": ("weights", "value", "output"), "heads": ("heads",),
+}  # fmt: skip
 STYLE = {
     "font.size": 9,
     "svg.hashsalt": "attnbench",  # the same figure gives the same file
@@ -35,74 +40,16 @@ MASKS = (
 )  # fmt: skip
 
 
-def sentence() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Make up embeddings (6, 8) of a sentence and their query, key and value (6, 4), as the page's text does."""
-    generator = torch.Generator().manual_seed(4)
-    embedding_of = {word: torch.randn(8, generator=generator) for word in dict.fromkeys(WORDS)}
-    embeddings = torch.stack([embedding_of[word] for word in WORDS])
-    weights = [torch.randn(8, 4, generator=generator) / 8**0.5 for _ in range(3)]
-    query, key, value = (embeddings @ weight for weight in weights)
-    return embeddings, query, key, value
-
-
-def steps(path: Path) -> None:
-    """Draw attention over a sentence, matrix by matrix."""
-    embeddings, query, key, value = sentence()
-    scores = query @ key.T / key.shape[1] ** 0.5
-    weights = scores.softmax(-1)
-    parts = (
-        ("embeddings X", embeddings),
-        ("queries Q = X Wq", query),
-        ("keys K = X Wk", key),
-        ("values V = X Wv", value),
-        ("scores Q Kᵀ / √D", scores),
-        ("weights: softmax of each row", weights),
-        ("output: weights times V", weights @ value),
-    )
-    with plt.rc_context(STYLE):
-        figure, rows = plt.subplots(2, 4, figsize=(11, 5.4))
-        for axes, (title, matrix) in zip(rows.flat, parts, strict=False):
-            square = matrix.shape[0] == matrix.shape[1]
-            _heat(axes, matrix, title, WORDS if square else None, sequential="weights:" in title)
-        rows.flat[-1].axis("off")
-        _save(figure, path)
-
-
-def scaling(path: Path) -> None:
-    """Draw how large a row's largest weight gets with and without dividing by the root of head_dim."""
-    generator = torch.Generator().manual_seed(0)
-    widths = [8, 16, 32, 64, 128, 256]
-    largest: dict[str, list[float]] = {"scores": [], "scores / √D": []}
-    for width in widths:
-        query, key = (torch.randn(256, 128, width, generator=generator) for _ in range(2))
-        scores = query @ key.mT
-        largest["scores"].append(float(scores.softmax(-1).amax(-1).mean()))
-        largest["scores / √D"].append(float((scores / width**0.5).softmax(-1).amax(-1).mean()))
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.2, 3.2))
-        for (label, values), color in zip(largest.items(), ("#b2182b", "#2166ac"), strict=True):
-            axes.plot(widths, values, "o-", color=color)
-            axes.annotate(label, (widths[-1], values[-1]), xytext=(6, -3), textcoords="offset points", color=color)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(widths, [str(width) for width in widths])
-        axes.set_xlim(right=900)
-        axes.set(xlabel="head_dim D", ylabel="largest weight of a row, mean", ylim=(0, 1))
-        axes.set_title("128 random keys: without the scale one key takes all", loc="left", fontsize=9)
-        _save(figure, path)
-
-
-def heads(path: Path) -> None:
-    """Draw the weights of three heads over one sentence, causal, each with projections of its own."""
-    embeddings = sentence()[0]
-    generator = torch.Generator().manual_seed(11)
-    with plt.rc_context(STYLE):
-        figure, row = plt.subplots(1, 3, figsize=(9, 3.1))
-        for number, axes in enumerate(row):
-            query, key = (embeddings @ torch.randn(8, 4, generator=generator) / 8**0.5 for _ in range(2))
-            hidden = torch.ones(6, 6, dtype=torch.bool).triu(1)
-            weights = (query @ key.T / 2).masked_fill(hidden, float("-inf")).softmax(-1)
-            _heat(axes, weights, f"head {number}", WORDS, sequential=True)
-        _save(figure, path)
+def studies(folder: Path) -> None:
+    """Have the studies that time nothing draw the figures of what attention computes, and say their findings."""
+    for name in ("steps", "scaling-factor", "weights"):
+        study = find_study(name)
+        rows = study.collect(Settings(), folder)
+        _save(study.draw(rows), folder / f"{name}.svg")
+        (folder / f"{name}.md").write_text(study.conclude(rows) + "\n", encoding="utf-8")
+        if name == "steps":
+            for step, parts in PARTS.items():
+                _save(draw_steps(rows, parts), folder / f"{step}.svg")
 
 
 def masks(path: Path) -> None:
@@ -111,14 +58,15 @@ def masks(path: Path) -> None:
         figure, rows = plt.subplots(2, 4, figsize=(10, 5.2))
         for axes, (mask, seq_q, seq_k) in zip(rows.flat, MASKS, strict=True):
             workload = Workload(heads=1, seq_q=seq_q, seq_k=seq_k, head_dim=1, mask=mask)
-            visible = torch.zeros(seq_q, seq_k)
+            visible = np.zeros((seq_q, seq_k))
             for row, keys in enumerate(workload.visible_keys()):
                 visible[row, keys.start : keys.stop] = 1
-            axes.pcolormesh(visible.numpy(), cmap="Blues", vmin=0, vmax=1.4, edgecolors="white", linewidth=1.5)
+            axes.pcolormesh(visible, cmap="Blues", vmin=0, vmax=1.4, edgecolors="white", linewidth=1.5)
             axes.invert_yaxis()
             axes.set_aspect("equal")
             axes.set_title(f"{mask}\n{workload.visible_pairs} of {seq_q * seq_k} pairs", fontsize=9)
             axes.set(xticks=[], yticks=[], xlabel="key", ylabel="query")
+        figure.tight_layout()
         _save(figure, path)
 
 
@@ -141,6 +89,7 @@ def layers(path: Path) -> None:
             axes.text(x, y, name, ha="center", va="center", bbox=box, zorder=3)
         axes.set(xlim=(-4.6, 4.6), ylim=(-len(floors) + 0.4, 0.6))
         axes.axis("off")
+        figure.tight_layout()
         _save(figure, path)
 
 
@@ -184,19 +133,7 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], sid
     axes.annotate("", end, start, arrowprops=style)
 
 
-def _heat(axes: Axes, matrix: torch.Tensor, title: str, words: list[str] | None, *, sequential: bool) -> None:
-    limit = float(matrix.abs().max())
-    low, colors = (0.0, "Blues") if sequential else (-limit, "RdBu_r")
-    axes.imshow(matrix.numpy(), cmap=colors, vmin=low, vmax=limit)
-    axes.set_title(title, fontsize=9)
-    axes.set_yticks(range(len(WORDS)), WORDS)
-    axes.set_xticks(range(len(words or [])), words or [], rotation=45)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
 def _save(figure: Figure, path: Path) -> None:
-    figure.tight_layout()
-    figure.savefig(path, dpi=80, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with plt.rc_context(STYLE):
+        figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

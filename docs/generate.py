@@ -11,7 +11,8 @@ import reference
 def generate_all(folder: Path) -> None:
     """Write every generated file of the site into `folder`."""
     folder.mkdir(exist_ok=True)
-    for draw in (figures.steps, figures.scaling, figures.heads, figures.masks, figures.layers):
+    figures.studies(folder)
+    for draw in (figures.masks, figures.layers):
         draw(folder / f"{draw.__name__}.svg")
     (folder / "command_line.md").write_text(reference.command_line(), encoding="utf-8")
 

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from attnbench.cli.app import app
+from attnbench.cli.examples import EXAMPLES
 
 
 def command_line() -> str:
@@ -17,6 +18,7 @@ def command_line() -> str:
         summary, _, rest = (command.help or "").partition("\n\n")
         parts += [f"## attnbench {name}\n", f"{_plain(summary)}\n", f"{rest.strip()}\n" if rest else ""]
         parts += ["```text\n" + _usage(name, command) + "\n```\n", _table(command.params)]
+        parts += ["Examples:\n\n```text\n" + "\n".join(EXAMPLES[name]) + "\n```\n"]
     return "\n".join(part for part in parts if part)
 
 

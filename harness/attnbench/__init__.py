@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from attnbench.analysis import load
     from attnbench.dispatch import attention, best
     from attnbench.inputs import Inputs
+    from attnbench.interactive import Run, run
 
 __version__ = "0.1.0"
-__all__ = ["Inputs", "Mask", "Variant", "Workload", "attention", "best", "hookimpl", "load", "variant"]
+__all__ = [
+    "Inputs", "Mask", "Run", "Variant", "Workload", "attention", "best", "hookimpl", "load", "run", "variant",
+]  # fmt: skip
 
 _LATE = {  # these need torch and pandas
     "Inputs": "attnbench.inputs",
+    "Run": "attnbench.interactive",
     "attention": "attnbench.dispatch",
     "best": "attnbench.dispatch",
     "load": "attnbench.analysis",
+    "run": "attnbench.interactive",
 }
 
 

@@ -76,6 +76,44 @@ def attention_weights(sentence: str, head_dim: int = 64, seed: int = 0) -> list[
     ]
 
 
+def steps(
+    sentence: str = "the cat sat on the mat", width: int = 8, head_dim: int = 4, heads: int = 3, seed: int = 4
+) -> list[dict[str, Any]]:
+    """Give every matrix of attention over a sentence: embeddings, query, key, value, scores, weights, output, heads.
+
+    Embeddings and projections are drawn from a seed, equal words share an embedding, and there are no positions.
+    Rows: `step`, `title`, `words` and `matrix` (a list of rows; words x width, words x head_dim or words x words).
+    """
+    words = sentence.split()
+    generator = torch.Generator().manual_seed(seed)
+    vocabulary = {word: torch.randn(width, generator=generator) for word in dict.fromkeys(words)}
+    embeddings = torch.stack([vocabulary[word] for word in words])
+
+    def project() -> torch.Tensor:
+        return embeddings @ (torch.randn(width, head_dim, generator=generator) / width**0.5)
+
+    query, key, value = project(), project(), project()
+    scores = query @ key.T
+    weights = (scores / head_dim**0.5).softmax(-1)
+    hidden = torch.ones(len(words), len(words), dtype=torch.bool).triu(1)
+    matrices = [
+        ("embeddings", "embeddings X", embeddings),
+        ("query", "query Q = X Wq", query),
+        ("key", "key K = X Wk", key),
+        ("value", "value V = X Wv", value),
+        ("scores", "scores Q Kᵀ", scores),
+        ("scaled", "scaled scores Q Kᵀ / √D", scores / head_dim**0.5),
+        ("weights", "weights: softmax of each row", weights),
+        ("output", "output: weights times V", weights @ value),
+    ]
+    for head in range(heads):
+        own = (project() @ project().T / head_dim**0.5).masked_fill(hidden, float("-inf")).softmax(-1)
+        matrices.append(("heads", f"causal weights of head {head}", own))
+    return [
+        {"step": step, "title": title, "words": words, "matrix": matrix.tolist()} for step, title, matrix in matrices
+    ]
+
+
 def _positions(length: int, width: int) -> torch.Tensor:
     position = torch.arange(length, dtype=torch.float64)[:, None]
     angle = position * 10000 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
@@ -85,6 +123,7 @@ def _positions(length: int, width: int) -> torch.Tensor:
 EXPERIMENTS: dict[str, Callable[..., list[dict[str, Any]]]] = {
     "scaling-factor": scaling_factor,
     "weights": attention_weights,
+    "steps": steps,
 }
 
 

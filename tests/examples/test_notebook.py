@@ -6,7 +6,7 @@ import nbformat
 from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
-TINY = 'variants = "sdpa,naive"\nseq = "16,32"\nheads, head_dim = 2, 8\nmask = "causal"\nbudget = 0.05'
+TINY = 'variants = "sdpa,naive"\nseq = [16, 32]\nheads, head_dim = 2, 8\nmask = "causal"\nbudget = 0.05'
 
 
 def test_notebook_runs_on_tiny_sizes(tmp_path, monkeypatch):
@@ -22,6 +22,9 @@ def test_notebook_runs_on_tiny_sizes(tmp_path, monkeypatch):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert {"text/html", "image/png"} <= kinds
+    pages = ["".join(output["data"]["text/html"]) for output in outputs if "text/html" in output.get("data", {})]
+    assert any('<progress value="4" max="4">' in page for page in pages)  # two variants on two lengths
+    assert any("<caption>" in page and "4 ok" in page for page in pages)
     assert list((tmp_path / "results").rglob("index.html"))
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from attnbench.errors import AttnbenchError
-from attnbench.experiment import _jacobian_norm, attention_weights, scaling_factor
+from attnbench.experiment import _jacobian_norm, attention_weights, scaling_factor, steps
 from attnbench.study import Settings, find_study, make
 from attnbench.study.study import compute
 
@@ -36,18 +37,31 @@ def test_weights_of_a_sentence():
     assert causal["weights"][0][0] == 1
 
 
-@pytest.mark.parametrize("name", ["scaling-factor", "weights"])
+def test_steps_are_those_of_attention():
+    """The output is softmax(Q K^T / sqrt(D)) V, and the heads' weights hide later words."""
+    rows = steps("a b a", width=6, head_dim=4, heads=2)
+    found = {row["step"]: torch.tensor(row["matrix"]) for row in rows}
+    expected = scaled_dot_product_attention(found["query"], found["key"], found["value"])
+    torch.testing.assert_close(found["output"], expected)
+    assert found["embeddings"][0].equal(found["embeddings"][2])
+    assert not found["heads"].triu(1).any()
+    assert [row["step"] for row in rows].count("heads") == 2
+
+
+@pytest.mark.parametrize("name", ["scaling-factor", "weights", "steps"])
 def test_computed_studies_from_end_to_end(name, tmp_path):
     """A computed study writes rows, figure and finding."""
-    sizes = {"head_dims": [4, 64], "keys": 16, "queries": 16} if name == "scaling-factor" else {"sentence": "a b a"}
+    sizes, said = {
+        "scaling-factor": ({"head_dims": [4, 64], "keys": 16, "queries": 16}, "head_dim 4 to 64"),
+        "weights": ({"sentence": "a b a"}, "a sentence of 3 words (2 different ones"),
+        "steps": ({"sentence": "a b a"}, "3 words"),
+    }[name]
     outcome = make(find_study(name), Settings(tmp_path, sizes=sizes))
     assert {path.name for path in outcome.folder.iterdir()} == {
         "rows.json", "finding.md", "figure.svg", "figure.png",
     }  # fmt: skip
     assert outcome.finding in (outcome.folder / "finding.md").read_text()
-    assert (
-        "head_dim 4 to 64" if name == "scaling-factor" else "a sentence of 3 words (2 different ones"
-    ) in outcome.finding
+    assert said in outcome.finding
 
 
 def test_failed_experiment_says_why():

@@ -24,6 +24,7 @@ class Linear(Variant):
 
     name = "linear"
     exact = False
+    default_on = ()  # no softmax attention: for who asks for it by name
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - alike on all devices
         """Say why linear attention has no counterpart of the workload."""

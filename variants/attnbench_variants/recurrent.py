@@ -21,7 +21,7 @@ class Recurrent(Variant):
 
     layout = "BSHD"
     exact = False
-    default_on = ()  # no attention: for who asks for it, as the study of parallelism does
+    default_on = ()  # no attention: for who asks for it by name, as the study of parallelism does
 
     def __init__(self, name: str, layer: str) -> None:
         self.name = name

@@ -33,6 +33,7 @@ class Sdpa(Variant):
         self.backend = backend  # a name in torch.nn.attention.SDPBackend
         self.implementation = implementation  # of the flash backend, by torch's registry; None: torch's own
         if backend is not None:
+            self.default_on = ("cuda",) if backend == "MATH" else self.default_on  # on a CPU `naive` does the same
             routed = f", routed to {implementation}" if implementation else ""
             self.__doc__ = f"torch's scaled_dot_product_attention, pinned to its backend {backend}{routed}."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from attnbench.record import Record
 from attnbench.store import MANIFEST, read_manifest, read_run
 from attnbench.workload import Workload
 
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 UNCHECKED = "unchecked"  # the flag of a record whose answers were never seen
 PREFERRED_BASELINES = ("sdpa", "naive")
 WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
@@ -32,11 +34,11 @@ FLAGS = ("control", "exact", "alibi")
 NUMERIC = ("peak_bytes", "saved_bytes", "flops", "bytes", "first_call_ns", "scale", "softcap")
 
 
-def load(path: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+def load(path: Paths) -> pd.DataFrame:
     """Read runs into a frame of one row a record.
 
-    `path` is a run's folder, a folder of runs (at any depth), or a list of either. Columns are the record's fields,
-    the workload's fields (`mask` as its text), and
+    `path` is a run, as `attnbench.run` gives it, or its folder, a folder of runs (at any depth), or a list of these.
+    Columns are the record's fields, the workload's fields (`mask` as its text), and
 
     - `run` (the folder's name), `workload_id`
     - `latency_ms`, the samples' median, its 95% interval `latency_low_ms` to `latency_high_ms`, and `samples`, how many
@@ -60,10 +62,10 @@ def load(path: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     return with_speedup(frame.astype(dict.fromkeys(FLAGS, bool)))
 
 
-def find_runs(path: str | Path | Iterable[str | Path]) -> list[Path]:
+def find_runs(path: Paths) -> list[Path]:
     """List the folders of runs that `path` names, in its order and then by name; raises UsageError for none."""
     found: dict[Path, None] = {}
-    for start in map(Path, [path] if isinstance(path, (str, Path)) else path):
+    for start in map(Path, [path] if isinstance(path, (str, os.PathLike)) else path):
         under = [start] if (start / MANIFEST).is_file() else sorted(file.parent for file in start.rglob(MANIFEST))
         if not under:
             raise UsageError(

@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from attnbench import __version__
 from attnbench.cli import check, doctor, exchange, listing, new, reporting, run, study
+from attnbench.cli.examples import epilog
 from attnbench.errors import AttnbenchError, UsageError, describe
 
 app = typer.Typer(
@@ -53,7 +54,9 @@ COMMANDS = (
     study.study,
 )
 for command in COMMANDS:
-    app.command(name=command.__name__.strip("_"))(command)
+    name = command.__name__.strip("_")
+    summary = (command.__doc__ or "").partition("\n")[0]
+    app.command(name=name, short_help=summary, epilog=epilog(name))(command)
 
 
 def main() -> None:

@@ -4,29 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attnbench.cli import completion
+from attnbench.cli.completion import last_of
 from attnbench.errors import UsageError
 
+if TYPE_CHECKING:
+    from attnbench.progress import Level
+
 Suites = Annotated[
-    list[str] | None, typer.Option("-s", "--suite", metavar="SUITE", help="Suites, by name or TOML file.")
+    list[str] | None,
+    typer.Option(
+        "-s",
+        "--suite",
+        metavar="SUITE",
+        autocompletion=last_of(completion.suites),
+        help="Suites, by name or TOML file.",
+    ),
 ]
 Workloads = Annotated[
     list[str] | None,
     typer.Option("-w", "--workload", metavar="ID", help="Whole workloads, by their ids, as --dry-run prints."),
 ]
 Variants = Annotated[
-    list[str] | None, typer.Option("-v", "--variant", metavar="VARIANT", help="Variants, by name or glob.")
+    list[str] | None,
+    typer.Option(
+        "-v",
+        "--variant",
+        metavar="VARIANT",
+        autocompletion=last_of(completion.variants),
+        help="Variants, by name or glob.",
+    ),
 ]
 Devices = Annotated[
-    list[str] | None, typer.Option("-d", "--device", metavar="DEVICE", help="cpu, cpu:0, cuda, cuda:1 ...")
+    list[str] | None,
+    typer.Option(
+        "-d",
+        "--device",
+        metavar="DEVICE",
+        autocompletion=last_of(completion.devices),
+        help="cpu, cpu:0, cuda, cuda:1 ...",
+    ),
 ]
 Plugins = Annotated[
     list[str] | None, typer.Option("-p", "--plugin", metavar="PLUGIN", help="FILE.py or package.module.")
 ]
 Strict = Annotated[bool, typer.Option("--strict-plugins", help="Fail if any plugin does not load.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Tell of failures and results alone.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Tell of everything.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
 
 Batch = Annotated[str | None, typer.Option(metavar="N,N", help="Batch sizes, e.g. 1,4.")]
@@ -36,13 +64,29 @@ Seq = Annotated[str | None, typer.Option(metavar="N,N", help="Sequence lengths, 
 SeqK = Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of keys, where they differ from the queries'.")]
 HeadDim = Annotated[str | None, typer.Option(metavar="N,N", help="Widths of a head.")]
 HeadDimV = Annotated[str | None, typer.Option(metavar="N,N", help="Widths of a value, where they differ.")]
-Dtype = Annotated[str | None, typer.Option(metavar="DTYPE", help="float32, float16, bfloat16.")]
-MaskText = Annotated[str | None, typer.Option(metavar="MASK", help="none, causal, causal-top-left, window:L:R ...")]
-Direction = Annotated[str | None, typer.Option(metavar="DIRECTION", help="forward, backward, forward_backward.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(metavar="DTYPE", autocompletion=last_of(completion.dtypes), help="float32, float16, bfloat16."),
+]
+MaskText = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MASK", autocompletion=last_of(completion.masks), help="none, causal, causal-top-left, window:L:R ..."
+    ),
+]
+Direction = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIRECTION", autocompletion=last_of(completion.directions), help="forward, backward, forward_backward."
+    ),
+]
 
 ResultsFolder = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of runs.")]
 RunName = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The run's name; default: the time.")]
-Resume = Annotated[str | None, typer.Option(metavar="RUN", help="Run what this run still lacks.")]
+Resume = Annotated[
+    str | None,
+    typer.Option(metavar="RUN", autocompletion=last_of(completion.runs), help="Run what this run still lacks."),
+]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="With --resume: failed cells too.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells and run none.")]
 Precision = Annotated[
@@ -53,6 +97,13 @@ Budget = Annotated[
 ]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds that any phase of a cell may last.")]
 NoInterleave = Annotated[bool, typer.Option("--no-interleave", help="One variant after the other.")]
+
+
+def level(*, quiet: bool, verbose: bool) -> Level:
+    """Say how much to tell; raises UsageError for both at once."""
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose contradict each other: give one")
+    return "quiet" if quiet else "verbose" if verbose else "normal"
 
 
 def split(values: Iterable[str] | None) -> list[str]:

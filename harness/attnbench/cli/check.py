@@ -35,7 +35,7 @@ def check(
 
     Examples: attnbench check chunked; attnbench check --plugin my_attention.py; attnbench check --explain needle
     """
-    from attnbench.runner.catalog import read_catalog
+    from attnbench.runner.catalog import read_catalog, refuse_broken
     from attnbench.runner.checking import check_variant, explain_check
     from attnbench.runner.devices import choose_devices
     from attnbench.runner.plan import choose_variants
@@ -47,6 +47,7 @@ def check(
         raise UsageError("--quick and --thorough contradict each other: give one")
     names, named_plugins = split(variant), split(plugin)
     catalog = read_catalog(named_plugins, strict=strict_plugins)
+    refuse_broken(catalog, named_plugins)
     offered = [
         found for found in catalog.variants.values() if found.source.kind == "file" or found.plugin in named_plugins
     ]

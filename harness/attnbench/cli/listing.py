@@ -9,13 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from attnbench.cli.arguments import Json, Plugins, Strict, split
+from attnbench.cli.completion import last_of
 from attnbench.errors import unknown
 
 WHAT = ("variants", "suites", "plugins", "devices", "runs")
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="variants, suites, plugins, devices or runs")],
+    what: Annotated[
+        str, typer.Argument(autocompletion=last_of(lambda: WHAT), help="variants, suites, plugins, devices or runs")
+    ],
     plugin: Plugins = None,
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("results"),
     json_: Json = False,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attnbench.cli import arguments as given
-from attnbench.cli.arguments import axis, fraction, split
+from attnbench.cli.arguments import axis, fraction, level, split
 
 if TYPE_CHECKING:
     from attnbench.runner.execute import Request
@@ -47,6 +47,8 @@ def run(
     timeout: given.Timeout = None,
     no_interleave: given.NoInterleave = False,
     strict_plugins: given.Strict = False,
+    quiet: given.Quiet = False,
+    verbose: given.Verbose = False,
 ) -> None:
     """Check, time and record every cell: variants x workloads x devices.
 
@@ -58,11 +60,14 @@ def run(
 
 def _sweep(options: SimpleNamespace) -> None:
     """Do what the options ask for; ends the command with its exit code."""
-    from attnbench.cli.progress import reporter
+    from attnbench.cli.progress import print_plan, print_summary
+    from attnbench.progress import progress as watch
+    from attnbench.runner.estimate import seconds_of
     from attnbench.runner.execute import execute, plan_of, resumed, start
     from attnbench.runner.survey import reasons
     from attnbench.store import find_run
 
+    telling = level(quiet=options.quiet, verbose=options.verbose)
     folder = None
     if options.resume is not None:
         folder = find_run(options.results, options.resume)
@@ -70,11 +75,13 @@ def _sweep(options: SimpleNamespace) -> None:
     else:
         request = _request(options)
         catalog, plan = plan_of(request)
-    with reporter(plan) as progress:
-        if options.dry_run:
-            progress.print_plan(reasons(plan))
-            return
-        folder = folder or start(request, catalog, plan)
+    unsupported = reasons(plan)
+    if options.dry_run:
+        print_plan(plan, unsupported, seconds_of(plan, unsupported))
+        return
+    folder = folder or start(request, catalog, plan)
+    with watch(plan, telling) as progress:
+        progress.announce(unsupported, seconds_of(plan, unsupported))
         summary = execute(
             folder,
             catalog,
@@ -84,7 +91,7 @@ def _sweep(options: SimpleNamespace) -> None:
             stored=progress.stored,
             complain=lambda text: typer.echo(text, err=True),
         )
-    progress.print_summary(folder, summary)
+    print_summary(folder, summary)
     if summary.interrupted:
         typer.echo(f"interrupted; go on with: attnbench run --resume {shlex.quote(str(folder))}", err=True)
         raise typer.Exit(130)

@@ -7,11 +7,18 @@ from typing import Annotated
 
 import typer
 
+from attnbench.cli import completion
 from attnbench.cli.arguments import Plugins, Variants, split
+from attnbench.cli.completion import last_of
 
 
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which study; 'list' names them all.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", autocompletion=last_of(completion.studies), help="Which study; 'list' names them all."
+        ),
+    ],
     variant: Variants = None,
     device: Annotated[
         str | None, typer.Option("-d", "--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...")

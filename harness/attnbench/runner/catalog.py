@@ -88,6 +88,14 @@ def read_catalog(plugins: Sequence[str] = (), *, strict: bool = False) -> Catalo
     return Catalog(tuple(plugins_found))
 
 
+def refuse_broken(catalog: Catalog, plugins: Sequence[str]) -> None:
+    """Raise PluginError where a plugin that was named did not load: whoever names it wants it, so nothing goes on."""
+    targets = {named_source(text).target for text in plugins}
+    for entry in catalog.plugins:
+        if entry.reason and entry.source.target in targets:
+            raise PluginError(f"plugin {entry.source.name} did not load: {entry.reason}")
+
+
 def _describe(sources: list[Source]) -> list[dict[str, Any]]:
     deadline_s = float(os.environ.get("ATTNBENCH_IMPORT_TIMEOUT", IMPORT_TIMEOUT_S))
     return interview("describe", NO_GPU, deadline_s, sources=[source.to_json() for source in sources])[0]

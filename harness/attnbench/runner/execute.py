@@ -15,7 +15,7 @@ from attnbench import store
 from attnbench.errors import UsageError
 from attnbench.measure.protocol import Protocol
 from attnbench.record import SCHEMA, STATUSES, Record
-from attnbench.runner.catalog import Catalog, read_catalog
+from attnbench.runner.catalog import Catalog, read_catalog, refuse_broken
 from attnbench.runner.environment import machine_facts
 from attnbench.runner.executor import LOCAL, Executor
 from attnbench.runner.observing import Observers
@@ -55,6 +55,7 @@ def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan
     that belong to such a device by default.
     """
     catalog = read_catalog(request.plugins, strict=request.strict_plugins)
+    refuse_broken(catalog, request.plugins)
     devices = executor.devices(request.devices)
     suites = list(request.suites)
     if not suites and not request.axes and not request.workloads:

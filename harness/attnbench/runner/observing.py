@@ -11,6 +11,7 @@ from attnbench.runner.catalog import NO_GPU, Catalog, PluginEntry
 from attnbench.runner.process import WorkerLostError, WorkerProcess
 
 IMPORT_TIMEOUT_S = 60.0  # the first event waits for the plugins to be imported
+LAST_TIMEOUT_S = 120.0  # nothing is measured any more, and a tracker may have much to send
 EVENT_TIMEOUT_S = 10.0  # an observer that takes longer is not told of anything more
 
 
@@ -34,7 +35,7 @@ class Observers:
         with self._lock:
             if not self._plugins:
                 return
-            sources, limit = None, EVENT_TIMEOUT_S
+            sources, limit = None, LAST_TIMEOUT_S if event == "run_ended" else EVENT_TIMEOUT_S
             if self._worker is None:
                 self._worker = WorkerProcess(NO_GPU)
                 self._worker.log_to(self._log)

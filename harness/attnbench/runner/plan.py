@@ -68,9 +68,14 @@ def choose_variants(catalog: Catalog, patterns: Iterable[str]) -> list[VariantEn
     for pattern in patterns:
         matches = fnmatch.filter(known, pattern)
         if not matches:
-            raise unknown("variant", pattern, known)
+            raise UsageError(f"{unknown('variant', pattern, known)}{_not_loaded(catalog)}")
         chosen.update((name, known[name]) for name in matches)
     return list(chosen.values()) if chosen else list(known.values())
+
+
+def _not_loaded(catalog: Catalog) -> str:
+    names = ", ".join(plugin.source.name for plugin in catalog.plugins if plugin.reason)
+    return f" (plugins that did not load: {names}; `attnbench list plugins` says why)" if names else ""
 
 
 def default_variants(catalog: Catalog, devices: Sequence[Device]) -> list[VariantEntry]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,8 +30,13 @@ class Survey:
         return self.reasons.get((variant.name, workload.id))
 
 
-def survey(device: Device, variants: Iterable[VariantEntry], workloads: Sequence[Workload]) -> Survey:
-    """Ask all variants about all workloads on one device, in one worker."""
+def survey(device: Device, variants: Iterable[VariantEntry], workloads: Iterable[Workload]) -> Survey:
+    """Ask all variants about all workloads on one device, in one worker; what was asked once is known."""
+    return _asked(device, tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(workloads)))
+
+
+@functools.lru_cache
+def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[Workload, ...]) -> Survey:
     unique = {variant.name: variant for variant in variants}
     questions = [{"variant": name, "source": variant.source.to_json()} for name, variant in unique.items()]
     answers, _ = interview(
@@ -51,12 +58,17 @@ def survey(device: Device, variants: Iterable[VariantEntry], workloads: Sequence
 
 
 def reasons(plan: Plan) -> dict[str, str]:
-    """Give why cells of a plan will be unsupported, by cell_id."""
-    found = {}
-    for device in plan.devices:
-        cells = [cell for cell in plan.cells if cell.device == device]
-        asked = survey(device, (cell.variant for cell in cells), list(dict.fromkeys(cell.workload for cell in cells)))
-        for cell in cells:
-            if reason := asked.reason(cell.variant, cell.workload):
-                found[cell.cell_id] = reason
-    return found
+    """Give why cells of a plan will be unsupported, by cell_id; devices are asked side by side."""
+    with ThreadPoolExecutor() as pool:
+        answers = dict(zip(plan.devices, pool.map(lambda device: survey_of(plan, device), plan.devices), strict=True))
+    return {
+        cell.cell_id: reason
+        for cell in plan.cells
+        if (reason := answers[cell.device].reason(cell.variant, cell.workload)) is not None
+    }
+
+
+def survey_of(plan: Plan, device: Device) -> Survey:
+    """Ask the variants of a device's cells about its workloads."""
+    cells = [cell for cell in plan.cells if cell.device == device]
+    return survey(device, (cell.variant for cell in cells), (cell.workload for cell in cells))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.runner.group import Group
 from attnbench.runner.lane import Lanes
-from attnbench.runner.survey import Survey, survey
+from attnbench.runner.survey import survey_of
 from attnbench.store import RecordWriter
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Sweep:
         lanes = Lanes(self._run, self._plan.protocols[device.kind], self._environment_id(device), self._deadline_s)
         group = Group(
             lanes,
-            self._surveyed(device),
+            survey_of(self._plan, device),
             self._announce,
             lambda record: self._store(writer, record),
             lambda: self._interrupts > 0,
@@ -103,11 +103,6 @@ class Sweep:
         with self._lock:
             for phase, seconds in lanes.seconds.items():
                 self._phase_seconds[phase] = self._phase_seconds.get(phase, 0.0) + seconds
-
-    def _surveyed(self, device: Device) -> Survey:
-        cells = [cell for cell in self._plan.cells if cell.device == device]
-        workloads = list(dict.fromkeys(cell.workload for cell in cells))
-        return survey(device, (cell.variant for cell in cells), workloads)
 
     def _deadline_s(self, phase: str) -> float:
         given = None if phase in LOADING_PHASES else self._timeout_s

@@ -16,6 +16,7 @@ MODULES = {
     "gpus": "gpus",
     "heads": "heads",
     "weights": "weights",
+    "steps": "steps",
 }
 
 __all__ = ["MODULES", "Outcome", "Rows", "Settings", "Study", "find_study", "make"]

@@ -1,0 +1,52 @@
+"""Examples of every command: they end its --help, and the command line's reference takes them from here."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "run": (
+        "attnbench run",
+        "attnbench run -s gpt -s bert -v 'sdpa*,chunked'",
+        "attnbench run -v chunked,sdpa --seq 1024,4096 --mask causal --direction forward_backward --dtype bfloat16",
+        "attnbench run -p my_attention.py -v my-attention,sdpa --dry-run",
+        "attnbench run -w b1-h8-s512-d64-float32-causal-forward -v chunked",
+        "attnbench run --resume results/20260101-120000-abcd",
+    ),
+    "check": (
+        "attnbench check chunked",
+        "attnbench check --plugin my_attention.py --quick",
+        "attnbench check 'sdpa*' --device cuda --thorough",
+        "attnbench check --explain needle",
+    ),
+    "list": (
+        "attnbench list variants",
+        "attnbench list plugins -p my_attention.py",
+        "attnbench list devices --json",
+    ),
+    "explain": ("attnbench explain 3f2a",),
+    "report": (
+        "attnbench report",
+        "attnbench report results/mine --baseline naive --out page",
+        "attnbench report h100 a100",
+    ),
+    "compare": (
+        "attnbench compare old new",
+        "attnbench compare old new --fail-if-slower 3% --format markdown",
+    ),
+    "best": ("attnbench best", "attnbench best --json > dispatch.json"),
+    "export": (
+        "attnbench export -o results.csv",
+        "attnbench export mine --format pytest-benchmark -o mine.json",
+    ),
+    "import": ("attnbench import theirs.json --name theirs",),
+    "publish": ("attnbench publish site",),
+    "verify": ("attnbench verify results/mine --sample 10",),
+    "new": ("attnbench new my-attn", "attnbench new my-attn --package attnbench-my-attn"),
+    "doctor": ("attnbench doctor", "attnbench doctor --json"),
+    "study": ("attnbench study list", "attnbench study memory", "attnbench study context -d cuda:0"),
+}
+
+
+def epilog(command: str) -> str | None:
+    """Give what ends a command's --help; the mark at the start keeps its lines as they are."""
+    lines = EXAMPLES.get(command)
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None

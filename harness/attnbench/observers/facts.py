@@ -1,0 +1,43 @@
+"""What experiment trackers are told of a record: its names as parameters, its numbers as metrics."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from attnbench.workload import Workload
+
+NAMES = ("cell_id", "variant", "plugin", "device", "device_name", "status", "mode", "reason")
+
+
+def parameters(record: Mapping[str, Any]) -> dict[str, str]:
+    """Give what the record is about, and its workload's fields, as texts; what is unknown is left out."""
+    about = {name: record.get(name) for name in NAMES}
+    workload = Workload.from_json(record["workload"])
+    return {
+        name: str(value)
+        for name, value in {**about, "workload": workload.id, **workload.to_json()}.items()
+        if value is not None
+    }
+
+
+def metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """Give the record's numbers: `latency_ms` (median), `tflops`, `peak_bytes` ...; a wrong answer has no time."""
+    samples = record.get("samples_ns") or record.get("cold_samples_ns")
+    error = record.get("error") or {}
+    found = {
+        "peak_bytes": record.get("peak_bytes"),
+        "saved_bytes": record.get("saved_bytes"),
+        "first_call_ms": _scaled(record.get("first_call_ns"), 1e-6),
+        "error_ratio": error.get("worst_ratio"),
+    }
+    if samples:
+        median_ns = statistics.median(samples)
+        found |= {"latency_ms": median_ns / 1e6, "samples": len(samples)}
+        found["tflops"] = _scaled(record.get("flops"), 1e-3 / median_ns)
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor

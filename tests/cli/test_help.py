@@ -1,0 +1,93 @@
+"""What the command line says of itself, and what a shell offers while it is typed."""
+
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from attnbench import __version__
+from attnbench.cli.app import app
+from attnbench.cli.completion import last_of
+from attnbench.cli.examples import EXAMPLES
+
+GROUP = typer.main.get_command(app)
+
+
+def attnbench(*arguments, **environment):
+    """Run the command line in a fresh process."""
+    return subprocess.run(
+        [sys.executable, "-m", "attnbench", *arguments], capture_output=True, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_every_command_has_examples():
+    """The examples are of the commands that there are, and each command has some."""
+    assert set(EXAMPLES) == set(GROUP.commands)
+
+
+@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+def test_every_example_is_understood(line):
+    """Each example names its command, and only options and arguments that the command has."""
+    program, name, *arguments = shlex.split(line.partition(" >")[0])
+    assert program == "attnbench"
+    assert line in EXAMPLES[name]
+    GROUP.commands[name].make_context(name, arguments)
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_help_ends_with_the_examples(name, capsys):
+    """The help of each command has a usage line, says each option, and shows its examples line by line."""
+    with pytest.raises(typer.Exit):
+        GROUP.commands[name].make_context(name, ["--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("Usage:")
+    for parameter in GROUP.commands[name].params:
+        assert parameter.help, f"{name}: {parameter.name} has no help"
+    assert shown.rstrip().endswith("\n".join(f"    {line}" for line in EXAMPLES[name]))
+
+
+def test_the_list_of_commands_is_whole():
+    """Each command stands in the list with the whole first sentence of its help, in no more than 80 columns."""
+    shown = attnbench("--help", COLUMNS="80").stdout
+    assert "..." not in shown.partition("Commands:")[2]
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "workloads x devices" in shown
+
+
+def test_version():
+    """--version prints the version alone."""
+    assert attnbench("--version").stdout == f"attnbench {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("attnbench stu", "study"),
+        ("attnbench run -v naive,sdpa-fl", "naive,sdpa-flash"),
+        ("attnbench run --mask causal-", "causal-top-left"),
+        ("attnbench run -s lla", "llama"),
+        ("attnbench list dev", "devices"),
+        ("attnbench study mem", "memory"),
+    ],
+)
+def test_a_shell_is_offered_what_fits(typed, offered):
+    """Commands, variants, suites, masks and more are completed, also behind a comma."""
+    words = typed.split()
+    done = attnbench(_ATTNBENCH_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(words) - 1))
+    assert done.stdout.splitlines() == [offered], done.stderr
+
+
+def test_completion_never_fails():
+    """What goes wrong while values are looked up offers nothing."""
+    assert last_of(lambda: 1 / 0)("a") == []
+
+
+def test_both_quiet_and_verbose_contradict_each_other():
+    """Asking for less and for more is bad usage."""
+    done = attnbench("run", "-q", "--verbose", "--dry-run")
+    assert done.returncode == 2
+    assert "--quiet and --verbose contradict each other" in done.stderr

@@ -1,0 +1,124 @@
+"""Runs in experiment trackers, through the observer hook."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from attnbench import Workload
+from attnbench.errors import PluginError
+from attnbench.observers.facts import metrics, parameters
+from attnbench.record import Record
+from attnbench.registry import load_plugin, named_source, observers
+from attnbench.runner.catalog import Catalog, PluginEntry
+from attnbench.runner.observing import Observers
+
+TIMED = Record(
+    record_id="r1", run_id="mine", cell_id="c1", variant="sdpa", plugin="builtin/sdpa", plugin_sha256="",
+    workload=Workload(heads=2, seq_q=16, head_dim=8), device="cpu", device_name="a CPU", environment_id="",
+    protocol_id="", status="ok", phase="done", samples_ns=(1e6, 2e6, 3e6), flops=4_000_000, peak_bytes=4096,
+    first_call_ns=5e6, error={"rule": "fused", "worst_ratio": 0.25, "max_abs": 1e-6}, started_at="", ended_at="",
+)  # fmt: skip
+CRASHED = dataclasses.replace(
+    TIMED, record_id="r2", variant="mine", status="crash", reason="killed by SIGSEGV", samples_ns=(), flops=None,
+    peak_bytes=None, first_call_ns=None, error=None,
+)  # fmt: skip
+MANIFEST = {"run_id": "mine", "plan": [{}, {}], "machine": {"cpu": "a CPU"}}
+
+
+def tell(name, folder):
+    """Tell an observer of a run with two records and a control, in a process of its own, as a run does."""
+    source = named_source(f"attnbench.observers.{name}")
+    told = Observers(
+        Catalog((PluginEntry(source, None, observes=("run_started", "record_stored", "run_ended")),)), folder / "log"
+    )
+    told.tell("run_started", MANIFEST)
+    for record in (TIMED, CRASHED, dataclasses.replace(TIMED, record_id="r3", control=True)):
+        told.tell("record_stored", json.loads(record.to_line()))
+    told.tell("run_ended", {"ok": 1, "crash": 1})
+    told.stop()
+    log = folder / "log"
+    assert told.problems == [], log.read_text() if log.exists() else ""
+
+
+def test_a_record_as_parameters_and_metrics():
+    """Names become texts and numbers metrics in the units of their names; what is unknown is left out."""
+    fields = json.loads(TIMED.to_line())
+    assert metrics(fields) == {
+        "latency_ms": 2.0, "tflops": 0.002, "samples": 3, "peak_bytes": 4096, "first_call_ms": 5.0, "error_ratio": 0.25,
+    }  # fmt: skip
+    about = parameters(fields)
+    assert about["variant"] == "sdpa"
+    assert about["workload"] == TIMED.workload.id
+    assert about["heads"] == "2"
+    assert "reason" not in about
+    assert metrics(json.loads(CRASHED.to_line())) == {}
+
+
+def test_mlflow_keeps_each_record_as_a_nested_run(tmp_path, monkeypatch):
+    """In a local file store there is one run with a nested run for each record, with parameters, metrics and status."""
+    mlflow = pytest.importorskip("mlflow", reason="needs mlflow-skinny (pip install 'attnbench[mlflow]')")
+    uri = (tmp_path / "store").as_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    tell("mlflow", tmp_path)
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("attnbench")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    parent = runs.pop("mine")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["cells"] == "2"
+    assert (parent.data.metrics["cells_ok"], parent.data.metrics["cells_crash"]) == (1, 1)
+    assert parent.data.tags["machine.cpu"] == "a CPU"
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    timed = runs[f"sdpa {TIMED.workload.id}"]
+    assert timed.data.metrics["latency_ms"] == 2.0
+    assert timed.data.params["seq_q"] == "16"
+    crashed = runs[f"mine {TIMED.workload.id}"]
+    assert crashed.info.status == "FAILED"
+    assert crashed.data.params["reason"] == "killed by SIGSEGV"
+    assert f"sdpa {TIMED.workload.id} (control)" in runs
+
+
+def test_wandb_keeps_the_run_offline(tmp_path, monkeypatch):
+    """In offline mode the run's file holds its configuration, each variant's numbers and the table of records."""
+    pytest.importorskip("wandb", reason="needs wandb (pip install 'attnbench[wandb]')")
+    for name, value in (("WANDB_MODE", "offline"), ("WANDB_DIR", str(tmp_path)), ("WANDB_SILENT", "true")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    tell("wandb", tmp_path)
+    (stored,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    content = stored.read_bytes()
+    for expected in (b"sdpa/latency_ms", b"cells_crash", b"records", b"a CPU"):
+        assert expected in content, expected
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
+    rows = json.loads(table.read_text())
+    assert len(rows["data"]) == 3
+    assert rows["data"][0][rows["columns"].index("latency_ms")] == 2.0
+
+
+@pytest.mark.parametrize(("name", "package"), [("mlflow", "mlflow-skinny"), ("wandb", "wandb")])
+def test_without_its_package_a_tracker_says_what_to_install(name, package):
+    """Where the tracker's package is not installed the plugin does not load, and the reason says how to get it."""
+    program = (
+        f"import sys; sys.modules[{name!r}] = None\n"
+        "from attnbench.registry import load_plugin, named_source\n"
+        f"load_plugin(named_source('attnbench.observers.{name}'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ)
+    told = f"needs the package {package} (pip install 'attnbench[{name}]')"
+    assert PluginError.__name__ in done.stderr
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+def test_trackers_observe_runs(name):
+    """Each tracker is a plugin that observes the start, the records and the end of a run."""
+    pytest.importorskip(name)
+    plugin = load_plugin(named_source(f"attnbench.observers.{name}"))
+    for event in ("run_started", "record_stored", "run_ended"):
+        assert len(observers(plugin, f"attnbench_{event}")) == 1

@@ -1,0 +1,132 @@
+"""What a run shows while it works."""
+
+import dataclasses
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from attnbench import Workload
+from attnbench.measure.protocol import Protocol
+from attnbench.progress import Bar, NotebookBar, Progress, announcement, duration, progress
+from attnbench.record import Record
+from attnbench.runner.catalog import VariantEntry
+from attnbench.runner.devices import Device
+from attnbench.runner.estimate import seconds_of
+from attnbench.runner.plan import Cell, Plan
+
+CPU = Device("cpu", "a CPU", "")
+WORKLOADS = [Workload(heads=1, seq_q=length, head_dim=8) for length in (16, 32, 64)]
+
+
+def plan(*names, devices=(CPU,), **settings):
+    """Plan every variant on every workload."""
+    entries = [
+        VariantEntry(name, "p", None, "", "BHSD", "fused", exact=True, default_on=("cpu",), traits=(), summary="")
+        for name in names
+    ]
+    cells = [
+        Cell(entry, workload, device, f"{entry.name}-{workload.id}-{device.name}")
+        for device in devices for workload in WORKLOADS for entry in entries
+    ]  # fmt: skip
+    return Plan(tuple(cells), {"cpu": Protocol(**settings)}, {})
+
+
+def record(status, reason=None, **fields):
+    """Make a record of naive's first cell."""
+    samples = (2e6, 1e6, 3e6) if status == "ok" else ()
+    return Record(
+        record_id="r", run_id="r", cell_id="c", variant="naive", plugin="p", plugin_sha256="", workload=WORKLOADS[0],
+        device="cpu", device_name="a CPU", environment_id="", protocol_id="", status=status, phase="done",
+        reason=reason, samples_ns=samples, started_at="", ended_at="", **fields,
+    )  # fmt: skip
+
+
+RECORDS = [record("ok"), record("unsupported", "no"), record("crash", "SIGSEGV \x1b[31m"), record("ok", control=True)]
+
+
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [
+        ("quiet", ["[3/3] cpu naive b1-h1-s16-d8-float32-none-forward: crash: SIGSEGV ?[31m"]),
+        ("normal", ["2 cells to time", "[1/3] ", "[3/3] "]),
+        ("verbose", ["2 cells to time", "[1/3] ", "[2/3] ", "[3/3] "]),
+    ],
+)
+def test_lines_tell_what_the_level_asks_for(capsys, level, told):
+    """Quiet tells failures alone, verbose unsupported cells too; the control is never counted, escapes are disarmed."""
+    with Progress(plan("naive"), level) as watching:
+        watching.announce({"a": "no"}, 5.0)
+        for each in RECORDS:
+            watching.stored(each)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[: len(beginning)] for line, beginning in zip(lines, told, strict=True)] == told
+
+
+def test_a_bar_keeps_lines_for_failures(capsys):
+    """On a terminal what went well moves the bar, and only a failure gets a line."""
+    with Bar(plan("naive")) as watching:
+        for each in RECORDS:
+            watching.stored(each)
+    shown = capsys.readouterr().err
+    assert "crash" in shown
+    assert "2.000 ms" not in shown
+    assert "3/3" in shown
+
+
+def test_colour_is_off_where_it_is_not_wanted(capsys, monkeypatch):
+    """With NO_COLOR a terminal gets no colour."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
+    with Progress(plan("naive")) as watching:
+        watching.stored(RECORDS[2])
+    assert "\x1b[31m" not in capsys.readouterr().err
+
+
+def test_a_notebook_gets_html(monkeypatch):
+    """In a notebook's kernel the bar is HTML that is updated in place, with what failed under it, escaped."""
+    shown = []
+
+    class Shown:
+        def update(self, html):
+            shown.append(html.data)
+
+    def display(html, *, display_id):
+        assert display_id
+        shown.append(html.data)
+        return Shown()
+
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=object()))
+    monkeypatch.setattr("IPython.display.display", display)
+    with progress(plan("naive")) as watching:
+        assert isinstance(watching, NotebookBar)
+        watching.announce({"a": "no"}, 5.0)
+        for each in [*RECORDS, dataclasses.replace(record("crash"), reason="<script>")]:
+            watching.stored(each)
+    assert shown[0].startswith("2 cells to time, about 5 s; 1 more are unsupported here<br><progress")
+    assert "crash: &lt;script&gt;" in shown[-1]
+
+
+def test_outside_a_terminal_and_a_notebook_lines_are_written(monkeypatch):
+    """Where standard error is no terminal plain lines are written."""
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    assert type(progress(plan("naive"))) is Progress
+
+
+def test_times_are_said_as_people_say_them():
+    """Seconds, then minutes, then hours; cells that are unsupported are counted apart."""
+    said = {4.4: "4 s", 89: "89 s", 100: "2 min", 3600: "60 min", 7500: "2 h 5 min"}
+    assert {seconds: duration(seconds) for seconds in said} == said
+    assert announcement(10, 0, 60) == "10 cells to time, about 60 s"
+
+
+def test_the_estimate_grows_with_what_is_measured():
+    """More cells, a longer budget and the control cost more; unsupported cells and a second device cost nothing."""
+    one = seconds_of(plan("naive"), ())
+    assert seconds_of(plan("naive", "sdpa"), ()) > one
+    assert seconds_of(plan("naive", budget_s=30.0), ()) > one + 3 * 20
+    assert seconds_of(plan("naive", interleave=False), ()) < one
+    cells = [cell.cell_id for cell in plan("naive", "sdpa").cells if cell.variant.name == "sdpa"]
+    assert seconds_of(plan("naive", "sdpa"), cells) == one
+    assert seconds_of(plan("naive", devices=[CPU, Device("cpu:1", "a CPU", "")]), ()) == one
+    assert seconds_of(plan(), ()) == 0
