@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attnbench
 from attnbench import hookspecs
 from attnbench.record import Record
 from attnbench.registry import HOOKS
@@ -32,6 +33,13 @@ def test_every_hook_is_documented():
         assert getattr(hookspecs, hook).__doc__
         assert f"| `{hook}(" in guide
         assert f"def {hook}(" in guide
+
+
+def test_every_public_name_is_documented():
+    """The page of the Python interface has each name of `attnbench.__all__`."""
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    documented = {name.rpartition(".")[2] for name in re.findall(r"^\.\. auto\w+:: (\S+)", page, flags=re.MULTILINE)}
+    assert documented == set(attnbench.__all__)
 
 
 def test_every_field_of_a_record_is_documented():

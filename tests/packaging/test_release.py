@@ -100,3 +100,27 @@ def test_changelog_fragments_have_a_known_kind():
         if fragment.name != "README.md":
             assert fragment.name.split(".")[-2] in kinds, fragment.name
             assert fragment.read_text(encoding="utf-8").strip()
+
+
+def test_container_installs_from_what_it_copies_first(tmp_path):
+    """The files that the Containerfile copies before it installs are all that the editable build and make need."""
+    lines = (ROOT / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    steps = [line.split() for line in lines if line and not line.startswith("#")]
+    assert {step[0] for step in steps} == {"FROM", "RUN", "WORKDIR", "COPY", "ENV", "CMD"}
+    install = steps.index(["RUN", "make", ".venv/installed"])
+    for *sources, target in (step[1:] for step in steps[:install] if step[0] == "COPY"):
+        for source in sources:
+            path = tmp_path / target / Path(source).name if target.endswith("/") else tmp_path / target
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / source, path)
+    built = subprocess.run(
+        [sys.executable, "-c", "import hatchling.build as build; print(build.build_editable('out'))"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert built.stdout.startswith("attnbench-")
+    made = subprocess.run(
+        [shutil.which("make"), "-n", ".venv/installed"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "--group dev" in made.stdout, made.stderr
+    assert steps[-1] == ["CMD", '["make",', '"bench"]']

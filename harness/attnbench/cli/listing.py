@@ -32,14 +32,17 @@ def list_(
     elif what == "runs":
         rows = _runs(results)
     else:
-        from attnbench.runner.catalog import read_catalog
+        from attnbench.runner.catalog import read_catalog, remedy
 
         catalog = read_catalog(split(plugin), strict=strict_plugins)
         rows = {"variants": _variants, "suites": _suites, "plugins": _plugins}[what](catalog)
     if json_:
         print(json.dumps(rows, indent=1))
-    else:
-        _print_rows(rows)
+        return
+    _print_rows(rows)
+    if what == "plugins":
+        for entry in (entry for entry in catalog.plugins if entry.reason):
+            print(f"next, for {entry.source.name}: {remedy(entry.reason)}")
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
@@ -156,5 +159,7 @@ def explain(
     for run, record in found:
         print(f"{record.cell_id}  {record.variant}  {record.workload.id}  {record.device} ({record.device_name})")
         print(f"  {run.name}: {record.status}{': ' + record.reason if record.reason else ''}")
+        if record.log:
+            print(f"  log: {run / record.log}")
         again = rerun_command(record.variant, record.workload, record.device, store.read_manifest(run))
         print(f"  again: {shlex.join(again)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,18 @@ from rich.table import Table
 from attnbench.progress import announcement, printable
 
 if TYPE_CHECKING:
+    from attnbench.record import Record
     from attnbench.runner.plan import Plan
     from attnbench.runner.sweep import Summary
+
+
+NEXT = {
+    "incorrect": "attnbench check {variant} names the rule that it breaks and the usual bug",
+    "error": "attnbench explain {cell} names its log, with the traceback, and the command that runs it again",
+    "crash": "attnbench explain {cell} names its log and the command that runs it again",
+    "timeout": "--timeout SECONDS gives it longer; attnbench explain {cell} names its log, with where it stood",
+    "out_of_memory": "a smaller --batch or --seq; attnbench report says what still fits",
+}
 
 
 def print_plan(plan: Plan, unsupported: Mapping[str, str], seconds: float) -> None:
@@ -31,6 +41,16 @@ def print_summary(folder: Path, summary: Summary) -> None:
         f"{counts} in {summary.wall_s:.1f} s, {summary.useful_share:.0%} of it in the timed callable, "
         f"warm-up or conformance\nrecords: {folder}\nreport:  attnbench report {folder}"
     )
+
+
+def print_next(records: Iterable[Record]) -> None:
+    """Say of each variant that failed what to type next, one line for each kind of failure."""
+    failed: dict[tuple[str, str], Record] = {}
+    for record in records:
+        if record.status in NEXT:
+            failed.setdefault((record.variant, record.status), record)
+    for (variant, status), record in failed.items():
+        print(f"next, for {variant} ({status}): {NEXT[status].format(variant=variant, cell=record.cell_id)}")
 
 
 def table(*columns: str) -> Table:

@@ -60,12 +60,12 @@ def run(
 
 def _sweep(options: SimpleNamespace) -> None:
     """Do what the options ask for; ends the command with its exit code."""
-    from attnbench.cli.progress import print_plan, print_summary
+    from attnbench.cli.progress import print_next, print_plan, print_summary
     from attnbench.progress import progress as watch
     from attnbench.runner.estimate import seconds_of
     from attnbench.runner.execute import execute, plan_of, resumed, start
     from attnbench.runner.survey import reasons
-    from attnbench.store import find_run
+    from attnbench.store import find_run, latest
 
     telling = level(quiet=options.quiet, verbose=options.verbose)
     folder = None
@@ -92,6 +92,7 @@ def _sweep(options: SimpleNamespace) -> None:
             complain=lambda text: typer.echo(text, err=True),
         )
     print_summary(folder, summary)
+    print_next(latest(folder).values())
     if summary.interrupted:
         typer.echo(f"interrupted; go on with: attnbench run --resume {shlex.quote(str(folder))}", err=True)
         raise typer.Exit(130)

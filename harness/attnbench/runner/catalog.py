@@ -90,10 +90,23 @@ def read_catalog(plugins: Sequence[str] = (), *, strict: bool = False) -> Catalo
 
 def refuse_broken(catalog: Catalog, plugins: Sequence[str]) -> None:
     """Raise PluginError where a plugin that was named did not load: whoever names it wants it, so nothing goes on."""
-    targets = {named_source(text).target for text in plugins}
+    named = {named_source(text).target: text for text in plugins}
     for entry in catalog.plugins:
-        if entry.reason and entry.source.target in targets:
-            raise PluginError(f"plugin {entry.source.name} did not load: {entry.reason}")
+        if entry.reason and entry.source.target in named:
+            raise PluginError(
+                f"plugin {named[entry.source.target]} did not load: {entry.reason}; next: {remedy(entry.reason)}"
+            )
+
+
+def remedy(reason: str) -> str:
+    """Say what to do about a plugin that did not load for a `reason`."""
+    steps = {
+        "No module named": "install the package, or import it inside prepare and tell of it in unsupported_reason",
+        "import ended the process": "import what ends the process inside prepare, where it costs one cell alone",
+        "no hook found": "end the file with a function attnbench_variants that has @hookimpl before it",
+        "is given twice": "rename one of the two",
+    }
+    return next((step for part, step in steps.items() if part in reason), "mend what the reason names")
 
 
 def _describe(sources: list[Source]) -> list[dict[str, Any]]:
