@@ -103,7 +103,7 @@ def test_a_notebook_gets_html(monkeypatch):
         watching.announce({"a": "no"}, 5.0)
         for each in [*RECORDS, dataclasses.replace(record("crash"), reason="<script>")]:
             watching.stored(each)
-    assert shown[0].startswith("2 cells to time, about 5 s; 1 more are unsupported here<br><progress")
+    assert shown[0].startswith("2 cells to time, about 5 s; 1 more is unsupported here<br><progress")
     assert "crash: &lt;script&gt;" in shown[-1]
 
 

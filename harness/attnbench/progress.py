@@ -183,8 +183,9 @@ def in_notebook() -> bool:
 
 def announcement(cells: int, unsupported: int, seconds: float) -> str:
     """Say how many cells there are, how many of them will be timed, and about how long that takes."""
-    lacking = f"; {unsupported} more are unsupported here" if unsupported else ""
-    return f"{cells - unsupported} cells to time, about {duration(seconds)}{lacking}"
+    timed = cells - unsupported
+    lacking = f"; {unsupported} more {'is' if unsupported == 1 else 'are'} unsupported here" if unsupported else ""
+    return f"{timed} {'cell' if timed == 1 else 'cells'} to time, about {duration(seconds)}{lacking}"
 
 
 def duration(seconds: float) -> str:
