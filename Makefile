@@ -5,7 +5,9 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/installed
+# What there is to install: attnbench for who runs it, and the tools of who changes it.
+INSTALLED := $(VENV)/installed
+DEVELOPING := $(VENV)/developing
 RUN ?=      # further options of `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
 REPORT ?=   # further options of `attnbench report`
 TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/test_mask.py -x"
@@ -13,37 +15,37 @@ RELEASE := $(VENV)/release
 
 .PHONY: bench test lint format perf report docs site release clean help
 
-bench: $(STAMP)  ## time the variants (every GPU, or else the CPU) and write the report
+bench: $(INSTALLED)  ## time the variants (every GPU, or else the CPU) and write the report
 	@status=0; $(BIN)/attnbench run $(RUN) || status=$$?; \
 	if [ $$status -le 1 ]; then $(BIN)/attnbench report $(REPORT); fi; exit $$status
 
-test: $(STAMP)  ## run the whole test suite
+test: $(DEVELOPING)  ## run the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --benchmark-disable $(TESTS)
 
-lint: $(STAMP)  ## check style, types and the import order
+lint: $(DEVELOPING)  ## check style, types and the import order
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	PYTHONPATH=harness:variants $(BIN)/lint-imports --no-logo
 
-format: $(STAMP)  ## lay out the code and mend what ruff can mend by itself
+format: $(DEVELOPING)  ## lay out the code and mend what ruff can mend by itself
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-perf: $(STAMP)  ## measure the ratios that the project promises; slow, and not part of `make test`
+perf: $(DEVELOPING)  ## measure the ratios that the project promises; slow, and not part of `make test`
 	$(BIN)/python -m pytest tests/performance --benchmark-only -o norecursedirs= $(TESTS)
 
-report: $(STAMP)  ## write the report of the latest run again
+report: $(INSTALLED)  ## write the report of the latest run again
 	$(BIN)/attnbench report $(REPORT)
 
-docs: $(STAMP)  ## build the documentation into site/docs; a warning is an error
+docs: $(DEVELOPING)  ## build the documentation into site/docs; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site/docs
 	@echo "site/docs/index.html"
 
-site: $(STAMP)  ## write a static site of the published runs into site/runs
+site: $(INSTALLED)  ## write a static site of the published runs into site/runs
 	$(BIN)/attnbench publish site/runs
 
-release: $(STAMP)  ## build the archives, check them, and try the wheel in a clean environment
+release: $(DEVELOPING)  ## build the archives, check them, and try the wheel in a clean environment
 	rm -rf dist $(RELEASE)
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
@@ -51,11 +53,15 @@ release: $(STAMP)  ## build the archives, check them, and try the wheel in a cle
 	$(RELEASE)/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
 	cd $(RELEASE) && bin/attnbench check sdpa naive --quick
 
-$(STAMP): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("attnbench needs Python 3.11 or later, %s is %s: say which with make PYTHON=..." % (sys.executable, sys.version.split()[0]))'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report]'
+	@touch $@
+
+$(DEVELOPING): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev
 	@touch $@
 
 clean:  ## remove what was made, but for results

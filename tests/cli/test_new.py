@@ -29,7 +29,7 @@ def test_new_file_is_found_by_the_command_it_names(tmp_path):
 
 
 def test_new_package_is_installed_and_found(tmp_path):
-    """The package builds, installs into a fresh environment beside attnbench, and its variant is listed and runs."""
+    """The package builds, installs into a fresh environment beside attnbench, and its variant is listed, checked and timed."""
     written = attnbench(tmp_path, "new", "my-attn", "--package", "plugin")
     assert written.returncode == 0, written.stderr
     assert "pip install -e plugin" in written.stdout
@@ -46,6 +46,9 @@ def test_new_package_is_installed_and_found(tmp_path):
 
     listed = there("list", "plugins")
     assert "attnbench-my-attn 0.1.0" in listed.stdout, listed.stdout + listed.stderr
+    checked = there("check", "my-attn", "--quick", "--only", "needle")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "passed" in checked.stdout
     timed = there("run", "-v", "my-attn", "--seq", "16", "--heads", "2", "--head-dim", "8", "--budget", "0.05")
     assert timed.returncode == 0, timed.stdout + timed.stderr
 
