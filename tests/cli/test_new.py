@@ -29,7 +29,7 @@ def test_new_file_is_found_by_the_command_it_names(tmp_path):
 
 
 def test_new_package_is_installed_and_found(tmp_path):
-    """The package builds, installs into a fresh environment beside attnbench, and its variant is listed, checked and timed."""
+    """The package installs into a fresh environment beside attnbench; its variant is listed, checked and timed."""
     written = attnbench(tmp_path, "new", "my-attn", "--package", "plugin")
     assert written.returncode == 0, written.stderr
     assert "pip install -e plugin" in written.stdout

@@ -8,11 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 GOOD = """
+from pathlib import Path
 from typing import assert_type
 
 import torch
 
-from attnbench import Inputs, Mask, Variant, Workload, hookimpl, load, variant
+from attnbench import Inputs, Mask, Run, Variant, Workload, hookimpl, load, run, variant
 from attnbench.variant import FunctionVariant, Timed
 
 
@@ -42,9 +43,14 @@ def attnbench_variants() -> list[Variant]:
 
 
 columns = load("results").columns
+done = run("plain,sdpa", seq=[16, 32], mask="causal", workloads=[Workload(heads=1, seq_q=4, head_dim=2)], budget_s=0.1)
+assert_type(done, Run)
+assert_type(done.statuses["ok"], int)
+assert_type(done.report(baseline="sdpa"), Path)
+load(done)
 """
 BAD = """
-from attnbench import Variant, Workload
+from attnbench import Variant, Workload, run
 
 
 class Sideways(Variant):
@@ -54,6 +60,7 @@ class Sideways(Variant):
 
 Workload(heads="8", seq_q=1, head_dim=1)
 Workload(heads=8, seq_q=1, head_dim=1).flops().imag.nothing
+run("sdpa", precision="1%")
 """
 
 
@@ -66,6 +73,8 @@ def test_types_of_the_public_interface(tmp_path):
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip
     lines = [line for line in checked.stdout.splitlines() if ": error:" in line]
-    assert [Path(line.split(":")[0]).name for line in lines] == ["bad.py"] * 3, checked.stdout + checked.stderr
-    for line, word in zip(lines, ("Incompatible types in assignment", 'Argument "heads"', "nothing"), strict=True):
+    assert [Path(line.split(":")[0]).name for line in lines] == ["bad.py"] * 4, checked.stdout + checked.stderr
+    for line, word in zip(
+        lines, ("Incompatible types in assignment", 'Argument "heads"', "nothing", 'Argument "precision"'), strict=True
+    ):
         assert word in line
