@@ -5,6 +5,7 @@ AttnbenchError
 |   +-- WorkloadError     a field of a workload
 +-- PluginError           a plugin could not be loaded, or broke the contract
 +-- RecordError           a stored or handed-over record does not fit the schema
++-- StorageError          a run can't be written, the disk being full, say
 +-- MeasurementError      a measurement can't be believed, or can't be made here
 """
 
@@ -32,6 +33,10 @@ class PluginError(AttnbenchError):
 
 class RecordError(AttnbenchError):
     """A record does not fit the schema."""
+
+
+class StorageError(AttnbenchError):
+    """A run's files can't be written; what was stored before is intact."""
 
 
 class MeasurementError(AttnbenchError):

@@ -135,6 +135,7 @@ def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None
     from attnbench.runner.estimate import seconds_of
     from attnbench.runner.execute import execute
     from attnbench.runner.survey import reasons
+    from attnbench.runner.terms import Terms
 
     with watch(plan, "normal" if progress else "quiet") as watching:
         if progress:
@@ -144,7 +145,7 @@ def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None
             folder,
             catalog,
             plan,
-            timeout_s=timeout_s,
+            terms=Terms(timeout_s=timeout_s),
             started=watching.started,
             stored=watching.stored,
             complain=lambda text: watching.console.print(text, style="red"),

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichBar
 from rich.text import Text
 
+from attnbench.runner.frontier import SEARCHED
+
 if TYPE_CHECKING:
     from attnbench.record import Record
     from attnbench.runner.plan import Cell, Plan
@@ -51,7 +53,7 @@ class Progress(AbstractContextManager["Progress"]):
         """Tell of a cell that ended."""
         if record.control:
             return
-        self.done += 1
+        self.done += SEARCHED not in record.flags  # how many lengths a search tries is not known before
         if self.tells(record):
             self.console.print(self.line(record), soft_wrap=True)
 
@@ -141,7 +143,7 @@ class NotebookBar(Progress):
         """Move the bar, and list what failed under it."""
         if record.control:
             return
-        self.done += 1
+        self.done += SEARCHED not in record.flags
         if record.status not in EXPECTED:
             self._failures.append(self.line(record).plain)
         self._show()

@@ -6,18 +6,23 @@ never rewritten. A line torn by a crash is skipped and counted when reading.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnbench.errors import RecordError, UsageError, describe, unknown
+from attnbench.errors import RecordError, StorageError, UsageError, describe, unknown
 from attnbench.record import Record
 
 MANIFEST = "manifest.json"
+BYTES_A_RECORD = 128 * 1024  # with its share of the logs; most are far smaller
+_write = os.write  # a name of its own: a test puts a full disk in its place
+SPARE_BYTES = 32 * 1024 * 1024
 LARGEST_LINE = 64 * 1024 * 1024  # bytes; a longer line is no record of ours
 
 
@@ -41,15 +46,32 @@ class RecordWriter:
             os.write(self._descriptor, b"\n")  # close a line torn by a crash, or it would swallow the next one
 
     def append(self, record: Record) -> None:
-        """Write one record and sync it to disk; raises OSError (a full disk) with what is stored intact."""
+        """Write one record and sync it to disk; raises StorageError (a full disk) with what is stored intact."""
         data = record.to_line().encode()
-        while data:
-            data = data[os.write(self._descriptor, data) :]
-        os.fsync(self._descriptor)
+        size = os.fstat(self._descriptor).st_size
+        try:
+            while data:
+                data = data[_write(self._descriptor, data) :]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, size)
+            raise StorageError(f"{self.path}: a record can't be stored ({describe(error)}); the others are") from error
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+
+def require_space(folder: Path, records: int) -> None:
+    """Raise UsageError where a folder's disk has no room for that many records and their logs."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
+    free, needed = shutil.disk_usage(there).free, SPARE_BYTES + records * BYTES_A_RECORD
+    if free < needed:
+        raise UsageError(
+            f"results folder {str(folder)!r}: {free >> 20} MiB are free and {records} cells may need "
+            f"{needed >> 20} MiB: free some space, or choose another --results"
+        )
 
 
 def create_run(results: Path, name: str, manifest: Mapping[str, Any]) -> Path:
@@ -66,10 +88,15 @@ def create_run(results: Path, name: str, manifest: Mapping[str, Any]) -> Path:
 
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Store a run's manifest whole or not at all."""
+    """Store a run's manifest whole or not at all; raises StorageError."""
     temporary = run / f".{MANIFEST}.new"
-    temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(run / MANIFEST)
+    try:
+        temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(run / MANIFEST)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StorageError(f"{run / MANIFEST} can't be written ({describe(error)})") from error
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -101,8 +128,23 @@ def read_run(run: Path) -> Reading:
 
 
 def latest(run: Path) -> dict[tuple[str, str], Record]:
-    """Give the latest record of each cell, by device and cell_id; the A/A control is no cell of the plan."""
-    return {(record.device, record.cell_id): record for record in read_run(run).records if not record.control}
+    """Give the latest record of each cell, by `cell_key`; the A/A control is no cell of the plan."""
+    every_device = measures_on_every_device(_manifest_or_empty(run))
+    return {
+        cell_key(record.device, record.cell_id, every_device=every_device): record
+        for record in read_run(run).records
+        if not record.control
+    }
+
+
+def measures_on_every_device(manifest: Mapping[str, Any]) -> bool:
+    """Whether each device measured all cells; runs of old did."""
+    return bool(manifest.get("every_device", True))
+
+
+def cell_key(device: str, cell_id: str, *, every_device: bool) -> tuple[str, str]:
+    """Name a cell within a run: where devices of one model share the cells, whichever of them measured it."""
+    return (device if every_device else "", cell_id)
 
 
 def statuses(run: Path) -> dict[str, int]:

@@ -22,7 +22,7 @@ AXES = (
     "dtype", "mask", "direction", "scale", "softcap", "alibi", "dropout",
 )  # fmt: skip
 NOTES = ("title", "source")
-KEYS = ("name", "description", "source", "budget", "defaults", "grid")
+KEYS = ("name", "description", "source", "budget", "frontier", "defaults", "grid")
 SHORTHANDS = {"seq": ("seq_q", "seq_k"), "batch_spec": ("batch", "seq", "seq_q", "seq_k")}
 
 
@@ -40,6 +40,7 @@ class Suite:
     """A named list of workloads: the union, in order and without repeats, of its grids'.
 
     `budget_s` is how many seconds a cell is sampled where the user does not say; None leaves it to the protocol.
+    With `frontier`, a run also searches for each variant the largest length that fits in memory, from these on.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Suite:
     grids: tuple[Grid, ...]
     source: str = ""
     budget_s: float | None = None
+    frontier: bool = False
 
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
@@ -64,9 +66,9 @@ class Suite:
 def parse_suite(table: Mapping[str, Any], where: str | Source) -> Suite:
     """Build a suite from a table as TOML gives it; `where` names its origin in errors. Raises UsageError.
 
-    Keys: `name`, `description`, `source`, `budget` (seconds of sampling a cell), `defaults` (a grid that each grid
-    starts from), `grid` (a list of tables). In a grid each axis is a value or a list of values, and all combinations
-    are taken; `seq` sets seq_q and seq_k;
+    Keys: `name`, `description`, `source`, `budget` (seconds of sampling a cell), `frontier` (true: the largest length
+    that fits is searched), `defaults` (a grid that each grid starts from), `grid` (a list of tables).
+    In a grid each axis is a value or a list of values, and all combinations are taken; `seq` sets seq_q and seq_k;
     `batch_spec` ('2q2k_32q1s1k') sets batch, seq_q and seq_k, one workload a segment, causal unless `mask` is given;
     `title` and `source` name the model that the shape is of, and where that is written.
     """
@@ -85,7 +87,11 @@ def parse_suite(table: Mapping[str, Any], where: str | Source) -> Suite:
     if not isinstance(grids, list) or not grids or not all(isinstance(grid, Mapping) for grid in grids):
         raise UsageError(f"{source.at('grid')}: suite {name!r} has no [[grid]]: give it at least one")
     parsed = tuple(_parse_grid(grid, defaults, source, index) for index, grid in enumerate(grids))
-    return Suite(name, str(table.get("description", "")), parsed, str(table.get("source", "")), _budget(table, source))
+    frontier = table.get("frontier", False)
+    if not isinstance(frontier, bool):
+        raise UsageError(f"{source.at('frontier')}: frontier is {frontier!r}: expected true or false")
+    budget, description = _budget(table, source), str(table.get("description", ""))
+    return Suite(name, description, parsed, str(table.get("source", "")), budget, frontier)
 
 
 def _budget(table: Mapping[str, Any], source: Source) -> float | None:

@@ -1,6 +1,11 @@
-"""A plugin with one variant a fault; each does what its name says, on top of a right answer."""
+"""A plugin with one variant a fault; each does what its name says, on top of a right answer.
+
+A fault that leaves its process usable comes with others in one variant, told apart by the workload's length.
+"""
 
 import ctypes
+import functools
+import mmap
 import os
 import signal
 import subprocess
@@ -13,33 +18,33 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from attnbench import Variant, hookimpl
 
+FIRST_LENGTH = 16
+
 
 class Fault(Variant):
-    """Right but for `misbehave`, which is called in the third call, or earlier where a subclass says so."""
+    """Right but for `misbehave`, one a length; it gets the right output and may return another, in the third call."""
 
-    when = 3
-
-    def __init__(self, name, misbehave, when=3):
+    def __init__(self, name, *misbehave, when=3):
         self.name, self.misbehave, self.when = name, misbehave, when
+
+    def unsupported_reason(self, workload, device):
+        """Do as many lengths as there are faults."""
+        return None if workload.seq_q - FIRST_LENGTH < len(self.misbehave) else "has no fault for this length"
 
     def prepare(self, workload, inputs):
         """Count the calls, so that the fault comes in mid-run."""
         calls = iter(range(1, 1 << 60))
+        misbehave = self.misbehave[workload.seq_q - FIRST_LENGTH]
 
         def call():
-            if next(calls) == self.when:
-                changed = self.misbehave(inputs)
-                if changed is not None:
-                    return None if changed is NOTHING else changed
-            return scaled_dot_product_attention(inputs.query, inputs.key, inputs.value)
+            output = scaled_dot_product_attention(inputs.query, inputs.key, inputs.value)
+            return misbehave(output) if next(calls) == self.when else output
 
         return call
 
 
-class RaisesInPrepare(Variant):
+class RaisesInPrepare(Fault):
     """Raises before there is anything to call."""
-
-    name = "raises-in-prepare"
 
     def prepare(self, workload, inputs):
         """Raise."""
@@ -53,76 +58,100 @@ class OddError(Exception):
         raise ValueError
 
 
-NOTHING = object()
-
-
 def raise_(error):
     """Raise as an expression."""
     raise error
 
 
-def recurse(inputs):
-    """Recurse to death."""
-    recurse(inputs)
+def raise_in_backward(output):
+    """Raise when the gradient comes."""
+    output.register_hook(lambda _: raise_(RuntimeError("in backward")))
+    return output
 
 
-def hold_the_interpreter(inputs):
+def recurse_to_death(output):
+    """Recurse until the stack is gone: through C, with Python's limit out of the way."""
+    sys.setrecursionlimit(1 << 30)
+    return functools.reduce(lambda *_: recurse_to_death(output), (1, 2))
+
+
+def recurse(output):
+    """Recurse up to Python's limit."""
+    return recurse(output)
+
+
+def hold_the_interpreter(output):
     """Loop in C without letting the interpreter go."""
     ctypes.PyDLL(None).sleep(600)
 
 
-def spin(inputs):
+def spin(output):
     """Loop in Python."""
     while True:
         pass
 
 
-def allocate(inputs):
-    """Ask for more memory than there is."""
-    return torch.ones(1 << 50)
+def allocate(output):
+    """Take memory until it is refused."""
+    taken = []
+    while True:
+        taken.append(torch.ones(1 << 24))
 
 
-def fork_children(inputs):
-    """Leave children behind that sleep on."""
-    for _ in range(3):
-        subprocess.Popen(["/bin/sleep", "612"])
-    os.abort()
+def share_until_killed(output):
+    """Take shared memory, which no limit of a process bounds, until somebody ends this."""
+    taken = []
+    while True:
+        taken.append(mmap.mmap(-1, 1 << 26))
+        taken[-1].write(bytes(1 << 26))
 
 
-def close_descriptors(inputs):
+def leave_children(output):
+    """Leave children behind, one of them in a session of its own."""
+    for apart in (False, True):
+        subprocess.Popen(["/bin/sleep", "612"], start_new_session=apart)
+    return output
+
+
+def close_descriptors(output):
     """Close every descriptor."""
     os.closerange(0, 512)
     time.sleep(600)
 
 
-def flood(inputs):
-    """Print 64 MiB."""
-    chunk = b"flood " * (1 << 17)
-    for _ in range(88):
+def flood(output):
+    """Print a GiB."""
+    chunk = b"flood " * (1 << 18)
+    for _ in range((1 << 30) // len(chunk) + 1):
         os.write(1, chunk)
+    return output
 
 
-def forge(inputs):
+def forge(output):
     """Write a record of one's own into every pipe that is open."""
     for descriptor in range(3, 512):
         try:
             os.write(descriptor, b'{"reply": {"status": "ok", "samples_ns": [1.0]}}\n')
         except OSError:
             continue
+    return output
 
 
-def ignore_sigterm(inputs):
-    """Ignore polite requests, and hang."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(600)
+def handle_signals(output):
+    """Install handlers for all signals that allow it, and hang."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, lambda *_: None)
+    while True:
+        time.sleep(600)
 
 
-def change_folder(inputs):
+def change_folder(output):
     """Change the working folder, harmlessly."""
     os.chdir("/")
+    return output
 
 
-def leave_a_thread(inputs):
+def leave_a_thread(output):
     """Start a thread that works beside the calls."""
 
     def work():
@@ -130,38 +159,39 @@ def leave_a_thread(inputs):
             pass
 
     threading.Thread(target=work, daemon=True).start()
-
-
-def ones(*shape, dtype=torch.float32):
-    """Make a wrong answer."""
-    return torch.ones(shape, dtype=dtype)
+    return output
 
 
 @hookimpl
 def attnbench_variants():
     """Offer every fault."""
     return [
-        RaisesInPrepare(),
-        Fault("segfault", lambda inputs: ctypes.string_at(0)),
-        Fault("abort", lambda inputs: os.abort()),
-        Fault("exits", lambda inputs: os._exit(0)),
-        Fault("exits-politely", lambda inputs: sys.exit(0)),
+        RaisesInPrepare("raises-in-prepare", None),
+        Fault("segfault", lambda _: ctypes.string_at(0)),
+        Fault("abort", lambda _: os.abort()),
+        Fault("exits", lambda _: os._exit(0)),
+        Fault("exits-politely", lambda _: sys.exit(0)),
         Fault("loops", spin),
         Fault("loops-in-c", hold_the_interpreter),
-        Fault("raises-in-third-call", lambda inputs: raise_(RuntimeError("third call"))),
-        Fault("raises-odd", lambda inputs: raise_(OddError())),
-        Fault("raises-base", lambda inputs: raise_(KeyboardInterrupt())),
+        Fault("raises-in-third-call", lambda _: raise_(RuntimeError("third call"))),
+        Fault("raises-in-backward", raise_in_backward),
+        Fault("raises-odd", lambda _: raise_(OddError())),
         Fault("recurses", recurse),
+        Fault("recurses-to-death", recurse_to_death),
         Fault("allocates", allocate),
-        Fault("forks", fork_children),
+        Fault("allocates-until-killed", share_until_killed),
         Fault("closes-descriptors", close_descriptors),
-        Fault("floods", flood),
         Fault("forges", forge),
-        Fault("ignores-sigterm", ignore_sigterm),
-        Fault("changes-folder", change_folder),
-        Fault("returns-none", lambda inputs: NOTHING, when=2),
-        Fault("wrong-shape", lambda inputs: ones(1, 2, 3, 4), when=2),
-        Fault("wrong-dtype", lambda inputs: ones(*inputs.query.shape, dtype=torch.float64), when=2),
-        Fault("nan", lambda inputs: torch.full_like(inputs.query, float("nan")), when=2),
+        Fault("ignores-sigterm", handle_signals),
         Fault("leaves-a-thread", leave_a_thread),
+        Fault("harmless", flood, change_folder, leave_children),
+        Fault(
+            "wrong",
+            lambda _: None,
+            lambda output: output[..., :-1],
+            lambda output: output.double(),
+            lambda output: output * float("nan"),
+            lambda output: output.to("meta"),
+            when=2,
+        ),
     ]

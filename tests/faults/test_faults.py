@@ -1,41 +1,51 @@
 """Whatever a variant does costs its own cell and nothing else."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import psutil
 import pytest
 
 from attnbench.measure.protocol import Protocol
+from attnbench.runner.catalog import read_catalog
 from attnbench.runner.execute import Request, execute, plan_of, start
-from attnbench.store import read_run
+from attnbench.runner.remains import PREFIX
+from attnbench.runner.terms import Terms
+from attnbench.store import read_manifest, read_run
 
 PACK = Path(__file__).parent / "pack.py"
+LENGTHS = (16, 17, 18, 19, 20)
 EXPECTED = {
-    "raises-in-prepare": ("error", "no kernel image"),
-    "segfault": ("crash", "SIGSEGV"),
-    "abort": ("crash", "SIGABRT"),
-    "exits": ("crash", "exited with code 0"),
-    "exits-politely": ("error", "SystemExit"),
-    "loops": ("timeout", "deadline"),
-    "loops-in-c": ("timeout", "deadline"),
-    "raises-in-third-call": ("error", "RuntimeError: third call"),
-    "raises-odd": ("error", "its text can't be had"),
-    "raises-base": ("error", "KeyboardInterrupt"),
-    "recurses": ("error", "RecursionError"),
-    "allocates": ("out_of_memory", "memory"),
-    "forks": ("crash", "SIGABRT"),
-    "closes-descriptors": ("crash", "closed its results pipe"),
-    "floods": ("ok", None),
-    "forges": ("error", "wrote to the results pipe"),
-    "ignores-sigterm": ("timeout", "deadline"),
-    "changes-folder": ("ok", None),
-    "deletes-itself": ("ok", None),
-    "returns-none": ("incorrect", "None"),
-    "wrong-shape": ("incorrect", "shape"),
-    "wrong-dtype": ("incorrect", "float64"),
-    "nan": ("incorrect", "nan"),
-    "leaves-a-thread": ("error", "thread"),
+    ("raises-in-prepare", 16): ("error", "no kernel image"),
+    ("segfault", 16): ("crash", "SIGSEGV"),
+    ("abort", 16): ("crash", "SIGABRT"),
+    ("exits", 16): ("crash", "exited with code 0"),
+    ("exits-politely", 16): ("error", "SystemExit"),
+    ("loops", 16): ("timeout", "deadline"),
+    ("loops-in-c", 16): ("timeout", "deadline"),
+    ("raises-in-third-call", 16): ("error", "RuntimeError: third call"),
+    ("raises-in-backward", 16): ("error", "RuntimeError: in backward"),
+    ("raises-odd", 16): ("error", "its text can't be had"),
+    ("recurses", 16): ("error", "RecursionError"),
+    ("recurses-to-death", 16): ("crash", "SIGSEGV"),
+    ("allocates", 16): ("out_of_memory", "memory"),
+    ("allocates-until-killed", 16): ("out_of_memory", "the worker held"),
+    ("closes-descriptors", 16): ("crash", "closed its results pipe"),
+    ("forges", 16): ("error", "wrote to the results pipe"),
+    ("ignores-sigterm", 16): ("timeout", "deadline"),
+    ("leaves-a-thread", 16): ("error", "thread"),
+    ("deletes-itself", 16): ("ok", None),
+    ("harmless", 16): ("ok", None),  # floods its output
+    ("harmless", 17): ("ok", None),  # changes the folder
+    ("harmless", 18): ("ok", None),  # leaves children behind
+    ("wrong", 16): ("incorrect", "None"),
+    ("wrong", 17): ("incorrect", "shape"),
+    ("wrong", 18): ("incorrect", "float64"),
+    ("wrong", 19): ("incorrect", "nan"),
+    ("wrong", 20): ("incorrect", "meta"),
 }
+TERMS = Terms(timeout_s=5.0, host_memory_bytes=3 << 30)
 
 DELETER = """
 from pathlib import Path
@@ -54,69 +64,131 @@ def attnbench_variants():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def left_before():
+    """Give what was in shared memory and the temporary folder before the run."""
+    return leftovers()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, left_before):
     """Run the pack beside an honest variant, once for all tests."""
     folder = tmp_path_factory.mktemp("faults")
     deleter = folder / "deleter.py"
     deleter.write_text(DELETER)
     request = Request(
-        variants=["naive", *EXPECTED],
+        variants=["naive", *dict.fromkeys(name for name, _ in EXPECTED)],
         devices=["cpu:0"],
         plugins=[str(PACK), str(deleter)],
-        axes={"heads": [2], "seq": [16], "head_dim": [8]},
-        protocol=Protocol(budget_s=0.2, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.2),
+        axes={"heads": [2], "seq": list(LENGTHS), "head_dim": [8], "direction": ["forward_backward"]},
+        protocol=Protocol(budget_s=0.1, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.1),
         results=folder / "results",
     )
     catalog, plan = plan_of(request)
     assert all(entry.reason is None for entry in catalog.plugins)
     path = start(request, catalog, plan)
-    return path, execute(path, catalog, plan, timeout_s=10.0)
+    return path, execute(path, catalog, plan, terms=TERMS)
 
 
 @pytest.fixture(scope="module")
 def records(run):
-    """Give the run's records by variant, the A/A control left out."""
-    return {record.variant: record for record in read_run(run[0]).records if not record.control}
+    """Give the run's records by variant and length, the A/A control left out."""
+    return {
+        (record.variant, record.workload.seq_q): record for record in read_run(run[0]).records if not record.control
+    }
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_fault_is_recorded_as_what_it_is(records, name):
+def leftovers():
+    """List shared memory, and the temporary folders of workers that this process supervises."""
+    folders = Path(tempfile.gettempdir()).glob(f"{PREFIX}{os.getpid()}-*")
+    return {*Path("/dev/shm").iterdir(), *folders}  # noqa: S108 - only looked at
+
+
+@pytest.mark.parametrize("cell", EXPECTED, ids=lambda cell: f"{cell[0]}-{cell[1]}")
+def test_a_fault_is_recorded_as_what_it_is(records, cell):
     """Each fault's record has the status and a reason that name it, and a time only if it is ok."""
-    status, reason = EXPECTED[name]
-    record = records[name]
+    status, reason = EXPECTED[cell]
+    record = records[cell]
     assert record.status == status, record.reason
     assert reason is None or reason.lower() in str(record.reason).lower()
     assert bool(record.samples_ns) == (status == "ok")
 
 
 def test_the_honest_neighbour_is_measured(records):
-    """The variant that shares the run with all faults is ok."""
-    assert records["naive"].status == "ok"
+    """The variant that shares the run with all faults is ok at every length."""
+    assert [records["naive", length].status for length in LENGTHS] == ["ok"] * len(LENGTHS)
 
 
 def test_nothing_is_lost(run, records):
     """Every cell has exactly one record, and no line is torn."""
     reading = read_run(run[0])
-    assert sorted(records) == sorted(["naive", *EXPECTED])
+    tried = {cell for cell, record in records.items() if record.status != "unsupported"}
+    assert tried == {*EXPECTED, *(("naive", length) for length in LENGTHS)}
+    assert len(records) == len(read_manifest(run[0])["plan"])
     assert len([record for record in reading.records if not record.control]) == len(records)
     assert not reading.torn_lines
     assert not reading.problems
 
 
 def test_nothing_is_left_running(run):
-    """No child of a worker outlives the run."""
+    """No child of a worker outlives the run, not even one that left its session; none is left as a zombie."""
     running = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
     assert ["/bin/sleep", "612"] not in running
-    assert not [child for child in psutil.Process().children(recursive=True) if "attnbench.worker" in child.cmdline()]
+    children = psutil.Process().children(recursive=True)
+    assert not [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
+    assert not [child for child in children if "attnbench.worker" in child.cmdline()]
+
+
+def test_no_file_is_left(run, left_before):
+    """Shared memory and the temporary folder are as they were."""
+    assert leftovers() <= left_before
 
 
 def test_a_flood_is_kept_within_bounds(run, records):
     """A cell's log holds the beginning of its output, a mebibyte at most."""
-    log = run[0] / records["floods"].log
+    log = run[0] / records["harmless", 16].log
     assert log.read_bytes().startswith(b"flood ")
     assert log.stat().st_size <= 1024 * 1024
 
 
 def test_a_hang_leaves_the_stack_in_the_log(run, records):
     """A cell that was ended by its deadline has every thread's stack in its log."""
-    assert "in spin" in (run[0] / records["loops"].log).read_text()
+    assert "in spin" in (run[0] / records["loops", 16].log).read_text()
+
+
+BARE = """
+from attnbench import hookimpl, variant
+
+@variant({name!r})
+def of_that_name(query, key, value, workload):
+    return query
+
+@hookimpl
+def attnbench_variants():
+    return [of_that_name]
+"""
+UNLOADABLE = {
+    "sleeps": ("import time; time.sleep(600)", "not within 2 s"),
+    "raises": ("raise RuntimeError('at import')", "RuntimeError: at import"),
+    "exits": ("import os; os._exit(0)", "import ended the process"),
+    "up": (BARE.format(name="../../up"), "variant '../../up'"),
+    "html": (BARE.format(name="<script>alert(1)</script>"), "variant '<script>alert(1)</script>'"),
+    "control": (BARE.format(name="\x1b[31mred\x07"), r"variant '\x1b[31mred\x07'"),
+    "unicode": (BARE.format(name="\u202e\u00e9"), r"variant '\u202e"),
+}
+
+
+def test_what_goes_wrong_at_import_costs_its_plugin_alone(tmp_path, monkeypatch):
+    """A plugin that hangs, raises or exits when imported, or offers a hostile name, is a row with its reason."""
+    read_catalog()  # described once, the built-in ones come from the cache
+    paths = {name: tmp_path / f"{name}.py" for name in UNLOADABLE}
+    for name, (text, _) in UNLOADABLE.items():
+        paths[name].write_text(text, encoding="utf-8")
+    good = tmp_path / "good.py"
+    good.write_text(BARE.format(name="good"))
+    monkeypatch.setenv("ATTNBENCH_IMPORT_TIMEOUT", "2")
+    catalog = read_catalog([*map(str, paths.values()), str(good)])
+    reasons = {entry.source.name: entry.reason for entry in catalog.plugins}
+    for name, (_, reason) in UNLOADABLE.items():
+        assert reason in reasons[name]
+        assert reasons[name].isprintable()
+    assert {"good", "naive"} <= set(catalog.variants)

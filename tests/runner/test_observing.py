@@ -1,6 +1,7 @@
 """Observers are told of a run's events, and none of their faults is the run's."""
 
-import json
+import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -22,7 +23,7 @@ def attnbench_record_stored(record):
 @pytest.fixture
 def observers(tmp_path):
     """Make observers of plugins' texts, and stop them."""
-    made = []
+    opened = ExitStack()
 
     def make(*texts, observes=("record_stored",)):
         entries = []
@@ -30,12 +31,10 @@ def observers(tmp_path):
             path = tmp_path / f"observer_{number}.py"
             path.write_text(text, encoding="utf-8")
             entries.append(PluginEntry(named_source(str(path)), None, observes=tuple(observes)))
-        made.append(Observers(Catalog(tuple(entries)), tmp_path / "observers.log"))
-        return made[-1]
+        return opened.enter_context(Observers(Catalog(tuple(entries)), tmp_path / "observers.log"))
 
-    yield make
-    for each in made:
-        each.stop()
+    with opened:
+        yield make
 
 
 def test_events_arrive_in_order(observers, tmp_path):
@@ -73,7 +72,18 @@ def test_one_that_dies_or_hangs_is_told_no_more(observers, fault, word, monkeypa
 
 
 def test_without_observers_nothing_is_started(observers):
-    """Where no plugin observes an event no process is started for it."""
-    told = observers("", observes=("run_started",))
-    told.tell("record_stored", json.loads("{}"))
+    """Where no plugin observes anything no process is started."""
+    told = observers("", observes=())
+    told.tell("record_stored", {})
     assert told._worker is None
+
+
+def test_observers_outlive_the_thread_that_tells_them_first(observers, tmp_path):
+    """What a device's thread told first, others tell on when that thread has ended."""
+    told = observers(NOTING.format(events=str(tmp_path / "events")))
+    for variant in ("naive", "sdpa"):
+        thread = threading.Thread(target=told.tell, args=("record_stored", {"variant": variant}))
+        thread.start()
+        thread.join()
+    assert (tmp_path / "events").read_text() == "naive\nsdpa\n"
+    assert told.problems == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,6 +97,13 @@ Budget = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling a cell; bounds its warm-up too.")
 ]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds that any phase of a cell may last.")]
+Exhaustive = Annotated[bool, typer.Option("--exhaustive", help="Try what is known not to fit in memory, too.")]
+HostMemory = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="The machine's memory that a worker may take, e.g. 8GiB.")
+]
+EveryDevice = Annotated[
+    bool, typer.Option("--every-device", help="Measure all cells on each device, also on several of one model.")
+]
 NoInterleave = Annotated[bool, typer.Option("--no-interleave", help="One variant after the other.")]
 
 
@@ -122,6 +130,16 @@ def axis(name: str, text: str | None, kind: Callable[[str], Any]) -> dict[str, l
     if not values:
         raise UsageError(f"--{name.replace('_', '-')} is empty: give it at least one value")
     return {name: values}
+
+
+def size(name: str, text: str | None) -> int | None:
+    """Read a number of bytes such as 512MiB or 8GiB; raises UsageError."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise UsageError(f"{name} {text!r}: expected a size such as 512MiB or 8GiB")
+    return int(float(found[1]) * 1024 ** " KMGT".index((found[2] or " ")[0].upper()))
 
 
 def fraction(name: str, text: str | None) -> float | None:

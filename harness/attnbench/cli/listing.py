@@ -141,12 +141,13 @@ def explain(
     cell: Annotated[str, typer.Argument(help="A cell's id, or its beginning.")],
     results: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("results"),
 ) -> None:
-    """Say what a cell is, what became of it, and how to run it again."""
+    """Say what a cell is, what became of it, whether it is stale and why, and how to run it again."""
     import shlex
 
     from attnbench import store
     from attnbench.errors import UsageError
     from attnbench.rerun import rerun_command
+    from attnbench.runner.staleness import staleness
 
     found = [
         (run, record)
@@ -158,8 +159,10 @@ def explain(
         raise UsageError(f"no cell {cell!r} under {str(results)!r}: `attnbench list runs` names the runs")
     for run, record in found:
         print(f"{record.cell_id}  {record.variant}  {record.workload.id}  {record.device} ({record.device_name})")
+        manifest = store.read_manifest(run)
+        changes = staleness(record, manifest)
         print(f"  {run.name}: {record.status}{': ' + record.reason if record.reason else ''}")
+        print(f"  now:   {'stale: ' + '; '.join(changes) if changes else 'it still stands'}")
         if record.log:
-            print(f"  log: {run / record.log}")
-        again = rerun_command(record.variant, record.workload, record.device, store.read_manifest(run))
-        print(f"  again: {shlex.join(again)}")
+            print(f"  log:   {run / record.log}")
+        print(f"  again: {shlex.join(rerun_command(record.variant, record.workload, record.device, manifest))}")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from attnbench.progress import announcement, printable
+from attnbench.runner.past import least_bytes
 
 if TYPE_CHECKING:
     from attnbench.record import Record
-    from attnbench.runner.plan import Plan
+    from attnbench.runner.past import Past
+    from attnbench.runner.plan import Cell, Plan
     from attnbench.runner.sweep import Summary
 
 
@@ -25,18 +27,23 @@ NEXT = {
 }
 
 
-def print_plan(plan: Plan, unsupported: Mapping[str, str], seconds: float) -> None:
-    """Print every cell of the plan, with the reason where it will be unsupported."""
+def print_plan(plan: Plan, unsupported: Mapping[str, str], past: Past) -> None:
+    """Print every cell of the plan with what it will take, or the reason why it will be unsupported."""
     for cell in plan.cells:
         reason = unsupported.get(cell.cell_id)
-        ending = f"  unsupported: {printable(reason)}" if reason else ""
-        print(f"{cell.cell_id}  {cell.device.name}  {cell.variant.name}  {cell.workload.id}{ending}")
-    print(announcement(len(plan.cells), len(unsupported), seconds))
+        ending = f"unsupported: {printable(reason)}" if reason else _expectation(past, cell)
+        print(f"{cell.cell_id}  {cell.device.name}  {cell.variant.name}  {cell.workload.id}  {ending}")
+    known = sum(past.seconds(cell) is not None for cell in plan.cells if cell.cell_id not in unsupported)
+    print(announcement(len(plan.cells), len(unsupported), past.seconds_of(plan, unsupported)), end="")
+    print(f" ({known} of these cells were timed here before)")
+    if plan.frontier:
+        print("then each variant's largest length that fits in memory is searched, which is not counted here")
 
 
 def print_summary(folder: Path, summary: Summary) -> None:
     """Say what the run came to, and what to type next."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
+    counts = counts or "no cell was missing"
     print(
         f"{counts} in {summary.wall_s:.1f} s, {summary.useful_share:.0%} of it in the timed callable, "
         f"warm-up or conformance\nrecords: {folder}\nreport:  attnbench report {folder}"
@@ -59,3 +66,14 @@ def table(*columns: str) -> Table:
     for column in columns:
         made.add_column(column, overflow="fold")
     return made
+
+
+def _expectation(past: Past, cell: Cell) -> str:
+    known, device = past.memory_bytes(cell), cell.device.memory_bytes
+    expected = least_bytes(cell.workload) if known is None else known
+    text = f"{'at least ' if known is None else ''}{expected / 2**20:.1f} MiB"
+    if (seconds := past.seconds(cell)) is not None:
+        text += f", about {seconds:.1f} s"
+    if device is not None and expected > device:
+        text += f"; will not fit: the device has {device / 2**20:.0f} MiB"
+    return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attnbench.cli import arguments as given
-from attnbench.cli.arguments import axis, fraction, level, split
+from attnbench.cli.arguments import axis, fraction, level, size, split
 
 if TYPE_CHECKING:
     from attnbench.runner.execute import Request
@@ -41,10 +40,13 @@ def run(
     name: given.RunName = None,
     resume: given.Resume = None,
     retry_failed: given.RetryFailed = False,
+    exhaustive: given.Exhaustive = False,
+    every_device: given.EveryDevice = False,
     dry_run: given.DryRun = False,
     precision: given.Precision = None,
     budget: given.Budget = None,
     timeout: given.Timeout = None,
+    host_memory: given.HostMemory = None,
     no_interleave: given.NoInterleave = False,
     strict_plugins: given.Strict = False,
     quiet: given.Quiet = False,
@@ -62,41 +64,52 @@ def _sweep(options: SimpleNamespace) -> None:
     """Do what the options ask for; ends the command with its exit code."""
     from attnbench.cli.progress import print_next, print_plan, print_summary
     from attnbench.progress import progress as watch
-    from attnbench.runner.estimate import seconds_of
     from attnbench.runner.execute import execute, plan_of, resumed, start
+    from attnbench.runner.past import Past
     from attnbench.runner.survey import reasons
+    from attnbench.runner.terms import Terms
     from attnbench.store import find_run, latest
 
     telling = level(quiet=options.quiet, verbose=options.verbose)
     folder = None
+    terms = Terms(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
     if options.resume is not None:
         folder = find_run(options.results, options.resume)
-        catalog, plan = resumed(folder, retry_failed=options.retry_failed)
+        catalog, plan = resumed(folder, retry_failed=options.retry_failed, exhaustive=options.exhaustive)
     else:
         request = _request(options)
         catalog, plan = plan_of(request)
-    unsupported = reasons(plan)
+    unsupported, past = reasons(plan), Past(options.results)
     if options.dry_run:
-        print_plan(plan, unsupported, seconds_of(plan, unsupported))
+        print_plan(plan, unsupported, past)
         return
     folder = folder or start(request, catalog, plan)
     with watch(plan, telling) as progress:
-        progress.announce(unsupported, seconds_of(plan, unsupported))
-        summary = execute(
-            folder,
-            catalog,
-            plan,
-            timeout_s=options.timeout,
-            started=progress.started,
-            stored=progress.stored,
-            complain=lambda text: typer.echo(text, err=True),
-        )
+        progress.announce(unsupported, past.seconds_of(plan, unsupported))
+        try:
+            summary = execute(
+                folder,
+                catalog,
+                plan,
+                terms=terms,
+                started=progress.started,
+                stored=progress.stored,
+                complain=lambda text: typer.echo(text, err=True),
+            )
+        except KeyboardInterrupt:  # before or after the sweep, which ends in good order by itself
+            _leave_interrupted(folder)
     print_summary(folder, summary)
     print_next(latest(folder).values())
     if summary.interrupted:
-        typer.echo(f"interrupted; go on with: attnbench run --resume {shlex.quote(str(folder))}", err=True)
-        raise typer.Exit(130)
-    raise typer.Exit(1 if set(summary.statuses) - {"ok", "unsupported"} else 0)
+        _leave_interrupted(folder)
+    raise typer.Exit(1 if summary.failed else 0)
+
+
+def _leave_interrupted(run: Path) -> None:
+    from attnbench.runner.execute import resume_command
+
+    typer.echo(f"interrupted; go on with: {resume_command(run)}", err=True)
+    raise typer.Exit(130)
 
 
 def _request(options: SimpleNamespace) -> Request:
@@ -120,5 +133,6 @@ def _request(options: SimpleNamespace) -> Request:
         budget_s=options.budget,
         results=options.results,
         name=options.name,
+        every_device=options.every_device,
         strict_plugins=options.strict_plugins,
     )

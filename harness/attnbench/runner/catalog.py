@@ -142,6 +142,7 @@ def _entry(description: dict[str, Any]) -> PluginEntry:
             tuple(_grid(grid) for grid in suite["grids"]),
             suite["source"],
             suite["budget_s"],
+            suite["frontier"],
         )
         for suite in description["suites"]
     )

@@ -77,7 +77,7 @@ def explain_check(name: str) -> str:
 def _one_worker(
     device: Device, request: dict[str, Any], timeout_s: float, take: Callable[[dict[str, Any]], None]
 ) -> WorkerLostError | None:
-    worker = WorkerProcess(device.worker_environment(), device.core)
+    worker = WorkerProcess(device.worker_environment(), device.cores)
     try:
         reply = worker.request("check", lambda _: timeout_s, take, **request)
     except WorkerLostError as lost:

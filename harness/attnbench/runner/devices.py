@@ -12,6 +12,7 @@ import psutil
 import pynvml
 
 from attnbench.errors import UsageError, unknown
+from attnbench.runner.near_cores import near_cores
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Device:
     uuid: str
     driver: str | None = None
     memory_bytes: int | None = None
+    near: tuple[int, ...] = ()  # cores of its own, near it
 
     @property
     def kind(self) -> str:
@@ -45,6 +47,11 @@ class Device:
         """The core that a `cpu:N` slot is pinned to."""
         index = self.name.partition(":")[2]
         return sorted(os.sched_getaffinity(0))[int(index)] if self.kind == "cpu" and index.isdigit() else None
+
+    @property
+    def cores(self) -> frozenset[int] | None:
+        """The cores that a worker of this device is pinned to: no other device's; None leaves it all."""
+        return frozenset(self.near or (() if self.core is None else (self.core,))) or None
 
     @property
     def torch_name(self) -> str:
@@ -89,6 +96,9 @@ def _gpus() -> list[Device]:
     try:
         driver = _text(pynvml.nvmlSystemGetDriverVersion())
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        near = near_cores(
+            [_text(pynvml.nvmlDeviceGetPciInfo(handle).busId) for handle in handles], os.sched_getaffinity(0)
+        )
         found = [
             Device(
                 name=f"cuda:{index}",
@@ -96,8 +106,9 @@ def _gpus() -> list[Device]:
                 uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
                 driver=driver,
                 memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+                near=cores,
             )
-            for index, handle in enumerate(handles)
+            for index, (handle, cores) in enumerate(zip(handles, near, strict=True))
         ]
     except pynvml.NVMLError:
         return []

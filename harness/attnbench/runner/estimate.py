@@ -6,6 +6,7 @@ from collections.abc import Container
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from attnbench.runner.devices import Device
     from attnbench.runner.plan import Plan
 
 START_S = 2.0  # a worker's import of torch and of its plugin, two of them at a time
@@ -18,14 +19,14 @@ def seconds_of(plan: Plan, unsupported: Container[str]) -> float:
     Each cell is taken to use all of its sampling; those that are precise sooner make up for warm-ups. The A/A control
     is one more cell for each workload.
     """
-    return max((_device_seconds(plan, unsupported, name) for name in {d.name for d in plan.devices}), default=0.0)
+    return max((_pool_seconds(plan, unsupported, pool) for pool in plan.pools), default=0.0)
 
 
-def _device_seconds(plan: Plan, unsupported: Container[str], device: str) -> float:
-    cells = [cell for cell in plan.cells if cell.device.name == device and cell.cell_id not in unsupported]
+def _pool_seconds(plan: Plan, unsupported: Container[str], pool: list[Device]) -> float:
+    cells = [cell for cell in plan.cells if cell.device == pool[0] and cell.cell_id not in unsupported]
     if not cells:
         return 0.0
     protocol = plan.protocols[cells[0].device.kind]
     controls = len({cell.workload for cell in cells}) if protocol.interleave else 0
     workers = len({cell.variant.name for cell in cells}) + min(1, controls)
-    return workers * START_S + (len(cells) + controls) * (protocol.budget_s + CELL_S)
+    return workers * START_S + (len(cells) + controls) * (protocol.budget_s + CELL_S) / len(pool)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench import store
-from attnbench.errors import UsageError
+from attnbench.errors import StorageError, UsageError
 from attnbench.measure.protocol import Protocol
 from attnbench.record import SCHEMA, STATUSES, Record
+from attnbench.runner import locks
 from attnbench.runner.catalog import Catalog, read_catalog, refuse_broken
 from attnbench.runner.environment import machine_facts
 from attnbench.runner.executor import LOCAL, Executor
+from attnbench.runner.frontier import PREDICTED
 from attnbench.runner.observing import Observers
 from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads, default_variants, make_plan
+from attnbench.runner.remains import clear_abandoned
+from attnbench.runner.terms import Terms
 from attnbench.workload import Workload
 
 if TYPE_CHECKING:
@@ -32,7 +37,7 @@ class Request:
     """What a user asked for, as the command line gives it.
 
     `workloads` are ids of workloads. `budget_s`, the seconds of sampling a cell, is what the suites say where it is
-    None, and else the protocol's.
+    None, and else the protocol's. Devices of one model share the cells, unless `every_device` is to measure them all.
     """
 
     suites: Sequence[str] = ()
@@ -45,6 +50,7 @@ class Request:
     budget_s: float | None = None
     results: Path = Path("results")
     name: str | None = None
+    every_device: bool = False
     strict_plugins: bool = False
 
 
@@ -67,7 +73,18 @@ def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan
         raise UsageError("no variant is there: `attnbench list plugins` says why")
     protocols = {device.kind: protocol for device in devices}
     environments = {device.name: executor.environment_of(device) for device in devices}
-    return catalog, make_plan(variants, workloads, devices, protocols, environments)
+    asking = [name for name in suites if any(suite.frontier for suite in catalog.suites([name]))]
+    searched = choose_workloads(catalog, asking, request.axes) if asking else []
+    plan = make_plan(
+        variants,
+        workloads,
+        devices,
+        protocols,
+        environments,
+        every_device=request.every_device,
+        frontier=set(searched),
+    )
+    return catalog, plan
 
 
 def default_suite(devices: Sequence[Device]) -> str:
@@ -90,24 +107,39 @@ def start(request: Request, catalog: Catalog, plan: Plan) -> Path:
     name = request.name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if not name.strip(".") or "/" in name or "\0" in name:
         raise UsageError(f"run name {name!r}: expected a folder's name, without '/'")
+    store.require_space(request.results, len(plan.cells))
     return store.create_run(request.results, name, manifest_of(name, request, catalog, plan))
 
 
-def resumed(run: Path, *, retry_failed: bool = False, executor: Executor = LOCAL) -> tuple[Catalog, Plan]:
+def resumed(
+    run: Path, *, retry_failed: bool = False, exhaustive: bool = False, executor: Executor = LOCAL
+) -> tuple[Catalog, Plan]:
     """Give the cells of a run that are missing, interrupted or stale, and with `retry_failed` those that failed.
 
     A cell is stale when what would change its number (plugin, protocol, driver, torch ...) gives it another id now.
+    With `exhaustive` those count as missing that were only predicted to run out of memory.
     Raises UsageError where a variant or device of the plan is not here any more.
     """
     manifest = store.read_manifest(run)
+    store.require_space(run, len(manifest["plan"]))
     catalog = read_catalog(manifest["plugin_arguments"])
-    protocols = {kind: Protocol.from_json(fields) for kind, fields in manifest["protocols"].items()}
+    every_device = store.measures_on_every_device(manifest)
     settled = {"ok", "unsupported"} if retry_failed else set(STATUSES) - {"interrupted"}
-    done = {key for key, record in store.latest(run).items() if record.status in settled}
+    done = {
+        key
+        for key, record in store.latest(run).items()
+        if record.status in settled and not (exhaustive and PREDICTED in record.flags)
+    }
     planned = [(cell["variant"], Workload.from_json(cell["workload"]), cell["device"]) for cell in manifest["plan"]]
-    plan = _plan_of_cells(catalog, planned, protocols, executor)
-    missing = tuple(cell for cell in plan.cells if (cell.device.name, cell.cell_id) not in done)
-    return catalog, dataclasses.replace(plan, cells=missing)
+    plan = _plan_of_cells(catalog, planned, manifest, executor)
+    missing = tuple(
+        cell
+        for cell in plan.cells
+        if store.cell_key(cell.device.name, cell.cell_id, every_device=every_device) not in done
+    )
+    searched = set(manifest.get("frontier", []))
+    frontier = tuple(cell for cell in plan.cells if cell.workload.id in searched)
+    return catalog, dataclasses.replace(plan, cells=missing, frontier=frontier)
 
 
 def again(
@@ -117,25 +149,48 @@ def again(
     manifest = store.read_manifest(run)
     arguments = [*manifest.get("plugin_arguments", []), *plugins]
     catalog = read_catalog(arguments)
-    protocols = {kind: Protocol.from_json(fields) for kind, fields in manifest["protocols"].items()}
-    plan = _plan_of_cells(catalog, cells, protocols, LOCAL)
+    plan = _plan_of_cells(catalog, cells, manifest, LOCAL)
     request = Request(plugins=arguments, results=results, name=f"{run.name}-again-{secrets.token_hex(2)}")
     return start(request, catalog, plan), catalog, plan
 
 
 def _plan_of_cells(
-    catalog: Catalog,
-    cells: Sequence[tuple[str, Workload, str]],
-    protocols: Mapping[str, Protocol],
-    executor: Executor,
+    catalog: Catalog, cells: Sequence[tuple[str, Workload, str]], manifest: Mapping[str, Any], executor: Executor
 ) -> Plan:
-    devices = {device.name: device for device in executor.devices(sorted({device for _, _, device in cells}))}
+    """Plan some cells (variant, workload, device) of a run under its own protocol."""
+    protocols = {kind: Protocol.from_json(fields) for kind, fields in manifest["protocols"].items()}
+    named = {device for _, _, device in cells}
+    shared = () if store.measures_on_every_device(manifest) else manifest.get("devices", ())
+    devices = _present(sorted({*named, *shared}), named, manifest, executor)
     environments = {device.name: executor.environment_of(device) for device in devices.values()}
     plans = (
         make_plan(choose_variants(catalog, [variant]), [workload], [devices[device]], protocols, environments)
         for variant, workload, device in cells
     )
-    return Plan(tuple(cell for plan in plans for cell in plan.cells), protocols, environments)
+    sharing = tuple(dict.fromkeys(devices[name] for name in shared if name in devices))
+    return Plan(tuple(cell for plan in plans for cell in plan.cells), protocols, environments, sharing)
+
+
+def _present(
+    names: Sequence[str], needed: Collection[str], manifest: Mapping[str, Any], executor: Executor
+) -> dict[str, Device]:
+    """Find the devices of a run again, by their old names; another of its model stands in for one that has gone."""
+    found: dict[str, Device] = {}
+    gone: dict[str, UsageError] = {}
+    for name in names:
+        try:
+            found[name] = executor.devices([name])[0]
+        except UsageError as error:
+            gone[name] = error
+    for name, absence in gone.items():
+        model = manifest["environments"].get(name, {}).get("device_name")
+        alike = [device for device in found.values() if device.model == model]
+        stand_in = alike[0] if alike and not store.measures_on_every_device(manifest) else None
+        if stand_in is not None:
+            found[name] = stand_in
+        elif name in needed:
+            raise absence
+    return found
 
 
 def execute(
@@ -144,38 +199,46 @@ def execute(
     plan: Plan,
     *,
     executor: Executor = LOCAL,
-    timeout_s: float | None = None,
+    terms: Terms | None = None,
     started: Callable[[Cell], None] = lambda _: None,
     stored: Callable[[Record], None] = lambda _: None,
     complain: Callable[[str], None] = lambda _: None,
 ) -> Summary:
     """Work a plan off into a run's folder and say what it came to; `complain` gets what observers got wrong.
 
-    Raises UsageError where another run holds one of the devices.
+    Raises UsageError where another process holds one of the devices or works on this run, and StorageError where the
+    disk is full.
     """
-    with executor.reserve(run, plan):
-        observers = Observers(catalog, run / "logs" / "observers.log")
-        observers.tell("run_started", store.read_manifest(run))
+    clear_abandoned()
+    with locks.hold_run(run), executor.reserve(run, plan), Observers(catalog, run / "logs" / "observers.log") as told:
 
         def cell_started(cell: Cell) -> None:
             started(cell)
-            observers.tell("cell_started", cell.to_json())
+            told.tell("cell_started", cell.to_json())
 
         def record_stored(record: Record) -> None:
             stored(record)
-            observers.tell("record_stored", json.loads(record.to_line()))
+            told.tell("record_stored", json.loads(record.to_line()))
 
-        summary = executor.sweep(run, plan, cell_started, record_stored, timeout_s)
-        observers.tell("run_ended", dict(summary.statuses))
-        observers.stop()
+        told.tell("run_started", store.read_manifest(run))
+        try:
+            summary = executor.sweep(run, plan, cell_started, record_stored, terms or Terms())
+        except StorageError as error:
+            raise StorageError(f"{error}; make room, then go on with: {resume_command(run)}") from error
+        told.tell("run_ended", dict(summary.statuses))
         manifest = store.read_manifest(run)
-        manifest["observers"] = {"problems": observers.problems}
+        manifest["observers"] = {"problems": told.problems}
         manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
         manifest["summary"] = {**vars(summary), "statuses": store.statuses(run)}
         store.write_manifest(run, manifest)
-    for problem in observers.problems:
+    for problem in told.problems:
         complain(problem)
     return summary
+
+
+def resume_command(run: Path) -> str:
+    """Give the command that goes on with a run."""
+    return f"attnbench run --resume {shlex.quote(str(run))}"
 
 
 def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> dict[str, Any]:
@@ -189,6 +252,9 @@ def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> di
         "plugin_arguments": [
             str(Path(plugin).resolve()) if Path(plugin).is_file() else plugin for plugin in request.plugins
         ],
+        "devices": [device.name for device in plan.devices],
+        "every_device": request.every_device,
+        "frontier": sorted({cell.workload.id for cell in plan.frontier}),
         "protocols": {kind: protocol.to_json() for kind, protocol in plan.protocols.items()},
         "plugins": [
             {

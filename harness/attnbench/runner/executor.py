@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from attnbench.record import Record
     from attnbench.runner.plan import Cell, Plan
+    from attnbench.runner.terms import Terms
 
 
 class Executor(Protocol):
@@ -42,7 +43,7 @@ class Executor(Protocol):
         plan: Plan,
         started: Callable[[Cell], None],
         stored: Callable[[Record], None],
-        timeout_s: float | None,
+        terms: Terms,
     ) -> Summary:
         """Work a plan off into a run's folder; `stored` is called with each record after it is on disk."""
 
@@ -73,10 +74,10 @@ class Local:
         plan: Plan,
         started: Callable[[Cell], None],
         stored: Callable[[Record], None],
-        timeout_s: float | None,
+        terms: Terms,
     ) -> Summary:
         """Work on all devices side by side."""
-        return Sweep(run, plan, started, stored, timeout_s).execute()
+        return Sweep(run, plan, started, stored, terms).execute()
 
 
 LOCAL = Local()
@@ -87,12 +88,14 @@ def describe_machine(run: Path, plan: Plan) -> None:
     manifest = store.read_manifest(run)
     manifest["doctor"] = [finding.to_json() for finding in examine()]
     manifest["limits"] = dict(manifest.get("limits", {}))
-    for device in plan.devices:
-        dtypes = {cell.workload.dtype for cell in plan.cells if cell.device == device}
-        measured = measured_limits(device, dtypes, str(plan.environments[device.name]["environment_id"]))
-        manifest["limits"][device.name] = measured["limits"]
-        manifest["environments"][device.name] = {
-            **plan.environments[device.name],
-            "torch_facts": measured["facts"],
-        }
+    for pool in plan.pools:
+        cells = [cell for cell in (*plan.cells, *plan.frontier) if cell.device == pool[0]]
+        environment_id = str(plan.environments[pool[0].name]["environment_id"])
+        measured = measured_limits(pool[0], {cell.workload.dtype for cell in cells}, environment_id)
+        for device in pool:
+            manifest["limits"][device.name] = measured["limits"]
+            manifest["environments"][device.name] = {
+                **plan.environments[device.name],
+                "torch_facts": measured["facts"],
+            }
     store.write_manifest(run, manifest)

@@ -6,13 +6,16 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from attnbench.runner.frontier import PREDICTED
+
 if TYPE_CHECKING:
     from attnbench.record import Record
     from attnbench.runner.lane import Lane, Lanes
     from attnbench.runner.plan import Cell
-    from attnbench.runner.survey import Survey
+    from attnbench.runner.pool import Pool
 
 PREFERRED_BASELINE = "sdpa"
+CUDA_ERRORS = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
 CALLS_A_BLOCK = 2  # at least, while the budget allows it: 10 blocks make the 20 samples of an interval
 
 
@@ -25,19 +28,25 @@ class Group:
     def __init__(
         self,
         lanes: Lanes,
-        survey: Survey,
+        pool: Pool,
         announce: Callable[[Cell], None],
         store: Callable[[Record], None],
         interrupted: Callable[[], bool],
     ) -> None:
-        self._lanes, self._survey, self._interrupted = lanes, survey, interrupted
+        self._lanes, self._pool, self._interrupted = lanes, pool, interrupted
         self._announce, self._store = announce, store
         self._baseline = ""
+        self._once: dict[str, Cell] = {}  # by variant: what may be run once more, by itself
+        self._again: list[Cell] = []  # what will be
 
-    def measure(self, cells: Sequence[Cell]) -> None:
-        """Measure all cells of one workload; what did not fit in memory beside the others is run again alone."""
-        cells = self._supported(cells)
-        crowded: list[Cell] = []
+    def measure(self, cells: Sequence[Cell], *, control: bool = True) -> None:
+        """Measure all cells of one workload, with an A/A control unless `control` is False.
+
+        What did not fit in memory beside the others is run again alone, and so is, once and in a new worker, what met
+        a CUDA error: it may have been a neighbour's fault, on the device or earlier in the same process.
+        """
+        cells = self._possible(cells)
+        self._once, self._again = {cell.variant.name: cell for cell in cells}, []
         ready: dict[str, Lane] = {}
         for cell in cells:
             if self._interrupted():
@@ -47,23 +56,34 @@ class Group:
             if ended is None:
                 ready[cell.variant.name] = self._lanes.of(cell)
             elif ended.status == "out_of_memory" and ready:
-                crowded.append(cell)
+                self._again.append(self._once.pop(cell.variant.name))
             else:
-                self._store(ended)
-        control = self._open_control(cells, ready)
-        self._rounds([*ready.values(), *control])
-        for cell in crowded:
+                self._settle(ended)
+        controls = self._open_control(cells, ready) if control else []
+        self._rounds([*ready.values(), *controls])
+        self._once = {}
+        for cell in self._again:
             self._measure_alone(cell)
 
-    def _supported(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Record what is unsupported and load the workers of the rest, two at a time: importing torch is slow."""
+    def _settle(self, record: Record) -> None:
+        """Store a record, or have its cell run again where it may have been a neighbour's victim."""
+        victim = record.status == "error" and any(sign in str(record.reason) for sign in CUDA_ERRORS)
+        if victim and not record.control and record.variant in self._once:
+            self._again.append(self._once.pop(record.variant))
+        else:
+            self._store(record)
+
+    def _possible(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Record what is known to be unsupported or not to fit, and load the workers of the rest, two at a time."""
         supported = []
         for cell in cells:
-            reason = self._survey.reason(cell.variant, cell.workload)
-            if reason is None:
-                supported.append(cell)
+            rule = None if self._lanes.terms.exhaustive else self._pool.memory.rule(cell.variant.name, cell.workload)
+            if reason := self._pool.surveyed().reason(cell.variant, cell.workload):
+                self._store(self._lanes.of(cell).refuse(cell, "unsupported", reason))
+            elif rule:
+                self._store(self._lanes.of(cell).refuse(cell, "out_of_memory", rule, PREDICTED))
             else:
-                self._store(self._lanes.of(cell).refuse(cell, reason))
+                supported.append(cell)
         for cell, following in zip(supported, [*supported[1:], None], strict=True):
             self._lanes.of(cell).start(cell)
             if following is not None:
@@ -100,7 +120,7 @@ class Group:
             self._take_turns(turn)
         for lane in lanes:
             if lane.is_open:
-                self._store(lane.abandon() if self._interrupted() else lane.close())
+                self._settle(lane.abandon() if self._interrupted() else lane.close())
 
     def _take_turns(self, lanes: list[Lane]) -> None:
         """Go round the lanes, each second round in reverse; who has enough drops out, the baseline last.
@@ -119,7 +139,7 @@ class Group:
             for lane in taking_part if number % 2 == 0 else reversed(taking_part):
                 ended = lane.block(number, self._block_ns(lane)) if not self._interrupted() else None
                 if ended is not None:
-                    self._store(ended)
+                    self._settle(ended)
 
     def _block_ns(self, lane: Lane) -> float:
         protocol = self._lanes.protocol

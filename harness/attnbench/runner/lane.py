@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.errors import RecordError
+from attnbench.errors import AttnbenchError, describe
 from attnbench.measure.block import TAGGED_LIMIT, Block, tagged_share
 from attnbench.measure.stopping import Stopping
-from attnbench.record import Record
+from attnbench.record import STATUSES
+from attnbench.runner.host_memory import host_memory
+from attnbench.runner.open_cell import Progress, Site, now
 from attnbench.runner.process import WorkerLostError, WorkerProcess
 
 if TYPE_CHECKING:
     from attnbench.measure.protocol import Protocol
+    from attnbench.record import Record
     from attnbench.runner.plan import Cell
+    from attnbench.runner.terms import Terms
 
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, AttnbenchError)  # what reading a wrong reply raises
+LONGEST_REASON = 10_000  # characters
 MOST_CRASHES = 3  # of one variant, before its remaining cells are not tried
-
-
-@dataclass
-class Progress:
-    """What is known of a cell so far."""
-
-    cell: Cell
-    started_at: str
-    call_ns: float = 0.0
-    samples_ns: list[float] = field(default_factory=list)
-    block_sizes: list[int] = field(default_factory=list)
-    block_rounds: list[int] = field(default_factory=list)
-    first_call_ns: float | None = None
-    error: dict[str, Any] | None = None
-    flags: list[str] = field(default_factory=list)
-    telemetry: list[dict[str, Any]] = field(default_factory=list)
-    details: dict[str, Any] = field(default_factory=dict)
-    stopping: Stopping | None = None
 
 
 class Lane:
@@ -47,14 +31,11 @@ class Lane:
     `open`, `block` and `close` return None while all is well, else the record that ends the cell.
     """
 
-    def __init__(
-        self, run: Path, protocol: Protocol, environment_id: str, deadline_s: Callable[[str], float], *, control: bool
-    ) -> None:
-        self._run, self._protocol, self._environment_id, self._deadline_s = run, protocol, environment_id, deadline_s
+    def __init__(self, site: Site, *, control: bool) -> None:
+        self._site, self._protocol, self._deadline_s = site, site.protocol, site.terms.deadline_s
         self._worker: WorkerProcess | None = None
         self._progress: Progress | None = None
         self.control = control
-        self.crashes = 0
         self.seconds: dict[str, float] = {}  # spent in each phase by workers that have ended
         self._loaded: dict[str, Any] | WorkerLostError | None = None
 
@@ -83,10 +64,9 @@ class Lane:
     def open(self, cell: Cell) -> Record | None:
         """Start a cell: worker, set-up, conformance, warm-up."""
         self._progress = Progress(cell, now())
-        if self.crashes >= MOST_CRASHES:
-            return self._record(
-                "crash", "start", reason=f"not tried: {self.crashes} cells of {cell.variant.name} crashed"
-            )
+        crashes = self._site.crashes[cell.variant.name, self.control]
+        if crashes >= MOST_CRASHES:
+            return self._record("crash", "start", reason=f"not tried: {crashes} cells of {cell.variant.name} crashed")
         try:
             worker = self._ready_worker(cell)
             worker.log_to(self._log_path(cell))
@@ -95,12 +75,15 @@ class Lane:
             )
         except WorkerLostError as lost:
             return self._lost(lost)
-        if reply["status"] != "ready":
+        if reply.get("status") != "ready":
             return self._ended(reply)
-        self._now.call_ns = float(reply["call_ns"])
-        self._now.first_call_ns, self._now.error = reply["first_call_ns"], reply["error"]
-        for flag in reply.get("flags", []):
-            self.flag(flag)
+        try:
+            self._now.call_ns, self._now.first_call_ns = float(reply["call_ns"]), float(reply["first_call_ns"])
+            self._now.error = reply["error"]
+            for flag in reply.get("flags", []):
+                self.flag(str(flag))
+        except MALFORMED as error:
+            return self._malformed(error)
         return None
 
     def block(self, round_number: int, duration_ns: float) -> Record | None:
@@ -110,11 +93,18 @@ class Lane:
             reply = self._the_worker.request("block", self._deadline_s, duration_ns=duration_ns)
         except WorkerLostError as lost:
             return self._lost(lost)
-        if reply["status"] != "ready":
+        if reply.get("status") != "ready":
             return self._ended(reply)
-        block = Block.from_json({name: value for name, value in reply.items() if name != "status"})
-        if problem := block.contradicts(time.monotonic_ns() - began):
-            return self._ended({"status": "error", "phase": "measure", "reason": problem})
+        try:
+            block = Block.from_json({name: value for name, value in reply.items() if name != "status"})
+            problem = block.contradicts(time.monotonic_ns() - began)
+            if problem is None:
+                self._add(round_number, block)
+        except MALFORMED as error:
+            return self._malformed(error)
+        return self._ended({"status": "error", "phase": "measure", "reason": problem}) if problem else None
+
+    def _add(self, round_number: int, block: Block) -> None:
         samples = block.samples_ns
         self._now.samples_ns += samples
         self._now.block_sizes.append(len(samples))
@@ -124,7 +114,6 @@ class Lane:
         self._now.telemetry.append({**block.telemetry, **({"suspects": block.suspects} if block.suspects else {})})
         if not self.stopping.done:
             self.stopping.add(samples, block.wall_ns)
-        return None
 
     def close(self) -> Record:
         """End the cell: last conformance, memory, kernels."""
@@ -132,12 +121,12 @@ class Lane:
             reply = self._the_worker.request("close", self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
-        if reply["status"] != "ok":
+        if reply.get("status") != "ok":
             return self._ended(reply)
         try:
             return self._measured(reply["memory"], reply["kernels"])
-        except RecordError as error:
-            return self._record("error", "measure", reason=str(error))
+        except MALFORMED as error:
+            return self._malformed(error)
 
     def _measured(self, memory: dict[str, Any], kernels: dict[str, Any]) -> Record:
         if tagged_share(self._now.telemetry, self._now.block_sizes) > TAGGED_LIMIT:
@@ -161,10 +150,10 @@ class Lane:
             kernels=None if kernels.get("names") is None else tuple(kernels["names"]),
         )
 
-    def refuse(self, cell: Cell, reason: str) -> Record:
-        """Record a cell as unsupported without starting anything."""
+    def refuse(self, cell: Cell, status: str, reason: str, *flags: str) -> Record:
+        """Record a cell as `unsupported` or `out_of_memory` without starting anything."""
         self._progress = Progress(cell, now())
-        return self._record("unsupported", "prepare", reason=reason)
+        return self._record(status, "prepare", reason=reason, flags=flags)
 
     def abandon(self) -> Record:
         """Give up the open cell as interrupted."""
@@ -196,7 +185,8 @@ class Lane:
     def start(self, cell: Cell) -> None:
         """Start the worker without waiting for it, so that several import torch at once."""
         if self._worker is None:
-            self._worker = WorkerProcess(cell.device.worker_environment(), cell.device.core)
+            memory = host_memory(cell.device.kind, self._site.terms.host_memory_bytes)
+            self._worker = WorkerProcess(cell.device.worker_environment(), cell.device.cores, memory)
             self._worker.log_to(self._log_path(cell))
             self._worker.post(
                 "load",
@@ -212,7 +202,7 @@ class Lane:
             return
         try:
             reply = self._worker.wait(self._deadline_s)
-            self._loaded = reply if reply["status"] == "ready" else self._loss(reply)
+            self._loaded = reply if reply.get("status") == "ready" else self._loss(reply)
         except WorkerLostError as lost:
             self._loaded = lost
 
@@ -225,62 +215,43 @@ class Lane:
 
     @staticmethod
     def _loss(reply: dict[str, Any]) -> WorkerLostError:
-        return WorkerLostError(reply["status"], reply["phase"], reply["reason"])
+        status, phase = str(reply.get("status")), str(reply.get("phase", "import"))
+        return WorkerLostError(status if status in STATUSES else "error", phase, str(reply.get("reason")))
 
     def _lost(self, lost: WorkerLostError) -> Record:
-        self.crashes += lost.status == "crash"
-        record = self._record(lost.status, lost.phase, reason=lost.reason)
+        if self._site.at_once():
+            record = self.abandon()
+        else:
+            self._site.crashes[self.variant, self.control] += lost.status == "crash"
+            record = self._record(lost.status, lost.phase, reason=lost.reason)
         self.stop()
         return record
 
     def _ended(self, reply: dict[str, Any]) -> Record:
         """Record what the worker said; an exception may have tainted the process, so the next cell gets a new one."""
-        record = self._record(
-            reply["status"], reply.get("phase", "measure"), reason=reply.get("reason"), error=reply.get("error")
-        )
+        try:
+            reason, phase = str(reply.get("reason"))[:LONGEST_REASON], str(reply.get("phase", "measure"))
+            record = self._record(str(reply["status"]), phase, reason=reason, error=reply.get("error"))
+        except MALFORMED as error:
+            return self._malformed(error)
         if reply["status"] not in ("unsupported", "incorrect"):
             self.stop()
         return record
 
+    def _malformed(self, error: BaseException) -> Record:
+        """Record that the worker's answer makes no sense; whatever tampered with it, the next cell gets a new one."""
+        reason = f"the worker's answer does not fit: {describe(error)}"[:LONGEST_REASON]
+        record = self._record("error", "measure", reason=reason, error=None)
+        self.stop()
+        return record
+
     def _log_path(self, cell: Cell) -> Path:
         suffix = "-control" if self.control else ""
-        return self._run / "logs" / f"{cell.cell_id}{suffix}.log"
+        return self._site.run / "logs" / f"{cell.cell_id}{suffix}.log"
 
     def _record(self, status: str, phase: str, **fields: Any) -> Record:
-        progress, cell = self._now, self._now.cell
         log = self._worker.log if self._worker else None
-        timed = {"first_call_ns": progress.first_call_ns} if status == "ok" else {}
-        record = Record(
-            record_id=uuid.uuid4().hex,
-            run_id=self._run.name,
-            cell_id=cell.cell_id,
-            variant=cell.variant.name,
-            plugin=cell.variant.plugin,
-            plugin_sha256=cell.variant.sha256,
-            workload=cell.workload,
-            device=cell.device.name,
-            device_name=cell.device.model,
-            environment_id=self._environment_id,
-            protocol_id=self._protocol.protocol_id,
-            status=status,
-            phase=phase,
-            started_at=progress.started_at,
-            ended_at=now(),
-            mode=self._protocol.mode,
-            control=self.control,
-            tier=cell.variant.tier,
-            exact=cell.variant.exact,
-            flops=cell.workload.flops(),
-            bytes=cell.workload.bytes(),
-            log=str(log.relative_to(self._run)) if log else None,
-            **{
-                "error": progress.error,
-                "flags": tuple(progress.flags),
-                "telemetry": {"blocks": progress.telemetry, **progress.details},
-                **timed,
-                **fields,
-            },
-        )
+        record = self._now.record(self._site, status, phase, log, control=self.control, **fields)
         self._progress = None
         return record
 
@@ -288,16 +259,23 @@ class Lane:
 class Lanes:
     """The lanes of one device, made when first asked for and kept warm."""
 
-    def __init__(self, run: Path, protocol: Protocol, environment_id: str, deadline_s: Callable[[str], float]) -> None:
-        self._run, self.protocol, self._environment_id, self._deadline_s = run, protocol, environment_id, deadline_s
+    def __init__(self, site: Site) -> None:
+        self._site = site
         self._lanes: dict[tuple[str, bool], Lane] = {}
+
+    @property
+    def protocol(self) -> Protocol:
+        """How the device's cells are measured."""
+        return self._site.protocol
+
+    @property
+    def terms(self) -> Terms:
+        """What the device's cells may take."""
+        return self._site.terms
 
     def of(self, cell: Cell, *, control: bool = False) -> Lane:
         """Give the lane of a cell's variant."""
-        key = (cell.variant.name, control)
-        if key not in self._lanes:
-            self._lanes[key] = Lane(self._run, self.protocol, self._environment_id, self._deadline_s, control=control)
-        return self._lanes[key]
+        return self._lanes.setdefault((cell.variant.name, control), Lane(self._site, control=control))
 
     def stop(self) -> None:
         """End all workers."""
@@ -312,8 +290,3 @@ class Lanes:
             for phase, seconds in lane.seconds.items():
                 total[phase] = total.get(phase, 0.0) + seconds
         return total
-
-
-def now() -> str:
-    """Give the present time in ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

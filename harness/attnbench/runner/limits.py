@@ -19,7 +19,7 @@ def measured_limits(device: Device, dtypes: Iterable[str], environment_id: str) 
 
     Raises AttnbenchError where torch does not run on the device at all: no cell could.
     """
-    worker = WorkerProcess(device.worker_environment(), device.core)
+    worker = WorkerProcess(device.worker_environment(), device.cores)
     try:
         reply = worker.request(
             "limits",

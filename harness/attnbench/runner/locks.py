@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -34,3 +35,13 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
                     f"device {name} is measured by another run of attnbench: wait for it, or choose another device"
                 ) from None
         yield
+
+
+@contextmanager
+def hold_run(run: Path) -> Iterator[None]:
+    """Hold a run's folder: two sweeps never write into one. Raises UsageError if another process works on it."""
+    try:
+        with FileLock(run / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UsageError(f"run {str(run)!r} is worked on by another attnbench: wait until it has ended") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from attnbench.runner.catalog import NO_GPU, Catalog, PluginEntry
 from attnbench.runner.process import WorkerLostError, WorkerProcess
@@ -26,19 +26,32 @@ class Observers:
         self._plugins: Sequence[PluginEntry] = [plugin for plugin in catalog.plugins if plugin.observes]
         self._log = log
         self._worker: WorkerProcess | None = None
+        self._introduced = False
         self._lock = threading.Lock()  # devices are worked on side by side
+
+    def __enter__(self) -> Self:
+        """Start their process, if there is any observer: here, since a process ends with the thread that started it."""
+        if self._plugins:
+            self._worker = WorkerProcess(NO_GPU)
+            self._worker.log_to(self._log)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the observers' process."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
 
     def tell(self, event: str, argument: dict[str, Any]) -> None:
         """Hand an event (`run_started`, `cell_started` ...) to every plugin that observes it."""
         if not any(event in plugin.observes for plugin in self._plugins):
             return
         with self._lock:
-            if not self._plugins:
+            if self._worker is None:
                 return
             sources, limit = None, LAST_TIMEOUT_S if event == "run_ended" else EVENT_TIMEOUT_S
-            if self._worker is None:
-                self._worker = WorkerProcess(NO_GPU)
-                self._worker.log_to(self._log)
+            if not self._introduced:
+                self._introduced = True
                 sources, limit = [plugin.source.to_json() for plugin in self._plugins], IMPORT_TIMEOUT_S
             try:
                 reply = self._worker.request(
@@ -54,9 +67,3 @@ class Observers:
                 self._plugins, self._worker = [], None
                 return
             self.problems += reply.get("problems", [reply.get("reason")])
-
-    def stop(self) -> None:
-        """End the observers' process."""
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None

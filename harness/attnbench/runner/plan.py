@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +41,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a run, grouped by workload so that variants of one workload are measured side by side."""
+    """The cells of a run, grouped by workload so that variants of one workload are measured side by side.
+
+    A cell names the first device of its model; `shared` are devices that may take cells of another one of their model.
+    `frontier` are the cells from which the largest length that fits in memory is searched.
+    """
 
     cells: tuple[Cell, ...]
     protocols: Mapping[str, Protocol]  # by kind of device
     environments: Mapping[str, Mapping[str, Any]]  # by device name
+    shared: tuple[Device, ...] = ()
+    frontier: tuple[Cell, ...] = ()
 
     def groups(self, device: Device) -> list[list[Cell]]:
         """Give the cells of a device, workload by workload."""
@@ -56,9 +62,28 @@ class Plan:
         return list(found.values())
 
     @property
+    def pools(self) -> list[list[Device]]:
+        """The devices of the plan, those that share their cells together; the cells of each name its first."""
+        firsts = dict.fromkeys(cell.device for cell in (*self.cells, *self.frontier))
+        return [
+            [first, *(other for other in self.shared if other not in firsts and alike(other, first))]
+            for first in firsts
+        ]
+
+    @property
     def devices(self) -> list[Device]:
         """The devices of the plan, in order."""
-        return list(dict.fromkeys(cell.device for cell in self.cells))
+        return [device for pool in self.pools for device in pool]
+
+    def cell_at(self, cell: Cell, workload: Workload) -> Cell:
+        """Give the cell of the same variant and device on another workload."""
+        protocol, environment = self.protocols[cell.device.kind], self.environments[cell.device.name]
+        return Cell(cell.variant, workload, cell.device, cell_id(cell.variant, workload, protocol, environment))
+
+
+def alike(device: Device, other: Device) -> bool:
+    """Whether two devices give the same number: of one model, under one driver."""
+    return (device.kind, device.model, device.driver) == (other.kind, other.model, other.driver)
 
 
 def choose_variants(catalog: Catalog, patterns: Iterable[str]) -> list[VariantEntry]:
@@ -115,18 +140,27 @@ def make_plan(
     devices: Sequence[Device],
     protocols: Mapping[str, Protocol],
     environments: Mapping[str, Mapping[str, Any]],
+    *,
+    every_device: bool = False,
+    frontier: Collection[Workload] = (),
 ) -> Plan:
-    """Combine all into cells, each with the id by which a later run knows it again."""
+    """Combine all into cells, each with the id by which a later run knows it again.
+
+    Devices of one model share the cells, so that each is measured once; with `every_device` each measures all.
+    `frontier` are workloads from which the largest that fits is searched.
+    """
+    firsts = [device for at, device in enumerate(devices) if not any(alike(device, other) for other in devices[:at])]
     cells = [
-        Cell(variant, workload, device, _cell_id(variant, workload, protocols[device.kind], environments[device.name]))
-        for device in devices
+        Cell(variant, workload, device, cell_id(variant, workload, protocols[device.kind], environments[device.name]))
+        for device in (devices if every_device else firsts)
         for workload in workloads
         for variant in variants
     ]
-    return Plan(tuple(cells), dict(protocols), dict(environments))
+    searched = tuple(cell for cell in cells if cell.workload in frontier)
+    return Plan(tuple(cells), dict(protocols), dict(environments), () if every_device else tuple(devices), searched)
 
 
-def _cell_id(variant: VariantEntry, workload: Workload, protocol: Protocol, environment: Mapping[str, Any]) -> str:
+def cell_id(variant: VariantEntry, workload: Workload, protocol: Protocol, environment: Mapping[str, Any]) -> str:
     """Hash what would change the number; another GPU of the same model gives the same id."""
     return short_hash(
         {

@@ -12,10 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from attnbench.runner.host_memory import WATCH_EVERY_S, HostMemory, killed_for_memory
+from attnbench.runner.remains import Remains
+
+COMMAND = (sys.executable, "-m", "attnbench.worker")
 LARGEST_REPLY = 64 * 1024 * 1024  # bytes
 LARGEST_LOG = 1024 * 1024  # bytes of one cell's output that are kept
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
@@ -30,10 +35,18 @@ class WorkerLostError(Exception):
 
 
 class WorkerProcess:
-    """Starts `python -m attnbench.worker` in a session of its own and talks to it over two private pipes."""
+    """Starts `python -m attnbench.worker` in a session of its own and talks to it over two private pipes.
 
-    def __init__(self, environment: Mapping[str, str], core: int | None = None) -> None:
-        self._log = Log()
+    `cores` are those that it is pinned to, `memory` bounds what it takes of the host's.
+    """
+
+    _running: ClassVar[weakref.WeakSet[WorkerProcess]] = weakref.WeakSet()
+
+    def __init__(
+        self, environment: Mapping[str, str], cores: Collection[int] | None = None, memory: HostMemory | None = None
+    ) -> None:
+        self._log, self._remains, self._memory = Log(), Remains(), memory
+        self._killed_before = killed_for_memory()
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
         self._buffer = b""
@@ -42,19 +55,35 @@ class WorkerProcess:
         self.seconds: dict[str, float] = {}  # waited in each phase
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "attnbench.worker", str(requests), str(replies)],
+            [*COMMAND, str(requests), str(replies)],
             stdin=subprocess.DEVNULL,
             stdout=self._log.descriptor,
             stderr=self._log.descriptor,
             pass_fds=(requests, replies),
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "PYTHONUNBUFFERED": "1",
+                **self._remains.environment(),
+                **environment,
+            },
             start_new_session=True,
         )
+        self._running.add(self)
         for descriptor in (requests, replies):
             os.close(descriptor)
         self._log.started()
-        if core is not None:
-            os.sched_setaffinity(self._process.pid, {core})
+        if cores is not None:
+            os.sched_setaffinity(self._process.pid, cores)
+        if memory is not None:
+            memory.impose(self._process.pid)
+
+    @classmethod
+    def end_all(cls) -> None:
+        """Kill every worker of this process at once; whoever waits for one is told that it died."""
+        for worker in list(cls._running):
+            with contextlib.suppress(OSError):
+                os.killpg(worker._process.pid, signal.SIGKILL)  # noqa: SLF001 - our own
 
     def request(
         self,
@@ -117,7 +146,7 @@ class WorkerProcess:
     def _message(self, deadline: float) -> dict[str, Any]:
         line = self._line(deadline)
         try:
-            message = json.loads(line)
+            message = json.loads(line, parse_constant=_refuse)
             authentic = isinstance(message, dict) and secrets.compare_digest(str(message.get("id")), self._identity)
             fits = authentic and isinstance(message.get("reply", {}), dict)
         except (ValueError, RecursionError):
@@ -131,10 +160,7 @@ class WorkerProcess:
 
     def _line(self, deadline: float) -> bytes:
         while b"\n" not in self._buffer:
-            remaining = deadline - time.monotonic()
-            ready = remaining > 0 and select.select([self._replies], [], [], remaining)[0]
-            if not ready:
-                raise self._lost_by_time()
+            self._await(deadline)
             chunk = os.read(self._replies, 1 << 16)
             if not chunk:
                 raise self._lost_by_death()
@@ -144,6 +170,17 @@ class WorkerProcess:
                 raise WorkerLostError("error", self.phase, f"a reply is over {LARGEST_REPLY} bytes")
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
+
+    def _await(self, deadline: float) -> None:
+        """Wait until there is something to read, with an eye on the host's memory."""
+        while (remaining := deadline - time.monotonic()) > 0:
+            watched = min(remaining, WATCH_EVERY_S) if self._memory else remaining
+            if select.select([self._replies], [], [], watched)[0]:
+                return
+            if self._memory and (reason := self._memory.exceeded(self._process.pid)):
+                self._kill()
+                raise WorkerLostError("out_of_memory", self.phase, reason)
+        raise self._lost_by_time()
 
     def _lost_by_time(self) -> WorkerLostError:
         with contextlib.suppress(OSError):
@@ -158,6 +195,8 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             code = None
         self._kill()
+        if code == -signal.SIGKILL and killed_for_memory() > self._killed_before:
+            return WorkerLostError("out_of_memory", self.phase, "killed by the kernel: the machine ran out of memory")
         if code is None:
             reason = "the worker closed its results pipe"
         elif code < 0:
@@ -167,12 +206,17 @@ class WorkerProcess:
         return WorkerLostError("crash", self.phase, f"{reason} in phase {self.phase}")
 
     def _kill(self) -> None:
+        """End the process group and all that left it; the second time there is nothing to do."""
+        if self not in self._running:
+            return
         for step in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, step)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)
         self._process.wait()
+        self._running.discard(self)
+        self._remains.clear()
         for descriptor in (self._requests, self._replies):
             if descriptor >= 0:
                 with contextlib.suppress(OSError):
@@ -184,6 +228,10 @@ class WorkerProcess:
     def log(self) -> Path | None:
         """The file that holds the worker's output since `log_to`; None if there was none."""
         return self._log.written
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 class Log:

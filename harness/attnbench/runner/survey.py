@@ -59,8 +59,9 @@ def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[
 
 def reasons(plan: Plan) -> dict[str, str]:
     """Give why cells of a plan will be unsupported, by cell_id; devices are asked side by side."""
-    with ThreadPoolExecutor() as pool:
-        answers = dict(zip(plan.devices, pool.map(lambda device: survey_of(plan, device), plan.devices), strict=True))
+    devices = [pool[0] for pool in plan.pools]  # those that the cells name
+    with ThreadPoolExecutor() as threads:
+        answers = dict(zip(devices, threads.map(lambda device: survey_of(plan, device), devices), strict=True))
     return {
         cell.cell_id: reason
         for cell in plan.cells
@@ -71,4 +72,6 @@ def reasons(plan: Plan) -> dict[str, str]:
 def survey_of(plan: Plan, device: Device) -> Survey:
     """Ask the variants of a device's cells about its workloads."""
     cells = [cell for cell in plan.cells if cell.device == device]
+    if not cells:
+        return Survey({})
     return survey(device, (cell.variant for cell in cells), (cell.workload for cell in cells))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import threading
 import time
@@ -13,30 +14,42 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from attnbench import store
+from attnbench.runner.frontier import SEARCHED
 from attnbench.runner.group import Group
 from attnbench.runner.lane import Lanes
-from attnbench.runner.survey import survey_of
-from attnbench.store import RecordWriter
+from attnbench.runner.open_cell import Site
+from attnbench.runner.pool import Pool
+from attnbench.runner.process import WorkerProcess
+from attnbench.runner.terms import Terms
 
 if TYPE_CHECKING:
     from attnbench.record import Record
     from attnbench.runner.devices import Device
     from attnbench.runner.plan import Cell, Plan
 
-DEADLINES_S = {"start": 60.0, "import": 180.0, "prepare": 600.0, "first_call": 600.0}
-OTHER_DEADLINE_S = 300.0
-LOADING_PHASES = ("start", "import")  # torch's import is no cell's fault, so a user's limit spares it
 USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")
+LOOK_EVERY_S = 0.2
 
 
 @dataclass
 class Summary:
-    """What a sweep came to: records by status, and where its time went."""
+    """What a sweep came to: records by status, and where its time went.
+
+    `frontier_ends` of the cells that ran out of memory are what a search of the frontier was to find, and no failures.
+    """
 
     statuses: Counter[str] = field(default_factory=Counter)
     wall_s: float = 0.0
     useful_share: float = 0.0
     interrupted: bool = False
+    frontier_ends: int = 0
+
+    @property
+    def failed(self) -> int:
+        """How many cells failed."""
+        done = self.statuses["ok"] + self.statuses["unsupported"] + self.frontier_ends
+        return sum(self.statuses.values()) - done
 
 
 class Sweep:
@@ -48,27 +61,36 @@ class Sweep:
         plan: Plan,
         started: Callable[[Cell], None],
         stored: Callable[[Record], None],
-        timeout_s: float | None = None,
+        terms: Terms | None = None,
     ) -> None:
-        self._run, self._plan = run, plan
+        self._run, self._plan, self._terms = run, plan, terms or Terms()
         self._started, self._stored = started, stored
-        self._timeout_s = timeout_s
         self._interrupts = 0
         self._lock = threading.Lock()
         self._phase_seconds: dict[str, float] = {}
         self._errors: list[BaseException] = []
+        self._planned = {(cell.variant.name, cell.workload) for cell in (*plan.cells, *plan.frontier)}
+        self._frontier = {(cell.variant.name, cell.workload) for cell in plan.frontier}
         self.summary = Summary()
 
     def execute(self) -> Summary:
-        """Run all cells; SIGINT once ends after the present block, twice at once."""
+        """Run all cells; SIGINT once ends after the present block, twice at once.
+
+        What ends one device's thread (a full disk, say) ends the others after their present block, and is raised.
+        """
         began = time.monotonic()
-        threads = [threading.Thread(target=self._guarded, args=(device,), daemon=True) for device in self._plan.devices]
+        earlier = list(store.latest(self._run).values())
+        pools = [Pool(self._plan, devices, earlier) for devices in self._plan.pools]
+        threads = [
+            threading.Thread(target=self._guarded, args=(pool, device), daemon=True)
+            for pool in pools
+            for device in pool.devices
+        ]
         with self._interruptible():
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
-        if self._errors:
+            self._wait(threads)
+        if self._errors and not self._interrupts:
             raise self._errors[0]
         self.summary.wall_s = time.monotonic() - began
         useful = sum(self._phase_seconds.get(phase, 0.0) for phase in USEFUL_PHASES)
@@ -76,27 +98,37 @@ class Sweep:
         self.summary.interrupted = self._interrupts > 0
         return self.summary
 
-    def _guarded(self, device: Device) -> None:
+    def _wait(self, threads: list[threading.Thread]) -> None:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(LOOK_EVERY_S)
+                if self._at_once():
+                    WorkerProcess.end_all()
+
+    def _guarded(self, pool: Pool, device: Device) -> None:
         try:
-            self._sweep_device(device)
+            self._sweep_device(pool, device)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             self._errors.append(error)
 
-    def _sweep_device(self, device: Device) -> None:
-        writer = RecordWriter(self._run, device.name.replace(":", "-"))
-        lanes = Lanes(self._run, self._plan.protocols[device.kind], self._environment_id(device), self._deadline_s)
-        group = Group(
-            lanes,
-            survey_of(self._plan, device),
-            self._announce,
-            lambda record: self._store(writer, record),
-            lambda: self._interrupts > 0,
+    def _sweep_device(self, pool: Pool, device: Device) -> None:
+        writer = store.RecordWriter(self._run, device.name.replace(":", "-"))
+        site = Site(
+            self._run,
+            self._plan.protocols[device.kind],
+            str(self._plan.environments[device.name]["environment_id"]),
+            self._terms,
+            pool.crashes,
+            self._at_once,
         )
+        lanes = Lanes(site)
+        group = Group(lanes, pool, self._announce, lambda record: self._store(writer, pool, record), self._halted)
         try:
-            for cells in self._plan.groups(device):
-                if self._interrupts:
-                    break
-                group.measure(cells)
+            while (cells := pool.take(device, self._halted)) is not None:
+                try:
+                    group.measure(cells, control=not pool.searching(device))
+                finally:
+                    pool.done(device)
         finally:
             lanes.stop()
             writer.close()
@@ -104,29 +136,36 @@ class Sweep:
             for phase, seconds in lanes.seconds.items():
                 self._phase_seconds[phase] = self._phase_seconds.get(phase, 0.0) + seconds
 
-    def _deadline_s(self, phase: str) -> float:
-        given = None if phase in LOADING_PHASES else self._timeout_s
-        return given or DEADLINES_S.get(phase, OTHER_DEADLINE_S)
+    def _halted(self) -> bool:
+        """Whether no further block is to begin."""
+        return self._interrupts > 0 or bool(self._errors)
 
-    def _environment_id(self, device: Device) -> str:
-        return str(self._plan.environments[device.name]["environment_id"])
+    def _at_once(self) -> bool:
+        """Whether not even the present block is to be finished."""
+        return self._interrupts > 1
 
     def _announce(self, cell: Cell) -> None:
         with self._lock:
             self._started(cell)
 
-    def _store(self, writer: RecordWriter, record: Record) -> None:
+    def _store(self, writer: store.RecordWriter, pool: Pool, record: Record) -> None:
+        cell = record.variant, record.workload
+        if cell not in self._planned:
+            record = dataclasses.replace(record, flags=(*record.flags, SEARCHED))
         writer.append(record)
         with self._lock:
+            pool.learn(record)
             if not record.control:
                 self.summary.statuses[record.status] += 1
+                searched = cell in self._frontier or cell not in self._planned
+                self.summary.frontier_ends += searched and record.status == "out_of_memory"
             self._stored(record)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         def interrupt(_signal: int, _frame: FrameType | None) -> None:
             self._interrupts += 1
-            if self._interrupts > 1:
+            if self._interrupts > 2:
                 raise KeyboardInterrupt
 
         if threading.current_thread() is not threading.main_thread():

@@ -51,6 +51,7 @@ def run_suite(
         protocol=protocol,
         results=folder,
         name=run,
+        every_device=True,
     )
     catalog, plan = plan_of(request)
     done = start(request, catalog, plan)

@@ -187,6 +187,7 @@ def _described(plugin: Plugin) -> dict[str, Any]:
                 "description": suite.description,
                 "source": suite.source,
                 "budget_s": suite.budget_s,
+                "frontier": suite.frontier,
                 "grids": [
                     {
                         "title": grid.title,

@@ -1,0 +1,111 @@
+"""The machine's own memory: how much a worker may have, so that the machine survives it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+LEAST_RESERVE, MOST_RESERVE = 1 << 30, 8 << 30  # bytes that are kept for everything else
+RESERVE_SHARE = 0.05
+WATCH_EVERY_S = 0.1
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+UNLIMITED = 1 << 60  # cgroup v1 says 'no limit' by a number near 2^63
+
+
+@dataclass(frozen=True)
+class HostMemory:
+    """What one worker may take of the host's memory.
+
+    `limit_bytes` bounds one worker; `reserve_bytes` are to stay free on the machine. With `refuse` the kernel refuses
+    what goes beyond the limit (RLIMIT_DATA), so that the worker meets an ordinary error; CUDA maps more than it uses,
+    so a GPU's worker is watched alone. A worker that gets round a refusal (shared memory, say) is found by `exceeded`.
+    """
+
+    limit_bytes: int
+    reserve_bytes: int
+    refuse: bool
+
+    def impose(self, process: int) -> None:
+        """Limit a process that has just been started, and let the kernel choose it first if memory runs out."""
+        with contextlib.suppress(OSError, ValueError):
+            if self.refuse:
+                resource.prlimit(process, resource.RLIMIT_DATA, (self.limit_bytes, self.limit_bytes))
+            Path(f"/proc/{process}/oom_score_adj").write_text("1000", encoding="ascii")
+
+    def exceeded(self, process: int) -> str | None:
+        """Say why a process has to be ended: it holds more than its limit, or nearly all that the machine had."""
+        held = resident_bytes(process)
+        if held > self.limit_bytes:
+            return f"out of host memory: the worker held {_gib(held)}, its limit is {_gib(self.limit_bytes)}"
+        if held > self.reserve_bytes and (left := available_bytes()) < self.reserve_bytes:
+            return f"out of host memory: the worker held {_gib(held)} and the machine had {_gib(left)} left"
+        return None
+
+
+def host_memory(kind: str, limit_bytes: int | None = None) -> HostMemory:
+    """Give what a worker of a kind of device (`cpu`, `cuda`) may take; by default all but the reserve."""
+    total = total_bytes()
+    reserve = int(min(max(LEAST_RESERVE, RESERVE_SHARE * total), MOST_RESERVE, total / 4))
+    return HostMemory(min(limit_bytes or total, total - reserve), reserve, refuse=kind == "cpu")
+
+
+def total_bytes() -> int:
+    """Give the machine's memory, or the container's where that is less."""
+    return min([psutil.virtual_memory().total, *(limit for limit, _ in _cgroup_memory())])
+
+
+def available_bytes() -> int:
+    """Give what is left of the machine's memory and of the container's."""
+    return min([psutil.virtual_memory().available, *(limit - used for limit, used in _cgroup_memory())])
+
+
+def resident_bytes(process: int) -> int:
+    """Give the memory that a process holds, shared memory included; 0 where that can't be told."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def killed_for_memory() -> int:
+    """Count the processes that the kernel has killed for want of memory since the machine was started."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _cgroup_memory() -> Iterator[tuple[int, int]]:
+    """Yield limit and use of the control groups that this process is in, of either version, that have a limit."""
+    with contextlib.suppress(OSError):
+        for line in OWN_GROUPS.read_text(encoding="ascii").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                yield from _limits(CGROUPS, path, "memory.max", "memory.current", "inactive_file")
+            elif "memory" in controllers.split(","):
+                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                yield from _limits(CGROUPS / "memory", path, *names)
+
+
+def _limits(root: Path, path: str, limit: str, used: str, reclaimable: str) -> Iterator[tuple[int, int]]:
+    group = root / path.strip("/")
+    for folder in [group, *group.parents]:
+        with contextlib.suppress(OSError, ValueError):
+            most = int((folder / limit).read_text(encoding="ascii"))  # 'max' where there is none
+            statistics = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
+            if most < UNLIMITED:
+                yield most, int((folder / used).read_text("ascii")) - int(statistics.get(reclaimable, 0))
+        if folder == root:
+            return
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

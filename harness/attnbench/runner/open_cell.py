@@ -1,0 +1,94 @@
+"""What is known of an open cell, and the record that it ends as."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.record import Record
+
+if TYPE_CHECKING:
+    from attnbench.measure.protocol import Protocol
+    from attnbench.measure.stopping import Stopping
+    from attnbench.runner.plan import Cell
+    from attnbench.runner.terms import Terms
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where and how the cells of one device run.
+
+    `crashes` counts by variant, apart for the A/A control, and is shared by all devices of a model; `at_once` says that
+    not even the present block is to be finished.
+    """
+
+    run: Path
+    protocol: Protocol
+    environment_id: str
+    terms: Terms
+    crashes: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    at_once: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class Progress:
+    """What is known of a cell so far."""
+
+    cell: Cell
+    started_at: str
+    call_ns: float = 0.0
+    samples_ns: list[float] = field(default_factory=list)
+    block_sizes: list[int] = field(default_factory=list)
+    block_rounds: list[int] = field(default_factory=list)
+    first_call_ns: float | None = None
+    error: dict[str, Any] | None = None
+    flags: list[str] = field(default_factory=list)
+    telemetry: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    stopping: Stopping | None = None
+
+    def record(self, site: Site, status: str, phase: str, log: Path | None, *, control: bool, **fields: Any) -> Record:
+        """Make the cell's record; raises RecordError for a status or a time that is none."""
+        cell = self.cell
+        timed = {"first_call_ns": self.first_call_ns} if status == "ok" else {}
+        return Record(
+            record_id=uuid.uuid4().hex,
+            run_id=site.run.name,
+            cell_id=cell.cell_id,
+            variant=cell.variant.name,
+            plugin=cell.variant.plugin,
+            plugin_sha256=cell.variant.sha256,
+            workload=cell.workload,
+            device=cell.device.name,
+            device_name=cell.device.model,
+            environment_id=site.environment_id,
+            protocol_id=site.protocol.protocol_id,
+            status=status,
+            phase=phase,
+            started_at=self.started_at,
+            ended_at=now(),
+            mode=site.protocol.mode,
+            control=control,
+            tier=cell.variant.tier,
+            exact=cell.variant.exact,
+            flops=cell.workload.flops(),
+            bytes=cell.workload.bytes(),
+            log=str(log.relative_to(site.run)) if log else None,
+            **{
+                "error": self.error,
+                "flags": tuple(self.flags),
+                "telemetry": {"blocks": self.telemetry, **self.details},
+                **timed,
+                **fields,
+            },
+        )
+
+
+def now() -> str:
+    """Give the present time in ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,42 @@
+"""Two core-pinned slots do nearly twice the cells of one in a minute."""
+
+import os
+import time
+
+import pytest
+
+from attnbench.measure.protocol import Protocol
+from attnbench.runner.execute import Request, execute, plan_of, start
+
+LEAST = 1.8
+# Each cell is sampled for as long as its budget, so that both runs do the same work a cell.
+PROTOCOL = Protocol(precision=1e-6, budget_s=2.0, min_time_s=0.0, warm_up_max_s=0.5)
+LENGTHS = [256, 272, 288, 304, 320, 336, 352, 368, 384, 400]
+
+
+def cells_a_minute(folder, devices):
+    """Run the same cells on some slots; give how many were done in a minute."""
+    request = Request(
+        variants=["sdpa", "sdpa-flash"],
+        devices=devices,
+        axes={"heads": [4], "seq": LENGTHS, "head_dim": [64]},
+        protocol=PROTOCOL,
+        results=folder,
+        name="-".join(devices).replace(":", ""),
+    )
+    catalog, plan = plan_of(request)
+    run = start(request, catalog, plan)
+    began = time.monotonic()
+    summary = execute(run, catalog, plan)
+    assert summary.statuses == {"ok": len(plan.cells)}
+    return 60 * len(plan.cells) / (time.monotonic() - began)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_two_slots_are_nearly_twice_as_fast_as_one(tmp_path, benchmark):
+    """With one thread and one core each, two slots do at least 1.8 times the cells a minute of one."""
+    one = cells_a_minute(tmp_path, ["cpu:0"])
+    two = benchmark.pedantic(cells_a_minute, args=(tmp_path, ["cpu:0", "cpu:1"]))
+    benchmark.extra_info.update(one=one, two=two, ratio=two / one)
+    print(f"\none slot: {one:.1f} cells a minute, two slots: {two:.1f}: {two / one:.2f} times")
+    assert two / one >= LEAST

@@ -1,0 +1,118 @@
+"""Ctrl-C once finishes the block, twice stops now; either way what is done is stored and the run can be resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import stub_run
+
+from attnbench import store
+from attnbench.runner.execute import execute, resumed
+
+SHAPE = [
+    "-v",
+    "alpha,beta",
+    "-d",
+    "cpu:0",
+    "--heads",
+    "2",
+    "--head-dim",
+    "8",
+    "--budget",
+    "0.001",
+    "--precision",
+    "50%",
+]
+
+
+@pytest.fixture
+def command(stubbed, tmp_path):
+    """Start the command line with workers that answer at once, and wait until beta is at its second length."""
+    started = []
+
+    def start():
+        command = [sys.executable, stub_run.__file__, "run", *SHAPE, "--seq", "16,24", "--name", "r"]
+        process = subprocess.Popen(
+            [*command, "--results", str(tmp_path)],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        started.append(process)
+        deadline = time.monotonic() + 60
+        while ("beta", 24) not in opened(stubbed) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.1)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def opened(stubbed):
+    """Give the cells that workers have opened so far."""
+    return {cell[:2] for cell in stubbed.opened()} if stubbed.log.exists() else set()
+
+
+def workers():
+    """List the workers that run."""
+    return [found for found in psutil.process_iter(["cmdline"]) if stub_run.WORKER[-1] in (found.info["cmdline"] or ())]
+
+
+def completed(stubbed, run):
+    """Resume a run without faults; give its statuses."""
+    stubbed.tell()
+    execute(run, *resumed(run))
+    return store.statuses(run)
+
+
+def test_once_finishes_what_is_at_work(stubbed, command, tmp_path):
+    """After one SIGINT the present step is finished, the cell is stored as interrupted, and 130 tells how to resume."""
+    released = tmp_path / "released"
+    stubbed.tell(beta={"24": {"open": f"until:{released}"}})
+    process = command()
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None  # it waits for the step that is at work
+    released.touch()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    run = tmp_path / "r"
+    assert f"interrupted; go on with: attnbench run --resume {run}" in told
+    statuses = {(r.variant, r.workload.seq_k): r.status for r in store.read_run(run).records if not r.control}
+    assert statuses["alpha", 16] == statuses["beta", 16] == "ok"
+    assert statuses["beta", 24] == "interrupted"
+    assert not workers()
+    assert completed(stubbed, run) == {"ok": 4}
+
+
+def test_twice_stops_at_once(stubbed, command, tmp_path):
+    """A second SIGINT ends the workers in mid-step; the cell is interrupted, not crashed, and the run resumable."""
+    stubbed.tell(beta={"24": {"open": "hang:prepare"}})
+    process = command()
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30  # the step would have taken ten minutes
+    assert process.returncode == 130
+    run = tmp_path / "r"
+    assert "attnbench run --resume" in told
+    assert store.statuses(run)["interrupted"] >= 1
+    assert set(store.statuses(run)) == {"ok", "interrupted"}
+    assert not workers()
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["summary"]["interrupted"] is True
+    assert completed(stubbed, run) == {"ok": 4}
+    assert not list(Path("/tmp").glob(f"attnbench-worker-{process.pid}-*"))  # noqa: S108 - only looked at

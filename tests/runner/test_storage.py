@@ -1,0 +1,122 @@
+"""A full disk, two sweeps in one place, and who holds a device: nothing that is stored is ever lost."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from attnbench import store
+from attnbench.errors import StorageError, UsageError
+from attnbench.runner import locks
+from attnbench.runner.devices import choose_devices
+from attnbench.runner.execute import execute, plan_of, resumed, start
+
+HOLDER = """
+    import sys, time
+    from attnbench.runner import locks, process
+    from attnbench.runner.devices import choose_devices
+    process.COMMAND = (sys.executable, "-c", "import time; time.sleep(600)")
+    with locks.hold(choose_devices(["cpu:0"])):
+        worker = process.WorkerProcess({})
+        print(worker._process.pid, flush=True)
+        time.sleep(600)
+"""
+
+
+def full_after(records, monkeypatch):
+    """Let the disk be full in the middle of a record, once that many are stored."""
+    written = []
+
+    def write(descriptor, data):
+        if len(written) >= records:
+            os.write(descriptor, data[:40])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(data)
+        return os.write(descriptor, data)
+
+    monkeypatch.setattr(store, "_write", write)
+
+
+def test_a_disk_that_fills_up_stops_the_run_with_all_records_intact(stubbed, outcomes, monkeypatch):
+    """ENOSPC ends the run with what to do next; what was stored reads whole, and resuming completes the run."""
+    request = stubbed.request(seq=(16, 24, 32))
+    catalog, plan = plan_of(request)
+    run = start(request, catalog, plan)
+    with monkeypatch.context() as patch:
+        full_after(3, patch)
+        with pytest.raises(StorageError, match=r"No space left on device.*attnbench run --resume"):
+            execute(run, catalog, plan)
+    reading = store.read_run(run)
+    assert len(reading.records) == 3
+    assert reading.torn_lines == 0
+    execute(run, *resumed(run))
+    assert {record.status for record in outcomes(run).values()} == {"ok"}
+    assert len(outcomes(run)) == 6
+
+
+def test_too_small_a_disk_is_told_before_anything_runs(stubbed, monkeypatch):
+    """A run whose records could not be stored is bad usage that names both sizes."""
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
+    request = stubbed.request()
+    with pytest.raises(UsageError, match="5 MiB are free and 2 cells may need"):
+        start(request, *plan_of(request))
+    assert not (request.results / "r").exists()
+
+
+def test_two_sweeps_of_one_run_never_mix(stubbed):
+    """While one process works on a run's folder, another that resumes it is refused, on whatever device."""
+    request = stubbed.request()
+    catalog, plan = plan_of(request)
+    run = start(request, catalog, plan)
+    with locks.hold_run(run), pytest.raises(UsageError, match="is worked on by another"):
+        execute(run, catalog, plan)
+    execute(run, catalog, plan)
+    assert store.statuses(run) == {"ok": 2}
+
+
+def test_two_runs_of_one_name_never_mix(stubbed):
+    """A second run under a name that exists is refused before it writes."""
+    request = stubbed.request()
+    start(request, *plan_of(request))
+    with pytest.raises(UsageError, match="run 'r' exists"):
+        start(request, *plan_of(request))
+
+
+def test_a_lock_goes_with_its_holder_and_not_with_its_workers(stubbed):
+    """When a holder is killed its device is free at once, though a worker that it started lives on."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLDER)], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    worker = int(holder.stdout.readline())
+    try:
+        with (
+            pytest.raises(UsageError, match="device cpu:0 is measured by another"),
+            locks.hold(choose_devices(["cpu"])),
+        ):
+            pass
+        holder.kill()
+        holder.wait()
+        os.kill(worker, 0)  # it lives
+        with locks.hold(choose_devices(["cpu:0"])):
+            pass
+    finally:
+        holder.kill()
+        holder.stdout.close()
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_locks_are_by_uuid_and_slots_are_apart():
+    """Two slots can be held side by side; the whole CPU holds each of its slots."""
+    with locks.hold(choose_devices(["cpu:0"])):
+        cores = len(os.sched_getaffinity(0))
+        if cores > 1:
+            with locks.hold(choose_devices(["cpu:1"])):
+                time.sleep(0)
+        with pytest.raises(UsageError), locks.hold(choose_devices(["cpu"])):
+            pass

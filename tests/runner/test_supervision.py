@@ -1,0 +1,151 @@
+"""Whatever a worker does, its cell says so and the others go on; workers here answer at once, or as they are told."""
+
+import pytest
+
+from attnbench import store
+from attnbench.errors import UsageError
+from attnbench.runner import executor, process, terms
+from attnbench.runner.devices import Device
+from attnbench.runner.execute import execute, plan_of, resumed, start
+from attnbench.runner.terms import Terms
+
+CUDA_ERROR = {"status": "error", "phase": "measure", "reason": "AcceleratorError: CUDA error: an illegal memory access"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "phase"),
+    [
+        ("load", "import"),
+        ("open", "prepare"),
+        ("open", "first_call"),
+        ("open", "conform"),
+        ("open", "warm_up"),
+        ("block", "measure"),
+        ("close", "memory"),
+    ],
+)
+def test_each_phase_has_a_deadline(stubbed, outcomes, monkeypatch, operation, phase):
+    """A phase that outlasts its own deadline is a timeout of that phase, and the neighbour is measured."""
+    monkeypatch.setitem(terms.DEADLINES_S, phase, 0.3)
+    stubbed.tell(alpha={operation: f"hang:{phase}"})
+    run, _ = stubbed.sweep()
+    record = outcomes(run)["alpha", 16]
+    assert (record.status, record.phase) == ("timeout", phase)
+    assert f"deadline of phase {phase}" in record.reason
+    assert outcomes(run)["beta", 16].status == "ok"
+
+
+def test_a_users_limit_bounds_every_phase_but_loading():
+    """--timeout holds for each phase of a cell; importing torch keeps its own deadline."""
+    given = Terms(timeout_s=5.0)
+    assert {given.deadline_s(phase) for phase in ("prepare", "conform", "warm_up", "measure")} == {5.0}
+    assert given.deadline_s("import") == Terms().deadline_s("import") > 5.0
+
+
+@pytest.mark.parametrize(
+    ("operation", "told", "reason"),
+    [
+        ("open", "raw", "wrote to the results pipe"),
+        ("block", "flood", "a reply is over"),
+        ("block", {"status": "ready", "samples_ns": [float("nan")]}, "wrote to the results pipe"),
+        ("open", {"status": "ready"}, "does not fit: KeyError"),
+        ("open", {"status": "ready", "call_ns": "soon", "first_call_ns": 1, "error": {}}, "does not fit"),
+        ("open", {"status": "sparkling", "reason": ["x"]}, "does not fit: RecordError"),
+        ("open", {"state": "ready"}, "does not fit: KeyError"),
+        ("block", {"status": "ready", "samples_ns": ["x"], "suspects": []}, "does not fit"),
+        ("block", {"status": "ready", "samples_ns": [-1.0], "calls_per_sample": 1, "wall_ns": 1, "suspects": []}, ""),
+        ("close", {"status": "ok"}, "does not fit: KeyError"),
+        ("close", {"status": "ok", "memory": 1, "kernels": []}, "does not fit"),
+    ],
+)
+def test_a_forged_oversized_or_malformed_answer_is_an_error(stubbed, outcomes, monkeypatch, operation, told, reason):
+    """An answer that makes no sense is its own cell's error; all other cells are measured."""
+    monkeypatch.setattr(process, "LARGEST_REPLY", 1 << 16)
+    stubbed.tell(alpha={operation: told})
+    run, summary = stubbed.sweep()
+    record = outcomes(run)["alpha", 16]
+    assert record.status == "error"
+    assert reason in record.reason
+    assert outcomes(run)["beta", 16].status == "ok"
+    assert summary.failed == 1
+
+
+def test_after_three_crashes_a_variant_is_not_tried(stubbed, outcomes):
+    """The fourth cell of a variant that crashed three times is recorded as a crash without being started."""
+    stubbed.tell(alpha={"block": "segfault"})
+    run, _ = stubbed.sweep(seq=(16, 24, 32, 40, 48))
+    records = outcomes(run)
+    assert ["SIGSEGV" in records["alpha", length].reason for length in (16, 24, 32)] == [True] * 3
+    for length in (40, 48):
+        assert records["alpha", length].status == "crash"
+        assert records["alpha", length].reason == "not tried: 3 cells of alpha crashed"
+    assert {length for name, length, _ in stubbed.opened() if name == "alpha"} == {16, 24, 32}
+    assert all(records["beta", length].status == "ok" for length in (16, 24, 32, 40, 48))
+
+
+def test_after_a_cuda_error_the_neighbour_is_run_again_in_a_new_worker(stubbed, outcomes, tmp_path):
+    """Who met a CUDA error is tried once more, alone and in a new worker: the victim is measured, the culprit not."""
+    stubbed.tell(alpha={"block": CUDA_ERROR}, beta={"block": {"once": str(tmp_path / "met"), "do": CUDA_ERROR}})
+    run, _ = stubbed.sweep("alpha", "beta", "gamma")
+    records = outcomes(run)
+    assert "CUDA error" in records["alpha", 16].reason
+    assert records["beta", 16].status == "ok"
+    assert "not_interleaved" in records["beta", 16].flags
+    assert "not_interleaved" not in records["gamma", 16].flags
+    workers = {name: [worker for other, _, worker in stubbed.opened() if other == name] for name in ("alpha", "beta")}
+    assert all(len(set(used)) >= 2 for used in workers.values())
+    assert len(outcomes(run)) == 3
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Put two alike GPUs and one of another model in the place of this machine's devices."""
+    models = {"cuda:0": "H200", "cuda:1": "H200", "cuda:2": "L4"}
+    known = {name: Device(name, model, f"GPU-{name}", "570.1") for name, model in models.items()}
+    monkeypatch.setattr(executor, "choose_devices", lambda names: [known[name] for name in names])
+
+
+def test_devices_of_one_model_share_the_cells(stubbed, outcomes, gpus):
+    """Each cell is measured once, by whichever device is free, and the variants of one workload by the same."""
+    run, summary = stubbed.sweep(seq=tuple(range(16, 160, 8)), devices=["cuda:0", "cuda:1"])
+    records = outcomes(run)
+    assert summary.statuses == {"ok": 36} == store.statuses(run)
+    assert len(stubbed.opened()) == 36 + 18  # with one A/A control a workload
+    assert {record.device for record in records.values()} == {"cuda:0", "cuda:1"}
+    assert all(records["alpha", length].device == records["beta", length].device for length in range(16, 160, 8))
+
+
+def test_the_longest_cells_go_first_where_devices_share_them(stubbed, gpus):
+    """Several devices of one model take the longest workloads first; a device by itself takes them as planned."""
+    stubbed.sweep("alpha", seq=(16, 24, 32, 40, 48, 56), devices=["cuda:0", "cuda:1"])
+    assert {length for _, length, _ in stubbed.opened()[:2]} <= {48, 56}
+    stubbed.log.unlink()
+    stubbed.sweep("alpha", seq=(16, 24, 32), devices=["cuda:2"], name="alone")
+    assert [length for _, length, _ in stubbed.opened()] == [16, 16, 24, 24, 32, 32]
+
+
+def test_another_device_of_its_model_stands_in_for_one_that_has_gone(stubbed, outcomes, gpus, monkeypatch):
+    """A run whose first GPU is not there any more is resumed on the other of its model."""
+    request = stubbed.request(devices=["cuda:0", "cuda:1"])
+    run = start(request, *plan_of(request))
+    known = Device("cuda:1", "H200", "GPU-cuda:1", "570.1")
+
+    def present(names):
+        if names != ["cuda:1"]:
+            raise UsageError(f"device {names[0]!r} is not here")
+        return [known]
+
+    monkeypatch.setattr(executor, "choose_devices", present)
+    execute(run, *resumed(run))
+    assert {(record.device, record.status) for record in outcomes(run).values()} == {("cuda:1", "ok")}
+    monkeypatch.setattr(executor, "choose_devices", lambda names: present(["none"]))
+    with pytest.raises(UsageError, match="is not here"):
+        resumed(run)
+
+
+def test_every_device_measures_all_cells_if_asked(stubbed, gpus):
+    """With --every-device each device measures each cell, and each of these is a cell of its own when resuming."""
+    run, summary = stubbed.sweep(devices=["cuda:0", "cuda:1"], every_device=True)
+    assert summary.statuses == {"ok": 4} == store.statuses(run)
+    (run / "records-cuda-1.jsonl").unlink()
+    assert [cell.device.name for cell in resumed(run)[1].cells] == ["cuda:1"] * 2

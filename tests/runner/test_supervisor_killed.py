@@ -1,0 +1,85 @@
+"""The supervisor is killed at random instants: what was stored is there, and resuming completes the run."""
+
+import os
+import random
+import signal
+import time
+
+import psutil
+import stub_run
+
+from attnbench import store
+from attnbench.runner.execute import execute, plan_of, resumed, start
+
+LENGTHS = (16, 24, 32, 40, 48, 56)
+RUNS, KILLS = 10, 5  # each run is killed so often, in mid-sweep and while it is being resumed
+
+
+def content(run):
+    """Give all that counts of each cell's latest record."""
+    return {
+        key: (record.variant, record.workload, record.status, record.samples_ns[:3])
+        for key, record in store.latest(run).items()
+    }
+
+
+def supervise(run, stored):
+    """Resume a run in a child process, which tells of each record once it is stored; give the child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            execute(run, *resumed(run), stored=lambda record: os.write(stored, record.record_id.encode() + b"\n"))
+        finally:
+            os._exit(0)
+    return child
+
+
+def workers():
+    """List the workers that run."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if stub_run.WORKER[-1] in (process.info["cmdline"] or ()) and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def test_a_killed_run_is_completed_cell_for_cell(stubbed):
+    """At 50 instants: what was told of is stored, one workload's cells are lost at most, and resuming completes all."""
+    began = time.monotonic()
+    undisturbed, _ = stubbed.sweep(seq=LENGTHS, name="undisturbed")
+    took_s = time.monotonic() - began
+    for seed in range(RUNS):
+        request = stubbed.request(seq=LENGTHS, name=f"killed-{seed}")
+        run = start(request, *plan_of(request))
+        instants = random.Random(seed)  # noqa: S311 - when to strike, not a secret
+        for _ in range(KILLS):
+            kill_and_look(stubbed, run, instants.uniform(0.0, took_s))
+        execute(run, *resumed(run))
+        assert content(run) == content(undisturbed)
+        cells = [record.cell_id for record in store.read_run(run).records if not record.control]
+        assert len(cells) == len(set(cells)), "a cell was measured twice"
+    deadline = time.monotonic() + 10
+    while workers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not workers()
+
+
+def kill_and_look(stubbed, run, after_s):
+    """Resume a run, kill its supervisor, and compare what it had told of with what is stored."""
+    stubbed.log.unlink(missing_ok=True)
+    before = set(store.latest(run))
+    reading, writing = os.pipe()
+    child = supervise(run, writing)
+    os.close(writing)
+    time.sleep(after_s)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as told:
+        heard = set(told.read().split())
+    stored = store.read_run(run)
+    assert heard <= {record.record_id for record in stored.records}
+    assert not stored.problems
+    assert before <= set(store.latest(run))
+    done = {(record.variant, record.workload.seq_k) for record in store.latest(run).values()}
+    opened = {cell[:2] for cell in stubbed.opened()} if stubbed.log.exists() else set()
+    assert len({length for _, length in opened - done}) <= 1
