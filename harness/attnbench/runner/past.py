@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attnbench.runner.plan import Cell, Plan
     from attnbench.workload import Workload
 
-MOST_RUNS = 50  # of the past, the latest ones
+MOST_RUNS, MOST_BYTES = 50, 1 << 26  # of the past, the latest ones: as much as is read in a second or two
 
 
 class Past:
@@ -26,7 +26,7 @@ class Past:
     def __init__(self, results: Path) -> None:
         self._seconds: dict[tuple[str, str, str], float] = {}
         self._peaks: dict[tuple[str, str, str], int] = {}
-        for run in store.list_runs(results)[-MOST_RUNS:]:
+        for run in _latest_runs(results):
             self._learn(store.read_run(run).records)
 
     def _learn(self, records: Iterable[Record]) -> None:
@@ -60,6 +60,18 @@ class Past:
             for pool in plan.pools
         ]
         return max(spent, default=0.0) + seconds_of(dataclasses.replace(plan, cells=unknown), unsupported)
+
+
+def _latest_runs(results: Path) -> list[Path]:
+    """List the latest runs that are quickly read, oldest first."""
+    chosen: list[Path] = []
+    left = MOST_BYTES
+    for run in reversed(store.list_runs(results)[-MOST_RUNS:]):
+        left -= sum(path.stat().st_size for path in run.glob("records-*.jsonl"))
+        if left < 0:
+            break
+        chosen.insert(0, run)
+    return chosen
 
 
 def _key(cell: Cell) -> tuple[str, str, str]:
