@@ -58,3 +58,4 @@ def test_suites_cover_what_they_are_named_for():
     assert all(w.seq_q <= 8 < w.seq_k for w in SUITES["decode"].workloads)
     assert {w.mask.kind for w in SUITES["varlen"].workloads} == {"padding", "document", "causal"}
     assert max(w.seq_q for w in SUITES["long-context"].workloads) >= 131072
+    assert [name for name, suite in SUITES.items() if suite.frontier] == ["long-context"]

@@ -77,6 +77,7 @@ def test_workloads_come_once():
     ("old", "new", "line", "said"),
     [
         ('description = "two', 'descripton = "two', 2, "unknown key 'descripton': did you mean 'description'"),
+        ('description = "two shapes"', 'frontier = "yes"', 2, "frontier is 'yes': expected true or false"),
         ("kv_heads = 2", "kv_head = 2", 16, "unknown axis 'kv_head': did you mean 'kv_heads'"),
         ("head_dim = 64", "head_dims = 64", 5, "unknown axis 'head_dims': did you mean 'head_dim'"),
         ("heads = [2, 4]", "heads = []", 11, "axis 'heads' is empty: give it at least one value"),

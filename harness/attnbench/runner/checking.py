@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError, UsageError
+from attnbench.runner.host_memory import host_memory
 from attnbench.runner.process import WorkerLostError, WorkerProcess
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def explain_check(name: str) -> str:
 def _one_worker(
     device: Device, request: dict[str, Any], timeout_s: float, take: Callable[[dict[str, Any]], None]
 ) -> WorkerLostError | None:
-    worker = WorkerProcess(device.worker_environment(), device.cores)
+    worker = WorkerProcess(device.worker_environment(), device.cores, host_memory(device.kind))
     try:
         reply = worker.request("check", lambda _: timeout_s, take, **request)
     except WorkerLostError as lost:
