@@ -2,7 +2,8 @@
 
 `STUB` in the environment holds JSON: by variant, by operation, what to do: "exit", "segfault", "raw", "flood",
 "hang:PHASE", "until:FILE", a reply, or {"once": FILE, "do": any of these}; under a length, the same for that length
-alone; and `limit`, the largest length that fits. `STUB_LOG` names a file that is told of every cell that is opened.
+alone; and `limit`, the largest length that fits. `STUB_LOG` names a file that is told of every cell that is opened
+and of every block.
 """
 
 import hashlib
@@ -74,15 +75,14 @@ def load(request):
 def open_(request):
     """Open a cell."""
     STATE["workload"] = request["workload"]
-    if "STUB_LOG" in os.environ:
-        with Path(os.environ["STUB_LOG"]).open("a") as log:
-            log.write(f"{STATE['variant']} {STATE['workload']['seq_k']} {os.getpid()}\n")
+    note("open")
     ready = {"status": "ready", "first_call_ns": 1e6, "error": {}, "call_ns": 1e4, "flags": []}
     return asked("open") or ready
 
 
 def block(request):
     """Take as long as a block and hand samples back."""
+    note("block")
     time.sleep(BLOCK["wall_ns"] / 1e9)
     return asked("block") or {"status": "ready", "samples_ns": samples(STATE["variant"], STATE["workload"]), **BLOCK}
 
@@ -90,6 +90,13 @@ def block(request):
 def close(request):
     """Close a cell."""
     return asked("close") or {"status": "ok", "memory": {"peak_bytes": 1}, "kernels": {"names": ["stub"]}}
+
+
+def note(operation):
+    """Tell the log who does what, at which length."""
+    if "STUB_LOG" in os.environ:
+        with Path(os.environ["STUB_LOG"]).open("a") as log:
+            log.write(f"{operation} {STATE['variant']} {STATE['workload']['seq_k']} {os.getpid()}\n")
 
 
 def asked(operation):

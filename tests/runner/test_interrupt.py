@@ -92,7 +92,10 @@ def test_once_finishes_what_is_at_work(stubbed, command, tmp_path):
     assert statuses["alpha", 16] == statuses["beta", 16] == "ok"
     assert statuses["beta", 24] == "interrupted"
     assert not workers()
+    with (run / "records-cpu-0.jsonl").open("a") as file:
+        file.write('{"torn": ')
     assert completed(stubbed, run) == {"ok": 4}
+    assert store.read_run(run).torn_lines == 1
 
 
 def test_twice_stops_at_once(stubbed, command, tmp_path):

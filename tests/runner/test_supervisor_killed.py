@@ -11,8 +11,8 @@ import stub_run
 from attnbench import store
 from attnbench.runner.execute import execute, plan_of, resumed, start
 
-LENGTHS = (16, 24, 32, 40, 48, 56)
-RUNS, KILLS = 10, 5  # each run is killed so often, in mid-sweep and while it is being resumed
+LENGTHS = (16, 24, 32, 40)
+RUNS, KILLS = 5, 10  # each run is killed so often, in mid-sweep and while it is being resumed
 
 
 def content(run):
