@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from attnbench.runner.plan import Plan
 
 START_S = 2.0  # a worker's import of torch and of its plugin, two of them at a time
-CELL_S = 0.5  # inputs, conformance, memory and kernels of a small workload
+CELL_S = 1.0  # warm-up, conformance, memory and kernels of a small workload
 
 
 def seconds_of(plan: Plan, unsupported: Container[str]) -> float:
