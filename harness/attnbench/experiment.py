@@ -90,7 +90,8 @@ def steps(
     embeddings = torch.stack([vocabulary[word] for word in words])
 
     def project() -> torch.Tensor:
-        return embeddings @ (torch.randn(width, head_dim, generator=generator) / width**0.5)
+        projected: torch.Tensor = embeddings @ (torch.randn(width, head_dim, generator=generator) / width**0.5)
+        return projected
 
     query, key, value = project(), project(), project()
     scores = query @ key.T

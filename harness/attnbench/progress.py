@@ -155,9 +155,9 @@ class NotebookBar(Progress):
 
         self._updated = time.monotonic()
         if self._shown is None:
-            self._shown = display(HTML(self._html()), display_id=True)
+            self._shown = display(HTML(self._html()), display_id=True)  # type: ignore[no-untyped-call]
         else:
-            self._shown.update(HTML(self._html()))
+            self._shown.update(HTML(self._html()))  # type: ignore[no-untyped-call]
 
     def _html(self) -> str:
         seconds = time.monotonic() - self._began

@@ -41,8 +41,9 @@ def list_(
         return
     _print_rows(rows)
     if what == "plugins":
-        for entry in (entry for entry in catalog.plugins if entry.reason):
-            print(f"next, for {entry.source.name}: {remedy(entry.reason)}")
+        for entry in catalog.plugins:
+            if entry.reason:
+                print(f"next, for {entry.source.name}: {remedy(entry.reason)}")
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
