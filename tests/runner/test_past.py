@@ -57,6 +57,20 @@ def test_a_dry_run_says_what_cells_will_take(stubbed, command):
     assert "will not fit: the device has" in large
 
 
+def test_a_dry_run_says_what_will_not_fit(stubbed, command):
+    """What ran out of memory before will not fit, nor will what is no smaller."""
+    stubbed.tell(alpha={"limit": 20})
+    run, _ = stubbed.sweep(seq=(16, 32))
+    _, told = command(
+        *("run", "--dry-run", "-v", "alpha", "-d", "cpu:0", "--heads", 2, "--head-dim", 8, "--seq", "16,32,64"),
+        *("--results", run.parent),
+    )
+    lines = told.splitlines()
+    assert "will not fit" not in lines[0]
+    assert lines[1].endswith("will not fit: it ran out of memory before")
+    assert lines[2].endswith("will not fit: b1-h2-s32-d8-float32-none-forward ran out of memory before")
+
+
 def test_time_left_is_shared_by_devices_of_one_model(stubbed, monkeypatch):
     """Two devices of one model halve the time that cells take, not the time that workers take to start."""
     past = Past(stubbed.folder)

@@ -76,4 +76,6 @@ def _expectation(past: Past, cell: Cell) -> str:
         text += f", about {seconds:.1f} s"
     if device is not None and expected > device:
         text += f"; will not fit: the device has {device / 2**20:.0f} MiB"
+    elif (met := past.too_large(cell)) is not None:
+        text += f"; will not fit: {'it' if met == cell.workload else met.id} ran out of memory before"
     return text

@@ -20,7 +20,7 @@ PREDICTED, SEARCHED = "predicted", "frontier"  # flags of a record
 SHORTEST_STEP = 256  # tokens: lengths that kernels like
 STEPS = 8  # of a length's power of two: the frontier is found to an eighth of that
 LONGEST = 1 << 23
-LONGEST_CALL_S = 60.0  # a length whose call would take longer is not tried
+LONGEST_CALL_S = 20.0  # a length whose call would take longer is not tried: a cell takes some 20 calls
 SIZES = ("batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v")
 
 
@@ -36,6 +36,10 @@ class OutOfMemory:
         """Take in a record; only what was really tried counts."""
         if record.status == "out_of_memory" and PREDICTED not in record.flags:
             self._met.setdefault(record.variant, []).append(record.workload)
+
+    def too_large(self, variant: str, workload: Workload) -> Workload | None:
+        """Find a workload that ran out of memory and that this one is no smaller than; it may be this very one."""
+        return next((met for met in self._met.get(variant, ()) if no_smaller(workload, met)), None)
 
     def rule(self, variant: str, workload: Workload) -> str | None:
         """Say why a workload will not fit, or None: it is no smaller in any way than one that did not."""
@@ -91,7 +95,7 @@ def next_length(known: Mapping[int, Outcome]) -> int | None:
     """Give the length to try next, or None: the frontier is found to an eighth of its power of two, or out of reach.
 
     Doubles while all fits, halves while nothing does, and then bisects. A length that ended in any other way (a
-    timeout, say), or whose call would take over a minute, is as far as the search goes.
+    timeout, say), or whose call would take over LONGEST_CALL_S, is as far as the search goes.
     """
     fitting = [length for length, outcome in known.items() if outcome.status == "ok"]
     most = max(fitting, default=0)

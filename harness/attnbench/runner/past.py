@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attnbench import store
 from attnbench.runner.estimate import seconds_of
+from attnbench.runner.frontier import OutOfMemory
 from attnbench.workload import DTYPE_BYTES
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Past:
     def __init__(self, results: Path) -> None:
         self._seconds: dict[tuple[str, str, str], float] = {}
         self._peaks: dict[tuple[str, str, str], int] = {}
+        self._memory: dict[str, OutOfMemory] = {}
         for run in _latest_runs(results):
             self._learn(store.read_run(run).records)
 
@@ -37,6 +39,7 @@ class Past:
             tried = [record for record in group if record.status not in ("unsupported", "interrupted")]
             cells = [record for record in tried if not record.control]
             for record in cells:
+                self._memory.setdefault(record.device_name, OutOfMemory()).learn(record)
                 key = record.variant, record.workload.id, record.device_name
                 self._seconds[key] = _span_s(tried) / len(cells)
                 if record.peak_bytes is not None:
@@ -50,6 +53,11 @@ class Past:
         """Give the bytes that a cell held at most, inputs included; None if it was never measured."""
         peak = self._peaks.get(_key(cell))
         return None if peak is None else input_bytes(cell.workload) + peak
+
+    def too_large(self, cell: Cell) -> Workload | None:
+        """Find a workload that ran out of memory on such a device and that the cell's is no smaller than."""
+        known = self._memory.get(cell.device.model)
+        return known.too_large(cell.variant.name, cell.workload) if known else None
 
     def seconds_of(self, plan: Plan, unsupported: Container[str]) -> float:
         """Estimate the seconds that a plan takes: what its cells took before, and for the others what is usual."""
