@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -14,13 +13,13 @@ import pytest
 from attnbench import store
 from attnbench.errors import StorageError, UsageError
 from attnbench.runner import locks
-from attnbench.runner.devices import choose_devices
+from attnbench.runner.devices import Device, choose_devices
 from attnbench.runner.execute import execute, plan_of, resumed, start
 
 HOLDER = """
     import sys, time
     from attnbench.runner import locks, process
-    from attnbench.runner.devices import choose_devices
+    from attnbench.runner.devices import Device, choose_devices
     process.COMMAND = (sys.executable, "-c", "import time; time.sleep(600)")
     with locks.hold(choose_devices(["cpu:0"])):
         worker = process.WorkerProcess({})
@@ -111,12 +110,20 @@ def test_a_lock_goes_with_its_holder_and_not_with_its_workers(stubbed):
         os.kill(worker, signal.SIGKILL)
 
 
-def test_locks_are_by_uuid_and_slots_are_apart():
-    """Two slots can be held side by side; the whole CPU holds each of its slots."""
-    with locks.hold(choose_devices(["cpu:0"])):
-        cores = len(os.sched_getaffinity(0))
-        if cores > 1:
-            with locks.hold(choose_devices(["cpu:1"])):
-                time.sleep(0)
-        with pytest.raises(UsageError), locks.hold(choose_devices(["cpu"])):
+def test_locks_are_by_uuid():
+    """A GPU is known by its UUID, whatever number it has: the same one is refused, another is free."""
+    with locks.hold([Device("cuda:0", "H200", "GPU-1")]):
+        with (
+            pytest.raises(UsageError, match="device cuda:7 is measured"),
+            locks.hold([Device("cuda:7", "H200", "GPU-1")]),
+        ):
+            pass
+        with locks.hold([Device("cuda:0", "H200", "GPU-2")]):
+            pass
+
+
+def test_the_whole_cpu_holds_its_slots():
+    """While a slot is held the whole CPU is not to be had."""
+    with locks.hold(choose_devices(["cpu:0"])):  # noqa: SIM117 - one is held while the other is tried
+        with pytest.raises(UsageError, match="device cpu:0 is measured"), locks.hold(choose_devices(["cpu"])):
             pass
