@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import torch
@@ -75,11 +74,6 @@ def recurse_to_death(output):
     return functools.reduce(lambda *_: recurse_to_death(output), (1, 2))
 
 
-def recurse(output):
-    """Recurse up to Python's limit."""
-    return recurse(output)
-
-
 def hold_the_interpreter(output):
     """Loop in C without letting the interpreter go."""
     ctypes.PyDLL(None).sleep(600)
@@ -100,10 +94,10 @@ def allocate(output):
 
 def share_until_killed(output):
     """Take shared memory, which no limit of a process bounds, until somebody ends this."""
-    taken = []
+    taken, chunk = [], bytes(1 << 26)
     while True:
-        taken.append(mmap.mmap(-1, 1 << 26))
-        taken[-1].write(bytes(1 << 26))
+        taken.append(mmap.mmap(-1, len(chunk)))
+        taken[-1].write(chunk)
 
 
 def leave_children(output):
@@ -151,17 +145,6 @@ def change_folder(output):
     return output
 
 
-def leave_a_thread(output):
-    """Start a thread that works beside the calls."""
-
-    def work():
-        while True:
-            pass
-
-    threading.Thread(target=work, daemon=True).start()
-    return output
-
-
 @hookimpl
 def attnbench_variants():
     """Offer every fault."""
@@ -170,20 +153,17 @@ def attnbench_variants():
         Fault("segfault", lambda _: ctypes.string_at(0)),
         Fault("abort", lambda _: os.abort()),
         Fault("exits", lambda _: os._exit(0)),
-        Fault("exits-politely", lambda _: sys.exit(0)),
         Fault("loops", spin),
         Fault("loops-in-c", hold_the_interpreter),
         Fault("raises-in-third-call", lambda _: raise_(RuntimeError("third call"))),
         Fault("raises-in-backward", raise_in_backward),
         Fault("raises-odd", lambda _: raise_(OddError())),
-        Fault("recurses", recurse),
         Fault("recurses-to-death", recurse_to_death),
         Fault("allocates", allocate),
         Fault("allocates-until-killed", share_until_killed),
         Fault("closes-descriptors", close_descriptors),
         Fault("forges", forge),
         Fault("ignores-sigterm", handle_signals),
-        Fault("leaves-a-thread", leave_a_thread),
         Fault("harmless", flood, change_folder, leave_children),
         Fault(
             "wrong",
