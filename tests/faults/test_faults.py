@@ -44,7 +44,7 @@ EXPECTED = {
     ("wrong", 20): ("incorrect", "meta"),
 }
 HONEST = ("naive", "deletes-itself")
-TERMS = Terms(timeout_s=5.0, host_memory_bytes=2 << 30)
+TERMS = Terms(timeout_s=5.0, host_memory_bytes=3 << 29)
 
 DELETER = """
 from pathlib import Path
