@@ -14,6 +14,10 @@ import pynvml
 from attnbench.errors import UsageError, unknown
 from attnbench.runner.near_cores import near_cores
 
+# OpenMP's idle threads spin for about 20 ms (GNU) or 200 ms (Intel) before they sleep, so one worker's would take a core
+# from the next one's block. A millisecond outlasts the gaps within a call.
+SHORT_SPINS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+
 
 @dataclass(frozen=True)
 class Device:
@@ -40,7 +44,8 @@ class Device:
         if self.kind == "cuda":
             return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self.uuid}
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if self.core is not None else {}
-        return {"CUDA_VISIBLE_DEVICES": "", **threads}
+        spinning = {name: value for name, value in SHORT_SPINS.items() if name not in os.environ}
+        return {"CUDA_VISIBLE_DEVICES": "", **spinning, **threads}
 
     @property
     def core(self) -> int | None:

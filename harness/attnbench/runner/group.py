@@ -123,7 +123,7 @@ class Group:
                 self._settle(lane.abandon() if self._interrupted() else lane.close())
 
     def _take_turns(self, lanes: list[Lane]) -> None:
-        """Go round the lanes, each second round in reverse; who has enough drops out, the baseline last.
+        """Go round the lanes in `turn`'s order; who has enough drops out, the baseline last.
 
         The baseline and the control stay in while any other does, so that every lane shares all its rounds with them.
         """
@@ -136,7 +136,7 @@ class Group:
                 for lane in lanes
                 if lane.is_open and (not lane.stopping.done or lane.control or lane.variant == self._baseline)
             ]
-            for lane in taking_part if number % 2 == 0 else reversed(taking_part):
+            for lane in turn(taking_part, number):
                 ended = lane.block(number, self._block_ns(lane)) if not self._interrupted() else None
                 if ended is not None:
                     self._settle(ended)
@@ -145,3 +145,14 @@ class Group:
         protocol = self._lanes.protocol
         wanted = max(protocol.block_s * 1e9, CALLS_A_BLOCK * lane.call_ns)
         return min(wanted, protocol.budget_s * 1e9 / protocol.min_blocks)
+
+
+def turn(lanes: Sequence[Lane], number: int) -> list[Lane]:
+    """Give the order of a round: A B B A, each second round being the one before it in reverse.
+
+    Who comes last in a round comes first in the next, right after itself, which may suit it: so each pair of rounds
+    begins one lane further on, and everybody is so placed equally often.
+    """
+    first = number // 2 % len(lanes)
+    order = [*lanes[first:], *lanes[:first]]
+    return order if number % 2 == 0 else order[::-1]

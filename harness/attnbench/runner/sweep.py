@@ -44,6 +44,7 @@ class Summary:
     useful_share: float = 0.0
     interrupted: bool = False
     frontier_ends: int = 0
+    phase_s: dict[str, float] = field(default_factory=dict)  # waited for workers, by phase
 
     @property
     def failed(self) -> int:
@@ -96,6 +97,7 @@ class Sweep:
         useful = sum(self._phase_seconds.get(phase, 0.0) for phase in USEFUL_PHASES)
         self.summary.useful_share = useful / (self.summary.wall_s * len(threads)) if threads else 0.0
         self.summary.interrupted = self._interrupts > 0
+        self.summary.phase_s = {phase: round(seconds, 3) for phase, seconds in self._phase_seconds.items()}
         return self.summary
 
     def _wait(self, threads: list[threading.Thread]) -> None:

@@ -23,6 +23,7 @@ OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough mem
 def serve(requests: int, replies: int) -> None:
     """Answer requests until the supervisor closes the line; the process ends with its parent."""
     _die_with_parent()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would write to every cell's log
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     channel = Channel(requests, replies)
@@ -155,9 +156,9 @@ class Worker:
 
     def load(self, source: dict[str, str], variant: str, device: str) -> dict[str, Any]:
         """Import torch, then the plugin of one variant, and make ready for its cells."""
+        self.enter("import")
         from attnbench.worker.session import Session
 
-        self.enter("import")
         session = Session(self.enter, source=Source(**source), variant=variant, device=device)
         self.operations |= {"open": session.open, "block": session.block, "close": session.close}
         return {"status": "ready"}
