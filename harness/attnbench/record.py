@@ -13,6 +13,7 @@ from attnbench.errors import RecordError
 from attnbench.workload import Workload
 
 SCHEMA = 1
+NOT_INTERLEAVED = "not_interleaved"  # the flag of a record whose rounds no other variant shared
 STATUSES = ("ok", "incorrect", "unsupported", "out_of_memory", "timeout", "crash", "error", "interrupted")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.frame import current, rankable
 from attnbench.analysis.series import series
+from attnbench.analysis.verdict import LEADS, with_leaders
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ SCHEMA = 1
 EXACT = ("mode", "direction", "mask", "dtype", "head_dim", "head_dim_v", "softcap", "alibi", "dropout", "scale", "form")
 NEAR = ("batch", "heads", "kv_heads")  # in whose logarithms regions lie near or far
 SETTING = ("device_name", *NEAR, *EXACT)
-COLUMNS = ["variant", "workload_id", "length", "latency_ms", "latency_low_ms", "latency_high_ms", *SETTING]
+COLUMNS = ["variant", "workload_id", "length", "latency_ms", LEADS, *SETTING]
 FOLDS = 5
 
 
@@ -77,7 +78,7 @@ class Gain:
 
 def best(frame: pd.DataFrame) -> list[Region]:
     """Find the regions of a frame that `load` gave; lengths that follow each other join where one variant fits all."""
-    return [region for setting in _settings(rankable(current(frame))) for region in _regions(setting)]
+    return [region for setting in _settings(rankable(current(with_leaders(frame)))) for region in _regions(setting)]
 
 
 def to_json(regions: Iterable[Region]) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def pick(regions: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
 def gain(frame: pd.DataFrame, over: str) -> dict[str, Gain]:
     """Cross-validate the table by device: for each fifth of the shapes, choose by a table made of the others."""
     by_device: dict[str, list[list[Shape]]] = {}
-    for setting in _settings(rankable(current(frame))):
+    for setting in _settings(rankable(current(with_leaders(frame)))):
         by_device.setdefault(setting[0].setting["device_name"], []).append(setting)
     found = {}
     for device, settings in sorted(by_device.items()):
@@ -136,7 +137,7 @@ class Shape:
     setting: Mapping[str, Any]
     length: int
     latencies: Mapping[str, float]
-    leaders: frozenset[str]  # the fastest, and all whose interval begins below the end of its interval
+    leaders: frozenset[str]  # the fastest, and all that are not told to be slower
     behind: float | None  # latency of the first one that is told to be slower
 
 
@@ -153,7 +154,6 @@ def _settings(ranked: pd.DataFrame) -> list[list[Shape]]:
 
 def _shape(cells: list[dict[str, Any]]) -> Shape:
     first = cells[0]
-    reach = first["latency_high_ms"]
     latencies: dict[str, float] = {}
     for cell in cells:
         latencies.setdefault(cell["variant"], cell["latency_ms"])
@@ -162,8 +162,8 @@ def _shape(cells: list[dict[str, Any]]) -> Shape:
         setting={name: _plain(first[name]) for name in SETTING},
         length=first["length"],
         latencies=latencies,
-        leaders=frozenset(cell["variant"] for cell in cells if cell["latency_low_ms"] <= reach),
-        behind=next((cell["latency_ms"] for cell in cells if cell["latency_low_ms"] > reach), None),
+        leaders=frozenset(cell["variant"] for cell in cells if cell[LEADS]),
+        behind=next((cell["latency_ms"] for cell in cells if not cell[LEADS]), None),
     )
 
 

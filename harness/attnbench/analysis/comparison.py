@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.frame import current
-from attnbench.analysis.noise import blocks_of, noise
+from attnbench.analysis.noise import blocks_of, control_ratios, noise
 from attnbench.measure import pairing
+from attnbench.measure.floor import Floor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +83,8 @@ def compare(old: pd.DataFrame, new: pd.DataFrame, bar: float = DEFAULT_BAR) -> C
         for cell in before
         if cell in after and before[cell]["status"] == after[cell]["status"] == "ok"
     }
-    judged = pairing.verdicts_between_runs(timed)
+    floor = Floor.between(*(pairing.floor_of(list(control_ratios(side).values())) for side in (new, old)))
+    judged = pairing.verdicts_between_runs(timed, floor=floor)
     old_noise, new_noise = noise(old), noise(new)
     floors = old_noise.noise_floor, new_noise.noise_floor
     changes = [

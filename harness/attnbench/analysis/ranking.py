@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from attnbench.analysis.frame import PROBLEM, current, rankable
+from attnbench.analysis.verdict import LEADS, with_leaders
 
 Key = tuple[str, str, str, str]
 GROUP = ["device_name", "mask", "direction", "mode"]
@@ -21,8 +22,8 @@ class Standing:
     variant: str
     cells: int  # all that were tried, whatever came of them
     ranked: int  # correct and timed
-    fastest: int  # shapes in which no other variant's interval reaches its own
-    tied: int  # shapes in which it shares the first place with overlapping intervals
+    fastest: int  # shapes in which every other variant is told to be slower
+    tied: int  # shapes in which it shares the first place with others that are not told to be slower
     speedup: float | None  # geometric mean over the baseline, on the shapes that both did
     speedup_low: float | None  # smallest of them
     speedup_high: float | None  # largest of them
@@ -46,16 +47,14 @@ class Group:
 def winners(frame: pd.DataFrame) -> pd.DataFrame:
     """Give one row a problem: `fastest`, its latency and interval, `tied` (all first places), `next` and `margin`.
 
-    A variant shares the first place where its interval begins below the end of the fastest's interval. `margin` is
+    A variant shares the first place where it is not told to be slower than the fastest (`with_leaders`). `margin` is
     the latency of the first one that does not over that of the fastest (NaN where all tie or none other ran);
     `contenders` counts the ranked variants.
     """
-    ranked = rankable(current(frame)).sort_values("latency_ms", kind="stable")
+    ranked = rankable(current(with_leaders(frame))).sort_values("latency_ms", kind="stable")
     first = ranked.drop_duplicates(PROBLEM).set_index(PROBLEM)
-    joined = ranked.join(first[["latency_ms", "latency_high_ms"]].add_prefix("first_"), on=PROBLEM)
-    joined["in_tie"] = joined["latency_low_ms"] <= joined["first_latency_high_ms"]
-    tied = joined[joined["in_tie"]].groupby(PROBLEM)["variant"].agg(_names)
-    behind = joined[~joined["in_tie"]].drop_duplicates(PROBLEM).set_index(PROBLEM)
+    tied = ranked[ranked[LEADS]].groupby(PROBLEM)["variant"].agg(_names)
+    behind = ranked[~ranked[LEADS]].drop_duplicates(PROBLEM).set_index(PROBLEM)
     kept = [*GROUP[1:3], "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v", "dtype"]
     table = first[[*kept, "latency_ms", "latency_low_ms", "latency_high_ms", "tflops", "workload"]].assign(
         fastest=first["variant"],

@@ -65,7 +65,9 @@ class CpuTelemetry:
 
     def __init__(self) -> None:
         self._process = psutil.Process()
-        self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        self._cores = (
+            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        )
         self._taken: collections.deque[tuple[float, float]] = collections.deque()  # by others, in a block's wall time
         self.start()
 
@@ -78,7 +80,7 @@ class CpuTelemetry:
         self._quota, self._thermal = _quota_throttled_us(), _thermal_throttles()
 
     def read(self) -> dict[str, Any]:
-        """Give `load_1m`, `cpu_mhz`, `steal`, `waited` and `throttle` since `start`; `foreign_cores` over a longer time.
+        """Give `load_1m`, `cpu_mhz`, `steal`, `waited`, `throttle` since `start`, and `foreign_cores` over longer.
 
         `waited` is the share of the time for which a thread was ready to run and had no core, None where the kernel
         does not tell.

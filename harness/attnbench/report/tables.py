@@ -10,6 +10,7 @@ from attnbench.analysis.frame import UNCHECKED, baseline_of, current, with_speed
 from attnbench.analysis.noise import Ratios, control_ratios, noise, noise_text, noise_within
 from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
+from attnbench.analysis.verdict import LEADS, with_leaders
 from attnbench.report.table import Cell, Table, row
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 STATUS_TEXT = {"out_of_memory": "OOM", "incorrect": "WRONG", "unsupported": "n/a"}
 LATENCY_COLUMNS = [
     "variant", "status", "flags", "length", "batch", "workload_id", "seq_q", "seq_k", "latency_ms", "latency_low_ms",
-    "latency_high_ms",
+    "latency_high_ms", LEADS,
 ]  # fmt: skip
 UNTOLD = ("schema", "run_id", "plan")  # of a manifest, in the table of provenance
 LISTED = 4  # workloads named one by one in the table of failures
@@ -68,7 +69,7 @@ def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Tab
 
 def latencies(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
     """Median latency of each variant on each shape, a table a series; fastest bold, ties italic, failures in words."""
-    exact = current(frame)
+    exact = current(with_leaders(frame))
     exact = exact[exact["exact"]]
     ratios = control_ratios(exact)
     return [_latency_table(one, f"{one.device_name}: {one.title}", ratios) for one in series(exact)[:limit]]
@@ -76,7 +77,7 @@ def latencies(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
 
 def inexact(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
     """List times of variants that are no softmax attention: they answer another question and are not ranked."""
-    apart = current(frame)
+    apart = current(frame).assign(leads=False)
     apart = apart[~apart["exact"] & ~apart["control"]]
     return [_latency_table(one, f"{one.device_name}: {one.title}", None) for one in series(apart)[:limit]]
 
@@ -166,12 +167,9 @@ def _latency_table(one: Series, title: str, ratios: Ratios | None) -> Table:
 
 
 def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
-    """Name the variants that are first, or whose interval reaches that of the first; none where one ran alone."""
-    ok = {name: cell for name, cell in cells.items() if cell["status"] == "ok" and UNCHECKED not in cell["flags"]}
-    if len(ok) < 2:
-        return set()
-    limit = min(ok.values(), key=lambda cell: cell["latency_ms"])["latency_high_ms"]
-    return {name for name, cell in ok.items() if cell["latency_low_ms"] <= limit}
+    """Name the variants that are first, or not told to be slower than the first; none where one ran alone."""
+    ok = [cell for cell in cells.values() if cell["status"] == "ok" and UNCHECKED not in cell["flags"]]
+    return {cell["variant"] for cell in ok if cell[LEADS]} if len(ok) > 1 else set()
 
 
 def _latency_cell(cell: dict[str, Any] | None, leaders: set[str]) -> Cell:

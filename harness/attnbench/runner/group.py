@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from attnbench.record import NOT_INTERLEAVED
 from attnbench.runner.frontier import PREDICTED
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Group:
             ended = self._lanes.of(cell).open(cell)
             if ended is None:
                 ready[cell.variant.name] = self._lanes.of(cell)
+                if not self._lanes.protocol.interleave:
+                    self._lanes.of(cell).flag(NOT_INTERLEAVED)
             elif ended.status == "out_of_memory" and ready:
                 self._again.append(self._once.pop(cell.variant.name))
             else:
@@ -111,13 +114,14 @@ class Group:
         if ended is not None:
             self._store(ended)
         else:
-            lane.flag("not_interleaved")
+            lane.flag(NOT_INTERLEAVED)
             self._rounds([lane])
 
     def _rounds(self, lanes: list[Lane]) -> None:
         """Hand out blocks until every cell has enough, then close."""
-        for turn in [lanes] if self._lanes.protocol.interleave else [[lane] for lane in lanes]:
-            self._take_turns(turn)
+        turns = [lanes] if self._lanes.protocol.interleave else [[lane] for lane in lanes]
+        for taking_turns in turns:
+            self._take_turns(taking_turns)
         for lane in lanes:
             if lane.is_open:
                 self._settle(lane.abandon() if self._interrupted() else lane.close())
