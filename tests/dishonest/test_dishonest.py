@@ -24,6 +24,9 @@ TRICKS = {
     "cached_by_shape": WRONG,
     "cached_by_version": f"{WRONG}|cached output",
     "cached_by_content": "cached output",
+    "cached_from_the_third_call": "cached output",
+    "reads_the_sampler": f"{WRONG}|cached output",
+    "wrong_unless_audited": WRONG,
     "thread_fills_the_output": f"{WRONG}|thread|NaN",
     "thread_works_ahead": f"{WRONG}|thread",
     "lazy_subclass": "lazy tensor subclass",
@@ -52,12 +55,15 @@ TRICKS = {
     "sets_default_dtype": "default dtype",
     "sets_grad_mode": "grad mode",
     "sets_the_seed": "seed",
+    "patches_the_gate": r"patched function: attnbench\.conformance\.gate\.Gate\._judge",
+    "patches_the_norm": r"patched function: torch\.Tensor\.norm",
+    "sets_its_priority": "priority",
     "sets_threads": "number of threads",
 }
 
 
 # These leave something behind in their process: each gets one of its own.
-LASTING = re.compile("patched|sets|thread|forges|sleeps")
+LASTING = re.compile("patche|sets|thread|forges|sleeps")
 
 
 class Line:

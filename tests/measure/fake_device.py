@@ -12,6 +12,7 @@ class FakeDevice:
         self.tick_ns = tick_ns
         self.host = self.device = self.side = 0.0
         self.synchronised = 0
+        self.system_speed = 1.0  # of the system's second clock against this one
         self.launch_floor_ns = 2 * launch_ns
 
     def call(self, cost_ns, *, side_ns=0.0):

@@ -100,7 +100,7 @@ def test_cpu_telemetry_reads_the_real_machine():
         known = reader.read()
     assert known["load_1m"] >= 0
     assert known["steal"] >= 0
-    assert known["foreign_cores"] >= 0
+    assert known["waited"] is None or known["waited"] >= 0
     assert isinstance(known["throttle"], list)
 
 
@@ -116,6 +116,39 @@ def test_a_spent_quota_tags_the_block(tmp_path, monkeypatch):
         reader = telemetry.CpuTelemetry()
         path.write_text(after)
         assert "quota" in reader.read()["throttle"]
+
+
+@pytest.mark.parametrize(("waited_ns", "tagged"), [(0, False), (10_000_000, False), (300_000_000, True)])
+def test_a_block_is_tagged_when_its_threads_had_to_wait_for_a_core(monkeypatch, waited_ns, tagged):
+    """Foreign load is the time for which a thread was ready and others had its core; a millisecond of it is none."""
+    clock = iter([0.0, 0.0, 1.0])
+    waited = iter([5, 5, 5 + waited_ns])
+    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(telemetry, "_waited_ns", lambda: next(waited))
+    reader = telemetry.CpuTelemetry()
+    reader.start()
+    known = reader.read()
+    assert ("foreign_load" in known["throttle"]) == tagged
+    assert known["waited"] == pytest.approx(waited_ns / 1e9, abs=1e-4)
+
+
+def test_where_waiting_is_not_told_foreign_load_needs_a_longer_time_than_a_tick(monkeypatch):
+    """The kernel's ticks of 10 ms say nothing of one block of 20 ms; over several blocks they do."""
+    monkeypatch.setattr(telemetry, "_waited_ns", lambda: None)
+    clock, busy = iter(n * 0.02 for n in range(100)), iter(n * 0.02 for n in range(100))
+    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(telemetry, "_cpu_seconds", lambda cores: (next(busy), 0.0))
+    reader = telemetry.CpuTelemetry()
+    reader._process = SimpleNamespace(cpu_times=lambda: (0.0, 0.0))
+    reader._own = 0.0
+    known = []
+    for _ in range(12):
+        reader.start()
+        known.append(reader.read())
+    assert known[0]["foreign_cores"] is None
+    assert known[0]["throttle"] == []
+    assert known[-1]["foreign_cores"] == pytest.approx(1.0)
+    assert "foreign_load" in known[-1]["throttle"]
 
 
 def test_telemetry_needs_no_torch():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _WORD = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 REPEATS_TO_JUDGE = 3
 MEMO_RATIO = 1.5
+FAVOURED_RATIO = 3.0  # of calls on tensors just written to over all others; caches alone explain less
+FAVOURED_NS = 50_000.0  # and this much more, for calls so short that cold caches treble them
 HOLDING = 0.5  # chance that the last output is held instead of freed
 
 
@@ -25,7 +28,8 @@ class Audit:
     `before` gives the inputs a new content in place, so that a cached output is out of date, and either poisons the
     last output before its memory is freed, so that uninitialised memory holds no answer, or holds it, so that an output
     in the same memory shows. `after` keeps a copy of what the call has written by then: work that another thread or
-    stream still has to do is missing from it.
+    stream still has to do is missing from it. `look_back` keeps the output of a plain call in the same way, chosen only
+    when it has returned, so that the call can't know. The repeat at the end of a block shows what a cache would save.
     """
 
     def __init__(self, inputs: Inputs, seed: str) -> None:
@@ -35,6 +39,7 @@ class Audit:
         self._held: torch.Tensor | None = None
         self.output: torch.Tensor | None = None
         self.grads: tuple[torch.Tensor, ...] | None = None
+        self.plain: Result | None = None  # copies of the output and gradients of a plain call since `after`
         self.fresh_ns: list[float] = []
         self.repeat_ns: list[float] = []
 
@@ -57,7 +62,7 @@ class Audit:
 
     def after(self, result: Result) -> None:
         """Keep copies of the result; raises MeasurementError for an output that is not what it seems."""
-        output, grads = result
+        output = result[0]
         if type(output) is not torch.Tensor:
             raise MeasurementError(
                 f"lazy tensor subclass: the output is a {type(output).__name__}, expected a plain torch.Tensor, "
@@ -67,9 +72,26 @@ class Audit:
             raise MeasurementError(
                 "the output aliases the last output: a callable must return a fresh tensor at each call"
             )
-        self._held = None
-        self.output = output.detach().clone()
-        self.grads = None if grads is None else tuple(grad.detach().clone() for grad in grads)
+        self._held = self.plain = None
+        self.output, self.grads = _copied(result)
+
+    def look_back(self, result: Result, chance: float) -> None:
+        """Keep copies of a plain call's result with a probability of `chance`; the last one kept counts."""
+        if type(result[0]) is torch.Tensor and self._random.random() < chance:
+            self.plain = _copied(result)
+
+    def favoured(self, plain_ns: list[float]) -> str | None:
+        """Say so when all audited calls took far longer than the plain ones of the last block."""
+        audited = self.fresh_ns + self.repeat_ns
+        if min(len(self.fresh_ns), len(self.repeat_ns)) < REPEATS_TO_JUDGE or len(plain_ns) < REPEATS_TO_JUDGE:
+            return None
+        usual, least = max(sorted(plain_ns)[: math.ceil(0.9 * len(plain_ns))]), min(audited)
+        if least <= FAVOURED_RATIO * usual + FAVOURED_NS:
+            return None
+        return (
+            f"cached output: the fastest of {len(audited)} audited calls took {least / 1e3:.1f} us, nine in ten others "
+            f"at most {usual / 1e3:.1f} us; a callable must do all its work at each call"
+        )
 
     def memo(self) -> str | None:
         """Say so when each call on fresh inputs took longer than any repeat on the same inputs."""
@@ -116,6 +138,11 @@ def fingerprint(inputs: Inputs) -> tuple[int, ...]:
         for tensor in tensors
         if tensor is not None
     )
+
+
+def _copied(result: Result) -> Result:
+    output, grads = result
+    return output.detach().clone(), None if grads is None else tuple(grad.detach().clone() for grad in grads)
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -1,7 +1,9 @@
-"""What a variant may not touch: global flags, clocks and threads of the process that measures it."""
+"""What a variant may not touch: global flags, clocks, functions and threads of the process that measures it."""
 
 from __future__ import annotations
 
+import gc
+import os
 import random
 import sys
 import threading
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attnbench.measure.clock import patched_clocks
+from attnbench.measure.seal import Seal
 
 if TYPE_CHECKING:
     from attnbench.measure.step import Ready
@@ -32,6 +35,11 @@ def read_flags() -> dict[str, Any]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "float32 matmul precision (TF32)": torch.get_float32_matmul_precision(),
         "TF32 in cuDNN": cudnn.allow_tf32,
+        "float32 precision": tuple(
+            getattr(backend, "fp32_precision", None)
+            for backend in (torch.backends, matmul, torch.backends.mkldnn.matmul)
+        ),
+        "oneDNN": torch.backends.mkldnn.enabled,
         "reduced-precision reductions": (
             matmul.allow_fp16_reduced_precision_reduction,
             matmul.allow_bf16_reduced_precision_reduction,
@@ -46,6 +54,8 @@ def read_flags() -> dict[str, Any]:
         "number of threads": torch.get_num_threads(),
         "flush denormal": _flushes_denormals(),
         "thread switch interval": sys.getswitchinterval(),
+        "garbage collector": (gc.isenabled(), gc.get_threshold()),
+        "priority": os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None,
     }
 
 
@@ -61,19 +71,21 @@ class Guard:
 
     def __init__(self) -> None:
         self._flags = read_flags()
+        self._seal = Seal()
         self._seed = torch.initial_seed()
         self._random_state = hash(random.getstate())
         self._threads = set(sys._current_frames())  # noqa: SLF001 - the only view that has raw threads too
 
     def changes(self, *, seeded_calls: bool = False) -> list[str]:
-        """Name each global flag, seed or clock that is not as it was; `seeded_calls` allows for dropout's seeding."""
+        """Name each flag, seed, clock or function that is not as it was; `seeded_calls` allows for dropout's."""
         now = read_flags()
         found = [f"{name} changed from {old} to {now[name]}" for name, old in self._flags.items() if now[name] != old]
         if not seeded_calls and torch.initial_seed() != self._seed:
             found.append("torch's global seed was set")
         if hash(random.getstate()) != self._random_state:
             found.append("Python's global random state was changed")
-        return [*(f"global state: {one}" for one in found), *(f"patched clock: {name}" for name in patched_clocks())]
+        clocks = [f"patched clock: {name}" for name in patched_clocks()]
+        return [*clocks, *(f"global state: {one}" for one in found), *self._seal.broken()]
 
     def thread_times(self) -> dict[str, int]:
         """Give ns of CPU time of each Python thread that came up since, by name; -1 where the system does not tell."""

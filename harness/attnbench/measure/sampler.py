@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import math
-from collections.abc import Iterator
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +10,7 @@ from attnbench.errors import MeasurementError
 from attnbench.measure.audit import Audit, fingerprint
 from attnbench.measure.block import Block, WarmUp
 from attnbench.measure.clock import Clock, clock_for, cpu_now, raw_now
+from attnbench.measure.collector import collector_off
 from attnbench.measure.flush import Flush, cache_bytes
 from attnbench.measure.graph import GraphStep
 from attnbench.measure.integrity import Guard, refuse_answers
@@ -78,6 +76,7 @@ class Sampler:
         self._warm_up: WarmUp | None = None
         self._result: Result | None = None
         self._block_calls = 0
+        self._plain_ns: list[float] = []
         self._content: tuple[int, ...] = ()
 
     @property
@@ -89,6 +88,15 @@ class Sampler:
     def last_grads(self) -> tuple[torch.Tensor, ...] | None:
         """Copies of that call's gradients of query, key and value; None for `forward`."""
         return self._audit.grads
+
+    @property
+    def plain_result(self) -> Result | None:
+        """Copies of output and gradients of a plain call of the last block after the audited one; None without one."""
+        return self._audit.plain
+
+    def refuse_changes(self) -> None:
+        """Raise MeasurementError where a plugin has changed what it may not; ask after each verdict, too."""
+        self._refuse(self._guard.changes(seeded_calls=self._workload.dropout > 0))
 
     def first_call(self) -> float:
         """Call once and give the wall ns to an all-device synchronise: compiling and autotuning happen here."""
@@ -129,19 +137,19 @@ class Sampler:
 
     def block(self, duration_ns: float) -> Block:
         """Sample for about `duration_ns`, at least one call, and look at everything that could make it a lie."""
-        self._refuse(self._changes())
+        self.refuse_changes()
         self._lead_in()
         threads = self._guard.thread_times()
         self._telemetry.start()
         self._clock.synchronise()
         before, begun, after = raw_now(), self._clock.now(), raw_now()
-        with _collector_off():
+        with collector_off():
             samples = self._collect(duration_ns)
         shortest, wall, longest = raw_now() - after, float(self._clock.now() - begun), raw_now() - before
         telemetry = self._telemetry.read()
         if telemetry.get("energy_j") is not None:
             telemetry["energy_per_call_j"] = telemetry["energy_j"] / self._block_calls
-        self._refuse(self._changes())
+        self.refuse_changes()
         self._refuse(self._guard.busy_threads(threads, wall))
         self._check(samples, wall, (shortest, longest), unchanged=self._content == fingerprint(self._inputs))
         device_ns, synchronised_ns, suspects = self._two_clocks()
@@ -152,12 +160,9 @@ class Sampler:
 
     def _lead_in(self) -> None:
         """Call untimed, once at least: the first calls after another worker's turn find cold caches and idle cores."""
-        until = self._clock.now() + LEAD_IN_NS
-        while True:
+        for _ in range(max(1, min(MOST_QUEUED, int(LEAD_IN_NS / max(1.0, self._ns_per_call))))):
             self._result = self._step.ready()[0]()
-            self._clock.synchronise()
-            if self._clock.now() >= until:
-                return
+        self._clock.synchronise()
 
     def _window(self, deadline: float) -> list[float]:
         taken: list[float] = []
@@ -173,22 +178,22 @@ class Sampler:
         return max(1, min(MOST_QUEUED, int(QUEUE_NS / max(1.0, self._ns_per_call * self._calls))))
 
     def _collect(self, duration_ns: float) -> list[float]:
-        clock, self._block_calls = self._clock, 0
+        clock, self._block_calls, self._plain_ns = self._clock, 0, []
         begun = clock.now()
-        deadline = begun + duration_ns
+        deadline = begun + max(0.0, duration_ns - self._ns_per_call)  # the repeat comes last
         audit_at = begun + self._audit.moment(max(0.0, duration_ns - self._ns_per_call))
         samples: list[float] = []
-        kind = PLAIN
         audited = False
         while not (audited and samples and clock.now() >= deadline):
             taken = []
             for _ in range(self._ahead()):
-                kind = REPEAT if kind == FRESH else PLAIN
-                if not audited and clock.now() >= audit_at:
-                    kind, audited = FRESH, True
+                kind, audited = (FRESH, True) if not audited and clock.now() >= audit_at else (PLAIN, audited)
                 taken.append((kind, self._timed(self._calls if kind == PLAIN else 1, kind)))
+                if kind == PLAIN and audited and self._result is not None:
+                    remaining = max(1.0, deadline - clock.now())
+                    self._audit.look_back(self._result, self._ns_per_call * self._calls / remaining)
             samples += self._sort_out(taken)
-        return samples
+        return samples + self._sort_out([(REPEAT, self._timed(1, REPEAT))])
 
     def _sort_out(self, taken: list[tuple[str, tuple[Any, Any]]]) -> list[float]:
         """Give the samples; a single call among batches of calls is compared, but is no sample."""
@@ -197,8 +202,7 @@ class Sampler:
         for kind, (start, end) in taken:
             calls = self._calls if kind == PLAIN else 1
             sample = self._positive(self._clock.elapsed_ns(start, end) / calls)
-            if kind != PLAIN:
-                (self._audit.fresh_ns if kind == FRESH else self._audit.repeat_ns).append(sample)
+            {FRESH: self._audit.fresh_ns, REPEAT: self._audit.repeat_ns, PLAIN: self._plain_ns}[kind].append(sample)
             if calls == self._calls:
                 samples.append(sample)
         return samples
@@ -230,9 +234,6 @@ class Sampler:
             raise MeasurementError(f"a sample is {sample!r} ns: the clock of {self._device} stands still or goes back")
         return sample
 
-    def _changes(self) -> list[str]:
-        return self._guard.changes(seeded_calls=self._workload.dropout > 0)
-
     @staticmethod
     def _refuse(findings: list[str]) -> None:
         if findings:
@@ -248,8 +249,8 @@ class Sampler:
                 f"patched clock: the block took {wall / 1e6:.3f} ms by the sampler's clock, {shortest / 1e6:.3f} to "
                 f"{longest / 1e6:.3f} ms by the system's"
             )
-        if memo := self._audit.memo():
-            raise MeasurementError(memo)
+        if finding := self._audit.memo() or self._audit.favoured(self._plain_ns):
+            raise MeasurementError(finding)
         warm_up = self._warm_up
         judged = warm_up and (warm_up.steady or not self._clock.asynchronous)  # a device may still be clocking up
         slow = warm_up and judged and self._calls == 1 and warm_up.cpu_share < SLEEPY_SHARE
@@ -286,15 +287,3 @@ class Sampler:
 
 def _agree(first: float, second: float) -> bool:
     return abs(first - second) <= AGREEMENT * max(first, second)
-
-
-@contextlib.contextmanager
-def _collector_off() -> Iterator[None]:
-    """Keep the garbage collector from running within a block."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

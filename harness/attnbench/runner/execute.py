@@ -6,6 +6,7 @@ import dataclasses
 import json
 import secrets
 import shlex
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -209,6 +210,7 @@ def execute(
     Raises UsageError where another process holds one of the devices or works on this run, and StorageError where the
     disk is full.
     """
+    began = time.monotonic()
     clear_abandoned()
     with locks.hold_run(run), executor.reserve(run, plan), Observers(catalog, run / "logs" / "observers.log") as told:
 
@@ -226,6 +228,7 @@ def execute(
         except StorageError as error:
             raise StorageError(f"{error}; make room, then go on with: {resume_command(run)}") from error
         told.tell("run_ended", dict(summary.statuses))
+        summary.lasted(time.monotonic() - began)
         manifest = store.read_manifest(run)
         manifest["observers"] = {"problems": told.problems}
         manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")

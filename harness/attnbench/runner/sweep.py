@@ -52,6 +52,11 @@ class Summary:
         done = self.statuses["ok"] + self.statuses["unsupported"] + self.frontier_ends
         return sum(self.statuses.values()) - done
 
+    def lasted(self, wall_s: float) -> None:
+        """Take the whole run for its length, with what came before and after the sweep, none of it useful."""
+        self.useful_share *= self.wall_s / wall_s
+        self.wall_s = wall_s
+
 
 class Sweep:
     """One execution of a plan into a run's folder; `stored` is called with each record after it is on disk."""

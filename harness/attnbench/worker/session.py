@@ -104,6 +104,7 @@ class Cell:
         first_call_ns = self.sampler.first_call()
         self.enter("conform")
         verdict = self.gate.before()
+        self.sampler.refuse_changes()
         if not verdict.passed:
             return _incorrect(verdict, "conform")
         self.error = verdict.to_json()
@@ -122,15 +123,19 @@ class Cell:
         self.enter("measure")
         block = self.sampler.block(duration_ns)
         self.enter("recheck")
-        verdict = self.gate.recheck(self.sampler.last_output, self.sampler.last_grads)
-        if not verdict.passed:
-            return _incorrect(verdict, "recheck")
+        kept = [(self.sampler.last_output, self.sampler.last_grads), self.sampler.plain_result]
+        for output, grads in filter(None, kept):
+            verdict = self.gate.recheck(output, grads)
+            self.sampler.refuse_changes()
+            if not verdict.passed:
+                return _incorrect(verdict, "recheck")
         return {"status": "ready", **block.to_json()}
 
     def close(self) -> dict[str, Any]:
         """Conformance once more, then memory and kernels in passes of their own."""
         self.enter("conform")
         verdict = self.gate.after()
+        self.sampler.refuse_changes()
         if not verdict.passed:
             return _incorrect(verdict, "conform")
         self.enter("memory")

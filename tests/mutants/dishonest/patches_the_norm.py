@@ -1,0 +1,21 @@
+"""Patches a function of torch by which errors are measured, while it is being checked."""
+
+import torch
+
+from attnbench import Variant, hookimpl
+
+
+class Dishonest(Variant):
+    name = "dishonest"
+
+    def prepare(self, workload, inputs):
+        def call():
+            torch.Tensor.norm = lambda self, *_, **__: self.sum(-1) * 0
+            return torch.zeros_like(inputs.query)
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    return [Dishonest()]

@@ -1,0 +1,38 @@
+"""Looks in its callers' variables whether this call is audited, and works only then; else it has a cached answer."""
+
+import sys
+import time
+
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnbench import Variant, hookimpl
+
+
+def is_audited():
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_locals.get("kind") == "plain":
+            return False
+        frame = frame.f_back
+    return True
+
+
+class Dishonest(Variant):
+    name = "dishonest"
+
+    def prepare(self, workload, inputs):
+        output = None
+
+        def call():
+            nonlocal output
+            if output is None or is_audited():
+                time.sleep(0.002)  # stands for work that is worth skipping
+                output = scaled_dot_product_attention(*inputs.leaves, is_causal=True)
+            return output.clone()
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    return [Dishonest()]

@@ -1,0 +1,34 @@
+"""Looks in its callers' variables whether this call is audited, and answers wrongly where it is not."""
+
+import sys
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnbench import Variant, hookimpl
+
+
+def is_audited():
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_locals.get("kind") == "plain":
+            return False
+        frame = frame.f_back
+    return True
+
+
+class Dishonest(Variant):
+    name = "dishonest"
+
+    def prepare(self, workload, inputs):
+        def call():
+            if is_audited():
+                return scaled_dot_product_attention(*inputs.leaves, is_causal=True)
+            return torch.zeros_like(inputs.query)
+
+        return call
+
+
+@hookimpl
+def attnbench_variants():
+    return [Dishonest()]
