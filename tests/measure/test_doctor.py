@@ -50,6 +50,19 @@ def test_a_container_quota_is_found_in_both_cgroup_versions(tmp_path):
     assert "0.5 cores" in doctor.container(tmp_path).found
 
 
+@pytest.mark.parametrize("path", ["sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"])
+def test_a_container_s_memory_limit_is_found_in_both_cgroup_versions(tmp_path, path):
+    """A limit below the machine's free memory is a warning in GiB; no limit, or one that nothing can reach, is none."""
+    assert doctor.memory_limit(tmp_path) is None
+    place(tmp_path, path, f"{2**28}\n")
+    finding = doctor.memory(tmp_path)
+    assert finding.level == "warning"
+    assert "limited to 0.2 GiB" in finding.found
+    for unlimited in ("max", str(2**63 - 4096)):
+        place(tmp_path, path, unlimited)
+        assert "limited" not in doctor.memory(tmp_path).found
+
+
 def test_more_threads_than_cores_are_warned_of(tmp_path, monkeypatch):
     """A thread count above the container's quota is a warning that says how many would do."""
     place(tmp_path, "sys/fs/cgroup/cpu.max", "100000 100000\n")

@@ -41,7 +41,7 @@ def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
         ("load", load),
         ("threads", lambda: threads(root)),
         ("container", lambda: container(root)),
-        ("memory", memory),
+        ("memory", lambda: memory(root)),
         ("virtual machine", lambda: virtual_machine(root)),
     )
     findings = [_guarded(name, check) for name, check in checks]
@@ -155,13 +155,27 @@ def container(root: Path) -> Finding:
     return Finding("container", WARNING, found, remedy)
 
 
-def memory() -> Finding:
-    """Look at whether memory is short, so that timings would include swapping."""
+def memory(root: Path) -> Finding:
+    """Look at whether memory is short, so that timings would include swapping, or a container's limit ends a cell."""
     free, swap = psutil.virtual_memory(), psutil.swap_memory()
     found = f"{free.available / 2**30:.1f} GiB available, {swap.used / 2**30:.1f} GiB swapped out"
+    limit = memory_limit(root)
+    if limit is not None and limit < free.total:
+        found += f", the container is limited to {limit / 2**30:.1f} GiB"
+        if limit < free.available:
+            return Finding("memory", WARNING, found, "raise the container's --memory, or large workloads are killed")
     if free.percent > 90 or swap.percent > 50:
         return Finding("memory", WARNING, found, "free memory, or run smaller workloads")
     return Finding("memory", OK, found)
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Give the container's memory limit in bytes, by cgroup version 2 or 1; None without one."""
+    for path in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        if (root / path).exists():
+            limit = (root / path).read_text().strip()
+            return int(limit) if limit.isdigit() else None
+    return None
 
 
 def virtual_machine(root: Path) -> Finding:
