@@ -36,6 +36,8 @@ LEAD_IN_NS = 2e6  # of untimed calls before each block: another process had the 
 SLEEPY_RATIO = 2.0
 SLEEPY_SHARE = 0.25  # of CPU time in wall time, below which a warm-up slept
 
+PLAIN_BETWEEN = 3  # calls between the audited one and the repeat, so that a cache has begun to serve
+
 PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
 
 
@@ -182,14 +184,18 @@ class Sampler:
         begun = clock.now()
         deadline = begun + max(0.0, duration_ns - self._ns_per_call)  # the repeat comes last
         audit_at = begun + self._audit.moment(max(0.0, duration_ns - self._ns_per_call))
+        between = min(PLAIN_BETWEEN, int(duration_ns / max(1.0, self._ns_per_call) / 4))
         samples: list[float] = []
-        audited = False
-        while not (audited and samples and clock.now() >= deadline):
+        since: int | None = None  # plain calls since the audited one
+        while since is None or since < between or not samples or clock.now() < deadline:
             taken = []
             for _ in range(self._ahead()):
-                kind, audited = (FRESH, True) if not audited and clock.now() >= audit_at else (PLAIN, audited)
+                kind = FRESH if since is None and clock.now() >= audit_at else PLAIN
                 taken.append((kind, self._timed(self._calls if kind == PLAIN else 1, kind)))
-                if kind == PLAIN and audited and self._result is not None:
+                if kind == FRESH:
+                    since = 0
+                elif since is not None and self._result is not None:
+                    since += 1
                     remaining = max(1.0, deadline - clock.now())
                     self._audit.look_back(self._result, self._ns_per_call * self._calls / remaining)
             samples += self._sort_out(taken)

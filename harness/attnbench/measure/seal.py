@@ -40,7 +40,8 @@ class Seal:
 
 def _sealed() -> Iterator[tuple[str, tuple[Any, ...]]]:
     for shared in SHARED:
-        yield from _functions(shared, shared.__name__)
+        where = f"{shared.__module__}.{shared.__name__}" if isinstance(shared, type) else shared.__name__
+        yield from _functions(shared, where)
     for name, module in list(sys.modules.items()):
         if name.startswith(CORE) and isinstance(module, ModuleType):
             yield from _functions(module, name)

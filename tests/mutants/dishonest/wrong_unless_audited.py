@@ -11,8 +11,8 @@ from attnbench import Variant, hookimpl
 def is_audited():
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_locals.get("kind") == "plain":
-            return False
+        if "kind" in frame.f_locals:
+            return frame.f_locals["kind"] != "plain"
         frame = frame.f_back
     return True
 
