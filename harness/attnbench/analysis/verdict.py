@@ -61,7 +61,7 @@ def floor_on(ratios: Ratios, device_name: str, mode: str) -> Floor | None:
 def _judged(ranked: pd.DataFrame, against: Mapping[Cell, Row], ratios: Ratios) -> dict[Cell, Comparison]:
     found: dict[Cell, Comparison] = {}
     for (device_name, _, _, mode), cells in ranked.groupby(TABLE, sort=True):
-        floor = floor_on(ratios, device_name, mode)
+        floor = floor_on(ratios, str(device_name), str(mode))
         if floor is None:
             continue
         table = {}

@@ -37,7 +37,7 @@ def read_flags() -> dict[str, Any]:
         "TF32 in cuDNN": cudnn.allow_tf32,
         "float32 precision": tuple(
             getattr(backend, "fp32_precision", None)
-            for backend in (torch.backends, matmul, torch.backends.mkldnn.matmul)
+            for backend in (torch.backends, matmul, getattr(torch.backends.mkldnn, "matmul", None))
         ),
         "oneDNN": torch.backends.mkldnn.enabled,
         "reduced-precision reductions": (

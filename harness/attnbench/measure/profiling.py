@@ -28,7 +28,7 @@ def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) ->
     It is the profiler beneath `torch.profiler.profile`, which would import torch's compiler for seconds.
     """
     on_cuda = device.startswith("cuda")
-    with profile(use_device="cuda" if on_cuda else None, profile_memory=memory) as profiler:  # type: ignore[no-untyped-call]
+    with profile(use_device="cuda" if on_cuda else None, profile_memory=memory) as profiler:
         result = action()
         if on_cuda:
             torch.cuda.synchronize()
