@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from attnbench.hookspecs import hookimpl
 from attnbench.mask import Mask
 from attnbench.variant import Variant, variant
 from attnbench.workload import Workload
@@ -13,6 +12,7 @@ from attnbench.workload import Workload
 if TYPE_CHECKING:
     from attnbench.analysis import load
     from attnbench.dispatch import attention, best
+    from attnbench.hookspecs import hookimpl
     from attnbench.inputs import Inputs
     from attnbench.interactive import Run, run
 
@@ -21,11 +21,12 @@ __all__ = [
     "Inputs", "Mask", "Run", "Variant", "Workload", "attention", "best", "hookimpl", "load", "run", "variant",
 ]  # fmt: skip
 
-_LATE = {  # these need torch and pandas
+_LATE = {  # these need torch, pandas or pluggy, and --help is to answer at once
     "Inputs": "attnbench.inputs",
     "Run": "attnbench.interactive",
     "attention": "attnbench.dispatch",
     "best": "attnbench.dispatch",
+    "hookimpl": "attnbench.hookspecs",
     "load": "attnbench.analysis",
     "run": "attnbench.interactive",
 }
