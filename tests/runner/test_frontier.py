@@ -89,10 +89,11 @@ def test_larger_workloads_are_predicted_unless_all_are_to_be_tried(stubbed, outc
     assert outcomes(run)["alpha", 64].reason == "OutOfMemoryError"
 
 
-def test_what_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path):
-    """A cell that ran out of memory while its neighbours were ready is run once more by itself."""
-    told = {"status": "out_of_memory", "phase": "prepare", "reason": "OutOfMemoryError"}
-    stubbed.tell(beta={"open": {"once": str(tmp_path / "met"), "do": told}})
+@pytest.mark.parametrize("operation", ["open", "block", "close"])
+def test_what_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path, operation):
+    """A cell that ran out of memory while a neighbour held some is run once more by itself."""
+    told = {"status": "out_of_memory", "phase": "measure", "reason": "OutOfMemoryError"}
+    stubbed.tell(beta={operation: {"once": str(tmp_path / "met"), "do": told}})
     run, _ = stubbed.sweep()
     assert outcomes(run)["beta", 16].status == "ok"
     assert "not_interleaved" in outcomes(run)["beta", 16].flags

@@ -41,11 +41,13 @@ class Group:
         self._again: list[Cell] = []  # what will be
 
     def measure(self, cells: Sequence[Cell], *, control: bool = True) -> None:
-        """Measure all cells of one workload, with an A/A control unless `control` is False.
+        """Measure all cells of one workload; without an A/A `control` they have the device's memory to themselves.
 
         What did not fit in memory beside the others is run again alone, and so is, once and in a new worker, what met
         a CUDA error: it may have been a neighbour's fault, on the device or earlier in the same process.
         """
+        if not control:
+            self._lanes.stop(but={cell.variant.name for cell in cells})
         cells = self._possible(cells)
         self._once, self._again = {cell.variant.name: cell for cell in cells}, []
         ready: dict[str, Lane] = {}
@@ -58,8 +60,6 @@ class Group:
                 ready[cell.variant.name] = self._lanes.of(cell)
                 if not self._lanes.protocol.interleave:
                     self._lanes.of(cell).flag(NOT_INTERLEAVED)
-            elif ended.status == "out_of_memory" and ready:
-                self._again.append(self._once.pop(cell.variant.name))
             else:
                 self._settle(ended)
         controls = self._open_control(cells, ready) if control else []
@@ -70,7 +70,8 @@ class Group:
 
     def _settle(self, record: Record) -> None:
         """Store a record, or have its cell run again where it may have been a neighbour's victim."""
-        victim = record.status == "error" and any(sign in str(record.reason) for sign in CUDA_ERRORS)
+        crowded = record.status == "out_of_memory" and self._lanes.are_open
+        victim = crowded or (record.status == "error" and any(sign in str(record.reason) for sign in CUDA_ERRORS))
         if victim and not record.control and record.variant in self._once:
             self._again.append(self._once.pop(record.variant))
         else:

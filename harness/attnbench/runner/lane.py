@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -277,10 +278,16 @@ class Lanes:
         """Give the lane of a cell's variant."""
         return self._lanes.setdefault((cell.variant.name, control), Lane(self._site, control=control))
 
-    def stop(self) -> None:
-        """End all workers."""
-        for lane in self._lanes.values():
-            lane.stop()
+    @property
+    def are_open(self) -> bool:
+        """Whether any cell is open."""
+        return any(lane.is_open for lane in self._lanes.values())
+
+    def stop(self, but: Collection[str] = ()) -> None:
+        """End all workers but those of some variants."""
+        for (variant, _), lane in self._lanes.items():
+            if variant not in but:
+                lane.stop()
 
     @property
     def seconds(self) -> dict[str, float]:
