@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from attnbench.analysis.frame import PROBLEM, baseline_of, current, rankable
 from attnbench.analysis.noise import Ratios, blocks_of, control_ratios
 from attnbench.measure.pairing import SLOWER, Comparison, floor_of, paired_log_ratios, verdicts
 from attnbench.record import NOT_INTERLEAVED
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from attnbench.measure.floor import Floor
 
 LEADS = "leads"
@@ -49,7 +49,7 @@ def with_leaders(frame: pd.DataFrame) -> pd.DataFrame:
         index: _leads(row, fastest[_problem(row)], judged.get((*_problem(row), row["variant"])))
         for index, row in zip(ranked.index, ranked.to_dict("records"), strict=True)
     }
-    return frame.assign(leads=[leads.get(index, False) for index in frame.index])
+    return frame.assign(leads=pd.Series([leads.get(index, False) for index in frame.index], frame.index, dtype=bool))
 
 
 def floor_on(ratios: Ratios, device_name: str, mode: str) -> Floor | None:

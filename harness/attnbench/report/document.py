@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from attnbench.analysis.best import Gain, gain
 from attnbench.analysis.frame import baseline_of, current, find_runs, load, with_speedup
 from attnbench.analysis.ranking import Group, groups
+from attnbench.analysis.verdict import with_leaders
 from attnbench.errors import unknown
 from attnbench.report import fits, tables
 from attnbench.report.heatmap import Heatmap, heatmaps
 from attnbench.report.palette import palette
+from attnbench.report.verdicts import verdicts
 from attnbench.store import read_manifest
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -
     if baseline is not None and baseline not in set(frame["variant"]):
         raise unknown("baseline", baseline, frame["variant"].unique())
     baseline = baseline or baseline_of(frame)
-    frame = with_speedup(frame, baseline)
+    frame = with_leaders(with_speedup(frame, baseline))
     manifests = [read_manifest(folder) for folder in folders]
     ranked = groups(frame, baseline)
     return Document(
@@ -66,7 +68,7 @@ def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -
         gains=gain(frame, DISPATCHER),
         heatmaps=tuple(heatmaps(frame, palette(frame["variant"]))),
         headline=tuple(tables.standings(frame, ranked, baseline)),
-        latencies=tuple(tables.latencies(frame, LATENCY_TABLES)),
+        latencies=(*tables.latencies(frame, LATENCY_TABLES), *verdicts(frame, baseline, LATENCY_TABLES)),
         fits=tuple(fits.tables(frame)),
         inexact=tuple(tables.inexact(frame, LATENCY_TABLES)),
         failures=tables.failures(frame),

@@ -1,0 +1,26 @@
+"""The table of verdicts."""
+
+import attnbench
+import synthetic
+from attnbench.report.verdicts import verdicts
+
+CELLS = synthetic.workloads(seqs=(256, 512, 1024), masks=("causal",), directions=("forward",))
+
+
+def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tmp_path):
+    """A slower variant is told slower with the interval of its ratio, the baseline has no column, and notes follow."""
+    run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), slower={"chunked": 3.0})
+    (table,) = verdicts(attnbench.load(run), "sdpa")
+    assert table.columns == ("workload", "chunked")
+    assert table.title.endswith("causal · forward: verdicts over sdpa")
+    assert len(table.rows) == len(CELLS)
+    for _, cell in table.rows:
+        assert cell.text.startswith("slower 4.")
+        assert " to " in cell.text
+    assert "A/A control" in table.notes[-1]
+
+
+def test_without_a_control_there_is_no_table(tmp_path):
+    """A run that has no noise floor has no verdicts to show."""
+    run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), baseline=None)
+    assert verdicts(attnbench.load(run), "sdpa") == []
