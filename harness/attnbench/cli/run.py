@@ -12,7 +12,9 @@ from attnbench.cli import arguments as given
 from attnbench.cli.arguments import axis, fraction, level, size, split
 
 if TYPE_CHECKING:
+    from attnbench.runner.catalog import Catalog
     from attnbench.runner.execute import Request
+    from attnbench.runner.plan import Plan
 
 AXES: dict[str, Any] = {
     **dict.fromkeys(("batch", "heads", "kv_heads", "seq", "seq_k", "head_dim", "head_dim_v"), int),
@@ -64,21 +66,15 @@ def _sweep(options: SimpleNamespace) -> None:
     """Do what the options ask for; ends the command with its exit code."""
     from attnbench.cli.progress import print_next, print_plan, print_summary
     from attnbench.progress import progress as watch
-    from attnbench.runner.execute import execute, plan_of, resumed, start
+    from attnbench.runner.execute import execute, start
     from attnbench.runner.past import Past
     from attnbench.runner.survey import reasons
     from attnbench.runner.terms import Terms
-    from attnbench.store import find_run, latest
+    from attnbench.store import latest
 
     telling = level(quiet=options.quiet, verbose=options.verbose)
-    folder = None
     terms = Terms(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
-    if options.resume is not None:
-        folder = find_run(options.results, options.resume)
-        catalog, plan = resumed(folder, retry_failed=options.retry_failed, exhaustive=options.exhaustive)
-    else:
-        request = _request(options)
-        catalog, plan = plan_of(request)
+    folder, request, catalog, plan = _planned(options)
     unsupported, past = reasons(plan), Past(options.results)
     if options.dry_run:
         print_plan(plan, unsupported, past)
@@ -103,6 +99,19 @@ def _sweep(options: SimpleNamespace) -> None:
     if summary.interrupted:
         _leave_interrupted(folder)
     raise typer.Exit(1 if summary.failed else 0)
+
+
+def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, Plan]:
+    """Give what is to be run, and with --resume the folder that it goes on in."""
+    from attnbench.runner.execute import plan_of, resumed
+    from attnbench.store import find_run
+
+    request = _request(options)
+    if options.resume is None:
+        return None, request, *plan_of(request)
+    folder = find_run(options.results, options.resume)
+    planned = resumed(folder, retry_failed=options.retry_failed, exhaustive=options.exhaustive)
+    return folder, request, *planned
 
 
 def _leave_interrupted(run: Path) -> None:

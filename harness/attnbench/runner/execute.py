@@ -229,14 +229,19 @@ def execute(
             raise StorageError(f"{error}; make room, then go on with: {resume_command(run)}") from error
         told.tell("run_ended", dict(summary.statuses))
         summary.lasted(time.monotonic() - began)
-        manifest = store.read_manifest(run)
-        manifest["observers"] = {"problems": told.problems}
-        manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-        manifest["summary"] = {**vars(summary), "statuses": store.statuses(run)}
-        store.write_manifest(run, manifest)
+        _conclude(run, summary, told.problems)
     for problem in told.problems:
         complain(problem)
     return summary
+
+
+def _conclude(run: Path, summary: Summary, problems: Sequence[str]) -> None:
+    """Add to the manifest what a run came to."""
+    manifest = store.read_manifest(run)
+    manifest["observers"] = {"problems": list(problems)}
+    manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+    manifest["summary"] = {**vars(summary), "statuses": store.statuses(run)}
+    store.write_manifest(run, manifest)
 
 
 def resume_command(run: Path) -> str:
