@@ -8,9 +8,10 @@ from torch.utils.benchmark import Timer
 
 import attnbench
 from attnbench import Workload
+from attnbench.analysis.noise import noise, noise_text
+from attnbench.analysis.verdict import judge
 from attnbench.inputs import make_inputs
 from attnbench.measure.interval import median_interval
-from attnbench.measure.pairing import Blocks, paired_log_ratios, verdicts
 from attnbench.measure.protocol import Protocol
 from attnbench.measure.sampler import Sampler
 from attnbench.runner.execute import Request, execute, plan_of, start
@@ -89,26 +90,21 @@ def test_ten_percent_are_told_slower_and_a_copy_is_not(benchmark, tmp_path):
         variants=["plain", "copy", "slower"],
         devices=["cpu:0"],
         plugins=[str(plugin)],
-        axes={"seq": [64], "heads": [2], "head_dim": [16]},
-        protocol=Protocol(precision=0.001, budget_s=4.0, warm_up_max_s=0.5),
+        axes={"seq": [16, 32, 48, 64], "heads": [2], "head_dim": [16]},  # four controls, so that the floor is narrow
+        protocol=Protocol(precision=0.001, budget_s=2.5, warm_up_max_s=0.5),
         results=tmp_path / "results",
     )
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
     benchmark.pedantic(lambda: execute(run, catalog, plan), rounds=1)
     frame = attnbench.load(run)
-    frame = frame[~frame["control"]].set_index("variant")
     assert set(frame["status"]) == {"ok"}, frame["reason"]
-
-    def blocks(name):
-        row = frame.loc[name]
-        return Blocks(row["samples_ns"], row["block_sizes"], row["block_rounds"])
-
-    table = {name: paired_log_ratios(blocks(name), blocks("plain")) for name in ("copy", "slower")}
-    judged = verdicts(table)
-    for name, one in judged.items():
-        benchmark.extra_info[name] = one.ratio
-        print(f"\n{name}: {one.verdict}, {one.ratio:.3f} ({one.low:.3f} to {one.high:.3f}), {one.rounds} rounds")
-    assert judged["slower"].verdict == "slower"
-    assert judged["slower"].low < 1.125 < judged["slower"].high + 0.05  # 45 products for 40, beside the attention
-    assert judged["copy"].verdict in ("same", "undecided")
+    told = {"copy": [], "slower": []}
+    for (*_, workload, _, variant), one in judge(frame, "plain").items():
+        told[variant].append(one)
+        benchmark.extra_info[f"{variant}, {workload}"] = one.ratio
+        print(f"\n{variant}, {workload}: {one.verdict}, {one.ratio:.3f} ({one.low:.3f} to {one.high:.3f})")
+    print(noise_text(noise(frame)))
+    assert {one.verdict for one in told["copy"]} <= {"same", "undecided"}
+    assert [one.verdict for one in told["slower"]].count("slower") >= 3
+    assert all(one.low < 1.125 < one.high + 0.05 for one in told["slower"])  # 45 products for 40, beside the attention
