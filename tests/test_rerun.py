@@ -70,11 +70,11 @@ def planned(monkeypatch):
 def test_every_cell_of_every_suite_is_named_exactly(planned):
     """For each suite's every workload the command, read by the command line, plans one cell of the same cell_id.
 
-    The run that the command is made for was sampled for 0.3 s a cell, to 1%, without interleaving.
+    The run that the command is made for was sampled for 0.3 s a cell, to 1%, cold, without interleaving.
     """
     request = Request(
-        suites=sorted(SUITES), variants=["naive"], devices=["cpu"], protocol=Protocol(precision=0.01, interleave=False),
-        budget_s=0.3,
+        suites=sorted(SUITES), variants=["naive"], devices=["cpu"], budget_s=0.3,
+        protocol=Protocol(precision=0.01, interleave=False, mode="cold"),
     )  # fmt: skip
     catalog, plan = plan_of(request)
     manifest = manifest_of("r", request, catalog, plan)

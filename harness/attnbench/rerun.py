@@ -32,6 +32,8 @@ def _protocol_options(protocol: Protocol) -> list[str]:
         options += ["--precision", repr(protocol.precision)]
     if protocol.budget_s != usual.budget_s:
         options += ["--budget", repr(protocol.budget_s)]
+    if protocol.mode != usual.mode:
+        options += ["--mode", protocol.mode]
     if not protocol.interleave:
         options += ["--no-interleave"]
     return options

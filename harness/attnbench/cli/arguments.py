@@ -104,6 +104,10 @@ HostMemory = Annotated[
 EveryDevice = Annotated[
     bool, typer.Option("--every-device", help="Measure all cells on each device, also on several of one model.")
 ]
+Mode = Annotated[
+    str,
+    typer.Option(metavar="MODE", help="hot, cold (caches emptied before each call) or graph (a CUDA graph's kernels)."),
+]
 NoInterleave = Annotated[bool, typer.Option("--no-interleave", help="One variant after the other.")]
 
 

@@ -49,6 +49,7 @@ def run(
     budget: given.Budget = None,
     timeout: given.Timeout = None,
     host_memory: given.HostMemory = None,
+    mode: given.Mode = "hot",
     no_interleave: given.NoInterleave = False,
     strict_plugins: given.Strict = False,
     quiet: given.Quiet = False,
@@ -129,6 +130,7 @@ def _request(options: SimpleNamespace) -> Request:
     settings: dict[str, Any] = {
         "precision": fraction("--precision", options.precision),
         "interleave": not options.no_interleave,
+        "mode": options.mode,
     }
     axes = [axis(name, getattr(options, name), kind) for name, kind in AXES.items()]
     return Request(
