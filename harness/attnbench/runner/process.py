@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,7 +39,7 @@ class WorkerProcess:
     `cores` are those that it is pinned to, `memory` bounds what it takes of the host's.
     """
 
-    _running: ClassVar[weakref.WeakSet[WorkerProcess]] = weakref.WeakSet()
+    _running: ClassVar[set[WorkerProcess]] = set()
 
     def __init__(
         self, environment: Mapping[str, str], cores: Collection[int] | None = None, memory: HostMemory | None = None
@@ -81,7 +80,7 @@ class WorkerProcess:
     @classmethod
     def end_all(cls) -> None:
         """Kill every worker of this process at once; whoever waits for one is told that it died."""
-        for worker in list(cls._running):
+        for worker in cls._running.copy():  # other threads start and end workers meanwhile
             with contextlib.suppress(OSError):
                 os.killpg(worker._process.pid, signal.SIGKILL)  # noqa: SLF001 - our own
 
