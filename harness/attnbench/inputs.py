@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from attnbench.workload import Workload
 
 HEAD_MEAN_SPREAD = 0.5  # standard deviation of the per-head means
+OUTLIER_SHARE, OUTLIER_SIZE = 0.001, 10.0
 
 
 @dataclass(frozen=True)
@@ -56,24 +58,28 @@ def make_inputs(workload: Workload, device: str, layout: Layout = "BHSD", seed: 
         alibi_slopes=alibi_slopes(workload.heads).to(device) if workload.alibi else None,
         seed=seed,
     )
-    refill(inputs, seed)
+    refill(inputs, seed, workload.distribution)
     if workload.needs_gradient:
         for leaf in inputs.leaves:
             leaf.requires_grad_(True)
     return inputs
 
 
-def refill(inputs: Inputs, seed: int) -> None:
+def refill(inputs: Inputs, seed: int, distribution: str = "normal") -> None:
     """Overwrite the tensors in place with fresh seeded values; addresses stay, so stale answers show.
 
-    Values are normal with unit variance around a mean per head: uniform inputs hide a dropped key or a wrong scale,
-    because softmax then averages nearly equal weights.
+    - `normal`: unit variance around a mean per head. What answers are judged on: uniform inputs hide a dropped key or
+      a wrong scale, because softmax then averages nearly equal weights.
+    - `uniform`: from -1 to 1
+    - `integers`: whole numbers from -3 to 3, whose few set bits cost less power
+    - `outliers`: `normal`, one value in a thousand ten times as large, as in the activations of language models
+    - `zeros`: the least power that a device can draw
     """
     for name in ("query", "key", "value", "grad_output"):
         tensor = getattr(inputs, name)
         if tensor is not None:
             with torch.no_grad():
-                tensor.copy_(_normal(tensor, inputs.layout, _stream_seed(seed, name)))
+                tensor.copy_(_drawn(distribution, tensor, inputs.layout, _stream_seed(seed, name)))
 
 
 def dtype_of(workload: Workload) -> torch.dtype:
@@ -108,14 +114,32 @@ def _shapes(workload: Workload, layout: Layout) -> list[tuple[str, tuple[int, in
     return [(name, (w.batch, length, heads, width)) for name, heads, length, width in sizes]
 
 
-def _normal(tensor: torch.Tensor, layout: Layout, seed: int) -> torch.Tensor:
+def _drawn(distribution: str, tensor: torch.Tensor, layout: Layout, seed: int) -> torch.Tensor:
     """Draw on the CPU in BHSD order, so that layouts and devices get the same values."""
     generator = torch.Generator().manual_seed(seed)
     batch, first, second, width = tensor.shape
-    heads, length = (first, second) if layout == "BHSD" else (second, first)
-    means = torch.randn((1, heads, 1, width), generator=generator) * HEAD_MEAN_SPREAD
-    values = torch.randn((batch, heads, length, width), generator=generator).add_(means).to(tensor.dtype)
+    shape = (batch, first, second, width) if layout == "BHSD" else (batch, second, first, width)
+    values = _DISTRIBUTIONS[distribution](shape, generator).to(tensor.dtype)
     return values if layout == "BHSD" else values.transpose(1, 2)
+
+
+def _normal(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    means = torch.randn((1, shape[1], 1, shape[3]), generator=generator) * HEAD_MEAN_SPREAD
+    return torch.randn(shape, generator=generator).add_(means)
+
+
+def _outliers(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    values = _normal(shape, generator)
+    return torch.where(torch.rand(shape, generator=generator) < OUTLIER_SHARE, OUTLIER_SIZE * values, values)
+
+
+_DISTRIBUTIONS: dict[str, Callable[[Sequence[int], torch.Generator], torch.Tensor]] = {
+    "normal": _normal,
+    "uniform": lambda shape, generator: torch.rand(shape, generator=generator).mul_(2).sub_(1),
+    "integers": lambda shape, generator: torch.randint(-3, 4, shape, generator=generator, dtype=torch.float32),
+    "outliers": _outliers,
+    "zeros": lambda shape, _: torch.zeros(shape),
+}
 
 
 def _stream_seed(seed: int, name: str) -> int:

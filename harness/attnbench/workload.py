@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from attnbench import projections
 from attnbench.errors import WorkloadError, unknown
 from attnbench.mask import Mask
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 DIRECTIONS = ("forward", "backward", "forward_backward")
+LAYOUTS = ("native", "BHSD", "BSHD")
+DISTRIBUTIONS = ("normal", "uniform", "integers", "outliers", "zeros")
+SPLITS = {"batch": ("batch",), "heads": ("heads", "kv_heads"), "ring": ("seq_q", "seq_k")}  # what each divides
 LEFT_OUT = {"kv_heads": (0, "heads"), "seq_k": (-1, "seq_q"), "head_dim_v": (0, "head_dim")}  # default, stands for
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"  # as repr writes a float
 ID = re.compile(
@@ -37,6 +41,18 @@ class Workload:
     Left out, `kv_heads` is `heads`, `seq_k` is `seq_q`, `head_dim_v` is `head_dim`; `scale` None means
     1/sqrt(head_dim). `softcap` c replaces the scaled scores s by c * tanh(s / c) before bias and mask; `alibi` adds
     `-slope_h * |i + seq_k - seq_q - j|`; `dropout` is the probability with which a weight is dropped.
+
+    What surrounds attention:
+
+    - `embed_dim` above 0 makes it a whole layer: token embeddings (batch, seq_q, embed_dim) are projected to query, key
+      and value, attended, and projected back to (batch, seq_q, embed_dim). Where seq_q differs from seq_k, keys and
+      values are projected from other tokens (batch, seq_k, embed_dim), as in cross attention. There are no biases.
+    - `layout`: `native` hands tensors over as the variant wants them; `BHSD` or `BSHD` gives them in that layout, and
+      a variant of the other layout is timed with the conversion there and back.
+    - `distribution`: of the values that are timed; answers are judged on `normal` ones whatever it is.
+    - `gpus`: how many devices work on it at once, each on its share of what `split` names: the `batch`, the `heads`,
+      or, in a `ring`, the sequence. On a CPU the devices are cores.
+
     Raises WorkloadError for a field that is out of range.
     """
 
@@ -54,6 +70,11 @@ class Workload:
     softcap: float | None = None
     alibi: bool = False
     dropout: float = 0.0
+    embed_dim: int = 0
+    layout: str = "native"
+    distribution: str = "normal"
+    gpus: int = 1
+    split: str = "batch"
 
     def __post_init__(self) -> None:
         """Fill in what was left out and check every field."""
@@ -65,11 +86,12 @@ class Workload:
         self._check_sizes()
         self._check_choices()
         self._check_numbers()
+        self._check_surroundings()
 
     def _check_sizes(self) -> None:
-        for name in ("batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v"):
+        for name in ("batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v", "embed_dim", "gpus"):
             value = getattr(self, name)
-            least = 0 if name in ("batch", "seq_q", "seq_k") else 1
+            least = 0 if name in ("batch", "seq_q", "seq_k", "embed_dim") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise WorkloadError(f"{name} is {value!r}: expected a whole number of at least {least}")
         if self.heads % self.kv_heads:
@@ -78,10 +100,15 @@ class Workload:
             )
 
     def _check_choices(self) -> None:
-        if str(self.dtype) not in DTYPE_BYTES:
-            raise WorkloadError(str(unknown("dtype", str(self.dtype), DTYPE_BYTES)))
-        if str(self.direction) not in DIRECTIONS:
-            raise WorkloadError(str(unknown("direction", str(self.direction), DIRECTIONS)))
+        for name, known in (
+            ("dtype", DTYPE_BYTES),
+            ("direction", DIRECTIONS),
+            ("layout", LAYOUTS),
+            ("distribution", DISTRIBUTIONS),
+            ("split", SPLITS),
+        ):
+            if str(getattr(self, name)) not in known:
+                raise WorkloadError(str(unknown(name, str(getattr(self, name)), known)))
         if self.mask.kind == "document" and self.seq_q != self.seq_k:
             raise WorkloadError(f"mask document needs seq_q == seq_k, got {self.seq_q} and {self.seq_k}")
 
@@ -98,6 +125,24 @@ class Workload:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, float(getattr(self, name)))
 
+    def _check_surroundings(self) -> None:
+        if self.gpus == 1:  # nothing is split: one workload, one id
+            object.__setattr__(self, "split", "batch")
+        for name in SPLITS[self.split]:
+            if getattr(self, name) % self.gpus:
+                raise WorkloadError(
+                    f"gpus is {self.gpus} and {name} is {getattr(self, name)}: split {self.split} needs a multiple"
+                )
+        if self.embed_dim:
+            clashes = (
+                ("dropout", self.dropout > 0, "a layer's answer can't be judged under dropout"),
+                ("layout", self.layout != "native", "a layer's tokens have no heads to lay out"),
+                ("split", self.gpus > 1 and self.split != "batch", "the devices of a layer share the batch alone"),
+            )
+            for name, clash, why in clashes:
+                if clash:
+                    raise WorkloadError(f"{name} is {getattr(self, name)!r} and embed_dim {self.embed_dim}: {why}")
+
     @property
     def id(self) -> str:
         """A stable, readable name: equal ids mean equal workloads, across processes and versions."""
@@ -111,6 +156,9 @@ class Workload:
         parts += [f"softcap{self.softcap!r}"] if self.softcap is not None else []
         parts += ["alibi"] if self.alibi else []
         parts += [f"dropout{self.dropout!r}"] if self.dropout else []
+        parts += [f"embed{self.embed_dim}"] if self.embed_dim else []
+        parts += [part for part in (self.layout, self.distribution) if part not in ("native", "normal")]
+        parts += [f"gpus{self.gpus}", self.split] if self.gpus > 1 else []
         return "-".join(parts)
 
     @classmethod
@@ -134,6 +182,17 @@ class Workload:
     def effective_scale(self) -> float:
         """The factor that the scores are multiplied by: `scale`, or 1/sqrt(head_dim)."""
         return self.head_dim**-0.5 if self.scale is None else self.scale
+
+    @property
+    def attention(self) -> Workload:
+        """The attention alone, on one device and in a variant's own layout: what a variant is told of."""
+        return dataclasses.replace(self, embed_dim=0, layout="native", distribution="normal", gpus=1, split="batch")
+
+    @property
+    def share(self) -> Workload:
+        """What one of `gpus` devices does; all of it where one call spans the devices, as a ring's does."""
+        divided = {} if self.split == "ring" else {name: getattr(self, name) // self.gpus for name in SPLITS[self.split]}
+        return dataclasses.replace(self, gpus=1, split="batch", **divided)
 
     @property
     def needs_gradient(self) -> bool:
@@ -197,7 +256,8 @@ class Workload:
 
         With P visible pairs: forward 2 * heads * P * (head_dim + head_dim_v); backward 2 * heads * P *
         (3 * head_dim + 2 * head_dim_v), which counts the recomputed scores, as FlashAttention's papers do
-        (Dao, 2023, arXiv:2307.08691, section 4.1); `forward_backward` is their sum. Softmax is not counted.
+        (Dao, 2023, arXiv:2307.08691, section 4.1); `forward_backward` is their sum. Softmax is not counted. A
+        layer's four projections are: 2 * tokens * width * embed_dim each forward, twice that backward.
         """
         return self._flops(self.visible_pairs)
 
@@ -209,14 +269,16 @@ class Workload:
     def _flops(self, pairs: int) -> int:
         forward = 2 * self.heads * pairs * (self.head_dim + self.head_dim_v)
         backward = 2 * self.heads * pairs * (3 * self.head_dim + 2 * self.head_dim_v)
-        return {"forward": forward, "backward": backward, "forward_backward": forward + backward}[self.direction]
+        of_attention = {"forward": forward, "backward": backward, "forward_backward": forward + backward}
+        return of_attention[self.direction] + sum(one.flops(self.direction) for one in projections.of(self))
 
     def bytes(self) -> int:
         """Bytes that any implementation must move: each input read once, each output written once.
 
         Keys and values count at kv_heads, and only those that some query sees. forward: Q + K + V + O;
         backward: reads Q, K, V, O, dO and the log-sum-exp (float32), writes dQ, dK, dV;
-        `forward_backward` is their sum plus the log-sum-exp's being written.
+        `forward_backward` is their sum plus the log-sum-exp's being written. A layer's four projections each read
+        tokens and weights and write their product; backward they read all three and write two gradients.
         """
         size = DTYPE_BYTES[self.dtype]
         seen = _visible_counts(self)[1]
@@ -226,7 +288,9 @@ class Workload:
         lse = rows * LSE_BYTES
         forward = query + key + value + output
         backward = 2 * (query + key + value + output) + lse
-        return {"forward": forward, "backward": backward, "forward_backward": forward + lse + backward}[self.direction]
+        of_attention = {"forward": forward, "backward": backward, "forward_backward": forward + lse + backward}
+        moved = sum(one.elements(self.direction) for one in projections.of(self))
+        return of_attention[self.direction] + moved * size
 
     def to_json(self) -> dict[str, Any]:
         """Give the fields as JSON values, `mask` as its text."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,19 +17,23 @@ if TYPE_CHECKING:
 
 QUERIES = {"cpu": 256, "cuda": 1024}
 KEYS = {"cpu": 1024, "cuda": 4096}
-ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
+ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
+LARGEST_BARE_SCORE = 30.0  # e**30 times any sensible value, and e**-30, are far from float32's ends
+KEPT_LIMITS = 4
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Query `rows` of some key `heads` (counted over the batch), and the keys that matter to them.
 
-    Keys from `start` to `stop` are seen by some row; those from `full_start` to `full_stop` by every row.
+    Keys from `start` to `stop` are seen by some row; those from `full_start` to `full_stop` by every row. `low` says of
+    each row how far after `start` its first key lies, `high` how far after `full_stop` its last one ends.
     """
 
     heads: slice
     rows: slice
-    ranges: _visible.Ranges
+    low: tuple[int, ...]
+    high: tuple[int, ...]
     start: int
     stop: int
     full_start: int
@@ -39,24 +44,40 @@ class Chunk:
         for start in range(self.start, self.stop, size):
             yield slice(start, min(start + size, self.stop))
 
-    def limits(self, keys: slice) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Give the parts of `keys` that only some rows see, each with its scores' upper limits.
+    def edges(self, keys: slice) -> Iterator[tuple[slice, Edge]]:
+        """Give the parts of `keys`, counted from their start, that only some rows see, each with what it hides.
 
-        A part counts from the start of `keys`; its limits (rows, part) are -inf where a key is hidden, else inf. Taking
-        the minimum is several times as fast as masking. Keys before `full_start` are hidden by a row's low end alone,
-        those from `full_stop` on by its high end; keys that are both come twice.
+        Keys before `full_start` are hidden by a row's low end alone, those from `full_stop` on by its high end; keys
+        that are both come twice.
         """
-        device = self.ranges.low.device
         before = slice(keys.start, min(keys.stop, self.full_start))
         if before.start < before.stop:
-            columns = torch.arange(before.start, before.stop, device=device)
-            hidden = columns < self.ranges.low[self.rows, None]
-            yield _within(before, keys), torch.where(hidden, -math.inf, math.inf)
+            yield _within(before, keys), Edge(self.low, self.start - before.start, before.stop - before.start, -1)
         after = slice(max(keys.start, self.full_stop), keys.stop)
         if after.start < after.stop:
-            columns = torch.arange(after.start, after.stop, device=device)
-            hidden = columns >= self.ranges.high[self.rows, None]
-            yield _within(after, keys), torch.where(hidden, -math.inf, math.inf)
+            yield _within(after, keys), Edge(self.high, self.full_stop - after.start, after.stop - after.start, 1)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Where a mask's edge crosses `width` keys: row i's first key past it is `ends[i] + shift`; `side` is what it hides.
+
+    1 hides the keys from there on, -1 those before. Edges that are alike hide alike, wherever they lie.
+    """
+
+    ends: tuple[int, ...]
+    shift: int
+    width: int
+    side: int
+
+    def limits(self, device: torch.device) -> torch.Tensor:
+        """Give the upper limits of scores, (rows, width): -inf where a key is hidden, else inf.
+
+        Taking the minimum is several times as fast as masking.
+        """
+        ends = torch.tensor(self.ends, device=device)[:, None] + self.shift
+        columns = torch.arange(self.width, device=device)
+        return torch.where(columns >= ends if self.side > 0 else columns < ends, -math.inf, math.inf)
 
 
 class Plan:
@@ -76,6 +97,7 @@ class Plan:
         if inputs.alibi_slopes is not None:
             slopes = inputs.alibi_slopes.view(workload.kv_heads, self.group, 1, 1)
             self.slopes = slopes.repeat(workload.batch, 1, 1, 1)
+        self.limits = lru_cache(maxsize=KEPT_LIMITS)(lambda edge: edge.limits(device))
         self.chunks = list(self._chunks(_visible.ranges(workload, device)))
 
     def _chunks(self, ranges: list[_visible.Ranges]) -> Iterator[Chunk]:
@@ -87,8 +109,9 @@ class Plan:
                 of_heads = slice(begin, number * apart + min(first + self.heads, apart))
                 for row in range(0, self.workload.seq_q, self.queries):
                     rows = slice(row, min(row + self.queries, self.workload.seq_q))
-                    low, high = each.low_list[rows], each.high_list[rows]
-                    yield Chunk(of_heads, rows, each, low[0], high[-1], low[-1], high[0])
+                    lows, highs = each.low_list[rows], each.high_list[rows]
+                    low, high = tuple(end - lows[0] for end in lows), tuple(end - highs[0] for end in highs)
+                    yield Chunk(of_heads, rows, low, high, lows[0], highs[-1], lows[-1], highs[0])
 
     def buffer(self) -> torch.Tensor:
         """Make room for one tile of scores."""
@@ -120,9 +143,18 @@ class Plan:
         if self.slopes is not None:
             distances = _visible.distances(chunk.rows, keys, self.workload, self.device)
             grouped.addcmul_(self.slopes[chunk.heads], distances, value=-1)
-        for part, limits in chunk.limits(keys):
-            torch.minimum(grouped[..., part], limits, out=grouped[..., part])
+        for part, edge in chunk.edges(keys):
+            torch.minimum(grouped[..., part], self.limits(edge), out=grouped[..., part])
         return scores
+
+    def longest_key(self, key: torch.Tensor) -> float:
+        """Give the greatest norm of a (B * Hkv, Sk, D) key; infinite where scores have to be looked at anyway."""
+        if self.device.type != "cpu" or self.slopes is not None:
+            return math.inf  # asking would make the host wait for the device; ALiBi's bias has no bound
+        if not key.numel():
+            return 0.0
+        tiles = (key[:, start : start + self.keys] for start in range(0, key.shape[1], self.keys))
+        return max((float(tile.float().norm(dim=-1).amax()) for tile in tiles), default=0.0)
 
     def kept(self, chunk: Chunk, keys: slice) -> torch.Tensor:
         """Redraw a tile of dropout: 1 / (1 - p) where a weight is kept, else 0; (heads, group * rows, keys) float32."""

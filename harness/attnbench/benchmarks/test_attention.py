@@ -13,7 +13,6 @@ import torch
 
 from attnbench.benchmarks.options import CELLS
 from attnbench.conformance.gate import Gate
-from attnbench.inputs import make_inputs
 from attnbench.measure.clock import clock_for
 from attnbench.measure.step import Step
 from attnbench.registry import variant_of
@@ -52,13 +51,12 @@ def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, 
     cells = request.config.stash[CELLS]
     entry, problem = cells.variants[variant], cells.workloads[workload]
     implementation = variant_of(entry.source, variant)
-    if reason := implementation.unsupported_reason(problem, torch.device(device).type):
+    if reason := implementation.unsupported_reason(problem.attention, torch.device(device).type):
         pytest.skip(reason)
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
-    inputs = make_inputs(problem, device, implementation.layout, SEED)
-    call = implementation.prepare(problem, inputs)
-    gate = Gate(implementation, problem, inputs, call, SEED)
+    inputs, call = stage(implementation, problem, device, SEED)
+    gate = gate_of(implementation, problem, inputs, call, SEED)
     before = gate.before()
     if not before.passed:
         pytest.fail(f"wrong before it was timed: {before.reason}", pytrace=False)

@@ -92,7 +92,7 @@ class Gate:
             if not verdicts[-1].passed:
                 break
         self._last = None
-        refill(self.inputs, self._fresh_seed())
+        refill(self.inputs, self._fresh_seed(), self.workload.distribution)
         return max(verdicts, key=lambda verdict: (not verdict.passed, verdict.worst_ratio or 0.0))
 
     def _full(self) -> Verdict:
@@ -146,7 +146,12 @@ class Gate:
 
     def _fresh_seed(self) -> int:
         self._drawn += 1
-        return int.from_bytes(hashlib.sha256(f"gate:{self.seed}:{self._drawn}".encode()).digest()[:6], "big")
+        return fresh_seed(self.seed, self._drawn)
+
+
+def fresh_seed(seed: int, drawn: int) -> int:
+    """Give the seed of a gate's draw number `drawn`."""
+    return int.from_bytes(hashlib.sha256(f"gate:{seed}:{drawn}".encode()).digest()[:6], "big")
 
 
 def _verdict(comparison: Comparison, *, passed: bool | None = None) -> Verdict:

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.gate import Gate, Verdict
+from attnbench.conformance.gate import Verdict
+from attnbench.conformance.layer_gate import gate_of
 from attnbench.errors import PluginError
-from attnbench.inputs import Inputs, make_inputs
 from attnbench.measure.integrity import Guard
 from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.protocol import Protocol
 from attnbench.measure.sampler import Sampler
 from attnbench.registry import Source, variant_of
+from attnbench.stage import stage
 from attnbench.workload import Workload
 
 if TYPE_CHECKING:
+    from attnbench.conformance.gate import Gate
+    from attnbench.conformance.layer_gate import LayerGate
+    from attnbench.inputs import Inputs
     from attnbench.variant import Timed
 
 
@@ -41,7 +45,7 @@ class Session:
         self._drop_cell()
         problem = Workload.from_json(workload)
         self._enter("prepare")
-        reason = self._variant.unsupported_reason(problem, torch.device(self._device).type)
+        reason = self._variant.unsupported_reason(problem.attention, torch.device(self._device).type)
         if reason is not None:
             if not isinstance(reason, str):
                 raise PluginError(f"unsupported_reason returned {reason!r}: expected a text or None")
@@ -60,11 +64,10 @@ class Session:
         return reply
 
     def _prepared(self, workload: Workload, protocol: Protocol) -> Cell:
-        inputs = make_inputs(workload, self._device, self._variant.layout, protocol.seed)
-        call = self._variant.prepare(workload, inputs)
+        inputs, call = stage(self._variant, workload, self._device, protocol.seed)
         if not callable(call):
             raise PluginError(f"prepare returned {call!r}: expected a callable without arguments")
-        gate = Gate(self._variant, workload, inputs, call, protocol.seed)
+        gate = gate_of(self._variant, workload, inputs, call, protocol.seed)
         sampler = Sampler(call, inputs, workload, self._device, protocol, guard=self._guard)
         return Cell(self._enter, workload, self._device, inputs, call, gate, sampler)
 
@@ -94,7 +97,7 @@ class Cell:
     device: str
     inputs: Inputs
     call: Timed
-    gate: Gate
+    gate: Gate | LayerGate
     sampler: Sampler
     error: dict[str, Any] = field(default_factory=dict)
 
