@@ -19,7 +19,8 @@ from attnbench.workload import Workload
 BUILT_IN = Path(__file__).parent / "suites"
 AXES = (
     "batch", "heads", "kv_heads", "seq", "seq_q", "seq_k", "batch_spec", "head_dim", "head_dim_v",
-    "dtype", "mask", "direction", "scale", "softcap", "alibi", "dropout",
+    "dtype", "mask", "direction", "scale", "softcap", "alibi", "dropout", "embed_dim", "layout", "distribution",
+    "gpus", "split",
 )  # fmt: skip
 NOTES = ("title", "source")
 KEYS = ("name", "description", "source", "budget", "frontier", "defaults", "grid")

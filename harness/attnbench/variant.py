@@ -36,6 +36,8 @@ class Variant:
     - `exact`: False for what is not softmax attention (linear attention, recurrent layers): timed, but shown apart.
     - `default_on`: the kinds of device, of 'cpu' and 'cuda', on which a run that names no variant takes this one: leave
       out a kind on which its set-up takes minutes, or where nobody would ask for it unnamed.
+    - `ranks`: how many devices one call works on by itself, as a ring of processes does; such a variant takes workloads
+      with split `ring` and this number of `gpus`.
     - `traits`: optional properties that the variant promises and is then held to (docs/conformance.md lists them).
     """
 
@@ -44,6 +46,7 @@ class Variant:
     tier: Tier = "fused"
     exact: bool = True
     default_on: tuple[str, ...] = KINDS
+    ranks: int = 1
     traits: ClassVar[frozenset[str]] = frozenset()
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - for overriding
@@ -122,6 +125,10 @@ def contract_violation(candidate: object) -> str | None:
         (
             isinstance(candidate.default_on, str) or not set(candidate.default_on) <= set(KINDS),
             f"default_on is {candidate.default_on!r}, expected some of {', '.join(KINDS)}, as in ('cuda',)",
+        ),
+        (
+            not isinstance(candidate.ranks, int) or candidate.ranks < 1,
+            f"ranks is {candidate.ranks!r}, expected a whole number of at least 1",
         ),
         (type(candidate).prepare is Variant.prepare, "no prepare method: write prepare(self, workload, inputs)"),
     )

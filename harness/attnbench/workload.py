@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,6 +13,7 @@ from typing import Any
 from attnbench import projections
 from attnbench.errors import WorkloadError, unknown
 from attnbench.mask import Mask
+from attnbench.workload_id import fields_of
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 DIRECTIONS = ("forward", "backward", "forward_backward")
@@ -21,14 +21,6 @@ LAYOUTS = ("native", "BHSD", "BSHD")
 DISTRIBUTIONS = ("normal", "uniform", "integers", "outliers", "zeros")
 SPLITS = {"batch": ("batch",), "heads": ("heads", "kv_heads"), "ring": ("seq_q", "seq_k")}  # what each divides
 LEFT_OUT = {"kv_heads": (0, "heads"), "seq_k": (-1, "seq_q"), "head_dim_v": (0, "head_dim")}  # default, stands for
-_NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"  # as repr writes a float
-ID = re.compile(
-    r"b(?P<batch>\d+)-h(?P<heads>\d+)(-kv(?P<kv_heads>\d+))?-(s(?P<seq>\d+)|q(?P<seq_q>\d+)-k(?P<seq_k>\d+))"
-    r"-d(?P<head_dim>\d+)(-v(?P<head_dim_v>\d+))?-(?P<dtype>[a-z]+\d+)-(?P<mask>[a-z][a-z0-9:-]*?)"
-    r"-(?P<direction>forward_backward|forward|backward)"
-    rf"(-scale(?P<scale>{_NUMBER}))?(-softcap(?P<softcap>{_NUMBER}))?(?P<alibi>-alibi)?(-dropout(?P<dropout>{_NUMBER}))?"
-)
-EXAMPLE = "b1-h8-s512-d64-float32-causal-forward"
 LSE_BYTES = 4  # the log-sum-exp of each row is kept in float32, whatever the dtype
 
 
@@ -164,19 +156,7 @@ class Workload:
     @classmethod
     def parse(cls, text: str) -> Workload:
         """Read a workload from its `id`: the inverse of it. Raises WorkloadError, which shows what an id looks like."""
-        found = ID.fullmatch(text)
-        if found is None:
-            raise WorkloadError(f"workload {text!r}: expected an id such as {EXAMPLE}")
-        fields: dict[str, Any] = {name: value for name, value in found.groupdict().items() if value is not None}
-        for name in ("batch", "heads", "kv_heads", "seq", "seq_q", "seq_k", "head_dim", "head_dim_v"):
-            if name in fields:
-                fields[name] = int(fields[name])
-        for name in ("scale", "softcap", "dropout"):
-            if name in fields:
-                fields[name] = float(fields[name])
-        seq = fields.pop("seq", None)
-        lengths = {} if seq is None else {"seq_q": seq, "seq_k": seq}
-        return cls.from_json({**fields, **lengths, "alibi": "alibi" in fields})
+        return cls.from_json(fields_of(text))
 
     @property
     def effective_scale(self) -> float:
@@ -191,7 +171,9 @@ class Workload:
     @property
     def share(self) -> Workload:
         """What one of `gpus` devices does; all of it where one call spans the devices, as a ring's does."""
-        divided = {} if self.split == "ring" else {name: getattr(self, name) // self.gpus for name in SPLITS[self.split]}
+        divided = (
+            {} if self.split == "ring" else {name: getattr(self, name) // self.gpus for name in SPLITS[self.split]}
+        )
         return dataclasses.replace(self, gpus=1, split="batch", **divided)
 
     @property

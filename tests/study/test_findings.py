@@ -107,23 +107,19 @@ def test_numbers_read_like_numbers():
     assert math.isclose(exponent((1, 3), (4, 48)), 2)
 
 
-def split_rows():
-    """Make a run on one device and one on two, the second of which is slower."""
-    sizes = {"batch": 4, "heads": 8}
-    whole = gpus.slowest([row(batch=4, heads=8, latency_ms=10.0)], sizes, 1)
-    shares = [row(batch=2, heads=8, latency_ms=t) for t in (5.0, 6.25)] + [
-        row(batch=4, heads=4, latency_ms=t) for t in (5.0, 5.0)
-    ]
-    return gpus.with_efficiency(whole + gpus.slowest(shares, sizes, 2))
+def split_rows(numbers=(1, 2)):
+    """Make a run on one device and one on two, the batch's slower one."""
+    times = {(1, "batch"): 10.0, (2, "batch"): 6.25, (2, "heads"): 5.0}
+    timed = [row(batch=4, gpus=n, split=split, latency_ms=t) for (n, split), t in times.items() if n in numbers]
+    return gpus.with_efficiency(gpus.by_split(timed, {"batch": 4, "heads": 8}))
 
 
-def test_gpus_takes_the_slowest_device():
-    """A split takes as long as its slowest device; efficiency is one device's time over all devices' together."""
+def test_gpus_gives_efficiency():
+    """Efficiency is one device's time over all devices' together, split by split."""
     found = {(r["split"], r["devices"]): (r["latency_ms"], r["efficiency"]) for r in split_rows()}
     assert found == {
         ("batch", 1): (10.0, 1.0), ("heads", 1): (10.0, 1.0), ("batch", 2): (6.25, 0.8), ("heads", 2): (5.0, 1.0),
     }  # fmt: skip
-    assert gpus.slowest([row(batch=2, heads=8)], {"batch": 4, "heads": 8}, 2) == []
 
 
 def test_gpus_says_gain_and_efficiency():
@@ -131,7 +127,7 @@ def test_gpus_says_gain_and_efficiency():
     said = gpus.conclude(split_rows())
     assert "with a batch of 4 split, naive is 1.60 times as fast (80% scaling efficiency)" in said
     assert "with heads of 8 split, naive is 2.00 times as fast (100% scaling efficiency)" in said
-    assert "nothing was split" in gpus.conclude([r for r in split_rows() if r["devices"] == 1])
+    assert "nothing was split" in gpus.conclude(split_rows(numbers=(1,)))
     assert {line.get_label() for line in gpus.draw(split_rows()).axes[0].get_lines()} == {
         "naive, by batch", "naive, by heads",
     }  # fmt: skip
@@ -142,6 +138,6 @@ def test_gpus_counts_powers_of_two_that_divide():
     assert gpus.counts(5, {"batch": 8, "heads": 8}) == [1, 2, 4]
     assert gpus.counts(4, {"batch": 8, "heads": 2}) == [1, 2]
     assert gpus.counts(1, {"batch": 8, "heads": 2}) == [1]
-    assert gpus.grids({"batch": 4, "heads": 8}, 2) == [
-        {"batch": 2, "heads": 8, "mask": "causal"}, {"batch": 4, "heads": 4, "mask": "causal"},
-    ]  # fmt: skip
+    assert gpus.grids({"batch": 4, "heads": 8}, [1, 2]) == [
+        {"batch": 4, "heads": 8, "mask": "causal", "gpus": [1, 2], "split": ["batch", "heads"]}
+    ]

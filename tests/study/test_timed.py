@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from attnbench import Workload
+from attnbench.store import read_run
 from attnbench.study import MODULES, Settings, bidirectional, find_study, gpus, heads, make, memory
 from attnbench.study.timed import run_suite, suite_text
 from attnbench.suite import parse_suite
@@ -72,33 +74,42 @@ def test_study_runs_from_the_command_line(tmp_path):
     assert "figure.svg" in done.stdout
 
 
-def test_slots_of_a_cpu_work_at_once(tmp_path):
-    """One run on two one-core slots gives each slot's time of the same share, and the slowest of them counts."""
+def test_gpus_shares_a_problem_out_over_cores(tmp_path):
+    """`gpus` runs one core with all, then two at once with a share each, and concludes from the slower one's time."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores")
     sizes = {"batch": 2, "heads": 2, "head_dim": 8, "seq": 16}
-    settings = Settings(tmp_path, variants=["naive"], budget_s=0.02)
-    timed = run_suite("gpus", gpus.grids(sizes, 2)[:1], settings, tmp_path, ["cpu:0", "cpu:1"], run="devices-2")
-    assert {row["device"] for row in timed} == {"cpu:0", "cpu:1"}
-    (row,) = gpus.slowest(timed, sizes, 2)
-    assert row["latency_ms"] == max(row["latency_ms"] for row in timed)
-    assert row["split"] == "batch"
+    settings = Settings(tmp_path, device="cpu", variants=["naive"], budget_s=0.02, sizes=sizes)
+    rows = gpus.collect(settings, tmp_path)
+    assert {(row["split"], row["devices"], row["device"]) for row in rows if row["devices"] <= 2} == {
+        ("batch", 1, "cpu:0"), ("heads", 1, "cpu:0"), ("batch", 2, "cpu:0+cpu:1"), ("heads", 2, "cpu:0+cpu:1"),
+    }  # fmt: skip
+    assert all(row["efficiency"] > 0 for row in rows)
+    records = [record for record in read_run(tmp_path / "run").records if record.workload.gpus == 2]
+    for record in records:
+        assert all(len(block["rank_ns"]) == 2 for block in record.telemetry["blocks"])
+        assert record.flops == Workload(**sizes_of(sizes), mask="causal").flops()
 
 
-def test_gpus_runs_every_count_by_itself(tmp_path, monkeypatch):
-    """`gpus` makes a run for each number of devices, on that many, and concludes from all of them."""
+def sizes_of(sizes):
+    """Spell a study's sizes as a workload's."""
+    return {"seq_q" if name == "seq" else name: value for name, value in sizes.items()}
+
+
+def test_gpus_runs_as_many_devices_as_there_are(tmp_path, monkeypatch):
+    """`gpus` asks for each power of two of the devices that are alike, and concludes from all of them."""
     asked = []
 
-    def stand_in(name, grids, settings, folder, devices, *, run):
-        asked.append((run, len(devices), len(grids)))
+    def stand_in(name, grids, settings, folder, devices):
+        asked.append((grids[0]["gpus"], len(devices)))
         return [
-            {"variant": "x", "device_name": "slot", "latency_ms": 8 / len(devices)} | {s: grid[s] for s in gpus.SPLITS}
-            for grid in grids
-            for _ in devices
-        ]  # fmt: skip
+            {"variant": "x", "device_name": "slot", "latency_ms": 8 / count, "gpus": count, "split": split}
+            for count in grids[0]["gpus"]
+            for split in (gpus.SPLITS if count > 1 else gpus.SPLITS[:1])
+        ]
 
     monkeypatch.setattr(gpus, "run_suite", stand_in)
-    monkeypatch.setattr(gpus, "alike", lambda name: [SimpleNamespace(kind="cpu", name=f"cpu:{i}") for i in range(4)])
+    monkeypatch.setattr(gpus, "alike", lambda name: [SimpleNamespace(kind="cpu", name=f"cpu:{i}") for i in range(5)])
     outcome = make(find_study("gpus"), Settings(tmp_path))
-    assert asked == [("devices-1", 1, 1), ("devices-2", 2, 2), ("devices-4", 4, 2)]
+    assert asked == [([1, 2, 4], 4)]
     assert "x is 4.00 times as fast (100% scaling efficiency)" in outcome.finding

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from attnbench.suite import BUILT_IN, built_in_suites
@@ -14,7 +16,7 @@ def test_the_promised_suites_are_there():
     assert {path.stem for path in BUILT_IN.glob("*.toml")} == set(SUITES)
     assert set(SUITES) >= {
         "quick", "standard", "long-context", "bert", "gpt", "translation", "vision", "llama", "gemma",
-        "deepseek-mla", "decode", "varlen", "multi-gpu",
+        "deepseek-mla", "decode", "varlen", "multi-gpu", "layer",
     }  # fmt: skip
 
 
@@ -57,5 +59,8 @@ def test_suites_cover_what_they_are_named_for():
     assert {(w.head_dim, w.head_dim_v) for w in SUITES["deepseek-mla"].workloads} == {(192, 128), (576, 512)}
     assert all(w.seq_q <= 8 < w.seq_k for w in SUITES["decode"].workloads)
     assert {w.mask.kind for w in SUITES["varlen"].workloads} == {"padding", "document", "causal"}
+    assert {w.split for w in SUITES["multi-gpu"].workloads if w.gpus > 1} == {"batch", "heads", "ring"}
+    layers = SUITES["layer"].workloads
+    assert {replace(w, embed_dim=0) for w in layers if w.embed_dim} == {w for w in layers if not w.embed_dim}
     assert max(w.seq_q for w in SUITES["long-context"].workloads) >= 131072
     assert [name for name, suite in SUITES.items() if suite.frontier] == ["long-context"]

@@ -106,7 +106,7 @@ class _Queries:
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile in backward: its keys (heads, keys, D), and (heads, group * rows, keys) weights and gradients of scores."""
+    """A tile in backward: its keys (heads, keys, D), weights and gradients of scores (heads, group * rows, keys)."""
 
     key: torch.Tensor
     weights: torch.Tensor

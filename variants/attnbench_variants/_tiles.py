@@ -60,7 +60,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Edge:
-    """Where a mask's edge crosses `width` keys: row i's first key past it is `ends[i] + shift`; `side` is what it hides.
+    """A mask's edge across `width` keys: row i's first key past it is `ends[i] + shift`; `side` is what it hides.
 
     1 hides the keys from there on, -1 those before. Edges that are alike hide alike, wherever they lie.
     """

@@ -10,7 +10,8 @@ import pandas as pd
 
 SETTING = [
     "environment_id", "device_name", "mode", "direction", "mask", "dtype", "heads", "kv_heads", "head_dim",
-    "head_dim_v", "scale", "softcap", "alibi", "dropout", "form",
+    "head_dim_v", "scale", "softcap", "alibi", "dropout", "embed_dim", "layout", "distribution", "gpus", "split",
+    "form",
 ]  # fmt: skip
 
 
@@ -60,6 +61,10 @@ def shape_text(fields: Any) -> str:
     extras = [f"{name} {fields[name]:g}" for name in ("scale", "softcap") if pd.notna(fields[name])]
     extras += ["alibi"] if fields["alibi"] else []
     extras += [f"dropout {fields['dropout']:g}"] if fields["dropout"] else []
+    extras += [f"layer of {fields['embed_dim']}"] if fields["embed_dim"] else []
+    extras += [f"in {fields['layout']}"] if fields["layout"] != "native" else []
+    extras += [fields["distribution"]] if fields["distribution"] != "normal" else []
+    extras += [f"{fields['gpus']} devices by {fields['split']}"] if fields["gpus"] > 1 else []
     return " ".join([heads, width, *extras])
 
 

@@ -44,7 +44,7 @@ def choose_cells(config: pytest.Config) -> Cells:
 def _choose_devices(wanted: list[str]) -> list[str]:
     chosen = choose_devices(wanted)[: None if wanted else 1]
     for device in chosen:
-        if device.core is not None:
+        if device.cores is not None or device.members:
             raise UsageError(f"device {device.name!r}: expected cpu or cuda:N; one core alone is for attnbench run")
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order in which the devices are listed
     return [device.name for device in chosen]

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from attnbench.benchmarks.options import CELLS
-from attnbench.conformance.gate import Gate
+from attnbench.conformance.layer_gate import gate_of
 from attnbench.measure.clock import clock_for
 from attnbench.measure.step import Step
 from attnbench.registry import variant_of
+from attnbench.stage import stage
 
 if TYPE_CHECKING:
     from attnbench.runner.catalog import VariantEntry

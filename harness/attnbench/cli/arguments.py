@@ -82,6 +82,16 @@ Direction = Annotated[
     ),
 ]
 
+EmbedDim = Annotated[
+    str | None, typer.Option(metavar="N,N", help="Widths of a whole layer around attention; 0: attention alone.")
+]
+Layout = Annotated[str | None, typer.Option(metavar="LAYOUT", help="native, BHSD, BSHD: which layout tensors come in.")]
+Distribution = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Values that are timed: normal, uniform, integers, outliers, zeros.")
+]
+Gpus = Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of devices at once; on a CPU, of cores.")]
+Split = Annotated[str | None, typer.Option(metavar="SPLIT", help="batch, heads, ring: what the devices share out.")]
+
 ResultsFolder = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of runs.")]
 RunName = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The run's name; default: the time.")]
 Resume = Annotated[

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from attnbench.runner.plan import Plan
 
 AXES: dict[str, Any] = {
-    **dict.fromkeys(("batch", "heads", "kv_heads", "seq", "seq_k", "head_dim", "head_dim_v"), int),
-    **dict.fromkeys(("dtype", "mask", "direction"), str),
+    **dict.fromkeys(("batch", "heads", "kv_heads", "seq", "seq_k", "head_dim", "head_dim_v", "embed_dim", "gpus"), int),
+    **dict.fromkeys(("dtype", "mask", "direction", "layout", "distribution", "split"), str),
 }
 
 
@@ -38,6 +38,11 @@ def run(
     dtype: given.Dtype = None,
     mask: given.MaskText = None,
     direction: given.Direction = None,
+    embed_dim: given.EmbedDim = None,
+    layout: given.Layout = None,
+    distribution: given.Distribution = None,
+    gpus: given.Gpus = None,
+    split: given.Split = None,
     results: given.ResultsFolder = Path("results"),
     name: given.RunName = None,
     resume: given.Resume = None,

@@ -102,12 +102,16 @@ class LayerGate:
 
     def _problem(self, output: Any, grads: tuple[torch.Tensor, ...] | None = None) -> str | None:
         """Say in which way the layer's results break the contract in kind, shape or dtype, or None."""
-        wanted = zip(("output", *(f"gradient {n}" for n in range(6))), (self.inputs.query, *self.inputs.leaves), strict=False)
+        wanted = zip(
+            ("output", *(f"gradient {n}" for n in range(6))), (self.inputs.query, *self.inputs.leaves), strict=False
+        )
         for (name, like), got in zip(wanted, (output, *(grads or ())), strict=False):
             if not isinstance(got, torch.Tensor):
                 return f"the layer's {name} is {type(got).__name__}: expected a tensor"
             if got.shape != like.shape or got.dtype != like.dtype:
-                return f"the layer's {name} is {got.dtype} {tuple(got.shape)}, expected {like.dtype} {tuple(like.shape)}"
+                return (
+                    f"the layer's {name} is {got.dtype} {tuple(got.shape)}, expected {like.dtype} {tuple(like.shape)}"
+                )
         return None
 
     def _sample(self, count: int | None = None) -> Rows:
@@ -134,7 +138,9 @@ class LayerGate:
         if ratios[worst] <= 1:
             return Verdict(True, RULE, ratios[worst], largest)
         name = "output" if worst == 0 else f"gradient of {self._leaf(worst - 1)}"
-        return Verdict(False, RULE, ratios[worst], largest, f"{RULE}: the {name} is {ratios[worst]:.3g} times too far off")
+        return Verdict(
+            False, RULE, ratios[worst], largest, f"{RULE}: the {name} is {ratios[worst]:.3g} times too far off"
+        )
 
     def _leaf(self, index: int) -> str:
         tokens = ("tokens",) if self.inputs.key is self.inputs.query else ("tokens", "tokens of the keys")
@@ -184,6 +190,6 @@ def layer_reference(
 
 def _ratio(got: torch.Tensor, expected: torch.Tensor, plain: torch.Tensor, share: float) -> float:
     """Give the worst row's error over its tolerance; `share` is of the expected row's size."""
-    error, typical = ((one.double() - expected).norm(dim=-1) for one in (got, plain))
+    error, typical = ((one.detach().double() - expected).norm(dim=-1) for one in (got, plain))
     tolerance = FACTOR * torch.maximum(typical, typical.square().mean().sqrt()) + share * expected.norm(dim=-1)
     return float(torch.where(error > 0, error / tolerance, 0.0).max())

@@ -1,4 +1,4 @@
-"""Tables of what was fitted over sequence length: exponents, crossovers, reach of memory, regions of the fastest."""
+"""Tables of what follows from several cells: regions of the fastest, fits over length, shares of layers, devices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.analysis.best import Region, best
 from attnbench.analysis.scaling import Crossover, Exponent, Reach, crossovers, exponents, reaches
+from attnbench.analysis.surroundings import Gain, Share, gains, shares
 from attnbench.report.table import Cell, Table, row
 
 if TYPE_CHECKING:
@@ -44,8 +45,32 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             tuple(_reach(one) for one in reaches(frame)[:MOST]),
             labels=3,
         ),
+        Table(
+            "Attention's share of a layer",
+            ("device", "layer", "variant", "layer (ms)", "attention alone (ms)", "share"),
+            tuple(_share(one) for one in shares(frame)[:MOST]),
+            ("Attention alone was timed beside the layer, in the same run; the rest is the four projections.",),
+            labels=3,
+        ),
+        Table(
+            "Several devices at once",
+            ("devices", "workload", "variant", "slowest (ms)", "one device (ms)", "times as fast", "efficiency"),
+            tuple(_gain(one) for one in gains(frame)[:MOST]),
+            ("The slowest device's time with its share, against that of one device with the whole problem.",),
+            labels=3,
+        ),
     ]
     return [table for table in made if table.rows]
+
+
+def _share(one: Share) -> tuple[Cell, ...]:
+    times = (f"{one.layer_ms:.3g}", f"{one.attention_ms:.3g}", f"{100 * one.share:.0f}%")
+    return row(one.device_name, one.workload_id, one.variant, *times)
+
+
+def _gain(one: Gain) -> tuple[Cell, ...]:
+    times = (f"{one.latency_ms:.3g}", f"{one.alone_ms:.3g}", f"{one.alone_ms / one.latency_ms:.2f}x")
+    return row(one.device_name, one.workload_id, one.variant, *times, f"{100 * one.efficiency:.0f}%")
 
 
 def regions_table(regions: Sequence[Region]) -> Table:

@@ -46,7 +46,7 @@ NUMBERS = {
 }  # fmt: skip
 SHAPE = (
     "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v", "dtype", "mask", "direction", "scale",
-    "softcap", "alibi", "dropout",
+    "softcap", "alibi", "dropout", "embed_dim", "layout", "distribution", "gpus", "split",
 )  # fmt: skip
 
 

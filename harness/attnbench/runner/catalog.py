@@ -37,6 +37,7 @@ class VariantEntry:
     default_on: tuple[str, ...]
     traits: tuple[str, ...]
     summary: str
+    ranks: int = 1
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,8 @@ class Device:
     """A device that cells run on.
 
     `cpu` is the whole machine, `cpu:N` one core of it (a slot: its worker is pinned there and runs one thread),
-    `cuda:N` a GPU in the order of the PCI bus. `uuid` tells two of one model apart.
+    `cuda:N` a GPU in the order of the PCI bus. `uuid` tells two of one model apart. A team has `members`, which work
+    at once; its name is theirs, joined by `+`.
     """
 
     name: str
@@ -33,6 +35,21 @@ class Device:
     driver: str | None = None
     memory_bytes: int | None = None
     near: tuple[int, ...] = ()  # cores of its own, near it
+    members: tuple[Device, ...] = ()
+
+    @classmethod
+    def team(cls, members: Sequence[Device]) -> Device:
+        """Join devices of one kind."""
+        name, uuid = ("+".join(getattr(member, field) for member in members) for field in ("name", "uuid"))
+        memory = members[0].memory_bytes
+        whole = None if memory is None else memory * len(members)
+        near = tuple(core for member in members for core in sorted(member.cores or ()))
+        return cls(name, f"{len(members)} x {members[0].model}", uuid, members[0].driver, whole, near, tuple(members))
+
+    @property
+    def size(self) -> int:
+        """How many devices it is."""
+        return len(self.members) or 1
 
     @property
     def kind(self) -> str:
@@ -42,8 +59,8 @@ class Device:
     def worker_environment(self) -> dict[str, str]:
         """Give the environment in which a worker sees this device alone."""
         if self.kind == "cuda":
-            return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self.uuid}
-        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if self.core is not None else {}
+            return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self.uuid.replace("+", ",")}
+        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if self.cores is not None else {}
         spinning = {name: value for name, value in SHORT_SPINS.items() if name not in os.environ}
         return {"CUDA_VISIBLE_DEVICES": "", **spinning, **threads}
 
@@ -84,11 +101,13 @@ def choose_devices(names: list[str]) -> list[Device]:
             chosen.update((gpu.name, gpu) for gpu in gpus)
         elif name in known:
             chosen[name] = known[name]
+        elif "+" in name and all(member in known for member in name.split("+")):
+            chosen[name] = Device.team([known[member] for member in name.split("+")])
         elif re.fullmatch(r"cuda(:\d+)?", name):
             raise UsageError(f"device {name!r} is not here: this machine has {', '.join(known)}")
         else:
             raise unknown("device", name, known)
-    if "cpu" in chosen and any(name.startswith("cpu:") for name in chosen):
+    if "cpu" in chosen and any(name.startswith("cpu:") and "+" not in name for name in chosen):
         raise UsageError("device 'cpu' is all cores and 'cpu:N' one of them: choose either, or timings disturb another")
     return list(chosen.values())
 

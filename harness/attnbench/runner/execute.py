@@ -25,6 +25,7 @@ from attnbench.runner.frontier import PREDICTED
 from attnbench.runner.observing import Observers
 from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads, default_variants, make_plan
 from attnbench.runner.remains import clear_abandoned
+from attnbench.runner.team import with_teams
 from attnbench.runner.terms import Terms
 from attnbench.workload import Workload
 
@@ -69,6 +70,7 @@ def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan
         suites = [default_suite(devices)]
     variants = choose_variants(catalog, request.variants) if request.variants else default_variants(catalog, devices)
     workloads = choose_workloads(catalog, suites, request.axes, request.workloads)
+    devices = with_teams(devices, workloads)
     protocol = _protocol_of(request, catalog, suites)
     if not variants:
         raise UsageError("no variant is there: `attnbench list plugins` says why")

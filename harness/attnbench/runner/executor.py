@@ -89,6 +89,8 @@ def describe_machine(run: Path, plan: Plan) -> None:
     manifest["doctor"] = [finding.to_json() for finding in examine()]
     manifest["limits"] = dict(manifest.get("limits", {}))
     for pool in plan.pools:
+        if pool[0].members:
+            continue  # several at once are held to no limit of one
         cells = [cell for cell in (*plan.cells, *plan.frontier) if cell.device == pool[0]]
         environment_id = str(plan.environments[pool[0].name]["environment_id"])
         measured = measured_limits(pool[0], {cell.workload.dtype for cell in cells}, environment_id)

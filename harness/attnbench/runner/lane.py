@@ -11,14 +11,15 @@ from attnbench.errors import AttnbenchError, describe
 from attnbench.measure.block import TAGGED_LIMIT, Block, tagged_share
 from attnbench.measure.stopping import Stopping
 from attnbench.record import STATUSES
-from attnbench.runner.host_memory import host_memory
 from attnbench.runner.open_cell import Progress, Site, now
-from attnbench.runner.process import WorkerLostError, WorkerProcess
+from attnbench.runner.process import WorkerLostError
+from attnbench.runner.team import start_worker
 
 if TYPE_CHECKING:
     from attnbench.measure.protocol import Protocol
     from attnbench.record import Record
     from attnbench.runner.plan import Cell
+    from attnbench.runner.team import Worker
     from attnbench.runner.terms import Terms
 
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, AttnbenchError)  # what reading a wrong reply raises
@@ -34,7 +35,7 @@ class Lane:
 
     def __init__(self, site: Site, *, control: bool) -> None:
         self._site, self._protocol, self._deadline_s = site, site.protocol, site.terms.deadline_s
-        self._worker: WorkerProcess | None = None
+        self._worker: Worker | None = None
         self._progress: Progress | None = None
         self.control = control
         self.seconds: dict[str, float] = {}  # spent in each phase by workers that have ended
@@ -72,7 +73,7 @@ class Lane:
             worker = self._ready_worker(cell)
             worker.log_to(self._log_path(cell))
             reply = worker.request(
-                "open", self._deadline_s, workload=cell.workload.to_json(), protocol=self._protocol.to_json()
+                "open", self._deadline_s, workload=cell.workload.share.to_json(), protocol=self._protocol.to_json()
             )
         except WorkerLostError as lost:
             return self._lost(lost)
@@ -179,15 +180,14 @@ class Lane:
         return self._progress
 
     @property
-    def _the_worker(self) -> WorkerProcess:
+    def _the_worker(self) -> Worker:
         assert self._worker is not None, "open a cell first"  # noqa: S101 - our own order of calls
         return self._worker
 
     def start(self, cell: Cell) -> None:
         """Start the worker without waiting for it, so that several import torch at once."""
         if self._worker is None:
-            memory = host_memory(cell.device.kind, self._site.terms.host_memory_bytes)
-            self._worker = WorkerProcess(cell.device.worker_environment(), cell.device.cores, memory)
+            self._worker = start_worker(cell.device, cell.variant, self._site.terms.host_memory_bytes)
             self._worker.log_to(self._log_path(cell))
             self._worker.post(
                 "load",
@@ -207,7 +207,7 @@ class Lane:
         except WorkerLostError as lost:
             self._loaded = lost
 
-    def _ready_worker(self, cell: Cell) -> WorkerProcess:
+    def _ready_worker(self, cell: Cell) -> Worker:
         self.start(cell)
         self.settle()
         if isinstance(self._loaded, WorkerLostError):

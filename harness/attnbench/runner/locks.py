@@ -21,7 +21,7 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
     Worker processes do not inherit the locks, so an orphan can't keep one.
     """
     slots = [device for device in list_devices() if device.name.startswith("cpu:")]
-    wanted = {device.uuid: device.name for device in devices}
+    wanted = {one.uuid: one.name for device in devices for one in device.members or (device,)}
     if any(device.name == "cpu" for device in devices):
         wanted |= {slot.uuid: slot.name for slot in slots}
     folder = cache_folder() / "locks"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import UsageError, unknown
 from attnbench.runner.environment import short_hash
+from attnbench.runner.team import place_of
 from attnbench.suite import expand
 from attnbench.workload import Workload
 
@@ -154,6 +155,7 @@ def make_plan(
         Cell(variant, workload, device, cell_id(variant, workload, protocols[device.kind], environments[device.name]))
         for device in (devices if every_device else firsts)
         for workload in workloads
+        if device in place_of(workload, devices)
         for variant in variants
     ]
     searched = tuple(cell for cell in cells if cell.workload in frontier)

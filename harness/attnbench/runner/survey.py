@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnbench.runner.interview import interview
+from attnbench.runner.team import misplaced
 
 if TYPE_CHECKING:
     from attnbench.runner.catalog import VariantEntry
@@ -23,11 +24,12 @@ ANSWER_TIMEOUT_S = 120.0
 class Survey:
     """The reasons that variants give; a variant whose answer ended the worker has none here and is simply tried."""
 
+    device: Device
     reasons: dict[tuple[str, str], str]  # by variant's name and workload's id
 
     def reason(self, variant: VariantEntry, workload: Workload) -> str | None:
         """Why a variant can't do a workload, or None."""
-        return self.reasons.get((variant.name, workload.id))
+        return misplaced(self.device, variant, workload) or self.reasons.get((variant.name, workload.id))
 
 
 def survey(device: Device, variants: Iterable[VariantEntry], workloads: Iterable[Workload]) -> Survey:
@@ -44,16 +46,17 @@ def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[
         device.worker_environment(),
         ANSWER_TIMEOUT_S,
         questions=questions,
-        workloads=[workload.to_json() for workload in workloads],
+        workloads=[workload.share.to_json() for workload in workloads],
         device=device.kind,
     )
     return Survey(
+        device,
         {
             (answer["variant"], workload.id): str(reason)
             for answer in answers
             for workload, reason in zip(workloads, answer["reasons"], strict=True)
             if reason is not None
-        }
+        },
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import signal
 import threading
 import time
@@ -87,23 +88,30 @@ class Sweep:
         began = time.monotonic()
         earlier = list(store.latest(self._run).values())
         pools = [Pool(self._plan, devices, earlier) for devices in self._plan.pools]
+        side_by_side = [pool for pool in pools if not pool.devices[0].members]
+        with self._interruptible():
+            self._sweep_pools(side_by_side)
+            for pool in pools:
+                if pool not in side_by_side and not self._halted():
+                    self._sweep_pools([pool])  # a team wants all its members
+        if self._errors and not self._interrupts:
+            raise self._errors[0]
+        self.summary.wall_s = time.monotonic() - began
+        useful = sum(self._phase_seconds.get(phase, 0.0) for phase in USEFUL_PHASES)
+        self.summary.useful_share = useful / (self.summary.wall_s * max(1, len(self._plan.devices)))
+        self.summary.interrupted = self._interrupts > 0
+        self.summary.phase_s = {phase: round(seconds, 3) for phase, seconds in self._phase_seconds.items()}
+        return self.summary
+
+    def _sweep_pools(self, pools: list[Pool]) -> None:
         threads = [
             threading.Thread(target=self._guarded, args=(pool, device), daemon=True)
             for pool in pools
             for device in pool.devices
         ]
-        with self._interruptible():
-            for thread in threads:
-                thread.start()
-            self._wait(threads)
-        if self._errors and not self._interrupts:
-            raise self._errors[0]
-        self.summary.wall_s = time.monotonic() - began
-        useful = sum(self._phase_seconds.get(phase, 0.0) for phase in USEFUL_PHASES)
-        self.summary.useful_share = useful / (self.summary.wall_s * len(threads)) if threads else 0.0
-        self.summary.interrupted = self._interrupts > 0
-        self.summary.phase_s = {phase: round(seconds, 3) for phase, seconds in self._phase_seconds.items()}
-        return self.summary
+        for thread in threads:
+            thread.start()
+        self._wait(threads)
 
     def _wait(self, threads: list[threading.Thread]) -> None:
         for thread in threads:
@@ -119,7 +127,7 @@ class Sweep:
             self._errors.append(error)
 
     def _sweep_device(self, pool: Pool, device: Device) -> None:
-        writer = store.RecordWriter(self._run, device.name.replace(":", "-"))
+        writer = store.RecordWriter(self._run, re.sub(r"[:+]", "-", device.name))
         site = Site(
             self._run,
             self._plan.protocols[device.kind],

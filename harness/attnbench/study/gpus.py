@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.study.figure import Panel, grouped, lines
+from attnbench.study.figure import Panel, lines
 from attnbench.study.study import Rows, Settings, Study
 from attnbench.study.timed import Grids, run_suite
 from attnbench.study.wording import listed, number
@@ -30,22 +30,18 @@ def counts(devices: int, sizes: Mapping[str, Any]) -> list[int]:
     return [count for count in powers if all(sizes[split] % count == 0 for split in SPLITS)]
 
 
-def grids(sizes: Mapping[str, Any], count: int = 1) -> Grids:
-    """Give one device's share under each split; they are one and the same on one device."""
-    shares = [{**sizes, "mask": MASK, split: sizes[split] // count} for split in SPLITS]
-    return shares if count > 1 else shares[:1]
+def grids(sizes: Mapping[str, Any], numbers: Sequence[int] = (1,)) -> Grids:
+    """Share one problem out over so many devices, by each split."""
+    return [{**sizes, "mask": MASK, "gpus": list(numbers), "split": list(SPLITS)}]
 
 
 def collect(settings: Settings, folder: Path) -> Rows:
-    """Run each number of devices by itself, all its devices at once; a split takes as long as its slowest device."""
+    """Run each number of devices, all of them at once; a split takes as long as its slowest device."""
     devices = alike(settings.device)
     sizes = {**SIZES[devices[0].kind], **settings.sizes}
-    rows: Rows = []
-    for count in counts(len(devices), sizes):
-        names = [device.name for device in devices[:count]]
-        timed = run_suite("gpus", grids(sizes, count), settings, folder, names, run=f"devices-{count}")
-        rows += slowest(timed, sizes, count)
-    return with_efficiency(rows)
+    numbers = counts(len(devices), sizes)
+    names = [device.name for device in devices[: max(numbers)]]
+    return with_efficiency(by_split(run_suite("gpus", grids(sizes, numbers), settings, folder, names), sizes))
 
 
 def alike(name: str | None) -> list[Device]:
@@ -56,17 +52,14 @@ def alike(name: str | None) -> list[Device]:
     return [device for device in list_devices() if device.kind == kind and device.name != "cpu"]
 
 
-def slowest(timed: Rows, sizes: Mapping[str, Any], count: int) -> Rows:
-    """Give for each variant and split the slowest device's row; only where all `count` devices have a time."""
-    found = []
-    for split in SPLITS:
-        own = [row for row in timed if row[split] == sizes[split] // count]
-        own = [row for row in own if all(row[other] == sizes[other] for other in SPLITS if other != split)]
-        for variant, rows in sorted(grouped(own, "variant").items()):
-            if len(rows) == count:
-                last = max(rows, key=lambda row: float(row["latency_ms"]))
-                found.append({**last, "variant": variant, "split": split, "devices": count, "whole": sizes[split]})
-    return found
+def by_split(timed: Rows, sizes: Mapping[str, Any]) -> Rows:
+    """Name each row's split and number of devices; one device is where each split begins."""
+    return [
+        {**row, "split": split, "devices": row["gpus"], "whole": sizes[split]}
+        for split in SPLITS
+        for row in timed
+        if row["gpus"] == 1 or row["split"] == split
+    ]
 
 
 def with_efficiency(rows: Rows) -> Rows:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 KEPT = (
     "variant", "exact", "device", "device_name", "batch", "heads", "seq_q", "head_dim", "dtype", "mask", "direction",
-    "latency_ms", "latency_low_ms", "latency_high_ms", "peak_bytes", "saved_bytes", "flops", "bytes",
+    "latency_ms", "latency_low_ms", "latency_high_ms", "peak_bytes", "saved_bytes", "flops", "bytes", "gpus",
+    "split",
 )  # fmt: skip
 Grids = Sequence[Mapping[str, Any]]
 

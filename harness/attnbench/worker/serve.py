@@ -94,7 +94,7 @@ class Worker:
             self._channel.send(about=name)
             try:
                 variant = variant_of(Source(**question["source"]), name)
-                reasons = [variant.unsupported_reason(problem, device) for problem in problems]
+                reasons = [variant.unsupported_reason(problem.attention, device) for problem in problems]
             except (Exception, SystemExit):  # noqa: BLE001 - its cells will meet it again, and tell
                 traceback.print_exc()
                 continue
@@ -177,6 +177,7 @@ def _described(plugin: Plugin) -> dict[str, Any]:
                 "tier": variant.tier,
                 "exact": bool(variant.exact),
                 "default_on": list(variant.default_on),
+                "ranks": variant.ranks,
                 "traits": sorted(variant.traits),
                 "summary": (variant.__doc__ or "").strip().partition("\n")[0],
             }

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.gate import Verdict
 from attnbench.conformance.layer_gate import gate_of
 from attnbench.errors import PluginError
 from attnbench.measure.integrity import Guard
@@ -22,7 +21,7 @@ from attnbench.stage import stage
 from attnbench.workload import Workload
 
 if TYPE_CHECKING:
-    from attnbench.conformance.gate import Gate
+    from attnbench.conformance.gate import Gate, Verdict
     from attnbench.conformance.layer_gate import LayerGate
     from attnbench.inputs import Inputs
     from attnbench.variant import Timed

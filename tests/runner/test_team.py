@@ -1,0 +1,94 @@
+"""Several devices at once: which they are, what one reply is made of theirs, and where cells go."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from attnbench import Workload
+from attnbench.runner import team
+from attnbench.runner.devices import Device, choose_devices
+from attnbench.runner.team import WorkerTeam, joined, misplaced, place_of, with_teams
+
+SIZES = {"batch": 8, "heads": 8, "seq_q": 16, "head_dim": 8}
+GPUS = [Device(f"cuda:{index}", "H200", f"GPU-{index}", "550", 100) for index in range(4)]
+
+
+@pytest.fixture
+def four_gpus(monkeypatch):
+    """Stand in for a machine with four GPUs."""
+    monkeypatch.setattr(team, "list_devices", lambda: GPUS)
+
+
+def test_a_team_sees_its_members_alone():
+    """A team is named by its members, its worker sees them all, and nothing else."""
+    pair = Device.team(GPUS[:2])
+    assert (pair.name, pair.model, pair.size, pair.kind) == ("cuda:0+cuda:1", "2 x H200", 2, "cuda")
+    assert pair.worker_environment()["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-1"
+    assert (pair.cores, pair.memory_bytes) == (None, 200)
+
+
+def test_a_team_is_chosen_by_its_name():
+    """What a record calls its devices chooses them again."""
+    (one,) = choose_devices(["cpu:0+cpu:0"])
+    assert [member.name for member in one.members] == ["cpu:0", "cpu:0"]
+    assert one.cores == choose_devices(["cpu:0"])[0].cores
+
+
+def test_each_workload_has_its_place(four_gpus):
+    """Workloads on 1, 2 and 8 devices go to the first one, to the first two, and to all there are."""
+    workloads = [Workload(**SIZES, gpus=count) for count in (1, 2, 8)]
+    devices = with_teams(GPUS, workloads)
+    assert [device.name for device in devices[4:]] == ["cuda:0+cuda:1", "cuda:0+cuda:1+cuda:2+cuda:3"]
+    assert [[place.name for place in place_of(workload, devices)] for workload in workloads] == [
+        ["cuda:0"], ["cuda:0+cuda:1"], ["cuda:0+cuda:1+cuda:2+cuda:3"],
+    ]  # fmt: skip
+    assert with_teams(GPUS, workloads[:1]) == GPUS
+    assert place_of(workloads[0], GPUS) == GPUS
+
+
+def test_what_does_not_fit_says_why(four_gpus):
+    """Too few devices, and a split that is not the variant's, are said in a line."""
+    plain, ring = (SimpleNamespace(ranks=ranks) for ranks in (1, 2))
+    pair = Device.team(GPUS[:2])
+    batch, sequence = (Workload(**SIZES, gpus=2, split=split) for split in ("batch", "ring"))
+    assert misplaced(pair, plain, batch) is None
+    assert misplaced(pair, ring, sequence) is None
+    assert "as a ring does" in misplaced(pair, plain, sequence)
+    assert "its split is ring" in misplaced(pair, ring, batch)
+    assert "needs 2 devices at once, and has 1" in misplaced(GPUS[0], plain, batch)
+    assert "needs 1 device, and has 2" in misplaced(pair, plain, Workload(**SIZES))
+
+
+def test_the_slowest_rank_counts():
+    """Of the members' blocks the slowest is kept, beside the medians of all."""
+    fast, slow = ({"status": "ready", "samples_ns": [t, t + 2.0], "telemetry": {"a": t}} for t in (1.0, 5.0))
+    assert joined([fast, slow]) == {**slow, "telemetry": {"a": 5.0, "rank_ns": [2.0, 6.0]}}
+    opened = [{"status": "ready", "call_ns": t, "flags": [flag]} for t, flag in ((2.0, "x"), (1.0, "y"))]
+    assert joined(opened) == {"status": "ready", "call_ns": 2.0, "flags": ["x", "y"]}
+    closed = [{"status": "ok", "memory": {"peak_bytes": size}} for size in (1, 3)]
+    assert joined(closed) == closed[1]
+
+
+def test_one_that_fails_fails_all():
+    """A wrong answer of one member is the team's."""
+    wrong = {"status": "incorrect", "phase": "conform", "reason": "row 3"}
+    assert joined([{"status": "ready", "call_ns": 1.0}, wrong]) == wrong
+
+
+def test_all_are_asked_before_any_is_waited_for():
+    """Requests go to every member first, so that they work at once."""
+    told = []
+
+    class Fake:
+        def __init__(self, name):
+            self.name, self.seconds, self.log = name, {}, None
+
+        def post(self, operation, **fields):
+            told.append(("post", self.name))
+
+        def wait(self, deadline_s):
+            told.append(("wait", self.name))
+            return {"status": "ready"}
+
+    assert WorkerTeam([Fake("a"), Fake("b")]).request("load", lambda _: 1.0) == {"status": "ready"}
+    assert told == [("post", "a"), ("post", "b"), ("wait", "a"), ("wait", "b")]
