@@ -29,11 +29,15 @@ SHORTHANDS = {"seq": ("seq_q", "seq_k"), "batch_spec": ("batch", "seq", "seq_q",
 
 @dataclass(frozen=True)
 class Grid:
-    """Workloads that belong together: `title` names their model and `source` says where the shape stands."""
+    """Workloads that belong together: `title` names their model and `source` says where the shape stands.
+
+    `where` is the file and line of the grid itself; empty where it came from no file.
+    """
 
     title: str
     source: str
     workloads: tuple[Workload, ...]
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = 
         _add(suite, f"plugin {origin}", f"plugin {origin}", known, origins)
     suites = []
     for choice in dict.fromkeys(chosen):
-        if choice.endswith(".toml") or "/" in choice:
+        if is_file(choice):
             table, source = read_toml(Path(choice))
             suite = parse_suite(table, source)
             _add(suite, choice, source.at("name"), known, origins)
@@ -144,6 +148,11 @@ def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = 
             raise UsageError(f"{unknown('suite', choice, known)} (a file is given by its path, ending in .toml)")
         suites.append(suite)
     return suites
+
+
+def is_file(choice: str) -> bool:
+    """Whether a user's choice of a suite is a file's path, not a name."""
+    return choice.endswith(".toml") or "/" in choice
 
 
 def _add(suite: Suite, origin: str, where: str, known: dict[str, Suite], origins: dict[str, str]) -> None:
@@ -162,7 +171,8 @@ def _parse_grid(grid: Mapping[str, Any], defaults: Mapping[str, Any], source: So
     }
     merged = {**kept, **grid}
     workloads = tuple(dict.fromkeys(_expand(merged, source, ("grid", index))))
-    return Grid(str(merged.get("title", "")), str(merged.get("source", "")), workloads)
+    where = "" if source.text is None else source.at("grid", index)
+    return Grid(str(merged.get("title", "")), str(merged.get("source", "")), workloads, where)
 
 
 def _check_axes(grid: Mapping[str, Any], source: Source, path: tuple[str | int, ...]) -> None:

@@ -83,3 +83,14 @@ def test_a_dry_run_lists_cells_and_what_is_unsupported(tmp_path):
     assert "1 more is unsupported here" in done.stdout
     assert "unsupported: torch has no such kernel for the CPU" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_shape_that_no_variant_can_run_is_bad_input(tmp_path):
+    """A user's suite file with such a shape ends with 2 before anything runs, and says where it stands and why."""
+    suite = tmp_path / "mine.toml"
+    suite.write_text('name = "mine"\n[[grid]]\nheads = 1\nseq = 16\nhead_dim = 8\nsoftcap = 3.0\n')
+    done = attnbench("run", "-s", str(suite), "-v", "sdpa", "-d", "cpu", "--results", str(tmp_path / "results"))
+    assert done.returncode == 2, done.stdout
+    assert f"{suite}:2: no variant can run b1-h1-s16-d8-float32-none-forward-softcap3.0" in done.stderr
+    assert "scaled_dot_product_attention has no softcap" in done.stderr
+    assert not (tmp_path / "results").exists()

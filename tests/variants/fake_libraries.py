@@ -80,6 +80,22 @@ def flash_attn_2_varlen_func(
     return ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, window=window_size, **named)
 
 
+def flash_attn_2_with_kvcache(
+    q, k_cache, v_cache, k=None, v=None, rotary_cos=None, rotary_sin=None, cache_seqlens=None, cache_batch_idx=None,
+    cache_leftpad=None, block_table=None, softmax_scale=None, causal=False, window_size=(-1, -1), softcap=0.0,
+    rotary_interleaved=True, alibi_slopes=None, num_splits=0, return_softmax_lse=False,
+):  # fmt: skip
+    assert k is None
+    assert v is None
+    assert k_cache.shape[1] % 256 == 0, "paged KV cache block size must be divisible by 256"
+    assert cache_seqlens.dtype == block_table.dtype == torch.int32
+    named = {"softcap": softcap, "scale": softmax_scale, "causal": causal, "window": window_size}
+    parts = zip(q, block_table.long(), cache_seqlens, strict=True)
+    return torch.stack(
+        [dense(rows, *(c[pages].flatten(0, 1)[:n] for c in (k_cache, v_cache)), **named) for rows, pages, n in parts]
+    )
+
+
 # flash-attn 3: hopper/flash_attn_interface.py
 def flash_attn_3_func(
     q, k, v, softmax_scale=None, causal=False, qv=None, q_descale=None, k_descale=None, v_descale=None,
@@ -273,6 +289,7 @@ def install(monkeypatch):
         "flash_attn.flash_attn_interface": {
             "flash_attn_func": flash_attn_2_func,
             "flash_attn_varlen_func": flash_attn_2_varlen_func,
+            "flash_attn_with_kvcache": flash_attn_2_with_kvcache,
         },
         "flash_attn_interface": {
             "flash_attn_func": flash_attn_3_func,

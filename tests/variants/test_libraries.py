@@ -22,6 +22,7 @@ MASKS = [
 ]  # fmt: skip
 PACKAGES = {
     "flash-attn-2": "flash-attn",
+    "flash-attn-2-paged": "flash-attn",
     "flash-attn-3": "flash-attn-3",
     "flash-attn-4": "flash-attn-4",
     "flashinfer": "flashinfer-python",
@@ -71,6 +72,24 @@ def test_decoding(libraries, variant, mask):
     judge(variant, workload(seq_q=1, seq_k=50, mask=mask, kv_heads=1, batch=4))
 
 
+@pytest.mark.parametrize("variant", [FLASH[1], FlashInfer()], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mask": "causal"},
+        {"mask": "padding", "seq_q": 1},
+        {"mask": "window:300:0", "seq_q": 4},
+        {"mask": "causal", "softcap": 2.0, "scale": 0.3, "seq_q": 9},
+    ],
+    ids=str,
+)
+def test_pages(libraries, variant, fields):
+    """Keys and values in pages give the right answer: causal, in sequences of other lengths, windowed, capped."""
+    problem = workload(**{"seq_q": 1, "seq_k": 512, "kv_heads": 2, **fields})
+    assert variant.unsupported_reason(problem, "cuda") is None
+    judge(variant, problem)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -92,7 +111,8 @@ def test_what_else_is_claimed(libraries, variant, fields):
 
 def test_claims():
     """What is claimed is what the libraries document: masks, softcap, ALiBi, dropout and backward of each."""
-    two, three, four = (each.abilities for each in FLASH)
+    two, paged, three, four = (each.abilities for each in FLASH)
+    assert not paged.backward
     assert (two.softcap, two.alibi, two.dropout, two.other_value_dim) == (True, True, True, False)
     assert (three.softcap, three.alibi, three.dropout, three.other_value_dim) == (True, False, False, True)
     assert four.capability == (9, 0)

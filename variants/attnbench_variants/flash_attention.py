@@ -22,6 +22,10 @@ VERSION_2 = Abilities(
     alibi=True,
     dropout=True,
 )
+PAGED = replace(
+    VERSION_2, masks=frozenset({"none", "causal", "window", "padding"}), backward=False, alibi=False, dropout=False
+)
+PAGE_SIZE = 256  # of which flash-attn 2 takes multiples
 VERSION_3 = replace(  # built from the repository's folder hopper
     VERSION_2,
     library="flash_attn_interface",
@@ -93,6 +97,43 @@ class FlashAttention(Variant):
         return arguments
 
 
+class PagedFlashAttention(FlashAttention):
+    """flash_attn_with_kvcache of FlashAttention 2: new queries against a cache of keys and values in pages.
+
+    The pages are views of the keys and values as they are, in order; the table that names them is made in `prepare`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("flash-attn-2-paged", PAGED)
+        self.__doc__ = PagedFlashAttention.__doc__
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:
+        """Say what the paged kernel lacks."""
+        reason = super().unsupported_reason(workload, device)
+        if reason is None and workload.seq_k % PAGE_SIZE:
+            return f"its pages hold {PAGE_SIZE} keys: seq_k must be a multiple of that, not {workload.seq_k}"
+        return reason
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+        """Make the table of pages."""
+        import torch
+
+        library = import_module(self.abilities.library)
+        w, device = workload, inputs.query.device
+        pages = torch.arange(w.batch * w.seq_k // PAGE_SIZE, dtype=torch.int32, device=device).view(w.batch, -1)
+        arguments = self._arguments(workload, inputs) | {
+            "cache_seqlens": torch.tensor(w.key_lengths, dtype=torch.int32, device=device),
+            "block_table": pages,
+        }
+
+        def attend() -> torch.Tensor:
+            query, key, value = inputs.leaves
+            key, value = (tensor.view(-1, PAGE_SIZE, *tensor.shape[2:]) for tensor in (key, value))
+            return _output(library.flash_attn_with_kvcache(query, key, value, **arguments))
+
+        return attend
+
+
 def _output(result: Any) -> torch.Tensor:
     """Take the output alone: some versions return (output, log-sum-exp)."""
     return result[0] if isinstance(result, tuple) else result
@@ -100,9 +141,10 @@ def _output(result: Any) -> torch.Tensor:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer the three versions."""
+    """Offer the three versions, and the paged cache of the second."""
     return [
         FlashAttention("flash-attn-2", VERSION_2),
+        PagedFlashAttention(),
         FlashAttention("flash-attn-3", VERSION_3),
         FlashAttention("flash-attn-4", VERSION_4),
     ]

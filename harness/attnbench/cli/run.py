@@ -72,7 +72,7 @@ def _sweep(options: SimpleNamespace) -> None:
     """Do what the options ask for; ends the command with its exit code."""
     from attnbench.cli.progress import print_next, print_plan, print_summary
     from attnbench.progress import progress as watch
-    from attnbench.runner.execute import execute, start
+    from attnbench.runner.execute import execute, refuse_unrunnable, start
     from attnbench.runner.past import Past
     from attnbench.runner.survey import reasons
     from attnbench.runner.terms import Terms
@@ -82,6 +82,8 @@ def _sweep(options: SimpleNamespace) -> None:
     terms = Terms(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
     folder, request, catalog, plan = _planned(options)
     unsupported, past = reasons(plan), Past(options.results)
+    if request is not None:
+        refuse_unrunnable(request, catalog, plan, unsupported)
     if options.dry_run:
         print_plan(plan, unsupported, past)
         return

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from attnbench.runner.devices import Device
 
 PACKAGES = (
-    "attnbench", "torch", "triton", "xformers", "numpy", "flash-attn", "flash-attn-4", "flashinfer-python",
-    "sageattention", "transformer-engine",
+    "attnbench", "torch", "triton", "xformers", "numpy", "flash-attn", "flash-attn-3", "flash-attn-4",
+    "flashinfer-python", "sageattention", "transformer-engine",
 )  # fmt: skip
 
 

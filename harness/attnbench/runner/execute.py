@@ -27,11 +27,15 @@ from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads,
 from attnbench.runner.remains import clear_abandoned
 from attnbench.runner.team import with_teams
 from attnbench.runner.terms import Terms
+from attnbench.suite import is_file
 from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.runner.devices import Device
     from attnbench.runner.sweep import Summary
+
+
+REASONS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,23 @@ def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan
         frontier=set(searched),
     )
     return catalog, plan
+
+
+def refuse_unrunnable(request: Request, catalog: Catalog, plan: Plan, unsupported: Mapping[str, str]) -> None:
+    """Raise UsageError for a shape of a user's own suite file that none of the variants can run, with file and line.
+
+    `unsupported` gives reasons by cell_id. Workloads that want more devices than there are wait for another machine.
+    """
+    files = [suite for suite in request.suites if is_file(suite)] if not request.axes else []
+    for grid in (grid for suite in catalog.suites(files) for grid in suite.grids):
+        for workload in grid.workloads:
+            cells = [cell for cell in plan.cells if cell.workload == workload]
+            if workload.gpus == 1 and cells and all(cell.cell_id in unsupported for cell in cells):
+                said = "; ".join(f"{cell.variant.name}: {unsupported[cell.cell_id]}" for cell in cells[:REASONS_SHOWN])
+                raise UsageError(
+                    f"{grid.where}: no variant can run {workload.id} ({said}): change the shape, take it out, or "
+                    "choose other variants with --variant"
+                )
 
 
 def default_suite(devices: Sequence[Device]) -> str:

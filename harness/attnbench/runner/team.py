@@ -135,13 +135,9 @@ def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list
 
 
 def place_of(workload: Workload, devices: Sequence[Device]) -> list[Device]:
-    """Give the devices on which a workload is a cell: of each kind the team that fits best, or each one by itself.
-
-    Beside teams one device does alone: it is what they are compared with, and must not be disturbed by its like.
-    """
-    teams = [device for device in devices if device.members]
-    if workload.gpus == 1 and not teams:
-        return list(devices)
+    """Give the devices on which a workload is a cell: each one by itself, or of each kind the team that fits best."""
+    if workload.gpus == 1:
+        return [device for device in devices if not device.members] or list(devices)
     found = []
     for kind in dict.fromkeys(device.kind for device in devices):
         own = [device for device in devices if device.kind == kind]
