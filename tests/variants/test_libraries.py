@@ -157,7 +157,7 @@ class TestRefusals:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
         assert "8.0 or later, this GPU has 7.5" in FLASH[0].unsupported_reason(workload(), "cuda")
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (10, 0))
-        assert "8.0 to 9.0, this GPU has 10.0" in FLASH[1].unsupported_reason(workload(), "cuda")
+        assert "8.0 to 9.0, this GPU has 10.0" in FLASH[2].unsupported_reason(workload(), "cuda")
 
     def test_forward_only_libraries(self, libraries):
         """FlashInfer and SageAttention refuse training."""
