@@ -32,7 +32,7 @@ class LayerInputs(Inputs):
     attention: Inputs | None = None
 
     @property
-    def leaves(self) -> tuple[torch.Tensor, ...]:
+    def leaves(self) -> tuple[torch.Tensor, ...]:  # type: ignore[override] # a layer has more of them
         """Tokens, the other tokens of cross attention, and the weights: what gradients are taken for."""
         tokens = (self.query,) if self.key is self.query else (self.query, self.key)
         return (*tokens, *self.weights)
@@ -76,7 +76,7 @@ def layer(variant: Variant, workload: Workload, inputs: LayerInputs) -> Timed:
     own = inputs.attention
     assert own is not None, "make the inputs with make_layer_inputs"  # noqa: S101 - our own order of calls
     attend = variant.prepare(workload.attention, own)
-    return lambda: _Layer.apply(attend, own, inputs.key is inputs.query, *inputs.leaves)  # type: ignore[no-any-return, no-untyped-call]
+    return lambda: _Layer.apply(attend, own, inputs.key is inputs.query, *inputs.leaves)  # type: ignore[no-untyped-call]
 
 
 class _Layer(torch.autograd.Function):
@@ -95,7 +95,7 @@ class _Layer(torch.autograd.Function):
         return (_joined(attended.detach(), own.layout) @ to_output.T).view(tokens[0].shape)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         *tokens, to_query, to_key, to_value, to_output = ctx.saved_tensors
         layout, attended = ctx.own.layout, ctx.attended
         grad_rows = grad_output.flatten(0, 2)

@@ -21,7 +21,7 @@ def converting(variant: Variant, workload: Workload, inputs: Inputs) -> Timed:
     """
     own = make_inputs(workload.attention, str(inputs.query.device), variant.layout, inputs.seed)
     attend = variant.prepare(workload.attention, own)
-    return lambda: _Converted.apply(attend, own, *inputs.leaves)  # type: ignore[no-any-return, no-untyped-call]
+    return lambda: _Converted.apply(attend, own, *inputs.leaves)  # type: ignore[no-untyped-call]
 
 
 class _Converted(torch.autograd.Function):
@@ -37,6 +37,6 @@ class _Converted(torch.autograd.Function):
         return output.detach().transpose(1, 2).contiguous()
 
     @staticmethod
-    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grads = torch.autograd.grad(ctx.output, ctx.own.leaves, grad_output.transpose(1, 2).contiguous())
         return None, None, *(grad.transpose(1, 2).contiguous() for grad in grads)

@@ -87,7 +87,8 @@ def _sweep(options: SimpleNamespace) -> None:
     if options.dry_run:
         print_plan(plan, unsupported, past)
         return
-    folder = folder or start(request, catalog, plan)
+    if request is not None:
+        folder = start(request, catalog, plan)
     with watch(plan, telling) as progress:
         progress.announce(unsupported, past.seconds_of(plan, unsupported))
         try:

@@ -144,7 +144,8 @@ class LayerGate:
 
     def _leaf(self, index: int) -> str:
         tokens = ("tokens",) if self.inputs.key is self.inputs.query else ("tokens", "tokens of the keys")
-        return (*tokens, *(f"the {name} projection" for name in ("query", "key", "value", "output")))[index]
+        names = (*tokens, *(f"the {name} projection" for name in ("query", "key", "value", "output")))
+        return names[index]
 
     def _fresh_seed(self) -> int:
         self._drawn += 1
@@ -169,7 +170,7 @@ def layer_reference(
     *tokens, to_query, to_key, to_value, to_output = leaves
 
     def heads(rows: torch.Tensor, number: int) -> torch.Tensor:  # (S, H * D) -> (Hkv, H / Hkv, S, D)
-        return rows.unflatten(1, (w.kv_heads, number // w.kv_heads, -1)).movedim(0, 2)
+        return rows.view(len(rows), w.kv_heads, number // w.kv_heads, -1).movedim(0, 2)
 
     alibi = bias(w, own, sample.rows)
     attended = attention(
@@ -179,7 +180,7 @@ def layer_reference(
         visible(w, own, sample.batch, sample.rows),
         scale=w.effective_scale,
         softcap=w.softcap,
-        bias=None if alibi is None else alibi.unflatten(0, (w.kv_heads, -1)).to(dtype),
+        bias=None if alibi is None else alibi.view(w.kv_heads, -1, *alibi.shape[1:]).to(dtype),
     ).output
     output = attended.movedim(2, 0).flatten(1) @ to_output.T
     if not gradients or inputs.grad_output is None:

@@ -76,5 +76,5 @@ def survey_of(plan: Plan, device: Device) -> Survey:
     """Ask the variants of a device's cells about its workloads."""
     cells = [cell for cell in plan.cells if cell.device == device]
     if not cells:
-        return Survey({})
+        return Survey(device, {})
     return survey(device, (cell.variant for cell in cells), (cell.workload for cell in cells))
