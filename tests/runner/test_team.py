@@ -35,12 +35,12 @@ def test_a_team_is_chosen_by_its_name():
 
 
 def test_each_workload_has_its_place(four_gpus):
-    """Workloads on 1, 2 and 8 devices go to the first one, to the first two, and to all there are."""
+    """Workloads on 1, 2 and 8 devices go to each by itself, to the first two, and to all there are at once."""
     workloads = [Workload(**SIZES, gpus=count) for count in (1, 2, 8)]
     devices = with_teams(GPUS, workloads)
     assert [device.name for device in devices[4:]] == ["cuda:0+cuda:1", "cuda:0+cuda:1+cuda:2+cuda:3"]
     assert [[place.name for place in place_of(workload, devices)] for workload in workloads] == [
-        ["cuda:0"], ["cuda:0+cuda:1"], ["cuda:0+cuda:1+cuda:2+cuda:3"],
+        [gpu.name for gpu in GPUS], ["cuda:0+cuda:1"], ["cuda:0+cuda:1+cuda:2+cuda:3"],
     ]  # fmt: skip
     assert with_teams(GPUS, workloads[:1]) == GPUS
     assert place_of(workloads[0], GPUS) == GPUS

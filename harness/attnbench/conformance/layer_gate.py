@@ -134,7 +134,7 @@ class LayerGate:
         share = QUANTISED_SHARE if self.variant.tier == "quantised" else FACTOR * torch.finfo(dtype).eps
         ratios = [_ratio(*three, share) for three in zip(got, expected, plain, strict=True)]
         worst = max(range(len(ratios)), key=ratios.__getitem__)
-        largest = float((got[0].double() - expected[0]).abs().max())
+        largest = float((got[0].detach().double() - expected[0]).abs().max())
         if ratios[worst] <= 1:
             return Verdict(True, RULE, ratios[worst], largest)
         name = "output" if worst == 0 else f"gradient of {self._leaf(worst - 1)}"
