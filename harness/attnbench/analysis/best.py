@@ -78,11 +78,12 @@ class Gain:
 
 def best(frame: pd.DataFrame) -> list[Region]:
     """Find the regions of a frame that `load` gave; lengths that follow each other join where one variant fits all."""
-    return [region for setting in _settings(_alone(rankable(current(with_leaders(frame))))) for region in _regions(setting)]
+    return [region for setting in _settings(_alone(frame)) for region in _regions(setting)]
 
 
 def _alone(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep attention by itself: a table of what to dispatch to speaks of no layer, conversion or team."""
+    """Keep what may be ranked of attention by itself: nobody dispatches to a layer, a conversion or a team."""
+    frame = rankable(current(with_leaders(frame)))
     usual = (frame["layout"] == "native") & (frame["distribution"] == "normal")
     return frame[usual & (frame["embed_dim"] == 0) & (frame["gpus"] == 1)]
 
@@ -117,7 +118,7 @@ def pick(regions: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
 def gain(frame: pd.DataFrame, over: str) -> dict[str, Gain]:
     """Cross-validate the table by device: for each fifth of the shapes, choose by a table made of the others."""
     by_device: dict[str, list[list[Shape]]] = {}
-    for setting in _settings(_alone(rankable(current(with_leaders(frame))))):
+    for setting in _settings(_alone(frame)):
         by_device.setdefault(setting[0].setting["device_name"], []).append(setting)
     found = {}
     for device, settings in sorted(by_device.items()):
