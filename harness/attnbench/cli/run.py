@@ -82,13 +82,12 @@ def _sweep(options: SimpleNamespace) -> None:
     terms = Terms(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
     folder, request, catalog, plan = _planned(options)
     unsupported, past = reasons(plan), Past(options.results)
-    if request is not None:
+    if folder is None:
         refuse_unrunnable(request, catalog, plan, unsupported)
     if options.dry_run:
         print_plan(plan, unsupported, past)
         return
-    if request is not None:
-        folder = start(request, catalog, plan)
+    folder = folder or start(request, catalog, plan)
     with watch(plan, telling) as progress:
         progress.announce(unsupported, past.seconds_of(plan, unsupported))
         try:
