@@ -121,3 +121,16 @@ def test_a_record_without_counts_has_no_rate(tmp_path):
     run = synthetic.make_run(tmp_path, replace={"flops": None, "bytes": None}, **SMALL)
     timed = attnbench.load(run).query("status == 'ok'")
     assert all(math.isnan(value) for value in [*timed["tflops"], *timed["gbps"]])
+
+
+def test_energy_comes_from_the_counter_and_else_from_power_and_time(tmp_path):
+    """A call's energy is the mean of the blocks' counts; without a counter, mean power times the median latency."""
+    counted = {"blocks": [{"energy_per_call_j": 0.0, "power_w": 300.0}, {"energy_per_call_j": 0.004, "power_w": 300.0}]}
+    told = {"blocks": [{"power_w": 300.0}, {"energy_per_call_j": None, "power_w": 500.0}]}
+    for name, telemetry in (("counted", counted), ("told", told)):
+        synthetic.make_run(tmp_path, name=name, replace={"telemetry": telemetry}, **SMALL)
+    frame = attnbench.load(tmp_path).query("status == 'ok'").set_index("run")
+    assert frame.loc["counted", "energy_mj"].to_list() == pytest.approx([2.0] * len(frame.loc["counted"]))
+    assert (frame.loc["told", "energy_mj"] / frame.loc["told", "latency_ms"]).to_list() == pytest.approx(
+        [400.0] * len(frame.loc["told"])
+    )

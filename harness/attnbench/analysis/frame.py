@@ -46,8 +46,8 @@ def load(path: Paths) -> pd.DataFrame:
       the device was measured to do at most, where the run has its limits)
     - `speedup` over the run's baseline, on the same workload and device
     - `error_ratio` (error over its tolerance), `error_max_abs`
-    - `power_w` (mean while it ran), `energy_mj` (of one call: mean power times median latency), `throttled_share` (of
-      its blocks)
+    - `power_w` (mean while it ran), `energy_mj` (of one call: by the energy counter, or else mean power times median
+      latency), `throttled_share` (of its blocks)
 
     What a record has not is NaN. Raises UsageError where there is no run.
     """
@@ -127,7 +127,7 @@ def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Limits]) -> 
             tflops=None if record.flops is None else record.flops / interval.median / 1e3,
             gbps=None if record.bytes is None else record.bytes / interval.median,
             roofline_pct=_roofline_pct(record, interval.median / 1e9, limits.get((record.device, workload.dtype))),
-            energy_mj=None if row["power_w"] is None else row["power_w"] * interval.median / 1e6,
+            energy_mj=_energy_mj(record.telemetry.get("blocks"), row["power_w"], interval.median),
         )
     return row
 
@@ -158,6 +158,15 @@ def _telemetry(blocks: Any) -> dict[str, float | None]:
         "power_w": sum(powers) / len(powers) if powers else None,
         "throttled_share": sum(throttled) / len(throttled) if throttled else None,
     }
+
+
+def _energy_mj(blocks: Any, power_w: float | None, median_ns: float) -> float | None:
+    """Give a call's energy by the counter, whose ticks are longer than a block: only the mean over blocks counts."""
+    told = [block.get("energy_per_call_j") for block in blocks or () if isinstance(block, dict)]
+    counted = [joules for joules in told if isinstance(joules, (int, float))]
+    if counted and sum(counted) > 0:
+        return 1e3 * sum(counted) / len(counted)
+    return None if power_w is None else power_w * median_ns / 1e6
 
 
 @functools.lru_cache(maxsize=100_000)
