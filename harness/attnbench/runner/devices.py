@@ -15,8 +15,8 @@ import pynvml
 from attnbench.errors import UsageError, unknown
 from attnbench.runner.near_cores import near_cores
 
-# OpenMP's idle threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep: one worker's
-# would take a core from the next one's block. With these it is less than half a millisecond (GNU).
+# OpenMP's idle threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep: those of
+# one worker would take a core from the next one's block. With these it is less than half a millisecond (GNU).
 SHORT_SPINS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 
