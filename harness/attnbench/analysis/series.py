@@ -61,11 +61,16 @@ def shape_text(fields: Any) -> str:
     extras = [f"{name} {fields[name]:g}" for name in ("scale", "softcap") if pd.notna(fields[name])]
     extras += ["alibi"] if fields["alibi"] else []
     extras += [f"dropout {fields['dropout']:g}"] if fields["dropout"] else []
-    extras += [f"layer of {fields['embed_dim']}"] if fields["embed_dim"] else []
+    return " ".join([heads, width, *extras])
+
+
+def surroundings_text(fields: Any) -> str:
+    """Name what surrounds attention, each with a space before it; nothing where there is nothing."""
+    extras = [f"layer of {fields['embed_dim']}"] if fields["embed_dim"] else []
     extras += [f"in {fields['layout']}"] if fields["layout"] != "native" else []
     extras += [fields["distribution"]] if fields["distribution"] != "normal" else []
     extras += [f"{fields['gpus']} devices by {fields['split']}"] if fields["gpus"] > 1 else []
-    return " ".join([heads, width, *extras])
+    return "".join(f" {extra}" for extra in extras)
 
 
 def _by_batch(setting: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -81,4 +86,8 @@ def _series(fields: dict[str, Any], frame: pd.DataFrame) -> Series:
     batch = f"B{batches[0]}" if len(batches) == 1 else f"B{batches[-1]} to {batches[0]}"
     form = "" if fields["form"] == "self" else f" {fields['form']}"
     names = ("device_name", "mode", "direction", "mask", "dtype")
-    return Series(**{name: fields[name] for name in names}, shape=f"{batch} {shape_text(fields)}{form}", frame=frame)
+    return Series(
+        **{name: fields[name] for name in names},
+        shape=f"{batch} {shape_text(fields)}{surroundings_text(fields)}{form}",
+        frame=frame,
+    )
