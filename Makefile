@@ -38,7 +38,8 @@ perf: $(DEVELOPING)  ## measure the ratios that the project promises; slow, and 
 report: $(INSTALLED)  ## write the report of the latest run again
 	$(BIN)/attnbench report $(REPORT)
 
-docs: $(DEVELOPING)  ## build the documentation into site/docs; a warning is an error
+docs: $(DEVELOPING)  ## measure the kill table again, and build the documentation into site/docs; a warning is an error
+	$(BIN)/python tests/mutants/kill_table.py
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site/docs
 	@echo "site/docs/index.html"
 

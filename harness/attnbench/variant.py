@@ -38,6 +38,8 @@ class Variant:
       out a kind on which its set-up takes minutes, or where nobody would ask for it unnamed.
     - `ranks`: how many devices one call works on by itself, as a ring of processes does; such a variant takes workloads
       with split `ring` and this number of `gpus`.
+    - `costly_on`: the kinds of device on which each new shape costs seconds, because it is compiled or
+      interpreted; there the conformance suite runs one level lower.
     - `traits`: optional properties that the variant promises and is then held to (docs/conformance.md lists them).
     """
 
@@ -47,6 +49,7 @@ class Variant:
     exact: bool = True
     default_on: tuple[str, ...] = KINDS
     ranks: int = 1
+    costly_on: tuple[str, ...] = ()
     traits: ClassVar[frozenset[str]] = frozenset()
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - for overriding
@@ -122,9 +125,12 @@ def contract_violation(candidate: object) -> str | None:
         ),
         (candidate.layout not in LAYOUTS, f"layout is {candidate.layout!r}, expected one of {', '.join(LAYOUTS)}"),
         (candidate.tier not in TIERS, f"tier is {candidate.tier!r}, expected one of {', '.join(TIERS)}"),
-        (
-            isinstance(candidate.default_on, str) or not set(candidate.default_on) <= set(KINDS),
-            f"default_on is {candidate.default_on!r}, expected some of {', '.join(KINDS)}, as in ('cuda',)",
+        *(
+            (
+                isinstance(kinds, str) or not set(kinds) <= set(KINDS),
+                f"{field} is {kinds!r}, expected some of {', '.join(KINDS)}, as in ('cuda',)",
+            )
+            for field, kinds in (("default_on", candidate.default_on), ("costly_on", candidate.costly_on))
         ),
         (
             not isinstance(candidate.ranks, int) or candidate.ranks < 1,

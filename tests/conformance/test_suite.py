@@ -188,9 +188,44 @@ def test_the_large_index_check_finds_the_last_key(monkeypatch):
 
     with pytest.raises(Failed, match="32 bits"):
         extras.large_index(Subject(Short()), small)
-    monkeypatch.setattr(extras, "CPU_ROOM", 1 << 40)
+    monkeypatch.setattr(extras, "ROOM", 1 << 40)
     with pytest.raises(Skipped, match="GiB"):
         extras.large_index(Subject(Tiled()), small)
+
+
+def test_running_out_of_memory_past_two_to_the_31_is_no_failure(monkeypatch):
+    """A variant that needs more memory than is left to it is skipped, with the reason; any other error fails it."""
+    small = workload(batch=1, heads=1, seq_q=2, seq_k=1000, head_dim=128, head_dim_v=8, direction="forward")
+
+    class Greedy(Tiled):
+        def attend(self, *arguments):
+            torch.empty(1 << 50)
+
+    class Raises(Tiled):
+        def attend(self, *arguments):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(Skipped, match="more memory"):
+        extras.large_index(Subject(Greedy()), small)
+    with pytest.raises(Failed, match="illegal"):
+        extras.large_index(Subject(Raises()), small)
+
+
+def test_a_costly_variant_is_checked_one_level_lower():
+    """Where each new shape costs seconds, full is what others get as quick, and quick keeps every kind of mask."""
+
+    class Costly(Tiled):
+        costly_on = ("cpu",)
+
+    def ids(tested, level):
+        return [case.id for case in cases(tested, level=level)]
+
+    assert ids(Costly(), "full") == ids(Tiled(), "quick")
+    few = cases(Costly(), level="quick")
+    assert len(few) < len(ids(Tiled(), "quick")) / 2
+    assert {case.check.name for case in few} == {case.check.name for case in cases(Tiled(), level="quick")}
+    kinds = {case.workload.mask.kind for case in few if case.check.name == "masks"}
+    assert kinds == {"none", "causal", "causal-top-left", "window", "prefix", "padding", "document"}
 
 
 class Offers(Plain):

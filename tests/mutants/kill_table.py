@@ -1,17 +1,22 @@
-"""Runs the quick suite on every mutant, and writes the tables of docs/conformance.md: checks, traits, kills.
+"""Runs the suite on every mutant, and writes the tables of docs/conformance.md: checks, traits, kills.
 
-Run from the repository's root: `python tests/mutants/kill_table.py`.
+`make docs` does it; by hand, from the repository's root: `python tests/mutants/kill_table.py`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import re
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-from attnbench.conformance.suite import DEMANDED, cases, run_case
+import torch
+
+from attnbench.conformance.suite import CHECKS, DEMANDED, cases, run_case
 from attnbench.conformance.traits import TRAITS
 from attnbench.conformance.trial import Subject
 
@@ -36,14 +41,18 @@ def load(path):
     return module, mutant
 
 
-def catching(mutant, only=None):
-    """Give the names of demanded checks, MOST at most, that catch a mutant at the quick level.
+def catching(mutant, level="quick", only=None):
+    """Give the names of demanded checks, MOST at most, that catch a mutant at a level.
 
-    Every check's first workload is tried, then, if none has caught the mutant, every check's second, and so on.
+    Every check's first workload is tried, then, if none has caught the mutant, every check's second, and so on. At the
+    level `full`, what belongs to `quick` is left out.
     """
+    names = only or [check.name for check in DEMANDED]
+    done = {case.id for case in cases(mutant, level="quick", only=names)} if level == "full" else ()
     rounds = {}
-    for case in cases(mutant, level="quick", only=only or [check.name for check in DEMANDED]):
-        rounds.setdefault(case.check.name, []).append(case)
+    for case in cases(mutant, level=level, only=names):
+        if case.id not in done:
+            rounds.setdefault(case.check.name, []).append(case)
     for column in itertools.zip_longest(*rounds.values()):
         caught = []
         for case in column:
@@ -57,24 +66,41 @@ def catching(mutant, only=None):
 
 
 def read_table():
-    """Read which checks docs/conformance.md says catch each mutant: name -> check names."""
+    """Read at which level, and by which checks, docs/conformance.md says each mutant is caught: name -> both."""
     text = DOCUMENT.read_text(encoding="utf-8")
     region = text[text.index("<!-- mutants: begin -->") : text.index("<!-- mutants: end -->")]
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \| ([^|]*) \|$", region, re.MULTILINE)
-    return {name: [check.strip() for check in checks.split(",")] for name, checks in rows}
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \| (quick|full) \| ([^|]*) \|$", region, re.MULTILINE)
+    return {name: (level, [check.strip() for check in checks.split(",")]) for name, level, checks in rows}
+
+
+def verdict(path):
+    """Give a mutant's name, what is wrong with it, and the level and checks that catch it: none if it gets past.
+
+    The checks that the document names are tried first; only where one of them fails to catch it is all tried anew.
+    """
+    module, mutant = load(path)
+    level, known = read_table().get(mutant.name, ("quick", []))
+    known = [check for check in known if check in CHECKS]
+    if not (known and all(catching(mutant, level, only=[check]) for check in known)):
+        level = "quick"
+        known = catching(mutant, level)
+        if not known:
+            level, known = "full", catching(mutant, "full")
+    return mutant.name, module.__doc__.splitlines()[0].rstrip("."), level, known
 
 
 def write_table():
     """Measure the kill table and put it in its place; returns the names of mutants that got past."""
-    lines, survivors = [f"| mutant | what is wrong | caught by (up to {MOST} named) |", "|---|---|---|"], []
-    for path in mutant_files():
-        module, mutant = load(path)
-        caught = catching(mutant)
-        survivors += [] if caught else [mutant.name]
-        lines.append(f"| `{mutant.name}` | {module.__doc__.splitlines()[0].rstrip('.')} | {', '.join(caught)} |")
-        print(lines[-1], flush=True)
-    killed = f"{len(lines) - 2 - len(survivors)} of {len(lines) - 2} mutants are caught at the quick level."
-    write_region("mutants", "\n".join((killed, "", *lines)))
+    lines, survivors, quickly = [], [], 0
+    with ProcessPoolExecutor(min(4, os.cpu_count() or 1), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        for name, wrong, level, caught in pool.map(verdict, mutant_files()):
+            survivors += [] if caught else [name]
+            quickly += bool(caught) and level == "quick"
+            lines.append(f"| `{name}` | {wrong} | {level} | {', '.join(caught)} |")
+            print(lines[-1], flush=True)
+    killed = f"{len(lines) - len(survivors)} of {len(lines)} mutants are caught, {quickly} of them at the quick level."
+    header = f"| mutant | what is wrong | level | caught by (up to {MOST} named) |\n|---|---|---|---|"
+    write_region("mutants", "\n".join((killed, "", header, *lines)))
     return survivors
 
 

@@ -24,6 +24,7 @@ class Flex(Variant):
 
     name = "flex"
     default_on = ("cuda",)  # compiling a workload takes half a minute on a CPU
+    costly_on = ("cpu", "cuda")  # each shape and mask is compiled
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say what flex_attention lacks."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from attnbench.cli.arguments import Json, Plugins, Strict, split
+from attnbench.cli.tally import Document, Lines, Shown, Tables, Tally
 from attnbench.errors import UsageError
 
 Names = Annotated[list[str] | None, typer.Argument(help="Variants, by name or glob.", metavar="[VARIANT]...")]
 OneDevice = Annotated[str | None, typer.Option("-d", "--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...")]
-SHOWN = ("passed", "failed", "skipped")
 
 
 def check(
@@ -55,68 +54,28 @@ def check(
         raise UsageError("no variant named: give one (`attnbench list variants`), a --plugin, or --all")
     chosen = choose_variants(catalog, names) if names or all_ else offered
     level = "quick" if quick else "thorough" if thorough else "full"
-    results: list[dict[str, Any]] = []
+    options: dict[str, Any] = {
+        "level": level,
+        "timeout_s": timeout,
+        "only": split([only]) if only else None,
+        "seed": seed,
+    }
+    shown: Shown = Document() if json_ else Tables(console) if (console := Console()).is_terminal else Lines()
+    tallies = []
     for entry in chosen:
-        tally = Tally(entry.name, quiet=json_)
-        check_variant(
-            entry,
-            choose_devices([device] if device else [])[0],
-            level=level,
-            timeout_s=timeout,
-            heard=_both(tally.add, results, entry.name),
-            only=split([only]) if only else None,
-            seed=seed,
-            plugin=entry.source.target if entry.source.kind == "file" else None,
-        )
-        tally.close()
-    if json_:
-        print(json.dumps(results, indent=1))
-    raise typer.Exit(1 if any(result["status"] == "failed" for result in results) else 0)
+        tallies.append(tally := Tally(entry.name, entry.tier))
+        shown.begin(tally)
+        plugin_file = entry.source.target if entry.source.kind == "file" else None
+        chosen_device = choose_devices([device] if device else [])[0]
+        check_variant(entry, chosen_device, heard=_telling(tally, shown), plugin=plugin_file, **options)
+        shown.end(tally)
+    shown.close(tallies)
+    raise typer.Exit(1 if any(tally.counts["failed"] for tally in tallies) else 0)
 
 
-class Tally:
-    """Prints what came of one variant: each failure with its remedy, hints, and the counts."""
-
-    def __init__(self, variant: str, *, quiet: bool) -> None:
-        self._variant, self._quiet = variant, quiet
-        self._counts: Counter[str] = Counter()
-        self._skips: Counter[str] = Counter()
-        self._hints: dict[str, str] = {}
-        self._seconds = 0.0
-
-    def add(self, result: dict[str, Any]) -> None:
-        """Take in one test's result; a failure is told at once."""
-        self._counts[result["status"]] += 1
-        self._seconds += result.get("seconds") or 0.0
-        reason = str(result.get("reason") or "")
-        if result["status"] == "skipped":
-            self._skips[reason.partition(": ")[2] or reason] += 1
-        elif result["status"] == "hint":
-            self._hints.setdefault(result["check"], reason)
-        elif result["status"] == "failed" and not self._quiet:
-            print(f"FAILED {self._variant}: {result['check']} on {result['workload_id']}")
-            for title, text in (("", reason), ("remedy ", result.get("remedy")), ("again  ", result.get("repro"))):
-                if text:
-                    print(f"  {title}{text}")
-
-    def close(self) -> None:
-        """Print the hints and the counts."""
-        if self._quiet:
-            return
-        for name, reason in self._hints.items():
-            print(f"hint   {self._variant}: {name}: {reason}")
-        if set(self._counts) == {"skipped"}:
-            print(f"{self._variant}: nothing could be run: {self._skips.most_common(1)[0][0]}")
-            return
-        counts = ", ".join(f"{self._counts[status]} {status}" for status in SHOWN if self._counts[status])
-        print(f"{self._variant}: {counts} in {self._seconds:.1f} s")
-
-
-def _both(
-    add: Callable[[dict[str, Any]], None], results: list[dict[str, Any]], variant: str
-) -> Callable[[dict[str, Any]], None]:
+def _telling(tally: Tally, shown: Shown) -> Callable[[dict[str, Any]], None]:
     def take(result: dict[str, Any]) -> None:
-        results.append({"variant": variant, **result})
-        add(result)
+        tally.results.append(result)
+        shown.heard(tally, result)
 
     return take

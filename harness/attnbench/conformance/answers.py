@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
+
+from attnbench.conformance.sampling import across, keep_rows
+from attnbench.reference import in_bhsd
 
 if TYPE_CHECKING:
     from attnbench.conformance.trial import Subject
@@ -14,6 +18,17 @@ def answer(subject: Subject, workload: Workload) -> None:
     trial = subject.trial(workload)
     trial.refill(subject.seed_of("answer", workload.id))
     trial.judge(trial.run())
+
+
+def sampled(subject: Subject, workload: Workload) -> None:
+    """Compare at sampled rows, with a grad_output that is 0 elsewhere: all that a long workload can afford."""
+    trial = subject.trial(workload)
+    seed = subject.seed_of("sampled", workload.id)
+    trial.refill(seed)
+    sample = across(workload, subject.device, random.Random(seed))  # noqa: S311 - a seeded choice, not a secret
+    if trial.inputs.grad_output is not None and not sample.dense:
+        keep_rows(in_bhsd(trial.inputs.grad_output, trial.inputs.layout), sample.part.rows)
+    trial.judge(trial.run(), sample.part)
 
 
 def empty(subject: Subject, workload: Workload) -> None:

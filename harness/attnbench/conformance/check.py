@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Level = Literal["quick", "full", "thorough"]
 Status = Literal["passed", "failed", "skipped", "hint"]
 LEVELS: tuple[Level, ...] = ("quick", "full", "thorough")
+NO_MEMORY = ("allocate memory", "out of memory", "MemoryError", "bad_alloc")  # words of what torch raises without
 
 
 class Failed(AttnbenchError):  # noqa: N818 - an outcome of a check, not an error of ours

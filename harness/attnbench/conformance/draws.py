@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from attnbench.workload import Workload
 
 DEVIATIONS = 6.0  # standard deviations that a count of draws may lie off
+PATTERN, LEAST_OVERLAP = 9.0, 512  # standard deviations, and how many weights must overlap to be compared
 QUIET = 0.2  # size of queries and keys, so that no weight is too small to be told from 0
 
 
@@ -84,6 +85,31 @@ def _judge_rate(workload: Workload, visible: torch.Tensor, kept: torch.Tensor) -
     )
     if len(torch.unique(drawn, dim=0)) < len(drawn):
         raise Failed("two heads drop the very same weights: each head and sequence draws for itself")
+    _judge_pattern(visible, kept)
+
+
+def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
+    """Lay all heads' masks under one another, and find any shift by which they resemble themselves."""
+    seen = visible.flatten(0, 2).double()
+    dropped = (~kept).flatten(0, 2).double()
+    rate = float((dropped * seen).sum() / seen.sum())
+    centred = (dropped - rate) * seen
+    sizes = [2 * size for size in seen.shape]  # room for shifts without wrapping round
+
+    def alike(values: torch.Tensor) -> torch.Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(values, s=sizes).abs().square(), s=sizes)
+
+    count = alike(seen)
+    resemblance = alike(centred) / (rate * (1 - rate) * count.clamp(min=1).sqrt())
+    resemblance = resemblance.masked_fill(count < LEAST_OVERLAP, 0.0)
+    resemblance[0, 0] = 0
+    if float(resemblance.abs().max()) > PATTERN:
+        row, key = divmod(int(resemblance.abs().argmax()), sizes[1])
+        row, key = (at - size if at > size // 2 else at for at, size in zip((row, key), sizes, strict=True))
+        raise Failed(
+            f"the dropped weights repeat themselves {abs(row)} rows (counted on through heads) and {abs(key)} keys "
+            f"further: each weight draws for itself"
+        )
 
 
 def _judge_seed(subject: Subject, workload: Workload, kept: torch.Tensor) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
-from attnbench.conformance.check import Failed, Hint, Skipped
+from attnbench.conformance.check import NO_MEMORY, Failed, Hint, Skipped
 from attnbench.conformance.comparison import Answer
 from attnbench.conformance.trial import Trial
 from attnbench.inputs import Inputs, dtype_of, make_inputs
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 
 LSE_FACTOR = 8.0  # of eps (1 + max|score|), as for the output in float32
 NAP_CYCLES = 100_000_000  # tens of milliseconds: long enough for work on another stream to overtake
-CPU_ROOM, CUDA_ROOM = 8, 4  # times the tensors' bytes that must be free: a CPU matmul may widen to float32
+ROOM = 3  # times the tensors' bytes that must be free: a matrix product may widen one of them to float32
+KEPT_FREE = 4 << 30  # bytes, for all else that runs
 REFUSALS = 4
 NOT_HERE = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")  # words of a refusal of the machine
 
@@ -112,12 +116,12 @@ def refusals(subject: Subject, candidates: list[Workload]) -> str | None:
 
 
 def large_index(subject: Subject, workload: Workload) -> None:
-    """Past 2^31 elements in one tensor the last key and the last query are still found."""
-    _need_room(subject, workload)
-    layout = subject.variant.layout
+    """Past 2^31 elements in one tensor the last key of the last sequence and the last query are still found."""
     reason = subject.refusal(workload)
     if reason is not None:
         raise Skipped(f"{workload.id}: {reason}")
+    _need_room(subject, workload)
+    layout = subject.variant.layout
 
     def zeros(heads: int, length: int, width: int) -> torch.Tensor:
         sizes = (workload.batch, heads, length, width) if layout == "BHSD" else (workload.batch, length, heads, width)
@@ -131,26 +135,53 @@ def large_index(subject: Subject, workload: Workload) -> None:
         seed=subject.seed,
     )
     query, key, value = (in_bhsd(tensor, layout) for tensor in inputs.leaves)
-    rows = tuple(sorted({0, workload.seq_q - 1}))
-    query[:, :, list(rows)] = 8.0
+    rows = sorted({0, workload.seq_q - 1})
+    query[:, :, rows] = 8.0
     key[:, :, -1] = 8.0  # a logit of 64 sqrt(head_dim), where all others are 0
-    value[:, :, -1] = torch.arange(1, workload.head_dim_v + 1, device=value.device).to(value.dtype)
-    trial = Trial(subject.variant, workload, inputs, subject.variant.prepare(workload, inputs))
-    output = in_bhsd(trial.output(), layout)
+    places = torch.arange(workload.batch * workload.kv_heads, device=value.device) % 64
+    codes = places.view(workload.batch, -1, 1) + torch.arange(1, workload.head_dim_v + 1, device=value.device)
+    value[:, :, -1] = codes.to(value.dtype)
+    with _memory_bounded(subject.device):
+        trial = Trial(subject.variant, workload, inputs, subject.variant.prepare(workload, inputs))
+        output = in_bhsd(trial.output(), layout)
     expected = value[:, :, -1:].repeat_interleave(workload.heads // workload.kv_heads, 1)
-    if not torch.equal(output[:, :, list(rows)], expected.expand(-1, -1, len(rows), -1)):
+    if not torch.equal(output[:, :, rows], expected.expand(-1, -1, len(rows), -1)):
         raise Failed("the last key, beyond 2^31 elements, is not found exactly: is an index held in 32 bits?")
 
 
 def _need_room(subject: Subject, workload: Workload) -> None:
-    elements = max(workload.seq_q * workload.head_dim, workload.seq_k * max(workload.head_dim, workload.head_dim_v))
-    needed = elements * workload.batch * dtype_of(workload).itemsize
-    if subject.device == "cuda":
-        needed, free = CUDA_ROOM * needed, torch.cuda.mem_get_info()[0]
-    else:
-        needed, free = CPU_ROOM * needed, psutil.virtual_memory().available
+    w = workload
+    elements = (
+        w.heads * w.seq_q * w.head_dim,
+        w.kv_heads * w.seq_k * w.head_dim,
+        w.kv_heads * w.seq_k * w.head_dim_v,
+        w.heads * w.seq_q * w.head_dim_v,
+    )
+    needed = ROOM * sum(elements) * w.batch * dtype_of(w).itemsize
+    free = torch.cuda.mem_get_info()[0] if subject.device == "cuda" else psutil.virtual_memory().available
     if free < needed:
         raise Skipped(f"needs {needed / 2**30:.0f} GiB of free memory, and {free / 2**30:.0f} GiB are free")
+
+
+@contextmanager
+def _memory_bounded(device: str) -> Iterator[None]:
+    """Refuse memory beyond what is free, so that the machine stays alive; running out of it is Skipped."""
+    if device != "cpu" or sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    free = psutil.virtual_memory().available - KEPT_FREE
+    resource.setrlimit(resource.RLIMIT_DATA, (psutil.Process().memory_info().data + free, before[1]))
+    try:
+        yield
+    except (Failed, MemoryError, RuntimeError) as error:
+        if not any(text in str(error) for text in NO_MEMORY):
+            raise
+        raise Skipped("the variant needs more memory for it than is free") from error
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _runs_rightly(subject: Subject, workload: Workload) -> bool:

@@ -12,7 +12,7 @@ import torch
 from attnbench.conformance.comparison import Answer, Comparison, compare
 from attnbench.conformance.contract import Snapshot, gradients_problem, output_problem, storages
 from attnbench.conformance.dropout import any_draw
-from attnbench.conformance.sampling import PAIRS, Sample, across, few_rows, whole_group
+from attnbench.conformance.sampling import PAIRS, Sample, across, few_rows, keep_rows, whole_group
 from attnbench.inputs import refill
 from attnbench.reference import in_bhsd
 
@@ -101,7 +101,7 @@ class Gate:
         refill(self.inputs, seed)
         sample = self._sample(random.Random(seed))  # noqa: S311 - a seeded choice, not a secret
         if self.inputs.grad_output is not None and not sample.dense:
-            _keep_rows(in_bhsd(self.inputs.grad_output, self.inputs.layout), sample.part.rows)
+            keep_rows(in_bhsd(self.inputs.grad_output, self.inputs.layout), sample.part.rows)
         snapshot = Snapshot.take(self.inputs)
         output: Any = self.call()
         problem = output_problem(output, self.workload, self.inputs)
@@ -157,11 +157,3 @@ def fresh_seed(seed: int, drawn: int) -> int:
 def _verdict(comparison: Comparison, *, passed: bool | None = None) -> Verdict:
     held = comparison.passed if passed is None else passed
     return Verdict(held, comparison.rule, comparison.worst_ratio, comparison.max_abs, comparison.reason)
-
-
-def _keep_rows(grad_output: torch.Tensor, rows: tuple[int, ...]) -> None:
-    """Set grad_output (B, H, S, D) to 0 at all other rows."""
-    others = torch.ones(grad_output.shape[2], dtype=torch.bool, device=grad_output.device)
-    others[list(rows)] = False
-    with torch.no_grad():
-        grad_output[:, :, others] = 0

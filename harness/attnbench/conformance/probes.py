@@ -20,7 +20,9 @@ GAP = 40.0  # a logit this far below the largest has a weight of 4e-18: nothing,
 SPECIAL = (0, 1, 63, 64, 127, 128, -2, -1)  # keys at which tiles begin and end
 HUGE = 1e4
 COHERENT = 16.0  # equal rows of queries make equal rounding errors, which add up in the gradients of huge logits
+ALIKE = 2.0  # as much for logits of ordinary size
 FLOAT16_HUGE = 3e4  # of the unscaled product: plain float16 holds no more than 65504
+CLIMB = 40.0
 MODES = 5  # kinds of targets
 ROUNDS = 3  # in which each query gets as many kinds
 ULPS = 4.0  # float32 answers may be off by the rounding of one exponential
@@ -65,7 +67,7 @@ def gap(subject: Subject, workload: Workload) -> None:
     key = direction * low * (-6.0 / (w.head_dim * w.effective_scale))
     query = direction.repeat_interleave(w.heads // w.kv_heads, 1).expand(-1, -1, w.seq_q, -1)
     trial.refill(subject.seed_of("gap", workload.id)).fill(query=query, key=key)
-    trial.judge(trial.run())
+    trial.judge(trial.run(), slack=ALIKE)
 
 
 def huge(subject: Subject, workload: Workload) -> None:
@@ -74,16 +76,34 @@ def huge(subject: Subject, workload: Workload) -> None:
     generator = subject.generator("huge", workload.id)
     w = workload
     size = HUGE / w.effective_scale
-    if w.dtype == "float16":
+    if w.dtype == "float16" and subject.variant.tier == "plain":
         size = min(size, FLOAT16_HUGE)
     side = math.sqrt(size / w.head_dim)
     signs = _signs((w.batch, w.kv_heads, 1, w.head_dim), generator)
     of_key = _signs((w.batch, w.kv_heads, w.seq_k, 1), generator)
+    of_key *= 1 - 0.25 * torch.randint(0, 2, of_key.shape, generator=generator)  # so that a bound on scores shows
     of_query = _signs((w.batch, w.heads, w.seq_q, 1), generator)
     query = side * signs.repeat_interleave(w.heads // w.kv_heads, 1) * of_query
     for keys in (of_key, torch.ones_like(of_key), -torch.ones_like(of_key)):
         trial.refill(subject.seed_of("huge", workload.id)).fill(query=query, key=side * signs * keys)
         trial.judge(trial.run(), slack=COHERENT)
+
+
+def climb(subject: Subject, workload: Workload) -> None:
+    """Let the scores climb by 2 CLIMB from the first key to the last, then fall: each tile has a larger maximum."""
+    trial = subject.trial(workload)
+    generator = subject.generator("climb", workload.id)
+    w = workload
+    direction = _signs((w.batch, w.kv_heads, 1, w.head_dim), generator)
+    steepness = 0.5 + torch.rand((w.batch, w.heads, w.seq_q, 1), generator=generator)
+    query = direction.repeat_interleave(w.heads // w.kv_heads, 1) * steepness
+    ramp = torch.linspace(-1, 1, w.seq_k)[:, None] * CLIMB / (w.head_dim * w.effective_scale)
+    for slope in (1, -1):
+        noise = 0.1 * torch.randn((w.batch, w.kv_heads, w.seq_k, w.head_dim), generator=generator)
+        trial.refill(subject.seed_of("climb", workload.id, slope)).fill(
+            query=query, key=slope * ramp * direction + noise
+        )
+        trial.judge(trial.run())
 
 
 def uniform(subject: Subject, workload: Workload) -> None:

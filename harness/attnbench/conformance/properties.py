@@ -12,6 +12,7 @@ import torch
 from attnbench.conformance.check import Failed, Skipped
 from attnbench.conformance.comparison import Answer
 from attnbench.conformance.tolerance import output_rule
+from attnbench.errors import WorkloadError
 from attnbench.mask import Mask
 from attnbench.reference import evaluate, visible
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from attnbench.workload import Workload
 
 LOUD = 100.0  # size of the values that must leave no trace
+HELD = 5  # calls whose answers are kept: a pair of buffers that take turns shows too
+ROUNDS, CALLS = 4, 30  # a fault in one call of a hundred is met with a probability of 0.7
 
 
 def no_leak(subject: Subject, workload: Workload) -> None:
@@ -63,15 +66,16 @@ def independence(subject: Subject, workload: Workload) -> None:
         if changed.all():
             continue
         noise = subject.generator("independence", workload.id, batch, head)
-        for name, values in kept.items():
-            where = (by_query if name == "query" else changed)[..., None, None].to(values.device)
-            loud = LOUD * torch.randn(values.shape, generator=noise)
-            trial.fill(**{name: torch.where(where, loud.to(values), values)})
-        moved = (trial.run().output != before).flatten(2).any(-1).cpu() & ~by_query
-        if moved.any():
-            at_batch, at_head = (int(place) for place in moved.nonzero()[0])
-            other = f"sequence {batch}" if head is None else f"key head {head}"
-            raise Failed(f"output of batch {at_batch}, head {at_head} changed when only {other} did")
+        for size, how in ((LOUD, "changed"), (math.nan, "became NaN")):
+            for name, values in kept.items():
+                where = (by_query if name == "query" else changed)[..., None, None].to(values.device)
+                loud = size * torch.randn(values.shape, generator=noise)
+                trial.fill(**{name: torch.where(where, loud.to(values), values)})
+            moved = (trial.run(backward=False).output != before).flatten(2).any(-1).cpu() & ~by_query
+            if moved.any():
+                at_batch, at_head = (int(place) for place in moved.nonzero()[0])
+                other = f"sequence {batch}" if head is None else f"key head {head}"
+                raise Failed(f"output of batch {at_batch}, head {at_head} changed when only {other} {how}")
 
 
 def permutation(subject: Subject, workload: Workload) -> None:
@@ -106,23 +110,46 @@ def decode(subject: Subject, workload: Workload) -> None:
 
 
 def fresh_output(subject: Subject, workload: Workload) -> None:
-    """Call again on other inputs at the same addresses: that gives its own answer and leaves the first one alone."""
-    trial = subject.trial(workload).refill(subject.seed_of("first", workload.id))
-    first = trial.output()
-    kept = first.detach().clone()
-    trial.refill(subject.seed_of("second", workload.id))
-    second = trial.output()
-    if first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr() and first.numel():
-        raise Failed("the second call's output lies in the storage of the first call's")
-    if not torch.equal(first.detach(), kept):
-        raise Failed("the first call's output changed during the second call")
-    trial.judge(trial.run())
+    """Call again and again on other inputs at the same addresses, and keep what came: nothing of it may change."""
+    trial = subject.trial(workload)
+    held: list[torch.Tensor] = []
+    copies: list[torch.Tensor] = []
+    for call in range(HELD):
+        answer = trial.refill(subject.seed_of("held", workload.id, call)).run()
+        trial.judge(answer)
+        held += answer.tensors
+        copies += [tensor.clone() for tensor in answer.tensors]
+    if len({tensor.untyped_storage().data_ptr() for tensor in held if tensor.numel()}) < len(held):
+        raise Failed("an output or gradient lies in the storage of an earlier call's")
+    if not all(torch.equal(tensor, copy) for tensor, copy in zip(held, copies, strict=True)):
+        raise Failed("an output or gradient of an earlier call changed during a later one")
     if workload.needs_gradient:  # of an earlier call, after a later one: each keeps what its backward pass needs
         trial.refill(subject.seed_of("third", workload.id))
         earlier = trial.output()
         trial.output()
         gradients = trial.differentiate(earlier)
         trial.judge(_answer(trial, earlier, gradients))
+
+
+def repeated_calls(subject: Subject, workload: Workload) -> None:
+    """Call many times, with fresh values now and then; every answer whose bits are new is judged."""
+    trial = subject.trial(workload)
+    for round_number in range(ROUNDS):
+        trial.refill(subject.seed_of("again", workload.id, round_number))
+        known: list[Answer] = []
+        for call in range(CALLS):
+            answer = trial.run()
+            if any(_same_bits(answer, other) for other in known):
+                continue
+            try:
+                trial.judge(answer)
+            except Failed as failure:
+                raise Failed(f"call {round_number * CALLS + call + 1} of {ROUNDS * CALLS}: {failure}") from failure
+            known.append(answer)
+
+
+def _same_bits(one: Answer, other: Answer) -> bool:
+    return all(torch.equal(here, there) for here, there in zip(one.tensors, other.tensors, strict=True))
 
 
 def neighbours(subject: Subject, workload: Workload) -> None:
@@ -158,16 +185,23 @@ def _neighbours(workload: Workload) -> list[Workload]:
         {"head_dim": 2 * w.head_dim, "head_dim_v": w.head_dim_v},
         {"head_dim_v": 2 * w.head_dim_v},
         {"scale": 0.5 * w.effective_scale},
-        {"softcap": 2.0},
-        {"alibi": True},
+        {"softcap": 2.0 if w.softcap is None else None},
+        {"alibi": not w.alibi},
         {"dtype": "bfloat16" if w.dtype != "bfloat16" else "float32"},
         {"direction": "forward"},
     ]
     masks = ("none", "causal", "causal-top-left", "window:9:0", "window:3:3", "window:9:3", "prefix:5", "prefix:9")
     changes += [{"mask": Mask.parse(mask)} for mask in (*masks, "padding")]
     changes += [{"mask": Mask("document"), "seq_k": w.seq_q}, {"mask": Mask("document"), "seq_k": w.seq_q, "batch": 3}]
-    made = (replace(workload, **change) for change in changes)
-    return [other for other in dict.fromkeys(made) if other != workload]
+    made = dict.fromkeys(other for change in changes if (other := _changed(workload, change)) is not None)
+    return [other for other in made if other != workload]
+
+
+def _changed(workload: Workload, change: dict[str, Any]) -> Workload | None:
+    try:
+        return replace(workload, **change)
+    except WorkloadError:
+        return None  # packed documents have as many queries as keys
 
 
 def _repeated(trial: Trial) -> torch.Tensor:

@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from attnbench.reference import Part
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ def across(workload: Workload, device: str, generator: random.Random) -> Sample:
     affordable = max(1, 8 * budget // cost)
     kv_heads = _some(w.kv_heads, affordable, generator)
     batches = _some(w.batch, max(1, min(affordable // max(1, len(kv_heads)), 64)), generator)
+    if len(batches) > 1:
+        batches = tuple(sorted({*batches[:-1], w.batch - 1}))  # the last one is where counters overflow
     return Sample(Part(batches, kv_heads, rows), dense=len(rows) == w.seq_q)
 
 
@@ -54,6 +58,14 @@ def few_rows(workload: Workload, count: int, generator: random.Random) -> Sample
     if w.seq_q:
         rows.add(generator.choice((0, w.seq_q - 1)))
     return Sample(Part(batches, kv_heads, tuple(sorted(rows))), dense=True)
+
+
+def keep_rows(grad_output: torch.Tensor, rows: tuple[int, ...]) -> None:
+    """Set grad_output (B, H, S, D) to 0 at all other rows."""
+    others = torch.ones(grad_output.shape[2], dtype=torch.bool, device=grad_output.device)
+    others[list(rows)] = False
+    with torch.no_grad():
+        grad_output[:, :, others] = 0
 
 
 def _rows(length: int, count: int, generator: random.Random) -> tuple[int, ...]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shlex
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from attnbench.conformance.catalogue import CHECKS, DEMANDED
 from attnbench.conformance.check import LEVELS, Check, CheckResult, Failed, Hint, Level, Skipped, Status
 from attnbench.conformance.trial import Subject
-from attnbench.errors import UsageError, unknown
+from attnbench.errors import UsageError, WorkloadError, unknown
 
 if TYPE_CHECKING:
     from attnbench.variant import Variant
     from attnbench.workload import Workload
 
+TILE, MOST_SQUARE = 128, 512  # lengths for variants that take whole tiles, or as many queries as keys, alone
 NOT_EXACT = ("empty", "fresh-output", "repeatable", "batch-invariant")  # what is asked of what is not softmax attention
 
 
@@ -47,17 +50,29 @@ def cases(
 ) -> list[Case]:
     """List the tests of a variant, each once, in the order of the catalogue.
 
-    A workload that the variant does not support gives way to the nearest one that it does support: of another
-    dtype, forward only, without grouped heads, or with head_dim 64. `only` names the checks to run.
+    A workload that the variant does not support gives way to the nearest one that it does support: of another dtype,
+    and with one or two of these: forward only, no grouped heads, head_dim 64, few queries, whole tiles, as many queries
+    as keys. `only` names the checks to run. Where each new shape is costly for the variant, the workloads are those of
+    one level lower.
     """
     if level not in LEVELS:
         raise UsageError(str(unknown("level", level, LEVELS)))
     chosen = CHECKS.values() if only is None else [find_check(name) for name in only]
     subject = Subject(variant, device)
+    costly = device in variant.costly_on
     found = (
-        Case(check, _nearest_supported(subject, workload)) for check in chosen for workload in check.workloads(level)
+        Case(check, _nearest_supported(subject, workload))
+        for check in chosen
+        for workload in (_affordable(check, level) if costly else check.workloads(level))
     )
     return list({case.id: case for case in found}.values())
+
+
+def _affordable(check: Check, level: Level) -> list[Workload]:
+    """Give the workloads of the level below; below quick, the first one of each kind of mask."""
+    if level != "quick":
+        return check.workloads(LEVELS[LEVELS.index(level) - 1])
+    return list({workload.mask.kind: workload for workload in reversed(check.quick)}.values())
 
 
 def checks(
@@ -130,10 +145,26 @@ def _nearest_supported(subject: Subject, workload: Workload) -> Workload:
 
 
 def _relaxations(workload: Workload) -> Iterator[Workload]:
-    dtypes = dict.fromkeys((workload.dtype, "float32", "bfloat16", "float16"))
-    for change in ({}, {"direction": "forward"}, {"kv_heads": workload.heads}, {"head_dim": 64, "head_dim_v": 64}):
-        for dtype in dtypes:
-            yield replace(workload, dtype=dtype, **change)
+    """Yield the workload with none, one or two of its demands made easier, in each dtype."""
+    w = workload
+    square = min(MOST_SQUARE, _whole_tiles(max(w.seq_q, w.seq_k)))
+    changes: tuple[dict[str, Any], ...] = (
+        {"direction": "forward"},
+        {"kv_heads": w.heads},
+        {"head_dim": 64, "head_dim_v": 64},
+        {"seq_q": min(8, w.seq_q)},  # for what is made for decoding
+        {"seq_q": _whole_tiles(w.seq_q), "seq_k": _whole_tiles(w.seq_k)},
+        {"seq_q": square, "seq_k": square},
+    )
+    subsets = itertools.chain.from_iterable(itertools.combinations(changes, count) for count in range(3))
+    for chosen, dtype in itertools.product(subsets, dict.fromkeys((w.dtype, "float32", "bfloat16", "float16"))):
+        change = {name: value for part in chosen for name, value in part.items()}
+        with contextlib.suppress(WorkloadError):  # packed documents have as many queries as keys
+            yield replace(w, dtype=dtype, **change)
+
+
+def _whole_tiles(length: int) -> int:
+    return -(-length // TILE) * TILE
 
 
 class _full_precision:  # noqa: N801 - a context manager reads as a phrase

@@ -15,6 +15,7 @@ OUTPUT_FACTOR_LOW = 1.0  # fused, float16 and bfloat16: ||e|| <= 1.0 eps ||ref||
 OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: ||e|| <= 8 eps (1 + max|score|) ||ref||
 OUTPUT_FACTOR_PLAIN = 2.0  # plain, float16 and bfloat16: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||
 QUANTISED_SHARE = 0.1  # quantised, any dtype: ||e|| <= 0.1 ||ref||, about three times what 8-bit scores and values cost
+FLUSHED = 64 * torch.finfo(torch.float32).smallest_normal  # vectorised exponentials give 0 well above the least float
 GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor eps (size ||ref|| + spread)
     ("fused", True): 4.0,
     ("plain", True): 4.0,
@@ -105,7 +106,7 @@ def _spreads(piece: Piece, dtype: torch.dtype, *, scores_held_in_dtype: bool) ->
     weights, of_weights, grad_output = piece.attention.weights, piece.weights_gradient, piece.grad_output
     if of_weights is None or grad_output is None:
         raise ValueError("this piece was evaluated without gradients")
-    least = torch.finfo(dtype).smallest_normal  # below it a float loses relative precision
+    least = max(torch.finfo(dtype).smallest_normal, FLUSHED)  # below it a float loses relative precision
     row_factor = 1 + piece.attention.largest_score[..., None] if scores_held_in_dtype else 1.0
     slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     delta = (weights * of_weights).sum(-1, keepdim=True)

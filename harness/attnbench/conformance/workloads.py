@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attnbench.conformance.combinations import covering
 from attnbench.workload import Workload
 
 BASE = {"batch": 2, "heads": 4, "kv_heads": 2, "head_dim": 32, "direction": "forward_backward"}
@@ -33,19 +34,56 @@ def _shaped(masks: tuple[str, ...], **fields: Any) -> list[Workload]:
     ]
 
 
-MASKS = _shaped(
-    (
-        "none",
-        "causal",
-        "causal-top-left",
-        "window:7:0",
-        "window:0:5",
-        "window:20:13",
-        "prefix:10",
-        "padding",
+CHOICES: dict[str, list[Any]] = {
+    "mask": [
+        "none", "causal", "causal-top-left", "window:7:0", "window:20:13", "window:64:0", "prefix:10", "padding",
         "document",
+    ],
+    "lengths": [(100, 100), (128, 128), (64, 200), (150, 70), (256, 256), (4, 150), (1, 130), (33, 257)],
+    "heads": [(4, 4), (4, 1), (6, 2), (1, 1), (9, 3), (20, 4)],
+    "widths": [(32, 32), (64, 64), (80, 80), (40, 24), (16, 48), (128, 128), (72, 72)],
+    "scores": [{}, {"scale": 0.3}, {"softcap": 2.0}, {"alibi": True}, {"scale": 0.4, "softcap": 3.0, "alibi": True}],
+    "dtype": ["float32", *LOW],
+    "batch": [1, 3],
+    "direction": ["forward_backward", "forward"],
+}  # fmt: skip
+
+
+def _combined(choice: dict[str, Any]) -> Workload:
+    seq_q, seq_k = choice["lengths"]
+    heads, kv_heads = choice["heads"]
+    head_dim, head_dim_v = choice["widths"]
+    return workload(
+        seq_q=seq_q,
+        seq_k=seq_q if choice["mask"] == "document" else seq_k,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        head_dim_v=head_dim_v,
+        **choice["scores"],
+        **{name: choice[name] for name in ("mask", "dtype", "batch", "direction")},
     )
-)
+
+
+COMBINED = [_combined(choice) for choice in covering(CHOICES)]
+MASKS = [
+    *_shaped(
+        (
+            "none",
+            "causal",
+            "causal-top-left",
+            "window:7:0",
+            "window:0:5",
+            "window:20:13",
+            "prefix:10",
+            "padding",
+            "document",
+        )
+    ),
+    *[workload(mask=mask, seq_q=4, seq_k=200, heads=2) for mask in ("causal", "window:30:2", "prefix:150")],
+    *[workload(mask=mask, seq_q=1, seq_k=200, heads=2, direction="forward") for mask in ("window:30:2", "padding")],
+    workload(mask="window:64:0", seq=128, heads=2),
+]
 MORE_MASKS = [
     *_shaped(("window:0:0", "window:64:0", "window:63:64", "window:1000:1000", "prefix:0", "prefix:90"), heads=2),
     *_shaped(("causal", "window:7:0", "padding", "document"), dtype="float16", heads=2),
@@ -70,6 +108,7 @@ MORE_MASKED_ROWS = [
 OF_LENGTHS = [workload(mask="causal", seq=length, heads=2) for length in LENGTHS] + [
     workload(seq_q=5, seq_k=length, heads=2, direction="forward") for length in LENGTHS
 ]
+OF_LENGTHS.append(workload(mask="causal", seq=256, heads=1))
 MORE_LENGTHS = [
     *[workload(seq=length, heads=2, dtype="bfloat16") for length in LENGTHS],
     *[workload(seq_q=length, seq_k=7, heads=2) for length in LENGTHS],
@@ -113,8 +152,6 @@ MORE_HEADS = [
     workload(seq_q=1, seq_k=130, batch=3, heads=14, kv_heads=2, direction="forward"),
     workload(seq=40, batch=2, heads=28, kv_heads=4, dtype="float16"),
     workload(seq=33, batch=7, heads=9, kv_heads=3, mask="window:5:5"),
-    workload(seq_q=1, seq_k=2, batch=1, heads=65537, kv_heads=1, head_dim=8, direction="forward"),
-    workload(seq_q=1, seq_k=2, batch=65537, heads=1, head_dim=8, direction="forward"),
 ]
 SCORES = [
     workload(seq_q=60, seq_k=90, mask="causal", scale=0.7, softcap=1.5, alibi=True, heads=6, kv_heads=3),
@@ -125,6 +162,7 @@ SCORES = [
     workload(seq=90, mask="causal", alibi=True, heads=4, kv_heads=2),
     workload(seq_q=40, seq_k=90, alibi=True, heads=6, kv_heads=3),
     workload(seq_q=90, seq_k=40, alibi=True, heads=2),
+    workload(seq_q=9, seq_k=60, alibi=True, heads=40, kv_heads=8, direction="forward"),
     workload(seq=90, mask="window:9:9", softcap=2.0, alibi=True, heads=4, kv_heads=1),
 ]
 MORE_SCORES = [
@@ -171,7 +209,9 @@ GAPS = [
 ]
 MORE_GAPS = [workload(seq=90, head_dim=size, dtype=dtype) for size in (8, 96, 160) for dtype in LOW]
 HUGE = [workload(seq=80, mask=mask, dtype=dtype) for mask, dtype in (("none", "float32"), ("causal", "bfloat16"))]
-MORE_HUGE = [workload(seq=80, mask="causal", dtype="float16"), workload(seq=80, mask="window:5:0")]
+MORE_HUGE = [workload(seq=80, mask="causal", dtype="float16", head_dim=128), workload(seq=80, mask="window:5:0")]
+CLIMBS = [workload(seq=200, mask="causal", heads=2)]
+MORE_CLIMBS = [workload(seq_q=30, seq_k=400, heads=2), workload(seq=200, heads=2, dtype="bfloat16")]
 UNIFORM = [workload(seq_q=40, seq_k=77), workload(seq=77, mask="causal", dtype="bfloat16")]
 MORE_UNIFORM = [workload(seq=200, mask="padding", batch=3), workload(seq=77, mask="window:9:2", dtype="float16")]
 SINGLE_KEYS = [
@@ -201,10 +241,19 @@ EMPTY = [
     workload(batch=0, seq=20, mask="causal"),
     workload(batch=0, seq=20, mask="padding", direction="forward"),
 ]
-STRIDED = [workload(seq_q=40, seq_k=70, mask="causal"), workload(seq=66, heads=3, dtype="bfloat16")]
+STRIDED = [
+    workload(seq_q=40, seq_k=70, mask="causal"),
+    workload(seq=66, heads=3, dtype="bfloat16"),
+    workload(seq=66, heads=2, direction="forward"),
+]
 FRESH = [workload(seq=70, mask="causal"), workload(seq=70, direction="forward")]
 NEIGHBOURS = [workload(seq_q=70, seq_k=101, mask="causal", batch=2)]
-MORE_NEIGHBOURS = [workload(seq=90, mask="window:9:0"), workload(seq=90, mask="document")]
+MORE_NEIGHBOURS = [
+    workload(seq=90, mask="window:9:0"),
+    workload(seq=90, mask="document"),
+    workload(seq_q=60, seq_k=90, mask="causal", scale=0.4, softcap=3.0, alibi=True),
+]
+AGAIN = [workload(seq=70, mask="causal", direction=direction) for direction in ("forward", "forward_backward")]
 DROPOUTS = [workload(seq=64, head_dim=32, head_dim_v=64, dropout=0.3)]
 MORE_DROPOUTS = [
     workload(seq_q=100, seq_k=120, head_dim=32, head_dim_v=128, dropout=0.1, mask="causal", heads=2),
@@ -213,18 +262,35 @@ MORE_DROPOUTS = [
 ]
 PAST = (1 << 24) + 64  # times a width of 128: more than 2^31 elements
 LARGE = [
-    workload(batch=1, heads=1, dtype="bfloat16", direction="forward", **shape)
+    workload(dtype="bfloat16", direction="forward", **{"batch": 1, "heads": 1, **shape})
     for shape in (
         {"seq_q": 2, "seq_k": PAST, "head_dim": 128, "head_dim_v": 8},
         {"seq_q": 2, "seq_k": PAST, "head_dim": 8, "head_dim_v": 128},
         {"seq_q": PAST, "seq_k": 2, "head_dim": 128, "head_dim_v": 8},
+        {"seq_q": 1, "seq_k": 2048, "head_dim": 128, "head_dim_v": 8, "batch": 1025, "heads": 8},
     )
+]
+FAR_APART = [workload(seq=65, batch=1, heads=1, dtype=dtype) for dtype in ("bfloat16", "float32")]
+VERY_LARGE = [
+    workload(seq_q=16, seq_k=65600, mask="causal", batch=1, heads=2, kv_heads=1, head_dim=16),
+    workload(seq_q=65600, seq_k=16, mask="causal-top-left", batch=1, heads=1, head_dim=16),
+    workload(seq_q=40, seq_k=33000, mask="window:70:9", batch=1, heads=1, dtype="bfloat16"),
+    workload(seq=4200, mask="causal", batch=1, heads=1, head_dim=16),
+    workload(seq_q=1, seq_k=2, batch=1, heads=65537, kv_heads=1, head_dim=8, direction="forward"),
+    workload(seq_q=1, seq_k=2, batch=65537, heads=1, head_dim=8, direction="forward"),
 ]
 LOG_SUM_EXPS = [
     workload(seq_q=70, seq_k=100, mask="causal"),
     workload(seq_q=100, seq_k=70, mask="causal", dtype="bfloat16"),
     workload(seq=70, softcap=2.0, scale=0.7),
+    workload(seq=90, mask="window:9:4", dtype="float16"),
 ]
+MORE_LOG_SUM_EXPS = [
+    workload(seq_q=100, seq_k=70, mask="causal", heads=6, kv_heads=2),
+    *[workload(seq=90, mask=mask, batch=3) for mask in ("padding", "document")],
+    workload(seq_q=1, seq_k=600, direction="forward", mask="causal", alibi=True),
+]
+UNMISTAKABLE_SOFTCAP = 8.0  # scores below it: a larger one may be left out and nobody sees
 TRAITS = [workload(seq=130, mask="causal"), workload(seq=130, mask="causal", dtype="bfloat16")]
 EMPTY_KEYS = [workload(seq_q=20, seq_k=0, direction="forward")]
 DRAWN = [workload(seq=8, dtype=dtype) for dtype in ("float32", *LOW)]

@@ -34,11 +34,11 @@ def check_variant(
     done: dict[str, str] = {}
     options = {"level": level, "seed": seed, "only": only, "plugin": plugin}
     for _ in range(MOST_CRASHES):
-        touched: list[str] = []
+        touched: list[dict[str, Any]] = []
 
-        def take(message: dict[str, Any], touched: list[str] = touched) -> None:
+        def take(message: dict[str, Any], touched: list[dict[str, Any]] = touched) -> None:
             if "about" in message:
-                touched.append(message["about"])
+                touched.append(message)
             if "answer" in message:
                 done[message["answer"].pop("id")] = "done"
                 heard(message["answer"])
@@ -55,9 +55,10 @@ def check_variant(
             return
         if not touched:
             raise AttnbenchError(f"variant {variant.name} can't be checked: {lost.reason}")
-        done[touched[-1]] = "lost"
-        name, _, workload = touched[-1].partition("-b")
-        heard({"check": name, "workload_id": f"b{workload}", "status": "failed", "reason": lost.reason})
+        last = touched[-1]
+        done[last["about"]] = "lost"
+        told = {name: last[name] for name in ("check", "workload_id", "remedy", "repro")}
+        heard({**told, "status": "failed", "reason": lost.reason})
     heard(
         {"check": "all others", "workload_id": "", "status": "failed", "reason": f"not tried: {MOST_CRASHES} crashes"}
     )

@@ -118,14 +118,21 @@ class Worker:
         self, source: dict[str, str], variant: str, device: str, options: dict[str, Any], skip: dict[str, str]
     ) -> dict[str, Any]:
         """Run the conformance suite on a variant, telling of each test before and after; those in `skip` are done."""
-        from attnbench.conformance.suite import cases, run_case
+        from attnbench.conformance.suite import cases, repro, run_case
         from attnbench.conformance.trial import Subject
 
         subject = Subject(variant_of(Source(**source), variant), device, options["seed"])
         for case in cases(subject.variant, device, options["level"], options["only"]):
             if case.id in skip:
                 continue
-            self._channel.send(about=case.id)
+            again = repro(subject, case, options["level"], options["plugin"])
+            self._channel.send(
+                about=case.id,
+                check=case.check.name,
+                workload_id=case.workload.id,
+                remedy=case.check.remedy,
+                repro=again,
+            )
             result = run_case(subject, case, level=options["level"], plugin=options["plugin"])
             self._channel.send(answer={"id": case.id, **result.to_json()})
         return {"status": "ready"}

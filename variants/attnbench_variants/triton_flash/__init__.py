@@ -22,6 +22,7 @@ class TritonFlash(Variant):
     """Fused attention, forward and backward: all masks, grouped heads, softcap and ALiBi; no dropout."""
 
     name = "triton-flash"
+    costly_on = ("cpu",)  # in Triton's interpreter
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say why not: the package, the device, dropout or a head too wide for shared memory."""

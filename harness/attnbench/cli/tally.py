@@ -1,0 +1,213 @@
+"""What `attnbench check` shows: tables on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from attnbench.cli.progress import table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+SHOWN = ("passed", "failed", "skipped")
+MOST = 3  # failures of one check that a terminal shows; plain lines and JSON have them all
+HOLDS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}  # the first one counts
+COLOURS = {"passed": "green", "failed": "bold red", "skipped": "bright_black"}
+
+
+class Tally:
+    """What came of one variant's tests."""
+
+    def __init__(self, variant: str, tier: str) -> None:
+        self.variant, self.tier = variant, tier
+        self.results: list[dict[str, Any]] = []
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Tests by status."""
+        return Counter(result["status"] for result in self.results)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the tests took."""
+        return float(sum(result.get("seconds") or 0.0 for result in self.results))
+
+    @property
+    def nothing_ran(self) -> str | None:
+        """The commonest reason, where every test was skipped."""
+        if set(self.counts) != {"skipped"}:
+            return None
+        reasons = Counter(_without_workload(result) for result in self.results)
+        return reasons.most_common(1)[0][0]
+
+    @property
+    def checks(self) -> dict[str, list[dict[str, Any]]]:
+        """Results by check, in the order in which they came."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for result in self.results:
+            found.setdefault(result["check"], []).append(result)
+        return found
+
+    @property
+    def traits(self) -> dict[str, str]:
+        """Of each trait, whether it holds: yes, no, `no, though claimed`, or not run."""
+        told = {name: results for name, results in self.checks.items() if results[0].get("trait")}
+        return {name: _holds({result["status"] for result in results}) for name, results in told.items()}
+
+    @property
+    def hints(self) -> dict[str, str]:
+        """The first hint of each check that is no trait."""
+        hinted = (result for result in self.results if result["status"] == "hint" and not result.get("trait"))
+        return {result["check"]: str(result["reason"]) for result in reversed(list(hinted))}
+
+
+class Shown:
+    """What hears of each variant and test, and shows nothing by itself."""
+
+    def begin(self, tally: Tally) -> None:
+        """Hear that a variant's tests begin."""
+
+    def heard(self, tally: Tally, result: dict[str, Any]) -> None:
+        """Hear of one test."""
+
+    def end(self, tally: Tally) -> None:
+        """Hear that a variant's tests are done."""
+
+    def close(self, tallies: Sequence[Tally]) -> None:
+        """Hear that all variants are done."""
+
+
+class Document(Shown):
+    """All results as one JSON list."""
+
+    def close(self, tallies: Sequence[Tally]) -> None:
+        """Print the list."""
+        results = [{"variant": tally.variant, **result} for tally in tallies for result in tally.results]
+        print(json.dumps(results, indent=1))
+
+
+class Lines(Shown):
+    """Plain lines: each failure at once, then the counts."""
+
+    def heard(self, tally: Tally, result: dict[str, Any]) -> None:
+        """Tell of a failure."""
+        if result["status"] == "failed":
+            print(f"FAILED {tally.variant}: {result['check']} on {result['workload_id']}")
+            for title, text in _lines(result):
+                print(f"  {title}{text}")
+
+    def end(self, tally: Tally) -> None:
+        """Print hints, traits and counts."""
+        for name, reason in tally.hints.items():
+            print(f"hint   {tally.variant}: {name}: {reason}")
+        if tally.nothing_ran:
+            print(f"{tally.variant}: nothing could be run: {tally.nothing_ran}")
+            return
+        if tally.traits:
+            print(f"traits {tally.variant}: {', '.join(f'{name} {holds}' for name, holds in tally.traits.items())}")
+        counts = ", ".join(f"{tally.counts[status]} {status}" for status in SHOWN if tally.counts[status])
+        print(f"{tally.variant} ({tally.tier}): {counts} in {tally.seconds:.1f} s")
+
+
+class Tables(Shown):
+    """A table of checks for each variant with its failures below, and one of all variants."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+
+    def begin(self, tally: Tally) -> None:
+        """Show that work goes on."""
+        self._status = self._console.status(tally.variant)
+        self._status.start()
+
+    def heard(self, tally: Tally, result: dict[str, Any]) -> None:
+        """Show which check runs, and how many passed and failed."""
+        counts = tally.counts
+        if self._status is not None:
+            self._status.update(
+                Text(f"{tally.variant}  {result['check']}  {counts['passed']} passed, {counts['failed']} failed")
+            )
+
+    def end(self, tally: Tally) -> None:
+        """Print the table of checks, then each failure with what to do."""
+        if self._status is not None:
+            self._status.stop()
+        console = self._console
+        if tally.nothing_ran:
+            console.print(Text(f"{tally.variant}: nothing could be run: {tally.nothing_ran}"))
+            return
+        console.print(Text(f"{tally.variant}", style="bold").append(f" (tier {tally.tier})", style="not bold"))
+        rows = table("check", *SHOWN, "seconds")
+        for name, results in tally.checks.items():
+            if results[0].get("trait"):
+                continue
+            counts = Counter(result["status"] for result in results)
+            cells = [Text(str(counts[status] or ""), style=COLOURS[status]) for status in SHOWN]
+            seconds = sum(result.get("seconds") or 0.0 for result in results)
+            rows.add_row(Text(name, style=COLOURS["failed"] if counts["failed"] else ""), *cells, f"{seconds:.1f}")
+        total = [Text(str(tally.counts[status]), style="bold") for status in SHOWN]
+        rows.add_row(Text("all", style="bold"), *total, f"{tally.seconds:.1f}")
+        console.print(rows)
+        self._print_traits(tally)
+        for results in tally.checks.values():
+            self._print_failures([result for result in results if result["status"] == "failed"])
+        for name, reason in tally.hints.items():
+            console.print(Text(f"hint  {name}: {reason}", style="yellow"), soft_wrap=True)
+
+    def close(self, tallies: Sequence[Tally]) -> None:
+        """Print one row a variant, where there are several."""
+        if len(tallies) < 2:
+            return
+        traits = list(dict.fromkeys(name for tally in tallies for name in tally.traits))
+        rows = table("variant", "tier", *SHOWN, *traits, "seconds", "")
+        for tally in tallies:
+            cells = [Text(str(tally.counts[status] or ""), style=COLOURS[status]) for status in SHOWN]
+            holds = [tally.traits.get(name, "") for name in traits]
+            rows.add_row(
+                tally.variant, tally.tier, *cells, *holds, f"{tally.seconds:.1f}", Text(tally.nothing_ran or "")
+            )
+        self._console.print()
+        self._console.print(rows)
+
+    def _print_traits(self, tally: Tally) -> None:
+        if tally.traits:
+            rows = table("trait", "holds")
+            for name, holds in tally.traits.items():
+                rows.add_row(name, holds)
+            self._console.print()
+            self._console.print(rows)
+
+    def _print_failures(self, failures: list[dict[str, Any]]) -> None:
+        for result in failures[:MOST]:
+            self._console.print()
+            self._console.print(Text(f"{result['check']} on {result['workload_id']}", style=COLOURS["failed"]))
+            for title, text in _lines(result):  # unwrapped, so that a command can be copied
+                self._console.print(Text(f"  {title}", style="bold").append(text, style="not bold"), soft_wrap=True)
+        if len(failures) > MOST:
+            more = len(failures) - MOST
+            self._console.print(Text(f"  and {more} more of {failures[0]['check']}: --json has them all"))
+
+
+def _holds(statuses: set[str]) -> str:
+    return next(text for status, text in HOLDS.items() if status in statuses)
+
+
+def _lines(result: dict[str, Any]) -> list[tuple[str, str]]:
+    pairs = (("", "reason"), ("remedy ", "remedy"), ("again  ", "repro"))
+    return [(title, _printable(str(result[name]))) for title, name in pairs if result.get(name)]
+
+
+def _without_workload(result: dict[str, Any]) -> str:
+    reason = str(result.get("reason") or "")
+    return reason.partition(": ")[2] if reason.startswith("b") and ": " in reason else reason
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,66 @@
+"""`attnbench check` from the command line: verdicts, exit status, JSON, and variants that end their process."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PLUGIN = """
+import os
+from attnbench import hookimpl, variant
+import torch
+
+@variant("right", tier="plain")
+def right(query, key, value, workload):
+    group = workload.heads // workload.kv_heads
+    key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    return torch.softmax(query @ key.mT * workload.effective_scale, -1) @ value
+
+@variant("wrong", tier="plain")
+def wrong(query, key, value, workload):
+    return right.function(2 * query, key, value, workload) + 1e-3 * key.sum()
+
+@variant("crashes")
+def crashes(query, key, value, workload):
+    os._exit(3)
+
+@hookimpl
+def attnbench_variants():
+    return [right, wrong, crashes]
+"""
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Run `attnbench check` on one check of the plugin's variants."""
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(PLUGIN)
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "attnbench", "check", "--plugin", str(plugin), "--quick"]
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_failures_come_with_remedy_and_command_and_exit_1(check):
+    """A wrong variant and one that ends its process fail, each with a remedy and a command; others go on."""
+    done = check("--only", "repeated-heads,logit-gap", "--json")
+    results = json.loads(done.stdout)
+    found = {name: {each["status"] for each in results if each["variant"] == name} for name in ("right", "wrong")}
+    assert done.returncode == 1
+    assert (found["right"], "failed" in found["wrong"]) == ({"passed"}, True)
+    crashed = [each for each in results if each["variant"] == "crashes"]
+    assert {each["status"] for each in crashed} == {"failed"}
+    for each in results:
+        if each["status"] == "failed":
+            assert each["remedy"]
+            assert each["repro"].startswith("pytest --pyargs attnbench.conformance --variant ")
+
+
+def test_a_right_variant_exits_0_with_one_line(check):
+    """Piped, a variant that passes gives one line with its tier and counts."""
+    done = check("right", "--only", "repeated-heads")
+    assert done.returncode == 0
+    assert done.stdout.startswith("right (plain): 1 passed in ")

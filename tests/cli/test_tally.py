@@ -1,0 +1,105 @@
+"""What `attnbench check` shows of the suite's results."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from attnbench.cli.tally import Document, Lines, Tables, Tally
+
+
+def result(check, status, workload="b1-h1", **fields):
+    """Make one test's result, as a worker tells it."""
+    told = {"failed": {"remedy": "do it rightly", "repro": f"pytest -k {check}-{workload}"}}.get(status, {})
+    reason = {"failed": "row 3 is wrong", "skipped": f"{workload}: needs a GPU", "hint": "too shy"}.get(status)
+    return {
+        "check": check,
+        "workload_id": workload,
+        "status": status,
+        "reason": reason,
+        "seconds": 0.5,
+        **told,
+        **fields,
+    }
+
+
+def tally_of(*results, name="mine"):
+    """Make a tally that has heard of results."""
+    tally = Tally(name, "fused")
+    tally.results += results
+    return tally
+
+
+MIXED = (
+    result("masks", "passed"),
+    *(result("masks", "failed", f"b{index}-h1") for index in range(2, 7)),
+    result("needle", "skipped"),
+    result("refusals", "hint"),
+    result("nan-safe", "hint", trait=True),
+    result("repeatable", "passed", trait=True),
+    result("repeatable", "failed", "b2-h1", trait=True),
+)
+
+
+def on_a_terminal(*tallies):
+    """Give what a terminal shows of tallies."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    shown = Tables(console)
+    for tally in tallies:
+        shown.end(tally)
+    shown.close(tallies)
+    return console.file.getvalue()
+
+
+def test_plain_lines_tell_every_failure_with_remedy_and_command(capsys):
+    """Piped, each failure has its reason, remedy and command, and the counts come last."""
+    tally, lines = tally_of(), Lines()
+    for each in MIXED:
+        tally.results.append(each)
+        lines.heard(tally, each)
+    lines.end(tally)
+    text = capsys.readouterr().out
+    assert text.count("FAILED mine: masks on ") == 5
+    assert "  again  pytest -k masks-b6-h1\n" in text
+    assert "hint   mine: refusals: too shy" in text
+    assert "traits mine: nan-safe no, repeatable no, though claimed" in text
+    assert text.endswith("mine (fused): 2 passed, 6 failed, 1 skipped in 5.5 s\n")
+
+
+def test_a_terminal_shows_a_table_of_checks_and_what_to_do():
+    """Each check has a row; of many failures of one check three are shown, with a remedy and a command each."""
+    text = on_a_terminal(tally_of(*MIXED))
+    assert next(line.split() for line in text.splitlines() if line.startswith("masks ")) == ["masks", "1", "5", "3.0"]
+    assert text.count("masks on b") == 3
+    assert text.count("pytest -k masks-b") == 3
+    assert "and 2 more of masks" in text
+    assert "do it rightly" in text
+    assert "mine (tier fused)" in text
+
+
+def test_several_variants_end_in_one_table():
+    """Each variant has a row with its counts and traits, or the reason why nothing could be run."""
+    text = on_a_terminal(tally_of(*MIXED), tally_of(result("masks", "skipped"), name="absent"))
+    last = text.splitlines()[-2:]
+    assert last[0].split()[:5] == ["mine", "fused", "2", "6", "1"]
+    assert last[1].startswith("absent")
+    assert "needs a GPU" in last[1]
+
+
+def test_a_commands_line_is_never_wrapped():
+    """A command to copy stands on one line, however long."""
+    long = result("masks", "failed", repro="pytest " + "x" * 300)
+    assert "pytest " + "x" * 300 in on_a_terminal(tally_of(long))
+
+
+@pytest.mark.parametrize("statuses", [("passed", "failed"), ("skipped",)])
+def test_json_is_all_results(capsys, statuses):
+    """--json prints one list of all results with their variant, and nothing else."""
+    tally = tally_of(*(result("masks", status) for status in statuses))
+    shown = Document()
+    shown.begin(tally)
+    shown.end(tally)
+    shown.close([tally])
+    found = json.loads(capsys.readouterr().out)
+    assert [(each["variant"], each["status"]) for each in found] == [("mine", status) for status in statuses]

@@ -1,0 +1,35 @@
+"""Covering arrays: few combinations in which every two choices meet."""
+
+import itertools
+
+from attnbench.conformance.combinations import covering
+from attnbench.conformance.workloads import CHOICES, COMBINED
+
+
+def pairs(combinations):
+    """Give every pair of choices that meet in some combination."""
+    return {
+        ((one, str(combination[one])), (other, str(combination[other])))
+        for combination in combinations
+        for one, other in itertools.combinations(combination, 2)
+    }
+
+
+def test_every_two_choices_meet():
+    """No pair of choices is left out, and far fewer combinations are made than there are."""
+    wanted = sum(len(one) * len(other) for one, other in itertools.combinations(CHOICES.values(), 2))
+    made = covering(CHOICES)
+    assert len(pairs(made)) == wanted
+    assert len(made) < 100
+
+
+def test_the_first_combinations_tell_most():
+    """A dozen of them hold a third of all pairs: that is what the quick level runs."""
+    made = covering(CHOICES)
+    assert len(pairs(made[:12])) > len(pairs(made)) / 3
+
+
+def test_each_combination_is_a_workload():
+    """Packed documents, which need as many queries as keys, are made to fit."""
+    assert {workload.mask.kind for workload in COMBINED} >= {"document", "padding", "window", "prefix"}
+    assert all(w.seq_q == w.seq_k for w in COMBINED if w.mask.kind == "document")

@@ -1,0 +1,23 @@
+"""ALiBi's bias grows with the key's place instead of falling with distance."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """ALiBi's bias grows with the key's place instead of falling with distance."""
+
+    name = "alibi-from-the-left"
+
+    def alibi(self, workload, inputs, rows, columns):
+        """Leave out the query's place, which only a causal mask forgives."""
+        return inputs.alibi_slopes[None, :, None, None] * columns
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,25 @@
+"""ALiBi's slopes repeat after sixteen heads."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """ALiBi's slopes repeat after sixteen heads."""
+
+    name = "alibi-of-sixteen-heads"
+
+    def alibi(self, workload, inputs, rows, columns):
+        """Go round the table of slopes."""
+        bias = super().alibi(workload, inputs, rows, columns)
+        return bias[:, torch.arange(workload.heads) % 16]
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,32 @@
+"""From the twentieth call on, the last answer is given again."""
+
+from __future__ import annotations
+
+import itertools
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """From the twentieth call on, the last answer is given again."""
+
+    name = "answer-kept-after-many-calls"
+
+    def prepare(self, workload, inputs):
+        """Stop working once nobody looks any more."""
+        call, count, kept = super().prepare(workload, inputs), itertools.count(), []
+
+        def attend():
+            if next(count) < 20 or workload.needs_gradient:
+                kept[:] = [call()]
+            return kept[0].clone()
+
+        return attend
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,26 @@
+"""The first sequence's documents are used for all."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The first sequence's documents are used for all."""
+
+    name = "documents-of-first-sequence"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Look at the first sequence's documents."""
+        if workload.mask.kind != "document":
+            return super().visible(workload, inputs, rows, columns)
+        documents = inputs.document_ids[:1]
+        return (documents[:, rows][:, :, None] == documents[:, columns][:, None, :])[:, None]
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,27 @@
+"""In float16 unscaled products are held to 65504."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """In float16 unscaled products are held to 65504."""
+
+    name = "float16-products-overflow"
+
+    def scores(self, workload, inputs, query, key, rows, columns):
+        """Clip the products, as saturating float16 does."""
+        if workload.dtype != "float16" or workload.softcap is not None or workload.alibi:
+            return super().scores(workload, inputs, query, key, rows, columns)
+        products = (query @ key.mT).clamp(-65504, 65504) * self.scale(workload)
+        return products.masked_fill(~self.visible(workload, inputs, rows, columns), -torch.inf)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,24 @@
+"""In float16 alone, scores are rounded to float16."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """In float16 alone, scores are rounded to float16."""
+
+    name = "float16-scores-rounded"
+
+    def scores(self, workload, *arguments):
+        """Round the scores."""
+        scores = super().scores(workload, *arguments)
+        return scores.half().float() if workload.dtype == "float16" else scores
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,29 @@
+"""Every backward pass of a workload writes dK and dV to the same buffers."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Every backward pass of a workload writes dK and dV to the same buffers."""
+
+    name = "gradients-share-a-buffer"
+
+    buffers: dict = {}  # noqa: RUF012 - one buffer for all is the bug
+
+    calls = 0
+
+    def sum_groups(self, gradient, workload):
+        """Sum into a buffer, dK's and dV's in turn."""
+        summed = super().sum_groups(gradient, workload)
+        self.calls += 1
+        return self.buffers.setdefault((workload, self.calls % 2), summed).copy_(summed)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

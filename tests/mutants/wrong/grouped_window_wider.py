@@ -1,0 +1,28 @@
+"""With grouped heads a window has one key more."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """With grouped heads a window has one key more."""
+
+    name = "grouped-window-wider"
+
+    def in_window(self, position, column, left, right):
+        """Widen the window."""
+        return super().in_window(position, column, left + self.grouped, right)
+
+    def scores(self, workload, *arguments):
+        """Note whether heads are grouped."""
+        self.grouped = int(workload.heads != workload.kv_heads)
+        return super().scores(workload, *arguments)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

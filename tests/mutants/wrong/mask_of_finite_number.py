@@ -1,0 +1,26 @@
+"""Hidden scores are -10000, not -inf."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Hidden scores are -10000, not -inf."""
+
+    name = "mask-of-finite-number"
+
+    def scores(self, workload, inputs, query, key, rows, columns):
+        """Mask with a number that real scores can reach."""
+        scores = super().scores(workload, inputs, query, key, rows, columns)
+        sees = self.visible(workload, inputs, rows, torch.arange(workload.seq_k)).any(-1, keepdim=True)
+        return torch.where(sees & (scores == -torch.inf), -10000.0, scores)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,24 @@
+"""The running maximum starts at 0."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The running maximum starts at 0."""
+
+    name = "maximum-starts-at-zero"
+
+    def start(self, query, value):
+        """Start too high for scores far below 0."""
+        _, total, summed = super().start(query, value)
+        return 0 * total, total, summed
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

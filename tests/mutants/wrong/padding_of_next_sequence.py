@@ -1,0 +1,26 @@
+"""Each sequence has the key length of the next."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Each sequence has the key length of the next."""
+
+    name = "padding-of-next-sequence"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Read the lengths one off."""
+        if workload.mask.kind != "padding":
+            return super().visible(workload, inputs, rows, columns)
+        lengths = inputs.key_lengths.roll(-1)
+        return (columns[None, :] < lengths[:, None, None]).expand(-1, len(rows), -1)[:, None]
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

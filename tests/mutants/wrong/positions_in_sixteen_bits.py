@@ -1,0 +1,23 @@
+"""Keys beyond 32767 are not seen."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Keys beyond 32767 are not seen."""
+
+    name = "positions-in-sixteen-bits"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Lose what sixteen bits can't count."""
+        return super().visible(workload, inputs, rows, columns) & (columns < 1 << 15)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

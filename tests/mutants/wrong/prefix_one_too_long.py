@@ -1,0 +1,24 @@
+"""A prefix has one key too many."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A prefix has one key too many."""
+
+    name = "prefix-one-too-long"
+
+    def visible(self, workload, inputs, rows, columns):
+        """See the key behind the prefix."""
+        seen = super().visible(workload, inputs, rows, columns)
+        return seen | (columns == workload.mask.prefix) if workload.mask.kind == "prefix" else seen
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

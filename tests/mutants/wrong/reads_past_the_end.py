@@ -1,0 +1,24 @@
+"""The last tile of keys reads the next head's values, times 0."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The last tile of keys reads the next head's values, times 0."""
+
+    name = "reads-past-the-end"
+
+    def attend(self, workload, inputs, query, key, value):
+        """Add 0 times what lies behind a head's end."""
+        output, lse = super().attend(workload, inputs, query, key, value)
+        return output + 0 * value.roll(-1, 1)[:, :, :1, :].amax(-1, keepdim=True), lse
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

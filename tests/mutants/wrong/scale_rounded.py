@@ -1,0 +1,24 @@
+"""In float16 and bfloat16 the scale is rounded to the dtype."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """In float16 and bfloat16 the scale is rounded to the dtype."""
+
+    name = "scale-rounded"
+
+    def scale(self, workload):
+        """Hold the scale in the inputs' dtype."""
+        return float(torch.tensor(workload.effective_scale).to(getattr(torch, workload.dtype)))
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

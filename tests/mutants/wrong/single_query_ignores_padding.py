@@ -1,0 +1,24 @@
+"""A single query sees padded keys."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A single query sees padded keys."""
+
+    name = "single-query-ignores-padding"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Forget the lengths in the path for one query."""
+        seen = super().visible(workload, inputs, rows, columns)
+        return seen | (workload.mask.kind == "padding" and workload.seq_q == 1)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

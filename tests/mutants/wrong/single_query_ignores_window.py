@@ -1,0 +1,23 @@
+"""A single query sees all keys before it, window or not."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A single query sees all keys before it, window or not."""
+
+    name = "single-query-ignores-window"
+
+    def in_window(self, position, column, left, right):
+        """Forget the left end in the path for one query."""
+        return super().in_window(position, column, left if len(position) > 1 else 1 << 20, right)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,28 @@
+"""The softcap is applied to unscaled scores."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The softcap is applied to unscaled scores."""
+
+    name = "softcap-ignores-scale"
+
+    def cap(self, scores, softcap):
+        """Cap first, scale afterwards."""
+        return super().cap(scores / self.factor, softcap) * self.factor
+
+    def scale(self, workload):
+        """Note the scale."""
+        self.factor = super().scale(workload)
+        return self.factor
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

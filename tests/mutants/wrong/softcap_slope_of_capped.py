@@ -1,0 +1,23 @@
+"""The softcap's derivative is taken at the capped score."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The softcap's derivative is taken at the capped score."""
+
+    name = "softcap-slope-of-capped"
+
+    def cap_slope(self, scores, softcap):
+        """Cap once too often."""
+        return super().cap_slope(self.cap(scores, softcap), softcap)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,28 @@
+"""Keys that are not contiguous are copied once, while preparing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Keys that are not contiguous are copied once, while preparing."""
+
+    name = "strided-inputs-copied-once"
+
+    def prepare(self, workload, inputs):
+        """Copy once, and attend to the copy for ever; without a backward pass, where the copy would show."""
+        key = inputs.key.detach()
+        if workload.needs_gradient or key.is_contiguous():
+            return super().prepare(workload, inputs)
+        return super().prepare(workload, replace(inputs, key=key.contiguous()))
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

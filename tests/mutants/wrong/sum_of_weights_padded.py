@@ -1,0 +1,24 @@
+"""One part in a million is added to the sum of weights."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """One part in a million is added to the sum of weights."""
+
+    name = "sum-of-weights-padded"
+
+    def finish(self, state, value):
+        """Guard the division by a number that is not 0."""
+        output, lse = super().finish(state, value)
+        return output * state[1] / (state[1] + 1e-6), lse
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

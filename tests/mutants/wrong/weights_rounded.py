@@ -1,0 +1,26 @@
+"""Weights are rounded to bfloat16 in float32, too."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Weights are rounded to bfloat16 in float32, too."""
+
+    name = "weights-rounded"
+
+    def accumulate(self, state, scores, value, kept):
+        """Round the weights that values are multiplied by."""
+        top, total, summed = super().accumulate(state, scores, value, kept)
+        exact = torch.exp(scores - top.masked_fill(top == -torch.inf, 0.0))
+        return top, total, summed + ((exact.bfloat16().float() - exact) * kept) @ value
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

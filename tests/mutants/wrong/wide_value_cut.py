@@ -1,0 +1,30 @@
+"""Of values wider than keys, what lies beyond twice the keys' width is lost."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Of values wider than keys, what lies beyond twice the keys' width is lost."""
+
+    name = "wide-value-cut"
+
+    def finish(self, state, value):
+        """Lose the last columns."""
+        output, lse = super().finish(state, value)
+        output[..., 2 * self.width :] = 0
+        return output, lse
+
+    def forward_tile(self, workload, *arguments):
+        """Note the width of keys."""
+        self.width = workload.head_dim
+        return super().forward_tile(workload, *arguments)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,28 @@
+"""The workload that was prepared last is used for all."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """The workload that was prepared last is used for all."""
+
+    name = "workload-kept-on-the-variant"
+
+    def prepare(self, workload, inputs):
+        """Keep the scale on the variant."""
+        self.last = workload
+        return super().prepare(workload, inputs)
+
+    def scale(self, workload):
+        """Take the scale of whatever was prepared last."""
+        return self.last.effective_scale
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]
