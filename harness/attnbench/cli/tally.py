@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from attnbench.cli.progress import table
+from attnbench.progress import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -201,13 +202,9 @@ def _holds(statuses: set[str]) -> str:
 
 def _lines(result: dict[str, Any]) -> list[tuple[str, str]]:
     pairs = (("", "reason"), ("remedy ", "remedy"), ("again  ", "repro"))
-    return [(title, _printable(str(result[name]))) for title, name in pairs if result.get(name)]
+    return [(title, printable(str(result[name]))) for title, name in pairs if result.get(name)]
 
 
 def _without_workload(result: dict[str, Any]) -> str:
     reason = str(result.get("reason") or "")
     return reason.partition(": ")[2] if reason.startswith("b") and ": " in reason else reason
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
