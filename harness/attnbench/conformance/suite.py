@@ -58,10 +58,10 @@ def cases(
     if level not in LEVELS:
         raise UsageError(str(unknown("level", level, LEVELS)))
     chosen = CHECKS.values() if only is None else [find_check(name) for name in only]
-    subject = Subject(variant, device)
+    nearest = _Nearest(Subject(variant, device))
     costly = device in variant.costly_on
     found = (
-        Case(check, _nearest_supported(subject, workload))
+        Case(check, nearest.to(workload))
         for check in chosen
         for workload in (_affordable(check, level) if costly else check.workloads(level))
     )
@@ -136,12 +136,27 @@ def _outcome(subject: Subject, case: Case) -> tuple[Status, str | None]:
         return "failed", str(failure)
 
 
-def _nearest_supported(subject: Subject, workload: Workload) -> Workload:
-    """Give the workload, or the first of its relaxations that the variant supports, or itself if none is."""
-    try:
-        return next((each for each in _relaxations(workload) if subject.refusal(each) is None), workload)
-    except Failed:
-        return workload  # asking raises: the check will say so
+class _Nearest:
+    """Finds for a workload the nearest one that a variant supports, and remembers for which features there is none."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._hopeless: set[tuple[object, ...]] = set()
+
+    def to(self, workload: Workload) -> Workload:
+        """Give the workload, or the first of its relaxations that the variant supports, or itself if none is."""
+        w = workload
+        kept = (str(w.mask), w.softcap is None, w.alibi, w.dropout > 0, w.scale is None)  # in every relaxation
+        try:
+            if self._subject.refusal(w) is None or kept in self._hopeless:
+                return w
+            for each in _relaxations(w):
+                if self._subject.refusal(each) is None:
+                    return each
+        except Failed:
+            return w  # asking raises: the check will say so
+        self._hopeless.add(kept)
+        return w
 
 
 def _relaxations(workload: Workload) -> Iterator[Workload]:
