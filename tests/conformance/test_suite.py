@@ -20,7 +20,7 @@ from attnbench.registry import entry_point_sources, load_all
 sys.path.insert(0, str(Path(__file__).parents[1] / "mutants"))
 from tiled import Tiled
 
-BUILT_IN = ("naive", "sdpa", "sdpa-math", "sdpa-flash", "chunked")
+BUILT_IN = ("naive", "sdpa", "chunked")
 
 
 @variant("textbook", tier="plain")

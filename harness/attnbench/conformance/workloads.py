@@ -272,12 +272,12 @@ LARGE = [
 ]
 FAR_APART = [workload(seq=65, batch=1, heads=1, dtype=dtype) for dtype in ("bfloat16", "float32")]
 VERY_LARGE = [
+    workload(seq_q=1, seq_k=2, batch=1, heads=65537, kv_heads=1, head_dim=8, direction="forward"),
+    workload(seq_q=1, seq_k=2, batch=65537, heads=1, head_dim=8, direction="forward"),
     workload(seq_q=16, seq_k=65600, mask="causal", batch=1, heads=2, kv_heads=1, head_dim=16),
     workload(seq_q=65600, seq_k=16, mask="causal-top-left", batch=1, heads=1, head_dim=16),
     workload(seq_q=40, seq_k=33000, mask="window:70:9", batch=1, heads=1, dtype="bfloat16"),
     workload(seq=4200, mask="causal", batch=1, heads=1, head_dim=16),
-    workload(seq_q=1, seq_k=2, batch=1, heads=65537, kv_heads=1, head_dim=8, direction="forward"),
-    workload(seq_q=1, seq_k=2, batch=65537, heads=1, head_dim=8, direction="forward"),
 ]
 LOG_SUM_EXPS = [
     workload(seq_q=70, seq_k=100, mask="causal"),
