@@ -220,8 +220,16 @@ def _outcome(record: Record, times: list[float], block: int, machine: Machine, s
         peak_bytes=peak,
         saved_bytes=record.workload.bytes() // 2 if record.workload.needs_gradient else 0,
         kernels=(f"{record.variant}_kernel", "aten::empty"),
+        telemetry={"blocks": _telemetry(record, len(times) // block, machine)},
         error={"rule": "row", "worst_ratio": worst, "max_abs": worst * 1e-6},
     )
+
+
+def _telemetry(record: Record, blocks: int, machine: Machine) -> list[dict[str, object]]:
+    """Give what was seen of the machine in each block; a CPU shows no power, and one block in 20 throttles."""
+    power = None if machine.device == "cpu" else 300.0 + int(record.cell_id, 16) % 200
+    seldom = int(record.cell_id, 16) % 20
+    return [{"power_w": power, "throttle": ["power"] if block == seldom else []} for block in range(blocks)]
 
 
 def _manifest(
@@ -259,6 +267,16 @@ def _manifest(
                 "variants": {variant: _digest("plugin", variant) for variant in sorted(set(variants))},
             }
         ],
+        "doctor": [
+            {"check": "governor", "level": "ok", "found": "performance on all CPUs", "remedy": None},
+            {"check": "load", "level": "warning", "found": "others take 1.2 cores", "remedy": "stop what else runs"},
+        ],
+        "limits": {
+            machine.device: {
+                dtype: {"copy_bytes_per_s": machine.copy_bytes, "matmul_flops_per_s": machine.matmul_flops}
+                for dtype in sorted({cell.dtype for cell in cells})
+            }
+        },
         "plan": [
             {"cell_id": _digest(variant, cell.id, machine.name), "variant": variant, "device": machine.device}
             for cell in cells

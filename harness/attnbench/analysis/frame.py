@@ -76,9 +76,19 @@ def find_runs(path: Paths) -> list[Path]:
 
 
 def current(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep each cell's last record: a cell that was measured again in the same environment counts once."""
+    """Keep each cell's last record: a cell that was measured again in the same environment counts once.
+
+    Of devices of one model that did the same problem, one counts: the one with most records of it, then the one that
+    was last at it. Variants are compared within a device, where they took turns.
+    """
     ordered = frame.sort_values("started_at", kind="stable")
-    return frame.loc[ordered.drop_duplicates([*PROBLEM, "variant", "control"], keep="last").index.sort_values()]
+    latest = ordered.drop_duplicates([*PROBLEM, "device", "variant", "control"], keep="last")
+    if latest.duplicated([*PROBLEM, "variant", "control"]).any():
+        records = latest.groupby([*PROBLEM, "device"])["variant"].transform("size")
+        latest = latest.assign(_records=records).sort_values("_records", kind="stable")
+        chosen = latest.drop_duplicates(PROBLEM, keep="last").set_index(PROBLEM)["device"].rename("_device")
+        latest = latest[latest["device"] == latest.join(chosen, on=PROBLEM)["_device"]]
+    return frame.loc[latest.index.sort_values()]
 
 
 def rankable(frame: pd.DataFrame) -> pd.DataFrame:

@@ -33,6 +33,12 @@ class Series:
         mode = "" if self.mode == "hot" else f" · {self.mode}"
         return f"{self.direction} · {self.mask} · {self.dtype}{mode} · {self.shape}"
 
+    @property
+    def batch(self) -> int | None:
+        """The batch of all its cells; None where it shrinks as length grows."""
+        batches = set(self.frame["batch"].tolist())
+        return batches.pop() if len(batches) == 1 else None
+
 
 def with_length(frame: pd.DataFrame) -> pd.DataFrame:
     """Add `length`, the longer of seq_q and seq_k, and `form`: `self`, `decode` (one query) or `cross`."""

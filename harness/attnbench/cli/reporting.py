@@ -26,17 +26,22 @@ def report(
 ) -> None:
     """Write a run's report: index.html, report.md, results.csv and figures; print the headline table.
 
-    Several runs make one report that compares their machines.
+    Several runs make one report of all, and comparison.html beside it: each run against the one before it, cell by
+    cell, newly failing ones first.
     """
-    from attnbench.analysis import load
-    from attnbench.report import headline, write_report
+    from attnbench.report.comparison import write_comparison
+    from attnbench.report.document import read
+    from attnbench.report.write import write_document
 
     folders = _folders(runs, results)
     target = out or folders[-1] / "report"
-    paths = write_report(folders, target, baseline)
-    for table in headline(load(folders), baseline):
+    document = read(folders, baseline)
+    paths = write_document(document, target)
+    for table in document.headline:
         print_table(table)
     print(f"report: {paths[0]}")
+    if len(folders) > 1:
+        print(f"comparison: {write_comparison(folders, target)}")
 
 
 def compare(

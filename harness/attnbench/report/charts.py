@@ -1,19 +1,13 @@
-"""The page's interactive charts: Vega-Lite by Altair, and the runtime that draws them, inlined."""
+"""The page's interactive charts as Vega-Lite, made by Altair; the page supplies the rows as the data set `rows`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from importlib.metadata import version
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
-
-from attnbench.cache import cache_folder
 
 if TYPE_CHECKING:
     from attnbench.report.palette import Style
 
-NEEDED = ("altair", "vl_convert", "great_tables")
 OVER_LENGTH = {
     "latency": ("latency", "Median latency (ms)", "log", True),
     "tflops": ("tflops", "TFLOP/s over visible pairs", "linear", False),
@@ -23,35 +17,34 @@ OVER_LENGTH = {
     "speedup": ("speedup", "Speed-up over the baseline", "log", True),
 }
 BAND = {"latency": ("latency_low", "latency_high"), "speedup": ("speedup_low", "speedup_high")}
-
-
-def missing_packages() -> list[str]:
-    """Name the packages of the extra `report` that are not installed."""
-    return [name for name in NEEDED if find_spec(name) is None]
+SLOWER = "Latency over the fastest"
+BY_NAME = {"exponents": 22, "crossovers": 22}  # pixels a row of charts that have a name a row
+DEVICE_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
 
 def chart_specs(styles: Mapping[str, Style]) -> dict[str, Any]:
-    """Give each chart's Vega-Lite specification by name; the page supplies the rows as the data set `cells`."""
+    """Give each chart's Vega-Lite specification by name."""
+    import altair as alt
     from altair.utils.schemapi import debug_mode
 
+    made: dict[str, Callable[[], Any]] = {
+        "error": lambda: _tradeoff(alt, styles, "Worst error over its tolerance"),
+        "tradeoff": lambda: _tradeoff(alt, styles, "Peak memory over the least"),
+        "exponents": lambda: _exponents(alt, styles),
+        "crossovers": lambda: _crossovers(alt, styles),
+        "reaches": lambda: _reaches(alt, styles),
+        "scalings": lambda: _scalings(alt, styles),
+        "devices": lambda: _devices(alt),
+    }
     with debug_mode(False):  # validating each step takes seconds; the page's tests see what is drawn
-        specs = {name: _over_length(styles, name) for name in OVER_LENGTH}
-        return {
-            **specs,
-            "error": _against(styles, *ERROR),
-            "tradeoff": _against(styles, *MEMORY),
-            "devices": _devices(),
-        }
+        over_length = {name: _faceted(alt, _over_length(alt, styles, name)) for name in OVER_LENGTH}
+        return {**over_length, **{name: _faceted(alt, make(), BY_NAME.get(name)) for name, make in made.items()}}
 
 
-ERROR = ("error_ratio", "Worst row error over its tolerance", "relative", "Latency over the fastest")
-MEMORY = ("peak_mib", "Peak memory above inputs (MiB)", "relative", "Latency over the fastest")
-
-
-def _colour(alt: Any, styles: Mapping[str, Style]) -> Any:
+def _colour(alt: Any, styles: Mapping[str, Style], field: str = "variant") -> Any:
     names = list(styles)
     scale = alt.Scale(domain=names, range=[styles[name].colour for name in names])
-    return alt.Color("variant:N", scale=scale, legend=None)
+    return alt.Color(f"{field}:N", scale=scale, legend=None)
 
 
 def _dash(alt: Any, styles: Mapping[str, Style]) -> Any:
@@ -60,99 +53,141 @@ def _dash(alt: Any, styles: Mapping[str, Style]) -> Any:
     return alt.StrokeDash("variant:N", scale=scale, legend=None)
 
 
-def _length_axis(alt: Any) -> Any:
+def _tips(alt: Any, *fields: tuple[str, str]) -> list[Any]:
+    """Make tooltips of (field, title); numbers with four digits."""
+    return [
+        alt.Tooltip(name, title=title, **({"format": ".4~g"} if name.endswith(":Q") else {})) for name, title in fields
+    ]
+
+
+def _length_axis(alt: Any, name: str = "length", channel: str = "X") -> Any:
     label = "datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + 'k' : datum.value"
     powers = [2**power for power in range(4, 24)]
     axis = alt.Axis(labelExpr=label, title="sequence length", values=powers, labelOverlap=True, grid=False)
-    return alt.X("length:Q", scale=alt.Scale(type="log", base=2, nice=False, padding=8), axis=axis)
+    scale = alt.Scale(type="log", base=2, nice=False, padding=8)
+    return getattr(alt, channel)(f"{name}:Q", scale=scale, axis=axis)
 
 
-def _over_length(styles: Mapping[str, Style], name: str) -> dict[str, Any]:
+def _over_length(alt: Any, styles: Mapping[str, Style], name: str) -> Any:
     """Draw a metric over length: lines, points and, where it has one, the interval as a band."""
-    import altair as alt
-
     field, title, scale, banded = OVER_LENGTH[name]
     scales: Any = {"type": "log", "nice": False, "padding": 8} if scale == "log" else {"type": "linear", "zero": True}
     axis = alt.Axis(title=title, tickCount=5, format="~g") if scale == "log" else alt.Axis(title=title, tickCount=5)
     y = alt.Y(f"{field}:Q", axis=axis, scale=alt.Scale(**scales))
-    tips = [alt.Tooltip("variant:N"), alt.Tooltip("workload:N"), alt.Tooltip(f"{field}:Q", title=title, format=".4~g")]
-    if banded:
-        tips.append(alt.Tooltip("interval:N", title="95% interval"))
+    interval = [("interval:N", "95% interval")] if banded else []
+    tips = _tips(alt, ("variant:N", "variant"), ("workload:N", "workload"), (f"{field}:Q", title), *interval)
     base = alt.Chart().encode(x=_length_axis(alt), color=_colour(alt, styles))
     layers = [base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(alt, styles))]
     layers += [base.mark_point(filled=True, size=45).encode(y=y, tooltip=tips)]
     if banded:
         low, high = BAND[name]
-        layers.insert(
-            0,
-            base.mark_area(opacity=0.2).encode(
-                y=alt.Y(f"{low}:Q", axis=axis, scale=alt.Scale(**scales)), y2=f"{high}:Q"
-            ),
-        )
-    return _faceted(alt, alt.layer(*layers))
+        ends = alt.Y(f"{low}:Q", axis=axis, scale=alt.Scale(**scales))
+        layers.insert(0, base.mark_area(opacity=0.2).encode(y=ends, y2=f"{high}:Q"))
+    return alt.layer(*layers)
 
 
-def _against(styles: Mapping[str, Style], x: str, x_title: str, y: str, y_title: str) -> dict[str, Any]:
-    """Draw one point a cell: what it costs against how fast it is; below and to the left is better."""
-    import altair as alt
+def _tradeoff(alt: Any, styles: Mapping[str, Style], cost: str) -> Any:
+    """Draw a point a variant: what it costs against how slow it is; the line joins those that nobody beats in both."""
+    scale = alt.Scale(type="log", nice=False, padding=14)
+    x = alt.X("cost:Q", scale=scale, axis=alt.Axis(title=cost, labelOverlap=True, format="~g", tickCount=5))
+    y = alt.Y("slower:Q", scale=scale, axis=alt.Axis(title=SLOWER, format="~g", tickCount=5))
+    base = alt.Chart().encode(x=x, y=y)
+    front = base.transform_filter("datum.front").mark_line(color="#8a8f98", strokeDash=[4, 3], interpolate="step-after")
+    tips = _tips(alt, ("variant:N", "variant"), ("cost:Q", cost), ("slower:Q", SLOWER), ("shapes:Q", "shapes"))
+    points = base.mark_point(filled=True, size=70).encode(color=_colour(alt, styles), tooltip=tips)
+    return alt.layer(front, points)
 
-    scale = alt.Scale(type="log", nice=False, padding=8)
-    tips = [alt.Tooltip("variant:N"), alt.Tooltip("workload:N"), alt.Tooltip(f"{x}:Q", format=".4~g")]
-    chart = (
-        alt.Chart()
-        .mark_point(filled=True, size=50, opacity=0.8)
-        .encode(
-            x=alt.X(f"{x}:Q", scale=scale, axis=alt.Axis(title=x_title, labelOverlap=True, format="~g", tickCount=5)),
-            y=alt.Y(f"{y}:Q", scale=scale, axis=alt.Axis(title=y_title, format="~g", tickCount=5)),
-            color=_colour(alt, styles),
-            tooltip=[*tips, alt.Tooltip(f"{y}:Q", format=".4~g")],
-        )
+
+def _exponents(alt: Any, styles: Mapping[str, Style]) -> Any:
+    """Draw each variant's exponent with its interval, and a rule at 2, where exact attention ends up."""
+    axis = alt.Axis(title="latency grows as length to this power", tickCount=5)
+    scale = alt.Scale(zero=False, padding=10)
+    base = alt.Chart().encode(y=alt.Y("variant:N", title=None), color=_colour(alt, styles))
+    tips = _tips(alt, ("variant:N", "variant"), ("exponent:Q", "exponent"), ("low:Q", "from"), ("high:Q", "to"))
+    square = alt.Chart().mark_rule(color="#8a8f98", strokeDash=[4, 3]).encode(x=alt.datum(2))
+    interval = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", axis=axis, scale=scale), x2="high:Q")
+    point = base.mark_point(filled=True, size=60).encode(x=alt.X("exponent:Q", axis=axis, scale=scale), tooltip=tips)
+    return alt.layer(square, interval, point)
+
+
+def _crossovers(alt: Any, styles: Mapping[str, Style]) -> Any:
+    """Draw the lengths from which on one variant is faster than another, in the colour of the one that overtakes."""
+    base = alt.Chart().encode(
+        y=alt.Y("pair:N", title=None, axis=alt.Axis(labelLimit=190)), color=_colour(alt, styles, "after")
     )
-    return _faceted(alt, chart)
+    tips = _tips(
+        alt, ("before:N", "faster before"), ("after:N", "faster after"), ("length:Q", "length"), ("low:Q", "from"),
+        ("high:Q", "to"),
+    )  # fmt: skip
+    interval = base.mark_rule(strokeWidth=2).encode(x=_length_axis(alt, "low"), x2="high:Q")
+    return alt.layer(interval, base.mark_point(filled=True, size=60).encode(x=_length_axis(alt), tooltip=tips))
 
 
-def _devices() -> dict[str, Any]:
-    """Draw TFLOP/s of the same variant on each device, a facet a variant."""
-    import altair as alt
+def _reaches(alt: Any, styles: Mapping[str, Style]) -> Any:
+    """Draw the largest length that fits over the batch; an arrow up says that all that were tried fit."""
+    base = alt.Chart().encode(
+        x=alt.X("batch:O", title="batch", axis=alt.Axis(labelAngle=0)),
+        y=_length_axis(alt, "largest", "Y"),
+        color=_colour(alt, styles),
+    )
+    shape = alt.Shape(
+        "end:N",
+        scale=alt.Scale(domain=["out of memory beyond", "all that were tried fit"], range=["circle", "triangle-up"]),
+        legend=alt.Legend(title=None, orient="top", symbolFillColor="#8a8f98", symbolStrokeColor="#8a8f98"),
+    )
+    tips = _tips(
+        alt, ("variant:N", "variant"), ("batch:O", "batch"), ("largest:Q", "largest that fits"),
+        ("out:Q", "smallest that does not"),
+    )  # fmt: skip
+    line = base.mark_line(strokeWidth=2).encode(strokeDash=_dash(alt, styles))
+    return alt.layer(line, base.mark_point(filled=True, size=75).encode(shape=shape, tooltip=tips))
 
-    tips = [alt.Tooltip("device:N"), alt.Tooltip("workload:N"), alt.Tooltip("tflops:Q", format=".4~g")]
+
+def _scalings(alt: Any, styles: Mapping[str, Style]) -> Any:
+    """Draw the speed-up of several devices at once over one, with the perfect split dashed."""
+    scale = alt.Scale(type="log", base=2, nice=False, padding=8)
+    axis = alt.Axis(title="devices at once", values=[2**power for power in range(12)], grid=False)
+    base = alt.Chart().encode(x=alt.X("devices:Q", scale=scale, axis=axis))
+    title = alt.Axis(title="Speed-up over one device", values=[2**power for power in range(12)])
+    y = alt.Y("speedup:Q", scale=scale, axis=title)
+    perfect = base.mark_line(color="#8a8f98", strokeDash=[4, 3]).encode(y=alt.Y("devices:Q", scale=scale, axis=title))
+    drawn = base.encode(color=_colour(alt, styles))
+    band = drawn.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", scale=scale, axis=title), y2="high:Q")
+    tips = _tips(
+        alt, ("variant:N", "variant"), ("devices:Q", "devices"), ("speedup:Q", "speed-up"), ("efficiency:Q",
+        "efficiency"), ("low:Q", "from"), ("high:Q", "to"),
+    )  # fmt: skip
+    line = drawn.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(alt, styles))
+    return alt.layer(perfect, band, line, drawn.mark_point(filled=True, size=55).encode(y=y, tooltip=tips))
+
+
+def _devices(alt: Any) -> Any:
+    """Draw TFLOP/s of the fastest variant on each kind of device."""
+    tips = _tips(
+        alt, ("device:N", "device"), ("variant:N", "fastest"), ("workload:N", "workload"), ("tflops:Q", "TFLOP/s")
+    )
+    scale = alt.Scale(type="log", nice=False, padding=8)
+    legend = alt.Legend(title=None, orient="top", labelLimit=300, columns=2)
     base = alt.Chart().encode(
         x=_length_axis(alt),
-        y=alt.Y("tflops:Q", title="TFLOP/s over visible pairs"),
-        color=alt.Color("device:N", legend=alt.Legend(title=None, orient="top"), scale=alt.Scale(scheme="tableau10")),
+        y=alt.Y("tflops:Q", scale=scale, axis=alt.Axis(title="TFLOP/s of the fastest", tickCount=5, format="~g")),
+        detail="device:N",
     )
-    return _faceted(
-        alt, alt.layer(base.mark_line(), base.mark_point(filled=True, size=45).encode(tooltip=tips)), "variant"
+    dashes = alt.Scale(range=DEVICE_DASHES)
+    line = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("device:N", scale=dashes, legend=legend))
+    point = base.mark_point(filled=True, size=45).encode(
+        shape=alt.Shape("device:N", legend=legend), color=alt.value("#6b7280"), tooltip=tips
     )
+    return alt.layer(line.encode(color=alt.value("#8a8f98")), point)
 
 
-def _faceted(alt: Any, chart: Any, by: str = "setting") -> dict[str, Any]:
+def _faceted(alt: Any, chart: Any, step: int | None = None) -> dict[str, Any]:
     """Lay a chart out by setting; the page sets the facets' width and how many stand in a row."""
     header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
-    facets = chart.properties(width=250, height=190, data=alt.NamedData("cells")).facet(
-        facet=alt.Facet(f"{by}:N", header=header), columns=3
+    facets = chart.properties(width=250, height=alt.Step(step) if step else 190, data=alt.NamedData("rows")).facet(
+        facet=alt.Facet("setting:N", header=header), columns=3
     )
     spec: dict[str, Any] = facets.resolve_scale(y="independent", x="independent").to_dict()
     spec.pop("config", None)
     spec.pop("$schema", None)  # an address; the inlined runtime needs none
     return spec
-
-
-def runtime() -> str:
-    """Give the script that draws Vega-Lite; kept in the user's cache, because bundling it takes seconds."""
-    import vl_convert
-
-    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
-    try:
-        return kept.read_text(encoding="utf-8")
-    except OSError:
-        bundled: str = vl_convert.javascript_bundle()  # type: ignore[call-arg] # all arguments may be left out
-        script = bundled.replace("</script", "<\\/script")
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(script, encoding="utf-8")
-        unfinished.replace(kept)
-    except OSError:
-        return script  # a read-only home: the next report bundles again
-    return script

@@ -16,16 +16,21 @@ QUIET = (SAME, STILL_FAILING)
 
 def comparison_table(comparison: Comparison, limit: int | None = None, *, quiet: bool = False) -> Table:
     """Give the changes as a table, the gravest first; cells that stayed the same are left out unless `quiet`."""
-    told = [change for change in comparison.changes if quiet or change.verdict not in QUIET]
+    changes = told(comparison, quiet=quiet)
     notes = [summary_line(comparison)]
-    if limit is not None and len(told) > limit:
-        notes.append(f"{len(told) - limit} further changes are not shown.")
+    if limit is not None and len(changes) > limit:
+        notes.append(f"{len(changes) - limit} further changes are not shown.")
     notes.append("Ratio: new latency over old, with its corrected 95% interval; above 1 is slower.")
     if not comparison.same_device:
         notes.append("The two sides ran on different devices: cells are matched by variant and workload.")
     notes += [f"{side}: {noise_text(found)}" for side, found in _noises(comparison)]
     columns = ("verdict", "variant", "workload", "device", "old ms", "new ms", "ratio", "interval", "reason")
-    return Table("", columns, tuple(_row(change) for change in told[:limit]), tuple(notes), labels=4)
+    return Table("", columns, tuple(_row(change) for change in changes[:limit]), tuple(notes), labels=4)
+
+
+def told(comparison: Comparison, *, quiet: bool = False) -> list[Change]:
+    """List the changes, the gravest first; cells that stayed the same are left out unless `quiet`."""
+    return [change for change in comparison.changes if quiet or change.verdict not in QUIET]
 
 
 def comparison_markdown(comparison: Comparison) -> str:

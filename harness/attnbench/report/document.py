@@ -12,7 +12,9 @@ from attnbench.analysis.frame import baseline_of, current, find_runs, load, with
 from attnbench.analysis.ranking import Group, groups
 from attnbench.analysis.verdict import with_leaders
 from attnbench.errors import unknown
-from attnbench.report import fits, tables
+from attnbench.report import tables
+from attnbench.report.fits import Fits, fit
+from attnbench.report.fits import tables as fit_tables
 from attnbench.report.heatmap import Heatmap, heatmaps
 from attnbench.report.palette import palette
 from attnbench.report.verdicts import verdicts
@@ -41,7 +43,8 @@ class Document:
     heatmaps: tuple[Heatmap, ...]
     headline: tuple[Table, ...]
     latencies: tuple[Table, ...]
-    fits: tuple[Table, ...]
+    fits: Fits
+    fitted: tuple[Table, ...]
     inexact: tuple[Table, ...]
     failures: Table
     method: tuple[Table, ...]
@@ -57,7 +60,7 @@ def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -
     baseline = baseline or baseline_of(frame)
     frame = with_leaders(with_speedup(frame, baseline))
     manifests = [read_manifest(folder) for folder in folders]
-    ranked = groups(frame, baseline)
+    ranked, found = groups(frame, baseline), fit(frame)
     return Document(
         title=_title(frame),
         summary=_summary(frame),
@@ -69,7 +72,8 @@ def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -
         heatmaps=tuple(heatmaps(frame, palette(frame["variant"]))),
         headline=tuple(tables.standings(frame, ranked, baseline)),
         latencies=(*tables.latencies(frame, LATENCY_TABLES), *verdicts(frame, baseline, LATENCY_TABLES)),
-        fits=tuple(fits.tables(frame)),
+        fits=found,
+        fitted=tuple(fit_tables(found)),
         inexact=tuple(tables.inexact(frame, LATENCY_TABLES)),
         failures=tables.failures(frame),
         method=tuple(tables.method(frame, manifests)),

@@ -30,7 +30,7 @@ UNDATED: dict[str, dict[str, None]] = {
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 7,
     "xtick.labelsize": 6, "ytick.labelsize": 6, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5, "lines.linewidth": 1.2, "lines.markersize": 3.5,
+    "axes.grid": True, "xtick.bottom": False, "ytick.left": False, "axes.titley": 1.0, "grid.alpha": 0.3, "grid.linewidth": 0.5, "lines.linewidth": 1.2, "lines.markersize": 3.5,
     "svg.hashsalt": "attnbench", "svg.fonttype": "none", "pdf.fonttype": 42, "savefig.dpi": 160,
 }  # fmt: skip
 
@@ -126,6 +126,8 @@ def draw(facets: Sequence[Series], metric: Metric, axis: str, styles: dict[str, 
         handles.update(_facet(axes, facets[index], metric, styles))
         axes.set_ylabel(axis if index % columns == 0 else "")
         axes.set_xlabel("sequence length" if index >= len(facets) - columns else "")
+        axes.xaxis.set_label_coords(0.5, -0.17)  # placed here, because matplotlib measures every label to place them
+        axes.yaxis.set_label_coords(-0.19, 0.5)
     shown = sorted(handles)
     figure.legend([handles[name] for name in shown], shown, loc="lower center", ncols=in_line, frameon=False)
     _set_margins(figure, legend)

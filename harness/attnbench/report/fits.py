@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnbench.analysis.best import Region, best
+from attnbench.analysis.devices import Ratio, ratios
 from attnbench.analysis.scaling import Crossover, Exponent, Reach, crossovers, exponents, reaches
 from attnbench.analysis.surroundings import Gain, Share, gains, shares
 from attnbench.report.table import Cell, Table, row
@@ -14,48 +16,75 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST = 400  # rows a table on the page
+EXPONENT_NOTE = (
+    "Latency grows as length to this power: the median slope between all pairs of lengths. The interval spans the"
+    " slopes of neighbouring lengths and their noise: a curve that bends has a wide one."
+)
 
 
-def tables(frame: pd.DataFrame) -> list[Table]:
+@dataclass(frozen=True)
+class Fits:
+    """All that is fitted to a frame."""
+
+    regions: tuple[Region, ...]
+    exponents: tuple[Exponent, ...]
+    crossovers: tuple[Crossover, ...]
+    reaches: tuple[Reach, ...]
+    shares: tuple[Share, ...]
+    gains: tuple[Gain, ...]
+    ratios: tuple[Ratio, ...]
+
+
+def fit(frame: pd.DataFrame) -> Fits:
+    """Fit all there is to a frame that `load` gave."""
+    return Fits(
+        tuple(best(frame)), tuple(exponents(frame)), tuple(crossovers(frame)), tuple(reaches(frame)),
+        tuple(shares(frame)), tuple(gains(frame)), tuple(ratios(frame)),
+    )  # fmt: skip
+
+
+def tables(fits: Fits) -> list[Table]:
     """Make the tables that have a row."""
     made = [
-        regions_table(best(frame)[:MOST]),
+        regions_table(fits.regions[:MOST]),
+        Table(
+            "Device against device",
+            ("contest", "variant", "device", "over", "shapes", "speed-up", "range"),
+            tuple(_ratio(one) for one in fits.ratios[:MOST]),
+            ("Geometric mean over the shapes that the variant did on both devices.",),
+            labels=4,
+        ),
         Table(
             "Scaling exponents",
             ("device", "setting", "variant", "lengths", "exponent", "interval"),
-            tuple(_exponent(one) for one in exponents(frame)[:MOST]),
-            (
-                (
-                    "Latency grows as length to this power: the median slope between all pairs of lengths. The interval"
-                    " spans the slopes of neighbouring lengths and their noise: a curve that bends has a wide one."
-                ),
-            ),
+            tuple(_exponent(one) for one in fits.exponents[:MOST]),
+            (EXPONENT_NOTE,),
             labels=3,
         ),
         Table(
             "Crossover lengths",
             ("device", "setting", "faster before", "faster after", "length", "interval"),
-            tuple(_crossover(one) for one in crossovers(frame)[:MOST]),
+            tuple(_crossover(one) for one in fits.crossovers[:MOST]),
             ("Interpolated between measured lengths; within the interval the two can't be told apart.",),
             labels=4,
         ),
         Table(
             "Out-of-memory frontier",
             ("device", "setting", "variant", "largest that fits", "smallest that does not"),
-            tuple(_reach(one) for one in reaches(frame)[:MOST]),
+            tuple(_reach(one) for one in fits.reaches[:MOST]),
             labels=3,
         ),
         Table(
             "Attention's share of a layer",
             ("device", "layer", "variant", "layer (ms)", "attention alone (ms)", "share"),
-            tuple(_share(one) for one in shares(frame)[:MOST]),
+            tuple(_share(one) for one in fits.shares[:MOST]),
             ("Attention alone was timed beside the layer, in the same run; the rest is the four projections.",),
             labels=3,
         ),
         Table(
             "Several devices at once",
             ("devices", "workload", "variant", "slowest (ms)", "one device (ms)", "times as fast", "efficiency"),
-            tuple(_gain(one) for one in gains(frame)[:MOST]),
+            tuple(_gain(one) for one in fits.gains[:MOST]),
             ("The slowest device's time with its share, against that of one device with the whole problem.",),
             labels=3,
         ),
@@ -93,6 +122,12 @@ def _region(one: Region) -> tuple[Cell, ...]:
     return row(
         one.device_name, setting, lengths, one.variant, margin, f"{one.clear} of {one.shapes}", ", ".join(one.tied)
     )
+
+
+def _ratio(one: Ratio) -> tuple[Cell, ...]:
+    contest = f"{one.direction} · {one.mask} · {one.dtype}{'' if one.mode == 'hot' else f' · {one.mode}'}"
+    span = f"{one.low:.2f}x to {one.high:.2f}x"
+    return row(contest, one.variant, one.device, one.slower, one.shapes, f"{one.speedup:.2f}x", span)
 
 
 def _exponent(one: Exponent) -> tuple[Cell, ...]:

@@ -22,14 +22,18 @@ METHOD = (
 
 def to_markdown_report(document: Document, figures: Sequence[Drawn], folder: Path) -> str:
     """Write the report; paths of figures are relative to `folder`."""
-    parts = ["# Attention benchmark\n", escape_markdown(document.summary) + "\n", "## Who is fastest\n"]
+    parts = [f"# {escape_markdown(document.title)}\n", escape_markdown(document.summary) + "\n", "## Who is fastest\n"]
+    parts += ["\n".join(f"- {escape_markdown(group.verdict)}" for group in document.groups) + "\n"]
+    parts += [escape_markdown(f"On {device}: {gain}") + "\n" for device, gain in document.gains.items()]
     parts += [to_markdown(table) for table in document.headline]
     parts += ["## Figures\n"] if figures else []
     parts += [_figure(figure, folder) for figure in figures]
     parts += _section("Latency", document.latencies)
+    parts += _section("Scaling, crossovers, memory", document.fitted)
     parts += _section("Inexact variants: timed, not ranked", document.inexact)
     parts += ["## Cells without a time\n", _untitled(document.failures, "Every cell has a time.\n")]
-    parts += ["## Method\n", METHOD + "\n", "## Provenance\n", _untitled(document.provenance, "")]
+    parts += ["## Method\n", METHOD + "\n", *(to_markdown(table) for table in document.method)]
+    parts += ["## Provenance\n", _untitled(document.provenance, "")]
     return "\n".join(parts)
 
 

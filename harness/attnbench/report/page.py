@@ -11,11 +11,12 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from attnbench.report.charts import chart_specs, missing_packages, runtime
+from attnbench.report.charts import chart_specs
 from attnbench.report.markdown import METHOD
 from attnbench.report.palette import palette
 from attnbench.report.payload import packed, payload
 from attnbench.report.standings import standings
+from attnbench.report.vega import missing_packages, runtime
 
 if TYPE_CHECKING:
     from attnbench.report.document import Document

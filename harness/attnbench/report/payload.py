@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnbench.analysis.frame import current
-from attnbench.analysis.series import Series, series, with_length
+from attnbench.analysis.series import series, with_length
+from attnbench.report.fitted import fitted, heading
 from attnbench.report.palette import palette
 from attnbench.rerun import rerun_command
 from attnbench.store import read_manifest
@@ -79,7 +80,8 @@ def payload(document: Document) -> dict[str, Any]:
             columns[name] = _rounded(frame[name], digits)
     columns["exact"] = frame["exact"].astype(int).tolist()
     columns["cell_id"] = frame["cell_id"].tolist()
-    settings, columns["setting"] = _settings(frame)
+    several = len(set(frame["device_name"])) > 1
+    settings, contests, columns["setting"] = _settings(frame, several=several)
     workloads, columns["workload"] = _workloads(frame)
     if detailed:
         columns["histogram"] = [
@@ -93,6 +95,8 @@ def payload(document: Document) -> dict[str, Any]:
         "lists": lists,
         "styles": {name: {"colour": style.colour, "dash": style.dash} for name, style in styles.items()},
         "settings": settings,
+        "contests": contests,
+        "fits": fitted(document.fits, several=several),
         "workloads": workloads,
         "detailed": detailed,
         "cells": columns,
@@ -133,19 +137,15 @@ def _rounded(values: pd.Series, digits: int) -> list[float | None]:
     return [None if value != value else float(f"{value:.{digits}g}") for value in values.tolist()]  # noqa: PLR0124
 
 
-def _settings(frame: pd.DataFrame) -> tuple[list[str], list[int]]:
+def _settings(frame: pd.DataFrame, *, several: bool) -> tuple[list[str], list[str], list[int]]:
+    """Name the series that cells are of, with and without the device, and give each cell's place among them."""
     places = np.zeros(len(frame), dtype=int)
-    texts = Texts()
-    several = len(set(frame["device_name"])) > 1
+    names: dict[str, str] = {}
     for one in series(frame):
-        places[one.frame.index] = texts.place(_setting(one, several=several)) or 0
-    return texts.all, places.tolist()
-
-
-def _setting(one: Series, *, several: bool) -> str:
-    """Name a series in the two lines of a chart's head; the bar between them is where it breaks."""
-    *what, shape = one.title.split(" · ")
-    return f"{' · '.join(what)} | {f'{one.device_name} · ' if several else ''}{shape}"
+        name = heading(one, several=several)
+        names.setdefault(name, heading(one, several=False))
+        places[one.frame.index] = list(names).index(name)
+    return list(names), list(names.values()), places.tolist()
 
 
 def _workloads(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], list[int]]:

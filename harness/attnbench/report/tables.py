@@ -21,7 +21,8 @@ LATENCY_COLUMNS = [
     "variant", "status", "flags", "length", "batch", "workload_id", "seq_q", "seq_k", "latency_ms", "latency_low_ms",
     "latency_high_ms", LEADS,
 ]  # fmt: skip
-UNTOLD = ("schema", "run_id", "plan")  # of a manifest, in the table of provenance
+UNTOLD = ("schema", "run_id", "plan", "doctor")  # of a manifest, in the table of provenance
+DOCTOR_LEVELS = ("warning", "unknown", "ok")
 LISTED = 4  # workloads named one by one in the table of failures
 
 
@@ -43,7 +44,8 @@ def standings(frame: pd.DataFrame, ranked: Sequence[Group], baseline: str | None
 
 
 def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Table]:
-    """Say how the numbers were made: protocol by kind of device, and what was flagged or cut short."""
+    """Say how the numbers were made: protocol by kind of device, what was flagged, and what `doctor` found."""
+    manifests = list(manifests)
     protocols = {
         (kind, name, str(value))
         for manifest in manifests
@@ -53,9 +55,11 @@ def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Tab
     timed = current(frame)
     timed = timed[timed["status"] == "ok"]
     throttled = timed["throttled_share"].dropna()
+    share = f"{throttled.mean():.1%}" if len(throttled) else "unknown: no clock or throttle state could be read"
     quality = [
         row("A/A control", noise_text(noise(frame))),
-        row("cells stopped by the budget instead of the precision", _share(timed["stopped_by"] == "budget")),
+        row("cells stopped by the budget before they reached the precision", _share(timed["stopped_by"] == "budget")),
+        row("blocks measured under throttling", share),
         row("cells with more than 10% of their blocks under throttling", _share(throttled > 0.1)),
     ]
     flags = Counter(flag for names in timed["flags"] for flag in names)
@@ -63,8 +67,26 @@ def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Tab
     made = [
         Table("Protocol", ("devices", "setting", "value"), tuple(row(*one) for one in sorted(protocols)), labels=3),
         Table("How far to trust it", ("what", "value"), tuple(quality), labels=2),
+        doctor(manifests),
     ]
     return [table for table in made if table.rows]
+
+
+def doctor(manifests: Iterable[dict[str, Any]]) -> Table:
+    """Say what `attnbench doctor` found on each run's machine when the run began, warnings first."""
+    found = [
+        (str(manifest.get("run_id", "?")), {name: str(value) for name, value in finding.items() if value is not None})
+        for manifest in manifests
+        for finding in _list(manifest.get("doctor"))
+        if isinstance(finding, dict)
+    ]
+    found.sort(key=lambda one: _level(one[1].get("level", "unknown")))
+    rows = [
+        row(run, told.get("level", "unknown"), told.get("check"), told.get("found"), told.get("remedy"))
+        for run, told in found
+    ]
+    title = "What attnbench doctor found when the run began"
+    return Table(title, ("run", "level", "check", "found", "remedy"), tuple(rows), labels=5)
 
 
 def latencies(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
@@ -187,6 +209,14 @@ def _some(names: pd.Series) -> str:
     listed = sorted(set(names))
     more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
     return ", ".join(listed[:LISTED]) + more
+
+
+def _level(level: str) -> int:
+    return DOCTOR_LEVELS.index(level) if level in DOCTOR_LEVELS else 1
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _mapping(value: Any) -> dict[str, Any]:

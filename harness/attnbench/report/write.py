@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from attnbench.errors import UsageError
-from attnbench.report import document as documents
+from attnbench.report.document import Document, read
 from attnbench.report.export import export
 from attnbench.report.figures import write_figures
 from attnbench.report.markdown import to_markdown_report
@@ -23,7 +23,11 @@ def write_report(runs: str | Path | Sequence[str | Path], out: Path, baseline: s
     `baseline` is the variant that speed-ups are over; None takes the runs' own. Raises UsageError for no run, an
     unknown baseline, and a folder that can't be written.
     """
-    document = documents.read(runs, baseline)
+    return write_document(read(runs, baseline), out)
+
+
+def write_document(document: Document, out: Path) -> list[Path]:
+    """Write a report that was read already, as `write_report` does."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         figures = write_figures(document.frame, out / "figures", document.baseline)

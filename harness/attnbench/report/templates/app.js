@@ -120,7 +120,7 @@ async function start() {
     document.getElementById("count").textContent = `${kept.length} of ${cells.length} cells`;
     document.getElementById("coverage").replaceChildren(...matrix(kept, open));
     document.getElementById("cells").replaceChildren(...cellTable(kept, baseline, open));
-    paint(chartRows(kept, baseline));
+    paint({ cells: chartRows(kept, baseline), fits: shownFits(data.fits) });
   };
   listeners.push(render);
   const rows = () => filtered(cells).map(plainRow);

@@ -25,42 +25,44 @@ function sized(spec, box) {
   return copy;
 }
 
-function rowsFor(box, rows) {
-  const name = box.dataset.chart;
-  const field = { latency: "latency", tflops: "tflops", roofline: "roofline_pct", memory: "peak_mib", energy: "energy_mj",
-    speedup: "speedup", error: "error_ratio", tradeoff: "peak_mib", devices: "tflops" }[name];
-  const found = rows.filter((row) => row[field] !== null && row[field] !== undefined);
-  return name === "devices" && new Set(found.map((row) => row.device)).size < 2 ? [] : found;
+const FIELD = { latency: "latency", tflops: "tflops", roofline: "roofline_pct", memory: "peak_mib", energy: "energy_mj", speedup: "speedup" };
+
+// `shown` has the rows of the cells, and those that were fitted, by chart.
+function rowsFor(name, shown) {
+  if (name in shown.fits) return shown.fits[name];
+  if (name === "devices") return fastestByDevice(shown.cells);
+  if (name === "error") return tradeoffs(shown.cells, "error_ratio", (values) => Math.max(...values));
+  if (name === "tradeoff") return tradeoffs(withRelativeMemory(shown.cells), "relative_memory", mean);
+  return shown.cells.filter((row) => row[FIELD[name]] !== null && row[FIELD[name]] !== undefined);
 }
 
 // The first facets alone: more can't be read, and the filters reach the rest.
-function limited(rows, by) {
-  const names = [...new Set(rows.map((row) => row[by]))];
+function limited(rows) {
+  const names = [...new Set(rows.map((row) => row.setting))];
   const kept = new Set(names.slice(0, FACETS));
-  return [rows.filter((row) => kept.has(row[by])), names.length - kept.size];
+  return [rows.filter((row) => kept.has(row.setting)), names.length - kept.size];
 }
 
-async function drawChart(box, specs, allRows) {
-  const name = box.dataset.chart, by = name === "devices" ? "variant" : "setting";
-  const rows = rowsFor(box, allRows), figure = box.closest("figure");
-  const [shown, left] = limited(rows, by);
+async function drawChart(box, specs, rows) {
+  const name = box.dataset.chart, figure = box.closest("figure");
+  const [shown, left] = limited(rows);
   figure.querySelector(".more").textContent = left ? `${left} further settings: narrow the filters to see them.` : "";
   drawnCharts.get(box)?.finalize();
-  const result = await vegaEmbed(box, { ...sized(specs[name], box), datasets: { cells: shown } }, {
+  const result = await vegaEmbed(box, { ...sized(specs[name], box), datasets: { rows: shown } }, {
     actions: false, renderer: "svg", config: chartConfig(), tooltip: { theme: isDark() ? "dark" : "light" },
     loader: { load: () => Promise.reject(new Error("no network")) },
   });
   drawnCharts.set(box, result);
   const svg = box.querySelector("svg");
-  const variants = [...new Set(shown.map((row) => row.variant))].join(", ");
+  const variants = [...new Set(shown.map((row) => row.variant || row.pair))].join(", ");
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `${figure.querySelector("figcaption").textContent}: ${variants}, ${shown.length} points. The same numbers are in the table of cells.`);
+  svg.setAttribute("aria-label", `${figure.querySelector("figcaption").textContent}: ${variants}, ${shown.length} points. The same numbers are in the tables.`);
   box.dataset.drawn = box.dataset.wanted;
 }
 
 function chartPainter(specs) {
   const boxes = [...document.querySelectorAll("[data-chart]")];
-  let rows = [], version = 0, queue = Promise.resolve();
+  let rows = {}, version = 0, queue = Promise.resolve();
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       entry.target.dataset.near = entry.isIntersecting ? "1" : "";
@@ -70,14 +72,14 @@ function chartPainter(specs) {
   function paint(box) {
     if (box.dataset.drawn === String(version) || box.dataset.wanted === String(version)) return;
     box.dataset.wanted = String(version);
-    queue = queue.then(() => drawChart(box, specs, rows)).catch((error) => { box.textContent = `This chart can't be drawn: ${error.message}`; });
+    queue = queue.then(() => drawChart(box, specs, rows[box.dataset.chart])).catch((error) => { box.textContent = `This chart can't be drawn: ${error.message}`; });
   }
   boxes.forEach((box) => seen.observe(box));
-  return (fresh) => {
-    rows = fresh;
+  return (shown) => {
+    rows = Object.fromEntries(boxes.map((box) => [box.dataset.chart, rowsFor(box.dataset.chart, shown)]));
     version += 1;
     for (const box of boxes) {
-      box.closest("figure").hidden = rowsFor(box, rows).length === 0;
+      box.closest("figure").hidden = rows[box.dataset.chart].length === 0;
       if (box.dataset.near) paint(box);
     }
   };

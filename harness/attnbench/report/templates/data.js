@@ -8,7 +8,7 @@ async function unpack(id) {
 }
 
 function cellsOf(data) {
-  const { cells: columns, lists, workloads, settings } = data;
+  const { cells: columns, lists, workloads, settings, contests } = data;
   const names = Object.keys(columns);
   return columns.variant.map((_, index) => {
     const cell = { index };
@@ -17,6 +17,7 @@ function cellsOf(data) {
       cell[name] = name in lists && value !== null ? lists[name][value] : value;
     }
     cell.shape = workloads[cell.workload];
+    cell.contest = contests[cell.setting];
     cell.setting = settings[cell.setting];
     for (const name of ["direction", "mask", "dtype", "length", "batch"]) cell[name] = cell.shape[name];
     return cell;
@@ -27,13 +28,10 @@ const ok = (cell) => cell.status === "ok";
 const ranked = (cell) => ok(cell) && cell.exact === 1 && !(cell.flags || "").split(", ").includes("unchecked");
 const problem = (cell) => [cell.environment_id, cell.device_name, cell.workload, cell.mode].join("/");
 
-// What the filters leave; `device` is the device's name.
-function filtered(cells) {
-  const field = { device: "device_name" };
-  return cells.filter((cell) => FILTERS.every((name) => {
-    const wanted = getState(name);
-    return !wanted || String(cell[field[name] || name]) === wanted;
-  }));
+// What the filters leave of cells or other rows with these fields; `device` is the device's name.
+function filtered(rows) {
+  const asked = FILTERS.filter((name) => getState(name)).map((name) => [name === "device" ? "device_name" : name, getState(name)]);
+  return rows.filter((row) => asked.every(([name, wanted]) => String(row[name]) === wanted));
 }
 
 // Rows for the charts: derived numbers, with the speed-up over the baseline that the page has chosen.
@@ -48,7 +46,7 @@ function chartRows(cells, baseline) {
   return cells.filter((cell) => ranked(cell) && !away.has(cell.variant)).map((cell) => {
     const reference = base.get(problem(cell));
     return {
-      variant: cell.variant, setting: cell.setting, workload: cell.shape.id, device: cell.device_name,
+      variant: cell.variant, setting: cell.setting, contest: cell.contest, problem: problem(cell), workload: cell.shape.id, device: cell.device_name,
       length: cell.length, latency: cell.latency_ms, latency_low: cell.latency_low_ms, latency_high: cell.latency_high_ms,
       interval: `${short(cell.latency_low_ms)} to ${short(cell.latency_high_ms)} ms`,
       tflops: cell.tflops, roofline_pct: cell.roofline_pct ?? null, energy_mj: cell.energy_mj ?? null,
@@ -61,6 +59,52 @@ function chartRows(cells, baseline) {
       speedup_high: reference ? reference.latency_high_ms / cell.latency_low_ms : null,
     };
   });
+}
+
+function shownFits(fits) {
+  const away = hidden(), shown = (row) => ![row.variant, row.before, row.after].some((name) => away.has(name));
+  return Object.fromEntries(Object.entries(fits).map(([name, rows]) => [name, filtered(rows).filter(shown)]));
+}
+
+const mean = (values) => Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
+
+function grouped(rows, key) {
+  const groups = new Map();
+  for (const row of rows) {
+    const name = key(row);
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name).push(row);
+  }
+  return [...groups.values()];
+}
+
+// One point a variant and setting: how slow it is and what it costs, and whether nobody beats it in both.
+function tradeoffs(rows, cost, gather) {
+  return grouped(rows.filter((row) => row[cost] > 0), (row) => row.setting).flatMap((ofSetting) => {
+    const points = grouped(ofSetting, (row) => row.variant).map((own) => ({
+      variant: own[0].variant, setting: own[0].setting, shapes: own.length,
+      slower: mean(own.map((row) => row.relative)), cost: gather(own.map((row) => row[cost])),
+    }));
+    return points.map((point) => ({ ...point, front: !points.some((other) => beats(other, point)) }));
+  });
+}
+
+const beats = (one, other) => one.cost <= other.cost && one.slower <= other.slower && (one.cost < other.cost || one.slower < other.slower);
+
+function withRelativeMemory(rows) {
+  return grouped(rows.filter((row) => row.peak_mib), (row) => row.problem).flatMap((own) => {
+    const least = Math.min(...own.map((row) => row.peak_mib));
+    return own.map((row) => ({ ...row, relative_memory: row.peak_mib / least }));
+  });
+}
+
+// The fastest variant of each device on each shape, where more than one device did it.
+function fastestByDevice(rows) {
+  if (new Set(rows.map((row) => row.device)).size < 2) return [];
+  const best = grouped(rows.filter((row) => row.tflops), (row) => `${row.device}/${row.problem}`)
+    .map((own) => own.reduce((one, other) => other.latency < one.latency ? other : one));
+  return grouped(best, (row) => row.contest).filter((own) => new Set(own.map((row) => row.device)).size > 1).flat()
+    .map((row) => ({ ...row, setting: row.contest }));
 }
 
 function short(value) {

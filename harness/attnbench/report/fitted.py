@@ -1,0 +1,83 @@
+"""What was fitted, as rows for the page's charts: each has the fields that the page filters by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnbench.analysis.devices import Scaling
+    from attnbench.analysis.series import Series
+    from attnbench.report.fits import Fits
+
+MOST = 4_000  # rows a chart
+
+
+def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
+    """Give the rows by chart; `several` says that devices are to be named."""
+    found = {
+        "exponents": [
+            {
+                **_place(one.series, several=several), "variant": one.variant, "exponent": _short(one.exponent),
+                "low": _short(one.low), "high": _short(one.high),
+            }
+            for one in fits.exponents
+        ],
+        "crossovers": [
+            {
+                **_place(one.series, several=several), "before": one.before, "after": one.after,
+                "pair": f"{one.after} over {one.before}", "length": round(one.length), "low": round(one.low),
+                "high": round(one.high),
+            }
+            for one in fits.crossovers
+        ],
+        "reaches": [
+            {
+                **_place(one.series, several=several, batch=False), "variant": one.variant, "batch": one.series.batch,
+                "largest": one.largest_ok, "out": one.smallest_out,
+                "end": "all that were tried fit" if one.smallest_out is None else "out of memory beyond",
+            }
+            for one in fits.reaches
+            if one.largest_ok is not None and one.series.batch is not None
+        ],
+        "scalings": [_scaling(one, several=several) for one in fits.scalings],
+    }  # fmt: skip
+    return {name: rows[:MOST] for name, rows in found.items()}
+
+
+def heading(one: Series, *, several: bool, batch: bool = True) -> str:
+    """Name a series in the two lines of a chart's head; the bar between them is where it breaks."""
+    *what, shape = one.title.split(" · ")
+    shape = shape if batch else shape.partition(" ")[2]
+    return f"{' · '.join(what)} | {f'{one.device_name} · ' if several else ''}{shape}"
+
+
+def _place(one: Series, *, several: bool, batch: bool = True) -> dict[str, Any]:
+    return {**_filters(one), "setting": heading(one, several=several, batch=batch)}
+
+
+def _filters(one: Series | Scaling) -> dict[str, str]:
+    return {
+        "device_name": one.device_name,
+        "direction": one.direction,
+        "mask": one.mask,
+        "dtype": one.dtype,
+        "mode": one.mode,
+    }
+
+
+def _scaling(one: Scaling, *, several: bool) -> dict[str, Any]:
+    device = f"{one.device_name} · " if several else ""
+    return {
+        **_filters(one),
+        "setting": f"{one.direction} · {one.mask} · {one.dtype} · {one.split} | {device}{one.shape}",
+        "variant": one.variant,
+        "devices": one.devices,
+        "speedup": _short(one.speedup),
+        "efficiency": _short(one.efficiency),
+        "low": _short(one.low),
+        "high": _short(one.high),
+    }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

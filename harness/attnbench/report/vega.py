@@ -1,0 +1,36 @@
+"""The runtime that draws the page's charts, as a script to be inlined."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from importlib.util import find_spec
+
+from attnbench.cache import cache_folder
+
+NEEDED = ("altair", "vl_convert", "great_tables")
+
+
+def missing_packages() -> list[str]:
+    """Name the packages of the extra `report` that are not installed."""
+    return [name for name in NEEDED if find_spec(name) is None]
+
+
+def runtime() -> str:
+    """Give the script that draws Vega-Lite; kept in the user's cache, because bundling it takes seconds."""
+    import vl_convert
+
+    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    try:
+        return kept.read_text(encoding="utf-8")
+    except OSError:
+        bundled: str = vl_convert.javascript_bundle()  # type: ignore[call-arg] # all arguments may be left out
+        script = bundled.replace("</script", "<\\/script")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(script, encoding="utf-8")
+        unfinished.replace(kept)
+    except OSError:
+        return script  # a read-only home: the next report bundles again
+    return script
