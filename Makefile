@@ -8,12 +8,15 @@ BIN := $(VENV)/bin
 # What there is to install: attnbench for who runs it, and the tools of who changes it.
 INSTALLED := $(VENV)/installed
 DEVELOPING := $(VENV)/developing
+PUBLISHED := -v naive,sdpa,sdpa-math,sdpa-flash,chunked,xformers --budget 0.3 --heads 8 --head-dim 64 --batch 1,4 \
+	--seq 128,256,512,1024,2048 --mask none,causal --direction forward,forward_backward
+MACHINE ?=  # the folder under results/published; empty: named for the device
 RUN ?=      # further options of `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
 REPORT ?=   # further options of `attnbench report`
 TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/test_mask.py -x"
 RELEASE := $(VENV)/release
 
-.PHONY: bench test lint format perf report docs site release clean help
+.PHONY: bench test lint format perf report publish-run docs site release clean help
 
 bench: $(INSTALLED)  ## time the variants (every GPU, or else the CPU) and write the report
 	@status=0; $(BIN)/attnbench run $(RUN) || status=$$?; \
@@ -37,6 +40,13 @@ perf: $(DEVELOPING)  ## measure the ratios that the project promises; slow, and 
 
 report: $(INSTALLED)  ## write the report of the latest run again
 	$(BIN)/attnbench report $(REPORT)
+
+publish-run: $(INSTALLED)  ## measure this machine for results/published, write the report there, renew README's finding
+	@status=0; case "$$($(BIN)/attnbench list devices --json)" in (*'"cuda:'*) chosen=;; (*) chosen="$(PUBLISHED)";; esac; \
+	machine="$(strip $(MACHINE))"; folder="results/published/$${machine:-$$($(BIN)/python docs/headline.py --machine)}"; \
+	name=$$(date -u +%Y-%m-%d-%H%M); $(BIN)/attnbench run $$chosen $(RUN) --results "$$folder" --name $$name || status=$$?; \
+	[ $$status -le 1 ] || exit $$status; \
+	$(BIN)/attnbench report "$$folder/$$name" && $(BIN)/python docs/headline.py "$$folder/$$name"
 
 docs: $(DEVELOPING)  ## measure the kill table again, and build the documentation into site/docs; a warning is an error
 	$(BIN)/python tests/mutants/kill_table.py
@@ -69,4 +79,4 @@ clean:  ## remove what was made, but for results
 	rm -rf $(VENV) site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

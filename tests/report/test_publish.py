@@ -4,7 +4,7 @@ import pytest
 
 import synthetic
 from attnbench.errors import UsageError
-from attnbench.report.comparison import write_comparison
+from attnbench.report.comparison import compared, write_page
 from attnbench.report.site import write_site
 
 CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward",))
@@ -33,15 +33,32 @@ def test_a_site_has_an_index_each_report_and_the_trends(tmp_path):
 
 
 def test_a_comparison_page_shows_newly_failing_cells_first(tmp_path):
-    """Newly failing cells stand before slower ones, and names are text."""
-    first, second = runs(tmp_path, replace={"reason": HOSTILE, "variant": "sdpa"})
-    page = write_comparison([first, second], tmp_path / "out").read_text()
+    """Cells that fail now stand above those that got slower, with their reasons as text."""
+    first, second = runs(tmp_path, slower={"chunked": 1.5})
+    broken = {"variant": "sdpa", "status": "crash", "reason": HOSTILE, "samples_ns": (), "block_sizes": (),
+              "block_rounds": ()}  # fmt: skip
+    third = synthetic.make_run(tmp_path / "box", name="three", cells=CELLS, variants=("sdpa",), replace=broken,
+                               rounds=8, started="2026-03-01T00:00:00+00:00", baseline=None)  # fmt: skip
+    page = write_page(compared([first, second, third]), tmp_path / "out" / "page.html").read_text()
     assert "<h2>one to two</h2>" in page
-    assert "removed" in page
+    assert "0 cells newly failing, 1 slower beyond the gate" in page
+    assert "1 cell newly failing" in page
+    assert page.index(">newly failing</td>") < page.index(">removed</td>")
     assert HOSTILE not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
-def test_a_comparison_needs_two_runs(tmp_path):
-    """One run can't be compared with itself."""
-    with pytest.raises(UsageError, match="at least two runs"):
-        write_comparison([tmp_path], tmp_path)
+def test_machines_are_compared_by_what_both_did(tmp_path):
+    """Two kinds of device are told as such: how much faster the new one is, and nobody regressed."""
+    options = {"cells": CELLS, "variants": ("sdpa", "chunked"), "rounds": 8}
+    old = synthetic.make_run(tmp_path, name="a100", machine=synthetic.A100, **options)
+    new = synthetic.make_run(tmp_path, name="h200", machine=synthetic.H200, **options)
+    page = write_page(compared([old, new]), tmp_path / "page.html").read_text()
+    assert "Two kinds of device: the new one is " in page
+    assert "x faster (geometric mean over 2 cells)" in page
+
+
+def test_a_page_that_cannot_be_written_is_told(tmp_path):
+    """A page's path that is a folder is a usage error that names it."""
+    with pytest.raises(UsageError, match="can't be written"):
+        write_page(compared(runs(tmp_path)), tmp_path)

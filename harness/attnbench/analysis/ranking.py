@@ -41,7 +41,18 @@ class Group:
     shapes: int  # in which at least two variants could be ranked
     undecided: int  # of these, the ones whose first place is shared
     standings: tuple[Standing, ...]  # best first
-    verdict: str
+    finding: str  # the outcome in words
+
+    @property
+    def contest(self) -> str:
+        """Say mask, direction and mode in words."""
+        mask = "no mask" if self.mask == "none" else self.mask
+        return f"{mask}, {self.direction}{'' if self.mode == 'hot' else f', {self.mode}'}"
+
+    @property
+    def verdict(self) -> str:
+        """Say where, and the outcome."""
+        return f"On {self.device_name}, {self.contest}: {self.finding}"
 
 
 def winners(frame: pd.DataFrame) -> pd.DataFrame:
@@ -92,8 +103,7 @@ def _group(key: Key, cells: pd.DataFrame, contest: pd.DataFrame, baseline: str |
     undecided = int((ties.map(len) > 1).sum())
     standings = [_standing(str(name), own, contest, baseline) for name, own in cells.groupby("variant")]
     standings.sort(key=lambda one: (-one.fastest, -one.tied, -(one.speedup or 0), one.variant))
-    verdict = _verdict(key, standings, contest, undecided)
-    return Group(*key, len(contest), undecided, tuple(standings), verdict)
+    return Group(*key, len(contest), undecided, tuple(standings), _finding(standings, contest, undecided))
 
 
 def _standing(variant: str, own: pd.DataFrame, contest: pd.DataFrame, baseline: str | None) -> Standing:
@@ -113,17 +123,19 @@ def _standing(variant: str, own: pd.DataFrame, contest: pd.DataFrame, baseline: 
     )
 
 
-def _verdict(key: Key, standings: list[Standing], contest: pd.DataFrame, undecided: int) -> str:
-    device, mask, direction, mode = key
-    where = f"On {device}, {'no mask' if mask == 'none' else mask}, {direction}{'' if mode == 'hot' else f', {mode}'}: "
+def _finding(standings: list[Standing], contest: pd.DataFrame, undecided: int) -> str:
     if not len(contest):
-        return where + "fewer than two variants could be ranked on any shape."
+        return "fewer than two variants could be ranked on any shape."
     best = standings[0]
     shapes = f"{len(contest)} shape{'s' if len(contest) > 1 else ''}"
     if not best.fastest:
         leaders = sorted(one.variant for one in standings if one.tied == best.tied)
-        return where + f"no clear winner in {shapes}; {_listed(leaders)} share the first place most often."
+        own = contest[[set(leaders) <= set(names) for names in contest["tied"]]]
+        return f"no clear winner in {shapes}; {_listed(leaders)} share the first place most often{_margin(own)}."
     own = contest[(contest["fastest"] == best.variant) & (contest["tied"].map(len) == 1)]
-    margin = f", median {own['margin'].median():.2f}x the next" if own["margin"].notna().any() else ""
     rest = f"; {undecided} undecided" if undecided else ""
-    return where + f"{best.variant} fastest in {best.fastest} of {shapes}{margin}{rest}."
+    return f"{best.variant} fastest in {best.fastest} of {shapes}{_margin(own)}{rest}."
+
+
+def _margin(contest: pd.DataFrame) -> str:
+    return f", median {contest['margin'].median():.2f}x the next" if contest["margin"].notna().any() else ""

@@ -48,12 +48,13 @@ class Crossover:
 
 @dataclass(frozen=True)
 class Reach:
-    """The largest length that fits in memory and the smallest that does not (None: all tried fit)."""
+    """The largest length that fits in memory and the smallest that does not; `all_fit`: every length tried did."""
 
     series: Series
     variant: str
     largest_ok: int | None
     smallest_out: int | None
+    all_fit: bool
 
 
 def exponents(frame: pd.DataFrame) -> list[Exponent]:
@@ -86,20 +87,23 @@ def crossovers(frame: pd.DataFrame) -> list[Crossover]:
 
 
 def reaches(frame: pd.DataFrame) -> list[Reach]:
-    """Give for each series in which some variant ran out of memory how far each variant reached."""
-    found = []
+    """Give how far each variant reached, for each setting in which some variant ran out of memory at some batch."""
     cells = current(frame)
-    cells = cells[cells["exact"] & ~cells["control"] & cells["status"].isin(["ok", "out_of_memory"])]
-    for one in series(cells):
-        if not (one.frame["status"] == "out_of_memory").any():
-            continue
-        for variant, own in one.frame.groupby("variant", sort=True):
-            fits = own.loc[own["status"] == "ok", "length"]
-            out = own.loc[own["status"] == "out_of_memory", "length"]
-            found.append(
-                Reach(one, str(variant), int(fits.max()) if len(fits) else None, int(out.min()) if len(out) else None)
-            )
-    return found
+    cells = cells[cells["exact"] & ~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
+    lines = series(cells)
+    short = {one.setting for one in lines if (one.frame["status"] == "out_of_memory").any()}
+    return [
+        _reach(one, str(variant), own)
+        for one in lines
+        if one.setting in short
+        for variant, own in one.frame.groupby("variant", sort=True)
+    ]
+
+
+def _reach(one: Series, variant: str, own: pd.DataFrame) -> Reach:
+    fits, out = (own.loc[own["status"] == status, "length"] for status in ("ok", "out_of_memory"))
+    largest, smallest = int(fits.max()) if len(fits) else None, int(out.min()) if len(out) else None
+    return Reach(one, variant, largest, smallest, all_fit=len(fits) == len(own))
 
 
 def _slopes(points: pd.DataFrame) -> tuple[float, float, float]:

@@ -34,6 +34,12 @@ class Series:
         return f"{self.direction} · {self.mask} · {self.dtype}{mode} · {self.shape}"
 
     @property
+    def setting(self) -> tuple[str, ...]:
+        """What it has in common with the series of other batches."""
+        shape = self.shape.partition(" ")[2] if self.batch else self.shape
+        return (self.device_name, self.mode, self.direction, self.mask, self.dtype, shape)
+
+    @property
     def batch(self) -> int | None:
         """The batch of all its cells; None where it shrinks as length grows."""
         batches = set(self.frame["batch"].tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -26,10 +27,9 @@ def report(
 ) -> None:
     """Write a run's report: index.html, report.md, results.csv and figures; print the headline table.
 
-    Several runs make one report of all, and comparison.html beside it: each run against the one before it, cell by
-    cell, newly failing ones first.
+    Several runs make one report that compares their machines; `attnbench compare` says what changed from one run to
+    the next.
     """
-    from attnbench.report.comparison import write_comparison
     from attnbench.report.document import read
     from attnbench.report.write import write_document
 
@@ -40,18 +40,17 @@ def report(
     for table in document.headline:
         print_table(table)
     print(f"report: {paths[0]}")
-    if len(folders) > 1:
-        print(f"comparison: {write_comparison(folders, target)}")
 
 
 def compare(
     old: Annotated[str, typer.Argument(help="The run to compare with.")],
-    new: Annotated[str, typer.Argument(help="The run that is judged.")],
+    new: Annotated[list[str], typer.Argument(help="The run that is judged; of several, each against the one before.")],
     fail_if_slower: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Exit 1 if a cell is surely slower by more.")
     ] = None,
     format_: Annotated[str, typer.Option("--format", help="table or markdown")] = "table",
     json_: Json = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page of it, too.")] = None,
     results: Results = Path("results"),
 ) -> None:
     """Compare two runs cell by cell, with verdicts; newly failing cells come first.
@@ -59,25 +58,33 @@ def compare(
     With --fail-if-slower 3% the exit code is 1 only where a whole interval lies beyond the bar and beyond three times
     the noise floor of both runs' A/A controls.
     """
-    from attnbench.analysis import load
-    from attnbench.analysis.comparison import DEFAULT_BAR
-    from attnbench.analysis.comparison import compare as compared
-    from attnbench.errors import unknown
-    from attnbench.report.compare import comparison_json, comparison_markdown, comparison_table
+    from attnbench.errors import UsageError, unknown
+    from attnbench.report.comparison import compared, write_page
     from attnbench.store import find_run
 
     if format_ not in ("table", "markdown"):
         raise unknown("format", format_, ("table", "markdown"))
+    if json_ and len(new) > 1:
+        raise UsageError(f"--json compares two runs, got {1 + len(new)}")
     bar = fraction("--fail-if-slower", fail_if_slower)
-    before, after = (load(find_run(results, run)) for run in (old, new))
-    found = compared(before, after, DEFAULT_BAR if bar is None else bar)
-    if json_:
-        print(json.dumps(comparison_json(found), indent=1))
-    elif format_ == "markdown":
-        print(comparison_markdown(found))
-    else:
-        print_table(comparison_table(found))
-    raise typer.Exit(1 if bar is not None and found.regressions else 0)
+    found = compared([find_run(results, run) for run in (old, *new)], bar)
+    _print_comparisons(found, format_, json_=json_)
+    if html is not None:
+        print(f"page: {write_page(found, html)}", file=sys.stderr if json_ or format_ == "markdown" else sys.stdout)
+    raise typer.Exit(1 if bar is not None and any(one.regressions for _, _, one in found) else 0)
+
+
+def _print_comparisons(found: Any, format_: str, *, json_: bool) -> None:
+    from attnbench.report.compare import comparison_json, comparison_markdown, comparison_table
+
+    for old, new, comparison in found:
+        if json_:
+            print(json.dumps(comparison_json(comparison), indent=1))
+        elif format_ == "markdown":
+            print(comparison_markdown(comparison))
+        else:
+            title = "" if len(found) == 1 else f"{old} to {new}"
+            print_table(dataclasses.replace(comparison_table(comparison), title=title))
 
 
 def best(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from attnbench.report.fitted import ENDS
+
 if TYPE_CHECKING:
     from attnbench.report.palette import Style
 
@@ -19,6 +21,7 @@ OVER_LENGTH = {
 BAND = {"latency": ("latency_low", "latency_high"), "speedup": ("speedup_low", "speedup_high")}
 SLOWER = "Latency over the fastest"
 BY_NAME = {"exponents": 22, "crossovers": 22}  # pixels a row of charts that have a name a row
+GREY = "#8a8f98"  # of what is no variant; seen on white and on dark paper
 DEVICE_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
 
@@ -90,9 +93,11 @@ def _tradeoff(alt: Any, styles: Mapping[str, Style], cost: str) -> Any:
     """Draw a point a variant: what it costs against how slow it is; the line joins those that nobody beats in both."""
     scale = alt.Scale(type="log", nice=False, padding=14)
     x = alt.X("cost:Q", scale=scale, axis=alt.Axis(title=cost, labelOverlap=True, format="~g", tickCount=5))
-    y = alt.Y("slower:Q", scale=scale, axis=alt.Axis(title=SLOWER, format="~g", tickCount=5))
+    axis = alt.Axis(title=SLOWER, format="~g", tickCount=5)
+    y = alt.Y("slower:Q", scale=scale, axis=axis)
     base = alt.Chart().encode(x=x, y=y)
-    front = base.transform_filter("datum.front").mark_line(color="#8a8f98", strokeDash=[4, 3], interpolate="step-after")
+    best = alt.Y("best:Q", scale=scale, axis=axis)
+    front = alt.Chart().mark_line(color=GREY, strokeDash=[4, 3], interpolate="step-after").encode(x=x, y=best)
     tips = _tips(alt, ("variant:N", "variant"), ("cost:Q", cost), ("slower:Q", SLOWER), ("shapes:Q", "shapes"))
     points = base.mark_point(filled=True, size=70).encode(color=_colour(alt, styles), tooltip=tips)
     return alt.layer(front, points)
@@ -104,7 +109,7 @@ def _exponents(alt: Any, styles: Mapping[str, Style]) -> Any:
     scale = alt.Scale(zero=False, padding=10)
     base = alt.Chart().encode(y=alt.Y("variant:N", title=None), color=_colour(alt, styles))
     tips = _tips(alt, ("variant:N", "variant"), ("exponent:Q", "exponent"), ("low:Q", "from"), ("high:Q", "to"))
-    square = alt.Chart().mark_rule(color="#8a8f98", strokeDash=[4, 3]).encode(x=alt.datum(2))
+    square = alt.Chart().mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=alt.datum(2))
     interval = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", axis=axis, scale=scale), x2="high:Q")
     point = base.mark_point(filled=True, size=60).encode(x=alt.X("exponent:Q", axis=axis, scale=scale), tooltip=tips)
     return alt.layer(square, interval, point)
@@ -132,8 +137,8 @@ def _reaches(alt: Any, styles: Mapping[str, Style]) -> Any:
     )
     shape = alt.Shape(
         "end:N",
-        scale=alt.Scale(domain=["out of memory beyond", "all that were tried fit"], range=["circle", "triangle-up"]),
-        legend=alt.Legend(title=None, orient="top", symbolFillColor="#8a8f98", symbolStrokeColor="#8a8f98"),
+        scale=alt.Scale(domain=ENDS, range=["circle", "triangle-up", "cross"]),
+        legend=alt.Legend(title=None, orient="top", symbolFillColor=GREY, symbolStrokeColor=GREY),
     )
     tips = _tips(
         alt, ("variant:N", "variant"), ("batch:O", "batch"), ("largest:Q", "largest that fits"),
@@ -150,7 +155,7 @@ def _scalings(alt: Any, styles: Mapping[str, Style]) -> Any:
     base = alt.Chart().encode(x=alt.X("devices:Q", scale=scale, axis=axis))
     title = alt.Axis(title="Speed-up over one device", values=[2**power for power in range(12)])
     y = alt.Y("speedup:Q", scale=scale, axis=title)
-    perfect = base.mark_line(color="#8a8f98", strokeDash=[4, 3]).encode(y=alt.Y("devices:Q", scale=scale, axis=title))
+    perfect = base.mark_line(color=GREY, strokeDash=[4, 3]).encode(y=alt.Y("devices:Q", scale=scale, axis=title))
     drawn = base.encode(color=_colour(alt, styles))
     band = drawn.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", scale=scale, axis=title), y2="high:Q")
     tips = _tips(
@@ -170,22 +175,24 @@ def _devices(alt: Any) -> Any:
     legend = alt.Legend(title=None, orient="top", labelLimit=300, columns=2)
     base = alt.Chart().encode(
         x=_length_axis(alt),
-        y=alt.Y("tflops:Q", scale=scale, axis=alt.Axis(title="TFLOP/s of the fastest", tickCount=5, format="~g")),
+        y=alt.Y(
+            "tflops:Q", scale=scale, axis=alt.Axis(title="TFLOP/s of the fastest", tickCount=5, format="~g", grid=False)
+        ),
         detail="device:N",
     )
     dashes = alt.Scale(range=DEVICE_DASHES)
     line = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("device:N", scale=dashes, legend=legend))
     point = base.mark_point(filled=True, size=45).encode(
-        shape=alt.Shape("device:N", legend=legend), color=alt.value("#6b7280"), tooltip=tips
+        shape=alt.Shape("device:N", legend=None), color=alt.value("#6b7280"), tooltip=tips
     )
-    return alt.layer(line.encode(color=alt.value("#8a8f98")), point)
+    return alt.layer(line.encode(color=alt.value(GREY)), point)
 
 
 def _faceted(alt: Any, chart: Any, step: int | None = None) -> dict[str, Any]:
     """Lay a chart out by setting; the page sets the facets' width and how many stand in a row."""
     header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
     facets = chart.properties(width=250, height=alt.Step(step) if step else 190, data=alt.NamedData("rows")).facet(
-        facet=alt.Facet("setting:N", header=header), columns=3
+        facet=alt.Facet("setting:N", header=header, sort=None), columns=3
     )
     spec: dict[str, Any] = facets.resolve_scale(y="independent", x="independent").to_dict()
     spec.pop("config", None)

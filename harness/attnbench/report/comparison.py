@@ -43,24 +43,24 @@ class Section:
     notes: tuple[str, ...]
 
 
-def write_comparison(runs: Sequence[Path], out: Path, bar: float = DEFAULT_BAR) -> Path:
-    """Write comparison.html: each run against the one before it, cell by cell, newly failing cells first.
-
-    Raises UsageError for fewer than two runs, and where the folder can't be written.
-    """
-    if len(runs) < 2:
-        raise UsageError(f"a comparison needs at least two runs, got {len(runs)}")
+def compared(runs: Sequence[Path], bar: float | None = None) -> list[tuple[str, str, Comparison]]:
+    """Compare each run with the one before it: the older one's name, the newer one's, and what changed."""
     frames = [(run.name, load(run)) for run in runs]
-    sections = [_section(old, new, compare(before, after, bar)) for (old, before), (new, after) in pairwise(frames)]
-    page = templates().get_template("comparison.html").render(
-        sections=sections, names=[run.name for run in runs], width=WIDTH
-    )  # fmt: skip
+    bar = DEFAULT_BAR if bar is None else bar
+    return [(old, new, compare(before, after, bar)) for (old, before), (new, after) in pairwise(frames)]
+
+
+def write_page(comparisons: Sequence[tuple[str, str, Comparison]], out: Path) -> Path:
+    """Write comparisons as one page; raises UsageError where it can't be written."""
+    names = [comparisons[0][0], *(new for _, new, _ in comparisons)]
+    sections = [_section(*one) for one in comparisons]
+    page = templates().get_template("comparison.html").render(sections=sections, names=names, width=WIDTH)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "comparison.html").write_text(page, encoding="utf-8")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"folder {str(out)!r} can't be written: {error.strerror or error}") from None
-    return out / "comparison.html"
+        raise UsageError(f"page {str(out)!r} can't be written: {error.strerror or error}") from None
+    return out
 
 
 def _section(old: str, new: str, found: Comparison) -> Section:

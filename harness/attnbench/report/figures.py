@@ -20,7 +20,7 @@ from attnbench.report.palette import Style, palette
 if TYPE_CHECKING:
     import pandas as pd
 
-FACETS = 9  # more are on the page; a figure with more can't be read
+FACETS = 6  # more are on the page; a figure with more can't be read
 FORMATS = ("svg", "png", "pdf")
 UNDATED: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
@@ -30,7 +30,8 @@ UNDATED: dict[str, dict[str, None]] = {
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 7,
     "xtick.labelsize": 6, "ytick.labelsize": 6, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "xtick.bottom": False, "ytick.left": False, "axes.titley": 1.0, "grid.alpha": 0.3, "grid.linewidth": 0.5, "lines.linewidth": 1.2, "lines.markersize": 3.5,
+    "axes.grid": True, "axes.titley": 1.0, "xtick.bottom": False, "ytick.left": False, "grid.alpha": 0.3,
+    "grid.linewidth": 0.5, "lines.linewidth": 1.2, "lines.markersize": 3.5,
     "svg.hashsalt": "attnbench", "svg.fonttype": "none", "pdf.fonttype": 42, "savefig.dpi": 160,
 }  # fmt: skip
 

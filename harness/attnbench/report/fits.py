@@ -141,5 +141,5 @@ def _crossover(one: Crossover) -> tuple[Cell, ...]:
 
 
 def _reach(one: Reach) -> tuple[Cell, ...]:
-    out = "all that were tried" if one.smallest_out is None else one.smallest_out
+    out = one.smallest_out or ("none that was tried" if one.all_fit else "none; longer ones failed otherwise")
     return row(one.series.device_name, one.series.title, one.variant, one.largest_ok or "none", out)

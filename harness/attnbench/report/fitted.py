@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from attnbench.report.fits import Fits
 
 MOST = 4_000  # rows a chart
+ENDS = ["out of memory beyond", "all that were tried fit", "failed otherwise beyond"]
 
 
 def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
@@ -34,7 +35,7 @@ def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
             {
                 **_place(one.series, several=several, batch=False), "variant": one.variant, "batch": one.series.batch,
                 "largest": one.largest_ok, "out": one.smallest_out,
-                "end": "all that were tried fit" if one.smallest_out is None else "out of memory beyond",
+                "end": ENDS[0] if one.smallest_out is not None else ENDS[1] if one.all_fit else ENDS[2],
             }
             for one in fits.reaches
             if one.largest_ok is not None and one.series.batch is not None

@@ -21,10 +21,14 @@ KEY = ["device_name", "direction", "mask", "dtype", "mode", "shape"]
 
 @dataclass(frozen=True)
 class Square:
-    """One shape's outcome; `rivals` share the first place, `margin` is the factor to the first one behind."""
+    """One shape's outcome; `rivals` share the first place, `margin` is the factor to the first one behind.
+
+    Of a tie the first by name is named, so that equal ties look equal; `other` is the colour of the second.
+    """
 
     variant: str
     colour: str
+    other: str | None
     rivals: tuple[str, ...]
     margin: float | None
     detail: str
@@ -64,9 +68,10 @@ def _heatmap(setting: dict[str, str], cells: pd.DataFrame, styles: Mapping[str, 
 def _square(cell: Mapping[Any, Any] | None, styles: Mapping[str, Style]) -> Square | None:
     if cell is None:
         return None
-    rivals = tuple(name for name in cell["tied"] if name != cell["fastest"])
+    first, *rivals = sorted(cell["tied"])
     margin = None if cell["margin"] != cell["margin"] else float(cell["margin"])
     behind = f", {margin:.2f}x as fast as {cell['next']}" if margin else ""
-    tie = f", tied with {', '.join(rivals)}" if rivals else ""
-    detail = f"{cell['workload_id']}: {cell['fastest']}, {cell['latency_ms']:.4g} ms{tie}{behind}"
-    return Square(cell["fastest"], styles[cell["fastest"]].colour, rivals, margin, detail)
+    tie = f"; a tie of {', '.join((first, *rivals))}" if rivals else ""
+    detail = f"{cell['workload_id']}: {cell['fastest']}, {cell['latency_ms']:.4g} ms{behind}{tie}"
+    other = styles[rivals[0]].colour if rivals else None
+    return Square(first, styles[first].colour, other, tuple(rivals), margin, detail)

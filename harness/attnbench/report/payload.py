@@ -79,10 +79,10 @@ def payload(document: Document) -> dict[str, Any]:
         if name in frame:
             columns[name] = _rounded(frame[name], digits)
     columns["exact"] = frame["exact"].astype(int).tolist()
-    columns["cell_id"] = frame["cell_id"].tolist()
     several = len(set(frame["device_name"])) > 1
     settings, contests, columns["setting"] = _settings(frame, several=several)
     workloads, columns["workload"] = _workloads(frame)
+    columns["cell_id"] = frame["cell_id"].tolist()
     if detailed:
         columns["histogram"] = [
             _histogram(hot or cold) for hot, cold in zip(frame["samples_ns"], frame["cold_samples_ns"], strict=True)

@@ -41,7 +41,6 @@ def _one_device(device: str, contests: Sequence[tuple[Group, Table]]) -> str:
     notes = [f"{group.direction} · {group.mask}: {table.notes[-1]}" for group, table in contests]
     made = (
         GT(frame, rowname_col=columns[0], groupname_col="contest", id=f"standings-{slug(device)}")
-        .tab_header(title=device)
         .cols_align("right", columns=columns[1:])
         .tab_style(style.text(weight="bold"), [loc.body(rows=best), loc.stub(rows=best)])
         .sub_missing(missing_text="")

@@ -1,6 +1,6 @@
 // Draws the charts of the present filters, each when it comes into view.
 "use strict";
-const FACETS = 12;
+const FACETS = 6;
 const drawnCharts = new Map();
 
 function isDark() {
@@ -36,17 +36,19 @@ function rowsFor(name, shown) {
   return shown.cells.filter((row) => row[FIELD[name]] !== null && row[FIELD[name]] !== undefined);
 }
 
-// The first facets alone: more can't be read, and the filters reach the rest.
-function limited(rows) {
+// The first facets alone: a button shows more, and the filters reach the rest.
+function limited(rows, count) {
   const names = [...new Set(rows.map((row) => row.setting))];
-  const kept = new Set(names.slice(0, FACETS));
+  const kept = new Set(names.slice(0, count));
   return [rows.filter((row) => kept.has(row.setting)), names.length - kept.size];
 }
 
 async function drawChart(box, specs, rows) {
   const name = box.dataset.chart, figure = box.closest("figure");
-  const [shown, left] = limited(rows);
-  figure.querySelector(".more").textContent = left ? `${left} further settings: narrow the filters to see them.` : "";
+  const [shown, left] = limited(rows, Number(box.dataset.facets || FACETS));
+  const more = figure.querySelector(".more");
+  more.hidden = left === 0;
+  more.firstElementChild.textContent = `${left} further setting${left > 1 ? "s" : ""}: narrow the filters, or`;
   drawnCharts.get(box)?.finalize();
   const result = await vegaEmbed(box, { ...sized(specs[name], box), datasets: { rows: shown } }, {
     actions: false, renderer: "svg", config: chartConfig(), tooltip: { theme: isDark() ? "dark" : "light" },
@@ -74,7 +76,14 @@ function chartPainter(specs) {
     box.dataset.wanted = String(version);
     queue = queue.then(() => drawChart(box, specs, rows[box.dataset.chart])).catch((error) => { box.textContent = `This chart can't be drawn: ${error.message}`; });
   }
-  boxes.forEach((box) => seen.observe(box));
+  for (const box of boxes) {
+    seen.observe(box);
+    box.closest("figure").querySelector(".more button").addEventListener("click", () => {
+      box.dataset.facets = Number(box.dataset.facets || FACETS) + 2 * FACETS;
+      box.dataset.wanted = box.dataset.drawn = "";
+      paint(box);
+    });
+  }
   return (shown) => {
     rows = Object.fromEntries(boxes.map((box) => [box.dataset.chart, rowsFor(box.dataset.chart, shown)]));
     version += 1;

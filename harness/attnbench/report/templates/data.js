@@ -78,18 +78,16 @@ function grouped(rows, key) {
   return [...groups.values()];
 }
 
-// One point a variant and setting: how slow it is and what it costs, and whether nobody beats it in both.
+// One point a variant and setting: how slow it is, what it costs, and the best that nobody beats at this cost.
 function tradeoffs(rows, cost, gather) {
   return grouped(rows.filter((row) => row[cost] > 0), (row) => row.setting).flatMap((ofSetting) => {
     const points = grouped(ofSetting, (row) => row.variant).map((own) => ({
       variant: own[0].variant, setting: own[0].setting, shapes: own.length,
       slower: mean(own.map((row) => row.relative)), cost: gather(own.map((row) => row[cost])),
     }));
-    return points.map((point) => ({ ...point, front: !points.some((other) => beats(other, point)) }));
+    return points.map((point) => ({ ...point, best: Math.min(...points.filter((other) => other.cost <= point.cost).map((other) => other.slower)) }));
   });
 }
-
-const beats = (one, other) => one.cost <= other.cost && one.slower <= other.slower && (one.cost < other.cost || one.slower < other.slower);
 
 function withRelativeMemory(rows) {
   return grouped(rows.filter((row) => row.peak_mib), (row) => row.problem).flatMap((own) => {

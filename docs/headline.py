@@ -1,0 +1,59 @@
+"""Puts a published run's finding into README.md: `python docs/headline.py RUN`; `--machine` prints this machine's folder.
+
+Between two comments of README.md stand the verdicts, the standings and a figure, as the run's records have them; the
+figure's path stays the same whatever the run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from attnbench.report.document import Document, read
+from attnbench.report.figures import slug
+from attnbench.report.table import escape_markdown, to_markdown
+from attnbench.runner.devices import list_devices
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- headline: written by docs/headline.py -->\n", "<!-- /headline -->\n"
+FIGURE = Path("results/published/headline.svg")
+
+
+def main(argument: str, root: Path = ROOT) -> None:
+    """Renew the README of `root` from a run, or print the name of this machine's folder."""
+    if argument == "--machine":
+        devices = list_devices()
+        print(slug(next((device for device in devices if device.kind == "cuda"), devices[0]).model))
+        return
+    run = Path(argument).resolve()
+    document = read(run)
+    device = document.groups[0].device_name
+    shutil.copyfile(run / "report" / "figures" / f"latency-{slug(device)}.svg", root / FIGURE)
+    readme = root / "README.md"
+    head, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _, found, tail = rest.partition(END)
+    if not found:
+        sys.exit(f"README.md lacks the comments {BEGIN.strip()} and {END.strip()}")
+    report = (run / "report" / "report.md").relative_to(root.resolve()).as_posix()
+    readme.write_text(f"{head}{BEGIN}{section(document, report)}{END}{tail}", encoding="utf-8")
+
+
+def section(document: Document, report: str) -> str:
+    """Write the section: verdicts, the figure, the standings of the contest with most shapes, a link to the report."""
+    first = max(range(len(document.groups)), key=lambda index: document.groups[index].shapes)
+    verdicts = [f"- {escape_markdown(group.verdict)}" for group in document.groups]
+    alt = "Median latency against sequence length, with 95% intervals"
+    return "\n".join(
+        [
+            f"\n{escape_markdown(document.summary)}\n",
+            *verdicts,
+            f"\n![{alt}]({FIGURE.as_posix()})\n",
+            to_markdown(document.headline[first]),
+            f"All tables, the method and the machine are in [its report]({report}); the records are beside it.\n\n",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
