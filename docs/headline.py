@@ -1,6 +1,6 @@
-"""Puts a published run's finding into README.md: `python docs/headline.py RUN`; `--machine` prints this machine's folder.
+"""Puts a published run's finding into README.md: `python docs/headline.py RUN`.
 
-Between two comments of README.md stand the verdicts, the standings and a figure, as the run's records have them; the
+With `--machine` in place of a run it prints the name of this machine's folder under results/published. Between two comments of README.md stand the verdicts, the standings and a figure, as the run's records have them; the
 figure's path stays the same whatever the run.
 """
 
@@ -24,7 +24,8 @@ def main(argument: str, root: Path = ROOT) -> None:
     """Renew the README of `root` from a run, or print the name of this machine's folder."""
     if argument == "--machine":
         devices = list_devices()
-        print(slug(next((device for device in devices if device.kind == "cuda"), devices[0]).model))
+        chosen = next((device for device in devices if device.kind == "cuda"), devices[0])
+        sys.stdout.write(f"{slug(chosen.model)}\n")
         return
     run = Path(argument).resolve()
     document = read(run)

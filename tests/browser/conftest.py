@@ -1,5 +1,6 @@
 """A real browser, driven by Playwright."""
 
+import dataclasses
 import shutil
 import warnings
 
@@ -34,7 +35,8 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     cells = synthetic.workloads(seqs=(512, 1024, 2048))
     variants = ("naive", "sdpa", "sdpa-flash", "chunked", "xformers", "forgets-a-key", "segfaults", "linear-attention")
-    synthetic.make_run(folder / "runs", name="cpu", cells=cells, variants=variants, rounds=8)
+    small = dataclasses.replace(synthetic.CPU, memory_bytes=1e8)  # naive's scores of 2048 tokens do not fit
+    synthetic.make_run(folder / "runs", name="cpu", cells=cells, variants=variants, rounds=8, machine=small)
     synthetic.make_run(folder / "runs", name="gpu", cells=cells, variants=variants, rounds=8, machine=synthetic.H200)
     return write_report(folder / "runs", folder / "out")[0]
 

@@ -35,6 +35,29 @@ def test_the_page_loads_without_an_error_and_without_the_network(visit, report):
     assert page.locator("figure.chart:visible svg").count() >= 6
 
 
+def test_every_chart_that_has_rows_is_drawn(visit, report):
+    """Charts over length, trade-offs, exponents, memory's frontier and device against device are all there."""
+    page = visit(report)
+    scrolled(page)
+    drawn = {box.get_attribute("data-chart") for box in page.locator("figure.chart:visible [data-chart]").all()}
+    over_length = {"latency", "tflops", "roofline", "memory", "energy", "speedup"}
+    assert drawn == over_length | {"error", "tradeoff", "exponents", "reaches", "devices"}
+    for name in sorted(drawn):
+        assert page.locator(f"[data-chart={name}] svg path[aria-roledescription]").count() > 3, name
+
+
+def test_a_button_shows_the_settings_that_were_left_out(visit, report):
+    """Six facets stand at first; the button under them shows the others."""
+    page = visit(report)
+    scrolled(page)
+    figure = page.locator("figure.chart", has=page.locator("[data-chart=latency]"))
+    before = figure.locator("svg").bounding_box()["height"]
+    assert "2 further settings" in figure.locator(".more").inner_text()
+    figure.locator(".more button").click()
+    figure.locator(".more").wait_for(state="hidden")
+    assert figure.locator("svg").bounding_box()["height"] > before
+
+
 def test_first_paint_comes_soon(visit, report):
     """The first contentful paint is there before the script is done: what a reader needs first is plain HTML."""
     page = visit(report)
@@ -178,7 +201,8 @@ def test_without_javascript_verdicts_tables_and_figures_are_there(visit, report)
     """With scripts off, the page still has its verdicts, maps, standings, figures and failures, and no dead control."""
     page = visit(report, wait=False, java_script_enabled=False)
     text = page.locator("body").inner_text()
-    assert "On NVIDIA H200, causal, forward" in text
+    assert "On NVIDIA H200\n" in text
+    assert "causal, forward: " in text
     assert page.locator("table.map").count() == 8
     assert page.locator("figure img").count() == 8
     assert page.locator("figure img").first.get_attribute("alt")
