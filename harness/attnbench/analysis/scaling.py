@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from attnbench.analysis.frame import current, rankable
 from attnbench.analysis.series import Series, series
 
 if TYPE_CHECKING:
     import pandas as pd
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Points = dict[int, Floats]
-INTERVAL = ["latency_ms", "latency_low_ms", "latency_high_ms"]
+Points = dict[int, tuple[float, ...]]  # by length: latency, the low and the high end of its interval
+INTERVAL = ("latency_ms", "latency_low_ms", "latency_high_ms")
 FEWEST_LENGTHS = 3
 
 
@@ -63,26 +61,20 @@ def exponents(frame: pd.DataFrame) -> list[Exponent]:
     The slopes' interval comes from each latency's own interval and from the slopes of neighbouring lengths, so that
     a curve that bends has a wide one.
     """
-    found = []
-    for one in series(rankable(current(frame))):
-        for variant, cells in one.frame.groupby("variant", sort=True):
-            points = cells.groupby("length")[INTERVAL].median()
-            if len(points) >= FEWEST_LENGTHS:
-                found.append(Exponent(one, str(variant), len(points), *_slopes(points)))
-    return found
+    return [
+        Exponent(one, variant, len(points), *_slopes(points))
+        for one in series(rankable(current(frame)))
+        for variant, points in _curves(one).items()
+        if len(points) >= FEWEST_LENGTHS
+    ]
 
 
 def crossovers(frame: pd.DataFrame) -> list[Crossover]:
     """Find where one variant overtakes another for good: apart on both sides of one change of sign."""
     found: list[Crossover] = []
     for one in series(rankable(current(frame))):
-        tables = {
-            str(name): dict(zip(cells["length"].tolist(), cells[INTERVAL].to_numpy(dtype=float), strict=True))
-            for name, cells in one.frame.groupby("variant", sort=True)
-            if cells["length"].is_unique
-        }
-        for first, second in itertools.combinations(tables, 2):
-            found += _crossings(one, (first, tables[first]), (second, tables[second]))
+        for first, second in itertools.combinations(_curves(one).items(), 2):
+            found += _crossings(one, first, second)
     return found
 
 
@@ -106,41 +98,54 @@ def _reach(one: Series, variant: str, own: pd.DataFrame) -> Reach:
     return Reach(one, variant, largest, smallest, all_fit=len(fits) == len(own))
 
 
-def _slopes(points: pd.DataFrame) -> tuple[float, float, float]:
-    logs = np.log(points.to_numpy(dtype=float))
-    lengths = np.log(points.index.to_numpy(dtype=float))
-    pairs = list(itertools.combinations(range(len(lengths)), 2))
-    middle = np.median([(logs[j, 0] - logs[i, 0]) / (lengths[j] - lengths[i]) for i, j in pairs])
-    steps = list(itertools.pairwise(range(len(lengths))))
-    low = min((logs[j, 1] - logs[i, 2]) / (lengths[j] - lengths[i]) for i, j in steps)
-    high = max((logs[j, 2] - logs[i, 1]) / (lengths[j] - lengths[i]) for i, j in steps)
-    return float(middle), float(min(low, middle)), float(max(high, middle))
+def _curves(one: Series) -> dict[str, Points]:
+    """Give latency and its interval by length, variant by variant; plain values, as pandas is slow on a few rows.
+
+    Where a length was measured more than once, the medians of its values.
+    """
+    gathered: dict[str, dict[int, list[tuple[float, ...]]]] = {}
+    columns = (one.frame[name].tolist() for name in ("variant", "length", *INTERVAL))
+    for variant, length, *values in zip(*columns, strict=True):
+        gathered.setdefault(variant, {}).setdefault(length, []).append(tuple(values))
+    return {
+        variant: {length: tuple(map(median, zip(*found, strict=True))) for length, found in sorted(points.items())}
+        for variant, points in sorted(gathered.items())
+    }
+
+
+def _slopes(points: Points) -> tuple[float, float, float]:
+    places = [(math.log(length), *map(math.log, values)) for length, values in points.items()]
+    middle = median((end[1] - start[1]) / (end[0] - start[0]) for start, end in itertools.combinations(places, 2))
+    steps = list(itertools.pairwise(places))
+    low = min((end[2] - start[3]) / (end[0] - start[0]) for start, end in steps)
+    high = max((end[3] - start[2]) / (end[0] - start[0]) for start, end in steps)
+    return middle, min(low, middle), max(high, middle)
 
 
 def _crossings(one: Series, first: tuple[str, Points], second: tuple[str, Points]) -> Iterator[Crossover]:
-    shared = sorted(first[1].keys() & second[1].keys())
-    if len(shared) < 2:
-        return
-    ours, theirs = (np.log([points[length] for length in shared]) for points in (first[1], second[1]))
-    lengths = np.log2(np.asarray(shared, dtype=float))
-    middle, low, high = ours[:, 0] - theirs[:, 0], ours[:, 1] - theirs[:, 2], ours[:, 2] - theirs[:, 1]
-    side = np.where(low > 0, 1, np.where(high < 0, -1, 0))
-    apart = np.flatnonzero(side).tolist()
+    lengths = [length for length in first[1] if length in second[1]]
+    pairs = [(first[1][length], second[1][length]) for length in lengths]
+    side = [1 if ours[1] > theirs[2] else -1 if ours[2] < theirs[1] else 0 for ours, theirs in pairs]
+    apart = [index for index, where in enumerate(side) if where]
     changes = [(i, j) for i, j in itertools.pairwise(apart) if side[i] != side[j]]
     if len(changes) != 1:
         return
     start, end = changes[0]
-    ends = sorted([_zero(lengths, low, start, end), _zero(lengths, high, start, end)])
+    places = [math.log2(length) for length in lengths]
+    middle, low, high = (
+        [math.log(ours[own] / theirs[other]) for ours, theirs in pairs] for own, other in ((0, 0), (1, 2), (2, 1))
+    )
+    ends = sorted([_zero(places, low, start, end), _zero(places, high, start, end)])
     before, after = (first[0], second[0]) if side[start] < 0 else (second[0], first[0])
-    yield Crossover(one, before, after, *(float(2**x) for x in (_zero(lengths, middle, start, end), *ends)))
+    yield Crossover(one, before, after, *(2**place for place in (_zero(places, middle, start, end), *ends)))
 
 
-def _zero(lengths: Floats, values: Floats, start: int, end: int) -> float:
+def _zero(lengths: Sequence[float], values: Sequence[float], start: int, end: int) -> float:
     """Interpolate where `values` first changes its sign between two points, linearly in the logarithms."""
     for i in range(start, end):
         if values[i] == 0:
-            return float(lengths[i])
+            return lengths[i]
         if values[i] * values[i + 1] < 0:
             share = values[i] / (values[i] - values[i + 1])
-            return float(lengths[i] + share * (lengths[i + 1] - lengths[i]))
-    return float(lengths[end])
+            return lengths[i] + share * (lengths[i + 1] - lengths[i])
+    return lengths[end]

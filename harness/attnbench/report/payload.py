@@ -140,12 +140,13 @@ def _rounded(values: pd.Series, digits: int) -> list[float | None]:
 def _settings(frame: pd.DataFrame, *, several: bool) -> tuple[list[str], list[str], list[int]]:
     """Name the series that cells are of, with and without the device, and give each cell's place among them."""
     places = np.zeros(len(frame), dtype=int)
-    names: dict[str, str] = {}
+    names = Texts()
+    contests = []
     for one in series(frame):
-        name = heading(one, several=several)
-        names.setdefault(name, heading(one, several=False))
-        places[one.frame.index] = list(names).index(name)
-    return list(names), list(names.values()), places.tolist()
+        places[one.frame.index] = place = names.place(heading(one, several=several)) or 0
+        if place == len(contests):
+            contests.append(heading(one, several=False))
+    return names.all, contests, places.tolist()
 
 
 def _workloads(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], list[int]]:
