@@ -33,7 +33,7 @@ def test_the_finding_stands_between_its_comments(headline, tmp_path):
         text = (tmp_path / "README.md").read_text()
         assert text.startswith("# A\n\n<!-- headline")
         assert text.endswith("<!-- /headline -->\n\n## B\n")
-        assert "old" not in text
+        assert "\nold\n" not in text
         assert text.count("- On AMD EPYC 7B13, causal, forward: ") == 1
         assert text.count("| sdpa-flash |") + text.count("| **sdpa-flash** |") == 1
         assert "(results/published/headline.svg)" in text

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FACETS = 6  # more are on the page; a figure with more can't be read
+ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # inches, of a paper set in two columns
 FORMATS = ("svg", "png", "pdf")
 UNDATED: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
@@ -114,7 +115,7 @@ def draw(facets: Sequence[Series], metric: Metric, axis: str, styles: dict[str, 
     columns = min(3, len(facets))
     rows = -(-len(facets) // columns)
     names = sorted({str(name) for one in facets for name in one.frame["variant"]})
-    width = max(3.4, 2.45 * columns)
+    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
     in_line = max(1, int(width / (0.45 + 0.058 * max(map(len, names)))))
     legend = 0.2 + 0.14 * -(-len(names) // in_line)
     figure = Figure(figsize=(width, 1.95 * rows + legend))
