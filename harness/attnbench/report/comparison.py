@@ -17,7 +17,7 @@ from attnbench.report.page import templates
 from attnbench.report.table import Table, row
 
 SHOWN = 1_000  # changes a pair on the page; all are in `attnbench compare --json`
-WIDTH, SPAN = 132, 2.0  # of a ratio's drawing: pixels, and octaves from its left to its right end
+WIDTH, SPAN = 132, 1.0  # of a ratio's drawing: pixels, and octaves from its middle to either end
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _variants(found: Comparison) -> Table:
 
 
 def _strip(change: Change) -> Strip | None:
-    """Place a ratio between a quarter and four times, its interval with it; on paper 1 is in the middle."""
+    """Place a ratio between half and twice, its interval with it; 1 is in the middle."""
     if change.ratio is None:
         return None
     low, high = change.low or change.ratio, change.high or change.ratio
