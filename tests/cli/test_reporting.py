@@ -1,0 +1,55 @@
+"""What `compare`, `best` and `export` print and write."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import synthetic
+
+CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward",))
+OPTIONS = {"cells": CELLS, "variants": ("sdpa", "chunked"), "rounds": 8, "noise": 0.005, "drift": 0.0}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Write three runs of one machine: `chunked` gets slower in the second and stays so in the third."""
+    folder = tmp_path_factory.mktemp("results")
+    for place, (name, factor) in enumerate((("one", 1.0), ("two", 1.5), ("three", 1.5))):
+        started = f"2026-0{place + 1}-01T00:00:00+00:00"
+        synthetic.make_run(folder, name=name, seed=place, started=started, slower={"chunked": factor}, **OPTIONS)
+    return folder
+
+
+def attnbench(*arguments):
+    """Run the command line in a fresh process."""
+    return subprocess.run([sys.executable, "-m", "attnbench", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_gate_fails_on_a_sure_slow_down_and_writes_the_page(results, tmp_path):
+    """With --fail-if-slower the exit code is 1, and the page, the Markdown and the code agree on what regressed."""
+    page = tmp_path / "page.html"
+    arguments = ("--fail-if-slower", "3%", "--format", "markdown", "--html", str(page), "--results", str(results))
+    done = attnbench("compare", "one", "two", *arguments)
+    assert done.returncode == 1
+    assert done.stdout.startswith("### Attention benchmark: 1 regression\n")
+    assert f"page: {page}" in done.stderr
+    assert "1 slower beyond the gate" in page.read_text()
+
+
+def test_three_runs_are_held_each_against_the_one_before(results):
+    """Of three runs two comparisons are printed, under the runs' names; JSON is for two runs alone."""
+    done = attnbench("compare", "one", "two", "three", "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("one to two") < done.stdout.index("two to three")
+    refused = attnbench("compare", "one", "two", "three", "--json", "--results", str(results))
+    assert refused.returncode == 2
+    assert "--json compares two runs, got 3" in refused.stderr
+
+
+def test_the_best_as_json_is_a_dispatch_table(results):
+    """`best --format json` prints JSON alone, a region a shape, with the order to fall back along."""
+    done = attnbench("best", "one", "--format", "json", "--results", str(results))
+    (region,) = json.loads(done.stdout)["regions"]
+    assert (region["variant"], region["order"]) == ("sdpa", ["sdpa", "chunked"])
