@@ -12,6 +12,7 @@ function chartConfig() {
   const ink = isDark() ? "#e4e7ec" : "#1d2129", faint = isDark() ? "#3a424e" : "#dfe3e8";
   return {
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
+    mark: { invalid: "show" },  // rows without a value are left out before; a filter in each layer would part their scales
     axis: { labelColor: ink, titleColor: ink, gridColor: faint, domainColor: ink, tickColor: ink, titleFontWeight: "normal" },
     header: { labelColor: ink }, legend: { labelColor: ink, titleColor: ink },
   };
