@@ -144,8 +144,7 @@ def _reaches(alt: Any, styles: Mapping[str, Style]) -> Any:
         alt, ("variant:N", "variant"), ("batch:O", "batch"), ("largest:Q", "largest that fits"),
         ("out:Q", "smallest that does not"),
     )  # fmt: skip
-    line = base.mark_line(strokeWidth=2).encode(strokeDash=_dash(alt, styles))
-    return alt.layer(line, base.mark_point(filled=True, size=75).encode(shape=shape, tooltip=tips))
+    return base.mark_point(filled=True, size=90).encode(shape=shape, tooltip=tips)
 
 
 def _scalings(alt: Any, styles: Mapping[str, Style]) -> Any:
@@ -192,7 +191,7 @@ def _faceted(alt: Any, chart: Any, step: int | None = None) -> dict[str, Any]:
     """Lay a chart out by setting; the page sets the facets' width and how many stand in a row."""
     header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
     facets = chart.properties(width=250, height=alt.Step(step) if step else 190, data=alt.NamedData("rows")).facet(
-        facet=alt.Facet("setting:N", header=header, sort=None), columns=3
+        facet=alt.Facet("setting:N", header=header, sort=alt.EncodingSortField("place", op="min")), columns=3
     )
     spec: dict[str, Any] = facets.resolve_scale(y="independent", x="independent").to_dict()
     spec.pop("config", None)

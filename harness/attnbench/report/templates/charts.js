@@ -39,9 +39,11 @@ function rowsFor(name, shown) {
 
 // The first facets alone: a button shows more, and the filters reach the rest.
 function limited(rows, count) {
-  const names = [...new Set(rows.map((row) => row.setting))];
+  const places = new Map();
+  for (const row of rows) if (!places.has(row.setting)) places.set(row.setting, row.place ?? places.size);
+  const names = [...places.keys()].sort((one, other) => places.get(one) - places.get(other));
   const kept = new Set(names.slice(0, count));
-  return [rows.filter((row) => kept.has(row.setting)), names.length - kept.size];
+  return [rows.filter((row) => kept.has(row.setting)).map((row) => ({ ...row, place: places.get(row.setting) })), names.length - kept.size];
 }
 
 async function drawChart(box, specs, rows) {

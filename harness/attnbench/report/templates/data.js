@@ -17,6 +17,7 @@ function cellsOf(data) {
       cell[name] = name in lists && value !== null ? lists[name][value] : value;
     }
     cell.shape = workloads[cell.workload];
+    cell.place = cell.setting;
     cell.contest = contests[cell.setting];
     cell.setting = settings[cell.setting];
     for (const name of ["direction", "mask", "dtype", "length", "batch"]) cell[name] = cell.shape[name];
@@ -46,7 +47,7 @@ function chartRows(cells, baseline) {
   return cells.filter((cell) => ranked(cell) && !away.has(cell.variant)).map((cell) => {
     const reference = base.get(problem(cell));
     return {
-      variant: cell.variant, setting: cell.setting, contest: cell.contest, problem: problem(cell), workload: cell.shape.id, device: cell.device_name,
+      variant: cell.variant, setting: cell.setting, place: cell.place, contest: cell.contest, problem: problem(cell), workload: cell.shape.id, device: cell.device_name,
       length: cell.length, latency: cell.latency_ms, latency_low: cell.latency_low_ms, latency_high: cell.latency_high_ms,
       interval: `${short(cell.latency_low_ms)} to ${short(cell.latency_high_ms)} ms`,
       tflops: cell.tflops, roofline_pct: cell.roofline_pct ?? null, energy_mj: cell.energy_mj ?? null,
@@ -82,7 +83,7 @@ function grouped(rows, key) {
 function tradeoffs(rows, cost, gather) {
   return grouped(rows.filter((row) => row[cost] > 0), (row) => row.setting).flatMap((ofSetting) => {
     const points = grouped(ofSetting, (row) => row.variant).map((own) => ({
-      variant: own[0].variant, setting: own[0].setting, shapes: own.length,
+      variant: own[0].variant, setting: own[0].setting, place: own[0].place, shapes: own.length,
       slower: mean(own.map((row) => row.relative)), cost: gather(own.map((row) => row[cost])),
     }));
     return points.map((point) => ({ ...point, best: Math.min(...points.filter((other) => other.cost <= point.cost).map((other) => other.slower)) }));
@@ -113,7 +114,7 @@ function short(value) {
 function plainRow(cell) {
   const row = {};
   for (const [name, value] of Object.entries(cell)) {
-    if (!["index", "shape", "histogram", "log", "rerun", "workload"].includes(name)) row[name] = value;
+    if (!["index", "place", "contest", "shape", "histogram", "log", "rerun", "workload"].includes(name)) row[name] = value;
   }
   const { id, ...shape } = cell.shape;
   return { ...row, workload_id: id, ...shape };
