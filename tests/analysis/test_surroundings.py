@@ -15,7 +15,8 @@ def frame(*cells):
     for number, (fields, latency, other) in enumerate(cells):
         workload = Workload(**SIZES, **fields)
         rows.append({
-            "run": "r", "variant": "sdpa", "mode": "hot", "device_name": "H200", "environment_id": "e", "status": "ok",
+            "run": "r", "variant": "sdpa", "mode": "hot", "device": "cuda:0", "device_name": "H200",
+            "environment_id": "e", "status": "ok",
             "control": False, "started_at": str(number), "workload": workload, "workload_id": workload.id,
             "latency_ms": latency, **other,
         })  # fmt: skip

@@ -39,10 +39,20 @@ class Gain:
 
     device_name: str
     variant: str
-    workload_id: str
-    gpus: int
+    mode: str
+    workload: Workload
     latency_ms: float
     alone_ms: float
+
+    @property
+    def workload_id(self) -> str:
+        """The workload's id."""
+        return self.workload.id
+
+    @property
+    def gpus(self) -> int:
+        """How many devices share the work."""
+        return self.workload.gpus
 
     @property
     def efficiency(self) -> float:
@@ -78,7 +88,8 @@ def gains(frame: pd.DataFrame) -> list[Gain]:
         _, _, member = cell["device_name"].partition(" x ")
         own = alone.get(_key({**cell, "device_name": member}, dataclasses.replace(w, gpus=1)))
         if w.gpus > 1 and own:
-            found.append(Gain(cell["device_name"], cell["variant"], w.id, w.gpus, cell["latency_ms"], median(own)))
+            names = cell["device_name"], cell["variant"], cell["mode"]
+            found.append(Gain(*names, w, cell["latency_ms"], median(own)))
     return sorted(found, key=lambda one: (one.workload_id, one.variant, one.device_name))
 
 

@@ -156,13 +156,12 @@ def _scalings(alt: Any, styles: Mapping[str, Style]) -> Any:
     y = alt.Y("speedup:Q", scale=scale, axis=title)
     perfect = base.mark_line(color=GREY, strokeDash=[4, 3]).encode(y=alt.Y("devices:Q", scale=scale, axis=title))
     drawn = base.encode(color=_colour(alt, styles))
-    band = drawn.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", scale=scale, axis=title), y2="high:Q")
     tips = _tips(
-        alt, ("variant:N", "variant"), ("devices:Q", "devices"), ("speedup:Q", "speed-up"), ("efficiency:Q",
-        "efficiency"), ("low:Q", "from"), ("high:Q", "to"),
+        alt, ("variant:N", "variant"), ("devices:Q", "devices"), ("speedup:Q", "speed-up"),
+        ("efficiency:Q", "efficiency"),
     )  # fmt: skip
     line = drawn.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(alt, styles))
-    return alt.layer(perfect, band, line, drawn.mark_point(filled=True, size=55).encode(y=y, tooltip=tips))
+    return alt.layer(perfect, line, drawn.mark_point(filled=True, size=55).encode(y=y, tooltip=tips))
 
 
 def _devices(alt: Any) -> Any:

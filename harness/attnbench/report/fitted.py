@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnbench.analysis.devices import Scaling
     from attnbench.analysis.series import Series
+    from attnbench.analysis.surroundings import Gain
     from attnbench.report.fits import Fits
 
 MOST = 4_000  # rows a chart
@@ -40,7 +42,7 @@ def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
             for one in fits.reaches
             if one.largest_ok is not None and one.series.batch is not None
         ],
-        "scalings": [_scaling(one, several=several) for one in fits.scalings],
+        "scalings": _scalings(fits.gains),
     }  # fmt: skip
     return {name: rows[:MOST] for name, rows in found.items()}
 
@@ -53,31 +55,30 @@ def heading(one: Series, *, several: bool, batch: bool = True) -> str:
 
 
 def _place(one: Series, *, several: bool, batch: bool = True) -> dict[str, Any]:
-    return {**_filters(one), "setting": heading(one, several=several, batch=batch)}
-
-
-def _filters(one: Series | Scaling) -> dict[str, str]:
-    return {
+    filters = {
         "device_name": one.device_name,
         "direction": one.direction,
         "mask": one.mask,
         "dtype": one.dtype,
         "mode": one.mode,
     }
+    return {**filters, "setting": heading(one, several=several, batch=batch)}
 
 
-def _scaling(one: Scaling, *, several: bool) -> dict[str, Any]:
-    device = f"{one.device_name} · " if several else ""
-    return {
-        **_filters(one),
-        "setting": f"{one.direction} · {one.mask} · {one.dtype} · {one.split} | {device}{one.shape}",
-        "variant": one.variant,
-        "devices": one.devices,
-        "speedup": _short(one.speedup),
-        "efficiency": _short(one.efficiency),
-        "low": _short(one.low),
-        "high": _short(one.high),
-    }
+def _scalings(gains: Iterable[Gain]) -> list[dict[str, Any]]:
+    """Give a point for each number of devices, and one for the single device that they are held against."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for one in gains:
+        w, (_, _, model) = one.workload, one.device_name.partition(" x ")
+        alone = dataclasses.replace(w, gpus=1)
+        place = {
+            "device_name": one.device_name, "direction": w.direction, "mask": str(w.mask), "dtype": w.dtype,
+            "mode": one.mode, "setting": f"{w.split} split over {model} | {alone.id}", "variant": one.variant,
+        }  # fmt: skip
+        for devices, speedup in ((1, 1.0), (w.gpus, one.alone_ms / one.latency_ms)):
+            numbers = {"devices": devices, "speedup": _short(speedup), "efficiency": _short(speedup / devices)}
+            rows.setdefault((place["setting"], one.variant, devices), {**place, **numbers})
+    return list(rows.values())
 
 
 def _short(value: float) -> float:

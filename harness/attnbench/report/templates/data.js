@@ -47,7 +47,7 @@ function chartRows(cells, baseline) {
   return cells.filter((cell) => ranked(cell) && !away.has(cell.variant)).map((cell) => {
     const reference = base.get(problem(cell));
     return {
-      variant: cell.variant, setting: cell.setting, place: cell.place, contest: cell.contest, problem: problem(cell), workload: cell.shape.id, device: cell.device_name,
+      variant: cell.variant, setting: cell.setting, place: cell.place, contest: cell.contest, gpus: cell.shape.gpus, problem: problem(cell), workload: cell.shape.id, device: cell.device_name,
       length: cell.length, latency: cell.latency_ms, latency_low: cell.latency_low_ms, latency_high: cell.latency_high_ms,
       interval: `${short(cell.latency_low_ms)} to ${short(cell.latency_high_ms)} ms`,
       tflops: cell.tflops, roofline_pct: cell.roofline_pct ?? null, energy_mj: cell.energy_mj ?? null,
@@ -99,8 +99,9 @@ function withRelativeMemory(rows) {
 
 // The fastest variant of each device on each shape, where more than one device did it.
 function fastestByDevice(rows) {
-  if (new Set(rows.map((row) => row.device)).size < 2) return [];
-  const best = grouped(rows.filter((row) => row.tflops), (row) => `${row.device}/${row.problem}`)
+  const single = rows.filter((row) => row.tflops && !(row.gpus > 1));
+  if (new Set(single.map((row) => row.device)).size < 2) return [];
+  const best = grouped(single, (row) => `${row.device}/${row.problem}`)
     .map((own) => own.reduce((one, other) => other.latency < one.latency ? other : one));
   return grouped(best, (row) => row.contest).filter((own) => new Set(own.map((row) => row.device)).size > 1).flat()
     .map((row) => ({ ...row, setting: row.contest }));
