@@ -49,9 +49,7 @@ def heatmaps(frame: pd.DataFrame, styles: Mapping[str, Style]) -> list[Heatmap]:
     table = with_length(table[table["contenders"] > 1])
     if table.empty:
         return []
-    missing = dict.fromkeys(("scale", "softcap")) | {"alibi": False, "dropout": 0.0}
-    shapes = [shape_text({**missing, **row}) for row in table.to_dict("records")]
-    table = table.assign(shape=shapes)
+    table = table.assign(shape=[shape_text(vars(workload)) for workload in table["workload"]])
     grouped = list(table.groupby(KEY, sort=True))[:MOST]
     return [_heatmap(dict(zip(KEY, map(str, key), strict=True)), cells, styles) for key, cells in grouped]
 
