@@ -32,10 +32,10 @@ def draw(rows: Rows, only: Container[str] | None = None) -> Figure:
     down = -(-len(chosen) // across)
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(2.7 * across, 2.5 * down), layout="constrained")
-        places = figure.subplots(down, across, squeeze=False).flat
+        places = list(figure.subplots(down, across, squeeze=False).flat)
         for axes, row in zip(places, chosen, strict=False):
             _matrix(axes, row["title"], row["words"], row["matrix"], positive=row["step"] in POSITIVE)
-        for axes in list(places)[len(chosen) :]:
+        for axes in places[len(chosen) :]:
             axes.axis("off")
     return figure
 
