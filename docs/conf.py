@@ -18,6 +18,7 @@ html_theme = "furo"
 html_title = "attnbench"
 html_static_path: list[str] = []
 html_show_sphinx = False
+smartquotes = False  # options have two hyphens
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
