@@ -7,6 +7,7 @@ from attnbench import Variant, Workload
 from attnbench.conformance.gate import Gate
 from attnbench.inputs import make_inputs
 from attnbench.measure.memory import measure_memory
+from attnbench.workload import DTYPE_BYTES
 from attnbench_variants.chunked import Chunked
 from attnbench_variants.naive import Naive
 from attnbench_variants.sdpa import Sdpa
@@ -43,15 +44,17 @@ def test_against_flash(speedup, prepared, mask, most, length):
     assert speedup(prepared(Chunked(), workload), prepared(FLASH, workload)) >= 1 / most
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
-def test_extra_memory(benchmark, direction):
+def test_extra_memory(benchmark, direction, dtype):
     """From 2048 to 16384 tokens the memory beyond what is returned grows by less than a tenth."""
 
     def extra(length):
-        workload = Workload(heads=8, seq_q=length, head_dim=64, direction=direction)
+        workload = Workload(heads=8, seq_q=length, head_dim=64, direction=direction, dtype=dtype)
         inputs = make_inputs(workload, "cpu")
         call = Chunked().prepare(workload, inputs)
-        returned = workload.heads * length * workload.head_dim * (4 if workload.needs_gradient else 1) * 4
+        returned = workload.heads * length * workload.head_dim * (4 if workload.needs_gradient else 1)
+        returned *= DTYPE_BYTES[dtype]
         return measure_memory(call, inputs, workload, "cpu").peak_bytes - returned
 
     shortest = extra(2048)

@@ -57,18 +57,47 @@ def test_tiles_are_all_visible_pairs_and_few_others(small_tiles, mask):
     assert covered[:, 0].sum() <= workload.visible_pairs + workload.batch * workload.seq_q * spare
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
-def test_extra_memory_does_not_grow_with_the_sequence(direction):
-    """Four times the sequence takes at most 1.1 times the memory besides what is returned."""
+def test_extra_memory_does_not_grow_with_the_sequence(direction, dtype):
+    """Four times the sequence takes at most 1.1 times the memory besides what is returned, gradients' sums included."""
 
     def extra(length):
-        workload = Workload(heads=2, seq_q=length, head_dim=16, direction=direction)
+        workload = Workload(heads=2, seq_q=length, head_dim=16, direction=direction, dtype=dtype)
         inputs = make_inputs(workload, "cpu")
         call = Chunked().prepare(workload, inputs)
         returned = call().nbytes + sum(leaf.nbytes for leaf in inputs.leaves if workload.needs_gradient)
         return measure_memory(call, inputs, workload, "cpu").peak_bytes - returned
 
-    assert 0 < extra(8192) <= 1.1 * extra(2048)
+    assert 0 < extra(4096) <= 1.1 * extra(1024)
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "window:20:3", "document"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_gradients_are_summed_in_float32(small_tiles, run, mask, dtype):
+    """In float16 and bfloat16 each gradient is that of float32 on the same values, rounded once."""
+    inputs, answers = run(Chunked(), problem(mask=mask, dtype=dtype, kv_heads=2))
+    wide = problem(mask=mask, kv_heads=2)
+    copies = make_inputs(wide, "cpu")
+    for name in ("query", "key", "value", "grad_output"):
+        getattr(copies, name).data.copy_(getattr(inputs, name))
+    output = Chunked().prepare(wide, copies)()
+    expected = torch.autograd.grad(output, copies.leaves, copies.grad_output)
+    step = torch.finfo(getattr(torch, dtype)).eps
+    for answer, like in zip(answers[1:], expected, strict=True):
+        assert (answer.float() - like).norm() <= step * like.norm()
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
+def test_scores_of_any_size(small_tiles, assert_passes, size):
+    """Whether scores are known to be small, may be large, or are, the answer is right, and the cheap way is taken."""
+    workload = problem(mask="causal", scale=size)
+    assert_passes(Chunked(), workload)
+    inputs = make_inputs(workload, "cpu")
+    plan = _tiles.Plan(workload, inputs)
+    longest = plan.longest_key(inputs.key.flatten(0, 1))
+    bound = size * longest * inputs.query.detach().norm(dim=-1).amax().item()
+    assert (bound <= _tiles.LARGEST_BARE_SCORE) == (size < 1.0)
 
 
 class TestDropout:

@@ -20,6 +20,7 @@ KEYS = {"cpu": 1024, "cuda": 4096}
 ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
 LARGEST_BARE_SCORE = 30.0  # e**30 times any sensible value, and e**-30, are far from float32's ends
 KEPT_LIMITS = 4
+EVEN_TO = 16  # keys: a vector's width
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,12 @@ class Chunk:
     full_stop: int
 
     def tiles(self, size: int) -> Iterator[slice]:
-        """Cut the keys that matter into slices of at most `size`."""
-        for start in range(self.start, self.stop, size):
-            yield slice(start, min(start + size, self.stop))
+        """Cut the keys that matter into slices of at most `size`, about even: a narrow last one would be slow."""
+        length = self.stop - self.start
+        even = -(-length // max(1, -(-length // size)))
+        step = min(size, -(-even // EVEN_TO) * EVEN_TO)
+        for start in range(self.start, self.stop, max(1, step)):
+            yield slice(start, min(start + step, self.stop))
 
     def edges(self, keys: slice) -> Iterator[tuple[slice, Edge]]:
         """Give the parts of `keys`, counted from their start, that only some rows see, each with what it hides.
