@@ -33,15 +33,13 @@ def collector(
     return collect
 
 
-def run_suite(
-    name: str, grids: Grids, settings: Settings, folder: Path, devices: Sequence[str], *, run: str = "run"
-) -> Rows:
-    """Write the suite beside the study, run it on each device, all at once, and give what was timed."""
+def run_suite(name: str, grids: Grids, settings: Settings, folder: Path, devices: Sequence[str]) -> Rows:
+    """Write the suite beside the study, run it, and give what was timed."""
     from attnbench.analysis import load
     from attnbench.measure.protocol import Protocol
     from attnbench.runner.execute import Request, execute, plan_of, start
 
-    suite = folder / f"{run}.toml"
+    suite = folder / "run.toml"
     suite.write_text(suite_text(f"study-{name}", grids), encoding="utf-8")
     protocol = Protocol() if settings.budget_s is None else Protocol(budget_s=settings.budget_s)
     request = Request(
@@ -51,8 +49,7 @@ def run_suite(
         plugins=list(settings.plugins),
         protocol=protocol,
         results=folder,
-        name=run,
-        every_device=True,
+        name="run",
     )
     catalog, plan = plan_of(request)
     done = start(request, catalog, plan)
