@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from attnbench import Workload
 from attnbench.runner import devices
 from attnbench.runner.devices import Device, choose_devices, list_devices
 from attnbench.runner.near_cores import near_cores
@@ -74,7 +75,7 @@ def test_gpus_of_one_model_share_the_cells_and_others_do_not(nvml):
     """Cells are planned once a model: two alike GPUs make a pool, another model measures all cells too."""
     chosen = choose_devices(["cuda"])
     environment = {"device_name": "x", "driver": "y", "packages": {}}
-    workload = SimpleNamespace(to_json=dict)
+    workload = Workload(heads=2, seq_q=16, head_dim=8)
     variant = SimpleNamespace(name="v", sha256="s")
     protocols = {"cuda": SimpleNamespace(protocol_id="p")}
     environments = {device.name: environment for device in chosen}

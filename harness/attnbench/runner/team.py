@@ -99,7 +99,7 @@ class WorkerTeam:
 
 def joined(replies: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make one reply of the members': the first that failed, else the slowest's with what the others say added."""
-    failed = next((reply for reply in replies if reply["status"] not in ("ready", "ok")), None)
+    failed = next((reply for reply in replies if reply.get("status") not in ("ready", "ok")), None)
     if failed is not None:
         return failed
     if "samples_ns" in replies[0]:
