@@ -20,7 +20,6 @@ OVER_LENGTH = {
 }
 BAND = {"latency": ("latency_low", "latency_high"), "speedup": ("speedup_low", "speedup_high")}
 SLOWER = "Latency over the fastest"
-BY_NAME = {"exponents": 22, "crossovers": 22}  # pixels a row of charts that have a name a row
 GREY = "#8a8f98"  # of what is no variant; seen on white and on dark paper
 DEVICE_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
@@ -41,7 +40,7 @@ def chart_specs(styles: Mapping[str, Style]) -> dict[str, Any]:
     }
     with debug_mode(False):  # validating each step takes seconds; the page's tests see what is drawn
         over_length = {name: _faceted(alt, _over_length(alt, styles, name)) for name in OVER_LENGTH}
-        return {**over_length, **{name: _faceted(alt, make(), BY_NAME.get(name)) for name, make in made.items()}}
+        return {**over_length, **{name: _faceted(alt, make()) for name, make in made.items()}}
 
 
 def _colour(alt: Any, styles: Mapping[str, Style], field: str = "variant") -> Any:
@@ -180,16 +179,14 @@ def _devices(alt: Any) -> Any:
     )
     dashes = alt.Scale(range=DEVICE_DASHES)
     line = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("device:N", scale=dashes, legend=legend))
-    point = base.mark_point(filled=True, size=45).encode(
-        shape=alt.Shape("device:N", legend=None), color=alt.value("#6b7280"), tooltip=tips
-    )
+    point = base.mark_point(filled=True, size=45).encode(color=alt.value("#6b7280"), tooltip=tips)
     return alt.layer(line.encode(color=alt.value(GREY)), point)
 
 
-def _faceted(alt: Any, chart: Any, step: int | None = None) -> dict[str, Any]:
-    """Lay a chart out by setting; the page sets the facets' width and how many stand in a row."""
+def _faceted(alt: Any, chart: Any) -> dict[str, Any]:
+    """Lay a chart out by setting; the page sets the facets' size and how many stand in a row."""
     header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
-    facets = chart.properties(width=250, height=alt.Step(step) if step else 190, data=alt.NamedData("rows")).facet(
+    facets = chart.properties(width=250, height=190, data=alt.NamedData("rows")).facet(
         facet=alt.Facet("setting:N", header=header, sort=alt.EncodingSortField("place", op="min")), columns=3
     )
     spec: dict[str, Any] = facets.resolve_scale(y="independent", x="independent").to_dict()

@@ -18,11 +18,16 @@ function chartConfig() {
   };
 }
 
-function sized(spec, box) {
+// Charts with a name a row are as high as their fullest facet needs.
+const NAME = { exponents: "variant", crossovers: "pair" };
+
+function sized(spec, box, rows) {
   const width = box.clientWidth, columns = width < 560 ? 1 : width < 900 ? 2 : 3;
   const copy = structuredClone(spec);
   copy.columns = columns;
   copy.spec.width = Math.max(180, Math.floor(width / columns) - 78);
+  const name = NAME[box.dataset.chart];
+  if (name) copy.spec.height = 22 * Math.max(...grouped(rows, (row) => row.setting).map((own) => new Set(own.map((row) => row[name])).size));
   return copy;
 }
 
@@ -53,7 +58,7 @@ async function drawChart(box, specs, rows) {
   more.hidden = left === 0;
   more.firstElementChild.textContent = `${left} further setting${left > 1 ? "s" : ""}: narrow the filters, or`;
   drawnCharts.get(box)?.finalize();
-  const result = await vegaEmbed(box, { ...sized(specs[name], box), datasets: { rows: shown } }, {
+  const result = await vegaEmbed(box, { ...sized(specs[name], box, shown), datasets: { rows: shown } }, {
     actions: false, renderer: "svg", config: chartConfig(), tooltip: { theme: isDark() ? "dark" : "light" },
     loader: { load: () => Promise.reject(new Error("no network")) },
   });
