@@ -97,7 +97,8 @@ def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
     sizes = [2 * size for size in seen.shape]  # room for shifts without wrapping round
 
     def alike(values: torch.Tensor) -> torch.Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(values, s=sizes).abs().square(), s=sizes)
+        overlaps: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(values, s=sizes).abs().square(), s=sizes)
+        return overlaps
 
     count = alike(seen)
     resemblance = alike(centred) / (rate * (1 - rate) * count.clamp(min=1).sqrt())

@@ -92,7 +92,8 @@ def _packed(inputs: Inputs) -> Inputs:
     whole = torch.cat([leaf.detach() for leaf in inputs.leaves], heads)
     parts = whole.split([leaf.shape[heads] for leaf in inputs.leaves], heads)
     named = zip(("query", "key", "value"), parts, inputs.leaves, strict=True)
-    return replace(inputs, **{name: part.requires_grad_(leaf.requires_grad) for name, part, leaf in named})
+    changed: dict[str, Any] = {name: part.requires_grad_(leaf.requires_grad) for name, part, leaf in named}
+    return replace(inputs, **changed)
 
 
 def _other_layout(tensor: torch.Tensor) -> torch.Tensor:
