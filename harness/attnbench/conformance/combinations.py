@@ -22,7 +22,7 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         for here in places[one]
         for there in places[other]
     }
-    found = []
+    found: list[dict[str, Any]] = []
     while missing:
         chosen = dict(next(iter(missing)))  # begins with a pair that is missing, so that each round makes one
         for name in sorted(places, key=lambda name: (name not in chosen, -len(places[name]))):

@@ -90,9 +90,12 @@ def _packed(inputs: Inputs) -> Inputs:
     """Lay query, key and value into one tensor, head after head."""
     heads = 1 if inputs.layout == "BHSD" else 2
     whole = torch.cat([leaf.detach() for leaf in inputs.leaves], heads)
-    parts = whole.split([leaf.shape[heads] for leaf in inputs.leaves], heads)
-    named = zip(("query", "key", "value"), parts, inputs.leaves, strict=True)
-    changed: dict[str, Any] = {name: part.requires_grad_(leaf.requires_grad) for name, part, leaf in named}
+    changed: dict[str, Any] = {}
+    start = 0
+    for name, leaf in zip(("query", "key", "value"), inputs.leaves, strict=True):
+        part = whole.narrow(heads, start, leaf.shape[heads])
+        changed[name] = part.requires_grad_(leaf.requires_grad)
+        start += leaf.shape[heads]
     return replace(inputs, **changed)
 
 
