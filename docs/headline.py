@@ -1,7 +1,8 @@
 """Puts a published run's finding into README.md: `python docs/headline.py RUN`.
 
-With `--machine` in place of a run it prints the name of this machine's folder under results/published. Between two comments of README.md stand the verdicts, the standings and a figure, as the run's records have them; the
-figure's path stays the same whatever the run.
+With `--machine` in place of a run it prints the name of this machine's folder under results/published. Between two
+comments of README.md stand the verdicts, the standings and a figure, as the run's records have them; the figure's path
+stays the same whatever the run.
 """
 
 from __future__ import annotations
