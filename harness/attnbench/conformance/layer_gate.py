@@ -144,7 +144,7 @@ class LayerGate:
 
     def _leaf(self, index: int) -> str:
         tokens = ("tokens",) if self.inputs.key is self.inputs.query else ("tokens", "tokens of the keys")
-        names = (*tokens, *(f"the {name} projection" for name in ("query", "key", "value", "output")))
+        names: tuple[str, ...] = (*tokens, *(f"the {name} projection" for name in ("query", "key", "value", "output")))
         return names[index]
 
     def _fresh_seed(self) -> int:
