@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -102,18 +103,19 @@ class Lines(Shown):
             print(f"FAILED {tally.variant}: {result['check']} on {result['workload_id']}")
             for title, text in _lines(result):
                 print(f"  {title}{text}")
+            sys.stdout.flush()
 
     def end(self, tally: Tally) -> None:
         """Print hints, traits and counts."""
         for name, reason in tally.hints.items():
             print(f"hint   {tally.variant}: {name}: {reason}")
         if tally.nothing_ran:
-            print(f"{tally.variant}: nothing could be run: {tally.nothing_ran}")
+            print(f"{tally.variant}: nothing could be run: {tally.nothing_ran}", flush=True)
             return
         if tally.traits:
             print(f"traits {tally.variant}: {', '.join(f'{name} {holds}' for name, holds in tally.traits.items())}")
         counts = ", ".join(f"{tally.counts[status]} {status}" for status in SHOWN if tally.counts[status])
-        print(f"{tally.variant} ({tally.tier}): {counts} in {tally.seconds:.1f} s")
+        print(f"{tally.variant} ({tally.tier}): {counts} in {tally.seconds:.1f} s", flush=True)
 
 
 class Tables(Shown):
