@@ -141,7 +141,7 @@ def _settings(frame: pd.DataFrame, *, several: bool) -> tuple[list[str], list[st
     """Name the series that cells are of, with and without the device, and give each cell's place among them."""
     places = np.zeros(len(frame), dtype=int)
     names = Texts()
-    contests = []
+    contests: list[str] = []
     for one in series(frame):
         places[one.frame.index] = place = names.place(heading(one, several=several)) or 0
         if place == len(contests):
