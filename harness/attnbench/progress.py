@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichBar
 from rich.text import Text
 
+from attnbench.foreign import printable
 from attnbench.runner.frontier import SEARCHED
 
 if TYPE_CHECKING:
@@ -196,8 +197,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def printable(text: str) -> str:
-    """Keep terminal escapes of others out of the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,25 @@ from attnbench.workload import Workload
 SCHEMA = 1
 NOT_INTERLEAVED = "not_interleaved"  # the flag of a record whose rounds no other variant shared
 STATUSES = ("ok", "incorrect", "unsupported", "out_of_memory", "timeout", "crash", "error", "interrupted")
+LONGEST_NAME = 1_000  # characters
+SHORTEST_NS, LONGEST_NS = 1e-3, 1e18  # of a sample; far beyond what any clock tells
+NAMES = (
+    "record_id", "run_id", "cell_id", "variant", "plugin", "plugin_sha256", "device", "device_name", "environment_id",
+    "protocol_id", "phase", "started_at", "ended_at", "mode",
+)  # fmt: skip
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys((*NAMES, "status"), (str,)),
+    **dict.fromkeys(("reason", "tier", "stopped_by", "log"), (str, type(None))),
+    **dict.fromkeys(("control", "exact"), (bool,)),
+    **dict.fromkeys(("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds", "flags"), (tuple,)),
+    **dict.fromkeys(("peak_bytes", "saved_bytes", "flops", "bytes"), (int, type(None))),
+    "schema": (int,),
+    "first_call_ns": (int, float, type(None)),
+    "kernels": (tuple, type(None)),
+    "error": (dict, type(None)),
+    "telemetry": (dict,),
+}
+ITEMS = {"flags": str, "kernels": str, "block_sizes": int, "block_rounds": int}
 
 
 @dataclass(frozen=True)
@@ -66,21 +84,37 @@ class Record:
 
     def __post_init__(self) -> None:
         """Check what readers rely on."""
+        self._check_kinds()
         if self.schema != SCHEMA:
             raise RecordError(f"record {self.record_id}: schema is {self.schema!r}, this version reads {SCHEMA}")
         if self.status not in STATUSES:
             raise RecordError(f"record {self.record_id}: status is {self.status!r}, expected one of {STATUSES}")
+        self._check_samples()
+        if len(self.block_sizes) != len(self.block_rounds):
+            raise RecordError(f"record {self.record_id}: block_sizes and block_rounds differ in length")
+        if self.block_sizes and sum(self.block_sizes) != len(self.samples_ns or self.cold_samples_ns):
+            raise RecordError(f"record {self.record_id}: block_sizes do not sum to the number of samples")
+
+    def _check_kinds(self) -> None:
+        for name, kinds in KINDS.items():
+            if type(getattr(self, name)) not in kinds:
+                raise RecordError(f"record {self.record_id!r:.80}: {name} is a {type(getattr(self, name)).__name__}")
+        for name, kind in ITEMS.items():
+            if not all(type(item) is kind for item in getattr(self, name) or ()):
+                raise RecordError(f"record {self.record_id:.80}: {name} holds something other than {kind.__name__}")
+        if any(len(getattr(self, name)) > LONGEST_NAME for name in NAMES):
+            raise RecordError(f"record {self.record_id:.80}: a name is longer than {LONGEST_NAME} characters")
+        if any(size < 0 for size in self.block_sizes):
+            raise RecordError(f"record {self.record_id}: a block size is below 0")
+
+    def _check_samples(self) -> None:
         if self.status != "ok" and (self.samples_ns or self.cold_samples_ns):
             raise RecordError(f"record {self.record_id}: status is {self.status!r}, yet it has times")
         if self.status == "ok" and not (self.samples_ns or self.cold_samples_ns):
             raise RecordError(f"record {self.record_id}: status is ok, yet it has no times")
         for sample in (*self.samples_ns, *self.cold_samples_ns):
-            if isinstance(sample, bool) or not isinstance(sample, (int, float)) or not 0 < sample < math.inf:
-                raise RecordError(f"record {self.record_id}: a sample is {sample!r}, expected a positive number")
-        if len(self.block_sizes) != len(self.block_rounds):
-            raise RecordError(f"record {self.record_id}: block_sizes and block_rounds differ in length")
-        if self.block_sizes and sum(self.block_sizes) != len(self.samples_ns or self.cold_samples_ns):
-            raise RecordError(f"record {self.record_id}: block_sizes do not sum to the number of samples")
+            if type(sample) not in (int, float) or not SHORTEST_NS <= sample <= LONGEST_NS:
+                raise RecordError(f"record {self.record_id}: a sample is {sample!r}, expected a positive number of ns")
 
     def to_line(self) -> str:
         """Give the record as one line of JSON, newline included."""

@@ -231,15 +231,15 @@ def _sha256(source: Source, module: ModuleType) -> str:
     """Hash a module's source and that of the siblings it imports, so that an edit makes its cells stale."""
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256()
-    paths = source_files(source) if file is None or source.kind == "entry point" else _with_siblings(Path(file))
+    paths = source_files(source) if file is None or source.kind == "entry point" else with_siblings(Path(file))
     for path in sorted(paths):
         with contextlib.suppress(OSError):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
-def _with_siblings(file: Path) -> set[Path]:
-    """Follow a file's imports, late ones too, to files beside it."""
+def with_siblings(file: Path) -> set[Path]:
+    """Give a plugin's file and those beside it that it imports, late ones too, without running any."""
     found: set[Path] = set()
     queue = [file]
     while queue:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.errors import RecordError, StorageError, UsageError, describe, unknown
+from attnbench.foreign import parse, printable
 from attnbench.record import Record
 
 MANIFEST = "manifest.json"
@@ -102,8 +103,8 @@ def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
 def read_manifest(run: Path) -> dict[str, Any]:
     """Read a run's manifest; raises UsageError where there is none or it is no object."""
     try:
-        manifest = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        manifest = parse(_own_file(run / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
         raise UsageError(f"{run} is no run: its {MANIFEST} can't be read ({describe(error)})") from None
     if not isinstance(manifest, dict):
         raise UsageError(f"{run} is no run: its {MANIFEST} holds no object")
@@ -114,16 +115,21 @@ def read_run(run: Path) -> Reading:
     """Read all records of a run, in the order of their files and lines."""
     reading = Reading()
     for path in sorted(run.glob("records-*.jsonl")):
+        try:
+            _own_file(path)
+        except ValueError as error:
+            reading.problems.append(f"{printable(path.name)}: {error}")
+            continue
         for number, line in enumerate(_lines(path), 1):
             try:
-                fields = json.loads(line)
-            except (ValueError, RecursionError):
+                fields = parse(line)
+            except ValueError:
                 reading.torn_lines += 1
                 continue
             try:
                 reading.records.append(Record.from_json(fields))
             except RecordError as error:
-                reading.problems.append(f"{path.name}:{number}: {error}")
+                reading.problems.append(f"{printable(path.name)}:{number}: {error}")
     return reading
 
 
@@ -169,6 +175,28 @@ def find_run(results: Path, run: str | None = None) -> Path:
         if (candidate / MANIFEST).is_file():
             return candidate
     raise unknown("run", run, [path.name for path in list_runs(results)])
+
+
+def plugin_arguments(manifest: Mapping[str, Any]) -> list[str]:
+    """Give the plugins that a run was made with; raises UsageError for one that lies in a run's folder.
+
+    A run that came from elsewhere is data: what it brings along is not loaded because it says so.
+    """
+    given = manifest.get("plugin_arguments", [])
+    if not isinstance(given, list) or not all(isinstance(plugin, str) for plugin in given):
+        raise UsageError("the run's plugin_arguments are no list of texts")
+    for plugin in given:
+        place = Path(plugin).resolve()
+        if any((folder / MANIFEST).is_file() for folder in (place, *place.parents)):
+            raise UsageError(f"the run names plugin {plugin!r}, which lies in a run's folder: it is not loaded")
+    return given
+
+
+def _own_file(path: Path) -> Path:
+    """Refuse a link, a pipe or a device in a file's place: it would lead out of the run's folder. Raises ValueError."""
+    if path.is_symlink() or not path.is_file():
+        raise ValueError(f"{printable(path.name)} is no plain file of its own")
+    return path
 
 
 def _manifest_or_empty(run: Path) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Limits]) -> 
     row.update({name: getattr(workload, name) for name in WORKLOAD_FIELDS}, mask=str(workload.mask))
     row.update(run=run, workload_id=_workload_id(workload))
     error = record.error or {}
-    row.update(error_ratio=error.get("worst_ratio"), error_max_abs=error.get("max_abs"))
+    row.update(error_ratio=_number(error.get("worst_ratio")), error_max_abs=_number(error.get("max_abs")))
     row.update(_telemetry(record.telemetry.get("blocks")))
     samples = record.samples_ns or record.cold_samples_ns
     if samples:
@@ -172,11 +172,16 @@ def _telemetry(blocks: Any) -> dict[str, float | None]:
 
 def _energy_mj(blocks: Any, power_w: float | None, median_ns: float) -> float | None:
     """Give a call's energy by the counter, whose ticks are longer than a block: only the mean over blocks counts."""
-    told = [block.get("energy_per_call_j") for block in blocks or () if isinstance(block, dict)]
+    listed = blocks if isinstance(blocks, (list, tuple)) else ()
+    told = [block.get("energy_per_call_j") for block in listed if isinstance(block, dict)]
     counted = [joules for joules in told if isinstance(joules, (int, float))]
     if counted and sum(counted) > 0:
         return 1e3 * sum(counted) / len(counted)
     return None if power_w is None else power_w * median_ns / 1e6
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -9,9 +9,10 @@ import typer
 from typer.exceptions import TyperException
 
 from attnbench import __version__
-from attnbench.cli import check, doctor, exchange, listing, new, reporting, run, study
+from attnbench.cli import check, doctor, exchange, fleet, listing, new, reporting, run, study
 from attnbench.cli.examples import epilog
 from attnbench.errors import AttnbenchError, UsageError, describe
+from attnbench.foreign import printable
 
 app = typer.Typer(
     help="Measure implementations of attention: correct first, then timed.",
@@ -41,6 +42,7 @@ COMMANDS = (
     run.run,
     check.check,
     listing.list_,
+    fleet.devices,
     listing.explain,
     reporting.report,
     reporting.compare,
@@ -92,5 +94,5 @@ def _one_line(error: TyperException) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo(f"attnbench: {message}", err=True)
+    typer.echo(f"attnbench: {printable(message)}", err=True)
     return code

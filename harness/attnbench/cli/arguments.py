@@ -89,7 +89,13 @@ Layout = Annotated[str | None, typer.Option(metavar="LAYOUT", help="native, BHSD
 Distribution = Annotated[
     str | None, typer.Option(metavar="NAME", help="Values that are timed: normal, uniform, integers, outliers, zeros.")
 ]
-Gpus = Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of devices at once; on a CPU, of cores.")]
+Gpus = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N|TYPE,TYPE",
+        help="Numbers of devices at once (on a CPU, of cores); or, of a fleet, types of GPU, e.g. H100,A100.",
+    ),
+]
 Split = Annotated[str | None, typer.Option(metavar="SPLIT", help="batch, heads, ring: what the devices share out.")]
 
 ResultsFolder = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of runs.")]
@@ -118,6 +124,12 @@ Mode = Annotated[
     str,
     typer.Option(metavar="MODE", help="hot, cold (caches emptied before each call) or graph (a CUDA graph's kernels)."),
 ]
+ExecutorName = Annotated[
+    str, typer.Option("--executor", metavar="NAME", help="Where cells run: local, ray or slurm (a fleet of machines).")
+]
+Address = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster's; without it Ray is started on this machine.")
+]
 NoInterleave = Annotated[bool, typer.Option("--no-interleave", help="One variant after the other.")]
 
 
@@ -144,6 +156,12 @@ def axis(name: str, text: str | None, kind: Callable[[str], Any]) -> dict[str, l
     if not values:
         raise UsageError(f"--{name.replace('_', '-')} is empty: give it at least one value")
     return {name: values}
+
+
+def numbers_or_types(text: str | None) -> tuple[str | None, list[str]]:
+    """Take apart what `--gpus` gives: numbers of devices, as their text, or else types of the fleet's devices."""
+    types = [part for part in split([text] if text else None) if not re.fullmatch(r"[-+]?[0-9.]+", part)]
+    return (None, types) if types else (text, [])
 
 
 def size(name: str, text: str | None) -> int | None:

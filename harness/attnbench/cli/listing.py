@@ -11,6 +11,7 @@ import typer
 from attnbench.cli.arguments import Json, Plugins, Strict, split
 from attnbench.cli.completion import last_of
 from attnbench.errors import unknown
+from attnbench.foreign import printable
 
 WHAT = ("variants", "suites", "plugins", "devices", "runs")
 
@@ -28,7 +29,7 @@ def list_(
     if what not in WHAT:
         raise unknown("list", what, WHAT)
     if what == "devices":
-        rows = _devices()
+        rows = devices_here()
     elif what == "runs":
         rows = _runs(results)
     else:
@@ -39,14 +40,15 @@ def list_(
     if json_:
         print(json.dumps(rows, indent=1))
         return
-    _print_rows(rows)
+    print_rows(rows)
     if what == "plugins":
         for entry in catalog.plugins:
             if entry.reason:
                 print(f"next, for {entry.source.name}: {remedy(entry.reason)}")
 
 
-def _print_rows(rows: list[dict[str, Any]]) -> None:
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table, their keys its heads."""
     from rich.console import Console
     from rich.text import Text
 
@@ -65,9 +67,8 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    return printable(text)
 
 
 def _variants(catalog: Any) -> list[dict[str, Any]]:
@@ -106,7 +107,8 @@ def _plugins(catalog: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _devices() -> list[dict[str, Any]]:
+def devices_here() -> list[dict[str, Any]]:
+    """Give the devices of this machine as rows."""
     from attnbench.runner.devices import list_devices
 
     return [
@@ -122,19 +124,21 @@ def _devices() -> list[dict[str, Any]]:
 
 def _runs(results: Path) -> list[dict[str, Any]]:
     from attnbench import store
+    from attnbench.errors import UsageError
 
     rows = []
     for run in store.list_runs(results):
-        manifest = store.read_manifest(run)
-        statuses = manifest.get("summary", {}).get("statuses", {})
-        rows.append(
-            {
-                "run": run.name,
-                "started": manifest.get("started_at"),
-                "cells": len(manifest.get("plan", [])),
-                "records": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "unfinished",
-            }
-        )
+        row: dict[str, Any] = {"run": printable(run.name), "started": None, "cells": None}
+        try:
+            manifest = store.read_manifest(run)
+        except UsageError as error:
+            rows.append({**row, "records": str(error)})
+            continue
+        summary, plan = manifest.get("summary"), manifest.get("plan")
+        statuses = summary.get("statuses") if isinstance(summary, dict) else None
+        counts = sorted(statuses.items()) if isinstance(statuses, dict) else []
+        row |= {"started": str(manifest.get("started_at", "")), "cells": len(plan) if isinstance(plan, list) else 0}
+        rows.append({**row, "records": ", ".join(f"{count} {status}" for status, count in counts) or "unfinished"})
     return rows
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from attnbench.progress import announcement, printable
+from attnbench.foreign import printable
+from attnbench.progress import announcement
 from attnbench.runner.past import least_bytes
 
 if TYPE_CHECKING:

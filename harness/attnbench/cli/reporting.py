@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from attnbench.cli.arguments import Json, fraction
+from attnbench.errors import UsageError
+from attnbench.foreign import printable
 
 Runs = Annotated[
     list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs, by folder or name; none: the latest.")
@@ -35,6 +37,8 @@ def report(
 
     folders = _folders(runs, results)
     target = out or folders[-1] / "report"
+    if out is None and target.is_symlink():
+        raise UsageError(f"{str(target)!r} is a link: remove it, or choose another --out")
     document = read(folders, baseline)
     paths = write_document(document, target)
     for table in document.headline:
@@ -117,7 +121,6 @@ def export(
 ) -> None:
     """Write the records of runs in another format."""
     from attnbench.analysis import load
-    from attnbench.errors import UsageError
     from attnbench.report import export as written
 
     if output is None:
@@ -137,12 +140,19 @@ def print_table(table: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=table.title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    made = Table(
+        title=Text(printable(table.title)) if table.title else None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for index, column in enumerate(table.columns):
-        made.add_column(column, justify="left" if index < table.labels else "right", overflow="fold")
+        made.add_column(Text(printable(column)), justify="left" if index < table.labels else "right", overflow="fold")
     for row in table.rows:
-        made.add_row(*(Text(cell.text, style="bold" if cell.best else "italic" if cell.tied else "") for cell in row))
+        styles = ["bold" if cell.best else "italic" if cell.tied else "" for cell in row]
+        made.add_row(*(Text(printable(cell.text), style=style) for cell, style in zip(row, styles, strict=True)))
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
     console.print(made)
     for note in table.notes:
-        console.print(Text(note, style="dim"))
+        console.print(Text(printable(note), style="dim"))

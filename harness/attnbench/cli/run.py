@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attnbench.cli import arguments as given
-from attnbench.cli.arguments import axis, fraction, level, size, split
+from attnbench.cli.arguments import axis, fraction, level, numbers_or_types, size, split
 
 if TYPE_CHECKING:
     from attnbench.runner.catalog import Catalog
     from attnbench.runner.execute import Request
+    from attnbench.runner.executor import Executor
     from attnbench.runner.plan import Plan
 
 AXES: dict[str, Any] = {
@@ -55,6 +56,8 @@ def run(
     timeout: given.Timeout = None,
     host_memory: given.HostMemory = None,
     mode: given.Mode = "hot",
+    executor: given.ExecutorName = "local",
+    address: given.Address = None,
     no_interleave: given.NoInterleave = False,
     strict_plugins: given.Strict = False,
     quiet: given.Quiet = False,
@@ -80,8 +83,9 @@ def _sweep(options: SimpleNamespace) -> None:
 
     telling = level(quiet=options.quiet, verbose=options.verbose)
     terms = Terms(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
-    folder, request, catalog, plan = _planned(options)
-    unsupported, past = reasons(plan), Past(options.results)
+    folder, request, catalog, plan, executor = _planned(options)
+    unsupported = reasons(plan) if options.executor == "local" else {}  # a fleet's machines say it themselves
+    past = Past(options.results)
     if folder is None:
         refuse_unrunnable(request, catalog, plan, unsupported)
     if options.dry_run:
@@ -95,6 +99,7 @@ def _sweep(options: SimpleNamespace) -> None:
                 folder,
                 catalog,
                 plan,
+                executor=executor,
                 terms=terms,
                 started=progress.started,
                 stored=progress.stored,
@@ -109,17 +114,21 @@ def _sweep(options: SimpleNamespace) -> None:
     raise typer.Exit(1 if summary.failed else 0)
 
 
-def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, Plan]:
-    """Give what is to be run, and with --resume the folder that it goes on in."""
+def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, Plan, Executor]:
+    """Give what is to be run and where, and with --resume the folder that it goes on in."""
+    from attnbench.cli.fleet import find_executor
     from attnbench.runner.execute import plan_of, resumed
-    from attnbench.store import find_run
+    from attnbench.store import find_run, plugin_arguments, read_manifest
 
     request = _request(options)
-    if options.resume is None:
-        return None, request, *plan_of(request)
-    folder = find_run(options.results, options.resume)
-    planned = resumed(folder, retry_failed=options.retry_failed, exhaustive=options.exhaustive)
-    return folder, request, *planned
+    folder = None if options.resume is None else find_run(options.results, options.resume)
+    plugins = request.plugins if folder is None else plugin_arguments(read_manifest(folder))
+    types = numbers_or_types(options.gpus)[1]
+    executor = find_executor(options.executor, options.address, types, plugins)
+    if folder is None:
+        return None, request, *plan_of(request, executor), executor
+    planned = resumed(folder, retry_failed=options.retry_failed, exhaustive=options.exhaustive, executor=executor)
+    return folder, request, *planned, executor
 
 
 def _leave_interrupted(run: Path) -> None:
@@ -139,7 +148,8 @@ def _request(options: SimpleNamespace) -> Request:
         "interleave": not options.no_interleave,
         "mode": options.mode,
     }
-    axes = [axis(name, getattr(options, name), kind) for name, kind in AXES.items()]
+    texts = {**vars(options), "gpus": numbers_or_types(options.gpus)[0]}
+    axes = [axis(name, texts[name], kind) for name, kind in AXES.items()]
     return Request(
         suites=split(options.suite),
         workloads=split(options.workload),
@@ -151,6 +161,6 @@ def _request(options: SimpleNamespace) -> Request:
         budget_s=options.budget,
         results=options.results,
         name=options.name,
-        every_device=options.every_device,
+        every_device=options.every_device or options.executor != "local",
         strict_plugins=options.strict_plugins,
     )

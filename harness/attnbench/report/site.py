@@ -37,7 +37,7 @@ def write_site(runs: str | Path | Sequence[str | Path], out: Path) -> Path:
 
     Raises UsageError for no run, and where the folder can't be written.
     """
-    folders = find_runs(runs)
+    folders = [folder for folder in find_runs(runs) if _readable(folder)]
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / ".nojekyll").touch()
@@ -54,6 +54,15 @@ def write_site(runs: str | Path | Sequence[str | Path], out: Path) -> Path:
     except OSError as error:
         raise UsageError(f"site folder {str(out)!r} can't be written: {error.strerror or error}") from None
     return out / "index.html"
+
+
+def _readable(run: Path) -> bool:
+    """Leave out a run whose manifest can't be read: one bad run of somebody's does not cost the site."""
+    try:
+        read_manifest(run)
+    except UsageError:
+        return False
+    return True
 
 
 def _places(folders: Sequence[Path]) -> list[str]:

@@ -28,6 +28,7 @@ def write_report(runs: str | Path | Sequence[str | Path], out: Path, baseline: s
 
 def write_document(document: Document, out: Path) -> list[Path]:
     """Write a report that was read already, as `write_report` does."""
+    _refuse_links(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         figures = write_figures(document.frame, out / "figures", document.baseline)
@@ -44,3 +45,10 @@ def write_document(document: Document, out: Path) -> list[Path]:
     if find_spec("pyarrow"):
         data.append(export(document.frame, out / "results.parquet", "parquet"))
     return [*(out / name for name in pages), *data, *(path for one in figures for path in one.files.values())]
+
+
+def _refuse_links(out: Path) -> None:
+    """Refuse a folder that holds links: a run that came from elsewhere could lead what is written out of it."""
+    links = [path for path in (out / "figures", *out.glob("*"), *out.glob("figures/*")) if path.is_symlink()]
+    if links:
+        raise UsageError(f"report folder {str(out)!r}: {str(links[0])!r} is a link: remove it, or choose another --out")

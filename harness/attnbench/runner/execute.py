@@ -146,7 +146,7 @@ def resumed(
     """
     manifest = store.read_manifest(run)
     store.require_space(run, len(manifest["plan"]))
-    catalog = read_catalog(manifest["plugin_arguments"])
+    catalog = read_catalog(store.plugin_arguments(manifest))
     every_device = store.measures_on_every_device(manifest)
     settled = {"ok", "unsupported"} if retry_failed else set(STATUSES) - {"interrupted"}
     done = {
@@ -171,7 +171,7 @@ def again(
 ) -> tuple[Path, Catalog, Plan]:
     """Make a new run of some cells (variant, workload, device) of an old one, under the old one's protocol."""
     manifest = store.read_manifest(run)
-    arguments = [*manifest.get("plugin_arguments", []), *plugins]
+    arguments = [*store.plugin_arguments(manifest), *plugins]
     catalog = read_catalog(arguments)
     plan = _plan_of_cells(catalog, cells, manifest, LOCAL)
     request = Request(plugins=arguments, results=results, name=f"{run.name}-again-{secrets.token_hex(2)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from filelock import FileLock, Timeout
 from attnbench.cache import cache_folder
 from attnbench.errors import UsageError
 from attnbench.runner.devices import Device, list_devices
+
+LOOK_EVERY_S = 0.2
 
 
 @contextmanager
@@ -24,17 +27,39 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
     wanted = {one.uuid: one.name for device in devices for one in device.members or (device,)}
     if any(device.name == "cpu" for device in devices):
         wanted |= {slot.uuid: slot.name for slot in slots}
-    folder = cache_folder() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         for uuid, name in sorted(wanted.items()):
             try:
-                held.enter_context(FileLock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', uuid)}.lock", timeout=0))
+                held.enter_context(_lock(uuid))
             except Timeout:
                 raise UsageError(
                     f"device {name} is measured by another run of attnbench: wait for it, or choose another device"
                 ) from None
         yield
+
+
+@contextmanager
+def hold_one(devices: Sequence[Device], wait_s: float) -> Iterator[Device]:
+    """Hold the first of the devices that is free, or gets free within `wait_s` seconds; raises UsageError."""
+    deadline = time.monotonic() + wait_s
+    with ExitStack() as held:
+        while time.monotonic() < deadline:
+            for device in devices:
+                try:
+                    held.enter_context(_lock(device.uuid))
+                except Timeout:
+                    continue
+                yield device
+                return
+            time.sleep(LOOK_EVERY_S)
+    names = ", ".join(device.name for device in devices)
+    raise UsageError(f"none of {names} got free within {wait_s:.0f} s: another run of attnbench measures on them")
+
+
+def _lock(uuid: str) -> FileLock:
+    folder = cache_folder() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', uuid)}.lock", timeout=0)
 
 
 @contextmanager

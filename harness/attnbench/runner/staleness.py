@@ -11,6 +11,7 @@ from attnbench.runner.catalog import read_catalog
 from attnbench.runner.devices import choose_devices
 from attnbench.runner.environment import environment_of
 from attnbench.runner.plan import IDENTITY_PACKAGES, cell_id
+from attnbench.store import plugin_arguments
 
 if TYPE_CHECKING:
     from attnbench.record import Record
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def staleness(record: Record, manifest: Mapping[str, Any]) -> list[str]:
     """Give what has changed since a record of a run was made, in words; nothing: it still stands."""
     try:
-        variant = read_catalog(manifest.get("plugin_arguments", [])).variants.get(record.variant)
+        variant = read_catalog(plugin_arguments(manifest)).variants.get(record.variant)
     except AttnbenchError as error:
         return [str(error)]
     if variant is None:

@@ -1,0 +1,56 @@
+"""Runs of several machines, merged by copying their folders together."""
+
+import shutil
+
+import synthetic
+from attnbench.analysis import load
+from attnbench.analysis.frame import current
+from attnbench.report import headline
+
+FEW = {"variants": ("naive", "sdpa"), "rounds": 4}
+
+
+def cells():
+    """Give two workloads."""
+    return synthetic.workloads(seqs=(512, 1024), masks=("none",), directions=("forward",))
+
+
+def test_copied_folders_are_one_body_of_results(tmp_path):
+    """Runs of two machines in one folder load as both, and each keeps its own records."""
+    for index, machine in enumerate((synthetic.H200, synthetic.A100)):
+        run = synthetic.make_run(tmp_path / f"machine-{index}", name=f"r{index}", cells=cells(), machine=machine, **FEW)
+        shutil.copytree(run, tmp_path / "merged" / run.name)
+    merged = load(tmp_path / "merged")
+    parts = [load(tmp_path / f"machine-{index}") for index in (0, 1)]
+    assert len(merged) == sum(map(len, parts))
+    assert sorted(merged["record_id"]) == sorted([*parts[0]["record_id"], *parts[1]["record_id"]])
+    assert set(merged["device_name"]) == {"NVIDIA H200", "NVIDIA A100-SXM4-80GB"}
+
+
+def test_a_report_of_several_runs_ranks_each_type_by_itself(tmp_path):
+    """There is a table for each GPU type, and speed-ups are over the baseline of the same type."""
+    runs = [
+        synthetic.make_run(tmp_path, name=name, cells=cells(), machine=machine, **FEW)
+        for name, machine in (("a", synthetic.H200), ("b", synthetic.A100))
+    ]
+    frame = load(runs)
+    titles = [table.title for table in headline(frame)]
+    assert any("NVIDIA H200" in title for title in titles)
+    assert any("A100" in title for title in titles)
+    assert (frame.loc[frame["variant"].eq("sdpa") & ~frame["control"], "speedup"] == 1).all()
+
+
+def test_a_cell_measured_twice_is_kept_twice_and_told_apart_by_its_environment(tmp_path):
+    """Under another driver it counts beside the first; in the same environment the later one counts, and both stay."""
+    environments = {"first": "old-driver", "again": "old-driver", "other": "new-driver"}
+    for day, (name, environment) in enumerate(environments.items(), 1):
+        synthetic.make_run(
+            tmp_path, name=name, cells=cells(), machine=synthetic.H200, baseline=None, seed=day,
+            started=f"2026-01-0{day}T12:00:00+00:00", replace={"environment_id": environment}, **FEW,
+        )  # fmt: skip
+    frame = load(tmp_path)
+    assert len(frame) == 3 * 2 * 2
+    counted = current(frame)
+    assert len(counted) == 2 * 2 * 2
+    assert set(counted["run"]) == {"again", "other"}
+    assert set(counted["environment_id"]) == {"old-driver", "new-driver"}
