@@ -10,6 +10,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "attnbench run -p my_attention.py -v my-attention,sdpa --dry-run",
         "attnbench run -w b1-h8-s512-d64-float32-causal-forward -v chunked",
         "attnbench run --resume results/20260101-120000-abcd",
+        "attnbench run --executor ray --address head:6379 --gpus H100,A100 -s gpt",
     ),
     "check": (
         "attnbench check chunked",
@@ -41,6 +42,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "publish": ("attnbench publish site",),
     "verify": ("attnbench verify results/mine --sample 10",),
     "new": ("attnbench new my-attn", "attnbench new my-attn --package attnbench-my-attn"),
+    "devices": ("attnbench devices", "attnbench devices --executor ray --address head:6379"),
     "doctor": ("attnbench doctor", "attnbench doctor --json"),
     "study": ("attnbench study list", "attnbench study memory", "attnbench study context -d cuda:0"),
 }
