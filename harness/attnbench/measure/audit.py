@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.measure.step import Result
 
 _WORD = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
-REPEATS_TO_JUDGE = 3
+REPEATS_TO_JUDGE = 8  # of each kind: on a crowded machine a few calls in a row are slow by chance
 MEMO_RATIO = 1.5
 FAVOURED_RATIO = 3.0  # of calls on tensors just written to over all others; caches alone explain less
 FAVOURED_NS = 50_000.0  # and this much more, for calls so short that cold caches treble them
