@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from attnbench.report.document import Document
     from attnbench.report.figures import Drawn
 
+PATH, LONG = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
 SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
 
 
@@ -69,5 +71,7 @@ def _interactive(document: Document) -> dict[str, Any]:
 
 
 def _inlined(figure: Drawn) -> dict[str, Any]:
-    text = quote(figure.files["svg"].read_text(encoding="utf-8"), safe=" =:/?&;,.()-+'")
+    text = figure.files["svg"].read_text(encoding="utf-8").replace("\n", " ")
+    text = PATH.sub(lambda path: LONG.sub(r"\1", path[0]), text)  # hundredths of a point are not seen
+    text = quote(text, safe=" =:/?&;,.()-+'")
     return {"title": figure.title, "alt": figure.alt, "source": f"data:image/svg+xml,{text}"}
