@@ -204,7 +204,7 @@ def test_without_javascript_verdicts_tables_and_figures_are_there(visit, report)
     assert "On NVIDIA H200\n" in text
     assert "causal, forward: " in text
     assert page.locator("table.map").count() == 8
-    assert page.locator("figure img").count() == 8
+    assert page.locator("figure img").count() == 4
     assert page.locator("figure img").first.get_attribute("alt")
     assert not page.locator(".filters").is_visible()
     assert not page.locator("figure.chart").first.is_visible()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attnbench.report.document import Document
     from attnbench.report.figures import Drawn
 
+FALL_BACK = ("latency", "speedup")  # figures in the page for who has no JavaScript; all are beside it
 PATH, LONG = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
 SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
 
@@ -36,7 +37,9 @@ def to_page(document: Document, figures: Sequence[Drawn]) -> str:
         .get_template("page.html")
         .render(
             document=document,
-            figures=[_inlined(figure) for figure in figures],
+            figures=[
+                _inlined(figure) for figure in figures if missing or figure.files["svg"].stem.startswith(FALL_BACK)
+            ],
             method=METHOD,
             missing=missing,
             interactive=not missing,
