@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.cli.arguments import Address, ExecutorName, Json
 from attnbench.errors import UsageError, unknown
@@ -54,7 +54,7 @@ def find_cluster(name: str, address: str | None) -> Cluster | None:
         raise unknown("executor", name, EXECUTORS)
     if address is not None and name != "ray":
         raise UsageError("--address is where a Ray cluster answers: it needs --executor ray")
-    made: Any = None
+    made: Cluster | None = None
     if name == "ray":
         from attnbench.runner.ray_cluster import RayCluster
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from attnbench.cli.progress import table
-from attnbench.progress import printable
+from attnbench.foreign import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from attnbench.measure.bootstrap import Study, pulled_in, resamples, study, two_sided_study
+from attnbench.measure.bootstrap import Study, pulled_in, study, two_sided_study
 from attnbench.measure.floor import Floor
 
 Key = TypeVar("Key")
@@ -104,7 +104,7 @@ def verdicts(
     Holm's level (Holm, 1979), until one does not pass. `same`: the whole interval lies within 1 +- `margin`; else
     `faster` or `slower` where it leaves out 1; else `undecided`.
     """
-    studies = study([np.asarray(row, dtype=np.float64) for row in table.values()], floor, 1 - confidence, seed)
+    studies = study([np.asarray(row, dtype=np.float64) for row in table.values()], floor, seed)
     return dict(zip(table, _holm(studies, 1 - confidence, margin), strict=True))
 
 
@@ -124,7 +124,7 @@ def verdicts_between_runs(
     studies = []
     for new, old in table.values():
         ours, theirs = (np.log(np.asarray(list(blocks.medians().values()))) for blocks in (new, old))
-        studies.append(two_sided_study(ours, theirs, floor, resamples(1 - confidence, len(table)), seed))
+        studies.append(two_sided_study(ours, theirs, floor, seed))
     return dict(zip(table, _holm(studies, 1 - confidence, margin), strict=True))
 
 

@@ -27,9 +27,11 @@ class RayCluster:
             import ray
         except ImportError:
             raise UsageError("--executor ray needs the package ray: pip install 'attnbench[ray]'") from None
-        self._ray = ray
+        self._ray: Any = ray  # typed in part only
         address = address or os.environ.get("RAY_ADDRESS") or "local"
-        started_here = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if address == "local" else {}
+        started_here: dict[str, Any] = (
+            {"include_dashboard": False, "object_store_memory": STORE_BYTES} if address == "local" else {}
+        )
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **started_here)
         except (ConnectionError, RuntimeError, ValueError) as error:
