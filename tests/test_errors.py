@@ -8,12 +8,13 @@ from attnbench.errors import (
     MeasurementError,
     PluginError,
     RecordError,
+    StorageError,
     UsageError,
     WorkloadError,
     unknown,
 )
 
-KINDS = {AttnbenchError, MeasurementError, PluginError, RecordError, UsageError, WorkloadError}
+KINDS = {AttnbenchError, MeasurementError, PluginError, RecordError, StorageError, UsageError, WorkloadError}
 
 
 def test_one_root_catches_all():

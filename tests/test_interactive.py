@@ -71,5 +71,5 @@ def test_a_plugin_that_is_named_must_load(tmp_path):
     """A named plugin with an error in it ends the run before it starts, with the file and the line."""
     broken = tmp_path / "broken.py"
     broken.write_text("import attnbench\nthis is no Python\n")
-    with pytest.raises(PluginError, match=r"broken did not load: import failed: SyntaxError.*broken.py"):
+    with pytest.raises(PluginError, match=r"broken\.py did not load: import failed: SyntaxError.*broken\.py, line 2"):
         attnbench.run("naive", plugins=str(broken), results=tmp_path / "results", progress=False)

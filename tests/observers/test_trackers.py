@@ -32,14 +32,12 @@ MANIFEST = {"run_id": "mine", "plan": [{}, {}], "machine": {"cpu": "a CPU"}}
 def tell(name, folder):
     """Tell an observer of a run with two records and a control, in a process of its own, as a run does."""
     source = named_source(f"attnbench.observers.{name}")
-    told = Observers(
-        Catalog((PluginEntry(source, None, observes=("run_started", "record_stored", "run_ended")),)), folder / "log"
-    )
-    told.tell("run_started", MANIFEST)
-    for record in (TIMED, CRASHED, dataclasses.replace(TIMED, record_id="r3", control=True)):
-        told.tell("record_stored", json.loads(record.to_line()))
-    told.tell("run_ended", {"ok": 1, "crash": 1})
-    told.stop()
+    entry = PluginEntry(source, None, observes=("run_started", "record_stored", "run_ended"))
+    with Observers(Catalog((entry,)), folder / "log") as told:
+        told.tell("run_started", MANIFEST)
+        for record in (TIMED, CRASHED, dataclasses.replace(TIMED, record_id="r3", control=True)):
+            told.tell("record_stored", json.loads(record.to_line()))
+        told.tell("run_ended", {"ok": 1, "crash": 1})
     log = folder / "log"
     assert told.problems == [], log.read_text() if log.exists() else ""
 

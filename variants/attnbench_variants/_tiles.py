@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 QUERIES = {"cpu": 256, "cuda": 1024}
 KEYS = {"cpu": 1024, "cuda": 4096}
 ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
-LARGEST_BARE_SCORE = 30.0  # e**30 times any sensible value, and e**-30, are far from float32's ends
 KEPT_LIMITS = 4
 EVEN_TO = 16  # keys: a vector's width
 
@@ -150,15 +149,6 @@ class Plan:
         for part, edge in chunk.edges(keys):
             torch.minimum(grouped[..., part], self.limits(edge), out=grouped[..., part])
         return scores
-
-    def longest_key(self, key: torch.Tensor) -> float:
-        """Give the greatest norm of a (B * Hkv, Sk, D) key; infinite where scores have to be looked at anyway."""
-        if self.device.type != "cpu" or self.slopes is not None:
-            return math.inf  # asking would make the host wait for the device; ALiBi's bias has no bound
-        if not key.numel():
-            return 0.0
-        tiles = (key[:, start : start + self.keys] for start in range(0, key.shape[1], self.keys))
-        return max((float(tile.float().norm(dim=-1).amax()) for tile in tiles), default=0.0)
 
     def kept(self, chunk: Chunk, keys: slice) -> torch.Tensor:
         """Redraw a tile of dropout: 1 / (1 - p) where a weight is kept, else 0; (heads, group * rows, keys) float32."""

@@ -168,7 +168,7 @@ ANSWERS = (
     ),
     Check(
         "single-key",
-        "with one key the output is its value, bit by bit",
+        "with one key the output is its value, bit by bit (float32: to 4 units in the last place)",
         "a softmax over one key is 1",
         "a sum of weights that holds more than the weights",
         "look at how the sum of weights starts, and at the padding of the only tile",

@@ -1,4 +1,4 @@
-"""One tile of keys in a hundred is lost, at random."""
+"""Two tiles of keys in a hundred are lost, at random."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """One tile of keys in a hundred is lost, at random."""
+    """Two tiles of keys in a hundred are lost, at random."""
 
     name = "tile-lost-now-and-then"
+    luck = random.Random(0)  # noqa: S311 - a race is no secret
 
     def accumulate(self, state, scores, value, kept):
         """Lose a tile, as a race does."""
-        lost = random.random() < 0.01  # noqa: S311 - a race is no secret
+        lost = self.luck.random() < 0.02
         return state if lost else super().accumulate(state, scores, value, kept)
 
 
