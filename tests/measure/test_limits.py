@@ -34,40 +34,6 @@ def test_limits_are_rates_of_copy_and_matmul(monkeypatch):
     assert found.copy_bytes_per_s == pytest.approx(2 * 4096 / 1e-6)
 
 
-@pytest.fixture
-def measured(monkeypatch):
-    """Stand in for measuring, and count."""
-    counted = []
-
-    def measure(device, dtype):
-        counted.append((device, dtype))
-        return Limits(1.0, float(len(counted)))
-
-    monkeypatch.setattr(limits, "measure_limits", measure)
-    return counted
-
-
-def test_limits_are_kept_per_environment(tmp_path, measured):
-    """What was measured is found again under the same environment, device and dtype alone."""
-    first = limits.limits_of("cuda:0", "float16", "here", tmp_path / "new")
-    assert limits.limits_of("cuda:0", "float16", "here", tmp_path / "new") == first
-    assert len(measured) == 1
-    limits.limits_of("cuda:0", "bfloat16", "here", tmp_path / "new")
-    limits.limits_of("cuda:0", "float16", "elsewhere", tmp_path / "new")
-    assert len(measured) == 3
-
-
-def test_a_broken_cache_costs_only_time(tmp_path, measured):
-    """A torn file is measured again, and a folder that can't be made is no error."""
-    limits.limits_of("cpu", "float32", "here", tmp_path)
-    torn = next(tmp_path.glob("*.json"))
-    torn.write_text("{")
-    limits.limits_of("cpu", "float32", "here", tmp_path)
-    (tmp_path / "file").write_text("")
-    limits.limits_of("cpu", "float32", "here", tmp_path / "file" / "under")
-    assert len(measured) == 3
-
-
 def test_a_flush_touches_twice_the_cache_or_refuses():
     """Each flush overwrites at least twice the cache, and one that would touch less is an error."""
     emptying = flush.Flush("cpu", 1000)

@@ -174,8 +174,6 @@ def _mask_form(workload: Workload, device_type: str) -> str:
 
 def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> dict[str, Any]:
     """Give scaled_dot_product_attention's arguments for the mask and, where there is one, ALiBi's bias."""
-    from torch.nn.attention.bias import causal_lower_right
-
     from attnbench_variants import _visible
 
     form = _mask_form(workload, device.type)
@@ -184,6 +182,8 @@ def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tens
     if form == "is_causal":
         return {"is_causal": True}
     if form == "lower_right":
+        from torch.nn.attention.bias import causal_lower_right  # takes seconds: it imports torch's compiler
+
         return {"attn_mask": causal_lower_right(workload.seq_q, workload.seq_k)}
     hidden = _visible.hidden(workload, device)
     if slopes is None:

@@ -102,15 +102,15 @@ class Worker:
                 self._channel.send(answer={"variant": name, "reasons": reasons})
         return {"status": "ready"}
 
-    def limits(self, device: str, dtypes: list[str], environment_id: str) -> dict[str, Any]:
+    def limits(self, device: str, dtypes: list[str]) -> dict[str, Any]:
         """Measure what the device does at most, and say of the environment what only torch knows."""
-        from attnbench.measure.limits import limits_of
+        from attnbench.measure.limits import measure_limits
         from attnbench.worker.session import facts
 
         self.enter("limits")
         return {
             "status": "ready",
-            "limits": {dtype: limits_of(device, dtype, environment_id).to_json() for dtype in dtypes},
+            "limits": {dtype: measure_limits(device, dtype).to_json() for dtype in dtypes},
             "facts": facts(device),
         }
 
