@@ -31,13 +31,19 @@ SHORTHANDS = {"seq": ("seq_q", "seq_k"), "batch_spec": ("batch", "seq", "seq_q",
 class Grid:
     """Workloads that belong together: `title` names their model and `source` says where the shape stands.
 
-    `where` is the file and line of the grid itself; empty where it came from no file.
+    `origin` is what the suite was read from, in which this is grid number `index`.
     """
 
     title: str
     source: str
     workloads: tuple[Workload, ...]
-    where: str = ""
+    origin: Source | None = None
+    index: int = 0
+
+    @property
+    def where(self) -> str:
+        """The file and line of the grid itself; empty where it came from no file. It is looked for when asked."""
+        return "" if self.origin is None or self.origin.text is None else self.origin.at("grid", self.index)
 
 
 @dataclass(frozen=True)
@@ -171,8 +177,7 @@ def _parse_grid(grid: Mapping[str, Any], defaults: Mapping[str, Any], source: So
     }
     merged = {**kept, **grid}
     workloads = tuple(dict.fromkeys(_expand(merged, source, ("grid", index))))
-    where = "" if source.text is None else source.at("grid", index)
-    return Grid(str(merged.get("title", "")), str(merged.get("source", "")), workloads, where)
+    return Grid(str(merged.get("title", "")), str(merged.get("source", "")), workloads, source, index)
 
 
 def _check_axes(grid: Mapping[str, Any], source: Source, path: tuple[str | int, ...]) -> None:
