@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -26,37 +26,37 @@ class Seal:
     """
 
     def __init__(self) -> None:
-        self._sealed = dict(_sealed())
-
-    def broken(self) -> list[str]:
-        """Name what was put in place of a function that was there."""
-        now = dict(_sealed())
-        return [
-            f"patched function: {name}"
-            for name, was in self._sealed.items()
-            if name not in OTHERS and not _same(was, now.get(name, ()))
+        self._modules = {
+            name: module
+            for name, module in sys.modules.items()
+            if name.startswith(CORE) and isinstance(module, ModuleType)
+        }
+        self._functions = [
+            (f"{where}.{name}", vars(owner), name, value, getattr(value, "__code__", None))
+            for where, owner in self._owners()
+            for name, value in vars(owner).items()
+            if f"{where}.{name}" not in OTHERS and _acts(value)
         ]
 
+    def broken(self) -> list[str]:
+        """Name what was put in place of a function, or of a whole module, that was there."""
+        swapped = [name for name, module in self._modules.items() if sys.modules.get(name) is not module]
+        patched = [
+            where
+            for where, names, name, value, code in self._functions
+            if (now := names.get(name)) is not value or (code is not None and now.__code__ is not code)
+        ]
+        return [f"patched function: {where}" for where in (*swapped, *patched)]
 
-def _sealed() -> Iterator[tuple[str, tuple[Any, ...]]]:
-    for shared in SHARED:
-        where = f"{shared.__module__}.{shared.__name__}" if isinstance(shared, type) else shared.__name__
-        yield from _functions(shared, where)
-    for name, module in list(sys.modules.items()):
-        if name.startswith(CORE) and isinstance(module, ModuleType):
-            yield from _functions(module, name)
+    def _owners(self) -> Iterator[tuple[str, Any]]:
+        for shared in SHARED:
+            yield f"{shared.__module__}.{shared.__name__}" if isinstance(shared, type) else shared.__name__, shared
+        for name, module in self._modules.items():
+            yield name, module
             for cls in [value for value in vars(module).values() if isinstance(value, type)]:
                 if cls.__module__ == name:
-                    yield from _functions(cls, f"{name}.{cls.__name__}")
+                    yield f"{name}.{cls.__name__}", cls
 
 
-def _functions(owner: Any, where: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    for name, value in list(vars(owner).items()):
-        if isinstance(value, FunctionType):
-            yield f"{where}.{name}", (value, value.__code__)
-        elif callable(value) or isinstance(value, (property, staticmethod, classmethod)):
-            yield f"{where}.{name}", (value,)
-
-
-def _same(was: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
-    return len(was) == len(now) and all(one is other for one, other in zip(was, now, strict=True))
+def _acts(value: Any) -> bool:
+    return callable(value) or isinstance(value, (property, staticmethod, classmethod))
