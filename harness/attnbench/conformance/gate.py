@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
@@ -45,22 +46,18 @@ class Verdict:
         return {"rule": self.rule, "worst_ratio": self.worst_ratio, "max_abs": self.max_abs}
 
 
-class Gate:
-    """Checks a prepared variant on its own workload with fresh inputs, at bounded cost whatever its length.
+Given = TypeVar("Given", bound="Inputs")
 
-    The reference is computed only when the variant's call and backward pass are done, and is dropped before the
-    next; long sequences are compared at sampled rows, with a grad_output that is 0 elsewhere, so that float64
-    gradients need those rows only. Under dropout no reference can know the draw: there the gate checks what holds
-    for any draw. What is not softmax attention (`exact` is False) is held to the contract alone.
-    """
 
-    def __init__(self, variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> None:
+class Gatekeeper(ABC, Generic[Given]):
+    """The order of checks, the same for attention and for a whole layer: fresh inputs, a call, a verdict, once more."""
+
+    def __init__(self, variant: Variant, workload: Workload, inputs: Given, call: Timed, seed: int) -> None:
         self.variant = variant
         self.workload = workload
         self.inputs = inputs
         self.call = call
         self.seed = seed
-        self._round = 0
         self._drawn = 0
         self._last: torch.Tensor | None = None  # kept, so that an output in the same storage shows
 
@@ -71,6 +68,46 @@ class Gate:
     def after(self) -> Verdict:
         """Check fully once more with a fresh seed."""
         return self._rounds(1)
+
+    @abstractmethod
+    def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
+        """Check a few rows of an output of a timed call, and its gradients, on the inputs as they are now."""
+
+    @abstractmethod
+    def _full(self) -> Verdict:
+        """Refill the inputs, run the variant, and judge its answer."""
+
+    @abstractmethod
+    def _refill(self, seed: int, distribution: str = "normal") -> None:
+        """Overwrite the inputs in place."""
+
+    def _rounds(self, count: int) -> Verdict:
+        verdicts = []
+        for _ in range(count):
+            verdicts.append(self._full())
+            if not verdicts[-1].passed:
+                break
+        self._last = None
+        self._refill(self._fresh_seed(), self.workload.distribution)
+        return max(verdicts, key=lambda verdict: (not verdict.passed, verdict.worst_ratio or 0.0))
+
+    def _fresh_seed(self) -> int:
+        self._drawn += 1
+        return int.from_bytes(hashlib.sha256(f"gate:{self.seed}:{self._drawn}".encode()).digest()[:6], "big")
+
+
+class Gate(Gatekeeper["Inputs"]):
+    """Checks a prepared variant on its own workload with fresh inputs, at bounded cost whatever its length.
+
+    The reference is computed only when the variant's call and backward pass are done, and is dropped before the
+    next; long sequences are compared at sampled rows, with a grad_output that is 0 elsewhere, so that float64
+    gradients need those rows only. Under dropout no reference can know the draw: there the gate checks what holds
+    for any draw. What is not softmax attention (`exact` is False) is held to the contract alone.
+    """
+
+    def __init__(self, variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> None:
+        super().__init__(variant, workload, inputs, call, seed)
+        self._round = 0
 
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
         """Check a few rows of an output, and of its gradients, of a timed call on the inputs as they are now."""
@@ -85,20 +122,12 @@ class Gate:
         rows_only = None if grads is None else (grads[0], None, None)  # dK and dV sum over all rows
         return self._judge(output, rows_only, few_rows(self.workload, RECHECKED_ROWS, generator))
 
-    def _rounds(self, count: int) -> Verdict:
-        verdicts = []
-        for _ in range(count):
-            verdicts.append(self._full())
-            if not verdicts[-1].passed:
-                break
-        self._last = None
-        refill(self.inputs, self._fresh_seed(), self.workload.distribution)
-        return max(verdicts, key=lambda verdict: (not verdict.passed, verdict.worst_ratio or 0.0))
+    def _refill(self, seed: int, distribution: str = "normal") -> None:
+        refill(self.inputs, seed, distribution)
 
     def _full(self) -> Verdict:
-        """Refill the inputs, run the variant, and judge its answer."""
         seed = self._fresh_seed()
-        refill(self.inputs, seed)
+        self._refill(seed)
         sample = self._sample(random.Random(seed))  # noqa: S311 - a seeded choice, not a secret
         if self.inputs.grad_output is not None and not sample.dense:
             keep_rows(in_bhsd(self.inputs.grad_output, self.inputs.layout), sample.part.rows)
@@ -143,15 +172,6 @@ class Gate:
             reason = "NaN or Inf in rows that were not compared: an overflow or unwritten memory"
             return Verdict(False, comparison.rule, reason=reason)
         return _verdict(comparison)
-
-    def _fresh_seed(self) -> int:
-        self._drawn += 1
-        return fresh_seed(self.seed, self._drawn)
-
-
-def fresh_seed(seed: int, drawn: int) -> int:
-    """Give the seed of a gate's draw number `drawn`."""
-    return int.from_bytes(hashlib.sha256(f"gate:{seed}:{drawn}".encode()).digest()[:6], "big")
 
 
 def _verdict(comparison: Comparison, *, passed: bool | None = None) -> Verdict:

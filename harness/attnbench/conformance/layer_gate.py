@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attnbench.conformance.contract import Snapshot, storages
-from attnbench.conformance.gate import CONTRACT, ROUNDS, Gate, Verdict, fresh_seed
+from attnbench.conformance.gate import CONTRACT, Gate, Gatekeeper, Verdict
 from attnbench.conformance.sampling import across
 from attnbench.conformance.tolerance import QUANTISED_SHARE
 from attnbench.inputs import dtype_of
@@ -41,26 +41,13 @@ def gate_of(variant: Variant, workload: Workload, inputs: Inputs, call: Timed, s
     return Gate(variant, workload, inputs, call, seed)
 
 
-class LayerGate:
+class LayerGate(Gatekeeper[LayerInputs]):
     """Checks a layer around a variant with fresh inputs, as `Gate` does attention alone.
 
     In each tensor every row is held to what a plain layer in the workload's dtype gets wrong there, or on average,
     times four. Gradients are compared with a grad_output that is 0 but for the sampled rows, so that the reference
     needs those alone; those of all weights, and of all tokens of the sequence, depend on them.
     """
-
-    def __init__(self, variant: Variant, workload: Workload, inputs: LayerInputs, call: Timed, seed: int) -> None:
-        self.variant, self.workload, self.inputs, self.call, self.seed = variant, workload, inputs, call, seed
-        self._drawn = 0
-        self._last: torch.Tensor | None = None
-
-    def before(self) -> Verdict:
-        """Check with fresh inputs at the same addresses, at least twice; then refill with a fresh seed."""
-        return self._rounds(ROUNDS)
-
-    def after(self) -> Verdict:
-        """Check once more with a fresh seed."""
-        return self._rounds(1)
 
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
         """Check a few rows of an output of a timed call on the inputs as they are now; gradients must be finite."""
@@ -69,18 +56,11 @@ class LayerGate:
             return Verdict(False, CONTRACT, reason=problem)
         return self._judge([output], self._sample(RECHECKED_ROWS), grads or ())
 
-    def _rounds(self, count: int) -> Verdict:
-        verdicts = []
-        for _ in range(count):
-            verdicts.append(self._full())
-            if not verdicts[-1].passed:
-                break
-        self._last = None
-        refill_layer(self.inputs, self._fresh_seed(), self.workload.distribution)
-        return max(verdicts, key=lambda verdict: (not verdict.passed, verdict.worst_ratio or 0.0))
+    def _refill(self, seed: int, distribution: str = "normal") -> None:
+        refill_layer(self.inputs, seed, distribution)
 
     def _full(self) -> Verdict:
-        refill_layer(self.inputs, self._fresh_seed())
+        self._refill(self._fresh_seed())
         sample = self._sample()
         if self.inputs.grad_output is not None:
             kept = self.inputs.grad_output[sample.batch, sample.rows].clone()
@@ -146,10 +126,6 @@ class LayerGate:
         tokens = ("tokens",) if self.inputs.key is self.inputs.query else ("tokens", "tokens of the keys")
         names: tuple[str, ...] = (*tokens, *(f"the {name} projection" for name in ("query", "key", "value", "output")))
         return names[index]
-
-    def _fresh_seed(self) -> int:
-        self._drawn += 1
-        return fresh_seed(self.seed, self._drawn)
 
 
 def layer_reference(

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from attnbench import store
 from attnbench.errors import RecordError, describe
 from attnbench.record import Record
 from attnbench.runner import errand
+from attnbench.runner.interrupts import Interrupts
 from attnbench.runner.open_cell import Progress, now
 from attnbench.runner.open_cell import Site as Place
 from attnbench.runner.sweep import Summary
@@ -63,7 +60,7 @@ class Dispatch:
         self._writers: dict[str, store.RecordWriter] = {}
         self._last_seen = dict.fromkeys(self._waiting, time.monotonic())
         self._limits_known: set[str] = set()
-        self._interrupts = 0
+        self._interrupts = Interrupts(most=1)
         self._useful_s = 0.0
         self._most_out = 1
         self.summary = Summary()
@@ -71,7 +68,7 @@ class Dispatch:
     def execute(self) -> Summary:
         """Work all groups off; SIGINT once waits for those that are out, twice stops at once."""
         began = time.monotonic()
-        with self._interruptible():
+        with self._interrupts.counted():
             try:
                 while self._out or any(self._waiting.values()):
                     self._send()
@@ -84,12 +81,12 @@ class Dispatch:
                     writer.close()
         self.summary.wall_s = time.monotonic() - began
         self.summary.useful_share = self._useful_s / (self.summary.wall_s * self._most_out)
-        self.summary.interrupted = self._interrupts > 0
+        self.summary.interrupted = self._interrupts.count > 0
         return self.summary
 
     def _send(self) -> None:
         """Fill the fleet; what has had no machine for too long is given up."""
-        if self._interrupts:
+        if self._interrupts.count:
             self._waiting = {name: deque() for name in self._waiting}
         sites = {site.name: site for site in self._cluster.sites()}
         for name, waiting in self._waiting.items():
@@ -208,19 +205,3 @@ class Dispatch:
 
     def _count_out(self, name: str) -> int:
         return sum(device == name for _, device in self._out.values())
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        def interrupt(_signal: int, _frame: FrameType | None) -> None:
-            self._interrupts += 1
-            if self._interrupts > 1:
-                raise KeyboardInterrupt
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)

@@ -100,9 +100,12 @@ def refuse_unrunnable(request: Request, catalog: Catalog, plan: Plan, unsupporte
     `unsupported` gives reasons by cell_id. Workloads that want more devices than there are wait for another machine.
     """
     files = [suite for suite in request.suites if is_file(suite)] if not request.axes else []
+    cells_of: dict[Workload, list[Cell]] = {}
+    for cell in plan.cells if files else ():
+        cells_of.setdefault(cell.workload, []).append(cell)
     for grid in (grid for suite in catalog.suites(files) for grid in suite.grids):
         for workload in grid.workloads:
-            cells = [cell for cell in plan.cells if cell.workload == workload]
+            cells = cells_of.get(workload, [])
             if workload.gpus == 1 and cells and all(cell.cell_id in unsupported for cell in cells):
                 said = "; ".join(f"{cell.variant.name}: {unsupported[cell.cell_id]}" for cell in cells[:REASONS_SHOWN])
                 raise UsageError(

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from attnbench import store
 from attnbench.runner.frontier import SEARCHED
 from attnbench.runner.group import Group
+from attnbench.runner.interrupts import Interrupts
 from attnbench.runner.lane import Lanes
 from attnbench.runner.open_cell import Site
 from attnbench.runner.pool import Pool
@@ -72,7 +70,7 @@ class Sweep:
     ) -> None:
         self._run, self._plan, self._terms = run, plan, terms or Terms()
         self._started, self._stored = started, stored
-        self._interrupts = 0
+        self._interrupts = Interrupts(most=2)
         self._lock = threading.Lock()
         self._phase_seconds: dict[str, float] = {}
         self._errors: list[BaseException] = []
@@ -89,17 +87,17 @@ class Sweep:
         earlier = list(store.latest(self._run).values())
         pools = [Pool(self._plan, devices, earlier) for devices in self._plan.pools]
         side_by_side = [pool for pool in pools if not pool.devices[0].members]
-        with self._interruptible():
+        with self._interrupts.counted():
             self._sweep_pools(side_by_side)
             for pool in pools:
                 if pool not in side_by_side and not self._halted():
                     self._sweep_pools([pool])  # a team wants all its members
-        if self._errors and not self._interrupts:
+        if self._errors and not self._interrupts.count:
             raise self._errors[0]
         self.summary.wall_s = time.monotonic() - began
         useful = sum(self._phase_seconds.get(phase, 0.0) for phase in USEFUL_PHASES)
         self.summary.useful_share = useful / (self.summary.wall_s * max(1, len(self._plan.devices)))
-        self.summary.interrupted = self._interrupts > 0
+        self.summary.interrupted = self._interrupts.count > 0
         self.summary.phase_s = {phase: round(seconds, 3) for phase, seconds in self._phase_seconds.items()}
         return self.summary
 
@@ -153,11 +151,11 @@ class Sweep:
 
     def _halted(self) -> bool:
         """Whether no further block is to begin."""
-        return self._interrupts > 0 or bool(self._errors)
+        return self._interrupts.count > 0 or bool(self._errors)
 
     def _at_once(self) -> bool:
         """Whether not even the present block is to be finished."""
-        return self._interrupts > 1
+        return self._interrupts.count > 1
 
     def _announce(self, cell: Cell) -> None:
         with self._lock:
@@ -175,19 +173,3 @@ class Sweep:
                 searched = cell in self._frontier or cell not in self._planned
                 self.summary.frontier_ends += searched and record.status == "out_of_memory"
             self._stored(record)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        def interrupt(_signal: int, _frame: FrameType | None) -> None:
-            self._interrupts += 1
-            if self._interrupts > 2:
-                raise KeyboardInterrupt
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
