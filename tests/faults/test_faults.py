@@ -138,7 +138,7 @@ def test_nothing_is_left_running(run):
     assert ["/bin/sleep", "612"] not in running
     children = psutil.Process().children(recursive=True)
     assert not [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
-    assert not [child for child in children if "attnbench.worker" in child.cmdline()]
+    assert not [child for child in children if "attnbench.worker.nursery" in child.cmdline()]
 
 
 def test_no_file_is_left(run, left_before):

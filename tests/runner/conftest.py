@@ -3,10 +3,12 @@
 import json
 import textwrap
 
+import psutil
 import pytest
 import stub_run
 
 from attnbench import store
+from attnbench.measure import doctor
 from attnbench.measure.protocol import Protocol
 from attnbench.runner import process
 from attnbench.runner.execute import Request, execute, plan_of, start
@@ -32,7 +34,9 @@ class Stubbed:
     def __init__(self, folder, monkeypatch):
         self.folder, self._patch = folder, monkeypatch
         self.log = folder / "opened"
-        monkeypatch.setattr(process, "COMMAND", stub_run.WORKER)
+        monkeypatch.setattr(process, "ENTRY", stub_run.WORKER)
+        monkeypatch.setattr(process, "IMPORTED", ())
+        monkeypatch.setattr(doctor, "LOAD_SECONDS", 0.01)
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         monkeypatch.setenv("STUB_LOG", str(self.log))
 
@@ -58,6 +62,15 @@ class Stubbed:
         """Give (variant, length, worker's process) of each cell that a worker opened, in order."""
         told = map(str.split, self.log.open())
         return [(name, int(length), process) for what, name, length, process in told if what == "open"]
+
+    def workers(self):
+        """List the nurseries and workers of these sweeps that are there."""
+        told_to = ("STUB_LOG", str(self.log))
+        return [
+            process
+            for process in psutil.process_iter(["environ"])
+            if told_to in (process.info["environ"] or {}).items() and process.status() != psutil.STATUS_ZOMBIE
+        ]
 
 
 @pytest.fixture

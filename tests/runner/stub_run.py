@@ -1,13 +1,12 @@
 """The command line with workers that answer at once: `python stub_run.py run ...` is `attnbench run ...`."""
 
-import sys
 from pathlib import Path
 
 from attnbench.cli import main
 from attnbench.runner import process
 
-WORKER = (sys.executable, "-S", "-E", str(Path(__file__).parent / "stub_worker.py"))
+WORKER = str(Path(__file__).parent / "stub_worker.py")
 
 if __name__ == "__main__":
-    process.COMMAND = WORKER
+    process.ENTRY, process.IMPORTED = WORKER, ()
     main()

@@ -5,7 +5,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -18,6 +17,19 @@ from attnbench.runner.host_memory import HostMemory
 from attnbench.runner.process import WorkerLostError, WorkerProcess
 
 MIB = 1 << 20
+
+
+@pytest.fixture
+def worker_runs(tmp_path, monkeypatch):
+    """Have workers run a script of the given text."""
+
+    def run(text):
+        script = tmp_path / "worker.py"
+        script.write_text(text)
+        monkeypatch.setattr(process, "ENTRY", str(script))
+        monkeypatch.setattr(process, "IMPORTED", ())
+
+    return run
 
 
 def test_a_control_groups_limit_is_the_machines_memory(tmp_path, monkeypatch):
@@ -70,9 +82,9 @@ def test_what_a_worker_holds_is_seen(monkeypatch):
         ),
     ],
 )
-def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(monkeypatch, taking, status, reason):
+def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(worker_runs, taking, status, reason):
     """The kernel refuses what goes beyond the limit; what gets round that is seen, and ends the worker."""
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-S", "-c", f"{taking}; import time; time.sleep(60)"))
+    worker_runs(f"{taking}; import time; time.sleep(60)")
     worker = WorkerProcess({}, memory=HostMemory(128 * MIB, 0, refuse=True))
     with pytest.raises(WorkerLostError) as lost:
         worker.request("load", lambda _: 30.0)
@@ -80,22 +92,23 @@ def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(monkeypatch, taki
     assert reason in lost.value.reason
 
 
-def test_the_kernel_chooses_the_worker_if_memory_runs_out(monkeypatch):
+def test_the_kernel_chooses_the_worker_if_memory_runs_out(worker_runs):
     """A worker is the first that the kernel would end, and its limit is set on it alone."""
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-S", "-c", "import time; time.sleep(60)"))
+    worker_runs("import os, sys, time; os.write(int(sys.argv[2]), b'%d\\n' % os.getpid()); time.sleep(60)")
     before = resource.getrlimit(resource.RLIMIT_DATA)
     worker = WorkerProcess({}, memory=HostMemory(512 * MIB, 0, refuse=True))
     try:
-        assert Path(f"/proc/{worker._process.pid}/oom_score_adj").read_text().strip() == "1000"
-        assert resource.prlimit(worker._process.pid, resource.RLIMIT_DATA)[0] == 512 * MIB
+        process_id = int(worker._line(time.monotonic() + 30))
+        assert Path(f"/proc/{process_id}/oom_score_adj").read_text().strip() == "1000"
+        assert resource.prlimit(process_id, resource.RLIMIT_DATA)[0] == 512 * MIB
     finally:
         worker.stop()
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
-def test_a_worker_that_the_kernel_ended_for_memory_ran_out_of_it(monkeypatch):
+def test_a_worker_that_the_kernel_ended_for_memory_ran_out_of_it(worker_runs, monkeypatch):
     """A SIGKILL while the kernel's count of such kills grew is out_of_memory; any other is a crash."""
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-S", "-c", "import os; os.kill(os.getpid(), 9)"))
+    worker_runs("import os; os.kill(os.getpid(), 9)")
     for counts, status in ((iter((1, 1)), "crash"), (iter((1, 2)), "out_of_memory")):
         monkeypatch.setattr(process, "killed_for_memory", lambda counts=counts: next(counts))
         with pytest.raises(WorkerLostError) as lost:
@@ -103,7 +116,7 @@ def test_a_worker_that_the_kernel_ended_for_memory_ran_out_of_it(monkeypatch):
         assert lost.value.status == status
 
 
-def test_nothing_of_a_worker_is_left(monkeypatch, tmp_path):
+def test_nothing_of_a_worker_is_left(worker_runs, monkeypatch, tmp_path):
     """A descendant in a session of its own ends with its worker, and the temporary files go."""
     notes = tmp_path / "notes"
     child = f"import time, tempfile; open({str(notes)!r}, 'w').write(tempfile.mkdtemp()); time.sleep(600)"
@@ -112,7 +125,7 @@ def test_nothing_of_a_worker_is_left(monkeypatch, tmp_path):
         subprocess.Popen([sys.executable, "-S", "-c", {child!r}], start_new_session=True)
         time.sleep(600)
     """
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-S", "-c", textwrap.dedent(text)))
+    worker_runs(textwrap.dedent(text))
     worker = WorkerProcess({})
     deadline = time.monotonic() + 30
     while not (notes.exists() and notes.read_text()) and time.monotonic() < deadline:
@@ -137,9 +150,9 @@ def test_temporary_folders_of_a_killed_supervisor_are_removed(tmp_path, monkeypa
     assert [folder.exists() for folder in folders] == [False, True, True]
 
 
-def test_all_workers_can_be_ended_at_once(monkeypatch):
+def test_all_workers_can_be_ended_at_once(worker_runs):
     """Whoever waits for a worker when all are ended is told of its death."""
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-S", "-c", "import time; time.sleep(60)"))
+    worker_runs("import time; time.sleep(60)")
     worker = WorkerProcess({})
     WorkerProcess.end_all()
     with pytest.raises(WorkerLostError, match=signal.SIGKILL.name):

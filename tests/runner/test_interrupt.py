@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import stub_run
 
@@ -63,11 +62,6 @@ def opened(stubbed):
     return {cell[:2] for cell in stubbed.opened()} if stubbed.log.exists() else set()
 
 
-def workers():
-    """List the workers that run."""
-    return [found for found in psutil.process_iter(["cmdline"]) if stub_run.WORKER[-1] in (found.info["cmdline"] or ())]
-
-
 def completed(stubbed, run):
     """Resume a run without faults; give its statuses."""
     stubbed.tell()
@@ -91,7 +85,7 @@ def test_once_finishes_what_is_at_work(stubbed, command, tmp_path):
     statuses = {(r.variant, r.workload.seq_k): r.status for r in store.read_run(run).records if not r.control}
     assert statuses["alpha", 16] == statuses["beta", 16] == "ok"
     assert statuses["beta", 24] == "interrupted"
-    assert not workers()
+    assert not stubbed.workers()
     with (run / "records-cpu-0.jsonl").open("a") as file:
         file.write('{"torn": ')
     assert completed(stubbed, run) == {"ok": 4}
@@ -102,6 +96,7 @@ def test_twice_stops_at_once(stubbed, command, tmp_path):
     """A second SIGINT ends the workers in mid-step; the cell is interrupted, not crashed, and the run resumable."""
     stubbed.tell(beta={"24": {"open": "hang:prepare"}})
     process = command()
+    assert stubbed.workers()
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.3)
     assert process.poll() is None
@@ -114,7 +109,7 @@ def test_twice_stops_at_once(stubbed, command, tmp_path):
     assert "attnbench run --resume" in told
     assert store.statuses(run)["interrupted"] >= 1
     assert set(store.statuses(run)) == {"ok", "interrupted"}
-    assert not workers()
+    assert not stubbed.workers()
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["summary"]["interrupted"] is True
     assert completed(stubbed, run) == {"ok": 4}

@@ -20,11 +20,17 @@ HOLDER = """
     import sys, time
     from attnbench.runner import locks, process
     from attnbench.runner.devices import Device, choose_devices
-    process.COMMAND = (sys.executable, "-c", "import time; time.sleep(600)")
+    process.ENTRY, process.IMPORTED = sys.argv[1], ()
     with locks.hold(choose_devices(["cpu:0"])):
         worker = process.WorkerProcess({})
-        print(worker._process.pid, flush=True)
+        print(worker._line(time.monotonic() + 60).decode(), flush=True)
         time.sleep(600)
+"""
+STRAYING = """
+    import os, subprocess, sys, time
+    stray = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], close_fds=False)
+    os.write(int(sys.argv[2]), b"%d\\n" % stray.pid)
+    time.sleep(600)
 """
 
 
@@ -87,12 +93,17 @@ def test_two_runs_of_one_name_never_mix(stubbed):
         start(request, *plan_of(request))
 
 
-def test_a_lock_goes_with_its_holder_and_not_with_its_workers(stubbed):
-    """When a holder is killed its device is free at once, though a worker that it started lives on."""
+def test_a_lock_goes_with_its_holder_and_not_with_its_workers(stubbed, tmp_path):
+    """When a holder is killed its device is free at once, though what its worker has started lives on."""
+    script = tmp_path / "straying.py"
+    script.write_text(textwrap.dedent(STRAYING))
     holder = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLDER)], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+        [sys.executable, "-c", textwrap.dedent(HOLDER), str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
     )
-    worker = int(holder.stdout.readline())
+    stray = int(holder.stdout.readline())
     try:
         with (
             pytest.raises(UsageError, match="device cpu:0 is measured by another"),
@@ -101,13 +112,13 @@ def test_a_lock_goes_with_its_holder_and_not_with_its_workers(stubbed):
             pass
         holder.kill()
         holder.wait()
-        os.kill(worker, 0)  # it lives
+        os.kill(stray, 0)  # it lives
         with locks.hold(choose_devices(["cpu:0"])):
             pass
     finally:
         holder.kill()
         holder.stdout.close()
-        os.kill(worker, signal.SIGKILL)
+        os.kill(stray, signal.SIGKILL)
 
 
 def test_locks_are_by_uuid():

@@ -5,9 +5,6 @@ import random
 import signal
 import time
 
-import psutil
-import stub_run
-
 from attnbench import store
 from attnbench.runner.execute import execute, plan_of, resumed, start
 
@@ -34,15 +31,6 @@ def supervise(run, stored):
     return child
 
 
-def workers():
-    """List the workers that run."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if stub_run.WORKER[-1] in (process.info["cmdline"] or ()) and process.status() != psutil.STATUS_ZOMBIE
-    ]
-
-
 def test_a_killed_run_is_completed_cell_for_cell(stubbed):
     """At 50 instants: what was told of is stored, one workload's cells are lost at most, and resuming completes all."""
     began = time.monotonic()
@@ -59,9 +47,9 @@ def test_a_killed_run_is_completed_cell_for_cell(stubbed):
         cells = [record.cell_id for record in store.read_run(run).records if not record.control]
         assert len(cells) == len(set(cells)), "a cell was measured twice"
     deadline = time.monotonic() + 10
-    while workers() and time.monotonic() < deadline:
+    while stubbed.workers() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not workers()
+    assert not stubbed.workers()
 
 
 def kill_and_look(stubbed, run, after_s):

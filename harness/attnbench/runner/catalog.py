@@ -112,7 +112,8 @@ def remedy(reason: str) -> str:
 
 def _describe(sources: list[Source]) -> list[dict[str, Any]]:
     deadline_s = float(os.environ.get("ATTNBENCH_IMPORT_TIMEOUT", IMPORT_TIMEOUT_S))
-    return interview("describe", NO_GPU, deadline_s, sources=[source.to_json() for source in sources])[0]
+    described = [source.to_json() for source in sources]
+    return interview("describe", NO_GPU, deadline_s, needs_torch=False, sources=described)[0]
 
 
 def _of_source(described: Iterable[dict[str, Any]], source: Source) -> list[dict[str, Any]]:

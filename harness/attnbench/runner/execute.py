@@ -17,7 +17,7 @@ from attnbench import store
 from attnbench.errors import StorageError, UsageError
 from attnbench.measure.protocol import Protocol
 from attnbench.record import SCHEMA, STATUSES, Record
-from attnbench.runner import locks
+from attnbench.runner import locks, nurseries
 from attnbench.runner.catalog import Catalog, read_catalog, refuse_broken
 from attnbench.runner.environment import machine_facts
 from attnbench.runner.executor import LOCAL, Executor
@@ -256,6 +256,7 @@ def execute(
         told.tell("run_ended", dict(summary.statuses))
         summary.lasted(time.monotonic() - began)
         _conclude(run, summary, told.problems)
+    nurseries.end_idle()
     for problem in told.problems:
         complain(problem)
     return summary

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +31,10 @@ class HostMemory:
     reserve_bytes: int
     refuse: bool
 
-    def impose(self, process: int) -> None:
-        """Limit a process that has just been started, and let the kernel choose it first if memory runs out."""
-        with contextlib.suppress(OSError, ValueError):
-            if self.refuse:
-                resource.prlimit(process, resource.RLIMIT_DATA, (self.limit_bytes, self.limit_bytes))
-            Path(f"/proc/{process}/oom_score_adj").write_text("1000", encoding="ascii")
+    @property
+    def refused_bytes(self) -> int | None:
+        """The limit beyond which the kernel refuses memory, or None."""
+        return self.limit_bytes if self.refuse else None
 
     def exceeded(self, process: int) -> str | None:
         """Say why a process has to be ended: it holds more than its limit, or nearly all that the machine had."""

@@ -10,7 +10,7 @@ from attnbench.runner.process import WorkerLostError, WorkerProcess
 
 
 def interview(
-    operation: str, environment: Mapping[str, str], deadline_s: float, **fields: Any
+    operation: str, environment: Mapping[str, str], deadline_s: float, *, needs_torch: bool = True, **fields: Any
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return the worker's answers, and for each thing that ended it the reason why.
 
@@ -20,7 +20,7 @@ def interview(
     skip: dict[str, str] = {}
     while True:
         messages: list[dict[str, Any]] = []
-        worker = WorkerProcess(environment)
+        worker = WorkerProcess(environment, needs_torch=needs_torch)
         try:
             reply = worker.request(operation, lambda _: deadline_s, messages.append, skip=skip, **fields)
         except WorkerLostError as lost:

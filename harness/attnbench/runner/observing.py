@@ -30,9 +30,9 @@ class Observers:
         self._lock = threading.Lock()  # devices are worked on side by side
 
     def __enter__(self) -> Self:
-        """Start their process, if there is any observer: here, since a process ends with the thread that started it."""
+        """Start their process, if there is any observer."""
         if self._plugins:
-            self._worker = WorkerProcess(NO_GPU)
+            self._worker = WorkerProcess(NO_GPU, needs_torch=False)
             self._worker.log_to(self._log)
         return self
 

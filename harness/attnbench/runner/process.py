@@ -8,7 +8,6 @@ import os
 import secrets
 import select
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,13 +15,17 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from attnbench.runner import nurseries
 from attnbench.runner.host_memory import WATCH_EVERY_S, HostMemory, killed_for_memory
+from attnbench.runner.nurseries import fork_worker
 from attnbench.runner.remains import Remains
 
-COMMAND = (sys.executable, "-m", "attnbench.worker")
+ENTRY = "attnbench.worker"  # the module, or the script's path, that a worker runs
+IMPORTED = ("attnbench.worker.session",)  # and with it torch: what a worker that needs it finds there already
 LARGEST_REPLY = 64 * 1024 * 1024  # bytes
 LARGEST_LOG = 1024 * 1024  # bytes of one cell's output that are kept
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
+LAST_S = 10.0  # for the kernel to end what SIGKILL was sent to
 
 
 class WorkerLostError(Exception):
@@ -34,15 +37,21 @@ class WorkerLostError(Exception):
 
 
 class WorkerProcess:
-    """Starts `python -m attnbench.worker` in a session of its own and talks to it over two private pipes.
+    """Has a process forked, in a session of its own, and talks to it over two private pipes.
 
-    `cores` are those that it is pinned to, `memory` bounds what it takes of the host's.
+    `cores` are those that it is pinned to, `memory` bounds what it takes of the host's, `needs_torch` says whether it
+    is to find torch imported.
     """
 
     _running: ClassVar[set[WorkerProcess]] = set()
 
     def __init__(
-        self, environment: Mapping[str, str], cores: Collection[int] | None = None, memory: HostMemory | None = None
+        self,
+        environment: Mapping[str, str],
+        cores: Collection[int] | None = None,
+        memory: HostMemory | None = None,
+        *,
+        needs_torch: bool = True,
     ) -> None:
         self._log, self._remains, self._memory = Log(), Remains(), memory
         self._killed_before = killed_for_memory()
@@ -53,36 +62,28 @@ class WorkerProcess:
         self.phase = "start"
         self.seconds: dict[str, float] = {}  # waited in each phase
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        self._process = subprocess.Popen(
-            [*COMMAND, str(requests), str(replies)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log.descriptor,
-            stderr=self._log.descriptor,
-            pass_fds=(requests, replies),
-            env={
-                **os.environ,
-                "PYTHONPATH": path,
-                "PYTHONUNBUFFERED": "1",
-                **self._remains.environment(),
-                **environment,
+        self._process = fork_worker(
+            {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
+            cores,
+            {
+                "entry": ENTRY,
+                "imports": IMPORTED if needs_torch else (),
+                "environment": self._remains.environment(),
+                "data_limit": memory.refused_bytes if memory else None,
             },
-            start_new_session=True,
+            (requests, replies, self._log.descriptor),
         )
         self._running.add(self)
         for descriptor in (requests, replies):
             os.close(descriptor)
         self._log.started()
-        if cores is not None:
-            os.sched_setaffinity(self._process.pid, cores)
-        if memory is not None:
-            memory.impose(self._process.pid)
 
     @classmethod
     def end_all(cls) -> None:
         """Kill every worker of this process at once; whoever waits for one is told that it died."""
         for worker in cls._running.copy():  # other threads start and end workers meanwhile
-            with contextlib.suppress(OSError):
-                os.killpg(worker._process.pid, signal.SIGKILL)  # noqa: SLF001 - our own
+            worker._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - our own
+        nurseries.end_all()  # and with them those that are not known yet
 
     def request(
         self,
@@ -97,6 +98,8 @@ class WorkerProcess:
 
     def post(self, operation: str, **fields: Any) -> None:
         """Send one request; its reply must be waited for before the next. Raises WorkerLostError."""
+        if self._process.start() is None:
+            raise self._lost_by_death()
         self._identity = secrets.token_hex(16)
         line = json.dumps({"id": self._identity, "op": operation, **fields}).encode() + b"\n"
         try:
@@ -131,14 +134,14 @@ class WorkerProcess:
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return self._process.poll() is None
+        return self._process.wait(0) is None
 
     def stop(self) -> None:
         """End the worker and its whole process group, and wait for it."""
         with contextlib.suppress(OSError):
             os.close(self._requests)
         self._requests = -1
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        if self._process.start():
             self._process.wait(GRACE_S)
         self._kill()
 
@@ -176,27 +179,25 @@ class WorkerProcess:
             watched = min(remaining, WATCH_EVERY_S) if self._memory else remaining
             if select.select([self._replies], [], [], watched)[0]:
                 return
-            if self._memory and (reason := self._memory.exceeded(self._process.pid)):
+            if self._memory and self._process.pid and (reason := self._memory.exceeded(self._process.pid)):
                 self._kill()
                 raise WorkerLostError("out_of_memory", self.phase, reason)
         raise self._lost_by_time()
 
     def _lost_by_time(self) -> WorkerLostError:
-        with contextlib.suppress(OSError):
-            os.kill(self._process.pid, signal.SIGUSR1)  # faulthandler writes every thread's stack to the log
-            time.sleep(0.1)
+        self._signal(os.kill, signal.SIGUSR1)  # faulthandler writes every thread's stack to the log
+        time.sleep(0.1)
         self._kill()
         return WorkerLostError("timeout", self.phase, f"no answer within the deadline of phase {self.phase}")
 
     def _lost_by_death(self) -> WorkerLostError:
-        try:
-            code: int | None = self._process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            code = None
+        code = self._process.wait(GRACE_S)
         self._kill()
         if code == -signal.SIGKILL and killed_for_memory() > self._killed_before:
             return WorkerLostError("out_of_memory", self.phase, "killed by the kernel: the machine ran out of memory")
-        if code is None:
+        if code is None and self._process.pid is None:
+            reason = "the system refused to start the process"
+        elif code is None:
             reason = "the worker closed its results pipe"
         elif code < 0:
             reason = f"killed by {signal.Signals(-code).name}"
@@ -209,11 +210,10 @@ class WorkerProcess:
         if self not in self._running:
             return
         for step in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, step)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(GRACE_S)
-        self._process.wait()
+            self._signal(os.killpg, step)
+            self._process.wait(GRACE_S)
+        self._process.wait(LAST_S)
+        self._process.release()
         self._running.discard(self)
         self._remains.clear()
         for descriptor in (self._requests, self._replies):
@@ -222,6 +222,12 @@ class WorkerProcess:
                     os.close(descriptor)
         self._requests = self._replies = -1
         self._log.close()
+
+    def _signal(self, send: Callable[[int, int], None], signal_: int) -> None:
+        """Send a signal to the process or its group, if it runs."""
+        if self._process.pid is not None:
+            with contextlib.suppress(OSError):
+                send(self._process.pid, signal_)
 
     @property
     def log(self) -> Path | None:

@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-MARK = "ATTNBENCH_WORKER"
+from attnbench.worker.nursery import MARK, TOKEN_LENGTH
+
 PREFIX = "attnbench-worker-"
 SWEEPS = 20  # of processes that start others while they are ended
 
@@ -21,7 +22,7 @@ class Remains:
     """Marks a worker's environment, which its descendants inherit, and gives it a temporary folder of its own."""
 
     def __init__(self) -> None:
-        self._token = f"{MARK}={secrets.token_hex(16)}".encode()
+        self._token = f"{MARK}={secrets.token_hex(TOKEN_LENGTH // 2)}".encode()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
 
     def environment(self) -> dict[str, str]:

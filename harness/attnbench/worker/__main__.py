@@ -1,4 +1,4 @@
-"""Start a worker: `python -m attnbench.worker REQUESTS REPLIES`, two inherited descriptors."""
+"""What a worker runs, with the descriptors of its requests and replies as arguments."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import signal
@@ -16,14 +15,11 @@ from attnbench.registry import Plugin, Source, load_all, load_plugin, observers,
 from attnbench.worker.channel import Channel
 from attnbench.workload import Workload
 
-PR_SET_PDEATHSIG = 1
 OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
 def serve(requests: int, replies: int) -> None:
-    """Answer requests until the supervisor closes the line; the process ends with its parent."""
-    _die_with_parent()
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would write to every cell's log
+    """Answer requests until the supervisor closes the line."""
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     channel = Channel(requests, replies)
@@ -215,9 +211,3 @@ def _described(plugin: Plugin) -> dict[str, Any]:
 def _observed_events(plugin: Plugin) -> list[str]:
     events = ("run_started", "cell_started", "record_stored", "run_ended")
     return [event for event in events if observers(plugin, f"attnbench_{event}")]
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel (Linux) to kill this process with its supervisor, so that no orphan holds a device."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
