@@ -44,3 +44,14 @@ def test_between_two_runs_each_side_is_one_process():
     assert Floor.between(ours, theirs) == Floor(pytest.approx((0.0025 / 2) ** 0.5), 10)
     assert Floor.between(ours, None) == ours
     assert Floor.between(None, None) is None
+
+
+def test_the_floor_of_the_others_is_theirs_alone():
+    """For each control it is the floor of the list without it, even of one that hides all others; one has none."""
+    means = [0.001, -0.002, 0.0, 0.3, 0.004]
+    others = Floor.of_others(means)
+    for index, floor in enumerate(others):
+        told = Floor.of(means[:index] + means[index + 1 :])
+        assert floor == Floor(pytest.approx(told.scale, rel=1e-12), told.degrees)
+    assert Floor.of_others([0.1]) == [None]
+    assert Floor.of_others([]) == []

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from simulated import Machine, session
 
+from attnbench.measure import pairing
+from attnbench.measure.bootstrap import pulled_in
 from attnbench.measure.pairing import (
     Blocks,
     Comparison,
@@ -122,6 +124,16 @@ def test_a_control_is_judged_by_the_others():
         == 1
     )
     assert control(rows[:1]).false_positives == 0
+
+
+def test_each_control_is_looked_at_once(monkeypatch):
+    """Judging a thousand controls, each by all the others, takes work for a thousand and not for a million."""
+    looked_at = []
+    monkeypatch.setattr(pairing, "pulled_in", lambda row: (looked_at.append(row), pulled_in(row))[1])
+    generator = np.random.default_rng(14)
+    rows = [list(0.002 * generator.standard_normal(8)) for _ in range(1_000)]
+    assert control(rows).cells == 1_000
+    assert len(looked_at) == 1_000
 
 
 def test_verdicts_can_be_read_from_their_intervals():

@@ -32,7 +32,7 @@ class Study:
     rounds: int
     floor: Floor | None = None
 
-    @property
+    @functools.cached_property
     def p_value(self) -> float:
         """The level at which the interval of the mean just reaches 0."""
         if not self.sorted_t.size:

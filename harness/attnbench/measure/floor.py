@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,11 +37,21 @@ class Floor:
         alone count (twice their number, by the participation ratio), or calm cells would hide the restless ones.
         """
         squares = [mean * mean for mean in means]
-        if not squares:
+        return cls._of_sums(len(squares), math.fsum(squares), math.fsum(square**2 for square in squares))
+
+    @classmethod
+    def of_others(cls, means: Sequence[float]) -> list[Floor | None]:
+        """Make for each control the floor of all the others: sums from both ends, so that it takes one pass."""
+        squares = [mean * mean for mean in means]
+        sums = zip(_without_each(squares), _without_each([square**2 for square in squares]), strict=True)
+        return [cls._of_sums(len(squares) - 1, total, fourth) for total, fourth in sums]
+
+    @classmethod
+    def _of_sums(cls, controls: int, total: float, fourth: float) -> Floor | None:
+        if not controls:
             return None
-        total = math.fsum(squares)
-        counting = 2 * total**2 / math.fsum(square**2 for square in squares) if total else math.inf
-        worth = min(float(len(squares)), max(1.0, counting))
+        counting = 2 * total**2 / fourth if fourth else math.inf
+        worth = min(float(controls), max(1.0, counting))
         return cls(math.sqrt(total / worth), int(worth))
 
     @classmethod
@@ -54,6 +65,13 @@ class Floor:
     def half_width(self, level: float) -> float:
         """Give the log-ratio that identical code exceeds, either way, with probability `level`."""
         return self.scale * student(level, self.degrees)
+
+
+def _without_each(values: Sequence[float]) -> list[float]:
+    """Sum all values but one, for each of them; no difference is taken, so a large one hides no small ones."""
+    before = list(itertools.accumulate(values, initial=0.0))
+    after = list(itertools.accumulate(reversed(values), initial=0.0))[::-1]
+    return [left + right for left, right in zip(before[:-1], after[1:], strict=True)]
 
 
 def student(level: float, degrees: int) -> float:

@@ -6,6 +6,7 @@ functions of numbers; all ratios are candidate's time over baseline's, so above 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -136,8 +137,7 @@ def is_regression(comparison: Comparison, bar: float, *noise_floors: float | Non
 
 def floor_of(rows: Sequence[Sequence[float]]) -> Floor | None:
     """Give the noise floor that the A/A controls' paired log-ratios show, one row a control; None without any."""
-    means = [float(pulled_in(np.asarray(row, dtype=np.float64))[0].mean()) for row in rows if row]
-    return Floor.of(means)
+    return Floor.of(_means(rows))
 
 
 def control(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: int = 0) -> Control:
@@ -148,15 +148,18 @@ def control(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: 
     rows = [row for row in rows if row]
     if not rows:
         return Control(0, 0, None)
-    told_apart, differences = 0, []
-    for index, row in enumerate(rows):
-        others = floor_of(rows[:index] + rows[index + 1 :])
-        one = verdicts({0: row}, floor=others, confidence=confidence, seed=seed)[0]
-        told_apart += others is not None and one.verdict in (FASTER, SLOWER)
-        differences.append(abs(math.log(one.ratio)))
-    differences.sort()
+    studies = study([np.asarray(row, dtype=np.float64) for row in rows], None, seed)
+    told_apart = 0
+    for one, others in zip(studies, Floor.of_others(_means(rows)), strict=True):
+        interval = _interval(dataclasses.replace(one, floor=others), 1 - confidence)
+        told_apart += others is not None and _verdict(interval, SAME_MARGIN) in (FASTER, SLOWER)
+    differences = sorted(abs(one.mean) for one in studies)
     position = len(differences) - 1 if len(differences) < CERTAIN_CONTROLS else math.ceil(0.95 * len(differences)) - 1
     return Control(len(rows), told_apart, math.expm1(differences[position]))
+
+
+def _means(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [float(pulled_in(np.asarray(row, dtype=np.float64))[0].mean()) for row in rows if row]
 
 
 def _holm(studies: list[Study], alpha: float, margin: float) -> list[Comparison]:
@@ -173,15 +176,22 @@ def _holm(studies: list[Study], alpha: float, margin: float) -> list[Comparison]
 
 
 def _judge(study: Study, level: float, margin: float) -> Comparison:
+    interval = _interval(study, level)
+    low, high = interval or (None, None)
+    told = _verdict(interval, margin)
+    return Comparison(math.exp(study.mean), low, high, study.p_value, 1 - level, told, study.rounds)
+
+
+def _interval(study: Study, level: float) -> tuple[float, float] | None:
+    """Give the interval of the ratio of times; None where it would say nothing."""
     half = study.half_width(level) if study.sorted_t.size else math.inf
-    ratio = math.exp(study.mean)
-    if half > WIDEST:
-        return Comparison(ratio, None, None, study.p_value, 1 - level, UNDECIDED, study.rounds)
-    low, high = math.exp(study.mean - half), math.exp(study.mean + half)
+    return None if half > WIDEST else (math.exp(study.mean - half), math.exp(study.mean + half))
+
+
+def _verdict(interval: tuple[float, float] | None, margin: float) -> str:
+    if interval is None:
+        return UNDECIDED
+    low, high = interval
     if low >= 1 - margin and high <= 1 + margin:
-        verdict = SAME
-    elif low > 1 or high < 1:
-        verdict = SLOWER if low > 1 else FASTER
-    else:
-        verdict = UNDECIDED
-    return Comparison(ratio, low, high, study.p_value, 1 - level, verdict, study.rounds)
+        return SAME
+    return SLOWER if low > 1 else FASTER if high < 1 else UNDECIDED
