@@ -184,12 +184,20 @@ def _devices(alt: Any) -> Any:
 
 
 def _faceted(alt: Any, chart: Any) -> dict[str, Any]:
-    """Lay a chart out by setting; the page sets the facets' size and how many stand in a row."""
+    """Lay a chart out by setting; the page sets the facets' size and how many stand in a row.
+
+    What is the same around each chart is said in plain values: Altair copies a chart deeply for each step around it.
+    """
     header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
-    facets = chart.properties(width=250, height=190, data=alt.NamedData("rows")).facet(
-        facet=alt.Facet("setting:N", header=header, sort=alt.EncodingSortField("place", op="min")), columns=3
-    )
-    spec: dict[str, Any] = facets.resolve_scale(y="independent", x="independent").to_dict()
-    spec.pop("config", None)
-    spec.pop("$schema", None)  # an address; the inlined runtime needs none
-    return spec
+    by_setting = alt.Facet("setting:N", header=header, sort=alt.EncodingSortField("place", op="min"))
+    chart.data = alt.NamedData("rows")
+    spec: dict[str, Any] = chart.to_dict(validate=False)
+    for name in ("config", "$schema"):  # an address; the inlined runtime needs none
+        spec.pop(name, None)
+    return {
+        "data": spec.pop("data"),
+        "facet": {"field": "setting", "type": "nominal", **by_setting.to_dict(validate=False)},
+        "columns": 3,
+        "resolve": {"scale": {"x": "independent", "y": "independent"}},
+        "spec": {**spec, "width": 250, "height": 190},
+    }
