@@ -38,6 +38,12 @@ def test_a_report_has_page_prose_data_and_figures(written):
     assert all(path.stat().st_size > 100 for path in paths)
 
 
+def test_a_figure_embeds_its_font_once(written):
+    """A figure as PDF holds its letters as one TrueType font, which venues accept."""
+    for path in (written[0] / "figures").glob("*.pdf"):
+        assert path.read_bytes().count(b"/FontFile2") == 1, path.name
+
+
 def test_the_prose_names_device_units_versions_and_every_failure_with_its_reason(run, written):
     """report.md says device, units, versions and, for each cell without a time, status and reason."""
     text = (written[0] / "report.md").read_text()

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 LEADS = "leads"
 TABLE = ["device_name", "mask", "direction", "mode"]  # verdicts of one table are corrected together
+ROW = [
+    *PROBLEM, "variant", "mask", "direction", "run_id", "device", "flags", "latency_low_ms", "latency_high_ms",
+    "samples_ns", "cold_samples_ns", "block_sizes", "block_rounds",
+]  # fmt: skip
 Cell = tuple[Any, ...]  # PROBLEM's fields and the variant
 Row = Mapping[Any, Any]
 
@@ -29,7 +33,7 @@ def judge(frame: pd.DataFrame, baseline: str | None = None) -> dict[Cell, Compar
     baseline = baseline or baseline_of(frame)
     latest = current(frame)
     ranked = rankable(latest)
-    against = {_problem(row): row for row in ranked[ranked["variant"] == baseline].to_dict("records")}
+    against = _by_problem(ranked[ranked["variant"] == baseline])
     return _judged(ranked, against, control_ratios(latest))
 
 
@@ -43,33 +47,38 @@ def with_leaders(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     latest = current(frame)
     ranked = rankable(latest).sort_values("latency_ms", kind="stable")
-    fastest = {_problem(row): row for row in ranked.drop_duplicates(PROBLEM).to_dict("records")}
+    fastest = _by_problem(ranked.drop_duplicates(PROBLEM))
     judged = _judged(ranked, fastest, control_ratios(latest))
     leads = {
         index: _leads(row, fastest[_problem(row)], judged.get((*_problem(row), row["variant"])))
-        for index, row in zip(ranked.index, ranked.to_dict("records"), strict=True)
+        for index, row in zip(ranked.index, ranked[ROW].to_dict("records"), strict=True)
     }
     return frame.assign(leads=pd.Series([leads.get(index, False) for index in frame.index], frame.index, dtype=bool))
 
 
-def floor_on(ratios: Ratios, device_name: str, mode: str) -> Floor | None:
-    """Give the noise floor that a device's A/A controls show in a mode."""
+def floors(ratios: Ratios) -> dict[tuple[str, str], Floor]:
+    """Give the noise floor that the A/A controls show, by device's name and mode."""
     name, kind = PROBLEM.index("device_name"), PROBLEM.index("mode")
-    return floor_of([row for key, row in ratios.items() if (key[name], key[kind]) == (device_name, mode)])
+    rows: dict[tuple[str, str], list[list[float]]] = {}
+    for problem, row in ratios.items():
+        rows.setdefault((problem[name], problem[kind]), []).append(row)
+    return {place: floor for place, own in rows.items() if (floor := floor_of(own)) is not None}
 
 
 def _judged(ranked: pd.DataFrame, against: Mapping[Cell, Row], ratios: Ratios) -> dict[Cell, Comparison]:
+    """Compare rows with those that `against` has of their problems, table by table; None of a device without floor."""
+    known = floors(ratios)
+    blocks = {problem: blocks_of(row) for problem, row in against.items()}
+    tables: dict[Cell, dict[Cell, list[float]]] = {}
+    for row in ranked[ROW].to_dict("records"):
+        problem = _problem(row)
+        other = against.get(problem)
+        if (row["device_name"], row["mode"]) in known and other is not None and _took_turns(row, other):
+            table = tables.setdefault(tuple(row[name] for name in TABLE), {})
+            table[(*problem, row["variant"])] = paired_log_ratios(blocks_of(row), blocks[problem])
     found: dict[Cell, Comparison] = {}
-    for (device_name, _, _, mode), cells in ranked.groupby(TABLE, sort=True):
-        floor = floor_on(ratios, str(device_name), str(mode))
-        if floor is None:
-            continue
-        table = {}
-        for row in cells.to_dict("records"):
-            other = against.get(_problem(row))
-            if other is not None and _took_turns(row, other):
-                table[(*_problem(row), row["variant"])] = paired_log_ratios(blocks_of(row), blocks_of(other))
-        found |= verdicts(table, floor=floor)
+    for (device_name, _, _, mode), table in sorted(tables.items()):
+        found |= verdicts(table, floor=known[device_name, mode])
     return found
 
 
@@ -83,6 +92,10 @@ def _leads(row: Row, fastest: Row, judged: Comparison | None) -> bool:
     if judged is None:
         return bool(row["latency_low_ms"] <= fastest["latency_high_ms"])
     return judged.verdict != SLOWER
+
+
+def _by_problem(cells: pd.DataFrame) -> dict[Cell, Row]:
+    return {_problem(row): row for row in cells[ROW].to_dict("records")}
 
 
 def _problem(row: Row) -> Cell:

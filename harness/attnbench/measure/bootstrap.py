@@ -12,6 +12,8 @@ import numpy as np
 from attnbench.measure.floor import student
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from attnbench.measure.floor import Floats, Floor
 
 FEWEST_ROUNDS = 5  # fewer resample into too few different tables for any interval
@@ -32,63 +34,96 @@ class Study:
     rounds: int
     floor: Floor | None = None
 
-    @functools.cached_property
-    def p_value(self) -> float:
-        """The level at which the interval of the mean just reaches 0."""
-        if not self.sorted_t.size:
-            return 1.0
-        if self.half_width(DEEPEST) == 0:
-            return 0.0 if self.mean else 1.0
-        low, high = LEAST, 0.0
-        for _ in range(20):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.half_width(math.exp(middle)) >= abs(self.mean) else (low, middle)
-        return math.exp(high)
-
     def half_width(self, level: float) -> float:
         """Give half the interval's width that leaves out the truth with probability `level`.
 
         A large table's steps ask for levels that no affordable number of resamples reaches: below DEEPEST the tail is
         Student's, scaled to meet the resamples' there.
         """
-        half = self._quantile(max(level, DEEPEST)) * self.error
-        if level < DEEPEST:
-            half *= student(level, self.rounds - 1) / student(DEEPEST, self.rounds - 1)
-        if self.floor is None or not self.floor.scale:
-            return half
-        return math.hypot(half, self.floor.half_width(level))
-
-    def _quantile(self, level: float) -> float:
-        rank = math.ceil((1 - level) * (self.sorted_t.size + 1))
-        return float(self.sorted_t[rank - 1]) if rank else 0.0
+        return float(_Alike([self]).half_widths(np.array([level]))[0])
 
 
-def study(rows: list[Floats], floor: Floor | None, seed: int) -> list[Study]:
-    """Resample all rows of one length with the same draws, which makes it one matrix product."""
-    studies: dict[int, Study] = {}
-    for length in sorted({row.size for row in rows}):
-        indices = [index for index, row in enumerate(rows) if row.size == length]
-        if length < FEWEST_ROUNDS:
-            studies |= {index: _unknown(rows[index]) for index in indices}
-            continue
+def p_values(studies: Sequence[Study]) -> list[float]:
+    """Give for each study the level at which the interval of its mean just reaches 0."""
+    alike: dict[tuple[int, Floor | None], list[int]] = {}
+    for index, one in enumerate(studies):
+        if one.sorted_t.size:
+            alike.setdefault((one.rounds, one.floor), []).append(index)
+    found = [1.0] * len(studies)
+    for indices in alike.values():
         for start in range(0, len(indices), AT_ONCE):
             chosen = indices[start : start + AT_ONCE]
-            studies |= zip(chosen, _of_one_length([rows[index] for index in chosen], floor, seed), strict=True)
+            for index, value in zip(chosen, _p_values_alike([studies[index] for index in chosen]), strict=True):
+                found[index] = float(value)
+    return found
+
+
+def _p_values_alike(studies: Sequence[Study]) -> Floats:
+    """Halve the range of levels for all studies at once, which have one number of rounds and one floor."""
+    means, together = np.array([abs(one.mean) for one in studies]), _Alike(studies)
+    low, high = np.full(len(studies), LEAST), np.zeros(len(studies))
+    for _ in range(20):
+        middle = (low + high) / 2
+        reached = together.half_widths(np.exp(middle)) >= means
+        low, high = np.where(reached, middle, low), np.where(reached, high, middle)
+    still = together.half_widths(np.full(len(studies), DEEPEST)) == 0  # nothing scatters, so any difference is sure
+    return np.where(still, np.where(means > 0, 0.0, 1.0), np.exp(high))
+
+
+class _Alike:
+    """Studies of one number of rounds and one floor, as arrays."""
+
+    def __init__(self, studies: Sequence[Study]) -> None:
+        self._errors = np.array([one.error for one in studies])
+        self._sorted_t = np.stack([one.sorted_t for one in studies])
+        self._rounds, self._floor = studies[0].rounds, studies[0].floor
+
+    def half_widths(self, levels: Floats) -> Floats:
+        """Give half the width of each study's interval at a level of its own, as `Study.half_width` does."""
+        deep, degrees = np.maximum(levels, DEEPEST), self._rounds - 1
+        beyond = np.where(levels < DEEPEST, student(levels, degrees) / student(DEEPEST, degrees), 1.0)
+        half: Floats = self._quantiles(deep) * self._errors * beyond
+        if self._floor is None or not self._floor.scale:
+            return half
+        widened: Floats = np.hypot(half, self._floor.half_width(levels))
+        return widened
+
+    def _quantiles(self, levels: Floats) -> Floats:
+        count, resamples = self._sorted_t.shape
+        ranks = np.ceil((1 - levels) * (resamples + 1)).astype(int)
+        return np.where(ranks, self._sorted_t[np.arange(count), ranks - 1], 0.0)
+
+
+def study(rows: Sequence[Floats], floor: Floor | None, seed: int) -> list[Study]:
+    """Resample all rows of one length with the same draws, which makes it one matrix product."""
+    studies: dict[int, Study] = {}
+    for chosen, together in by_length(rows):
+        short = together.shape[1] < FEWEST_ROUNDS
+        found = map(_unknown, together) if short else _of_one_length(together, floor, seed)
+        studies |= zip(chosen, found, strict=True)
     return [studies[index] for index in range(len(rows))]
 
 
-def _of_one_length(rows: list[Floats], floor: Floor | None, seed: int) -> list[Study]:
-    length = rows[0].size
-    pulled = [pulled_in(row) for row in rows]
-    together = np.stack([row for row, _ in pulled])
+def by_length(rows: Sequence[Floats]) -> Iterator[tuple[list[int], Floats]]:
+    """Give rows of one length together, at most AT_ONCE of them, with their places."""
+    for length in sorted({row.size for row in rows}):
+        indices = [index for index, row in enumerate(rows) if row.size == length]
+        for start in range(0, len(indices), AT_ONCE):
+            chosen = indices[start : start + AT_ONCE]
+            yield chosen, np.stack([rows[index] for index in chosen])
+
+
+def _of_one_length(rows: Floats, floor: Floor | None, seed: int) -> list[Study]:
+    length = rows.shape[1]
+    together, inflations = pulled_in(rows)
     means = together.mean(axis=1)
     deviations = together - means[:, None]
     errors = np.sqrt((deviations**2).sum(axis=1) / (length - 1) / length)
     shifts, variances = _moments(_draws(length, seed), deviations.T)
     sorted_t = _sorted_t(shifts.T, np.sqrt(variances / length).T)
     return [
-        Study(float(mean), float(error) * inflation, resampled, length, floor)
-        for mean, error, (_, inflation), resampled in zip(means, errors, pulled, sorted_t, strict=True)
+        Study(float(mean), float(error * inflation), resampled, length, floor)
+        for mean, error, inflation, resampled in zip(means, errors, inflations, sorted_t, strict=True)
     ]
 
 
@@ -105,22 +140,23 @@ def two_sided_study(new: Floats, old: Floats, floor: Floor | None, seed: int) ->
         shifts, variances = _moments(_draws(side.size, seed + int(sign)), deviations)
         shift += sign * shifts
         variance += variances / side.size
-        error += inflation**2 * float(deviations @ deviations) / (side.size - 1) / side.size
+        error += float(inflation) ** 2 * float(deviations @ deviations) / (side.size - 1) / side.size
     rounds = int(min(new.size, old.size))
     return Study(mean, math.sqrt(error), _sorted_t(shift, np.sqrt(variance)), rounds, floor)
 
 
-def pulled_in(row: Floats) -> tuple[Floats, float]:
-    """Winsorise at OUTLYING robust standard deviations; give the row and what its standard error must grow by.
+def pulled_in(rows: Floats) -> tuple[Floats, Floats]:
+    """Winsorise rows, (..., length), at OUTLYING robust standard deviations of their own.
 
-    The growth is that of a trimmed mean (Tukey and McLaughlin, 1963): as if what was pulled in were not there.
+    Gives them and what each one's standard error must grow by: that of a trimmed mean (Tukey and McLaughlin, 1963), as
+    if what was pulled in were not there.
     """
-    middle = np.median(row)
-    spread = OUTLYING * 1.4826 * np.median(np.abs(row - middle))
-    if spread == 0:
-        return row, 1.0
-    kept = int(np.sum(np.abs(row - middle) <= spread))
-    return np.clip(row, middle - spread, middle + spread), row.size / kept
+    middle = np.median(rows, axis=-1, keepdims=True)
+    far = np.abs(rows - middle)
+    spread = OUTLYING * 1.4826 * np.median(far, axis=-1, keepdims=True)
+    spread = np.where(spread == 0, np.inf, spread)  # most of it lies in one place: what does not is no outlier
+    kept = np.sum(far <= spread, axis=-1)
+    return np.clip(rows, middle - spread, middle + spread), rows.shape[-1] / kept
 
 
 def _unknown(row: Floats) -> Study:

@@ -62,8 +62,8 @@ class Floor:
             return None
         return cls(math.sqrt(fmean(floor.scale**2 for floor in known)), sum(floor.degrees for floor in known))
 
-    def half_width(self, level: float) -> float:
-        """Give the log-ratio that identical code exceeds, either way, with probability `level`."""
+    def half_width(self, level: float | Floats) -> Floats:
+        """Give the log-ratio that identical code exceeds, either way, with each probability `level`."""
         return self.scale * student(level, self.degrees)
 
 
@@ -74,9 +74,10 @@ def _without_each(values: Sequence[float]) -> list[float]:
     return [left + right for left, right in zip(before[:-1], after[1:], strict=True)]
 
 
-def student(level: float, degrees: int) -> float:
-    """Give the t that |T| exceeds with probability `level`, for a whole number of degrees of freedom of at least 1."""
-    return float(np.exp(np.interp(math.log(level), *_log_tails(min(degrees, MOST_DEGREES)))))
+def student(level: float | Floats, degrees: int) -> Floats:
+    """Give the t that |T| exceeds with each probability `level`, for whole degrees of freedom of at least 1."""
+    found: Floats = np.exp(np.interp(np.log(level), *_log_tails(min(degrees, MOST_DEGREES))))
+    return found
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from attnbench.measure.bootstrap import Study, pulled_in, study, two_sided_study
+from attnbench.measure.bootstrap import Study, by_length, p_values, pulled_in, study, two_sided_study
 from attnbench.measure.floor import Floor
 
 Key = TypeVar("Key")
@@ -159,27 +159,31 @@ def control(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: 
 
 
 def _means(rows: Sequence[Sequence[float]]) -> list[float]:
-    return [float(pulled_in(np.asarray(row, dtype=np.float64))[0].mean()) for row in rows if row]
+    """Give the mean of each row that is not empty, its outliers pulled in."""
+    arrays = [np.asarray(row, dtype=np.float64) for row in rows if row]
+    means = np.empty(len(arrays))
+    for places, together in by_length(arrays):
+        means[places] = pulled_in(together)[0].mean(axis=1)
+    return [float(mean) for mean in means]
 
 
 def _holm(studies: list[Study], alpha: float, margin: float) -> list[Comparison]:
-    order = sorted(range(len(studies)), key=lambda index: studies[index].p_value)
+    chances = p_values(studies)
     judged: dict[int, Comparison] = {}
     tested = len(studies)  # rows that Holm's step still shares the error among; it shrinks with each row that passes
     stopped = False
-    for index in order:
+    for index in sorted(range(len(studies)), key=chances.__getitem__):
         level = alpha / tested
-        stopped = stopped or studies[index].p_value > level
-        judged[index] = _judge(studies[index], level, margin)
+        stopped = stopped or chances[index] > level
+        judged[index] = _judge(studies[index], chances[index], level, margin)
         tested -= 0 if stopped else 1
     return [judged[index] for index in range(len(studies))]
 
 
-def _judge(study: Study, level: float, margin: float) -> Comparison:
+def _judge(study: Study, p_value: float, level: float, margin: float) -> Comparison:
     interval = _interval(study, level)
     low, high = interval or (None, None)
-    told = _verdict(interval, margin)
-    return Comparison(math.exp(study.mean), low, high, study.p_value, 1 - level, told, study.rounds)
+    return Comparison(math.exp(study.mean), low, high, p_value, 1 - level, _verdict(interval, margin), study.rounds)
 
 
 def _interval(study: Study, level: float) -> tuple[float, float] | None:

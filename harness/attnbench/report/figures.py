@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from attnbench.analysis.frame import current, rankable
@@ -29,8 +30,9 @@ UNDATED: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
 }
 STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 7,
-    "xtick.labelsize": 6, "ytick.labelsize": 6, "axes.spines.top": False, "axes.spines.right": False,
+    "font.family": "DejaVu Sans", "font.size": 7, "axes.titlesize": 7, "axes.titlepad": 6, "axes.labelsize": 7,
+    "legend.fontsize": 7, "xtick.labelsize": 6, "ytick.labelsize": 6, "axes.spines.top": False,
+    "axes.spines.right": False,
     "axes.grid": True, "axes.titley": 1.0, "xtick.bottom": False, "ytick.left": False, "grid.alpha": 0.3,
     "grid.linewidth": 0.5, "lines.linewidth": 1.2, "lines.markersize": 3.5,
     "svg.hashsalt": "attnbench", "svg.fonttype": "none", "pdf.fonttype": 42, "savefig.dpi": 160,
@@ -133,7 +135,15 @@ def draw(facets: Sequence[Series], metric: Metric, axis: str, styles: dict[str, 
     shown = sorted(handles)
     figure.legend([handles[name] for name in shown], shown, loc="lower center", ncols=in_line, frameon=False)
     _set_margins(figure, legend)
+    _part_ligatures(figure)
     return figure
+
+
+def _part_ligatures(figure: Figure) -> None:
+    """Have `fl` drawn as two letters, by a matplotlib that would join them: a PDF embeds the font again for each."""
+    for text in figure.findobj(Text):
+        if hasattr(text, "set_fontfeatures"):
+            text.set_fontfeatures(("-liga",))
 
 
 def _set_margins(figure: Figure, legend: float) -> None:
@@ -182,7 +192,13 @@ def _axes(axes: Any, one: Series, metric: Metric) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axes.set_ylim(bottom=0)
-    axes.set_title(one.title.replace(" · ", ", ", 2).replace(" · ", "\n"))
+    *contest, shape = one.title.split(" · ")  # in two texts: matplotlib lays out no text of two lines as it is told to
+    axes.set_title(shape)
+    above = STYLE["axes.titlepad"] + 1.2 * STYLE["axes.titlesize"]
+    axes.annotate(
+        ", ".join(contest), (0.5, 1), (0, above), xycoords="axes fraction", textcoords="offset points", ha="center",
+        fontsize=STYLE["axes.titlesize"],
+    )  # fmt: skip
 
 
 def length_text(length: float) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST = 200  # maps on a page
 KEY = ["device_name", "direction", "mask", "dtype", "mode", "shape"]
+NEEDED = [*KEY[:-1], "workload", "workload_id", "batch", "length", "fastest", "tied", "next", "margin", "latency_ms"]
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,20 @@ def heatmaps(frame: pd.DataFrame, styles: Mapping[str, Style]) -> list[Heatmap]:
     """Make the maps of all settings in which at least two variants could be ranked, in the order of their names."""
     table = winners(frame)
     table = with_length(table[table["contenders"] > 1])
-    if table.empty:
-        return []
-    table = table.assign(shape=[shape_text(vars(workload)) for workload in table["workload"]])
-    grouped = list(table.groupby(KEY, sort=True))[:MOST]
-    return [_heatmap(dict(zip(KEY, map(str, key), strict=True)), cells, styles) for key, cells in grouped]
+    settings: dict[tuple[str, ...], list[dict[Any, Any]]] = {}
+    for cell in table[NEEDED].to_dict("records"):
+        key = (*(str(cell[name]) for name in KEY[:-1]), shape_text(vars(cell["workload"])))
+        settings.setdefault(key, []).append(cell)
+    return [_heatmap(dict(zip(KEY, key, strict=True)), cells, styles) for key, cells in sorted(settings.items())[:MOST]]
 
 
-def _heatmap(setting: dict[str, str], cells: pd.DataFrame, styles: Mapping[str, Style]) -> Heatmap:
-    lengths = sorted(cells["length"].unique())
-    rows = []
-    for batch, of_batch in cells.groupby("batch", sort=True):
-        by_length = {row["length"]: row for row in of_batch.to_dict("records")}
-        rows.append((int(str(batch)), tuple(_square(by_length.get(length), styles) for length in lengths)))
+def _heatmap(setting: dict[str, str], cells: list[dict[Any, Any]], styles: Mapping[str, Style]) -> Heatmap:
+    lengths = sorted({cell["length"] for cell in cells})
+    places = {(cell["batch"], cell["length"]): cell for cell in cells}
+    rows = [
+        (batch, tuple(_square(places.get((batch, length)), styles) for length in lengths))
+        for batch in sorted({cell["batch"] for cell in cells})
+    ]
     return Heatmap(setting, tuple(length_text(length) for length in lengths), tuple(rows))
 
 
