@@ -46,7 +46,7 @@ def test_what_workers_need_is_imported_once_for_all(told):
     first, second = told(text, ["colorsys"]), told(text, ["colorsys"])
     assert first == second
     assert first[1]
-    assert told(text, ["colorsys"], {"OMP_NUM_THREADS": "1"})[0] != first[0]
+    assert told(text, ["colorsys"], {"OMP_NUM_THREADS": "7"})[0] != first[0]
 
 
 def test_a_module_that_does_not_import_is_left_to_the_worker(told):

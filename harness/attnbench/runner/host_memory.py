@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +63,12 @@ def available_bytes() -> int:
 
 
 def resident_bytes(process: int) -> int:
-    """Give the memory that a process holds, shared memory included; 0 where that can't be told."""
+    """Give the memory that a process holds, its shared memory but no libraries' pages; 0 where that can't be told."""
     try:
-        return int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
+    except (OSError, ValueError, KeyError):
         return 0
 
 
