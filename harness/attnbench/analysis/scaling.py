@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Points = dict[int, tuple[float, ...]]  # by length: latency, the low and the high end of its interval
 INTERVAL = ("latency_ms", "latency_low_ms", "latency_high_ms")
+TRIED = ("variant", "status", "length")
+OUT = "out_of_memory"
 FEWEST_LENGTHS = 3
 
 
@@ -83,19 +85,17 @@ def reaches(frame: pd.DataFrame) -> list[Reach]:
     cells = current(frame)
     cells = cells[cells["exact"] & ~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
     lines = series(cells)
-    short = {one.setting for one in lines if (one.frame["status"] == "out_of_memory").any()}
-    return [
-        _reach(one, str(variant), own)
-        for one in lines
-        if one.setting in short
-        for variant, own in one.frame.groupby("variant", sort=True)
-    ]
+    short = {one.setting for one in lines if (one.frame["status"] == OUT).any()}
+    return [reach for one in lines if one.setting in short for reach in _reaches(one)]
 
 
-def _reach(one: Series, variant: str, own: pd.DataFrame) -> Reach:
-    fits, out = (own.loc[own["status"] == status, "length"] for status in ("ok", "out_of_memory"))
-    largest, smallest = int(fits.max()) if len(fits) else None, int(out.min()) if len(out) else None
-    return Reach(one, variant, largest, smallest, all_fit=len(fits) == len(own))
+def _reaches(one: Series) -> Iterator[Reach]:
+    lengths: dict[str, dict[str, list[int]]] = {}
+    for variant, status, length in zip(*(one.frame[name].tolist() for name in TRIED), strict=True):
+        lengths.setdefault(variant, {}).setdefault(status, []).append(length)
+    for variant, by_status in sorted(lengths.items()):
+        largest, smallest = max(by_status.get("ok", ()), default=None), min(by_status.get(OUT, ()), default=None)
+        yield Reach(one, variant, largest, smallest, all_fit=set(by_status) == {"ok"})
 
 
 def _curves(one: Series) -> dict[str, Points]:

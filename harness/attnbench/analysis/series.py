@@ -60,7 +60,7 @@ def series(frame: pd.DataFrame) -> list[Series]:
     for key, setting in with_length(frame).groupby(SETTING, dropna=False, sort=True):
         fields = dict(zip(SETTING, key, strict=True))
         found += [_series(fields, part) for part in _by_batch(setting)]
-    return sorted(found, key=lambda one: -one.frame["length"].nunique())
+    return sorted(found, key=lambda one: -len(set(one.frame["length"].tolist())))
 
 
 def shape_text(fields: Any) -> str:
@@ -87,7 +87,8 @@ def surroundings_text(fields: Any) -> str:
 
 def _by_batch(setting: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Keep a setting whole where each length has one batch (a constant number of tokens), else split by batch."""
-    if setting.groupby("length")["batch"].nunique().max() == 1:
+    lengths, batches = setting["length"].tolist(), setting["batch"].tolist()
+    if len(set(zip(lengths, batches, strict=True))) == len(set(lengths)):
         yield setting
     else:
         yield from (part for _, part in setting.groupby("batch", sort=True))

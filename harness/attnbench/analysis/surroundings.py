@@ -62,6 +62,8 @@ class Gain:
 
 def shares(frame: pd.DataFrame) -> list[Share]:
     """Find attention's share in each layer whose attention alone was timed beside it."""
+    if not frame["embed_dim"].any():
+        return []
     cells = _timed(frame)
     alone = {_key(cell, cell["workload"]): cell["latency_ms"] for cell in cells if not cell["workload"].embed_dim}
     found = []
@@ -77,6 +79,8 @@ def gains(frame: pd.DataFrame) -> list[Gain]:
 
     A variant that spans devices by itself, as a ring does, has no time on one.
     """
+    if not (frame["gpus"] > 1).any():
+        return []
     cells = _timed(frame)
     alone: dict[Any, list[float]] = {}
     for cell in cells:

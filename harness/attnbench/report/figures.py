@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from attnbench.analysis.frame import current, rankable
@@ -133,15 +132,17 @@ def draw(facets: Sequence[Series], metric: Metric, axis: str, styles: dict[str, 
         axes.xaxis.set_label_coords(0.5, -0.17)  # placed here, because matplotlib measures every label to place them
         axes.yaxis.set_label_coords(-0.19, 0.5)
     shown = sorted(handles)
-    figure.legend([handles[name] for name in shown], shown, loc="lower center", ncols=in_line, frameon=False)
+    legend_box = figure.legend(
+        [handles[name] for name in shown], shown, loc="lower center", ncols=in_line, frameon=False
+    )
     _set_margins(figure, legend)
-    _part_ligatures(figure)
+    _part_ligatures([*legend_box.get_texts(), *(text for axes in figure.axes for text in (axes.title, *axes.texts))])
     return figure
 
 
-def _part_ligatures(figure: Figure) -> None:
+def _part_ligatures(texts: Iterable[Any]) -> None:
     """Have `fl` drawn as two letters, by a matplotlib that would join them: a PDF embeds the font again for each."""
-    for text in figure.findobj(Text):
+    for text in texts:
         if hasattr(text, "set_fontfeatures"):
             text.set_fontfeatures(("-liga",))
 
