@@ -8,7 +8,7 @@ import pytest
 import attnbench
 import synthetic
 from attnbench.errors import UsageError
-from attnbench.report import headline, write_report
+from attnbench.report import figures, headline, write_report
 
 CELLS = synthetic.workloads(seqs=(512, 1024, 2048), directions=("forward",))
 
@@ -138,3 +138,19 @@ def test_an_empty_run_gives_a_report_that_says_so(tmp_path):
     """A run without a record is reported as such."""
     write_report(synthetic.make_run(tmp_path, cells=[]), tmp_path / "out")
     assert "0 variants on 0 workloads" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_what_is_not_drawn_is_said(run, tmp_path, monkeypatch):
+    """Past so many figures no more are drawn, and page and prose say how many are left out."""
+    monkeypatch.setattr(figures, "MOST", 3)
+    paths = write_report([run], tmp_path)
+    assert len([path for path in paths if path.suffix == ".svg"]) == len(list(tmp_path.glob("figures/*.svg"))) == 3
+    for name in ("index.html", "report.md"):
+        assert "1 further figures are not drawn" in (tmp_path / name).read_text(), name
+
+
+def test_a_figure_that_cannot_be_written_is_told(run, tmp_path):
+    """Where something stands in a figure's place, the report names it and is no half of one."""
+    (tmp_path / "figures" / "latency-amd-epyc-7b13.svg").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"latency-amd-epyc-7b13\.svg: Is a directory"):
+        write_report([run], tmp_path)

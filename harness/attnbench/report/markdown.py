@@ -10,7 +10,7 @@ from attnbench.report.table import Table, escape_markdown, to_markdown
 
 if TYPE_CHECKING:
     from attnbench.report.document import Document
-    from attnbench.report.figures import Drawn
+    from attnbench.report.figures import Drawing, Drawn
 
 METHOD = (
     "Every cell was checked against an fp64 reference before, during and after it was timed; a cell that failed has no"
@@ -20,14 +20,15 @@ METHOD = (
 )
 
 
-def to_markdown_report(document: Document, figures: Sequence[Drawn], folder: Path) -> str:
+def to_markdown_report(document: Document, drawing: Drawing, folder: Path) -> str:
     """Write the report; paths of figures are relative to `folder`."""
     parts = [f"# {escape_markdown(document.title)}\n", escape_markdown(document.summary) + "\n", "## Who is fastest\n"]
     parts += ["\n".join(f"- {escape_markdown(group.verdict)}" for group in document.groups) + "\n"]
     parts += [escape_markdown(f"On {device}: {gain}") + "\n" for device, gain in document.gains.items()]
     parts += [to_markdown(table) for table in document.headline]
-    parts += ["## Figures\n"] if figures else []
-    parts += [_figure(figure, folder) for figure in figures]
+    parts += ["## Figures\n"] if drawing.figures else []
+    parts += [_figure(figure, folder) for figure in drawing.figures]
+    parts += [drawing.note + "\n"] if drawing.note else []
     parts += _section("Latency", document.latencies)
     parts += _section("Scaling, crossovers, memory", document.fitted)
     parts += _section("Inexact variants: timed, not ranked", document.inexact)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -21,25 +21,32 @@ from attnbench.report.vega import missing_packages, runtime
 
 if TYPE_CHECKING:
     from attnbench.report.document import Document
-    from attnbench.report.figures import Drawn
+    from attnbench.report.figures import Drawing, Drawn
 
 FALL_BACK = ("latency", "speedup")  # figures in the page for who has no JavaScript; all are beside it
 PATH, LONG = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
 SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
 
 
-def to_page(document: Document, figures: Sequence[Drawn]) -> str:
-    """Write the page; without the packages of the extra `report` it has still figures in place of charts."""
+def content_of(document: Document) -> dict[str, Any]:
+    """Make the page's interactive content; none without the packages of the extra `report`."""
+    return {} if missing_packages() else _interactive(document)
+
+
+def to_page(document: Document, drawing: Drawing, content: Mapping[str, Any]) -> str:
+    """Write the page of figures that are drawn; without interactive content they stand in place of charts."""
     missing = missing_packages()
-    content: dict[str, Any] = {} if missing else _interactive(document)
     return (
         templates()
         .get_template("page.html")
         .render(
             document=document,
             figures=[
-                _inlined(figure) for figure in figures if missing or figure.files["svg"].stem.startswith(FALL_BACK)
+                _inlined(figure)
+                for figure in drawing.figures
+                if missing or figure.files["svg"].stem.startswith(FALL_BACK)
             ],
+            not_drawn=drawing.note,
             method=METHOD,
             missing=missing,
             interactive=not missing,

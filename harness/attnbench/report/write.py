@@ -9,9 +9,9 @@ from pathlib import Path
 from attnbench.errors import UsageError
 from attnbench.report.document import Document, read
 from attnbench.report.export import export
-from attnbench.report.figures import write_figures
+from attnbench.report.figures import Drawing
 from attnbench.report.markdown import to_markdown_report
-from attnbench.report.page import to_page
+from attnbench.report.page import content_of, to_page
 from attnbench.report.table import to_latex
 
 
@@ -31,20 +31,25 @@ def write_document(document: Document, out: Path) -> list[Path]:
     _refuse_links(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        figures = write_figures(document.frame, out / "figures", document.baseline)
-        pages = {
-            "index.html": to_page(document, figures),
-            "report.md": to_markdown_report(document, figures, out),
-            "tables.tex": "\n".join(to_latex(table) for table in (*document.headline, *document.latencies)),
-        }
-        for name, text in pages.items():
+        with Drawing(document.frame, out / "figures", document.baseline) as drawing:
+            texts = {
+                "report.md": to_markdown_report(document, drawing, out),
+                "tables.tex": "\n".join(to_latex(table) for table in (*document.headline, *document.latencies)),
+            }
+            content = content_of(document)
+            data = [export(document.frame, out / f"results.{kind}", kind) for kind in _data_formats()]
+            drawing.wait()
+        texts = {"index.html": to_page(document, drawing, content), **texts}
+        for name, text in texts.items():
             (out / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"report folder {str(out)!r} can't be written: {error.strerror or error}") from None
-    data = [export(document.frame, out / "results.csv", "csv")]
-    if find_spec("pyarrow"):
-        data.append(export(document.frame, out / "results.parquet", "parquet"))
-    return [*(out / name for name in pages), *data, *(path for one in figures for path in one.files.values())]
+    figures = [path for one in drawing.figures for path in one.files.values()]
+    return [*(out / name for name in texts), *data, *figures]
+
+
+def _data_formats() -> list[str]:
+    return ["csv", "parquet"] if find_spec("pyarrow") else ["csv"]
 
 
 def _refuse_links(out: Path) -> None:
