@@ -10,6 +10,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.frame import current, rankable
+from attnbench.analysis.series import SETTING as SERIES
 from attnbench.analysis.series import series
 from attnbench.analysis.verdict import LEADS, with_leaders
 from attnbench.errors import UsageError
@@ -151,7 +152,8 @@ class Shape:
 def _settings(ranked: pd.DataFrame) -> list[list[Shape]]:
     """Gather the shapes of each series, by length; plain values, because pandas is slow on a handful of rows."""
     found = []
-    for one in series(ranked):
+    given = {*SERIES, *COLUMNS, "seq_q", "seq_k"} & set(ranked.columns)
+    for one in series(ranked[[name for name in ranked.columns if name in given]]):
         cells: dict[tuple[int, str], list[dict[str, Any]]] = {}
         for cell in one.frame.sort_values("latency_ms", kind="stable")[COLUMNS].to_dict("records"):
             cells.setdefault((cell["length"], cell["workload_id"]), []).append({str(k): v for k, v in cell.items()})
@@ -217,10 +219,13 @@ def _region(shapes: Sequence[Shape]) -> Region:
 def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) -> list[float]:
     """Give what the table made of all other shapes would have gained on the shapes held out of it."""
     seen = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
-    regions = [region for setting in seen if setting for region in _regions(setting)]
+    alike: dict[tuple[Any, ...], list[Region]] = {}  # by what `pick` asks to be the same: it need not look at all
+    for known in (known for setting in seen if setting for known in _regions(setting)):
+        alike.setdefault(tuple(getattr(known, name) for name in EXACT), []).append(known)
     ratios = []
     for shape in (shape for setting in settings for shape in setting if shape.workload_id in held):
-        region = pick(regions, {**shape.setting, "length": shape.length})
+        own = alike.get(tuple(shape.setting[name] for name in EXACT), [])
+        region = pick(own, {**shape.setting, "length": shape.length})
         chosen = next((name for name in region.order if name in shape.latencies), None) if region else None
         if chosen and over in shape.latencies:
             ratios.append(shape.latencies[over] / shape.latencies[chosen])
