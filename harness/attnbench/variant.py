@@ -20,6 +20,7 @@ Tier = Literal["fused", "plain", "quantised"]
 LAYOUTS = ("BHSD", "BSHD")
 KINDS = ("cpu", "cuda")  # of devices
 TIERS = ("fused", "plain", "quantised")
+TRAITS = ("nan-safe", "repeatable", "batch-invariant", "empty-keys")  # that a variant may promise
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 Timed = Callable[[], "torch.Tensor"]

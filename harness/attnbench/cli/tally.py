@@ -12,6 +12,7 @@ from rich.text import Text
 
 from attnbench.cli.progress import table
 from attnbench.foreign import printable
+from attnbench.runner.traits import holds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 SHOWN = ("passed", "failed", "skipped")
 MOST = 3  # failures of one check that a terminal shows; plain lines and JSON have them all
-HOLDS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}  # the first one counts
 COLOURS = {"passed": "green", "failed": "bold red", "skipped": "bright_black"}
 
 
@@ -60,7 +60,7 @@ class Tally:
     def traits(self) -> dict[str, str]:
         """Of each trait, whether it holds: yes, no, `no, though claimed`, or not run."""
         told = {name: results for name, results in self.checks.items() if results[0].get("trait")}
-        return {name: _holds({result["status"] for result in results}) for name, results in told.items()}
+        return {name: holds({result["status"] for result in results}) for name, results in told.items()}
 
     @property
     def hints(self) -> dict[str, str]:
@@ -196,10 +196,6 @@ class Tables(Shown):
         if len(failures) > MOST:
             more = len(failures) - MOST
             self._console.print(Text(f"  and {more} more of {failures[0]['check']}: --json has them all"))
-
-
-def _holds(statuses: set[str]) -> str:
-    return next(text for status, text in HOLDS.items() if status in statuses)
 
 
 def _lines(result: dict[str, Any]) -> list[tuple[str, str]]:

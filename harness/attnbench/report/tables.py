@@ -11,6 +11,7 @@ from attnbench.analysis.noise import Ratios, control_ratios, noise, noise_text, 
 from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import LEADS, with_leaders
+from attnbench.report.standards import standards
 from attnbench.report.table import Cell, Table, row
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Tab
     made = [
         Table("Protocol", ("devices", "setting", "value"), tuple(row(*one) for one in sorted(protocols)), labels=3),
         Table("How far to trust it", ("what", "value"), tuple(quality), labels=2),
+        standards(manifests),
         doctor(manifests),
     ]
     return [table for table in made if table.rows]

@@ -301,6 +301,10 @@ def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> di
             }
             for plugin in catalog.plugins
         ],
+        "variants": {
+            variant.name: {"tier": variant.tier, "layout": variant.layout, "claims": list(variant.traits)}
+            for variant in dict.fromkeys(cell.variant for cell in (*plan.cells, *plan.frontier))
+        },
         "plan": [
             {
                 "cell_id": cell.cell_id,

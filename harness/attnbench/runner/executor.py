@@ -14,6 +14,7 @@ from attnbench.runner.devices import Device, choose_devices
 from attnbench.runner.environment import environment_of
 from attnbench.runner.limits import measured_limits
 from attnbench.runner.sweep import Summary, Sweep
+from attnbench.runner.traits import found_traits
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -76,8 +77,11 @@ class Local:
         stored: Callable[[Record], None],
         terms: Terms,
     ) -> Summary:
-        """Work on all devices side by side."""
-        return Sweep(run, plan, started, stored, terms).execute()
+        """Work on all devices side by side, then find out what else is to be said of the variants that were timed."""
+        summary = Sweep(run, plan, started, stored, terms).execute()
+        if not summary.interrupted:
+            describe_variants(run, plan)
+        return summary
 
 
 LOCAL = Local()
@@ -100,4 +104,22 @@ def describe_machine(run: Path, plan: Plan) -> None:
                 **plan.environments[device.name],
                 "torch_facts": measured["facts"],
             }
+    store.write_manifest(run, manifest)
+
+
+def describe_variants(run: Path, plan: Plan) -> None:
+    """Add to the manifest, by device and variant, which traits the variants have that were timed there."""
+    timed = {(record.device, record.variant) for record in store.latest(run).values() if record.status == "ok"}
+    manifest = store.read_manifest(run)
+    manifest["traits"] = {
+        pool[0].name: found_traits(
+            pool[0],
+            dict.fromkeys(
+                cell.variant for cell in plan.cells if any((device.name, cell.variant.name) in timed for device in pool)
+            ),
+            str(plan.environments[pool[0].name]["environment_id"]),
+        )
+        for pool in plan.pools
+        if not pool[0].members
+    }
     store.write_manifest(run, manifest)

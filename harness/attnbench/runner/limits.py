@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cache import cache_folder
+from attnbench.cache import keep, recall
 from attnbench.errors import AttnbenchError
 from attnbench.measure.roofline import Limits
 from attnbench.runner.process import WorkerLostError, WorkerProcess
@@ -26,14 +23,14 @@ def measured_limits(device: Device, dtypes: Iterable[str], environment_id: str) 
     be read or written costs the time of measuring again, no more. Raises AttnbenchError where torch does not run on the
     device at all: no cell could.
     """
-    path = cache_folder() / f"limits-{environment_id}-{device.name.replace(':', '-')}.json"
-    known = _read(path)
+    name = f"limits-{environment_id}-{device.name.replace(':', '-')}.json"
+    known = _known(name)
     wanted = sorted(set(dtypes) - known["limits"].keys())
     if not wanted:
         return known
     found = _measure(device, wanted)
     answer = {"limits": {**known["limits"], **found["limits"]}, "facts": found["facts"]}
-    _write(path, answer)
+    keep(name, answer)
     return answer
 
 
@@ -50,20 +47,10 @@ def _measure(device: Device, dtypes: list[str]) -> dict[str, Any]:
     return reply
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _known(name: str) -> dict[str, Any]:
+    kept = recall(name)
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
         limits = {str(dtype): Limits.from_json(each).to_json() for dtype, each in kept["limits"].items()}
         return {"limits": limits, "facts": dict(kept["facts"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {"limits": {}, "facts": {}}
-
-
-def _write(path: Path, answer: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            json.dump(answer, file)
-        Path(file.name).replace(path)
-    except OSError:
-        pass
