@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Mapping
+import math
+import operator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from attnbench.errors import RecordError
+from attnbench.foreign import parse
 from attnbench.workload import Workload
 
 SCHEMA = 1
 NOT_INTERLEAVED = "not_interleaved"  # the flag of a record whose rounds no other variant shared
 STATUSES = ("ok", "incorrect", "unsupported", "out_of_memory", "timeout", "crash", "error", "interrupted")
+LARGEST = 2**63 - 1  # whole numbers beyond fit no column
 LONGEST_NAME = 1_000  # characters
 SHORTEST_NS, LONGEST_NS = 1e-3, 1e18  # of a sample; far beyond what any clock tells
 NAMES = (
@@ -32,6 +40,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "error": (dict, type(None)),
     "telemetry": (dict,),
 }
+_values, _names = operator.attrgetter(*KINDS), operator.attrgetter(*NAMES)
 ITEMS = {"flags": str, "kernels": str, "block_sizes": int, "block_rounds": int}
 
 
@@ -96,25 +105,35 @@ class Record:
             raise RecordError(f"record {self.record_id}: block_sizes do not sum to the number of samples")
 
     def _check_kinds(self) -> None:
-        for name, kinds in KINDS.items():
-            if type(getattr(self, name)) not in kinds:
-                raise RecordError(f"record {self.record_id!r:.80}: {name} is a {type(getattr(self, name)).__name__}")
+        values = _values(self)
+        if not _fit(*map(type, values)):
+            name, value = next(
+                (name, value) for name, value in zip(KINDS, values, strict=True) if type(value) not in KINDS[name]
+            )
+            raise RecordError(f"record {self.record_id!r:.80}: {name} is a {type(value).__name__}")
         for name, kind in ITEMS.items():
-            if not all(type(item) is kind for item in getattr(self, name) or ()):
+            if not {kind}.issuperset(map(type, getattr(self, name) or ())):
                 raise RecordError(f"record {self.record_id:.80}: {name} holds something other than {kind.__name__}")
-        if any(len(getattr(self, name)) > LONGEST_NAME for name in NAMES):
+        if max(map(len, _names(self))) > LONGEST_NAME:
             raise RecordError(f"record {self.record_id:.80}: a name is longer than {LONGEST_NAME} characters")
-        if any(size < 0 for size in self.block_sizes):
+        if min(self.block_sizes, default=0) < 0:
             raise RecordError(f"record {self.record_id}: a block size is below 0")
+        if max(map(abs, self._whole_numbers())) > LARGEST:
+            raise RecordError(f"record {self.record_id}: a whole number is beyond 64 bits")
+
+    def _whole_numbers(self) -> Iterator[int]:
+        counts = (self.schema, self.peak_bytes, self.saved_bytes, self.flops, self.bytes)
+        return itertools.chain((count or 0 for count in counts), self.block_sizes, self.block_rounds)
 
     def _check_samples(self) -> None:
         if self.status != "ok" and (self.samples_ns or self.cold_samples_ns):
             raise RecordError(f"record {self.record_id}: status is {self.status!r}, yet it has times")
         if self.status == "ok" and not (self.samples_ns or self.cold_samples_ns):
             raise RecordError(f"record {self.record_id}: status is ok, yet it has no times")
-        for sample in (*self.samples_ns, *self.cold_samples_ns):
-            if type(sample) not in (int, float) or not SHORTEST_NS <= sample <= LONGEST_NS:
-                raise RecordError(f"record {self.record_id}: a sample is {sample!r}, expected a positive number of ns")
+        samples = (*self.samples_ns, *self.cold_samples_ns)
+        if samples and not _are_times(samples):
+            wrong = next(sample for sample in samples if not _are_times((sample,)))
+            raise RecordError(f"record {self.record_id}: a sample is {wrong!r}, expected a positive number of ns")
 
     def to_line(self) -> str:
         """Give the record as one line of JSON, newline included."""
@@ -127,14 +146,36 @@ class Record:
         """Build a record from parsed JSON; fields that this version does not know are left out."""
         if not isinstance(fields, Mapping):
             raise RecordError(f"a record is an object, got {type(fields).__name__}")
-        known = {spec.name: fields[spec.name] for spec in dataclasses.fields(cls) if spec.name in fields}
-        for name, value in known.items():
-            if isinstance(value, list):
-                known[name] = tuple(value)
+        known: dict[str, Any] = {
+            name: tuple(value) if type(value) is list else value for name, value in fields.items() if name in KNOWN
+        }
         try:
-            known["workload"] = Workload.from_json(known["workload"])
+            known["workload"] = _workload(orjson.dumps(known["workload"]))
             return cls(**known)
         except RecordError:
             raise
         except Exception as error:
             raise RecordError(f"record {fields.get('record_id')!r} does not fit schema {SCHEMA}: {error}") from error
+
+
+FIELDS = tuple(spec.name for spec in dataclasses.fields(Record))
+KNOWN = frozenset(FIELDS)
+
+
+@lru_cache(maxsize=4096)
+def _fit(*kinds: type) -> bool:
+    """Whether values of these types, in the order of KINDS, are what a record holds."""
+    return all(kind in expected for kind, expected in zip(kinds, KINDS.values(), strict=True))
+
+
+def _are_times(samples: tuple[Any, ...]) -> bool:
+    """Whether all are numbers between the bounds; the sum finds a NaN, which no comparison does."""
+    if not {int, float}.issuperset(map(type, samples)) or math.isnan(sum(samples)):
+        return False
+    return bool(min(samples) >= SHORTEST_NS and max(samples) <= LONGEST_NS)
+
+
+@lru_cache(maxsize=4096)
+def _workload(text: bytes) -> Workload:
+    """Build a workload from its JSON; a run has few, and each of them in many records."""
+    return Workload.from_json(parse(text))

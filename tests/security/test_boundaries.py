@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import synthetic
 from attnbench.errors import RecordError, UsageError
-from attnbench.foreign import parse, printable
+from attnbench.foreign import cleaned, parse, printable
 from attnbench.record import Record
 from attnbench.store import read_manifest, read_run
 
@@ -129,3 +129,25 @@ def test_a_record_of_wrong_types_names_the_field():
     """The message says which field is what."""
     with pytest.raises(RecordError, match="variant is a dict"):
         Record.from_json({**HONEST, "variant": {}})
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+        max_leaves=12,
+    ),
+    st.integers(0, 40),
+)
+def test_a_glance_at_a_line_finds_what_a_closer_look_finds(value, depth):
+    """What is parsed the fast way is what a look at every value gives, and what that refuses is refused."""
+    for _ in range(depth):
+        value = [value] if depth % 2 else {"]": value}
+    line = json.dumps(value, allow_nan=True).encode()
+    try:
+        careful = cleaned(json.loads(line))
+    except ValueError:
+        with pytest.raises(ValueError):
+            parse(line)
+    else:
+        assert parse(line) == careful

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, median, quantiles
@@ -66,17 +68,26 @@ def median_interval(
 
 def lag1(samples: Sequence[float]) -> float:
     """Give the lag-1 autocorrelation of the samples' ranks, which single outliers can't hide; 0 below 3 samples."""
-    ranks = _ranks(samples)
-    mean = (len(ranks) - 1) / 2
-    total = sum((rank - mean) ** 2 for rank in ranks)
-    if len(ranks) < 3 or total == 0:
+    count = len(samples)
+    if count < 3:
         return 0.0
-    return sum((first - mean) * (second - mean) for first, second in itertools.pairwise(ranks)) / total
+    ranks = _ranks(samples)
+    middle = (count - 1) / 2
+    spread: float = sum(map(operator.mul, ranks, ranks)) - count * middle**2
+    if spread == 0:
+        return 0.0
+    products: float = sum(map(operator.mul, ranks, itertools.islice(ranks, 1, None)))
+    # The sum of (r[i] - middle) * (r[i + 1] - middle), multiplied out: ranks sum to count * middle.
+    return (products - middle * (2 * count * middle - ranks[0] - ranks[-1]) + (count - 1) * middle**2) / spread
 
 
 def _ranks(samples: Sequence[float]) -> list[float]:
     order = sorted(range(len(samples)), key=samples.__getitem__)
-    ranks = [0.0] * len(samples)
+    ranks: list[float] = [0] * len(samples)
+    if len(set(samples)) == len(samples):
+        for rank, index in enumerate(order):
+            ranks[index] = rank
+        return ranks
     start = 0
     for _, group in itertools.groupby(order, key=samples.__getitem__):
         ties = list(group)
@@ -98,6 +109,7 @@ def _ranked(samples: Sequence[float], confidence: float) -> tuple[float, float, 
     return ordered[cut], ordered[-1 - cut], coverage
 
 
+@functools.lru_cache(maxsize=4096)
 def _rank(count: int, confidence: float) -> tuple[int, float]:
     """Give how many values to leave out at each end, and the coverage of what is left."""
     tail = (1 - confidence) / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,12 @@ def flat(frame: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
 def _json(value: Any) -> str | None:
     if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN is what differs from itself
         return None
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, default=str)
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, default=_simple)
+
+
+def _simple(value: Any) -> Any:
+    """Give a frame's own kinds of object and list as JSON knows them."""
+    return dict(value) if isinstance(value, Mapping) else list(value)
 
 
 def _csv(frame: pd.DataFrame, path: Path) -> None:

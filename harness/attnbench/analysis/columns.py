@@ -1,0 +1,107 @@
+"""Digests of runs as the columns of one pandas frame."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pyarrow as pa
+
+from attnbench.analysis.digest import LISTS, OBJECTS, PROBLEMS, RUN, SCHEMA, TEXTS, TORN
+from attnbench.workload import Workload
+
+NO_SAMPLES = array("d")
+OPTIONAL = ("scale", "softcap")  # numbers that a workload may lack
+
+
+class Told(Mapping[str, Any]):
+    """A JSON object that stays text until it is looked at: a million of them as dicts would fill the memory."""
+
+    __slots__ = ("_index", "_texts")
+
+    def __init__(self, texts: pa.Array, index: int) -> None:
+        self._texts, self._index = texts, index
+
+    def __getitem__(self, name: str) -> Any:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+    def _read(self) -> dict[str, Any]:
+        found: dict[str, Any] = orjson.loads(self._texts[self._index].as_py())
+        return found
+
+
+def to_frame(digests: Sequence[pa.Table]) -> pd.DataFrame:
+    """Give one frame of all digests' rows; the workload of each as an object and as columns."""
+    table = pa.concat_tables([SCHEMA.empty_table(), *(digest.replace_schema_metadata() for digest in digests)])
+    skipped = dict(filter(None, map(_skipped, digests)))
+    columns: dict[str, Any] = {}
+    for name in table.column_names:  # one by one, so that each column's memory is free for the next one
+        columns[name] = _column(name, table.column(name).combine_chunks())
+        table = table.drop_columns(name)
+    frame = pd.DataFrame(columns | _workloads(columns["workload_id"]))
+    frame.attrs["skipped"] = skipped
+    return frame
+
+
+def _column(name: str, values: Any) -> Any:
+    if name in OBJECTS:
+        there = values.is_valid().to_numpy(zero_copy_only=False)
+        return _objects([Told(values, index) if known else None for index, known in enumerate(there)])
+    if name in TEXTS:
+        places, distinct = pd.factorize(values.to_pandas())
+        return _objects([*(tuple(orjson.loads(text)) for text in distinct), None])[
+            places
+        ]  # a missing one's place is -1
+    if name in LISTS:
+        return _objects(_lists(values))
+    return values.to_pandas()
+
+
+def _workloads(ids: pd.Series) -> dict[str, Any]:
+    """Give the columns that follow from the workloads' ids: few of them, in many rows."""
+    places, distinct = pd.factorize(ids)
+    found = [Workload.parse(text) for text in distinct]
+    fields = pd.DataFrame(
+        [one.to_json() for one in found], columns=[spec.name for spec in dataclasses.fields(Workload)]
+    )
+    numbers = fields.astype(dict.fromkeys(OPTIONAL, float))
+    rows = numbers.take(places).reset_index(drop=True)
+    return {"workload": _objects(found)[places]} | {str(name): rows[name] for name in rows}
+
+
+def _lists(values: Any) -> list[Any]:
+    """Give each row's list in few bytes: samples as an array, the whole numbers of blocks as a tuple shared by rows."""
+    flat = values.values.to_numpy()  # noqa: PD011 - Arrow's, not pandas'
+    data = memoryview(flat).cast("B")
+    edges = (values.offsets.to_numpy() * flat.itemsize).tolist()
+    rows = (data[start:end].tobytes() for start, end in itertools.pairwise(edges))
+    if flat.dtype.kind == "f":
+        return [array("d", row) if row else NO_SAMPLES for row in rows]
+    made: dict[bytes, tuple[int, ...]] = {}
+    return [made[row] if row in made else made.setdefault(row, tuple(array("q", row))) for row in rows]
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def _skipped(digest: pa.Table) -> tuple[str, dict[str, int]] | None:
+    """Count the lines of a run that are no records."""
+    told = digest.schema.metadata
+    counts = {name.decode(): int(told[name]) for name in (TORN, PROBLEMS)}
+    return (told[RUN].decode(), counts) if any(counts.values()) else None

@@ -1,0 +1,128 @@
+"""A run as an Arrow table: a row a record, with what is derived from its raw samples."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+
+from attnbench.measure.interval import median_interval
+from attnbench.measure.roofline import Limits
+from attnbench.record import FIELDS, Record
+from attnbench.store import read_manifest, read_run
+
+if TYPE_CHECKING:
+    from attnbench.workload import Workload
+
+LISTS = {
+    **dict.fromkeys(("samples_ns", "cold_samples_ns"), pa.large_list(pa.float64())),
+    **dict.fromkeys(("block_sizes", "block_rounds"), pa.large_list(pa.int64())),
+}
+TEXTS = ("kernels", "flags")  # JSON: the same few in many rows
+OBJECTS = ("error", "telemetry")  # JSON: of free form, and seldom looked at
+KINDS = {
+    **dict.fromkeys(FIELDS, pa.large_string()),
+    **dict.fromkeys(("control", "exact"), pa.bool_()),
+    **dict.fromkeys(("schema", "peak_bytes", "saved_bytes", "flops", "bytes"), pa.int64()),
+    **LISTS,
+    "first_call_ns": pa.float64(),
+}
+DERIVED = (
+    "latency_ms", "latency_low_ms", "latency_high_ms", "samples", "tflops", "gbps", "error_ratio", "error_max_abs",
+    "roofline_pct", "power_w", "energy_mj", "throttled_share",
+)  # fmt: skip
+SCHEMA = pa.schema(
+    [(name, KINDS[name]) for name in FIELDS if name != "workload"]
+    + [(name, pa.large_string()) for name in ("run", "workload_id")]
+    + [(name, pa.float64()) for name in DERIVED]
+)
+RUN, TORN, PROBLEMS = b"run", b"torn_lines", b"problems"  # in a table's metadata: how many of its lines are no records
+
+
+def digest(run: Path) -> pa.Table:
+    """Read a run's records into a table; raises UsageError where there is no manifest."""
+    limits = _limits(read_manifest(run))
+    reading = read_run(run)
+    name = run.name.encode(errors="replace").decode()  # a file system takes names that are no text
+    rows = [_row(record, name, limits) for record in reading.records]
+    told = {RUN: name, TORN: str(reading.torn_lines), PROBLEMS: str(len(reading.problems))}
+    return pa.Table.from_pylist(rows, SCHEMA.with_metadata(told))
+
+
+def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Limits]) -> dict[str, Any]:
+    workload = record.workload
+    row: dict[str, Any] = vars(record) | {"run": run, "workload_id": _workload_id(workload)}
+    row.update({name: _json(row[name]) for name in (*TEXTS, *OBJECTS)})
+    error = record.error or {}
+    row.update(error_ratio=_number(error.get("worst_ratio")), error_max_abs=_number(error.get("max_abs")))
+    row.update(_telemetry(record.telemetry.get("blocks")))
+    samples = record.samples_ns or record.cold_samples_ns
+    if samples:
+        interval = median_interval(samples, block_sizes=record.block_sizes or None)
+        row.update(
+            samples=len(samples),
+            latency_ms=interval.median / 1e6,
+            latency_low_ms=interval.low / 1e6,
+            latency_high_ms=interval.high / 1e6,
+            tflops=None if record.flops is None else record.flops / interval.median / 1e3,
+            gbps=None if record.bytes is None else record.bytes / interval.median,
+            roofline_pct=_roofline_pct(record, interval.median / 1e9, limits.get((record.device, workload.dtype))),
+            energy_mj=_energy_mj(record.telemetry.get("blocks"), row["power_w"], interval.median),
+        )
+    return row
+
+
+def _limits(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Limits]:
+    """Read what a run measured its devices to do at most, by device and dtype; what does not fit is left out."""
+    found = {}
+    by_device = manifest.get("limits")
+    for device, by_dtype in by_device.items() if isinstance(by_device, dict) else ():
+        for dtype, fields in by_dtype.items() if isinstance(by_dtype, dict) else ():
+            with contextlib.suppress(TypeError, ValueError, KeyError):
+                found[str(device), str(dtype)] = Limits.from_json(fields)
+    return found
+
+
+def _roofline_pct(record: Record, seconds: float, limits: Limits | None) -> float | None:
+    if limits is None or record.flops is None or record.bytes is None:
+        return None
+    return 100 * limits.share(record.flops, record.bytes, seconds)
+
+
+def _telemetry(blocks: Any) -> dict[str, float | None]:
+    """Give the mean power over the blocks in W, and the share of blocks under throttling; None where unknown."""
+    told = [block for block in blocks if isinstance(block, dict)] if isinstance(blocks, (list, tuple)) else []
+    powers = [block["power_w"] for block in told if isinstance(block.get("power_w"), (int, float))]
+    throttled = [bool(block["throttle"]) for block in told if block.get("throttle") is not None]
+    return {
+        "power_w": sum(powers) / len(powers) if powers else None,
+        "throttled_share": sum(throttled) / len(throttled) if throttled else None,
+    }
+
+
+def _energy_mj(blocks: Any, power_w: float | None, median_ns: float) -> float | None:
+    """Give a call's energy by the counter, whose ticks are longer than a block: only the mean over blocks counts."""
+    listed = blocks if isinstance(blocks, (list, tuple)) else ()
+    told = [block.get("energy_per_call_j") for block in listed if isinstance(block, dict)]
+    counted = [joules for joules in told if isinstance(joules, (int, float))]
+    if counted and sum(counted) > 0:
+        return 1e3 * sum(counted) / len(counted)
+    return None if power_w is None else power_w * median_ns / 1e6
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+@functools.lru_cache(maxsize=100_000)
+def _workload_id(workload: Workload) -> str:
+    return workload.id

@@ -1,0 +1,89 @@
+"""A million records load in a minute and in 4 GB, and ten times as many take ten times as long."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import synthetic
+
+A_RUN = 1_000  # records
+TEMPLATES = 10
+MOST_S, MOST_GIB = 60.0, 4.0
+CELLS = synthetic.workloads(batches=(1, 2, 4, 8), seqs=(128, 192, 256, 384, 512, 1024, 2048))[:112]
+LOADING = """
+import json, resource, sys, time
+from attnbench.analysis import load
+started = time.perf_counter()
+frame = load(sys.argv[1])
+seconds = time.perf_counter() - started
+used = [resource.getrusage(whose).ru_maxrss / 2**20 for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(json.dumps({"rows": len(frame), "seconds": seconds, "gib": used[0], "helper_gib": used[1]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory):
+    """Make runs of about a thousand records, each with another number of samples a cell."""
+    folder = tmp_path_factory.mktemp("templates")
+    return [
+        synthetic.make_run(folder, name=f"t{seed}", cells=CELLS, seed=seed, rounds=6 + seed)
+        for seed in range(TEMPLATES)
+    ]
+
+
+@pytest.fixture
+def runs(templates, tmp_path):
+    """Copy the templates to as many runs as it takes; the copies go when the test ends."""
+
+    def make(records):
+        for number in range(records // A_RUN):
+            template = templates[number % TEMPLATES]
+            run = tmp_path / "results" / f"r{number:04}"
+            run.mkdir(parents=True)
+            name = template.name.encode()
+            manifest = (template / "manifest.json").read_bytes()
+            (run / "manifest.json").write_bytes(manifest.replace(b'"%s"' % name, b'"%s"' % run.name.encode()))
+            lines = next(template.glob("records-*.jsonl")).read_bytes().splitlines(keepends=True)
+            own = [
+                line.replace(b'"run_id":"%s"' % name, b'"run_id":"%s"' % run.name.encode()).replace(
+                    b'{"record_id":"', b'{"record_id":"%04d' % number
+                )
+                for line in lines
+            ]
+            own = [own[index % len(own)] for index in range(A_RUN)]
+            (run / "records-cpu-0.jsonl").write_bytes(b"".join(own))
+        return tmp_path / "results"
+
+    yield make
+    shutil.rmtree(tmp_path / "results", ignore_errors=True)
+
+
+@pytest.mark.parametrize("records", [10_000, 100_000, 1_000_000])
+def test_records_load_in_time_that_grows_with_their_number(runs, tmp_path, benchmark, records):
+    """From the records themselves, with two cores, and from the cache: at most 60 s and 4 GB for a million."""
+    results = runs(records)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def load():
+        done = subprocess.run(
+            [sys.executable, "-c", LOADING, str(results)], env=environment, capture_output=True, text=True, check=True
+        )
+        return json.loads(done.stdout)
+
+    first = load()
+    again = benchmark.pedantic(load)
+    size = sum(path.stat().st_size for path in results.rglob("*.jsonl")) / 2**20
+    for label, told in (("new", first), ("cached", again)):
+        memory = told["gib"] + 2 * told["helper_gib"]  # if all were largest at once
+        print(
+            f"\n{records} records ({size:.0f} MiB), {label}: {told['seconds']:.1f} s, "
+            f"{1e6 * told['seconds'] / records:.0f} us a record, {memory:.2f} GiB"
+        )
+        assert told["rows"] == records
+        assert memory <= MOST_GIB
+    benchmark.extra_info.update(new=first, cached=again)
+    assert again["seconds"] <= MOST_S
