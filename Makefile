@@ -5,7 +5,8 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What there is to install: attnbench for who runs it, and the tools of who changes it.
+# What there is to install: attnbench for who runs it, and the tools of who changes it. Compiling all that comes with them
+# would take longer than fetching it; Python compiles what is imported.
 INSTALLED := $(VENV)/installed
 DEVELOPING := $(VENV)/developing
 PUBLISHED := -v naive,sdpa,sdpa-math,sdpa-flash,chunked,xformers --budget 0.3 --heads 8 --head-dim 64 --batch 1,4 \
@@ -68,11 +69,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("attnbench needs Python 3.11 or later, %s is %s: say which with make PYTHON=..." % (sys.executable, sys.version.split()[0]))'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[report]'
 	@touch $@
 
 $(DEVELOPING): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt --group dev
 	@touch $@
 
 clean:  ## remove what was made, but for results
