@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 NEXT = {
-    "incorrect": "attnbench check {variant} names the rule that it breaks and the usual bug",
+    "incorrect": "attnbench check {variant}{plugins} names the rule that it breaks and the usual bug",
     "error": "attnbench explain {cell} names its log, with the traceback, and the command that runs it again",
     "crash": "attnbench explain {cell} names its log and the command that runs it again",
     "timeout": "--timeout SECONDS gives it longer; attnbench explain {cell} names its log, with where it stood",
@@ -51,14 +52,16 @@ def print_summary(folder: Path, summary: Summary) -> None:
     )
 
 
-def print_next(records: Iterable[Record]) -> None:
-    """Say of each variant that failed what to type next, one line for each kind of failure."""
+def print_next(records: Iterable[Record], plugins: Iterable[str]) -> None:
+    """Say of each variant that failed what to type next, one line for each kind of failure; `plugins` were named."""
+    named = "".join(f" --plugin {shlex.quote(plugin)}" for plugin in plugins)
     failed: dict[tuple[str, str], Record] = {}
     for record in records:
         if record.status in NEXT:
             failed.setdefault((record.variant, record.status), record)
     for (variant, status), record in failed.items():
-        print(f"next, for {variant} ({status}): {NEXT[status].format(variant=variant, cell=record.cell_id)}")
+        step = NEXT[status].format(variant=variant, plugins=named, cell=record.cell_id)
+        print(f"next, for {variant} ({status}): {step}")
 
 
 def table(*columns: str) -> Table:

@@ -79,7 +79,7 @@ def _sweep(options: SimpleNamespace) -> None:
     from attnbench.runner.past import Past
     from attnbench.runner.survey import reasons
     from attnbench.runner.terms import Terms
-    from attnbench.store import latest
+    from attnbench.store import latest, read_manifest
 
     telling = level(quiet=options.quiet, verbose=options.verbose)
     terms = Terms(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
@@ -108,7 +108,7 @@ def _sweep(options: SimpleNamespace) -> None:
         except KeyboardInterrupt:  # before or after the sweep, which ends in good order by itself
             _leave_interrupted(folder)
     print_summary(folder, summary)
-    print_next(latest(folder).values())
+    print_next(latest(folder).values(), read_manifest(folder).get("plugin_arguments", []))
     if summary.interrupted:
         _leave_interrupted(folder)
     raise typer.Exit(1 if summary.failed else 0)

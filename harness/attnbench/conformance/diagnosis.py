@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from attnbench.workload import Workload
 
 LIKE = 0.02  # relative distance at which two rows count as alike: well above rounding, well below any bug
+EXPLAINED = 0.25  # a mistake explains a row if it leaves at most this share of the row's error
+STEP = 0.01  # relative, to learn how an answer moves with its scale
 Mistake = tuple[str, Callable[[], torch.Tensor]]
 
 
@@ -30,8 +32,10 @@ def guess(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece, 
     if not got.any():
         return "likely bug: nothing was written here (the last partial tile?), or the mask hides too much"
     if of_output:
-        for text, make in _mistakes(workload, inputs, piece, place):
-            if _alike(got, make()):
+        error = (got - measured.expected[place]).norm()
+        for text, make in _mistakes(workload, inputs, piece, place, got):
+            other = make()
+            if _alike(got, other) and (got - other).norm() <= EXPLAINED * error:
                 return f"likely bug: {text}"
     return _factor(workload, got, measured.expected[place])
 
@@ -59,7 +63,9 @@ def _factor(workload: Workload, got: torch.Tensor, expected: torch.Tensor) -> st
     return f"likely bug: {cause} (the row is {factor:.4g} times the right one)"
 
 
-def _mistakes(workload: Workload, inputs: Inputs, piece: Piece, place: tuple[int, ...]) -> Iterator[Mistake]:
+def _mistakes(
+    workload: Workload, inputs: Inputs, piece: Piece, place: tuple[int, ...], got: torch.Tensor
+) -> Iterator[Mistake]:
     """Yield usual mistakes of the forward pass, each with the row of output that it would give."""
     index, member, position = place
     row = piece.rows[position : position + 1]
@@ -87,6 +93,20 @@ def _mistakes(workload: Workload, inputs: Inputs, piece: Piece, place: tuple[int
         yield "ALiBi is ignored", wrong(bias=None)
         yield "ALiBi's sign is wrong (distant keys must lose weight)", wrong(bias=-slopes[head])
     yield from _wrong_sources(workload, inputs, piece.batch, head, wrong)
+    factor = _stretch(lambda factor: wrong(scale=piece.scale * factor)(), got)
+    yield f"the scores are {factor:.3g} times the right ones", wrong(scale=piece.scale * factor)
+
+
+def _stretch(answer: Callable[[float], torch.Tensor], got: torch.Tensor) -> float:
+    """Find by Newton's steps the factor of the scores whose answer is nearest to a row."""
+    factor = 1.0
+    for _ in range(6):
+        here = answer(factor)
+        slope = (answer(factor * (1 + STEP)) - here) / (factor * STEP)
+        if not slope.any():
+            return factor
+        factor = min(max(factor + float(((got - here) * slope).sum() / slope.square().sum()), factor / 2), 2 * factor)
+    return factor
 
 
 def _wrong_masks(

@@ -11,8 +11,9 @@ from attnbench.variant import TRAITS
 TITLE = "What the variants are held to, and their traits"
 NOTES = (
     (
-        "A tier says what is demanded: fused keeps scores in float32 and meets the strict error rule; plain stores them in"
-        " the workload's dtype and is judged against a textbook implementation that does; quantised computes in 8 bits."
+        "A tier says what is demanded: fused keeps scores in float32 and meets the strict error rule; plain stores them"
+        " in the workload's dtype and is judged against a textbook implementation that does; quantised computes in"
+        " 8 bits."
     ),
     "Traits are found out and not demanded, except of a variant that claims them: honest implementations differ.",
 )
