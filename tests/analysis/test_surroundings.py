@@ -18,7 +18,7 @@ def frame(*cells):
             "run": "r", "variant": "sdpa", "mode": "hot", "device": "cuda:0", "device_name": "H200",
             "environment_id": "e", "status": "ok",
             "control": False, "started_at": str(number), "workload": workload, "workload_id": workload.id,
-            "latency_ms": latency, **other,
+            "embed_dim": workload.embed_dim, "gpus": workload.gpus, "latency_ms": latency, **other,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
