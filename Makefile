@@ -37,7 +37,7 @@ format: $(DEVELOPING)  ## lay out the code and mend what ruff can mend by itself
 	$(BIN)/ruff check --fix
 
 perf: $(DEVELOPING)  ## measure the ratios that the project promises; slow, and not part of `make test`
-	$(BIN)/python -m pytest tests/performance --benchmark-only -o norecursedirs= $(TESTS)
+	$(BIN)/python -m pytest tests/performance --benchmark-only -o norecursedirs=".*" $(TESTS)
 
 report: $(INSTALLED)  ## write the report of the latest run again
 	$(BIN)/attnbench report $(REPORT)

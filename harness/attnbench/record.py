@@ -146,9 +146,10 @@ class Record:
         """Build a record from parsed JSON; fields that this version does not know are left out."""
         if not isinstance(fields, Mapping):
             raise RecordError(f"a record is an object, got {type(fields).__name__}")
-        known: dict[str, Any] = {
-            name: tuple(value) if type(value) is list else value for name, value in fields.items() if name in KNOWN
-        }
+        known = {name: fields[name] for name in fields.keys() & KNOWN}
+        for name in LISTS:
+            if type(known.get(name)) is list:
+                known[name] = tuple(known[name])
         try:
             known["workload"] = _workload(orjson.dumps(known["workload"]))
             return cls(**known)
@@ -160,6 +161,7 @@ class Record:
 
 FIELDS = tuple(spec.name for spec in dataclasses.fields(Record))
 KNOWN = frozenset(FIELDS)
+LISTS = tuple(name for name, kinds in KINDS.items() if tuple in kinds)  # JSON's lists are a record's tuples
 
 
 @lru_cache(maxsize=4096)

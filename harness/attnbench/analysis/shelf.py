@@ -101,7 +101,7 @@ def _write(table: pa.Table, path: Path, key: str) -> None:
     with contextlib.suppress(OSError, pa.ArrowException):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            pq.write_table(table, new, compression="zstd", write_page_checksum=True)
+            pq.write_table(table, new, compression="lz4", use_dictionary=False, write_page_checksum=True)
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, median, quantiles
+from statistics import NormalDist, quantiles
 
 AUTOCORRELATION_LIMIT = 0.2
 EXCESS_LIMIT = 2.0  # variance of block medians over what their own samples explain
@@ -54,24 +54,29 @@ def median_interval(
     """
     if not samples:
         raise ValueError("median_interval needs at least one sample, got none")
-    middle = median(samples)
-    plain = _order_interval(samples, middle, confidence)
+    order = _order(samples)
+    ordered = [samples[index] for index in order]
+    middle = _middle(ordered)
     blocks = _blocks(samples, block_sizes)
-    correlation = lag1(samples)
+    correlation = _lag1(samples, order)
     if len(blocks) < FEWEST_BLOCKS or not (correlation > AUTOCORRELATION_LIMIT or _excess(blocks) > EXCESS_LIMIT):
-        return plain
+        return Interval(middle, *_enclosing(ordered, confidence))
     medians = _unlike(blocks, min(max(correlation, 0.0), MOST_CORRELATED))
     alike = lag1(medians) > AUTOCORRELATION_LIMIT  # still, with no more blocks to join: only their range is safe
-    low, high, coverage = (min(medians), max(medians), confidence) if alike else _ranked(medians, confidence)
+    low, high, coverage = (min(medians), max(medians), confidence) if alike else _enclosing(sorted(medians), confidence)
     return Interval(middle, min(low, middle), max(high, middle), coverage, from_blocks=True)
 
 
 def lag1(samples: Sequence[float]) -> float:
     """Give the lag-1 autocorrelation of the samples' ranks, which single outliers can't hide; 0 below 3 samples."""
+    return _lag1(samples, _order(samples))
+
+
+def _lag1(samples: Sequence[float], order: Sequence[int]) -> float:
     count = len(samples)
     if count < 3:
         return 0.0
-    ranks = _ranks(samples)
+    ranks = _ranks(samples, order)
     middle = (count - 1) / 2
     spread: float = sum(map(operator.mul, ranks, ranks)) - count * middle**2
     if spread == 0:
@@ -81,8 +86,16 @@ def lag1(samples: Sequence[float]) -> float:
     return (products - middle * (2 * count * middle - ranks[0] - ranks[-1]) + (count - 1) * middle**2) / spread
 
 
-def _ranks(samples: Sequence[float]) -> list[float]:
-    order = sorted(range(len(samples)), key=samples.__getitem__)
+def _order(samples: Sequence[float]) -> list[int]:
+    return sorted(range(len(samples)), key=samples.__getitem__)
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def _ranks(samples: Sequence[float], order: Sequence[int]) -> list[float]:
     ranks: list[float] = [0] * len(samples)
     if len(set(samples)) == len(samples):
         for rank, index in enumerate(order):
@@ -97,14 +110,8 @@ def _ranks(samples: Sequence[float]) -> list[float]:
     return ranks
 
 
-def _order_interval(samples: Sequence[float], middle: float, confidence: float) -> Interval:
-    low, high, coverage = _ranked(samples, confidence)
-    return Interval(middle, low, high, coverage)
-
-
-def _ranked(samples: Sequence[float], confidence: float) -> tuple[float, float, float]:
+def _enclosing(ordered: Sequence[float], confidence: float) -> tuple[float, float, float]:
     """Give the two order statistics that enclose the median, and the coverage that they promise."""
-    ordered = sorted(samples)
     cut, coverage = _rank(len(ordered), confidence)
     return ordered[cut], ordered[-1 - cut], coverage
 
@@ -142,13 +149,13 @@ def _unlike(blocks: list[Sequence[float]], correlation: float) -> list[float]:
     Under AR(1) noise a sample is worth (1 - r) / (1 + r) independent ones (Geyer, 1992, doi:10.1214/ss/1177011137).
     """
     needed = BLOCK_WORTH * (1 + correlation) / (1 - correlation)
-    medians = [median(block) for block in blocks]
+    medians = [_middle(sorted(block)) for block in blocks]
     while len(blocks) // 2 >= FEWEST_BLOCKS and (len(blocks[0]) < needed or lag1(medians) > AUTOCORRELATION_LIMIT):
         joined = [[*first, *second] for first, second in zip(blocks[::2], blocks[1::2], strict=False)]
         if len(blocks) % 2:
             joined[-1] = [*joined[-1], *blocks[-1]]
         blocks = list(joined)
-        medians = [median(block) for block in blocks]
+        medians = [_middle(sorted(block)) for block in blocks]
     return medians
 
 
@@ -156,7 +163,7 @@ def _excess(blocks: list[Sequence[float]]) -> float:
     """Give the variance of the block medians over the variance that the samples within blocks explain."""
     if len(blocks) < FEWEST_BLOCKS or min(len(block) for block in blocks) < 4:
         return 0.0
-    medians = [median(block) for block in blocks]
+    medians = [_middle(sorted(block)) for block in blocks]
     mean = sum(medians) / len(medians)
     between = sum((value - mean) ** 2 for value in medians) / (len(medians) - 1)
     within = sum(math.pi / 2 * _spread(block) ** 2 / len(block) for block in blocks) / len(blocks)
