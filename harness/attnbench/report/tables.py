@@ -112,11 +112,11 @@ def failures(frame: pd.DataFrame) -> Table:
     bad = bad[bad["status"] != "ok"].assign(reason=bad["reason"].fillna("no reason recorded"))
     keys = ["device_name", "variant", "status", "reason"]
     rows = [
-        row(*key, len(cells), _some(cells["workload_id"]))
+        row(*key, _some(cells["workload_id"]), len(cells))
         for key, cells in sorted(bad.groupby(keys), key=lambda item: (item[0][2] == "unsupported", item[0]))
     ]
-    columns = ("device", "variant", "status", "reason", "cells", "workloads")
-    return Table("Cells without a time", columns, tuple(rows), labels=4)
+    columns = ("device", "variant", "status", "reason", "workloads", "cells")
+    return Table("Cells without a time", columns, tuple(rows), labels=5)
 
 
 def provenance(manifests: Iterable[dict[str, Any]]) -> Table:

@@ -1,0 +1,50 @@
+"""A large sweep is reported in time, on a page of a size to send around."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import synthetic
+
+SEQS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768)
+AXES = {"masks": ("none", "causal"), "directions": ("forward", "forward_backward"), "dtypes": ("float16", "bfloat16")}
+VARIANTS = tuple(f"variant-{number:02}" for number in range(12))
+MACHINES = {"h200": synthetic.H200, "a100": synthetic.A100}
+PAGE_BYTES = 3_000_000
+
+
+def sweep(folder, cells, **axes):
+    """Write two machines' runs of the synthetic variants, with at least that many cells together."""
+    workloads = synthetic.workloads(seqs=SEQS, **{**AXES, **axes})
+    variants = (*synthetic.FEW, *VARIANTS)[: -(-cells // (len(MACHINES) * len(workloads)))]
+    runs = [
+        synthetic.make_run(folder, name=name, variants=variants, cells=workloads, machine=machine, rounds=10)
+        for name, machine in MACHINES.items()
+    ]
+    return runs, len(MACHINES) * len(workloads) * len(variants)
+
+
+@pytest.mark.parametrize(
+    ("cells", "batches", "most_s"), [(5_000, range(1, 3), 30.0), (100_000, range(1, 41), 300.0)], ids=["5000", "100000"]
+)
+def test_a_report_is_made_in_time(tmp_path, benchmark, cells, batches, most_s):
+    """Two cores report 5,000 cells in 30 s on a page under 3 MB, and 100,000 cells in 5 minutes."""
+    runs, count = sweep(tmp_path, cells, batches=batches)
+    assert count >= cells
+    command = [sys.executable, "-m", "attnbench", "report", *map(str, runs), "--out", str(tmp_path / "report")]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def report():
+        began = time.perf_counter()
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    seconds = benchmark.pedantic(report)
+    page = (tmp_path / "report" / "index.html").stat().st_size
+    print(f"\n{count} cells: {seconds:.1f} s, a page of {page / 1e6:.2f} MB")
+    benchmark.extra_info.update(cells=count, seconds=seconds, page_bytes=page)
+    assert seconds <= most_s
+    assert page <= PAGE_BYTES or cells > 5_000
