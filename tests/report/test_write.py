@@ -54,7 +54,7 @@ def test_the_prose_names_device_units_versions_and_every_failure_with_its_reason
         "2.13.0+cpu",
         "sdpa",
         "A/A control: noise floor",
-        "blocks measured under throttling",
+        "blocks measured under throttling or another's load",
         "others take 1.2 cores",
         "Following the dispatch table is",
         "Scaling exponents",
@@ -63,6 +63,14 @@ def test_the_prose_names_device_units_versions_and_every_failure_with_its_reason
     for reason in set(attnbench.load(run)["reason"].dropna()):
         assert reason.replace("<", "&lt;") in text, reason
     assert "| AMD EPYC 7B13 | xformers | unsupported |" in text
+
+
+def test_a_variant_that_can_do_nothing_is_counted_below_the_standings(run):
+    """Who is unsupported everywhere takes no row of the headline table; a wrong or crashing variant keeps its own."""
+    (table, *_) = headline(attnbench.load(run), "sdpa")
+    assert {cells[0].text for cells in table.rows} >= {"sdpa", "forgets-a-key", "segfaults"}
+    assert "xformers" not in {cells[0].text for cells in table.rows}
+    assert any(note.startswith("1 more variant can do none of these") for note in table.notes)
 
 
 def test_wrong_results_are_shown_but_never_ranked(run, written):

@@ -21,6 +21,7 @@ class Standing:
 
     variant: str
     cells: int  # all that were tried, whatever came of them
+    unsupported: int
     ranked: int  # correct and timed
     fastest: int  # shapes in which every other variant is told to be slower
     tied: int  # shapes in which it shares the first place with others that are not told to be slower
@@ -113,6 +114,7 @@ def _standing(variant: str, own: pd.DataFrame, contest: pd.DataFrame, baseline: 
     return Standing(
         variant=variant,
         cells=len(own),
+        unsupported=int((own["status"] == "unsupported").sum()),
         ranked=len(timed),
         fastest=sum(len(names) == 1 for names in first),
         tied=sum(len(names) > 1 for names in first),

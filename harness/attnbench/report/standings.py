@@ -38,7 +38,7 @@ def _one_device(device: str, contests: Sequence[tuple[Group, Table]]) -> str:
                 best.append(len(rows))
             rows.append([f"{group.direction} · {group.mask}{mode}", *(cell.text for cell in cells)])
     frame = pd.DataFrame(rows, columns=["contest", *columns])
-    notes = [f"{group.direction} · {group.mask}: {table.notes[-1]}" for group, table in contests]
+    notes = [f"{group.direction} · {group.mask}: {' '.join(table.notes[1:])}" for group, table in contests]
     made = (
         GT(frame, rowname_col=columns[0], groupname_col="contest", id=f"standings-{slug(device)}")
         .cols_align("right", columns=columns[1:])

@@ -11,6 +11,7 @@ from attnbench.analysis.noise import Ratios, control_ratios, noise, noise_text, 
 from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import LEADS, with_leaders
+from attnbench.measure.protocol import Protocol
 from attnbench.report.standards import standards
 from attnbench.report.table import Cell, Table, row
 
@@ -48,7 +49,7 @@ def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Tab
     """Say how the numbers were made: protocol by kind of device, what was flagged, and what `doctor` found."""
     manifests = list(manifests)
     protocols = {
-        (kind, name, str(value))
+        (kind, name, str(Protocol().precision_on(kind) if name == "precision" and value is None else value))
         for manifest in manifests
         for kind, protocol in _mapping(manifest.get("protocols")).items()
         for name, value in _mapping(protocol).items()
@@ -60,8 +61,8 @@ def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Tab
     quality = [
         row("A/A control", noise_text(noise(frame))),
         row("cells stopped by the budget before they reached the precision", _share(timed["stopped_by"] == "budget")),
-        row("blocks measured under throttling", share),
-        row("cells with more than 10% of their blocks under throttling", _share(throttled > 0.1)),
+        row("blocks measured under throttling or another's load", share),
+        row("cells with more than 10% of their blocks so", _share(throttled > 0.1)),
     ]
     flags = Counter(flag for names in timed["flags"] for flag in names)
     quality += [row(f"cells flagged {flag}", count) for flag, count in sorted(flags.items())]
@@ -88,7 +89,7 @@ def doctor(manifests: Iterable[dict[str, Any]]) -> Table:
         for run, told in found
     ]
     title = "What attnbench doctor found when the run began"
-    return Table(title, ("run", "level", "check", "found", "remedy"), tuple(rows), labels=5)
+    return _of_runs(title, ("run", "level", "check", "found", "remedy"), rows)
 
 
 def latencies(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
@@ -126,7 +127,14 @@ def provenance(manifests: Iterable[dict[str, Any]]) -> Table:
         run = str(manifest.get("run_id", "?"))
         told = {name: value for name, value in manifest.items() if name not in UNTOLD}
         rows += [row(run, name, value) for name, value in _flat(told)]
-    return Table("Provenance", ("run", "field", "value"), tuple(rows), labels=3)
+    return _of_runs("Provenance", ("run", "field", "value"), rows)
+
+
+def _of_runs(title: str, columns: tuple[str, ...], rows: Sequence[tuple[Cell, ...]]) -> Table:
+    """Make a table of texts whose first column names the run, and leave that out where there is but one."""
+    if len({cells[0].text for cells in rows}) == 1:
+        columns, rows = columns[1:], [cells[1:] for cells in rows]
+    return Table(title, columns, tuple(rows), labels=len(columns))
 
 
 def latency_text(milliseconds: float) -> str:
@@ -150,12 +158,19 @@ def _standings(group: Group, noise_note: str, baseline: str | None) -> Table:
         "best TFLOP/s",
     )
     mode = "" if group.mode == "hot" else f" · {group.mode}"
+    able = [one for one in group.standings if one.unsupported < one.cells]
     return Table(
         f"{group.device_name} · {group.mask} · {group.direction}{mode}",
         columns,
-        tuple(_standing_row(one, best, baseline) for one in group.standings),
-        (group.verdict, noise_note),
+        tuple(_standing_row(one, best, baseline) for one in able),
+        (group.verdict, *_unable(len(group.standings) - len(able)), noise_note),
     )
+
+
+def _unable(count: int) -> list[str]:
+    """Say how many variants stand in no row, because none of the cells is one that they can do."""
+    variants = "1 more variant" if count == 1 else f"{count} more variants"
+    return [f'{variants} can do none of these; "Cells without a time" in the report says why.'] if count else []
 
 
 def _standing_row(one: Standing, best: int, baseline: str | None) -> tuple[Cell, ...]:

@@ -70,7 +70,7 @@ function sortedRows(cells, baseline) {
     tflops: cell.tflops, peak_bytes: cell.peak_bytes, error_ratio: cell.error_ratio,
     speedup: ranked(cell) && base.has(problem(cell)) ? base.get(problem(cell)) / cell.latency_ms : null,
   }));
-  if (!COLUMNS.some(([name]) => name === by)) return rows;
+  if (!COLUMNS.some(([name]) => name === by)) return rows.sort((a, b) => (a.status === "unsupported") - (b.status === "unsupported"));
   return rows.sort((a, b) => {
     if (a[by] === null || b[by] === null) return (a[by] === null) - (b[by] === null);
     return sign * (typeof a[by] === "string" ? a[by].localeCompare(b[by], "en", { numeric: true }) : a[by] - b[by]);
