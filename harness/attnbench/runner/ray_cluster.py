@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Collection
 from typing import Any
 
-from attnbench.errors import UsageError
+from attnbench.errors import UsageError, describe
 from attnbench.runner.fleet import UNLABELLED, NodeLostError, Site, Task
 
 TYPE = "ray.io/accelerator-type"
 NODE = "ray.io/node-id"
+ANSWER_S = 10.0
 STORE_BYTES = 256 * 1024 * 1024  # for results on their way, of a Ray that is started here
 
 
@@ -29,6 +31,8 @@ class RayCluster:
             raise UsageError("--executor ray needs the package ray: pip install 'attnbench[ray]'") from None
         self._ray: Any = ray  # typed in part only
         address = address or os.environ.get("RAY_ADDRESS") or "local"
+        if address not in ("local", "auto"):
+            _require_answer(address)
         started_here: dict[str, Any] = (
             {"include_dashboard": False, "object_store_memory": STORE_BYTES} if address == "local" else {}
         )
@@ -105,6 +109,17 @@ class RayCluster:
             return {TYPE: site.type}
         nodes = [node["NodeID"] for node in self._alive() if _offer(node)[:2] == (site.kind, UNLABELLED)]
         return {NODE: f"in({', '.join(nodes)})"} if nodes else {}
+
+
+def _require_answer(address: str) -> None:
+    """Raise UsageError where nothing listens: Ray itself would go on trying for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"--address {address!r} is no place of a Ray cluster: expected host:port, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"no Ray cluster answers at {address!r}: {describe(error)}") from None
 
 
 def _offer(node: dict[str, Any]) -> tuple[str, str, int]:
