@@ -73,44 +73,41 @@ def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, 
 
     A row's spread is the root sum of squares of the terms that its gradient sums, before they cancel: with weights
     P, dP = dO V^T and delta = sum_j P dP, each entry dS = P (dP - delta) is good to eps P sqrt(dP^2 + delta^2), and
-    delta itself, which fused kernels compute from the rounded output, to eps ||O * dO||. A score is good to the eps of
-    the dtype that holds it, times its size, and so is each weight: every term has the factor
-    size = 1 + max|score| held / eps besides, with held the eps of float32 in the fused tier and else eps itself. A row
-    that no query sees, or that sees no key, has a tolerance of 0; any other is allowed the dtype's smallest step in
-    each of its values.
+    delta itself, which fused kernels compute from the rounded output, to eps ||O * dO||. Where scores are held in
+    the workload's own dtype, every term has the factor size = 1 + max|score| besides (else size is 1). A row that no
+    query sees, or that sees no key, has a tolerance of 0; any other is allowed the dtype's smallest step in each of
+    its values.
     """
     if piece.gradients is None:
         raise ValueError("this piece was evaluated without gradients")
     low = dtype != torch.float32
     limits = torch.finfo(dtype)
     factor = QUANTISED_SHARE / limits.eps if tier == "quantised" else GRADIENT_FACTORS[tier, not low]
-    ruled = f"{_name(dtype)} {tier}" if low else "float32"
+    held = f"{_name(dtype)} {tier}" if low else "float32"
     rules = []
-    of_row = _sizes(piece, dtype, tier)
-    spreads = _spreads(piece, dtype, of_row)
+    held_in_dtype = not low or tier == "plain"
+    spreads = _spreads(piece, dtype, scores_held_in_dtype=held_in_dtype)
+    largest = piece.attention.largest_score
+    of_row = 1 + largest if held_in_dtype else torch.ones_like(largest)
     of_key = of_row.flatten(1).amax(-1)[:, None, None] if of_row.numel() else of_row.new_ones((len(of_row), 1, 1))
     sizes = (of_row, of_key, of_key)
     for name, gradient, size, spread in zip(("query", "key", "value"), piece.gradients, sizes, spreads, strict=True):
         step = limits.smallest_normal * limits.eps * gradient.shape[-1] ** 0.5
         tolerance = factor * limits.eps * (size * gradient.norm(dim=-1) + spread) + step
-        text = f"d{name}, {ruled}: ||e|| <= {factor:g} eps (size ||ref|| + spread)"
+        text = (
+            f"d{name}, {held}: ||e|| <= {factor:g} eps ({'(1 + max|score|) ' if held_in_dtype else ''}||ref|| + spread)"
+        )
         rules.append(Rule(text, torch.where(spread > 0, tolerance, 0.0)))
     return rules[0], rules[1], rules[2]
 
 
-def _sizes(piece: Piece, dtype: torch.dtype, tier: Tier) -> torch.Tensor:
-    """Give each row's factor for the rounding of its scores, (n, g, R)."""
-    held = dtype if tier == "plain" else torch.float32
-    return 1 + torch.finfo(held).eps / torch.finfo(dtype).eps * piece.attention.largest_score
-
-
-def _spreads(piece: Piece, dtype: torch.dtype, sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Give the spreads of dQ, dK and dV, shaped as `gradient_rules` says, with the rows' `sizes` in them."""
+def _spreads(piece: Piece, dtype: torch.dtype, *, scores_held_in_dtype: bool) -> tuple[torch.Tensor, ...]:
+    """Give the spreads of dQ, dK and dV, shaped as `gradient_rules` says."""
     weights, of_weights, grad_output = piece.attention.weights, piece.weights_gradient, piece.grad_output
     if of_weights is None or grad_output is None:
         raise ValueError("this piece was evaluated without gradients")
     least = max(torch.finfo(dtype).smallest_normal, FLUSHED)  # below it a float loses relative precision
-    row_factor = sizes[..., None]
+    row_factor = 1 + piece.attention.largest_score[..., None] if scores_held_in_dtype else 1.0
     slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     delta = (weights * of_weights).sum(-1, keepdim=True)
     entries = weights * slope * (of_weights.square() + delta.square()).sqrt() + least
