@@ -130,6 +130,32 @@ def test_an_error_of_the_variant_is_a_failure_that_names_its_place():
     assert "test_suite.py:" in result.reason
 
 
+def test_a_check_that_breaks_fails_alone_and_says_where():
+    """An error in a check's own code is that test's failure, with its place, and not the end of the suite."""
+    (case, *_) = cases(Tiled(), level="quick", only=["single-key"])
+
+    def broken(subject, workload):
+        raise RuntimeError("sizes differ")
+
+    result = run_case(Subject(Tiled()), replace(case, check=replace(case.check, run=broken)))
+    assert result.status == "failed"
+    assert "the check itself broke, by RuntimeError: sizes differ" in result.reason
+    assert Path(__file__).name in result.reason
+
+
+def test_one_key_is_not_looked_for_among_many():
+    """A variant that takes no single key gives way to a longer workload, on which single-key is skipped."""
+
+    class Long(Tiled):
+        def unsupported_reason(self, workload, device):
+            return None if workload.seq_k % 128 == 0 else "keys in multiples of 128"
+
+    results = list(checks(Long(), level="quick", only=["single-key"]))
+    assert results
+    assert {result.status for result in results} == {"skipped"}
+    assert all("keys" in result.reason for result in results)
+
+
 def test_a_trait_is_demanded_of_whoever_claims_it():
     """A trait that does not hold is a hint, and a failure for a variant that claims it."""
 

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import shlex
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import torch
 from attnbench.conformance.catalogue import CHECKS, DEMANDED
 from attnbench.conformance.check import LEVELS, Check, CheckResult, Failed, Hint, Level, Skipped, Status
 from attnbench.conformance.trial import Subject
-from attnbench.errors import UsageError, WorkloadError, unknown
+from attnbench.errors import UsageError, WorkloadError, describe, unknown
 
 if TYPE_CHECKING:
     from attnbench.variant import Variant
@@ -96,7 +97,11 @@ def checks(
 def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str | None = None) -> CheckResult:
     """Run one check on one workload."""
     started = time.perf_counter()
-    status, reason = _outcome(subject, case)
+    try:
+        status, reason = _outcome(subject, case)
+    except Exception as error:  # noqa: BLE001 - one check that breaks must not cost the others
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        status, reason = "failed", f"the check itself broke, by {describe(error)} ({last.filename}:{last.lineno})"
     return CheckResult(
         case.check.name,
         case.workload.id,

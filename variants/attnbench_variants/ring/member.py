@@ -67,39 +67,41 @@ class Member:
     def forward(self, call: Call, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attend to every rank's keys in turn, the next ones under way meanwhile; returns this rank's output."""
         queries = query.float().chunk(2, 2)
-        outputs = [torch.zeros(call.shapes()["output"], device=self.device).chunk(2, 2)[0].clone() for _ in queries]
-        sums = [torch.full(part.shape[:3], -torch.inf, device=self.device) for part in queries]
+        outputs = [torch.zeros((*part.shape[:3], call.head_dim_v), device=self.device) for part in queries]
+        peaks = [torch.full((*part.shape[:3], 1), -torch.inf, device=self.device) for part in queries]
+        totals = [torch.zeros_like(peak) for peak in peaks]
         held = [key, value]
         for step in range(self.ranks):
             arriving = self._rotate(held) if step + 1 < self.ranks else None
             for mine, theirs, diagonal in self._pairs((self.rank - step) % self.ranks, call.causal):
-                weights, sum_of = _weights(
-                    queries[mine], held[0].chunk(2, 2)[theirs].float(), call.scale, diagonal=diagonal
-                )
-                part = _per_group(weights, held[1].chunk(2, 2)[theirs].float())
-                total = torch.logaddexp(sums[mine], sum_of)
-                outputs[mine] *= (sums[mine] - total).exp()[..., None]
-                outputs[mine] += part * (sum_of - total).exp()[..., None]
-                sums[mine] = total
+                keys, values = (tensor.chunk(2, 2)[theirs].float() for tensor in held)
+                scores = _scores(queries[mine], keys, call.scale, diagonal=diagonal)
+                peak = torch.maximum(peaks[mine], scores.amax(-1, keepdim=True))
+                shrink, weights = (peaks[mine] - peak).exp(), (scores - peak).exp()
+                outputs[mine].mul_(shrink).add_(_per_group(weights, values))
+                totals[mine].mul_(shrink).add_(weights.sum(-1, keepdim=True))
+                peaks[mine] = peak
             held = self._arrived(arriving) if arriving else held
-        output = torch.cat(outputs, 2)
-        self._kept = (query, key, value, output, torch.cat(sums, 2))
+        total = torch.cat(totals, 2)
+        output = torch.cat(outputs, 2).div_(total)
+        self._kept = (query, key, value, output, torch.cat(peaks, 2), total)
         return output.to(query.dtype)
 
     def backward(self, call: Call, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Send keys, values and their growing gradients around the ring; returns this rank's three gradients."""
-        query, key, value, output, log_sum = self._kept
+        query, key, value, output, peak, total = self._kept
         grads = grad_output.float()
         row_dots = ((grads * output).sum(-1)).chunk(2, 2)
-        queries, grad_parts, sums = query.float().chunk(2, 2), grads.chunk(2, 2), log_sum.chunk(2, 2)
+        queries, grad_parts = query.float().chunk(2, 2), grads.chunk(2, 2)
+        peaks, totals = peak.chunk(2, 2), total.chunk(2, 2)
         grad_queries = [torch.zeros_like(part) for part in queries]
         held = [key, value]
         travelling = [torch.zeros_like(key, dtype=torch.float32), torch.zeros_like(value, dtype=torch.float32)]
         for step in range(self.ranks):
             for mine, theirs, diagonal in self._pairs((self.rank - step) % self.ranks, call.causal):
                 keys, values = (tensor.chunk(2, 2)[theirs].float() for tensor in held)
-                weights, sum_of = _weights(queries[mine], keys, call.scale, diagonal=diagonal)
-                weights *= (sum_of - sums[mine]).exp()[..., None]
+                scores = _scores(queries[mine], keys, call.scale, diagonal=diagonal)
+                weights = (scores - peaks[mine]).exp().div_(totals[mine])
                 grad_weights = _per_group(grad_parts[mine], values.mT)
                 grad_scores = weights * (grad_weights - row_dots[mine][..., None]) * call.scale
                 grad_queries[mine] += _per_group(grad_scores, keys)
@@ -160,16 +162,17 @@ def serve(member: Member) -> None:
             dist.gather(answer.contiguous(), None, 0)
 
 
-def _weights(
-    query: torch.Tensor, key: torch.Tensor, scale: float, *, diagonal: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Softmax over these keys alone, (B, Hq, R, Rk), and the log of its denominators; causal on the diagonal."""
+def _scores(query: torch.Tensor, key: torch.Tensor, scale: float, *, diagonal: bool) -> torch.Tensor:
+    """Give the scores of some keys, (B, Hq, R, Rk); causal on the diagonal.
+
+    They become weights by their peak and their total, kept apart: the logarithm of the two together would have the
+    rounding of the peak, which for scores of 10,000 is a thousandth of a weight.
+    """
     scores = _per_group(query, key.mT) * scale
     if diagonal:
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(later, -torch.inf)
-    log_sum = scores.logsumexp(-1)
-    return (scores - log_sum[..., None]).exp(), log_sum
+    return scores
 
 
 def _per_group(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
