@@ -23,6 +23,16 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in spaced)
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """Give an object of others as it is, and anything else as an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def listing(value: Any) -> list[Any]:
+    """Give a list of others as it is, and anything else as an empty one."""
+    return value if isinstance(value, list) else []
+
+
 def parse(line: bytes | str) -> Any:
     """Parse JSON of others; raises ValueError for what is none, nests too deep, or holds NaN or an infinity."""
     try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from attnbench.errors import UsageError
+from attnbench.foreign import listing, mapping
 from attnbench.measure.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -15,13 +18,14 @@ def rerun_command(variant: str, workload: Workload, device: str, manifest: Mappi
     """Spell the `attnbench run` whose one cell has the cell_id of a run's cell, as words for a shell.
 
     `manifest` is that run's: it says which plugins were named and how cells were measured. Settings that only a caller
-    in Python can give have no option, and are left out.
+    in Python can give have no option, and are left out, as is what makes no sense in a manifest of others.
     """
     command = ["attnbench", "run", "--variant", variant, "--device", device, "--workload", workload.id]
-    settings = manifest.get("protocols", {}).get(device.partition(":")[0])
-    command += _protocol_options(Protocol.from_json(settings)) if settings else []
-    for plugin in manifest.get("plugin_arguments", []):
-        command += ["--plugin", plugin]
+    settings = mapping(mapping(manifest.get("protocols")).get(device.partition(":")[0]))
+    with contextlib.suppress(UsageError):
+        command += _protocol_options(Protocol.from_json(settings))
+    for plugin in listing(manifest.get("plugin_arguments")):
+        command += ["--plugin", str(plugin)]
     return command
 
 

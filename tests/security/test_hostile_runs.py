@@ -15,6 +15,7 @@ from attnbench.store import read_run
 
 SECRET = "the secret that no output may hold"  # noqa: S105 - a text to look for
 PRINTS = {"\n", "\t"}
+MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # objects, whose fields are other than they should be
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,8 @@ def place(tmp_path_factory):
     secret.write_text(SECRET)
     (place / "results").mkdir()
     hostile.make(place / "results", secret)
+    (place / "few").mkdir()
+    hostile.write_few(place / "few", secret)
     return place
 
 
@@ -57,12 +60,26 @@ def assert_harmless(place, done):
     [
         ("list", "runs"),
         ("list", "runs", "--json"),
+        ("report", "names", "--out", "out-names"),
+        ("report", "lines", "numbers", "links", "logs", "plugin", *MANIFESTS, "--out", "out-others"),
+        ("compare", "names", "lines", "--html", "compared.html"),
+        ("compare", "names", "logs", "--format", "markdown"),
+        ("best", "names"),
+        ("best", "names", "--json"),
+        *(("export", "names", "--format", form, "-o", f"export.{form}") for form in ("csv", "latex", "markdown")),
+        ("export", "numbers", "--format", "pytest-benchmark", "-o", "export.json"),
+        ("explain", "names"),
+        ("verify", "plugin", "--sample", "1"),
+        ("run", "--resume", "plugin"),
+        ("publish", "site", "--results", "few"),
     ],
-    ids=" ".join,
+    ids=lambda command: " ".join(command[:2]),
 )
 def test_a_command_that_reads_hostile_runs_is_harmless(place, command):
-    """It ends without a traceback, and lets no control character through."""
+    """It ends without a traceback, lets no control character through, and writes nothing of a file outside."""
     assert_harmless(place, attnbench(place, *command))
+    written = (path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
+    assert [path for path in written if SECRET.encode() in path.read_bytes()] == [place / "home" / "secret"]
 
 
 def test_what_is_sound_in_a_hostile_run_is_still_read(place):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from attnbench.analysis.frame import find_runs, load
 from attnbench.analysis.trend import Trend, trends
 from attnbench.errors import UsageError
+from attnbench.foreign import mapping
 from attnbench.report.figures import slug
 from attnbench.report.page import templates
 from attnbench.report.write import write_report
@@ -79,9 +79,8 @@ def _places(folders: Sequence[Path]) -> list[str]:
 def _publish(run: Path, folder: Path) -> Listed:
     write_report(run, folder)
     frame, manifest = load(run), read_manifest(run)
-    environments = manifest.get("environments")
-    first: Any = next(iter(environments.values()), {}) if isinstance(environments, dict) else {}
-    packages = first.get("packages", {}) if isinstance(first, dict) else {}
+    first = next(iter(mapping(manifest.get("environments")).values()), {})
+    packages = mapping(mapping(first).get("packages"))
     cells = frame[~frame["control"]]
     return Listed(
         folder=f"runs/{folder.name}/index.html",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from attnbench.foreign import mapping
 from attnbench.report.table import Table, row
 from attnbench.variant import TRAITS
 
@@ -26,12 +27,8 @@ def standards(manifests: Iterable[dict[str, Any]]) -> Table:
 
 
 def _rows(manifest: dict[str, Any]) -> Iterable[tuple[str, ...]]:
-    told = _mapping(manifest.get("variants"))
-    for device, variants in sorted(_mapping(manifest.get("traits")).items()):
-        for name, traits in sorted(_mapping(variants).items()):
-            found = [str(_mapping(traits).get(trait, "not run")) for trait in TRAITS]
-            yield name, device, str(_mapping(told.get(name)).get("tier", "")), *found
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    told = mapping(manifest.get("variants"))
+    for device, variants in sorted(mapping(manifest.get("traits")).items()):
+        for name, traits in sorted(mapping(variants).items()):
+            found = [str(mapping(traits).get(trait, "not run")) for trait in TRAITS]
+            yield name, device, str(mapping(told.get(name)).get("tier", "")), *found

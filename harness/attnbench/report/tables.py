@@ -11,6 +11,7 @@ from attnbench.analysis.noise import Ratios, control_ratios, noise, noise_text, 
 from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import LEADS, with_leaders
+from attnbench.foreign import listing, mapping
 from attnbench.measure.protocol import Protocol
 from attnbench.report.standards import standards
 from attnbench.report.table import Cell, Table, row
@@ -51,8 +52,8 @@ def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Tab
     protocols = {
         (kind, name, str(Protocol().precision_on(kind) if name == "precision" and value is None else value))
         for manifest in manifests
-        for kind, protocol in _mapping(manifest.get("protocols")).items()
-        for name, value in _mapping(protocol).items()
+        for kind, protocol in mapping(manifest.get("protocols")).items()
+        for name, value in mapping(protocol).items()
     }
     timed = current(frame)
     timed = timed[timed["status"] == "ok"]
@@ -80,7 +81,7 @@ def doctor(manifests: Iterable[dict[str, Any]]) -> Table:
     found = [
         (str(manifest.get("run_id", "?")), {name: str(value) for name, value in finding.items() if value is not None})
         for manifest in manifests
-        for finding in _list(manifest.get("doctor"))
+        for finding in listing(manifest.get("doctor"))
         if isinstance(finding, dict)
     ]
     found.sort(key=lambda one: _level(one[1].get("level", "unknown")))
@@ -230,14 +231,6 @@ def _some(names: pd.Series) -> str:
 
 def _level(level: str) -> int:
     return DOCTOR_LEVELS.index(level) if level in DOCTOR_LEVELS else 1
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _share(which: pd.Series) -> str:

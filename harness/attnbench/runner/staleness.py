@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError, UsageError
+from attnbench.foreign import mapping
 from attnbench.measure.protocol import Protocol
 from attnbench.runner.catalog import read_catalog
 from attnbench.runner.devices import choose_devices
@@ -29,7 +30,7 @@ def staleness(record: Record, manifest: Mapping[str, Any]) -> list[str]:
         environment = environment_of(choose_devices([record.device])[0])
     except UsageError as error:
         return [str(error)]
-    then = manifest.get("environments", {}).get(record.device, {})
+    then = mapping(mapping(manifest.get("environments")).get(record.device))
     found = []
     if variant.sha256 != record.plugin_sha256:
         found.append(f"plugin {variant.plugin} changed: its source is {variant.sha256[:12]}, ")
@@ -37,7 +38,7 @@ def staleness(record: Record, manifest: Mapping[str, Any]) -> list[str]:
     found += [_changed("device", record.device_name, environment["device_name"])]
     found += [_changed("driver", then.get("driver"), environment["driver"])]
     for package in IDENTITY_PACKAGES:
-        found += [_changed(package, then.get("packages", {}).get(package), environment["packages"].get(package))]
+        found += [_changed(package, mapping(then.get("packages")).get(package), environment["packages"].get(package))]
     protocol = _protocol_of(record, manifest)
     if protocol is None or protocol.protocol_id != record.protocol_id:
         found.append("protocol changed: this version of attnbench measures differently")
