@@ -96,3 +96,10 @@ def test_needs_a_device_a_rank(monkeypatch):
     assert "needs 4 cores" in Ring("ring-4", 4).unsupported_reason(problem, "cpu")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert RING.unsupported_reason(problem, "cuda") == "needs 2 GPUs in one worker, which sees 1"
+
+
+def test_what_does_not_split_is_refused_before_any_rank_waits_for_it():
+    """Asked for a length that is no multiple of two chunks a rank, the ring raises in place of hanging."""
+    workload = Workload(heads=2, seq_q=6, head_dim=8)
+    with pytest.raises(ValueError, match="ring needs a length that is a multiple of 4"):
+        Ring("ring", 2).prepare(workload, make_inputs(workload, "cpu"))

@@ -42,7 +42,12 @@ class Ring(Variant):
         return _unsplittable(workload, self.ranks)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Start the other ranks, once a process; each call then hands out, computes and collects."""
+        """Start the other ranks, once a process; each call then hands out, computes and collects.
+
+        Raises ValueError for what does not split: ranks with unequal parts would wait for each other for ever.
+        """
+        if problem := _unsplittable(workload, self.ranks):
+            raise ValueError(f"{self.name} {problem}")
         import torch
 
         from attnbench_variants.ring.crew import crew_of, dtype_index
