@@ -94,3 +94,15 @@ def test_a_shape_that_no_variant_can_run_is_bad_input(tmp_path):
     assert f"{suite}:2: no variant can run b1-h1-s16-d8-float32-none-forward-softcap3.0" in done.stderr
     assert "scaled_dot_product_attention has no softcap" in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_an_unknown_variant_points_to_a_file_of_its_name(tmp_path):
+    """Where a plugin's file of that name lies, the message says how it is loaded."""
+    (tmp_path / "my_attn.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "attnbench", "check", "my-attn"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "unknown variant 'my-attn'" in done.stderr
+    assert "my_attn.py is here: load it with --plugin my_attn.py" in done.stderr

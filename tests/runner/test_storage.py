@@ -138,3 +138,16 @@ def test_the_whole_cpu_holds_its_slots():
     with locks.hold(choose_devices(["cpu:0"])):  # noqa: SIM117 - one is held while the other is tried
         with pytest.raises(UsageError, match="device cpu:0 is measured"), locks.hold(choose_devices(["cpu"])):
             pass
+
+
+def test_a_run_that_never_got_its_device_leaves_no_folder(stubbed):
+    """Where another run measures on the device a new run's folder goes again; one that had begun stays."""
+    request = stubbed.request()
+    catalog, plan = plan_of(request)
+    for begins in (False, True):
+        run = start(request, catalog, plan)
+        if begins:
+            execute(run, catalog, plan)
+        with locks.hold(choose_devices(["cpu:0"])), pytest.raises(UsageError, match="measured by another run"):
+            execute(run, catalog, plan)
+        assert run.exists() == begins

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench import store
+from attnbench.errors import UsageError
 from attnbench.measure.doctor import examine
 from attnbench.runner import locks
 from attnbench.runner.devices import Device, choose_devices
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from attnbench.record import Record
     from attnbench.runner.plan import Cell, Plan
     from attnbench.runner.terms import Terms
+
+
+DOCTOR = "doctor"  # in a run's manifest from when it first has its devices
 
 
 class Executor(Protocol):
@@ -64,8 +69,14 @@ class Local:
 
     @contextmanager
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:
-        """Hold the devices' locks."""
-        with locks.hold(plan.devices):
+        """Hold the devices' locks; a run that never got its devices leaves no folder."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(locks.hold(plan.devices))
+            except UsageError:
+                if DOCTOR not in store.read_manifest(run):
+                    shutil.rmtree(run, ignore_errors=True)
+                raise
             describe_machine(run, plan)
             yield
 
@@ -90,7 +101,7 @@ LOCAL = Local()
 def describe_machine(run: Path, plan: Plan) -> None:
     """Add to the manifest what each device does at most, and what would make timings lie."""
     manifest = store.read_manifest(run)
-    manifest["doctor"] = [finding.to_json() for finding in examine()]
+    manifest[DOCTOR] = [finding.to_json() for finding in examine()]
     manifest["limits"] = dict(manifest.get("limits", {}))
     for pool in plan.pools:
         if pool[0].members:

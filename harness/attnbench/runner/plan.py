@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import UsageError, unknown
@@ -94,7 +95,7 @@ def choose_variants(catalog: Catalog, patterns: Iterable[str]) -> list[VariantEn
     for pattern in patterns:
         matches = fnmatch.filter(known, pattern)
         if not matches:
-            raise UsageError(f"{unknown('variant', pattern, known)}{_not_loaded(catalog)}")
+            raise UsageError(f"{unknown('variant', pattern, known)}{_not_loaded(catalog)}{_file_here(pattern)}")
         chosen.update((name, known[name]) for name in matches)
     return list(chosen.values()) if chosen else list(known.values())
 
@@ -102,6 +103,12 @@ def choose_variants(catalog: Catalog, patterns: Iterable[str]) -> list[VariantEn
 def _not_loaded(catalog: Catalog) -> str:
     names = ", ".join(plugin.source.name for plugin in catalog.plugins if plugin.reason)
     return f" (plugins that did not load: {names}; `attnbench list plugins` says why)" if names else ""
+
+
+def _file_here(name: str) -> str:
+    """Point to a plugin's file of that name, as `attnbench new` writes it: what lies here is not loaded unasked."""
+    path = Path(name.replace("-", "_")).with_suffix(".py")
+    return f"; {path} is here: load it with --plugin {path}" if path.is_file() else ""
 
 
 def default_variants(catalog: Catalog, devices: Sequence[Device]) -> list[VariantEntry]:
