@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from contextlib import contextmanager
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -49,7 +50,7 @@ def test_timed_studies_on_real_rows(name, timed_rows, monkeypatch, tmp_path):
     """Each study draws and concludes from what a run of its tiny grids gave."""
     rows = [row for row in timed_rows if ROWS[name](row)]
     assert len(rows) == (4 if name == "bidirectional" else 2)
-    monkeypatch.setattr("attnbench.study.timed.run_suite", lambda *_: rows)
+    monkeypatch.setattr("attnbench.study.timed.run_suite", lambda *_, **__: rows)
     outcome = make(find_study(name), Settings(tmp_path, device="cpu"))
     assert "naive" in outcome.finding
     assert (outcome.folder / "figure.png").stat().st_size > 5000
@@ -72,6 +73,22 @@ def test_study_runs_from_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "In a sentence of 11 words" in done.stdout
     assert "figure.svg" in done.stdout
+
+
+def test_a_study_takes_what_a_run_would_and_what_it_needs_itself(tmp_path):
+    """Unasked, parallelism takes the device's default variants and the recurrent ones, and who watches hears of all."""
+    heard = []
+
+    @contextmanager
+    def watch(plan):
+        heard.extend({cell.variant.name for cell in plan.cells})
+        raise InterruptedError("that is enough")
+        yield
+
+    with pytest.raises(InterruptedError):
+        make(find_study("parallelism"), Settings(tmp_path, device="cpu", watch=watch))
+    assert {"naive", "sdpa", "chunked", "lstm", "gru", "linear"} <= set(heard)
+    assert "flex" not in heard, "compiling takes minutes on a CPU: only for who asks"
 
 
 def test_gpus_shares_a_problem_out_over_cores(tmp_path):

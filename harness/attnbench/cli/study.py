@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attnbench.cli import completion
 from attnbench.cli.arguments import Plugins, Variants, split
 from attnbench.cli.completion import last_of
+
+if TYPE_CHECKING:
+    from attnbench.progress import Progress
+    from attnbench.runner.plan import Plan
 
 
 def study(
@@ -36,6 +42,25 @@ def study(
         for known in sorted(MODULES):
             typer.echo(f"{known:<16}{find_study(known).question}")
         return
-    outcome = make(find_study(name), Settings(results, device, split(variant), split(plugin), budget))
+    outcome = make(
+        find_study(name), Settings(results, device, split(variant), split(plugin), budget, watch=_watched(results))
+    )
     typer.echo(outcome.finding)
     typer.echo(f"\n{outcome.folder}: figure.svg, figure.png, finding.md, rows.json")
+
+
+def _watched(results: Path) -> Callable[[Plan], AbstractContextManager[Progress]]:
+    """Show how a study's run goes, as `attnbench run` does."""
+
+    @contextmanager
+    def watched(plan: Plan) -> Iterator[Progress]:
+        from attnbench.progress import progress
+        from attnbench.runner.past import Past
+        from attnbench.runner.survey import reasons
+
+        unsupported = reasons(plan)
+        with progress(plan) as shown:
+            shown.announce(unsupported, Past(results).seconds_of(plan, unsupported))
+            yield shown
+
+    return watched

@@ -79,8 +79,8 @@ def _places(folders: Sequence[Path]) -> list[str]:
 def _publish(run: Path, folder: Path) -> Listed:
     write_report(run, folder)
     frame, manifest = load(run), read_manifest(run)
-    first = next(iter(mapping(manifest.get("environments")).values()), {})
-    packages = mapping(mapping(first).get("packages"))
+    environments = mapping(manifest.get("environments"))
+    packages = mapping(mapping(next(iter(environments.values()), None)).get("packages"))
     cells = frame[~frame["control"]]
     return Listed(
         folder=f"runs/{folder.name}/index.html",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from attnbench.study.study import Rows
 
+NAME_INCHES = 1.1  # that a variant's name and sign take in a legend
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -55,7 +57,7 @@ def lines(panels: Sequence[tuple[Panel, Rows]]) -> Figure:
             [handles[name] for name in sorted(handles)],
             sorted(handles),
             loc="outside lower center",
-            ncols=4,
+            ncols=min(4, int(figure.get_figwidth() / NAME_INCHES)),
             frameon=False,
         )
     return figure

@@ -73,7 +73,7 @@ def conclude(rows: Rows) -> str:
             growth = f", growing as length to the power of {power:.2f}"
         said.append(
             f"{variant} needs {bytes_text(last['sequence_bytes'])} for one sequence of {size_text(last['seq_q'])} "
-            f"tokens{growth}, so that {last['largest_batch']:,} fit"
+            f"tokens{growth}, so that {last['largest_batch']:,.0f} fit"
         )
     return (
         f"Training with a causal mask on {rows[0]['device_name']}, inputs included, {listed(said)}. How many fit is "

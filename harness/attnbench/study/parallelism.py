@@ -17,6 +17,7 @@ SIZES = {
     "cpu": {"heads": 4, "head_dim": 32, "seq": [32, 64, 128, 256, 512, 1024], "dtype": "float32"},
     "cuda": {"batch": 8, "heads": 16, "head_dim": 64, "seq": [128, 256, 512, 1024, 2048, 4096], "dtype": "bfloat16"},
 }
+RECURRENT = ("lstm", "gru", "linear")  # what attention is held against; no run takes them unasked
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
@@ -69,7 +70,7 @@ def _per_token(rows: Rows) -> Rows:
 STUDY = Study(
     "parallelism",
     "Does attention train in parallel where a recurrent layer steps through time?",
-    collector("parallelism", SIZES, grids),
+    collector("parallelism", SIZES, grids, RECURRENT),
     draw,
     conclude,
 )

@@ -5,23 +5,53 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from attnbench.record import Record
+    from attnbench.runner.plan import Cell, Plan
+
 Rows = list[dict[str, Any]]
+
+
+class Watching(Protocol):
+    """What hears of a study's cells as they begin and end."""
+
+    def started(self, cell: Cell) -> None:
+        """Hear of a cell that begins."""
+
+    def stored(self, record: Record) -> None:
+        """Hear of a record that was stored."""
+
+
+class Unwatched:
+    """Hears nothing."""
+
+    def started(self, cell: Cell) -> None:
+        """Leave it."""
+
+    def stored(self, record: Record) -> None:
+        """Leave it."""
+
+
+@contextmanager
+def unwatched(plan: Plan) -> Iterator[Watching]:  # noqa: ARG001 - what watches is told of the plan
+    """Watch nothing."""
+    yield Unwatched()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user asked of a study; `sizes` replaces some of the study's own sizes."""
+    """What a user asked of a study; `sizes` replaces some of the study's own sizes, `watch` shows how its run goes."""
 
     results: Path = Path("results")
     device: str | None = None
@@ -29,6 +59,7 @@ class Settings:
     plugins: Sequence[str] = ()
     budget_s: float | None = None
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    watch: Callable[[Plan], AbstractContextManager[Watching]] = unwatched
 
 
 @dataclass(frozen=True)

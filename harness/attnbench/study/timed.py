@@ -19,21 +19,29 @@ Grids = Sequence[Mapping[str, Any]]
 
 
 def collector(
-    name: str, sizes: Mapping[str, Mapping[str, Any]], grids: Callable[[Mapping[str, Any]], Grids]
+    name: str,
+    sizes: Mapping[str, Mapping[str, Any]],
+    grids: Callable[[Mapping[str, Any]], Grids],
+    also: Sequence[str] = (),
 ) -> Callable[[Settings, Path], Rows]:
-    """Make a study's `collect`: sizes of the device's kind, with the user's on top, become grids and then a run."""
+    """Make a study's `collect`: sizes of the device's kind, with the user's on top, become grids and then a run.
+
+    Without variants of the user's choice those run that a run takes by default, and `also` those that the study needs.
+    """
 
     def collect(settings: Settings, folder: Path) -> Rows:
         from attnbench.runner.devices import choose_devices
 
         device = choose_devices([settings.device] if settings.device else [])[0]
         chosen = {**sizes[device.kind], **settings.sizes}
-        return run_suite(name, grids(chosen), settings, folder, [device.name])
+        return run_suite(name, grids(chosen), settings, folder, [device.name], also=also)
 
     return collect
 
 
-def run_suite(name: str, grids: Grids, settings: Settings, folder: Path, devices: Sequence[str]) -> Rows:
+def run_suite(
+    name: str, grids: Grids, settings: Settings, folder: Path, devices: list[str], *, also: Sequence[str] = ()
+) -> Rows:
     """Write the suite beside the study, run it, and give what was timed."""
     from attnbench.analysis import load
     from attnbench.measure.protocol import Protocol
@@ -44,7 +52,7 @@ def run_suite(name: str, grids: Grids, settings: Settings, folder: Path, devices
     protocol = Protocol() if settings.budget_s is None else Protocol(budget_s=settings.budget_s)
     request = Request(
         suites=[str(suite)],
-        variants=list(settings.variants) or ["*"],
+        variants=list(settings.variants) or [*_by_default(settings, devices), *also],
         devices=list(devices),
         plugins=list(settings.plugins),
         protocol=protocol,
@@ -53,11 +61,21 @@ def run_suite(name: str, grids: Grids, settings: Settings, folder: Path, devices
     )
     catalog, plan = plan_of(request)
     done = start(request, catalog, plan)
-    execute(done, catalog, plan)
+    with settings.watch(plan) as watching:
+        execute(done, catalog, plan, started=watching.started, stored=watching.stored)
     frame = load(done)
     timed = frame[(frame["status"] == "ok") & ~frame["control"] & frame["latency_ms"].notna()]
     rows: Rows = json.loads(timed[list(KEPT)].to_json(orient="records"))
     return rows
+
+
+def _by_default(settings: Settings, devices: list[str]) -> list[str]:
+    """Name the variants that a run on the devices takes which names none."""
+    from attnbench.runner.catalog import read_catalog
+    from attnbench.runner.devices import choose_devices
+    from attnbench.runner.plan import default_variants
+
+    return [variant.name for variant in default_variants(read_catalog(settings.plugins), choose_devices(devices))]
 
 
 def suite_text(name: str, grids: Grids) -> str:
