@@ -91,3 +91,20 @@ def test_both_quiet_and_verbose_contradict_each_other():
     done = attnbench("run", "-q", "--verbose", "--dry-run")
     assert done.returncode == 2
     assert "--quiet and --verbose contradict each other" in done.stderr
+
+
+def test_help_imports_nothing_that_takes_its_time():
+    """What draws, measures or watches is imported by the commands that need it, so that help answers at once."""
+    code = (
+        "import contextlib, io, sys\n"
+        "from attnbench.cli import main\n"
+        "sys.argv = ['attnbench', '--help']\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    main()\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
+        "print(*(name for name in sys.modules if name.startswith('attnbench.runner')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    packages, runner = done.stdout.split("\n")[:2]
+    assert not {"numpy", "pandas", "psutil", "pyarrow", "rich", "torch"} & set(packages.split())
+    assert not runner

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from attnbench.cli.arguments import Json, Plugins, Strict, split
-from attnbench.cli.tally import Document, Lines, Shown, Tables, Tally
 from attnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from attnbench.cli.tally import Shown, Tally
 
 Names = Annotated[list[str] | None, typer.Argument(help="Variants, by name or glob.", metavar="[VARIANT]...")]
 OneDevice = Annotated[str | None, typer.Option("-d", "--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...")]
@@ -34,6 +35,9 @@ def check(
 
     Examples: attnbench check chunked; attnbench check --plugin my_attention.py; attnbench check --explain needle
     """
+    from rich.console import Console
+
+    from attnbench.cli.tally import Document, Lines, Tables, Tally
     from attnbench.runner.catalog import read_catalog, refuse_broken
     from attnbench.runner.checking import check_variant, explain_check
     from attnbench.runner.devices import choose_devices
