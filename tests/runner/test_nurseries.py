@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from attnbench.runner import nurseries, process
+from attnbench.runner.log import Log
 from attnbench.runner.process import WorkerLostError, WorkerProcess
 
 TELL = """
@@ -109,6 +110,20 @@ def test_how_a_worker_ended_is_known(tmp_path, monkeypatch, text, reason):
     with pytest.raises(WorkerLostError, match=reason):
         worker.request("load", lambda _: 30.0)
     assert ("ValueError" in (tmp_path / "log").read_text()) if "raise" in text else not (tmp_path / "log").exists()
+
+
+def test_what_a_worker_prints_before_its_log_is_known_goes_there_too(tmp_path):
+    """Output that came, and even ended, before there was a file is kept for the first one."""
+    log = Log()
+    writing = os.dup(log.descriptor)
+    log.started()
+    os.write(writing, b"Traceback\n")
+    os.close(writing)
+    log.close()
+    assert log.written is None
+    log.switch(tmp_path / "log")
+    assert (tmp_path / "log").read_bytes() == b"Traceback\n"
+    assert log.written == tmp_path / "log"
 
 
 def test_a_lost_nursery_is_replaced(told):

@@ -12,13 +12,17 @@ GRACE_S = 1.0  # for what a worker left in the pipe
 
 
 class Log:
-    """Takes a worker's output from a pipe into a file that is made when there is something to write, and capped."""
+    """Takes a worker's output from a pipe into a file that is made when there is something to write, and capped.
+
+    What comes before the first file is known goes to that file: a worker may end as soon as it begins.
+    """
 
     def __init__(self) -> None:
         self._reading, self.descriptor = os.pipe()
         self._lock = threading.Lock()
         self._path: Path | None = None
         self._written = 0
+        self._early = b""
         self._thread = threading.Thread(target=self._pump, daemon=True)
 
     def started(self) -> None:
@@ -30,6 +34,8 @@ class Log:
         """Write to `path` from now on."""
         with self._lock:
             self._path, self._written = path, 0
+            early, self._early = self._early, b""
+            self._keep(early)
 
     @property
     def written(self) -> Path | None:
@@ -44,10 +50,15 @@ class Log:
     def _pump(self) -> None:
         while chunk := os.read(self._reading, 1 << 16):
             with self._lock:
-                room = LARGEST - self._written
-                if self._path is None or room <= 0:
-                    continue
-                with contextlib.suppress(OSError), self._path.open("ab") as file:
-                    file.write(chunk[:room])
-                self._written += len(chunk[:room])
+                self._keep(chunk)
         os.close(self._reading)
+
+    def _keep(self, data: bytes) -> None:
+        if self._path is None:
+            self._early = (self._early + data)[:LARGEST]
+            return
+        data = data[: max(0, LARGEST - self._written)]
+        if data:
+            with contextlib.suppress(OSError), self._path.open("ab") as file:
+                file.write(data)
+            self._written += len(data)
