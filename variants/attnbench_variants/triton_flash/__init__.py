@@ -44,13 +44,19 @@ class TritonFlash(Variant):
         """Compile and tune the kernels by one call, backward included where the workload has it."""
         import torch
 
-        from attnbench_variants.triton_flash.attention import FlashAttention, attend, describe, forget_tuning
+        from attnbench_variants.triton_flash.attention import (
+            FlashAttention,
+            attend,
+            contiguous,
+            describe,
+            forget_tuning,
+        )
 
         problem = describe(workload, inputs)
         query, key, value = inputs.leaves
 
         def forward() -> torch.Tensor:
-            return attend(query, key, value, problem)[0]
+            return attend(*contiguous(query, key, value), problem)[0]
 
         def differentiable() -> torch.Tensor:
             output: torch.Tensor = FlashAttention.apply(query, key, value, problem)

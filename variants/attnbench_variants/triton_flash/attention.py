@@ -80,7 +80,8 @@ class FlashAttention(torch.autograd.Function):
     def forward(
         context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, problem: Problem
     ) -> torch.Tensor:
-        """Compute the output (B, Hq, Sq, Dv) from contiguous (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv)."""
+        """Compute the output (B, Hq, Sq, Dv) from (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv)."""
+        query, key, value = contiguous(query, key, value)
         output, log_sum = attend(query, key, value, problem)
         context.save_for_backward(query, key, value, output, log_sum)
         context.problem = problem
@@ -89,13 +90,18 @@ class FlashAttention(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         """Compute the gradients of query, key and value."""
-        return (*gradients(*context.saved_tensors, grad_output.contiguous(), context.problem), None)
+        return (*gradients(*context.saved_tensors, *contiguous(grad_output), context.problem), None)
+
+
+def contiguous(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Give tensors as the kernels read them: one row after the other. What lies so already is not copied."""
+    return tuple(tensor.contiguous() for tensor in tensors)
 
 
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, problem: Problem
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the output and each row's log-sum-exp (B, Hq, Sq), float32, in units of log2."""
+    """Give the output and each row's log-sum-exp (B, Hq, Sq), float32, in units of log2, of contiguous tensors."""
     batch, heads, seq_q, head_dim = query.shape
     output = query.new_empty((batch, heads, seq_q, value.shape[3]))
     log_sum = query.new_empty((batch, heads, seq_q), dtype=torch.float32)
