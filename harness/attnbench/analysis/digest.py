@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 
+from attnbench.foreign import mapping
 from attnbench.measure.interval import median_interval
 from attnbench.measure.roofline import Limits
 from attnbench.record import FIELDS, Record
@@ -80,9 +81,8 @@ def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Limits]) -> 
 def _limits(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Limits]:
     """Read what a run measured its devices to do at most, by device and dtype; what does not fit is left out."""
     found = {}
-    by_device = manifest.get("limits")
-    for device, by_dtype in by_device.items() if isinstance(by_device, dict) else ():
-        for dtype, fields in by_dtype.items() if isinstance(by_dtype, dict) else ():
+    for device, by_dtype in mapping(manifest.get("limits")).items():
+        for dtype, fields in mapping(by_dtype).items():
             with contextlib.suppress(TypeError, ValueError, KeyError):
                 found[str(device), str(dtype)] = Limits.from_json(fields)
     return found

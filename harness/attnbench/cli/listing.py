@@ -11,7 +11,7 @@ import typer
 from attnbench.cli.arguments import Json, Plugins, Strict, split
 from attnbench.cli.completion import last_of
 from attnbench.errors import unknown
-from attnbench.foreign import printable
+from attnbench.foreign import listing, mapping, printable
 
 WHAT = ("variants", "suites", "plugins", "devices", "runs")
 
@@ -134,10 +134,8 @@ def _runs(results: Path) -> list[dict[str, Any]]:
         except UsageError as error:
             rows.append({**row, "records": str(error)})
             continue
-        summary, plan = manifest.get("summary"), manifest.get("plan")
-        statuses = summary.get("statuses") if isinstance(summary, dict) else None
-        counts = sorted(statuses.items()) if isinstance(statuses, dict) else []
-        row |= {"started": str(manifest.get("started_at", "")), "cells": len(plan) if isinstance(plan, list) else 0}
+        counts = sorted(mapping(mapping(manifest.get("summary")).get("statuses")).items())
+        row |= {"started": str(manifest.get("started_at", "")), "cells": len(listing(manifest.get("plan")))}
         rows.append({**row, "records": ", ".join(f"{count} {status}" for status, count in counts) or "unfinished"})
     return rows
 
