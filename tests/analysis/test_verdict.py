@@ -49,6 +49,14 @@ def test_who_is_not_told_slower_shares_the_first_place(tmp_path):
     assert with_leaders(leads) is leads
 
 
+def test_what_had_few_rounds_and_took_twice_as_long_shares_no_first_place(tmp_path):
+    """A slow variant whose budget ended after two rounds is no leader by that, though two rounds tell little."""
+    frame = loaded(tmp_path, variants=(*COPY, "naive"), rounds=2)
+    leads = with_leaders(frame)
+    assert set(leads.loc[leads["leads"], "variant"]) == set(COPY)
+    assert verdicts_of(frame, "naive") == {"slower"}
+
+
 def test_rounds_that_were_not_shared_are_not_paired(tmp_path):
     """Cells that were measured one after the other are not compared round by round, whatever their rounds' numbers."""
     frame = loaded(tmp_path, variants=(*COPY, "naive"), replace={"flags": ("not_interleaved",)})

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from attnbench.measure.bootstrap import Study, by_length, p_values, pulled_in, study, two_sided_study
-from attnbench.measure.floor import Floor
+from attnbench.measure.floor import Floats, Floor
 
 Key = TypeVar("Key")
 
@@ -50,7 +50,7 @@ class Blocks:
 class Comparison:
     """A ratio of times with its interval and verdict.
 
-    `low` and `high` are None where there were too few rounds for an interval that says anything. `confidence` is the
+    `low` and `high` are None where there is no interval that says anything. `confidence` is the
     interval's: Holm's step for this row of the table, so that the verdict can be read from the interval. `p_value` is
     not corrected.
     """
@@ -101,9 +101,11 @@ def verdicts(
     The interval of a row's mean log-ratio is a symmetric bootstrap-t (Hall, 1988, doi:10.1214/aos/1176350933), after
     rounds that a neighbour upset have been pulled in to 3 robust standard deviations from the row's median. It holds
     for these processes; `floor` widens it to what other processes of the same code could have shown: Student's t of
-    as many degrees as there were controls, added in quadrature. Rows are tested from the smallest p-value on, each at
-    Holm's level (Holm, 1979), until one does not pass. `same`: the whole interval lies within 1 +- `margin`; else
-    `faster` or `slower` where it leaves out 1; else `undecided`.
+    as many degrees as there were controls, added in quadrature. Rows of fewer than FEWEST_ROUNDS are not resampled:
+    they are taken to scatter like the most restless of them, with Student's t.
+
+    Rows are tested from the smallest p-value on, each at Holm's level (Holm, 1979), until one does not pass. `same`:
+    the whole interval lies within 1 +- `margin`; else `faster` or `slower` where it leaves out 1; else `undecided`.
     """
     studies = study([np.asarray(row, dtype=np.float64) for row in table.values()], floor, seed)
     return dict(zip(table, _holm(studies, 1 - confidence, margin), strict=True))
@@ -122,10 +124,8 @@ def verdicts_between_runs(
     Each round's block median counts once. What differs between two sessions (temperature, neighbours) is in no single
     run's scatter, nor in its controls: hold a difference against both runs' noise floors, as `is_regression` does.
     """
-    studies = []
-    for new, old in table.values():
-        ours, theirs = (np.log(np.asarray(list(blocks.medians().values()))) for blocks in (new, old))
-        studies.append(two_sided_study(ours, theirs, floor, seed))
+    rows = [(_log_medians(new), _log_medians(old)) for new, old in table.values()]
+    studies = two_sided_study(rows, floor, seed)
     return dict(zip(table, _holm(studies, 1 - confidence, margin), strict=True))
 
 
@@ -158,6 +158,10 @@ def control(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: 
     return Control(len(rows), told_apart, math.expm1(differences[position]))
 
 
+def _log_medians(blocks: Blocks) -> Floats:
+    return np.log(np.asarray(list(blocks.medians().values()), dtype=np.float64))
+
+
 def _means(rows: Sequence[Sequence[float]]) -> list[float]:
     """Give the mean of each row that is not empty, its outliers pulled in."""
     arrays = [np.asarray(row, dtype=np.float64) for row in rows if row]
@@ -188,7 +192,7 @@ def _judge(study: Study, p_value: float, level: float, margin: float) -> Compari
 
 def _interval(study: Study, level: float) -> tuple[float, float] | None:
     """Give the interval of the ratio of times; None where it would say nothing."""
-    half = study.half_width(level) if study.sorted_t.size else math.inf
+    half = study.half_width(level)
     return None if half > WIDEST else (math.exp(study.mean - half), math.exp(study.mean + half))
 
 
