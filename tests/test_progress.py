@@ -63,6 +63,24 @@ def test_lines_tell_what_the_level_asks_for(capsys, level, told):
     assert [line[: len(beginning)] for line, beginning in zip(lines, told, strict=True)] == told
 
 
+FINDINGS = [
+    {"check": "governor", "level": "ok", "found": "performance", "remedy": None},
+    {"check": "load", "level": "warning", "found": "2.0 of 2 CPUs busy", "remedy": "stop them"},
+]
+
+
+@pytest.mark.parametrize(
+    ("level", "told"), [("quiet", ""), ("normal", "attnbench doctor warns of load (2.0 of 2 CPUs busy)\n")]
+)
+def test_what_may_spoil_the_times_is_said_at_the_start(capsys, level, told):
+    """What attnbench doctor warns of is one line before the first cell, but under quiet; where all is well, none."""
+    with Progress(plan("naive"), level) as watching:
+        watching.begun({"doctor": FINDINGS})
+        watching.begun({"doctor": FINDINGS[:1]})
+        watching.begun({})
+    assert capsys.readouterr().err == told
+
+
 def test_a_bar_keeps_lines_for_failures(capsys):
     """On a terminal what went well moves the bar, and only a failure gets a line."""
     with Bar(plan("naive")) as watching:
@@ -103,8 +121,11 @@ def test_a_notebook_gets_html(monkeypatch):
         watching.announce({"a": "no"}, 5.0)
         for each in [*RECORDS, dataclasses.replace(record("crash"), reason="<script>")]:
             watching.stored(each)
+        watching.begun({"doctor": FINDINGS})
+        watching.complained("an observer raised")
     assert shown[0].startswith("2 cells to time, about 5 s; 1 more is unsupported here<br><progress")
     assert "crash: &lt;script&gt;" in shown[-1]
+    assert shown[-1].endswith("warns of load (2.0 of 2 CPUs busy)<br>an observer raised")
 
 
 def test_outside_a_terminal_and_a_notebook_lines_are_written(monkeypatch):

@@ -141,15 +141,7 @@ def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None
         if progress:
             unsupported = reasons(plan)
             watching.announce(unsupported, seconds_of(plan, unsupported))
-        execute(
-            folder,
-            catalog,
-            plan,
-            terms=Terms(timeout_s=timeout_s),
-            started=watching.started,
-            stored=watching.stored,
-            complain=lambda text: watching.console.print(text, style="red"),
-        )
+        execute(folder, catalog, plan, terms=Terms(timeout_s=timeout_s), watcher=watching)
 
 
 def _texts(given: Texts) -> list[str]:

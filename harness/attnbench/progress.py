@@ -6,7 +6,7 @@ import html
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from attnbench.foreign import printable
 from attnbench.runner.frontier import SEARCHED
+from attnbench.runner.watching import Watcher
 
 if TYPE_CHECKING:
     from attnbench.record import Record
@@ -28,8 +29,8 @@ EXPECTED = ("ok", "unsupported")
 UPDATE_S = 0.1  # the least time between two updates of a notebook's bar
 
 
-class Progress(AbstractContextManager["Progress"]):
-    """Hears of a run: what it will be, each cell that starts, each record. This one writes lines to standard error.
+class Progress(AbstractContextManager["Progress"], Watcher):
+    """Shows how a run goes: what it will be, each cell and record. This one writes lines to standard error.
 
     `quiet` tells of nothing but failures, `verbose` of unsupported cells too.
     """
@@ -47,8 +48,15 @@ class Progress(AbstractContextManager["Progress"]):
         if self.level != "quiet":
             self.console.print(announcement(self.total, len(unsupported), seconds), soft_wrap=True)
 
-    def started(self, cell: Cell) -> None:
-        """Hear of a cell that starts."""
+    def begun(self, manifest: Mapping[str, Any]) -> None:
+        """Say what on this machine may spoil the times, before anybody waits for them."""
+        warning = warned(manifest.get("doctor") or ())
+        if warning and self.level != "quiet":
+            self.console.print(Text(warning, style="yellow"), soft_wrap=True)
+
+    def complained(self, problem: str) -> None:
+        """Say what an observer got wrong."""
+        self.console.print(Text(printable(problem), style="red"), soft_wrap=True)
 
     def stored(self, record: Record) -> None:
         """Tell of a cell that ended."""
@@ -121,7 +129,7 @@ class NotebookBar(Progress):
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
         super().__init__(plan, level)
         self._head = self._now = ""
-        self._failures: list[str] = []
+        self._lines: list[str] = []
         self._shown: Any = None
         self._began = self._updated = time.monotonic()
 
@@ -135,6 +143,16 @@ class NotebookBar(Progress):
         self._head = announcement(self.total, len(unsupported), seconds)
         self._show(force=True)
 
+    def begun(self, manifest: Mapping[str, Any]) -> None:
+        """List under the bar what on this machine may spoil the times."""
+        self._lines += [warning] if (warning := warned(manifest.get("doctor") or ())) else []
+        self._show(force=True)
+
+    def complained(self, problem: str) -> None:
+        """List under the bar what an observer got wrong."""
+        self._lines.append(printable(problem))
+        self._show(force=True)
+
     def started(self, cell: Cell) -> None:
         """Name the cell that starts beside the bar."""
         self._now = f"{cell.variant.name} {cell.workload.id}"
@@ -146,7 +164,7 @@ class NotebookBar(Progress):
             return
         self.done += SEARCHED not in record.flags
         if record.status not in EXPECTED:
-            self._failures.append(self.line(record).plain)
+            self._lines.append(self.line(record).plain)
         self._show()
 
     def _show(self, *, force: bool = False) -> None:
@@ -165,17 +183,17 @@ class NotebookBar(Progress):
         remaining = seconds / self.done * (self.total - self.done) if self.done else 0
         left = f", {duration(remaining)} left" if remaining else ""
         now = f"{self.done} of {self.total} cells in {duration(seconds)}{left} {self._now}"
-        lines = [self._head, f'<progress value="{self.done}" max="{self.total}"></progress> {html.escape(now)}']
-        return "<br>".join([*(line for line in lines if line), *map(html.escape, self._failures)])
+        head = [self._head, f'<progress value="{self.done}" max="{self.total}"></progress> {html.escape(now)}']
+        return "<br>".join([*(line for line in head if line), *map(html.escape, self._lines)])
 
 
 def progress(plan: Plan, level: Level = "normal") -> Progress:
     """Make what fits where the run is watched: a notebook, a terminal, or a file or pipe."""
+    if level == "quiet":
+        return Progress(plan, level)
     if in_notebook():
         return NotebookBar(plan, level)
-    if sys.stderr.isatty() and level != "quiet":
-        return Bar(plan, level)
-    return Progress(plan, level)
+    return Bar(plan, level) if sys.stderr.isatty() else Progress(plan, level)
 
 
 def in_notebook() -> bool:
@@ -189,6 +207,12 @@ def announcement(cells: int, unsupported: int, seconds: float) -> str:
     timed = cells - unsupported
     lacking = f"; {unsupported} more {'is' if unsupported == 1 else 'are'} unsupported here" if unsupported else ""
     return f"{timed} {'cell' if timed == 1 else 'cells'} to time, about {duration(seconds)}{lacking}"
+
+
+def warned(findings: Sequence[Mapping[str, Any]]) -> str:
+    """Say in one line what `attnbench doctor` warns of; empty where there is nothing."""
+    warnings = [f"{finding['check']} ({finding['found']})" for finding in findings if finding["level"] == "warning"]
+    return f"attnbench doctor warns of {', '.join(warnings)}" if warnings else ""
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from attnbench.measure.protocol import Protocol
 from attnbench.runner import locks
 from attnbench.runner.devices import choose_devices
 from attnbench.runner.execute import Request, execute, plan_of, resumed, start
+from attnbench.runner.watching import Watcher
 from attnbench.store import read_manifest, read_run, statuses
 
 QUICK = Protocol(budget_s=0.2, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.2)
@@ -64,21 +65,37 @@ def request_of(tmp_path):
     return make
 
 
+class Watching(Watcher):
+    """Keeps what it hears."""
+
+    def __init__(self):
+        self.complaints, self.findings = [], []
+
+    def begun(self, manifest):
+        self.findings = manifest["doctor"]
+
+    def complained(self, problem):
+        self.complaints.append(problem)
+
+
 def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of, write_plugin, tmp_path):
     """Observers see each event, a finished run lacks nothing, and an edited plugin makes its own cells missing."""
     plugin = write_plugin("observed", OBSERVED)
     request = request_of("own", "naive", plugins=[plugin], name="r")
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
-    complaints = []
-    summary = execute(run, catalog, plan, complain=complaints.append)
+    watcher = Watching()
+    summary = execute(run, catalog, plan, watcher=watcher)
     assert dict(summary.statuses) == {"ok": 2} == statuses(run)
 
     notes = [json.loads(line) for line in (tmp_path / "observed.notes").read_text().splitlines()]
     assert notes[0] == ["run_started", 2]
     assert [value for event, value in notes if event == "cell_started"] == ["own", "naive"]
     assert notes[-1] == ["run_ended", {"ok": 2}]
-    assert any("observed: attnbench_record_stored raised RuntimeError: observer's own fault" in c for c in complaints)
+    assert any(
+        "observed: attnbench_record_stored raised RuntimeError: observer's own fault" in c for c in watcher.complaints
+    )
+    assert watcher.findings, "who watches hears what attnbench doctor found before anything is timed"
 
     records = read_run(run).records
     assert {record.variant for record in records if record.control} == {"own"}

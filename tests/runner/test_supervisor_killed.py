@@ -7,6 +7,7 @@ import time
 
 from attnbench import store
 from attnbench.runner.execute import execute, plan_of, resumed, start
+from attnbench.runner.watching import Watcher
 
 LENGTHS = (16, 24, 32, 40)
 RUNS, KILLS = 5, 10  # each run is killed so often, in mid-sweep and while it is being resumed
@@ -25,7 +26,9 @@ def supervise(run, stored):
     child = os.fork()
     if child == 0:
         try:
-            execute(run, *resumed(run), stored=lambda record: os.write(stored, record.record_id.encode() + b"\n"))
+            watcher = Watcher()
+            watcher.stored = lambda record: os.write(stored, record.record_id.encode() + b"\n")
+            execute(run, *resumed(run), watcher=watcher)
         finally:
             os._exit(0)
     return child

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from attnbench.foreign import printable
-from attnbench.progress import announcement
+from attnbench.progress import Level, Progress, announcement, progress
 from attnbench.runner.past import least_bytes
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ NEXT = {
     "timeout": "--timeout SECONDS gives it longer; attnbench explain {cell} names its log, with where it stood",
     "out_of_memory": "a smaller --batch or --seq; attnbench report says what still fits",
 }
+
+
+@contextmanager
+def watched(plan: Plan, unsupported: Mapping[str, str], past: Past, level: Level = "normal") -> Iterator[Progress]:
+    """Say what a run will be and how long it takes, and show how it goes."""
+    with progress(plan, level) as shown:
+        shown.announce(unsupported, past.seconds_of(plan, unsupported))
+        yield shown
 
 
 def print_plan(plan: Plan, unsupported: Mapping[str, str], past: Past) -> None:

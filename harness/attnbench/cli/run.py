@@ -73,8 +73,7 @@ def run(
 
 def _sweep(options: SimpleNamespace) -> None:
     """Do what the options ask for; ends the command with its exit code."""
-    from attnbench.cli.progress import print_next, print_plan, print_summary
-    from attnbench.progress import progress as watch
+    from attnbench.cli.progress import print_next, print_plan, print_summary, watched
     from attnbench.runner.execute import execute, refuse_unrunnable, start
     from attnbench.runner.past import Past
     from attnbench.runner.survey import reasons
@@ -92,19 +91,9 @@ def _sweep(options: SimpleNamespace) -> None:
         print_plan(plan, unsupported, past)
         return
     folder = folder or start(request, catalog, plan)
-    with watch(plan, telling) as progress:
-        progress.announce(unsupported, past.seconds_of(plan, unsupported))
+    with watched(plan, unsupported, past, telling) as watcher:
         try:
-            summary = execute(
-                folder,
-                catalog,
-                plan,
-                executor=executor,
-                terms=terms,
-                started=progress.started,
-                stored=progress.stored,
-                complain=lambda text: typer.echo(text, err=True),
-            )
+            summary = execute(folder, catalog, plan, executor=executor, terms=terms, watcher=watcher)
         except KeyboardInterrupt:  # before or after the sweep, which ends in good order by itself
             _leave_interrupted(folder)
     print_summary(folder, summary)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +13,8 @@ from attnbench.cli.arguments import Plugins, Variants, split
 from attnbench.cli.completion import last_of
 
 if TYPE_CHECKING:
-    from attnbench.progress import Progress
     from attnbench.runner.plan import Plan
+    from attnbench.runner.watching import Watcher
 
 
 def study(
@@ -36,31 +35,19 @@ def study(
     budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling a cell.")] = None,
 ) -> None:
     """Measure what is said of attention: a figure, and one paragraph from its numbers alone."""
+    from attnbench.cli.progress import watched
+    from attnbench.runner.past import Past
+    from attnbench.runner.survey import reasons
     from attnbench.study import MODULES, Settings, find_study, make
 
     if name == "list":
         for known in sorted(MODULES):
             typer.echo(f"{known:<16}{find_study(known).question}")
         return
-    outcome = make(
-        find_study(name), Settings(results, device, split(variant), split(plugin), budget, watch=_watched(results))
-    )
+
+    def watch(plan: Plan) -> AbstractContextManager[Watcher]:
+        return watched(plan, reasons(plan), Past(results))
+
+    outcome = make(find_study(name), Settings(results, device, split(variant), split(plugin), budget, watch=watch))
     typer.echo(outcome.finding)
     typer.echo(f"\n{outcome.folder}: figure.svg, figure.png, finding.md, rows.json")
-
-
-def _watched(results: Path) -> Callable[[Plan], AbstractContextManager[Progress]]:
-    """Show how a study's run goes, as `attnbench run` does."""
-
-    @contextmanager
-    def watched(plan: Plan) -> Iterator[Progress]:
-        from attnbench.progress import progress
-        from attnbench.runner.past import Past
-        from attnbench.runner.survey import reasons
-
-        unsupported = reasons(plan)
-        with progress(plan) as shown:
-            shown.announce(unsupported, Past(results).seconds_of(plan, unsupported))
-            yield shown
-
-    return watched

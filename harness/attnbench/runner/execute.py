@@ -7,7 +7,7 @@ import json
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from attnbench.runner.plan import Cell, Plan, choose_variants, choose_workloads,
 from attnbench.runner.remains import clear_abandoned
 from attnbench.runner.team import with_teams
 from attnbench.runner.terms import Terms
+from attnbench.runner.watching import Watcher
 from attnbench.suite import is_file
 from attnbench.workload import Workload
 
@@ -227,28 +228,29 @@ def execute(
     *,
     executor: Executor = LOCAL,
     terms: Terms | None = None,
-    started: Callable[[Cell], None] = lambda _: None,
-    stored: Callable[[Record], None] = lambda _: None,
-    complain: Callable[[str], None] = lambda _: None,
+    watcher: Watcher | None = None,
 ) -> Summary:
-    """Work a plan off into a run's folder and say what it came to; `complain` gets what observers got wrong.
+    """Work a plan off into a run's folder, with `watcher` told of each step, and say what it came to.
 
     Raises UsageError where another process holds one of the devices or works on this run, and StorageError where the
     disk is full.
     """
     began = time.monotonic()
+    watcher = watcher or Watcher()
     clear_abandoned()
     with locks.hold_run(run), executor.reserve(run, plan), Observers(catalog, run / "logs" / "observers.log") as told:
 
         def cell_started(cell: Cell) -> None:
-            started(cell)
+            watcher.started(cell)
             told.tell("cell_started", cell.to_json())
 
         def record_stored(record: Record) -> None:
-            stored(record)
+            watcher.stored(record)
             told.tell("record_stored", json.loads(record.to_line()))
 
-        told.tell("run_started", store.read_manifest(run))
+        manifest = store.read_manifest(run)
+        watcher.begun(manifest)
+        told.tell("run_started", manifest)
         try:
             summary = executor.sweep(run, plan, cell_started, record_stored, terms or Terms())
         except StorageError as error:
@@ -258,7 +260,7 @@ def execute(
         _conclude(run, summary, told.problems)
     nurseries.end_idle()
     for problem in told.problems:
-        complain(problem)
+        watcher.complained(problem)
     return summary
 
 

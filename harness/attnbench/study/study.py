@@ -5,48 +5,27 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError
+from attnbench.runner.watching import Watcher
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from attnbench.record import Record
-    from attnbench.runner.plan import Cell, Plan
+    from attnbench.runner.plan import Plan
 
 Rows = list[dict[str, Any]]
 
 
-class Watching(Protocol):
-    """What hears of a study's cells as they begin and end."""
-
-    def started(self, cell: Cell) -> None:
-        """Hear of a cell that begins."""
-
-    def stored(self, record: Record) -> None:
-        """Hear of a record that was stored."""
-
-
-class Unwatched:
-    """Hears nothing."""
-
-    def started(self, cell: Cell) -> None:
-        """Leave it."""
-
-    def stored(self, record: Record) -> None:
-        """Leave it."""
-
-
-@contextmanager
-def unwatched(plan: Plan) -> Iterator[Watching]:  # noqa: ARG001 - what watches is told of the plan
+def unwatched(_: Plan) -> AbstractContextManager[Watcher]:
     """Watch nothing."""
-    yield Unwatched()
+    return nullcontext(Watcher())
 
 
 @dataclass(frozen=True)
@@ -59,7 +38,7 @@ class Settings:
     plugins: Sequence[str] = ()
     budget_s: float | None = None
     sizes: Mapping[str, Any] = field(default_factory=dict)
-    watch: Callable[[Plan], AbstractContextManager[Watching]] = unwatched
+    watch: Callable[[Plan], AbstractContextManager[Watcher]] = unwatched
 
 
 @dataclass(frozen=True)

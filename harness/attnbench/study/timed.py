@@ -62,7 +62,7 @@ def run_suite(
     catalog, plan = plan_of(request)
     done = start(request, catalog, plan)
     with settings.watch(plan) as watching:
-        execute(done, catalog, plan, started=watching.started, stored=watching.stored)
+        execute(done, catalog, plan, watcher=watching)
     frame = load(done)
     timed = frame[(frame["status"] == "ok") & ~frame["control"] & frame["latency_ms"].notna()]
     rows: Rows = json.loads(timed[list(KEPT)].to_json(orient="records"))
