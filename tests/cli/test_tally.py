@@ -73,9 +73,36 @@ def test_a_terminal_shows_a_table_of_checks_and_what_to_do():
     assert next(line.split() for line in text.splitlines() if line.startswith("masks ")) == ["masks", "1", "5", "3.0"]
     assert text.count("masks on b") == 3
     assert text.count("pytest -k masks-b") == 3
-    assert "and 2 more of masks" in text
+    assert "not shown: 2 of masks; --json has them all, --only masks those of one check" in text
     assert "do it rightly" in text
     assert "mine (tier fused)" in text
+
+
+BROKEN = [
+    result(f"check{check}", "failed", f"b{index}", bug=f"the scores are 1.0{index} times the right ones")
+    for check in range(4)
+    for index in (1, 2, 2)
+]
+
+
+def test_of_many_failures_each_check_shows_one_before_any_shows_two():
+    """A terminal gets six failures of a variant that fails everywhere, of all checks, and how many more there are."""
+    text = on_a_terminal(tally_of(*BROKEN))
+    assert [text.count(f"check{check} on b") for check in range(4)] == [2, 2, 1, 1]
+    assert "not shown: 1 of check0, 1 of check1, 2 of check2, 2 of check3" in text
+
+
+def test_failures_that_look_like_one_bug_are_told_as_one(capsys):
+    """Where most failures have one likely bug it is the last word, whatever its numbers; else nothing is said."""
+    told = "10 of 12 failures look like one bug, to be mended first: the scores are 1.02 times the right ones"
+    most = [*BROKEN[:10], *MIXED[1:3]]
+    text = on_a_terminal(tally_of(*most))
+    assert text.rstrip().endswith(told)
+    assert text.count("remedy") == 1, "the bug is the remedy of all that it explains"
+    Lines().end(tally_of(*most))
+    assert f"mine: {told}\n" in capsys.readouterr().out
+    assert "one bug" not in on_a_terminal(tally_of(*BROKEN[:2]))
+    assert "one bug" not in on_a_terminal(tally_of(*BROKEN[:3], *MIXED[1:6]))
 
 
 def test_several_variants_end_in_one_table():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from attnbench.cli.failures import by_check, chosen, left_out, shared_bug
 from attnbench.cli.progress import table
 from attnbench.foreign import printable
 from attnbench.runner.traits import holds
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 SHOWN = ("passed", "failed", "skipped")
-MOST = 3  # failures of one check that a terminal shows; plain lines and JSON have them all
 COLOURS = {"passed": "green", "failed": "bold red", "skipped": "bright_black"}
 
 
@@ -51,10 +51,12 @@ class Tally:
     @property
     def checks(self) -> dict[str, list[dict[str, Any]]]:
         """Results by check, in the order in which they came."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        for result in self.results:
-            found.setdefault(result["check"], []).append(result)
-        return found
+        return by_check(self.results)
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """The tests that failed."""
+        return [result for result in self.results if result["status"] == "failed"]
 
     @property
     def traits(self) -> dict[str, str]:
@@ -112,6 +114,8 @@ class Lines(Shown):
         if tally.nothing_ran:
             print(f"{tally.variant}: nothing could be run: {tally.nothing_ran}", flush=True)
             return
+        if bug := shared_bug(tally.failures):
+            print(f"{tally.variant}: {printable(bug)}")
         if tally.traits:
             print(f"traits {tally.variant}: {', '.join(f'{name} {holds}' for name, holds in tally.traits.items())}")
         counts = ", ".join(f"{tally.counts[status]} {status}" for status in SHOWN if tally.counts[status])
@@ -139,7 +143,7 @@ class Tables(Shown):
             )
 
     def end(self, tally: Tally) -> None:
-        """Print the table of checks, then each failure with what to do."""
+        """Print the table of checks, then failures with what to do."""
         if self._status is not None:
             self._status.stop()
         console = self._console
@@ -159,8 +163,7 @@ class Tables(Shown):
         rows.add_row(Text("all", style="bold"), *total, f"{tally.seconds:.1f}")
         console.print(rows)
         self._print_traits(tally)
-        for results in tally.checks.values():
-            self._print_failures([result for result in results if result["status"] == "failed"])
+        self._print_failures(tally.failures)
         for name, reason in tally.hints.items():
             console.print(Text(f"hint  {name}: {reason}", style="yellow"), soft_wrap=True)
 
@@ -181,26 +184,29 @@ class Tables(Shown):
 
     def _print_traits(self, tally: Tally) -> None:
         if tally.traits:
-            rows = table("trait", "holds")
+            rows = table("trait, found and not demanded", "holds")
             for name, holds in tally.traits.items():
                 rows.add_row(name, holds)
             self._console.print()
             self._console.print(rows)
 
     def _print_failures(self, failures: list[dict[str, Any]]) -> None:
-        for result in failures[:MOST]:
+        bug = shared_bug(failures)
+        for result in (shown := chosen(failures)):
             self._console.print()
             self._console.print(Text(f"{result['check']} on {result['workload_id']}", style=COLOURS["failed"]))
-            for title, text in _lines(result):  # unwrapped, so that a command can be copied
+            shared = bug is not None and bool(result.get("bug"))  # that bug is the remedy, not what this check advises
+            for title, text in _lines(result, without=("remedy",) if shared else ()):  # unwrapped, to be copied
                 self._console.print(Text(f"  {title}", style="bold").append(text, style="not bold"), soft_wrap=True)
-        if len(failures) > MOST:
-            more = len(failures) - MOST
-            self._console.print(Text(f"  and {more} more of {failures[0]['check']}: --json has them all"))
+        for last in (left_out(failures, shown), bug):
+            if last is not None:
+                self._console.print()
+                self._console.print(Text(printable(last), style="bold"), soft_wrap=True)
 
 
-def _lines(result: dict[str, Any]) -> list[tuple[str, str]]:
+def _lines(result: dict[str, Any], without: Sequence[str] = ()) -> list[tuple[str, str]]:
     pairs = (("", "reason"), ("remedy ", "remedy"), ("again  ", "repro"))
-    return [(title, printable(str(result[name]))) for title, name in pairs if result.get(name)]
+    return [(title, printable(str(result[name]))) for title, name in pairs if result.get(name) and name not in without]
 
 
 def _without_workload(result: dict[str, Any]) -> str:

@@ -18,6 +18,9 @@ LEVELS: tuple[Level, ...] = ("quick", "full", "thorough")
 NO_MEMORY = ("allocate memory", "out of memory", "MemoryError", "bad_alloc")  # words of what torch raises without
 
 
+LIKELY_BUG = "likely bug: "  # begins the last clause of a reason
+
+
 class Failed(AttnbenchError):  # noqa: N818 - an outcome of a check, not an error of ours
     """A variant does not meet a check; the text says where, what came, and what was expected."""
 
@@ -79,7 +82,8 @@ class CheckResult:
     """What came of one check on one workload.
 
     `status` is `hint` where something is worth knowing but wrong only by the variant's own promise: a trait that it
-    does not have, or a refusal that is too shy. `repro` is a command line that runs this very check again.
+    does not have, or a refusal that is too shy. `repro` is a command line that runs this very check again, `bug` which
+    usual mistake explains the wrong answer.
     """
 
     check: str
@@ -90,6 +94,7 @@ class CheckResult:
     repro: str | None = None
     seconds: float = 0.0
     trait: bool = False
+    bug: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give the fields as JSON values."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from attnbench.conformance.check import LIKELY_BUG
 from attnbench.conformance.diagnosis import guess
 from attnbench.conformance.tolerance import Measured, Rule, gradient_rules, output_rule
 from attnbench.reference import Part, Piece, evaluate
@@ -143,7 +144,7 @@ def _reason(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece
     return (
         f"{measured.rule}: {measured.name} at {where} is {_values(got)}, expected {_values(expected)}; error "
         f"{float(measured.error[place]):.3g} against a tolerance of {float(measured.tolerance[place]):.3g}; {spread}"
-        + (f"; {likely}" if likely else "")
+        + (f"; {LIKELY_BUG}{likely}" if likely else "")
     )
 
 

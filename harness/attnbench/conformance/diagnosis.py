@@ -27,16 +27,16 @@ def guess(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece, 
     of_output = measured.name == "output"
     if not got.isfinite().all():
         if of_output and not piece.visible[place[-1]].any():
-            return "likely bug: a row that sees no key divides 0 by 0; give such rows exactly 0"
-        return "likely bug: an overflow, 0/0, or unwritten memory (subtract the running maximum before exp)"
+            return "a row that sees no key divides 0 by 0; give such rows exactly 0"
+        return "an overflow, 0/0, or unwritten memory (subtract the running maximum before exp)"
     if not got.any():
-        return "likely bug: nothing was written here (the last partial tile?), or the mask hides too much"
+        return "nothing was written here (the last partial tile?), or the mask hides too much"
     if of_output:
         error = (got - measured.expected[place]).norm()
         for text, make in _mistakes(workload, inputs, piece, place, got):
             other = make()
             if _alike(got, other) and (got - other).norm() <= EXPLAINED * error:
-                return f"likely bug: {text}"
+                return text
     return _factor(workload, got, measured.expected[place])
 
 
@@ -60,7 +60,7 @@ def _factor(workload: Workload, got: torch.Tensor, expected: torch.Tensor) -> st
         -1.0: "a sign",
     }
     cause = next((text for value, text in known.items() if abs(factor / value - 1) < LIKE), "a constant factor")
-    return f"likely bug: {cause} (the row is {factor:.4g} times the right one)"
+    return f"{cause} (the row is {factor:.4g} times the right one)"
 
 
 def _mistakes(

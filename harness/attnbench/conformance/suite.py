@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attnbench.conformance.catalogue import CHECKS, DEMANDED
-from attnbench.conformance.check import LEVELS, Check, CheckResult, Failed, Hint, Level, Skipped, Status
+from attnbench.conformance.check import LEVELS, LIKELY_BUG, Check, CheckResult, Failed, Hint, Level, Skipped, Status
 from attnbench.conformance.trial import Subject
 from attnbench.errors import UsageError, WorkloadError, describe, unknown
 
@@ -111,6 +111,7 @@ def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str
         repro(subject, case, level, plugin) if status in ("failed", "hint") else None,
         time.perf_counter() - started,
         case.check.trait,
+        (reason or "").partition(LIKELY_BUG)[2] or None,
     )
 
 
