@@ -32,6 +32,7 @@ def attnbench(*arguments):
         ("run -p nowhere.py", "plugin file 'nowhere.py' does not exist"),
         ("run --resume nowhere", "unknown run 'nowhere'"),
         ("run --sequence 5", "No such option: --sequence"),
+        ("explain", "(attnbench explain --help lists what there is)"),
         ("list variant", "unknown list 'variant': did you mean 'variants'?"),
         ("check", "no variant named"),
         ("check naive --quick --thorough", "contradict each other"),

@@ -88,9 +88,10 @@ def main() -> None:
 
 
 def _one_line(error: TyperException) -> str:
-    """Give the command line's own complaint, with where to read on."""
+    """Give the command line's own complaint, with where to read on: the help of the command that it is about."""
     message = " ".join(error.format_message().split())
-    return f"{message} (attnbench --help lists what there is)"
+    context = getattr(error, "ctx", None)
+    return f"{message} ({context.command_path if context else 'attnbench'} --help lists what there is)"
 
 
 def _fail(message: str, code: int) -> int:
