@@ -22,9 +22,11 @@ SOURCE = """
 #include <limits>
 #include <vector>
 
-// query (B, Hq, Sq, D), key (B, Hkv, Sk, D), value (B, Hkv, Sk, Dv), float32, contiguous -> (B, Hq, Sq, Dv)
-at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+// query (B, Hq, Sq, D), key (B, Hkv, Sk, D), value (B, Hkv, Sk, Dv), float32 -> (B, Hq, Sq, Dv)
+at::Tensor attention(const at::Tensor& any_query, const at::Tensor& any_key, const at::Tensor& any_value,
                      double scale, bool causal) {
+  // What a caller passes may be a view of any strides; the loops below read rows that lie one after the other.
+  const at::Tensor query = any_query.contiguous(), key = any_key.contiguous(), value = any_value.contiguous();
   const int64_t batch = query.size(0), heads = query.size(1), seq_q = query.size(2), width = query.size(3);
   const int64_t kv_heads = key.size(1), seq_k = key.size(2), width_v = value.size(3);
   auto output = at::zeros({batch, heads, seq_q, width_v}, query.options());

@@ -73,6 +73,8 @@ class TritonAttention(Variant):
             return "needs the package triton (pip install triton)"
         if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
             return "Triton needs a GPU; TRITON_INTERPRET=1 runs its interpreter, which shows correctness, not speed"
+        if device == "cpu" and workload.dtype == "bfloat16":
+            return "Triton's interpreter can't multiply bfloat16"
         if workload.needs_gradient:
             return "forward only"
         if workload.mask.kind not in ("none", "causal"):
@@ -93,8 +95,10 @@ class TritonAttention(Variant):
         def attention():
             output = torch.empty(shape, dtype=inputs.query.dtype, device=inputs.query.device)
             if output.numel():
+                # Views of any strides may come; the kernel reads rows that lie one after the other.
+                query, key, value = (tensor.contiguous() for tensor in (inputs.query, inputs.key, inputs.value))
                 _forward[grid](
-                    inputs.query, inputs.key, inputs.value, output, workload.effective_scale * LOG2_E,
+                    query, key, value, output, workload.effective_scale * LOG2_E,
                     workload.seq_q, workload.seq_k, workload.heads, workload.heads // workload.kv_heads,
                     HEAD_DIM=workload.head_dim, HEAD_DIM_V=workload.head_dim_v, CAUSAL=workload.mask.is_causal,
                     BLOCK_Q=block, BLOCK_K=block,

@@ -12,6 +12,7 @@ import pytest
 
 from attnbench import Workload
 from attnbench.conformance.gate import Gate
+from attnbench.conformance.suite import checks
 from attnbench.inputs import make_inputs
 from attnbench.suite import read_suite
 
@@ -27,6 +28,13 @@ def load(name):
     return module
 
 
+def check(variant, *names):
+    """Hold a variant to checks of the conformance suite, quick level; give how many passed."""
+    results = list(checks(variant, level="quick", only=names or None))
+    assert [f"{each.check} {each.workload_id}: {each.reason}" for each in results if each.status == "failed"] == []
+    return sum(each.status == "passed" for each in results)
+
+
 def judge(variant, **fields):
     """Hold a variant to the gate that stands before each timing."""
     workload = Workload.from_json({"batch": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, **fields})
@@ -38,12 +46,13 @@ def judge(variant, **fields):
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 def test_triton_kernel_is_right():
-    """In Triton's interpreter the kernel is right with grouped heads, either alignment, and unfilled blocks."""
+    """In Triton's interpreter the kernel is right with grouped heads, any alignment and strides, and part blocks."""
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_examples import judge, load
+from test_examples import check, judge, load
 (variant,) = load("triton_attention").attnbench_variants()
+assert check(variant, "masks", "dtypes", "strides", "fresh-output", "neighbours", "refusals") > 10
 for mask in ("none", "causal"):
     for sizes in ({{"seq_q": 70}}, {{"seq_q": 5, "seq_k": 40}}, {{"seq_q": 40, "seq_k": 5}}):
         judge(variant, mask=mask, head_dim_v=32, **sizes)
@@ -66,9 +75,11 @@ def test_triton_kernel_without_a_gpu(monkeypatch):
 
 
 def test_compiled_window_is_right():
-    """Compiled, the window attention is right with grouped heads and more keys than queries."""
+    """Compiled, the window attention and its gradients are right, with grouped heads and more keys than queries."""
     (variant,) = load("compiled_window").attnbench_variants()
     judge(variant, seq_q=50, seq_k=70, mask="window:9:4")
+    judge(variant, seq_q=128, mask="window:64:0", direction="forward_backward")
+    assert check(variant, "masks")
 
 
 @pytest.mark.parametrize("sizes", [(33, 33), (7, 40), (40, 7), (1, 50), (64, 64)])
@@ -95,12 +106,13 @@ def test_window_function_is_right(sizes, window):
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
 def test_cpp_extension_is_right(monkeypatch):
-    """The C++ extension builds, and is right with grouped heads and either alignment."""
+    """The C++ extension builds, is right with grouped heads and either alignment, and passes the conformance suite."""
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")  # ninja stands beside python
     (variant,) = load("cpp_attention").attnbench_variants()
     for mask in ("none", "causal"):
         for sizes in ({"seq_q": 33}, {"seq_q": 7, "seq_k": 40}, {"seq_q": 40, "seq_k": 7}):
             judge(variant, mask=mask, head_dim_v=24, **sizes)
+    assert check(variant) > 80
 
 
 @pytest.mark.parametrize("name", ["triton_attention", "compiled_window", "cpp_attention"])
