@@ -8,6 +8,7 @@ import sys
 import pytest
 import typer
 
+import synthetic
 from attnbench import __version__
 from attnbench.cli.app import app
 from attnbench.cli.completion import last_of
@@ -72,10 +73,16 @@ def test_version():
         ("attnbench run -s lla", "llama"),
         ("attnbench list dev", "devices"),
         ("attnbench study mem", "memory"),
+        ("attnbench check chunked-s", "chunked-splitkv"),
+        ("attnbench report fir", "first"),
+        ("attnbench compare first sec", "second"),
     ],
 )
-def test_a_shell_is_offered_what_fits(typed, offered):
-    """Commands, variants, suites, masks and more are completed, also behind a comma."""
+def test_a_shell_is_offered_what_fits(typed, offered, tmp_path, monkeypatch):
+    """Commands, variants, suites, masks, runs and more are completed, also behind a comma."""
+    for run in ("first", "second"):
+        synthetic.make_run(tmp_path / "results", name=run, cells=synthetic.workloads(seqs=(256,)), variants=("sdpa",))
+    monkeypatch.chdir(tmp_path)
     words = typed.split()
     done = attnbench(_ATTNBENCH_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(words) - 1))
     assert done.stdout.splitlines() == [offered], done.stderr

@@ -40,6 +40,12 @@ Variants = Annotated[
         help="Variants, by name or glob.",
     ),
 ]
+OneDevice = Annotated[
+    str | None,
+    typer.Option(
+        "-d", "--device", metavar="DEVICE", autocompletion=last_of(completion.devices), help="cpu, cuda, cuda:1 ..."
+    ),
+]
 Devices = Annotated[
     list[str] | None,
     typer.Option(

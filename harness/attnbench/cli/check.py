@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnbench.cli.arguments import Json, Plugins, Strict, split
+from attnbench.cli import completion
+from attnbench.cli.arguments import Json, OneDevice, Plugins, Strict, split
+from attnbench.cli.completion import last_of
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     from attnbench.cli.tally import Shown, Tally
 
-Names = Annotated[list[str] | None, typer.Argument(help="Variants, by name or glob.", metavar="[VARIANT]...")]
-OneDevice = Annotated[str | None, typer.Option("-d", "--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[VARIANT]...", autocompletion=last_of(completion.variants), help="Variants, by name or glob."
+    ),
+]
 
 
 def check(

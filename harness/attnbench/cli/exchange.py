@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from attnbench.cli import completion
 from attnbench.cli.arguments import Plugins, split
+from attnbench.cli.completion import last_of
 from attnbench.cli.reporting import Results
 from attnbench.errors import UsageError, unknown
 
@@ -44,7 +46,9 @@ def publish(
 
 
 def verify(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run to check.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", autocompletion=last_of(completion.runs), help="The run to check.")
+    ],
     sample: Annotated[int, typer.Option(metavar="K", help="How many of its cells to run again.")] = 5,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the draw.")] = 0,
     plugin: Plugins = None,

@@ -10,15 +10,25 @@ from typing import Annotated, Any
 
 import typer
 
+from attnbench.cli import completion
 from attnbench.cli.arguments import Json, fraction
+from attnbench.cli.completion import last_of
 from attnbench.errors import UsageError
 from attnbench.foreign import printable
 
 Runs = Annotated[
-    list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs, by folder or name; none: the latest.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN]...",
+        autocompletion=last_of(completion.runs),
+        help="Runs, by folder or name; none: the latest.",
+    ),
 ]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs.")]
-Baseline = Annotated[str | None, typer.Option(metavar="VARIANT", help="What speed-ups are over.")]
+Baseline = Annotated[
+    str | None,
+    typer.Option(metavar="VARIANT", autocompletion=last_of(completion.variants), help="What speed-ups are over."),
+]
 
 
 def report(
@@ -47,8 +57,14 @@ def report(
 
 
 def compare(
-    old: Annotated[str, typer.Argument(help="The run to compare with.")],
-    new: Annotated[list[str], typer.Argument(help="The run that is judged; of several, each against the one before.")],
+    old: Annotated[str, typer.Argument(autocompletion=last_of(completion.runs), help="The run to compare with.")],
+    new: Annotated[
+        list[str],
+        typer.Argument(
+            autocompletion=last_of(completion.runs),
+            help="The run that is judged; of several, each against the one before.",
+        ),
+    ],
     fail_if_slower: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Exit 1 if a cell is surely slower by more.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnbench.cli import completion
-from attnbench.cli.arguments import Plugins, Variants, split
+from attnbench.cli.arguments import OneDevice, Plugins, Variants, split
 from attnbench.cli.completion import last_of
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def study(
         ),
     ],
     variant: Variants = None,
-    device: Annotated[
-        str | None, typer.Option("-d", "--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...")
-    ] = None,
+    device: OneDevice = None,
     plugin: Plugins = None,
     results: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the study's folder is made in.")] = Path(
         "results"
