@@ -16,6 +16,7 @@ triton = pytest.importorskip("triton")
 
 SCRIPT = Path(__file__).parent / "interpret_triton_flash.py"
 SQUARE_MASKS = ["none", "causal", "window:20:3", "window:0:40", "prefix:37", "padding", "document"]
+BOTH = ("none", "causal")
 RECTANGLES = [
     {"seq_q": 40, "seq_k": 100, "mask": "causal"},
     {"seq_q": 40, "seq_k": 100, "mask": "window:20:3"},
@@ -83,6 +84,13 @@ def test_shapes_and_dtypes():
         workload(seq_q=0), workload(seq_q=3, seq_k=0, mask="none"), workload(batch=0),
     ]  # fmt: skip
     assert not wrong(judge(cases))
+
+
+def test_bfloat16_is_rounded_to_nearest():
+    """Interpreted, bfloat16 is as exact as on a GPU: the interpreter by itself cuts digits off, up to the tolerance."""
+    verdicts = judge([workload(dtype="bfloat16", direction="forward", heads=8, batch=2, mask=mask) for mask in BOTH])
+    assert not wrong(verdicts)
+    assert max(verdict["worst_ratio"] for verdict in verdicts) < 0.6
 
 
 def test_needs_a_gpu_or_the_interpreter(monkeypatch):

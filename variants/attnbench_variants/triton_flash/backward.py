@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from attnbench_variants.triton_flash.ranges import keys_seen, phases, rows_seeing
-from attnbench_variants.triton_flash.scores import LOG2_E, bent_scores, dot, load_tile, tile_pointers
+from attnbench_variants.triton_flash.scores import LOG2_E, bent_scores, dot, load_tile, narrowed, tile_pointers
 from attnbench_variants.triton_flash.tuning import tuned
 
 
@@ -72,8 +72,8 @@ def _gather_from_rows(
             products, weight_gradients, log_total[None, :], row_dot[None, :], distance, seen, scale, softcap, slope,
             MASKED,
         )  # fmt: skip
-        grad_value = dot(weights.to(grad_tile.dtype), grad_tile, grad_value)
-        grad_key = dot(gradients.to(query_tile.dtype), query_tile, grad_key)
+        grad_value = dot(narrowed(weights, grad_tile.dtype), grad_tile, grad_value)
+        grad_key = dot(narrowed(gradients, query_tile.dtype), query_tile, grad_key)
     return grad_key, grad_value
 
 
@@ -157,12 +157,12 @@ def grad_key_value_kernel(
     grad_value += kv_head.to(tl.int64) * seq_k * HEAD_DIM_V
     tl.store(
         tile_pointers(grad_key, keys, width, HEAD_DIM),
-        tl.where(counts, grad_key_sum * scale, 0.0).to(grad_key.dtype.element_ty),
+        narrowed(tl.where(counts, grad_key_sum * scale, 0.0), grad_key.dtype.element_ty),
         mask=(keys[:, None] < seq_k) & (width[None, :] < HEAD_DIM),
     )
     tl.store(
         tile_pointers(grad_value, keys, width_v, HEAD_DIM_V),
-        tl.where(counts, grad_value_sum, 0.0).to(grad_value.dtype.element_ty),
+        narrowed(tl.where(counts, grad_value_sum, 0.0), grad_value.dtype.element_ty),
         mask=(keys[:, None] < seq_k) & (width_v[None, :] < HEAD_DIM_V),
     )
 
@@ -187,7 +187,7 @@ def _gather_from_keys(
             products, weight_gradients, log_total[:, None], row_dot[:, None], distance, seen, scale, softcap, slope,
             MASKED,
         )  # fmt: skip
-        grad_query = dot(gradients.to(key_tile.dtype), key_tile, grad_query)
+        grad_query = dot(narrowed(gradients, key_tile.dtype), key_tile, grad_query)
     return grad_query
 
 
@@ -254,5 +254,7 @@ def grad_query_kernel(
     grad_query += head.to(tl.int64) * seq_q * HEAD_DIM
     inside = (rows[:, None] < seq_q) & (width[None, :] < HEAD_DIM)
     tl.store(
-        tile_pointers(grad_query, rows, width, HEAD_DIM), (total * scale).to(grad_query.dtype.element_ty), mask=inside
+        tile_pointers(grad_query, rows, width, HEAD_DIM),
+        narrowed(total * scale, grad_query.dtype.element_ty),
+        mask=inside,
     )

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from attnbench_variants.triton_flash.ranges import keys_seen, phases
-from attnbench_variants.triton_flash.scores import LOG2_E, bent_scores, dot, load_tile, tile_pointers
+from attnbench_variants.triton_flash.scores import LOG2_E, bent_scores, dot, load_tile, narrowed, tile_pointers
 from attnbench_variants.triton_flash.tuning import tuned
 
 
@@ -42,7 +42,7 @@ def _attend(
         decay = tl.exp2(peak - base)
         total = total * decay + tl.sum(weights, 1)
         value_tile = load_tile(value, keys, width_v, limit, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, MASKED)
-        weighted = dot(weights.to(value_tile.dtype), value_tile, weighted * decay[:, None])
+        weighted = dot(narrowed(weights, value_tile.dtype), value_tile, weighted * decay[:, None])
         peak = new_peak
     return weighted, total, peak
 
@@ -113,4 +113,4 @@ def forward_kernel(
     tl.store(log_sum + head.to(tl.int64) * seq_q + rows, log_total, mask=rows < seq_q)
     columns = tl.arange(0, BLOCK_DV)
     inside = (rows[:, None] < seq_q) & (columns[None, :] < HEAD_DIM_V)
-    tl.store(tile_pointers(output, rows, columns, HEAD_DIM_V), weighted.to(output.dtype.element_ty), mask=inside)
+    tl.store(tile_pointers(output, rows, columns, HEAD_DIM_V), narrowed(weighted, output.dtype.element_ty), mask=inside)

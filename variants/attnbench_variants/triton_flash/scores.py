@@ -37,6 +37,15 @@ def dot(left, right, addend=None):
 
 
 @triton.jit
+def narrowed(tile, dtype):
+    """Round float32 to the nearest `dtype`, which the interpreter, cutting bfloat16 off, does not do by itself."""
+    if INTERPRETED and dtype == tl.bfloat16:
+        bits = tile.to(tl.uint32, bitcast=True)
+        tile = (bits + 0x7FFF + ((bits >> 16) & 1)).to(tl.float32, bitcast=True)
+    return tile.to(dtype)
+
+
+@triton.jit
 def hyperbolic_tangent(x):
     """Compute tanh by exp2, and by its series where the difference of near numbers would cost digits."""
     square = x * x
