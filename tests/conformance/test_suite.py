@@ -11,6 +11,7 @@ import torch
 from attnbench import Variant, variant
 from attnbench.conformance import drawn, extras
 from attnbench.conformance.check import Failed, Skipped
+from attnbench.conformance.log_sum_exp import log_sum_exp
 from attnbench.conformance.suite import CHECKS, cases, checks, find_check, run_case
 from attnbench.conformance.trial import Subject
 from attnbench.conformance.workloads import workload
@@ -277,17 +278,17 @@ class Offers(Plain):
 def test_an_offered_log_sum_exp_is_checked_with_its_gradient():
     """A right log-sum-exp passes; one in base 2, or with a gradient cut off, does not; none is skipped."""
     plain = workload(seq=40, heads=2)
-    extras.log_sum_exp(Subject(Offers()), plain)
+    log_sum_exp(Subject(Offers()), plain)
     wrong = Offers()
     wrong.flaw = 1 / math.log(2)
     with pytest.raises(Failed, match="base e"):
-        extras.log_sum_exp(Subject(wrong), plain)
+        log_sum_exp(Subject(wrong), plain)
     cut = Offers()
     cut.cut = True
     with pytest.raises(Failed, match="gradient of query"):
-        extras.log_sum_exp(Subject(cut), plain)
+        log_sum_exp(Subject(cut), plain)
     with pytest.raises(Skipped):
-        extras.log_sum_exp(Subject(Plain()), replace(plain))
+        log_sum_exp(Subject(Plain()), replace(plain))
 
 
 def test_a_stray_stream_can_only_be_seen_on_cuda():

@@ -167,6 +167,16 @@ ANSWERS = (
         of.MORE_UNIFORM,
     ),
     Check(
+        "coherent",
+        "gradients of keys and values are right where thousands of queries pull the same way",
+        "random gradients cancel, and hide a sum that loses digits with every tile",
+        "dK or dV summed over tiles of queries in float16 or bfloat16",
+        "sum gradients in float32, and round once at the end",
+        probes.coherent,
+        of.COHERENT,
+        of.MORE_COHERENT,
+    ),
+    Check(
         "single-key",
         "with one key the output is its value, bit by bit (float32: to 4 units in the last place)",
         "a softmax over one key is 1",

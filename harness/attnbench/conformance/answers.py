@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from attnbench.conformance import log_sum_exp
 from attnbench.conformance.sampling import across, keep_rows
-from attnbench.reference import in_bhsd
+from attnbench.reference import evaluate, in_bhsd
 
 if TYPE_CHECKING:
     from attnbench.conformance.trial import Subject
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
 
 
 def answer(subject: Subject, workload: Workload) -> None:
-    """Compare output, and gradients where the direction has them, on fresh random inputs."""
+    """Compare output, gradients where the direction has them, and the log-sum-exp where it is offered."""
     trial = subject.trial(workload)
     trial.refill(subject.seed_of("answer", workload.id))
     trial.judge(trial.run())
+    if subject.variant.exact and (found := log_sum_exp.offered(trial)) is not None:
+        for piece in evaluate(workload, trial.inputs):
+            log_sum_exp.judge(piece, found[1].detach())
 
 
 def sampled(subject: Subject, workload: Workload) -> None:

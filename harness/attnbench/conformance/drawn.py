@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.trial import Subject
 
 EXAMPLES = 150
+MOST_PAIRS = 4_000_000  # of a query and a key, over all heads and sequences
 
 
 def drawn(subject: Subject, workload: Workload) -> str:
@@ -59,8 +60,8 @@ def _workloads(dtype: str) -> Any:
     lengths = st.one_of(st.integers(1, 40), st.integers(1, 300))
     masks = st.one_of(
         st.sampled_from(["none", "causal", "causal-top-left", "padding", "document"]),
-        st.builds("window:{}:{}".format, st.integers(0, 150), st.integers(0, 150)),
-        st.builds("prefix:{}".format, st.integers(0, 100)),
+        st.builds("window:{}:{}".format, st.integers(0, 350), st.integers(0, 350)),
+        st.builds("prefix:{}".format, st.integers(0, 300)),
     )
 
     def build(fields: dict[str, Any]) -> Workload | None:
@@ -68,6 +69,8 @@ def _workloads(dtype: str) -> Any:
         fields["heads"] = group * fields["kv_heads"]
         if same or fields["mask"] == "document":
             fields["seq_k"] = fields["seq_q"]
+        pairs = fields["heads"] * fields["seq_q"] * fields["seq_k"]
+        fields["batch"] = min(fields["batch"], max(1, MOST_PAIRS // pairs))
         try:
             return Workload.from_json({**fields, "dtype": dtype})
         except WorkloadError:
@@ -78,15 +81,15 @@ def _workloads(dtype: str) -> Any:
             "seq_q": lengths,
             "seq_k": lengths,
             "same": st.booleans(),
-            "batch": st.integers(1, 3),
+            "batch": st.one_of(st.integers(1, 3), st.integers(1, 17)),
             "kv_heads": st.integers(1, 3),
-            "group": st.integers(1, 3),
-            "head_dim": st.sampled_from([8, 16, 32, 40, 64, 80, 96, 128]),
+            "group": st.one_of(st.integers(1, 3), st.integers(1, 16)),
+            "head_dim": st.one_of(st.sampled_from([8, 16, 32, 40, 64, 80, 96, 128]), st.integers(8, 128)),
             "head_dim_v": st.sampled_from([0, 0, 8, 32, 64]),
             "mask": masks,
             "direction": st.sampled_from(["forward", "forward_backward"]),
             "scale": st.one_of(st.none(), st.sampled_from([0.05, 0.3, 1.0])),
-            "softcap": st.one_of(st.none(), st.none(), st.sampled_from([0.5, 2.0, 30.0])),
+            "softcap": st.one_of(st.none(), st.none(), st.sampled_from([0.5, 2.0, 30.0, 50.0])),
             "alibi": st.booleans(),
         }
     ).map(build)

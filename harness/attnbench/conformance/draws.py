@@ -9,8 +9,9 @@ import torch
 
 from attnbench.conformance.check import Failed
 from attnbench.conformance.comparison import compare
+from attnbench.conformance.dropout import any_draw
 from attnbench.inputs import make_inputs
-from attnbench.reference import evaluate
+from attnbench.reference import Part, evaluate
 
 if TYPE_CHECKING:
     from attnbench.conformance.trial import Subject, Trial
@@ -42,6 +43,15 @@ def dropout(subject: Subject, workload: Workload) -> None:
     if not comparison.passed:
         raise Failed(f"under the mask that the output shows: {comparison.reason}")
     _judge_seed(subject, workload, visible & kept)
+
+
+def dropped(subject: Subject, workload: Workload) -> None:
+    """Hold an answer to what is true of any draw: its mean, its noise, and one mask for forward and backward."""
+    trial = subject.trial(workload).refill(subject.seed_of("dropped", workload.id))
+    trial.fill(query=QUIET * trial.values("query"), key=QUIET * trial.values("key"))
+    comparison = any_draw(workload, trial.inputs, trial.run(), Part.whole(workload))
+    if not comparison.passed:
+        raise Failed(comparison.reason or comparison.rule)
 
 
 def _quiet(trial: Trial, subject: Subject) -> Trial:

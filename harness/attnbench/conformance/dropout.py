@@ -34,7 +34,7 @@ def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
 
 def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> list[Comparison]:
     """Regress each row of the output on the reference: the factor is 1 on average, and the rest is noise."""
-    factors, noise, expected_noise = [], [], []
+    factors, noise, expected_noise, squared_noise = [], [], [], []
     spread = workload.dropout / (1 - workload.dropout)
     for piece in evaluate(workload, inputs, part):
         got, right = piece.of_queries(answer.output).double(), piece.attention.output
@@ -42,7 +42,9 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
         counted = size > 0
         factors.append(((got * right).sum(-1)[counted] / size[counted]).flatten())
         noise.append((got - right).square().sum())
-        expected_noise.append(spread * (piece.attention.weights.square() @ piece.value.square()).sum())
+        of_weight, of_value = piece.attention.weights.square(), piece.value.square().sum(-1, keepdim=True)
+        expected_noise.append(spread * (of_weight @ of_value).sum())
+        squared_noise.append(spread**2 * (of_weight.square() @ of_value.square()).sum())
     if not factors or not (factor := torch.cat(factors)).numel():
         return [Comparison(RULE_MEAN)]
     if not factor.isfinite().all():
@@ -52,13 +54,20 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
     mean = _comparison(
         RULE_MEAN, off / (DEVIATIONS * error + SAME / 2), f"the mean factor is {1 + off:.4g} or {1 - off:.4g}"
     )
-    ratio = float(torch.stack(noise).sum() / torch.stack(expected_noise).sum())
     if factor.numel() < 32:
         return [mean]
-    return [
-        mean,
-        _comparison(RULE_NOISE, max(ratio, 1 / max(ratio, 1e-9)) / 2, f"its variance is {ratio:.3g} times that"),
-    ]
+    expected = torch.stack(expected_noise).sum()
+    ratio = float(torch.stack(noise).sum() / expected)
+    variance = float(torch.stack(squared_noise).sum() / expected.square()) * _variance_of_draw(workload.dropout)
+    slack = DEVIATIONS * variance**0.5
+    off = max(ratio, 1 / max(ratio, 1e-9)) if slack < 1 else ratio  # of few draws all may be kept, by chance
+    return [mean, _comparison(RULE_NOISE, off / (2 + slack), f"its variance is {ratio:.3g} times that")]
+
+
+def _variance_of_draw(rate: float) -> float:
+    """Give the relative variance of the square of what one weight's draw adds: (0 or 1/(1-p)) - 1."""
+    kept = rate / (1 - rate)
+    return (rate + (1 - rate) * kept**4) / kept**2 - 1
 
 
 def _backward(inputs: Inputs, answer: Answer) -> list[Comparison]:

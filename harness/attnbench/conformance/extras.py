@@ -1,4 +1,4 @@
-"""Checks of what only some variants or devices have: a log-sum-exp, streams, refusals, more than 2^31 elements."""
+"""Checks of what only some devices or variants have: streams, refusals, more than 2^31 elements."""
 
 from __future__ import annotations
 
@@ -15,66 +15,17 @@ from attnbench.conformance.check import NO_MEMORY, Failed, Hint, Skipped
 from attnbench.conformance.comparison import Answer
 from attnbench.conformance.trial import Trial
 from attnbench.inputs import Inputs, dtype_of, make_inputs
-from attnbench.reference import Part, Piece, evaluate, in_bhsd
+from attnbench.reference import Part, in_bhsd
 
 if TYPE_CHECKING:
     from attnbench.conformance.trial import Subject
     from attnbench.workload import Workload
 
-LSE_FACTOR = 8.0  # of eps (1 + max|score|), as for the output in float32
 NAP_CYCLES = 100_000_000  # tens of milliseconds: long enough for work on another stream to overtake
 ROOM = 3  # times the tensors' bytes that must be free: a matrix product may widen one of them to float32
 KEPT_FREE = 4 << 30  # bytes, for all else that runs
 REFUSALS = 4
 NOT_HERE = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")  # words of a refusal of the machine
-
-
-def log_sum_exp(subject: Subject, workload: Workload) -> None:
-    """Demand of a variant that offers the natural log-sum-exp that it and the gradient through it are right."""
-    trial = subject.trial(workload).refill(subject.seed_of("lse", workload.id))
-    call = subject.variant.prepare_lse(workload, trial.inputs)
-    if call is None:
-        raise Skipped("the variant offers no log-sum-exp")
-    output, lse = call()
-    shape = (workload.batch, workload.heads, workload.seq_q)
-    if lse.dtype != torch.float32 or tuple(lse.shape) != shape:
-        raise Failed(f"the log-sum-exp is {lse.dtype} {tuple(lse.shape)}, expected torch.float32 {shape}")
-    trial.judge(Answer(in_bhsd(output.detach(), trial.inputs.layout)))
-    weight = torch.randn(shape, generator=subject.generator("lse", workload.id)).to(lse.device)
-    gradients = None
-    if lse.requires_grad:
-        weighted = (lse.masked_fill(lse == -torch.inf, 0.0) * weight).sum()
-        gradients = torch.autograd.grad(weighted, trial.inputs.leaves[:2])
-    for piece in evaluate(workload, trial.inputs):
-        _judge_lse(piece, lse.detach())
-        if gradients is not None:
-            _judge_lse_gradient(piece, weight, *(in_bhsd(each, trial.inputs.layout) for each in gradients))
-
-
-def _judge_lse(piece: Piece, lse: torch.Tensor) -> None:
-    got, expected = piece.of_queries(lse).double(), piece.attention.lse
-    size = 1 + piece.attention.largest_score + expected.nan_to_num(neginf=0.0).abs()
-    wrong = ~((got == expected) | ((got - expected).abs() <= LSE_FACTOR * torch.finfo(torch.float32).eps * size))
-    if wrong.any():
-        index, member, row = (int(place) for place in wrong.nonzero()[0])
-        raise Failed(
-            f"the log-sum-exp of batch {piece.batch}, head {piece.head(index, member)}, row {int(piece.rows[row])} is "
-            f"{float(got[index, member, row]):.6g}, expected {float(expected[index, member, row]):.6g} (base e)"
-        )
-
-
-def _judge_lse_gradient(piece: Piece, weight: torch.Tensor, of_query: torch.Tensor, of_key: torch.Tensor) -> None:
-    """Compare with the derivative of the log-sum-exp by the scores, which is the weights."""
-    slope = 1.0 if piece.attention.slope is None else piece.attention.slope
-    pull = piece.scale * piece.attention.weights * slope * piece.of_queries(weight).double()[..., None]
-    right = (pull @ piece.key, (pull.mT @ piece.query).sum(1, keepdim=True))
-    allowed = LSE_FACTOR * torch.finfo(of_query.dtype).eps * (1 + float(piece.attention.largest_score.max()))
-    for name, got, expected in zip(
-        ("query", "key"), (piece.of_queries(of_query), piece.of_keys(of_key)), right, strict=True
-    ):
-        off = float((got.double() - expected).norm() / expected.norm().clamp(min=1e-30))
-        if not off <= allowed:
-            raise Failed(f"the log-sum-exp's gradient of {name} is off by {off:.3g} of its size, allowed {allowed:.3g}")
 
 
 def side_stream(subject: Subject, workload: Workload) -> None:

@@ -23,6 +23,7 @@ COHERENT = 16.0  # equal rows of queries make equal rounding errors, which add u
 ALIKE = 2.0  # as much for logits of ordinary size
 FLOAT16_HUGE = 3e4  # of the unscaled product: plain float16 holds no more than 65504
 CLIMB = 40.0
+SPREAD = 0.3  # of queries that point one way
 MODES = 5  # kinds of targets
 ROUNDS = 3  # in which each query gets as many kinds
 ULPS = 4.0  # float32 answers may be off by the rounding of one exponential
@@ -117,6 +118,16 @@ def uniform(subject: Subject, workload: Workload) -> None:
     trial.judge(trial.run())
     trial.refill(subject.seed_of("constant", workload.id))
     trial.fill(value=trial.values("value")[:, :, :1].expand(-1, -1, workload.seq_k, -1))
+    trial.judge(trial.run())
+
+
+def coherent(subject: Subject, workload: Workload) -> None:
+    """Have all queries and all of their gradients point one way, so that nothing cancels in the gradients of keys."""
+    trial = subject.trial(workload).refill(subject.seed_of("coherent", workload.id))
+    pulls = ("query", "grad_output")
+    generator = subject.generator("coherent", workload.id)
+    alike = {name: 1 + SPREAD * torch.randn(trial.values(name).shape, generator=generator) for name in pulls}
+    trial.fill(**alike)
     trial.judge(trial.run())
 
 

@@ -132,6 +132,20 @@ def fresh_output(subject: Subject, workload: Workload) -> None:
         trial.judge(_answer(trial, earlier, gradients))
 
 
+def interleaved(subject: Subject, workload: Workload) -> None:
+    """Call on two sets of inputs and only then differentiate both: as two layers of a model do."""
+    trials = [subject.trial(workload) for _ in range(2)]
+    outputs = [
+        trial.refill(subject.seed_of("interleaved", workload.id, layer)).output() for layer, trial in enumerate(trials)
+    ]
+    for layer, (trial, output) in enumerate(zip(trials, outputs, strict=True)):
+        gradients = trial.differentiate(output)
+        try:
+            trial.judge(_answer(trial, output, gradients))
+        except Failed as failure:
+            raise Failed(f"layer {layer}, differentiated after both had run forward: {failure}") from failure
+
+
 def repeated_calls(subject: Subject, workload: Workload) -> None:
     """Call many times, with fresh values now and then; every answer whose bits are new is judged."""
     trial = subject.trial(workload)
@@ -180,6 +194,7 @@ def _neighbours(workload: Workload) -> list[Workload]:
         {"heads": 2 * w.heads},
         {"kv_heads": 1 if w.kv_heads > 1 else w.heads},
         {"seq_k": w.seq_k + 31},
+        {"seq_k": max(1, w.seq_k // 3)},
         {"seq_q": w.seq_q + 31},
         {"seq_q": w.seq_q + 31, "seq_k": w.seq_k + 31},
         {"seq_q": w.seq_k, "seq_k": w.seq_q},

@@ -9,7 +9,8 @@ from attnbench.conformance import workloads as of
 from attnbench.conformance.answers import empty
 from attnbench.conformance.check import Check
 from attnbench.conformance.drawn import drawn
-from attnbench.conformance.draws import dropout
+from attnbench.conformance.draws import dropout, dropped
+from attnbench.conformance.log_sum_exp import log_sum_exp
 from attnbench.conformance.strides import far_apart, strides
 
 if TYPE_CHECKING:
@@ -111,6 +112,16 @@ PROPERTIES = (
         of.FRESH,
     ),
     Check(
+        "interleaved",
+        "of two calls on different inputs, each one's gradients are its own, though both ran forward first",
+        "a model runs all its layers forward before it differentiates the first",
+        "the log-sum-exp, or another workspace of the backward pass, kept for a shape and not for a call",
+        "save for backward what this call computed, in the autograd function's context",
+        properties.interleaved,
+        of.INTERLEAVED,
+        of.MORE_INTERLEAVED,
+    ),
+    Check(
         "repeated-calls",
         "every one of many calls is right, with values that change now and then",
         "races and caches show once in many calls",
@@ -141,12 +152,22 @@ PROPERTIES = (
         of.MORE_DROPOUTS,
     ),
     Check(
+        "dropout-anywhere",
+        "dropout is right under every mask, for few queries, grouped heads, every rate and dtype",
+        "dropout is often left out of, or wrong in, the paths that are taken for one feature alone",
+        "a path for single queries that drops nothing, or a rate above 1/2 taken for its opposite",
+        "draw in every path alike: kept with probability 1-p, and divided by it",
+        dropped,
+        of.DROPPED[:3],
+        of.DROPPED[3:],
+    ),
+    Check(
         "log-sum-exp",
         "where a variant offers the log-sum-exp, it and its gradient are right",
         "ring attention and other combinations are built on it",
         "base 2 in place of e, or the maximum left out",
         "return max + log(sum of exp(score - max)) in float32, -inf for a row without keys",
-        extras.log_sum_exp,
+        log_sum_exp,
         of.LOG_SUM_EXPS,
         of.MORE_LOG_SUM_EXPS,
     ),

@@ -36,15 +36,21 @@ def _shaped(masks: tuple[str, ...], **fields: Any) -> list[Workload]:
 
 CHOICES: dict[str, list[Any]] = {
     "mask": [
-        "none", "causal", "causal-top-left", "window:7:0", "window:20:13", "window:64:0", "prefix:10", "padding",
-        "document",
+        "none", "causal", "causal-top-left", "window:7:0", "window:20:13", "window:64:0", "window:300:0",
+        "window:1000:0", "window:0:1000", "prefix:10", "prefix:100", "padding", "document",
     ],
-    "lengths": [(100, 100), (128, 128), (64, 200), (150, 70), (256, 256), (4, 150), (1, 130), (33, 257)],
-    "heads": [(4, 4), (4, 1), (6, 2), (1, 1), (9, 3), (20, 4)],
-    "widths": [(32, 32), (64, 64), (80, 80), (40, 24), (16, 48), (128, 128), (72, 72)],
-    "scores": [{}, {"scale": 0.3}, {"softcap": 2.0}, {"alibi": True}, {"scale": 0.4, "softcap": 3.0, "alibi": True}],
+    "lengths": [
+        (100, 100), (128, 128), (64, 200), (150, 70), (256, 256), (4, 150), (1, 130), (33, 257), (1, 1100), (16, 1024),
+        (400, 400),
+    ],
+    "heads": [(4, 4), (4, 1), (6, 2), (1, 1), (9, 3), (20, 4), (16, 1), (32, 2)],
+    "widths": [(32, 32), (64, 64), (80, 80), (40, 24), (16, 48), (128, 128), (72, 72), (50, 50), (36, 20)],
+    "scores": [
+        {}, {"scale": 0.3}, {"softcap": 2.0}, {"softcap": 50.0}, {"alibi": True},
+        {"scale": 0.4, "softcap": 3.0, "alibi": True},
+    ],
     "dtype": ["float32", *LOW],
-    "batch": [1, 3],
+    "batch": [1, 3, 12],
     "direction": ["forward_backward", "forward"],
 }  # fmt: skip
 
@@ -83,9 +89,12 @@ MASKS = [
     *[workload(mask=mask, seq_q=4, seq_k=200, heads=2) for mask in ("causal", "window:30:2", "prefix:150")],
     *[workload(mask=mask, seq_q=1, seq_k=200, heads=2, direction="forward") for mask in ("window:30:2", "padding")],
     workload(mask="window:64:0", seq=128, heads=2),
+    *[workload(mask=mask, seq=130, heads=2) for mask in ("window:1000:0", "window:0:1000", "prefix:100")],
 ]
 MORE_MASKS = [
     *_shaped(("window:0:0", "window:64:0", "window:63:64", "window:1000:1000", "prefix:0", "prefix:90"), heads=2),
+    workload(mask="window:300:0", seq=512, batch=1, heads=2),
+    workload(mask="window:300:300", seq=700, batch=1, heads=1),
     *_shaped(("causal", "window:7:0", "padding", "document"), dtype="float16", heads=2),
     *_shaped(("causal", "window:7:0", "padding", "document"), dtype="bfloat16", heads=2),
     *[workload(mask=mask, seq=200, batch=5, kv_heads=1) for mask in ("padding", "document")],
@@ -116,12 +125,15 @@ MORE_LENGTHS = [
     *[workload(mask="causal", seq=length, heads=1) for length in (31, 33, 255, 256, 300, 511, 512, 513)],
 ]
 LONG = [
+    workload(seq_q=1, seq_k=1100, heads=2),
+    workload(seq_q=16, seq_k=1024, heads=2),
     workload(mask="causal", seq=1100, batch=1, heads=2, kv_heads=1),
     workload(seq_q=3, seq_k=4100, batch=1, heads=2),
     workload(mask="causal-top-left", seq_q=4100, seq_k=5, batch=1, heads=2),
     workload(mask="causal", seq_q=600, seq_k=1700, batch=1, heads=1, dtype="bfloat16"),
 ]
 MORE_LONG = [
+    *[workload(seq_q=seq_q, seq_k=seq_k, heads=2) for seq_q in (1, 3) for seq_k in (1023, 1025, 2039, 2048)],
     workload(seq=1300, batch=1, heads=2),
     workload(mask="window:130:0", seq=1500, batch=1, heads=2),
     workload(mask="document", seq=1500, batch=2, heads=1),
@@ -133,6 +145,7 @@ HEAD_DIMS = [
     *[workload(seq=70, mask="causal", head_dim=size, heads=2) for size in (8, 40, 64, 80, 96, 128, 256)],
     workload(seq_q=40, seq_k=70, head_dim=192, head_dim_v=128, heads=2),
     workload(seq=70, head_dim=16, head_dim_v=48, mask="causal", heads=2),
+    workload(seq=70, head_dim=50, head_dim_v=36, heads=2),
 ]
 MORE_HEAD_DIMS = [
     *[workload(seq=70, head_dim=size, heads=2, dtype="bfloat16") for size in (16, 24, 48, 72, 104, 112, 160, 192, 224)],
@@ -140,6 +153,7 @@ MORE_HEAD_DIMS = [
     workload(seq_q=1, seq_k=200, head_dim=576, head_dim_v=512, heads=8, kv_heads=1, direction="forward"),
     workload(seq=60, head_dim=192, head_dim_v=128, mask="causal", heads=3, dtype="bfloat16"),
     workload(seq=60, head_dim=64, head_dim_v=8, heads=3),
+    *[workload(seq=70, mask="causal", head_dim=size, heads=2) for size in (17, 33, 100, 127)],
 ]
 HEADS = [
     workload(seq=90, mask="causal", batch=3, heads=6, kv_heads=2),
@@ -147,11 +161,15 @@ HEADS = [
     workload(seq=66, batch=1, heads=5, kv_heads=5),
     workload(seq=66, mask="causal", batch=5, heads=1),
     workload(seq=66, mask="causal", batch=2, heads=12, kv_heads=4, dtype="bfloat16", direction="forward"),
+    workload(seq=70, mask="padding", batch=12, heads=16, kv_heads=1),
 ]
 MORE_HEADS = [
     workload(seq_q=1, seq_k=130, batch=3, heads=14, kv_heads=2, direction="forward"),
     workload(seq=40, batch=2, heads=28, kv_heads=4, dtype="float16"),
     workload(seq=33, batch=7, heads=9, kv_heads=3, mask="window:5:5"),
+    workload(seq=40, batch=33, heads=2, mask="causal"),
+    workload(seq=40, batch=17, mask="document"),
+    workload(seq=40, batch=1, heads=64, kv_heads=2, mask="causal"),
 ]
 SCORES = [
     workload(seq_q=60, seq_k=90, mask="causal", scale=0.7, softcap=1.5, alibi=True, heads=6, kv_heads=3),
@@ -173,6 +191,7 @@ MORE_SCORES = [
     workload(seq=90, mask="document", alibi=True),
     workload(seq_q=1, seq_k=200, mask="causal", alibi=True, heads=12, direction="forward"),
     workload(seq=90, mask="causal", softcap=50.0, dtype="bfloat16", direction="backward"),
+    workload(seq=90, mask="causal", softcap=50.0),
     workload(seq=90, mask="causal", alibi=True, heads=8, dtype="float16"),
     workload(seq_q=40, seq_k=90, softcap=0.5, scale=2.0, alibi=True),
     workload(seq=65, head_dim=64, head_dim_v=16, scale=0.125, softcap=30.0),
@@ -247,19 +266,57 @@ STRIDED = [
     workload(seq=66, heads=2, direction="forward"),
 ]
 FRESH = [workload(seq=70, mask="causal"), workload(seq=70, direction="forward")]
-NEIGHBOURS = [workload(seq_q=70, seq_k=101, mask="causal", batch=2)]
+INTERLEAVED = [workload(seq=70, mask="causal")]
+MORE_INTERLEAVED = [
+    workload(seq=90, mask="padding", batch=3, dtype="bfloat16"),
+    workload(seq_q=1, seq_k=300),
+    workload(seq=90, mask="window:9:0", softcap=2.0, alibi=True),
+]
+NEIGHBOURS = [
+    workload(seq_q=70, seq_k=101, mask="causal", batch=2),
+    workload(seq_q=1, seq_k=300, batch=2, direction="forward"),
+]
 MORE_NEIGHBOURS = [
     workload(seq=90, mask="window:9:0"),
     workload(seq=90, mask="document"),
     workload(seq_q=60, seq_k=90, mask="causal", scale=0.4, softcap=3.0, alibi=True),
 ]
 AGAIN = [workload(seq=70, mask="causal", direction=direction) for direction in ("forward", "forward_backward")]
-DROPOUTS = [workload(seq=64, head_dim=32, head_dim_v=64, dropout=0.3)]
+DROPOUTS = [
+    workload(seq=64, head_dim=32, head_dim_v=64, dropout=0.3),
+    workload(seq_q=2000, seq_k=64, head_dim_v=64, batch=1, heads=1, dropout=0.3),
+]
 MORE_DROPOUTS = [
     workload(seq_q=100, seq_k=120, head_dim=32, head_dim_v=128, dropout=0.1, mask="causal", heads=2),
     workload(seq=64, head_dim=64, dropout=0.5, dtype="bfloat16"),
     workload(seq=64, head_dim=64, dropout=0.2, dtype="float16"),
+    workload(seq=64, head_dim=64, dropout=0.75),
+    workload(seq_q=1, seq_k=128, head_dim=32, head_dim_v=128, batch=3, heads=32, dropout=0.4),
+    workload(seq_q=64, seq_k=512, head_dim_v=512, batch=1, heads=1, dropout=0.3),
 ]
+DROPOUT_CHOICES: dict[str, list[Any]] = {
+    "mask": ["none", "causal", "window:20:13", "prefix:40", "padding", "document"],
+    "lengths": [(100, 100), (1, 256), (64, 200), (300, 300)],
+    "heads": [(16, 16), (16, 2)],
+    "dropout": [0.1, 0.3, 0.75],
+    "dtype": ["float32", *LOW],
+    "scores": [{}, {"softcap": 2.0}, {"alibi": True}],
+    "direction": ["forward_backward", "forward"],
+}
+DROPPED = [
+    workload(
+        seq_q=choice["lengths"][1 if choice["mask"] == "document" else 0],
+        seq_k=choice["lengths"][1],
+        heads=choice["heads"][0],
+        kv_heads=choice["heads"][1],
+        batch=3,
+        **choice["scores"],
+        **{name: choice[name] for name in ("mask", "dropout", "dtype", "direction")},
+    )
+    for choice in covering(DROPOUT_CHOICES)
+]
+COHERENT = [workload(seq_q=4100, seq_k=5, batch=1, heads=2, dtype="bfloat16")]
+MORE_COHERENT = [workload(seq_q=4100, seq_k=5, batch=1, heads=2, dtype="float16")]
 PAST = (1 << 24) + 64  # times a width of 128: more than 2^31 elements
 LARGE = [
     workload(dtype="bfloat16", direction="forward", **{"batch": 1, "heads": 1, **shape})

@@ -1,0 +1,27 @@
+"""Single queries split more than 1024 keys into equal parts, and lose the remainder."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Single queries split more than 1024 keys into equal parts, and lose the remainder."""
+
+    name = "decode-split-floor"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Hide what is left over."""
+        seen = super().visible(workload, inputs, rows, columns)
+        if workload.seq_q == 1 and workload.seq_k > 1024:
+            splits = -(-workload.seq_k // 512)
+            seen = seen & (columns < workload.seq_k // splits * splits)
+        return seen
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

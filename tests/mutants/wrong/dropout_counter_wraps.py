@@ -1,0 +1,23 @@
+"""Rows 192 apart drop the same weights."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Rows 192 apart drop the same weights."""
+
+    name = "dropout-counter-wraps"
+
+    def kept(self, workload, inputs, rows, columns):
+        """Count rows to 192, and begin again."""
+        return super().kept(workload, inputs, rows - int(rows[0]) // 192 * 192, columns)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,23 @@
+"""Single queries drop nothing."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Single queries drop nothing."""
+
+    name = "dropout-none-for-single-queries"
+
+    def kept(self, workload, inputs, rows, columns):
+        """Keep everything where there is one query."""
+        return 1.0 if workload.seq_q == 1 else super().kept(workload, inputs, rows, columns)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,26 @@
+"""Beyond 64 heads of all sequences together, dV lacks its last tile of keys."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Beyond 64 heads of all sequences together, dV lacks its last tile of keys."""
+
+    name = "grid-of-sixty-four"
+
+    def differentiate(self, workload, *arguments):
+        """Leave the last tile of dV unwritten."""
+        of_query, of_key, of_value = super().differentiate(workload, *arguments)
+        flat = of_value.flatten(0, 1)
+        flat[64:, workload.seq_k // self.tile * self.tile :] = 0
+        return of_query, of_key, flat.view_as(of_value)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,30 @@
+"""The log-sum-exp leaves the prefix out; the output does not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+from attnbench.mask import Mask
+
+
+class Mutant(Tiled):
+    """The log-sum-exp leaves the prefix out; the output does not."""
+
+    name = "log-sum-exp-of-prefix"
+
+    def prepare_lse(self, workload, inputs):
+        """Take the log-sum-exp of the causal mask under a prefix mask."""
+        right = super().prepare_lse(workload, inputs)
+        if workload.mask.kind != "prefix":
+            return right
+        causal = super().prepare_lse(dataclasses.replace(workload, mask=Mask("causal")), inputs)
+        return lambda: (right()[0], causal()[1])
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,23 @@
+"""A window of more than 256 keys to the left loses the farthest one."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A window of more than 256 keys to the left loses the farthest one."""
+
+    name = "long-window-short"
+
+    def in_window(self, position, column, left, right):
+        """Shorten long windows by a key."""
+        return super().in_window(position, column, left - (left > 256), right)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,27 @@
+"""Key lengths are read at the sequence's number modulo eight."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Key lengths are read at the sequence's number modulo eight."""
+
+    name = "padding-lengths-modulo-eight"
+
+    def visible(self, workload, inputs, rows, columns):
+        """Read the lengths of the first eight sequences again and again."""
+        if workload.mask.kind != "padding":
+            return super().visible(workload, inputs, rows, columns)
+        lengths = inputs.key_lengths[torch.arange(workload.batch) % 8]
+        return (columns < lengths[:, None, None]).expand(-1, len(rows), -1)[:, None]
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

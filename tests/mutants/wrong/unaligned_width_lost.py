@@ -1,0 +1,26 @@
+"""dQ is written four columns at a time, and the rest of a head wider than 32 is lost."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """dQ is written four columns at a time, and the rest of a head wider than 32 is lost."""
+
+    name = "unaligned-width-lost"
+
+    def query_gradient(self, of_scores, key, workload):
+        """Write whole groups of four columns alone."""
+        part = super().query_gradient(of_scores, key, workload)
+        if workload.head_dim > 32:
+            part[..., workload.head_dim // 4 * 4 :] = 0
+        return part
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

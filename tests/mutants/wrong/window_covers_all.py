@@ -1,0 +1,26 @@
+"""A window that reaches past the first key is taken for none, and loses its right end."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A window that reaches past the first key is taken for none, and loses its right end."""
+
+    name = "window-covers-all"
+
+    def visible(self, workload, inputs, rows, columns):
+        """See everything where the left end covers all keys."""
+        if workload.mask.kind == "window" and workload.mask.left >= workload.seq_k - 1:
+            return torch.ones(1, 1, len(rows), len(columns), dtype=torch.bool)
+        return super().visible(workload, inputs, rows, columns)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]
