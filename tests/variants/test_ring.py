@@ -5,9 +5,11 @@ import torch
 
 from attnbench import Workload
 from attnbench.conformance.gate import Gate
+from attnbench.conformance.suite import cases, run_case
+from attnbench.conformance.trial import Subject
 from attnbench.inputs import make_inputs
 from attnbench_variants.ring import Ring
-from attnbench_variants.ring.crew import dismiss
+from attnbench_variants.ring.crew import crew_of, dismiss
 from attnbench_variants.ring.member import Call, Member
 from attnbench_variants.ring.zigzag import chunks_of, gathered, scattered
 
@@ -43,7 +45,7 @@ def test_causal_work_is_balanced(ranks):
 
 def test_calls_survive_being_announced():
     """What rank 0 announces is what the others hear."""
-    call = Call(1, 2, 8, 4, 16, 64, 32, 2, causal=True, scale=64**-0.5)
+    call = Call(1, 7, 5, 2, 8, 4, 16, 64, 32, 2, causal=True, scale=64**-0.5)
     assert Call.heard(call.announced()) == call
 
 
@@ -67,6 +69,21 @@ def test_ring_is_exact(ranks, fields):
     ring = Ring("ring", ranks)
     verdict = Gate(ring, workload, inputs, ring.prepare(workload, inputs), seed=0).before()
     assert verdict.passed, verdict.reason
+
+
+def test_each_call_keeps_its_own_parts_as_long_as_its_graph_lives():
+    """Two calls differentiated after both ran give each its own gradients; what nobody can ask for is forgotten."""
+    workload = Workload(heads=2, seq_q=16, head_dim=8, mask="causal", direction="forward_backward")
+    (check,) = cases(RING, only=["interleaved"], level="quick")
+    assert run_case(Subject(RING), check).status == "passed"
+    inputs = make_inputs(workload, "cpu")
+    call = RING.prepare(workload, inputs)
+    outputs = [call() for _ in range(3)]
+    kept = crew_of(2, "cpu")._own._kept
+    assert len(kept) == 3
+    del outputs[:2]
+    call()
+    assert len(crew_of(2, "cpu")._own._kept) == 2, "the third call's and the last one's"
 
 
 @pytest.mark.parametrize(

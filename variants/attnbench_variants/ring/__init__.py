@@ -62,12 +62,13 @@ class Ring(Variant):
 
         class Attention(torch.autograd.Function):
             @staticmethod
-            def forward(context: Any, *tensors: torch.Tensor) -> torch.Tensor:  # noqa: ARG004 - ranks keep the parts
-                return crew.forward(Call(FORWARD, *numbers), *tensors)
+            def forward(context: Any, *tensors: torch.Tensor) -> torch.Tensor:
+                context.ticket = ticket = crew.ticket()  # as long as the graph lives the ranks keep their parts
+                return crew.forward(Call(FORWARD, ticket.number, crew.oldest, *numbers), *tensors)
 
             @staticmethod
-            def backward(context: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]  # noqa: ARG004
-                return crew.backward(Call(BACKWARD, *numbers), grad_output)
+            def backward(context: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+                return crew.backward(Call(BACKWARD, context.ticket.number, crew.oldest, *numbers), grad_output)
 
         def call() -> torch.Tensor:
             output: torch.Tensor = Attention.apply(query, key, value)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
+import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +17,13 @@ import torch.distributed as dist
 
 from attnbench_variants.ring.member import DTYPES, Call, Member, join
 from attnbench_variants.ring.zigzag import gathered, scattered
+
+
+@dataclass(eq=False)
+class Ticket:
+    """Stands for one forward call, whose parts all ranks keep as long as somebody holds it."""
+
+    number: int
 
 
 class Crew:
@@ -33,13 +43,27 @@ class Crew:
         ]
         join(0, ranks, file, _device(kind, 0))
         self._own = Member(0, ranks, _device(kind, 0))
+        self._numbers = itertools.count()
+        self._held: set[int] = set()  # numbers of the tickets that somebody holds
+
+    def ticket(self) -> Ticket:
+        """Give a new forward call its ticket."""
+        ticket = Ticket(next(self._numbers))
+        self._held.add(ticket.number)
+        weakref.finalize(ticket, self._held.discard, ticket.number)
+        return ticket
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest ticket that somebody holds."""
+        return min(self._held, default=0)
 
     def forward(self, call: Call, *tensors: torch.Tensor) -> torch.Tensor:
         """Compute the whole output (B, Hq, S, Dv) of whole query, key and value."""
         return self._collect(self._own.forward(call, *self._hand_out(call, tensors)))
 
     def backward(self, call: Call, grad_output: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute the gradients of query, key and value of the last forward call."""
+        """Compute the gradients of query, key and value of the forward call whose ticket `call` names."""
         answers = self._own.backward(call, *self._hand_out(call, (grad_output,)))
         return tuple(self._collect(answer) for answer in answers)
 

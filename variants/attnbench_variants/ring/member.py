@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 
 import torch
@@ -24,9 +24,15 @@ IDLE = timedelta(days=1)  # members wait for the next call as long as the worker
 
 @dataclass(frozen=True)
 class Call:
-    """What rank 0 announces: the operation, the whole problem's shapes, and how scores become weights."""
+    """What rank 0 announces: the operation, the whole problem's shapes, and how scores become weights.
+
+    `ticket` numbers the forward call that this is, or whose gradients are asked for; of those before `oldest` nobody
+    will ask any more.
+    """
 
     operation: int
+    ticket: int
+    oldest: int
     batch: int
     heads: int
     kv_heads: int
@@ -58,11 +64,11 @@ class Call:
 
 
 class Member:
-    """The work of one rank; between forward and backward it keeps its part of the problem."""
+    """The work of one rank; between a forward call and its backward pass it keeps its part of the problem."""
 
     def __init__(self, rank: int, ranks: int, device: str) -> None:
         self.rank, self.ranks, self.device = rank, ranks, torch.device(device)
-        self._kept: tuple[torch.Tensor, ...] = ()
+        self._kept: dict[int, tuple[torch.Tensor, ...]] = {}  # by ticket
 
     def forward(self, call: Call, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attend to every rank's keys in turn, the next ones under way meanwhile; returns this rank's output."""
@@ -84,12 +90,13 @@ class Member:
             held = self._arrived(arriving) if arriving else held
         total = torch.cat(totals, 2)
         output = torch.cat(outputs, 2).div_(total)
-        self._kept = (query, key, value, output, torch.cat(peaks, 2), total)
+        self._kept = {ticket: kept for ticket, kept in self._kept.items() if ticket >= call.oldest}
+        self._kept[call.ticket] = (query, key, value, output, torch.cat(peaks, 2), total)
         return output.to(query.dtype)
 
     def backward(self, call: Call, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Send keys, values and their growing gradients around the ring; returns this rank's three gradients."""
-        query, key, value, output, peak, total = self._kept
+        query, key, value, output, peak, total = self._kept[call.ticket]
         grads = grad_output.float()
         row_dots = ((grads * output).sum(-1)).chunk(2, 2)
         queries, grad_parts = query.float().chunk(2, 2), grads.chunk(2, 2)
@@ -149,7 +156,7 @@ def join(rank: int, ranks: int, file: str, device: str) -> None:
 def serve(member: Member) -> None:
     """Answer rank 0's calls, one after the other."""
     while True:
-        numbers = torch.empty(10, dtype=torch.float64)
+        numbers = torch.empty(len(fields(Call)), dtype=torch.float64)
         dist.broadcast(numbers, 0)
         call = Call.heard(numbers)
         shapes, dtype = call.shapes(), DTYPES[call.dtype]

@@ -41,7 +41,8 @@ def narrowed(tile, dtype):
     """Round float32 to the nearest `dtype`, which the interpreter, cutting bfloat16 off, does not do by itself."""
     if INTERPRETED and dtype == tl.bfloat16:
         bits = tile.to(tl.uint32, bitcast=True)
-        tile = (bits + 0x7FFF + ((bits >> 16) & 1)).to(tl.float32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16  # what is cut off must be 0, or 0 would not stay 0
+        tile = bits.to(tl.float32, bitcast=True)
     return tile.to(dtype)
 
 
