@@ -275,6 +275,23 @@ class Offers(Plain):
         return call
 
 
+class ForwardOnly(Plain):
+    """Plain attention that does not train."""
+
+    def unsupported_reason(self, workload, device):
+        """Refuse gradients, besides what plain attention refuses."""
+        return "forward only" if workload.needs_gradient else super().unsupported_reason(workload, device)
+
+
+def test_what_has_no_backward_pass_fails_no_check_for_it():
+    """Checks that are about gradients are skipped for a variant that has none, and others run forward alone."""
+    only = ["interleaved", "coherent", "fresh-output", "directions", "repeated-calls"]
+    results = list(checks(ForwardOnly(), only=only))
+    assert {result.status for result in results} == {"passed", "skipped"}
+    about_gradients = [result for result in results if result.check in ("interleaved", "coherent")]
+    assert {result.status for result in about_gradients} == {"skipped"}
+
+
 def test_an_offered_log_sum_exp_is_checked_with_its_gradient():
     """A right log-sum-exp passes; one in base 2, or with a gradient cut off, does not; none is skipped."""
     plain = workload(seq=40, heads=2)

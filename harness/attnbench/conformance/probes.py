@@ -123,6 +123,8 @@ def uniform(subject: Subject, workload: Workload) -> None:
 
 def coherent(subject: Subject, workload: Workload) -> None:
     """Have all queries and all of their gradients point one way, so that nothing cancels in the gradients of keys."""
+    if not workload.needs_gradient:
+        raise Skipped("the variant has no backward pass")
     trial = subject.trial(workload).refill(subject.seed_of("coherent", workload.id))
     pulls = ("query", "grad_output")
     generator = subject.generator("coherent", workload.id)

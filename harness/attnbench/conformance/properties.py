@@ -134,6 +134,8 @@ def fresh_output(subject: Subject, workload: Workload) -> None:
 
 def interleaved(subject: Subject, workload: Workload) -> None:
     """Call on two sets of inputs and only then differentiate both: as two layers of a model do."""
+    if not workload.needs_gradient:
+        raise Skipped("the variant has no backward pass")
     trials = [subject.trial(workload) for _ in range(2)]
     outputs = [
         trial.refill(subject.seed_of("interleaved", workload.id, layer)).output() for layer, trial in enumerate(trials)
