@@ -33,22 +33,23 @@ at::Tensor attention(const at::Tensor& any_query, const at::Tensor& any_key, con
   const float *q = query.const_data_ptr<float>(), *k = key.const_data_ptr<float>(), *v = value.const_data_ptr<float>();
   float* out = output.mutable_data_ptr<float>();
   at::parallel_for(0, batch * heads * seq_q, 16, [&](int64_t begin, int64_t end) {
-    std::vector<float> sum(width_v);
+    std::vector<double> sum(width_v);  // after tens of thousands of keys a float's sum would have lost digits
     for (int64_t row = begin; row < end; ++row) {
       const int64_t head = row / seq_q, i = row % seq_q;
       const int64_t kv_head = head / heads * kv_heads + head % heads / (heads / kv_heads);
       const float* q_row = q + row * width;
       const float *keys = k + kv_head * seq_k * width, *values = v + kv_head * seq_k * width_v;
       const int64_t last = causal ? std::min(seq_k, i + seq_k - seq_q + 1) : seq_k;
-      float largest = -std::numeric_limits<float>::infinity(), total = 0;
-      std::fill(sum.begin(), sum.end(), 0.f);
+      float largest = -std::numeric_limits<float>::infinity();
+      double total = 0;
+      std::fill(sum.begin(), sum.end(), 0.);
       for (int64_t j = 0; j < last; ++j) {
         float score = 0;
 #pragma omp simd reduction(+ : score)
         for (int64_t d = 0; d < width; ++d) score += q_row[d] * keys[j * width + d];
         score *= static_cast<float>(scale);
         if (score > largest) {
-          const float decay = std::exp(largest - score);
+          const double decay = std::exp(largest - score);
           largest = score;
           total *= decay;
           for (auto& element : sum) element *= decay;
@@ -57,7 +58,7 @@ at::Tensor attention(const at::Tensor& any_query, const at::Tensor& any_key, con
         total += weight;
         for (int64_t d = 0; d < width_v; ++d) sum[d] += weight * values[j * width_v + d];
       }
-      for (int64_t d = 0; d < width_v; ++d) out[row * width_v + d] = total > 0 ? sum[d] / total : 0;
+      for (int64_t d = 0; d < width_v; ++d) out[row * width_v + d] = total > 0 ? static_cast<float>(sum[d] / total) : 0;
     }
   });
   return output;
