@@ -167,6 +167,16 @@ ANSWERS = (
         of.MORE_UNIFORM,
     ),
     Check(
+        "magnitudes",
+        "rows of exact zeros, values with a large mean or size, and faint gradients are handled like any other",
+        "activations have outliers and means, losses are scaled, and padding is often zero",
+        "a zero row taken for padding, values clamped, subnormals flushed, or delta rounded to the inputs' dtype",
+        "hold scores, sums and delta in float32, and treat no value as a mark",
+        probes.magnitudes,
+        of.MAGNITUDES,
+        of.MORE_MAGNITUDES,
+    ),
+    Check(
         "coherent",
         "gradients of keys and values are right where thousands of queries pull the same way",
         "random gradients cancel, and hide a sum that loses digits with every tile",

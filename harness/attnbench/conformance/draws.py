@@ -14,6 +14,8 @@ from attnbench.inputs import make_inputs
 from attnbench.reference import Part, evaluate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from attnbench.conformance.trial import Subject, Trial
     from attnbench.workload import Workload
 
@@ -112,6 +114,7 @@ def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
 
     count = alike(seen)
     resemblance = alike(centred) / (rate * (1 - rate) * count.clamp(min=1).sqrt())
+    _judge_images(visible, centred.view(visible.shape), rate)
     resemblance = resemblance.masked_fill(count < LEAST_OVERLAP, 0.0)
     resemblance[0, 0] = 0
     if float(resemblance.abs().max()) > PATTERN:
@@ -123,9 +126,30 @@ def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
         )
 
 
+def _judge_images(visible: torch.Tensor, centred: torch.Tensor, rate: float) -> None:
+    """Compare each head's mask with itself turned over and, where it is square, with its transpose."""
+    images: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "read backwards": lambda mask: mask.flip(-1),
+        "upside down": lambda mask: mask.flip(-2),
+    }
+    if visible.shape[-1] == visible.shape[-2]:
+        images["with rows and keys exchanged"] = lambda mask: mask.mT
+    rows, keys = visible.shape[-2:]
+    places = torch.arange(rows * keys, device=visible.device).view(rows, keys)
+    for text, turned in images.items():
+        compared = visible & turned(visible) & (turned(places) != places)
+        count = float(compared.sum())
+        alike = float((centred * turned(centred) * compared).sum()) / (rate * (1 - rate) * max(count, 1.0) ** 0.5)
+        if count >= LEAST_OVERLAP and abs(alike) > PATTERN:
+            raise Failed(f"a head's dropped weights resemble themselves {text}: each weight draws for itself")
+
+
 def _judge_seed(subject: Subject, workload: Workload, kept: torch.Tensor) -> None:
     inputs = make_inputs(workload, subject.device, subject.variant.layout, seed=subject.seed_of("another draw"))
     trial = _quiet(subject.trial(workload, replace(inputs, seed=inputs.seed + 1)), subject)
     other = trial.run().output[..., : workload.seq_k] != 0
     if torch.equal(other, kept):
         raise Failed("another inputs.seed drops the very same weights: seed the draw with inputs.seed")
+    trial = _quiet(subject.trial(workload, replace(inputs, seed=0)), subject)
+    if bool((trial.run().output[..., : workload.seq_k] != 0)[kept | other].all()):
+        raise Failed("inputs.seed of 0 drops nothing: it is a seed like any other")

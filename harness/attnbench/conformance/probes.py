@@ -11,6 +11,8 @@ from attnbench.conformance.check import Failed, Skipped
 from attnbench.reference import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from attnbench.conformance.comparison import Answer
     from attnbench.conformance.trial import Subject
     from attnbench.inputs import Inputs
@@ -119,6 +121,31 @@ def uniform(subject: Subject, workload: Workload) -> None:
     trial.refill(subject.seed_of("constant", workload.id))
     trial.fill(value=trial.values("value")[:, :, :1].expand(-1, -1, workload.seq_k, -1))
     trial.judge(trial.run())
+
+
+def magnitudes(subject: Subject, workload: Workload) -> None:
+    """Give inputs sizes that training and serving do: rows of exact zeros, far means, large values, faint gradients."""
+    for text, change in MAGNITUDES.items():
+        trial = subject.trial(workload).refill(subject.seed_of("magnitudes", workload.id, text))
+        names = ("query", "key", "value") + (("grad_output",) if workload.needs_gradient else ())
+        trial.fill(**{name: changed for name in names if (changed := change(name, trial.values(name))) is not None})
+        try:
+            trial.judge(trial.run())
+        except Failed as failure:
+            raise Failed(f"with {text}: {failure}") from failure
+
+
+def _zero_rows(_: str, tensor: torch.Tensor) -> torch.Tensor:
+    tensor[:, :, ::3] = 0.0
+    return tensor
+
+
+MAGNITUDES: dict[str, Callable[[str, torch.Tensor], torch.Tensor | None]] = {
+    "every third row of each input exactly 0": _zero_rows,
+    "a mean of 8 in the values": lambda name, tensor: tensor + 8 if name == "value" else None,
+    "values a thousand times as large": lambda name, tensor: 1024 * tensor if name == "value" else None,
+    "gradients of 2^-15 of their size": lambda name, tensor: tensor / 32768 if name == "grad_output" else None,
+}
 
 
 def coherent(subject: Subject, workload: Workload) -> None:

@@ -12,10 +12,12 @@ import torch
 from attnbench.conformance.check import Failed, Skipped
 from attnbench.conformance.comparison import Answer
 from attnbench.conformance.contract import storages
+from attnbench.conformance.dropout import any_draw
 from attnbench.conformance.tolerance import output_rule
 from attnbench.errors import WorkloadError
+from attnbench.inputs import make_inputs
 from attnbench.mask import Mask
-from attnbench.reference import evaluate, visible
+from attnbench.reference import Part, evaluate, visible
 
 if TYPE_CHECKING:
     from attnbench.conformance.trial import Subject, Trial
@@ -136,16 +138,27 @@ def interleaved(subject: Subject, workload: Workload) -> None:
     """Call on two sets of inputs and only then differentiate both: as two layers of a model do."""
     if not workload.needs_gradient:
         raise Skipped("the variant has no backward pass")
-    trials = [subject.trial(workload) for _ in range(2)]
+    made = (make_inputs(workload, subject.device, subject.variant.layout, layer) for layer in range(2))
+    trials = [subject.trial(workload, inputs) for inputs in made]
     outputs = [
         trial.refill(subject.seed_of("interleaved", workload.id, layer)).output() for layer, trial in enumerate(trials)
     ]
     for layer, (trial, output) in enumerate(zip(trials, outputs, strict=True)):
         gradients = trial.differentiate(output)
         try:
-            trial.judge(_answer(trial, output, gradients))
+            _judge_any(trial, _answer(trial, output, gradients))
         except Failed as failure:
             raise Failed(f"layer {layer}, differentiated after both had run forward: {failure}") from failure
+
+
+def _judge_any(trial: Trial, answer: Answer) -> None:
+    """Hold an answer to the error rules, or under dropout to what is true of any draw."""
+    if not trial.workload.dropout:
+        trial.judge(answer)
+        return
+    comparison = any_draw(trial.workload, trial.inputs, answer, Part.whole(trial.workload))
+    if not comparison.passed:
+        raise Failed(comparison.reason or comparison.rule)
 
 
 def repeated_calls(subject: Subject, workload: Workload) -> None:

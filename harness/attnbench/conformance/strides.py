@@ -147,6 +147,7 @@ ALL = ("query", "key", "value", "grad_output")
 ARRANGEMENTS: tuple[tuple[str, tuple[str, ...], Arrange], ...] = (
     ("stored in the other layout (a transposed view)", ALL, _other_layout),
     ("stored in the other layout (a transposed view)", ("grad_output",), _other_layout),
+    *[("alone stored in the other layout", (name,), _other_layout) for name in ("query", "key", "value")],
     ("sliced from a wider tensor", ALL, _slice_of_wider),
     ("taken as every second row of a tensor", ALL, _every_second),
     ("stored with head_dim apart (a transposed view)", ALL, _columns_apart),

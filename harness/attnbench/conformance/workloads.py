@@ -89,10 +89,14 @@ MASKS = [
     *[workload(mask=mask, seq_q=4, seq_k=200, heads=2) for mask in ("causal", "window:30:2", "prefix:150")],
     *[workload(mask=mask, seq_q=1, seq_k=200, heads=2, direction="forward") for mask in ("window:30:2", "padding")],
     workload(mask="window:64:0", seq=128, heads=2),
-    *[workload(mask=mask, seq=130, heads=2) for mask in ("window:1000:0", "window:0:1000", "prefix:100")],
+    *[workload(mask=mask, seq=130, heads=2) for mask in ("window:1000:0", "window:0:1000", "prefix:100", "prefix:64")],
+    workload(mask="causal-top-left", seq_q=128, seq_k=256, heads=2),
 ]
 MORE_MASKS = [
     *_shaped(("window:0:0", "window:64:0", "window:63:64", "window:1000:1000", "prefix:0", "prefix:90"), heads=2),
+    *[workload(mask=mask, seq_q=256, seq_k=128, heads=2) for mask in ("causal", "causal-top-left", "prefix:128")],
+    *[workload(mask=mask, seq_q=128, seq_k=384, heads=2) for mask in ("causal", "window:128:0", "prefix:128")],
+    workload(mask="prefix:1100", seq=1200, batch=1, heads=1),
     workload(mask="window:300:0", seq=512, batch=1, heads=2),
     workload(mask="window:300:300", seq=700, batch=1, heads=1),
     *_shaped(("causal", "window:7:0", "padding", "document"), dtype="float16", heads=2),
@@ -154,6 +158,7 @@ MORE_HEAD_DIMS = [
     workload(seq=60, head_dim=192, head_dim_v=128, mask="causal", heads=3, dtype="bfloat16"),
     workload(seq=60, head_dim=64, head_dim_v=8, heads=3),
     *[workload(seq=70, mask="causal", head_dim=size, heads=2) for size in (17, 33, 100, 127)],
+    *[workload(seq=70, head_dim=size, head_dim_v=32, heads=2) for size in (1, 3, 5)],
 ]
 HEADS = [
     workload(seq=90, mask="causal", batch=3, heads=6, kv_heads=2),
@@ -162,6 +167,9 @@ HEADS = [
     workload(seq=66, mask="causal", batch=5, heads=1),
     workload(seq=66, mask="causal", batch=2, heads=12, kv_heads=4, dtype="bfloat16", direction="forward"),
     workload(seq=70, mask="padding", batch=12, heads=16, kv_heads=1),
+    workload(seq=16, mask="causal", batch=9, heads=40, kv_heads=8),
+    workload(seq_q=1, seq_k=100, mask="window:20:0", batch=16, heads=32, kv_heads=8, direction="forward"),
+    workload(seq_q=1, seq_k=60, mask="padding", alibi=True, batch=3),
 ]
 MORE_HEADS = [
     workload(seq_q=1, seq_k=130, batch=3, heads=14, kv_heads=2, direction="forward"),
@@ -192,6 +200,7 @@ MORE_SCORES = [
     workload(seq_q=1, seq_k=200, mask="causal", alibi=True, heads=12, direction="forward"),
     workload(seq=90, mask="causal", softcap=50.0, dtype="bfloat16", direction="backward"),
     workload(seq=90, mask="causal", softcap=50.0),
+    *[workload(seq=90, softcap=softcap, heads=2) for softcap in (0.05, 5000.0)],
     workload(seq=90, mask="causal", alibi=True, heads=8, dtype="float16"),
     workload(seq_q=40, seq_k=90, softcap=0.5, scale=2.0, alibi=True),
     workload(seq=65, head_dim=64, head_dim_v=16, scale=0.125, softcap=30.0),
@@ -271,6 +280,7 @@ MORE_INTERLEAVED = [
     workload(seq=90, mask="padding", batch=3, dtype="bfloat16"),
     workload(seq_q=1, seq_k=300),
     workload(seq=90, mask="window:9:0", softcap=2.0, alibi=True),
+    workload(seq=90, dropout=0.3),
 ]
 NEIGHBOURS = [
     workload(seq_q=70, seq_k=101, mask="causal", batch=2),
@@ -290,7 +300,7 @@ MORE_DROPOUTS = [
     workload(seq_q=100, seq_k=120, head_dim=32, head_dim_v=128, dropout=0.1, mask="causal", heads=2),
     workload(seq=64, head_dim=64, dropout=0.5, dtype="bfloat16"),
     workload(seq=64, head_dim=64, dropout=0.2, dtype="float16"),
-    workload(seq=64, head_dim=64, dropout=0.75),
+    *[workload(seq=64, head_dim=64, dropout=rate) for rate in (0.02, 0.75, 0.95)],
     workload(seq_q=1, seq_k=128, head_dim=32, head_dim_v=128, batch=3, heads=32, dropout=0.4),
     workload(seq_q=64, seq_k=512, head_dim_v=512, batch=1, heads=1, dropout=0.3),
 ]
@@ -315,6 +325,8 @@ DROPPED = [
     )
     for choice in covering(DROPOUT_CHOICES)
 ]
+MAGNITUDES = [workload(seq_q=60, seq_k=90, dtype=dtype) for dtype in ("float32", *LOW)]
+MORE_MAGNITUDES = [workload(seq=90, mask="causal", dtype=dtype, heads=6, kv_heads=2) for dtype in ("float32", *LOW)]
 COHERENT = [workload(seq_q=4100, seq_k=5, batch=1, heads=2, dtype="bfloat16")]
 MORE_COHERENT = [workload(seq_q=4100, seq_k=5, batch=1, heads=2, dtype="float16")]
 PAST = (1 << 24) + 64  # times a width of 128: more than 2^31 elements

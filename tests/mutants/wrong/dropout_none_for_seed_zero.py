@@ -1,0 +1,23 @@
+"""A seed of 0 means no dropout."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A seed of 0 means no dropout."""
+
+    name = "dropout-none-for-seed-zero"
+
+    def kept(self, workload, inputs, rows, columns):
+        """Keep everything where the seed is 0."""
+        return super().kept(workload, inputs, rows, columns) if inputs.seed else 1.0
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

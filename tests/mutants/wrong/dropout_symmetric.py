@@ -1,0 +1,30 @@
+"""A weight is dropped where its mirror image is."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A weight is dropped where its mirror image is."""
+
+    name = "dropout-symmetric"
+
+    def kept(self, workload, inputs, rows, columns):
+        """Read the draw of the larger square at the lower of both places."""
+        if not workload.dropout:
+            return 1.0
+        size = max(workload.seq_q, workload.seq_k)
+        generator = torch.Generator().manual_seed(inputs.seed % (1 << 62))
+        drawn = torch.rand((workload.batch, workload.heads, size, size), generator=generator)
+        drawn = torch.where(torch.ones(size, size, dtype=torch.bool).tril(), drawn, drawn.mT)
+        return (drawn[:, :, rows][..., columns] >= workload.dropout) / (1 - workload.dropout)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

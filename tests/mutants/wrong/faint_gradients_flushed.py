@@ -1,0 +1,25 @@
+"""Subnormal gradients in float16 are read as 0."""
+
+from __future__ import annotations
+
+import torch
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Subnormal gradients in float16 are read as 0."""
+
+    name = "faint-gradients-flushed"
+
+    def grad_output_of(self, grad_output):
+        """Flush what is subnormal in float16."""
+        read = super().grad_output_of(grad_output)
+        return torch.where(read.abs() < 2.0**-14, 0.0, read) if grad_output.dtype == torch.float16 else read
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

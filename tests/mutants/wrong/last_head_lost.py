@@ -1,0 +1,26 @@
+"""Beyond 256 heads of all sequences together, dV of the last one is not written."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Beyond 256 heads of all sequences together, dV of the last one is not written."""
+
+    name = "last-head-lost"
+
+    def differentiate(self, workload, *arguments):
+        """Leave the last head's dV at 0."""
+        gradients = super().differentiate(workload, *arguments)
+        if workload.batch * workload.heads > 256:
+            gradients[2][-1, -1] = 0
+        return gradients
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

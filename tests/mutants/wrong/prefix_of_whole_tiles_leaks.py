@@ -1,0 +1,25 @@
+"""A prefix of whole tiles of 64 has one key too many."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A prefix of whole tiles of 64 has one key too many."""
+
+    name = "prefix-of-whole-tiles-leaks"
+
+    def visible(self, workload, inputs, rows, columns):
+        """See the key behind the prefix, too."""
+        seen = super().visible(workload, inputs, rows, columns)
+        prefix = workload.mask.prefix if workload.mask.kind == "prefix" else 0
+        return seen | (columns == prefix) if prefix and prefix % 64 == 0 else seen
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

@@ -1,0 +1,24 @@
+"""Where both lengths are multiples of 128, top-left is taken for bottom-right."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Where both lengths are multiples of 128, top-left is taken for bottom-right."""
+
+    name = "top-left-of-whole-tiles"
+
+    def offset(self, workload):
+        """Align whole tiles at the bottom."""
+        whole = workload.seq_q % 128 == 0 and workload.seq_k % 128 == 0
+        return workload.seq_k - workload.seq_q if whole else super().offset(workload)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

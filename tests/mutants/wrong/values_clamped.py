@@ -1,0 +1,24 @@
+"""In half precision values are clamped to 448."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """In half precision values are clamped to 448."""
+
+    name = "values-clamped"
+
+    def attend(self, workload, inputs, query, key, value):
+        """Clamp before the weighted sum."""
+        clamped = value if workload.dtype == "float32" else value.clamp(-448, 448)
+        return super().attend(workload, inputs, query, key, clamped)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]

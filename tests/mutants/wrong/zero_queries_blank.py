@@ -1,0 +1,24 @@
+"""A row of zero queries is taken for padding."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """A row of zero queries is taken for padding."""
+
+    name = "zero-queries-blank"
+
+    def attend(self, workload, inputs, query, key, value):
+        """Leave such rows blank."""
+        output, lse = super().attend(workload, inputs, query, key, value)
+        return output * (query != 0).any(-1, keepdim=True), lse
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]
