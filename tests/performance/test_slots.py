@@ -7,6 +7,7 @@ import pytest
 
 from attnbench.measure.protocol import Protocol
 from attnbench.runner.execute import Request, execute, plan_of, start
+from attnbench.runner.watching import Watcher
 
 LEAST = 1.8
 # Each cell is sampled for as long as its budget, so that both runs do the same work a cell.
@@ -26,12 +27,13 @@ def cells_a_minute(folder, devices):
     )
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
-    instants = []
+    instants, watcher = [], Watcher()
 
     def note(_):
         instants.append(time.monotonic())
 
-    summary = execute(run, catalog, plan, started=note, stored=note)
+    watcher.started = watcher.stored = note
+    summary = execute(run, catalog, plan, watcher=watcher)
     assert summary.statuses == {"ok": len(plan.cells)}
     rate = 60 * len(plan.cells) / (instants[-1] - instants[0])
     print(f"\n{', '.join(devices)}: {rate:.1f} cells a minute", flush=True)

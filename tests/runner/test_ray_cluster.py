@@ -11,6 +11,7 @@ from attnbench.measure.protocol import Protocol
 from attnbench.runner.execute import Request, execute, plan_of, start
 from attnbench.runner.fleet import Fleet
 from attnbench.runner.ray_cluster import TYPE, RayCluster
+from attnbench.runner.watching import Watcher
 from attnbench.store import read_manifest, read_run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'attnbench[ray]'")
@@ -48,7 +49,7 @@ def processes(node):
     return [one for one in raylet.children(recursive=True) if "attnbench.worker.nursery" in one.cmdline()]
 
 
-def sweep(tmp_path, cluster, types, seqs, started=lambda _: None):
+def sweep(tmp_path, cluster, types, seqs, watcher=None):
     """Run naive and sdpa on some types of nodes of a cluster; gives the run's folder and the summary."""
     executor = Fleet(RayCluster(cluster.address), types)
     request = Request(
@@ -61,7 +62,7 @@ def sweep(tmp_path, cluster, types, seqs, started=lambda _: None):
     )
     catalog, plan = plan_of(request, executor)
     run = start(request, catalog, plan)
-    return run, execute(run, catalog, plan, executor=executor, started=started)
+    return run, execute(run, catalog, plan, executor=executor, watcher=watcher)
 
 
 def test_each_type_of_node_measures_the_plan(tmp_path, cluster):
@@ -99,8 +100,9 @@ def test_the_cells_of_a_node_that_is_killed_run_on_another_of_its_type(tmp_path,
 
     killer = threading.Thread(target=kill)
     killer.start()
-    begun = []
-    run, summary = sweep(tmp_path, cluster, ["core"], [16, 24, 32], begun.append)
+    begun, watcher = [], Watcher()
+    watcher.started = begun.append
+    run, summary = sweep(tmp_path, cluster, ["core"], [16, 24, 32], watcher)
     killer.join()
     assert victims, "no node was killed at work"
     assert summary.statuses == {"ok": 6}
