@@ -63,7 +63,7 @@ class NestedSdpa(Variant):
     """scaled_dot_product_attention on jagged nested tensors, made in the timed call of packed sequences.
 
     On a CPU torch scales query and key apart, in their own dtype, which costs half precision more digits than a plain
-    implementation, and its bfloat16 products read beside tensors that are not aligned: there it takes float32 alone.
+    implementation: there it takes float32 alone.
     Where no fused kernel fits, torch goes score by score: it is judged as a plain variant.
     """
 
@@ -109,13 +109,21 @@ class NestedSdpa(Variant):
 
         def attend() -> torch.Tensor:
             nested = (
-                nested_tensor_from_jagged(values.contiguous(), offsets, max_seqlen=length).transpose(1, 2)
+                nested_tensor_from_jagged(_at_start(values.contiguous()), offsets, max_seqlen=length).transpose(1, 2)
                 for values, offsets, length in zip(packed.pack(*inputs.leaves), starts, longest, strict=True)
             )
             output = scaled_dot_product_attention(*nested, scale=scale)
-            return output.transpose(1, 2).values().unflatten(0, (w.batch, w.seq_q))
+            output = output.transpose(1, 2).values().unflatten(0, (w.batch, w.seq_q))
+            if output.requires_grad:
+                output.register_hook(_at_start)
+            return output
 
         return attend
+
+
+def _at_start(tensor: torch.Tensor) -> torch.Tensor:
+    """Copy a view that begins within its storage: the backward pass of nested tensors forgets where."""
+    return tensor.clone() if tensor.storage_offset() else tensor
 
 
 def _parameters() -> set[str]:
