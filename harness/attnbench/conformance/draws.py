@@ -16,6 +16,7 @@ from attnbench.reference import Part, evaluate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from attnbench.conformance.comparison import Answer
     from attnbench.conformance.trial import Subject, Trial
     from attnbench.workload import Workload
 
@@ -51,7 +52,12 @@ def dropped(subject: Subject, workload: Workload) -> None:
     """Hold an answer to what is true of any draw: its mean, its noise, and one mask for forward and backward."""
     trial = subject.trial(workload).refill(subject.seed_of("dropped", workload.id))
     trial.fill(query=QUIET * trial.values("query"), key=QUIET * trial.values("key"))
-    comparison = any_draw(workload, trial.inputs, trial.run(), Part.whole(workload))
+    judge_any_draw(trial, trial.run())
+
+
+def judge_any_draw(trial: Trial, answer: Answer) -> None:
+    """Hold an answer under dropout to what is true of any draw; Failed with the rule that it breaks."""
+    comparison = any_draw(trial.workload, trial.inputs, answer, Part.whole(trial.workload))
     if not comparison.passed:
         raise Failed(comparison.reason or comparison.rule)
 

@@ -12,15 +12,16 @@ import torch
 from attnbench.conformance.check import Failed, Skipped
 from attnbench.conformance.comparison import Answer
 from attnbench.conformance.contract import storages
-from attnbench.conformance.dropout import any_draw
+from attnbench.conformance.draws import judge_any_draw
 from attnbench.conformance.tolerance import output_rule
+from attnbench.conformance.trial import Trial
 from attnbench.errors import WorkloadError
 from attnbench.inputs import make_inputs
 from attnbench.mask import Mask
-from attnbench.reference import Part, evaluate, visible
+from attnbench.reference import evaluate, visible
 
 if TYPE_CHECKING:
-    from attnbench.conformance.trial import Subject, Trial
+    from attnbench.conformance.trial import Subject
     from attnbench.inputs import Inputs
     from attnbench.workload import Workload
 
@@ -143,22 +144,13 @@ def interleaved(subject: Subject, workload: Workload) -> None:
     outputs = [
         trial.refill(subject.seed_of("interleaved", workload.id, layer)).output() for layer, trial in enumerate(trials)
     ]
+    judge = judge_any_draw if workload.dropout else Trial.judge
     for layer, (trial, output) in enumerate(zip(trials, outputs, strict=True)):
         gradients = trial.differentiate(output)
         try:
-            _judge_any(trial, _answer(trial, output, gradients))
+            judge(trial, _answer(trial, output, gradients))
         except Failed as failure:
             raise Failed(f"layer {layer}, differentiated after both had run forward: {failure}") from failure
-
-
-def _judge_any(trial: Trial, answer: Answer) -> None:
-    """Hold an answer to the error rules, or under dropout to what is true of any draw."""
-    if not trial.workload.dropout:
-        trial.judge(answer)
-        return
-    comparison = any_draw(trial.workload, trial.inputs, answer, Part.whole(trial.workload))
-    if not comparison.passed:
-        raise Failed(comparison.reason or comparison.rule)
 
 
 def repeated_calls(subject: Subject, workload: Workload) -> None:
