@@ -5,6 +5,7 @@ import torch
 
 from attnbench import Variant, Workload
 from attnbench.conformance.gate import Gate
+from attnbench.conformance.suite import checks
 from attnbench.inputs import make_inputs
 
 
@@ -30,6 +31,84 @@ class Rounded(Variant):
         step = tensor.float().abs().amax((-2, -1), keepdim=True) / self.steps
         rounded = (tensor.float() / step).round() * step
         return tensor + (rounded - tensor).detach()  # so that gradients pass as if nothing was rounded
+
+
+class InBlocks(Variant):
+    """Attention from keys less their mean and 8-bit blocks of queries and keys, as SageAttention has them; and bugs."""
+
+    name = "in-blocks"
+    tier = "quantised"
+
+    def __init__(self, bug=None):
+        self.bug = bug
+
+    def unsupported_reason(self, workload, device):
+        if workload.needs_gradient or workload.softcap or workload.alibi or workload.dropout or 0 in (
+            workload.batch, workload.seq_q, workload.seq_k
+        ):  # fmt: skip
+            return "no backward pass, softcap, ALiBi, dropout or empty tensors"
+        if workload.mask.kind not in ("none", "causal") or workload.dtype == "float32" or workload.head_dim % 64:
+            return "no such mask, dtype or head_dim"
+        if workload.mask.kind == "causal" and workload.seq_q > workload.seq_k:
+            return "every query must see a key"
+        return None
+
+    def prepare(self, workload, inputs):
+        group = workload.heads // workload.kv_heads
+        scale = workload.effective_scale * (1.1 if self.bug == "scale 10% too large" else 1.0)
+        shift = workload.seq_k - workload.seq_q + (1 if self.bug == "mask off by one" else 0)
+
+        def attend():
+            query, key, value = (tensor.float() for tensor in inputs.leaves)
+            key = key - key.mean(-2, keepdim=True)
+            if self.bug == "keys of another head":
+                key = key.roll(1, 1)
+            key, value = (tensor.repeat_interleave(group, 1) for tensor in (key, value))
+            scores = self._rounded(scale * query, 128) @ self._rounded(key, 64).mT
+            if workload.mask.kind == "causal" and self.bug != "no mask":
+                hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1 + shift)
+                scores = scores.masked_fill(hidden, -1e30)
+            weights = scores.softmax(-1)
+            if self.bug == "a part block counts as a whole one":
+                part = -workload.seq_k % 64
+                total = scores.logsumexp(-1, keepdim=True).exp()
+                weights = weights * total / (total + part)
+            if self.bug == "last key dropped":
+                weights = weights[..., :-1] / weights[..., :-1].sum(-1, keepdim=True)
+                value = value[..., :-1, :]
+            return (weights.half() @ value.half()).to(inputs.query.dtype)
+
+        return attend
+
+    def _rounded(self, tensor, block):
+        steps = 7 if self.bug == "4 bits" else 127
+        parts = tensor.split(block, -2)
+        sizes = (part.abs().amax((-2, -1), keepdim=True).clamp(min=1e-20) / steps for part in parts)
+        return torch.cat([(part / size).round() * size for part, size in zip(parts, sizes, strict=True)], -2)
+
+
+def failures(variant, *only):
+    """Run checks of the quick suite, all by default; give the names of those that failed, and how many passed."""
+    results = list(checks(variant, level="quick", only=only or None))
+    return {each.check for each in results if each.status == "failed"}, sum(each.status == "passed" for each in results)
+
+
+def test_blocks_of_8_bits_pass_the_whole_suite():
+    """Honest 8-bit attention passes every check: sharp logits, ties, and hidden keys that share a block's step."""
+    failed, passed = failures(InBlocks())
+    assert not failed
+    assert passed > 40
+
+
+@pytest.mark.parametrize(
+    "bug",
+    ["scale 10% too large", "mask off by one", "keys of another head", "no mask", "last key dropped", "4 bits",
+     "a part block counts as a whole one"],
+)  # fmt: skip
+def test_bugs_in_8_bits_do_not(bug):
+    """The tier's wider rules let no bug through."""
+    failed, _ = failures(InBlocks(bug), "masks", "needle", "dtypes", "no-leak", "combinations")
+    assert failed
 
 
 def verdict(variant):

@@ -58,7 +58,7 @@ def _longest(starts):
     return int((starts[1:] - starts[:-1]).max())
 
 
-# flash-attn 2.8: flash_attn/flash_attn_interface.py
+# flash-attn 2.8.3: flash_attn/flash_attn_interface.py
 def flash_attn_2_func(
     q, k, v, dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1), softcap=0.0, alibi_slopes=None,
     deterministic=False, return_attn_probs=False,
@@ -96,11 +96,11 @@ def flash_attn_2_with_kvcache(
     )
 
 
-# flash-attn 3: hopper/flash_attn_interface.py
+# flash-attn 3 beside flash-attn 2.8.3: hopper/flash_attn_interface.py
 def flash_attn_3_func(
     q, k, v, softmax_scale=None, causal=False, qv=None, q_descale=None, k_descale=None, v_descale=None,
     window_size=(-1, -1), attention_chunk=0, softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False,
-    sm_margin=0, return_attn_probs=False,
+    sm_margin=0,
 ):  # fmt: skip
     return batched(q, k, v, causal=causal, window=window_size, softcap=softcap, scale=softmax_scale)
 
@@ -109,7 +109,6 @@ def flash_attn_3_varlen_func(
     q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, seqused_q=None, seqused_k=None,
     softmax_scale=None, causal=False, qv=None, q_descale=None, k_descale=None, v_descale=None, window_size=(-1, -1),
     attention_chunk=0, softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False, sm_margin=0,
-    return_attn_probs=False,
 ):  # fmt: skip
     assert max_seqlen_k == _longest(cu_seqlens_k)
     named = {"softcap": softcap, "scale": softmax_scale}
@@ -157,7 +156,7 @@ def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, smoot
     return batched(*leaves, causal=is_causal, scale=sm_scale).transpose(1, 2)
 
 
-# flashinfer-python 0.7.2: flashinfer/prefill.py
+# flashinfer-python 0.7.4: flashinfer/prefill.py
 class BatchPrefillWithRaggedKVCacheWrapper:
     def __init__(
         self, float_workspace_buffer, kv_layout="NHD", use_cuda_graph=False, qo_indptr_buf=None, kv_indptr_buf=None,
@@ -174,7 +173,7 @@ class BatchPrefillWithRaggedKVCacheWrapper:
         kv_data_type=None, o_data_type=None, non_blocking=True, prefix_len_ptr=None, token_pos_in_items_ptr=None,
         token_pos_in_items_len=0, max_item_len_ptr=None, fixed_split_size=None, disable_split_kv=False, seq_lens=None,
         seq_lens_q=None, max_token_per_sequence=None, max_sequence_kv=None, v_indptr=None, o_indptr=None,
-        uniform_q_len=None,
+        uniform_q_len=None, qo_indptr_cpu=None, kv_indptr_cpu=None, use_token_head_sf=False,
     ):  # fmt: skip
         self.heads = num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo
         self.starts = qo_indptr, kv_indptr
@@ -200,12 +199,12 @@ class BatchPrefillWithRaggedKVCacheWrapper:
         return torch.cat(outputs)
 
 
-# flashinfer-python 0.7.2: flashinfer/decode.py
+# flashinfer-python 0.7.4: flashinfer/decode.py
 class BatchDecodeWithPagedKVCacheWrapper:
     def __init__(
         self, float_workspace_buffer, kv_layout="NHD", use_cuda_graph=False, use_tensor_cores=False,
         paged_kv_indptr_buffer=None, paged_kv_indices_buffer=None, paged_kv_last_page_len_buffer=None, backend="auto",
-        jit_args=None,
+        jit_args=None, jit_kwargs=None,
     ):  # fmt: skip
         assert kv_layout == "NHD"
 
@@ -237,29 +236,33 @@ class BatchDecodeWithPagedKVCacheWrapper:
         return torch.cat(outputs)
 
 
-# transformer_engine 2.9: pytorch/attention/dot_product_attention/dot_product_attention.py
+# transformer_engine 2.20.2: pytorch/attention/dot_product_attention/dot_product_attention.py
 class DotProductAttention:
     def __init__(
         self, num_attention_heads, kv_channels, num_gqa_groups=None, attention_dropout=0.0, qkv_format="sbhd",
-        attn_mask_type="causal", window_size=None, sequence_parallel=False, tp_size=1, get_rng_state_tracker=None,
-        tp_group=None, layer_number=None, attention_type="self", cp_group=None, cp_global_ranks=None, cp_stream=None,
-        cp_comm_type="p2p", softmax_scale=None, softmax_type="vanilla", return_max_logit=False,
+        attn_mask_type="causal", window_size=None, bottom_right_diagonal=None, softcap=0.0, sequence_parallel=False,
+        tp_size=1, get_rng_state_tracker=None, tp_group=None, layer_number=None, attention_type="self", cp_group=None,
+        cp_global_ranks=None, cp_stream=None, cp_comm_type="p2p", softmax_scale=None, softmax_type="vanilla",
+        return_max_logit=False, name=None,
     ):  # fmt: skip
         self.heads = num_attention_heads, num_gqa_groups, kv_channels
         self.format, self.mask, self.window = qkv_format, attn_mask_type, window_size or (-1, -1)
-        self.scale = softmax_scale
+        self.scale, self.softcap = softmax_scale, softcap
         assert not attention_dropout
 
     def __call__(
-        self, query_layer, key_layer, value_layer, attention_mask=None, qkv_format=None, cu_seqlens_q=None,
-        cu_seqlens_kv=None, cu_seqlens_q_padded=None, cu_seqlens_kv_padded=None, max_seqlen_q=None,
-        max_seqlen_kv=None, attn_mask_type=None, window_size=None, checkpoint_core_attention=False,
-        core_attention_bias_type="no_bias", core_attention_bias=None, alibi_slopes=None, fast_zero_fill=True,
-        inference_params=None, pad_between_seqs=None, fp8_output=False, num_splits=1,
+        self, query_layer=None, key_layer=None, value_layer=None, attention_mask=None, qkv_format=None,
+        cu_seqlens_q=None, cu_seqlens_kv=None, cu_seqlens_q_padded=None, cu_seqlens_kv_padded=None, max_seqlen_q=None,
+        max_seqlen_kv=None, attn_mask_type=None, window_size=None, bottom_right_diagonal=None, softcap=None,
+        checkpoint_core_attention=False, core_attention_bias_type="no_bias", core_attention_bias=None,
+        alibi_slopes=None, fast_zero_fill=True, inference_params=None, pad_between_seqs=None, fp8_output=False,
+        bf16_backward=False, num_splits=1, score_mod=None, score_mod_bprop=None, score_mod_tensors=None,
+        score_mod_bprop_tensors=None, qkv_layer=None, kv_layer=None, qkv_interleave_dim=-3,
+        thd_attention_policies=None, thd_attention_policy_dispatch="auto",
     ):  # fmt: skip
         assert self.heads[:2] == (query_layer.shape[-2], key_layer.shape[-2])
         assert (core_attention_bias_type == "alibi") == (alibi_slopes is not None)
-        named = {"scale": self.scale, "slopes": alibi_slopes, "window": self.window}
+        named = {"scale": self.scale, "slopes": alibi_slopes, "window": self.window, "softcap": self.softcap}
         if self.format == "thd":
             assert self.mask == "padding"
             output = ragged(query_layer, key_layer, value_layer, cu_seqlens_q, cu_seqlens_kv, **named)

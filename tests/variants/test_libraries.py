@@ -9,7 +9,7 @@ import torch
 from attnbench import Workload
 from attnbench.conformance.gate import Gate
 from attnbench.inputs import make_inputs
-from attnbench_variants import _abilities, flash_attention, sage
+from attnbench_variants import _abilities, flash_attention, sage, te_attention
 from attnbench_variants.flash_infer import FlashInfer
 from attnbench_variants.sage import Sage
 from attnbench_variants.te_attention import TransformerEngine
@@ -41,6 +41,7 @@ def libraries(monkeypatch):
     """Stand-ins in the libraries' place."""
     fake_libraries.install(monkeypatch)
     monkeypatch.setattr(sage, "version", lambda name: "1.0.6")
+    monkeypatch.setattr(te_attention, "version", lambda name: "2.20.2")
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda each: each.name)
@@ -135,7 +136,8 @@ class TestRefusals:
         """Without the library the reason names the package and the command that installs it."""
         monkeypatch.setattr(_abilities, "installed", lambda name: False)
         package = PACKAGES[variant.name]
-        reason = f"needs the package {package.split('[')[0]} (pip install {package})"
+        how = "./hopper in a clone of the repository flash-attention" if variant.name == "flash-attn-3" else package
+        reason = f"needs the package {package.split('[')[0]} (pip install {how})"
         assert variant.unsupported_reason(workload(), "cuda") == reason
         assert variant.unsupported_reason(workload(), "cpu") == reason
 
@@ -158,6 +160,54 @@ class TestRefusals:
         assert "8.0 or later, this GPU has 7.5" in FLASH[0].unsupported_reason(workload(), "cuda")
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (10, 0))
         assert "8.0 to 9.0, this GPU has 10.0" in FLASH[2].unsupported_reason(workload(), "cuda")
+
+    @pytest.mark.parametrize(
+        ("variant", "capability", "fields", "word"),
+        [
+            (FLASH[0], (9, 0), {"softcap": 2.0, "dropout": 0.1}, "no dropout beside a softcap"),
+            (FLASH[2], (9, 0), {"head_dim": 128, "head_dim_v": 64}, "not 64 beside 128"),
+            (FLASH[3], (10, 0), {"head_dim": 160}, "not 160 with 160"),
+            (
+                FLASH[3],
+                (10, 0),
+                {"head_dim": 256, "softcap": 2.0, "direction": "backward"},
+                "no backward pass of a soft",
+            ),
+        ],
+        ids=lambda each: getattr(each, "name", str(each)),
+    )
+    def test_combinations(self, libraries, monkeypatch, variant, capability, fields, word):
+        """What a library's own checks refuse only together, or only on some GPUs, is refused with the reason."""
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        assert word in variant.unsupported_reason(workload(**fields), "cuda")
+
+    @pytest.mark.parametrize(
+        ("variant", "capability", "fields"),
+        [
+            (FLASH[2], (9, 0), {"head_dim": 192, "head_dim_v": 128}),
+            (FLASH[2], (9, 0), {"head_dim": 64, "head_dim_v": 256}),
+            (FLASH[3], (9, 0), {"head_dim": 160}),
+            (FLASH[3], (10, 0), {"head_dim": 192, "head_dim_v": 128}),
+            (FLASH[3], (10, 0), {"head_dim": 256, "direction": "backward"}),
+        ],
+        ids=lambda each: getattr(each, "name", str(each)),
+    )
+    def test_what_they_let_through(self, libraries, monkeypatch, variant, capability, fields):
+        """The shapes beside the refused ones, which the libraries document, are not refused."""
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        assert variant.unsupported_reason(workload(**fields), "cuda") is None
+
+    def test_an_old_transformer_engine_has_no_softcap(self, libraries, monkeypatch):
+        """Before its softcap came, Transformer Engine refuses one and names the version."""
+        monkeypatch.setattr(te_attention, "version", lambda name: "2.19.0")
+        assert "since 2.20" in TransformerEngine().unsupported_reason(workload(softcap=2.0), "cuda")
+
+    def test_keys_that_sage_would_miscount(self, libraries, monkeypatch):
+        """Sage before version 2 is refused part blocks of keys, which it counts as whole ones; later it is not."""
+        assert "multiple of 64, not 24" in Sage().unsupported_reason(workload(), "cuda")
+        assert Sage().unsupported_reason(workload(mask="causal"), "cuda") is None
+        monkeypatch.setattr(sage, "version", lambda name: "2.2.0")
+        assert Sage().unsupported_reason(workload(), "cuda") is None
 
     def test_forward_only_libraries(self, libraries):
         """FlashInfer and SageAttention refuse training."""

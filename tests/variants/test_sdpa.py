@@ -116,13 +116,31 @@ class TestRegisteredImplementations:
     """`sdpa-fa3` and `sdpa-fa4` route torch's flash backend through its registry."""
 
     @pytest.mark.parametrize(
-        ("name", "package"), [("FA3", "flash-attn-3"), ("FA4", "flash-attn-4")], ids=["FA3", "FA4"]
+        ("name", "package", "install"),
+        [("FA3", "flash-attn-3", "./hopper in a clone"), ("FA4", "flash-attn-4", "flash-attn-4)")],
+        ids=["FA3", "FA4"],
     )
-    def test_a_missing_package_is_named(self, monkeypatch, name, package):
+    def test_a_missing_package_is_named(self, monkeypatch, name, package, install):
         """Without the package its name and the command that installs it are said."""
         monkeypatch.setattr(sdpa, "installed", lambda module: False)
         reason = Sdpa("x", "FLASH_ATTENTION", name).unsupported_reason(workload(), "cuda")
-        assert reason == f"needs the package {package} (pip install {package})"
+        assert reason.startswith(f"needs the package {package} (pip install {install}")
+
+    @pytest.mark.parametrize(
+        ("name", "capability", "fields", "reason"),
+        [
+            ("FA3", (8, 0), {}, "compute capability 9.x, this GPU has 8.0"),
+            ("FA3", (10, 0), {}, "compute capability 9.x, this GPU has 10.0"),
+            ("FA4", (12, 0), {}, "compute capability 9.x or 10.x, this GPU has 12.0"),
+            ("FA4", (9, 0), {"dropout": 0.1}, "no dropout"),
+        ],
+    )
+    def test_what_torch_does_not_route(self, monkeypatch, name, capability, fields, reason):
+        """GPUs and dropout that torch's registered kernels refuse when they are called are refused before."""
+        monkeypatch.setattr(sdpa, "installed", lambda module: True)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        assert reason in Sdpa("x", "FLASH_ATTENTION", name).unsupported_reason(workload(**fields), "cuda")
 
     def test_an_old_torch(self, monkeypatch):
         """A torch that does not know the implementation is said to be too old."""

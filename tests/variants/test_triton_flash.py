@@ -1,20 +1,18 @@
 """`triton-flash`: its numerics in Triton's interpreter, its kernels compiled for GPUs that need not be there."""
 
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from interpret import judge, wrong
 
 from attnbench import Workload
 from attnbench_variants.triton_flash import TritonFlash
 
 triton = pytest.importorskip("triton")
 
-SCRIPT = Path(__file__).parent / "interpret_triton_flash.py"
 SQUARE_MASKS = ["none", "causal", "window:20:3", "window:0:40", "prefix:37", "padding", "document"]
 BOTH = ("none", "causal")
 RECTANGLES = [
@@ -38,38 +36,17 @@ def workload(**fields):
     }  # fmt: skip
 
 
-def judge(workloads, **environment):
-    """Run the workloads in one interpreter process; give its verdicts."""
-    process = subprocess.run(
-        [sys.executable, str(SCRIPT)],
-        input=json.dumps(workloads),
-        env={**os.environ, "TRITON_INTERPRET": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    verdicts = [json.loads(line) for line in process.stdout.splitlines()]
-    assert len(verdicts) == len(workloads)
-    return verdicts
-
-
-def wrong(verdicts):
-    """Give what failed, to be empty."""
-    return [verdict for verdict in verdicts if not verdict["passed"]]
-
-
 def test_masks_on_squares():
     """Output and gradients are right under every mask, with grouped heads, skipping and covering tiles in part."""
     batch = {"padding": 2, "document": 2}
     heads = {"causal": 2}
     cases = [workload(mask=mask, batch=batch.get(mask, 1), heads=heads.get(mask, 1)) for mask in SQUARE_MASKS]
-    assert not wrong(judge(cases))
+    assert not wrong(judge(TritonFlash.name, cases))
 
 
 def test_masks_on_rectangles():
     """Likewise where queries and keys differ in number, with rows that see no key, softcap and ALiBi."""
-    assert not wrong(judge([workload(heads=1, **shape) for shape in RECTANGLES]))
+    assert not wrong(judge(TritonFlash.name, [workload(heads=1, **shape) for shape in RECTANGLES]))
 
 
 def test_shapes_and_dtypes():
@@ -83,12 +60,15 @@ def test_shapes_and_dtypes():
         workload(direction="forward", batch=3, seq_q=70),
         workload(seq_q=0), workload(seq_q=3, seq_k=0, mask="none"), workload(batch=0),
     ]  # fmt: skip
-    assert not wrong(judge(cases))
+    assert not wrong(judge(TritonFlash.name, cases))
 
 
 def test_bfloat16_is_rounded_to_nearest():
     """Interpreted, bfloat16 is as exact as on a GPU: the interpreter by itself cuts digits off, up to the tolerance."""
-    verdicts = judge([workload(dtype="bfloat16", direction="forward", heads=8, batch=2, mask=mask) for mask in BOTH])
+    verdicts = judge(
+        TritonFlash.name,
+        [workload(dtype="bfloat16", direction="forward", heads=8, batch=2, mask=mask) for mask in BOTH],
+    )
     assert not wrong(verdicts)
     assert max(verdict["worst_ratio"] for verdict in verdicts) < 0.6
 

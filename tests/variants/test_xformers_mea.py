@@ -8,7 +8,7 @@ import torch
 from attnbench import Workload
 from attnbench.inputs import make_inputs
 from attnbench_variants import _visible, xformers_mea
-from attnbench_variants.xformers_mea import Xformers, make_bias, views
+from attnbench_variants.xformers_mea import Xformers, arrange, grouped, make_bias
 
 pytest.importorskip("xformers")
 CPU = torch.device("cpu")
@@ -33,20 +33,28 @@ def test_a_missing_library_is_named(monkeypatch):
     )
 
 
+def arranged(problem, operator=None):
+    """Give the leaves as the operator sees them, and the bias."""
+    inputs = make_inputs(problem, "cpu", "BSHD")
+    arrangement = arrange(problem, operator)
+    leaves = xformers_mea._viewing(problem, arrangement, CPU)(*inputs.leaves)
+    return grouped(problem, *leaves), make_bias(problem, CPU, inputs.alibi_slopes, arrangement)
+
+
+@pytest.mark.parametrize("operator", [None, "cutlass", "triton_splitk"])
+@pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 @pytest.mark.parametrize("kv_heads", [2, 4])
 @pytest.mark.parametrize(
     ("mask", "seq_k"),
     [
-        ("none", 40), ("causal", 24), ("causal", 40), ("causal-top-left", 40), ("window:5:0", 40), ("window:5:3", 40),
-        ("window:0:0", 24), ("prefix:7", 40), ("padding", 40), ("document", 24),
+        ("none", 40), ("causal", 24), ("causal", 40), ("causal", 20), ("causal-top-left", 40), ("window:5:0", 40),
+        ("window:5:3", 40), ("window:0:0", 24), ("prefix:7", 40), ("padding", 40), ("document", 24),
     ],
 )  # fmt: skip
-def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads):
+def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads, direction, operator):
     """Each of xformers' bias classes, materialised by xformers, hides exactly the keys that the mask hides."""
-    problem = workload(mask=mask, seq_k=seq_k, kv_heads=kv_heads)
-    inputs = make_inputs(problem, "cpu", "BSHD")
-    query, key, _ = views(problem, *inputs.leaves)
-    bias = make_bias(problem, CPU, None)
+    problem = workload(mask=mask, seq_k=seq_k, kv_heads=kv_heads, direction=direction)
+    (query, key, _), bias = arranged(problem, operator)
     hidden = _visible.hidden(problem, CPU)
     if bias is None:
         assert hidden is None
@@ -57,8 +65,35 @@ def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads):
         return
     seen = bias.materialize((query.shape[1], key.shape[1])) == 0
     hidden = hidden.expand(problem.batch, 1, -1, -1)[:, 0]
-    expected = torch.block_diag(*~hidden) if problem.mask.is_seeded else ~hidden[0]
+    arrangement = arrange(problem, operator)
+    expected = ~hidden[0] if arrangement == "batch" else torch.block_diag(*~hidden)
+    if arrangement == "packed":
+        expected = expected[:, torch.cat([torch.arange(seq_k) < length for length in problem.key_lengths])]
     assert torch.equal(seen, expected.bool())
+
+
+@pytest.mark.parametrize(
+    ("operator", "direction", "arrangement"),
+    [
+        (None, "forward", "blocks"), ("flash", "forward", "blocks"), ("cutlass", "forward", "packed"),
+        (None, "backward", "packed"), ("flash", "forward_backward", "packed"), ("triton_splitk", "forward", "blocks"),
+    ],
+)  # fmt: skip
+def test_padding_is_taken_out_where_an_operator_has_no_padded_blocks(operator, direction, arrangement):
+    """Padded keys stay in place where the operator can skip them, and are taken out for training and for cutlass."""
+    assert arrange(workload(mask="padding", direction=direction), operator) == arrangement
+
+
+@pytest.mark.parametrize(
+    ("mask", "seq_q", "arrangement"),
+    [
+        ("causal", 8, "blocks"), ("window:5:0", 8, "blocks"), ("window:5:3", 1, "blocks"), ("window:5:3", 8, "batch"),
+        ("causal-top-left", 8, "batch"), ("causal", 60, "batch"), ("none", 8, "batch"),
+    ],
+)  # fmt: skip
+def test_split_keys_take_causal_blocks(mask, seq_q, arrangement):
+    """triton_splitk gets causal masks and left windows as blocks; what it would answer wrongly it is left to refuse."""
+    assert arrange(workload(mask=mask, seq_q=seq_q, seq_k=40), "triton_splitk") == arrangement
 
 
 @pytest.mark.parametrize("mask", ["padding", "document"])
@@ -67,9 +102,8 @@ def test_alibi_on_padded_and_packed_batches(mask):
     from xformers.ops import fmha
 
     problem = workload(mask=mask, alibi=True)
-    inputs = make_inputs(problem, "cpu", "BSHD")
-    bias = make_bias(problem, CPU, inputs.alibi_slopes)
-    fmha.Inputs(*views(problem, *inputs.leaves), attn_bias=bias).validate_inputs()
+    leaves, bias = arranged(problem)
+    fmha.Inputs(*leaves, attn_bias=bias).validate_inputs()
     hidden = _visible.hidden(problem, CPU).expand(bias.shape)
     assert torch.equal(bias == float("-inf"), hidden)
 
@@ -80,13 +114,13 @@ def test_alibi_is_a_bias_of_the_shape_that_xformers_validates(kv_heads):
     from xformers.ops import fmha
 
     problem = workload(mask="causal", seq_k=35, alibi=True, kv_heads=kv_heads)
-    inputs = make_inputs(problem, "cpu", "BSHD")
-    bias = make_bias(problem, CPU, inputs.alibi_slopes)
-    fmha.Inputs(*views(problem, *inputs.leaves), attn_bias=bias).validate_inputs()
+    slopes = make_inputs(problem, "cpu", "BSHD").alibi_slopes
+    leaves, bias = arranged(problem)
+    fmha.Inputs(*leaves, attn_bias=bias).validate_inputs()
     reasons = []
     fmha.cutlass._check_bias_alignment(reasons, bias)
     assert not reasons
-    assert bias.flatten(1, -3)[1, 3, 20, 5] == pytest.approx(-inputs.alibi_slopes[3].item() * (20 + 11 - 5))
+    assert bias.flatten(1, -3)[1, 3, 20, 5] == pytest.approx(-slopes[3].item() * (20 + 11 - 5))
     assert bias.flatten(1, -3)[1, 3, 20, 32] == float("-inf")
 
 
@@ -119,10 +153,10 @@ def test_the_call_binds_and_validates(monkeypatch, mask, kv_heads):
 
 def test_operators_give_the_reasons():
     """What an operator lacks is said in its own words; one without a backward pass says that."""
-    reason = Xformers("xformers-flash", "flash")._lacking(workload(head_dim=300), CPU)
+    reason = Xformers("xformers-flash", "flash").lacking(workload(head_dim=300), CPU)
     assert "fa2F" in reason
     assert "> 256" in reason
-    assert "float" in Xformers("xformers", None)._lacking(workload(), CPU)
+    assert "float" in Xformers("xformers", None).lacking(workload(), CPU)
 
 
 def test_an_operator_without_backward():

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from attnbench import Workload
 
 
+INSTALLS = {"flash-attn-3": "pip install ./hopper in a clone of the repository flash-attention"}  # others: by name
+
+
 @dataclass(frozen=True)
 class Abilities:
     """What one library's attention can do on a CUDA GPU.
@@ -37,7 +40,7 @@ class Abilities:
     def lacking(self, workload: Workload, device: str) -> str | None:
         """Say why the library can't do `workload` on `device`, beginning with what a user can change; None: it can."""
         if not installed(self.library):
-            return f"needs the package {self.package.split('[')[0]} (pip install {self.package})"
+            return missing(self.package)
         if device == "cpu":
             return f"{self.library} has no kernel for the CPU: needs a CUDA GPU"
         return next(self._refusals(workload), None) or self._too_old_or_new(device)
@@ -81,6 +84,11 @@ class Abilities:
             wanted += " or later" if self.newest is None else f" to {'.'.join(map(str, self.newest))}"
             return f"{self.library} needs compute capability {wanted}, this GPU has {'.'.join(map(str, capability))}"
         return None
+
+
+def missing(package: str) -> str:
+    """Say which package is needed, and how it is installed; `package` may name extras."""
+    return f"needs the package {package.split('[', maxsplit=1)[0]} ({INSTALLS.get(package, f'pip install {package}')})"
 
 
 def installed(module: str) -> bool:

@@ -10,7 +10,7 @@ from attnbench import Inputs, Variant, Workload, hookimpl
 from attnbench_variants._abilities import Abilities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -47,16 +47,15 @@ class FlashAttention(Variant):
 
     layout = "BSHD"
 
-    def __init__(self, name: str, abilities: Abilities) -> None:
+    def __init__(self, name: str, abilities: Abilities, version: int) -> None:
         self.name = name
         self.abilities = abilities
+        self.version = version
         self.__doc__ = f"FlashAttention's own package {abilities.package}: flash_attn_func and flash_attn_varlen_func."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say what this version lacks."""
-        if workload.alibi and workload.mask.kind == "padding":
-            return "flash_attn_varlen_func counts ALiBi's distances from each sequence's own end, not from seq_k"
-        return self.abilities.lacking(workload, device)
+        return self.abilities.lacking(workload, device) or next(_refusals(self.version, workload, device), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
         """Choose the function and its arguments."""
@@ -104,7 +103,7 @@ class PagedFlashAttention(FlashAttention):
     """
 
     def __init__(self) -> None:
-        super().__init__("flash-attn-2-paged", PAGED)
+        super().__init__("flash-attn-2-paged", PAGED, 2)
         self.__doc__ = PagedFlashAttention.__doc__
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
@@ -134,6 +133,40 @@ class PagedFlashAttention(FlashAttention):
         return attend
 
 
+def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
+    """Say which combinations of what a version can do its own checks refuse."""
+    w = workload
+    if w.alibi and w.mask.kind == "padding":
+        yield "flash_attn_varlen_func counts ALiBi's distances from each sequence's own end, not from seq_k"
+    if version == 2 and w.softcap is not None and w.dropout:
+        yield "flash-attn 2 has no dropout beside a softcap"
+    if version == 3 and w.head_dim != w.head_dim_v:
+        wide = 128 < w.head_dim <= 192 and 96 < w.head_dim_v <= 128
+        if not wide and w.head_dim > 64:
+            yield (
+                "flash-attn 3 takes another head_dim_v beside a head_dim of at most 64, and one of 97 to 128 beside "
+                f"one of 129 to 192, not {w.head_dim_v} beside {w.head_dim}"
+            )
+    if version == 4:
+        yield from _refusals_of_blackwell(w, device)
+
+
+def _refusals_of_blackwell(workload: Workload, device: str) -> Iterator[str]:
+    """Say what flash-attn 4 lacks on GPUs of compute capability 10 and 11."""
+    import torch
+
+    if torch.cuda.get_device_capability(device)[0] not in (10, 11):
+        return
+    w, widths = workload, (workload.head_dim, workload.head_dim_v)
+    if max(widths) > 128 and widths not in ((192, 128), (256, 256)):
+        yield (
+            "flash-attn 4 takes a head_dim of at most 128, 256, or 192 with a head_dim_v of 128 on this GPU, "
+            f"not {w.head_dim} with {w.head_dim_v}"
+        )
+    if widths == (256, 256) and w.softcap is not None and w.needs_gradient:
+        yield "flash-attn 4 has no backward pass of a softcap at a head_dim of 256 on this GPU"
+
+
 def _output(result: Any) -> torch.Tensor:
     """Take the output alone: some versions return (output, log-sum-exp)."""
     return result[0] if isinstance(result, tuple) else result
@@ -143,8 +176,8 @@ def _output(result: Any) -> torch.Tensor:
 def attnbench_variants() -> list[Variant]:
     """Offer the three versions, and the paged cache of the second."""
     return [
-        FlashAttention("flash-attn-2", VERSION_2),
+        FlashAttention("flash-attn-2", VERSION_2, 2),
         PagedFlashAttention(),
-        FlashAttention("flash-attn-3", VERSION_3),
-        FlashAttention("flash-attn-4", VERSION_4),
+        FlashAttention("flash-attn-3", VERSION_3, 3),
+        FlashAttention("flash-attn-4", VERSION_4, 4),
     ]

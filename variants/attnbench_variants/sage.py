@@ -9,7 +9,7 @@ from attnbench import Inputs, Variant, Workload, hookimpl
 from attnbench_variants._abilities import Abilities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -22,6 +22,7 @@ ABILITIES = Abilities(
     most_head_dim=128,
     head_dim_step=32,
 )
+KEY_BLOCK = 64  # keys that version 1 reads at once
 
 
 class Sage(Variant):
@@ -32,11 +33,7 @@ class Sage(Variant):
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say what SageAttention lacks."""
-        from attnbench_variants._visible import simplest_kind
-
-        if simplest_kind(workload) == "causal" and workload.seq_q != workload.seq_k:
-            return "sageattention's causal mask needs seq_q equal to seq_k"
-        return ABILITIES.lacking(workload, device)
+        return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
         """Bind the call; before version 2 it centres the keys in place, so there it gets a copy."""
@@ -54,6 +51,19 @@ class Sage(Variant):
             return sageattn(query, key, value, tensor_layout="HND", is_causal=causal, sm_scale=scale)
 
         return attend
+
+
+def _refusals(workload: Workload) -> Iterator[str]:
+    from attnbench_variants._visible import simplest_kind
+
+    causal = simplest_kind(workload) == "causal"
+    if causal and workload.seq_q != workload.seq_k:
+        yield "sageattention's causal mask needs seq_q equal to seq_k"
+    if not causal and workload.seq_k % KEY_BLOCK and _major_version() < 2:
+        yield (
+            f"sageattention before version 2 counts the keys that its last block of {KEY_BLOCK} lacks as scores of 0: "
+            f"seq_k must be a multiple of {KEY_BLOCK}, not {workload.seq_k}"
+        )
 
 
 def _major_version() -> int:

@@ -7,16 +7,16 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from attnbench import Inputs, Variant, Workload, hookimpl
-from attnbench_variants._abilities import installed
+from attnbench_variants._abilities import installed, missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
-IMPLEMENTATIONS = {  # what torch imports for each, and what pip calls it
-    "FA3": ("flash_attn_interface", "flash-attn-3"),
-    "FA4": ("flash_attn.cute.interface", "flash-attn-4"),
+IMPLEMENTATIONS = {  # what torch imports for each, what pip calls it, and the GPUs that torch routes to it
+    "FA3": ("flash_attn_interface", "flash-attn-3", (9,)),
+    "FA4": ("flash_attn.cute.interface", "flash-attn-4", (9, 10)),
 }
 
 
@@ -49,9 +49,9 @@ class Sdpa(Variant):
 
         if not torch.cuda.is_available():
             return "needs a CUDA GPU, and torch sees none"
-        if workload.alibi and workload.dtype != "float32" and self.backend != "MATH":
-            return f"ALiBi would go in as a bias tensor in {workload.dtype}, which rounds it away"
-        return self._lacking_on_cuda(workload, torch.device(device))
+        return next(self._refusals_on_cuda(workload, device), None) or self._lacking_on_cuda(
+            workload, torch.device(device)
+        )
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
         """Make the mask or bias; the timed callable makes the one call."""
@@ -79,6 +79,13 @@ class Sdpa(Variant):
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         return sdpa_kernel(getattr(SDPBackend, self.backend))
+
+    def _refusals_on_cuda(self, workload: Workload, device: str) -> Iterator[str]:
+        """Say what torch does not judge by itself."""
+        if workload.alibi and workload.dtype != "float32" and self.backend != "MATH":
+            yield f"ALiBi would go in as a bias tensor in {workload.dtype}, which rounds it away"
+        if self.implementation is not None:
+            yield from _unrouted(self.implementation, workload, device)
 
     def _lacking_on_cpu(self, workload: Workload) -> str | None:
         if self.backend in ("EFFICIENT_ATTENTION", "CUDNN_ATTENTION") or self.implementation is not None:
@@ -137,8 +144,20 @@ def _unregistered(implementation: str) -> str | None:
     known = getattr(attention, "list_flash_attention_impls", list)()
     if implementation not in known:
         return f"needs a torch that can register {implementation} (pip install -U torch)"
-    module, package = IMPLEMENTATIONS[implementation]
-    return None if installed(module) else f"needs the package {package} (pip install {package})"
+    module, package, _ = IMPLEMENTATIONS[implementation]
+    return None if installed(module) else missing(package)
+
+
+def _unrouted(implementation: str, workload: Workload, device: str) -> Iterator[str]:
+    """Say why torch would not hand this workload to `implementation` on this GPU."""
+    import torch
+
+    if workload.dropout:
+        yield f"torch routes no dropout to {implementation}"
+    majors, (major, minor) = IMPLEMENTATIONS[implementation][2], torch.cuda.get_device_capability(device)
+    if major not in majors:
+        wanted = " or ".join(f"{each}.x" for each in majors)
+        yield f"torch routes to {implementation} on compute capability {wanted}, this GPU has {major}.{minor}"
 
 
 def _select(implementation: str | None) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from attnbench import Inputs, Variant, Workload, hookimpl
 from attnbench_variants._abilities import Abilities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
+SOFTCAP_SINCE = (2, 20)
 ABILITIES = Abilities(
     library="transformer_engine.pytorch",
     package="transformer-engine[pytorch]",
     masks=frozenset({"none", "causal", "causal-top-left", "window", "padding", "document"}),
+    softcap=True,
     alibi=True,
     dropout=True,
     other_value_dim=True,
@@ -30,11 +33,7 @@ class TransformerEngine(Variant):
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say what Transformer Engine lacks."""
-        from attnbench_variants._visible import simplest_kind
-
-        if workload.alibi and simplest_kind(workload) != "causal":
-            return "Transformer Engine's ALiBi is signed, not of the distance: it agrees under a causal mask only"
-        return ABILITIES.lacking(workload, device)
+        return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
         """Make the module and the arguments of its call."""
@@ -53,6 +52,7 @@ class TransformerEngine(Variant):
             attention_type="self" if w.seq_q == w.seq_k else "cross",
             softmax_scale=w.effective_scale,
             **_mask_arguments(w),
+            **({} if w.softcap is None else {"softcap": w.softcap}),
         )
         arguments: dict[str, Any] = {}
         if inputs.alibi_slopes is not None:
@@ -72,6 +72,21 @@ class TransformerEngine(Variant):
             return module(*leaves, **arguments).reshape(shape)
 
         return attend
+
+
+def _refusals(workload: Workload) -> Iterator[str]:
+    """Say which of Transformer Engine's features do not go together, or came later than the version at hand."""
+    from attnbench_variants._visible import simplest_kind
+
+    if workload.alibi and simplest_kind(workload) != "causal":
+        yield "Transformer Engine's ALiBi is signed, not of the distance: it agrees under a causal mask only"
+    if workload.softcap is not None:
+        at_hand = tuple(int(part) for part in version("transformer-engine").split(".")[:2])
+        if at_hand < SOFTCAP_SINCE:
+            since = ".".join(map(str, SOFTCAP_SINCE))
+            yield f"Transformer Engine has a softcap since {since} (pip install -U transformer-engine[pytorch])"
+        if workload.dropout:
+            yield "Transformer Engine has no dropout beside a softcap"
 
 
 def _mask_arguments(workload: Workload) -> dict[str, Any]:

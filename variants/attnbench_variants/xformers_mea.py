@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from attnbench import Inputs, Variant, Workload, hookimpl
+from attnbench_variants._abilities import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
+Arrangement = Literal["batch", "blocks", "packed"]
 TILE_ALIGNMENT = 8  # elements that a bias tensor's rows must be a multiple of
 
 
 class Xformers(Variant):
     """xformers.ops.memory_efficient_attention on (batch, sequence, heads, head_dim) tensors; CUDA only.
 
-    Masks go in as xformers' own bias classes where it has one for them. Padded and packed batches are views of one long
-    sequence with a block-diagonal bias; grouped queries are its five-dimensional form, keys and values expanded.
+    Masks go in as xformers' own bias classes where it has one for them. Padded and packed batches are one long sequence
+    with a block-diagonal bias: views of the tensors or, for operators and backward passes that have no padded blocks,
+    without the padded keys, taken out in the timed call. Grouped queries are its five-dimensional form.
     """
 
     layout = "BSHD"
@@ -34,29 +37,27 @@ class Xformers(Variant):
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Say what is missing, or what each of xformers' operators says that it lacks."""
         if find_spec("xformers") is None:
-            return "needs the package xformers (pip install xformers)"
+            return missing("xformers")
         if device == "cpu":
             return "xformers has no operator for the CPU: memory_efficient_attention needs a CUDA GPU"
         import torch
 
         if not torch.cuda.is_available():
             return "needs a CUDA GPU, and torch sees none"
-        if workload.softcap is not None:
-            return "memory_efficient_attention has no softcap"
-        if workload.alibi and workload.dtype != "float32":
-            return f"ALiBi would go in as a bias tensor in {workload.dtype}, which rounds it away"
-        return self._lacking(workload, torch.device(device))
+        return next(_refusals(workload), None) or self.lacking(workload, torch.device(device))
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
         """Build the bias; the timed callable makes the one call."""
         from xformers.ops import memory_efficient_attention
 
-        bias = make_bias(workload, inputs.query.device, inputs.alibi_slopes)
+        arrangement = arrange(workload, self.operator)
+        bias = make_bias(workload, inputs.query.device, inputs.alibi_slopes, arrangement)
+        view = _viewing(workload, arrangement, inputs.query.device)
         operators = None if self.operator is None else self._operators()
         shape = (workload.batch, workload.seq_q, workload.heads, workload.head_dim_v)
 
         def attend() -> torch.Tensor:
-            query, key, value = views(workload, *inputs.leaves)
+            query, key, value = grouped(workload, *view(*inputs.leaves))
             output = memory_efficient_attention(
                 query, key, value, attn_bias=bias, p=workload.dropout, scale=workload.scale, op=operators
             )
@@ -64,39 +65,93 @@ class Xformers(Variant):
 
         return attend
 
-    def _operators(self) -> tuple[Any, Any]:
-        module = import_module(f"xformers.ops.fmha.{self.operator}")
-        return module.FwOp, getattr(module, "BwOp", None)
-
-    def _lacking(self, workload: Workload, device: torch.device) -> str | None:
+    def lacking(self, workload: Workload, device: torch.device) -> str | None:
         """Ask the operators, with stand-ins that have the workload's shapes but only one row of memory."""
         import torch
         from xformers.ops import fmha
 
         w, dtype = workload, getattr(torch, workload.dtype)
+        arrangement = arrange(w, self.operator)
+        batch, seq_q, seq_k = _sizes(w, arrangement)
         stand_ins = (
-            torch.empty(width, dtype=dtype, device=device).expand(w.batch, length, heads, width)
+            torch.empty(width, dtype=dtype, device=device).expand(batch, length, heads, width)
             for length, heads, width in (
-                (w.seq_q, w.heads, w.head_dim),
-                (w.seq_k, w.kv_heads, w.head_dim),
-                (w.seq_k, w.kv_heads, w.head_dim_v),
+                (seq_q, w.heads, w.head_dim),
+                (seq_k, w.kv_heads, w.head_dim),
+                (seq_k, w.kv_heads, w.head_dim_v),
             )
         )
         slopes = torch.empty(w.heads, device="meta") if w.alibi else None
-        bias = make_bias(w, torch.device("meta"), slopes)
-        problem = fmha.Inputs(*views(w, *stand_ins), attn_bias=bias, p=w.dropout, scale=w.scale)
+        bias = make_bias(w, torch.device("meta" if arrangement == "batch" else device), slopes, arrangement)
+        problem = fmha.Inputs(*grouped(w, *stand_ins), attn_bias=bias, p=w.dropout, scale=w.scale)
         forward, backward = fmha.ALL_FW_OPS, fmha.ALL_BW_OPS
         if self.operator is not None:
             forward, backward = ([each] for each in self._operators())
         return _refusal(forward, problem) or (_refusal(backward, problem) if w.needs_gradient else None)
 
+    def _operators(self) -> tuple[Any, Any]:
+        module = import_module(f"xformers.ops.fmha.{self.operator}")
+        return module.FwOp, getattr(module, "BwOp", None)
 
-def views(
+
+def _refusals(workload: Workload) -> Iterator[str]:
+    """Say what no operator can do, and none is to be asked about."""
+    if 0 in (workload.batch, workload.seq_q, workload.seq_k):
+        yield "memory_efficient_attention takes no empty batch or sequence"
+    if workload.softcap is not None:
+        yield "memory_efficient_attention has no softcap"
+    if workload.alibi and workload.dtype != "float32":
+        yield f"ALiBi would go in as a bias tensor in {workload.dtype}, which rounds it away"
+
+
+def arrange(workload: Workload, operator: str | None) -> Arrangement:
+    """Say how the batch goes in: as it is, as the blocks of one long sequence, or so and without padded keys."""
+    w = workload
+    if w.alibi:
+        return "batch"
+    if w.mask.kind == "padding":
+        return "packed" if w.needs_gradient or operator == "cutlass" else "blocks"
+    if w.mask.kind == "document" or (operator == "triton_splitk" and _is_causal(w) and w.seq_q <= w.seq_k):
+        return "blocks"
+    return "batch"
+
+
+def _is_causal(workload: Workload) -> bool:
+    """Whether no query sees a later key, nor would by a window's right side: one query is the last position.
+
+    xformers' triton_splitk takes two-sided windows of several queries, and gives each the window of the last.
+    """
+    from attnbench_variants._visible import simplest_kind
+
+    kind, mask = simplest_kind(workload), workload.mask
+    return kind == "causal" or (kind == "window" and (mask.right == 0 or workload.seq_q == 1))
+
+
+def _sizes(workload: Workload, arrangement: Arrangement) -> tuple[int, int, int]:
+    """Give batch and numbers of queries and keys as the operator sees them."""
+    w = workload
+    keys = {"batch": w.seq_k, "blocks": w.batch * w.seq_k, "packed": sum(w.key_lengths)}[arrangement]
+    return (w.batch, w.seq_q, keys) if arrangement == "batch" else (1, w.batch * w.seq_q, keys)
+
+
+def _viewing(
+    workload: Workload, arrangement: Arrangement, device: torch.device
+) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """Give what brings (B, S, H, X) tensors of query, key and value into the arrangement."""
+    from attnbench_variants._packing import packing
+
+    if arrangement == "batch":
+        return lambda *leaves: leaves
+    if arrangement == "blocks":
+        return lambda *leaves: tuple(tensor.flatten(0, 1)[None] for tensor in leaves)
+    packed = packing(workload, device)
+    return lambda *leaves: tuple(tensor[None] for tensor in packed.pack(*leaves))
+
+
+def grouped(
     workload: Workload, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """View (B, S, H, X) tensors as xformers wants them for the workload's mask and heads."""
-    if workload.mask.is_seeded and not workload.alibi:  # one long sequence, which a block-diagonal bias cuts up
-        query, key, value = (tensor.flatten(0, 1)[None] for tensor in (query, key, value))
+    """View grouped queries as (B, S, Hkv, group, X), their keys and values expanded; others stay as they are."""
     if workload.kv_heads == workload.heads:
         return query, key, value
     group = workload.heads // workload.kv_heads
@@ -104,23 +159,35 @@ def views(
     return query.unflatten(2, (workload.kv_heads, group)), key, value
 
 
-def make_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> Any:
+def make_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | None, arrangement: Arrangement) -> Any:
     """Give `attn_bias` for the workload's mask and ALiBi: one of xformers' classes, a tensor, or None."""
-    from xformers.ops.fmha import attn_bias as biases
-
     from attnbench_variants._visible import sees_everything
 
+    if arrangement != "batch":
+        return _block_bias(workload, device, arrangement)
+    if slopes is not None or workload.mask.kind == "prefix":
+        return _tensor_bias(workload, device, slopes)
+    return None if sees_everything(workload) else _aligned_bias(workload)
+
+
+def _block_bias(workload: Workload, device: torch.device, arrangement: Arrangement) -> Any:
+    """Give the bias class of one long sequence: documents, padded keys or none of them, or causal blocks."""
+    from xformers.ops.fmha import attn_bias as biases
+
     w, mask = workload, workload.mask
-    if slopes is not None or mask.kind == "prefix":
-        return _tensor_bias(w, device, slopes)
     if mask.kind == "document":
         lengths = [length for sequence in range(w.batch) for length in w.document_lengths(sequence)]
         return biases.BlockDiagonalMask.from_seqlens(lengths, device=device)
+    queries = [w.seq_q] * w.batch
+    if arrangement == "packed":
+        return biases.BlockDiagonalMask.from_seqlens(queries, list(w.key_lengths), device=device)
+    lengths = {"q_seqlen": queries, "kv_padding": w.seq_k, "kv_seqlen": list(w.key_lengths)}
     if mask.kind == "padding":
-        return biases.BlockDiagonalPaddedKeysMask.from_seqlens(
-            [w.seq_q] * w.batch, w.seq_k, list(w.key_lengths), device=device
-        )
-    return None if sees_everything(w) else _aligned_bias(w)
+        return biases.BlockDiagonalPaddedKeysMask.from_seqlens(**lengths, device=device)
+    if mask.kind != "window":
+        return biases.BlockDiagonalCausalWithOffsetPaddedKeysMask.from_seqlens(**lengths, device=device)
+    local = biases.BlockDiagonalCausalLocalAttentionPaddedKeysMask
+    return local.from_seqlens_local(**lengths, window_size=mask.left + 1).to(device)
 
 
 def _aligned_bias(workload: Workload) -> Any:

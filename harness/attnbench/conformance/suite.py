@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from attnbench.variant import Variant
     from attnbench.workload import Workload
 
-TILE, MOST_SQUARE = 128, 512  # lengths for variants that take whole tiles, or as many queries as keys, alone
+TILE, PAGE = 128, 256  # for variants that take whole tiles of queries and keys, or whole pages of keys, alone
+MOST_SQUARE = 512  # for variants that take as many queries as keys alone
 NOT_EXACT = ("empty", "fresh-output", "repeatable", "batch-invariant")  # what is asked of what is not softmax attention
 
 
@@ -52,9 +53,9 @@ def cases(
     """List the tests of a variant, each once, in the order of the catalogue.
 
     A workload that the variant does not support gives way to the nearest one that it does support: of another dtype,
-    and with one or two of these: forward only, no grouped heads, head_dim 64, few queries, whole tiles, as many queries
-    as keys. `only` names the checks to run. Where each new shape is costly for the variant, the workloads are those of
-    one level lower.
+    and with as few as will do of these: forward only, no grouped heads, head_dim 64, few queries, whole tiles, as many
+    queries as keys. `only` names the checks to run. Where each new shape is costly for the variant, the workloads are
+    those of one level lower.
     """
     if level not in LEVELS:
         raise UsageError(str(unknown("level", level, LEVELS)))
@@ -166,26 +167,27 @@ class _Nearest:
 
 
 def _relaxations(workload: Workload) -> Iterator[Workload]:
-    """Yield the workload with none, one or two of its demands made easier, in each dtype."""
+    """Yield the workload in each dtype, with none of its demands made easier, then one, then two, and so on."""
     w = workload
-    square = min(MOST_SQUARE, _whole_tiles(max(w.seq_q, w.seq_k)))
+    square = min(MOST_SQUARE, _whole_tiles(max(w.seq_q, w.seq_k), TILE))
     changes: tuple[dict[str, Any], ...] = (
         {"direction": "forward"},
         {"kv_heads": w.heads},
         {"head_dim": 64, "head_dim_v": 64},
         {"seq_q": min(8, w.seq_q)},  # for what is made for decoding
-        {"seq_q": _whole_tiles(w.seq_q), "seq_k": _whole_tiles(w.seq_k)},
+        {"seq_q": _whole_tiles(w.seq_q, TILE), "seq_k": _whole_tiles(w.seq_k, TILE)},
+        {"seq_k": _whole_tiles(w.seq_k, PAGE)},
         {"seq_q": square, "seq_k": square},
     )
-    subsets = itertools.chain.from_iterable(itertools.combinations(changes, count) for count in range(3))
+    subsets = itertools.chain.from_iterable(itertools.combinations(changes, count) for count in range(len(changes) + 1))
     for chosen, dtype in itertools.product(subsets, dict.fromkeys((w.dtype, "float32", "bfloat16", "float16"))):
         change = {name: value for part in chosen for name, value in part.items()}
         with contextlib.suppress(WorkloadError):  # packed documents have as many queries as keys
             yield replace(w, dtype=dtype, **change)
 
 
-def _whole_tiles(length: int) -> int:
-    return -(-length // TILE) * TILE
+def _whole_tiles(length: int, tile: int) -> int:
+    return -(-length // tile) * tile
 
 
 class _full_precision:  # noqa: N801 - a context manager reads as a phrase

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 OUTPUT_FACTOR_LOW = 1.0  # fused, float16 and bfloat16: ||e|| <= 1.0 eps ||ref||
 OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: ||e|| <= 8 eps (1 + max|score|) ||ref||
 OUTPUT_FACTOR_PLAIN = 2.0  # plain, float16 and bfloat16: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||
-QUANTISED_SHARE = 0.1  # quantised, any dtype: ||e|| <= 0.1 ||ref||, about three times what 8-bit scores and values cost
+EIGHT_BITS = 127  # steps each side of 0
+QUANTISED_FACTOR = 0.05  # quantised, any dtype: ||e|| <= 0.05 ||ref|| + what scores cost that are a step of 8 bits off
+QUANTISED_SHARE = 0.1  # quantised, gradients: ||e|| <= 0.1 (size ||ref|| + spread)
 FLUSHED = 64 * torch.finfo(torch.float32).smallest_normal  # vectorised exponentials give 0 well above the least float
 GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor eps (size ||ref|| + spread)
     ("fused", True): 4.0,
@@ -55,7 +57,8 @@ def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | Non
     eps = torch.finfo(dtype).eps
     norm = piece.attention.output.norm(dim=-1)
     if tier == "quantised":
-        return Rule(f"output, quantised: ||e|| <= {QUANTISED_SHARE:g} ||ref||", QUANTISED_SHARE * norm)
+        text = f"output, quantised: ||e|| <= {QUANTISED_FACTOR:g} ||ref|| + spread of scores a step off"
+        return Rule(text, QUANTISED_FACTOR * norm + _spread_of_steps(piece))
     if dtype == torch.float32:
         tolerance = OUTPUT_FACTOR_FLOAT32 * eps * (1 + piece.attention.largest_score) * norm
         return Rule("output, float32: ||e|| <= 8 eps (1 + max|score|) ||ref||", tolerance)
@@ -66,6 +69,26 @@ def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | Non
     tolerance = OUTPUT_FACTOR_PLAIN * torch.maximum(plain_error, typical) + 2 * eps * norm
     text = f"output, {_name(dtype)} plain: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||"
     return Rule(text, torch.where(norm > 0, tolerance, 0.0))
+
+
+def _spread_of_steps(piece: Piece) -> torch.Tensor:
+    """Give by how much a row of the output moves when its scores are each one step of 8 bits off, (n, g, R).
+
+    An entry of a query or key is good to a step, 1/127 of the largest one of its head, and a score to delta = scale
+    (||q|| step of keys + max||k|| step of queries). The output is the mean of the values by their weights p, so that
+    it moves by delta sqrt(sum_j p_j^2 ||v_j - output||^2): by nothing where one key has all the weight.
+    """
+    if not piece.key.numel() or not piece.query.numel():
+        return torch.zeros_like(piece.attention.lse)
+    step_of_query, step_of_key = (t.abs().amax((-2, -1))[..., None] / EIGHT_BITS for t in (piece.query, piece.key))
+    size_query, size_key = piece.query.norm(dim=-1), piece.key.norm(dim=-1).amax(-1, keepdim=True)
+    delta = piece.scale * (size_query * step_of_key + size_key * step_of_query)
+    output, squares = piece.attention.output, piece.attention.weights.square()
+    apart = squares @ piece.value.square().sum(-1, keepdim=True)
+    apart = apart - 2 * ((squares @ piece.value) * output).sum(-1, keepdim=True)
+    apart = apart + squares.sum(-1, keepdim=True) * output.square().sum(-1, keepdim=True)
+    spread: torch.Tensor = delta * apart[..., 0].clamp(min=0.0).sqrt()
+    return spread
 
 
 def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, Rule, Rule]:

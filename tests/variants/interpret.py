@@ -1,0 +1,65 @@
+"""Run a variant in Triton's interpreter: workloads as JSON on stdin, one verdict a line on stdout.
+
+A process of its own, because TRITON_INTERPRET has to be set before triton is first imported.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import torch
+
+from attnbench import Variant, Workload
+from attnbench.conformance.gate import Gate
+from attnbench.inputs import make_inputs
+
+
+def judge(variant: str, workloads: list[dict[str, Any]], **environment: str) -> list[dict[str, Any]]:
+    """Hold a variant to the gate on each workload, in one interpreter process; give its verdicts."""
+    process = subprocess.run(
+        [sys.executable, __file__, variant],
+        input=json.dumps(workloads),
+        env={**os.environ, "TRITON_INTERPRET": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    verdicts = [json.loads(line) for line in process.stdout.splitlines()]
+    assert len(verdicts) == len(workloads)
+    return verdicts
+
+
+def wrong(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give what failed, to be empty."""
+    return [verdict for verdict in verdicts if not verdict["passed"]]
+
+
+def _variants() -> list[Variant]:
+    from interpreted import UnguardedSage, attnbench_variants
+
+    from attnbench_variants.triton_flash import TritonFlash
+
+    return [TritonFlash(), UnguardedSage(), *attnbench_variants()]
+
+
+def main() -> None:
+    """Judge each workload."""
+    torch.set_num_threads(1)
+    variant = {each.name: each for each in _variants()}[sys.argv[1]]
+    for fields in json.load(sys.stdin):
+        workload = Workload.from_json(fields)
+        reason = variant.unsupported_reason(workload, "cpu")
+        if reason:
+            print(json.dumps({"id": workload.id, "passed": False, "reason": reason}))
+            continue
+        inputs = make_inputs(workload, "cpu", variant.layout)
+        verdict = Gate(variant, workload, inputs, variant.prepare(workload, inputs), seed=0).before()
+        print(json.dumps({"id": workload.id, **dataclasses.asdict(verdict)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Libraries whose kernels are Triton's, run for real in Triton's interpreter: a plugin.
+
+`TRITON_INTERPRET=1 attnbench check -p tests/variants/interpreted.py` holds the libraries themselves, and the wrappers
+around them, to the conformance suite where there is no GPU. They ask for one, so a GPU of compute capability 9.0 is
+pretended while they are asked and called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+from unittest import mock
+
+import torch
+
+from attnbench import Variant, hookimpl
+from attnbench_variants import xformers_mea
+from attnbench_variants.sage import Sage
+from attnbench_variants.xformers_mea import Xformers
+
+CAPABILITY = (9, 0)
+MULTIPROCESSORS = 132
+
+
+@contextlib.contextmanager
+def pretended_gpu():
+    """Let CPU tensors pass for CUDA's, and torch tell of a GPU."""
+    properties = SimpleNamespace(multi_processor_count=MULTIPROCESSORS)
+    with contextlib.ExitStack() as stack:
+        for owner, name, stand_in in (
+            (torch.cuda, "is_available", lambda: True),
+            (torch.cuda, "get_device_capability", lambda device=None: CAPABILITY),
+            (torch.cuda, "get_device_properties", lambda device=None: properties),
+            (torch.cuda, "device", lambda device: contextlib.nullcontext()),
+            (torch.Tensor, "is_cuda", property(lambda tensor: True)),
+        ):
+            stack.enter_context(mock.patch.object(owner, name, stand_in))
+        yield
+
+
+class Interpreted(Variant):
+    """A wrapper whose library runs in Triton's interpreter."""
+
+    costly_on = ("cpu",)
+
+    def __init__(self, wrapped: Variant) -> None:
+        self.wrapped = wrapped
+        self.name = f"interpreted-{wrapped.name}"
+        self.layout, self.tier = wrapped.layout, wrapped.tier
+
+    def unsupported_reason(self, workload, device):
+        """Say what the wrapper would say on a GPU."""
+        with pretended_gpu():
+            return self.wrapped.unsupported_reason(workload, "cuda")
+
+    def prepare(self, workload, inputs):
+        """Prepare the wrapper; the GPU is pretended during the call alone."""
+        call = self.wrapped.prepare(workload, inputs)
+
+        def attend():
+            with pretended_gpu():
+                return call()
+
+        return attend
+
+
+class UnguardedSage(Interpreted):
+    """Sage where its wrapper refuses it: to see that it is right to."""
+
+    def __init__(self) -> None:
+        super().__init__(Sage())
+        self.name = "unguarded-sage"
+
+    def unsupported_reason(self, workload, device):
+        """Refuse nothing."""
+        return
+
+
+class InterpretedSplitK(Interpreted):
+    """xformers' triton_splitk: its operator looks at where tensors lie, and takes no CPU's."""
+
+    def __init__(self) -> None:
+        super().__init__(Xformers("xformers-triton-splitk", "triton_splitk"))
+
+    def unsupported_reason(self, workload, device):
+        """Ask the operator itself."""
+        with willing_operator():
+            return next(xformers_mea._refusals(workload), None) or self.wrapped.lacking(workload, torch.device("cpu"))
+
+    def prepare(self, workload, inputs):
+        """Prepare and call with the operator willing."""
+        call = super().prepare(workload, inputs)
+
+        def attend():
+            with willing_operator():
+                return call()
+
+        return attend
+
+
+@contextlib.contextmanager
+def willing_operator():
+    """Let triton_splitk refuse what it will, but for lying on a CPU bfloat16 alone: there the interpreter is wrong."""
+    from xformers.ops.fmha import triton_splitk
+
+    asked = triton_splitk.FwOp.not_supported_reasons
+
+    def reasons(problem):
+        return [reason for reason in asked(problem) if not reason.startswith("device=")]
+
+    with (
+        mock.patch.object(triton_splitk.FwOp, "not_supported_reasons", reasons),
+        mock.patch.object(triton_splitk, "_is_cuda", return_value=True),
+    ):
+        yield
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer both."""
+    return [Interpreted(Sage()), InterpretedSplitK()]

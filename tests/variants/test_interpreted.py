@@ -1,0 +1,56 @@
+"""SageAttention and xformers' triton_splitk: the libraries themselves, in Triton's interpreter."""
+
+import inspect
+
+import fake_libraries
+import pytest
+from interpret import judge, wrong
+
+for library in ("triton", "xformers", "sageattention"):
+    pytest.importorskip(library)
+
+LOW = ("float16", "bfloat16")
+
+
+def workload(**fields):
+    """Make a small workload with grouped heads, whose keys are whole blocks and whose queries are not."""
+    return {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 100, "seq_k": 128, "head_dim": 64, **fields}
+
+
+def test_sage():
+    """Sage is right within its tier: each head_dim, with and without a causal mask, few queries, another scale."""
+    cases = [
+        *[workload(head_dim=head_dim, dtype=dtype) for head_dim in (64, 96, 128) for dtype in LOW],
+        *[workload(seq_q=150, seq_k=150, mask="causal", dtype=dtype) for dtype in LOW],
+        workload(seq_q=1, seq_k=192, dtype="float16"),
+        workload(scale=1.0, dtype="float16"),
+    ]
+    verdicts = judge("interpreted-sage", cases)
+    assert not wrong(verdicts)
+    assert max(verdict["worst_ratio"] for verdict in verdicts) > 0.1  # 8 bits, not 16
+
+
+def test_sage_miscounts_part_blocks():
+    """What the wrapper refuses Sage for is so: asked all the same, it counts keys that are not there."""
+    (verdict,) = judge("unguarded-sage", [workload(seq_k=77, dtype="float16")])
+    assert not verdict["passed"]
+    assert "constant factor" in verdict["reason"]
+
+
+def test_split_keys():
+    """triton_splitk is right where its wrapper claims it: causal, windows, padding, biases, one query or more."""
+    cases = [
+        *[workload(seq_q=7, seq_k=100, mask=mask, dtype="float16") for mask in ("causal", "window:30:0", "padding")],
+        *[workload(seq_q=1, seq_k=300, mask=mask, dtype="float16") for mask in ("none", "window:30:9", "padding")],
+        workload(seq_q=7, seq_k=100, mask="prefix:20", dtype="float16"),
+        workload(seq_k=100, dtype="float16", kv_heads=4, head_dim=128),
+    ]
+    assert not wrong(judge("interpreted-xformers-triton-splitk", cases))
+
+
+def test_the_recorded_signature():
+    """The stand-in of sageattn has the signature of the one at hand."""
+    from sageattention import sageattn
+
+    real, recorded = (inspect.signature(each).parameters.values() for each in (sageattn, fake_libraries.sageattn))
+    assert [(p.name, p.kind, p.default) for p in real] == [(p.name, p.kind, p.default) for p in recorded]
