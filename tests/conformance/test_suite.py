@@ -118,6 +118,27 @@ def test_a_workload_gives_way_to_the_nearest_supported_one():
     assert {case.workload.dtype for case in cases(OnlyHalf(), level="quick")} == {"float16"}
 
 
+@pytest.mark.parametrize(
+    "accepts",
+    [
+        lambda w: w.seq_q == w.seq_k and w.head_dim == 64 and w.kv_heads == w.heads and not w.needs_gradient,
+        lambda w: w.seq_k % 256 == 0 and w.head_dim % 64 == 0 and not w.needs_gradient and w.dtype == "bfloat16",
+        lambda w: w.seq_q % 128 == w.seq_k % 128 == 0 and w.head_dim == 64 and not w.needs_gradient,
+    ],
+    ids=["squares", "pages", "tiles"],
+)
+def test_many_demands_are_eased_at_once(accepts):
+    """A variant with several limits at once, as libraries for inference have, is tested under every mask."""
+
+    class Limited(Tiled):
+        def unsupported_reason(self, workload, device):
+            return None if accepts(workload) else "not this one"
+
+    found = cases(Limited(), level="quick", only=["masks"])
+    masks = {case.workload.mask.kind for case in found if accepts(case.workload)}
+    assert masks >= {"none", "causal", "window", "padding"}
+
+
 def test_an_error_of_the_variant_is_a_failure_that_names_its_place():
     """What a variant raises fails its test with type, text, file and line."""
 
