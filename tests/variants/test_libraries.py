@@ -166,6 +166,18 @@ class TestRefusals:
         [
             (FLASH[0], (9, 0), {"softcap": 2.0, "dropout": 0.1}, "no dropout beside a softcap"),
             (FLASH[2], (9, 0), {"head_dim": 128, "head_dim_v": 64}, "not 64 beside 128"),
+            (
+                FLASH[3],
+                (9, 0),
+                {"head_dim": 64, "head_dim_v": 256},
+                "does not compile for a head_dim_v of 256 beside 64",
+            ),
+            (
+                FLASH[3],
+                (9, 0),
+                {"head_dim_v": 32, "kv_heads": 2, "direction": "backward"},
+                "no backward pass of grouped",
+            ),
             (FLASH[3], (10, 0), {"head_dim": 160}, "not 160 with 160"),
             (
                 FLASH[3],
@@ -187,6 +199,8 @@ class TestRefusals:
             (FLASH[2], (9, 0), {"head_dim": 192, "head_dim_v": 128}),
             (FLASH[2], (9, 0), {"head_dim": 64, "head_dim_v": 256}),
             (FLASH[3], (9, 0), {"head_dim": 160}),
+            (FLASH[3], (9, 0), {"head_dim": 128, "head_dim_v": 256}),
+            (FLASH[3], (9, 0), {"head_dim_v": 32, "direction": "backward"}),
             (FLASH[3], (10, 0), {"head_dim": 192, "head_dim_v": 128}),
             (FLASH[3], (10, 0), {"head_dim": 256, "direction": "backward"}),
         ],

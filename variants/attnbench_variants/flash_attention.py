@@ -134,7 +134,9 @@ class PagedFlashAttention(FlashAttention):
 
 
 def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
-    """Say which combinations of what a version can do its own checks refuse."""
+    """Say which combinations of what a version can do its own checks, or its compiler, refuse."""
+    import torch
+
     w = workload
     if w.alibi and w.mask.kind == "padding":
         yield "flash_attn_varlen_func counts ALiBi's distances from each sequence's own end, not from seq_k"
@@ -148,15 +150,21 @@ def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
                 f"one of 129 to 192, not {w.head_dim_v} beside {w.head_dim}"
             )
     if version == 4:
-        yield from _refusals_of_blackwell(w, device)
+        major = torch.cuda.get_device_capability(device)[0]
+        yield from (_refusals_on_hopper(w) if major == 9 else _refusals_on_blackwell(w) if major in (10, 11) else ())
 
 
-def _refusals_of_blackwell(workload: Workload, device: str) -> Iterator[str]:
-    """Say what flash-attn 4 lacks on GPUs of compute capability 10 and 11."""
-    import torch
+def _refusals_on_hopper(workload: Workload) -> Iterator[str]:
+    """Say what of flash-attn 4 does not compile for compute capability 9."""
+    w = workload
+    if w.head_dim != w.head_dim_v and w.kv_heads != w.heads and w.needs_gradient:
+        yield "flash-attn 4 has no backward pass of grouped heads with another head_dim_v on this GPU"
+    if w.head_dim <= 96 and w.head_dim_v > 192:
+        yield f"flash-attn 4 does not compile for a head_dim_v of {w.head_dim_v} beside {w.head_dim} on this GPU"
 
-    if torch.cuda.get_device_capability(device)[0] not in (10, 11):
-        return
+
+def _refusals_on_blackwell(workload: Workload) -> Iterator[str]:
+    """Say what of flash-attn 4 its own checks refuse on compute capability 10 and 11."""
     w, widths = workload, (workload.head_dim, workload.head_dim_v)
     if max(widths) > 128 and widths not in ((192, 128), (256, 256)):
         yield (

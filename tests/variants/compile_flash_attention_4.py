@@ -1,0 +1,94 @@
+"""Compile flash-attn 4's kernels for Hopper where there is no GPU: workloads as JSON on stdin, one verdict a line.
+
+The package is real, and so are its checks and its compiler; the tensors have shapes and no contents, and nothing is
+run. A process of its own, because the package reads at import for which GPU it compiles.
+"""
+
+import functools
+import json
+import os
+import sys
+import warnings
+
+ENVIRONMENT = {"FLASH_ATTENTION_ARCH": "sm_90", "CUTE_DSL_ARCH": "sm_90a", "FLASH_ATTENTION_NUM_SMS": "132"}
+
+
+class Context:
+    """What an autograd function keeps between its two passes, where autograd itself takes no tensor of a GPU."""
+
+    needs_input_grad = (True,) * 64
+
+    def save_for_backward(self, *tensors):
+        """Keep tensors for the backward pass."""
+        self.saved_tensors = tensors
+
+    def mark_non_differentiable(self, *tensors):
+        """Nothing to mark."""
+
+    def set_materialize_grads(self, value):
+        """Nothing to set."""
+
+
+def main() -> None:
+    """Compile the kernels of each workload."""
+    import torch
+    from flash_attn.cute import interface
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from attnbench import Workload
+    from attnbench.inputs import Inputs
+    from attnbench_variants import _packing, flash_attention
+
+    def starts(lengths, device):
+        return torch.empty(len([*lengths]) + 1, dtype=torch.int32, device=device)
+
+    def with_statistics(forward):
+        @functools.wraps(forward)
+        def call(*arguments, **named):
+            return forward(*arguments, **{**named, "return_lse": True})
+
+        return call
+
+    def pass_both_ways(function, backward):
+        def apply(*arguments):
+            context = Context()
+            outputs = function.forward(context, *arguments)
+            if backward:
+                function.backward(context, torch.empty_like(outputs[0]), None)
+            return outputs
+
+        return apply
+
+    _packing._starts = starts  # torch.tensor makes no tensor without contents
+    interface._flash_attn_fwd = with_statistics(interface._flash_attn_fwd)
+    torch.cuda.is_available = lambda: True
+    torch.cuda.get_device_capability = lambda device=None: (9, 0)
+    variant = next(each for each in flash_attention.attnbench_variants() if each.name == "flash-attn-4")
+    for fields in json.load(sys.stdin):
+        w = Workload.from_json(fields)
+        dtype = getattr(torch, w.dtype)
+        for function in (interface.FlashAttnFunc, interface.FlashAttnVarlenFunc):
+            function.apply = pass_both_ways(function, w.needs_gradient)
+        error = None
+        try:
+            with FakeTensorMode():
+                query, key, value = (
+                    torch.empty(w.batch, length, heads, width, dtype=dtype, device="cuda")
+                    for length, heads, width in (
+                        (w.seq_q, w.heads, w.head_dim),
+                        (w.seq_k, w.kv_heads, w.head_dim),
+                        (w.seq_k, w.kv_heads, w.head_dim_v),
+                    )
+                )
+                output = variant.prepare(w, Inputs("BSHD", query, key, value))()
+                assert output.shape == (w.batch, w.seq_q, w.heads, w.head_dim_v)
+        except Exception as raised:  # noqa: BLE001 - whatever the library raises is its verdict
+            error = f"{type(raised).__name__}: {raised}"
+        refused = variant.unsupported_reason(w, "cuda")
+        print(json.dumps({"id": w.id, "refused": refused, "error": error}), flush=True)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    os.environ.update(ENVIRONMENT)
+    main()
