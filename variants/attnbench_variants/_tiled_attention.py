@@ -143,19 +143,21 @@ def _attend(
     plan: Plan, chunk: Chunk, query: torch.Tensor, keys: _Keys, buffer: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Give a chunk's output and log-sum-exp; both are 0 where a row sees no key."""
-    peak = query.new_full((*query.shape[:2], 1), LOWEST)  # finite, so that a tile without a visible key adds exact 0
-    total = torch.zeros_like(peak)
     output = query.new_zeros((*query.shape[:2], keys.value.shape[-1]))
-    for columns in chunk.tiles(plan.keys):
+    peak = total = query.new_zeros((*query.shape[:2], 1))
+    for number, columns in enumerate(chunk.tiles(plan.keys)):
         inside = chunk.heads, columns
-        scores = plan.scores(query, keys.key[inside].float(), (chunk, columns), buffer)
-        new_peak = torch.maximum(peak, scores.amax(-1, keepdim=True))
-        shrink = (peak - new_peak).exp_()
-        weights = scores.sub_(new_peak).exp_()
-        total.mul_(shrink).add_(weights.sum(-1, keepdim=True))
+        weights = plan.scores(query, keys.key[inside].float(), (chunk, columns), buffer)
+        new_peak = weights.amax(-1, keepdim=True).clamp_(min=LOWEST)  # finite, so that hidden keys add exact 0
+        if number:
+            new_peak = torch.maximum(peak, new_peak)
+            shrink = (peak - new_peak).exp_()
+            total, output = total.mul_(shrink), output.mul_(shrink)
+        weights.sub_(new_peak).exp_()
+        total = total + weights.sum(-1, keepdim=True)
         if plan.workload.dropout:
             weights.mul_(plan.kept(chunk, columns))
-        output.mul_(shrink).baddbmm_(weights, keys.value[inside].float())
+        output.baddbmm_(weights, keys.value[inside].float())
         peak = new_peak
     blank = total == 0
     total.masked_fill_(blank, 1.0)

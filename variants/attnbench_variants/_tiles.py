@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from attnbench import Inputs, Workload
 
 QUERIES = {"cpu": 256, "cuda": 1024}
-KEYS = {"cpu": 1024, "cuda": 4096}
-ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
+KEYS = {"cpu": 512, "cuda": 4096}
+ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
 KEPT_LIMITS = 4
 EVEN_TO = 16  # keys: a vector's width
 
@@ -142,7 +142,7 @@ class Plan:
             if bend is not None:
                 torch.mul(scores, scores, out=bend[: scores.numel()].view(scores.shape)).neg_().add_(1.0)
             scores.mul_(self.workload.softcap)
-        grouped = scores.unflatten(1, (self.group, -1))
+        grouped = scores.view(len(scores), self.group, -1, scores.shape[-1])
         if self.slopes is not None:
             distances = _visible.distances(chunk.rows, keys, self.workload, self.device)
             grouped.addcmul_(self.slopes[chunk.heads], distances, value=-1)
