@@ -12,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 PYTHON=${PYTHON:-python3}
 OUT=${OUT:-results/gpu}
 WHEELS=${WHEELS:-tests/gpu/wheels}
+LIBRARIES=${LIBRARIES-xformers==0.0.35 sageattention==1.0.6} # of attention, fetched by `wheels`
 LIMIT=${LIMIT:-520} # seconds a piece; suites are interrupted in time to store what they have
 BUDGET=${BUDGET:-1} # seconds of sampling a cell
 DRY=false
@@ -83,8 +84,9 @@ wheels() {
   mkdir -p "$WHEELS" && rm -f "$WHEELS"/attnbench-*.whl
   "$PYTHON" -m build --quiet --wheel --outdir "$WHEELS" . || return
   # pure Python packages that GPU images often lack; torch, triton, numpy, pandas and matplotlib must be there
+  # shellcheck disable=SC2086 # LIBRARIES is a list of words
   "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --dest "$WHEELS" \
-    typer rich shellingham annotated-doc pluggy nvidia-ml-py
+    typer rich shellingham annotated-doc pluggy nvidia-ml-py $LIBRARIES
   ls "$WHEELS"
 }
 
