@@ -128,10 +128,10 @@ ANSWERS = (
     ),
     Check(
         "logit-gap",
-        "keys 6 below the best logit get a weight of e^-6 each",
+        "keys 6 below the best logit get a weight of e^-6 each, and thousands 12 below theirs of e^-12",
         "an error of the scale by 2% shifts such weights by 12%, and hides in ordinary inputs",
-        "the scale of another head_dim, or applied twice",
-        "compute the scale from workload.effective_scale",
+        "the scale of another head_dim, or applied twice; tiles skipped that seem to count for nothing",
+        "compute the scale from workload.effective_scale, and take in every tile that the mask leaves",
         probes.gap,
         of.GAPS,
         of.MORE_GAPS,

@@ -234,8 +234,12 @@ GAPS = [
     workload(seq=90),
     workload(seq=90, mask="causal", head_dim=80, head_dim_v=32, dtype="bfloat16"),
     workload(seq_q=30, seq_k=90, scale=0.4),
+    workload(seq_q=9, seq_k=4100, batch=1, heads=2),
 ]
-MORE_GAPS = [workload(seq=90, head_dim=size, dtype=dtype) for size in (8, 96, 160) for dtype in LOW]
+MORE_GAPS = [
+    workload(seq_q=9, seq_k=4100, batch=1, heads=2, dtype="bfloat16", direction="forward"),
+    *[workload(seq=90, head_dim=size, dtype=dtype) for size in (8, 96, 160) for dtype in LOW],
+]
 HUGE = [workload(seq=80, mask=mask, dtype=dtype) for mask, dtype in (("none", "float32"), ("causal", "bfloat16"))]
 MORE_HUGE = [workload(seq=80, mask="causal", dtype="float16", head_dim=128), workload(seq=80, mask="window:5:0")]
 CLIMBS = [workload(seq=200, mask="causal", heads=2)]

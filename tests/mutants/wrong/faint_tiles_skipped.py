@@ -1,0 +1,25 @@
+"""Tiles of keys whose scores all lie more than 11 below the maximum are skipped."""
+
+from __future__ import annotations
+
+from tiled import Tiled
+
+from attnbench import hookimpl
+
+
+class Mutant(Tiled):
+    """Tiles of keys whose scores all lie more than 11 below the maximum are skipped."""
+
+    name = "faint-tiles-skipped"
+
+    def accumulate(self, state, scores, value, kept):
+        """Skip what seems to count for nothing."""
+        if bool((scores.amax(-1, keepdim=True) < state[0] - 11.0).all()):
+            return state
+        return super().accumulate(state, scores, value, kept)
+
+
+@hookimpl
+def attnbench_variants():
+    """Offer the mutant."""
+    return [Mutant()]
