@@ -114,6 +114,14 @@ def test_several_variants_end_in_one_table():
     assert "needs a GPU" in last[1]
 
 
+def test_a_variant_that_only_refuses_says_why():
+    """Where nothing passed but the check that refusals are true, the reason is told as where nothing ran at all."""
+    only = tally_of(result("masks", "skipped"), result("refusals", "passed"), name="absent")
+    assert only.nothing_ran == "needs a GPU"
+    assert tally_of(result("masks", "skipped"), result("refusals", "failed")).nothing_ran is None
+    assert tally_of(result("masks", "passed"), result("refusals", "passed")).nothing_ran is None
+
+
 def test_a_commands_line_is_never_wrapped():
     """A command to copy stands on one line, however long."""
     long = result("masks", "failed", repro="pytest " + "x" * 300)

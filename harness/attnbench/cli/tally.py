@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 SHOWN = ("passed", "failed", "skipped")
+OF_REFUSALS = "refusals"  # a check that runs what a variant refuses
 COLOURS = {"passed": "green", "failed": "bold red", "skipped": "bright_black"}
 
 
@@ -42,10 +43,12 @@ class Tally:
 
     @property
     def nothing_ran(self) -> str | None:
-        """The commonest reason, where every test was skipped."""
-        if set(self.counts) != {"skipped"}:
+        """The commonest reason, where every test was skipped but for the one that only what is refused does fail."""
+        skipped = [result for result in self.results if result["status"] == "skipped"]
+        ran = {(result["check"], result["status"]) for result in self.results if result["status"] != "skipped"}
+        if not skipped or ran - {(OF_REFUSALS, "passed")}:
             return None
-        reasons = Counter(_without_workload(result) for result in self.results)
+        reasons = Counter(_without_workload(result) for result in skipped)
         return reasons.most_common(1)[0][0]
 
     @property
