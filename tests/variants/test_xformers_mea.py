@@ -72,6 +72,17 @@ def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads, direction, oper
     assert torch.equal(seen, expected.bool())
 
 
+def test_grouped_heads_are_repeated_for_training():
+    """Every query head gets its own copy of its key head where there is a backward pass, else a view."""
+    for direction, shape in (("forward", (2, 24, 2, 2, 16)), ("backward", (2, 24, 4, 16))):
+        problem = workload(kv_heads=2, direction=direction)
+        (query, key, value), _ = arranged(problem)
+        assert query.shape == key.shape == value.shape == shape
+        heads = key.reshape(2, 24, 4, 16)
+        original = make_inputs(problem, "cpu", "BSHD").key
+        assert all(torch.equal(heads[:, :, head], original[:, :, head // 2]) for head in range(4))
+
+
 @pytest.mark.parametrize(
     ("operator", "direction", "arrangement"),
     [

@@ -23,7 +23,8 @@ class Xformers(Variant):
 
     Masks go in as xformers' own bias classes where it has one for them. Padded and packed batches are one long sequence
     with a block-diagonal bias: views of the tensors or, for operators and backward passes that have no padded blocks,
-    without the padded keys, taken out in the timed call. Grouped queries are its five-dimensional form.
+    without the padded keys, taken out in the timed call. Grouped queries are its five-dimensional form, which is for
+    inference alone.
     """
 
     layout = "BSHD"
@@ -151,12 +152,21 @@ def _viewing(
 def grouped(
     workload: Workload, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """View grouped queries as (B, S, Hkv, group, X), their keys and values expanded; others stay as they are."""
+    """View grouped queries as (B, S, Hkv, group, X), their keys and values expanded; others stay as they are.
+
+    No backward pass takes five dimensions: for training each key and value is repeated, as users have to.
+    """
     if workload.kv_heads == workload.heads:
         return query, key, value
     group = workload.heads // workload.kv_heads
     key, value = (tensor[:, :, :, None].expand(-1, -1, -1, group, -1) for tensor in (key, value))
+    if not _has_five_dimensions(workload):
+        return query, key.flatten(2, 3), value.flatten(2, 3)
     return query.unflatten(2, (workload.kv_heads, group)), key, value
+
+
+def _has_five_dimensions(workload: Workload) -> bool:
+    return workload.kv_heads != workload.heads and not workload.needs_gradient
 
 
 def make_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | None, arrangement: Arrangement) -> Any:
@@ -181,13 +191,13 @@ def _block_bias(workload: Workload, device: torch.device, arrangement: Arrangeme
     queries = [w.seq_q] * w.batch
     if arrangement == "packed":
         return biases.BlockDiagonalMask.from_seqlens(queries, list(w.key_lengths), device=device)
-    lengths = {"q_seqlen": queries, "kv_padding": w.seq_k, "kv_seqlen": list(w.key_lengths)}
+    blocks = {"q_seqlen": queries, "kv_padding": w.seq_k, "kv_seqlen": list(w.key_lengths)}
     if mask.kind == "padding":
-        return biases.BlockDiagonalPaddedKeysMask.from_seqlens(**lengths, device=device)
+        return biases.BlockDiagonalPaddedKeysMask.from_seqlens(**blocks, device=device)
     if mask.kind != "window":
-        return biases.BlockDiagonalCausalWithOffsetPaddedKeysMask.from_seqlens(**lengths, device=device)
+        return biases.BlockDiagonalCausalWithOffsetPaddedKeysMask.from_seqlens(**blocks, device=device)
     local = biases.BlockDiagonalCausalLocalAttentionPaddedKeysMask
-    return local.from_seqlens_local(**lengths, window_size=mask.left + 1).to(device)
+    return local.from_seqlens_local(**blocks, window_size=mask.left + 1).to(device)
 
 
 def _aligned_bias(workload: Workload) -> Any:
@@ -205,7 +215,7 @@ def _aligned_bias(workload: Workload) -> Any:
 
 
 def _tensor_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> torch.Tensor:
-    """Make a dense bias (B, Hq, Sq, Sk), or (B, Hkv, group, Sq, Sk) for grouped queries, with aligned rows."""
+    """Make a dense bias (B, Hq, Sq, Sk), or (B, Hkv, group, Sq, Sk) in five dimensions, with aligned rows."""
     import torch
 
     from attnbench_variants import _visible
@@ -220,7 +230,7 @@ def _tensor_bias(workload: Workload, device: torch.device, slopes: torch.Tensor 
     hidden = _visible.hidden(w, device)
     if hidden is not None:
         bias.masked_fill_(hidden, float("-inf"))
-    return bias if w.heads == w.kv_heads else bias.unflatten(1, (w.kv_heads, -1))
+    return bias.unflatten(1, (w.kv_heads, -1)) if _has_five_dimensions(w) else bias
 
 
 def _refusal(operators: list[Any], problem: Any) -> str | None:
