@@ -9,6 +9,13 @@ from attnbench.conformance.suite import checks
 from attnbench.inputs import make_inputs
 
 
+def to_steps(tensor, steps, block):
+    """Round (..., S, D) to a number of steps each side of 0, each block of rows by its own largest entry."""
+    parts = tensor.split(block, -2)
+    sizes = (part.abs().amax((-2, -1), keepdim=True).clamp(min=1e-20) / steps for part in parts)
+    return torch.cat([(part / size).round() * size for part, size in zip(parts, sizes, strict=True)], -2)
+
+
 class Rounded(Variant):
     """Attention from queries and keys rounded to a number of steps each side of 0, as INT8 kernels do."""
 
@@ -28,8 +35,7 @@ class Rounded(Variant):
         return attend
 
     def _rounded(self, tensor):
-        step = tensor.float().abs().amax((-2, -1), keepdim=True) / self.steps
-        rounded = (tensor.float() / step).round() * step
+        rounded = to_steps(tensor.float(), self.steps, tensor.shape[-2])
         return tensor + (rounded - tensor).detach()  # so that gradients pass as if nothing was rounded
 
 
@@ -64,7 +70,8 @@ class InBlocks(Variant):
             if self.bug == "keys of another head":
                 key = key.roll(1, 1)
             key, value = (tensor.repeat_interleave(group, 1) for tensor in (key, value))
-            scores = self._rounded(scale * query, 128) @ self._rounded(key, 64).mT
+            steps = 7 if self.bug == "4 bits" else 127
+            scores = to_steps(scale * query, steps, 128) @ to_steps(key, steps, 64).mT
             if workload.mask.kind == "causal" and self.bug != "no mask":
                 hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1 + shift)
                 scores = scores.masked_fill(hidden, -1e30)
@@ -79,12 +86,6 @@ class InBlocks(Variant):
             return (weights.half() @ value.half()).to(inputs.query.dtype)
 
         return attend
-
-    def _rounded(self, tensor, block):
-        steps = 7 if self.bug == "4 bits" else 127
-        parts = tensor.split(block, -2)
-        sizes = (part.abs().amax((-2, -1), keepdim=True).clamp(min=1e-20) / steps for part in parts)
-        return torch.cat([(part / size).round() * size for part, size in zip(parts, sizes, strict=True)], -2)
 
 
 def failures(variant, *only):

@@ -1,16 +1,13 @@
 """Compile flash-attn 4's kernels for Hopper where there is no GPU: workloads as JSON on stdin, one verdict a line.
 
 The package is real, and so are its checks and its compiler; the tensors have shapes and no contents, and nothing is
-run. A process of its own, because the package reads at import for which GPU it compiles.
+run. A process of its own, because the package reads from the environment, at import, for which GPU it compiles.
 """
 
 import functools
 import json
-import os
 import sys
 import warnings
-
-ENVIRONMENT = {"FLASH_ATTENTION_ARCH": "sm_90", "CUTE_DSL_ARCH": "sm_90a", "FLASH_ATTENTION_NUM_SMS": "132"}
 
 
 class Context:
@@ -90,5 +87,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    os.environ.update(ENVIRONMENT)
     main()

@@ -5,12 +5,11 @@ A process of its own, because TRITON_INTERPRET has to be set before triton is fi
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 from typing import Any
 
 import torch
+from apart import verdicts
 
 from attnbench import Variant, Workload
 from attnbench.conformance.gate import Gate
@@ -19,23 +18,12 @@ from attnbench.inputs import make_inputs
 
 def judge(variant: str, workloads: list[dict[str, Any]], **environment: str) -> list[dict[str, Any]]:
     """Hold a variant to the gate on each workload, in one interpreter process; give its verdicts."""
-    process = subprocess.run(
-        [sys.executable, __file__, variant],
-        input=json.dumps(workloads),
-        env={**os.environ, "TRITON_INTERPRET": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    verdicts = [json.loads(line) for line in process.stdout.splitlines()]
-    assert len(verdicts) == len(workloads)
-    return verdicts
+    return verdicts(__file__, workloads, variant, TRITON_INTERPRET="1", **environment)
 
 
-def wrong(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def wrong(judged: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Give what failed, to be empty."""
-    return [verdict for verdict in verdicts if not verdict["passed"]]
+    return [verdict for verdict in judged if not verdict["passed"]]
 
 
 def _variants() -> list[Variant]:

@@ -1,38 +1,27 @@
 """`flash-attn-4` with the package itself, compiled for Hopper: no GPU is needed, the package is (`-rs` says so)."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from apart import verdicts
 
 pytest.importorskip("flash_attn.cute", reason="needs flash-attn-4, which CONTRIBUTING.md says how to install")
 
 SCRIPT = Path(__file__).parent / "compile_flash_attention_4.py"
+HOPPER = {"FLASH_ATTENTION_ARCH": "sm_90", "CUTE_DSL_ARCH": "sm_90a", "FLASH_ATTENTION_NUM_SMS": "132"}
 BOTH_WAYS = ("forward", "forward_backward")
 
 
 def compiled(*changes):
     """Compile small workloads in one process; give the verdicts."""
     base = {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 128, "head_dim": 64, "dtype": "bfloat16", "mask": "causal"}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT)],
-        input=json.dumps([{**base, **change} for change in changes]),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    verdicts = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(verdicts) == len(changes)
-    return verdicts
+    return verdicts(str(SCRIPT), [{**base, **change} for change in changes], **HOPPER)
 
 
 def test_what_is_claimed_compiles():
     """Every mask, both ways, each width, softcap and few queries: what the wrapper claims, the library compiles."""
     masks = ("none", "causal", "window:20:0", "window:20:5", "padding", "document")
-    verdicts = compiled(
+    found = compiled(
         *[{"mask": mask, "direction": way} for mask in masks for way in BOTH_WAYS],
         *[{"mask": mask, "seq_q": 40, "seq_k": 128, "direction": "backward"} for mask in ("causal", "padding")],
         *[{"head_dim": width, "direction": "backward"} for width in (8, 40, 96, 128, 192, 256)],
@@ -41,15 +30,15 @@ def test_what_is_claimed_compiles():
         {"head_dim": 256, "softcap": 5.0, "direction": "backward"},
         {"seq_q": 1, "seq_k": 128, "dtype": "float16", "kv_heads": 1},
     )
-    assert [verdict for verdict in verdicts if verdict["refused"] or verdict["error"]] == []
+    assert [verdict for verdict in found if verdict["refused"] or verdict["error"]] == []
 
 
 def test_what_is_refused_does_not_compile():
     """The widths that the wrapper refuses on Hopper are those on which the library fails."""
-    verdicts = compiled(
+    found = compiled(
         {"head_dim": 64, "head_dim_v": 200},
         {"head_dim": 96, "head_dim_v": 256},
         {"head_dim": 192, "head_dim_v": 128, "direction": "backward"},
         {"head_dim": 60},
     )
-    assert all(verdict["refused"] and verdict["error"] for verdict in verdicts), verdicts
+    assert all(verdict["refused"] and verdict["error"] for verdict in found), found

@@ -152,7 +152,8 @@ def _attend(
         if number:
             new_peak = torch.maximum(peak, new_peak)
             shrink = (peak - new_peak).exp_()
-            total, output = total.mul_(shrink), output.mul_(shrink)
+            total.mul_(shrink)
+            output.mul_(shrink)
         weights.sub_(new_peak).exp_()
         total = total + weights.sum(-1, keepdim=True)
         if plan.workload.dropout:

@@ -150,8 +150,10 @@ def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
                 f"one of 129 to 192, not {w.head_dim_v} beside {w.head_dim}"
             )
     if version == 4:
-        major = torch.cuda.get_device_capability(device)[0]
-        yield from (_refusals_on_hopper(w) if major == 9 else _refusals_on_blackwell(w) if major in (10, 11) else ())
+        major, _ = torch.cuda.get_device_capability(device)
+        of_gpus = {9: _refusals_on_hopper, 10: _refusals_on_blackwell, 11: _refusals_on_blackwell}
+        if major in of_gpus:
+            yield from of_gpus[major](w)
 
 
 def _refusals_on_hopper(workload: Workload) -> Iterator[str]:

@@ -85,8 +85,6 @@ def _refusals(workload: Workload) -> Iterator[str]:
         if at_hand < SOFTCAP_SINCE:
             since = ".".join(map(str, SOFTCAP_SINCE))
             yield f"Transformer Engine has a softcap since {since} (pip install -U transformer-engine[pytorch])"
-        if workload.dropout:
-            yield "Transformer Engine has no dropout beside a softcap"
 
 
 def _mask_arguments(workload: Workload) -> dict[str, Any]:
