@@ -14,7 +14,7 @@ PUBLISHED := -v naive,sdpa,sdpa-math,sdpa-flash,chunked,xformers --budget 0.3 --
 MACHINE ?=  # the folder under results/published; empty: named for the device
 RUN ?=      # further options of `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
 REPORT ?=   # further options of `attnbench report`
-TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/test_mask.py -x"
+TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/workloads/test_mask.py -x"
 RELEASE := $(VENV)/release
 
 .PHONY: bench test lint format perf report publish-run docs site release clean help

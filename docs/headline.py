@@ -11,10 +11,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from attnbench.report.document import Document, read
+from attnbench.plan.devices import list_devices
+from attnbench.report.content import Document, read
 from attnbench.report.figures import slug
 from attnbench.report.table import escape_markdown, to_markdown
-from attnbench.runner.devices import list_devices
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- headline: written by docs/headline.py -->\n", "<!-- /headline -->\n"

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "stubbed_runs"]
 
 # Drawn cases are the same on every machine and in every run; a slow machine fails no test.
 settings.register_profile("attnbench", deadline=None, derandomize=True, max_examples=60)

@@ -8,10 +8,10 @@ import torch
 import attnbench
 import synthetic
 from attnbench import dispatch
-from attnbench.analysis.best import best as regions_of
-from attnbench.analysis.best import to_json
+from attnbench.analysis.dispatch_table import best as regions_of
+from attnbench.analysis.dispatch_table import to_json
 from attnbench.errors import UsageError
-from attnbench.workload import Workload
+from attnbench.workloads.workload import Workload
 
 CELLS = synthetic.workloads(seqs=(64, 128, 256), heads=2, head_dim=16)
 

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from attnbench import Workload
-from attnbench.measure.protocol import Protocol
+from attnbench.measure_config import Protocol
+from attnbench.plan.catalog import VariantEntry
+from attnbench.plan.cells import Cell, Plan
+from attnbench.plan.devices import Device
+from attnbench.plan.estimate import seconds_of
 from attnbench.progress import Bar, NotebookBar, Progress, announcement, duration, progress
 from attnbench.record import Record
-from attnbench.runner.catalog import VariantEntry
-from attnbench.runner.devices import Device
-from attnbench.runner.estimate import seconds_of
-from attnbench.runner.plan import Cell, Plan
 
 CPU = Device("cpu", "a CPU", "")
 WORKLOADS = [Workload(heads=1, seq_q=length, head_dim=8) for length in (16, 32, 64)]

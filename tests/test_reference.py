@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from attnbench import Workload
-from attnbench.inputs import alibi_slopes, make_inputs
 from attnbench.reference import Part, attend, attention, bias, evaluate, in_bhsd, visible
+from attnbench.tensors.inputs import alibi_slopes, make_inputs
 
 MASKS = ("none", "causal", "causal-top-left", "window:3:0", "window:2:2", "prefix:4", "padding", "document")
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from attnbench.mask import Mask
-from attnbench.variant import Variant, variant
-from attnbench.workload import Workload
+from attnbench.plugins.variant import Variant, variant
+from attnbench.workloads.mask import Mask
+from attnbench.workloads.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.analysis import load
+    from attnbench.api import Run, run
     from attnbench.dispatch import attention, best
     from attnbench.hookspecs import hookimpl
-    from attnbench.inputs import Inputs
-    from attnbench.interactive import Run, run
+    from attnbench.tensors.inputs import Inputs
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,13 +22,13 @@ __all__ = [
 ]  # fmt: skip
 
 _LATE = {  # these need torch, pandas or pluggy, and --help is to answer at once
-    "Inputs": "attnbench.inputs",
-    "Run": "attnbench.interactive",
+    "Inputs": "attnbench.tensors.inputs",
+    "Run": "attnbench.api",
     "attention": "attnbench.dispatch",
     "best": "attnbench.dispatch",
     "hookimpl": "attnbench.hookspecs",
     "load": "attnbench.analysis",
-    "run": "attnbench.interactive",
+    "run": "attnbench.api",
 }
 
 

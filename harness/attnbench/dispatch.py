@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.analysis.best import Region, from_json, pick
-from attnbench.analysis.best import best as regions_of
+from attnbench.analysis.dispatch_table import Region, from_json, pick
+from attnbench.analysis.dispatch_table import best as regions_of
 from attnbench.errors import UsageError, describe
-from attnbench.inputs import Inputs, alibi_slopes
-from attnbench.mask import Mask
-from attnbench.registry import Plugin, entry_point_sources, load_all
-from attnbench.runner.devices import list_devices
-from attnbench.workload import Workload
+from attnbench.plan.devices import list_devices
+from attnbench.plugins.loading import Plugin, entry_point_sources, load_all
+from attnbench.tensors.inputs import Inputs, alibi_slopes
+from attnbench.workloads.mask import Mask
+from attnbench.workloads.workload import Workload
 
 if TYPE_CHECKING:
-    from attnbench.variant import Variant
+    from attnbench.plugins.variant import Variant
 
 VARIABLE = "ATTNBENCH_TABLE"
 DEFAULT = "results"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from attnbench.variant import Variant
+    from attnbench.plugins.variant import Variant
 
 PROJECT = "attnbench"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -15,13 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichBar
 from rich.text import Text
 
-from attnbench.foreign import printable
-from attnbench.runner.frontier import SEARCHED
+from attnbench.plan.memory_frontier import SEARCHED
 from attnbench.runner.watching import Watcher
+from attnbench.untrusted import printable
 
 if TYPE_CHECKING:
+    from attnbench.plan.cells import Cell, Plan
     from attnbench.record import Record
-    from attnbench.runner.plan import Cell, Plan
 
 Level = Literal["quiet", "normal", "verbose"]
 COLOURS = {"ok": "green", "unsupported": "bright_black", "interrupted": "yellow"}

@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from attnbench.errors import RecordError
-from attnbench.foreign import parse
-from attnbench.workload import Workload
+from attnbench.untrusted import parse
+from attnbench.workloads.workload import Workload
 
 SCHEMA = 1
 NOT_INTERLEAVED = "not_interleaved"  # the flag of a record whose rounds no other variant shared

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from attnbench.inputs import Inputs
-    from attnbench.workload import Workload
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 NEGLIGIBLE = 1e-12  # a weight below this moves no answer, so its score's size is of no interest
 PIECE_PAIRS = 1 << 22  # query-key pairs evaluated at a time, to bound memory

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.errors import RecordError, StorageError, UsageError, describe, unknown
-from attnbench.foreign import parse, printable
 from attnbench.record import Record
+from attnbench.untrusted import parse, printable
 
 MANIFEST = "manifest.json"
 BYTES_A_RECORD = 128 * 1024  # with its share of the logs; most are far smaller

@@ -4,7 +4,7 @@ import shutil
 
 import synthetic
 from attnbench.analysis import load
-from attnbench.analysis.frame import current
+from attnbench.analysis.load_runs import current
 from attnbench.report import headline
 
 FEW = {"variants": ("naive", "sdpa"), "rounds": 4}

@@ -3,7 +3,7 @@
 import attnbench
 import synthetic
 from attnbench.analysis.series import series
-from attnbench.workload import Workload
+from attnbench.workloads.workload import Workload
 
 
 def loaded(tmp_path, cells):

@@ -7,7 +7,7 @@ import pandas as pd
 import attnbench
 import synthetic
 from attnbench.analysis.devices import ratios
-from attnbench.analysis.frame import current
+from attnbench.analysis.load_runs import current
 
 CELLS = synthetic.workloads(seqs=(512, 1024, 2048), masks=("causal",), directions=("forward",))
 

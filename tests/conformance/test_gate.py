@@ -6,7 +6,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from attnbench import Mask, Variant, Workload, variant
 from attnbench.conformance.gate import Gate
-from attnbench.inputs import make_inputs, refill
+from attnbench.tensors.inputs import make_inputs, refill
 
 TRAINING = Workload(4, 200, 16, batch=2, kv_heads=2, mask=Mask("causal"), direction="forward_backward")
 

@@ -3,8 +3,8 @@
 import pytest
 
 from attnbench import Variant
+from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import cases, run_case
-from attnbench.conformance.trial import Subject
 
 
 class Mean(Variant):

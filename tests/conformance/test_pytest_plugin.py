@@ -20,8 +20,8 @@ def mine(query, key, value, workload):
 def attnbench_variants():
     return [mine]
 """
-INSTALLED = any(each.value == "attnbench.conformance.options" for each in entry_points(group="pytest11"))
-RUN = [*([] if INSTALLED else ["-p", "attnbench.conformance.options"]), "-p", "no:cacheprovider"]
+INSTALLED = any(each.value == "attnbench.conformance.pytest_plugin" for each in entry_points(group="pytest11"))
+RUN = [*([] if INSTALLED else ["-p", "attnbench.conformance.pytest_plugin"]), "-p", "no:cacheprovider"]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from attnbench import Variant, Workload
 from attnbench.conformance.gate import Gate
 from attnbench.conformance.suite import checks
-from attnbench.inputs import make_inputs
+from attnbench.tensors.inputs import make_inputs
 
 
 def to_steps(tensor, steps, block):

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from attnbench import Variant, variant
-from attnbench.conformance import drawn, extras
 from attnbench.conformance.check import Failed, Skipped
-from attnbench.conformance.log_sum_exp import log_sum_exp
+from attnbench.conformance.check_workloads import workload
+from attnbench.conformance.checks import device as extras
+from attnbench.conformance.checks import fuzz
+from attnbench.conformance.checks.log_sum_exp import log_sum_exp
+from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import CHECKS, cases, checks, find_check, run_case
-from attnbench.conformance.trial import Subject
-from attnbench.conformance.workloads import workload
 from attnbench.errors import UsageError
-from attnbench.registry import entry_point_sources, load_all
+from attnbench.plugins.loading import entry_point_sources, load_all
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mutants"))
 from tiled import Tiled
@@ -213,7 +214,7 @@ def test_what_is_no_softmax_attention_is_held_to_the_contract_alone():
 
 def test_hypothesis_shrinks_to_the_smallest_failing_workload(monkeypatch):
     """A bug beyond 20 causal keys is reported at the smallest such workload; an honest variant passes."""
-    monkeypatch.setattr(drawn, "EXAMPLES", 20)
+    monkeypatch.setattr(fuzz, "EXAMPLES", 20)
 
     class Late(Tiled):
         def scores(self, workload, inputs, query, key, rows, columns):
@@ -221,8 +222,8 @@ def test_hypothesis_shrinks_to_the_smallest_failing_workload(monkeypatch):
             return scores * 1.01 if workload.seq_k > 20 else scores
 
     with pytest.raises(Failed, match=r"k21-.*the smallest that fails|s21-.*the smallest that fails"):
-        drawn.drawn(Subject(Late()), workload(seq=8))
-    assert "workloads drawn" in drawn.drawn(Subject(Tiled(), seed=3), workload(seq=8, dtype="bfloat16"))
+        fuzz.drawn(Subject(Late()), workload(seq=8))
+    assert "workloads drawn" in fuzz.drawn(Subject(Tiled(), seed=3), workload(seq=8, dtype="bfloat16"))
 
 
 def test_the_large_index_check_finds_the_last_key(monkeypatch):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import attnbench
 from attnbench import hookspecs
+from attnbench.plugins.loading import HOOKS
 from attnbench.record import Record
-from attnbench.registry import HOOKS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

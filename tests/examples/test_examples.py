@@ -13,8 +13,8 @@ import pytest
 from attnbench import Workload
 from attnbench.conformance.gate import Gate
 from attnbench.conformance.suite import checks
-from attnbench.inputs import make_inputs
-from attnbench.suite import read_suite
+from attnbench.tensors.inputs import make_inputs
+from attnbench.workloads.suite import read_suite
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from attnbench.measure.protocol import Protocol
-from attnbench.runner.catalog import read_catalog
-from attnbench.runner.execute import Request, execute, plan_of, start
-from attnbench.runner.remains import PREFIX
-from attnbench.runner.terms import Terms
+from attnbench.isolation.cleanup import PREFIX
+from attnbench.measure_config import Protocol
+from attnbench.plan.catalog import read_catalog
+from attnbench.runner.limits import Terms
+from attnbench.runner.run import Request, execute, plan_of, start
 from attnbench.store import read_manifest, read_run
 
 PACK = Path(__file__).parent / "pack.py"
@@ -138,7 +138,7 @@ def test_nothing_is_left_running(run):
     assert ["/bin/sleep", "612"] not in running
     children = psutil.Process().children(recursive=True)
     assert not [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
-    assert not [child for child in children if "attnbench.worker.nursery" in child.cmdline()]
+    assert not [child for child in children if "attnbench.isolation.forkserver_main" in child.cmdline()]
 
 
 def test_no_file_is_left(run, left_before):

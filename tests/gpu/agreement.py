@@ -11,9 +11,9 @@ import torch
 from triton.testing import do_bench
 
 from attnbench import Variant, Workload
-from attnbench.inputs import make_inputs
-from attnbench.measure.protocol import Protocol
 from attnbench.measure.sampler import Sampler
+from attnbench.measure_config import Protocol
+from attnbench.tensors.inputs import make_inputs
 
 LENGTHS = (512, 2048, 8192)
 BLOCKS, BLOCK_NS = 12, 100e6

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from attnbench import Workload
-from attnbench.measure.protocol import Protocol
-from attnbench.runner.process import WorkerLostError, WorkerProcess
+from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.measure_config import Protocol
 
 PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")

@@ -5,9 +5,9 @@ import torch
 
 from attnbench import Workload
 from attnbench.errors import MeasurementError
-from attnbench.inputs import make_inputs
+from attnbench.measure.call import Step
 from attnbench.measure.graph import GraphStep
-from attnbench.measure.step import Step
+from attnbench.tensors.inputs import make_inputs
 
 
 def made(direction="forward", dropout=0.0):

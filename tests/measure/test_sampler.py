@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from attnbench import Workload
-from attnbench.inputs import make_inputs
 from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
-from attnbench.measure.protocol import Protocol
 from attnbench.measure.sampler import Sampler
+from attnbench.measure_config import Protocol
+from attnbench.tensors.inputs import make_inputs
 
 
 @pytest.fixture(autouse=True)

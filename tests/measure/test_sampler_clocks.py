@@ -6,11 +6,11 @@ from fake_device import FakeDevice
 
 from attnbench import Workload
 from attnbench.errors import MeasurementError
-from attnbench.inputs import make_inputs
+from attnbench.machine.telemetry import NoTelemetry
 from attnbench.measure import sampler as sampler_module
-from attnbench.measure.protocol import Protocol
 from attnbench.measure.sampler import Sampler
-from attnbench.measure.telemetry import NoTelemetry
+from attnbench.measure_config import Protocol
+from attnbench.tensors.inputs import make_inputs
 
 WORKLOAD = Workload(heads=1, seq_q=8, head_dim=4)
 

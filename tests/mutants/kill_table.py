@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
+from attnbench.conformance.checks.traits import TRAITS
+from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import CHECKS, DEMANDED, cases, run_case
-from attnbench.conformance.traits import TRAITS
-from attnbench.conformance.trial import Subject
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "conformance.md"

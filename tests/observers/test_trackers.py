@@ -11,10 +11,10 @@ import pytest
 from attnbench import Workload
 from attnbench.errors import PluginError
 from attnbench.observers.facts import metrics, parameters
+from attnbench.plan.catalog import Catalog, PluginEntry
+from attnbench.plugins.loading import load_plugin, named_source, observers
 from attnbench.record import Record
-from attnbench.registry import load_plugin, named_source, observers
-from attnbench.runner.catalog import Catalog, PluginEntry
-from attnbench.runner.observing import Observers
+from attnbench.runner.observers import Observers
 
 TIMED = Record(
     record_id="r1", run_id="mine", cell_id="c1", variant="sdpa", plugin="builtin/sdpa", plugin_sha256="",
@@ -104,7 +104,7 @@ def test_without_its_package_a_tracker_says_what_to_install(name, package):
     """Where the tracker's package is not installed the plugin does not load, and the reason says how to get it."""
     program = (
         f"import sys; sys.modules[{name!r}] = None\n"
-        "from attnbench.registry import load_plugin, named_source\n"
+        "from attnbench.plugins.loading import load_plugin, named_source\n"
         f"load_plugin(named_source('attnbench.observers.{name}'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ)

@@ -14,7 +14,7 @@ from typing import assert_type
 import torch
 
 from attnbench import Inputs, Mask, Run, Variant, Workload, hookimpl, load, run, variant
-from attnbench.variant import FunctionVariant, Timed
+from attnbench.plugins.variant import FunctionVariant, Timed
 
 
 class Plain(Variant):

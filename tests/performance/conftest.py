@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from attnbench.inputs import make_inputs
+from attnbench.tensors.inputs import make_inputs
 
 ROUNDS = 7
 

@@ -10,11 +10,11 @@ import attnbench
 from attnbench import Workload
 from attnbench.analysis.noise import noise, noise_text
 from attnbench.analysis.verdict import judge
-from attnbench.inputs import make_inputs
-from attnbench.measure.interval import median_interval
-from attnbench.measure.protocol import Protocol
 from attnbench.measure.sampler import Sampler
-from attnbench.runner.execute import Request, execute, plan_of, start
+from attnbench.measure_config import Protocol
+from attnbench.runner.run import Request, execute, plan_of, start
+from attnbench.stats.interval import median_interval
+from attnbench.tensors.inputs import make_inputs
 
 ROUNDS = 12
 BLOCK_S = 0.1

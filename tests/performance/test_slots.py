@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from attnbench.measure.protocol import Protocol
-from attnbench.runner.execute import Request, execute, plan_of, start
+from attnbench.measure_config import Protocol
+from attnbench.runner.run import Request, execute, plan_of, start
 from attnbench.runner.watching import Watcher
 
 LEAST = 1.8

@@ -6,7 +6,7 @@ import pytest
 
 import attnbench
 import synthetic
-from attnbench.analysis.frame import rankable
+from attnbench.analysis.load_runs import rankable
 from attnbench.errors import UsageError
 from attnbench.report import export, headline
 from attnbench.report.importing import import_pytest_benchmark

@@ -12,7 +12,7 @@ import pytest
 import stub_run
 
 from attnbench import store
-from attnbench.runner.execute import execute, resumed
+from attnbench.runner.run import execute, resumed
 
 SHAPE = [
     "-v",

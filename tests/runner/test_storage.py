@@ -12,14 +12,14 @@ import pytest
 
 from attnbench import store
 from attnbench.errors import StorageError, UsageError
+from attnbench.plan.devices import Device, choose_devices
 from attnbench.runner import locks
-from attnbench.runner.devices import Device, choose_devices
-from attnbench.runner.execute import execute, plan_of, resumed, start
+from attnbench.runner.run import execute, plan_of, resumed, start
 
 HOLDER = """
     import sys, time
     from attnbench.runner import locks, process
-    from attnbench.runner.devices import Device, choose_devices
+    from attnbench.plan.devices import Device, choose_devices
     process.ENTRY, process.IMPORTED = sys.argv[1], ()
     with locks.hold(choose_devices(["cpu:0"])):
         worker = process.WorkerProcess({})

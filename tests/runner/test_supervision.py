@@ -4,10 +4,11 @@ import pytest
 
 from attnbench import store
 from attnbench.errors import UsageError
-from attnbench.runner import executor, process, terms
-from attnbench.runner.devices import Device
-from attnbench.runner.execute import execute, plan_of, resumed, start
-from attnbench.runner.terms import Terms
+from attnbench.isolation import process
+from attnbench.plan.devices import Device
+from attnbench.runner import limits, local_executor
+from attnbench.runner.limits import Terms
+from attnbench.runner.run import execute, plan_of, resumed, start
 
 CUDA_ERROR = {"status": "error", "phase": "measure", "reason": "AcceleratorError: CUDA error: an illegal memory access"}
 
@@ -26,7 +27,7 @@ CUDA_ERROR = {"status": "error", "phase": "measure", "reason": "AcceleratorError
 )
 def test_each_phase_has_a_deadline(stubbed, outcomes, monkeypatch, operation, phase):
     """A phase that outlasts its own deadline is a timeout of that phase, and the neighbour is measured."""
-    monkeypatch.setitem(terms.DEADLINES_S, phase, 0.3)
+    monkeypatch.setitem(limits.DEADLINES_S, phase, 0.3)
     stubbed.tell(alpha={operation: f"hang:{phase}"})
     run, _ = stubbed.sweep()
     record = outcomes(run)["alpha", 16]
@@ -102,7 +103,7 @@ def gpus(monkeypatch):
     """Put two alike GPUs and one of another model in the place of this machine's devices."""
     models = {"cuda:0": "H200", "cuda:1": "H200", "cuda:2": "L4"}
     known = {name: Device(name, model, f"GPU-{name}", "570.1") for name, model in models.items()}
-    monkeypatch.setattr(executor, "choose_devices", lambda names: [known[name] for name in names])
+    monkeypatch.setattr(local_executor, "choose_devices", lambda names: [known[name] for name in names])
 
 
 def test_devices_of_one_model_share_the_cells(stubbed, outcomes, gpus):
@@ -135,10 +136,10 @@ def test_another_device_of_its_model_stands_in_for_one_that_has_gone(stubbed, ou
             raise UsageError(f"device {names[0]!r} is not here")
         return [known]
 
-    monkeypatch.setattr(executor, "choose_devices", present)
+    monkeypatch.setattr(local_executor, "choose_devices", present)
     execute(run, *resumed(run))
     assert {(record.device, record.status) for record in outcomes(run).values()} == {("cuda:1", "ok")}
-    monkeypatch.setattr(executor, "choose_devices", lambda names: present(["none"]))
+    monkeypatch.setattr(local_executor, "choose_devices", lambda names: present(["none"]))
     with pytest.raises(UsageError, match="is not here"):
         resumed(run)
 

@@ -6,7 +6,7 @@ import signal
 import time
 
 from attnbench import store
-from attnbench.runner.execute import execute, plan_of, resumed, start
+from attnbench.runner.run import execute, plan_of, resumed, start
 from attnbench.runner.watching import Watcher
 
 LENGTHS = (16, 24, 32, 40)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from attnbench import Workload
+from attnbench.plan.devices import Device, choose_devices
 from attnbench.runner import team
-from attnbench.runner.devices import Device, choose_devices
 from attnbench.runner.team import WorkerTeam, joined, misplaced, place_of, with_teams
 
 SIZES = {"batch": 8, "heads": 8, "seq_q": 16, "head_dim": 8}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import synthetic
 from attnbench.errors import RecordError, UsageError
-from attnbench.foreign import cleaned, parse, printable
 from attnbench.record import Record
 from attnbench.store import read_manifest, read_run
+from attnbench.untrusted import cleaned, parse, printable
 
 ROOT = Path(__file__).parents[2]
 PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal", "joblib", "multiprocessing"}

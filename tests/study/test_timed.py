@@ -14,7 +14,7 @@ from attnbench import Workload
 from attnbench.store import read_run
 from attnbench.study import MODULES, Settings, bidirectional, find_study, gpus, heads, make, memory
 from attnbench.study.timed import run_suite, suite_text
-from attnbench.suite import parse_suite
+from attnbench.workloads.suite import parse_suite
 
 SHAPE = {"heads": 1, "head_dim": 8, "seq": [16, 32], "dtype": "float32"}
 GRIDS = [  # one small run serves all studies

@@ -33,7 +33,7 @@ def main() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from attnbench import Workload
-    from attnbench.inputs import Inputs
+    from attnbench.tensors.inputs import Inputs
     from attnbench_variants import _packing, flash_attention
 
     def starts(lengths, device):

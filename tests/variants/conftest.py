@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnbench.conformance.gate import Gate
-from attnbench.inputs import make_inputs
+from attnbench.tensors.inputs import make_inputs
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from apart import verdicts
 
 from attnbench import Variant, Workload
 from attnbench.conformance.gate import Gate
-from attnbench.inputs import make_inputs
+from attnbench.tensors.inputs import make_inputs
 
 
 def judge(variant: str, workloads: list[dict[str, Any]], **environment: str) -> list[dict[str, Any]]:

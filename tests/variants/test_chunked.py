@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from attnbench import Workload
-from attnbench.inputs import make_inputs
 from attnbench.measure.memory import measure_memory
+from attnbench.tensors.inputs import make_inputs
 from attnbench_variants import _tiles
 from attnbench_variants.chunked import Chunked
 from attnbench_variants.naive import Naive

@@ -96,7 +96,7 @@ def test_each_call_reads_the_inputs_anew(variant):
     """The timed callable answers for what the inputs hold now, with a fresh tensor."""
     import torch
 
-    from attnbench.inputs import make_inputs, refill
+    from attnbench.tensors.inputs import make_inputs, refill
 
     problem = workload(direction="forward")
     inputs = make_inputs(problem, "cpu", variant.layout)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attnbench import Workload
-from attnbench.inputs import make_inputs
+from attnbench.tensors.inputs import make_inputs
 from attnbench_variants import _visible, flex
 from attnbench_variants.flex import Flex
 

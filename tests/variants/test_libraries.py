@@ -8,7 +8,7 @@ import torch
 
 from attnbench import Workload
 from attnbench.conformance.gate import Gate
-from attnbench.inputs import make_inputs
+from attnbench.tensors.inputs import make_inputs
 from attnbench_variants import _abilities, flash_attention, sage, te_attention
 from attnbench_variants.flash_infer import FlashInfer
 from attnbench_variants.sage import Sage

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnbench import Workload
-from attnbench.inputs import make_inputs
+from attnbench.tensors.inputs import make_inputs
 from attnbench_variants import split_keys
 from attnbench_variants.linear import Linear
 from attnbench_variants.recurrent import Recurrent

@@ -5,9 +5,9 @@ import torch
 
 from attnbench import Workload
 from attnbench.conformance.gate import Gate
+from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import cases, run_case
-from attnbench.conformance.trial import Subject
-from attnbench.inputs import make_inputs
+from attnbench.tensors.inputs import make_inputs
 from attnbench_variants.ring import Ring
 from attnbench_variants.ring.crew import crew_of, dismiss
 from attnbench_variants.ring.member import Call, Member

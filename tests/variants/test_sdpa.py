@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnbench import Workload
-from attnbench.inputs import make_inputs
+from attnbench.tensors.inputs import make_inputs
 from attnbench_variants import sdpa
 from attnbench_variants.sdpa import Sdpa, _mask_form, attnbench_variants
 

@@ -170,7 +170,7 @@ STRIDED = """
 from dataclasses import replace
 from attnbench import Workload
 from attnbench.conformance.suite import cases, run_case
-from attnbench.conformance.trial import Subject
+from attnbench.conformance.subject import Subject
 from attnbench_variants.triton_flash import TritonFlash
 (case, *_) = cases(TritonFlash(), level="quick", only=["strides"])
 small = Workload(2, 10, 16, batch=2, kv_heads=1, mask="causal", direction="forward_backward")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attnbench import Workload
-from attnbench.inputs import make_inputs
+from attnbench.tensors.inputs import make_inputs
 from attnbench_variants import _visible, xformers_mea
 from attnbench_variants.xformers_mea import Xformers, arrange, grouped, make_bias
 

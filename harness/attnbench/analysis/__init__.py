@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from attnbench.analysis.frame import load
+from attnbench.analysis.load_runs import load
 
 __all__ = ["load"]

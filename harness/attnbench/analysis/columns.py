@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from attnbench.analysis.digest import LISTS, OBJECTS, PROBLEMS, RUN, SCHEMA, TEXTS, TORN
-from attnbench.workload import Workload
+from attnbench.workloads.workload import Workload
 
 NO_SAMPLES = array("d")
 OPTIONAL = ("scale", "softcap")  # numbers that a workload may lack

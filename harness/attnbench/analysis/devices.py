@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.frame import current, rankable
+from attnbench.analysis.load_runs import current, rankable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 
-from attnbench.foreign import mapping
-from attnbench.measure.interval import median_interval
-from attnbench.measure.roofline import Limits
 from attnbench.record import FIELDS, Record
+from attnbench.stats.interval import median_interval
+from attnbench.stats.roofline import Limits
 from attnbench.store import read_manifest, read_run
+from attnbench.untrusted import mapping
 
 if TYPE_CHECKING:
-    from attnbench.workload import Workload
+    from attnbench.workloads.workload import Workload
 
 LISTS = {
     **dict.fromkeys(("samples_ns", "cold_samples_ns"), pa.large_list(pa.float64())),

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.analysis import shelf
+from attnbench.analysis import digest_cache
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
@@ -29,22 +29,22 @@ ALONE_BYTES = 64 * 1024 * 1024  # of records; below, a second process is not wor
 
 def digests(runs: Sequence[Path]) -> list[pa.Table]:
     """Give the digests of runs, in their order; raises UsageError for a run that has no manifest."""
-    folder = shelf.shelf()
-    new = [run for run in runs if not shelf.has(run, folder)]
-    if sum(map(shelf.record_bytes, new)) < ALONE_BYTES:
+    folder = digest_cache.shelf()
+    new = [run for run in runs if not digest_cache.has(run, folder)]
+    if sum(map(digest_cache.record_bytes, new)) < ALONE_BYTES:
         return _fetch(runs, folder)
     with contextlib.ExitStack() as stack:
         if not _is_writable(folder):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnbench-")))
         _make(new, folder, processes=len(os.sched_getaffinity(0)))
-        shelf.remove_forgotten(folder)
+        digest_cache.remove_forgotten(folder)
         return _fetch(runs, folder)
 
 
 def _fetch(runs: Sequence[Path], folder: Path) -> list[pa.Table]:
     """Read the runs' digests, two at a time: reading Parquet leaves the interpreter free."""
     with ThreadPoolExecutor(max_workers=2) as readers:
-        return list(readers.map(lambda run: shelf.fetch(run, folder), runs))
+        return list(readers.map(lambda run: digest_cache.fetch(run, folder), runs))
 
 
 def _make(runs: Sequence[Path], folder: Path, processes: int) -> None:
@@ -81,7 +81,7 @@ def main(folder: str) -> None:
     gc.disable()  # a run's records hold no cycles, and looking for some takes a tenth of the time
     for line in sys.stdin.read().splitlines():
         with contextlib.suppress(AttnbenchError, OSError):
-            shelf.fetch(Path(json.loads(line)), Path(folder), keep_all=True)
+            digest_cache.fetch(Path(json.loads(line)), Path(folder), keep_all=True)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.frame import PROBLEM, current
-from attnbench.measure.pairing import Blocks, Control, control, paired_log_ratios
+from attnbench.analysis.load_runs import PROBLEM, current
+from attnbench.stats.paired import Blocks, Control, control, paired_log_ratios
 
 if TYPE_CHECKING:
     import pandas as pd

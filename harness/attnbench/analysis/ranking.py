@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from attnbench.analysis.frame import PROBLEM, current, rankable
+from attnbench.analysis.load_runs import PROBLEM, current, rankable
 from attnbench.analysis.verdict import LEADS, with_leaders
 
 Key = tuple[str, str, str, str]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from attnbench.analysis.frame import current, rankable
+from attnbench.analysis.load_runs import current, rankable
 from attnbench.analysis.series import Series, series
 
 if TYPE_CHECKING:

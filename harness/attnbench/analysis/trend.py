@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.frame import rankable
+from attnbench.analysis.load_runs import rankable
 from attnbench.analysis.noise import blocks_of, noise
-from attnbench.measure import pairing
+from attnbench.stats import paired
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def trends(frame: pd.DataFrame) -> list[Trend]:
         for place, history in enumerate(histories)
         for index in range(1, len(history))
     }
-    judged = pairing.verdicts_between_runs(steps)
+    judged = paired.verdicts_between_runs(steps)
     floors = {str(run): noise(own).noise_floor or 0.0 for run, own in frame.groupby("run")}
     found = [
         _trend(history, [judged.get((place, index)) for index in range(len(history))], floors)
@@ -74,7 +74,7 @@ def _histories(frame: pd.DataFrame) -> Iterable[list[dict[str, Any]]]:
     return found.values()
 
 
-def _trend(history: list[dict[str, Any]], judged: list[pairing.Comparison | None], floors: dict[str, float]) -> Trend:
+def _trend(history: list[dict[str, Any]], judged: list[paired.Comparison | None], floors: dict[str, float]) -> Trend:
     points = []
     for index, (cell, verdict) in enumerate(zip(history, judged, strict=True)):
         floor = max(floors[cell["run"]], floors[history[index - 1]["run"]]) if index else 0.0
@@ -85,16 +85,16 @@ def _trend(history: list[dict[str, Any]], judged: list[pairing.Comparison | None
                 cell["latency_ms"],
                 cell["latency_low_ms"],
                 cell["latency_high_ms"],
-                _change(verdict, pairing.FLOOR_FACTOR * floor),
+                _change(verdict, paired.FLOOR_FACTOR * floor),
             )
         )
     first = history[0]
     return Trend(first["device_name"], first["variant"], first["workload_id"], first["mode"], tuple(points))
 
 
-def _change(verdict: pairing.Comparison | None, floor: float) -> str | None:
+def _change(verdict: paired.Comparison | None, floor: float) -> str | None:
     if verdict is None or verdict.low is None or verdict.high is None:
         return None
-    if verdict.verdict == pairing.SLOWER and verdict.low > 1 + floor:
-        return pairing.SLOWER
-    return pairing.FASTER if verdict.verdict == pairing.FASTER and verdict.high < 1 / (1 + floor) else None
+    if verdict.verdict == paired.SLOWER and verdict.low > 1 + floor:
+        return paired.SLOWER
+    return paired.FASTER if verdict.verdict == paired.FASTER and verdict.high < 1 / (1 + floor) else None

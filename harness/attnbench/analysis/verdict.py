@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from attnbench.analysis.frame import PROBLEM, baseline_of, current, rankable
+from attnbench.analysis.load_runs import PROBLEM, baseline_of, current, rankable
 from attnbench.analysis.noise import Ratios, blocks_of, control_ratios
-from attnbench.measure.pairing import SLOWER, Comparison, floor_of, paired_log_ratios, verdicts
 from attnbench.record import NOT_INTERLEAVED
+from attnbench.stats.paired import SLOWER, Comparison, floor_of, paired_log_ratios, verdicts
 
 if TYPE_CHECKING:
-    from attnbench.measure.floor import Floor
+    from attnbench.stats.noise_floor import Floor
 
 LEADS = "leads"
 TABLE = ["device_name", "mask", "direction", "mode"]  # verdicts of one table are corrected together

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from attnbench.analysis.comparison import NEWLY_FAILING, STILL_FAILING, Change, compare
-from attnbench.analysis.frame import current
+from attnbench.analysis.compare import NEWLY_FAILING, STILL_FAILING, Change, compare
+from attnbench.analysis.load_runs import current
 
 if TYPE_CHECKING:
-    from attnbench.workload import Workload
+    from attnbench.workloads.workload import Workload
 
 TOLERANCE = 0.05  # sessions differ by more than either's own noise: temperature, neighbours, memory layout
 

@@ -11,7 +11,7 @@ import pytest
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
-    from attnbench.benchmarks.cells import Cells
+    from attnbench.benchmarks.selection import Cells
 
 TARGET = "attnbench.benchmarks"
 CELLS: pytest.StashKey[Cells] = pytest.StashKey()
@@ -56,7 +56,7 @@ def pytest_collection(session: pytest.Session) -> None:
     """Choose the cells before anything is collected, so that a bad option ends the session in one line."""
     if not hasattr(session.config.option, destination("variant")):
         return
-    from attnbench.benchmarks.cells import choose_cells
+    from attnbench.benchmarks.selection import choose_cells
 
     try:
         session.config.stash[CELLS] = choose_cells(session.config)

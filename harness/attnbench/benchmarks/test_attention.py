@@ -13,14 +13,14 @@ import torch
 
 from attnbench.benchmarks.options import CELLS
 from attnbench.conformance.layer_gate import gate_of
+from attnbench.measure.call import Step
 from attnbench.measure.clock import clock_for
-from attnbench.measure.step import Step
-from attnbench.registry import variant_of
-from attnbench.stage import stage
+from attnbench.plugins.loading import variant_of
+from attnbench.tensors.stage import stage
 
 if TYPE_CHECKING:
-    from attnbench.runner.catalog import VariantEntry
-    from attnbench.workload import Workload
+    from attnbench.plan.catalog import VariantEntry
+    from attnbench.workloads.workload import Workload
 
 SEED = 0
 WARM_UP_CALLS = 5

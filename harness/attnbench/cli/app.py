@@ -12,7 +12,7 @@ from attnbench import __version__
 from attnbench.cli import check, doctor, exchange, fleet, listing, new, reporting, run, study
 from attnbench.cli.examples import epilog
 from attnbench.errors import AttnbenchError, UsageError, describe
-from attnbench.foreign import printable
+from attnbench.untrusted import printable
 
 app = typer.Typer(
     help="Measure implementations of attention: correct first, then timed.",

@@ -13,7 +13,7 @@ from attnbench.cli.completion import last_of
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from attnbench.cli.tally import Shown, Tally
+    from attnbench.cli.check_output import Shown, Tally
 
 Names = Annotated[
     list[str] | None,
@@ -43,11 +43,11 @@ def check(
     """
     from rich.console import Console
 
-    from attnbench.cli.tally import Document, Lines, Tables, Tally
-    from attnbench.runner.catalog import read_catalog, refuse_broken
-    from attnbench.runner.checking import check_variant, explain_check
-    from attnbench.runner.devices import choose_devices
-    from attnbench.runner.plan import choose_variants
+    from attnbench.cli.check_output import Document, Lines, Tables, Tally
+    from attnbench.plan.catalog import read_catalog, refuse_broken
+    from attnbench.plan.cells import choose_variants
+    from attnbench.plan.devices import choose_devices
+    from attnbench.runner.check_variant import check_variant, explain_check
 
     if explain is not None:
         print(explain_check(explain))

@@ -21,21 +21,21 @@ def last_of(offered: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 def variants() -> Iterable[str]:
     """Name the variants; plugins that were described before are not imported for it."""
-    from attnbench.runner.catalog import read_catalog
+    from attnbench.plan.catalog import read_catalog
 
     return read_catalog().variants
 
 
 def suites() -> Iterable[str]:
     """Name the built-in suites."""
-    from attnbench.suite import built_in_suites
+    from attnbench.workloads.suite import built_in_suites
 
     return built_in_suites()
 
 
 def devices() -> Iterable[str]:
     """Name this machine's devices."""
-    from attnbench.runner.devices import list_devices
+    from attnbench.plan.devices import list_devices
 
     return [device.name for device in list_devices()]
 
@@ -56,20 +56,20 @@ def studies() -> Iterable[str]:
 
 def dtypes() -> Iterable[str]:
     """Name the dtypes."""
-    from attnbench.workload import DTYPE_BYTES
+    from attnbench.workloads.workload import DTYPE_BYTES
 
     return DTYPE_BYTES
 
 
 def masks() -> Iterable[str]:
     """Name the masks; those with sizes up to the colon."""
-    from attnbench.mask import PLAIN_KINDS
+    from attnbench.workloads.mask import PLAIN_KINDS
 
     return [*PLAIN_KINDS, "window:", "prefix:"]
 
 
 def directions() -> Iterable[str]:
     """Name the directions."""
-    from attnbench.workload import DIRECTIONS
+    from attnbench.workloads.workload import DIRECTIONS
 
     return DIRECTIONS

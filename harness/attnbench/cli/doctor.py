@@ -11,7 +11,7 @@ MARKS = {"ok": "ok     ", "warning": "WARNING", "unknown": "?      "}
 
 def doctor(json_: Json = False) -> None:
     """Say what on this machine would make timings lie, and what to do about it; change nothing."""
-    from attnbench.measure.doctor import examine
+    from attnbench.machine.doctor import examine
 
     findings = examine()
     if json_:

@@ -58,7 +58,7 @@ def verify(
     from attnbench.analysis import load
     from attnbench.analysis.verification import agreement
     from attnbench.analysis.verification import sample as drawn
-    from attnbench.runner.execute import again, execute
+    from attnbench.runner.run import again, execute
     from attnbench.store import find_run
 
     folder = find_run(results, run)

@@ -10,8 +10,8 @@ from attnbench.cli.arguments import Address, ExecutorName, Json
 from attnbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from attnbench.runner.executor import Executor
-    from attnbench.runner.fleet import Cluster
+    from attnbench.cluster.executor import Cluster
+    from attnbench.runner.local_executor import Executor
 
 EXECUTORS = ("local", "ray", "slurm")
 
@@ -38,12 +38,12 @@ def find_executor(name: str, address: str | None, types: Sequence[str], plugins:
     """Give the executor that the options name; raises UsageError."""
     cluster = find_cluster(name, address)
     if cluster is None:
-        from attnbench.runner.executor import LOCAL
+        from attnbench.runner.local_executor import LOCAL
 
         if types:
             raise UsageError(f"--gpus {','.join(types)} chooses among a fleet's machines: give --executor ray or slurm")
         return LOCAL
-    from attnbench.runner.fleet import Fleet
+    from attnbench.cluster.executor import Fleet
 
     return Fleet(cluster, types, plugins)
 
@@ -56,11 +56,11 @@ def find_cluster(name: str, address: str | None) -> Cluster | None:
         raise UsageError("--address is where a Ray cluster answers: it needs --executor ray")
     made: Cluster | None = None
     if name == "ray":
-        from attnbench.runner.ray_cluster import RayCluster
+        from attnbench.cluster.ray import RayCluster
 
         made = RayCluster(address)
     elif name == "slurm":
-        from attnbench.runner.slurm_cluster import SlurmCluster
+        from attnbench.cluster.slurm import SlurmCluster
 
         made = SlurmCluster()
     return made

@@ -11,7 +11,7 @@ import typer
 from attnbench.cli.arguments import Json, Plugins, Strict, split
 from attnbench.cli.completion import last_of
 from attnbench.errors import unknown
-from attnbench.foreign import listing, mapping, printable
+from attnbench.untrusted import listing, mapping, printable
 
 WHAT = ("variants", "suites", "plugins", "devices", "runs")
 
@@ -33,7 +33,7 @@ def list_(
     elif what == "runs":
         rows = _runs(results)
     else:
-        from attnbench.runner.catalog import read_catalog, remedy
+        from attnbench.plan.catalog import read_catalog, remedy
 
         catalog = read_catalog(split(plugin), strict=strict_plugins)
         rows = {"variants": _variants, "suites": _suites, "plugins": _plugins}[what](catalog)
@@ -52,7 +52,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from attnbench.cli.progress import table
+    from attnbench.cli.run_output import table
 
     if not rows:
         print("none")
@@ -86,7 +86,7 @@ def _variants(catalog: Any) -> list[dict[str, Any]]:
 
 
 def _suites(catalog: Any) -> list[dict[str, Any]]:
-    from attnbench.suite import built_in_suites
+    from attnbench.workloads.suite import built_in_suites
 
     suites = [*built_in_suites().values(), *(suite for plugin in catalog.plugins for suite in plugin.suites)]
     return [
@@ -109,7 +109,7 @@ def _plugins(catalog: Any) -> list[dict[str, Any]]:
 
 def devices_here() -> list[dict[str, Any]]:
     """Give the devices of this machine as rows."""
-    from attnbench.runner.devices import list_devices
+    from attnbench.plan.devices import list_devices
 
     return [
         {
@@ -149,8 +149,8 @@ def explain(
 
     from attnbench import store
     from attnbench.errors import UsageError
-    from attnbench.rerun import rerun_command
-    from attnbench.runner.staleness import staleness
+    from attnbench.plan.rerun import rerun_command
+    from attnbench.plan.stale import staleness
 
     found = [
         (run, record)

@@ -19,7 +19,7 @@ def new(
 
     Without --package it is one file: beside the built-in variants in a clone of attnbench, else in this folder.
     """
-    from attnbench import scaffold
+    from attnbench.plugins import scaffold
 
     if package is not None:
         paths = scaffold.new_package(name, package)

@@ -14,7 +14,7 @@ from attnbench.cli import completion
 from attnbench.cli.arguments import Json, fraction
 from attnbench.cli.completion import last_of
 from attnbench.errors import UsageError
-from attnbench.foreign import printable
+from attnbench.untrusted import printable
 
 Runs = Annotated[
     list[str] | None,
@@ -42,7 +42,7 @@ def report(
     Several runs make one report that compares their machines; `attnbench compare` says what changed from one run to
     the next.
     """
-    from attnbench.report.document import read
+    from attnbench.report.content import read
     from attnbench.report.write import write_document
 
     folders = _folders(runs, results)
@@ -115,10 +115,10 @@ def best(
 ) -> None:
     """Say which correct variant is fastest, shape by shape; as JSON it is a dispatch table."""
     from attnbench.analysis import load
-    from attnbench.analysis.best import best as best_regions
-    from attnbench.analysis.best import to_json
+    from attnbench.analysis.dispatch_table import best as best_regions
+    from attnbench.analysis.dispatch_table import to_json
     from attnbench.errors import unknown
-    from attnbench.report.fits import regions_table
+    from attnbench.report.derived_tables import regions_table
 
     if format_ not in ("table", "json"):
         raise unknown("format", format_, ("table", "json"))

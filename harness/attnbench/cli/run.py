@@ -12,10 +12,10 @@ from attnbench.cli import arguments as given
 from attnbench.cli.arguments import axis, fraction, level, numbers_or_types, size, split
 
 if TYPE_CHECKING:
-    from attnbench.runner.catalog import Catalog
-    from attnbench.runner.execute import Request
-    from attnbench.runner.executor import Executor
-    from attnbench.runner.plan import Plan
+    from attnbench.plan.catalog import Catalog
+    from attnbench.plan.cells import Plan
+    from attnbench.runner.local_executor import Executor
+    from attnbench.runner.run import Request
 
 AXES: dict[str, Any] = {
     **dict.fromkeys(("batch", "heads", "kv_heads", "seq", "seq_k", "head_dim", "head_dim_v", "embed_dim", "gpus"), int),
@@ -73,11 +73,11 @@ def run(
 
 def _sweep(options: SimpleNamespace) -> None:
     """Do what the options ask for; ends the command with its exit code."""
-    from attnbench.cli.progress import print_next, print_plan, print_summary, watched
-    from attnbench.runner.execute import execute, refuse_unrunnable, start
-    from attnbench.runner.past import Past
-    from attnbench.runner.survey import reasons
-    from attnbench.runner.terms import Terms
+    from attnbench.cli.run_output import print_next, print_plan, print_summary, watched
+    from attnbench.plan.history import Past
+    from attnbench.plan.support import reasons
+    from attnbench.runner.limits import Terms
+    from attnbench.runner.run import execute, refuse_unrunnable, start
     from attnbench.store import latest, read_manifest
 
     telling = level(quiet=options.quiet, verbose=options.verbose)
@@ -106,7 +106,7 @@ def _sweep(options: SimpleNamespace) -> None:
 def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, Plan, Executor]:
     """Give what is to be run and where, and with --resume the folder that it goes on in."""
     from attnbench.cli.fleet import find_executor
-    from attnbench.runner.execute import plan_of, resumed
+    from attnbench.runner.run import plan_of, resumed
     from attnbench.store import find_run, plugin_arguments, read_manifest
 
     request = _request(options)
@@ -121,7 +121,7 @@ def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, P
 
 
 def _leave_interrupted(run: Path) -> None:
-    from attnbench.runner.execute import resume_command
+    from attnbench.runner.run import resume_command
 
     typer.echo(f"interrupted; go on with: {resume_command(run)}", err=True)
     raise typer.Exit(130)
@@ -129,8 +129,8 @@ def _leave_interrupted(run: Path) -> None:
 
 def _request(options: SimpleNamespace) -> Request:
     """Read the options' texts; raises UsageError."""
-    from attnbench.measure.protocol import Protocol
-    from attnbench.runner.execute import Request
+    from attnbench.measure_config import Protocol
+    from attnbench.runner.run import Request
 
     settings: dict[str, Any] = {
         "precision": fraction("--precision", options.precision),

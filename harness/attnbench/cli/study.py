@@ -13,7 +13,7 @@ from attnbench.cli.arguments import OneDevice, Plugins, Variants, split
 from attnbench.cli.completion import last_of
 
 if TYPE_CHECKING:
-    from attnbench.runner.plan import Plan
+    from attnbench.plan.cells import Plan
     from attnbench.runner.watching import Watcher
 
 
@@ -33,9 +33,9 @@ def study(
     budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling a cell.")] = None,
 ) -> None:
     """Measure what is said of attention: a figure, and one paragraph from its numbers alone."""
-    from attnbench.cli.progress import watched
-    from attnbench.runner.past import Past
-    from attnbench.runner.survey import reasons
+    from attnbench.cli.run_output import watched
+    from attnbench.plan.history import Past
+    from attnbench.plan.support import reasons
     from attnbench.study import MODULES, Settings, find_study, make
 
     if name == "list":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from attnbench.conformance import probes
-from attnbench.conformance import workloads as of
-from attnbench.conformance.answers import answer, sampled
+from attnbench.conformance import check_workloads as of
 from attnbench.conformance.check import Check
+from attnbench.conformance.checks import probes
+from attnbench.conformance.checks.answers import answer, sampled
 
 ANSWERS = (
     Check(

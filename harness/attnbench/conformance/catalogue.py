@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from attnbench.conformance.answer_checks import ANSWERS
+from attnbench.conformance.checks.traits import TRAITS
 from attnbench.conformance.property_checks import PROPERTIES
-from attnbench.conformance.traits import TRAITS
 
 DEMANDED = (*ANSWERS, *PROPERTIES)
 CHECKS = {check.name: check for check in (*DEMANDED, *TRAITS)}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
-    from attnbench.conformance.trial import Subject
-    from attnbench.workload import Workload
+    from attnbench.conformance.subject import Subject
+    from attnbench.workloads.workload import Workload
 
 Level = Literal["quick", "full", "thorough"]
 Status = Literal["passed", "failed", "skipped", "hint"]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.inputs import dtype_of
+from attnbench.tensors.inputs import dtype_of
 
 if TYPE_CHECKING:
-    from attnbench.inputs import Inputs
-    from attnbench.workload import Workload
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 TENSORS = ("query", "key", "value", "grad_output", "key_lengths", "document_ids", "alibi_slopes")
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

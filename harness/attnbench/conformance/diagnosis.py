@@ -12,8 +12,8 @@ from attnbench.reference import Piece, attention, bias, in_bhsd
 
 if TYPE_CHECKING:
     from attnbench.conformance.tolerance import Measured
-    from attnbench.inputs import Inputs
-    from attnbench.workload import Workload
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 LIKE = 0.02  # relative distance at which two rows count as alike: well above rounding, well below any bug
 EXPLAINED = 0.25  # a mistake explains a row if it leaves at most this share of the row's error

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
-from attnbench.conformance.comparison import Answer, Comparison, compare
+from attnbench.conformance.compare import Answer, Comparison, compare
 from attnbench.conformance.contract import Snapshot, gradients_problem, output_problem, storages
-from attnbench.conformance.dropout import any_draw
+from attnbench.conformance.dropout_rules import any_draw
 from attnbench.conformance.sampling import PAIRS, Sample, across, few_rows, keep_rows, whole_group
-from attnbench.inputs import refill
 from attnbench.reference import in_bhsd
+from attnbench.tensors.inputs import refill
 
 if TYPE_CHECKING:
-    from attnbench.inputs import Inputs
-    from attnbench.variant import Timed, Variant
-    from attnbench.workload import Workload
+    from attnbench.plugins.variant import Timed, Variant
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 ROUNDS = 2
 RECHECKED_ROWS = 4

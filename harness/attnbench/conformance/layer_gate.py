@@ -12,14 +12,14 @@ from attnbench.conformance.contract import Snapshot, storages
 from attnbench.conformance.gate import CONTRACT, Gate, Gatekeeper, Verdict
 from attnbench.conformance.sampling import across
 from attnbench.conformance.tolerance import QUANTISED_SHARE
-from attnbench.inputs import dtype_of
-from attnbench.layer import LayerInputs, refill_layer
 from attnbench.reference import attention, bias, visible
+from attnbench.tensors.inputs import dtype_of
+from attnbench.tensors.layer import LayerInputs, refill_layer
 
 if TYPE_CHECKING:
-    from attnbench.inputs import Inputs
-    from attnbench.variant import Timed, Variant
-    from attnbench.workload import Workload
+    from attnbench.plugins.variant import Timed, Variant
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 FACTOR = 4.0  # between two right implementations, which sum in other orders
 RULE = "layer: ||e|| <= 4 ||e of a plain layer|| + 4 eps ||ref||"

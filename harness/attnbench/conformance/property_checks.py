@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.conformance import extras, properties
-from attnbench.conformance import workloads as of
-from attnbench.conformance.answers import empty
+from attnbench.conformance import check_workloads as of
 from attnbench.conformance.check import Check
-from attnbench.conformance.drawn import drawn
-from attnbench.conformance.draws import dropout, dropped
-from attnbench.conformance.log_sum_exp import log_sum_exp
-from attnbench.conformance.strides import far_apart, strides
+from attnbench.conformance.checks import device, properties
+from attnbench.conformance.checks.answers import empty
+from attnbench.conformance.checks.dropout import dropout, dropped
+from attnbench.conformance.checks.fuzz import drawn
+from attnbench.conformance.checks.log_sum_exp import log_sum_exp
+from attnbench.conformance.checks.strides import far_apart, strides
 
 if TYPE_CHECKING:
-    from attnbench.conformance.trial import Subject
-    from attnbench.workload import Workload
+    from attnbench.conformance.subject import Subject
+    from attnbench.workloads.workload import Workload
 
 
 def _refusals(subject: Subject, workload: Workload) -> str | None:  # noqa: ARG001 - it looks at every workload
     told = [each for each in of.EVERY if each.softcap is None or each.softcap <= of.UNMISTAKABLE_SOFTCAP]
-    return extras.refusals(subject, told)
+    return device.refusals(subject, told)
 
 
 PROPERTIES = (
@@ -177,7 +177,7 @@ PROPERTIES = (
         "on another stream it races with whatever makes its inputs",
         "a kernel launched on the default stream",
         "pass torch.cuda.current_stream().cuda_stream to the launch",
-        extras.side_stream,
+        device.side_stream,
         of.FRESH,
     ),
     Check(
@@ -196,7 +196,7 @@ PROPERTIES = (
         "long contexts and large batches get there",
         "an offset computed in 32-bit integers",
         "compute offsets in 64 bits",
-        extras.large_index,
+        device.large_index,
         (),
         (),
         of.LARGE,

@@ -11,7 +11,7 @@ import torch
 from attnbench.reference import Part
 
 if TYPE_CHECKING:
-    from attnbench.workload import Workload
+    from attnbench.workloads.workload import Workload
 
 PAIRS = {"cpu": 1 << 20, "cuda": 1 << 25}  # query-key pairs compared a round
 LEAST_ROWS = 8

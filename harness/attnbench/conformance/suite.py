@@ -15,12 +15,12 @@ import torch
 
 from attnbench.conformance.catalogue import CHECKS, DEMANDED
 from attnbench.conformance.check import LEVELS, LIKELY_BUG, Check, CheckResult, Failed, Hint, Level, Skipped, Status
-from attnbench.conformance.trial import Subject
+from attnbench.conformance.subject import Subject
 from attnbench.errors import UsageError, WorkloadError, describe, unknown
 
 if TYPE_CHECKING:
-    from attnbench.variant import Variant
-    from attnbench.workload import Workload
+    from attnbench.plugins.variant import Variant
+    from attnbench.workloads.workload import Workload
 
 TILE, PAGE = 128, 256  # for variants that take whole tiles of queries and keys, or whole pages of keys, alone
 MOST_SQUARE = 512  # for variants that take as many queries as keys alone

@@ -6,9 +6,9 @@ import warnings
 
 import pytest
 
-from attnbench.conformance.options import variants_under_test
+from attnbench.conformance.pytest_plugin import variants_under_test
+from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import Case, cases, run_case
-from attnbench.conformance.trial import Subject
 from attnbench.errors import AttnbenchError
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from attnbench.plugins.variant import Tier
     from attnbench.reference import Piece
-    from attnbench.variant import Tier
 
 OUTPUT_FACTOR_LOW = 1.0  # fused, float16 and bfloat16: ||e|| <= 1.0 eps ||ref||
 OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: ||e|| <= 8 eps (1 + max|score|) ||ref||

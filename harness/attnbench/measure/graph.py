@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from attnbench.errors import MeasurementError
-from attnbench.measure.audit import freshen, poison
+from attnbench.measure.anticheat.audit import freshen, poison
 
 if TYPE_CHECKING:
-    from attnbench.inputs import Inputs
-    from attnbench.measure.step import Ready, Result, Step
-    from attnbench.workload import Workload
+    from attnbench.measure.call import Ready, Result, Step
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 WARM_UP_CALLS = 3  # on the side stream, before capture, as torch's notes on CUDA graphs ask for
 

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from attnbench.measure.call import Step
 from attnbench.measure.profiling import MEMORY, Event, profiled
-from attnbench.measure.step import Step
 
 if TYPE_CHECKING:
-    from attnbench.inputs import Inputs
-    from attnbench.variant import Timed
-    from attnbench.workload import Workload
+    from attnbench.plugins.variant import Timed
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 MOST_NAMES = 100
 # The first pattern found in any of the names decides; sources: torch/aten's native transformers, operators and kernels.

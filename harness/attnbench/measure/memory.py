@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from attnbench.measure.call import Step
 from attnbench.measure.profiling import MEMORY, profiled
-from attnbench.measure.step import Step
 
 if TYPE_CHECKING:
-    from attnbench.inputs import Inputs
-    from attnbench.variant import Timed
-    from attnbench.workload import Workload
+    from attnbench.plugins.variant import Timed
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def _own_bytes(output: torch.Tensor) -> int:
 
 
 def _driver_bytes(device: torch.device) -> int | None:
+    from attnbench.machine.nvml import NvmlTelemetry
     from attnbench.measure.gpu_identity import torch_uuid
-    from attnbench.measure.nvml import NvmlTelemetry
 
     try:
         return NvmlTelemetry(torch_uuid(str(device))).used_bytes()

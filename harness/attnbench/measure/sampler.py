@@ -7,23 +7,23 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import MeasurementError
-from attnbench.measure.audit import Audit, fingerprint
-from attnbench.measure.block import Block, WarmUp
+from attnbench.machine.telemetry import Telemetry, telemetry_for
+from attnbench.measure.anticheat.audit import Audit, fingerprint
+from attnbench.measure.anticheat.integrity import Guard, refuse_answers
+from attnbench.measure.call import Result, Step
 from attnbench.measure.clock import Clock, clock_for, cpu_now, raw_now
+from attnbench.measure.cold import Flush, cache_bytes
 from attnbench.measure.collector import collector_off
-from attnbench.measure.flush import Flush, cache_bytes
 from attnbench.measure.graph import GraphStep
-from attnbench.measure.integrity import Guard, refuse_answers
-from attnbench.measure.step import Result, Step
-from attnbench.measure.telemetry import Telemetry, telemetry_for
+from attnbench.stats.block import Block, WarmUp
 
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.inputs import Inputs
-    from attnbench.measure.protocol import Protocol
-    from attnbench.variant import Timed
-    from attnbench.workload import Workload
+    from attnbench.measure_config import Protocol
+    from attnbench.plugins.variant import Timed
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 WINDOW = 20  # calls in one window of the warm-up
 AGREEMENT = 0.01  # between the medians of two windows that count as steady

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from attnbench.workload import Workload
+from attnbench.workloads.workload import Workload
 
 NAMES = ("cell_id", "variant", "plugin", "device", "device_name", "status", "mode", "reason")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from attnbench.analysis.comparison import STILL_FAILING, Change, Comparison
+from attnbench.analysis.compare import STILL_FAILING, Change, Comparison
 from attnbench.analysis.noise import noise_text
-from attnbench.measure.pairing import SAME
 from attnbench.report.table import Cell, Table, row, to_markdown
+from attnbench.stats.paired import SAME
 
 SHOWN = 60  # changes in a pull request's comment
 QUIET = (SAME, STILL_FAILING)

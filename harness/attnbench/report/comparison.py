@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from attnbench.analysis.comparison import DEFAULT_BAR, Change, Comparison, compare
-from attnbench.analysis.frame import load
+from attnbench.analysis.compare import DEFAULT_BAR, Change, Comparison, compare
+from attnbench.analysis.load_runs import load
 from attnbench.errors import UsageError
-from attnbench.measure.pairing import FASTER, SAME, SLOWER, UNDECIDED
 from attnbench.report.compare import comparison_table, summary_line, told
 from attnbench.report.page import templates
 from attnbench.report.table import Table, row
+from attnbench.stats.paired import FASTER, SAME, SLOWER, UNDECIDED
 
 SHOWN = 1_000  # changes a pair on the page; all are in `attnbench compare --json`
 WIDTH, SPAN = 132, 1.0  # of a ratio's drawing: pixels, and octaves from its middle to either end

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.frame import baseline_of, current
+from attnbench.analysis.load_runs import baseline_of, current
 from attnbench.errors import UsageError, unknown
 from attnbench.report import tables
 from attnbench.report.table import Table, to_latex, to_markdown

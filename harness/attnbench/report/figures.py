@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from attnbench.analysis.frame import current, rankable
+from attnbench.analysis.load_runs import current, rankable
 from attnbench.analysis.series import Series, series
 from attnbench.errors import UsageError
 from attnbench.report.palette import Style, palette
@@ -20,7 +20,7 @@ from attnbench.report.palette import Style, palette
 if TYPE_CHECKING:
     import pandas as pd
 
-    from attnbench.drawing import Curve, Facet, Plot
+    from attnbench.report.matplotlib_figures import Curve, Facet, Plot
 
 FACETS = 6  # more are on the page; a figure with more can't be read
 MOST = 24  # figures of a report; each is drawn three times
@@ -112,7 +112,7 @@ def _start(plots: list[Plot]) -> subprocess.Popen[str]:
     with tempfile.TemporaryFile("w+", encoding="utf-8") as told:  # no pipe: it would have to be fed
         json.dump(plots, told, allow_nan=False)
         told.seek(0)
-        command = [sys.executable, "-m", "attnbench.drawing"]
+        command = [sys.executable, "-m", "attnbench.report.matplotlib_figures"]
         return subprocess.Popen(command, stdin=told, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnbench.analysis.scaling_out import Gain
     from attnbench.analysis.series import Series
-    from attnbench.analysis.surroundings import Gain
-    from attnbench.report.fits import Fits
+    from attnbench.report.derived_tables import Fits
 
 MOST = 4_000  # rows a chart
 ENDS = ["out of memory beyond", "all that were tried fit", "failed otherwise beyond"]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbench.analysis.frame import UNCHECKED
+from attnbench.analysis.load_runs import UNCHECKED
 from attnbench.errors import AttnbenchError, UsageError, describe
 from attnbench.record import Record
 from attnbench.store import RecordWriter, create_run
-from attnbench.workload import Workload
+from attnbench.workloads.workload import Workload
 
 NEEDED = ("heads", "seq", "head_dim")
 FIELDS = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attnbench.report.table import Table, escape_markdown, to_markdown
 
 if TYPE_CHECKING:
-    from attnbench.report.document import Document
+    from attnbench.report.content import Document
     from attnbench.report.figures import Drawing, Drawn
 
 METHOD = (

@@ -14,13 +14,13 @@ from markupsafe import Markup
 
 from attnbench.report.charts import chart_specs
 from attnbench.report.markdown import METHOD
+from attnbench.report.page_data import packed, payload
 from attnbench.report.palette import palette
-from attnbench.report.payload import packed, payload
 from attnbench.report.standings import standings
 from attnbench.report.vega import missing_packages, runtime
 
 if TYPE_CHECKING:
-    from attnbench.report.document import Document
+    from attnbench.report.content import Document
     from attnbench.report.figures import Drawing, Drawn
 
 FALL_BACK = ("latency", "speedup")  # figures in the page for who has no JavaScript; all are beside it

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnbench.analysis.frame import find_runs, load
+from attnbench.analysis.load_runs import find_runs, load
 from attnbench.analysis.trend import Trend, trends
 from attnbench.errors import UsageError
-from attnbench.foreign import mapping
 from attnbench.report.figures import slug
 from attnbench.report.page import templates
 from attnbench.report.write import write_report
 from attnbench.store import read_manifest
+from attnbench.untrusted import mapping
 
 TRENDS = 500  # on the page, those with most change points first
 WIDTH, HEIGHT = 220, 44  # of a trend's drawing, in pixels

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from attnbench.foreign import mapping
+from attnbench.plugins.variant import TRAITS
 from attnbench.report.table import Table, row
-from attnbench.variant import TRAITS
+from attnbench.untrusted import mapping
 
 TITLE = "What the variants are held to, and their traits"
 NOTES = (

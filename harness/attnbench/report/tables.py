@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.frame import UNCHECKED, baseline_of, current, with_speedup
+from attnbench.analysis.load_runs import UNCHECKED, baseline_of, current, with_speedup
 from attnbench.analysis.noise import Ratios, control_ratios, noise, noise_text, noise_within
 from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import LEADS, with_leaders
-from attnbench.foreign import listing, mapping
-from attnbench.measure.protocol import Protocol
+from attnbench.measure_config import Protocol
 from attnbench.report.standards import standards
 from attnbench.report.table import Cell, Table, row
+from attnbench.untrusted import listing, mapping
 
 if TYPE_CHECKING:
     import pandas as pd

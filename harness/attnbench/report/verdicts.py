@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.analysis.frame import PROBLEM
+from attnbench.analysis.load_runs import PROBLEM
 from attnbench.analysis.noise import control_ratios, noise_text, noise_within
 from attnbench.analysis.ranking import GROUP
 from attnbench.analysis.verdict import judge
-from attnbench.measure.pairing import FASTER, Comparison
 from attnbench.report.table import Cell, Table, row
+from attnbench.stats.paired import FASTER, Comparison
 
 if TYPE_CHECKING:
     import pandas as pd

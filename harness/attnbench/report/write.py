@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from attnbench.errors import UsageError
-from attnbench.report.document import Document, read
+from attnbench.report.content import Document, read
 from attnbench.report.export import export
 from attnbench.report.figures import Drawing
 from attnbench.report.markdown import to_markdown_report

@@ -1,56 +1,33 @@
-"""What a device does at most: measured once an environment, in a worker that loads no plugin, and kept."""
+"""The terms on which cells run: what they may take of time and memory. They change no number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from attnbench.cache import keep, recall
-from attnbench.errors import AttnbenchError
-from attnbench.measure.roofline import Limits
-from attnbench.runner.process import WorkerLostError, WorkerProcess
-
-if TYPE_CHECKING:
-    from attnbench.runner.devices import Device
-
-DEADLINE_S = 300.0
+DEADLINES_S = {"start": 60.0, "import": 180.0, "prepare": 600.0, "first_call": 600.0}
+OTHER_DEADLINE_S = 300.0
+LOADING_PHASES = ("start", "import")  # torch's import is no cell's fault, so a user's limit spares it
 
 
-def measured_limits(device: Device, dtypes: Iterable[str], environment_id: str) -> dict[str, Any]:
-    """Give `limits` by dtype (copy bandwidth, matmul rate) and `facts` of the environment.
+@dataclass(frozen=True)
+class Terms:
+    """What cells may take.
 
-    `environment_id` names device, driver and versions: what was measured under another is not used. A cache that can't
-    be read or written costs the time of measuring again, no more. Raises AttnbenchError where torch does not run on the
-    device at all: no cell could.
+    - `timeout_s`: seconds that a phase of a cell may last, but for loading; None: `DEADLINES_S`
+    - `exhaustive`: try what is known not to fit in memory, too
+    - `host_memory_bytes`: what a worker may take of the machine's own memory; None: all but a reserve
     """
-    name = f"limits-{environment_id}-{device.name.replace(':', '-')}.json"
-    known = _known(name)
-    wanted = sorted(set(dtypes) - known["limits"].keys())
-    if not wanted:
-        return known
-    found = _measure(device, wanted)
-    answer = {"limits": {**known["limits"], **found["limits"]}, "facts": found["facts"]}
-    keep(name, answer)
-    return answer
 
+    timeout_s: float | None = None
+    exhaustive: bool = False
+    host_memory_bytes: int | None = None
 
-def _measure(device: Device, dtypes: list[str]) -> dict[str, Any]:
-    worker = WorkerProcess(device.worker_environment(), device.cores)
-    try:
-        reply = worker.request("limits", lambda _: DEADLINE_S, device=device.torch_name, dtypes=dtypes)
-    except WorkerLostError as lost:
-        raise AttnbenchError(f"device {device.name} can't be used: {lost.reason}") from lost
-    finally:
-        worker.stop()
-    if reply["status"] != "ready":
-        raise AttnbenchError(f"device {device.name} can't be used: {reply['reason']}")
-    return reply
+    def deadline_s(self, phase: str) -> float:
+        """Give the seconds that a phase may last."""
+        given = None if phase in LOADING_PHASES else self.timeout_s
+        return given or DEADLINES_S.get(phase, OTHER_DEADLINE_S)
 
-
-def _known(name: str) -> dict[str, Any]:
-    kept = recall(name)
-    try:
-        limits = {str(dtype): Limits.from_json(each).to_json() for dtype, each in kept["limits"].items()}
-        return {"limits": limits, "facts": dict(kept["facts"])}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {"limits": {}, "facts": {}}
+    def to_json(self) -> dict[str, Any]:
+        """Give the fields as JSON values."""
+        return asdict(self)

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from attnbench.cache import cache_folder
 from attnbench.errors import UsageError
-from attnbench.runner.devices import Device, list_devices
+from attnbench.plan.devices import Device, list_devices
 
 LOOK_EVERY_S = 0.2
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from attnbench.record import Record
 
 if TYPE_CHECKING:
-    from attnbench.measure.protocol import Protocol
-    from attnbench.measure.stopping import Stopping
-    from attnbench.runner.plan import Cell
-    from attnbench.runner.terms import Terms
+    from attnbench.measure_config import Protocol
+    from attnbench.plan.cells import Cell
+    from attnbench.runner.limits import Terms
+    from attnbench.stats.stopping import Stopping
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attnbench.runner.devices import Device, list_devices
-from attnbench.runner.host_memory import host_memory
-from attnbench.runner.process import WorkerProcess
+from attnbench.isolation.memory_limit import host_memory
+from attnbench.isolation.process import WorkerProcess
+from attnbench.plan.devices import Device, list_devices
 
 if TYPE_CHECKING:
-    from attnbench.runner.catalog import VariantEntry
-    from attnbench.workload import Workload
+    from attnbench.plan.catalog import VariantEntry
+    from attnbench.workloads.workload import Workload
 
 SPANNING = "ring"  # the split in which one call works on all devices
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnbench.plan.cells import Cell
     from attnbench.record import Record
-    from attnbench.runner.plan import Cell
 
 
 class Watcher:

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from attnbench.drawing import STYLE
+from attnbench.report.matplotlib_figures import STYLE
 from attnbench.report.palette import palette
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from attnbench.study.wording import listed, number
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from attnbench.runner.devices import Device
+    from attnbench.plan.devices import Device
 
 SIZES = {
     "cpu": {"batch": 4, "heads": 8, "head_dim": 64, "seq": 512, "dtype": "float32"},
@@ -46,7 +46,7 @@ def collect(settings: Settings, folder: Path) -> Rows:
 
 def alike(name: str | None) -> list[Device]:
     """List the devices that can share the work: every GPU, or else every core as a slot of its own."""
-    from attnbench.runner.devices import choose_devices, list_devices
+    from attnbench.plan.devices import choose_devices, list_devices
 
     kind = choose_devices([name] if name else [])[0].kind
     return [device for device in list_devices() if device.kind == kind and device.name != "cpu"]

@@ -29,7 +29,7 @@ def collect(settings: Settings, folder: Path) -> Rows:
     """Measure peak memory of one sequence; how many such fit beside each other follows from the device's memory."""
     import psutil
 
-    from attnbench.runner.devices import choose_devices
+    from attnbench.plan.devices import choose_devices
 
     device = choose_devices([settings.device] if settings.device else [])[0]
     whole = device.memory_bytes or psutil.virtual_memory().total

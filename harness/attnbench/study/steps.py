@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from attnbench.drawing import STYLE
+from attnbench.report.matplotlib_figures import STYLE
 from attnbench.study.study import Rows, Settings, Study, compute
 from attnbench.study.wording import number
 

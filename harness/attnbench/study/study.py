@@ -18,7 +18,7 @@ from attnbench.runner.watching import Watcher
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from attnbench.runner.plan import Plan
+    from attnbench.plan.cells import Plan
 
 Rows = list[dict[str, Any]]
 
@@ -79,7 +79,7 @@ def make(study: Study, settings: Settings) -> Outcome:
 def compute(experiment: str, options: Mapping[str, Any]) -> Rows:
     """Run an experiment that times nothing, in a process of its own; raises AttnbenchError with what it said."""
     process = subprocess.run(
-        [sys.executable, "-m", "attnbench.experiment", experiment],
+        [sys.executable, "-m", "attnbench.worker.study_experiments", experiment],
         input=json.dumps(dict(options)),
         capture_output=True,
         text=True,

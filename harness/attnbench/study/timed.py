@@ -30,7 +30,7 @@ def collector(
     """
 
     def collect(settings: Settings, folder: Path) -> Rows:
-        from attnbench.runner.devices import choose_devices
+        from attnbench.plan.devices import choose_devices
 
         device = choose_devices([settings.device] if settings.device else [])[0]
         chosen = {**sizes[device.kind], **settings.sizes}
@@ -44,8 +44,8 @@ def run_suite(
 ) -> Rows:
     """Write the suite beside the study, run it, and give what was timed."""
     from attnbench.analysis import load
-    from attnbench.measure.protocol import Protocol
-    from attnbench.runner.execute import Request, execute, plan_of, start
+    from attnbench.measure_config import Protocol
+    from attnbench.runner.run import Request, execute, plan_of, start
 
     suite = folder / "run.toml"
     suite.write_text(suite_text(f"study-{name}", grids), encoding="utf-8")
@@ -71,9 +71,9 @@ def run_suite(
 
 def _by_default(settings: Settings, devices: list[str]) -> list[str]:
     """Name the variants that a run on the devices takes which names none."""
-    from attnbench.runner.catalog import read_catalog
-    from attnbench.runner.devices import choose_devices
-    from attnbench.runner.plan import default_variants
+    from attnbench.plan.catalog import read_catalog
+    from attnbench.plan.cells import default_variants
+    from attnbench.plan.devices import choose_devices
 
     return [variant.name for variant in default_variants(read_catalog(settings.plugins), choose_devices(devices))]
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from attnbench.errors import UsageError, describe
-from attnbench.registry import Plugin, Source, load_all, load_plugin, observers, variant_of
+from attnbench.plugins.loading import Plugin, Source, load_all, load_plugin, observers, variant_of
 from attnbench.worker.channel import Channel
-from attnbench.workload import Workload
+from attnbench.workloads.workload import Workload
 
 OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
@@ -100,8 +100,8 @@ class Worker:
 
     def limits(self, device: str, dtypes: list[str]) -> dict[str, Any]:
         """Measure what the device does at most, and say of the environment what only torch knows."""
-        from attnbench.measure.limits import measure_limits
-        from attnbench.worker.session import facts
+        from attnbench.measure.peaks import measure_limits
+        from attnbench.worker.cell import facts
 
         self.enter("limits")
         return {
@@ -114,8 +114,8 @@ class Worker:
         self, source: dict[str, str], variant: str, device: str, options: dict[str, Any], skip: dict[str, str]
     ) -> dict[str, Any]:
         """Run the conformance suite on a variant, telling of each test before and after; those in `skip` are done."""
+        from attnbench.conformance.subject import Subject
         from attnbench.conformance.suite import cases, repro, run_case
-        from attnbench.conformance.trial import Subject
 
         subject = Subject(variant_of(Source(**source), variant), device, options["seed"])
         for case in cases(subject.variant, device, options["level"], options["only"]):
@@ -160,7 +160,7 @@ class Worker:
     def load(self, source: dict[str, str], variant: str, device: str) -> dict[str, Any]:
         """Import torch, then the plugin of one variant, and make ready for its cells."""
         self.enter("import")
-        from attnbench.worker.session import Session
+        from attnbench.worker.cell import Session
 
         session = Session(self.enter, source=Source(**source), variant=variant, device=device)
         self.operations |= {"open": session.open, "block": session.block, "close": session.close}

@@ -7,7 +7,7 @@ import dataclasses
 from tiled import Tiled
 
 from attnbench import hookimpl
-from attnbench.mask import Mask
+from attnbench.workloads.mask import Mask
 
 
 class Mutant(Tiled):

@@ -11,9 +11,9 @@ from attnbench import Variant, hookimpl
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.inputs import Inputs
-    from attnbench.variant import Timed
-    from attnbench.workload import Workload
+    from attnbench.plugins.variant import Timed
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 WIDEST_HEAD = 256  # tiles of two such heads fill the shared memory of one multiprocessor
 

@@ -12,8 +12,8 @@ from attnbench_variants.triton_flash.backward import grad_key_value_kernel, grad
 from attnbench_variants.triton_flash.forward import forward_kernel
 
 if TYPE_CHECKING:
-    from attnbench.inputs import Inputs
-    from attnbench.workload import Workload
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 ROW_DOT_ROWS = 32
 LARGEST_TILE = 128

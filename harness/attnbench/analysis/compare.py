@@ -1,0 +1,151 @@
+"""Two sets of runs, cell by cell: what changed, how sure that is, and what is a regression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attnbench.analysis.load_runs import current
+from attnbench.analysis.noise import blocks_of, control_ratios, noise
+from attnbench.stats import paired
+from attnbench.stats.noise_floor import Floor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CELL = ["variant", "workload_id", "mode"]
+DEFAULT_BAR = 0.03  # relative slow-down
+NEWLY_FAILING, FIXED, REMOVED, ADDED, STILL_FAILING = "newly failing", "fixed", "removed", "added", "still failing"
+ORDER = (
+    NEWLY_FAILING, paired.SLOWER, REMOVED, paired.UNDECIDED, paired.FASTER, FIXED, ADDED, paired.SAME,
+    STILL_FAILING,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Change:
+    """One cell in the old and the new runs; `ratio` is new latency over old, above 1 is slower.
+
+    `verdict` is one of pairing's where both have a time, else what became of the cell. `regression` says whether it is
+    slower beyond the bar and the noise floors, or newly failing.
+    """
+
+    variant: str
+    workload_id: str
+    mode: str
+    device: str
+    verdict: str
+    old_status: str | None
+    new_status: str | None
+    old_ms: float | None
+    new_ms: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    reason: str | None
+    regression: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All changes, the gravest first, with the bar and both noise floors that a regression was held against."""
+
+    changes: tuple[Change, ...]
+    bar: float
+    old_noise: paired.Control
+    new_noise: paired.Control
+    same_device: bool
+
+    @property
+    def regressions(self) -> list[Change]:
+        """The changes that fail the gate."""
+        return [change for change in self.changes if change.regression]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many cells have each verdict, the gravest first."""
+        found = [change.verdict for change in self.changes]
+        return {verdict: found.count(verdict) for verdict in ORDER if verdict in found}
+
+
+def compare(old: pd.DataFrame, new: pd.DataFrame, bar: float = DEFAULT_BAR) -> Comparison:
+    """Compare two frames that `load` gave; `bar` is the relative slow-down from which on a cell is a regression.
+
+    Cells are matched by variant, workload, mode and device name; where the two sides have no device name in common
+    (one GPU against another), by the rest. Verdicts come from both sides' blocks, corrected over all cells together.
+    """
+    same_device = bool(set(old["device_name"]) & set(new["device_name"]))
+    key = [*CELL, "device_name"] if same_device else CELL
+    before, after = _by_cell(old, key), _by_cell(new, key)
+    timed = {
+        cell: (blocks_of(after[cell]), blocks_of(before[cell]))
+        for cell in before
+        if cell in after and before[cell]["status"] == after[cell]["status"] == "ok"
+    }
+    floor = Floor.between(*(paired.floor_of(list(control_ratios(side).values())) for side in (new, old)))
+    judged = paired.verdicts_between_runs(timed, floor=floor)
+    old_noise, new_noise = noise(old), noise(new)
+    floors = old_noise.noise_floor, new_noise.noise_floor
+    changes = [
+        _change(before.get(cell), after.get(cell), judged.get(cell), bar, floors)
+        for cell in dict.fromkeys([*before, *after])
+    ]
+    changes.sort(
+        key=lambda change: (
+            not change.regression,
+            ORDER.index(change.verdict),
+            -(change.ratio or 0),
+            change.variant,
+            change.workload_id,
+        )
+    )
+    return Comparison(tuple(changes), bar, old_noise, new_noise, same_device)
+
+
+def _by_cell(frame: pd.DataFrame, key: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    cells = current(frame)
+    cells = cells[~cells["control"]].sort_values("started_at", kind="stable")
+    return {tuple(row[name] for name in key): row for row in cells.to_dict("records")}  # type: ignore[misc]
+
+
+def _change(
+    old: dict[str, Any] | None,
+    new: dict[str, Any] | None,
+    judged: paired.Comparison | None,
+    bar: float,
+    floors: Sequence[float | None],
+) -> Change:
+    either = new or old or {}
+    verdict = judged.verdict if judged else _outcome(old, new)
+    slower = judged is not None and paired.is_regression(judged, bar, *floors)
+    return Change(
+        variant=either["variant"],
+        workload_id=either["workload_id"],
+        mode=either["mode"],
+        device=either["device_name"],
+        verdict=verdict,
+        old_status=old["status"] if old else None,
+        new_status=new["status"] if new else None,
+        old_ms=_time(old),
+        new_ms=_time(new),
+        ratio=judged.ratio if judged else None,
+        low=judged.low if judged else None,
+        high=judged.high if judged else None,
+        reason=(new or {}).get("reason") if verdict in (NEWLY_FAILING, STILL_FAILING) else None,
+        regression=slower or verdict == NEWLY_FAILING,
+    )
+
+
+def _outcome(old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
+    if old is None:
+        return ADDED
+    if new is None:
+        return REMOVED
+    if old["status"] == "ok":
+        return NEWLY_FAILING
+    return FIXED if new["status"] == "ok" else STILL_FAILING
+
+
+def _time(cell: dict[str, Any] | None) -> float | None:
+    return float(cell["latency_ms"]) if cell and cell["status"] == "ok" else None

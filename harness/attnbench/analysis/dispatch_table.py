@@ -1,0 +1,248 @@
+"""The dispatch table: which correct variant is fastest in which region of shapes, and what following it gains."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from attnbench.analysis.load_runs import current, rankable
+from attnbench.analysis.series import SETTING as SERIES
+from attnbench.analysis.series import series
+from attnbench.analysis.verdict import LEADS, with_leaders
+from attnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+EXACT = ("mode", "direction", "mask", "dtype", "head_dim", "head_dim_v", "softcap", "alibi", "dropout", "scale", "form")
+NEAR = ("batch", "heads", "kv_heads")  # in whose logarithms regions lie near or far
+SETTING = ("device_name", *NEAR, *EXACT)
+COLUMNS = ["variant", "workload_id", "length", "latency_ms", LEADS, *SETTING]
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Region:
+    """A range of lengths of one setting in which one variant is fastest, or no other is told to be faster.
+
+    `order` ranks all variants that were measured there, fastest first; `margin` is the median factor to the first
+    one that is told to be slower (None: nobody is); `clear` of `shapes` had no tie.
+    """
+
+    device_name: str
+    variant: str
+    order: tuple[str, ...]
+    tied: tuple[str, ...]
+    margin: float | None
+    shapes: int
+    clear: int
+    length_from: int
+    length_to: int
+    batch: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    head_dim_v: int
+    dtype: str
+    mask: str
+    direction: str
+    mode: str = "hot"
+    form: str = "self"
+    scale: float | None = None
+    softcap: float | None = None
+    alibi: bool = False
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What following the table would have gained over always taking one variant, on shapes that it had not seen."""
+
+    over: str
+    shapes: int
+    gain: float  # geometric mean of the ratios of latencies
+    worst: float
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        return (
+            f"Following the dispatch table is {self.gain:.2f}x as fast as always taking {self.over}"
+            f" (geometric mean over {self.shapes} shapes, each left out of the table that chose for it;"
+            f" worst {self.worst:.2f}x)."
+        )
+
+
+def best(frame: pd.DataFrame) -> list[Region]:
+    """Find the regions of a frame that `load` gave; lengths that follow each other join where one variant fits all."""
+    return [region for setting in _settings(_alone(frame)) for region in _regions(setting)]
+
+
+def _alone(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep what may be ranked of attention by itself: nobody dispatches to a layer, a conversion or a team."""
+    frame = rankable(current(with_leaders(frame)))
+    usual = (frame["layout"] == "native") & (frame["distribution"] == "normal")
+    return frame[usual & (frame["embed_dim"] == 0) & (frame["gpus"] == 1)]
+
+
+def to_json(regions: Iterable[Region]) -> dict[str, Any]:
+    """Give a dispatch table as JSON values."""
+    return {"schema": SCHEMA, "regions": [dataclasses.asdict(region) for region in regions]}
+
+
+def from_json(table: Mapping[str, Any]) -> list[Region]:
+    """Read what `to_json` gave; raises UsageError for what it did not give."""
+    if table.get("schema") != SCHEMA:
+        raise UsageError(f"dispatch table has schema {table.get('schema')!r}: expected {SCHEMA}; make it again")
+    known = {spec.name for spec in dataclasses.fields(Region)}
+    try:
+        rows = [{name: value for name, value in row.items() if name in known} for row in table["regions"]]
+        return [Region(**{**row, "order": tuple(row["order"]), "tied": tuple(row["tied"])}) for row in rows]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"dispatch table does not fit schema {SCHEMA}: {error}") from None
+
+
+def pick(regions: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
+    """Choose the nearest region to a shape; None where mask, direction, dtype or head_dim were never measured.
+
+    `shape` has the fields of a region but for the outcome, and `length`. Near means the sum of the distances in
+    octaves of length (0 inside the region's range), batch, heads and kv_heads.
+    """
+    alike = [region for region in regions if all(_same(getattr(region, name), shape[name]) for name in EXACT)]
+    return min(alike, key=lambda region: _distance(region, shape), default=None)
+
+
+def gain(frame: pd.DataFrame, over: str) -> dict[str, Gain]:
+    """Cross-validate the table by device: for each fifth of the shapes, choose by a table made of the others."""
+    by_device: dict[str, list[list[Shape]]] = {}
+    for setting in _settings(_alone(frame)):
+        by_device.setdefault(setting[0].setting["device_name"], []).append(setting)
+    found = {}
+    for device, settings in sorted(by_device.items()):
+        ids = sorted({shape.workload_id for setting in settings for shape in setting})
+        folds = [set(ids[fold::FOLDS]) for fold in range(min(FOLDS, len(ids)))]
+        ratios = [ratio for held in folds for ratio in _held_out(settings, held, over)]
+        if ratios:
+            mean = math.fsum(map(math.log, ratios)) / len(ratios)
+            found[device] = Gain(over, len(ratios), math.exp(mean), min(ratios))
+    return found
+
+
+def shape_of(cell: Mapping[Any, Any]) -> dict[str, Any]:
+    """Give what `pick` asks of a row of a frame with `length` and `form`."""
+    return {name: cell[name] for name in (*EXACT, *NEAR, "length")}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What was measured of one workload: its setting and length, and each variant's latency, fastest first."""
+
+    workload_id: str
+    setting: Mapping[str, Any]
+    length: int
+    latencies: Mapping[str, float]
+    leaders: frozenset[str]  # the fastest, and all that are not told to be slower
+    behind: float | None  # latency of the first one that is told to be slower
+
+
+def _settings(ranked: pd.DataFrame) -> list[list[Shape]]:
+    """Gather the shapes of each series, by length; plain values, because pandas is slow on a handful of rows."""
+    found = []
+    given = {*SERIES, *COLUMNS, "seq_q", "seq_k"} & set(ranked.columns)
+    for one in series(ranked[[name for name in ranked.columns if name in given]]):
+        cells: dict[tuple[int, str], list[dict[str, Any]]] = {}
+        for cell in one.frame.sort_values("latency_ms", kind="stable")[COLUMNS].to_dict("records"):
+            cells.setdefault((cell["length"], cell["workload_id"]), []).append({str(k): v for k, v in cell.items()})
+        found.append([_shape(cells[key]) for key in sorted(cells)])
+    return sorted(found, key=lambda shapes: [str(value) for value in shapes[0].setting.values()])
+
+
+def _shape(cells: list[dict[str, Any]]) -> Shape:
+    first = cells[0]
+    latencies: dict[str, float] = {}
+    for cell in cells:
+        latencies.setdefault(cell["variant"], cell["latency_ms"])
+    return Shape(
+        workload_id=first["workload_id"],
+        setting={name: _plain(first[name]) for name in SETTING},
+        length=first["length"],
+        latencies=latencies,
+        leaders=frozenset(cell["variant"] for cell in cells if cell[LEADS]),
+        behind=next((cell["latency_ms"] for cell in cells if not cell[LEADS]), None),
+    )
+
+
+def _regions(shapes: Sequence[Shape]) -> list[Region]:
+    found = []
+    while shapes:
+        taken = _run(shapes)
+        found.append(_region(shapes[:taken]))
+        shapes = shapes[taken:]
+    return found
+
+
+def _run(shapes: Sequence[Shape]) -> int:
+    """Count how many shapes from the first on have a leader in common."""
+    common = shapes[0].leaders
+    for index, shape in enumerate(shapes):
+        common &= shape.leaders
+        if not common:
+            return index
+    return len(shapes)
+
+
+def _region(shapes: Sequence[Shape]) -> Region:
+    common = frozenset.intersection(*(shape.leaders for shape in shapes))
+    logs: dict[str, list[float]] = {}
+    for shape in shapes:
+        for name, latency in shape.latencies.items():
+            logs.setdefault(name, []).append(math.log(latency))
+    order = sorted(logs, key=lambda name: (name not in common, -len(logs[name]), fmean(logs[name]), name))
+    margins = [shape.behind / shape.latencies[order[0]] for shape in shapes if shape.behind is not None]
+    return Region(
+        variant=order[0],
+        order=tuple(order),
+        tied=tuple(sorted(frozenset.union(*(shape.leaders for shape in shapes)) - {order[0]})),
+        margin=median(margins) if margins else None,
+        shapes=len(shapes),
+        clear=sum(len(shape.leaders) == 1 for shape in shapes),
+        length_from=min(shape.length for shape in shapes),
+        length_to=max(shape.length for shape in shapes),
+        **shapes[0].setting,
+    )
+
+
+def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) -> list[float]:
+    """Give what the table made of all other shapes would have gained on the shapes held out of it."""
+    seen = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
+    alike: dict[tuple[Any, ...], list[Region]] = {}  # by what `pick` asks to be the same: it need not look at all
+    for known in (known for setting in seen if setting for known in _regions(setting)):
+        alike.setdefault(tuple(getattr(known, name) for name in EXACT), []).append(known)
+    ratios = []
+    for shape in (shape for setting in settings for shape in setting if shape.workload_id in held):
+        own = alike.get(tuple(shape.setting[name] for name in EXACT), [])
+        region = pick(own, {**shape.setting, "length": shape.length})
+        chosen = next((name for name in region.order if name in shape.latencies), None) if region else None
+        if chosen and over in shape.latencies:
+            ratios.append(shape.latencies[over] / shape.latencies[chosen])
+    return ratios
+
+
+def _distance(region: Region, shape: Mapping[str, Any]) -> float:
+    length = max(1, shape["length"])
+    outside = max(region.length_from / length, length / region.length_to, 1.0)
+    near = sum(abs(math.log2(max(1, getattr(region, name)) / max(1, shape[name]))) for name in NEAR)
+    return math.log2(outside) + near
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if value is None or value != value else value  # noqa: PLR0124 - NaN is what differs from itself
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(_plain(one) == _plain(other))

@@ -1,0 +1,50 @@
+"""Which cells the options of `pytest --pyargs attnbench.benchmarks` name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attnbench.benchmarks.options import AXES, destination
+from attnbench.errors import UsageError
+from attnbench.plan.catalog import VariantEntry, read_catalog
+from attnbench.plan.cells import choose_variants, choose_workloads
+from attnbench.plan.devices import choose_devices
+
+if TYPE_CHECKING:
+    import pytest
+
+    from attnbench.workloads.workload import Workload
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Variants and workloads by their names, and devices by torch's; a cell is one of each."""
+
+    variants: dict[str, VariantEntry]
+    workloads: dict[str, Workload]
+    devices: list[str]
+
+
+def choose_cells(config: pytest.Config) -> Cells:
+    """Choose the cells that the options name; raises UsageError."""
+    option = config.getoption
+    axes = {name.replace("-", "_"): values for name in AXES if (values := option(destination(name)))}
+    catalog = read_catalog(option(destination("plugin")))
+    variants = choose_variants(catalog, option(destination("variant")))
+    workloads = choose_workloads(catalog, option(destination("suite")), axes)
+    return Cells(
+        {variant.name: variant for variant in variants},
+        {workload.id: workload for workload in workloads},
+        _choose_devices(option(destination("device"))),
+    )
+
+
+def _choose_devices(wanted: list[str]) -> list[str]:
+    chosen = choose_devices(wanted)[: None if wanted else 1]
+    for device in chosen:
+        if device.cores is not None or device.members:
+            raise UsageError(f"device {device.name!r}: expected cpu or cuda:N; one core alone is for attnbench run")
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order in which the devices are listed
+    return [device.name for device in chosen]

@@ -1,0 +1,94 @@
+"""What `attnbench run` prints: the plan of a dry run, and what a run came to."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from attnbench.plan.history import least_bytes
+from attnbench.progress import Level, Progress, announcement, progress
+from attnbench.untrusted import printable
+
+if TYPE_CHECKING:
+    from attnbench.plan.cells import Cell, Plan
+    from attnbench.plan.history import Past
+    from attnbench.record import Record
+    from attnbench.runner.scheduler import Summary
+
+
+NEXT = {
+    "incorrect": "attnbench check {variant}{plugins} names the rule that it breaks and the usual bug",
+    "error": "attnbench explain {cell} names its log, with the traceback, and the command that runs it again",
+    "crash": "attnbench explain {cell} names its log and the command that runs it again",
+    "timeout": "--timeout SECONDS gives it longer; attnbench explain {cell} names its log, with where it stood",
+    "out_of_memory": "a smaller --batch or --seq; attnbench report says what still fits",
+}
+
+
+@contextmanager
+def watched(plan: Plan, unsupported: Mapping[str, str], past: Past, level: Level = "normal") -> Iterator[Progress]:
+    """Say what a run will be and how long it takes, and show how it goes."""
+    with progress(plan, level) as shown:
+        shown.announce(unsupported, past.seconds_of(plan, unsupported))
+        yield shown
+
+
+def print_plan(plan: Plan, unsupported: Mapping[str, str], past: Past) -> None:
+    """Print every cell of the plan with what it will take, or the reason why it will be unsupported."""
+    for cell in plan.cells:
+        reason = unsupported.get(cell.cell_id)
+        ending = f"unsupported: {printable(reason)}" if reason else _expectation(past, cell)
+        print(f"{cell.cell_id}  {cell.device.name}  {cell.variant.name}  {cell.workload.id}  {ending}")
+    known = sum(past.seconds(cell) is not None for cell in plan.cells if cell.cell_id not in unsupported)
+    print(announcement(len(plan.cells), len(unsupported), past.seconds_of(plan, unsupported)), end="")
+    print(f" ({known} of these cells were timed here before)")
+    if plan.frontier:
+        print("then each variant's largest length that fits in memory is searched, which is not counted here")
+
+
+def print_summary(folder: Path, summary: Summary) -> None:
+    """Say what the run came to, and what to type next."""
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
+    counts = counts or "no cell was missing"
+    print(
+        f"{counts} in {summary.wall_s:.1f} s, {summary.useful_share:.0%} of it in the timed callable, "
+        f"warm-up or conformance\nrecords: {folder}\nreport:  attnbench report {folder}"
+    )
+
+
+def print_next(records: Iterable[Record], plugins: Iterable[str]) -> None:
+    """Say of each variant that failed what to type next, one line for each kind of failure; `plugins` were named."""
+    named = "".join(f" --plugin {shlex.quote(plugin)}" for plugin in plugins)
+    failed: dict[tuple[str, str], Record] = {}
+    for record in records:
+        if record.status in NEXT:
+            failed.setdefault((record.variant, record.status), record)
+    for (variant, status), record in failed.items():
+        step = NEXT[status].format(variant=variant, plugins=named, cell=record.cell_id)
+        print(f"next, for {variant} ({status}): {step}")
+
+
+def table(*columns: str) -> Table:
+    """Make a table in the house's style."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def _expectation(past: Past, cell: Cell) -> str:
+    known, device = past.memory_bytes(cell), cell.device.memory_bytes
+    expected = least_bytes(cell.workload) if known is None else known
+    text = f"{'at least ' if known is None else ''}{expected / 2**20:.1f} MiB"
+    if (seconds := past.seconds(cell)) is not None:
+        text += f", about {seconds:.1f} s"
+    if device is not None and expected > device:
+        text += f"; will not fit: the device has {device / 2**20:.0f} MiB"
+    elif (met := past.too_large(cell)) is not None:
+        text += f"; will not fit: {'it' if met == cell.workload else met.id} ran out of memory before"
+    return text

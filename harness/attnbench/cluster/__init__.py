@@ -1,0 +1,1 @@
+"""Runs whose cells are measured on other machines, by Ray or Slurm. Supervisor side."""

@@ -1,0 +1,131 @@
+"""A Slurm cluster through submitit: each task is a job of its own. sbatch's settings come from its own variables."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from attnbench.cache import cache_folder
+from attnbench.cluster.executor import UNLABELLED, NodeLostError, Site, Task
+from attnbench.errors import UsageError
+
+MINUTES = 240  # a job's limit, where SBATCH_TIMELIMIT does not say otherwise
+LOOK_EVERY_S = 0.5
+FRESH_S = 30.0  # sinfo is asked no more often
+GPUS = re.compile(r"gpu:(?:([^:,()]+):)?(\d+)")
+LOST = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "INTERRUPTED", "CANCELLED", "UNKNOWN")
+
+
+class SlurmCluster:
+    """Jobs with one GPU of a type each (or one core). `scheduler` is submitit's name of it: `slurm`, or `local`.
+
+    submitit keeps its files in the user's own cache folder, which the machines must share; a run's folder has none.
+    """
+
+    name = "slurm"
+
+    def __init__(self, scheduler: str = "slurm") -> None:
+        try:
+            import submitit
+        except ImportError:
+            raise UsageError("--executor slurm needs the package submitit: pip install 'attnbench[slurm]'") from None
+        if scheduler == "slurm" and not shutil.which("sbatch"):
+            raise UsageError("--executor slurm: sbatch is not here: run attnbench on a machine that submits jobs")
+        folder = cache_folder() / "slurm"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = Path(tempfile.mkdtemp(prefix="jobs-", dir=folder))
+        self._submitit, self._scheduler = submitit, scheduler
+        self._jobs: list[Any] = []
+        self._rows: list[dict[str, Any]] = []
+        self._fresh_until = 0.0
+
+    def sites(self) -> list[Site]:
+        """List the types of GPU that sinfo knows, and `any` core."""
+        if self._scheduler == "local":
+            return [Site(UNLABELLED, "cpu", 1)]
+        slots: dict[tuple[str, str], int] = {}
+        for node in self.nodes():
+            kind, _, type_ = node["device"].partition(":")
+            slots[type_, kind] = slots.get((type_, kind), 0) + node["devices"]
+        return [Site(type_, kind, count) for (type_, kind), count in sorted(slots.items())]
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """List the machines that are up, each with its GPUs, or with its cores where it has none."""
+        if time.monotonic() < self._fresh_until:
+            return self._rows
+        told = subprocess.run(
+            ["sinfo", "--noheader", "--Node", "--responding", "--format", "%N|%c|%m|%G"],  # noqa: S607 - Slurm's own
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if told.returncode:
+            raise UsageError(f"sinfo failed: {' '.join(told.stderr.split())}")
+        self._rows, self._fresh_until = rows_of(told.stdout), time.monotonic() + FRESH_S
+        return self._rows
+
+    def submit(self, task: Task, order: dict[str, Any], site: Site) -> Any:
+        """Submit a job; submitit pickles the task by its name, and the order's plain values."""
+        executor = self._submitit.AutoExecutor(folder=self._folder, cluster=self._scheduler)
+        executor.update_parameters(name="attnbench", timeout_min=MINUTES)
+        if self._scheduler == "slurm":
+            gpu = {"slurm_gres": "gpu:1" if site.type == UNLABELLED else f"gpu:{site.type}:1"}
+            executor.update_parameters(cpus_per_task=1, **(gpu if site.kind == "cuda" else {}))
+        job = executor.submit(task, order)
+        self._jobs.append(job)
+        return job
+
+    def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
+        """Look at the jobs until one is done."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            done = [job for job in handles if job.done()]
+            if done or time.monotonic() > deadline:
+                return done
+            time.sleep(LOOK_EVERY_S)
+
+    def outcome(self, handle: Any) -> dict[str, Any]:
+        """Read what a job returned."""
+        state = str(handle.state).partition(" ")[0]
+        if state in LOST and not handle.paths.result_pickle.exists():
+            raise NodeLostError(f"job {handle.job_id} ended as {state}")
+        answer: dict[str, Any] = handle.result()
+        return answer
+
+    def cancel(self, handle: Any) -> None:
+        """Cancel a job."""
+        handle.cancel(check=False)
+
+    def stop(self) -> None:
+        """Cancel what still runs and remove submitit's files."""
+        for job in self._jobs:
+            if not job.done():
+                job.cancel(check=False)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def rows_of(text: str) -> list[dict[str, Any]]:
+    """Read sinfo's lines `name|cores|MiB|generic resources`; a machine in several partitions counts once."""
+    rows: dict[str, dict[str, Any]] = {}
+    for line in text.splitlines():
+        name, cores, memory, resources = (*line.strip().split("|"), "", "", "")[:4]
+        if not name or name in rows:
+            continue
+        gpus = GPUS.findall(resources)
+        count = sum(int(number) for _, number in gpus)
+        device = f"cuda:{gpus[0][0] or UNLABELLED}" if gpus else f"cpu:{UNLABELLED}"
+        rows[name] = {
+            "machine": name,
+            "address": name,
+            "device": device,
+            "devices": count or int(re.sub(r"\D", "", cores) or 0),
+            "memory_gib": round(int(digits) / 1024, 1) if (digits := re.sub(r"\D", "", memory)) else None,
+        }
+    return list(rows.values())

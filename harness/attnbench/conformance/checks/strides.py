@@ -1,0 +1,159 @@
+"""Tensors that are stored in every way that a model may hand them over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from attnbench.conformance.check import NO_MEMORY, Failed, Raised, Skipped
+from attnbench.conformance.checks.probes import COHERENT
+from attnbench.tensors.inputs import dtype_of, make_inputs
+
+if TYPE_CHECKING:
+    from attnbench.conformance.subject import Subject, Trial
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
+
+Arrange = Callable[[torch.Tensor], torch.Tensor]
+PAST = 1 << 31  # elements: an offset that 32 bits don't hold
+
+
+def strides(subject: Subject, workload: Workload) -> None:
+    """Store the inputs in every way, and demand the right answer of each; the layout's meaning stays the same."""
+    for text, names, arrange in ARRANGEMENTS:
+        plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("strides", text))
+        try:
+            alike = isinstance(arrange, partial)  # equal keys make equal rounding errors, as huge logits do
+            _judge(subject, workload, _arranged(plain, names, arrange), slack=COHERENT if alike else 1.0)
+        except Failed as failure:
+            if isinstance(failure, Raised) and arrange is _columns_apart:
+                continue  # refusing a strided head_dim loudly is common, and honest
+            raise Failed(f"with {' and '.join(names)} {text}: {failure}") from failure
+    if workload.seq_q == workload.seq_k and workload.head_dim == workload.head_dim_v:
+        plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("strides", "packed"))
+        try:
+            _judge(subject, workload, _packed(plain))
+        except Failed as failure:
+            raise Failed(f"with query, key and value as parts of one packed tensor: {failure}") from failure
+
+
+def far_apart(subject: Subject, workload: Workload) -> None:
+    """Store rows so far apart that the last one lies beyond 2^31 elements; what lies between is never touched.
+
+    On a CPU the operating system gives memory only to what is touched, so this costs next to nothing.
+    """
+    needed = (PAST + workload.head_dim) * dtype_of(workload).itemsize
+    if subject.device == "cuda" and torch.cuda.mem_get_info()[0] < needed + (1 << 30):
+        raise Skipped(f"needs {needed / 2**30:.0f} GiB of free GPU memory")
+    for name in ALL:
+        plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("far apart", name))
+        try:
+            _judge(subject, workload, _arranged(plain, (name,), _rows_apart))
+        except Failed as failure:
+            if isinstance(failure, Raised) and any(text in str(failure) for text in NO_MEMORY):
+                continue  # a library that copies what lies between refuses loudly, which is honest
+            raise Failed(f"with {name}'s last row beyond 2^31 elements of its storage: {failure}") from failure
+
+
+def _judge(subject: Subject, workload: Workload, inputs: Inputs, *, slack: float = 1.0) -> None:
+    """Prepare on inputs as they are, write fresh values where they lie, then run."""
+    trial = subject.trial(workload, inputs)
+    _rewrite(trial, subject.seed_of("rewritten", workload.id))
+    trial.judge(trial.run(), slack=slack)
+
+
+def _rewrite(trial: Trial, seed: int) -> None:
+    """Write fresh values in place; of what is expanded, to the one row that is there."""
+    fresh = make_inputs(trial.workload, trial.inputs.query.device.type, trial.inputs.layout, seed)
+    with torch.no_grad():
+        for name in ALL:
+            tensor = getattr(trial.inputs, name)
+            if tensor is not None:
+                there = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())
+                tensor[there].copy_(getattr(fresh, name)[there])
+
+
+def _arranged(inputs: Inputs, names: tuple[str, ...], arrange: Arrange) -> Inputs:
+    changed: dict[str, Any] = {}
+    for name in names:
+        tensor = getattr(inputs, name)
+        if tensor is not None:
+            changed[name] = arrange(tensor.detach()).requires_grad_(tensor.requires_grad)
+    return replace(inputs, **changed)
+
+
+def _packed(inputs: Inputs) -> Inputs:
+    """Lay query, key and value into one tensor, head after head."""
+    heads = 1 if inputs.layout == "BHSD" else 2
+    whole = torch.cat([leaf.detach() for leaf in inputs.leaves], heads)
+    changed: dict[str, Any] = {}
+    start = 0
+    for name, leaf in zip(("query", "key", "value"), inputs.leaves, strict=True):
+        part = whole.narrow(heads, start, leaf.shape[heads])
+        changed[name] = part.requires_grad_(leaf.requires_grad)
+        start += leaf.shape[heads]
+    return replace(inputs, **changed)
+
+
+def _other_layout(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def _columns_apart(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.mT.contiguous().mT
+
+
+def _slice_of_wider(tensor: torch.Tensor) -> torch.Tensor:
+    wide = torch.full(
+        (*tensor.shape[:-1], tensor.shape[-1] + 8), float("nan"), dtype=tensor.dtype, device=tensor.device
+    )
+    wide[..., : tensor.shape[-1]] = tensor
+    return wide[..., : tensor.shape[-1]]
+
+
+def _every_second(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.stack([tensor, torch.full_like(tensor, float("nan"))], 3)[:, :, :, 0]
+
+
+def _unaligned(tensor: torch.Tensor) -> torch.Tensor:
+    flat = torch.empty(tensor.numel() + 1, dtype=tensor.dtype, device=tensor.device)
+    flat[1:] = tensor.flatten()
+    return flat[1:].view_as(tensor)
+
+
+def _rows_apart(tensor: torch.Tensor) -> torch.Tensor:
+    """Spread the one sequence of one head over 2^31 elements."""
+    length, width = tensor.numel() // tensor.shape[-1], tensor.shape[-1]
+    stride = PAST // (length - 1)
+    storage = torch.empty((length - 1) * (stride + 1) + width, dtype=tensor.dtype, device=tensor.device)
+    spread = storage.as_strided((length, width), (stride + 1, 1))
+    spread.copy_(tensor.flatten(0, -2))
+    return spread.view(tensor.shape)
+
+
+def _expanded(tensor: torch.Tensor, dimension: int) -> torch.Tensor:
+    return tensor.narrow(dimension, 0, 1).clone().expand_as(tensor)
+
+
+def _one_value(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.new_tensor(0.75).expand_as(tensor)
+
+
+ALL = ("query", "key", "value", "grad_output")
+ARRANGEMENTS: tuple[tuple[str, tuple[str, ...], Arrange], ...] = (
+    ("stored in the other layout (a transposed view)", ALL, _other_layout),
+    ("stored in the other layout (a transposed view)", ("grad_output",), _other_layout),
+    *[("alone stored in the other layout", (name,), _other_layout) for name in ("query", "key", "value")],
+    ("sliced from a wider tensor", ALL, _slice_of_wider),
+    ("taken as every second row of a tensor", ALL, _every_second),
+    ("stored with head_dim apart (a transposed view)", ALL, _columns_apart),
+    ("starting one element into their storage", ALL, _unaligned),
+    ("expanded over the batch (stride 0)", ("key", "value"), partial(_expanded, dimension=0)),
+    ("expanded over dimension 1 (stride 0)", ("key", "value"), partial(_expanded, dimension=1)),
+    ("expanded over dimension 2 (stride 0)", ("key", "value"), partial(_expanded, dimension=2)),
+    ("expanded from one number (stride 0), as sum().backward() makes it", ("grad_output",), _one_value),
+)

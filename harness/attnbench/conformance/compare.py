@@ -1,0 +1,173 @@
+"""An answer of a variant against the reference: where it is worst, and by which rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from attnbench.conformance.check import LIKELY_BUG
+from attnbench.conformance.diagnosis import guess
+from attnbench.conformance.tolerance import Measured, Rule, gradient_rules, output_rule
+from attnbench.reference import Part, Piece, evaluate
+
+if TYPE_CHECKING:
+    from attnbench.plugins.variant import Tier
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
+
+GRADIENTS = ("dquery", "dkey", "dvalue")
+SHOWN = 4  # values of a row that a message prints
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a variant gave: `output` (B, Hq, Sq, Dv) and, after a backward pass, dQ, dK, dV, all viewed as BHSD.
+
+    A gradient that is None is not compared.
+    """
+
+    output: torch.Tensor
+    gradients: tuple[torch.Tensor | None, ...] | None = None
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """The output and the gradients that there are."""
+        return (self.output, *(gradient for gradient in self.gradients or () if gradient is not None))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The worst of all compared rows: `worst_ratio` is error / tolerance, None where the answer is not finite."""
+
+    rule: str
+    worst_ratio: float | None = 0.0
+    max_abs: float | None = 0.0
+    reason: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row lies within its tolerance."""
+        return self.worst_ratio is not None and self.worst_ratio <= 1.0
+
+
+def compare(
+    workload: Workload,
+    inputs: Inputs,
+    tier: Tier,
+    answer: Answer,
+    part: Part | None = None,
+    *,
+    kept: torch.Tensor | None = None,
+    slack: float = 1.0,
+) -> Comparison:
+    """Judge an answer at `part` (default: everything) by the error rules; gradients too where the answer has them.
+
+    `kept` (B, Hq, Sq, Sk) is what dropout multiplied the weights by, where that is known; `slack` widens the
+    tolerance of gradients.
+    """
+    worst: dict[bool, tuple[Measured, Piece]] = {}  # of the output, and of the gradients
+    max_abs, finite = 0.0, True
+    for measured, piece in measurements(workload, inputs, tier, answer, part, kept=kept):
+        if not measured.ratio.numel():
+            continue
+        finite = finite and bool(measured.got.isfinite().all())
+        of_output = measured.name == "output"
+        if not of_output:
+            measured = replace(measured, tolerance=slack * measured.tolerance)  # noqa: PLW2901 - widened on purpose
+        if of_output:
+            max_abs = max(max_abs, float((measured.got - measured.expected).abs().nan_to_num(0.0).max()))
+        if of_output not in worst or measured.ratio.max() > worst[of_output][0].ratio.max():
+            worst[of_output] = measured, piece
+    if not worst:
+        return Comparison("nothing to compare: the output is empty")
+    measured, piece = max(worst.values(), key=lambda entry: float(entry[0].ratio.max()))
+    if True in worst and worst[True][0].ratio.max() > 1:
+        measured, piece = worst[True]  # a wrong output explains wrong gradients
+    ratio = float(measured.ratio.max())
+    reason = _reason(workload, inputs, measured, piece) if ratio > 1 else None
+    return Comparison(measured.rule, ratio if finite and ratio < torch.inf else None, max_abs, reason)
+
+
+def measurements(
+    workload: Workload,
+    inputs: Inputs,
+    tier: Tier,
+    answer: Answer,
+    part: Part | None,
+    *,
+    kept: torch.Tensor | None,
+) -> Iterator[tuple[Measured, Piece]]:
+    """Yield the errors of output, dQ, dK and dV, piece by piece."""
+    dtype = answer.output.dtype
+    part = part or Part.whole(workload)
+    gradients = answer.gradients is not None
+    needs_plain = tier == "plain" and dtype != torch.float32
+    plain_pieces = evaluate(workload, inputs, part, dtype=dtype, kept=kept) if needs_plain else None
+    for piece in evaluate(workload, inputs, part, gradients=gradients, kept=kept):
+        plain = next(plain_pieces) if plain_pieces is not None else None
+        rule = output_rule(piece, dtype, tier, plain)
+        yield _measure("output", piece.of_queries(answer.output), piece.attention.output, rule), piece
+        if answer.gradients is None or piece.gradients is None:
+            continue
+        views = (piece.of_queries, piece.of_keys, piece.of_keys)
+        rules = gradient_rules(piece, dtype, tier)
+        for name, view, theirs, ours, rule in zip(
+            GRADIENTS, views, answer.gradients, piece.gradients, rules, strict=True
+        ):
+            if theirs is not None:
+                yield _measure(name, view(theirs), ours, rule), piece
+
+
+def _measure(name: str, got: torch.Tensor, expected: torch.Tensor, rule: Rule) -> Measured:
+    got = got.detach().double()
+    return Measured(name, rule.text, got, expected, (got - expected).norm(dim=-1), rule.tolerance)
+
+
+def _reason(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece) -> str:
+    """Say where the worst row is, what came, what was expected, how far the fault spreads, and the likely bug."""
+    place = _unravel(int(measured.ratio.argmax()), measured.ratio.shape)
+    index, member, row = place
+    got, expected = measured.got[place], measured.expected[place]
+    if measured.name in ("output", "dquery"):
+        where = f"batch {piece.batch}, head {piece.head(index, member)}, row {int(piece.rows[row])}"
+        positions = piece.rows
+    else:
+        where = f"batch {piece.batch}, key head {int(piece.kv_heads[index])}, key {row}"
+        positions = torch.arange(measured.ratio.shape[-1])
+    wrong = (measured.ratio > 1).flatten(0, 1).any(0)
+    spread = f"wrong at {int(wrong.sum())} of {wrong.numel()} {'rows' if positions is piece.rows else 'keys'} checked"
+    spread += f" ({_ranges(positions[wrong.to(positions.device)].tolist())})"
+    likely = guess(workload, inputs, measured, piece, place)
+    return (
+        f"{measured.rule}: {measured.name} at {where} is {_values(got)}, expected {_values(expected)}; error "
+        f"{float(measured.error[place]):.3g} against a tolerance of {float(measured.tolerance[place]):.3g}; {spread}"
+        + (f"; {LIKELY_BUG}{likely}" if likely else "")
+    )
+
+
+def _unravel(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
+    place = []
+    for size in reversed(shape):
+        flat, remainder = divmod(flat, size)
+        place.append(remainder)
+    return tuple(reversed(place))
+
+
+def _values(row: torch.Tensor) -> str:
+    shown = ", ".join(f"{float(value):.4g}" for value in row[:SHOWN])
+    return f"[{shown}{', ...' if len(row) > SHOWN else ''}]"
+
+
+def _ranges(positions: list[int]) -> str:
+    """Write sorted positions shortly: `0 to 3, 7, 64 to 127`, at most five ranges."""
+    ranges: list[list[int]] = []
+    for position in positions:
+        if ranges and position == ranges[-1][1] + 1:
+            ranges[-1][1] = position
+        else:
+            ranges.append([position, position])
+    texts = [str(first) if first == last else f"{first} to {last}" for first, last in ranges]
+    return ", ".join(texts[:5]) + (", ..." if len(texts) > 5 else "")

@@ -1,0 +1,73 @@
+"""The pytest plugin: options by which attnbench's own test packages are told what to test.
+
+`pytest --pyargs attnbench.conformance --variant my-attn` runs the conformance suite, one test an id. The options
+exist only where a test package of attnbench is asked for, so that they stand in no other project's way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from attnbench.errors import AttnbenchError, unknown
+from attnbench.plugins.loading import entry_point_sources, load_all, named_source
+
+if TYPE_CHECKING:
+    from attnbench.plugins.variant import Variant
+
+PACKAGE = "attnbench.conformance"
+VARIANTS = pytest.StashKey["list[Variant]"]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
+    """Add the options where the conformance suite is asked for."""
+    if not any(argument.partition("::")[0] == PACKAGE for argument in args):
+        return
+    group = parser.getgroup("attnbench", "attnbench's conformance suite")
+    group.addoption("--variant", action="append", default=[], help="a variant to test; may be given several times")
+    group.addoption("--plugin", action="append", default=[], help="FILE.py or package.module that offers variants")
+    group.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="device to test on (default: cpu)")
+    group.addoption("--level", default="full", choices=("quick", "full", "thorough"), help="how much to test")
+    group.addoption("--seed", type=int, default=0, help="seed of all random values (default: 0)")
+
+
+def variants_under_test(config: pytest.Config) -> list[Variant]:
+    """Load the variants that `--variant` names; without one, those that `--plugin` offers. Raises pytest.UsageError."""
+    if VARIANTS not in config.stash:
+        config.stash[VARIANTS] = _load(config.getoption("--variant"), config.getoption("--plugin"))
+    return config.stash[VARIANTS]
+
+
+def _load(names: list[str], plugins: list[str]) -> list[Variant]:
+    try:
+        sources = [named_source(text) for text in plugins]
+        if names:
+            sources += entry_point_sources()
+        offered, problems = _offered(sources)
+    except AttnbenchError as error:
+        raise pytest.UsageError(str(error)) from None
+    if not names:
+        names = list(offered)
+    if not names:
+        reason = "; ".join(problems) or "no --variant and no --plugin is given"
+        raise pytest.UsageError(f"no variant to test: {reason}. Name one with --variant NAME [--plugin FILE.py]")
+    missing = [name for name in names if name not in offered]
+    if missing:
+        found = "; ".join([str(unknown("variant", missing[0], offered)), *problems])
+        raise pytest.UsageError(found)
+    return [offered[name] for name in names]
+
+
+def _offered(sources: list[Any]) -> tuple[dict[str, Variant], list[str]]:
+    """Load plugins; give their variants by name, the first of a name winning, and what did not load."""
+    offered: dict[str, Variant] = {}
+    problems = []
+    for source, outcome in load_all(sources, skip={}):
+        if isinstance(outcome, str):
+            problems.append(f"plugin {source.name}: {outcome}")
+        elif outcome is not None:
+            for candidate in outcome.variants:
+                offered.setdefault(candidate.name, candidate)
+    return offered, problems

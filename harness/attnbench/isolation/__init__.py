@@ -1,0 +1,1 @@
+"""Worker processes as the supervisor sees them: start, talk to, limit, end and clean up. Supervisor side."""

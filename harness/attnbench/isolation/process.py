@@ -1,0 +1,238 @@
+"""A worker process as its supervisor sees it: requests with deadlines, and a sure end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from attnbench.isolation import forkserver
+from attnbench.isolation.cleanup import Remains
+from attnbench.isolation.forkserver import fork_worker
+from attnbench.isolation.log import Log
+from attnbench.isolation.memory_limit import WATCH_EVERY_S, HostMemory, killed_for_memory
+
+ENTRY = "attnbench.worker"  # the module, or the script's path, that a worker runs
+IMPORTED = ("attnbench.worker.cell",)  # and with it torch: what a worker that needs it finds there already
+LARGEST_REPLY = 64 * 1024 * 1024  # bytes
+GRACE_S = 1.0  # between SIGTERM and SIGKILL
+LAST_S = 10.0  # for the kernel to end what SIGKILL was sent to
+
+
+class WorkerLostError(Exception):
+    """The worker died, hung or misused its line; it has been ended. `status` is the cell's."""
+
+    def __init__(self, status: str, phase: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.phase, self.reason = status, phase, reason
+
+
+class WorkerProcess:
+    """Has a process forked, in a session of its own, and talks to it over two private pipes.
+
+    `cores` are those that it is pinned to, `memory` bounds what it takes of the host's, `needs_torch` says whether it
+    is to find torch imported.
+    """
+
+    _running: ClassVar[set[WorkerProcess]] = set()
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        cores: Collection[int] | None = None,
+        memory: HostMemory | None = None,
+        *,
+        needs_torch: bool = True,
+    ) -> None:
+        self._log, self._remains, self._memory = Log(), Remains(), memory
+        self._killed_before = killed_for_memory()
+        requests, self._requests = os.pipe()
+        self._replies, replies = os.pipe()
+        self._buffer = b""
+        self._identity = ""
+        self.phase = "start"
+        self.seconds: dict[str, float] = {}  # waited in each phase
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        self._process = fork_worker(
+            {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
+            cores,
+            {
+                "entry": ENTRY,
+                "imports": IMPORTED if needs_torch else (),
+                "environment": self._remains.environment(),
+                "data_limit": memory.refused_bytes if memory else None,
+            },
+            (requests, replies, self._log.descriptor),
+        )
+        self._running.add(self)
+        for descriptor in (requests, replies):
+            os.close(descriptor)
+        self._log.started()
+
+    @classmethod
+    def end_all(cls) -> None:
+        """Kill every worker of this process at once; whoever waits for one is told that it died."""
+        for worker in cls._running.copy():  # other threads start and end workers meanwhile
+            worker._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - our own
+        forkserver.end_all()  # and with them those that are not known yet
+
+    def request(
+        self,
+        operation: str,
+        deadline_s: Callable[[str], float],
+        heard: Callable[[dict[str, Any]], None] = lambda _: None,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Send one request and wait for its reply: `post` and `wait` in one."""
+        self.post(operation, **fields)
+        return self.wait(deadline_s, heard)
+
+    def post(self, operation: str, **fields: Any) -> None:
+        """Send one request; its reply must be waited for before the next. Raises WorkerLostError."""
+        if self._process.start() is None:
+            raise self._lost_by_death()
+        self._identity = secrets.token_hex(16)
+        line = json.dumps({"id": self._identity, "op": operation, **fields}).encode() + b"\n"
+        try:
+            while line:
+                line = line[os.write(self._requests, line) :]
+        except OSError:
+            raise self._lost_by_death() from None
+
+    def wait(
+        self, deadline_s: Callable[[str], float], heard: Callable[[dict[str, Any]], None] = lambda _: None
+    ) -> dict[str, Any]:
+        """Wait for the reply; `deadline_s` gives each phase's limit, anew at each phase.
+
+        `heard` is called with every message before the reply. Raises WorkerLostError; the worker has ended then.
+        """
+        while True:
+            began = time.monotonic()
+            try:
+                message = self._message(began + deadline_s(self.phase))
+            finally:
+                self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + time.monotonic() - began
+            if "reply" in message:
+                return message["reply"]  # type: ignore[no-any-return] # checked by _message
+            if "phase" in message:
+                self.phase = str(message["phase"])
+            heard(message)
+
+    def log_to(self, path: Path) -> None:
+        """Send the worker's output to another file from now on."""
+        self._log.switch(path)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.wait(0) is None
+
+    def stop(self) -> None:
+        """End the worker and its whole process group, and wait for it."""
+        with contextlib.suppress(OSError):
+            os.close(self._requests)
+        self._requests = -1
+        if self._process.start():
+            self._process.wait(GRACE_S)
+        self._kill()
+
+    def _message(self, deadline: float) -> dict[str, Any]:
+        line = self._line(deadline)
+        try:
+            message = json.loads(line, parse_constant=_refuse)
+            authentic = isinstance(message, dict) and secrets.compare_digest(str(message.get("id")), self._identity)
+            fits = authentic and isinstance(message.get("reply", {}), dict)
+        except (ValueError, RecursionError):
+            fits = False
+        if not fits:
+            self._kill()
+            raise WorkerLostError(
+                "error", self.phase, f"something other than the harness wrote to the results pipe: {line[:80]!r}"
+            )
+        return message  # type: ignore[no-any-return] # `fits` says that it is a dict
+
+    def _line(self, deadline: float) -> bytes:
+        while b"\n" not in self._buffer:
+            self._await(deadline)
+            chunk = os.read(self._replies, 1 << 16)
+            if not chunk:
+                raise self._lost_by_death()
+            self._buffer += chunk
+            if len(self._buffer) > LARGEST_REPLY:
+                self._kill()
+                raise WorkerLostError("error", self.phase, f"a reply is over {LARGEST_REPLY} bytes")
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _await(self, deadline: float) -> None:
+        """Wait until there is something to read, with an eye on the host's memory."""
+        while (remaining := deadline - time.monotonic()) > 0:
+            watched = min(remaining, WATCH_EVERY_S) if self._memory else remaining
+            if select.select([self._replies], [], [], watched)[0]:
+                return
+            if self._memory and self._process.pid and (reason := self._memory.exceeded(self._process.pid)):
+                self._kill()
+                raise WorkerLostError("out_of_memory", self.phase, reason)
+        raise self._lost_by_time()
+
+    def _lost_by_time(self) -> WorkerLostError:
+        self._signal(os.kill, signal.SIGUSR1)  # faulthandler writes every thread's stack to the log
+        time.sleep(0.1)
+        self._kill()
+        return WorkerLostError("timeout", self.phase, f"no answer within the deadline of phase {self.phase}")
+
+    def _lost_by_death(self) -> WorkerLostError:
+        code = self._process.wait(GRACE_S)
+        self._kill()
+        if code == -signal.SIGKILL and killed_for_memory() > self._killed_before:
+            return WorkerLostError("out_of_memory", self.phase, "killed by the kernel: the machine ran out of memory")
+        if code is None and self._process.pid is None:
+            reason = "the system refused to start the process"
+        elif code is None:
+            reason = "the worker closed its results pipe"
+        elif code < 0:
+            reason = f"killed by {signal.Signals(-code).name}"
+        else:
+            reason = f"the process exited with code {code}"
+        return WorkerLostError("crash", self.phase, f"{reason} in phase {self.phase}")
+
+    def _kill(self) -> None:
+        """End the process group and all that left it; the second time there is nothing to do."""
+        if self not in self._running:
+            return
+        for step in (signal.SIGTERM, signal.SIGKILL):
+            self._signal(os.killpg, step)
+            self._process.wait(GRACE_S)
+        self._process.wait(LAST_S)
+        self._process.release()
+        self._running.discard(self)
+        self._remains.clear()
+        for descriptor in (self._requests, self._replies):
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self._requests = self._replies = -1
+        self._log.close()
+
+    def _signal(self, send: Callable[[int, int], None], signal_: int) -> None:
+        """Send a signal to the process or its group, if it runs."""
+        if self._process.pid is not None:
+            with contextlib.suppress(OSError):
+                send(self._process.pid, signal_)
+
+    @property
+    def log(self) -> Path | None:
+        """The file that holds the worker's output since `log_to`; None if there was none."""
+        return self._log.written
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")

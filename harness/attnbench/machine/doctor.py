@@ -1,0 +1,275 @@
+"""What on this machine would make timings lie: it looks, says what to do, and changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+OK, WARNING, UNKNOWN = "ok", "warning", "unknown"
+LOAD_SECONDS = 0.3
+BUSY_CORES = 0.3  # what others may take before they count
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+HOT_CELSIUS = 85
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `level` is `ok`, `warning` or `unknown`; `remedy` says what to do about a warning."""
+
+    check: str
+    level: str
+    found: str
+    remedy: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the fields as JSON values."""
+        return asdict(self)
+
+
+def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
+    """Look at CPU, load, container and GPUs. `root` is where `/sys` and `/proc` are found, `nvml` stands for pynvml."""
+    checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
+        ("governor", lambda: governor(root)),
+        ("turbo", lambda: turbo(root)),
+        ("load", load),
+        ("threads", lambda: threads(root)),
+        ("container", lambda: container(root)),
+        ("memory", lambda: memory(root)),
+        ("virtual machine", lambda: virtual_machine(root)),
+    )
+    findings = [_guarded(name, check) for name, check in checks]
+    return [*findings, *gpus(nvml)]
+
+
+def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - one check that this system refuses must not hide the others
+        return Finding(name, UNKNOWN, f"this system does not tell: {error}")
+
+
+def governor(root: Path) -> Finding:
+    """Look at how the kernel chooses the CPU's frequency."""
+    paths = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor"))
+    chosen = sorted({path.read_text().strip() for path in paths})
+    if not chosen:
+        return Finding("governor", UNKNOWN, "this system shows no frequency governor (usual in a virtual machine)")
+    if chosen == ["performance"]:
+        return Finding("governor", OK, "performance on all CPUs")
+    remedy = "sudo cpupower frequency-set -g performance"
+    return Finding("governor", WARNING, f"{', '.join(chosen)}: the frequency follows the load", remedy)
+
+
+def turbo(root: Path) -> Finding:
+    """Look at whether the CPU may clock above its nominal frequency, which depends on heat and neighbours."""
+    intel, generic = (
+        root / "sys/devices/system/cpu/intel_pstate/no_turbo",
+        root / "sys/devices/system/cpu/cpufreq/boost",
+    )
+    if intel.exists():
+        on, remedy = intel.read_text().strip() == "0", f"echo 1 | sudo tee {intel}"
+    elif generic.exists():
+        on, remedy = generic.read_text().strip() == "1", f"echo 0 | sudo tee {generic}"
+    else:
+        return Finding("turbo", UNKNOWN, "this system does not show whether turbo is on")
+    if not on:
+        return Finding("turbo", OK, "off")
+    return Finding("turbo", WARNING, "on: clocks depend on heat and on how many cores work", remedy)
+
+
+def load() -> Finding:
+    """Look at what other processes take of the CPUs right now."""
+    busy = sum(psutil.cpu_percent(interval=LOAD_SECONDS, percpu=True)) / 100
+    average = os.getloadavg()[0]
+    found = f"{busy:.1f} of {os.cpu_count()} CPUs busy now, load average {average:.1f}"
+    if busy <= BUSY_CORES:
+        return Finding("load", OK, found)
+    busiest = ", ".join(_busiest()) or "no single one"
+    return Finding("load", WARNING, f"{found}; most used by {busiest}", "stop them, or expect wider intervals")
+
+
+def _busiest() -> list[str]:
+    processes = [process for process in psutil.process_iter(["name", "pid"]) if process.pid != os.getpid()]
+    for process in processes:
+        _percent(process)
+    psutil.cpu_percent(interval=LOAD_SECONDS)
+    shares = sorted(((_percent(process), process) for process in processes), key=lambda pair: -pair[0])
+    return [f"{process.info['name']} (pid {process.pid}, {share:.0f}%)" for share, process in shares[:3] if share > 10]
+
+
+def _percent(process: psutil.Process) -> float:
+    try:
+        return float(process.cpu_percent())
+    except psutil.Error:
+        return 0.0
+
+
+def threads(root: Path) -> Finding:
+    """Look at whether more threads would run than the cores that this process may use."""
+    cores = usable_cores(root)
+    for name in THREAD_VARIABLES:
+        value = os.environ.get(name, "")
+        if value.isdigit() and int(value) > cores:
+            return Finding("threads", WARNING, f"{name} is {value}, but {cores:g} cores are usable", f"unset {name}")
+    default = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    if default > cores and not any(os.environ.get(name) for name in THREAD_VARIABLES):
+        remedy = f"export OMP_NUM_THREADS={max(1, int(cores))}"
+        return Finding("threads", WARNING, f"torch starts {default} threads, but {cores:g} cores are usable", remedy)
+    return Finding("threads", OK, f"no more threads than the {cores:g} usable cores")
+
+
+def usable_cores(root: Path = Path("/")) -> float:
+    """Give the cores that affinity and the container's quota leave to this process."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota(root)
+    return affinity if quota is None else min(affinity, quota)
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """Give the container's CPU quota in cores, by cgroup version 2 or 1; None without one."""
+    second = root / "sys/fs/cgroup/cpu.max"
+    first = root / "sys/fs/cgroup/cpu"
+    if second.exists():
+        quota, period = second.read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    if (first / "cpu.cfs_quota_us").exists():
+        quota, period = ((first / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return None if int(quota) <= 0 else int(quota) / int(period)
+    return None
+
+
+def container(root: Path) -> Finding:
+    """Look at the container's limits: a CPU quota stops all threads for the rest of each period once it is spent."""
+    quota = cpu_quota(root)
+    if quota is None:
+        return Finding("container", OK, "no CPU quota")
+    found = f"a CPU quota of {quota:g} cores: once spent, everything stops until the next period"
+    remedy = "start the container with whole CPUs (--cpuset-cpus) instead of a quota (--cpus)"
+    return Finding("container", WARNING, found, remedy)
+
+
+def memory(root: Path) -> Finding:
+    """Look at whether memory is short, so that timings would include swapping, or a container's limit ends a cell."""
+    free, swap = psutil.virtual_memory(), psutil.swap_memory()
+    found = f"{free.available / 2**30:.1f} GiB available, {swap.used / 2**30:.1f} GiB swapped out"
+    limit = memory_limit(root)
+    if limit is not None and limit < free.total:
+        found += f", the container is limited to {limit / 2**30:.1f} GiB"
+        if limit < free.available:
+            return Finding("memory", WARNING, found, "raise the container's --memory, or large workloads are killed")
+    if free.percent > 90 or swap.percent > 50:
+        return Finding("memory", WARNING, found, "free memory, or run smaller workloads")
+    return Finding("memory", OK, found)
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Give the container's memory limit in bytes, by cgroup version 2 or 1; None without one."""
+    for path in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        if (root / path).exists():
+            limit = (root / path).read_text().strip()
+            return int(limit) if limit.isdigit() else None
+    return None
+
+
+def virtual_machine(root: Path) -> Finding:
+    """Look at whether a hypervisor shares the CPUs with others."""
+    flags = (root / "proc/cpuinfo").read_text()
+    if "hypervisor" not in flags:
+        return Finding("virtual machine", OK, "no hypervisor")
+    steal = float(getattr(psutil.cpu_times_percent(interval=LOAD_SECONDS), "steal", 0.0))
+    found = f"a hypervisor runs this machine and took {steal:.1f}% of its CPU time just now"
+    return Finding("virtual machine", WARNING, found, "believe interleaved ratios, not absolute times")
+
+
+def gpus(nvml: Any = None) -> list[Finding]:
+    """Look at each NVIDIA GPU."""
+    try:
+        nvml = nvml or import_module("pynvml")
+        nvml.nvmlInit()
+        count = nvml.nvmlDeviceGetCount()
+    except Exception as error:  # noqa: BLE001 - no driver, no GPU, no permission: nothing to look at
+        return [Finding("gpu", UNKNOWN, f"no NVIDIA GPU can be asked: {error}")]
+    return [finding for index in range(count) for finding in _gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index)]
+
+
+def _gpu(nvml: Any, handle: Any, index: int) -> Iterator[Finding]:
+    where = f"gpu {index}"
+    checks = (
+        ("persistence", _persistence),
+        ("ECC", _ecc),
+        ("MIG", _mig),
+        ("throttling", _throttling),
+        ("co-tenants", _co_tenants),
+        ("temperature", _temperature),
+        ("clocks", _clocks),
+    )
+    for name, check in checks:
+        yield _guarded(f"{where} {name}", partial(_asked, f"{where} {name}", check, nvml, handle, index))
+
+
+Found = tuple[str, str, str | None]
+
+
+def _asked(name: str, check: Callable[..., Found], nvml: Any, handle: Any, index: int) -> Finding:
+    return Finding(name, *check(nvml, handle, index))
+
+
+def _persistence(nvml: Any, handle: Any, index: int) -> Found:
+    if nvml.nvmlDeviceGetPersistenceMode(handle):
+        return OK, "on", None
+    return WARNING, "off: the driver unloads between runs, and clocks start cold", f"sudo nvidia-smi -i {index} -pm 1"
+
+
+def _ecc(nvml: Any, handle: Any, _index: int) -> Found:
+    current, _ = nvml.nvmlDeviceGetEccMode(handle)
+    errors = nvml.nvmlDeviceGetTotalEccErrors(handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
+    if errors:
+        return WARNING, f"{errors} uncorrected memory errors since boot", "have the GPU checked before publishing"
+    return OK, f"{'on' if current else 'off'}, no uncorrected errors", None
+
+
+def _mig(nvml: Any, handle: Any, index: int) -> Found:
+    current, _ = nvml.nvmlDeviceGetMigMode(handle)
+    if not current:
+        return OK, "off", None
+    remedy = f"report the slice's name with the numbers, or sudo nvidia-smi -i {index} -mig 0"
+    return WARNING, "on: a slice of the GPU, sharing bandwidth and power with its neighbours", remedy
+
+
+def _throttling(nvml: Any, handle: Any, index: int) -> Found:
+    from attnbench.machine.nvml import THROTTLE_BITS
+
+    reasons = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+    active = [name for bit, name in THROTTLE_BITS.items() if reasons & bit]
+    if not active:
+        return OK, "none", None
+    return WARNING, ", ".join(active), f"improve cooling, or lower the clocks: sudo nvidia-smi -i {index} -lgc <MHz>"
+
+
+def _co_tenants(nvml: Any, handle: Any, _index: int) -> Found:
+    pids = [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle) if process.pid != os.getpid()]
+    if not pids:
+        return OK, "none", None
+    return WARNING, f"processes {', '.join(map(str, pids))} use this GPU", "stop them, or choose another GPU with -d"
+
+
+def _temperature(nvml: Any, handle: Any, _index: int) -> Found:
+    celsius = nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+    if celsius < HOT_CELSIUS:
+        return OK, f"{celsius} C", None
+    return WARNING, f"{celsius} C", "let it cool down, or improve cooling"
+
+
+def _clocks(nvml: Any, handle: Any, index: int) -> Found:
+    now = nvml.nvmlDeviceGetApplicationsClock(handle, nvml.NVML_CLOCK_SM)
+    most = nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM)
+    if now >= most:
+        return OK, f"applications may use the full {most} MHz", None
+    return WARNING, f"applications are held to {now} of {most} MHz", f"sudo nvidia-smi -i {index} -rac, or report it"

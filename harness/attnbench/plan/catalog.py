@@ -1,0 +1,221 @@
+"""What plugins offer, asked of a worker process so that no plugin can hurt the one who asks."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attnbench.cache import cache_folder
+from attnbench.errors import PluginError, UsageError
+from attnbench.isolation.isolated_query import interview
+from attnbench.plugins import loading, variant
+from attnbench.plugins.loading import Source, entry_point_sources, named_source, source_files
+from attnbench.workloads import suite
+from attnbench.workloads.suite import Grid, Suite, choose_suites
+from attnbench.workloads.workload import Workload
+
+IMPORT_TIMEOUT_S = 60.0
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+@dataclass(frozen=True)
+class VariantEntry:
+    """A variant as its plugin describes it."""
+
+    name: str
+    plugin: str
+    source: Source
+    sha256: str
+    layout: str
+    tier: str
+    exact: bool
+    default_on: tuple[str, ...]
+    traits: tuple[str, ...]
+    summary: str
+    ranks: int = 1
+
+
+@dataclass(frozen=True)
+class PluginEntry:
+    """A plugin, what it offers, or the `reason` why it did not load."""
+
+    source: Source
+    reason: str | None
+    file: str | None = None
+    variants: tuple[VariantEntry, ...] = ()
+    suites: tuple[Suite, ...] = ()
+    observes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All plugins and what they offer."""
+
+    plugins: tuple[PluginEntry, ...]
+
+    @property
+    def variants(self) -> dict[str, VariantEntry]:
+        """Variants by name, in the order of their plugins."""
+        return {variant.name: variant for plugin in self.plugins for variant in plugin.variants}
+
+    def suites(self, chosen: Sequence[str]) -> list[Suite]:
+        """Find suites by name, or by their file's path; raises UsageError."""
+        return choose_suites(
+            chosen, ((plugin.source.name, suite) for plugin in self.plugins for suite in plugin.suites)
+        )
+
+
+def read_catalog(plugins: Sequence[str] = (), *, strict: bool = False) -> Catalog:
+    """Describe the installed plugins and those named by `--plugin`; raises UsageError if one named can't be found.
+
+    With `strict`, a plugin that does not load raises PluginError.
+    """
+    sources = _distinct([*entry_point_sources(), *(named_source(text) for text in plugins)])
+    cache = _Cache()
+    known = {source: entries for source in sources if (entries := cache.get(source)) is not None}
+    fresh = _describe([source for source in sources if source not in known]) if len(known) < len(sources) else []
+    for source in sources:
+        if source not in known:
+            known[source] = _of_source(fresh, source)
+            cache.put(source, known[source])
+    plugins_found = _without_duplicates([_entry(description) for source in sources for description in known[source]])
+    if strict and (failed := [entry for entry in plugins_found if entry.reason]):
+        raise PluginError(f"plugin {failed[0].source.name} did not load: {failed[0].reason}")
+    return Catalog(tuple(plugins_found))
+
+
+def refuse_broken(catalog: Catalog, plugins: Sequence[str]) -> None:
+    """Raise PluginError where a plugin that was named did not load: whoever names it wants it, so nothing goes on."""
+    named = {named_source(text).target: text for text in plugins}
+    for entry in catalog.plugins:
+        if entry.reason and entry.source.target in named:
+            raise PluginError(
+                f"plugin {named[entry.source.target]} did not load: {entry.reason}; next: {remedy(entry.reason)}"
+            )
+
+
+def remedy(reason: str) -> str:
+    """Say what to do about a plugin that did not load for a `reason`."""
+    steps = {
+        "No module named": "install the package, or import it inside prepare and tell of it in unsupported_reason",
+        "import ended the process": "import what ends the process inside prepare, where it costs one cell alone",
+        "no hook found": "end the file with a function attnbench_variants that has @hookimpl before it",
+        "is given twice": "rename one of the two",
+    }
+    return next((step for part, step in steps.items() if part in reason), "mend what the reason names")
+
+
+def _describe(sources: list[Source]) -> list[dict[str, Any]]:
+    deadline_s = float(os.environ.get("ATTNBENCH_IMPORT_TIMEOUT", IMPORT_TIMEOUT_S))
+    described = [source.to_json() for source in sources]
+    return interview("describe", NO_GPU, deadline_s, needs_torch=False, sources=described)[0]
+
+
+def _of_source(described: Iterable[dict[str, Any]], source: Source) -> list[dict[str, Any]]:
+    return [
+        description
+        for description in described
+        if description["source"]["name"] == source.name or description["source"]["name"].startswith(f"{source.name}/")
+    ]
+
+
+def _entry(description: dict[str, Any]) -> PluginEntry:
+    source = Source(**description["source"])
+    if description["reason"] is not None:
+        return PluginEntry(source, description["reason"])
+    variants = tuple(
+        VariantEntry(
+            plugin=source.name,
+            source=source,
+            sha256=description["sha256"],
+            **{**variant, **{name: tuple(variant[name]) for name in ("traits", "default_on")}},
+        )
+        for variant in description["variants"]
+    )
+    found = tuple(
+        Suite(
+            suite["name"],
+            suite["description"],
+            tuple(_grid(grid) for grid in suite["grids"]),
+            suite["source"],
+            suite["budget_s"],
+            suite["frontier"],
+        )
+        for suite in description["suites"]
+    )
+    return PluginEntry(source, None, description["file"], variants, found, tuple(description["observes"]))
+
+
+def _grid(fields: dict[str, Any]) -> Grid:
+    workloads = tuple(Workload.from_json(workload) for workload in fields["workloads"])
+    return Grid(fields["title"], fields["source"], workloads)
+
+
+def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
+    """Refuse a plugin that gives a name twice, or one that an earlier plugin gave."""
+    taken: dict[tuple[str, str], PluginEntry] = {}
+    kept = []
+    for entry in entries:
+        names = [("variant", variant.name) for variant in entry.variants] + [("suite", s.name) for s in entry.suites]
+        clash = next((name for name in names if name in taken or names.count(name) > 1), None)
+        if clash is None:
+            taken.update(dict.fromkeys(names, entry))
+            kept.append(entry)
+            continue
+        first, (kind, name) = taken.get(clash, entry), clash
+        places = " and ".join(f"by {plugin.source.name} ({plugin.file})" for plugin in (first, entry))
+        kept.append(PluginEntry(entry.source, f"{kind} {name!r} is given twice: {places}: rename one", entry.file))
+    return kept
+
+
+def _distinct(sources: Iterable[Source]) -> list[Source]:
+    """Drop a source that is there already, and tell those of one name apart by their targets."""
+    kept: dict[str, Source] = {}
+    for source in sources:
+        if all(other.target != source.target for other in kept.values()):
+            name = source.name if source.name not in kept else f"{source.name} ({source.target})"
+            kept[name] = dataclasses.replace(source, name=name)
+    return list(kept.values())
+
+
+class _Cache:
+    """Descriptions by source and content; disposable, and only of plugins that loaded whole."""
+
+    def __init__(self) -> None:
+        self._folder = cache_folder() / "plugins"
+
+    def get(self, source: Source) -> list[dict[str, Any]] | None:
+        try:
+            found = json.loads(self._path(source).read_text(encoding="utf-8"))
+            for description in found:
+                _entry(description)
+        except (OSError, ValueError, TypeError, KeyError, UsageError):
+            return None
+        return found  # type: ignore[no-any-return] # parsed just now
+
+    def put(self, source: Source, descriptions: list[dict[str, Any]]) -> None:
+        if not descriptions or any(description["reason"] is not None for description in descriptions):
+            return
+        path = self._path(source)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(descriptions), encoding="utf-8")
+            temporary.replace(path)
+
+    def _path(self, source: Source) -> Path:
+        """Name the entry by all that could change the description: the plugin's files and the contract's."""
+        digest = hashlib.sha256(json.dumps(source.to_json()).encode())
+        contract = [Path(str(module.__file__)) for module in (variant, suite, loading)]
+        for path in [*source_files(source), *contract]:
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                digest.update(f"{path}:{status.st_size}:{status.st_mtime_ns}".encode())
+        return self._folder / f"{digest.hexdigest()}.json"

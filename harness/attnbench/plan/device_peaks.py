@@ -1,0 +1,56 @@
+"""What a device does at most: measured once an environment, in a worker that loads no plugin, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from attnbench.cache import keep, recall
+from attnbench.errors import AttnbenchError
+from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.stats.roofline import Limits
+
+if TYPE_CHECKING:
+    from attnbench.plan.devices import Device
+
+DEADLINE_S = 300.0
+
+
+def measured_limits(device: Device, dtypes: Iterable[str], environment_id: str) -> dict[str, Any]:
+    """Give `limits` by dtype (copy bandwidth, matmul rate) and `facts` of the environment.
+
+    `environment_id` names device, driver and versions: what was measured under another is not used. A cache that can't
+    be read or written costs the time of measuring again, no more. Raises AttnbenchError where torch does not run on the
+    device at all: no cell could.
+    """
+    name = f"limits-{environment_id}-{device.name.replace(':', '-')}.json"
+    known = _known(name)
+    wanted = sorted(set(dtypes) - known["limits"].keys())
+    if not wanted:
+        return known
+    found = _measure(device, wanted)
+    answer = {"limits": {**known["limits"], **found["limits"]}, "facts": found["facts"]}
+    keep(name, answer)
+    return answer
+
+
+def _measure(device: Device, dtypes: list[str]) -> dict[str, Any]:
+    worker = WorkerProcess(device.worker_environment(), device.cores)
+    try:
+        reply = worker.request("limits", lambda _: DEADLINE_S, device=device.torch_name, dtypes=dtypes)
+    except WorkerLostError as lost:
+        raise AttnbenchError(f"device {device.name} can't be used: {lost.reason}") from lost
+    finally:
+        worker.stop()
+    if reply["status"] != "ready":
+        raise AttnbenchError(f"device {device.name} can't be used: {reply['reason']}")
+    return reply
+
+
+def _known(name: str) -> dict[str, Any]:
+    kept = recall(name)
+    try:
+        limits = {str(dtype): Limits.from_json(each).to_json() for dtype, each in kept["limits"].items()}
+        return {"limits": limits, "facts": dict(kept["facts"])}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {"limits": {}, "facts": {}}

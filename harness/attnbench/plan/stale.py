@@ -1,0 +1,59 @@
+"""Why a record says nothing of the present any more: what would change its number has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attnbench.errors import AttnbenchError, UsageError
+from attnbench.measure_config import Protocol
+from attnbench.plan.catalog import read_catalog
+from attnbench.plan.cells import IDENTITY_PACKAGES, cell_id
+from attnbench.plan.devices import choose_devices
+from attnbench.plan.environment import environment_of
+from attnbench.store import plugin_arguments
+from attnbench.untrusted import mapping
+
+if TYPE_CHECKING:
+    from attnbench.record import Record
+
+
+def staleness(record: Record, manifest: Mapping[str, Any]) -> list[str]:
+    """Give what has changed since a record of a run was made, in words; nothing: it still stands."""
+    try:
+        variant = read_catalog(plugin_arguments(manifest)).variants.get(record.variant)
+    except AttnbenchError as error:
+        return [str(error)]
+    if variant is None:
+        return [f"variant {record.variant} is offered by no plugin now"]
+    try:
+        environment = environment_of(choose_devices([record.device])[0])
+    except UsageError as error:
+        return [str(error)]
+    then = mapping(mapping(manifest.get("environments")).get(record.device))
+    found = []
+    if variant.sha256 != record.plugin_sha256:
+        found.append(f"plugin {variant.plugin} changed: its source is {variant.sha256[:12]}, ")
+        found[-1] += f"it was {record.plugin_sha256[:12]}"
+    found += [_changed("device", record.device_name, environment["device_name"])]
+    found += [_changed("driver", then.get("driver"), environment["driver"])]
+    for package in IDENTITY_PACKAGES:
+        found += [_changed(package, mapping(then.get("packages")).get(package), environment["packages"].get(package))]
+    protocol = _protocol_of(record, manifest)
+    if protocol is None or protocol.protocol_id != record.protocol_id:
+        found.append("protocol changed: this version of attnbench measures differently")
+    reasons = [reason for reason in found if reason]
+    if not reasons and protocol and cell_id(variant, record.workload, protocol, environment) != record.cell_id:
+        reasons.append("this version of attnbench names cells differently")
+    return reasons
+
+
+def _protocol_of(record: Record, manifest: Mapping[str, Any]) -> Protocol | None:
+    try:
+        return Protocol.from_json(manifest["protocols"][record.device.partition(":")[0]])
+    except (KeyError, TypeError, UsageError):
+        return None
+
+
+def _changed(what: str, then: object, now: object) -> str:
+    return "" if then == now else f"{what} changed: it is {now or 'none'}, it was {then or 'none'}"

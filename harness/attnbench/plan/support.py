@@ -1,0 +1,80 @@
+"""What will be unsupported, asked before anything is made."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attnbench.isolation.isolated_query import interview
+from attnbench.runner.team import misplaced
+
+if TYPE_CHECKING:
+    from attnbench.plan.catalog import VariantEntry
+    from attnbench.plan.cells import Plan
+    from attnbench.plan.devices import Device
+    from attnbench.workloads.workload import Workload
+
+ANSWER_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The reasons that variants give; a variant whose answer ended the worker has none here and is simply tried."""
+
+    device: Device
+    reasons: dict[tuple[str, str], str]  # by variant's name and workload's id
+
+    def reason(self, variant: VariantEntry, workload: Workload) -> str | None:
+        """Why a variant can't do a workload, or None."""
+        return misplaced(self.device, variant, workload) or self.reasons.get((variant.name, workload.id))
+
+
+def survey(device: Device, variants: Iterable[VariantEntry], workloads: Iterable[Workload]) -> Survey:
+    """Ask all variants about all workloads on one device, in one worker; what was asked once is known."""
+    return _asked(device, tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(workloads)))
+
+
+@functools.lru_cache
+def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[Workload, ...]) -> Survey:
+    unique = {variant.name: variant for variant in variants}
+    questions = [{"variant": name, "source": variant.source.to_json()} for name, variant in unique.items()]
+    answers, _ = interview(
+        "survey",
+        device.worker_environment(),
+        ANSWER_TIMEOUT_S,
+        questions=questions,
+        workloads=[workload.share.to_json() for workload in workloads],
+        device=device.kind,
+    )
+    return Survey(
+        device,
+        {
+            (answer["variant"], workload.id): str(reason)
+            for answer in answers
+            for workload, reason in zip(workloads, answer["reasons"], strict=True)
+            if reason is not None
+        },
+    )
+
+
+def reasons(plan: Plan) -> dict[str, str]:
+    """Give why cells of a plan will be unsupported, by cell_id; devices are asked side by side."""
+    devices = [pool[0] for pool in plan.pools]  # those that the cells name
+    with ThreadPoolExecutor() as threads:
+        answers = dict(zip(devices, threads.map(lambda device: survey_of(plan, device), devices), strict=True))
+    return {
+        cell.cell_id: reason
+        for cell in plan.cells
+        if (reason := answers[cell.device].reason(cell.variant, cell.workload)) is not None
+    }
+
+
+def survey_of(plan: Plan, device: Device) -> Survey:
+    """Ask the variants of a device's cells about its workloads."""
+    cells = [cell for cell in plan.cells if cell.device == device]
+    if not cells:
+        return Survey(device, {})
+    return survey(device, (cell.variant for cell in cells), (cell.workload for cell in cells))

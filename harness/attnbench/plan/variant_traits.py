@@ -1,0 +1,70 @@
+"""Which optional properties variants have: found out once for each variant's source and environment, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from attnbench.cache import keep, recall
+from attnbench.isolation.memory_limit import host_memory
+from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.plugins.variant import TRAITS
+
+if TYPE_CHECKING:
+    from attnbench.plan.catalog import VariantEntry
+    from attnbench.plan.devices import Device
+
+TIMEOUT_S = 20.0  # for one test, and for the plugin's import
+OPTIONS = {"level": "quick", "only": TRAITS, "seed": 0, "plugin": None}
+HOLDS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}  # the first one counts
+
+
+def holds(statuses: set[str]) -> str:
+    """Say of a trait, by what came of its tests, whether it holds."""
+    return next(text for status, text in HOLDS.items() if status in statuses)
+
+
+def found_traits(device: Device, variants: Iterable[VariantEntry], environment_id: str) -> dict[str, dict[str, str]]:
+    """Give by variant, and by trait, whether it holds on the device: a value of HOLDS.
+
+    Variants are left out that are no softmax attention, that need several devices, or on which nobody spends the time
+    unasked (`default_on`); so are those whose tests end the worker, or take too long.
+    """
+    name = f"traits-{environment_id}-{device.name.replace(':', '-')}.json"
+    kept = recall(name)
+    known: dict[str, dict[str, str]] = kept if _is_wellformed(kept) else {}
+    wanted = [each for each in variants if each.exact and each.ranks == 1 and device.kind in each.default_on]
+    found = {variant: _found(variant, device) for variant in wanted if _key(variant) not in known}
+    if found:
+        known |= {_key(variant): traits for variant, traits in found.items() if traits}
+        keep(name, known)
+    return {variant.name: known[_key(variant)] for variant in wanted if _key(variant) in known}
+
+
+def _found(variant: VariantEntry, device: Device) -> dict[str, str]:
+    statuses: dict[str, set[str]] = {}
+
+    def heard(message: Mapping[str, Any]) -> None:
+        if "answer" in message:
+            statuses.setdefault(message["answer"]["check"], set()).add(message["answer"]["status"])
+
+    subject = {"source": variant.source.to_json(), "variant": variant.name, "device": device.torch_name}
+    worker = WorkerProcess(device.worker_environment(), device.cores, host_memory(device.kind))
+    try:
+        worker.request("check", lambda _: TIMEOUT_S, heard, **subject, options=OPTIONS, skip={})
+    except (WorkerLostError, KeyError, TypeError):
+        return {}
+    finally:
+        worker.stop()
+    return {trait: holds(statuses[trait]) for trait in TRAITS if trait in statuses}
+
+
+def _key(variant: VariantEntry) -> str:
+    return f"{variant.name}@{variant.sha256}"
+
+
+def _is_wellformed(kept: Any) -> bool:
+    return isinstance(kept, dict) and all(
+        isinstance(traits, dict) and all(trait in TRAITS and told in HOLDS.values() for trait, told in traits.items())
+        for traits in kept.values()
+    )

@@ -1,0 +1,262 @@
+"""Plugins: where they come from, and guarded loading of each.
+
+Listing sources imports nothing. Loading runs a plugin's code and happens in worker processes alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from attnbench import hookspecs
+from attnbench.errors import AttnbenchError, PluginError, UsageError, describe, unknown
+from attnbench.plugins.variant import contract_violation
+from attnbench.workloads.suite import Suite, parse_suite
+
+if TYPE_CHECKING:
+    from attnbench.plugins.variant import Variant
+
+GROUP = "attnbench"
+HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("attnbench_"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a plugin comes from: an entry point's value, a file's path, or a module's name."""
+
+    name: str
+    kind: str  # "entry point", "file" or "module"
+    target: str
+    origin: str = ""  # for people: a distribution and its version, or a path
+
+    def to_json(self) -> dict[str, str]:
+        """Give the fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that was loaded: its variants and suites, and the hash of the source that makes its numbers."""
+
+    source: Source
+    sha256: str
+    variants: tuple[Variant, ...]
+    suites: tuple[Suite, ...]
+    modules: tuple[str, ...]
+    module: ModuleType
+
+
+def entry_point_sources() -> list[Source]:
+    """List the entry points of group `attnbench`, sorted by name, those of one name made distinct. Imports none."""
+    sources: list[Source] = []
+    taken: set[str] = set()
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        origin = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+        source = Source(point.name, "entry point", point.value, origin)
+        if any(other.target == source.target and other.name == source.name for other in sources):
+            continue  # one distribution that is seen twice on the path
+        name = point.name if point.name not in taken else f"{point.name} ({origin or point.value})"
+        taken.add(name)
+        sources.append(Source(name, source.kind, source.target, origin))
+    return sources
+
+
+def named_source(text: str) -> Source:
+    """Make a source of what `--plugin` was given: FILE.py or package.module. Raises UsageError if there is no such."""
+    if text.endswith(".py") or "/" in text:
+        path = Path(text).expanduser().resolve()
+        if not path.is_file():
+            raise UsageError(f"plugin file {text!r} does not exist: expected a path to a .py file, or package.module")
+        return Source(path.stem, "file", str(path), str(path))
+    top = text.partition(".")[0]
+    if not all(part.isidentifier() for part in text.split(".")) or importlib.util.find_spec(top) is None:
+        raise UsageError(f"plugin {text!r} is no module that Python finds, nor a path to a .py file")
+    return Source(text, "module", text, text)
+
+
+def source_files(source: Source) -> list[Path]:
+    """List the files whose content makes the plugin, without importing it: a file, or all of its top package."""
+    if source.kind == "file":
+        return [Path(source.target)]
+    spec = importlib.util.find_spec(source.target.partition(":")[0].partition(".")[0])
+    if spec is None:
+        return []
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    found = [path for folder in folders for path in folder.rglob("*.py")]
+    return sorted(found) or ([Path(spec.origin)] if spec.origin else [])
+
+
+def load_plugin(source: Source) -> Plugin:
+    """Import a plugin and ask its hooks one by one; raises PluginError, in words fit for a table's cell.
+
+    Anything that the plugin raises is caught, SystemExit too; what it does to the process is not.
+    """
+    try:
+        module = _import(source)
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"import failed: {describe(error)}{_where(error)}") from error
+    hooks = _registered_hooks(source, module)
+    for hook in HOOKS:
+        list(_hook_functions(hooks, module, hook))  # refuse what could not be called later
+    variants = tuple(_ask(hooks, module, "attnbench_variants"))
+    suites = tuple(_ask(hooks, module, "attnbench_suites"))
+    modules = tuple(str(name) for name in _ask(hooks, module, "attnbench_modules"))
+    for candidate in variants:
+        if problem := contract_violation(candidate):
+            raise PluginError(problem)
+    parsed = tuple(_parsed_suite(suite, source) for suite in suites)
+    return Plugin(source, _sha256(source, module), variants, parsed, modules, module)
+
+
+def variant_of(source: Source, name: str) -> Variant:
+    """Load a plugin for one of its variants; raises PluginError."""
+    for candidate in load_plugin(source).variants:
+        if candidate.name == name:
+            return candidate
+    raise PluginError(f"plugin {source.name} no longer offers variant {name!r}")
+
+
+def load_all(sources: Iterable[Source], skip: Mapping[str, str]) -> Iterator[tuple[Source, Plugin | str | None]]:
+    """Load plugins one by one, each with the modules that it names; yield (source, None) before, then the outcome.
+
+    The outcome is the plugin or the reason why it did not load; a plugin whose name is in `skip` gets that reason.
+    """
+    for source in sources:
+        queue = [source]
+        while queue:
+            current = queue.pop(0)
+            yield current, None
+            if current.name in skip:
+                yield current, skip[current.name]
+                continue
+            try:
+                plugin = load_plugin(current)
+            except PluginError as error:
+                yield current, str(error)
+                continue
+            yield current, plugin
+            queue += [
+                Source(f"{source.name}/{name.rpartition('.')[2]}", "module", name, source.origin)
+                for name in plugin.modules
+            ]
+
+
+def observers(plugin: Plugin, event: str) -> list[Any]:
+    """Give the functions by which a plugin observes `event`, e.g. `attnbench_record_stored`."""
+    return list(_hook_functions(_registered_hooks(plugin.source, plugin.module), plugin.module, event))
+
+
+def _import(source: Source) -> ModuleType:
+    if source.kind == "file":
+        digest = hashlib.sha256(source.target.encode()).hexdigest()[:8]
+        name = f"attnbench_plugin_{digest}_{source.name.replace('-', '_')}"
+        spec = importlib.util.spec_from_file_location(name, source.target)
+        if spec is None or spec.loader is None:
+            raise PluginError(f"{source.target} can't be imported: expected a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses and pickling look their module up
+        spec.loader.exec_module(module)
+        return module
+    target, _, attribute = source.target.partition(":")
+    module = importlib.import_module(target)
+    return getattr(module, attribute) if attribute else module
+
+
+def _registered_hooks(source: Source, module: ModuleType) -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module, name=source.name)
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"hook with a wrong signature: {' '.join(str(error).split())}") from error
+    callers = manager.get_hookcallers(module) or []
+    for caller in callers:
+        if caller.spec is None:
+            raise PluginError(str(unknown("hook", caller.name, HOOKS)))
+    if not callers:
+        bare = [name for name in dir(module) if name in HOOKS]
+        hint = f"{bare[0]} lacks the @hookimpl decorator" if bare else f"expected one of {', '.join(HOOKS)}"
+        raise PluginError(f"no hook found: {hint}")
+    return manager
+
+
+def _hook_functions(manager: pluggy.PluginManager, module: ModuleType, hook: str) -> Iterator[Any]:
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
+        if implementation.plugin is module:
+            if implementation.kwargnames:
+                raise PluginError(f"{hook}: arguments with defaults are not passed: remove the defaults")
+            yield implementation.function
+
+
+def _ask(manager: pluggy.PluginManager, module: ModuleType, hook: str) -> Iterator[Any]:
+    for function in _hook_functions(manager, module, hook):
+        try:
+            answer = function()
+            given = list(answer)
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{hook} raised {describe(error)}{_where(error)}") from error
+        yield from given
+
+
+def _parsed_suite(table: Any, source: Source) -> Suite:
+    try:
+        return parse_suite(table, f"plugin {source.name}")
+    except (AttnbenchError, AttributeError, TypeError) as error:
+        raise PluginError(f"attnbench_suites: {describe(error)}") from error
+
+
+def _where(error: BaseException) -> str:
+    """Give the innermost file and line of an exception."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace is not None else ""
+
+
+def _sha256(source: Source, module: ModuleType) -> str:
+    """Hash a module's source and that of the siblings it imports, so that an edit makes its cells stale."""
+    file = getattr(module, "__file__", None)
+    digest = hashlib.sha256()
+    paths = source_files(source) if file is None or source.kind == "entry point" else with_siblings(Path(file))
+    for path in sorted(paths):
+        with contextlib.suppress(OSError):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def with_siblings(file: Path) -> set[Path]:
+    """Give a plugin's file and those beside it that it imports, late ones too, without running any."""
+    found: set[Path] = set()
+    queue = [file]
+    while queue:
+        path = queue.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or "", *(f"{node.module or ''}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            queue += [path.parent / f"{name.rpartition('.')[2]}.py" for name in names if name]
+    return found

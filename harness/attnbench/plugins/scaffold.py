@@ -1,0 +1,81 @@
+"""New plugins from templates: one file, or a package to install and publish."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from pathlib import Path
+from string import Template
+
+from attnbench.errors import UsageError
+from attnbench.plugins.variant import NAME_PATTERN
+
+TEMPLATES = Path(__file__).parent / "templates"
+BUILT_INS = Path("variants", "attnbench_variants")  # in a clone, a file in this folder is a plugin by being there
+PACKAGE_FILES = {
+    "package/pyproject.toml.txt": "pyproject.toml",
+    "package/README.md.txt": "README.md",
+    "package/test_conformance.py.txt": "tests/test_conformance.py",
+    "package/ci.yml.txt": ".github/workflows/ci.yml",
+    "variant.py.txt": "src/{module}/__init__.py",
+}
+
+
+def new_file(name: str, folder: Path) -> Path:
+    """Write the file of a variant `name` and return its path: among the built-ins of a clone at `folder`, else in it.
+
+    Raises UsageError for a name that no variant or no module can have, and where the file is there already.
+    """
+    home = folder / BUILT_INS if (folder / BUILT_INS).is_dir() else folder
+    module = module_name(name)
+    path = home / f"{module}.py"
+    _write(path, "variant.py.txt", name, module)
+    return path
+
+
+def new_package(name: str, folder: Path) -> list[Path]:
+    """Write an installable plugin package of a variant `name` into a new folder and return its files' paths.
+
+    Raises UsageError for a name that no variant or no module can have, and for a folder that is not empty.
+    """
+    module = module_name(name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{str(folder)!r} is not empty: name a folder that does not exist yet")
+    paths = []
+    for template, target in PACKAGE_FILES.items():
+        path = folder / target.format(module=module)
+        _write(path, template, name, module)
+        paths.append(path)
+    return sorted(paths)
+
+
+def module_name(name: str) -> str:
+    """Give the Python module's name for a variant's: `my-attn` -> `my_attn`. Raises UsageError if there is none."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise UsageError(
+            f"name {name!r}: expected letters, digits, '.', '_', '+' or '-', a letter or digit first, as in my-attn"
+        )
+    module = re.sub(r"\W", "_", name).lower()
+    if not module.isidentifier() or keyword.iskeyword(module):
+        raise UsageError(f"name {name!r} makes no Python module, {module!r}: expected a letter first, as in my-attn")
+    if importlib.util.find_spec(module) is not None:
+        raise UsageError(f"name {name!r}: a file {module}.py would hide the installed module {module!r}: try my-{name}")
+    return module
+
+
+def _write(path: Path, template: str, name: str, module: str) -> None:
+    text = Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(
+        name=name,
+        module=module,
+        project=f"attnbench-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}",
+        class_name="".join(word.capitalize() for word in module.split("_")),
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{str(path)!r} exists already: choose another name, or remove it first") from None
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} can't be written: {error.strerror}") from None

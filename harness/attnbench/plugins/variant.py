@@ -1,0 +1,143 @@
+"""The plugin contract: what one implementation of attention says of itself."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from attnbench.errors import PluginError
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
+
+Layout = Literal["BHSD", "BSHD"]
+Tier = Literal["fused", "plain", "quantised"]
+LAYOUTS = ("BHSD", "BSHD")
+KINDS = ("cpu", "cuda")  # of devices
+TIERS = ("fused", "plain", "quantised")
+TRAITS = ("nan-safe", "repeatable", "batch-invariant", "empty-keys")  # that a variant may promise
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+Timed = Callable[[], "torch.Tensor"]
+
+
+class Variant:
+    """One implementation of attention. Subclass it, set `name`, and write `prepare`.
+
+    - `layout`: inputs are made, and the output is expected, in this layout: `BHSD` (batch, heads, sequence, head_dim)
+      or `BSHD` (batch, sequence, heads, head_dim); so no conversion is timed.
+    - `tier`: `fused` keeps scores in float32 and must meet the strict error rule; `plain` stores scores in the
+      workload's own dtype, as a textbook implementation does, and is judged against one; `quantised` computes in 8
+      bits or fewer, and is held to a share of the answer's size.
+    - `exact`: False for what is not softmax attention (linear attention, recurrent layers): timed, but shown apart.
+    - `default_on`: the kinds of device, of 'cpu' and 'cuda', on which a run that names no variant takes this one: leave
+      out a kind on which its set-up takes minutes, or where nobody would ask for it unnamed.
+    - `ranks`: how many devices one call works on by itself, as a ring of processes does; such a variant takes workloads
+      with split `ring` and this number of `gpus`.
+    - `costly_on`: the kinds of device on which each new shape costs seconds, because it is compiled or
+      interpreted; there the conformance suite runs one level lower.
+    - `traits`: optional properties that the variant promises and is then held to (docs/conformance.md lists them).
+    """
+
+    name: str = ""
+    layout: Layout = "BHSD"
+    tier: Tier = "fused"
+    exact: bool = True
+    default_on: tuple[str, ...] = KINDS
+    ranks: int = 1
+    costly_on: tuple[str, ...] = ()
+    traits: ClassVar[frozenset[str]] = frozenset()
+
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - for overriding
+        """Say in words why this variant can't do `workload` on `device` ('cpu' or 'cuda'); None means that it can.
+
+        Asked before anything is made. Missing libraries belong here too: 'needs the package X (pip install X)'.
+        """
+        return None
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:  # noqa: ARG002 - for overriding
+        """Do the untimed set-up (block masks, plans, compiling) and return the callable that is timed.
+
+        The callable takes no argument, reads `inputs` anew at each call, returns a fresh output tensor in `layout`,
+        leaves its inputs as they are, and works on the current stream. In `backward` the harness calls autograd on
+        what it returned.
+        """
+        raise PluginError(f"variant {self.name!r} ({type(self).__name__}) has no prepare method: write one")
+
+    def prepare_lse(
+        self,
+        workload: Workload,  # noqa: ARG002 - for overriding
+        inputs: Inputs,  # noqa: ARG002 - for overriding
+    ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]] | None:
+        """Return a callable that gives the output and its log-sum-exp, or None: offering it is optional.
+
+        The log-sum-exp is the natural logarithm of the sum of the exponentiated, masked scores, (B, Hq, Sq) in
+        float32 whatever the layout, -inf for a row that sees no key. It is checked, never timed.
+        """
+        return None
+
+
+class FunctionVariant(Variant):
+    """A variant made of one function of tensors, by the `variant` decorator."""
+
+    def __init__(self, name: str, function: Callable[..., Any], layout: Layout, tier: Tier) -> None:
+        self.name = name
+        self.function = function
+        self.layout = layout
+        self.tier = tier
+        self.__doc__ = inspect.getdoc(function)
+        self.__module__ = function.__module__
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
+        """Return a callable that hands the tensors and the workload to the function."""
+        function, query, key, value = self.function, inputs.query, inputs.key, inputs.value
+        return lambda: function(query, key, value, workload)
+
+
+def variant(
+    name: str, *, layout: Layout = "BHSD", tier: Tier = "fused"
+) -> Callable[[Callable[..., Any]], FunctionVariant]:
+    """Make a variant of a function `(query, key, value, workload) -> output`, tensors shaped as `layout` says.
+
+    With the default layout: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv) -> (B, Hq, Sq, Dv).
+    """
+
+    def decorate(function: Callable[..., Any]) -> FunctionVariant:
+        return FunctionVariant(name, function, layout, tier)
+
+    return decorate
+
+
+def contract_violation(candidate: object) -> str | None:
+    """Say what about `candidate` breaks the contract of a variant, or None."""
+    if inspect.isclass(candidate) and issubclass(candidate, Variant):
+        return f"{candidate.__name__} is a class: return an instance, {candidate.__name__}()"
+    if not isinstance(candidate, Variant):
+        return f"{candidate!r} is no Variant: subclass attnbench.Variant or decorate a function with @variant('name')"
+    problems = (
+        (
+            not (isinstance(candidate.name, str) and NAME_PATTERN.fullmatch(candidate.name)),
+            "a name has 1 to 100 letters, digits, '.', '_', '+' or '-', and starts with a letter or digit",
+        ),
+        (candidate.layout not in LAYOUTS, f"layout is {candidate.layout!r}, expected one of {', '.join(LAYOUTS)}"),
+        (candidate.tier not in TIERS, f"tier is {candidate.tier!r}, expected one of {', '.join(TIERS)}"),
+        *(
+            (
+                isinstance(kinds, str) or not set(kinds) <= set(KINDS),
+                f"{field} is {kinds!r}, expected some of {', '.join(KINDS)}, as in ('cuda',)",
+            )
+            for field, kinds in (("default_on", candidate.default_on), ("costly_on", candidate.costly_on))
+        ),
+        (
+            not isinstance(candidate.ranks, int) or candidate.ranks < 1,
+            f"ranks is {candidate.ranks!r}, expected a whole number of at least 1",
+        ),
+        (type(candidate).prepare is Variant.prepare, "no prepare method: write prepare(self, workload, inputs)"),
+    )
+    who = f"variant {candidate.name!r} ({type(candidate).__name__})"
+    return next((f"{who}: {problem}" for applies, problem in problems if applies), None)

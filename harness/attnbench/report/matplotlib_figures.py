@@ -1,0 +1,167 @@
+"""Draws plots, given as plain values, into files: a process of its own, so that who writes a report need not wait.
+
+`python -m attnbench.report.matplotlib_figures < plots.json` draws each of a list of plots.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable
+from typing import Any, TypedDict
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # inches, of a paper set in two columns
+UNDATED: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
+}
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 7, "axes.titlesize": 7, "axes.titlepad": 6, "axes.labelsize": 7,
+    "legend.fontsize": 7, "xtick.labelsize": 6, "ytick.labelsize": 6, "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True, "axes.titley": 1.0, "xtick.bottom": False, "ytick.left": False, "grid.alpha": 0.3,
+    "grid.linewidth": 0.5, "lines.linewidth": 1.2, "lines.markersize": 3.5,
+    "svg.hashsalt": "attnbench", "svg.fonttype": "none", "pdf.fonttype": 42, "savefig.dpi": 160,
+}  # fmt: skip
+
+
+class Curve(TypedDict):
+    """A variant's line: its look, and at each length its value and, where `low` is not empty, its interval."""
+
+    variant: str
+    colour: str
+    marker: str
+    dash: list[float]
+    lengths: list[int]
+    values: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Facet(TypedDict):
+    """One axes of a plot: its head in two lines, the lengths to name on its axis, its curves."""
+
+    head: tuple[str, str]
+    ticks: dict[str, int]
+    curves: list[Curve]
+
+
+class Plot(TypedDict):
+    """A figure: where to (its path by format), its axis, whether that is logarithmic, and a level to mark, or None."""
+
+    files: dict[str, str]
+    axis: str
+    log: bool
+    level: float | None
+    facets: list[Facet]
+
+
+def write(plot: Plot) -> None:
+    """Draw one plot into its files, byte for byte the same each time."""
+    with mpl.rc_context(STYLE):
+        figure = draw(plot)
+        for kind, path in plot["files"].items():
+            figure.savefig(path, metadata=UNDATED[kind])
+
+
+def draw(plot: Plot) -> Figure:
+    """Draw a plot's facets, with one legend for all."""
+    facets = plot["facets"]
+    columns = min(3, len(facets))
+    rows = -(-len(facets) // columns)
+    names = sorted({curve["variant"] for facet in facets for curve in facet["curves"]})
+    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
+    in_line = max(1, int(width / (0.45 + 0.058 * max(map(len, names)))))
+    legend = 0.2 + 0.14 * -(-len(names) // in_line)
+    figure = Figure(figsize=(width, 1.95 * rows + legend))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    handles: dict[str, Any] = {}
+    for index, axes in enumerate(grid.flat):
+        if index >= len(facets):
+            axes.set_axis_off()
+            continue
+        handles.update(_facet(axes, facets[index], plot))
+        axes.set_ylabel(plot["axis"] if index % columns == 0 else "")
+        axes.set_xlabel("sequence length" if index >= len(facets) - columns else "")
+        axes.xaxis.set_label_coords(0.5, -0.17)  # placed here, because matplotlib measures every label to place them
+        axes.yaxis.set_label_coords(-0.19, 0.5)
+    shown = sorted(handles)
+    legend_box = figure.legend(
+        [handles[name] for name in shown], shown, loc="lower center", ncols=in_line, frameon=False
+    )
+    _set_margins(figure, legend)
+    _part_ligatures([*legend_box.get_texts(), *(text for axes in figure.axes for text in (axes.title, *axes.texts))])
+    return figure
+
+
+def _part_ligatures(texts: Iterable[Any]) -> None:
+    """Have `fl` drawn as two letters, by a matplotlib that would join them: a PDF embeds the font again for each."""
+    for text in texts:
+        if hasattr(text, "set_fontfeatures"):
+            text.set_fontfeatures(("-liga",))
+
+
+def _set_margins(figure: Figure, legend: float) -> None:
+    """Lay the facets out in inches; matplotlib's own layout engine takes longer than all the drawing."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(
+        left=0.55 / width, right=1 - 0.08 / width, top=1 - 0.35 / height, bottom=(legend + 0.38) / height,
+        wspace=0.24, hspace=0.5,
+    )  # fmt: skip
+
+
+def _facet(axes: Any, facet: Facet, plot: Plot) -> dict[str, Any]:
+    handles = {}
+    for curve in facet["curves"]:
+        colour, lengths = curve["colour"], curve["lengths"]
+        line = axes.plot(lengths, curve["values"], color=colour, marker=curve["marker"])[0]
+        if curve["dash"]:
+            line.set_dashes(curve["dash"])
+        if curve["low"]:
+            axes.fill_between(lengths, curve["low"], curve["high"], color=colour, alpha=0.2, lw=0)
+        handles[curve["variant"]] = line
+    if plot["level"] is not None:
+        axes.axhline(plot["level"], color="#777777", linewidth=0.8, zorder=0)
+    _axes(axes, facet, log=plot["log"])
+    return handles
+
+
+def _axes(axes: Any, facet: Facet, *, log: bool) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(facet["ticks"].values()), list(facet["ticks"]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if log:
+        axes.set_yscale("log", base=10)
+        low, high = axes.get_ylim()
+        decades = math.log10(high / low)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=9))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        axes.set_ylim(bottom=0)
+    above, shape = facet["head"]  # in two texts: matplotlib lays out no text of two lines as it is told to
+    axes.set_title(shape)
+    height = STYLE["axes.titlepad"] + 1.2 * STYLE["axes.titlesize"]
+    axes.annotate(
+        above, (0.5, 1), (0, height), xycoords="axes fraction", textcoords="offset points", ha="center",
+        fontsize=STYLE["axes.titlesize"],
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Draw the plots that standard input lists."""
+    for plot in json.load(sys.stdin):
+        try:
+            write(plot)
+        except OSError as error:
+            sys.exit(f"{error.filename}: {error.strerror or error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Works a plan off: one thread a device, variants of one workload side by side in A B B A blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench import store
+from attnbench.isolation.process import WorkerProcess
+from attnbench.plan.memory_frontier import SEARCHED
+from attnbench.runner.cell_runner import Lanes
+from attnbench.runner.interleaved import Group
+from attnbench.runner.interrupts import Interrupts
+from attnbench.runner.limits import Terms
+from attnbench.runner.open_cell import Site
+from attnbench.runner.queue import Pool
+
+if TYPE_CHECKING:
+    from attnbench.plan.cells import Cell, Plan
+    from attnbench.plan.devices import Device
+    from attnbench.record import Record
+
+USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")
+LOOK_EVERY_S = 0.2
+
+
+@dataclass
+class Summary:
+    """What a sweep came to: records by status, and where its time went.
+
+    `frontier_ends` of the cells that ran out of memory are what a search of the frontier was to find, and no failures.
+    """
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    wall_s: float = 0.0
+    useful_share: float = 0.0
+    interrupted: bool = False
+    frontier_ends: int = 0
+    phase_s: dict[str, float] = field(default_factory=dict)  # waited for workers, by phase
+
+    @property
+    def failed(self) -> int:
+        """How many cells failed."""
+        done = self.statuses["ok"] + self.statuses["unsupported"] + self.frontier_ends
+        return sum(self.statuses.values()) - done
+
+    def lasted(self, wall_s: float) -> None:
+        """Take the whole run for its length, with what came before and after the sweep, none of it useful."""
+        self.useful_share *= self.wall_s / wall_s
+        self.wall_s = wall_s
+
+
+class Sweep:
+    """One execution of a plan into a run's folder; `stored` is called with each record after it is on disk."""
+
+    def __init__(
+        self,
+        run: Path,
+        plan: Plan,
+        started: Callable[[Cell], None],
+        stored: Callable[[Record], None],
+        terms: Terms | None = None,
+    ) -> None:
+        self._run, self._plan, self._terms = run, plan, terms or Terms()
+        self._started, self._stored = started, stored
+        self._interrupts = Interrupts(most=2)
+        self._lock = threading.Lock()
+        self._phase_seconds: dict[str, float] = {}
+        self._errors: list[BaseException] = []
+        self._planned = {(cell.variant.name, cell.workload) for cell in (*plan.cells, *plan.frontier)}
+        self._frontier = {(cell.variant.name, cell.workload) for cell in plan.frontier}
+        self.summary = Summary()
+
+    def execute(self) -> Summary:
+        """Run all cells; SIGINT once ends after the present block, twice at once.
+
+        What ends one device's thread (a full disk, say) ends the others after their present block, and is raised.
+        """
+        began = time.monotonic()
+        earlier = list(store.latest(self._run).values())
+        pools = [Pool(self._plan, devices, earlier) for devices in self._plan.pools]
+        side_by_side = [pool for pool in pools if not pool.devices[0].members]
+        with self._interrupts.counted():
+            self._sweep_pools(side_by_side)
+            for pool in pools:
+                if pool not in side_by_side and not self._halted():
+                    self._sweep_pools([pool])  # a team wants all its members
+        if self._errors and not self._interrupts.count:
+            raise self._errors[0]
+        self.summary.wall_s = time.monotonic() - began
+        useful = sum(self._phase_seconds.get(phase, 0.0) for phase in USEFUL_PHASES)
+        self.summary.useful_share = useful / (self.summary.wall_s * max(1, len(self._plan.devices)))
+        self.summary.interrupted = self._interrupts.count > 0
+        self.summary.phase_s = {phase: round(seconds, 3) for phase, seconds in self._phase_seconds.items()}
+        return self.summary
+
+    def _sweep_pools(self, pools: list[Pool]) -> None:
+        threads = [
+            threading.Thread(target=self._guarded, args=(pool, device), daemon=True)
+            for pool in pools
+            for device in pool.devices
+        ]
+        for thread in threads:
+            thread.start()
+        self._wait(threads)
+
+    def _wait(self, threads: list[threading.Thread]) -> None:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(LOOK_EVERY_S)
+                if self._at_once():
+                    WorkerProcess.end_all()
+
+    def _guarded(self, pool: Pool, device: Device) -> None:
+        try:
+            self._sweep_device(pool, device)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            self._errors.append(error)
+
+    def _sweep_device(self, pool: Pool, device: Device) -> None:
+        writer = store.RecordWriter(self._run, re.sub(r"[:+]", "-", device.name))
+        site = Site(
+            self._run,
+            self._plan.protocols[device.kind],
+            str(self._plan.environments[device.name]["environment_id"]),
+            self._terms,
+            pool.crashes,
+            self._at_once,
+        )
+        lanes = Lanes(site)
+        group = Group(lanes, pool, self._announce, lambda record: self._store(writer, pool, record), self._halted)
+        try:
+            while (cells := pool.take(device, self._halted)) is not None:
+                try:
+                    group.measure(cells, control=not pool.searching(device))
+                finally:
+                    pool.done(device)
+        finally:
+            lanes.stop()
+            writer.close()
+        with self._lock:
+            for phase, seconds in lanes.seconds.items():
+                self._phase_seconds[phase] = self._phase_seconds.get(phase, 0.0) + seconds
+
+    def _halted(self) -> bool:
+        """Whether no further block is to begin."""
+        return self._interrupts.count > 0 or bool(self._errors)
+
+    def _at_once(self) -> bool:
+        """Whether not even the present block is to be finished."""
+        return self._interrupts.count > 1
+
+    def _announce(self, cell: Cell) -> None:
+        with self._lock:
+            self._started(cell)
+
+    def _store(self, writer: store.RecordWriter, pool: Pool, record: Record) -> None:
+        cell = record.variant, record.workload
+        if cell not in self._planned:
+            record = dataclasses.replace(record, flags=(*record.flags, SEARCHED))
+        writer.append(record)
+        with self._lock:
+            pool.learn(record)
+            if not record.control:
+                self.summary.statuses[record.status] += 1
+                searched = cell in self._frontier or cell not in self._planned
+                self.summary.frontier_ends += searched and record.status == "out_of_memory"
+            self._stored(record)

@@ -1,0 +1,140 @@
+"""Computations that studies draw from which time nothing, run as a process of their own.
+
+`python -m attnbench.worker.study_experiments NAME`, options on stdin.
+
+A process of its own, because the side that draws figures does not import torch. Options and rows are JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from attnbench.reference import attention
+
+
+def scaling_factor(
+    head_dims: Sequence[int] = (16, 32, 64, 128, 256, 512, 1024), keys: int = 256, queries: int = 256, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Say for each head_dim what softmax makes of scores with and without the factor 1/sqrt(head_dim).
+
+    Query and key are standard normal, as Vaswani et al., 2017, arXiv:1706.03762, section 3.2.1, footnote 4, suppose.
+    Rows: `head_dim`, `scaled`, `variance` of the scores, `entropy` of the weights in nats (mean over queries; at most
+    log(keys)), `gradient_norm`: Frobenius norm of softmax's derivative by the scores, mean over queries.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for head_dim in head_dims:
+        query = torch.randn((queries, head_dim), generator=generator, dtype=torch.float64)
+        key = torch.randn((keys, head_dim), generator=generator, dtype=torch.float64)
+        for scaled in (True, False):
+            scores = (query @ key.mT) * (head_dim**-0.5 if scaled else 1.0)
+            weights = scores.softmax(-1)
+            rows.append(
+                {
+                    "head_dim": head_dim,
+                    "scaled": scaled,
+                    "variance": scores.var().item(),
+                    "entropy": torch.special.entr(weights).sum(-1).mean().item(),
+                    "most_entropy": math.log(keys),
+                    "gradient_norm": _jacobian_norm(weights).mean().item(),
+                }
+            )
+    return rows
+
+
+def _jacobian_norm(weights: torch.Tensor) -> torch.Tensor:
+    """Give the Frobenius norm of diag(w) - w w^T, the derivative of softmax, for each row w."""
+    squares = weights.square()
+    return (squares.sum(-1) - 2 * (squares * weights).sum(-1) + squares.sum(-1).square()).clamp(min=0).sqrt()
+
+
+def attention_weights(sentence: str, head_dim: int = 64, seed: int = 0) -> list[dict[str, Any]]:
+    """Give the attention map of a sentence before and after the causal mask.
+
+    There is no trained model in it: a word's embedding is drawn from a seed, equal words share one, a position adds a
+    sinusoid (Vaswani et al., 2017, arXiv:1706.03762, section 3.5), and query and key are half this sum, so that no
+    weight drowns the others. Two rows: `mask`,
+    `words` and `weights`, a list of rows of the softmax.
+    """
+    words = sentence.split()
+    generator = torch.Generator().manual_seed(seed)
+    vocabulary = {word: torch.randn(head_dim, generator=generator) for word in dict.fromkeys(words)}
+    embedded = torch.stack([vocabulary[word] for word in words]).double() + _positions(len(words), head_dim)
+    embedded *= 0.5
+    everything = torch.ones((len(words), len(words)), dtype=torch.bool)
+    return [
+        {
+            "mask": mask,
+            "words": words,
+            "weights": attention(embedded, embedded, embedded, visible, scale=head_dim**-0.5).weights.tolist(),
+        }
+        for mask, visible in (("none", everything), ("causal", everything.tril()))
+    ]
+
+
+def steps(
+    sentence: str = "the cat sat on the mat", width: int = 8, head_dim: int = 4, heads: int = 3, seed: int = 4
+) -> list[dict[str, Any]]:
+    """Give every matrix of attention over a sentence: embeddings, query, key, value, scores, weights, output, heads.
+
+    Embeddings and projections are drawn from a seed, equal words share an embedding, and there are no positions.
+    Rows: `step`, `title`, `words` and `matrix` (a list of rows; words x width, words x head_dim or words x words).
+    """
+    words = sentence.split()
+    generator = torch.Generator().manual_seed(seed)
+    vocabulary = {word: torch.randn(width, generator=generator) for word in dict.fromkeys(words)}
+    embeddings = torch.stack([vocabulary[word] for word in words])
+
+    def project() -> torch.Tensor:
+        projected: torch.Tensor = embeddings @ (torch.randn(width, head_dim, generator=generator) / width**0.5)
+        return projected
+
+    query, key, value = project(), project(), project()
+    scores = query @ key.T
+    weights = (scores / head_dim**0.5).softmax(-1)
+    hidden = torch.ones(len(words), len(words), dtype=torch.bool).triu(1)
+    matrices = [
+        ("embeddings", "embeddings X", embeddings),
+        ("query", "query Q = X Wq", query),
+        ("key", "key K = X Wk", key),
+        ("value", "value V = X Wv", value),
+        ("scores", "scores Q Kᵀ", scores),
+        ("scaled", "scaled scores Q Kᵀ / √D", scores / head_dim**0.5),
+        ("weights", "weights: softmax of each row", weights),
+        ("output", "output: weights times V", weights @ value),
+    ]
+    for head in range(heads):
+        own = (project() @ project().T / head_dim**0.5).masked_fill(hidden, float("-inf")).softmax(-1)
+        matrices.append(("heads", f"causal weights of head {head}", own))
+    return [
+        {"step": step, "title": title, "words": words, "matrix": matrix.tolist()} for step, title, matrix in matrices
+    ]
+
+
+def _positions(length: int, width: int) -> torch.Tensor:
+    position = torch.arange(length, dtype=torch.float64)[:, None]
+    angle = position * 10000 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    return torch.stack((angle.sin(), angle.cos()), -1).reshape(length, width)
+
+
+EXPERIMENTS: dict[str, Callable[..., list[dict[str, Any]]]] = {
+    "scaling-factor": scaling_factor,
+    "weights": attention_weights,
+    "steps": steps,
+}
+
+
+def main() -> None:
+    """Compute the experiment that the command line names; options come as a JSON object on stdin."""
+    rows = EXPERIMENTS[sys.argv[1]](**json.load(sys.stdin))
+    json.dump(rows, sys.stdout, allow_nan=False)
+
+
+if __name__ == "__main__":
+    main()

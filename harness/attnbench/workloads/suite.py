@@ -1,0 +1,243 @@
+"""A named list of workloads, read from a TOML file."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from attnbench.errors import UsageError, WorkloadError, unknown
+from attnbench.workloads.batch_spec import parse_batch_spec
+from attnbench.workloads.suite_source import Source, read_toml
+from attnbench.workloads.workload import Workload
+
+BUILT_IN = Path(__file__).parent / "suites"
+AXES = (
+    "batch", "heads", "kv_heads", "seq", "seq_q", "seq_k", "batch_spec", "head_dim", "head_dim_v",
+    "dtype", "mask", "direction", "scale", "softcap", "alibi", "dropout", "embed_dim", "layout", "distribution",
+    "gpus", "split",
+)  # fmt: skip
+NOTES = ("title", "source")
+KEYS = ("name", "description", "source", "budget", "frontier", "defaults", "grid")
+SHORTHANDS = {"seq": ("seq_q", "seq_k"), "batch_spec": ("batch", "seq", "seq_q", "seq_k")}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Workloads that belong together: `title` names their model and `source` says where the shape stands.
+
+    `origin` is what the suite was read from, in which this is grid number `index`.
+    """
+
+    title: str
+    source: str
+    workloads: tuple[Workload, ...]
+    origin: Source | None = None
+    index: int = 0
+
+    @property
+    def where(self) -> str:
+        """The file and line of the grid itself; empty where it came from no file. It is looked for when asked."""
+        return "" if self.origin is None or self.origin.text is None else self.origin.at("grid", self.index)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of workloads: the union, in order and without repeats, of its grids'.
+
+    `budget_s` is how many seconds a cell is sampled where the user does not say; None leaves it to the protocol.
+    With `frontier`, a run also searches for each variant the largest length that fits in memory, from these on.
+    """
+
+    name: str
+    description: str
+    grids: tuple[Grid, ...]
+    source: str = ""
+    budget_s: float | None = None
+    frontier: bool = False
+
+    @cached_property
+    def workloads(self) -> tuple[Workload, ...]:
+        """The workloads of all grids, each once."""
+        return tuple(dict.fromkeys(workload for grid in self.grids for workload in grid.workloads))
+
+    def grid_of(self, workload: Workload) -> Grid:
+        """Find the first grid that has `workload`; raises KeyError if none has."""
+        for grid in self.grids:
+            if workload in grid.workloads:
+                return grid
+        raise KeyError(workload.id)
+
+
+def parse_suite(table: Mapping[str, Any], where: str | Source) -> Suite:
+    """Build a suite from a table as TOML gives it; `where` names its origin in errors. Raises UsageError.
+
+    Keys: `name`, `description`, `source`, `budget` (seconds of sampling a cell), `frontier` (true: the largest length
+    that fits is searched), `defaults` (a grid that each grid starts from), `grid` (a list of tables).
+    In a grid each axis is a value or a list of values, and all combinations are taken; `seq` sets seq_q and seq_k;
+    `batch_spec` ('2q2k_32q1s1k') sets batch, seq_q and seq_k, one workload a segment, causal unless `mask` is given;
+    `title` and `source` name the model that the shape is of, and where that is written.
+    """
+    source = where if isinstance(where, Source) else Source(where)
+    for key in table:
+        if key not in KEYS:
+            raise UsageError(f"{source.at(key)}: {unknown('key', key, KEYS)}")
+    name = table.get("name")
+    if not isinstance(name, str) or not name:
+        raise UsageError(f'{source.at("name")}: a suite needs a name, a text: write name = "my-suite" at the top')
+    defaults = table.get("defaults", {})
+    if not isinstance(defaults, Mapping):
+        raise UsageError(f"{source.at('defaults')}: defaults is {defaults!r}: expected a table, [defaults]")
+    _check_axes(defaults, source, ("defaults",))
+    grids = table.get("grid", [])
+    if not isinstance(grids, list) or not grids or not all(isinstance(grid, Mapping) for grid in grids):
+        raise UsageError(f"{source.at('grid')}: suite {name!r} has no [[grid]]: give it at least one")
+    parsed = tuple(_parse_grid(grid, defaults, source, index) for index, grid in enumerate(grids))
+    frontier = table.get("frontier", False)
+    if not isinstance(frontier, bool):
+        raise UsageError(f"{source.at('frontier')}: frontier is {frontier!r}: expected true or false")
+    budget, description = _budget(table, source), str(table.get("description", ""))
+    return Suite(name, description, parsed, str(table.get("source", "")), budget, frontier)
+
+
+def _budget(table: Mapping[str, Any], source: Source) -> float | None:
+    seconds = table.get("budget")
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise UsageError(f"{source.at('budget')}: budget is {seconds!r}: expected seconds above 0")
+    return float(seconds)
+
+
+def expand(grid: Mapping[str, Any], where: str) -> list[Workload]:
+    """Take all combinations of a grid's axes; raises UsageError that starts with `where`."""
+    source = Source(where)
+    _check_axes(grid, source, ())
+    return _expand(grid, source, ())
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite's TOML file; raises UsageError that names file and line."""
+    return parse_suite(*read_toml(path))
+
+
+def built_in_suites() -> dict[str, Suite]:
+    """Read the suites that come with attnbench, by name."""
+    suites = (read_suite(path) for path in sorted(BUILT_IN.glob("*.toml")))
+    return {suite.name: suite for suite in suites}
+
+
+def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = ()) -> list[Suite]:
+    """Find the suites that a user chose: each by name, or by the path of a TOML file.
+
+    `offered` are suites that plugins gave, each with the plugin's name. Raises UsageError for an unknown name, and for
+    a name that two suites have, because a record could then not say which one it belongs to.
+    """
+    known = built_in_suites()
+    origins = dict.fromkeys(known, "attnbench itself")
+    for origin, suite in offered:
+        _add(suite, f"plugin {origin}", f"plugin {origin}", known, origins)
+    suites = []
+    for choice in dict.fromkeys(chosen):
+        if is_file(choice):
+            table, source = read_toml(Path(choice))
+            suite = parse_suite(table, source)
+            _add(suite, choice, source.at("name"), known, origins)
+        elif choice in known:
+            suite = known[choice]
+        else:
+            raise UsageError(f"{unknown('suite', choice, known)} (a file is given by its path, ending in .toml)")
+        suites.append(suite)
+    return suites
+
+
+def is_file(choice: str) -> bool:
+    """Whether a user's choice of a suite is a file's path, not a name."""
+    return choice.endswith(".toml") or "/" in choice
+
+
+def _add(suite: Suite, origin: str, where: str, known: dict[str, Suite], origins: dict[str, str]) -> None:
+    if suite.name in known:
+        raise UsageError(
+            f"{where}: the suite's name {suite.name!r} is taken by that of {origins[suite.name]}: give it another name"
+        )
+    known[suite.name] = suite
+    origins[suite.name] = origin
+
+
+def _parse_grid(grid: Mapping[str, Any], defaults: Mapping[str, Any], source: Source, index: int) -> Grid:
+    _check_axes(grid, source, ("grid", index))
+    kept = {
+        key: value for key, value in defaults.items() if not any(key in SHORTHANDS.get(given, ()) for given in grid)
+    }
+    merged = {**kept, **grid}
+    workloads = tuple(dict.fromkeys(_expand(merged, source, ("grid", index))))
+    return Grid(str(merged.get("title", "")), str(merged.get("source", "")), workloads, source, index)
+
+
+def _check_axes(grid: Mapping[str, Any], source: Source, path: tuple[str | int, ...]) -> None:
+    for key, value in grid.items():
+        problem = _problem_with(key, value, grid)
+        if problem:
+            raise UsageError(f"{source.at(*path, key)}: {problem}")
+
+
+def _problem_with(key: str, value: Any, grid: Mapping[str, Any]) -> str | None:
+    if key in NOTES:
+        return None if isinstance(value, str) else f"{key} is {value!r}: expected a text"
+    if key not in AXES:
+        return str(unknown("axis", key, (*AXES, *NOTES)))
+    if value == []:
+        return f"axis {key!r} is empty: give it at least one value"
+    clash = next((axis for axis in SHORTHANDS["batch_spec"] if axis in grid), None)
+    if key == "batch_spec" and clash:
+        return f"batch_spec says what {clash} is too: give one of them"
+    return None
+
+
+def _expand(grid: Mapping[str, Any], source: Source, path: tuple[str | int, ...]) -> list[Workload]:
+    axes = {key: value if isinstance(value, list) else [value] for key, value in grid.items() if key not in NOTES}
+    workloads: list[Workload] = []
+    for values in itertools.product(*axes.values()):
+        fields = dict(zip(axes, values, strict=True))
+        try:
+            workloads.extend(_timeable(Workload.from_json(full)) for full in _spell_out(fields))
+        except WorkloadError as error:
+            raise UsageError(f"{_place_of(str(error), axes, source, path)}: {error}") from None
+    return workloads
+
+
+def _timeable(workload: Workload) -> Workload:
+    """Refuse what has nothing to time: conformance checks empty tensors, a suite has none."""
+    for name in ("batch", "seq_q", "seq_k"):
+        if getattr(workload, name) == 0:
+            raise WorkloadError(f"{name} is 0: expected a whole number of at least 1, for there is nothing to time")
+    return workload
+
+
+def _place_of(message: str, axes: Iterable[str], source: Source, path: tuple[str | int, ...]) -> str:
+    """Say where the axis stands that `message` names first: in the grid, in the defaults, or else the grid itself."""
+    words = re.findall(r"\w+", message.replace("batch spec", "batch_spec"))
+    named = {name: axis for axis in axes for name in (*SHORTHANDS.get(axis, ()), axis)}
+    culprit = next((named[word] for word in words if word in named), None)
+    for place in ((*path, culprit), ("defaults", culprit)) if culprit else ():
+        if source.line(*place) is not None:
+            return source.at(*place)
+    return source.at(*path)
+
+
+def _spell_out(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """Replace the shorthands `seq` and `batch_spec` by the fields that they stand for."""
+    fields = dict(fields)
+    if "seq" in fields:
+        length = fields.pop("seq")
+        fields = {"seq_q": length, "seq_k": length, **fields}
+    if "batch_spec" not in fields:
+        return [fields]
+    requests = parse_batch_spec(str(fields.pop("batch_spec")))
+    return [{"mask": "causal", **fields, "batch": r.batch, "seq_q": r.seq_q, "seq_k": r.seq_k} for r in requests]

@@ -1,0 +1,118 @@
+"""Two runs, cell by cell, and the regression gate."""
+
+import dataclasses
+
+import pytest
+import synthetic
+
+import attnbench
+from attnbench.analysis.compare import compare
+from attnbench.report.compare import comparison_json, comparison_markdown, comparison_table
+
+CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))
+
+
+def load(folder, name, **options):
+    """Load a synthetic run of few cells, apart from others by name and seed."""
+    options = {"variants": ("sdpa", "chunked"), "cells": CELLS, "noise": 0.005, "drift": 0.0, **options}
+    return attnbench.load(synthetic.make_run(folder, name=name, seed=len(name), **options))
+
+
+def by_verdict(comparison):
+    """Give the variants of each verdict."""
+    found = {}
+    for change in comparison.changes:
+        found.setdefault(change.verdict, set()).add(change.variant)
+    return found
+
+
+def test_a_slow_down_beyond_bar_and_noise_is_a_regression(tmp_path):
+    """A variant made 10% slower is told slower and fails a 3% gate; the unchanged one does not."""
+    found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.10}), bar=0.03)
+    assert {change.variant for change in found.regressions} == {"chunked"}
+    assert all(change.ratio == pytest.approx(1.1, abs=0.02) for change in found.regressions)
+    assert found.changes[0].regression
+
+
+def test_a_slow_down_within_the_bar_fails_no_gate(tmp_path):
+    """The same slow-down is still told, but passes a gate of 20%."""
+    found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.10}), bar=0.2)
+    assert found.regressions == []
+    assert "chunked" in by_verdict(found)["slower"]
+
+
+def test_a_slow_down_within_three_noise_floors_fails_no_gate(tmp_path):
+    """Where identical code differs by several percent, 10% is no regression."""
+    quiet = load(tmp_path, "old")
+    noisy = load(tmp_path, "newer", slower={"chunked": 1.10})
+    shaken = noisy.copy()
+    control = shaken["control"]
+    shaken.loc[control, "samples_ns"] = shaken.loc[control, "samples_ns"].map(lambda ns: tuple(1.06 * t for t in ns))
+    assert compare(quiet, noisy).regressions
+    assert compare(quiet, shaken).regressions == []
+
+
+def test_the_same_runs_have_no_regression(tmp_path):
+    """Two runs of the same code pass the gate, and nothing is told faster or slower beyond its noise."""
+    assert compare(load(tmp_path, "old"), load(tmp_path, "newer")).regressions == []
+
+
+def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
+    """A cell that was ok and now is not fails the gate whatever the bar, with its reason."""
+    old = load(tmp_path, "old", variants=("sdpa", "chunked"))
+    new = load(tmp_path, "newer", slower={"sdpa": 2.0})
+    broken = new["variant"] == "chunked"
+    new.loc[broken, ["status", "reason"]] = ["crash", "worker died"]
+    found = compare(old, new)
+    assert [change.verdict for change in found.changes] == ["newly failing", "newly failing", "slower", "slower"]
+    assert found.changes[0].reason == "worker died"
+
+
+def test_added_removed_and_fixed_cells_are_told_and_fail_nothing(tmp_path):
+    """Cells of one side only, and cells that failed before, are named as such."""
+    old = load(tmp_path, "old", variants=("sdpa", "naive", "forgets-a-key"))
+    new = load(tmp_path, "newer", variants=("sdpa", "chunked", "forgets-a-key"))
+    fixed = new["variant"] == "forgets-a-key"
+    found = by_verdict(compare(old, new))
+    assert found["removed"] == {"naive"}
+    assert found["added"] == {"chunked"}
+    assert found["still failing"] == {"forgets-a-key"}
+    donor = new[new["variant"] == "chunked"].reset_index()
+    for column in ("status", "latency_ms", "samples_ns", "block_sizes", "block_rounds"):
+        new.loc[fixed, column] = donor[column].set_axis(new.index[fixed])
+    assert by_verdict(compare(old, new))["fixed"] == {"forgets-a-key"}
+
+
+def test_machines_are_compared_by_variant_and_workload(tmp_path):
+    """Where no device name is shared, cells are matched without it, and the table says so."""
+    found = compare(load(tmp_path, "old"), load(tmp_path, "newer", machine=synthetic.H200))
+    assert not found.same_device
+    assert by_verdict(found) == {"faster": {"sdpa", "chunked"}}
+    assert any("different devices" in note for note in comparison_table(found).notes)
+
+
+def test_markdown_says_the_verdict_first_and_stays_text(tmp_path):
+    """A pull request's comment starts with the number of regressions; names can't break out of the table."""
+    found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.2}))
+    text = comparison_markdown(found)
+    assert text.startswith("### Attention benchmark: 2 regressions\n")
+    assert "| **slower** | chunked |" in text
+    hostile = dataclasses.replace(found.changes[0], variant="<img src=x>|")
+    assert "<img" not in comparison_markdown(dataclasses.replace(found, changes=(hostile,)))
+
+
+def test_markdown_without_a_regression_folds_what_else_changed(tmp_path):
+    """Without a regression the comment says so and folds the other changes."""
+    found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 0.8}))
+    text = comparison_markdown(found)
+    assert text.startswith("### Attention benchmark: no regression\n")
+    assert "<details>" in text
+
+
+def test_json_has_counts_and_each_change(tmp_path):
+    """The JSON form carries every cell with its numbers."""
+    found = comparison_json(compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.2})))
+    assert found["regressions"] == 2
+    assert len(found["changes"]) == 4
+    assert found["changes"][0]["verdict"] == "slower"
+    assert found["changes"][0]["low"] > 1.03

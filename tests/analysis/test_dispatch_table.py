@@ -1,0 +1,101 @@
+"""The dispatch table."""
+
+import json
+
+import pytest
+import synthetic
+
+import attnbench
+from attnbench.analysis.dispatch_table import best, from_json, gain, pick, shape_of, to_json
+from attnbench.analysis.series import with_length
+from attnbench.errors import UsageError
+
+CELLS = synthetic.workloads(seqs=(512, 1024, 2048, 4096, 8192), masks=("causal",), directions=("forward",))
+
+
+def overtaken(tmp_path):
+    """Load a run in which `sdpa` overtakes `chunked` between 1024 and 4096."""
+    slow_start = synthetic.Machine("cpu", "model", 1.2e11, 1.4e10, 15_000_000, 8e9)
+    first = synthetic.make_run(tmp_path, name="a", cells=CELLS, variants=("chunked",), baseline=None)
+    late = synthetic.make_run(tmp_path, name="b", cells=CELLS, variants=("sdpa",), baseline=None, machine=slow_start)
+    return attnbench.load([first, late]).assign(device_name="one", environment_id="one")
+
+
+def shape(**fields):
+    """Give a shape like those of CELLS."""
+    frame = {"mode": "hot", "direction": "forward", "mask": "causal", "dtype": "float32", "form": "self"}
+    numbers = {"head_dim": 64, "head_dim_v": 64, "batch": 1, "heads": 8, "kv_heads": 8, "length": 1024}
+    extras = {"softcap": None, "alibi": False, "dropout": 0.0, "scale": None}
+    return {**frame, **numbers, **extras, **fields}
+
+
+def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
+    """Where one variant is fastest at all lengths, the table has one region with its margin."""
+    run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked", "naive"))
+    (region,) = best(attnbench.load(run))
+    assert (region.variant, region.length_from, region.length_to) == ("sdpa", 512, 8192)
+    assert (region.clear, region.shapes, region.tied) == (5, 5, ())
+    assert region.order == ("sdpa", "chunked", "naive")
+    assert region.margin == pytest.approx(0.62 / 0.45, rel=0.1)
+
+
+def test_a_crossover_splits_the_lengths(tmp_path):
+    """Each side of a crossover is a region of its own, and lengths between go to the nearer side."""
+    regions = best(overtaken(tmp_path))
+    assert min((region.variant, region.length_from) for region in regions) == ("chunked", 512)
+    assert pick(regions, shape(length=600)).variant == "chunked"
+    assert pick(regions, shape(length=16384, heads=16, kv_heads=16)).variant == "sdpa"
+
+
+def test_a_shape_of_a_kind_never_measured_has_no_choice(tmp_path):
+    """Another mask, direction, dtype or head_dim is no matter of distance: the table has nothing to say."""
+    regions = best(overtaken(tmp_path))
+    for field, value in (("mask", "none"), ("dtype", "bfloat16"), ("head_dim", 128), ("direction", "backward")):
+        assert pick(regions, shape(**{field: value})) is None
+
+
+def test_only_ranked_variants_are_chosen(tmp_path):
+    """A wrong, inexact or crashed variant is in no order."""
+    frame = attnbench.load(synthetic.make_run(tmp_path, cells=CELLS[:2]))
+    for region in best(frame):
+        assert not {"forgets-a-key", "linear-attention", "xformers"} & set(region.order)
+
+
+def test_ties_are_told(tmp_path):
+    """Two variants that no interval tells apart stand as tied, without a clear shape."""
+    frame = attnbench.load(synthetic.make_run(tmp_path, cells=CELLS[:3], variants=("sdpa", "sdpa-flash", "naive")))
+    (region,) = best(frame)
+    assert {region.variant, *region.tied} == {"sdpa", "sdpa-flash"}
+    assert region.clear == 0
+
+
+def test_a_table_survives_json(tmp_path):
+    """A table written as JSON reads back the same; another schema or a broken row is a usage error."""
+    regions = best(overtaken(tmp_path))
+    table = json.loads(json.dumps(to_json(regions), allow_nan=False))
+    assert from_json(table) == regions
+    with pytest.raises(UsageError, match="schema 9"):
+        from_json({**table, "schema": 9})
+    with pytest.raises(UsageError, match="does not fit"):
+        from_json({"schema": 1, "regions": [{"variant": "sdpa"}]})
+
+
+def test_the_gain_is_measured_on_shapes_left_out_of_the_table(tmp_path):
+    """Following the table beats always taking the variant that loses half of the lengths, and says by how much."""
+    found = gain(overtaken(tmp_path), "sdpa")["one"]
+    assert found.shapes == len(CELLS)
+    assert found.gain > 1.2
+    assert "each left out of the table" in str(found)
+
+
+def test_the_gain_over_what_is_always_best_is_none(tmp_path):
+    """Where `sdpa` is always fastest, following the table gains nothing."""
+    frame = attnbench.load(synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "naive")))
+    assert gain(frame, "sdpa")["AMD EPYC 7B13"].gain == pytest.approx(1)
+
+
+def test_a_row_of_a_frame_is_a_shape(tmp_path):
+    """`shape_of` gives of a frame's row what `pick` asks for."""
+    frame = overtaken(tmp_path)
+    row = with_length(frame).iloc[0].to_dict()
+    assert pick(best(frame), shape_of(row)) is not None

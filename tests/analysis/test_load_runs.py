@@ -1,0 +1,136 @@
+"""Loading runs into a frame."""
+
+import math
+
+import pytest
+import synthetic
+
+import attnbench
+from attnbench.analysis import load_runs as frames
+from attnbench.errors import UsageError
+
+SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)), "rounds": 8}
+
+
+def test_a_run_gives_one_row_a_record_with_all_promised_columns(tmp_path):
+    """`load` gives one row a record, with the record's, the workload's and the derived columns."""
+    run = synthetic.make_run(tmp_path, **SMALL)
+    frame = attnbench.load(run)
+    assert len(frame) == 4 * (len(synthetic.FEW) + 1)
+    assert set(frames.COLUMNS) == set(frame.columns)
+    assert set(frame["mask"]) == {"none", "causal"}
+    assert set(frame["run"]) == {run.name}
+
+
+def test_a_run_a_list_and_a_folder_of_runs_are_all_read(tmp_path):
+    """A run's folder, a list of them and a folder that holds them at any depth give the same rows."""
+    first = synthetic.make_run(tmp_path / "a", name="one", **SMALL)
+    second = synthetic.make_run(tmp_path / "b" / "deep", name="two", machine=synthetic.H200, **SMALL)
+    listed = attnbench.load([first, second])
+    found = attnbench.load(str(tmp_path))
+    assert sorted(listed["record_id"]) == sorted(found["record_id"])
+    assert len(listed) == len(attnbench.load(first)) + len(attnbench.load(second))
+
+
+def test_a_path_without_a_run_is_told(tmp_path):
+    """A path that holds no run is a usage error that names it and says what was expected."""
+    with pytest.raises(UsageError, match=r"no run in .*nowhere.*manifest\.json"):
+        attnbench.load(tmp_path / "nowhere")
+
+
+def test_rates_follow_from_the_median_and_the_exact_counts(tmp_path):
+    """Latency is the samples' median in ms inside its interval; TFLOP/s and GB/s are the exact counts over it."""
+    frame = attnbench.load(synthetic.make_run(tmp_path, **SMALL))
+    timed = frame[frame["status"] == "ok"]
+    assert (timed["latency_low_ms"] <= timed["latency_ms"]).all()
+    assert (timed["latency_ms"] <= timed["latency_high_ms"]).all()
+    cell = timed.iloc[0]
+    assert cell["tflops"] == pytest.approx(cell["workload"].flops() / (cell["latency_ms"] / 1e3) / 1e12)
+    assert cell["gbps"] == pytest.approx(cell["workload"].bytes() / (cell["latency_ms"] / 1e3) / 1e9)
+    assert cell["samples"] == len(cell["samples_ns"])
+
+
+def test_cells_without_a_time_have_no_derived_number(tmp_path):
+    """An incorrect or unsupported cell has neither latency, rate nor speed-up."""
+    frame = attnbench.load(synthetic.make_run(tmp_path, **SMALL))
+    bad = frame[frame["status"] != "ok"]
+    assert len(bad)
+    assert bad[["latency_ms", "tflops", "gbps", "speedup", "samples"]].isna().all().all()
+
+
+def test_speedup_is_over_the_baseline_on_the_same_problem(tmp_path):
+    """A variant made twice as slow as the baseline's model has half its speed; the baseline has exactly 1."""
+    run = synthetic.make_run(tmp_path, variants=("sdpa", "sdpa-flash"), slower={"sdpa-flash": 2.0}, **SMALL)
+    frame = attnbench.load(run)
+    assert (frame.loc[(frame["variant"] == "sdpa") & ~frame["control"], "speedup"] == 1).all()
+    assert frame.loc[frame["variant"] == "sdpa-flash", "speedup"].between(0.48, 0.52).all()
+
+
+def test_speedup_never_crosses_machines(tmp_path):
+    """A machine on which the baseline did not run has no speed-up, whatever another machine measured."""
+    synthetic.make_run(tmp_path, name="cpu", **SMALL)
+    synthetic.make_run(tmp_path, name="gpu", machine=synthetic.H200, variants=("chunked",), baseline=None, **SMALL)
+    frame = attnbench.load(tmp_path)
+    assert frame.loc[frame["device_name"] == "NVIDIA H200", "speedup"].isna().all()
+    assert frame.loc[(frame["variant"] == "chunked") & (frame["run"] == "cpu"), "speedup"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("variants", "control", "expected"),
+    [
+        (("naive", "sdpa", "chunked"), "chunked", "chunked"),
+        (("naive", "sdpa", "chunked"), None, "sdpa"),
+        (("naive", "chunked"), None, "naive"),
+        (("chunked",), None, "chunked"),
+        (("forgets-a-key",), None, None),
+    ],
+)
+def test_the_baseline_is_the_controlled_variant_or_the_best_known(tmp_path, variants, control, expected):
+    """The A/A control names the baseline; without one it is sdpa, then naive, then what there is."""
+    run = synthetic.make_run(tmp_path, variants=variants, baseline=control, **SMALL)
+    assert frames.baseline_of(attnbench.load(run)) == expected
+
+
+def test_a_cell_measured_again_counts_once_by_its_last_record(tmp_path):
+    """Of two runs of one environment, `current` keeps the later record of each cell, and `load` keeps both."""
+    synthetic.make_run(tmp_path, name="old", started="2026-01-01T00:00:00+00:00", seed=1, **SMALL)
+    synthetic.make_run(tmp_path, name="new", started="2026-02-01T00:00:00+00:00", seed=2, **SMALL)
+    frame = attnbench.load(tmp_path)
+    assert set(frame["run"]) == {"old", "new"}
+    assert set(frames.current(frame)["run"]) == {"new"}
+
+
+def test_only_correct_exact_variants_that_are_no_control_are_rankable(tmp_path):
+    """The A/A control, inexact variants and cells without a time are never ranked."""
+    ranked = frames.rankable(attnbench.load(synthetic.make_run(tmp_path, **SMALL)))
+    assert not {"forgets-a-key", "linear-attention", "xformers"} & set(ranked["variant"])
+    assert not ranked["control"].any()
+    assert len(ranked[ranked["variant"] == "sdpa"]) == len(SMALL["cells"])
+
+
+def test_an_empty_run_gives_an_empty_frame_with_all_columns(tmp_path):
+    """A run in which nothing was recorded yet loads as no rows, not as an error."""
+    run = synthetic.make_run(tmp_path, cells=[])
+    frame = attnbench.load(run)
+    assert frame.empty
+    assert set(frame.columns) == set(frames.COLUMNS)
+
+
+def test_a_record_without_counts_has_no_rate(tmp_path):
+    """Where flops and bytes were not recorded, rates are unknown rather than zero."""
+    run = synthetic.make_run(tmp_path, replace={"flops": None, "bytes": None}, **SMALL)
+    timed = attnbench.load(run).query("status == 'ok'")
+    assert all(math.isnan(value) for value in [*timed["tflops"], *timed["gbps"]])
+
+
+def test_energy_comes_from_the_counter_and_else_from_power_and_time(tmp_path):
+    """A call's energy is the mean of the blocks' counts; without a counter, mean power times the median latency."""
+    counted = {"blocks": [{"energy_per_call_j": 0.0, "power_w": 300.0}, {"energy_per_call_j": 0.004, "power_w": 300.0}]}
+    told = {"blocks": [{"power_w": 300.0}, {"energy_per_call_j": None, "power_w": 500.0}]}
+    for name, telemetry in (("counted", counted), ("told", told)):
+        synthetic.make_run(tmp_path, name=name, replace={"telemetry": telemetry}, **SMALL)
+    frame = attnbench.load(tmp_path).query("status == 'ok'").set_index("run")
+    assert frame.loc["counted", "energy_mj"].to_list() == pytest.approx([2.0] * len(frame.loc["counted"]))
+    assert (frame.loc["told", "energy_mj"] / frame.loc["told", "latency_ms"]).to_list() == pytest.approx(
+        [400.0] * len(frame.loc["told"])
+    )

@@ -1,0 +1,48 @@
+"""Attention's share of a layer, and what several devices gain."""
+
+import pandas as pd
+import pytest
+
+from attnbench import Workload
+from attnbench.analysis.scaling_out import gains, shares
+
+SIZES = {"batch": 4, "heads": 8, "seq_q": 16, "head_dim": 8}
+
+
+def frame(*cells):
+    """Make a frame of cells: workload's fields, latency, and what else differs."""
+    rows = []
+    for number, (fields, latency, other) in enumerate(cells):
+        workload = Workload(**SIZES, **fields)
+        rows.append({
+            "run": "r", "variant": "sdpa", "mode": "hot", "device": "cuda:0", "device_name": "H200",
+            "environment_id": "e", "status": "ok",
+            "control": False, "started_at": str(number), "workload": workload, "workload_id": workload.id,
+            "embed_dim": workload.embed_dim, "gpus": workload.gpus, "latency_ms": latency, **other,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_share_of_a_layer():
+    """The share is attention alone over the layer, of one variant; a layer without its attention has none."""
+    cells = frame(
+        ({}, 2.0, {}),
+        ({"embed_dim": 64}, 8.0, {}),
+        ({"embed_dim": 64}, 9.0, {"variant": "naive"}),
+        ({"mask": "causal", "embed_dim": 64}, 1.0, {}),
+    )
+    (one,) = shares(cells)
+    assert (one.variant, one.layer_ms, one.attention_ms, one.share) == ("sdpa", 8.0, 2.0, 0.25)
+    assert shares(cells[cells["workload_id"] != one.workload_id]) == []
+
+
+def test_efficiency_of_several_devices():
+    """Efficiency is one device's time over that of all together; a failed cell and a ring have none."""
+    cells = frame(
+        ({}, 10.0, {}),
+        ({"gpus": 2}, 6.25, {"device_name": "2 x H200"}),
+        ({"gpus": 2, "split": "heads"}, 5.0, {"device_name": "2 x H200"}),
+        ({"gpus": 4}, 5.0, {"device_name": "4 x H200", "status": "error"}),
+        ({"gpus": 2, "split": "ring"}, 5.0, {"device_name": "2 x H200", "variant": "ring"}),
+    )
+    assert [(one.gpus, one.efficiency) for one in gains(cells)] == [(2, pytest.approx(0.8)), (2, 1.0)]

@@ -1,0 +1,38 @@
+"""Covering arrays: few combinations in which every two choices meet."""
+
+import itertools
+
+from attnbench.conformance.check_workloads import CHOICES, COMBINED
+from attnbench.conformance.pairwise import covering
+
+
+def pairs(combinations):
+    """Give every pair of choices that meet in some combination."""
+    return {
+        ((one, str(combination[one])), (other, str(combination[other])))
+        for combination in combinations
+        for one, other in itertools.combinations(combination, 2)
+    }
+
+
+def test_every_two_choices_meet():
+    """No pair of choices is left out, in not many more combinations than the two longest lists have pairs."""
+    wanted = sum(len(one) * len(other) for one, other in itertools.combinations(CHOICES.values(), 2))
+    made = covering(CHOICES)
+    assert len(pairs(made)) == wanted
+    longest, second, *_ = sorted(map(len, CHOICES.values()), reverse=True)
+    assert len(made) <= 1.05 * longest * second
+
+
+def test_the_first_combinations_tell_most():
+    """A dozen of them, which the quick level runs, hold a fifth of all pairs, and every choice of most lists."""
+    made = covering(CHOICES)
+    assert len(pairs(made[:12])) > len(pairs(made)) / 5
+    for name in ("lengths", "heads", "widths", "scores", "dtype", "batch", "direction"):
+        assert {str(each[name]) for each in made[:12]} == {str(choice) for choice in CHOICES[name]}
+
+
+def test_each_combination_is_a_workload():
+    """Packed documents, which need as many queries as keys, are made to fit."""
+    assert {workload.mask.kind for workload in COMBINED} >= {"document", "padding", "window", "prefix"}
+    assert all(w.seq_q == w.seq_k for w in COMBINED if w.mask.kind == "document")

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from attnbench.machine import doctor
+
+
+def place(root, path, text):
+    """Write a file of a made-up /sys or /proc."""
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+@pytest.mark.parametrize(("chosen", "level"), [("performance", "ok"), ("powersave", "warning")])
+def test_a_governor_that_follows_the_load_is_warned_of(tmp_path, chosen, level):
+    """Any governor but performance is a warning that names the command to set it."""
+    place(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", f"{chosen}\n")
+    finding = doctor.governor(tmp_path)
+    assert finding.level == level
+    assert (finding.remedy is not None) == (level == "warning")
+
+
+@pytest.mark.parametrize(
+    ("path", "on", "off"),
+    [("intel_pstate/no_turbo", "0", "1"), ("cpufreq/boost", "1", "0")],
+)
+def test_turbo_is_read_from_both_drivers(tmp_path, path, on, off):
+    """Turbo is seen through Intel's driver, which counts the other way round, and through the generic one."""
+    place(tmp_path, f"sys/devices/system/cpu/{path}", on)
+    assert doctor.turbo(tmp_path).level == "warning"
+    place(tmp_path, f"sys/devices/system/cpu/{path}", off)
+    assert doctor.turbo(tmp_path).level == "ok"
+
+
+def test_a_container_quota_is_found_in_both_cgroup_versions(tmp_path):
+    """A CPU quota is a warning in cores, and no quota is fine."""
+    assert doctor.container(tmp_path).level == "ok"
+    place(tmp_path, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "150000")
+    place(tmp_path, "sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000")
+    assert "1.5 cores" in doctor.container(tmp_path).found
+    place(tmp_path, "sys/fs/cgroup/cpu.max", "max 100000\n")
+    assert doctor.container(tmp_path).level == "ok"
+    place(tmp_path, "sys/fs/cgroup/cpu.max", "50000 100000\n")
+    assert "0.5 cores" in doctor.container(tmp_path).found
+
+
+@pytest.mark.parametrize("path", ["sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"])
+def test_a_container_s_memory_limit_is_found_in_both_cgroup_versions(tmp_path, path):
+    """A limit below the machine's free memory is a warning in GiB; no limit, or one that nothing can reach, is none."""
+    assert doctor.memory_limit(tmp_path) is None
+    place(tmp_path, path, f"{2**28}\n")
+    finding = doctor.memory(tmp_path)
+    assert finding.level == "warning"
+    assert "limited to 0.2 GiB" in finding.found
+    for unlimited in ("max", str(2**63 - 4096)):
+        place(tmp_path, path, unlimited)
+        assert "limited" not in doctor.memory(tmp_path).found
+
+
+def test_more_threads_than_cores_are_warned_of(tmp_path, monkeypatch):
+    """A thread count above the container's quota is a warning that says how many would do."""
+    place(tmp_path, "sys/fs/cgroup/cpu.max", "100000 100000\n")
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert doctor.threads(tmp_path).level == "warning"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert doctor.threads(tmp_path).level == "ok"
+
+
+class FakeNvml:
+    """One GPU whose every answer can be set; answers that are exceptions are raised."""
+
+    NVML_MEMORY_ERROR_TYPE_UNCORRECTED = NVML_VOLATILE_ECC = NVML_TEMPERATURE_GPU = NVML_CLOCK_SM = 0
+
+    def __init__(self, **answers):
+        self.answers = {
+            "PersistenceMode": 1, "EccMode": (1, 1), "TotalEccErrors": 0, "MigMode": (0, 0), "Temperature": 40,
+            "CurrentClocksEventReasons": 0, "ComputeRunningProcesses": [], "ApplicationsClock": 1980,
+            "MaxClockInfo": 1980, **answers,
+        }  # fmt: skip
+
+    def nvmlInit(self):  # noqa: N802 - NVML's own name
+        """Open the library."""
+
+    def nvmlDeviceGetCount(self):  # noqa: N802 - NVML's own name
+        """One GPU."""
+        return 1
+
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802 - NVML's own name
+        """Its handle."""
+        return "handle"
+
+    def __getattr__(self, name):
+        answer = self.answers[name.removeprefix("nvmlDeviceGet")]
+
+        def ask(*arguments):
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return ask
+
+
+@pytest.mark.parametrize(
+    ("name", "answers"),
+    [
+        ("persistence", {"PersistenceMode": 0}),
+        ("ECC", {"TotalEccErrors": 3}),
+        ("MIG", {"MigMode": (1, 1)}),
+        ("throttling", {"CurrentClocksEventReasons": 0x4 | 0x40}),
+        ("co-tenants", {"ComputeRunningProcesses": [SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=7)]}),
+        ("temperature", {"Temperature": 91}),
+        ("clocks", {"ApplicationsClock": 1200}),
+    ],
+)
+def test_each_fault_of_a_gpu_is_one_warning_with_a_remedy(name, answers):
+    """On a GPU with one fault, that one check warns, says what to do, and all others are fine."""
+    findings = {finding.check.removeprefix("gpu 0 "): finding for finding in doctor.gpus(FakeNvml(**answers))}
+    assert findings.pop(name).level == "warning"
+    assert {finding.level for finding in findings.values()} == {"ok"}
+    assert {finding.level for finding in doctor.gpus(FakeNvml())} == {"ok"}
+
+
+def test_a_check_that_is_refused_hides_no_other():
+    """A GPU that does not answer one question is unknown in that one alone."""
+    findings = doctor.gpus(FakeNvml(MigMode=RuntimeError("Not Supported")))
+    assert [finding.check for finding in findings if finding.level == "unknown"] == ["gpu 0 MIG"]
+
+
+def test_the_real_machine_is_looked_at_without_torch():
+    """`examine` answers on any machine, each warning has a remedy, and torch is not imported."""
+    code = (
+        "import sys; from attnbench.machine.doctor import examine; findings = examine();"
+        "assert all(one.remedy for one in findings if one.level == 'warning'), findings;"
+        "assert len({one.check for one in findings}) >= 8; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from attnbench.machine import telemetry
+from attnbench.machine.nvml import NvmlTelemetry
+from attnbench.stats.block import Block, tagged_share
+
+
+class NVMLError(Exception):
+    """NVML's refusal."""
+
+
+class FakeNvml:
+    """NVML with settable answers; None is refused."""
+
+    NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
+    NVMLError = NVMLError
+
+    def __init__(self, **answers):
+        self.answers = {
+            "TotalEnergyConsumption": iter([1_000, 4_000]), "PowerUsage": 350_000, "ClockInfo": 1755, "Temperature": 61,
+            "CurrentClocksEventReasons": 0,
+            "ComputeRunningProcesses": [SimpleNamespace(pid=os.getpid(), usedGpuMemory=7), SimpleNamespace(pid=1)],
+            **answers,
+        }  # fmt: skip
+
+    def nvmlInit(self):  # noqa: N802 - NVML's own name
+        """Open the library, or refuse."""
+        if self.answers.get("Init", True) is None:
+            raise NVMLError("Driver Not Loaded")
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802 - NVML's own name
+        """Give a handle."""
+        return uuid
+
+    def __getattr__(self, name):
+        answer = self.answers[name.removeprefix("nvmlDeviceGet")]
+
+        def ask(*arguments):
+            if answer is None:
+                raise NVMLError("Not Supported")
+            return next(answer) if hasattr(answer, "__next__") else answer
+
+        return ask
+
+
+def read(**answers):
+    """Read one block's telemetry from a fake."""
+    reader = NvmlTelemetry("GPU-1", FakeNvml(**answers))
+    reader.start()
+    return reader.read()
+
+
+def test_a_block_on_a_gpu_has_clock_power_heat_energy_and_neighbours():
+    """All answers arrive in the units that their names say, and energy is the block's own."""
+    assert read() == {
+        "sm_clock_mhz": 1755, "power_w": 350.0, "temperature_c": 61, "energy_j": 3.0, "throttle": [],
+        "foreign_pids": [1],
+    }  # fmt: skip
+
+
+def test_throttle_reasons_are_named_and_idle_is_none():
+    """Bits that slow a GPU down are named; being idle or at chosen clocks is no throttling."""
+    assert read(CurrentClocksEventReasons=0x4 | 0x40)["throttle"] == ["power_cap", "thermal_hardware"]
+    assert read(CurrentClocksEventReasons=0x1 | 0x2)["throttle"] == []
+
+
+@pytest.mark.parametrize("refused", ["TotalEnergyConsumption", "PowerUsage", "ComputeRunningProcesses", "ClockInfo"])
+def test_a_refused_answer_is_unknown_and_hides_no_other(refused):
+    """What NVML refuses is None, and the rest is there."""
+    known = read(**{refused: None})
+    assert sum(value is None for value in known.values()) == 1
+
+
+def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
+    """A missing NVML costs a warning and leaves telemetry empty; timing goes on."""
+    from attnbench.machine import nvml
+    from attnbench.measure import gpu_identity
+
+    monkeypatch.setattr(gpu_identity, "torch_uuid", lambda device: "GPU-1")
+    monkeypatch.setattr(nvml, "NvmlTelemetry", lambda uuid: NvmlTelemetry(uuid, FakeNvml(Init=None)))
+    with pytest.warns(RuntimeWarning, match="Driver Not Loaded") as caught:
+        reader = telemetry.telemetry_for("cuda:0")
+    assert len(caught) == 1
+    reader.start()
+    assert reader.read() == {}
+
+
+def test_cpu_telemetry_reads_the_real_machine():
+    """On this machine load, steal and foreign load are numbers, and nothing warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reader = telemetry.telemetry_for("cpu")
+        reader.start()
+        known = reader.read()
+    assert known["load_1m"] >= 0
+    assert known["steal"] >= 0
+    assert known["waited"] is None or known["waited"] >= 0
+    assert isinstance(known["throttle"], list)
+
+
+def test_a_spent_quota_tags_the_block(tmp_path, monkeypatch):
+    """A container whose CPU quota stopped it within the block is tagged, in both cgroup versions."""
+    for name, before, after in (
+        ("second", "nr_throttled 1\nthrottled_usec 5\n", "nr_throttled 2\nthrottled_usec 900\n"),
+        ("first", "throttled_time 5000\n", "throttled_time 900000\n"),
+    ):
+        path = tmp_path / name
+        path.write_text(before)
+        monkeypatch.setattr(telemetry, "QUOTA", (path,))
+        reader = telemetry.CpuTelemetry()
+        path.write_text(after)
+        assert "quota" in reader.read()["throttle"]
+
+
+@pytest.mark.parametrize(("waited_ns", "tagged"), [(0, False), (10_000_000, False), (300_000_000, True)])
+def test_a_block_is_tagged_when_its_threads_had_to_wait_for_a_core(monkeypatch, waited_ns, tagged):
+    """Foreign load is the time for which a thread was ready and others had its core; a millisecond of it is none."""
+    clock = iter([0.0, 0.0, 1.0])
+    waited = iter([5, 5, 5 + waited_ns])
+    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(telemetry, "_waited_ns", lambda: next(waited))
+    reader = telemetry.CpuTelemetry()
+    reader.start()
+    known = reader.read()
+    assert ("foreign_load" in known["throttle"]) == tagged
+    assert known["waited"] == pytest.approx(waited_ns / 1e9, abs=1e-4)
+
+
+def test_where_waiting_is_not_told_foreign_load_needs_a_longer_time_than_a_tick(monkeypatch):
+    """The kernel's ticks of 10 ms say nothing of one block of 20 ms; over several blocks they do."""
+    monkeypatch.setattr(telemetry, "_waited_ns", lambda: None)
+    clock, busy = iter(n * 0.02 for n in range(100)), iter(n * 0.02 for n in range(100))
+    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(telemetry, "_cpu_seconds", lambda cores: (next(busy), 0.0))
+    reader = telemetry.CpuTelemetry()
+    reader._process = SimpleNamespace(cpu_times=lambda: (0.0, 0.0))
+    reader._own = 0.0
+    known = []
+    for _ in range(12):
+        reader.start()
+        known.append(reader.read())
+    assert known[0]["foreign_cores"] is None
+    assert known[0]["throttle"] == []
+    assert known[-1]["foreign_cores"] == pytest.approx(1.0)
+    assert "foreign_load" in known[-1]["throttle"]
+
+
+def test_telemetry_needs_no_torch():
+    """The CPU's reader loads no torch, so that the supervisor may use it."""
+    assert isinstance(sys.modules[telemetry.__name__], ModuleType)
+    assert not hasattr(telemetry, "torch")
+
+
+def test_the_tagged_share_counts_samples():
+    """Blocks under throttling count by their samples, not by their number."""
+    blocks = [{"throttle": ["thermal"]}, {"throttle": []}, {}]
+    assert tagged_share(blocks, [10, 20, 70]) == pytest.approx(0.1)
+    assert tagged_share([], []) == 0
+
+
+def test_a_block_that_took_longer_than_its_supervisor_saw_is_named():
+    """A worker's clock that disagrees with the supervisor's, or samples longer than their block, are told."""
+    block = Block([10.0] * 10, calls_per_sample=2, wall_ns=250.0)
+    assert block.contradicts(300.0) is None
+    assert "patched clock" in block.contradicts(200.0)
+    assert "do not fit" in Block([10.0] * 10, calls_per_sample=4, wall_ns=250.0).contradicts(300.0)
+    assert Block.from_json(block.to_json()) == block

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from fake_device import FakeDevice
+
+from attnbench.measure import cold, peaks
+from attnbench.stats.roofline import Limits
+
+
+def test_the_lower_roof_decides():
+    """The shortest time is the longer one of computing and moving, and the share is over that."""
+    machine = Limits(copy_bytes_per_s=1e9, matmul_flops_per_s=1e12)
+    assert machine.shortest_s(flops=10**9, moved_bytes=10**9) == pytest.approx(1.0)
+    assert machine.shortest_s(flops=10**13, moved_bytes=10**9) == pytest.approx(10.0)
+    assert machine.share(10**13, 10**9, seconds=20.0) == pytest.approx(0.5)
+
+
+def test_limits_are_rates_of_copy_and_matmul(monkeypatch):
+    """A copy counts bytes read and written, a matmul 2 n^3 operations; the best matmul counts."""
+    device = FakeDevice(asynchronous=False, launch_ns=0.0)
+    monkeypatch.setattr(peaks, "LEAST_COPY", 4096)
+    monkeypatch.setattr(peaks, "cache_bytes", lambda device: 1024)
+    monkeypatch.setattr(peaks, "MATMUL_SIZES", {"cpu": (8, 16)})
+    rates = {8: 1e9, 16: 4e9}
+
+    def matmul(left, right):
+        device.call(2 * left.shape[0] ** 3 / rates[left.shape[0]] * 1e9)
+
+    monkeypatch.setattr(peaks.torch, "matmul", matmul)
+    monkeypatch.setattr(peaks.torch.Tensor, "copy_", lambda self, other: device.call(1000.0))
+    found = peaks.measure_limits("cpu", "float32", device)
+    assert found.matmul_flops_per_s == pytest.approx(4e9)
+    assert found.copy_bytes_per_s == pytest.approx(2 * 4096 / 1e-6)
+
+
+def test_a_flush_touches_twice_the_cache_or_refuses():
+    """Each flush overwrites at least twice the cache, and one that would touch less is an error."""
+    emptying = cold.Flush("cpu", 1000)
+    assert emptying.touched_bytes >= 2000
+    emptying._buffer.fill_(1)
+    emptying()
+    assert not torch.any(emptying._buffer)
+    with pytest.raises(cold.MeasurementError, match="1999 are touched"):
+        cold.Flush("cpu", 1000, touched=1999)
+    with pytest.raises(cold.MeasurementError):
+        cold.Flush("cpu", 0)
+
+
+def test_the_largest_cache_counts(tmp_path, monkeypatch):
+    """The size of the last-level cache is read from the kernel, in its units; an unknown one is an error."""
+    monkeypatch.setattr(cold.os, "sysconf_names", {})
+    for index, size in enumerate(("48K", "2048K", "105M")):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
+    assert cold.cache_bytes("cpu", tmp_path) == 105 * 2**20
+    with pytest.raises(cold.MeasurementError, match="hot mode"):
+        cold.cache_bytes("cpu", tmp_path / "none")

@@ -1,0 +1,161 @@
+import re
+import subprocess
+import sys
+
+import pytest
+
+from attnbench.errors import PluginError, UsageError
+from attnbench.plan import catalog as catalog_module
+from attnbench.plan.catalog import read_catalog
+
+GOOD = """
+    from attnbench import hookimpl, variant
+
+    @variant("{name}")
+    def attention(query, key, value, workload):
+        \"\"\"A stand-in.\"\"\"
+        return value
+
+    @hookimpl
+    def attnbench_variants():
+        return [attention]
+"""
+
+
+def entry_of(catalog, name):
+    """Find a plugin's row."""
+    return next(entry for entry in catalog.plugins if entry.source.name == name)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise RuntimeError('boom')", r"import failed: RuntimeError: boom \(.*broken.py:1\)"),
+        ("import sys; sys.exit(3)", "import failed: SystemExit: 3"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "import ended the process: killed by SIGSEGV"),
+        ("import os; os._exit(0)", "import ended the process: the process exited with code 0"),
+        ("import time; time.sleep(600)", "import ended the process: not within 6 s"),
+        ("x = 1", "no hook found: expected one of attnbench_variants"),
+        ("def attnbench_variants(): return []", "attnbench_variants lacks the @hookimpl decorator"),
+        (
+            "from attnbench import hookimpl\n@hookimpl\ndef attnbench_variant(): return []",
+            "unknown hook 'attnbench_variant': did you mean 'attnbench_variants'",
+        ),
+        (
+            "from attnbench import hookimpl\n@hookimpl\ndef attnbench_variants(more): return []",
+            "hook with a wrong signature",
+        ),
+        (
+            "from attnbench import hookimpl\n@hookimpl\ndef attnbench_cell_started(cell=None): return []",
+            "arguments with defaults are not passed",
+        ),
+        (
+            "from attnbench import hookimpl\n@hookimpl\ndef attnbench_variants(): return 1 / 0",
+            "attnbench_variants raised ZeroDivisionError",
+        ),
+        (
+            "from attnbench import hookimpl\n@hookimpl\ndef attnbench_variants(): return [print]",
+            "is no Variant: subclass attnbench.Variant",
+        ),
+        (
+            "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd",
+            r"import failed: Odd: \(its text can't be had: ValueError\)",
+        ),
+    ],
+)
+def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_goes_on(write_plugin, monkeypatch, text, reason):
+    """Whatever a plugin does at import or in a hook becomes its row's reason, and other plugins load."""
+    monkeypatch.setenv("ATTNBENCH_IMPORT_TIMEOUT", "20" if "sleep" not in text else "6")
+    good = write_plugin("good", GOOD.format(name="stand-in"))
+    catalog = read_catalog([write_plugin("broken", text), good])
+    entry = entry_of(catalog, "broken")
+    assert entry.reason is not None
+    assert re.search(reason, entry.reason), entry.reason
+    assert "stand-in" in catalog.variants
+    assert "naive" in catalog.variants
+
+
+def test_a_name_given_twice_names_both_sources(write_plugin):
+    """The second plugin to give a variant's name is refused, and both files are named."""
+    first, second = write_plugin("first", GOOD.format(name="twin")), write_plugin("second", GOOD.format(name="twin"))
+    catalog = read_catalog([first, second])
+    assert entry_of(catalog, "first").reason is None
+    reason = entry_of(catalog, "second").reason
+    assert first in reason
+    assert second in reason
+
+
+def test_a_module_named_by_a_plugin_is_guarded_by_itself(tmp_path, monkeypatch):
+    """In a package that names its modules, a broken module has a row of its own and the others load."""
+    package = tmp_path / "some_variants"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from attnbench import hookimpl\n"
+        "@hookimpl\n"
+        "def attnbench_modules(): return [f'{__name__}.fine', f'{__name__}.broken']\n"
+    )
+    (package / "broken.py").write_text("import missing_library\n")
+    (package / "fine.py").write_text(
+        "from attnbench import hookimpl, variant\n"
+        "@variant('fine')\n"
+        "def fine(query, key, value, workload): return value\n"
+        "@hookimpl\n"
+        "def attnbench_variants(): return [fine]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    catalog = read_catalog(["some_variants"])
+    assert entry_of(catalog, "some_variants/fine").variants[0].name == "fine"
+    assert "missing_library" in entry_of(catalog, "some_variants/broken").reason
+
+
+def test_strict_makes_a_broken_plugin_an_error(write_plugin):
+    """With strict, a plugin that does not load is an error that names it."""
+    with pytest.raises(PluginError, match="plugin broken did not load: import failed: RuntimeError: boom"):
+        read_catalog([write_plugin("broken", "raise RuntimeError('boom')")], strict=True)
+
+
+@pytest.mark.parametrize("name", ["nowhere.py", "some/where.py", "no_such_module", "not-a-name"])
+def test_a_plugin_that_can_not_be_found_is_bad_usage(name):
+    """A plugin named on the command line that does not exist is told with its name."""
+    with pytest.raises(UsageError, match=name):
+        read_catalog([name])
+
+
+def test_a_description_is_asked_once_while_the_source_stays(write_plugin, monkeypatch):
+    """A second listing starts no worker; an edited plugin is asked anew."""
+    path = write_plugin("mine", GOOD.format(name="mine"))
+    read_catalog([path])
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog_module, "interview", None)
+        assert "mine" in read_catalog([path]).variants
+    write_plugin("mine", GOOD.format(name="mine-again"))
+    assert "mine-again" in read_catalog([path]).variants
+
+
+def test_a_plugin_offers_suites(write_plugin):
+    """A suite given by a plugin is found by its name."""
+    text = """
+        from attnbench import hookimpl
+
+        @hookimpl
+        def attnbench_suites():
+            return [{"name": "mine", "grid": [{"heads": 2, "seq": [8, 16], "head_dim": 4}]}]
+    """
+    assert len(read_catalog([write_plugin("suited", text)]).suites(["mine"])[0].workloads) == 2
+
+
+def test_the_supervisor_imports_neither_torch_nor_a_plugin(write_plugin):
+    """Listing plugins in a fresh process leaves torch and the plugins out of that process."""
+    path = write_plugin("good", GOOD.format(name="stand-in"))
+    script = (
+        "import sys\n"
+        "from attnbench.cli import app\n"
+        "from attnbench.runner import execute\n"
+        "from attnbench.plan.catalog import read_catalog\n"
+        f"assert 'stand-in' in read_catalog([{path!r}]).variants\n"
+        "bad = [name for name in sys.modules if name.split('.')[0] in ('torch', 'attnbench_variants')]\n"
+        "bad += [name for name in sys.modules if name.startswith('attnbench_plugin')]\n"
+        "sys.exit(', '.join(bad) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,123 @@
+"""What a dry run says, and what is said of a cell that is stale."""
+
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from attnbench import Workload
+from attnbench.cli import main
+from attnbench.plan import estimate
+from attnbench.plan.devices import Device
+from attnbench.plan.history import Past, input_bytes, result_bytes
+from attnbench.runner import local_executor
+from attnbench.runner.run import execute, plan_of, resumed
+from attnbench.store import read_manifest, read_run, write_manifest
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Run the command line; give its exit code and what it printed."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["attnbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        printed = capsys.readouterr()
+        return left.value.code or 0, printed.out + printed.err
+
+    return run
+
+
+def test_memory_counts_what_any_implementation_holds():
+    """Inputs and output forward; with a backward pass the output's gradient and the inputs' gradients, too."""
+    forward = Workload(batch=2, heads=4, kv_heads=2, seq_q=8, seq_k=16, head_dim=4, head_dim_v=2, dtype="bfloat16")
+    assert input_bytes(forward) == 2 * 2 * (4 * 8 * 4 + 2 * 16 * (4 + 2))
+    assert result_bytes(forward) == 2 * 2 * 4 * 8 * 2
+    training = dataclasses.replace(forward, direction="forward_backward")
+    assert input_bytes(training) == input_bytes(forward) + result_bytes(forward)
+    assert result_bytes(training) == input_bytes(training)
+
+
+def test_a_dry_run_says_what_cells_will_take(stubbed, command):
+    """Without past records a dry run says the least that cells take, and else what they took, and the time left."""
+    shape = ["-d", "cpu:0", "--heads", "2", "--seq", "16,32", "--head-dim", "8"]
+    shape += ["--results", stubbed.folder / "results"]
+    code, before = command("run", "--dry-run", "-v", "alpha", *shape)
+    assert code == 0
+    assert "at least 0.0 MiB" in before
+    assert "2 cells to time, about" in before
+    assert "(0 of these cells were timed here before)" in before
+    command("run", "-v", "alpha", *shape, "--budget", "0.001", "--precision", "50%", "--name", "r")
+    _, after = command("run", "--dry-run", "-v", "alpha,beta", *shape)
+    assert "(2 of these cells were timed here before)" in after
+    assert after.count("at least") == 2
+    assert [path.name for path in (stubbed.folder / "results").iterdir()] == ["r"]
+    code, large = command("run", "--dry-run", "-v", "alpha", "-d", "cpu", "--heads", "4096", "--seq", "9999999")
+    assert "will not fit: the device has" in large
+
+
+def test_a_dry_run_says_what_will_not_fit(stubbed, command):
+    """What ran out of memory before will not fit, nor will what is no smaller."""
+    stubbed.tell(alpha={"limit": 20})
+    run, _ = stubbed.sweep(seq=(16, 32))
+    _, told = command(
+        *("run", "--dry-run", "-v", "alpha", "-d", "cpu:0", "--heads", 2, "--head-dim", 8, "--seq", "16,32,64"),
+        *("--results", run.parent),
+    )
+    lines = told.splitlines()
+    assert "will not fit" not in lines[0]
+    assert lines[1].endswith("will not fit: it ran out of memory before")
+    assert lines[2].endswith("will not fit: b1-h2-s32-d8-float32-none-forward ran out of memory before")
+
+
+def test_time_left_is_shared_by_devices_of_one_model(stubbed, monkeypatch):
+    """Two devices of one model halve the time that cells take, not the time that workers take to start."""
+    past = Past(stubbed.folder)
+    monkeypatch.setattr(estimate, "START_S", 0.0)
+    known = {name: Device(name, "H200", name) for name in ("cuda:0", "cuda:1")}
+    monkeypatch.setattr(local_executor, "choose_devices", lambda names: [known[name] for name in names])
+    plans = [plan_of(stubbed.request(devices=names))[1] for names in (["cuda:0"], ["cuda:0", "cuda:1"])]
+    alone, shared = (past.seconds_of(plan, ()) for plan in plans)
+    assert alone == pytest.approx(2 * shared)
+
+
+def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):
+    """A cell stands until its plugin, torch, driver or the protocol changes; each is named with what it was."""
+    run, _ = stubbed.sweep("alpha")
+    cell, results = read_run(run).records[0].cell_id, run.parent
+    assert "it still stands" in command("explain", cell, "--results", results)[1]
+    monkeypatch.setenv("STUB_SHA", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(stubbed.folder / "another"))
+    assert "stale: plugin builtin changed" in command("explain", cell, "--results", results)[1]
+    monkeypatch.setenv("STUB_SHA", "0")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(stubbed.folder / "third"))
+    manifest = read_manifest(run)
+    manifest["environments"]["cpu:0"]["packages"]["torch"] = "1.0"
+    manifest["environments"]["cpu:0"]["driver"] = "550.1"
+    manifest["protocols"]["cpu"]["budget_s"] = 9.0
+    write_manifest(run, manifest)
+    _, told = command("explain", cell, "--results", results)
+    assert "driver changed: it is none, it was 550.1" in told
+    assert "it was 1.0" in told
+    assert "protocol changed" in told
+    manifest["plugin_arguments"] = ["/gone.py"]
+    write_manifest(run, manifest)
+    assert "stale: plugin file '/gone.py' does not exist" in command("explain", cell, "--results", results)[1]
+
+
+def test_a_failed_baseline_is_retried_though_its_control_is_ok(stubbed, outcomes, tmp_path):
+    """The A/A control is no cell of the plan: with --retry-failed the baseline's own failed cell is run again."""
+    failure = {"status": "error", "phase": "conform", "reason": "RuntimeError: once"}
+    stubbed.tell(alpha={"close": {"once": str(tmp_path / "met"), "do": failure}})
+    run, summary = stubbed.sweep()
+    assert outcomes(run)["alpha", 16].status == "error"
+    assert [record.status for record in read_run(run).records if record.control] == ["ok"]
+    assert summary.failed == 1
+    assert resumed(run)[1].cells == ()
+    catalog, plan = resumed(run, retry_failed=True)
+    assert [cell.variant.name for cell in plan.cells] == ["alpha"]
+    assert execute(run, catalog, plan).statuses == {"ok": 1}
+    assert resumed(run, retry_failed=True)[1].cells == ()
+    assert json.loads((run / "manifest.json").read_text())["summary"]["statuses"] == {"ok": 2}

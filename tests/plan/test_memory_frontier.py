@@ -1,0 +1,121 @@
+"""How far memory reaches: what is predicted, and what is searched."""
+
+import dataclasses
+
+import pytest
+
+from attnbench import Workload
+from attnbench.plan.memory_frontier import LONGEST_CALL_S, Outcome, at_length, next_length, no_smaller, series_of
+from attnbench.runner.limits import Terms
+from attnbench.runner.run import execute, resumed
+
+SMALL = Workload(heads=2, seq_q=128, head_dim=8, mask="causal")
+SUITE = """
+name = "far"
+frontier = true
+[[grid]]
+heads = 2
+head_dim = 8
+seq = [1024, 2048]
+"""
+
+
+def searched(limit, start=(1024, 2048), call_s=0.0):
+    """Search on a device on which lengths up to `limit` fit; give what was tried."""
+    known = {length: Outcome("ok" if length <= limit else "out_of_memory", call_s) for length in start}
+    tried = []
+    while (length := next_length(known)) is not None:
+        assert length not in known
+        tried.append(length)
+        known[length] = Outcome("ok" if length <= limit else "out_of_memory", call_s)
+    return tried, max((length for length, outcome in known.items() if outcome.status == "ok"), default=0)
+
+
+@pytest.mark.parametrize("limit", [256, 700, 1024, 1500, 2048, 5000, 99_999, 1_000_000])
+def test_the_frontier_is_found_to_an_eighth(limit):
+    """By doubling, halving and bisecting the largest length that fits is found, to an eighth of its power of two."""
+    tried, found = searched(limit)
+    step = max(256, (1 << (found.bit_length() - 1)) // 8)
+    assert found <= limit < found + step
+    assert len(tried) <= 16
+    assert all(length % 256 == 0 for length in tried)
+
+
+def test_a_search_ends_where_memory_is_not_what_ends_it():
+    """A timeout, a call that would take minutes, or a variant that fits nothing ends the search."""
+    assert next_length({1024: Outcome("ok"), 2048: Outcome("timeout")}) is None
+    assert next_length({1024: Outcome("ok", LONGEST_CALL_S / 3)}) is None
+    assert next_length({1024: Outcome("ok", LONGEST_CALL_S / 5)}) == 2048
+    assert next_length({1024: Outcome("unsupported")}) is None
+    assert next_length({}) is None
+    assert searched(0)[0] == [512, 256]
+
+
+def test_only_what_is_no_smaller_in_any_way_is_predicted():
+    """A larger size or dtype or a backward pass needs more memory; another mask, or anything smaller, may not."""
+    larger = [{"seq_q": 256, "seq_k": 256}, {"batch": 2}, {"direction": "backward"}, {"heads": 4, "kv_heads": 4}]
+    for change in larger:
+        assert no_smaller(dataclasses.replace(SMALL, **change), SMALL)
+        assert not no_smaller(SMALL, dataclasses.replace(SMALL, **change))
+    assert not no_smaller(dataclasses.replace(SMALL, seq_q=256, seq_k=256, batch=0), SMALL)
+    assert not no_smaller(Workload(heads=2, seq_q=256, head_dim=8), SMALL)
+    assert not no_smaller(dataclasses.replace(SMALL, seq_q=256, seq_k=256, dtype="bfloat16"), SMALL)
+
+
+def test_a_series_differs_in_length_alone():
+    """Lengths of self-attention go together; in decoding the keys alone grow."""
+    decode = Workload(heads=2, seq_q=4, seq_k=128, head_dim=8)
+    assert series_of(SMALL) == series_of(at_length(SMALL, 512)) != series_of(decode)
+    assert at_length(decode, 512) == Workload(heads=2, seq_q=4, seq_k=512, head_dim=8)
+    assert series_of(decode) == series_of(at_length(decode, 512))
+
+
+def test_larger_workloads_are_predicted_unless_all_are_to_be_tried(stubbed, outcomes):
+    """After out_of_memory a larger cell is recorded with the rule and not started; --exhaustive starts it."""
+    stubbed.tell(alpha={"limit": 24})
+    run, summary = stubbed.sweep(seq=(16, 32, 64))
+    records = outcomes(run)
+    assert [records["alpha", length].status for length in (16, 32, 64)] == ["ok", "out_of_memory", "out_of_memory"]
+    assert records["alpha", 64].reason.startswith("predicted, not tried: b1-h2-s32-d8")
+    assert "predicted" in records["alpha", 64].flags
+    assert "predicted" not in records["alpha", 32].flags
+    assert ("alpha", 64) not in {cell[:2] for cell in stubbed.opened()}
+    assert summary.failed == 2
+
+    catalog, plan = resumed(run, exhaustive=True)
+    assert [(cell.variant.name, cell.workload.seq_k) for cell in plan.cells] == [("alpha", 64)]
+    execute(run, catalog, plan, terms=Terms(exhaustive=True))
+    assert ("alpha", 64) in {cell[:2] for cell in stubbed.opened()}
+    assert outcomes(run)["alpha", 64].reason == "OutOfMemoryError"
+
+
+@pytest.mark.parametrize("operation", ["open", "block", "close"])
+def test_what_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path, operation):
+    """A cell that ran out of memory while a neighbour held some is run once more by itself."""
+    told = {"status": "out_of_memory", "phase": "measure", "reason": "OutOfMemoryError"}
+    stubbed.tell(beta={operation: {"once": str(tmp_path / "met"), "do": told}})
+    run, _ = stubbed.sweep()
+    assert outcomes(run)["beta", 16].status == "ok"
+    assert "not_interleaved" in outcomes(run)["beta", 16].flags
+
+
+def test_a_suite_that_asks_for_it_has_its_frontier_searched(stubbed, outcomes, tmp_path):
+    """Each variant's largest length is searched by itself; what was found is not searched again when resuming."""
+    suite = tmp_path / "far.toml"
+    suite.write_text(SUITE)
+    stubbed.tell(alpha={"limit": 5000}, beta={"limit": 700})
+    run, summary = stubbed.sweep(suites=[str(suite)])
+    records = outcomes(run)
+    fits = {
+        name: max(n for (v, n), r in records.items() if v == name and r.status == "ok") for name in ("alpha", "beta")
+    }
+    assert 5000 - 512 < fits["alpha"] <= 5000
+    assert 700 - 256 < fits["beta"] <= 700
+    assert summary.failed == 0
+    assert all("frontier" in records[cell].flags for cell in records if cell[1] not in (1024, 2048))
+    assert all("not_interleaved" not in record.flags for record in records.values())
+    opened = len(stubbed.opened())
+    catalog, plan = resumed(run)
+    assert plan.cells == ()
+    assert execute(run, catalog, plan).statuses == {}
+    assert len(stubbed.opened()) == opened

@@ -1,0 +1,108 @@
+"""The command that runs a cell again names that very cell."""
+
+import shlex
+
+import pytest
+
+from attnbench import Workload
+from attnbench.cli.app import app
+from attnbench.errors import WorkloadError
+from attnbench.measure_config import Protocol
+from attnbench.plan.rerun import rerun_command
+from attnbench.runner import run
+from attnbench.runner.run import Request, manifest_of, plan_of
+from attnbench.workloads.suite import built_in_suites
+
+SUITES = built_in_suites()
+AXES = Workload(
+    batch=2, heads=8, kv_heads=2, seq_q=1, seq_k=77, head_dim=64, head_dim_v=32, dtype="bfloat16", mask="window:8:0",
+    direction="backward", scale=1e-05, softcap=50.0, alibi=True, dropout=0.1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("suite", sorted(SUITES))
+def test_a_workload_is_read_from_its_id(suite):
+    """For every workload of every suite, reading its id gives the workload back."""
+    for workload in SUITES[suite].workloads:
+        assert Workload.parse(workload.id) == workload
+
+
+def test_every_axis_is_read_from_an_id():
+    """An id carries all fields, down to a scale that is written with an exponent."""
+    assert Workload.parse(AXES.id) == AXES
+
+
+@pytest.mark.parametrize("text", ["", "b1", "b1-h8-s512-d64-float32-causal", "b1-h8-s512-d64-float32-causal-forward-x"])
+def test_what_is_no_id_is_told_with_an_example(text):
+    """A text that is no id is refused, and the message shows one."""
+    with pytest.raises(WorkloadError, match="expected an id such as b1-h8-s512-d64-float32-causal-forward"):
+        Workload.parse(text)
+
+
+def test_a_wrong_field_of_an_id_is_named():
+    """An id of the right form with a dtype that is none says which."""
+    with pytest.raises(WorkloadError, match="unknown dtype 'float8'"):
+        Workload.parse("b1-h8-s512-d64-float8-causal-forward")
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Run a command line up to the plan it makes, and give that plan."""
+
+    def plan(command):
+        plans = []
+
+        class Planned(Exception):  # noqa: N818 - a way out, no error
+            pass
+
+        def caught(request, *_):
+            plans.append(plan_of(request)[1])
+            raise Planned
+
+        monkeypatch.setattr(run, "plan_of", caught)
+        with pytest.raises(Planned):
+            app(args=shlex.split(shlex.join(command))[1:], standalone_mode=False)
+        return plans[0]
+
+    return plan
+
+
+def test_every_cell_of_every_suite_is_named_exactly(planned):
+    """For each suite's every workload the command, read by the command line, plans one cell of the same cell_id.
+
+    The run that the command is made for was sampled for 0.3 s a cell, to 1%, cold, without interleaving.
+    """
+    request = Request(
+        suites=sorted(SUITES), variants=["naive"], devices=["cpu"], budget_s=0.3,
+        protocol=Protocol(precision=0.01, interleave=False, mode="cold"),
+    )  # fmt: skip
+    catalog, plan = plan_of(request)
+    manifest = manifest_of("r", request, catalog, plan)
+    commands = [rerun_command("naive", cell.workload, "cpu", manifest) for cell in plan.cells]
+    head, tail = commands[0][: commands[0].index("--workload")], commands[0][commands[0].index("--workload") + 2 :]
+    ids = [cell.workload.id for cell in plan.cells]
+    assert commands == [[*head, "--workload", name, *tail] for name in ids]
+    together = [*head, "--workload", ",".join(ids), *tail]
+    assert [cell.cell_id for cell in planned(together).cells] == [cell.cell_id for cell in plan.cells]
+    assert [cell.cell_id for cell in planned(commands[-1]).cells] == [plan.cells[-1].cell_id]
+
+
+def test_a_plugin_that_was_named_is_named_again(planned, tmp_path):
+    """The command of a cell whose variant came by --plugin names the plugin's file."""
+    plugin = tmp_path / "my attn.py"
+    plugin.write_text(
+        "from attnbench import hookimpl, variant\n"
+        "@variant('mine')\ndef mine(query, key, value, workload):\n    return value\n"
+        "@hookimpl\ndef attnbench_variants():\n    return [mine]\n"
+    )
+    request = Request(workloads=[AXES.id], variants=["mine"], devices=["cpu"], plugins=[str(plugin)])
+    catalog, plan = plan_of(request)
+    command = rerun_command("mine", AXES, "cpu", manifest_of("r", request, catalog, plan))
+    assert command[-2:] == ["--plugin", str(plugin)]
+    assert planned(command).cells == plan.cells
+
+
+def test_whole_workloads_and_axes_contradict_each_other():
+    """An axis beside --workload is refused, by its name on the command line."""
+    with pytest.raises(run.UsageError, match="which --head-dim would change"):
+        plan_of(Request(workloads=[AXES.id], axes={"head_dim": [8]}, devices=["cpu"]))

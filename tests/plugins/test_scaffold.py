@@ -1,0 +1,108 @@
+"""Templates of plugins: what they write, and what they refuse."""
+
+import ast
+import importlib.util
+import sys
+import tomllib
+
+import pytest
+
+from attnbench import Workload
+from attnbench.conformance.gate import Gate
+from attnbench.errors import UsageError
+from attnbench.plugins.scaffold import new_file, new_package
+from attnbench.plugins.variant import contract_violation
+from attnbench.tensors.inputs import make_inputs
+
+
+def load(path, name):
+    """Import a written file."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_file_is_a_variant_that_is_right(tmp_path):
+    """The written file offers one variant of that name, and it passes the gate, trained and causal, as it stands."""
+    path = new_file("my-attn", tmp_path)
+    assert path == tmp_path / "my_attn.py"
+    (variant,) = load(path, "written_file").attnbench_variants()
+    assert variant.name == "my-attn"
+    assert contract_violation(variant) is None
+    for mask in ("none", "causal"):
+        for sizes in ({"seq_q": 12}, {"seq_q": 3, "seq_k": 9}, {"seq_q": 9, "seq_k": 3}):
+            workload = Workload(heads=4, kv_heads=2, head_dim=8, mask=mask, direction="forward_backward", **sizes)
+            inputs = make_inputs(workload, "cpu")
+            verdict = Gate(variant, workload, inputs, variant.prepare(workload, inputs), 0).before()
+            assert verdict.passed, verdict.reason
+
+
+def test_file_refuses_what_it_does_not_compute(tmp_path):
+    """The written variant says no, in words, to masks and options that it does not compute."""
+    (variant,) = load(new_file("my-attn", tmp_path), "written_file").attnbench_variants()
+    for fields in ({"mask": "window:2:0"}, {"mask": "padding"}, {"softcap": 5.0}, {"alibi": True}, {"dropout": 0.1}):
+        assert variant.unsupported_reason(Workload(heads=1, seq_q=4, head_dim=2, **fields), "cpu")
+
+
+def test_in_a_clone_the_file_joins_the_built_ins(tmp_path):
+    """Where a clone's folder of variants is at hand the file goes there, and is a plugin by being there."""
+    (tmp_path / "variants" / "attnbench_variants").mkdir(parents=True)
+    assert new_file("my-attn", tmp_path) == tmp_path / "variants" / "attnbench_variants" / "my_attn.py"
+
+
+def test_package_has_all_that_a_plugin_needs(tmp_path):
+    """The package has an entry point that names its module, a test, a README and a CI file."""
+    paths = new_package("Fast.Attn+2", tmp_path / "plugin")
+    assert {str(path.relative_to(tmp_path / "plugin")) for path in paths} == {
+        ".github/workflows/ci.yml", "README.md", "pyproject.toml", "src/fast_attn_2/__init__.py",
+        "tests/test_conformance.py",
+    }  # fmt: skip
+    project = tomllib.loads((tmp_path / "plugin/pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["name"] == "attnbench-fast-attn-2"
+    assert project["project"]["entry-points"]["attnbench"] == {"fast_attn_2": "fast_attn_2"}
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        assert "$" not in text
+        if path.suffix == ".py":
+            ast.parse(text)
+    assert "Fast.Attn+2" in (tmp_path / "plugin/tests/test_conformance.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my attn", "expected letters, digits"),
+        ("", "expected letters, digits"),
+        ("-attn", "a letter or digit first"),
+        ("7th", "makes no Python module, '7th'"),
+        ("class", "makes no Python module, 'class'"),
+        ("torch", "would hide the installed module 'torch': try my-torch"),
+        ("json", "would hide the installed module 'json'"),
+    ],
+)
+def test_bad_names_are_refused(tmp_path, name, message):
+    """A name that no variant or module can have, or that would hide a library, is refused and nothing is written."""
+    for write in (new_file, new_package):
+        with pytest.raises(UsageError) as refusal:
+            write(name, tmp_path / "folder")
+        assert message in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(tmp_path):
+    """A file or folder that is there already is left as it is."""
+    (tmp_path / "my_attn.py").write_text("mine")
+    with pytest.raises(UsageError, match="exists already"):
+        new_file("my-attn", tmp_path)
+    with pytest.raises(UsageError, match="is not empty"):
+        new_package("my-attn", tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_folder_that_cant_be_written(tmp_path):
+    """Where nothing can be written the error names the path and the system's reason."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="can't be written"):
+        new_file("my-attn", tmp_path / "file" / "below")

@@ -1,0 +1,130 @@
+"""Runs from start to end on a stand-in plugin, small enough for a second of measuring."""
+
+import json
+
+import pytest
+
+from attnbench.errors import UsageError
+from attnbench.measure_config import Protocol
+from attnbench.plan.devices import choose_devices
+from attnbench.runner import locks
+from attnbench.runner.run import Request, execute, plan_of, resumed, start
+from attnbench.runner.watching import Watcher
+from attnbench.store import read_manifest, read_run, statuses
+
+QUICK = Protocol(budget_s=0.2, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.2)
+OBSERVED = """
+    import json
+    from pathlib import Path
+    from attnbench import hookimpl, variant
+    from torch.nn.functional import scaled_dot_product_attention
+
+    NOTES = Path(__file__).with_suffix(".notes")
+
+    @variant("own")
+    def own(query, key, value, workload):
+        return scaled_dot_product_attention(query, key, value)
+
+    @hookimpl
+    def attnbench_variants():
+        return [own]
+
+    def note(event, value):
+        with NOTES.open("a") as file:
+            file.write(json.dumps([event, value]) + "\\n")
+
+    @hookimpl
+    def attnbench_run_started(manifest):
+        note("run_started", len(manifest["plan"]))
+
+    @hookimpl
+    def attnbench_cell_started(cell):
+        note("cell_started", cell["variant"])
+
+    @hookimpl
+    def attnbench_record_stored(record):
+        note("record_stored", record["status"])
+        if record["variant"] == "naive":
+            raise RuntimeError("observer's own fault")
+
+    @hookimpl
+    def attnbench_run_ended(summary):
+        note("run_ended", summary)
+"""
+
+
+@pytest.fixture
+def request_of(tmp_path):
+    """Make a request for tiny cells."""
+
+    def make(*variants, plugins=(), **fields):
+        axes = {"heads": [2], "seq": [16], "head_dim": [8]}
+        defaults = {"devices": ["cpu:0"], "axes": axes, "protocol": QUICK, "results": tmp_path / "results"}
+        return Request(variants=list(variants), plugins=list(plugins), **{**defaults, **fields})
+
+    return make
+
+
+class Watching(Watcher):
+    """Keeps what it hears."""
+
+    def __init__(self):
+        self.complaints, self.findings = [], []
+
+    def begun(self, manifest):
+        self.findings = manifest["doctor"]
+
+    def complained(self, problem):
+        self.complaints.append(problem)
+
+
+def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of, write_plugin, tmp_path):
+    """Observers see each event, a finished run lacks nothing, and an edited plugin makes its own cells missing."""
+    plugin = write_plugin("observed", OBSERVED)
+    request = request_of("own", "naive", plugins=[plugin], name="r")
+    catalog, plan = plan_of(request)
+    run = start(request, catalog, plan)
+    watcher = Watching()
+    summary = execute(run, catalog, plan, watcher=watcher)
+    assert dict(summary.statuses) == {"ok": 2} == statuses(run)
+
+    notes = [json.loads(line) for line in (tmp_path / "observed.notes").read_text().splitlines()]
+    assert notes[0] == ["run_started", 2]
+    assert [value for event, value in notes if event == "cell_started"] == ["own", "naive"]
+    assert notes[-1] == ["run_ended", {"ok": 2}]
+    assert any(
+        "observed: attnbench_record_stored raised RuntimeError: observer's own fault" in c for c in watcher.complaints
+    )
+    assert watcher.findings, "who watches hears what attnbench doctor found before anything is timed"
+
+    records = read_run(run).records
+    assert {record.variant for record in records if record.control} == {"own"}
+    for record in records:
+        assert len(record.samples_ns) == sum(record.block_sizes)
+        assert record.kernels
+    manifest = read_manifest(run)
+    assert manifest["limits"]["cpu:0"]["float32"]
+    assert manifest["doctor"]
+    assert resumed(run)[1].cells == ()
+
+    write_plugin("observed", OBSERVED + "\n    # edited\n")
+    assert [cell.variant.name for cell in resumed(run)[1].cells] == ["own"]
+
+
+def test_the_turns_are_a_b_b_a(stubbed):
+    """Each second round goes through the variants in reverse, and every lane shares its rounds with the baseline."""
+    run, _ = stubbed.sweep("alpha", "beta", "gamma")
+    rounds = {(record.variant, record.control): record.block_rounds for record in read_run(run).records}
+    assert set(rounds["beta", False]) <= set(rounds["alpha", False])
+    assert all(list(numbers) == list(range(len(numbers))) for numbers in rounds.values())
+    turns = [turn.split()[1] for turn in stubbed.log.open() if turn.startswith("block")]
+    assert turns[:8] == ["alpha", "beta", "gamma", "alpha", "alpha", "gamma", "beta", "alpha"]  # with the A/A control
+
+
+def test_a_device_that_another_run_holds_is_refused(request_of):
+    """While a device is held, a second run on it is bad usage that names the device."""
+    request = request_of("naive")
+    catalog, plan = plan_of(request)
+    run = start(request, catalog, plan)
+    with locks.hold(choose_devices(["cpu"])), pytest.raises(UsageError, match="device cpu:0 is measured by another"):
+        execute(run, catalog, plan)

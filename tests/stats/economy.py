@@ -1,0 +1,89 @@
+"""How many samples each rule takes to know a median within 0.5%, on a simulated machine; prints a table.
+
+Run it as `python tests/stats/economy.py`. Fixed rules that have not reached the precision are run again, and their
+samples pooled, until they have; ours stops by itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from simulated import Machine
+
+from attnbench.measure_config import Protocol
+from attnbench.stats.interval import median_interval
+from attnbench.stats.stopping import Stopping
+
+NOISE = (0.002, 0.005, 0.01, 0.02, 0.05)
+PRECISION = 0.005
+DO_BENCH_S = 0.1  # triton.testing.do_bench: as many calls as fit into rep = 100 ms
+PYTEST_BENCHMARK_S, PYTEST_BENCHMARK_ROUNDS = 1.0, 5  # --benchmark-max-time and --benchmark-min-rounds
+MOST_RUNS = 50
+
+RULE = Protocol(precision=PRECISION, budget_s=30.0, min_time_s=0, block_s=0.002)  # precision, 20 samples, 10 blocks
+DEFAULT = Protocol(precision=PRECISION, budget_s=30.0)  # and 0.2 s
+
+
+def ours(machine, cost_ns, protocol):
+    """Count the samples until the stopping rule has enough."""
+    stopping, count = Stopping(protocol, "cuda"), 0
+    while not stopping.done:
+        block = machine.block(cost_ns, protocol.block_s * 1e9)
+        stopping.add(block)
+        count += len(block)
+    return count
+
+
+def fixed(machine, cost_ns, seconds, fewest=1):
+    """Count the samples of a rule of fixed length, run again until its interval is narrow enough."""
+    calls = max(fewest, int(seconds * 1e9 / cost_ns))
+    samples = []
+    for _ in range(MOST_RUNS):
+        samples += [machine.call(cost_ns) for _ in range(calls)]
+        if median_interval(samples).relative_half_width <= PRECISION:
+            break
+    return len(samples)
+
+
+def mean_counts(noise, cost_ns, seeds):
+    """Give the mean samples of our rule, our default, do_bench and pytest-benchmark at one noise level."""
+    counts = []
+    for seed in range(seeds):
+        machine = Machine(seed=seed, noise=noise)
+        counts.append(
+            (
+                ours(machine, cost_ns, RULE),
+                ours(machine, cost_ns, DEFAULT),
+                fixed(machine, cost_ns, DO_BENCH_S),
+                fixed(machine, cost_ns, PYTEST_BENCHMARK_S, PYTEST_BENCHMARK_ROUNDS),
+            )
+        )
+    return [statistics.fmean(column) for column in zip(*counts, strict=True)]
+
+
+def table(cost_ns, seeds):
+    """Give a row of counts a noise level, and the geometric means of our rule's and our default's shares of the others.
+
+    Returned as (rows, shares): shares are rule / do_bench, rule / pytest-benchmark, default / do_bench,
+    default / pytest-benchmark.
+    """
+    rows = {noise: mean_counts(noise, cost_ns, seeds) for noise in NOISE}
+    pairs = ((0, 2), (0, 3), (1, 2), (1, 3))
+    shares = [statistics.geometric_mean(row[mine] / row[theirs] for row in rows.values()) for mine, theirs in pairs]
+    return rows, shares
+
+
+def main():
+    """Print the table for calls of 100 us and of 1 ms."""
+    for cost_ns in (1e5, 1e6):
+        rows, shares = table(cost_ns, seeds=20)
+        print(f"\nCalls of {cost_ns / 1e3:.0f} us\n")
+        print("| noise | rule | default | do_bench | pytest-benchmark |\n| --- | --- | --- | --- | --- |")
+        for noise, row in rows.items():
+            print(f"| {noise:.1%} | " + " | ".join(f"{count:.0f}" for count in row) + " |")
+        print("\nrule / do_bench {:.2f}, rule / pytest-benchmark {:.2f}, ".format(*shares[:2]), end="")
+        print("default / do_bench {:.2f}, default / pytest-benchmark {:.2f}".format(*shares[2:]))
+
+
+if __name__ == "__main__":
+    main()

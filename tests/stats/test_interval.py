@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnbench.stats.interval import lag1, median_interval
+
+
+def generator(seed):
+    """Give a seeded generator of noise."""
+    return random.Random(seed)  # noqa: S311 - simulated noise
+
+
+def independent(count, seed):
+    """Give 2% log-normal noise around 100."""
+    noise = generator(seed)
+    return [100 * math.exp(0.02 * noise.gauss(0, 1)) for _ in range(count)]
+
+
+def drifting(count, seed):
+    """Give a machine that slows down by 2% under 1% noise; its median is 101."""
+    noise = generator(seed)
+    return [100 * (1 + 0.02 * index / count) * math.exp(0.01 * noise.gauss(0, 1)) for index in range(count)]
+
+
+def autocorrelated(count, seed, rho=0.8):
+    """Give AR(1) noise of 2% around 100."""
+    noise = generator(seed)
+    state, samples = noise.gauss(0, 1), []
+    for _ in range(count):
+        state = rho * state + math.sqrt(1 - rho**2) * noise.gauss(0, 1)
+        samples.append(100 * math.exp(0.02 * state))
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("samples", "median"), [(independent, 100), (drifting, 101), (autocorrelated, 100)], ids=lambda one: str(one)[:20]
+)
+@pytest.mark.parametrize("count", [60, 240])
+def test_the_interval_covers_the_median(samples, median, count):
+    """At least 93% of intervals hold the true median under independent, drifting and autocorrelated noise."""
+    intervals = [median_interval(samples(count, seed)) for seed in range(400)]
+    assert sum(one.low <= median <= one.high for one in intervals) / len(intervals) >= 0.93
+
+
+def test_intervals_that_ignore_autocorrelation_do_not_cover():
+    """Counter-example: plain order statistics cover less than 60% under AR(1) noise, so blocks are needed."""
+    covered = 0
+    for seed in range(200):
+        ordered = sorted(autocorrelated(240, seed))
+        covered += ordered[104] <= 100 <= ordered[135]  # the binomial's ranks for 240 samples at 95%
+    assert covered / 200 < 0.6
+
+
+def test_a_shift_between_blocks_is_seen_though_neighbours_are_not_alike():
+    """Blocks that scatter more than their samples explain make block medians stand for the samples."""
+    noise = generator(1)
+    samples = [100 + shift + noise.gauss(0, 2) for shift in (noise.gauss(0, 1) for _ in range(20)) for _ in range(50)]
+    plain = median_interval(independent(1000, 2), block_sizes=[50] * 20)
+    shifted = median_interval(samples, block_sizes=[50] * 20)
+    assert not plain.from_blocks
+    assert shifted.from_blocks
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_samples_promise_less(count):
+    """Below six samples no order statistics reach 95%, and the interval says what they do reach."""
+    one = median_interval(list(range(1, count + 1)))
+    assert one.coverage == pytest.approx(max(0.0, 1 - 2 * 0.5**count))
+    assert (one.low, one.high) == (1, count)
+
+
+def test_a_single_sample_has_no_precision():
+    """One sample never looks precise."""
+    assert median_interval([5.0]).relative_half_width == math.inf
+
+
+def test_no_sample_is_an_error():
+    """Without samples there is no median."""
+    with pytest.raises(ValueError, match="at least one sample"):
+        median_interval([])
+
+
+def test_block_sizes_must_fit():
+    """Block sizes that do not sum to the number of samples are refused."""
+    with pytest.raises(ValueError, match="sum to 16"):
+        median_interval([1.0, 2.0, 3.0], block_sizes=[2] * 8)
+
+
+@given(st.lists(st.floats(1, 1e9), min_size=1, max_size=80), st.floats(1e-3, 1e3))
+def test_the_interval_holds_its_median_and_scales(samples, factor):
+    """The interval encloses the median, lies within the samples, and scales with the unit."""
+    one, scaled = median_interval(samples), median_interval([sample * factor for sample in samples])
+    assert min(samples) <= one.low <= one.median <= one.high <= max(samples)
+    assert scaled.median == pytest.approx(one.median * factor)
+
+
+def test_outliers_do_not_hide_autocorrelation():
+    """A few huge spikes leave the ranks' autocorrelation where it was."""
+    samples = autocorrelated(400, 3)
+    spiked = [sample * (50 if index % 40 == 0 else 1) for index, sample in enumerate(samples)]
+    assert lag1(spiked) > 0.5
+    assert abs(lag1(independent(400, 4))) < 0.2

@@ -1,0 +1,131 @@
+"""Inputs: seeded, alike in every layout, refilled in place."""
+
+import pytest
+import torch
+
+from attnbench import Workload
+from attnbench.tensors.inputs import alibi_slopes, dtype_of, make_inputs, refill
+
+GROUPED = Workload(
+    batch=2, heads=4, kv_heads=2, seq_q=6, seq_k=10, head_dim=8, head_dim_v=5, direction="forward_backward"
+)
+TENSORS = ("query", "key", "value", "grad_output")
+
+
+def test_shapes_in_bhsd():
+    """Query, key, value and the output's gradient have the shapes that the docstring gives."""
+    inputs = make_inputs(GROUPED, "cpu")
+    assert inputs.query.shape == (2, 4, 6, 8)
+    assert inputs.key.shape == (2, 2, 10, 8)
+    assert inputs.value.shape == (2, 2, 10, 5)
+    assert inputs.grad_output.shape == (2, 4, 6, 5)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_layouts_hold_the_same_values(name):
+    """Each layout holds the same values, contiguous in its own order."""
+    bhsd, bshd = (getattr(make_inputs(GROUPED, "cpu", layout, seed=3), name) for layout in ("BHSD", "BSHD"))
+    assert torch.equal(bhsd, bshd.transpose(1, 2))
+    assert bhsd.is_contiguous()
+    assert bshd.is_contiguous()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_dtype(dtype):
+    """The tensors have the workload's dtype."""
+    workload = Workload(heads=1, seq_q=2, head_dim=2, dtype=dtype)
+    assert make_inputs(workload, "cpu").query.dtype == dtype_of(workload) == getattr(torch, dtype)
+
+
+def test_only_training_has_gradients():
+    """Forward alone requires no gradient and has none to give; the other directions do."""
+    forward = make_inputs(Workload(heads=1, seq_q=2, head_dim=2), "cpu")
+    assert forward.grad_output is None
+    assert not any(leaf.requires_grad for leaf in forward.leaves)
+    for direction in ("backward", "forward_backward"):
+        training = make_inputs(Workload(heads=1, seq_q=2, head_dim=2, direction=direction), "cpu")
+        assert all(leaf.requires_grad and leaf.is_leaf for leaf in training.leaves)
+        assert not training.grad_output.requires_grad
+
+
+def test_seeds_decide_the_values():
+    """The same seed gives the same values, another seed gives others, and no two tensors share a stream."""
+    one, again, other = (make_inputs(GROUPED, "cpu", seed=seed) for seed in (1, 1, 2))
+    for name in TENSORS:
+        assert torch.equal(getattr(one, name), getattr(again, name))
+        assert not torch.equal(getattr(one, name), getattr(other, name))
+    assert not torch.equal(one.key[..., :5], one.value)
+
+
+def test_global_generator_is_left_alone():
+    """Making inputs neither reads nor moves torch's global random state."""
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    make_inputs(GROUPED, "cpu")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_refill_keeps_addresses():
+    """Refilling gives what a fresh making with that seed gives, at the same addresses."""
+    inputs = make_inputs(GROUPED, "cpu", "BSHD", seed=1)
+    addresses = [getattr(inputs, name).data_ptr() for name in TENSORS]
+    refill(inputs, 7)
+    fresh = make_inputs(GROUPED, "cpu", "BSHD", seed=7)
+    assert addresses == [getattr(inputs, name).data_ptr() for name in TENSORS]
+    assert all(torch.equal(getattr(inputs, name), getattr(fresh, name)) for name in TENSORS)
+    assert all(leaf.grad is None and leaf.is_leaf for leaf in inputs.leaves)
+
+
+def test_values_are_normal_about_a_mean_per_head():
+    """Values have unit variance about a mean that differs from head to head, so that softmax is not flat."""
+    query = make_inputs(Workload(batch=4, heads=8, seq_q=512, head_dim=32), "cpu").query
+    means = query.mean(dim=(0, 2))
+    assert query.sub(means[None, :, None]).std().item() == pytest.approx(1.0, abs=0.02)
+    assert 0.3 < means.std().item() < 0.7
+
+
+def test_padding_lengths():
+    """Under `padding` the key lengths come along as int32, under another mask there are none."""
+    workload = Workload(batch=3, heads=1, seq_q=4, seq_k=40, head_dim=2, mask="padding")
+    lengths = make_inputs(workload, "cpu").key_lengths
+    assert lengths.dtype == torch.int32
+    assert tuple(lengths.tolist()) == workload.key_lengths
+    assert make_inputs(GROUPED, "cpu").key_lengths is None
+
+
+def test_document_ids():
+    """Under `document` each position's document comes along; pairs of equal ids are the visible pairs."""
+    workload = Workload(batch=2, heads=1, seq_q=50, head_dim=2, mask="document")
+    ids = make_inputs(workload, "cpu").document_ids
+    assert ids.shape == (2, 50)
+    assert ids.dtype == torch.int32
+    assert int((ids[:, :, None] == ids[:, None, :]).sum()) == workload.visible_pairs
+    assert make_inputs(GROUPED, "cpu").document_ids is None
+
+
+@pytest.mark.parametrize("mask", ["none", "padding", "document"])
+@pytest.mark.parametrize("sizes", [{"batch": 0, "seq_q": 3}, {"batch": 2, "seq_q": 0}])
+def test_empty_workloads_have_inputs(mask, sizes):
+    """An empty batch or sequence gives empty tensors, not an error."""
+    inputs = make_inputs(Workload(heads=2, head_dim=4, mask=mask, direction="forward_backward", **sizes), "cpu")
+    assert inputs.query.numel() == 0
+    assert inputs.query.shape[3] == 4
+
+
+@pytest.mark.parametrize("heads", [1, 2, 8, 16, 64])
+def test_alibi_slopes_of_a_power_of_two(heads):
+    """For a power of two the slopes are the geometric sequence from 2^(-8/n) to 2^-8."""
+    expected = [2.0 ** (-8.0 / heads * (index + 1)) for index in range(heads)]
+    assert alibi_slopes(heads).tolist() == pytest.approx(expected)
+
+
+def test_alibi_slopes_of_twelve():
+    """For 12 heads: those of 8, then every second one of those of 16, from the first."""
+    assert alibi_slopes(12).tolist() == pytest.approx(alibi_slopes(8).tolist() + alibi_slopes(16)[0::2][:4].tolist())
+
+
+def test_alibi_only_where_asked():
+    """Slopes, one a head, come along with an ALiBi workload alone."""
+    assert make_inputs(Workload(heads=6, seq_q=2, head_dim=2, alibi=True), "cpu").alibi_slopes.shape == (6,)
+    assert make_inputs(GROUPED, "cpu").alibi_slopes is None

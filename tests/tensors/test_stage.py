@@ -1,0 +1,193 @@
+"""What may surround attention: a whole layer, a conversion of layout, other values, several devices."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from attnbench import Variant, Workload, variant
+from attnbench.conformance.layer_gate import LayerGate, Rows, gate_of, layer_reference
+from attnbench.errors import WorkloadError
+from attnbench.measure.call import Step
+from attnbench.tensors.inputs import make_inputs, refill
+from attnbench.tensors.layer import make_layer_inputs
+from attnbench.tensors.stage import stage
+from attnbench_variants.chunked import Chunked
+from attnbench_variants.linear import Linear
+from attnbench_variants.naive import Naive
+
+SIZES = {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 24, "head_dim": 8, "direction": "forward_backward"}
+
+
+class Bshd(Variant):
+    """Attention for heads beside each other."""
+
+    name = "bshd"
+    layout = "BSHD"
+
+    def prepare(self, workload, inputs):
+        def attend():
+            query, key, value = (leaf.transpose(1, 2) for leaf in inputs.leaves)
+            causal = workload.mask.is_causal
+            return scaled_dot_product_attention(query, key, value, is_causal=causal, enable_gqa=True).transpose(1, 2)
+
+        return attend
+
+
+@variant("unscaled")
+def unscaled(query, key, value, workload):
+    """Attend without the scale."""
+    return scaled_dot_product_attention(query, key, value, scale=1.0, enable_gqa=True)
+
+
+def judged(implementation, **fields):
+    """Stage a workload and give its gate's verdict."""
+    workload = Workload(**{**SIZES, **fields})
+    inputs, call = stage(implementation, workload, "cpu", 0)
+    gate = gate_of(implementation, workload, inputs, call, 0)
+    verdict = gate.before()
+    result = Step(call, inputs, workload).ready()[0]()
+    return verdict if not verdict.passed else gate.recheck(*result)
+
+
+class TestLayer:
+    """`embed_dim` makes a workload a whole layer."""
+
+    @pytest.mark.parametrize("implementation", [Naive(), Chunked(), Bshd()], ids=lambda each: each.name)
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_output_and_all_gradients_are_right(self, implementation, dtype):
+        """A layer around a variant of either layout agrees with the float64 layer, weights' gradients included."""
+        verdict = judged(implementation, embed_dim=20, mask="causal", dtype=dtype)
+        assert verdict.passed, verdict.reason
+
+    @pytest.mark.parametrize(
+        "fields", [{"seq_k": 40}, {"mask": "padding"}, {"alibi": True, "softcap": 5.0}, {"head_dim_v": 4}]
+    )
+    def test_cross_attention_masks_and_biases(self, fields):
+        """Keys from other tokens, seeded masks, biases and other value widths go into the layer as into attention."""
+        assert judged(Naive(), embed_dim=12, **fields).passed
+
+    def test_a_wrong_variant_fails(self):
+        """A layer around attention without its scale is told wrong."""
+        verdict = judged(unscaled, embed_dim=16, direction="forward")
+        assert not verdict.passed
+        assert "the output is" in verdict.reason
+
+    def test_an_inexact_variant_is_held_to_the_contract(self):
+        """What is no softmax attention is not compared."""
+        assert judged(Linear(), embed_dim=16).rule.startswith("plugin contract only")
+
+    def test_reference_is_multi_head_attention(self):
+        """The float64 layer is torch.nn.MultiheadAttention's, for weights of the same values."""
+        workload = Workload(heads=4, seq_q=10, head_dim=4, embed_dim=16)
+        inputs = make_layer_inputs(workload, "cpu", "BHSD", 0)
+        layer = torch.nn.MultiheadAttention(16, 4, bias=False, batch_first=True, dtype=torch.float64)
+        layer.in_proj_weight.data.copy_(torch.cat(inputs.weights[:3]))
+        layer.out_proj.weight.data.copy_(inputs.weights[3])
+        tokens = inputs.query[:, :, 0].double()
+        (output,) = layer_reference(workload, inputs, Rows(0, torch.arange(10)), torch.float64, gradients=False)
+        torch.testing.assert_close(output, layer(tokens, tokens, tokens)[0][0].detach())
+
+    def test_calls_may_wait_for_their_backward_pass(self):
+        """In direction backward many calls are made before the first is differentiated, and all give one answer."""
+        workload = Workload(**{**SIZES, "direction": "backward", "embed_dim": 12})
+        inputs, call = stage(Naive(), workload, "cpu", 0)
+        first, second = (ready()[1] for ready in Step(call, inputs, workload).ready(2))
+        torch.testing.assert_close(first, second)
+
+    def test_flops_and_bytes_count_the_projections(self):
+        """A layer costs its attention and four projections, three products each in training."""
+        layer = Workload(**SIZES, embed_dim=10)
+        alone = dataclasses.replace(layer, embed_dim=0)
+        rows, widths = 2 * 24, 32 + 16 + 16 + 32
+        assert layer.flops() - alone.flops() == 3 * 2 * rows * 10 * widths
+        weights = ((10, 32), (10, 16), (10, 16), (32, 10))
+        forward = sum(rows * inner + inner * outer + rows * outer for inner, outer in weights)
+        backward = sum(2 * rows * inner + 2 * inner * outer + rows * outer for inner, outer in weights)
+        assert layer.bytes() - alone.bytes() == 4 * (forward + backward)
+
+    def test_checks_are_the_layers_own(self):
+        """A layer's cell has the layer's gate."""
+        workload = Workload(**SIZES, embed_dim=12)
+        inputs, call = stage(Naive(), workload, "cpu", 0)
+        assert isinstance(gate_of(Naive(), workload, inputs, call, 0), LayerGate)
+
+
+class TestLayout:
+    """`layout` gives tensors in a layout that need not be the variant's."""
+
+    @pytest.mark.parametrize("layout", ["BHSD", "BSHD", "native"])
+    @pytest.mark.parametrize("implementation", [Naive(), Bshd()], ids=lambda each: each.name)
+    def test_answers_come_in_the_layout_asked_for(self, implementation, layout):
+        """Output and gradients are right in the workload's layout, converted where it is not the variant's own."""
+        assert judged(implementation, layout=layout, mask="causal").passed
+
+    def test_native_needs_no_conversion(self):
+        """Where both layouts are one, the variant's own callable is timed."""
+        workload = Workload(**SIZES, layout="BSHD")
+        assert type(stage(Bshd(), workload, "cpu", 0)[1]().grad_fn).__name__ != "_ConvertedBackward"
+        assert type(stage(Naive(), workload, "cpu", 0)[1]().grad_fn).__name__ == "_ConvertedBackward"
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "integers", "outliers", "zeros"])
+def test_other_values_are_timed_and_normal_ones_judged(distribution):
+    """What is timed is drawn as asked for; the answer is judged on normal values in any case."""
+    assert judged(Naive(), distribution=distribution).passed
+    assert not judged(unscaled, distribution=distribution, direction="forward").passed
+    query = make_inputs(Workload(**{**SIZES, "seq_q": 512, "distribution": distribution}), "cpu").query
+    size = query.abs().max().item()
+    assert {"uniform": 0.9 < size <= 1, "integers": size == 3, "outliers": size > 15, "zeros": size == 0}[distribution]
+
+
+def test_layouts_get_the_same_values():
+    """A seed's values do not depend on the layout, whatever the distribution."""
+    for distribution in ("normal", "outliers", "integers"):
+        workload = Workload(**SIZES)
+        tensors = [make_inputs(workload, "cpu", layout) for layout in ("BHSD", "BSHD")]
+        for inputs in tensors:
+            refill(inputs, 7, distribution)
+        assert torch.equal(tensors[0].key, tensors[1].key.transpose(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"embed_dim": 16, "dropout": 0.1}, "dropout is 0.1 and embed_dim 16"),
+        ({"embed_dim": 16, "layout": "BSHD"}, "layout is 'BSHD' and embed_dim 16"),
+        ({"embed_dim": -1}, "embed_dim is -1: expected a whole number of at least 0"),
+        ({"layout": "SBHD"}, "unknown layout 'SBHD'"),
+        ({"distribution": "normla"}, "did you mean 'normal'"),
+        ({"gpus": 3}, "gpus is 3 and batch is 2: split batch needs a multiple"),
+        ({"gpus": 4, "split": "heads"}, "gpus is 4 and kv_heads is 2"),
+        ({"gpus": 2, "split": "heads", "embed_dim": 16}, "split is 'heads' and embed_dim 16"),
+        ({"gpus": 0}, "gpus is 0"),
+        ({"split": "rows"}, "unknown split 'rows'"),
+    ],
+)
+def test_what_can_not_be_is_refused(fields, message):
+    """Surroundings that contradict each other, or are unknown, are named."""
+    with pytest.raises(WorkloadError, match=message):
+        Workload(**{**SIZES, **fields})
+
+
+def test_shares_of_a_split():
+    """Each device gets its part of the batch or of the heads; a ring's one call gets all; on one device all are one."""
+    whole = Workload(**SIZES, gpus=2)
+    assert (whole.share.batch, whole.share.heads, whole.share.gpus) == (1, 4, 1)
+    heads = dataclasses.replace(whole, split="heads").share
+    assert (heads.batch, heads.heads, heads.kv_heads) == (2, 2, 1)
+    assert dataclasses.replace(whole, split="ring").share == Workload(**SIZES)
+    assert Workload(**SIZES, split="heads") == Workload(**SIZES)
+    assert whole.flops() == whole.share.flops() * 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"embed_dim": 16}, {"layout": "BSHD", "distribution": "zeros"}, {"gpus": 2, "split": "ring", "scale": 0.5}],
+)
+def test_ids_are_read_back(fields):
+    """The id names what surrounds attention, and is read back."""
+    workload = Workload(**{**SIZES, **fields})
+    assert Workload.parse(workload.id) == workload
+    assert workload.id != Workload(**SIZES).id

@@ -1,0 +1,75 @@
+"""Runs from Python, as a notebook makes them."""
+
+import pandas as pd
+import pytest
+
+import attnbench
+from attnbench.errors import PluginError, UsageError, WorkloadError
+from attnbench.workloads.workload import Workload
+
+TINY = Workload(heads=2, seq_q=16, head_dim=8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Run one variant on two tiny workloads, one given by its fields and the other by its id."""
+    return attnbench.run(
+        "naive", workloads=[TINY, "b1-h2-s8-d8-float32-causal-forward"], devices="cpu:0", budget_s=0.05,
+        results=tmp_path_factory.mktemp("results"), name="tiny", progress=False,
+    )  # fmt: skip
+
+
+def test_a_run_gives_its_records(run):
+    """The run counts its cells and gives the same frame as `attnbench.load` of it or of its folder."""
+    assert run.statuses == {"ok": 2}
+    cells = run.records[~run.records["control"]]
+    assert list(cells["workload_id"]) == [TINY.id, "b1-h2-s8-d8-float32-causal-forward"]
+    pd.testing.assert_frame_equal(attnbench.load(run), attnbench.load(run.path))
+
+
+def test_a_run_shows_its_tables_in_a_notebook(run):
+    """As text a run says where it is and what it came to; as HTML it has tables, and names in them are escaped."""
+    assert repr(run) == f"Run({str(run.path)!r}): 2 ok"
+    shown = run._repr_html_()
+    assert "<table>" in shown
+    assert "naive" in shown
+    assert "2 ok" in shown
+
+
+def test_a_finished_run_has_nothing_to_resume(run):
+    """Resuming a run that lacks nothing measures nothing, and gives the run."""
+    before = len(run.records)
+    assert run.resume(progress=False) is run
+    assert len(run.records) == before
+
+
+def test_a_run_is_opened_by_its_path(run):
+    """`Run(path)` is the run that is there; where there is none it says so."""
+    assert attnbench.Run(run.path).statuses == run.statuses
+    with pytest.raises(UsageError, match="unknown run"):
+        attnbench.Run(run.path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "told"),
+    [
+        ({"variants": "naiv"}, UsageError, "did you mean 'naive'"),
+        ({"sequence": 16}, UsageError, "unknown axis 'sequence'"),
+        ({"seq": []}, UsageError, "axis 'seq' is empty"),
+        ({"workloads": ["b1"]}, WorkloadError, "expected an id such as"),
+        ({"suites": "quik"}, UsageError, "did you mean 'quick'"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_runs(tmp_path, arguments, error, told):
+    """A wrong value raises an error that names it, and no folder is made."""
+    with pytest.raises(error, match=told):
+        attnbench.run(results=tmp_path / "results", progress=False, devices="cpu:0", **arguments)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_plugin_that_is_named_must_load(tmp_path):
+    """A named plugin with an error in it ends the run before it starts, with the file and the line."""
+    broken = tmp_path / "broken.py"
+    broken.write_text("import attnbench\nthis is no Python\n")
+    with pytest.raises(PluginError, match=r"broken\.py did not load: import failed: SyntaxError.*broken\.py, line 2"):
+        attnbench.run("naive", plugins=str(broken), results=tmp_path / "results", progress=False)

@@ -1,0 +1,164 @@
+"""Suites as TOML: what a grid means, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from attnbench import Workload
+from attnbench.errors import UsageError
+from attnbench.workloads.suite import Suite, choose_suites, expand, parse_suite, read_suite
+
+GOOD = """\
+name = "mine"
+description = "two shapes"
+
+[defaults]
+head_dim = 64
+seq = 128
+
+[[grid]]
+title = "one"
+source = "a paper"
+heads = [2, 4]
+
+[[grid]]
+title = "two"
+heads = 8
+kv_heads = 2
+batch_spec = "2q16_3q1s32"
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a suite's text to a file and give its path."""
+
+    def write_suite(text: str, name: str = "mine.toml") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_suite
+
+
+def test_grid_is_all_combinations(write):
+    """A grid gives each combination of its axes, in order, and a grid's title and source are kept."""
+    suite = read_suite(write(GOOD))
+    assert [w.heads for w in suite.grids[0].workloads] == [2, 4]
+    assert suite.grid_of(Workload(heads=4, seq_q=128, head_dim=64)).title == "one"
+    assert suite.grids[0].source == "a paper"
+
+
+def test_batch_spec_is_a_workload_a_segment(write):
+    """A batch spec gives one causal workload a segment and overrides the defaults' lengths."""
+    assert read_suite(write(GOOD)).grids[1].workloads == (
+        Workload(batch=2, heads=8, kv_heads=2, seq_q=16, seq_k=16, head_dim=64, mask="causal"),
+        Workload(batch=3, heads=8, kv_heads=2, seq_q=1, seq_k=32, head_dim=64, mask="causal"),
+    )
+
+
+def test_batch_spec_keeps_a_given_mask():
+    """A batch spec is causal only when the grid names no mask."""
+    workloads = expand({"heads": 1, "head_dim": 8, "batch_spec": "q4", "mask": "none"}, "here")
+    assert [str(workload.mask) for workload in workloads] == ["none"]
+
+
+def test_workloads_come_once():
+    """A workload that two grids have is in the suite once."""
+    grid = {"heads": 1, "head_dim": 8, "seq": 4}
+    suite = parse_suite({"name": "twice", "grid": [grid, grid]}, "here")
+    assert len(suite.workloads) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ('description = "two', 'descripton = "two', 2, "unknown key 'descripton': did you mean 'description'"),
+        ('description = "two shapes"', 'frontier = "yes"', 2, "frontier is 'yes': expected true or false"),
+        ("kv_heads = 2", "kv_head = 2", 16, "unknown axis 'kv_head': did you mean 'kv_heads'"),
+        ("head_dim = 64", "head_dims = 64", 5, "unknown axis 'head_dims': did you mean 'head_dim'"),
+        ("heads = [2, 4]", "heads = []", 11, "axis 'heads' is empty: give it at least one value"),
+        ("heads = [2, 4]", "heads = [\n  2,\n  -4,\n]", 11, "heads is -4: expected a whole number of at least 1"),
+        ("head_dim = 64", "head_dim = 0", 5, "head_dim is 0: expected a whole number of at least 1"),
+        ("seq = 128", "seq = 0", 6, "seq_q is 0: expected a whole number of at least 1"),
+        ("seq = 128", "seq = -128", 6, "seq_q is -128: expected a whole number of at least 0"),
+        ("kv_heads = 2", "kv_heads = 3", 15, "heads must be a multiple of kv_heads"),
+        ("kv_heads = 2", 'mask = "causl"', 16, "unknown mask 'causl': did you mean 'causal'"),
+        ("kv_heads = 2", 'softcap = "high"', 16, "softcap is 'high': expected a positive number"),
+        ("kv_heads = 2", 'alibi = "yes"', 16, "alibi is 'yes': expected true or false"),
+        ("2q16_3q1s32", "2q16_3x", 17, "can't read '3x': expected COUNTqQUERYsSEQUENCE"),
+        ("kv_heads = 2", "seq_q = 4", 17, "batch_spec says what seq_q is too: give one of them"),
+        ('title = "two"', "title = 2", 14, "title is 2: expected a text"),
+        ('name = "mine"', "name = 3", 1, "a suite needs a name, a text"),
+        ("heads = 8", "heads = 8\nheads = 8", 16, "not valid TOML: Cannot overwrite a value"),
+        ("seq = 128", "seq =", 6, "not valid TOML: Invalid value"),
+    ],
+)
+def test_error_names_file_line_and_remedy(write, old, new, line, said):
+    """A wrong suite file is refused with the file, the line of the culprit and what would be right."""
+    assert old in GOOD
+    path = write(GOOD.replace(old, new))
+    with pytest.raises(UsageError, match=re.escape(f"{path}:{line}: ") + ".*" + re.escape(said)):
+        read_suite(path)
+
+
+@pytest.mark.parametrize("text", ['name = "x"', 'name = "x"\ngrid = []', 'name = "x"\ngrid = 3'])
+def test_suite_without_grid_is_refused(write, text):
+    """A suite needs at least one grid."""
+    with pytest.raises(UsageError, match=r"suite 'x' has no \[\[grid\]\]: give it at least one"):
+        read_suite(write(text))
+
+
+def test_missing_and_unreadable_files(write, tmp_path):
+    """A file that is not there or is no text is named with the reason."""
+    with pytest.raises(UsageError, match=r"none\.toml: can't be read: No such file"):
+        read_suite(tmp_path / "none.toml")
+    path = write("")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match=r"mine\.toml: can't be read: not UTF-8"):
+        read_suite(path)
+
+
+def test_unclosed_document_names_its_last_line(write):
+    """A text that ends too early is an error of its last line."""
+    with pytest.raises(UsageError, match=r"mine\.toml:2: not valid TOML"):
+        read_suite(write('name = "x"\ngrid = [\n'))
+
+
+def test_table_of_a_plugin_is_named_in_words():
+    """A suite without a text, such as a plugin's, is placed by the number of its grid."""
+    with pytest.raises(UsageError, match=r"^plugin p: grid 1: heads is 0"):
+        parse_suite({"name": "x", "grid": [{"heads": 0, "seq": 1, "head_dim": 1}]}, "plugin p")
+
+
+def test_choose_by_name_and_path(write):
+    """Suites are chosen by name or by the path of a file, each once and in order."""
+    path = str(write(GOOD))
+    assert [suite.name for suite in choose_suites([path, "quick", path])] == ["mine", "quick"]
+
+
+def test_choose_unknown_name():
+    """An unknown suite name comes with the nearest one."""
+    with pytest.raises(UsageError, match="unknown suite 'quik': did you mean 'quick'"):
+        choose_suites(["quik"])
+
+
+def test_duplicate_name_is_refused(write):
+    """A suite whose name is taken is refused with its line and with who has the name."""
+    path = write(GOOD.replace('"mine"', '"quick"'))
+    with pytest.raises(
+        UsageError, match=re.escape(f"{path}:1: the suite's name 'quick' is taken by that of attnbench")
+    ):
+        choose_suites([str(path)])
+    given = Suite("quick", "", ())
+    with pytest.raises(UsageError, match="plugin p: the suite's name 'quick' is taken"):
+        choose_suites(["quick"], [("p", given)])
+
+
+def test_suite_of_a_plugin_is_chosen_by_name():
+    """A plugin's suite is chosen like a built-in one."""
+    given = Suite("theirs", "", ())
+    assert choose_suites(["theirs"], [("p", given)]) == [given]
