@@ -81,12 +81,10 @@ def test_a_refused_answer_is_unknown_and_hides_no_other(refused):
 def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
     """A missing NVML costs a warning and leaves telemetry empty; timing goes on."""
     from attnbench.machine import nvml
-    from attnbench.measure import gpu_identity
 
-    monkeypatch.setattr(gpu_identity, "torch_uuid", lambda device: "GPU-1")
     monkeypatch.setattr(nvml, "NvmlTelemetry", lambda uuid: NvmlTelemetry(uuid, FakeNvml(Init=None)))
     with pytest.warns(RuntimeWarning, match="Driver Not Loaded") as caught:
-        reader = telemetry.telemetry_for("cuda:0")
+        reader = telemetry.telemetry_for("cuda:0", lambda device: "GPU-1")
     assert len(caught) == 1
     reader.start()
     assert reader.read() == {}
@@ -96,7 +94,7 @@ def test_cpu_telemetry_reads_the_real_machine():
     """On this machine load, steal and foreign load are numbers, and nothing warns."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        reader = telemetry.telemetry_for("cpu")
+        reader = telemetry.telemetry_for("cpu", str)
         reader.start()
         known = reader.read()
     assert known["load_1m"] >= 0

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from attnbench import Workload
+from attnbench.plan import placement
 from attnbench.plan.devices import Device, choose_devices
-from attnbench.runner import team
-from attnbench.runner.team import WorkerTeam, joined, misplaced, place_of, with_teams
+from attnbench.plan.placement import misplaced, place_of, with_teams
+from attnbench.runner.team import WorkerTeam, joined
 
 SIZES = {"batch": 8, "heads": 8, "seq_q": 16, "head_dim": 8}
 GPUS = [Device(f"cuda:{index}", "H200", f"GPU-{index}", "550", 100) for index in range(4)]
@@ -16,7 +17,7 @@ GPUS = [Device(f"cuda:{index}", "H200", f"GPU-{index}", "550", 100) for index in
 @pytest.fixture
 def four_gpus(monkeypatch):
     """Stand in for a machine with four GPUs."""
-    monkeypatch.setattr(team, "list_devices", lambda: GPUS)
+    monkeypatch.setattr(placement, "list_devices", lambda: GPUS)
 
 
 def test_a_team_sees_its_members_alone():

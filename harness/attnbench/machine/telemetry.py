@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,15 +32,17 @@ class Telemetry(Protocol):
         """Give the state over the block: units in the names, JSON values; `throttle` lists what slowed it down."""
 
 
-def telemetry_for(device: str) -> Telemetry:
-    """Give the reader of `device` ('cpu', 'cuda' or 'cuda:N'); without NVML a silent one, with one warning."""
+def telemetry_for(device: str, gpu_uuid: Callable[[str], str]) -> Telemetry:
+    """Give the reader of `device` ('cpu', 'cuda' or 'cuda:N'); without NVML a silent one, with one warning.
+
+    `gpu_uuid` gives NVML's name of a CUDA device, which needs torch.
+    """
     if not device.startswith("cuda"):
         return CpuTelemetry()
     from attnbench.machine.nvml import NvmlTelemetry
-    from attnbench.measure.gpu_identity import torch_uuid
 
     try:
-        return NvmlTelemetry(torch_uuid(device))
+        return NvmlTelemetry(gpu_uuid(device))
     except Exception as error:  # noqa: BLE001 - whatever NVML refuses, timing goes on without it
         warnings.warn(f"no telemetry of {device}: NVML says {error}", RuntimeWarning, stacklevel=2)
         return NoTelemetry()

@@ -14,6 +14,7 @@ from attnbench.measure.call import Result, Step
 from attnbench.measure.clock import Clock, clock_for, cpu_now, raw_now
 from attnbench.measure.cold import Flush, cache_bytes
 from attnbench.measure.collector import collector_off
+from attnbench.measure.gpu_identity import torch_uuid
 from attnbench.measure.graph import GraphStep
 from attnbench.stats.block import Block, WarmUp
 
@@ -67,7 +68,7 @@ class Sampler:
         self._guard = guard or Guard()
         self._workload = workload
         self._clock = clock or clock_for(device)
-        self._telemetry = telemetry or telemetry_for(device)
+        self._telemetry = telemetry or telemetry_for(device, torch_uuid)
         if protocol.mode == "graph" and not device.startswith("cuda"):
             raise MeasurementError(f"graph mode needs CUDA, got device {device!r}: use hot or cold")
         self._step: Step | GraphStep = Step(call, inputs, workload)

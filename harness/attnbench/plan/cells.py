@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import UsageError, unknown
 from attnbench.plan.environment import short_hash
-from attnbench.runner.team import place_of
+from attnbench.plan.placement import place_of
 from attnbench.workloads.suite import expand
 from attnbench.workloads.workload import Workload
 

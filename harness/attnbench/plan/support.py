@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnbench.isolation.isolated_query import interview
-from attnbench.runner.team import misplaced
+from attnbench.plan.placement import misplaced
 
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry

@@ -22,12 +22,12 @@ from attnbench.plan.catalog import Catalog, read_catalog, refuse_broken
 from attnbench.plan.cells import Cell, Plan, choose_variants, choose_workloads, default_variants, make_plan
 from attnbench.plan.environment import machine_facts
 from attnbench.plan.memory_frontier import PREDICTED
+from attnbench.plan.placement import with_teams
 from attnbench.record import SCHEMA, STATUSES, Record
 from attnbench.runner import locks
 from attnbench.runner.limits import Terms
 from attnbench.runner.local_executor import LOCAL, Executor
 from attnbench.runner.observers import Observers
-from attnbench.runner.team import with_teams
 from attnbench.runner.watching import Watcher
 from attnbench.workloads.suite import is_file
 from attnbench.workloads.workload import Workload
