@@ -3,9 +3,9 @@
 import dataclasses
 
 import pytest
-import synthetic
 
 import attnbench
+import synthetic
 from attnbench.analysis.compare import compare
 from attnbench.report.compare import comparison_json, comparison_markdown, comparison_table
 

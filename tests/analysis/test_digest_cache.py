@@ -5,9 +5,9 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
-import synthetic
 
 import attnbench
+import synthetic
 from attnbench.analysis import digest_cache, gather
 from attnbench.analysis.digest import digest
 

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-import synthetic
 
 import attnbench
+import synthetic
 from attnbench.analysis.dispatch_table import best, from_json, gain, pick, shape_of, to_json
 from attnbench.analysis.series import with_length
 from attnbench.errors import UsageError

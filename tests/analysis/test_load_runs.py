@@ -3,9 +3,9 @@
 import math
 
 import pytest
-import synthetic
 
 import attnbench
+import synthetic
 from attnbench.analysis import load_runs as frames
 from attnbench.errors import UsageError
 

@@ -6,8 +6,8 @@ import json
 import shlex
 
 import pytest
-import synthetic
 
+import synthetic
 from attnbench.report import content as documents
 from attnbench.report.page_data import log_end, packed, payload
 from attnbench.report.palette import COLOURS, palette

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-import stub_run
 
+import stub_run
 from attnbench import store
 from attnbench.runner.run import execute, resumed
 

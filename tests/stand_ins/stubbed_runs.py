@@ -5,8 +5,8 @@ import textwrap
 
 import psutil
 import pytest
-import stub_run
 
+import stub_run
 from attnbench import store
 from attnbench.isolation import process
 from attnbench.machine import doctor
