@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from attnbench.atomic_write import write_atomically
 
 
 def cache_folder() -> Path:
@@ -28,6 +29,4 @@ def keep(name: str, what: Any) -> None:
     folder = cache_folder()
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
-            json.dump(what, file)
-        Path(file.name).replace(folder / name)
+        write_atomically(folder / name, json.dumps(what))

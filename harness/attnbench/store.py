@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attnbench.atomic_write import write_atomically
 from attnbench.errors import RecordError, StorageError, UsageError, describe, unknown
 from attnbench.record import Record
 from attnbench.untrusted import parse, printable
@@ -90,13 +91,9 @@ def create_run(results: Path, name: str, manifest: Mapping[str, Any]) -> Path:
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
     """Store a run's manifest whole or not at all; raises StorageError."""
-    temporary = run / f".{MANIFEST}.new"
     try:
-        temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(run / MANIFEST)
+        write_atomically(run / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False) + "\n")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise StorageError(f"{run / MANIFEST} can't be written ({describe(error)})") from error
 
 

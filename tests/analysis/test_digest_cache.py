@@ -164,7 +164,7 @@ def test_a_cache_that_cant_be_written_does_no_harm(run, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     alone = attnbench.load(run)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(digest_cache.pq, "write_table", full_disk)
+    monkeypatch.setattr(digest_cache, "write_atomically", full_disk)
     assert same(alone, attnbench.load(run))
     assert kept() == []
 

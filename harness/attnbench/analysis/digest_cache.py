@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnbench.analysis.digest import SCHEMA, digest
+from attnbench.atomic_write import write_atomically
 from attnbench.cache import cache_folder
 from attnbench.store import MANIFEST
 
@@ -97,14 +98,11 @@ def _read(path: Path, key: str) -> pa.Table | None:
 def _write(table: pa.Table, path: Path, key: str) -> None:
     """Leave a digest for the next time; where that can't be, the next time takes as long as this one."""
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: key})
-    new = path.with_suffix(f".{os.getpid()}.new")
     with contextlib.suppress(OSError, pa.ArrowException):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            pq.write_table(table, new, compression="lz4", use_dictionary=False, write_page_checksum=True)
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+        content = pa.BufferOutputStream()
+        pq.write_table(table, content, compression="lz4", use_dictionary=False, write_page_checksum=True)
+        write_atomically(path, content.getvalue().to_pybytes())
         _remove_old(path)
 
 

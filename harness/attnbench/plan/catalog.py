@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnbench.atomic_write import write_atomically
 from attnbench.cache import cache_folder
 from attnbench.errors import PluginError, UsageError
 from attnbench.isolation.isolated_query import interview
@@ -206,9 +207,7 @@ class _Cache:
         path = self._path(source)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(descriptions), encoding="utf-8")
-            temporary.replace(path)
+            write_atomically(path, json.dumps(descriptions))
 
     def _path(self, source: Source) -> Path:
         """Name the entry by all that could change the description: the plugin's files and the contract's."""

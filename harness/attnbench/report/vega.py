@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 from importlib.util import find_spec
 
+from attnbench.atomic_write import write_atomically
 from attnbench.cache import cache_folder
 
 NEEDED = ("altair", "vl_convert", "great_tables")
@@ -28,9 +28,7 @@ def runtime() -> str:
         script = bundled.replace("</script", "<\\/script")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(script, encoding="utf-8")
-        unfinished.replace(kept)
+        write_atomically(kept, script)
     except OSError:
         return script  # a read-only home: the next report bundles again
     return script
