@@ -3,14 +3,14 @@
 import csv
 import io
 
-from attnbench.report.table import Cell, Table, row, to_csv, to_latex, to_markdown
+from attnbench.report.table import Table, TableCell, row, to_csv, to_latex, to_markdown
 
 TABLE = Table(
     "A | <b>table</b>",
     ("variant", "time_ms"),
     (
-        row("a|b", Cell("1.0 ± 0.1", best=True)),
-        row("<script>alert(1)</script>", Cell("2", tied=True)),
+        row("a|b", TableCell("1.0 ± 0.1", best=True)),
+        row("<script>alert(1)</script>", TableCell("2", tied=True)),
         row("50% & $x_1$", None),
     ),
     ("A note with *stars*.",),

@@ -7,7 +7,7 @@ from typing import Any
 
 from attnbench.analysis.compare import STILL_FAILING, Change, Comparison
 from attnbench.analysis.noise import noise_text
-from attnbench.report.table import Cell, Table, row, to_markdown
+from attnbench.report.table import Table, TableCell, row, to_markdown
 from attnbench.stats.paired import SAME
 
 SHOWN = 60  # changes in a pull request's comment
@@ -73,10 +73,10 @@ def _noises(comparison: Comparison) -> list[tuple[str, Any]]:
     return [("old", comparison.old_noise), ("new", comparison.new_noise)]
 
 
-def _row(change: Change) -> tuple[Cell, ...]:
+def _row(change: Change) -> tuple[TableCell, ...]:
     interval = "" if change.low is None else f"{change.low:.3f} to {change.high:.3f}"
     return row(
-        Cell(change.verdict, best=change.regression),
+        TableCell(change.verdict, best=change.regression),
         change.variant,
         change.workload_id,
         change.device,

@@ -10,7 +10,7 @@ from attnbench.analysis.devices import Ratio, ratios
 from attnbench.analysis.dispatch_table import Region, best
 from attnbench.analysis.scaling import Crossover, Exponent, Reach, crossovers, exponents, reaches
 from attnbench.analysis.scaling_out import Gain, Share, gains, shares
-from attnbench.report.table import Cell, Table, row
+from attnbench.report.table import Table, TableCell, row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,12 +92,12 @@ def tables(fits: Fits) -> list[Table]:
     return [table for table in made if table.rows]
 
 
-def _share(one: Share) -> tuple[Cell, ...]:
+def _share(one: Share) -> tuple[TableCell, ...]:
     times = (f"{one.layer_ms:.3g}", f"{one.attention_ms:.3g}", f"{100 * one.share:.0f}%")
     return row(one.device_name, one.workload_id, one.variant, *times)
 
 
-def _gain(one: Gain) -> tuple[Cell, ...]:
+def _gain(one: Gain) -> tuple[TableCell, ...]:
     times = (f"{one.latency_ms:.3g}", f"{one.alone_ms:.3g}", f"{one.alone_ms / one.latency_ms:.2f}x")
     return row(one.device_name, one.workload_id, one.variant, *times, f"{100 * one.efficiency:.0f}%")
 
@@ -113,7 +113,7 @@ def regions_table(regions: Sequence[Region]) -> Table:
     )
 
 
-def _region(one: Region) -> tuple[Cell, ...]:
+def _region(one: Region) -> tuple[TableCell, ...]:
     heads = f"H{one.heads}" + (f"/{one.kv_heads}" if one.kv_heads != one.heads else "")
     width = f"D{one.head_dim}" + (f"/{one.head_dim_v}" if one.head_dim_v != one.head_dim else "")
     setting = f"{one.direction} · {one.mask} · {one.dtype} · B{one.batch} {heads} {width}"
@@ -124,22 +124,22 @@ def _region(one: Region) -> tuple[Cell, ...]:
     )
 
 
-def _ratio(one: Ratio) -> tuple[Cell, ...]:
+def _ratio(one: Ratio) -> tuple[TableCell, ...]:
     contest = f"{one.direction} · {one.mask} · {one.dtype}{'' if one.mode == 'hot' else f' · {one.mode}'}"
     span = f"{one.low:.2f}x to {one.high:.2f}x"
     return row(contest, one.variant, one.device, one.slower, one.shapes, f"{one.speedup:.2f}x", span)
 
 
-def _exponent(one: Exponent) -> tuple[Cell, ...]:
+def _exponent(one: Exponent) -> tuple[TableCell, ...]:
     interval = f"{one.low:.2f} to {one.high:.2f}"
     return row(one.series.device_name, one.series.title, one.variant, one.lengths, f"{one.exponent:.2f}", interval)
 
 
-def _crossover(one: Crossover) -> tuple[Cell, ...]:
+def _crossover(one: Crossover) -> tuple[TableCell, ...]:
     interval = f"{one.low:.0f} to {one.high:.0f}"
     return row(one.series.device_name, one.series.title, one.before, one.after, f"{one.length:.0f}", interval)
 
 
-def _reach(one: Reach) -> tuple[Cell, ...]:
+def _reach(one: Reach) -> tuple[TableCell, ...]:
     out = one.smallest_out or ("none that was tried" if one.all_fit else "none; longer ones failed otherwise")
     return row(one.series.device_name, one.series.title, one.variant, one.largest_ok or "none", out)

@@ -14,7 +14,7 @@ LATEX = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A table's cell: its text, and whether it is the best of its row or shares that place."""
 
     text: str
@@ -28,14 +28,16 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     notes: tuple[str, ...] = ()
     labels: int = 1
 
 
-def row(*texts: object) -> tuple[Cell, ...]:
+def row(*texts: object) -> tuple[TableCell, ...]:
     """Make a row of plain cells."""
-    return tuple(text if isinstance(text, Cell) else Cell("" if text is None else str(text)) for text in texts)
+    return tuple(
+        text if isinstance(text, TableCell) else TableCell("" if text is None else str(text)) for text in texts
+    )
 
 
 def to_markdown(table: Table, level: int = 3) -> str:
@@ -86,11 +88,11 @@ def _markdown_row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: TableCell) -> str:
     text = escape_markdown(cell.text)
     return f"**{text}**" if cell.best else f"*{text}*" if cell.tied else text
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: TableCell) -> str:
     text = escape_latex(cell.text)
     return rf"\textbf{{{text}}}" if cell.best else rf"\textit{{{text}}}" if cell.tied else text

@@ -13,7 +13,7 @@ from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import LEADS, with_leaders
 from attnbench.measure_config import Protocol
 from attnbench.report.standards import standards
-from attnbench.report.table import Cell, Table, row
+from attnbench.report.table import Table, TableCell, row
 from attnbench.untrusted import listing, mapping
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def provenance(manifests: Iterable[dict[str, Any]]) -> Table:
     return _of_runs("Provenance", ("run", "field", "value"), rows)
 
 
-def _of_runs(title: str, columns: tuple[str, ...], rows: Sequence[tuple[Cell, ...]]) -> Table:
+def _of_runs(title: str, columns: tuple[str, ...], rows: Sequence[tuple[TableCell, ...]]) -> Table:
     """Make a table of texts whose first column names the run, and leave that out where there is but one."""
     if len({cells[0].text for cells in rows}) == 1:
         columns, rows = columns[1:], [cells[1:] for cells in rows]
@@ -174,14 +174,14 @@ def _unable(count: int) -> list[str]:
     return [f'{variants} can do none of these; "Cells without a time" in the report says why.'] if count else []
 
 
-def _standing_row(one: Standing, best: int, baseline: str | None) -> tuple[Cell, ...]:
+def _standing_row(one: Standing, best: int, baseline: str | None) -> tuple[TableCell, ...]:
     speedup = "1 (baseline)" if one.variant == baseline else "" if one.speedup is None else f"{one.speedup:.2f}x"
     span = "" if one.speedup_low is None else f"{one.speedup_low:.2f}x to {one.speedup_high:.2f}x"
     leads = best > 0 and one.fastest == best
     return row(
-        Cell(one.variant, best=leads),
+        TableCell(one.variant, best=leads),
         f"{one.ranked} / {one.cells}",
-        Cell(str(one.fastest), best=leads),
+        TableCell(str(one.fastest), best=leads),
         one.tied,
         speedup,
         span,
@@ -212,15 +212,15 @@ def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
     return {cell["variant"] for cell in ok if cell[LEADS]} if len(ok) > 1 else set()
 
 
-def _latency_cell(cell: dict[str, Any] | None, leaders: set[str]) -> Cell:
+def _latency_cell(cell: dict[str, Any] | None, leaders: set[str]) -> TableCell:
     if cell is None:
-        return Cell("")
+        return TableCell("")
     if cell["status"] != "ok":
-        return Cell(STATUS_TEXT.get(cell["status"], cell["status"]))
+        return TableCell(STATUS_TEXT.get(cell["status"], cell["status"]))
     half = (cell["latency_high_ms"] - cell["latency_low_ms"]) / 2
     text = f"{latency_text(cell['latency_ms'])} ± {half:.1g}"
     leads = cell["variant"] in leaders
-    return Cell(text, best=leads and len(leaders) == 1, tied=leads and len(leaders) > 1)
+    return TableCell(text, best=leads and len(leaders) == 1, tied=leads and len(leaders) > 1)
 
 
 def _some(names: pd.Series) -> str:

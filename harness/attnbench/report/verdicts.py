@@ -8,7 +8,7 @@ from attnbench.analysis.load_runs import PROBLEM
 from attnbench.analysis.noise import control_ratios, noise_text, noise_within
 from attnbench.analysis.ranking import GROUP
 from attnbench.analysis.verdict import judge
-from attnbench.report.table import Cell, Table, row
+from attnbench.report.table import Table, TableCell, row
 from attnbench.stats.paired import FASTER, Comparison
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def verdicts(frame: pd.DataFrame, baseline: str | None, limit: int | None = None
     return made[:limit]
 
 
-def _cell(one: Comparison | None) -> Cell:
+def _cell(one: Comparison | None) -> TableCell:
     if one is None:
-        return Cell("")
+        return TableCell("")
     interval = "" if one.low is None or one.high is None else f" ({one.low:.3f} to {one.high:.3f})"
-    return Cell(f"{one.verdict} {one.ratio:.3f}{interval}", best=one.verdict == FASTER)
+    return TableCell(f"{one.verdict} {one.ratio:.3f}{interval}", best=one.verdict == FASTER)

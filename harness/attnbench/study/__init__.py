@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from attnbench.errors import unknown
-from attnbench.study.study import Outcome, Rows, Settings, Study, make
+from attnbench.study.study import Rows, Settings, Study, StudyResult, make
 
 MODULES = {
     "parallelism": "parallelism",
@@ -19,7 +19,7 @@ MODULES = {
     "steps": "steps",
 }
 
-__all__ = ["MODULES", "Outcome", "Rows", "Settings", "Study", "find_study", "make"]
+__all__ = ["MODULES", "Rows", "Settings", "Study", "StudyResult", "find_study", "make"]
 
 
 def find_study(name: str) -> Study:

@@ -53,14 +53,14 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StudyResult:
     """A study that was made: its folder holds rows.json, finding.md, figure.svg, figure.png and the run, if any."""
 
     folder: Path
     finding: str
 
 
-def make(study: Study, settings: Settings) -> Outcome:
+def make(study: Study, settings: Settings) -> StudyResult:
     """Collect the numbers, draw them and say what they say; raises AttnbenchError where there are none to speak of."""
     folder = settings.results / f"study-{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
@@ -73,7 +73,7 @@ def make(study: Study, settings: Settings) -> Outcome:
     figure = study.draw(rows)
     for suffix in ("svg", "png"):
         figure.savefig(folder / f"figure.{suffix}", dpi=160)
-    return Outcome(folder, finding)
+    return StudyResult(folder, finding)
 
 
 def compute(experiment: str, options: Mapping[str, Any]) -> Rows:
