@@ -12,7 +12,7 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from attnbench.conformance import compare
+from attnbench.conformance import accuracy
 from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import CHECKS, DEMANDED, cases, run_case
 from attnbench.plugins.loading import entry_point_sources, load_all
@@ -37,7 +37,7 @@ def honest_variants():
 
 def watch(ratios):
     """Record the worst ratio of each rule into `ratios`."""
-    honest = compare.measurements
+    honest = accuracy.measurements
 
     def watched(*arguments, **options):
         for measured, piece in honest(*arguments, **options):
@@ -50,9 +50,9 @@ def watch(ratios):
 
 def run(variant, seeds, level):
     """Run the suite on one variant: print failures as they come, then counts and worst ratios; returns failures."""
-    honest = compare.measurements
+    honest = accuracy.measurements
     ratios, counts = defaultdict(float), Counter()
-    compare.measurements = watch(ratios)
+    accuracy.measurements = watch(ratios)
     demanded = {check.name for check in DEMANDED} | variant.traits
     for seed in seeds:
         for case in cases(variant, level=level, only=CHECKED):
@@ -60,7 +60,7 @@ def run(variant, seeds, level):
             counts[result.status] += case.check.name in demanded
             if result.status == "failed":
                 print(f"seed {seed} {variant.name} {case.id}: {result.reason}", flush=True)
-    compare.measurements = honest
+    accuracy.measurements = honest
     told = f"{counts['failed']} false alarms, {counts['passed']} passed, {counts['skipped']} skipped"
     print(f"{variant.name}, {level}, seeds {seeds.start} to {seeds.stop - 1}: {told}", flush=True)
     for rule in sorted(ratios):

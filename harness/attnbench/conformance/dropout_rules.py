@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from attnbench.conformance.compare import Answer, Comparison
+from attnbench.conformance.accuracy import Answer, Comparison
 from attnbench.reference import Part, evaluate, in_bhsd
 
 if TYPE_CHECKING:

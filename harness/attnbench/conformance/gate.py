@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
-from attnbench.conformance.compare import Answer, Comparison, compare
+from attnbench.conformance.accuracy import Answer, Comparison, compare
 from attnbench.conformance.contract import Snapshot, gradients_problem, output_problem, storages
 from attnbench.conformance.dropout_rules import any_draw
 from attnbench.conformance.sampling import PAIRS, Sample, across, few_rows, keep_rows, whole_group

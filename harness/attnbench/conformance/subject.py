@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from attnbench.conformance.accuracy import Answer, compare
 from attnbench.conformance.check import Failed, Raised, Skipped
-from attnbench.conformance.compare import Answer, compare
 from attnbench.conformance.contract import Snapshot, gradients_problem, output_problem
 from attnbench.reference import Part, in_bhsd
 from attnbench.tensors.inputs import make_inputs, refill

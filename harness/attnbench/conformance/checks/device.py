@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from attnbench.conformance.accuracy import Answer
 from attnbench.conformance.check import NO_MEMORY, Failed, Hint, Skipped
-from attnbench.conformance.compare import Answer
 from attnbench.conformance.subject import Trial
 from attnbench.reference import Part, in_bhsd
 from attnbench.tensors.inputs import Inputs, dtype_of, make_inputs

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from attnbench.conformance.accuracy import compare
 from attnbench.conformance.check import Failed
-from attnbench.conformance.compare import compare
 from attnbench.conformance.dropout_rules import any_draw
 from attnbench.reference import Part, evaluate
 from attnbench.tensors.inputs import make_inputs
@@ -16,7 +16,7 @@ from attnbench.tensors.inputs import make_inputs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from attnbench.conformance.compare import Answer
+    from attnbench.conformance.accuracy import Answer
     from attnbench.conformance.subject import Subject, Trial
     from attnbench.workloads.workload import Workload
 

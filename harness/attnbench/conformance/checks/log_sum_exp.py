@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from attnbench.conformance.accuracy import Answer
 from attnbench.conformance.check import Failed, Skipped
-from attnbench.conformance.compare import Answer
 from attnbench.reference import Piece, evaluate, in_bhsd
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from attnbench.reference import visible
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from attnbench.conformance.compare import Answer
+    from attnbench.conformance.accuracy import Answer
     from attnbench.conformance.subject import Subject
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload

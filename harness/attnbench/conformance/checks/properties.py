@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from attnbench.conformance.accuracy import Answer
 from attnbench.conformance.check import Failed, Skipped
 from attnbench.conformance.checks.dropout import judge_any_draw
-from attnbench.conformance.compare import Answer
 from attnbench.conformance.contract import storages
 from attnbench.conformance.subject import Trial
 from attnbench.conformance.tolerance import output_rule
