@@ -39,7 +39,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AccuracyResult:
     """The worst of all compared rows: `worst_ratio` is error / tolerance, None where the answer is not finite."""
 
     rule: str
@@ -62,7 +62,7 @@ def compare(
     *,
     kept: torch.Tensor | None = None,
     slack: float = 1.0,
-) -> Comparison:
+) -> AccuracyResult:
     """Judge an answer at `part` (default: everything) by the error rules; gradients too where the answer has them.
 
     `kept` (B, Hq, Sq, Sk) is what dropout multiplied the weights by, where that is known; `slack` widens the
@@ -82,13 +82,13 @@ def compare(
         if of_output not in worst or measured.ratio.max() > worst[of_output][0].ratio.max():
             worst[of_output] = measured, piece
     if not worst:
-        return Comparison("nothing to compare: the output is empty")
+        return AccuracyResult("nothing to compare: the output is empty")
     measured, piece = max(worst.values(), key=lambda entry: float(entry[0].ratio.max()))
     if True in worst and worst[True][0].ratio.max() > 1:
         measured, piece = worst[True]  # a wrong output explains wrong gradients
     ratio = float(measured.ratio.max())
     reason = _reason(workload, inputs, measured, piece) if ratio > 1 else None
-    return Comparison(measured.rule, ratio if finite and ratio < torch.inf else None, max_abs, reason)
+    return AccuracyResult(measured.rule, ratio if finite and ratio < torch.inf else None, max_abs, reason)
 
 
 def measurements(

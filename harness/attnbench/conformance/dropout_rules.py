@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from attnbench.conformance.accuracy import Answer, Comparison
+from attnbench.conformance.accuracy import AccuracyResult, Answer
 from attnbench.reference import Part, evaluate, in_bhsd
 
 if TYPE_CHECKING:
@@ -21,18 +21,16 @@ RULE_MASK = "dropout: <dO, O> = <dV, V>, which holds if backward drops the same 
 RULE_SCORES = "dropout: <dQ, Q> = <dK, K>, which holds if dQ and dK come from the same dropped weights"
 
 
-def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> Comparison:
+def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> AccuracyResult:
     """Judge an answer under dropout by what holds for any draw; the worst of the rules is reported."""
-    comparisons = [*_forward(workload, inputs, answer, part)]
+    results = [*_forward(workload, inputs, answer, part)]
     gradients = answer.gradients
     if gradients is not None and all(gradient is not None for gradient in gradients):
-        comparisons += _backward(inputs, answer)
-    return max(
-        comparisons, key=lambda comparison: float("inf") if comparison.worst_ratio is None else comparison.worst_ratio
-    )
+        results += _backward(inputs, answer)
+    return max(results, key=lambda result: float("inf") if result.worst_ratio is None else result.worst_ratio)
 
 
-def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> list[Comparison]:
+def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> list[AccuracyResult]:
     """Regress each row of the output on the reference: the factor is 1 on average, and the rest is noise."""
     factors, noise, expected_noise, squared_noise = [], [], [], []
     spread = workload.dropout / (1 - workload.dropout)
@@ -46,12 +44,12 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
         expected_noise.append(spread * (of_weight @ of_value).sum())
         squared_noise.append(spread**2 * (of_weight.square() @ of_value.square()).sum())
     if not factors or not (factor := torch.cat(factors)).numel():
-        return [Comparison(RULE_MEAN)]
+        return [AccuracyResult(RULE_MEAN)]
     if not factor.isfinite().all():
-        return [Comparison(RULE_MEAN, None, None, f"{RULE_MEAN}: the output holds NaN or Inf")]
+        return [AccuracyResult(RULE_MEAN, None, None, f"{RULE_MEAN}: the output holds NaN or Inf")]
     error = float(factor.std() / factor.numel() ** 0.5) if factor.numel() > 1 else 1.0
     off = abs(float(factor.mean()) - 1)
-    mean = _comparison(
+    mean = _result(
         RULE_MEAN, off / (DEVIATIONS * error + SAME / 2), f"the mean factor is {1 + off:.4g} or {1 - off:.4g}"
     )
     if factor.numel() < 32:
@@ -61,7 +59,7 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
     variance = float(torch.stack(squared_noise).sum() / expected.square()) * _variance_of_draw(workload.dropout)
     slack = DEVIATIONS * variance**0.5
     off = max(ratio, 1 / max(ratio, 1e-9)) if slack < 1 else ratio  # of few draws all may be kept, by chance
-    return [mean, _comparison(RULE_NOISE, off / (2 + slack), f"its variance is {ratio:.3g} times that")]
+    return [mean, _result(RULE_NOISE, off / (2 + slack), f"its variance is {ratio:.3g} times that")]
 
 
 def _variance_of_draw(rate: float) -> float:
@@ -70,7 +68,7 @@ def _variance_of_draw(rate: float) -> float:
     return (rate + (1 - rate) * kept**4) / kept**2 - 1
 
 
-def _backward(inputs: Inputs, answer: Answer) -> list[Comparison]:
+def _backward(inputs: Inputs, answer: Answer) -> list[AccuracyResult]:
     if inputs.grad_output is None or answer.gradients is None:
         return []
     query, key, value, grad_output = (
@@ -81,17 +79,15 @@ def _backward(inputs: Inputs, answer: Answer) -> list[Comparison]:
         (RULE_MASK, grad_output * answer.output.double(), of_value * value),
         (RULE_SCORES, of_query * query, of_key * key),
     )
-    comparisons = []
+    results = []
     for rule, left, right in pairs:
         size = float((left.square().sum() + right.square().sum()).sqrt())
         off = abs(float(left.sum() - right.sum()))
-        comparisons.append(
-            _comparison(
-                rule, off / (SAME * size) if size else 0.0, f"{float(left.sum()):.6g} and {float(right.sum()):.6g}"
-            )
+        results.append(
+            _result(rule, off / (SAME * size) if size else 0.0, f"{float(left.sum()):.6g} and {float(right.sum()):.6g}")
         )
-    return comparisons
+    return results
 
 
-def _comparison(rule: str, ratio: float, found: str) -> Comparison:
-    return Comparison(rule, ratio, None, f"{rule}; {found}" if ratio > 1 else None)
+def _result(rule: str, ratio: float, found: str) -> AccuracyResult:
+    return AccuracyResult(rule, ratio, None, f"{rule}; {found}" if ratio > 1 else None)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
-from attnbench.conformance.accuracy import Answer, Comparison, compare
-from attnbench.conformance.contract import Snapshot, gradients_problem, output_problem, storages
+from attnbench.conformance.accuracy import AccuracyResult, Answer, compare
 from attnbench.conformance.dropout_rules import any_draw
 from attnbench.conformance.sampling import PAIRS, Sample, across, few_rows, keep_rows, whole_group
+from attnbench.conformance.subject import Snapshot, gradients_problem, output_problem, storages
 from attnbench.reference import in_bhsd
 from attnbench.tensors.inputs import refill
 
@@ -163,17 +163,17 @@ class Gate(Gatekeeper["Inputs"]):
         gradients = None if grads is None else tuple(None if g is None else in_bhsd(g, layout) for g in grads)
         answer = Answer(in_bhsd(output.detach(), layout), gradients)
         if not self.variant.exact:
-            comparison = Comparison("plugin contract only: not softmax attention", worst_ratio=None, max_abs=None)
-            return _verdict(comparison, passed=all(bool(t.isfinite().all()) for t in answer.tensors))
+            result = AccuracyResult("plugin contract only: not softmax attention", worst_ratio=None, max_abs=None)
+            return _verdict(result, passed=all(bool(t.isfinite().all()) for t in answer.tensors))
         if self.workload.dropout:
             return _verdict(any_draw(self.workload, self.inputs, answer, sample.part))
-        comparison = compare(self.workload, self.inputs, self.variant.tier, answer, sample.part)
-        if comparison.passed and not all(bool(tensor.isfinite().all()) for tensor in answer.tensors):
+        result = compare(self.workload, self.inputs, self.variant.tier, answer, sample.part)
+        if result.passed and not all(bool(tensor.isfinite().all()) for tensor in answer.tensors):
             reason = "NaN or Inf in rows that were not compared: an overflow or unwritten memory"
-            return Verdict(False, comparison.rule, reason=reason)
-        return _verdict(comparison)
+            return Verdict(False, result.rule, reason=reason)
+        return _verdict(result)
 
 
-def _verdict(comparison: Comparison, *, passed: bool | None = None) -> Verdict:
-    held = comparison.passed if passed is None else passed
-    return Verdict(held, comparison.rule, comparison.worst_ratio, comparison.max_abs, comparison.reason)
+def _verdict(result: AccuracyResult, *, passed: bool | None = None) -> Verdict:
+    held = result.passed if passed is None else passed
+    return Verdict(held, result.rule, result.worst_ratio, result.max_abs, result.reason)

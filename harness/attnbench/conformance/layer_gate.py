@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.contract import Snapshot, storages
 from attnbench.conformance.gate import CONTRACT, Gate, Gatekeeper, Verdict
 from attnbench.conformance.sampling import across
+from attnbench.conformance.subject import Snapshot, storages
 from attnbench.conformance.tolerance import QUANTISED_SHARE
 from attnbench.reference import attention, bias, visible
 from attnbench.tensors.inputs import dtype_of

@@ -42,9 +42,9 @@ def dropout(subject: Subject, workload: Workload) -> None:
     _judge_values(workload, factor[visible & kept], factor[visible & ~kept])
     _judge_rate(workload, visible, kept)
     scaled = kept.float() / (1 - workload.dropout)
-    comparison = compare(workload, trial.inputs, subject.variant.tier, answer, kept=scaled)
-    if not comparison.passed:
-        raise Failed(f"under the mask that the output shows: {comparison.reason}")
+    accuracy = compare(workload, trial.inputs, subject.variant.tier, answer, kept=scaled)
+    if not accuracy.passed:
+        raise Failed(f"under the mask that the output shows: {accuracy.reason}")
     _judge_seed(subject, workload, visible & kept)
 
 
@@ -57,9 +57,9 @@ def dropped(subject: Subject, workload: Workload) -> None:
 
 def judge_any_draw(trial: Trial, answer: Answer) -> None:
     """Hold an answer under dropout to what is true of any draw; Failed with the rule that it breaks."""
-    comparison = any_draw(trial.workload, trial.inputs, answer, Part.whole(trial.workload))
-    if not comparison.passed:
-        raise Failed(comparison.reason or comparison.rule)
+    accuracy = any_draw(trial.workload, trial.inputs, answer, Part.whole(trial.workload))
+    if not accuracy.passed:
+        raise Failed(accuracy.reason or accuracy.rule)
 
 
 def _quiet(trial: Trial, subject: Subject) -> Trial:

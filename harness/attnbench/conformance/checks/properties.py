@@ -12,8 +12,7 @@ import torch
 from attnbench.conformance.accuracy import Answer
 from attnbench.conformance.check import Failed, Skipped
 from attnbench.conformance.checks.dropout import judge_any_draw
-from attnbench.conformance.contract import storages
-from attnbench.conformance.subject import Trial
+from attnbench.conformance.subject import Trial, storages
 from attnbench.conformance.tolerance import output_rule
 from attnbench.errors import WorkloadError
 from attnbench.reference import evaluate, visible
