@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from attnbench.errors import UsageError
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 
 
 def test_a_protocol_survives_json():
     """`from_json` gives back what `to_json` took, through real JSON."""
-    protocol = Protocol(precision=0.01, mode="cold", seed=3)
-    assert Protocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
+    protocol = MeasureConfig(precision=0.01, mode="cold", seed=3)
+    assert MeasureConfig.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
 
 
 def test_every_setting_changes_the_id():
@@ -23,16 +23,16 @@ def test_every_setting_changes_the_id():
         "precision": 0.1, "budget_s": 9.0, "min_samples": 9, "min_time_s": 9.0, "min_blocks": 9, "block_s": 9.0,
         "interleave": False, "mode": "cold", "seed": 9, "warm_up_min_s": 9.0, "warm_up_max_s": 9.0, "confidence": 0.9,
     }  # fmt: skip
-    assert set(other) == {spec.name for spec in dataclasses.fields(Protocol)}
-    ids = {Protocol(**{name: value}).protocol_id for name, value in other.items()}
-    assert len(ids | {Protocol().protocol_id}) == len(other) + 1
-    assert Protocol().protocol_id == Protocol().protocol_id
+    assert set(other) == {spec.name for spec in dataclasses.fields(MeasureConfig)}
+    ids = {MeasureConfig(**{name: value}).protocol_id for name, value in other.items()}
+    assert len(ids | {MeasureConfig().protocol_id}) == len(other) + 1
+    assert MeasureConfig().protocol_id == MeasureConfig().protocol_id
 
 
 def test_precision_depends_on_the_device():
     """Unset, precision is 0.5% on CUDA and 2% on CPU; set, it holds everywhere."""
-    assert (Protocol().precision_on("cuda:1"), Protocol().precision_on("cpu")) == (0.005, 0.02)
-    assert Protocol(precision=0.1).precision_on("cpu") == 0.1
+    assert (MeasureConfig().precision_on("cuda:1"), MeasureConfig().precision_on("cpu")) == (0.005, 0.02)
+    assert MeasureConfig(precision=0.1).precision_on("cpu") == 0.1
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,23 @@ def test_precision_depends_on_the_device():
 def test_a_value_out_of_range_is_named(field, value):
     """A bad setting is refused with its name and what was given."""
     with pytest.raises(UsageError, match=field):
-        Protocol(**{field: value})
+        MeasureConfig(**{field: value})
 
 
 def test_an_unknown_field_is_refused_with_the_nearest():
     """A misspelt field from JSON names the nearest."""
     with pytest.raises(UsageError, match="budget_s"):
-        Protocol.from_json({"budgets": 3})
+        MeasureConfig.from_json({"budgets": 3})
 
 
-@pytest.mark.parametrize("module", ["protocol", "interval", "stopping", "block", "pairing", "roofline", "doctor"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "measure_config", "stats.block", "stats.bootstrap", "stats.interval", "stats.noise_floor", "stats.paired",
+        "stats.roofline", "stats.stopping", "machine.doctor", "machine.telemetry",
+    ],
+)  # fmt: skip
 def test_the_supervisor_side_imports_no_torch(module):
-    """What the runner and the analysis import of measure/ loads neither torch nor pandas."""
-    code = f"import sys, attnbench.measure.{module}; assert not {{'torch', 'pandas'}} & set(sys.modules)"
+    """The statistics and settings that the supervisor imports load neither torch, pandas nor scipy."""
+    code = f"import sys, attnbench.{module}; assert not {{'torch', 'pandas', 'scipy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from attnbench import Workload
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import VariantEntry
 from attnbench.plan.cells import Cell, Plan
 from attnbench.plan.devices import Device
@@ -29,7 +29,7 @@ def plan(*names, devices=(CPU,), **settings):
         Cell(entry, workload, device, f"{entry.name}-{workload.id}-{device.name}")
         for device in devices for workload in WORKLOADS for entry in entries
     ]  # fmt: skip
-    return Plan(tuple(cells), {"cpu": Protocol(**settings)}, {})
+    return Plan(tuple(cells), {"cpu": MeasureConfig(**settings)}, {})
 
 
 def record(status, reason=None, **fields):

@@ -109,7 +109,7 @@ def run(
     Variants run in processes of their own, so that none of them can end this one. Interrupting keeps what is measured:
     `Run(path).resume()` goes on. Raises UsageError for a value that is wrong, before anything runs.
     """
-    from attnbench.measure_config import Protocol
+    from attnbench.measure_config import MeasureConfig
     from attnbench.runner.run import Request, plan_of, start
 
     request = Request(
@@ -119,7 +119,7 @@ def run(
         devices=_texts(devices),
         plugins=_texts(plugins),
         axes={axis: _values(value) for axis, value in axes.items()},
-        protocol=Protocol(precision=precision),
+        protocol=MeasureConfig(precision=precision),
         budget_s=budget_s,
         results=Path(results),
         name=name,

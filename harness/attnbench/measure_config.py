@@ -18,7 +18,7 @@ REVISION = 1  # raised when the sampler's own behaviour changes what is measured
 
 
 @dataclass(frozen=True)
-class Protocol:
+class MeasureConfig:
     """How a cell is measured. Raises UsageError for a value that is out of range.
 
     - `precision`: relative half-width of the median's interval that ends sampling; None: 0.005 on CUDA, 0.02 on CPU
@@ -68,7 +68,7 @@ class Protocol:
         text = json.dumps({"revision": REVISION, **self.to_json()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def within(self, seconds: float) -> Protocol:
+    def within(self, seconds: float) -> MeasureConfig:
         """Give the protocol that samples for `seconds` at most and warms up no longer than that. Raises UsageError."""
         warm_up_s = min(self.warm_up_max_s, max(self.warm_up_min_s, seconds))
         return dataclasses.replace(self, budget_s=seconds, warm_up_max_s=warm_up_s)
@@ -84,7 +84,7 @@ class Protocol:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Protocol:
+    def from_json(cls, fields: Mapping[str, Any]) -> MeasureConfig:
         """Build a protocol from `to_json`'s fields; missing ones take their defaults. Raises UsageError."""
         names = [spec.name for spec in dataclasses.fields(cls)]
         for name in fields:

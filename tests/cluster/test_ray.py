@@ -9,14 +9,14 @@ import pytest
 from attnbench.cluster.executor import Fleet
 from attnbench.cluster.ray import TYPE, RayCluster
 from attnbench.errors import UsageError
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.runner.run import Request, execute, plan_of, start
 from attnbench.runner.watching import Watcher
 from attnbench.store import read_manifest, read_run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'attnbench[ray]'")
 
-BUDGET = Protocol(budget_s=0.2, warm_up_max_s=0.1)
+BUDGET = MeasureConfig(budget_s=0.2, warm_up_max_s=0.1)
 MOST_S = 120.0  # that a node may take to begin
 LOOK_EVERY_S = 0.05
 

@@ -8,7 +8,7 @@ import pytest
 from attnbench.cluster.executor import Fleet
 from attnbench.cluster.slurm import SlurmCluster, rows_of
 from attnbench.errors import UsageError
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.runner.run import Request, execute, plan_of, start
 from attnbench.store import read_run
 
@@ -16,7 +16,7 @@ pytest.importorskip(
     "submitit", reason="SUBMITIT IS NOT INSTALLED: Slurm is not tested (pip install 'attnbench[slurm]')"
 )
 
-QUICK = Protocol(budget_s=0.05, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.1, interleave=False)
+QUICK = MeasureConfig(budget_s=0.05, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.1, interleave=False)
 
 
 def test_a_plan_runs_as_jobs_and_leaves_no_pickle(tmp_path, monkeypatch):

@@ -8,12 +8,12 @@ import torch
 
 from attnbench import Workload
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 
 PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal")
 TRAINING = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
-PROTOCOL = Protocol(warm_up_max_s=0.3)
+PROTOCOL = MeasureConfig(warm_up_max_s=0.3)
 BLOCKS, BLOCK_NS = 10, 10e6
 
 WRONG = "tolerance|error"

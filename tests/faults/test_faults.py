@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from attnbench.isolation.cleanup import PREFIX
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import read_catalog
 from attnbench.runner.limits import Terms
 from attnbench.runner.run import Request, execute, plan_of, start
@@ -79,7 +79,7 @@ def run(tmp_path_factory, left_before):
         devices=["cpu:0"],
         plugins=[str(PACK), str(deleter)],
         axes={"heads": [2], "seq": list(LENGTHS), "head_dim": [8], "direction": ["forward_backward"]},
-        protocol=Protocol(budget_s=0.1, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.1),
+        protocol=MeasureConfig(budget_s=0.1, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.1),
         results=folder / "results",
     )
     catalog, plan = plan_of(request)

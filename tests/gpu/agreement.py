@@ -12,7 +12,7 @@ from triton.testing import do_bench
 
 from attnbench import Variant, Workload
 from attnbench.measure.sampler import Sampler
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.tensors.inputs import make_inputs
 
 LENGTHS = (512, 2048, 8192)
@@ -39,7 +39,7 @@ class Flash(Variant):
 
 def median_ns(call, inputs, workload, mode):
     """Give the sampler's median in a mode."""
-    sampler = Sampler(call, inputs, workload, "cuda:0", Protocol(mode=mode))
+    sampler = Sampler(call, inputs, workload, "cuda:0", MeasureConfig(mode=mode))
     sampler.first_call()
     sampler.warm_up()
     return statistics.median(sample for _ in range(BLOCKS) for sample in sampler.block(BLOCK_NS).samples_ns)

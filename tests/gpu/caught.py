@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attnbench import Workload
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 
 PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
@@ -22,7 +22,7 @@ def outcome(path):
     try:
         source = {"name": path.stem, "kind": "file", "target": str(path)}
         ask("load", source=source, variant="dishonest", device="cuda:0")
-        protocol = Protocol(warm_up_max_s=0.3)
+        protocol = MeasureConfig(warm_up_max_s=0.3)
         reply = ask("open", workload=WORKLOAD.to_json(), protocol=protocol.to_json())
         for _ in range(BLOCKS):
             if reply["status"] == "ready":

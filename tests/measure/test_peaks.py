@@ -5,12 +5,12 @@ import torch
 from fake_device import FakeDevice
 
 from attnbench.measure import cold, peaks
-from attnbench.stats.roofline import Limits
+from attnbench.stats.roofline import Peaks
 
 
 def test_the_lower_roof_decides():
     """The shortest time is the longer one of computing and moving, and the share is over that."""
-    machine = Limits(copy_bytes_per_s=1e9, matmul_flops_per_s=1e12)
+    machine = Peaks(copy_bytes_per_s=1e9, matmul_flops_per_s=1e12)
     assert machine.shortest_s(flops=10**9, moved_bytes=10**9) == pytest.approx(1.0)
     assert machine.shortest_s(flops=10**13, moved_bytes=10**9) == pytest.approx(10.0)
     assert machine.share(10**13, 10**9, seconds=20.0) == pytest.approx(0.5)
@@ -29,7 +29,7 @@ def test_limits_are_rates_of_copy_and_matmul(monkeypatch):
 
     monkeypatch.setattr(peaks.torch, "matmul", matmul)
     monkeypatch.setattr(peaks.torch.Tensor, "copy_", lambda self, other: device.call(1000.0))
-    found = peaks.measure_limits("cpu", "float32", device)
+    found = peaks.measure_peaks("cpu", "float32", device)
     assert found.matmul_flops_per_s == pytest.approx(4e9)
     assert found.copy_bytes_per_s == pytest.approx(2 * 4096 / 1e-6)
 

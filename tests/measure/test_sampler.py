@@ -7,7 +7,7 @@ from attnbench import Workload
 from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.sampler import Sampler
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.tensors.inputs import make_inputs
 
 
@@ -37,7 +37,7 @@ def test_each_direction_gives_samples_and_an_audited_result(direction):
     call = (
         naive(inputs) if direction == "forward" else lambda: (inputs.query @ inputs.key.mT).softmax(-1) @ inputs.value
     )
-    sampler = Sampler(call, inputs, workload, "cpu", Protocol(warm_up_max_s=0.1))
+    sampler = Sampler(call, inputs, workload, "cpu", MeasureConfig(warm_up_max_s=0.1))
     assert sampler.first_call() > 0
     assert sampler.warm_up().ns_per_call > 0
     block = sampler.block(5e6)

@@ -9,7 +9,7 @@ from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import NoTelemetry
 from attnbench.measure import sampler as sampler_module
 from attnbench.measure.sampler import Sampler
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.tensors.inputs import make_inputs
 
 WORKLOAD = Workload(heads=1, seq_q=8, head_dim=4)
@@ -25,7 +25,7 @@ def sampled(device, work, monkeypatch, **protocol):
         work(device)
         return (inputs.query @ inputs.key.mT).softmax(-1) @ inputs.value
 
-    settings = Protocol(**{"warm_up_min_s": 0.002, **protocol})
+    settings = MeasureConfig(**{"warm_up_min_s": 0.002, **protocol})
     return Sampler(call, inputs, WORKLOAD, "cpu", settings, clock=device, telemetry=NoTelemetry())
 
 

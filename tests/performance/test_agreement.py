@@ -11,7 +11,7 @@ from attnbench import Workload
 from attnbench.analysis.noise import noise, noise_text
 from attnbench.analysis.verdict import judge
 from attnbench.measure.sampler import Sampler
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.runner.run import Request, execute, plan_of, start
 from attnbench.stats.interval import median_interval
 from attnbench.tensors.inputs import make_inputs
@@ -55,7 +55,7 @@ def test_medians_agree_with_torchs_own_timer(benchmark):
     workload = Workload(heads=4, seq_q=512, head_dim=64)  # long enough for Timer to time single calls, as we do
     inputs = make_inputs(workload, "cpu")
     call = lambda: scaled_dot_product_attention(*inputs.leaves)  # noqa: E731 - what Timer takes, too
-    sampler = Sampler(call, inputs, workload, "cpu", Protocol())
+    sampler = Sampler(call, inputs, workload, "cpu", MeasureConfig())
     timer = Timer("call()", globals={"call": call}, num_threads=1)
 
     def turns():
@@ -91,7 +91,7 @@ def test_ten_percent_are_told_slower_and_a_copy_is_not(benchmark, tmp_path):
         devices=["cpu:0"],
         plugins=[str(plugin)],
         axes={"seq": [16, 32, 48, 64], "heads": [2], "head_dim": [16]},  # four controls, so that the floor is narrow
-        protocol=Protocol(precision=0.001, budget_s=2.5, warm_up_max_s=0.5),
+        protocol=MeasureConfig(precision=0.001, budget_s=2.5, warm_up_max_s=0.5),
         results=tmp_path / "results",
     )
     catalog, plan = plan_of(request)

@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.runner.run import Request, execute, plan_of, start
 from attnbench.runner.watching import Watcher
 
 LEAST = 1.8
 # Each cell is sampled for as long as its budget, so that both runs do the same work a cell.
-PROTOCOL = Protocol(precision=1e-6, budget_s=1.0, block_s=0.1, min_time_s=0.0, warm_up_max_s=0.2)
+PROTOCOL = MeasureConfig(precision=1e-6, budget_s=1.0, block_s=0.1, min_time_s=0.0, warm_up_max_s=0.2)
 LENGTHS = [256, 264, 272, 280, 288, 296]
 
 

@@ -7,7 +7,7 @@ import pytest
 from attnbench import Workload
 from attnbench.cli.app import app
 from attnbench.errors import WorkloadError
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.plan.rerun import rerun_command
 from attnbench.runner import run
 from attnbench.runner.run import Request, manifest_of, plan_of
@@ -74,7 +74,7 @@ def test_every_cell_of_every_suite_is_named_exactly(planned):
     """
     request = Request(
         suites=sorted(SUITES), variants=["naive"], devices=["cpu"], budget_s=0.3,
-        protocol=Protocol(precision=0.01, interleave=False, mode="cold"),
+        protocol=MeasureConfig(precision=0.01, interleave=False, mode="cold"),
     )  # fmt: skip
     catalog, plan = plan_of(request)
     manifest = manifest_of("r", request, catalog, plan)

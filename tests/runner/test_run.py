@@ -5,14 +5,14 @@ import json
 import pytest
 
 from attnbench.errors import UsageError
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.plan.devices import choose_devices
 from attnbench.runner import locks
 from attnbench.runner.run import Request, execute, plan_of, resumed, start
 from attnbench.runner.watching import Watcher
 from attnbench.store import read_manifest, read_run, statuses
 
-QUICK = Protocol(budget_s=0.2, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.2)
+QUICK = MeasureConfig(budget_s=0.2, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.2)
 OBSERVED = """
     import json
     from pathlib import Path

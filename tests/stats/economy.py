@@ -10,7 +10,7 @@ import statistics
 
 from simulated import Machine
 
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.stats.interval import median_interval
 from attnbench.stats.stopping import Stopping
 
@@ -20,8 +20,9 @@ DO_BENCH_S = 0.1  # triton.testing.do_bench: as many calls as fit into rep = 100
 PYTEST_BENCHMARK_S, PYTEST_BENCHMARK_ROUNDS = 1.0, 5  # --benchmark-max-time and --benchmark-min-rounds
 MOST_RUNS = 50
 
-RULE = Protocol(precision=PRECISION, budget_s=30.0, min_time_s=0, block_s=0.002)  # precision, 20 samples, 10 blocks
-DEFAULT = Protocol(precision=PRECISION, budget_s=30.0)  # and 0.2 s
+# Asks for the precision, 20 samples and 10 blocks. DEFAULT asks for at least 0.2 s as well.
+RULE = MeasureConfig(precision=PRECISION, budget_s=30.0, min_time_s=0, block_s=0.002)
+DEFAULT = MeasureConfig(precision=PRECISION, budget_s=30.0)
 
 
 def ours(machine, cost_ns, protocol):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnbench.stats.noise_floor import Floor, student
+from attnbench.stats.noise_floor import NoiseFloor, student
 
 
 @pytest.mark.parametrize(
@@ -23,35 +23,35 @@ def test_many_degrees_make_it_normal():
 
 def test_the_floor_is_the_root_mean_square_of_the_controls():
     """Differences either way count alike, and without a control there is no floor."""
-    floor = Floor.of([0.03, -0.04])
+    floor = NoiseFloor.of([0.03, -0.04])
     assert floor.scale == pytest.approx((0.0025 / 2) ** 0.5)
     assert floor.degrees == 2
-    assert Floor.of([0.02] * 10) == Floor(pytest.approx(0.02), 10)
-    assert Floor.of([0.0, 0.0]).scale == 0
-    assert Floor.of([]) is None
+    assert NoiseFloor.of([0.02] * 10) == NoiseFloor(pytest.approx(0.02), 10)
+    assert NoiseFloor.of([0.0, 0.0]).scale == 0
+    assert NoiseFloor.of([]) is None
 
 
 def test_calm_controls_do_not_hide_a_restless_one():
     """One control of ten that is far off counts for two at most, so the floor stays near it."""
-    floor = Floor.of([0.001] * 9 + [0.05])
+    floor = NoiseFloor.of([0.001] * 9 + [0.05])
     assert floor.scale > 0.03
     assert floor.degrees <= 2
 
 
 def test_between_two_runs_each_side_is_one_process():
     """A pair's floor holds two processes, so two runs' floors are averaged; one known floor stands for both."""
-    ours, theirs = Floor(0.03, 4), Floor(0.04, 6)
-    assert Floor.between(ours, theirs) == Floor(pytest.approx((0.0025 / 2) ** 0.5), 10)
-    assert Floor.between(ours, None) == ours
-    assert Floor.between(None, None) is None
+    ours, theirs = NoiseFloor(0.03, 4), NoiseFloor(0.04, 6)
+    assert NoiseFloor.between(ours, theirs) == NoiseFloor(pytest.approx((0.0025 / 2) ** 0.5), 10)
+    assert NoiseFloor.between(ours, None) == ours
+    assert NoiseFloor.between(None, None) is None
 
 
 def test_the_floor_of_the_others_is_theirs_alone():
     """For each control it is the floor of the list without it, even of one that hides all others; one has none."""
     means = [0.001, -0.002, 0.0, 0.3, 0.004]
-    others = Floor.of_others(means)
+    others = NoiseFloor.of_others(means)
     for index, floor in enumerate(others):
-        told = Floor.of(means[:index] + means[index + 1 :])
-        assert floor == Floor(pytest.approx(told.scale, rel=1e-12), told.degrees)
-    assert Floor.of_others([0.1]) == [None]
-    assert Floor.of_others([]) == []
+        told = NoiseFloor.of(means[:index] + means[index + 1 :])
+        assert floor == NoiseFloor(pytest.approx(told.scale, rel=1e-12), told.degrees)
+    assert NoiseFloor.of_others([0.1]) == [None]
+    assert NoiseFloor.of_others([]) == []

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from simulated import Machine, session
 
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.stats import paired
 from attnbench.stats.bootstrap import pulled_in
 from attnbench.stats.paired import (
     Blocks,
-    Comparison,
+    PairedResult,
     control,
     floor_of,
     is_regression,
@@ -20,7 +20,7 @@ from attnbench.stats.paired import (
     verdicts_between_runs,
 )
 
-PROTOCOL = Protocol(min_time_s=0.1, block_s=0.02, budget_s=1.0)
+PROTOCOL = MeasureConfig(min_time_s=0.1, block_s=0.02, budget_s=1.0)
 
 
 def told_apart(slow_down, sessions, *, interleave=True, margin=0.01, **machine):
@@ -244,7 +244,7 @@ def test_the_noise_floor_is_what_identical_code_differed_by():
 )
 def test_a_regression_lies_beyond_the_bar_and_the_noise_floors(low, floors, expected):
     """The whole interval must lie beyond the bar and beyond three times each run's noise floor."""
-    comparison = Comparison(1.08, low, 1.1, 0.0, 0.95, "slower", 10)
+    comparison = PairedResult(1.08, low, 1.1, 0.0, 0.95, "slower", 10)
     assert is_regression(comparison, 0.03, *floors) is expected
 
 

@@ -5,10 +5,10 @@ import itertools
 import pytest
 from simulated import Machine
 
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.stats.stopping import Stopping
 
-PROTOCOL = Protocol(precision=0.005, budget_s=2.0, block_s=0.02)
+PROTOCOL = MeasureConfig(precision=0.005, budget_s=2.0, block_s=0.02)
 
 
 def run(machine, protocol=PROTOCOL, cost=1e6):
@@ -61,7 +61,7 @@ def test_it_looks_only_when_the_samples_have_doubled(monkeypatch):
 )
 def test_stopping_keeps_the_coverage(precision, machine):
     """At the moment of stopping at least 93% of intervals still hold the true median."""
-    protocol = Protocol(precision=precision, budget_s=1.0, block_s=0.02)
+    protocol = MeasureConfig(precision=precision, budget_s=1.0, block_s=0.02)
     covered = 0
     for seed in range(150):
         stopping, _ = run(Machine(seed=seed, noise=0.02, **machine), protocol)
@@ -71,7 +71,7 @@ def test_stopping_keeps_the_coverage(precision, machine):
 
 def test_throttling_shows_in_the_interval():
     """A machine that throttles half-way gets an interval that spans both speeds."""
-    protocol = Protocol(precision=0.005, min_time_s=1.0, budget_s=1.5)
+    protocol = MeasureConfig(precision=0.005, min_time_s=1.0, budget_s=1.5)
     stopping, _ = run(Machine(noise=0.005, throttle_at_s=0.5), protocol)
     assert stopping.stopped_by == "budget"
     assert stopping.interval.from_blocks

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.analysis.load_runs import current
 from attnbench.analysis.noise import blocks_of, control_ratios, noise
 from attnbench.stats import paired
-from attnbench.stats.noise_floor import Floor
+from attnbench.stats.noise_floor import NoiseFloor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ def compare(old: pd.DataFrame, new: pd.DataFrame, bar: float = DEFAULT_BAR) -> C
         for cell in before
         if cell in after and before[cell]["status"] == after[cell]["status"] == "ok"
     }
-    floor = Floor.between(*(paired.floor_of(list(control_ratios(side).values())) for side in (new, old)))
+    floor = NoiseFloor.between(*(paired.floor_of(list(control_ratios(side).values())) for side in (new, old)))
     judged = paired.verdicts_between_runs(timed, floor=floor)
     old_noise, new_noise = noise(old), noise(new)
     floors = old_noise.noise_floor, new_noise.noise_floor
@@ -112,7 +112,7 @@ def _by_cell(frame: pd.DataFrame, key: list[str]) -> dict[tuple[Any, ...], dict[
 def _change(
     old: dict[str, Any] | None,
     new: dict[str, Any] | None,
-    judged: paired.Comparison | None,
+    judged: paired.PairedResult | None,
     bar: float,
     floors: Sequence[float | None],
 ) -> Change:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from attnbench.record import FIELDS, Record
 from attnbench.stats.interval import median_interval
-from attnbench.stats.roofline import Limits
+from attnbench.stats.roofline import Peaks
 from attnbench.store import read_manifest, read_run
 from attnbench.untrusted import mapping
 
@@ -55,7 +55,7 @@ def digest(run: Path) -> pa.Table:
     return pa.Table.from_pylist(rows, SCHEMA.with_metadata(told))
 
 
-def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Limits]) -> dict[str, Any]:
+def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Peaks]) -> dict[str, Any]:
     workload = record.workload
     row: dict[str, Any] = vars(record) | {"run": run, "workload_id": _workload_id(workload)}
     row.update({name: _json(row[name]) for name in (*TEXTS, *OBJECTS)})
@@ -78,17 +78,17 @@ def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Limits]) -> 
     return row
 
 
-def _limits(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Limits]:
+def _limits(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Peaks]:
     """Read what a run measured its devices to do at most, by device and dtype; what does not fit is left out."""
     found = {}
     for device, by_dtype in mapping(manifest.get("limits")).items():
         for dtype, fields in mapping(by_dtype).items():
             with contextlib.suppress(TypeError, ValueError, KeyError):
-                found[str(device), str(dtype)] = Limits.from_json(fields)
+                found[str(device), str(dtype)] = Peaks.from_json(fields)
     return found
 
 
-def _roofline_pct(record: Record, seconds: float, limits: Limits | None) -> float | None:
+def _roofline_pct(record: Record, seconds: float, limits: Peaks | None) -> float | None:
     if limits is None or record.flops is None or record.bytes is None:
         return None
     return 100 * limits.share(record.flops, record.bytes, seconds)

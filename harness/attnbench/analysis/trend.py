@@ -74,7 +74,7 @@ def _histories(frame: pd.DataFrame) -> Iterable[list[dict[str, Any]]]:
     return found.values()
 
 
-def _trend(history: list[dict[str, Any]], judged: list[paired.Comparison | None], floors: dict[str, float]) -> Trend:
+def _trend(history: list[dict[str, Any]], judged: list[paired.PairedResult | None], floors: dict[str, float]) -> Trend:
     points = []
     for index, (cell, verdict) in enumerate(zip(history, judged, strict=True)):
         floor = max(floors[cell["run"]], floors[history[index - 1]["run"]]) if index else 0.0
@@ -92,7 +92,7 @@ def _trend(history: list[dict[str, Any]], judged: list[paired.Comparison | None]
     return Trend(first["device_name"], first["variant"], first["workload_id"], first["mode"], tuple(points))
 
 
-def _change(verdict: paired.Comparison | None, floor: float) -> str | None:
+def _change(verdict: paired.PairedResult | None, floor: float) -> str | None:
     if verdict is None or verdict.low is None or verdict.high is None:
         return None
     if verdict.verdict == paired.SLOWER and verdict.low > 1 + floor:

@@ -10,10 +10,10 @@ import pandas as pd
 from attnbench.analysis.load_runs import PROBLEM, baseline_of, current, rankable
 from attnbench.analysis.noise import Ratios, blocks_of, control_ratios
 from attnbench.record import NOT_INTERLEAVED
-from attnbench.stats.paired import SLOWER, Comparison, floor_of, paired_log_ratios, verdicts
+from attnbench.stats.paired import SLOWER, PairedResult, floor_of, paired_log_ratios, verdicts
 
 if TYPE_CHECKING:
-    from attnbench.stats.noise_floor import Floor
+    from attnbench.stats.noise_floor import NoiseFloor
 
 LEADS = "leads"
 TABLE = ["device_name", "mask", "direction", "mode"]  # verdicts of one table are corrected together
@@ -25,7 +25,7 @@ Cell = tuple[Any, ...]  # PROBLEM's fields and the variant
 Row = Mapping[Any, Any]
 
 
-def judge(frame: pd.DataFrame, baseline: str | None = None) -> dict[Cell, Comparison]:
+def judge(frame: pd.DataFrame, baseline: str | None = None) -> dict[Cell, PairedResult]:
     """Compare each ranked cell with the baseline's on the same problem, by PROBLEM's fields and the variant.
 
     Cells are paired where they took turns in one run; those that did not are left out.
@@ -56,7 +56,7 @@ def with_leaders(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(leads=pd.Series([leads.get(index, False) for index in frame.index], frame.index, dtype=bool))
 
 
-def floors(ratios: Ratios) -> dict[tuple[str, str], Floor]:
+def floors(ratios: Ratios) -> dict[tuple[str, str], NoiseFloor]:
     """Give the noise floor that the A/A controls show, by device's name and mode."""
     name, kind = PROBLEM.index("device_name"), PROBLEM.index("mode")
     rows: dict[tuple[str, str], list[list[float]]] = {}
@@ -65,7 +65,7 @@ def floors(ratios: Ratios) -> dict[tuple[str, str], Floor]:
     return {place: floor for place, own in rows.items() if (floor := floor_of(own)) is not None}
 
 
-def _judged(ranked: pd.DataFrame, against: Mapping[Cell, Row], ratios: Ratios) -> dict[Cell, Comparison]:
+def _judged(ranked: pd.DataFrame, against: Mapping[Cell, Row], ratios: Ratios) -> dict[Cell, PairedResult]:
     """Compare rows with those that `against` has of their problems, table by table; None of a device without floor."""
     known = floors(ratios)
     blocks = {problem: blocks_of(row) for problem, row in against.items()}
@@ -76,7 +76,7 @@ def _judged(ranked: pd.DataFrame, against: Mapping[Cell, Row], ratios: Ratios) -
         if (row["device_name"], row["mode"]) in known and other is not None and _took_turns(row, other):
             table = tables.setdefault(tuple(row[name] for name in TABLE), {})
             table[(*problem, row["variant"])] = paired_log_ratios(blocks_of(row), blocks[problem])
-    found: dict[Cell, Comparison] = {}
+    found: dict[Cell, PairedResult] = {}
     for (device_name, _, _, mode), table in sorted(tables.items()):
         found |= verdicts(table, floor=known[device_name, mode])
     return found
@@ -88,7 +88,7 @@ def _took_turns(row: Row, other: Row) -> bool:
     return one_run and in_blocks and bool(row["variant"] != other["variant"])
 
 
-def _leads(row: Row, fastest: Row, judged: Comparison | None) -> bool:
+def _leads(row: Row, fastest: Row, judged: PairedResult | None) -> bool:
     if judged is None:
         return bool(row["latency_low_ms"] <= fastest["latency_high_ms"])
     return judged.verdict != SLOWER

@@ -129,7 +129,7 @@ def _leave_interrupted(run: Path) -> None:
 
 def _request(options: SimpleNamespace) -> Request:
     """Read the options' texts; raises UsageError."""
-    from attnbench.measure_config import Protocol
+    from attnbench.measure_config import MeasureConfig
     from attnbench.runner.run import Request
 
     settings: dict[str, Any] = {
@@ -146,7 +146,7 @@ def _request(options: SimpleNamespace) -> Request:
         devices=split(options.device),
         plugins=split(options.plugin),
         axes={name: values for each in axes for name, values in each.items()},
-        protocol=Protocol(**settings),
+        protocol=MeasureConfig(**settings),
         budget_s=options.budget,
         results=options.results,
         name=options.name,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError, UsageError
 from attnbench.machine.doctor import examine
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import Catalog, read_catalog
 from attnbench.plan.cells import Plan, make_plan
 from attnbench.plan.device_peaks import measured_limits
@@ -113,7 +113,7 @@ def _plan(
     order: Mapping[str, Any], variants: Sequence[VariantEntry], device: Device, environment: Mapping[str, Any]
 ) -> Plan:
     workload = Workload.from_json(order["workload"])
-    protocols = {device.kind: Protocol.from_json(order["protocol"])}
+    protocols = {device.kind: MeasureConfig.from_json(order["protocol"])}
     return make_plan(variants, [workload], [device], protocols, {device.name: environment})
 
 

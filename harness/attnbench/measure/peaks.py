@@ -10,14 +10,14 @@ import torch
 
 from attnbench.measure.clock import Clock, clock_for
 from attnbench.measure.cold import FACTOR, cache_bytes
-from attnbench.stats.roofline import Limits
+from attnbench.stats.roofline import Peaks
 
 MATMUL_SIZES = {"cuda": (2048, 4096, 8192), "cpu": (256, 512, 1024)}
 LEAST_COPY = 2**28
 TRIES = 5
 
 
-def measure_limits(device: str, dtype: str, clock: Clock | None = None) -> Limits:
+def measure_peaks(device: str, dtype: str, clock: Clock | None = None) -> Peaks:
     """Measure copies of more than twice the cache, and square matmuls of several sizes, of which the best counts.
 
     Bytes of a copy count twice, read and written; a matmul of n x n counts 2 n^3 operations.
@@ -34,7 +34,7 @@ def measure_limits(device: str, dtype: str, clock: Clock | None = None) -> Limit
         left = torch.randn(width, width, device=device).to(torch_dtype)
         right = torch.randn(width, width, device=device).to(torch_dtype)
         rate = max(rate, 2 * width**3 / _usual_s(partial(torch.matmul, left, right), clock))
-    return Limits(copied, rate)
+    return Peaks(copied, rate)
 
 
 def _usual_s(action: Callable[[], object], clock: Clock) -> float:

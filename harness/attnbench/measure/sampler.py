@@ -21,7 +21,7 @@ from attnbench.stats.block import Block, WarmUp
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.measure_config import Protocol
+    from attnbench.measure_config import MeasureConfig
     from attnbench.plugins.variant import Timed
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
@@ -56,7 +56,7 @@ class Sampler:
         inputs: Inputs,
         workload: Workload,
         device: str,
-        protocol: Protocol,
+        protocol: MeasureConfig,
         *,
         guard: Guard | None = None,
         clock: Clock | None = None,

@@ -15,7 +15,7 @@ from attnbench.workloads.suite import expand
 from attnbench.workloads.workload import Workload
 
 if TYPE_CHECKING:
-    from attnbench.measure_config import Protocol
+    from attnbench.measure_config import MeasureConfig
     from attnbench.plan.catalog import Catalog, VariantEntry
     from attnbench.plan.devices import Device
 
@@ -50,7 +50,7 @@ class Plan:
     """
 
     cells: tuple[Cell, ...]
-    protocols: Mapping[str, Protocol]  # by kind of device
+    protocols: Mapping[str, MeasureConfig]  # by kind of device
     environments: Mapping[str, Mapping[str, Any]]  # by device name
     shared: tuple[Device, ...] = ()
     frontier: tuple[Cell, ...] = ()
@@ -146,7 +146,7 @@ def make_plan(
     variants: Sequence[VariantEntry],
     workloads: Sequence[Workload],
     devices: Sequence[Device],
-    protocols: Mapping[str, Protocol],
+    protocols: Mapping[str, MeasureConfig],
     environments: Mapping[str, Mapping[str, Any]],
     *,
     every_device: bool = False,
@@ -169,7 +169,7 @@ def make_plan(
     return Plan(tuple(cells), dict(protocols), dict(environments), () if every_device else tuple(devices), searched)
 
 
-def cell_id(variant: VariantEntry, workload: Workload, protocol: Protocol, environment: Mapping[str, Any]) -> str:
+def cell_id(variant: VariantEntry, workload: Workload, protocol: MeasureConfig, environment: Mapping[str, Any]) -> str:
     """Hash what would change the number; another GPU of the same model gives the same id."""
     return short_hash(
         {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.cache import keep, recall
 from attnbench.errors import AttnbenchError
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
-from attnbench.stats.roofline import Limits
+from attnbench.stats.roofline import Peaks
 
 if TYPE_CHECKING:
     from attnbench.plan.devices import Device
@@ -50,7 +50,7 @@ def _measure(device: Device, dtypes: list[str]) -> dict[str, Any]:
 def _known(name: str) -> dict[str, Any]:
     kept = recall(name)
     try:
-        limits = {str(dtype): Limits.from_json(each).to_json() for dtype, each in kept["limits"].items()}
+        limits = {str(dtype): Peaks.from_json(each).to_json() for dtype, each in kept["limits"].items()}
         return {"limits": limits, "facts": dict(kept["facts"])}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {"limits": {}, "facts": {}}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import UsageError
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.untrusted import listing, mapping
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ def rerun_command(variant: str, workload: Workload, device: str, manifest: Mappi
     command = ["attnbench", "run", "--variant", variant, "--device", device, "--workload", workload.id]
     settings = mapping(mapping(manifest.get("protocols")).get(device.partition(":")[0]))
     with contextlib.suppress(UsageError):
-        command += _protocol_options(Protocol.from_json(settings))
+        command += _protocol_options(MeasureConfig.from_json(settings))
     for plugin in listing(manifest.get("plugin_arguments")):
         command += ["--plugin", str(plugin)]
     return command
 
 
-def _protocol_options(protocol: Protocol) -> list[str]:
-    usual = Protocol()
+def _protocol_options(protocol: MeasureConfig) -> list[str]:
+    usual = MeasureConfig()
     options = []
     if protocol.precision is not None:
         options += ["--precision", repr(protocol.precision)]

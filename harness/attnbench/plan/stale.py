@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError, UsageError
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import read_catalog
 from attnbench.plan.cells import IDENTITY_PACKAGES, cell_id
 from attnbench.plan.devices import choose_devices
@@ -48,9 +48,9 @@ def staleness(record: Record, manifest: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-def _protocol_of(record: Record, manifest: Mapping[str, Any]) -> Protocol | None:
+def _protocol_of(record: Record, manifest: Mapping[str, Any]) -> MeasureConfig | None:
     try:
-        return Protocol.from_json(manifest["protocols"][record.device.partition(":")[0]])
+        return MeasureConfig.from_json(manifest["protocols"][record.device.partition(":")[0]])
     except (KeyError, TypeError, UsageError):
         return None
 

@@ -11,7 +11,7 @@ from attnbench.analysis.noise import Ratios, control_ratios, noise, noise_text, 
 from attnbench.analysis.ranking import GROUP, Group, Standing, groups
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import LEADS, with_leaders
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.report.standards import standards
 from attnbench.report.table import Table, TableCell, row
 from attnbench.untrusted import listing, mapping
@@ -50,7 +50,7 @@ def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Tab
     """Say how the numbers were made: protocol by kind of device, what was flagged, and what `doctor` found."""
     manifests = list(manifests)
     protocols = {
-        (kind, name, str(Protocol().precision_on(kind) if name == "precision" and value is None else value))
+        (kind, name, str(MeasureConfig().precision_on(kind) if name == "precision" and value is None else value))
         for manifest in manifests
         for kind, protocol in mapping(manifest.get("protocols")).items()
         for name, value in mapping(protocol).items()

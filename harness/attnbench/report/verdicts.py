@@ -9,7 +9,7 @@ from attnbench.analysis.noise import control_ratios, noise_text, noise_within
 from attnbench.analysis.ranking import GROUP
 from attnbench.analysis.verdict import judge
 from attnbench.report.table import Table, TableCell, row
-from attnbench.stats.paired import FASTER, Comparison
+from attnbench.stats.paired import FASTER, PairedResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ def verdicts(frame: pd.DataFrame, baseline: str | None, limit: int | None = None
     ratios = control_ratios(frame)
     made = []
     for (device, mask, direction, mode), cells in frame.groupby(GROUP, sort=True):
-        found: dict[str, dict[str, Comparison]] = {}
+        found: dict[str, dict[str, PairedResult]] = {}
         for *problem, variant, workload in cells[[*PROBLEM, "variant", "workload_id"]].itertuples(index=False):
             if one := judged.get((*problem, variant)):
                 found.setdefault(workload, {})[variant] = one
@@ -41,7 +41,7 @@ def verdicts(frame: pd.DataFrame, baseline: str | None, limit: int | None = None
     return made[:limit]
 
 
-def _cell(one: Comparison | None) -> TableCell:
+def _cell(one: PairedResult | None) -> TableCell:
     if one is None:
         return TableCell("")
     interval = "" if one.low is None or one.high is None else f" ({one.low:.3f} to {one.high:.3f})"

@@ -16,7 +16,7 @@ from attnbench.stats.block import TAGGED_LIMIT, Block, tagged_share
 from attnbench.stats.stopping import Stopping
 
 if TYPE_CHECKING:
-    from attnbench.measure_config import Protocol
+    from attnbench.measure_config import MeasureConfig
     from attnbench.plan.cells import Cell
     from attnbench.record import Record
     from attnbench.runner.limits import Terms
@@ -265,7 +265,7 @@ class Lanes:
         self._lanes: dict[tuple[str, bool], Lane] = {}
 
     @property
-    def protocol(self) -> Protocol:
+    def protocol(self) -> MeasureConfig:
         """How the device's cells are measured."""
         return self._site.protocol
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.record import Record
 
 if TYPE_CHECKING:
-    from attnbench.measure_config import Protocol
+    from attnbench.measure_config import MeasureConfig
     from attnbench.plan.cells import Cell
     from attnbench.runner.limits import Terms
     from attnbench.stats.stopping import Stopping
@@ -28,7 +28,7 @@ class Site:
     """
 
     run: Path
-    protocol: Protocol
+    protocol: MeasureConfig
     environment_id: str
     terms: Terms
     crashes: Counter[tuple[str, bool]] = field(default_factory=Counter)

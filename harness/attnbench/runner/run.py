@@ -17,7 +17,7 @@ from attnbench import store
 from attnbench.errors import StorageError, UsageError
 from attnbench.isolation import forkserver
 from attnbench.isolation.cleanup import clear_abandoned
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import Catalog, read_catalog, refuse_broken
 from attnbench.plan.cells import Cell, Plan, choose_variants, choose_workloads, default_variants, make_plan
 from attnbench.plan.environment import machine_facts
@@ -54,7 +54,7 @@ class Request:
     devices: Sequence[str] = ()
     plugins: Sequence[str] = ()
     axes: Mapping[str, list[Any]] = dataclasses.field(default_factory=dict)
-    protocol: Protocol = dataclasses.field(default_factory=Protocol)
+    protocol: MeasureConfig = dataclasses.field(default_factory=MeasureConfig)
     budget_s: float | None = None
     results: Path = Path("results")
     name: str | None = None
@@ -121,7 +121,7 @@ def default_suite(devices: Sequence[Device]) -> str:
     return "standard" if any(device.kind == "cuda" for device in devices) else "quick"
 
 
-def _protocol_of(request: Request, catalog: Catalog, suites: Sequence[str]) -> Protocol:
+def _protocol_of(request: Request, catalog: Catalog, suites: Sequence[str]) -> MeasureConfig:
     """Give the request's protocol with its budget, or with the longest of the suites' where every one has one."""
     budgets = [suite.budget_s for suite in catalog.suites(suites)]
     known = [seconds for seconds in budgets if seconds is not None]
@@ -187,7 +187,7 @@ def _plan_of_cells(
     catalog: Catalog, cells: Sequence[tuple[str, Workload, str]], manifest: Mapping[str, Any], executor: Executor
 ) -> Plan:
     """Plan some cells (variant, workload, device) of a run under its own protocol."""
-    protocols = {kind: Protocol.from_json(fields) for kind, fields in manifest["protocols"].items()}
+    protocols = {kind: MeasureConfig.from_json(fields) for kind, fields in manifest["protocols"].items()}
     named = {device for _, _, device in cells}
     shared = () if store.measures_on_every_device(manifest) else manifest.get("devices", ())
     devices = _present(sorted({*named, *shared}), named, manifest, executor)

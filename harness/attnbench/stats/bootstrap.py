@@ -14,7 +14,7 @@ from attnbench.stats.noise_floor import student
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from attnbench.stats.noise_floor import Floats, Floor
+    from attnbench.stats.noise_floor import Floats, NoiseFloor
 
 FEWEST_ROUNDS = 8  # fewer resample into too few different tables for any interval
 RESAMPLES = 1_999
@@ -25,7 +25,7 @@ OUTLYING = 3.0
 
 
 @dataclass(frozen=True)
-class Study:
+class ResampledRow:
     """A row's mean log-ratio and standard error, the sorted |t| of its resamples, its floor.
 
     A row of too few rounds has no resamples: its error comes from the table, and |t| is Student's of `degrees`.
@@ -36,7 +36,7 @@ class Study:
     sorted_t: Floats
     rounds: int
     degrees: int
-    floor: Floor | None = None
+    floor: NoiseFloor | None = None
 
     def half_width(self, level: float) -> float:
         """Give half the interval's width that leaves out the truth with probability `level`.
@@ -47,9 +47,9 @@ class Study:
         return float(_Alike([self]).half_widths(np.array([level]))[0])
 
 
-def p_values(studies: Sequence[Study]) -> list[float]:
+def p_values(studies: Sequence[ResampledRow]) -> list[float]:
     """Give for each study the level at which the interval of its mean just reaches 0."""
-    alike: dict[tuple[bool, int, Floor | None], list[int]] = {}
+    alike: dict[tuple[bool, int, NoiseFloor | None], list[int]] = {}
     for index, one in enumerate(studies):
         alike.setdefault((bool(one.sorted_t.size), one.degrees, one.floor), []).append(index)
     found = [1.0] * len(studies)
@@ -61,7 +61,7 @@ def p_values(studies: Sequence[Study]) -> list[float]:
     return found
 
 
-def _p_values_alike(studies: Sequence[Study]) -> Floats:
+def _p_values_alike(studies: Sequence[ResampledRow]) -> Floats:
     """Halve the range of levels for all studies at once, which have one number of degrees and one floor."""
     means, together = np.array([abs(one.mean) for one in studies]), _Alike(studies)
     low, high = np.full(len(studies), LEAST), np.zeros(len(studies))
@@ -76,13 +76,13 @@ def _p_values_alike(studies: Sequence[Study]) -> Floats:
 class _Alike:
     """Studies of one number of degrees and one floor, all resampled or none, as arrays."""
 
-    def __init__(self, studies: Sequence[Study]) -> None:
+    def __init__(self, studies: Sequence[ResampledRow]) -> None:
         self._errors = np.array([one.error for one in studies])
         self._sorted_t = np.stack([one.sorted_t for one in studies])
         self._degrees, self._floor = studies[0].degrees, studies[0].floor
 
     def half_widths(self, levels: Floats) -> Floats:
-        """Give half the width of each study's interval at a level of its own, as `Study.half_width` does."""
+        """Give half the width of each study's interval at a level of its own, as `ResampledRow.half_width` does."""
         half: Floats = self._quantiles(levels) * self._errors
         if self._floor is None or not self._floor.scale:
             return half
@@ -99,13 +99,13 @@ class _Alike:
         return np.where(ranks, self._sorted_t[np.arange(count), ranks - 1], 0.0) * beyond
 
 
-def study(rows: Sequence[Floats], floor: Floor | None, seed: int) -> list[Study]:
+def study(rows: Sequence[Floats], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
     """Resample all rows of one length with the same draws, which makes it one matrix product.
 
     Rows of fewer than FEWEST_ROUNDS rounds share a scatter: the largest that one of them shows, worth as many degrees
     of freedom as all of them have. A row of one or two rounds can't show how restless it is.
     """
-    studies: dict[int, Study] = {}
+    studies: dict[int, ResampledRow] = {}
     scatter = _Scatter.of(rows)
     for chosen, together in by_length(rows):
         short = together.shape[1] < FEWEST_ROUNDS
@@ -123,7 +123,7 @@ def by_length(rows: Sequence[Floats]) -> Iterator[tuple[list[int], Floats]]:
             yield chosen, np.stack([rows[index] for index in chosen])
 
 
-def _of_one_length(rows: Floats, floor: Floor | None, seed: int) -> list[Study]:
+def _of_one_length(rows: Floats, floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
     length = rows.shape[1]
     together, inflations = pulled_in(rows)
     means = together.mean(axis=1)
@@ -132,12 +132,12 @@ def _of_one_length(rows: Floats, floor: Floor | None, seed: int) -> list[Study]:
     shifts, variances = _moments(_draws(length, seed), deviations.T)
     sorted_t = _sorted_t(shifts.T, np.sqrt(variances / length).T)
     return [
-        Study(float(mean), float(error * inflation), resampled, length, length - 1, floor)
+        ResampledRow(float(mean), float(error * inflation), resampled, length, length - 1, floor)
         for mean, error, inflation, resampled in zip(means, errors, inflations, sorted_t, strict=True)
     ]
 
 
-def two_sided_study(rows: Sequence[tuple[Floats, Floats]], floor: Floor | None, seed: int) -> list[Study]:
+def two_sided_study(rows: Sequence[tuple[Floats, Floats]], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
     """Resample pairs of unpaired rows, each side by itself, for the difference of their means, new less old."""
     scatter = _Scatter.of([side for sides in rows for side in sides])
     short = [min(new.size, old.size) < FEWEST_ROUNDS for new, old in rows]
@@ -147,7 +147,7 @@ def two_sided_study(rows: Sequence[tuple[Floats, Floats]], floor: Floor | None, 
     ]
 
 
-def _two_sided(new: Floats, old: Floats, floor: Floor | None, seed: int) -> Study:
+def _two_sided(new: Floats, old: Floats, floor: NoiseFloor | None, seed: int) -> ResampledRow:
     shift, variance, error = np.zeros(RESAMPLES), np.zeros(RESAMPLES), 0.0
     (new, new_inflation), (old, old_inflation) = pulled_in(new), pulled_in(old)
     mean = float(new.mean() - old.mean())
@@ -158,7 +158,7 @@ def _two_sided(new: Floats, old: Floats, floor: Floor | None, seed: int) -> Stud
         variance += variances / side.size
         error += float(inflation) ** 2 * float(deviations @ deviations) / (side.size - 1) / side.size
     rounds = int(min(new.size, old.size))
-    return Study(mean, math.sqrt(error), _sorted_t(shift, np.sqrt(variance)), rounds, rounds - 1, floor)
+    return ResampledRow(mean, math.sqrt(error), _sorted_t(shift, np.sqrt(variance)), rounds, rounds - 1, floor)
 
 
 def pulled_in(rows: Floats) -> tuple[Floats, Floats]:
@@ -190,15 +190,17 @@ class _Scatter:
         largest = max((float(row.std(ddof=1)) for row in known), default=math.inf)
         return cls(largest, sum(row.size - 1 for row in known) or 1)
 
-    def study(self, row: Floats, floor: Floor | None) -> Study:
+    def study(self, row: Floats, floor: NoiseFloor | None) -> ResampledRow:
         """Study a short row; one without a round has an error without end."""
         mean, error = (float(row.mean()), self.largest / math.sqrt(row.size)) if row.size else (0.0, math.inf)
-        return Study(mean, error, np.empty(0), row.size, self.degrees, floor)
+        return ResampledRow(mean, error, np.empty(0), row.size, self.degrees, floor)
 
-    def two_sided(self, new: Floats, old: Floats, floor: Floor | None) -> Study:
+    def two_sided(self, new: Floats, old: Floats, floor: NoiseFloor | None) -> ResampledRow:
         """Study two unpaired rows, at least one of them short."""
         error = self.largest * math.sqrt(1 / new.size + 1 / old.size)
-        return Study(float(new.mean() - old.mean()), error, np.empty(0), min(new.size, old.size), self.degrees, floor)
+        return ResampledRow(
+            float(new.mean() - old.mean()), error, np.empty(0), min(new.size, old.size), self.degrees, floor
+        )
 
 
 @functools.lru_cache(maxsize=8)

@@ -18,7 +18,7 @@ MOST_DEGREES = 200  # above, it is the same as with these many for any table her
 
 
 @dataclass(frozen=True)
-class Floor:
+class NoiseFloor:
     """What identical code differs by from one pair of processes to another, as the A/A controls showed it.
 
     `scale` is the standard deviation of their mean log-ratios around 0, `degrees` how many controls it is worth. Such a
@@ -30,7 +30,7 @@ class Floor:
     degrees: int
 
     @classmethod
-    def of(cls, means: Sequence[float]) -> Floor | None:
+    def of(cls, means: Sequence[float]) -> NoiseFloor | None:
         """Make it of the controls' mean log-ratios; None without any.
 
         Short calls scatter more than long ones. Where a few of the controls make up most of the sum of squares, they
@@ -40,14 +40,14 @@ class Floor:
         return cls._of_sums(len(squares), math.fsum(squares), math.fsum(square**2 for square in squares))
 
     @classmethod
-    def of_others(cls, means: Sequence[float]) -> list[Floor | None]:
+    def of_others(cls, means: Sequence[float]) -> list[NoiseFloor | None]:
         """Make for each control the floor of all the others: sums from both ends, so that it takes one pass."""
         squares = [mean * mean for mean in means]
         sums = zip(_without_each(squares), _without_each([square**2 for square in squares]), strict=True)
         return [cls._of_sums(len(squares) - 1, total, fourth) for total, fourth in sums]
 
     @classmethod
-    def _of_sums(cls, controls: int, total: float, fourth: float) -> Floor | None:
+    def _of_sums(cls, controls: int, total: float, fourth: float) -> NoiseFloor | None:
         if not controls:
             return None
         counting = 2 * total**2 / fourth if fourth else math.inf
@@ -55,7 +55,7 @@ class Floor:
         return cls(math.sqrt(total / worth), int(worth))
 
     @classmethod
-    def between(cls, new: Floor | None, old: Floor | None) -> Floor | None:
+    def between(cls, new: NoiseFloor | None, old: NoiseFloor | None) -> NoiseFloor | None:
         """Give that of two runs, each of whose sides is one process and not a pair."""
         known = [floor for floor in (new, old) if floor is not None]
         if not known:

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from attnbench.stats.bootstrap import Study, by_length, p_values, pulled_in, study, two_sided_study
-from attnbench.stats.noise_floor import Floats, Floor
+from attnbench.stats.bootstrap import ResampledRow, by_length, p_values, pulled_in, study, two_sided_study
+from attnbench.stats.noise_floor import Floats, NoiseFloor
 
 Key = TypeVar("Key")
 
@@ -47,7 +47,7 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedResult:
     """A ratio of times with its interval and verdict.
 
     `low` and `high` are None where there is no interval that says anything. `confidence` is the
@@ -91,11 +91,11 @@ def paired_log_ratios(candidate: Blocks, baseline: Blocks) -> list[float]:
 def verdicts(
     table: Mapping[Key, Sequence[float]],
     *,
-    floor: Floor | None = None,
+    floor: NoiseFloor | None = None,
     confidence: float = 0.95,
     margin: float = SAME_MARGIN,
     seed: int = 0,
-) -> dict[Key, Comparison]:
+) -> dict[Key, PairedResult]:
     """Judge each row of a table of paired log-ratios; all rows of one table are corrected together.
 
     The interval of a row's mean log-ratio is a symmetric bootstrap-t (Hall, 1988, doi:10.1214/aos/1176350933), after
@@ -114,11 +114,11 @@ def verdicts(
 def verdicts_between_runs(
     table: Mapping[Key, tuple[Blocks, Blocks]],
     *,
-    floor: Floor | None = None,
+    floor: NoiseFloor | None = None,
     confidence: float = 0.95,
     margin: float = SAME_MARGIN,
     seed: int = 0,
-) -> dict[Key, Comparison]:
+) -> dict[Key, PairedResult]:
     """Judge (new, old) cells of two runs, which share no rounds: like `verdicts`, with both sides resampled apart.
 
     Each round's block median counts once. What differs between two sessions (temperature, neighbours) is in no single
@@ -129,15 +129,15 @@ def verdicts_between_runs(
     return dict(zip(table, _holm(studies, 1 - confidence, margin), strict=True))
 
 
-def is_regression(comparison: Comparison, bar: float, *noise_floors: float | None) -> bool:
+def is_regression(comparison: PairedResult, bar: float, *noise_floors: float | None) -> bool:
     """Whether the whole interval lies beyond `bar` (0.03: 3% slower) and beyond 3 times each run's noise floor."""
     floors = [FLOOR_FACTOR * floor for floor in noise_floors if floor is not None]
     return comparison.verdict == SLOWER and comparison.low is not None and comparison.low > 1 + max(bar, *floors, 0.0)
 
 
-def floor_of(rows: Sequence[Sequence[float]]) -> Floor | None:
+def floor_of(rows: Sequence[Sequence[float]]) -> NoiseFloor | None:
     """Give the noise floor that the A/A controls' paired log-ratios show, one row a control; None without any."""
-    return Floor.of(_means(rows))
+    return NoiseFloor.of(_means(rows))
 
 
 def control(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: int = 0) -> Control:
@@ -150,7 +150,7 @@ def control(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: 
         return Control(0, 0, None)
     studies = study([np.asarray(row, dtype=np.float64) for row in rows], None, seed)
     told_apart = 0
-    for one, others in zip(studies, Floor.of_others(_means(rows)), strict=True):
+    for one, others in zip(studies, NoiseFloor.of_others(_means(rows)), strict=True):
         interval = _interval(dataclasses.replace(one, floor=others), 1 - confidence)
         told_apart += others is not None and _verdict(interval, SAME_MARGIN) in (FASTER, SLOWER)
     differences = sorted(abs(one.mean) for one in studies)
@@ -171,9 +171,9 @@ def _means(rows: Sequence[Sequence[float]]) -> list[float]:
     return [float(mean) for mean in means]
 
 
-def _holm(studies: list[Study], alpha: float, margin: float) -> list[Comparison]:
+def _holm(studies: list[ResampledRow], alpha: float, margin: float) -> list[PairedResult]:
     chances = p_values(studies)
-    judged: dict[int, Comparison] = {}
+    judged: dict[int, PairedResult] = {}
     tested = len(studies)  # rows that Holm's step still shares the error among; it shrinks with each row that passes
     stopped = False
     for index in sorted(range(len(studies)), key=chances.__getitem__):
@@ -184,13 +184,13 @@ def _holm(studies: list[Study], alpha: float, margin: float) -> list[Comparison]
     return [judged[index] for index in range(len(studies))]
 
 
-def _judge(study: Study, p_value: float, level: float, margin: float) -> Comparison:
+def _judge(study: ResampledRow, p_value: float, level: float, margin: float) -> PairedResult:
     interval = _interval(study, level)
     low, high = interval or (None, None)
-    return Comparison(math.exp(study.mean), low, high, p_value, 1 - level, _verdict(interval, margin), study.rounds)
+    return PairedResult(math.exp(study.mean), low, high, p_value, 1 - level, _verdict(interval, margin), study.rounds)
 
 
-def _interval(study: Study, level: float) -> tuple[float, float] | None:
+def _interval(study: ResampledRow, level: float) -> tuple[float, float] | None:
     """Give the interval of the ratio of times; None where it would say nothing."""
     half = study.half_width(level)
     return None if half > WIDEST else (math.exp(study.mean - half), math.exp(study.mean + half))

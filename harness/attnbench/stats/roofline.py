@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Limits:
+class Peaks:
     """Measured limits of one device for one dtype: bytes moved a second by a copy, operations a second by a matmul."""
 
     copy_bytes_per_s: float
@@ -19,7 +19,7 @@ class Limits:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Limits:
+    def from_json(cls, fields: Mapping[str, Any]) -> Peaks:
         """Build limits from `to_json`'s fields."""
         return cls(float(fields["copy_bytes_per_s"]), float(fields["matmul_flops_per_s"]))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attnbench.stats.interval import Interval, median_interval
 
 if TYPE_CHECKING:
-    from attnbench.measure_config import Protocol
+    from attnbench.measure_config import MeasureConfig
 
 PRECISION, BUDGET = "precision", "budget"
 
@@ -20,7 +20,7 @@ class Stopping:
     samples has doubled: looking after every block would stop on lucky streaks and spoil the interval's coverage.
     """
 
-    def __init__(self, protocol: Protocol, device: str) -> None:
+    def __init__(self, protocol: MeasureConfig, device: str) -> None:
         self._protocol = protocol
         self._precision = protocol.precision_on(device)
         self._samples: list[float] = []

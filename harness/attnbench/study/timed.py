@@ -44,12 +44,12 @@ def run_suite(
 ) -> Rows:
     """Write the suite beside the study, run it, and give what was timed."""
     from attnbench.analysis import load
-    from attnbench.measure_config import Protocol
+    from attnbench.measure_config import MeasureConfig
     from attnbench.runner.run import Request, execute, plan_of, start
 
     suite = folder / "run.toml"
     suite.write_text(suite_text(f"study-{name}", grids), encoding="utf-8")
-    protocol = Protocol() if settings.budget_s is None else Protocol(budget_s=settings.budget_s)
+    protocol = MeasureConfig() if settings.budget_s is None else MeasureConfig(budget_s=settings.budget_s)
     request = Request(
         suites=[str(suite)],
         variants=list(settings.variants) or [*_by_default(settings, devices), *also],

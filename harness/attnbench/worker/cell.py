@@ -15,7 +15,7 @@ from attnbench.measure.anticheat.integrity import Guard
 from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.sampler import Sampler
-from attnbench.measure_config import Protocol
+from attnbench.measure_config import MeasureConfig
 from attnbench.plugins.loading import Source, variant_of
 from attnbench.tensors.stage import stage
 from attnbench.workloads.workload import Workload
@@ -49,7 +49,7 @@ class Session:
             if not isinstance(reason, str):
                 raise PluginError(f"unsupported_reason returned {reason!r}: expected a text or None")
             return {"status": "unsupported", "phase": "prepare", "reason": reason}
-        self._cell = self._prepared(problem, Protocol.from_json(protocol))
+        self._cell = self._prepared(problem, MeasureConfig.from_json(protocol))
         return self._finished(self._cell.open())
 
     def block(self, duration_ns: float) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Session:
         self._drop_cell()
         return reply
 
-    def _prepared(self, workload: Workload, protocol: Protocol) -> Cell:
+    def _prepared(self, workload: Workload, protocol: MeasureConfig) -> Cell:
         inputs, call = stage(self._variant, workload, self._device, protocol.seed)
         if not callable(call):
             raise PluginError(f"prepare returned {call!r}: expected a callable without arguments")

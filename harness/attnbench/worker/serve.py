@@ -100,13 +100,13 @@ class Worker:
 
     def limits(self, device: str, dtypes: list[str]) -> dict[str, Any]:
         """Measure what the device does at most, and say of the environment what only torch knows."""
-        from attnbench.measure.peaks import measure_limits
+        from attnbench.measure.peaks import measure_peaks
         from attnbench.worker.cell import facts
 
         self.enter("limits")
         return {
             "status": "ready",
-            "limits": {dtype: measure_limits(device, dtype).to_json() for dtype in dtypes},
+            "limits": {dtype: measure_peaks(device, dtype).to_json() for dtype in dtypes},
             "facts": facts(device),
         }
 
