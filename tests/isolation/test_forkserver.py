@@ -158,7 +158,7 @@ def test_all_ends_with_a_supervisor_that_is_killed(tmp_path):
     script.write_text(textwrap.dedent(TELL) + "\ntell([os.getpid(), os.getppid()])\ntime.sleep(600)\n")
     text = """
         import sys, time
-        from attnbench.runner import process
+        from attnbench.isolation import process
         process.ENTRY, process.IMPORTED = sys.argv[1], ()
         print(process.WorkerProcess({})._line(time.monotonic() + 60).decode(), flush=True)
         time.sleep(600)

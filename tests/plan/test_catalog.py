@@ -150,7 +150,7 @@ def test_the_supervisor_imports_neither_torch_nor_a_plugin(write_plugin):
     script = (
         "import sys\n"
         "from attnbench.cli import app\n"
-        "from attnbench.runner import execute\n"
+        "from attnbench.runner import run\n"
         "from attnbench.plan.catalog import read_catalog\n"
         f"assert 'stand-in' in read_catalog([{path!r}]).variants\n"
         "bad = [name for name in sys.modules if name.split('.')[0] in ('torch', 'attnbench_variants')]\n"

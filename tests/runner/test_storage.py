@@ -18,7 +18,8 @@ from attnbench.runner.run import execute, plan_of, resumed, start
 
 HOLDER = """
     import sys, time
-    from attnbench.runner import locks, process
+    from attnbench.isolation import process
+    from attnbench.runner import locks
     from attnbench.plan.devices import Device, choose_devices
     process.ENTRY, process.IMPORTED = sys.argv[1], ()
     with locks.hold(choose_devices(["cpu:0"])):

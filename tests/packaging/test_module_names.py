@@ -1,0 +1,105 @@
+"""Modules that are named in strings, configuration and prose exist, so that a rename can't break them silently."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SEARCHED = ("harness", "variants", "tests", "examples", "docs", "README.md", "CONTRIBUTING.md", "Makefile", ".ci")
+DOTTED = re.compile(r"(?<![\w./-])attnbench(?:_variants)?(?:\.[A-Za-z_]\w*)+(?![\w*{])")
+IMPORTED = re.compile(r"\bfrom (attnbench[\w.]*) import ([\w, ]+)")
+DELIBERATE = {"attnbench.Workloads"}  # a misspelling whose error message is tested
+EXTENSIONS = {"toml", "html", "json", "py", "md", "xml", "zip", "yml", "log"}  # of files that begin with attnbench
+
+
+def tracked_files():
+    """Return the project's text files that may name a module."""
+    listed = subprocess.run(
+        [shutil.which("git"), "ls-files", *SEARCHED], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    paths = [ROOT / name for name in listed.splitlines()]
+    binary = {".png", ".svg", ".gz", ".parquet"}
+    return [path for path in paths if path.is_file() and path.suffix not in binary and path != Path(__file__)]
+
+
+def module_file(name):
+    """Return a module's file, or None if there is no such module."""
+    folder = ROOT / ("variants" if name.startswith("attnbench_variants") else "harness")
+    path = folder.joinpath(*name.split("."))
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
+
+
+def exists(name):
+    """Whether a dotted name is a module, or a name that occurs in the module before it, as in `attnbench.load`."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        file = module_file(".".join(parts[:count]))
+        if file:
+            rest = parts[count:]
+            return (
+                not rest
+                or rest[0].startswith("__")
+                or re.search(rf"\b{rest[0]}\b", file.read_text(encoding="utf-8")) is not None
+            )
+    return False
+
+
+def names_in(text):
+    """Yield the dotted names in a text, those of imports in strings included."""
+    yield from (name for name in DOTTED.findall(text) if name.rpartition(".")[2] not in EXTENSIONS)
+    for module, names in IMPORTED.findall(text):
+        yield from (f"{module}.{name.split()[0]}" for name in names.split(",") if name.strip())
+
+
+def test_every_module_that_a_file_names_exists():
+    """`-m` arguments, scripts in strings, monkeypatched names, link targets and prose name modules that exist."""
+    missing = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in tracked_files()
+        for name in names_in(path.read_text(encoding="utf-8", errors="replace"))
+        if name not in DELIBERATE and not exists(name)
+    }
+    assert not missing, "\n".join(sorted(missing))
+
+
+def test_the_search_finds_a_wrong_name():
+    """A module that does not exist and a name that a module does not have are both found."""
+    text = '"-m", "attnbench.worker.nowhere"\nfrom attnbench.errors import UsageError, NoSuchError\nattnbench.store'
+    assert [name for name in names_in(text) if not exists(name)] == [
+        "attnbench.worker.nowhere",
+        "attnbench.errors.NoSuchError",
+    ]
+
+
+def entry_points():
+    """Return the entry points in pyproject.toml: commands, pytest's plugins and the built-in variants."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["scripts"], *project["entry-points"].values()]
+    return [target for group in groups for target in group.values()]
+
+
+@pytest.mark.parametrize("target", entry_points())
+def test_entry_points_name_modules_that_exist(target):
+    """Each entry point's module can be found, and has the attribute after its colon."""
+    module, _, attribute = target.partition(":")
+    assert importlib.util.find_spec(module)
+    assert exists(f"{module}.{attribute}" if attribute else module)
+
+
+def test_import_contracts_name_modules_that_exist():
+    """import-linter ignores no module of a contract because its name is spelt wrong."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    named = [
+        name
+        for contract in settings["contracts"]
+        for key in ("source_modules", "forbidden_modules")
+        for name in contract.get(key, [])
+        if name.startswith("attnbench")
+    ]
+    assert named
+    assert [name for name in named if not exists(name)] == []
