@@ -1,48 +1,49 @@
-# `make help` lists what can be made. Every target sets up .venv first; that takes no time once it is there.
+# `make help` lists the targets. Every target creates .venv first if it is missing.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What there is to install: attnbench for who runs it, and the tools of who changes it. Compiling all that comes with them
-# would take longer than fetching it; Python compiles what is imported.
+# The user installation and the developer installation, each marked by a file. --no-compile: byte-compiling every package
+# takes longer than downloading it, and Python compiles modules when they are imported.
 INSTALLED := $(VENV)/installed
 DEVELOPING := $(VENV)/developing
+EXTRAS := report,xformers,pytest
 PUBLISHED := -v naive,sdpa,sdpa-math,sdpa-flash,chunked,xformers --budget 0.3 --heads 8 --head-dim 64 --batch 1,4 \
 	--seq 128,256,512,1024,2048 --mask none,causal --direction forward,forward_backward
-MACHINE ?=  # the folder under results/published; empty: named for the device
-RUN ?=      # further options of `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
-REPORT ?=   # further options of `attnbench report`
-TESTS ?=    # further options of pytest, e.g. make test TESTS="tests/workloads/test_mask.py -x"
+MACHINE ?=  # the folder under results/published; by default named after the device
+RUN ?=      # more options for `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
+REPORT ?=   # more options for `attnbench report`
+TESTS ?=    # more options for pytest, e.g. make test TESTS="tests/workloads/test_mask.py -x"
 RELEASE := $(VENV)/release
 
 .PHONY: bench test lint format perf report publish-run docs site release clean help
 
-bench: $(INSTALLED)  ## time the variants (every GPU, or else the CPU) and write the report
+bench: $(INSTALLED)  ## check and time the variants (on every GPU, or on the CPU) and write the report
 	@status=0; $(BIN)/attnbench run $(RUN) || status=$$?; \
 	if [ $$status -le 1 ]; then $(BIN)/attnbench report $(REPORT); fi; exit $$status
 
 test: $(DEVELOPING)  ## run the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --benchmark-disable $(TESTS)
 
-lint: $(DEVELOPING)  ## check style, types and the import order
+lint: $(DEVELOPING)  ## check style, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	PYTHONPATH=harness:variants $(BIN)/lint-imports --no-logo
 
-format: $(DEVELOPING)  ## lay out the code and mend what ruff can mend by itself
+format: $(DEVELOPING)  ## format the code and apply ruff's automatic fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-perf: $(DEVELOPING)  ## measure the ratios that the project promises; slow, and not part of `make test`
+perf: $(DEVELOPING)  ## measure the promised performance ratios; slow, not part of `make test`
 	$(BIN)/python -m pytest tests/performance --benchmark-only -o norecursedirs=".*" $(TESTS)
 
-report: $(INSTALLED)  ## write the report of the latest run again
+report: $(INSTALLED)  ## rewrite the report of the latest run
 	$(BIN)/attnbench report $(REPORT)
 
-publish-run: $(INSTALLED)  ## measure this machine for results/published, write the report there, renew README's finding
+publish-run: $(INSTALLED)  ## measure this machine for results/published, write its report, update the README
 	@status=0; case "$$($(BIN)/attnbench list devices --json)" in (*'"cuda:'*) chosen=;; (*) chosen="$(PUBLISHED)";; esac; \
 	machine="$(strip $(MACHINE))"; folder="results/published/$${machine:-$$($(BIN)/python docs/headline.py --machine)}"; \
 	name=$$(date -u +%Y-%m-%d-%H%M); $(BIN)/attnbench run $$chosen $(RUN) --results "$$folder" --name $$name || status=$$?; \
@@ -57,7 +58,7 @@ docs: $(DEVELOPING)  ## measure the kill table again, and build the documentatio
 site: $(INSTALLED)  ## write a static site of the published runs into site/runs
 	$(BIN)/attnbench publish site/runs
 
-release: $(DEVELOPING)  ## build the archives, check them, and try the wheel in a clean environment
+release: $(DEVELOPING)  ## build the archives, check them, and test the wheel in a clean environment
 	rm -rf dist $(RELEASE)
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
@@ -69,14 +70,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("attnbench needs Python 3.11 or later, %s is %s: say which with make PYTHON=..." % (sys.executable, sys.version.split()[0]))'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[report]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 $(DEVELOPING): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt --group dev
 	@touch $@
 
-clean:  ## remove what was made, but for results
+clean:  ## remove everything that make creates, except results
 	rm -rf $(VENV) site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 
 help:  ## list the targets

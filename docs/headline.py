@@ -42,15 +42,13 @@ def main(argument: str, root: Path = ROOT) -> None:
 
 
 def section(document: Document, report: str) -> str:
-    """Write the section: verdicts, the figure, the standings of the contest with most shapes, a link to the report."""
+    """Return the section: the figure, the standings of the contest with the most shapes, and a link to the report."""
     first = max(range(len(document.groups)), key=lambda index: document.groups[index].shapes)
-    verdicts = [f"- {escape_markdown(group.verdict)}" for group in document.groups]
     alt = "Median latency against sequence length, with 95% intervals"
     return "\n".join(
         [
             f"\n{escape_markdown(document.summary)}\n",
-            *verdicts,
-            f"\n![{alt}]({FIGURE.as_posix()})\n",
+            f"![{alt}]({FIGURE.as_posix()})\n",
             to_markdown(document.headline[first]),
             f"All tables, the method and the machine are in [its report]({report}); the records are beside it.\n\n",
         ]

@@ -23,7 +23,7 @@ def headline(monkeypatch):
 
 
 def test_the_finding_stands_between_its_comments(headline, tmp_path):
-    """Verdicts, a table, the figure at its fixed path and a link to the report replace what stood there alone."""
+    """The table with its verdict, the figure at its fixed path and a link to the report replace the old section only."""
     cells = synthetic.workloads(seqs=(256, 512), masks=("causal",), directions=("forward",))
     run = synthetic.make_run(tmp_path / "results" / "published" / "box", name="one", cells=cells, rounds=8)
     write_report(run, run / "report")
@@ -34,7 +34,7 @@ def test_the_finding_stands_between_its_comments(headline, tmp_path):
         assert text.startswith("# A\n\n<!-- headline")
         assert text.endswith("<!-- /headline -->\n\n## B\n")
         assert "\nold\n" not in text
-        assert text.count("- On AMD EPYC 7B13, causal, forward: ") == 1
+        assert text.count("On AMD EPYC 7B13, causal, forward: ") == 1
         assert text.count("| sdpa-flash |") + text.count("| **sdpa-flash** |") == 1
         assert "(results/published/headline.svg)" in text
         assert "(results/published/box/one/report/report.md)" in text
