@@ -23,7 +23,7 @@ def headline(monkeypatch):
 
 
 def test_the_finding_stands_between_its_comments(headline, tmp_path):
-    """The table with its verdict, the figure at its fixed path and a link to the report replace the old section only."""
+    """The table with its verdict, the figure at its fixed path and a link to the report replace the old section."""
     cells = synthetic.workloads(seqs=(256, 512), masks=("causal",), directions=("forward",))
     run = synthetic.make_run(tmp_path / "results" / "published" / "box", name="one", cells=cells, rounds=8)
     write_report(run, run / "report")
