@@ -22,9 +22,12 @@ WORKLOADS = [Workload(heads=1, seq_q=length, head_dim=8) for length in (16, 32, 
 def plan(*names, devices=(CPU,), **settings):
     """Plan every variant on every workload."""
     entries = [
-        VariantEntry(name, "p", None, "", "BHSD", "fused", exact=True, default_on=("cpu",), traits=(), summary="")
+        VariantEntry(
+            name, "p", None, "", "BHSD", "fused", exact=True, default_on=("cpu",), traits=(), packages=(),
+            baseline=False, summary="",
+        )
         for name in names
-    ]
+    ]  # fmt: skip
     cells = [
         Cell(entry, workload, device, f"{entry.name}-{workload.id}-{device.name}")
         for device in devices for workload in WORKLOADS for entry in entries

@@ -76,7 +76,7 @@ def test_gpus_of_one_model_share_the_cells_and_others_do_not(nvml):
     chosen = choose_devices(["cuda"])
     environment = {"device_name": "x", "driver": "y", "packages": {}}
     workload = Workload(heads=2, seq_q=16, head_dim=8)
-    variant = SimpleNamespace(name="v", sha256="s")
+    variant = SimpleNamespace(name="v", sha256="s", packages=())
     protocols = {"cuda": SimpleNamespace(protocol_id="p")}
     environments = {device.name: environment for device in chosen}
     plan = make_plan([variant], [workload], chosen, protocols, environments)

@@ -38,6 +38,8 @@ def describe(request):
                 "traits": [],
                 "summary": "",
                 "default_on": ["cpu", "cuda"],
+                "packages": json.loads(os.environ.get("STUB_PACKAGES", "{}")).get(name, []),
+                "baseline": name in os.environ.get("STUB_BASELINES", "").split(),
             }
             for name in VARIANTS
         ]

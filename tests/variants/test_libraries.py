@@ -140,6 +140,7 @@ class TestRefusals:
         reason = f"needs the package {package.split('[')[0]} (pip install {how})"
         assert variant.unsupported_reason(workload(), "cuda") == reason
         assert variant.unsupported_reason(workload(), "cpu") == reason
+        assert package.split("[")[0] in variant.packages, "its version is part of the cells' identity"
 
     def test_a_cpu_has_no_kernels(self, libraries, variant):
         """With the library there, a CPU is refused."""

@@ -51,6 +51,7 @@ class FlashAttention(Variant):
         self.name = name
         self.abilities = abilities
         self.version = version
+        self.packages = (abilities.package,)
         self.__doc__ = f"FlashAttention's own package {abilities.package}: flash_attn_func and flash_attn_varlen_func."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:

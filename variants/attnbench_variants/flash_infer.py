@@ -36,6 +36,7 @@ class FlashInfer(Variant):
     """
 
     name = "flashinfer"
+    packages = (ABILITIES.package,)
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:

@@ -23,6 +23,7 @@ class Flex(Variant):
     """
 
     name = "flex"
+    packages = ("triton",)  # its kernels are compiled by Triton
     default_on = ("cuda",)  # compiling a workload takes half a minute on a CPU
     costly_on = ("cpu", "cuda")  # each shape and mask is compiled
 

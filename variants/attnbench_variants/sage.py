@@ -29,6 +29,7 @@ class Sage(Variant):
     """sageattention.sageattn on (B, H, S, D) tensors (Zhang et al., 2024, arXiv:2410.02367); it has no backward."""
 
     name = "sage"
+    packages = (ABILITIES.package,)
     tier = "quantised"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:

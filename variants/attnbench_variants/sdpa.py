@@ -32,6 +32,9 @@ class Sdpa(Variant):
         self.name = name
         self.backend = backend  # a name in torch.nn.attention.SDPBackend
         self.implementation = implementation  # of the flash backend, by torch's registry; None: torch's own
+        self.baseline = backend is None
+        if implementation is not None:
+            self.packages = (IMPLEMENTATIONS[implementation][1],)
         if backend is not None:
             self.default_on = ("cuda",) if backend == "MATH" else self.default_on  # on a CPU `naive` does the same
             routed = f", routed to {implementation}" if implementation else ""

@@ -29,6 +29,7 @@ class TransformerEngine(Variant):
     """transformer_engine.pytorch.DotProductAttention, free to choose its backend, on (B, S, H, D) tensors."""
 
     name = "transformer-engine"
+    packages = ("transformer-engine", "transformer-engine-torch", "flash-attn", "flash-attn-3")  # it calls these, too
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:

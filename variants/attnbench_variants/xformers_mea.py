@@ -28,6 +28,7 @@ class Xformers(Variant):
     """
 
     layout = "BSHD"
+    packages = ("xformers", "flash-attn", "flash-attn-3")  # its flash operators may call the latter two
 
     def __init__(self, name: str, operator: str | None = None) -> None:
         self.name = name

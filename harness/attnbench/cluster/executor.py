@@ -95,7 +95,7 @@ class Fleet:
                 waiting.discard(handle)
         return [self._device(site) for site in chosen]
 
-    def environment_of(self, device: Device) -> dict[str, Any]:
+    def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - the machine lists those of its own plugins
         """Describe the environment of the machine that was asked; each record bears that of its own."""
         environment: dict[str, Any] = self._described[device.name]["environments"][device.kind]
         return environment

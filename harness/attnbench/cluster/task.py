@@ -58,7 +58,7 @@ def describe(order: Mapping[str, Any]) -> dict[str, Any]:
     with _unpacked(order["plugins"]) as arguments:
         catalog = read_catalog(arguments)
     devices = [device for device in list_devices() if device.name != "cpu"]  # of the CPU a fleet gives cores away
-    environments = {device.kind: environment_of(device) for device in devices}
+    environments = {device.kind: environment_of(device, catalog.packages) for device in devices}
     return {
         "host": platform.node(),
         "devices": [dataclasses.asdict(device) for device in devices],
@@ -77,14 +77,14 @@ def perform(order: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         with _unpacked(order["plugins"]) as arguments, _free_device(order["kind"]) as device:
-            variants = _variants(read_catalog(arguments), order["variants"])
-            return _measured(order, variants, device)
+            return _measured(order, read_catalog(arguments), device)
     except AttnbenchError as error:
         return {"refused": str(error), "host": platform.node()}
 
 
-def _measured(order: Mapping[str, Any], variants: Sequence[VariantEntry], device: Device) -> dict[str, Any]:
-    environment = environment_of(device)
+def _measured(order: Mapping[str, Any], catalog: Catalog, device: Device) -> dict[str, Any]:
+    variants = _variants(catalog, order["variants"])
+    environment = environment_of(device, catalog.packages)
     answer: dict[str, Any] = {"host": platform.node(), "device": device.name, "limits": {}, "doctor": []}
     if order["limits"]:
         found = measured_limits(device, order["limits"], environment["environment_id"])

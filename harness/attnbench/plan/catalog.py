@@ -39,6 +39,8 @@ class VariantEntry:
     exact: bool
     default_on: tuple[str, ...]
     traits: tuple[str, ...]
+    packages: tuple[str, ...]
+    baseline: bool
     summary: str
     ranks: int = 1
 
@@ -65,6 +67,11 @@ class Catalog:
     def variants(self) -> dict[str, VariantEntry]:
         """Variants by name, in the order of their plugins."""
         return {variant.name: variant for plugin in self.plugins for variant in plugin.variants}
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The distributions that the variants declare, sorted by name."""
+        return tuple(sorted({package for variant in self.variants.values() for package in variant.packages}))
 
     def suites(self, chosen: Sequence[str]) -> list[Suite]:
         """Find suites by name, or by their file's path; raises UsageError."""
@@ -136,7 +143,7 @@ def _entry(description: dict[str, Any]) -> PluginEntry:
             plugin=source.name,
             source=source,
             sha256=description["sha256"],
-            **{**variant, **{name: tuple(variant[name]) for name in ("traits", "default_on")}},
+            **{**variant, **{name: tuple(variant[name]) for name in ("traits", "default_on", "packages")}},
         )
         for variant in description["variants"]
     )

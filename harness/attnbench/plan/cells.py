@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import Catalog, VariantEntry
     from attnbench.plan.devices import Device
 
-IDENTITY_PACKAGES = ("torch",)  # a variant's own library enters through its plugin's hash and the environment
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -170,7 +168,10 @@ def make_plan(
 
 
 def cell_id(variant: VariantEntry, workload: Workload, protocol: MeasureConfig, environment: Mapping[str, Any]) -> str:
-    """Hash what would change the number; another GPU of the same model gives the same id."""
+    """Hash what would change the number; another GPU of the same model gives the same id.
+
+    `environment` is that of the machine that measures: its versions of the variant's packages count.
+    """
     return short_hash(
         {
             "variant": variant.name,
@@ -179,9 +180,14 @@ def cell_id(variant: VariantEntry, workload: Workload, protocol: MeasureConfig, 
             "protocol": protocol.protocol_id,
             "device_name": environment["device_name"],
             "driver": environment["driver"],
-            "packages": {name: environment["packages"].get(name) for name in IDENTITY_PACKAGES},
+            "packages": {name: environment["packages"].get(name) for name in identity_packages(variant)},
         }
     )
+
+
+def identity_packages(variant: VariantEntry) -> tuple[str, ...]:
+    """Return the distributions whose versions are part of a cell's identity: torch, and what the variant declares."""
+    return ("torch", *variant.packages)
 
 
 def _kept(workload: Workload, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnbench.plan.devices import Device
 
-PACKAGES = (
-    "attnbench", "torch", "triton", "xformers", "numpy", "flash-attn", "flash-attn-3", "flash-attn-4",
-    "flashinfer-python", "sageattention", "transformer-engine",
-)  # fmt: skip
+CORE_PACKAGES = ("attnbench", "torch", "triton", "numpy")
 
 
-def environment_of(device: Device) -> dict[str, Any]:
-    """Describe the environment of one device; `environment_id` hashes the rest."""
+def environment_of(device: Device, packages: Iterable[str]) -> dict[str, Any]:
+    """Describe the environment of one device; `environment_id` is a hash of the rest.
+
+    `packages` are the distributions that variants declare (`Catalog.packages`). Their installed versions are listed
+    beside those of CORE_PACKAGES.
+    """
     facts = {
         "device_name": device.model,
         "device_memory_bytes": device.memory_bytes,
@@ -31,15 +32,15 @@ def environment_of(device: Device) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
-        "packages": package_versions(),
+        "packages": package_versions((*CORE_PACKAGES, *packages)),
     }
     return {"environment_id": short_hash(facts), **facts}
 
 
-def package_versions() -> dict[str, str]:
-    """Give the versions of the installed packages that make numbers."""
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the installed versions of distributions by name; those that are not installed are left out."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.errors import AttnbenchError, UsageError
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import read_catalog
-from attnbench.plan.cells import IDENTITY_PACKAGES, cell_id
+from attnbench.plan.cells import cell_id, identity_packages
 from attnbench.plan.devices import choose_devices
 from attnbench.plan.environment import environment_of
 from attnbench.store import plugin_arguments
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 def staleness(record: Record, manifest: Mapping[str, Any]) -> list[str]:
     """Give what has changed since a record of a run was made, in words; nothing: it still stands."""
     try:
-        variant = read_catalog(plugin_arguments(manifest)).variants.get(record.variant)
+        catalog = read_catalog(plugin_arguments(manifest))
     except AttnbenchError as error:
         return [str(error)]
+    variant = catalog.variants.get(record.variant)
     if variant is None:
         return [f"variant {record.variant} is offered by no plugin now"]
     try:
-        environment = environment_of(choose_devices([record.device])[0])
+        environment = environment_of(choose_devices([record.device])[0], catalog.packages)
     except UsageError as error:
         return [str(error)]
     then = mapping(mapping(manifest.get("environments")).get(record.device))
@@ -37,7 +38,7 @@ def staleness(record: Record, manifest: Mapping[str, Any]) -> list[str]:
         found[-1] += f"it was {record.plugin_sha256[:12]}"
     found += [_changed("device", record.device_name, environment["device_name"])]
     found += [_changed("driver", then.get("driver"), environment["driver"])]
-    for package in IDENTITY_PACKAGES:
+    for package in identity_packages(variant):
         found += [_changed(package, mapping(then.get("packages")).get(package), environment["packages"].get(package))]
     protocol = _protocol_of(record, manifest)
     if protocol is None or protocol.protocol_id != record.protocol_id:

@@ -22,6 +22,7 @@ KINDS = ("cpu", "cuda")  # of devices
 TIERS = ("fused", "plain", "quantised")
 TRAITS = ("nan-safe", "repeatable", "batch-invariant", "empty-keys")  # that a variant may promise
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+PACKAGE_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # of a distribution's name, PEP 508
 
 Timed = Callable[[], "torch.Tensor"]
 
@@ -41,6 +42,10 @@ class Variant:
       with split `ring` and this number of `gpus`.
     - `costly_on`: the kinds of device on which each new shape costs seconds, because it is compiled or
       interpreted; there the conformance suite runs one level lower.
+    - `packages`: the distributions (`pip` names) whose versions change this variant's numbers, as in ("flash-attn",);
+      after an upgrade of one of them `attnbench run --resume` measures the variant again.
+    - `baseline`: True for a variant that others are compared with. The baseline of a run is the first such variant by
+      name, unless `--baseline` names another.
     - `traits`: optional properties that the variant promises and is then held to (docs/conformance.md lists them).
     """
 
@@ -51,6 +56,8 @@ class Variant:
     default_on: tuple[str, ...] = KINDS
     ranks: int = 1
     costly_on: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    baseline: bool = False
     traits: ClassVar[frozenset[str]] = frozenset()
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - for overriding
@@ -137,7 +144,19 @@ def contract_violation(candidate: object) -> str | None:
             not isinstance(candidate.ranks, int) or candidate.ranks < 1,
             f"ranks is {candidate.ranks!r}, expected a whole number of at least 1",
         ),
+        (
+            not _are_distributions(candidate.packages),
+            f"packages is {candidate.packages!r}, expected names of distributions, as in ('flash-attn',)",
+        ),
+        (not isinstance(candidate.baseline, bool), f"baseline is {candidate.baseline!r}, expected True or False"),
         (type(candidate).prepare is Variant.prepare, "no prepare method: write prepare(self, workload, inputs)"),
     )
     who = f"variant {candidate.name!r} ({type(candidate).__name__})"
     return next((f"{who}: {problem}" for applies, problem in problems if applies), None)
+
+
+def _are_distributions(names: object) -> bool:
+    """Whether `names` is a tuple or list of names that a distribution can have."""
+    return isinstance(names, (tuple, list)) and all(
+        isinstance(name, str) and PACKAGE_PATTERN.fullmatch(name) for name in names
+    )

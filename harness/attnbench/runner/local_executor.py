@@ -37,8 +37,8 @@ class Executor(Protocol):
     def devices(self, names: Sequence[str]) -> list[Device]:
         """Pick devices by name, or those that are taken where none is named; raises UsageError."""
 
-    def environment_of(self, device: Device) -> dict[str, Any]:
-        """Describe the environment of one of these devices; `environment_id` hashes the rest."""
+    def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:
+        """Describe the environment of one of these devices, with the versions of `packages`."""
 
     def reserve(self, run: Path, plan: Plan) -> AbstractContextManager[None]:
         """Keep other runs off the devices, and add to the run's manifest what is known of them; raises UsageError."""
@@ -63,9 +63,9 @@ class Local:
         """Pick devices of this machine."""
         return choose_devices(list(names))
 
-    def environment_of(self, device: Device) -> dict[str, Any]:
+    def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:
         """Describe this machine's environment."""
-        return environment_of(device)
+        return environment_of(device, packages)
 
     @contextmanager
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:

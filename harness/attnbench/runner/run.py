@@ -81,7 +81,7 @@ def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan
     if not variants:
         raise UsageError("no variant is there: `attnbench list plugins` says why")
     protocols = {device.kind: protocol for device in devices}
-    environments = {device.name: executor.environment_of(device) for device in devices}
+    environments = {device.name: executor.environment_of(device, catalog.packages) for device in devices}
     asking = [name for name in suites if any(suite.frontier for suite in catalog.suites([name]))]
     searched = choose_workloads(catalog, asking, request.axes) if asking else []
     plan = make_plan(
@@ -191,7 +191,7 @@ def _plan_of_cells(
     named = {device for _, _, device in cells}
     shared = () if store.measures_on_every_device(manifest) else manifest.get("devices", ())
     devices = _present(sorted({*named, *shared}), named, manifest, executor)
-    environments = {device.name: executor.environment_of(device) for device in devices.values()}
+    environments = {device.name: executor.environment_of(device, catalog.packages) for device in devices.values()}
     plans = (
         make_plan(choose_variants(catalog, [variant]), [workload], [devices[device]], protocols, environments)
         for variant, workload, device in cells

@@ -181,6 +181,8 @@ def _described(plugin: Plugin) -> dict[str, Any]:
                 "exact": bool(variant.exact),
                 "default_on": list(variant.default_on),
                 "ranks": variant.ranks,
+                "packages": list(variant.packages),
+                "baseline": variant.baseline,
                 "traits": sorted(variant.traits),
                 "summary": (variant.__doc__ or "").strip().partition("\n")[0],
             }

@@ -22,6 +22,7 @@ class TritonFlash(Variant):
     """Fused attention, forward and backward: all masks, grouped heads, softcap and ALiBi; no dropout."""
 
     name = "triton-flash"
+    packages = ("triton",)
     costly_on = ("cpu",)  # in Triton's interpreter
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:

@@ -1,0 +1,90 @@
+"""The versions of the libraries that variants declare: part of a cell's identity and of the environment."""
+
+import json
+import sys
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from attnbench.cli import main
+from attnbench.plan import environment
+from attnbench.runner.run import plan_of, resumed
+from attnbench.store import read_manifest, read_run
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Return a function that sets which distributions look installed, by name and version."""
+    real = environment.version
+
+    def set_versions(**versions):
+        def version(package):
+            if package.startswith("fast-"):
+                if package.removeprefix("fast-") not in versions:
+                    raise PackageNotFoundError(package)
+                return versions[package.removeprefix("fast-")]
+            return real(package)
+
+        monkeypatch.setattr(environment, "version", version)
+
+    return set_versions
+
+
+@pytest.fixture
+def declared(stubbed, monkeypatch):
+    """Return stubbed runs in which variant alpha declares the distribution fast-library, and beta declares none."""
+    monkeypatch.setenv("STUB_PACKAGES", json.dumps({"alpha": ["fast-library"]}))
+    return stubbed
+
+
+def ids(stubbed):
+    """Return the cell ids of a plan by variant."""
+    return {cell.variant.name: cell.cell_id for cell in plan_of(stubbed.request())[1].cells}
+
+
+def test_an_upgrade_changes_the_ids_of_variants_that_declare_the_package(declared, install):
+    """A new version of a declared package changes the cell id of its variant and of no other."""
+    install()
+    missing = ids(declared)
+    install(library="1.0")
+    before = ids(declared)
+    install(library="1.1", unrelated="2.0")
+    after = ids(declared)
+    assert len({missing["alpha"], before["alpha"], after["alpha"]}) == 3
+    assert missing["beta"] == before["beta"] == after["beta"]
+
+
+def test_the_manifest_lists_the_versions_of_declared_packages(declared, install):
+    """A run's environment lists each installed declared package; a version that differs is another environment."""
+    install(library="1.0")
+    run, _ = declared.sweep("beta")
+    described = read_manifest(run)["environments"]["cpu:0"]
+    assert described["packages"]["fast-library"] == "1.0"
+    assert {record.environment_id for record in read_run(run).records} == {described["environment_id"]}
+    install(library="1.1")
+    assert plan_of(declared.request())[1].environments["cpu:0"]["environment_id"] != described["environment_id"]
+
+
+def test_resume_measures_a_variant_again_after_an_upgrade(declared, install):
+    """After an upgrade `--resume` takes the cells of the variant that declares the package, and no other."""
+    install(library="1.0")
+    run, _ = declared.sweep()
+    assert resumed(run)[1].cells == ()
+    install(library="1.1")
+    assert [cell.variant.name for cell in resumed(run)[1].cells] == ["alpha"]
+
+
+def test_explain_names_the_package_and_both_versions(declared, install, monkeypatch, capsys):
+    """`attnbench explain` calls a record stale after an upgrade and names the package and both versions."""
+    install(library="1.0")
+    run, _ = declared.sweep()
+    cells = {record.variant: record.cell_id for record in read_run(run).records}
+    install(library="1.1")
+    printed = {}
+    for variant, cell in cells.items():
+        monkeypatch.setattr(sys, "argv", ["attnbench", "explain", cell, "--results", str(run.parent)])
+        with pytest.raises(SystemExit):
+            main()
+        printed[variant] = capsys.readouterr().out
+    assert "stale: fast-library changed: it is 1.1, it was 1.0" in printed["alpha"]
+    assert "stale" not in printed["beta"]
