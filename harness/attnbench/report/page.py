@@ -16,12 +16,12 @@ from attnbench.report.charts import chart_specs
 from attnbench.report.markdown import METHOD
 from attnbench.report.page_data import packed, payload
 from attnbench.report.palette import palette
-from attnbench.report.standings import standings
 from attnbench.report.vega import missing_packages, runtime
 
 if TYPE_CHECKING:
     from attnbench.report.content import Document
     from attnbench.report.figures import Drawing, Drawn
+    from attnbench.report.table import Table
 
 FALL_BACK = ("latency", "speedup")  # figures in the page for who has no JavaScript; all are beside it
 PATH, LONG = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
@@ -50,7 +50,8 @@ def to_page(document: Document, drawing: Drawing, content: Mapping[str, Any]) ->
             method=METHOD,
             missing=missing,
             interactive=not missing,
-            **{"standings": {}, **content},
+            standings=_standings(document),
+            **content,
         )
     )
 
@@ -69,15 +70,22 @@ def templates() -> Environment:
 def _interactive(document: Document) -> dict[str, Any]:
     """Make the parts that are safe as they stand: packed data, escaped JSON, our own and the runtime's scripts."""
     folder = resources.files("attnbench.report") / "templates"
-    tables = standings(document.groups, document.headline)
     specs = json.dumps(chart_specs(palette(document.frame["variant"])), separators=(",", ":"))
     return {
-        "standings": {device: Markup(html) for device, html in tables.items()},  # noqa: S704 - great_tables escapes
         "data": Markup(packed(payload(document))),  # noqa: S704 - base64
         "specs": Markup(specs.replace("<", "\\u003c")),  # noqa: S704 - no tag can begin in it
         "runtime": Markup(runtime()),  # noqa: S704 - vl-convert's own script
         "scripts": Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),  # noqa: S704
     }
+
+
+def _standings(document: Document) -> dict[str, list[tuple[str, Table]]]:
+    """Return the headline tables by device, each with the contest that it ranks."""
+    by_device: dict[str, list[tuple[str, Table]]] = {}
+    for group, table in zip(document.groups, document.headline, strict=True):
+        mode = "" if group.mode == "hot" else f" · {group.mode}"
+        by_device.setdefault(group.device_name, []).append((f"{group.direction} · {group.mask}{mode}", table))
+    return by_device
 
 
 def _inlined(figure: Drawn) -> dict[str, Any]:

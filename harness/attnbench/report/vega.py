@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from attnbench.atomic_write import write_atomically
 from attnbench.cache import cache_folder
 
-NEEDED = ("altair", "vl_convert", "great_tables")
+NEEDED = ("altair", "vl_convert")
 
 
 def missing_packages() -> list[str]:
