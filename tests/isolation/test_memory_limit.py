@@ -8,6 +8,7 @@ import subprocess
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -32,21 +33,16 @@ def worker_runs(tmp_path, monkeypatch):
     return run
 
 
-def test_a_control_groups_limit_is_the_machines_memory(tmp_path, monkeypatch):
-    """In a container the limit of its control group, or of one above it, counts, less what is used for good."""
-    group = tmp_path / "outer" / "inner"
-    group.mkdir(parents=True)
-    for folder, most in ((group, "max"), (group.parent, str(100 * MIB))):
-        (folder / "memory.max").write_text(most)
-        (folder / "memory.current").write_text(str(60 * MIB))
-        (folder / "memory.stat").write_text(f"anon {30 * MIB}\ninactive_file {20 * MIB}\n")
-    monkeypatch.setattr(memory_limit, "CGROUPS", tmp_path)
-    monkeypatch.setattr(memory_limit, "OWN_GROUPS", tmp_path / "groups")
-    (tmp_path / "groups").write_text("0::/outer/inner\n")
-    assert memory_limit.total_bytes() == 100 * MIB
-    assert memory_limit.available_bytes() == 60 * MIB
-    (tmp_path / "groups").write_text("0::/\n")
-    assert memory_limit.total_bytes() == psutil.virtual_memory().total
+def test_a_containers_limit_counts_as_the_machines_memory(monkeypatch):
+    """Total and available memory are the container's where it has less than the machine."""
+
+    def limited(limit, available):
+        groups = SimpleNamespace(memory_limit=lambda: limit, available_memory=lambda: available)
+        monkeypatch.setattr(memory_limit, "ControlGroups", lambda: groups)
+        return memory_limit.total_bytes(), memory_limit.available_bytes()
+
+    assert limited(100 * MIB, 60 * MIB) == (100 * MIB, 60 * MIB)
+    assert limited(None, None)[0] == limited(1 << 59, 1 << 59)[0] == psutil.virtual_memory().total
 
 
 def test_a_limit_is_bounded_by_the_machine_less_a_reserve():

@@ -38,33 +38,33 @@ def test_turbo_is_read_from_both_drivers(tmp_path, path, on, off):
     assert doctor.turbo(tmp_path).level == "ok"
 
 
-def test_a_container_quota_is_found_in_both_cgroup_versions(tmp_path):
-    """A CPU quota is a warning in cores, and no quota is fine."""
+def test_a_cpu_quota_is_a_warning_in_cores(tmp_path):
+    """A container's CPU quota is a warning that says how many cores it allows; no quota is fine."""
     assert doctor.container(tmp_path).level == "ok"
-    place(tmp_path, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "150000")
-    place(tmp_path, "sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000")
-    assert "1.5 cores" in doctor.container(tmp_path).found
+    place(tmp_path, "proc/self/cgroup", "0::/\n")
     place(tmp_path, "sys/fs/cgroup/cpu.max", "max 100000\n")
     assert doctor.container(tmp_path).level == "ok"
-    place(tmp_path, "sys/fs/cgroup/cpu.max", "50000 100000\n")
-    assert "0.5 cores" in doctor.container(tmp_path).found
+    place(tmp_path, "sys/fs/cgroup/cpu.max", "150000 100000\n")
+    finding = doctor.container(tmp_path)
+    assert finding.level == "warning"
+    assert "1.5 cores" in finding.found
 
 
-@pytest.mark.parametrize("path", ["sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"])
-def test_a_container_s_memory_limit_is_found_in_both_cgroup_versions(tmp_path, path):
-    """A limit below the machine's free memory is a warning in GiB; no limit, or one that nothing can reach, is none."""
-    assert doctor.memory_limit(tmp_path) is None
-    place(tmp_path, path, f"{2**28}\n")
+def test_a_containers_memory_limit_is_a_warning_if_it_is_below_the_free_memory(tmp_path):
+    """A limit below the machine's free memory is a warning in GiB; a limit above its total memory is not mentioned."""
+    place(tmp_path, "proc/self/cgroup", "0::/\n")
+    place(tmp_path, "sys/fs/cgroup/memory.max", f"{2**28}\n")
     finding = doctor.memory(tmp_path)
     assert finding.level == "warning"
     assert "limited to 0.2 GiB" in finding.found
-    for unlimited in ("max", str(2**63 - 4096)):
-        place(tmp_path, path, unlimited)
+    for unlimited in ("max", str(2**59)):
+        place(tmp_path, "sys/fs/cgroup/memory.max", unlimited)
         assert "limited" not in doctor.memory(tmp_path).found
 
 
 def test_more_threads_than_cores_are_warned_of(tmp_path, monkeypatch):
     """A thread count above the container's quota is a warning that says how many would do."""
+    place(tmp_path, "proc/self/cgroup", "0::/\n")
     place(tmp_path, "sys/fs/cgroup/cpu.max", "100000 100000\n")
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     assert doctor.threads(tmp_path).level == "warning"

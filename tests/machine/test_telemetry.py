@@ -103,18 +103,15 @@ def test_cpu_telemetry_reads_the_real_machine():
     assert isinstance(known["throttle"], list)
 
 
-def test_a_spent_quota_tags_the_block(tmp_path, monkeypatch):
-    """A container whose CPU quota stopped it within the block is tagged, in both cgroup versions."""
-    for name, before, after in (
-        ("second", "nr_throttled 1\nthrottled_usec 5\n", "nr_throttled 2\nthrottled_usec 900\n"),
-        ("first", "throttled_time 5000\n", "throttled_time 900000\n"),
-    ):
-        path = tmp_path / name
-        path.write_text(before)
-        monkeypatch.setattr(telemetry, "QUOTA", (path,))
-        reader = telemetry.CpuTelemetry()
-        path.write_text(after)
-        assert "quota" in reader.read()["throttle"]
+@pytest.mark.parametrize(("throttled_us", "tagged"), [([5, 5], False), ([5, 900], True)])
+def test_a_block_is_tagged_if_the_cpu_quota_stopped_it(monkeypatch, throttled_us, tagged):
+    """A block during which the container's CPU quota was used up is tagged `quota`."""
+    answers = iter([throttled_us[0], *throttled_us])
+    groups = SimpleNamespace(throttled_us=lambda: next(answers))
+    monkeypatch.setattr(telemetry, "ControlGroups", lambda: groups)
+    reader = telemetry.CpuTelemetry()
+    reader.start()
+    assert ("quota" in reader.read()["throttle"]) == tagged
 
 
 @pytest.mark.parametrize(("waited_ns", "tagged"), [(0, False), (10_000_000, False), (300_000_000, True)])

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from attnbench.machine.cgroups import ControlGroups
+
 LEAST_RESERVE, MOST_RESERVE = 1 << 30, 8 << 30  # bytes that are kept for everything else
 RESERVE_SHARE = 0.05
 WATCH_EVERY_S = 0.1
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_GROUPS = Path("/proc/self/cgroup")
-UNLIMITED = 1 << 60  # cgroup v1 says 'no limit' by a number near 2^63
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,17 @@ def host_memory(kind: str, limit_bytes: int | None = None) -> HostMemory:
 
 
 def total_bytes() -> int:
-    """Give the machine's memory, or the container's where that is less."""
-    return min([psutil.virtual_memory().total, *(limit for limit, _ in _cgroup_memory())])
+    """Return the machine's memory, or the container's if that is smaller."""
+    total = psutil.virtual_memory().total
+    limit = ControlGroups().memory_limit()
+    return total if limit is None else min(total, limit)
 
 
 def available_bytes() -> int:
-    """Give what is left of the machine's memory and of the container's."""
-    return min([psutil.virtual_memory().available, *(limit - used for limit, used in _cgroup_memory())])
+    """Return how much of the machine's memory, and of the container's, is still available."""
+    available = psutil.virtual_memory().available
+    left = ControlGroups().available_memory()
+    return available if left is None else min(available, left)
 
 
 def resident_bytes(process: int) -> int:
@@ -79,30 +81,6 @@ def killed_for_memory() -> int:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return 0
-
-
-def _cgroup_memory() -> Iterator[tuple[int, int]]:
-    """Yield limit and use of the control groups that this process is in, of either version, that have a limit."""
-    with contextlib.suppress(OSError):
-        for line in OWN_GROUPS.read_text(encoding="ascii").splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                yield from _limits(CGROUPS, path, "memory.max", "memory.current", "inactive_file")
-            elif "memory" in controllers.split(","):
-                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-                yield from _limits(CGROUPS / "memory", path, *names)
-
-
-def _limits(root: Path, path: str, limit: str, used: str, reclaimable: str) -> Iterator[tuple[int, int]]:
-    group = root / path.strip("/")
-    for folder in [group, *group.parents]:
-        with contextlib.suppress(OSError, ValueError):
-            most = int((folder / limit).read_text(encoding="ascii"))  # 'max' where there is none
-            statistics = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
-            if most < UNLIMITED:
-                yield most, int((folder / used).read_text("ascii")) - int(statistics.get(reclaimable, 0))
-        if folder == root:
-            return
 
 
 def _gib(size: int) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from attnbench.machine.cgroups import ControlGroups
+
 OK, WARNING, UNKNOWN = "ok", "warning", "unknown"
 LOAD_SECONDS = 0.3
 BUSY_CORES = 0.3  # what others may take before they count
@@ -128,26 +130,13 @@ def threads(root: Path) -> Finding:
 def usable_cores(root: Path = Path("/")) -> float:
     """Give the cores that affinity and the container's quota leave to this process."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota(root)
+    quota = ControlGroups(root).cpu_quota()
     return affinity if quota is None else min(affinity, quota)
-
-
-def cpu_quota(root: Path = Path("/")) -> float | None:
-    """Give the container's CPU quota in cores, by cgroup version 2 or 1; None without one."""
-    second = root / "sys/fs/cgroup/cpu.max"
-    first = root / "sys/fs/cgroup/cpu"
-    if second.exists():
-        quota, period = second.read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    if (first / "cpu.cfs_quota_us").exists():
-        quota, period = ((first / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return None if int(quota) <= 0 else int(quota) / int(period)
-    return None
 
 
 def container(root: Path) -> Finding:
     """Look at the container's limits: a CPU quota stops all threads for the rest of each period once it is spent."""
-    quota = cpu_quota(root)
+    quota = ControlGroups(root).cpu_quota()
     if quota is None:
         return Finding("container", OK, "no CPU quota")
     found = f"a CPU quota of {quota:g} cores: once spent, everything stops until the next period"
@@ -159,7 +148,7 @@ def memory(root: Path) -> Finding:
     """Look at whether memory is short, so that timings would include swapping, or a container's limit ends a cell."""
     free, swap = psutil.virtual_memory(), psutil.swap_memory()
     found = f"{free.available / 2**30:.1f} GiB available, {swap.used / 2**30:.1f} GiB swapped out"
-    limit = memory_limit(root)
+    limit = ControlGroups(root).memory_limit()
     if limit is not None and limit < free.total:
         found += f", the container is limited to {limit / 2**30:.1f} GiB"
         if limit < free.available:
@@ -167,15 +156,6 @@ def memory(root: Path) -> Finding:
     if free.percent > 90 or swap.percent > 50:
         return Finding("memory", WARNING, found, "free memory, or run smaller workloads")
     return Finding("memory", OK, found)
-
-
-def memory_limit(root: Path = Path("/")) -> int | None:
-    """Give the container's memory limit in bytes, by cgroup version 2 or 1; None without one."""
-    for path in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        if (root / path).exists():
-            limit = (root / path).read_text().strip()
-            return int(limit) if limit.isdigit() else None
-    return None
 
 
 def virtual_machine(root: Path) -> Finding:

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import psutil
 
+from attnbench.machine.cgroups import ControlGroups
+
 STEAL_LIMIT = 0.02  # of the block's CPU time: above it the hypervisor took the CPU away for long enough to show
 WAITED_LIMIT = 0.02  # of the block, for which a thread of ours was ready to run while others had the core
 FOREIGN_LIMIT = 0.5  # cores: other processes' load from which a block is tagged where waiting is not told
 FOREIGN_WINDOW_S = 0.2  # of blocks: the kernel counts CPU time in ticks of 10 ms, too coarse for one block
-QUOTA = (Path("/sys/fs/cgroup/cpu.stat"), Path("/sys/fs/cgroup/cpu/cpu.stat"))
 THERMAL = "cpu*/thermal_throttle/core_throttle_count"
 CPUS = Path("/sys/devices/system/cpu")
 
@@ -66,7 +67,7 @@ class CpuTelemetry:
     """
 
     def __init__(self) -> None:
-        self._process = psutil.Process()
+        self._process, self._groups = psutil.Process(), ControlGroups()
         self._cores = (
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         )
@@ -79,7 +80,7 @@ class CpuTelemetry:
         self._busy, self._steal = _cpu_seconds(self._cores)
         self._own = sum(self._process.cpu_times()[:2])
         self._waited = _waited_ns()
-        self._quota, self._thermal = _quota_throttled_us(), _thermal_throttles()
+        self._throttled_us, self._thermal = self._groups.throttled_us(), _thermal_throttles()
 
     def read(self) -> dict[str, Any]:
         """Give `load_1m`, `cpu_mhz`, `steal`, `waited`, `throttle` since `start`, and `foreign_cores` over longer.
@@ -97,7 +98,7 @@ class CpuTelemetry:
         with contextlib.suppress(Exception):
             frequency = psutil.cpu_freq().current
         causes = {
-            "quota": _quota_throttled_us() > self._quota,
+            "quota": self._groups.throttled_us() > self._throttled_us,
             "thermal": _thermal_throttles() > self._thermal,
             "steal": steal > STEAL_LIMIT,
             "foreign_load": (foreign or 0.0) > FOREIGN_LIMIT if waited is None else waited > WAITED_LIMIT,
@@ -138,15 +139,6 @@ def _waited_ns() -> int | None:
 
 def _busy(times: Any) -> float:
     return float(sum(getattr(times, name, 0.0) for name in ("user", "system", "nice", "irq", "softirq")))
-
-
-def _quota_throttled_us() -> int:
-    """Give for how long the container's CPU quota has stopped us so far."""
-    for path in QUOTA:
-        with contextlib.suppress(OSError, ValueError):
-            fields = dict(line.split() for line in path.read_text().splitlines())
-            return int(fields.get("throttled_usec", 0)) or int(fields.get("throttled_time", 0)) // 1000
-    return 0
 
 
 def _thermal_throttles() -> int:

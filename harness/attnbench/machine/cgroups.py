@@ -1,0 +1,107 @@
+"""The limits that Linux control groups, and so containers and batch systems, set on this process.
+
+Both versions are read: in version 2 all controllers share one tree under `/sys/fs/cgroup`, in version 1 each has its
+own. A limit of a group holds for all groups below it, so every group from the process's own up to the root counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+UNLIMITED_BYTES = 1 << 60  # version 1 writes a number near 2^63 for "no limit"
+
+
+class ControlGroups:
+    """The control groups that this process is in, as `/proc/self/cgroup` lists them when the object is made.
+
+    `root` is the folder that holds `proc` and `sys`. Where there are no control groups, nothing is limited.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._memory: list[Path] = []
+        self._cpu: list[Path] = []
+        mount = root / "sys/fs/cgroup"
+        with contextlib.suppress(OSError):
+            for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+                _, controllers, path = line.split(":", 2)
+                if not controllers:  # version 2
+                    self._memory += _with_ancestors(mount, path)
+                    self._cpu += _with_ancestors(mount, path)
+                if "memory" in controllers.split(","):
+                    self._memory += _with_ancestors(mount / "memory", path)
+                if "cpu" in controllers.split(","):
+                    self._cpu += _with_ancestors(mount / "cpu", path)
+
+    def memory_limit(self) -> int | None:
+        """Return the smallest memory limit in bytes, or None if there is no limit."""
+        return min((limit for limit, _ in self._memory_limits()), default=None)
+
+    def available_memory(self) -> int | None:
+        """Return the bytes that are left below the tightest limit, or None if there is no limit.
+
+        Cached file contents that the kernel can drop do not count as used.
+        """
+        return min((limit - used for limit, used in self._memory_limits()), default=None)
+
+    def cpu_quota(self) -> float | None:
+        """Return the smallest CPU quota in cores, or None if there is no quota."""
+        return min(self._cpu_quotas(), default=None)
+
+    def throttled_us(self) -> int:
+        """Return for how many microseconds CPU quotas have stopped these groups so far."""
+        statistics = [_statistics(folder / "cpu.stat") for folder in self._cpu]
+        version_2 = sum(fields.get("throttled_usec", 0) for fields in statistics)
+        version_1_ns = sum(fields.get("throttled_time", 0) for fields in statistics)
+        return version_2 + version_1_ns // 1000
+
+    def _memory_limits(self) -> Iterator[tuple[int, int]]:
+        """Yield the limit and the use, in bytes, of each group that has a limit."""
+        for folder in self._memory:
+            limit = _number(folder, "memory.max", "memory.limit_in_bytes")
+            if limit is None or limit >= UNLIMITED_BYTES:
+                continue
+            used = _number(folder, "memory.current", "memory.usage_in_bytes") or 0
+            statistics = _statistics(folder / "memory.stat")
+            yield limit, used - statistics.get("total_inactive_file", statistics.get("inactive_file", 0))
+
+    def _cpu_quotas(self) -> Iterator[float]:
+        """Yield the quota, in cores, of each group that has one."""
+        for folder in self._cpu:
+            with contextlib.suppress(OSError, ValueError):  # version 2, where "max" means no quota
+                quota, period = map(int, (folder / "cpu.max").read_text(encoding="ascii").split())
+                yield quota / period
+            with contextlib.suppress(OSError, ValueError):  # version 1, where -1 means no quota
+                quota, period = (
+                    int((folder / f"cpu.cfs_{name}_us").read_text("ascii")) for name in ("quota", "period")
+                )
+                if quota > 0:
+                    yield quota / period
+
+
+def _with_ancestors(mount: Path, path: str) -> list[Path]:
+    """Return the folders of a group and of those above it, the mounted one last.
+
+    A container may see a path that only exists outside of it; then the mounted folder is the container's own group.
+    """
+    group = mount / path.strip("/")
+    if ".." in group.parts:
+        return [mount]
+    return [group, *(folder for folder in group.parents if folder.is_relative_to(mount))]
+
+
+def _number(folder: Path, *names: str) -> int | None:
+    """Return the number in the first of the files that can be read; None if there is none, or if it says "max"."""
+    for name in names:
+        with contextlib.suppress(OSError):
+            text = (folder / name).read_text(encoding="ascii").strip()
+            return int(text) if text.isdecimal() else None
+    return None
+
+
+def _statistics(path: Path) -> dict[str, int]:
+    """Read a file of lines `name number`; return nothing if it can't be read."""
+    with contextlib.suppress(OSError, ValueError):
+        return {name: int(value) for name, value in map(str.split, path.read_text(encoding="ascii").splitlines())}
+    return {}
