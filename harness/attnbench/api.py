@@ -94,6 +94,7 @@ def run(
     timeout_s: float | None = None,
     results: str | Path = "results",
     name: str | None = None,
+    baseline: str | None = None,
     progress: bool = True,
     **axes: Values,
 ) -> Run:
@@ -104,7 +105,7 @@ def run(
     `seq_k`, `head_dim`, `head_dim_v`, `dtype`, `mask`, `direction`, `scale`, `softcap`, `alibi`, `dropout`) is a value
     or a list of values. What is left out is what `attnbench run` would take. `precision` is the relative half-width of
     the median's interval that ends sampling, `budget_s` the seconds of sampling a cell, `timeout_s` the seconds that
-    any phase of a cell may last.
+    any phase of a cell may last. `baseline` is the variant that the others are compared with.
 
     Variants run in processes of their own, so that none of them can end this one. Interrupting keeps what is measured:
     `Run(path).resume()` goes on. Raises UsageError for a value that is wrong, before anything runs.
@@ -123,6 +124,7 @@ def run(
         budget_s=budget_s,
         results=Path(results),
         name=name,
+        baseline=baseline,
     )
     catalog, plan = plan_of(request)
     folder = start(request, catalog, plan)

@@ -19,7 +19,7 @@ from typing import Any
 from attnbench.atomic_write import write_atomically
 from attnbench.errors import RecordError, StorageError, UsageError, describe, unknown
 from attnbench.record import Record
-from attnbench.untrusted import parse, printable
+from attnbench.untrusted import mapping, parse, printable
 
 MANIFEST = "manifest.json"
 BYTES_A_RECORD = 128 * 1024  # with its share of the logs; most are far smaller
@@ -172,6 +172,16 @@ def find_run(results: Path, run: str | None = None) -> Path:
         if (candidate / MANIFEST).is_file():
             return candidate
     raise unknown("run", run, [path.name for path in list_runs(results)])
+
+
+def declared_baseline(manifest: Mapping[str, Any]) -> str | None:
+    """Return the variant that a run's manifest names as its baseline: the first by name of those that are marked so.
+
+    None for a run none of whose variants offers itself as baseline, or that was made before manifests said so. Such a
+    run's baseline is the variant with an A/A control.
+    """
+    described = mapping(manifest.get("variants")).items()
+    return min((name for name, facts in described if mapping(facts).get("baseline") is True), default=None)
 
 
 def plugin_arguments(manifest: Mapping[str, Any]) -> list[str]:

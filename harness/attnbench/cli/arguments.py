@@ -123,6 +123,10 @@ Exhaustive = Annotated[bool, typer.Option("--exhaustive", help="Try what is know
 HostMemory = Annotated[
     str | None, typer.Option(metavar="SIZE", help="The machine's memory that a worker may take, e.g. 8GiB.")
 ]
+Baseline = Annotated[
+    str | None,
+    typer.Option(metavar="VARIANT", autocompletion=last_of(completion.variants), help="What speed-ups are over."),
+]
 EveryDevice = Annotated[
     bool, typer.Option("--every-device", help="Measure all cells on each device, also on several of one model.")
 ]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from attnbench.cli import completion
-from attnbench.cli.arguments import Json, fraction
+from attnbench.cli.arguments import Baseline, Json, fraction
 from attnbench.cli.completion import last_of
 from attnbench.errors import UsageError
 from attnbench.untrusted import printable
@@ -25,10 +25,6 @@ Runs = Annotated[
     ),
 ]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs.")]
-Baseline = Annotated[
-    str | None,
-    typer.Option(metavar="VARIANT", autocompletion=last_of(completion.variants), help="What speed-ups are over."),
-]
 
 
 def report(

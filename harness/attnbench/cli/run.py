@@ -50,6 +50,7 @@ def run(
     retry_failed: given.RetryFailed = False,
     exhaustive: given.Exhaustive = False,
     every_device: given.EveryDevice = False,
+    baseline: given.Baseline = None,
     dry_run: given.DryRun = False,
     precision: given.Precision = None,
     budget: given.Budget = None,
@@ -150,6 +151,7 @@ def _request(options: SimpleNamespace) -> Request:
         budget_s=options.budget,
         results=options.results,
         name=options.name,
+        baseline=options.baseline,
         every_device=options.every_device or options.executor != "local",
         strict_plugins=options.strict_plugins,
     )

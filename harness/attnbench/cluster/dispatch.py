@@ -124,6 +124,7 @@ class Dispatch:
             "run": self._run.name,
             "plugins": self._parcel,
             "variants": {cell.variant.name: cell.variant.sha256 for cell in sent.cells},
+            "baselines": [cell.variant.name for cell in sent.cells if cell.variant.baseline],
             "workload": first.workload.to_json(),
             "device": site.name,
             "kind": site.kind,

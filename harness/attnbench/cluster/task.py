@@ -70,7 +70,8 @@ def describe(order: Mapping[str, Any]) -> dict[str, Any]:
 def perform(order: Mapping[str, Any]) -> dict[str, Any]:
     """Measure all variants of one workload on a free device of this machine.
 
-    `order`: `run`, `plugins` (a parcel), `variants` (the hash of each one's plugin, by name), `workload`, `device` (its
+    `order`: `run`, `plugins` (a parcel), `variants` (the hash of each one's plugin, by name), `baselines` (those
+    of them that are baselines), `workload`, `device` (its
     name in the plan), `kind`, `protocol`, `terms`, `limits` (dtypes whose limits are wanted too). The answer:
     `host`, `device`, `environment`, `records` (JSON), `logs` (texts by path), `limits`, `doctor`, `useful_s`, and
     instead of all this `refused` where the machine can't.
@@ -83,7 +84,7 @@ def perform(order: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _measured(order: Mapping[str, Any], catalog: Catalog, device: Device) -> dict[str, Any]:
-    variants = _variants(catalog, order["variants"])
+    variants = _variants(catalog, order["variants"], order["baselines"])
     environment = environment_of(device, catalog.packages)
     answer: dict[str, Any] = {"host": platform.node(), "device": device.name, "limits": {}, "doctor": []}
     if order["limits"]:
@@ -117,7 +118,7 @@ def _plan(
     return make_plan(variants, [workload], [device], protocols, {device.name: environment})
 
 
-def _variants(catalog: Catalog, wanted: Mapping[str, str]) -> list[VariantEntry]:
+def _variants(catalog: Catalog, wanted: Mapping[str, str], baselines: Sequence[str]) -> list[VariantEntry]:
     """Give the entries of the wanted variants; raises UsageError where this machine has not the same source."""
     known = catalog.variants
     for name, sha256 in wanted.items():
@@ -126,7 +127,7 @@ def _variants(catalog: Catalog, wanted: Mapping[str, str]) -> list[VariantEntry]
             raise UsageError(
                 f"machine {platform.node()} has {has} variant {name!r}: install the same plugins on every machine"
             )
-    return [known[name] for name in wanted]
+    return [dataclasses.replace(known[name], baseline=name in baselines) for name in wanted]
 
 
 @contextmanager

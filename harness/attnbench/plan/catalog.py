@@ -73,6 +73,14 @@ class Catalog:
         """The distributions that the variants declare, sorted by name."""
         return tuple(sorted({package for variant in self.variants.values() for package in variant.packages}))
 
+    def with_baseline(self, baseline: str) -> Catalog:
+        """Return the catalog with one variant as the only baseline, whatever the variants declare."""
+        plugins = []
+        for plugin in self.plugins:
+            variants = (dataclasses.replace(entry, baseline=entry.name == baseline) for entry in plugin.variants)
+            plugins.append(dataclasses.replace(plugin, variants=tuple(variants)))
+        return Catalog(tuple(plugins))
+
     def suites(self, chosen: Sequence[str]) -> list[Suite]:
         """Find suites by name, or by their file's path; raises UsageError."""
         return choose_suites(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_runner import Lane, Lanes
     from attnbench.runner.queue import Pool
 
-PREFERRED_BASELINE = "sdpa"
 CUDA_ERRORS = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
 CALLS_A_BLOCK = 2  # at least, while the budget allows it: 10 blocks make the 20 samples of an interval
 
@@ -99,7 +98,8 @@ class Group:
         """Open the baseline a second time: what differs between the two is the noise floor."""
         if not ready or not self._lanes.protocol.interleave or self._interrupted():
             return []
-        self._baseline = PREFERRED_BASELINE if PREFERRED_BASELINE in ready else next(iter(ready))
+        declared = [cell.variant.name for cell in cells if cell.variant.baseline and cell.variant.name in ready]
+        self._baseline = min(declared, default=next(iter(ready)))
         cell = next(cell for cell in cells if cell.variant.name == self._baseline)
         lane = self._lanes.of(cell, control=True)
         ended = lane.open(cell)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench import store
-from attnbench.errors import StorageError, UsageError
+from attnbench.errors import StorageError, UsageError, unknown
 from attnbench.isolation import forkserver
 from attnbench.isolation.cleanup import clear_abandoned
 from attnbench.measure_config import MeasureConfig
@@ -46,6 +46,7 @@ class Request:
 
     `workloads` are ids of workloads. `budget_s`, the seconds of sampling a cell, is what the suites say where it is
     None, and else the protocol's. Devices of one model share the cells, unless `every_device` is to measure them all.
+    `baseline` is the variant that is timed a second time as the A/A control; None takes the one that says so itself.
     """
 
     suites: Sequence[str] = ()
@@ -58,6 +59,7 @@ class Request:
     budget_s: float | None = None
     results: Path = Path("results")
     name: str | None = None
+    baseline: str | None = None
     every_device: bool = False
     strict_plugins: bool = False
 
@@ -70,6 +72,8 @@ def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan
     """
     catalog = read_catalog(request.plugins, strict=request.strict_plugins)
     refuse_broken(catalog, request.plugins)
+    if request.baseline is not None:
+        catalog = catalog.with_baseline(request.baseline)
     devices = executor.devices(request.devices)
     suites = list(request.suites)
     if not suites and not request.axes and not request.workloads:
@@ -80,6 +84,8 @@ def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan
     protocol = _protocol_of(request, catalog, suites)
     if not variants:
         raise UsageError("no variant is there: `attnbench list plugins` says why")
+    if request.baseline is not None and all(variant.name != request.baseline for variant in variants):
+        raise unknown("baseline", request.baseline, [variant.name for variant in variants])
     protocols = {device.kind: protocol for device in devices}
     environments = {device.name: executor.environment_of(device, catalog.packages) for device in devices}
     asking = [name for name in suites if any(suite.frontier for suite in catalog.suites([name]))]
@@ -151,7 +157,7 @@ def resumed(
     """
     manifest = store.read_manifest(run)
     store.require_space(run, len(manifest["plan"]))
-    catalog = read_catalog(store.plugin_arguments(manifest))
+    catalog = _catalog_of(manifest, store.plugin_arguments(manifest))
     every_device = store.measures_on_every_device(manifest)
     settled = {"ok", "unsupported"} if retry_failed else set(STATUSES) - {"interrupted"}
     done = {
@@ -177,10 +183,16 @@ def again(
     """Make a new run of some cells (variant, workload, device) of an old one, under the old one's protocol."""
     manifest = store.read_manifest(run)
     arguments = [*store.plugin_arguments(manifest), *plugins]
-    catalog = read_catalog(arguments)
+    catalog = _catalog_of(manifest, arguments)
     plan = _plan_of_cells(catalog, cells, manifest, LOCAL)
     request = Request(plugins=arguments, results=results, name=f"{run.name}-again-{secrets.token_hex(2)}")
     return start(request, catalog, plan), catalog, plan
+
+
+def _catalog_of(manifest: Mapping[str, Any], plugins: Sequence[str]) -> Catalog:
+    """Read the catalog of a run that was made before, with the baseline that it had."""
+    catalog, baseline = read_catalog(plugins), store.declared_baseline(manifest)
+    return catalog if baseline is None else catalog.with_baseline(baseline)
 
 
 def _plan_of_cells(
@@ -305,7 +317,12 @@ def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> di
             for plugin in catalog.plugins
         ],
         "variants": {
-            variant.name: {"tier": variant.tier, "layout": variant.layout, "claims": list(variant.traits)}
+            variant.name: {
+                "tier": variant.tier,
+                "layout": variant.layout,
+                "baseline": variant.baseline,
+                "claims": list(variant.traits),
+            }
             for variant in dict.fromkeys(cell.variant for cell in (*plan.cells, *plan.frontier))
         },
         "plan": [

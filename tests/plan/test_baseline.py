@@ -1,0 +1,82 @@
+"""Which variant is a run's baseline: the one that says so, the one that the user names, or the first."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import attnbench
+from attnbench.errors import UsageError
+from attnbench.plan.catalog import read_catalog
+from attnbench.runner.run import again, plan_of, resumed
+from attnbench.store import declared_baseline, read_manifest, read_run
+
+
+def controls(run):
+    """Return the variants that have an A/A control in a run."""
+    return {record.variant for record in read_run(run).records if record.control}
+
+
+@pytest.mark.parametrize(
+    ("declared", "chosen", "baseline"),
+    [
+        ("", None, "alpha"),
+        ("gamma", None, "gamma"),
+        ("gamma beta", None, "beta"),
+        ("gamma beta", "alpha", "alpha"),
+        ("", "beta", "beta"),
+    ],
+)
+def test_the_baseline_is_the_chosen_one_or_the_first_that_is_declared(stubbed, monkeypatch, declared, chosen, baseline):
+    """The A/A control is of the variant named by `--baseline`, else of the first by name that declares it."""
+    monkeypatch.setenv("STUB_BASELINES", declared)
+    run, _ = stubbed.sweep("alpha", "beta", "gamma", baseline=chosen)
+    assert controls(run) == {baseline}
+    assert declared_baseline(read_manifest(run)) == (baseline if declared or chosen else None)
+
+
+def test_a_resumed_run_keeps_its_baseline(stubbed, monkeypatch):
+    """The cells that a run still lacks are measured with the baseline that the run began with."""
+    monkeypatch.setenv("STUB_BASELINES", "alpha")
+    run, _ = stubbed.sweep("alpha", "beta", baseline="beta")
+    for path in run.glob("records-*.jsonl"):
+        path.unlink()
+    _, plan = resumed(run)
+    assert {cell.variant.name: cell.variant.baseline for cell in plan.cells} == {"alpha": False, "beta": True}
+    cells = [("alpha", plan.cells[0].workload, "cpu:0"), ("beta", plan.cells[0].workload, "cpu:0")]
+    repeated, _, _ = again(run, cells, stubbed.folder / "results", ())
+    assert declared_baseline(read_manifest(repeated)) == "beta"
+
+
+def test_a_baseline_must_be_among_the_variants(stubbed):
+    """`--baseline` with a variant that the run does not have is refused, with the nearest name."""
+    with pytest.raises(UsageError, match="unknown baseline 'alpah': did you mean 'alpha'"):
+        plan_of(stubbed.request("alpha", "beta", baseline="alpah"))
+    with pytest.raises(UsageError, match="unknown baseline 'gamma'"):
+        plan_of(stubbed.request("alpha", "beta", baseline="gamma"))
+
+
+@pytest.mark.parametrize("variants", [None, [], {"alpha": None}, {"alpha": {"baseline": "yes"}}, {"alpha": {}}])
+def test_a_manifest_without_a_baseline_declares_none(variants):
+    """A manifest of an older version, or one that holds something else there, declares no baseline."""
+    assert declared_baseline({"variants": variants}) is None
+
+
+def test_the_core_names_no_variant():
+    """No string in the harness is the name of a built-in variant; a study may name those that it is about."""
+    also_words = {
+        "linear",  # a scale of a chart's axis
+        "flex",  # a family of kernels, in their own names
+        "ring",  # how a workload is split over devices
+    }
+    names = set(read_catalog().variants) - also_words
+    assert "sdpa" in names
+    harness = Path(attnbench.__file__).parent
+    found = {
+        f"{path.relative_to(harness)}:{node.lineno}: {node.value}"
+        for path in harness.rglob("*.py")
+        if path.parent.name != "study"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names
+    }
+    assert found == set()
