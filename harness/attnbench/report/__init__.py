@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnbench.report.export import FORMATS, export
+from attnbench.report.exporting import FORMATS, export
 from attnbench.report.tables import headline
 from attnbench.report.write import write_report
 

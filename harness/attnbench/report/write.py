@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attnbench.errors import UsageError
 from attnbench.report.content import Document, read
-from attnbench.report.export import export
+from attnbench.report.exporting import export
 from attnbench.report.figures import Drawing
 from attnbench.report.markdown import to_markdown_report
 from attnbench.report.page import content_of, to_page
