@@ -73,6 +73,26 @@ def test_pytest_benchmark_names_are_unique_and_statistics_are_those_of_the_sampl
     assert medians == pytest.approx((timed["latency_ms"] / 1e3).tolist())
 
 
+def test_statistics_are_those_that_pytest_benchmark_computes(frame, tmp_path):
+    """Quartiles, outliers and rounds of a benchmark are what pytest-benchmark computes from its samples."""
+    content = json.loads(export(frame, tmp_path / "export.json", "pytest-benchmark").read_text())
+    stats = content["benchmarks"][0]["stats"]
+    samples = sorted(stats["data"])
+    expected = {"min": samples[0], "max": samples[-1], "rounds": len(samples), "total": sum(samples), "iterations": 1}
+    assert {name: stats[name] for name in expected} == pytest.approx(expected)
+    assert samples[0] <= stats["q1"] <= stats["median"] <= stats["q3"] <= samples[-1]
+    assert stats["iqr"] == pytest.approx(stats["q3"] - stats["q1"])
+    assert stats["outliers"] == f"{stats['stddev_outliers']};{stats['iqr_outliers']}"
+
+
+def test_without_pytest_benchmark_the_error_says_what_to_install(frame, tmp_path, monkeypatch):
+    """Where pytest-benchmark is not installed, its format is a usage error that names the extra to install."""
+    monkeypatch.setitem(sys.modules, "pytest_benchmark.stats", None)
+    with pytest.raises(UsageError, match=r"pip install 'attnbench\[pytest\]'"):
+        export(frame, tmp_path / "export.json", "pytest-benchmark")
+    assert not (tmp_path / "export.json").exists()
+
+
 def test_an_unknown_format_is_told_with_the_nearest(frame, tmp_path):
     """A misspelt format is a usage error with a suggestion."""
     with pytest.raises(UsageError, match="did you mean 'parquet'"):

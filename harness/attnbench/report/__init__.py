@@ -1,9 +1,26 @@
-"""Tables, figures and pages: pure functions of a frame."""
+"""Reports of runs as tables, figures and pages; runs on the supervisor's side and never imports torch."""
 
 from __future__ import annotations
 
-from attnbench.report.exporting import FORMATS, export
-from attnbench.report.tables import headline
-from attnbench.report.write import write_report
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnbench.report.exporting import FORMATS, export
+    from attnbench.report.tables import headline
+    from attnbench.report.write import write_report
 
 __all__ = ["FORMATS", "export", "headline", "write_report"]
+
+_MODULES = {  # imported on first use: they need pandas, which the process that draws figures does without
+    "FORMATS": "attnbench.report.exporting",
+    "export": "attnbench.report.exporting",
+    "headline": "attnbench.report.tables",
+    "write_report": "attnbench.report.write",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'attnbench.report' has no attribute {name!r}: it has {', '.join(__all__)}")

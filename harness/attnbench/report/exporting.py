@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import statistics
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +55,6 @@ def _csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _parquet(frame: pd.DataFrame, path: Path) -> None:
-    try:
-        importlib.import_module("pyarrow")
-    except ImportError:
-        raise UsageError("format parquet needs the package pyarrow (pip install 'attnbench[report]')") from None
     flat(frame, raw=True).to_parquet(path, index=False)
 
 
@@ -136,22 +131,16 @@ def _benchmark(cell: pd.Series) -> dict[str, Any]:
 
 
 def _stats(samples: list[float]) -> dict[str, Any]:
-    """Give the statistics that pytest-benchmark has, over raw samples in seconds."""
-    ordered = sorted(samples)
-    q1, median, q3 = statistics.quantiles(ordered, n=4, method="inclusive") if len(ordered) > 1 else ordered * 3
-    mean = statistics.fmean(ordered)
-    deviation = statistics.stdev(ordered) if len(ordered) > 1 else 0.0
-    fences = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
-    mild = sum(not fences[0] <= sample <= fences[1] for sample in ordered)
-    return {
-        "min": ordered[0], "max": ordered[-1], "mean": mean, "stddev": deviation, "rounds": len(ordered),
-        "median": median, "iqr": q3 - q1, "q1": q1, "q3": q3, "iqr_outliers": mild,
-        "stddev_outliers": sum(abs(sample - mean) > deviation for sample in ordered),
-        "outliers": f"{sum(abs(sample - mean) > deviation for sample in ordered)};{mild}",
-        "ld15iqr": next(sample for sample in ordered if sample >= fences[0]),
-        "hd15iqr": next(sample for sample in reversed(ordered) if sample <= fences[1]),
-        "ops": 1 / mean, "total": sum(ordered), "iterations": 1, "data": samples,
-    }  # fmt: skip
+    """Return pytest-benchmark's own statistics of samples in seconds, with the samples as `data`."""
+    try:
+        stats = import_module("pytest_benchmark.stats").Stats()
+    except ImportError:
+        raise UsageError(
+            "format pytest-benchmark needs the package pytest-benchmark (pip install 'attnbench[pytest]')"
+        ) from None
+    for sample in samples:
+        stats.update(sample)
+    return {**stats.as_dict(), "iterations": 1, "data": samples}
 
 
 def _plain(value: Any) -> Any:

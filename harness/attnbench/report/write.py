@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from attnbench.errors import UsageError
@@ -18,7 +17,7 @@ from attnbench.report.table import to_latex
 def write_report(runs: str | Path | Sequence[str | Path], out: Path, baseline: str | None = None) -> list[Path]:
     """Write a report of one or more runs into `out`; the page comes first.
 
-    Files: index.html, report.md, tables.tex (booktabs), results.csv, results.parquet (with pyarrow), figures/.
+    Files: index.html, report.md, tables.tex (booktabs), results.csv, results.parquet, figures/.
 
     `baseline` is the variant that speed-ups are over; None takes the runs' own. Raises UsageError for no run, an
     unknown baseline, and a folder that can't be written.
@@ -37,7 +36,7 @@ def write_document(document: Document, out: Path) -> list[Path]:
                 "tables.tex": "\n".join(to_latex(table) for table in (*document.headline, *document.latencies)),
             }
             content = content_of(document)
-            data = [export(document.frame, out / f"results.{kind}", kind) for kind in _data_formats()]
+            data = [export(document.frame, out / f"results.{kind}", kind) for kind in ("csv", "parquet")]
             drawing.wait()
         texts = {"index.html": to_page(document, drawing, content), **texts}
         for name, text in texts.items():
@@ -46,10 +45,6 @@ def write_document(document: Document, out: Path) -> list[Path]:
         raise UsageError(f"report folder {str(out)!r} can't be written: {error.strerror or error}") from None
     figures = [path for one in drawing.figures for path in one.files.values()]
     return [*(out / name for name in texts), *data, *figures]
-
-
-def _data_formats() -> list[str]:
-    return ["csv", "parquet"] if find_spec("pyarrow") else ["csv"]
 
 
 def _refuse_links(out: Path) -> None:
