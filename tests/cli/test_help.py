@@ -113,5 +113,23 @@ def test_help_imports_nothing_that_takes_its_time():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     packages, runner = done.stdout.split("\n")[:2]
-    assert not {"numpy", "pandas", "psutil", "pyarrow", "rich", "torch"} & set(packages.split())
+    assert not {"numpy", "pandas", "psutil", "pyarrow", "rich", "scipy", "torch"} & set(packages.split())
     assert not runner
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"), [("list suites", "quick"), ("run --suite quick --variant sdpa --dry-run", "cells to time")]
+)
+def test_scipy_is_imported_with_the_first_interval(command, shown, tmp_path):
+    """Listing and planning compute no interval, and so do not wait for SciPy."""
+    code = (
+        "import contextlib, sys\n"
+        "from attnbench.cli import main\n"
+        f"sys.argv = ['attnbench', *{command.split()!r}]\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    main()\n"
+        "assert 'scipy' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout

@@ -114,8 +114,10 @@ def _curves(one: Series) -> dict[str, Points]:
 
 
 def _slopes(points: Points) -> tuple[float, float, float]:
+    from scipy.stats import theilslopes  # takes a second to import, and most commands fit no exponent
+
     places = [(math.log(length), *map(math.log, values)) for length, values in points.items()]
-    middle = median((end[1] - start[1]) / (end[0] - start[0]) for start, end in itertools.combinations(places, 2))
+    middle = float(theilslopes([place[1] for place in places], [place[0] for place in places]).slope)
     steps = list(itertools.pairwise(places))
     low = min((end[2] - start[3]) / (end[0] - start[0]) for start, end in steps)
     high = max((end[3] - start[2]) / (end[0] - start[0]) for start, end in steps)

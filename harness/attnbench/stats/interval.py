@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, quantiles
+from statistics import median, quantiles
 
 AUTOCORRELATION_LIMIT = 0.2
 EXCESS_LIMIT = 2.0  # variance of block medians over what their own samples explain
 FEWEST_BLOCKS = 8
 BLOCK_WORTH = 8  # independent samples that a block must be worth, so that its neighbours know little of it
 MOST_CORRELATED = 0.99
-MOST_EXACT = 1000  # above, the binomial's normal approximation is off by less than one rank
 
 
 @dataclass(frozen=True)
@@ -54,82 +52,43 @@ def median_interval(
     """
     if not samples:
         raise ValueError("median_interval needs at least one sample, got none")
-    order = _order(samples)
-    ordered = [samples[index] for index in order]
-    middle = _middle(ordered)
+    middle = median(samples)
     blocks = _blocks(samples, block_sizes)
-    correlation = _lag1(samples, order)
+    correlation = lag1(samples)
     if len(blocks) < FEWEST_BLOCKS or not (correlation > AUTOCORRELATION_LIMIT or _excess(blocks) > EXCESS_LIMIT):
-        return Interval(middle, *_enclosing(ordered, confidence))
+        return Interval(middle, *_enclosing(samples, confidence))
     medians = _unlike(blocks, min(max(correlation, 0.0), MOST_CORRELATED))
     alike = lag1(medians) > AUTOCORRELATION_LIMIT  # still, with no more blocks to join: only their range is safe
-    low, high, coverage = (min(medians), max(medians), confidence) if alike else _enclosing(sorted(medians), confidence)
+    low, high, coverage = (min(medians), max(medians), confidence) if alike else _enclosing(medians, confidence)
     return Interval(middle, min(low, middle), max(high, middle), coverage, from_blocks=True)
 
 
 def lag1(samples: Sequence[float]) -> float:
-    """Give the lag-1 autocorrelation of the samples' ranks, which single outliers can't hide; 0 below 3 samples."""
-    return _lag1(samples, _order(samples))
+    """Return the lag-1 autocorrelation of the samples' ranks, which a few outliers can't hide; 0 below 3 samples."""
+    from scipy.stats import rankdata  # takes a second to import, and most commands compute no interval
 
-
-def _lag1(samples: Sequence[float], order: Sequence[int]) -> float:
-    count = len(samples)
-    if count < 3:
+    if len(samples) < 3:
         return 0.0
-    ranks = _ranks(samples, order)
-    middle = (count - 1) / 2
-    spread: float = sum(map(operator.mul, ranks, ranks)) - count * middle**2
-    if spread == 0:
-        return 0.0
-    products: float = sum(map(operator.mul, ranks, itertools.islice(ranks, 1, None)))
-    # The sum of (r[i] - middle) * (r[i + 1] - middle), multiplied out: ranks sum to count * middle.
-    return (products - middle * (2 * count * middle - ranks[0] - ranks[-1]) + (count - 1) * middle**2) / spread
+    ranks = rankdata(samples) - (len(samples) + 1) / 2
+    spread = float(ranks @ ranks)
+    return float(ranks[:-1] @ ranks[1:]) / spread if spread else 0.0
 
 
-def _order(samples: Sequence[float]) -> list[int]:
-    return sorted(range(len(samples)), key=samples.__getitem__)
-
-
-def _middle(ordered: Sequence[float]) -> float:
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
-
-
-def _ranks(samples: Sequence[float], order: Sequence[int]) -> list[float]:
-    ranks: list[float] = [0] * len(samples)
-    if len(set(samples)) == len(samples):
-        for rank, index in enumerate(order):
-            ranks[index] = rank
-        return ranks
-    start = 0
-    for _, group in itertools.groupby(order, key=samples.__getitem__):
-        ties = list(group)
-        for index in ties:
-            ranks[index] = start + (len(ties) - 1) / 2
-        start += len(ties)
-    return ranks
-
-
-def _enclosing(ordered: Sequence[float], confidence: float) -> tuple[float, float, float]:
-    """Give the two order statistics that enclose the median, and the coverage that they promise."""
+def _enclosing(samples: Sequence[float], confidence: float) -> tuple[float, float, float]:
+    """Return the two order statistics that enclose the median, and the coverage that they promise."""
+    ordered = sorted(samples)
     cut, coverage = _rank(len(ordered), confidence)
     return ordered[cut], ordered[-1 - cut], coverage
 
 
 @functools.lru_cache(maxsize=4096)
 def _rank(count: int, confidence: float) -> tuple[int, float]:
-    """Give how many values to leave out at each end, and the coverage of what is left."""
-    tail = (1 - confidence) / 2
-    if count > MOST_EXACT:
-        spread = NormalDist().inv_cdf(1 - tail) * math.sqrt(count) / 2
-        return max(0, math.floor(count / 2 - spread) - 1), confidence
-    cut, below = 0, 0.5**count  # below: P(at most `cut` values lie under the median)
-    coverage = max(0.0, 1 - 2 * below)
-    while True:
-        further = below + math.comb(count, cut + 1) * 0.5**count
-        if further > tail:
-            return cut, coverage
-        cut, below, coverage = cut + 1, further, 1 - 2 * further
+    """Return how many values to leave out at each end, and the coverage of what is left."""
+    from scipy.stats import binom  # takes a second to import, and most commands compute no interval
+
+    # How many of the values lie below the median is binomial, so the lowest `cut` + 1 all do with probability cdf(cut).
+    cut = max(0, int(binom.ppf((1 - confidence) / 2, count, 0.5)) - 1)
+    return cut, max(0.0, 1 - 2 * float(binom.cdf(cut, count, 0.5)))
 
 
 def _blocks(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Sequence[float]]:
@@ -149,13 +108,13 @@ def _unlike(blocks: list[Sequence[float]], correlation: float) -> list[float]:
     Under AR(1) noise a sample is worth (1 - r) / (1 + r) independent ones (Geyer, 1992, doi:10.1214/ss/1177011137).
     """
     needed = BLOCK_WORTH * (1 + correlation) / (1 - correlation)
-    medians = [_middle(sorted(block)) for block in blocks]
+    medians = [median(block) for block in blocks]
     while len(blocks) // 2 >= FEWEST_BLOCKS and (len(blocks[0]) < needed or lag1(medians) > AUTOCORRELATION_LIMIT):
         joined = [[*first, *second] for first, second in zip(blocks[::2], blocks[1::2], strict=False)]
         if len(blocks) % 2:
             joined[-1] = [*joined[-1], *blocks[-1]]
         blocks = list(joined)
-        medians = [_middle(sorted(block)) for block in blocks]
+        medians = [median(block) for block in blocks]
     return medians
 
 
@@ -163,7 +122,7 @@ def _excess(blocks: list[Sequence[float]]) -> float:
     """Give the variance of the block medians over the variance that the samples within blocks explain."""
     if len(blocks) < FEWEST_BLOCKS or min(len(block) for block in blocks) < 4:
         return 0.0
-    medians = [_middle(sorted(block)) for block in blocks]
+    medians = [median(block) for block in blocks]
     mean = sum(medians) / len(medians)
     between = sum((value - mean) ** 2 for value in medians) / (len(medians) - 1)
     within = sum(math.pi / 2 * _spread(block) ** 2 / len(block) for block in blocks) / len(blocks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -13,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-
-MOST_DEGREES = 200  # above, it is the same as with these many for any table here
 
 
 @dataclass(frozen=True)
@@ -75,23 +72,8 @@ def _without_each(values: Sequence[float]) -> list[float]:
 
 
 def student(level: float | Floats, degrees: int) -> Floats:
-    """Give the t that |T| exceeds with each probability `level`, for whole degrees of freedom of at least 1."""
-    found: Floats = np.exp(np.interp(np.log(level), *_log_tails(min(degrees, MOST_DEGREES))))
-    return found
+    """Return the t that |T| exceeds with each probability `level`, for Student's T of `degrees` degrees of freedom."""
+    from scipy.stats import t  # takes a second to import, and most commands compute no interval
 
-
-@functools.lru_cache(maxsize=64)
-def _log_tails(degrees: int) -> tuple[Floats, Floats]:
-    """Give log P(|T| > t), ascending, and log t: Abramowitz and Stegun, 1964, 26.7.3 and 26.7.4."""
-    grid = np.geomspace(1e-3, 1e7, 6_000)
-    angle = np.arctan(grid / np.sqrt(degrees))
-    sine, cosine = np.sin(angle), np.cos(angle)
-    odd = degrees % 2
-    term = cosine if odd else np.ones_like(cosine)
-    total = term if degrees > 1 else np.zeros_like(term)
-    for index in range(3 if odd else 2, degrees - 1, 2):
-        term = term * cosine**2 * (index - 1) / index
-        total = total + term
-    tails = 1 - (2 / np.pi * (angle + sine * total) if odd else sine * total)
-    kept = tails > 1e-9  # beyond, the difference from 1 has no digits left
-    return np.log(tails[kept][::-1]), np.log(grid[kept][::-1])
+    quantiles: Floats = t.isf(np.asarray(level) / 2, degrees)
+    return quantiles

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import earlier_numerics
+import pytest
+
+EARLIER = json.loads((Path(__file__).parent / "earlier_numerics.json").read_text())
+NORMAL_ABOVE = 1000  # samples from which on the earlier ranks came from the normal approximation
+INTERPOLATED = 1e-5  # relative error of the earlier Student's t, which was interpolated in a table
+HALVED = 5e-5  # relative width of the last range of levels in which a p-value is searched for
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Return the results of the present code on the same samples."""
+    return earlier_numerics.results()
+
+
+def test_intervals_are_the_earlier_ones(results):
+    """Up to 1000 samples, and from block medians, the intervals agree with the earlier ones to 1e-9."""
+    compared = 0
+    for name, (*numbers, from_blocks) in EARLIER["intervals"].items():
+        *found, found_from_blocks = results["intervals"][name]
+        assert found_from_blocks == from_blocks, name
+        if int(name.split()[0]) <= NORMAL_ABOVE or from_blocks:
+            assert found == pytest.approx(numbers, rel=1e-9), name
+            compared += 1
+    assert compared > 90
+
+
+def test_exact_ranks_of_many_samples_differ_by_one_at_most(results):
+    """Above 1000 samples the exact ranks give the earlier, approximate interval or one that is a rank narrower."""
+    narrower = 0
+    for name, (median, low, high, _, from_blocks) in EARLIER["intervals"].items():
+        count, rho, _ = name.split()
+        if int(count) <= NORMAL_ABOVE or from_blocks:
+            continue
+        found_median, found_low, found_high, *_ = results["intervals"][name]
+        samples = sorted(earlier_numerics.series(int(count), float(rho)))
+        assert found_median == median
+        assert samples.index(found_low) - samples.index(low) in (0, 1)
+        assert samples.index(high) - samples.index(found_high) in (0, 1)
+        narrower += found_low > low
+    assert narrower > 0
+
+
+def test_students_t_is_the_earlier_one(results):
+    """Quantiles agree to what the earlier interpolation was good for."""
+    assert results["student"] == pytest.approx(EARLIER["student"], rel=INTERPOLATED)
+
+
+def test_paired_results_are_the_earlier_ones(results):
+    """Verdicts are the earlier ones, and ratios, intervals and p-values agree to the earlier interpolation."""
+    assert results["paired"].keys() == EARLIER["paired"].keys()
+    for name, (ratio, low, high, p_value, verdict) in EARLIER["paired"].items():
+        found_ratio, *ends, found_p_value, found_verdict = results["paired"][name]
+        assert found_verdict == verdict, name
+        assert found_ratio == pytest.approx(ratio, rel=1e-9), name
+        assert ends == [None if end is None else pytest.approx(end, rel=INTERPOLATED) for end in (low, high)], name
+        assert found_p_value == pytest.approx(p_value, rel=HALVED), name
