@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from attnbench.isolation.cleanup import PREFIX
+from attnbench.isolation.cleanup import FOLDER_PREFIX
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import read_catalog
 from attnbench.runner.limits import Terms
@@ -103,7 +103,7 @@ def leftovers():
         with contextlib.suppress(OSError):
             used = maps.read_text(errors="replace")
             shared = {name for name in shared if name not in used}
-    return {*shared, *map(str, Path(tempfile.gettempdir()).glob(f"{PREFIX}{os.getpid()}-*"))}
+    return {*shared, *map(str, Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}{os.getpid()}-*"))}
 
 
 @pytest.mark.parametrize("cell", EXPECTED, ids=lambda cell: f"{cell[0]}-{cell[1]}")

@@ -1,5 +1,6 @@
-"""Workers are forked from a process that has imported torch, and are as good as new processes."""
+"""Workers are forked from a process that has imported torch, and otherwise start like new processes."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -12,24 +13,25 @@ import psutil
 import pytest
 
 from attnbench.isolation import forkserver, process
+from attnbench.isolation.fork_request import ForkRequest
 from attnbench.isolation.log import Log
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
 
-TELL = """
+PREAMBLE = """
     import json, os, sys, time
-    def tell(told):
-        os.write(int(sys.argv[2]), json.dumps(told).encode() + b"\\n")
+    def reply(value):
+        os.write(int(sys.argv[2]), json.dumps(value).encode() + b"\\n")
 """
 
 
 @pytest.fixture
-def told(tmp_path, monkeypatch):
-    """Run a script as a worker; give what it tells, and leave it running until the test ends."""
+def reply_of(tmp_path, monkeypatch):
+    """Return a function that runs a script as a worker and returns its reply; workers run until the test ends."""
     workers = []
 
     def run(text, imports=(), environment=None, cores=None):
         script = tmp_path / f"worker{len(workers)}.py"
-        script.write_text(textwrap.dedent(TELL) + textwrap.dedent(text) + "\ntime.sleep(600)\n")
+        script.write_text(textwrap.dedent(PREAMBLE) + textwrap.dedent(text) + "\ntime.sleep(600)\n")
         monkeypatch.setattr(process, "ENTRY", str(script))
         monkeypatch.setattr(process, "IMPORTED", imports)
         workers.append(WorkerProcess(environment or {}, cores))
@@ -41,51 +43,52 @@ def told(tmp_path, monkeypatch):
         worker.stop()
 
 
-def test_what_workers_need_is_imported_once_for_all(told):
-    """Two workers have one parent, which has imported the module for both; no other environment shares it."""
-    text = "tell([os.getppid(), 'colorsys' in sys.modules])"
-    first, second = told(text, ["colorsys"]), told(text, ["colorsys"])
+def test_modules_are_imported_once_for_all_workers(reply_of):
+    """Two workers share a fork server, which has imported the module; another environment gets another fork server."""
+    text = "reply([os.getppid(), 'colorsys' in sys.modules])"
+    first, second = reply_of(text, ["colorsys"]), reply_of(text, ["colorsys"])
     assert first == second
     assert first[1]
-    assert told(text, ["colorsys"], {"OMP_NUM_THREADS": "7"})[0] != first[0]
+    assert reply_of(text, ["colorsys"], {"OMP_NUM_THREADS": "7"})[0] != first[0]
 
 
-def test_a_module_that_does_not_import_is_left_to_the_worker(told):
-    """The worker starts all the same, and meets the error itself."""
-    assert told("tell('no_such_module' in sys.modules)", ["no_such_module"]) is False
+def test_a_module_that_cant_be_imported_does_not_stop_the_fork_server(reply_of):
+    """The worker starts anyway, and can report the error itself."""
+    assert reply_of("reply('no_such_module' in sys.modules)", ["no_such_module"]) is False
 
 
-def test_a_worker_holds_nothing_of_the_nurserys(told):
-    """A worker has its standard streams and its two pipes open, leads a session, and has its own temporary folder."""
+def test_a_worker_inherits_nothing_else_from_the_fork_server(reply_of):
+    """Only its standard streams and two pipes are open, it leads a session, and it has its own temporary folder."""
     text = """
         import tempfile
         held = [int(name) for name in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + name)]
-        tell([sorted(held), os.getsid(0) == os.getpid(), tempfile.gettempdir(),
+        reply([sorted(held), os.getsid(0) == os.getpid(), tempfile.gettempdir(),
               os.environ['TMPDIR'], sorted(map(int, sys.argv[1:]))])
     """
-    told("tell(0)")
-    descriptors, leads, folder, expected, pipes = told(text)
+    reply_of("reply(0)")
+    descriptors, leads, folder, expected, pipes = reply_of(text)
     assert descriptors == [0, 1, 2, *pipes]
     assert leads
     assert folder == expected
 
 
-def test_a_worker_is_pinned_before_anything_counts_its_cores(told):
-    """Modules are imported on the cores that the worker is pinned to."""
+def test_a_worker_is_pinned_before_libraries_count_its_cores(reply_of):
+    """The fork server, which imports the libraries, is pinned to the worker's cores too."""
     core = min(os.sched_getaffinity(0))
-    assert told("tell([*os.sched_getaffinity(0), *os.sched_getaffinity(os.getppid())])", cores=[core]) == [core, core]
+    text = "reply([*os.sched_getaffinity(0), *os.sched_getaffinity(os.getppid())])"
+    assert reply_of(text, cores=[core]) == [core, core]
 
 
-def test_what_forks_from_a_worker_ends_with_it(told, monkeypatch):
-    """A process that a worker forked, and that left its session, still bears the worker's mark."""
+def test_processes_that_a_worker_forked_end_with_it(reply_of, monkeypatch):
+    """A process that a worker forked, and that left its session, is found by the worker's mark and killed."""
     text = """
         child = os.fork()
         if child == 0:
             os.setsid()
             time.sleep(600)
-        tell(child)
+        reply(child)
     """
-    child = psutil.Process(told(text))
+    child = psutil.Process(reply_of(text))
     monkeypatch.setattr(process, "GRACE_S", 0.05)
     next(iter(WorkerProcess._running)).stop()
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
@@ -99,8 +102,8 @@ def test_what_forks_from_a_worker_ends_with_it(told, monkeypatch):
         ("raise ValueError", "the process exited with code 1"),
     ],
 )
-def test_how_a_worker_ended_is_known(tmp_path, monkeypatch, text, reason):
-    """Exit codes and signals come through the nursery, and an exception's trace goes to the log."""
+def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, reason):
+    """The fork server reports exit codes and signals, and the traceback of an exception goes to the log."""
     script = tmp_path / "worker.py"
     script.write_text(f"import os, sys\n{text}\n")
     monkeypatch.setattr(process, "ENTRY", str(script))
@@ -112,8 +115,8 @@ def test_how_a_worker_ended_is_known(tmp_path, monkeypatch, text, reason):
     assert ("ValueError" in (tmp_path / "log").read_text()) if "raise" in text else not (tmp_path / "log").exists()
 
 
-def test_what_a_worker_prints_before_its_log_is_known_goes_there_too(tmp_path):
-    """Output that came, and even ended, before there was a file is kept for the first one."""
+def test_output_before_the_log_file_is_chosen_is_kept(tmp_path):
+    """What a worker printed before `switch` was called, even if it has ended since, goes to the first file."""
     log = Log()
     writing = os.dup(log.descriptor)
     log.started()
@@ -126,36 +129,36 @@ def test_what_a_worker_prints_before_its_log_is_known_goes_there_too(tmp_path):
     assert log.written == tmp_path / "log"
 
 
-def test_a_lost_nursery_is_replaced(told):
-    """When a nursery is killed its workers end with it, and the next worker gets a new one."""
-    worker, parent = told("tell([os.getpid(), os.getppid()])")
+def test_a_killed_fork_server_is_replaced(reply_of):
+    """When a fork server is killed its workers end with it, and the next worker gets a new fork server."""
+    worker, parent = reply_of("reply([os.getpid(), os.getppid()])")
     running = psutil.Process(worker)
     os.kill(parent, signal.SIGKILL)
     lost = next(iter(WorkerProcess._running))
     with pytest.raises(WorkerLostError, match="killed by SIGKILL"):
         lost.request("load", lambda _: 30.0)
     assert not running.is_running() or running.status() == psutil.STATUS_ZOMBIE
-    assert told("tell(os.getppid())") != parent
+    assert reply_of("reply(os.getppid())") != parent
 
 
-def test_idle_nurseries_are_few_and_end(told, monkeypatch):
-    """Nurseries without a worker are ended on request, and the oldest when there are too many."""
+def test_idle_fork_servers_are_ended(reply_of, monkeypatch):
+    """Fork servers without a worker are ended on request, and the oldest of them when there are too many."""
     monkeypatch.setattr(process, "GRACE_S", 0.05)
     forkserver.end_idle()
     parents = []
-    for number in range(forkserver.MOST_IDLE + 2):
-        parents.append(psutil.Process(told("tell(os.getppid())", environment={"NUMBER": str(number)})))
+    for number in range(forkserver.MAX_IDLE + 2):
+        parents.append(psutil.Process(reply_of("reply(os.getppid())", environment={"NUMBER": str(number)})))
         next(iter(WorkerProcess._running)).stop()
     alive = [parent.is_running() for parent in parents]
-    assert alive == [False, False] + [True] * forkserver.MOST_IDLE
+    assert alive == [False, False] + [True] * forkserver.MAX_IDLE
     forkserver.end_idle()
     assert not any(parent.is_running() for parent in parents)
 
 
-def test_all_ends_with_a_supervisor_that_is_killed(tmp_path):
-    """Neither the nursery nor a worker outlives the process that asked for it."""
+def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
+    """Neither the fork server nor a worker outlives the supervisor that started it."""
     script = tmp_path / "worker.py"
-    script.write_text(textwrap.dedent(TELL) + "\ntell([os.getpid(), os.getppid()])\ntime.sleep(600)\n")
+    script.write_text(textwrap.dedent(PREAMBLE) + "\nreply([os.getpid(), os.getppid()])\ntime.sleep(600)\n")
     text = """
         import sys, time
         from attnbench.isolation import process
@@ -177,3 +180,21 @@ def test_all_ends_with_a_supervisor_that_is_killed(tmp_path):
     while any(folder.exists() for folder in found) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(folder.exists() for folder in found)
+
+
+@pytest.mark.parametrize("module", [process.ENTRY, *process.IMPORTED, forkserver.forkserver_main.__name__])
+def test_modules_that_are_started_by_name_exist(module):
+    """The names that a fork server runs and imports, which no import statement checks, are modules."""
+    assert importlib.util.find_spec(module)
+
+
+def test_a_fork_request_survives_encoding():
+    """The fork server decodes the request that the supervisor encoded."""
+    request = ForkRequest("module", ["colorsys"], {"NAME": "µ"}, data_limit=1 << 40)
+    assert ForkRequest.from_json(request.to_json()) == request
+
+
+def test_the_fork_server_starts_without_torch():
+    """It imports nothing heavy by itself: a worker that needs no torch starts in a moment."""
+    code = f"import sys, {forkserver.forkserver_main.__name__}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

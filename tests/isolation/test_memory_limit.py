@@ -139,7 +139,7 @@ def test_temporary_folders_of_a_killed_supervisor_are_removed(tmp_path, monkeypa
     monkeypatch.setattr(cleanup.tempfile, "gettempdir", lambda: str(tmp_path))
     ended = subprocess.Popen(["/bin/true"])
     ended.wait()
-    folders = [tmp_path / f"{cleanup.PREFIX}{owner}-x" for owner in (ended.pid, os.getpid(), "none")]
+    folders = [tmp_path / f"{cleanup.FOLDER_PREFIX}{owner}-x" for owner in (ended.pid, os.getpid(), "none")]
     for folder in folders:
         folder.mkdir()
     cleanup.clear_abandoned()

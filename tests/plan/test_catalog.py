@@ -126,7 +126,7 @@ def test_a_description_is_asked_once_while_the_source_stays(write_plugin, monkey
     path = write_plugin("mine", GOOD.format(name="mine"))
     read_catalog([path])
     with monkeypatch.context() as patched:
-        patched.setattr(catalog_module, "interview", None)
+        patched.setattr(catalog_module, "isolated_query", None)
         assert "mine" in read_catalog([path]).variants
     write_plugin("mine", GOOD.format(name="mine-again"))
     assert "mine-again" in read_catalog([path]).variants

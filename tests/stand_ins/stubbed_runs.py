@@ -64,7 +64,7 @@ class Stubbed:
         return [(name, int(length), process) for what, name, length, process in told if what == "open"]
 
     def workers(self):
-        """List the nurseries and workers of these sweeps that are there."""
+        """List the fork servers and workers of these sweeps that are there."""
         told_to = ("STUB_LOG", str(self.log))
         return [
             process

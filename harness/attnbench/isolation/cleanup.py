@@ -1,4 +1,4 @@
-"""What a worker could leave behind: processes that left its group, and temporary files."""
+"""Removal of what a worker can leave behind: processes that left its process group, and temporary files."""
 
 from __future__ import annotations
 
@@ -12,57 +12,64 @@ import tempfile
 import time
 from pathlib import Path
 
-from attnbench.isolation.forkserver_main import MARK, TOKEN_LENGTH
+MARK_VARIABLE = "ATTNBENCH_WORKER"  # environment variable whose value is inherited by all descendants of a worker
+MARK_LENGTH = 32  # characters
+FOLDER_PREFIX = "attnbench-worker-"
+MAX_PASSES = 20  # processes may start others while they are being ended
 
-PREFIX = "attnbench-worker-"
-SWEEPS = 20  # of processes that start others while they are ended
 
+class WorkerCleanup:
+    """The mark and the temporary folder of one worker, by which all that it leaves behind is found and removed.
 
-class Remains:
-    """Marks a worker's environment, which its descendants inherit, and gives it a temporary folder of its own."""
+    The mark is the value of an environment variable, so every descendant inherits it. Creates the folder.
+    """
 
     def __init__(self) -> None:
-        self._token = f"{MARK}={secrets.token_hex(TOKEN_LENGTH // 2)}".encode()
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        self._mark = secrets.token_hex(MARK_LENGTH // 2)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
 
     def environment(self) -> dict[str, str]:
-        """Give the variables that a worker is started with; compiled kernels stay where others find them again."""
-        name, _, token = self._token.decode().partition("=")
-        kept = {} if "TORCHINDUCTOR_CACHE_DIR" in os.environ else {"TORCHINDUCTOR_CACHE_DIR": _inductor_cache()}
-        return {name: token, "TMPDIR": str(self._folder), **kept}
+        """Return the environment variables that the worker must be started with.
+
+        torch's cache of compiled kernels stays out of the temporary folder, so that later workers can use it.
+        """
+        variables = {MARK_VARIABLE: self._mark, "TMPDIR": str(self._folder)}
+        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+            variables["TORCHINDUCTOR_CACHE_DIR"] = _inductor_cache()
+        return variables
 
     def clear(self) -> None:
-        """End every process that bears the mark, wherever it has gone, and remove the temporary folder."""
-        for _ in range(SWEEPS):
-            found = [process for process in _processes() if self._marks(process)]
-            for process in found:
+        """Kill every process with this mark, in whatever session it runs, and remove the temporary folder."""
+        for _ in range(MAX_PASSES):
+            marked = [pid for pid in _process_ids() if self._is_marked(pid)]
+            for pid in marked:
                 with contextlib.suppress(OSError):
-                    os.kill(process, signal.SIGKILL)
-            if not found:
+                    os.kill(pid, signal.SIGKILL)
+            if not marked:
                 break
             time.sleep(0.01)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _marks(self, process: int) -> bool:
+    def _is_marked(self, pid: int) -> bool:
         with contextlib.suppress(OSError):
-            return self._token in Path(f"/proc/{process}/environ").read_bytes()
+            return f"{MARK_VARIABLE}={self._mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
         return False
 
 
 def clear_abandoned() -> None:
-    """Remove the temporary folders of supervisors that were killed before they could."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if owner.isdecimal() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+    """Remove the temporary folders of supervisors that were killed before they could remove them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
+        supervisor = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if supervisor.isdecimal() and not Path(f"/proc/{supervisor}").exists() and Path("/proc/self").exists():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _processes() -> list[int]:
+def _process_ids() -> list[int]:
     with contextlib.suppress(OSError):
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - names alone are wanted
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - only names are needed
     return []
 
 
 def _inductor_cache() -> str:
-    """Give the folder that torch would choose by itself, under the user's own temporary folder."""
+    """Return the folder that torch chooses by default, which depends on TMPDIR."""
     return str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}")

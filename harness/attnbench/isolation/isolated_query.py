@@ -1,4 +1,4 @@
-"""Asking a worker about many things, any of which may end it: whoever does is blamed, and the rest asked again."""
+"""Ask a worker about many things, any of which may crash it, and still get all the other answers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from attnbench.errors import PluginError
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
 
 
-def interview(
+def isolated_query(
     operation: str, environment: Mapping[str, str], deadline_s: float, *, needs_torch: bool = True, **fields: Any
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return the worker's answers, and for each thing that ended it the reason why.
+    """Return the worker's answers, and the reason for each name that ended a worker.
 
-    The worker names a thing (`about`) before it touches it and sends an `answer` after; names that ended an earlier
-    worker come in its field `skip`, as a mapping to the reason. Each answer has `deadline_s` seconds.
+    The worker sends the name of a thing (`about`) before it touches it and an `answer` afterwards, each within
+    `deadline_s` seconds. If the worker is lost, a new one is asked again and skips the last name: `skip` maps such
+    names to the reasons. Raises PluginError if a worker fails without having named anything.
     """
     skip: dict[str, str] = {}
     while True:

@@ -14,14 +14,16 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from attnbench import worker
 from attnbench.isolation import forkserver
-from attnbench.isolation.cleanup import Remains
+from attnbench.isolation.cleanup import WorkerCleanup
+from attnbench.isolation.fork_request import ForkRequest
 from attnbench.isolation.forkserver import fork_worker
 from attnbench.isolation.log import Log
 from attnbench.isolation.memory_limit import WATCH_EVERY_S, HostMemory, killed_for_memory
 
-ENTRY = "attnbench.worker"  # the module, or the script's path, that a worker runs
-IMPORTED = ("attnbench.worker.cell",)  # and with it torch: what a worker that needs it finds there already
+ENTRY = worker.__name__  # the module, or the path of a script, that a worker runs
+IMPORTED = (f"{worker.__name__}.cell",)  # imported by the fork server for workers that need torch; it imports torch
 LARGEST_REPLY = 64 * 1024 * 1024  # bytes
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
 LAST_S = 10.0  # for the kernel to end what SIGKILL was sent to
@@ -52,7 +54,7 @@ class WorkerProcess:
         *,
         needs_torch: bool = True,
     ) -> None:
-        self._log, self._remains, self._memory = Log(), Remains(), memory
+        self._log, self._cleanup, self._memory = Log(), WorkerCleanup(), memory
         self._killed_before = killed_for_memory()
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
@@ -64,12 +66,12 @@ class WorkerProcess:
         self._process = fork_worker(
             {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
             cores,
-            {
-                "entry": ENTRY,
-                "imports": IMPORTED if needs_torch else (),
-                "environment": self._remains.environment(),
-                "data_limit": memory.refused_bytes if memory else None,
-            },
+            ForkRequest(
+                entry=ENTRY,
+                imports=IMPORTED if needs_torch else (),
+                environment=self._cleanup.environment(),
+                data_limit=memory.refused_bytes if memory else None,
+            ),
             (requests, replies, self._log.descriptor),
         )
         self._running.add(self)
@@ -80,8 +82,8 @@ class WorkerProcess:
     @classmethod
     def end_all(cls) -> None:
         """Kill every worker of this process at once; whoever waits for one is told that it died."""
-        for worker in cls._running.copy():  # other threads start and end workers meanwhile
-            worker._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - our own
+        for running in cls._running.copy():  # other threads start and end workers meanwhile
+            running._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - our own
         forkserver.end_all()  # and with them those that are not known yet
 
     def request(
@@ -214,7 +216,7 @@ class WorkerProcess:
         self._process.wait(LAST_S)
         self._process.release()
         self._running.discard(self)
-        self._remains.clear()
+        self._cleanup.clear()
         for descriptor in (self._requests, self._replies):
             if descriptor >= 0:
                 with contextlib.suppress(OSError):

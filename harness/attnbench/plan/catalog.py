@@ -15,7 +15,7 @@ from typing import Any
 from attnbench.atomic_write import write_atomically
 from attnbench.cache import cache_folder
 from attnbench.errors import PluginError, UsageError
-from attnbench.isolation.isolated_query import interview
+from attnbench.isolation.isolated_query import isolated_query
 from attnbench.plugins import loading, variant
 from attnbench.plugins.loading import Source, entry_point_sources, named_source, source_files
 from attnbench.workloads import suite
@@ -131,7 +131,7 @@ def remedy(reason: str) -> str:
 def _describe(sources: list[Source]) -> list[dict[str, Any]]:
     deadline_s = float(os.environ.get("ATTNBENCH_IMPORT_TIMEOUT", IMPORT_TIMEOUT_S))
     described = [source.to_json() for source in sources]
-    return interview("describe", NO_GPU, deadline_s, needs_torch=False, sources=described)[0]
+    return isolated_query("describe", NO_GPU, deadline_s, needs_torch=False, sources=described)[0]
 
 
 def _of_source(described: Iterable[dict[str, Any]], source: Source) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attnbench.isolation.isolated_query import interview
+from attnbench.isolation.isolated_query import isolated_query
 from attnbench.plan.placement import misplaced
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def survey(device: Device, variants: Iterable[VariantEntry], workloads: Iterable
 def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[Workload, ...]) -> Survey:
     unique = {variant.name: variant for variant in variants}
     questions = [{"variant": name, "source": variant.source.to_json()} for name, variant in unique.items()]
-    answers, _ = interview(
+    answers, _ = isolated_query(
         "survey",
         device.worker_environment(),
         ANSWER_TIMEOUT_S,
