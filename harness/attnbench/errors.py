@@ -28,7 +28,11 @@ class WorkloadError(UsageError):
 
 
 class PluginError(AttnbenchError):
-    """A plugin could not be loaded or broke the plugin contract."""
+    """A plugin could not be loaded or broke the plugin contract; `remedy` says what its author can do about it."""
+
+    def __init__(self, reason: str, remedy: str = "fix what the reason names") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 class RecordError(AttnbenchError):

@@ -6,7 +6,7 @@ import pytest
 
 from attnbench.errors import PluginError, UsageError
 from attnbench.plan import catalog as catalog_module
-from attnbench.plan.catalog import read_catalog
+from attnbench.plan.catalog import read_catalog, refuse_broken
 
 GOOD = """
     from attnbench import hookimpl, variant
@@ -73,6 +73,25 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_goes_on(write_pl
     assert re.search(reason, entry.reason), entry.reason
     assert "stand-in" in catalog.variants
     assert "naive" in catalog.variants
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("import no_such_library", "install the package"),
+        ("import os; os._exit(0)", "import what ends the process inside prepare"),
+        ("x = 1", "end the file with a function attnbench_variants"),
+        ("raise RuntimeError('No module named: boom')", "fix what the reason names"),
+        (GOOD.format(name="sdpa"), "rename one of the two"),
+    ],
+)
+def test_a_broken_plugin_has_a_remedy_for_the_kind_of_its_error(write_plugin, text, remedy):
+    """What to do is decided where the error is met, not read out of the reason's text."""
+    path = write_plugin("broken", text)
+    catalog = read_catalog([path])
+    assert entry_of(catalog, "broken").remedy.startswith(remedy)
+    with pytest.raises(PluginError, match=f"did not load: .*; next: {remedy}"):
+        refuse_broken(catalog, [path])
 
 
 def test_a_name_given_twice_names_both_sources(write_plugin):

@@ -33,7 +33,7 @@ def list_(
     elif what == "runs":
         rows = _runs(results)
     else:
-        from attnbench.plan.catalog import read_catalog, remedy
+        from attnbench.plan.catalog import read_catalog
 
         catalog = read_catalog(split(plugin), strict=strict_plugins)
         rows = {"variants": _variants, "suites": _suites, "plugins": _plugins}[what](catalog)
@@ -44,7 +44,7 @@ def list_(
     if what == "plugins":
         for entry in catalog.plugins:
             if entry.reason:
-                print(f"next, for {entry.source.name}: {remedy(entry.reason)}")
+                print(f"next, for {entry.source.name}: {entry.remedy}")
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

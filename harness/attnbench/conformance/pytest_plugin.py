@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.errors import AttnbenchError, unknown
+from attnbench.errors import AttnbenchError, PluginError, unknown
 from attnbench.plugins.loading import entry_point_sources, load_all, named_source
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _offered(sources: list[Any]) -> tuple[dict[str, Variant], list[str]]:
     offered: dict[str, Variant] = {}
     problems = []
     for source, outcome in load_all(sources, skip={}):
-        if isinstance(outcome, str):
+        if isinstance(outcome, PluginError):
             problems.append(f"plugin {source.name}: {outcome}")
         elif outcome is not None:
             for candidate in outcome.variants:

@@ -47,10 +47,11 @@ class VariantEntry:
 
 @dataclass(frozen=True)
 class PluginEntry:
-    """A plugin, what it offers, or the `reason` why it did not load."""
+    """A plugin and what it offers, or the `reason` why it did not load and the `remedy`."""
 
     source: Source
     reason: str | None
+    remedy: str | None = None
     file: str | None = None
     variants: tuple[VariantEntry, ...] = ()
     suites: tuple[Suite, ...] = ()
@@ -112,20 +113,7 @@ def refuse_broken(catalog: Catalog, plugins: Sequence[str]) -> None:
     named = {named_source(text).target: text for text in plugins}
     for entry in catalog.plugins:
         if entry.reason and entry.source.target in named:
-            raise PluginError(
-                f"plugin {named[entry.source.target]} did not load: {entry.reason}; next: {remedy(entry.reason)}"
-            )
-
-
-def remedy(reason: str) -> str:
-    """Say what to do about a plugin that did not load for a `reason`."""
-    steps = {
-        "No module named": "install the package, or import it inside prepare and tell of it in unsupported_reason",
-        "import ended the process": "import what ends the process inside prepare, where it costs one cell alone",
-        "no hook found": "end the file with a function attnbench_variants that has @hookimpl before it",
-        "is given twice": "rename one of the two",
-    }
-    return next((step for part, step in steps.items() if part in reason), "mend what the reason names")
+            raise PluginError(f"plugin {named[entry.source.target]} did not load: {entry.reason}; next: {entry.remedy}")
 
 
 def _describe(sources: list[Source]) -> list[dict[str, Any]]:
@@ -145,7 +133,7 @@ def _of_source(described: Iterable[dict[str, Any]], source: Source) -> list[dict
 def _entry(description: dict[str, Any]) -> PluginEntry:
     source = Source(**description["source"])
     if description["reason"] is not None:
-        return PluginEntry(source, description["reason"])
+        return PluginEntry(source, description["reason"], description["remedy"])
     variants = tuple(
         VariantEntry(
             plugin=source.name,
@@ -166,7 +154,14 @@ def _entry(description: dict[str, Any]) -> PluginEntry:
         )
         for suite in description["suites"]
     )
-    return PluginEntry(source, None, description["file"], variants, found, tuple(description["observes"]))
+    return PluginEntry(
+        source,
+        None,
+        file=description["file"],
+        variants=variants,
+        suites=found,
+        observes=tuple(description["observes"]),
+    )
 
 
 def _grid(fields: dict[str, Any]) -> Grid:
@@ -187,7 +182,8 @@ def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
             continue
         first, (kind, name) = taken.get(clash, entry), clash
         places = " and ".join(f"by {plugin.source.name} ({plugin.file})" for plugin in (first, entry))
-        kept.append(PluginEntry(entry.source, f"{kind} {name!r} is given twice: {places}: rename one", entry.file))
+        reason = f"{kind} {name!r} is given twice: {places}: rename one"
+        kept.append(PluginEntry(entry.source, reason, "rename one of the two", entry.file))
     return kept
 
 

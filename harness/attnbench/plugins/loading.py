@@ -108,7 +108,7 @@ def load_plugin(source: Source) -> Plugin:
     except PluginError:
         raise
     except (Exception, SystemExit) as error:
-        raise PluginError(f"import failed: {describe(error)}{_where(error)}") from error
+        raise _failure("import failed:", error) from error
     hooks = _registered_hooks(source, module)
     for hook in HOOKS:
         list(_hook_functions(hooks, module, hook))  # refuse what could not be called later
@@ -130,10 +130,12 @@ def variant_of(source: Source, name: str) -> Variant:
     raise PluginError(f"plugin {source.name} no longer offers variant {name!r}")
 
 
-def load_all(sources: Iterable[Source], skip: Mapping[str, str]) -> Iterator[tuple[Source, Plugin | str | None]]:
+def load_all(
+    sources: Iterable[Source], skip: Mapping[str, PluginError]
+) -> Iterator[tuple[Source, Plugin | PluginError | None]]:
     """Load plugins one by one, each with the modules that it names; yield (source, None) before, then the outcome.
 
-    The outcome is the plugin or the reason why it did not load; a plugin whose name is in `skip` gets that reason.
+    The outcome is the plugin or the error by which it did not load; a plugin whose name is in `skip` gets that error.
     """
     for source in sources:
         queue = [source]
@@ -146,7 +148,7 @@ def load_all(sources: Iterable[Source], skip: Mapping[str, str]) -> Iterator[tup
             try:
                 plugin = load_plugin(current)
             except PluginError as error:
-                yield current, str(error)
+                yield current, error
                 continue
             yield current, plugin
             queue += [
@@ -190,7 +192,9 @@ def _registered_hooks(source: Source, module: ModuleType) -> pluggy.PluginManage
     if not callers:
         bare = [name for name in dir(module) if name in HOOKS]
         hint = f"{bare[0]} lacks the @hookimpl decorator" if bare else f"expected one of {', '.join(HOOKS)}"
-        raise PluginError(f"no hook found: {hint}")
+        raise PluginError(
+            f"no hook found: {hint}", "end the file with a function attnbench_variants that has @hookimpl before it"
+        )
     return manager
 
 
@@ -208,7 +212,7 @@ def _ask(manager: pluggy.PluginManager, module: ModuleType, hook: str) -> Iterat
             answer = function()
             given = list(answer)
         except (Exception, SystemExit) as error:
-            raise PluginError(f"{hook} raised {describe(error)}{_where(error)}") from error
+            raise _failure(f"{hook} raised", error) from error
         yield from given
 
 
@@ -217,6 +221,14 @@ def _parsed_suite(table: Any, source: Source) -> Suite:
         return parse_suite(table, f"plugin {source.name}")
     except (AttnbenchError, AttributeError, TypeError) as error:
         raise PluginError(f"attnbench_suites: {describe(error)}") from error
+
+
+def _failure(what: str, error: BaseException) -> PluginError:
+    """Make a PluginError of an exception that a plugin raised, with the remedy for its kind."""
+    reason = f"{what} {describe(error)}{_where(error)}"
+    if isinstance(error, ModuleNotFoundError):
+        return PluginError(reason, "install the package, or import it inside prepare and say so in unsupported_reason")
+    return PluginError(reason)
 
 
 def _where(error: BaseException) -> str:

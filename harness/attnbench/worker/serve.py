@@ -10,11 +10,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from attnbench.errors import UsageError, describe
+from attnbench.errors import PluginError, UsageError, describe
 from attnbench.plugins.loading import Plugin, Source, load_all, load_plugin, observers, variant_of
 from attnbench.worker.channel import Channel
 from attnbench.workloads.workload import Workload
 
+IMPORT_LATER = "import what ends the process inside prepare, where it costs one cell alone"
 OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
@@ -68,12 +69,13 @@ class Worker:
 
     def describe(self, sources: list[dict[str, str]], skip: dict[str, str]) -> dict[str, Any]:
         """Load plugins and tell of each before and after, so that a crash has a culprit."""
-        blamed = {name: f"import ended the process: {reason}" for name, reason in skip.items()}
+        blamed = {name: PluginError(f"import ended the process: {skip[name]}", IMPORT_LATER) for name in skip}
         for source, outcome in load_all([Source(**fields) for fields in sources], blamed):
             if outcome is None:
                 self._channel.send(about=source.name)
-            elif isinstance(outcome, str):
-                self._channel.send(answer={"source": source.to_json(), "reason": outcome})
+            elif isinstance(outcome, PluginError):
+                failure = {"reason": str(outcome), "remedy": outcome.remedy}
+                self._channel.send(answer={"source": source.to_json(), **failure})
             else:
                 self._channel.send(answer=_described(outcome))
         return {"status": "ready"}
