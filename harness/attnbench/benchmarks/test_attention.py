@@ -16,7 +16,7 @@ from attnbench.conformance.layer_gate import gate_of
 from attnbench.measure.call import Step
 from attnbench.measure.clock import clock_for
 from attnbench.plugins.loading import variant_of
-from attnbench.tensors.stage import stage
+from attnbench.tensors.prepared_call import stage
 
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry

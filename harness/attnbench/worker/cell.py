@@ -17,7 +17,7 @@ from attnbench.measure.memory import measure_memory
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
 from attnbench.plugins.loading import Source, variant_of
-from attnbench.tensors.stage import stage
+from attnbench.tensors.prepared_call import stage
 from attnbench.workloads.workload import Workload
 
 if TYPE_CHECKING:

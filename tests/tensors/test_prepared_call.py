@@ -12,7 +12,7 @@ from attnbench.errors import WorkloadError
 from attnbench.measure.call import Step
 from attnbench.tensors.inputs import make_inputs, refill
 from attnbench.tensors.layer import make_layer_inputs
-from attnbench.tensors.stage import stage
+from attnbench.tensors.prepared_call import stage
 from attnbench_variants.chunked import Chunked
 from attnbench_variants.linear import Linear
 from attnbench_variants.naive import Naive

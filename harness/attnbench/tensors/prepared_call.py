@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.tensors.inputs import make_inputs
 from attnbench.tensors.layer import layer, make_layer_inputs
-from attnbench.tensors.layout import converting
+from attnbench.tensors.layout_conversion import converting
 
 if TYPE_CHECKING:
     from attnbench.plugins.variant import Timed, Variant
