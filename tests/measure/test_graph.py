@@ -5,16 +5,20 @@ import torch
 
 from attnbench import Workload
 from attnbench.errors import MeasurementError
-from attnbench.measure.call import Step
-from attnbench.measure.graph import GraphStep
+from attnbench.measure.call import DirectionCall
+from attnbench.measure.graph import GraphCall
 from attnbench.tensors.inputs import make_inputs
 
 
 def made(direction="forward", dropout=0.0):
-    """Make inputs and a step of plain attention."""
+    """Return a workload, its inputs and a DirectionCall of plain attention."""
     workload = Workload(heads=1, seq_q=8, head_dim=4, direction=direction, dropout=dropout)
     inputs = make_inputs(workload, "cpu")
-    return workload, inputs, Step(lambda: (inputs.query @ inputs.key.mT).softmax(-1) @ inputs.value, inputs, workload)
+
+    def call():
+        return (inputs.query @ inputs.key.mT).softmax(-1) @ inputs.value
+
+    return workload, inputs, DirectionCall(call, inputs, workload)
 
 
 def faithful(ready):
@@ -34,23 +38,23 @@ def faithful(ready):
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 def test_a_faithful_replay_is_accepted(direction):
     """A graph that computes anew at each replay passes, and its replays share one output."""
-    workload, inputs, step = made(direction)
-    graph = GraphStep(step, inputs, workload, faithful)
-    first, second = (one()[0] for one in graph.ready(2))
+    workload, inputs, direction_call = made(direction)
+    graph = GraphCall(direction_call, inputs, workload, faithful)
+    first, second = (one()[0] for one in graph.prepare(2))
     assert first is second
-    torch.testing.assert_close(first, step.ready()[0]()[0].detach())
+    torch.testing.assert_close(first, direction_call.prepare()[0]()[0].detach())
 
 
 def test_a_replay_that_leaves_the_output_alone_is_refused():
     """A graph that caught no work leaves the poison in the output."""
-    workload, inputs, step = made()
+    workload, inputs, direction_call = made()
     with pytest.raises(MeasurementError, match="replay on changed inputs"):
-        GraphStep(step, inputs, workload, lambda ready: (lambda: None, ready()))
+        GraphCall(direction_call, inputs, workload, lambda ready: (lambda: None, ready()))
 
 
 def test_a_replay_of_a_constant_is_refused():
     """A graph that writes what it saw at capture is out of date on changed inputs."""
-    workload, inputs, step = made()
+    workload, inputs, direction_call = made()
 
     def constant(ready):
         output, _ = ready()
@@ -58,19 +62,19 @@ def test_a_replay_of_a_constant_is_refused():
         return lambda: output.copy_(seen), (output, None)
 
     with pytest.raises(MeasurementError, match="replay on changed inputs"):
-        GraphStep(step, inputs, workload, constant)
+        GraphCall(direction_call, inputs, workload, constant)
 
 
 def test_what_cannot_be_captured_says_what_to_do():
     """A failing capture, dropout and direction backward are errors that name the way out."""
-    workload, inputs, step = made()
+    workload, inputs, direction_call = made()
 
     def failing(ready):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     with pytest.raises(MeasurementError, match="can't be captured, use hot mode"):
-        GraphStep(step, inputs, workload, failing)
+        GraphCall(direction_call, inputs, workload, failing)
     for options in ({"direction": "backward"}, {"dropout": 0.1}):
-        workload, inputs, step = made(**options)
+        workload, inputs, direction_call = made(**options)
         with pytest.raises(MeasurementError, match="use hot mode"):
-            GraphStep(step, inputs, workload, faithful)
+            GraphCall(direction_call, inputs, workload, faithful)

@@ -6,20 +6,20 @@ import pytest
 import torch
 
 from attnbench.conformance import gate
-from attnbench.measure.anticheat.monkeypatch import Seal
+from attnbench.measure.anticheat.monkeypatch import MonkeypatchDetector
 
 
 @pytest.fixture
-def seal():
-    """Seal everything as it is."""
-    return Seal()
+def detector():
+    """Return a detector that has seen everything as it is."""
+    return MonkeypatchDetector()
 
 
-def test_what_stays_is_no_finding(seal):
-    """Nothing is broken while nothing changes, and a new name beside the old ones is no change."""
+def test_what_stays_is_no_finding(detector):
+    """Nothing is replaced while nothing changes, and a new name beside the old ones is no change."""
     torch.an_extra_name = print
     try:
-        assert seal.broken() == []
+        assert detector.replaced() == []
     finally:
         del torch.an_extra_name
 
@@ -35,16 +35,16 @@ def test_what_stays_is_no_finding(seal):
     ],
     ids=str,
 )
-def test_a_function_that_was_replaced_is_named(seal, monkeypatch, owner, name, told):
+def test_a_function_that_was_replaced_is_named(detector, monkeypatch, owner, name, told):
     """Methods and functions of the harness, of torch and of Python are all looked after."""
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, lambda *_, **__: 0)
-        broken = seal.broken()
-    assert broken == [f"patched function: {told}"]
-    assert seal.broken() == []
+        replaced = detector.replaced()
+    assert replaced == [f"patched function: {told}"]
+    assert detector.replaced() == []
 
 
-def test_a_function_whose_code_was_replaced_is_named(seal, monkeypatch):
+def test_a_function_whose_code_was_replaced_is_named(detector, monkeypatch):
     """The same function object with other code in it is no longer the same function."""
     monkeypatch.setattr(gate._verdict, "__code__", (lambda comparison, *, passed=None: None).__code__)
-    assert seal.broken() == ["patched function: attnbench.conformance.gate._verdict"]
+    assert detector.replaced() == ["patched function: attnbench.conformance.gate._verdict"]

@@ -36,15 +36,15 @@ def test_limits_are_rates_of_copy_and_matmul(monkeypatch):
 
 def test_a_flush_touches_twice_the_cache_or_refuses():
     """Each flush overwrites at least twice the cache, and one that would touch less is an error."""
-    emptying = cold.Flush("cpu", 1000)
+    emptying = cold.CacheFlush("cpu", 1000)
     assert emptying.touched_bytes >= 2000
     emptying._buffer.fill_(1)
     emptying()
     assert not torch.any(emptying._buffer)
     with pytest.raises(cold.MeasurementError, match="1999 are touched"):
-        cold.Flush("cpu", 1000, touched=1999)
+        cold.CacheFlush("cpu", 1000, touched=1999)
     with pytest.raises(cold.MeasurementError):
-        cold.Flush("cpu", 0)
+        cold.CacheFlush("cpu", 0)
 
 
 def test_the_largest_cache_counts(tmp_path, monkeypatch):

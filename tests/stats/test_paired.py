@@ -234,7 +234,7 @@ def test_the_noise_floor_is_what_identical_code_differed_by():
     found = control(rows)
     assert found.cells == 3
     assert found.noise_floor == pytest.approx(0.006, abs=0.001)
-    assert found.false_positive_rate == 0
+    assert found.false_positives == 0
     assert control([]).noise_floor is None
 
 

@@ -9,10 +9,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from attnbench import Variant, Workload, variant
 from attnbench.conformance.layer_gate import LayerGate, Rows, gate_of, layer_reference
 from attnbench.errors import WorkloadError
-from attnbench.measure.call import Step
+from attnbench.measure.call import DirectionCall
 from attnbench.tensors.inputs import make_inputs, refill
 from attnbench.tensors.layer import make_layer_inputs
-from attnbench.tensors.prepared_call import stage
+from attnbench.tensors.prepared_call import prepare_call
 from attnbench_variants.chunked import Chunked
 from attnbench_variants.linear import Linear
 from attnbench_variants.naive import Naive
@@ -44,10 +44,10 @@ def unscaled(query, key, value, workload):
 def judged(implementation, **fields):
     """Stage a workload and give its gate's verdict."""
     workload = Workload(**{**SIZES, **fields})
-    inputs, call = stage(implementation, workload, "cpu", 0)
+    inputs, call = prepare_call(implementation, workload, "cpu", 0)
     gate = gate_of(implementation, workload, inputs, call, 0)
     verdict = gate.before()
-    result = Step(call, inputs, workload).ready()[0]()
+    result = DirectionCall(call, inputs, workload).prepare()[0]()
     return verdict if not verdict.passed else gate.recheck(*result)
 
 
@@ -92,8 +92,8 @@ class TestLayer:
     def test_calls_may_wait_for_their_backward_pass(self):
         """In direction backward many calls are made before the first is differentiated, and all give one answer."""
         workload = Workload(**{**SIZES, "direction": "backward", "embed_dim": 12})
-        inputs, call = stage(Naive(), workload, "cpu", 0)
-        first, second = (ready()[1] for ready in Step(call, inputs, workload).ready(2))
+        inputs, call = prepare_call(Naive(), workload, "cpu", 0)
+        first, second = (ready()[1] for ready in DirectionCall(call, inputs, workload).prepare(2))
         torch.testing.assert_close(first, second)
 
     def test_flops_and_bytes_count_the_projections(self):
@@ -110,7 +110,7 @@ class TestLayer:
     def test_checks_are_the_layers_own(self):
         """A layer's cell has the layer's gate."""
         workload = Workload(**SIZES, embed_dim=12)
-        inputs, call = stage(Naive(), workload, "cpu", 0)
+        inputs, call = prepare_call(Naive(), workload, "cpu", 0)
         assert isinstance(gate_of(Naive(), workload, inputs, call, 0), LayerGate)
 
 
@@ -126,8 +126,8 @@ class TestLayout:
     def test_native_needs_no_conversion(self):
         """Where both layouts are one, the variant's own callable is timed."""
         workload = Workload(**SIZES, layout="BSHD")
-        assert type(stage(Bshd(), workload, "cpu", 0)[1]().grad_fn).__name__ != "_ConvertedBackward"
-        assert type(stage(Naive(), workload, "cpu", 0)[1]().grad_fn).__name__ == "_ConvertedBackward"
+        assert type(prepare_call(Bshd(), workload, "cpu", 0)[1]().grad_fn).__name__ != "_ConvertedBackward"
+        assert type(prepare_call(Naive(), workload, "cpu", 0)[1]().grad_fn).__name__ == "_ConvertedBackward"
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "integers", "outliers", "zeros"])

@@ -13,10 +13,10 @@ import torch
 
 from attnbench.benchmarks.options import CELLS
 from attnbench.conformance.layer_gate import gate_of
-from attnbench.measure.call import Step
+from attnbench.measure.call import DirectionCall
 from attnbench.measure.clock import clock_for
 from attnbench.plugins.loading import variant_of
-from attnbench.tensors.prepared_call import stage
+from attnbench.tensors.prepared_call import prepare_call
 
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
@@ -56,12 +56,12 @@ def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, 
         pytest.skip(reason)
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
-    inputs, call = stage(implementation, problem, device, SEED)
+    inputs, call = prepare_call(implementation, problem, device, SEED)
     gate = gate_of(implementation, problem, inputs, call, SEED)
     before = gate.before()
     if not before.passed:
         pytest.fail(f"wrong before it was timed: {before.reason}", pytrace=False)
-    _time(benchmark, Step(call, inputs, problem), problem)
+    _time(benchmark, DirectionCall(call, inputs, problem), problem)
     after = gate.after()
     benchmark.has_error = not after.passed  # then its time is not saved either
     if not after.passed:
@@ -69,20 +69,20 @@ def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, 
     benchmark.extra_info.update(_facts(benchmark, entry, problem, device), **before.to_json())
 
 
-def _time(benchmark: Any, step: Step, workload: Workload) -> None:
+def _time(benchmark: Any, direction_call: DirectionCall, workload: Workload) -> None:
     if workload.direction != "backward":
-        for ready in step.ready(WARM_UP_CALLS):
+        for ready in direction_call.prepare(WARM_UP_CALLS):
             ready()
-        benchmark(step.ready()[0])
+        benchmark(direction_call.prepare()[0])
         return
     begun = time.perf_counter()
-    for ready in step.ready(WARM_UP_CALLS):
+    for ready in direction_call.prepare(WARM_UP_CALLS):
         ready()
     seconds_per_call = (time.perf_counter() - begun) / WARM_UP_CALLS
     rounds = math.ceil(benchmark._max_time / seconds_per_call)  # noqa: SLF001 - what --benchmark-max-time was given
     benchmark.pedantic(
         lambda ready: ready(),
-        setup=lambda: ((step.ready()[0],), {}),  # the forward pass, which is not timed
+        setup=lambda: ((direction_call.prepare()[0],), {}),  # the forward pass, which is not timed
         rounds=min(BACKWARD_ROUNDS, max(benchmark._min_rounds, rounds)),  # noqa: SLF001 - and --benchmark-min-rounds
     )
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _grad = torch.autograd.grad  # taken before any plugin is imported
 
 Result = tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]  # output, and gradients of query, key, value
-Ready = Callable[[], Result]
+ReadyCall = Callable[[], Result]
 
 
-class Step:
+class DirectionCall:
     """The timed part of a direction: `ready(calls)` does what is not timed and returns callables to time, one a call.
 
     - `forward`: the callable
@@ -36,7 +36,7 @@ class Step:
         self._inputs = inputs
         self._direction = workload.direction
 
-    def ready(self, calls: int = 1) -> list[Ready]:
+    def prepare(self, calls: int = 1) -> list[ReadyCall]:
         """Make `calls` timed callables, each to be called once."""
         if self._direction == "backward":
             return [partial(self._backward, self._call()) for _ in range(calls)]

@@ -110,6 +110,11 @@ def clock_for(device: str) -> Clock:
     raise MeasurementError(f"device {device!r} has no clock here: expected cpu, cuda or cuda:N")
 
 
+def gpu_uuid(device: str) -> str:
+    """Return the UUID by which NVML finds torch's `device`, whatever CUDA_VISIBLE_DEVICES renumbers."""
+    return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"
+
+
 def patched_clocks() -> list[str]:
     """Name what has been put in place of the clocks since this module was imported, ours or everybody's."""
     current = {

@@ -13,7 +13,7 @@ FACTOR = 2  # so much of the cache is touched; less leaves inputs behind in cach
 CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
-class Flush:
+class CacheFlush:
     """Writes to FACTOR times `cache` bytes on `device` at each call; refuses, by MeasurementError, to touch less."""
 
     def __init__(self, device: str, cache: int, touched: int | None = None) -> None:

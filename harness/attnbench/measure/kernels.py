@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnbench.measure.call import Step
+from attnbench.measure.call import DirectionCall
 from attnbench.measure.profiling import MEMORY, Event, profiled
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Kernels:
 def kernels_of(call: Timed, inputs: Inputs, workload: Workload, device: str) -> Kernels:
     """Profile one call of the workload's direction; never raises for what the profiler does."""
     try:
-        _, events = profiled(Step(call, inputs, workload).ready()[0], device=device)
+        _, events = profiled(DirectionCall(call, inputs, workload).prepare()[0], device=device)
     except Exception as error:  # noqa: BLE001 - a profiler that fails must not cost the cell its time
         return Kernels(None, reason=f"the profiler failed: {type(error).__name__}: {error}")
     return describe(events, device)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.measure.call import Step
+from attnbench.measure.call import DirectionCall
+from attnbench.measure.clock import gpu_uuid
 from attnbench.measure.profiling import MEMORY, profiled
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ def measure_memory(call: Timed, inputs: Inputs, workload: Workload, device: str)
     allocator's own statistics are read.
     """
     if device.startswith("cuda"):
-        return _on_cuda(Step(call, inputs, workload), call, workload, torch.device(device))
-    return _on_cpu(Step(call, inputs, workload), call, workload)
+        return _on_cuda(DirectionCall(call, inputs, workload), call, workload, torch.device(device))
+    return _on_cpu(DirectionCall(call, inputs, workload), call, workload)
 
 
-def _on_cpu(step: Step, call: Timed, workload: Workload) -> Memory:
-    ready = step.ready()[0]
+def _on_cpu(direction_call: DirectionCall, call: Timed, workload: Workload) -> Memory:
+    ready = direction_call.prepare()[0]
     _, events = profiled(ready, device="cpu", memory=True)
     changes = [event.bytes for event in events if event.name == MEMORY]
     saved = None
@@ -60,8 +61,8 @@ def _on_cpu(step: Step, call: Timed, workload: Workload) -> Memory:
     return Memory(max(accumulate(changes), default=0), saved)
 
 
-def _on_cuda(step: Step, call: Timed, workload: Workload, device: torch.device) -> Memory:
-    ready = step.ready()[0]
+def _on_cuda(direction_call: DirectionCall, call: Timed, workload: Workload, device: torch.device) -> Memory:
+    ready = direction_call.prepare()[0]
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     driver = _driver_bytes(device)
@@ -87,9 +88,8 @@ def _own_bytes(output: torch.Tensor) -> int:
 
 def _driver_bytes(device: torch.device) -> int | None:
     from attnbench.machine.nvml import NvmlTelemetry
-    from attnbench.measure.gpu_identity import torch_uuid
 
     try:
-        return NvmlTelemetry(torch_uuid(str(device))).used_bytes()
+        return NvmlTelemetry(gpu_uuid(str(device))).used_bytes()
     except Exception:  # noqa: BLE001 - a cross-check alone: without NVML there is none
         return None

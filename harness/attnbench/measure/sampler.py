@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import Telemetry, telemetry_for
 from attnbench.measure.anticheat.audit import Audit, fingerprint
-from attnbench.measure.anticheat.integrity import Guard, refuse_answers
-from attnbench.measure.call import Result, Step
-from attnbench.measure.clock import Clock, clock_for, cpu_now, raw_now
-from attnbench.measure.cold import Flush, cache_bytes
-from attnbench.measure.collector import collector_off
-from attnbench.measure.gpu_identity import torch_uuid
-from attnbench.measure.graph import GraphStep
+from attnbench.measure.anticheat.integrity import ProcessState, harness_answers_called
+from attnbench.measure.call import DirectionCall, Result
+from attnbench.measure.clock import Clock, clock_for, cpu_now, gpu_uuid, raw_now
+from attnbench.measure.cold import CacheFlush, cache_bytes
+from attnbench.measure.graph import GraphCall
 from attnbench.stats.block import Block, WarmUp
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
 class Sampler:
     """One cell on one device. Calls come in this order: `first_call`, `warm_up`, then `block` any number of times.
 
-    `guard` is the state of the process before the plugin was imported; without one, changes are looked for from now on.
+    `process_state` is that before the plugin was imported; without one, changes are looked for from now on.
     `last_output` and `last_grads` are copies from a random timed call of the last block, made at once after it, for a
     check against the inputs as they are now. Raises MeasurementError when a number can't be believed.
     """
@@ -58,21 +59,21 @@ class Sampler:
         device: str,
         protocol: MeasureConfig,
         *,
-        guard: Guard | None = None,
+        process_state: ProcessState | None = None,
         clock: Clock | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
         self._inputs = inputs
         self._device = device
         self._protocol = protocol
-        self._guard = guard or Guard()
+        self._process_state = process_state or ProcessState()
         self._workload = workload
         self._clock = clock or clock_for(device)
-        self._telemetry = telemetry or telemetry_for(device, torch_uuid)
+        self._telemetry = telemetry or telemetry_for(device, gpu_uuid)
         if protocol.mode == "graph" and not device.startswith("cuda"):
             raise MeasurementError(f"graph mode needs CUDA, got device {device!r}: use hot or cold")
-        self._step: Step | GraphStep = Step(call, inputs, workload)
-        self._flush = Flush(device, cache_bytes(device)) if protocol.mode == "cold" else None
+        self._direction_call: DirectionCall | GraphCall = DirectionCall(call, inputs, workload)
+        self._flush = CacheFlush(device, cache_bytes(device)) if protocol.mode == "cold" else None
         self._audit = Audit(inputs, f"{protocol.seed}:{workload.id}")
         self._calls = 1
         self._ns_per_call = 0.0
@@ -99,11 +100,11 @@ class Sampler:
 
     def refuse_changes(self) -> None:
         """Raise MeasurementError where a plugin has changed what it may not; ask after each verdict, too."""
-        self._refuse(self._guard.changes(seeded_calls=self._workload.dropout > 0))
+        self._refuse(self._process_state.changes(seeded_calls=self._workload.dropout > 0))
 
     def first_call(self) -> float:
         """Call once and give the wall ns to an all-device synchronise: compiling and autotuning happen here."""
-        ready = self._step.ready()[0]
+        ready = self._direction_call.prepare()[0]
         self._clock.synchronise()
         start = self._clock.now()
         self._result = ready()
@@ -118,9 +119,9 @@ class Sampler:
         """
         clock, protocol = self._clock, self._protocol
         self._content = fingerprint(self._inputs)
-        self._refuse(refuse_answers(self._step.ready()[0]))
-        if protocol.mode == "graph" and isinstance(self._step, Step):
-            self._step = GraphStep(self._step, self._inputs, self._workload)
+        self._refuse(harness_answers_called(self._direction_call.prepare()[0]))
+        if protocol.mode == "graph" and isinstance(self._direction_call, DirectionCall):
+            self._direction_call = GraphCall(self._direction_call, self._inputs, self._workload)
             self._audit.static_output = True
         begun, raw_begun, cpu_begun = clock.now(), raw_now(), cpu_now()
         windows: list[float] = []
@@ -142,18 +143,18 @@ class Sampler:
         """Sample for about `duration_ns`, at least one call, and look at everything that could make it a lie."""
         self.refuse_changes()
         self._lead_in()
-        threads = self._guard.thread_times()
+        threads = self._process_state.thread_times()
         self._telemetry.start()
         self._clock.synchronise()
         before, begun, after = raw_now(), self._clock.now(), raw_now()
-        with collector_off():
+        with _garbage_collector_paused():
             samples = self._collect(duration_ns)
         shortest, wall, longest = raw_now() - after, float(self._clock.now() - begun), raw_now() - before
         telemetry = self._telemetry.read()
         if telemetry.get("energy_j") is not None:
             telemetry["energy_per_call_j"] = telemetry["energy_j"] / self._block_calls
         self.refuse_changes()
-        self._refuse(self._guard.busy_threads(threads, wall))
+        self._refuse(self._process_state.busy_threads(threads, wall))
         self._check(samples, wall, (shortest, longest), unchanged=self._content == fingerprint(self._inputs))
         device_ns, synchronised_ns, suspects = self._two_clocks()
         return Block(
@@ -164,7 +165,7 @@ class Sampler:
     def _lead_in(self) -> None:
         """Call untimed, once at least: the first calls after another worker's turn find cold caches and idle cores."""
         for _ in range(max(1, min(MOST_QUEUED, int(LEAD_IN_NS / max(1.0, self._ns_per_call))))):
-            self._result = self._step.ready()[0]()
+            self._result = self._direction_call.prepare()[0]()
         self._clock.synchronise()
 
     def _window(self, deadline: float) -> list[float]:
@@ -219,7 +220,7 @@ class Sampler:
         if kind != PLAIN:
             self._audit.before(self._result, fresh=kind == FRESH)
         self._result = result = None
-        ready = self._step.ready(calls)
+        ready = self._direction_call.prepare(calls)
         if self._flush is not None:
             self._flush()
         mark = self._clock.mark
@@ -274,7 +275,7 @@ class Sampler:
             return None, None, ()
         tries = []
         for _ in range(3):
-            ready = self._step.ready()[0]
+            ready = self._direction_call.prepare()[0]
             clock.synchronise()
             begun, start = clock.now(), clock.mark()
             self._result = ready()
@@ -294,3 +295,15 @@ class Sampler:
 
 def _agree(first: float, second: float) -> bool:
     return abs(first - second) <= AGREEMENT * max(first, second)
+
+
+@contextmanager
+def _garbage_collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from running within a block."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -76,11 +76,6 @@ class Control:
     false_positives: int
     noise_floor: float | None
 
-    @property
-    def false_positive_rate(self) -> float | None:
-        """Share of controls that were told faster or slower, each judged alone; None without a control."""
-        return self.false_positives / self.cells if self.cells else None
-
 
 def paired_log_ratios(candidate: Blocks, baseline: Blocks) -> list[float]:
     """Give log(candidate / baseline) of the block medians of each round that both have, in order of rounds."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 
-def converting(variant: Variant, workload: Workload, inputs: Inputs) -> Timed:
+def convert_layout(variant: Variant, workload: Workload, inputs: Inputs) -> Timed:
     """Prepare a variant of the other layout for `inputs`; each call copies them to its layout, and the output back.
 
     What the variant reads is made once and written at each call, so the memory of the converted inputs is not counted.

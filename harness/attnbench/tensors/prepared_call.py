@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.tensors.inputs import make_inputs
 from attnbench.tensors.layer import layer, make_layer_inputs
-from attnbench.tensors.layout_conversion import converting
+from attnbench.tensors.layout_conversion import convert_layout
 
 if TYPE_CHECKING:
     from attnbench.plugins.variant import Timed, Variant
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 
-def stage(variant: Variant, workload: Workload, device: str, seed: int) -> tuple[Inputs, Timed]:
+def prepare_call(variant: Variant, workload: Workload, device: str, seed: int) -> tuple[Inputs, Timed]:
     """Make the inputs that `workload` asks for and the callable that is timed on them.
 
     What the variant's `prepare` returns is handed on as it is, whatever it may be, where nothing surrounds it.
@@ -26,4 +26,4 @@ def stage(variant: Variant, workload: Workload, device: str, seed: int) -> tuple
         inputs = make_inputs(workload, device, variant.layout, seed)
         return inputs, variant.prepare(workload.attention, inputs)
     inputs = make_inputs(workload, device, workload.layout, seed)  # type: ignore[arg-type]
-    return inputs, converting(variant, workload, inputs)
+    return inputs, convert_layout(variant, workload, inputs)

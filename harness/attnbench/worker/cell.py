@@ -11,13 +11,13 @@ import torch
 
 from attnbench.conformance.layer_gate import gate_of
 from attnbench.errors import PluginError
-from attnbench.measure.anticheat.integrity import Guard
+from attnbench.measure.anticheat.integrity import ProcessState
 from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
 from attnbench.plugins.loading import Source, variant_of
-from attnbench.tensors.prepared_call import stage
+from attnbench.tensors.prepared_call import prepare_call
 from attnbench.workloads.workload import Workload
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Session:
         self._enter = enter
         self._device = device
         self._cell: Cell | None = None
-        self._guard = Guard()  # before the plugin's first line runs
+        self._process_state = ProcessState()  # before the plugin's first line runs
         self._variant = variant_of(source, variant)
         gc.collect()
         gc.freeze()  # what was imported stays: looking through it again after each cell would take a tenth of a second
@@ -63,11 +63,11 @@ class Session:
         return reply
 
     def _prepared(self, workload: Workload, protocol: MeasureConfig) -> Cell:
-        inputs, call = stage(self._variant, workload, self._device, protocol.seed)
+        inputs, call = prepare_call(self._variant, workload, self._device, protocol.seed)
         if not callable(call):
             raise PluginError(f"prepare returned {call!r}: expected a callable without arguments")
         gate = gate_of(self._variant, workload, inputs, call, protocol.seed)
-        sampler = Sampler(call, inputs, workload, self._device, protocol, guard=self._guard)
+        sampler = Sampler(call, inputs, workload, self._device, protocol, process_state=self._process_state)
         return Cell(self._enter, workload, self._device, inputs, call, gate, sampler)
 
     def _opened(self) -> Cell:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.measure.anticheat.monkeypatch import Seal
+from attnbench import conformance, reference
+from attnbench.measure.anticheat.monkeypatch import MonkeypatchDetector
 from attnbench.measure.clock import patched_clocks
 
 if TYPE_CHECKING:
-    from attnbench.measure.call import Ready
+    from attnbench.measure.call import ReadyCall
 
 THREAD_SHARE = 0.01  # of a block's wall time: what idle helper threads of honest libraries stay under
-ANSWERS = ("attnbench.reference", "attnbench.conformance")
+ANSWERS = (reference.__name__, conformance.__name__)  # modules that hold right answers
 
 
 def read_flags() -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _flushes_denormals() -> bool:
     return bool((torch.tensor([1e-310], dtype=torch.float64) * 0.5 == 0).item())
 
 
-class Guard:
+class ProcessState:
     """The state of the process before a plugin came in; make it before the plugin is imported.
 
     `changes()` then names what is different, in words fit for a record's reason.
@@ -71,7 +72,7 @@ class Guard:
 
     def __init__(self) -> None:
         self._flags = read_flags()
-        self._seal = Seal()
+        self._monkeypatches = MonkeypatchDetector()
         self._seed = torch.initial_seed()
         self._random_state = hash(random.getstate())
         self._threads = set(sys._current_frames())  # noqa: SLF001 - the only view that has raw threads too
@@ -85,7 +86,7 @@ class Guard:
         if hash(random.getstate()) != self._random_state:
             found.append("Python's global random state was changed")
         clocks = [f"patched clock: {name}" for name in patched_clocks()]
-        return [*clocks, *(f"global state: {one}" for one in found), *self._seal.broken()]
+        return [*clocks, *(f"global state: {one}" for one in found), *self._monkeypatches.replaced()]
 
     def thread_times(self) -> dict[str, int]:
         """Give ns of CPU time of each Python thread that came up since, by name; -1 where the system does not tell."""
@@ -106,7 +107,7 @@ class Guard:
         ]
 
 
-def refuse_answers(ready: Ready) -> list[str]:
+def harness_answers_called(ready: ReadyCall) -> list[str]:
     """Run one call under Python's profiler and name the harness's own answers that it asked for."""
     asked: set[str] = set()
 

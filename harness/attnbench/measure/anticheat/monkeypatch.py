@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 
-CORE = "attnbench."
+import attnbench
+
+CORE = f"{attnbench.__name__}."
 SHARED: tuple[Any, ...] = (builtins, math, json, os, torch, torch.Tensor, torch.autograd, torch.nn.functional)
 
 OTHERS = {"torch.manual_seed"}  # torch's own compiler wraps it when it is imported
 
 
-class Seal:
+class MonkeypatchDetector:
     """Remembers the functions of the harness and those of torch and Python that it judges by.
 
     Code that is imported later is not sealed, nor what merely came on top: a name that was there must stay what it was.
@@ -38,7 +40,7 @@ class Seal:
             if f"{where}.{name}" not in OTHERS and _acts(value)
         ]
 
-    def broken(self) -> list[str]:
+    def replaced(self) -> list[str]:
         """Name what was put in place of a function, or of a whole module, that was there."""
         swapped = [name for name, module in self._modules.items() if sys.modules.get(name) is not module]
         patched = [
