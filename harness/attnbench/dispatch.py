@@ -86,7 +86,9 @@ def _variant(workload: Workload, device: str, table: str | Path | None) -> Varia
 def _region(workload: Workload, device: str, table: str | Path | None) -> Region:
     source = str(table or os.environ.get(VARIABLE) or DEFAULT)
     name = _device_name(device)
-    here = [region for region in _table(source) if region.device_name == name and region.mode == "hot"]
+    here = [
+        region for region in _table(source) if (region.setting["device_name"], region.setting["mode"]) == (name, "hot")
+    ]
     found = pick(here, _shape(workload))
     if found is None:
         raise UsageError(

@@ -24,7 +24,11 @@ class UsageError(AttnbenchError):
 
 
 class WorkloadError(UsageError):
-    """A field of a workload is out of range or contradicts another."""
+    """A field of a workload is out of range or contradicts another; `field` is its name, if there is one."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class PluginError(AttnbenchError):

@@ -7,7 +7,7 @@ from attnbench import Variant, Workload
 from attnbench.conformance.gate import Gate
 from attnbench.measure.memory import measure_memory
 from attnbench.tensors.inputs import make_inputs
-from attnbench.workloads.workload import DTYPE_BYTES
+from attnbench.workloads.cost import DTYPE_BYTES
 from attnbench_variants.chunked import Chunked
 from attnbench_variants.naive import Naive
 from attnbench_variants.sdpa import Sdpa

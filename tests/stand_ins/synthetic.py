@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnbench.record import Record
-from attnbench.workloads.workload import DTYPE_BYTES, Workload
+from attnbench.workloads.cost import DTYPE_BYTES
+from attnbench.workloads.workload import NO_MASK, Workload
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def workloads(
 def true_ns(variant: str, workload: Workload, machine: Machine) -> float:
     """Give the model's noise-free nanoseconds of one call."""
     kind = KINDS.get(variant, Kind(0.3 + int(hashlib.sha256(variant.encode()).hexdigest(), 16) % 40 / 100))
-    flops = workload.flops() if kind.skips_masked else workload.executed
+    flops = workload.flops() if kind.skips_masked else dataclasses.replace(workload, mask=NO_MASK).flops()
     if kind.linear:
         flops = flops // max(1, workload.seq_k) * workload.head_dim
     moved = workload.bytes() + (3 * _score_bytes(workload) if kind.stores_scores else 0)

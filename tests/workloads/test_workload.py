@@ -92,14 +92,6 @@ def test_flops_is_a_brute_force_count(workload):
 
 
 @given(workloads())
-def test_executed_counts_masked_pairs_too(workload):
-    """`executed` is `flops` of the same workload without a mask."""
-    fields = {**workload.to_json(), "mask": "none"}
-    assert workload.executed == Workload.from_json(fields).flops()
-    assert workload.executed >= workload.flops()
-
-
-@given(workloads())
 def test_bytes_is_a_brute_force_count(workload):
     """`bytes` is the size of each array that must be read or written, keys and values only where a query sees them."""
     size, rows = SIZES[workload.dtype], workload.batch * workload.heads * workload.seq_q

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.load_runs import current, rankable
 from attnbench.analysis.series import SETTING as SERIES
-from attnbench.analysis.series import series
+from attnbench.analysis.series import TITLE, series
 from attnbench.analysis.verdict import LEADS, with_leaders
 from attnbench.errors import UsageError
+from attnbench.workloads.workload import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
-EXACT = ("mode", "direction", "mask", "dtype", "head_dim", "head_dim_v", "softcap", "alibi", "dropout", "scale", "form")
-NEAR = ("batch", "heads", "kv_heads")  # in whose logarithms regions lie near or far
+EXACT = ("mode", *TITLE, *(name for name, axis in AXES.items() if axis.exact and name not in TITLE), "form")
+NEAR = tuple(name for name, axis in AXES.items() if axis.near)  # in whose logarithms regions lie near or far
 SETTING = ("device_name", *NEAR, *EXACT)
+DEFAULTS = {"mode": "hot", "form": "self", **{name: axis.default for name, axis in AXES.items() if axis.is_optional}}
 COLUMNS = ["variant", "workload_id", "length", "latency_ms", LEADS, *SETTING]
 FOLDS = 5
 
@@ -31,10 +33,10 @@ class Region:
     """A range of lengths of one setting in which one variant is fastest, or no other is told to be faster.
 
     `order` ranks all variants that were measured there, fastest first; `margin` is the median factor to the first
-    one that is told to be slower (None: nobody is); `clear` of `shapes` had no tie.
+    one that is told to be slower (None: nobody is); `clear` of `shapes` had no tie. `setting` holds the values of
+    SETTING, by name.
     """
 
-    device_name: str
     variant: str
     order: tuple[str, ...]
     tied: tuple[str, ...]
@@ -43,20 +45,7 @@ class Region:
     clear: int
     length_from: int
     length_to: int
-    batch: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    head_dim_v: int
-    dtype: str
-    mask: str
-    direction: str
-    mode: str = "hot"
-    form: str = "self"
-    scale: float | None = None
-    softcap: float | None = None
-    alibi: bool = False
-    dropout: float = 0.0
+    setting: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -85,25 +74,36 @@ def best(frame: pd.DataFrame) -> list[Region]:
 def _alone(frame: pd.DataFrame) -> pd.DataFrame:
     """Keep what may be ranked of attention by itself: nobody dispatches to a layer, a conversion or a team."""
     frame = rankable(current(with_leaders(frame)))
-    usual = (frame["layout"] == "native") & (frame["distribution"] == "normal")
-    return frame[usual & (frame["embed_dim"] == 0) & (frame["gpus"] == 1)]
+    for name, axis in AXES.items():
+        if axis.surrounds:
+            frame = frame[frame[name] == axis.default]
+    return frame
 
 
 def to_json(regions: Iterable[Region]) -> dict[str, Any]:
     """Give a dispatch table as JSON values."""
-    return {"schema": SCHEMA, "regions": [dataclasses.asdict(region) for region in regions]}
+    return {"schema": SCHEMA, "regions": [_row(region) for region in regions]}
 
 
 def from_json(table: Mapping[str, Any]) -> list[Region]:
     """Read what `to_json` gave; raises UsageError for what it did not give."""
     if table.get("schema") != SCHEMA:
         raise UsageError(f"dispatch table has schema {table.get('schema')!r}: expected {SCHEMA}; make it again")
-    known = {spec.name for spec in dataclasses.fields(Region)}
     try:
-        rows = [{name: value for name, value in row.items() if name in known} for row in table["regions"]]
-        return [Region(**{**row, "order": tuple(row["order"]), "tied": tuple(row["tied"])}) for row in rows]
+        return [_region_of({**DEFAULTS, **row}) for row in table["regions"]]
     except (TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"dispatch table does not fit schema {SCHEMA}: {error}") from None
+
+
+def _row(region: Region) -> dict[str, Any]:
+    row = dataclasses.asdict(region)
+    return {**row.pop("setting"), **row}
+
+
+def _region_of(row: Mapping[str, Any]) -> Region:
+    outcome = {spec.name: row[spec.name] for spec in dataclasses.fields(Region) if spec.name != "setting"}
+    setting = {name: row[name] for name in SETTING}
+    return Region(**{**outcome, "order": tuple(row["order"]), "tied": tuple(row["tied"])}, setting=setting)
 
 
 def pick(regions: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
@@ -112,7 +112,7 @@ def pick(regions: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
     `shape` has the fields of a region but for the outcome, and `length`. Near means the sum of the distances in
     octaves of length (0 inside the region's range), batch, heads and kv_heads.
     """
-    alike = [region for region in regions if all(_same(getattr(region, name), shape[name]) for name in EXACT)]
+    alike = [region for region in regions if all(_same(region.setting[name], shape[name]) for name in EXACT)]
     return min(alike, key=lambda region: _distance(region, shape), default=None)
 
 
@@ -212,7 +212,7 @@ def _region(shapes: Sequence[Shape]) -> Region:
         clear=sum(len(shape.leaders) == 1 for shape in shapes),
         length_from=min(shape.length for shape in shapes),
         length_to=max(shape.length for shape in shapes),
-        **shapes[0].setting,
+        setting=shapes[0].setting,
     )
 
 
@@ -221,7 +221,7 @@ def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) ->
     seen = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
     alike: dict[tuple[Any, ...], list[Region]] = {}  # by what `pick` asks to be the same: it need not look at all
     for known in (known for setting in seen if setting for known in _regions(setting)):
-        alike.setdefault(tuple(getattr(known, name) for name in EXACT), []).append(known)
+        alike.setdefault(tuple(known.setting[name] for name in EXACT), []).append(known)
     ratios = []
     for shape in (shape for setting in settings for shape in setting if shape.workload_id in held):
         own = alike.get(tuple(shape.setting[name] for name in EXACT), [])
@@ -235,7 +235,7 @@ def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) ->
 def _distance(region: Region, shape: Mapping[str, Any]) -> float:
     length = max(1, shape["length"])
     outside = max(region.length_from / length, length / region.length_to, 1.0)
-    near = sum(abs(math.log2(max(1, getattr(region, name)) / max(1, shape[name]))) for name in NEAR)
+    near = sum(abs(math.log2(max(1, region.setting[name]) / max(1, shape[name]))) for name in NEAR)
     return math.log2(outside) + near
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from attnbench.analysis.load_runs import PROBLEM, current, rankable
 from attnbench.analysis.verdict import LEADS, with_leaders
+from attnbench.workloads.workload import AXES
 
 Key = tuple[str, str, str, str]
 GROUP = ["device_name", "mask", "direction", "mode"]
@@ -67,8 +68,7 @@ def winners(frame: pd.DataFrame) -> pd.DataFrame:
     first = ranked.drop_duplicates(PROBLEM).set_index(PROBLEM)
     tied = ranked[ranked[LEADS]].groupby(PROBLEM)["variant"].agg(_names)
     behind = ranked[~ranked[LEADS]].drop_duplicates(PROBLEM).set_index(PROBLEM)
-    kept = [*GROUP[1:3], "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v", "dtype"]
-    table = first[[*kept, "latency_ms", "latency_low_ms", "latency_high_ms", "tflops", "workload"]].assign(
+    table = first[[*AXES, "latency_ms", "latency_low_ms", "latency_high_ms", "tflops", "workload"]].assign(
         fastest=first["variant"],
         contenders=ranked.groupby(PROBLEM)["variant"].nunique(),
         tied=tied,

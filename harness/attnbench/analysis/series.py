@@ -8,11 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from attnbench.workloads.workload import AXES
+
+TITLE = ("direction", "mask", "dtype")  # fields that a series is named by and sorted by first
 SETTING = [
-    "environment_id", "device_name", "mode", "direction", "mask", "dtype", "heads", "kv_heads", "head_dim",
-    "head_dim_v", "scale", "softcap", "alibi", "dropout", "embed_dim", "layout", "distribution", "gpus", "split",
+    *("environment_id", "device_name", "mode", *TITLE),
+    *(name for name, axis in AXES.items() if axis.setting and name not in TITLE),
     "form",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def _series(fields: dict[str, Any], frame: pd.DataFrame) -> Series:
     batches = sorted(frame["batch"].unique())
     batch = f"B{batches[0]}" if len(batches) == 1 else f"B{batches[-1]} to {batches[0]}"
     form = "" if fields["form"] == "self" else f" {fields['form']}"
-    names = ("device_name", "mode", "direction", "mask", "dtype")
+    names = ("device_name", "mode", *TITLE)
     return Series(
         **{name: fields[name] for name in names},
         shape=f"{batch} {shape_text(fields)}{surroundings_text(fields)}{form}",

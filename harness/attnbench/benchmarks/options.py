@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from attnbench.errors import AttnbenchError
+from attnbench.workloads.workload import OPTIONS
 
 if TYPE_CHECKING:
     from attnbench.benchmarks.selection import Cells
+    from attnbench.workloads.axis import Axis
 
 TARGET = "attnbench.benchmarks"
 CELLS: pytest.StashKey[Cells] = pytest.StashKey()
@@ -21,18 +23,7 @@ LISTS: dict[str, tuple[Callable[[str], Any], str]] = {
     "device": (str, "devices, as attnbench list devices names them; default: the first GPU, or else the CPU"),
     "plugin": (str, "further plugins: FILE.py or package.module"),
 }
-AXES: dict[str, tuple[Callable[[str], Any], str]] = {
-    "batch": (int, "batch sizes"),
-    "heads": (int, "numbers of query heads"),
-    "kv-heads": (int, "numbers of key and value heads"),
-    "seq": (int, "sequence lengths, of queries and keys alike"),
-    "seq-k": (int, "numbers of keys, where they differ from the queries'"),
-    "head-dim": (int, "widths of a head"),
-    "head-dim-v": (int, "widths of a value, where they differ"),
-    "dtype": (str, "float32, float16, bfloat16"),
-    "mask": (str, "none, causal, causal-top-left, window:L:R, prefix:N, padding, document"),
-    "direction": (str, "forward, backward, forward_backward"),
-}
+AXES = [axis for axis in OPTIONS if not axis.surrounds]  # one process times attention alone, on one device
 
 
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
@@ -40,7 +31,8 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
     if not any(TARGET in argument for argument in args):
         return
     group = parser.getgroup("attnbench", "attnbench: the cells to time; values are comma-separated")
-    for name, (kind, explanation) in {**LISTS, **AXES}.items():
+    axes = {axis.name.replace("_", "-"): (axis.read, _explanation(axis)) for axis in AXES}
+    for name, (kind, explanation) in {**LISTS, **axes}.items():
         group.addoption(
             f"--{name}",
             dest=destination(name),
@@ -67,6 +59,12 @@ def pytest_collection(session: pytest.Session) -> None:
 def destination(name: str) -> str:
     """Give the attribute under which pytest keeps the option `--name`."""
     return f"attnbench_{name.replace('-', '_')}"
+
+
+def _explanation(axis: Axis) -> str:
+    """Return the help text of an axis in pytest's style: no capital letter, no period."""
+    text = axis.option.help if axis.option else ""
+    return text[:1].lower() + (text[1:] if text.endswith("...") else text[1:].removesuffix("."))
 
 
 def _reader(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:

@@ -30,7 +30,7 @@ class Cells:
 def choose_cells(config: pytest.Config) -> Cells:
     """Choose the cells that the options name; raises UsageError."""
     option = config.getoption
-    axes = {name.replace("-", "_"): values for name in AXES if (values := option(destination(name)))}
+    axes = {axis.name: values for axis in AXES if (values := option(destination(axis.name)))}
     catalog = read_catalog(option(destination("plugin")))
     variants = choose_variants(catalog, option(destination("variant")))
     workloads = choose_workloads(catalog, option(destination("suite")), axes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,9 +13,11 @@ import typer
 from attnbench.cli import completion
 from attnbench.cli.completion import last_of
 from attnbench.errors import UsageError
+from attnbench.workloads.workload import OPTIONS
 
 if TYPE_CHECKING:
     from attnbench.progress import Level
+    from attnbench.workloads.axis import Axis, Option
 
 Suites = Annotated[
     list[str] | None,
@@ -63,46 +66,6 @@ Strict = Annotated[bool, typer.Option("--strict-plugins", help="Fail if any plug
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Tell of failures and results alone.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Tell of everything.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
-
-Batch = Annotated[str | None, typer.Option(metavar="N,N", help="Batch sizes, e.g. 1,4.")]
-Heads = Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of query heads.")]
-KvHeads = Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of key and value heads.")]
-Seq = Annotated[str | None, typer.Option(metavar="N,N", help="Sequence lengths, of queries and keys alike.")]
-SeqK = Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of keys, where they differ from the queries'.")]
-HeadDim = Annotated[str | None, typer.Option(metavar="N,N", help="Widths of a head.")]
-HeadDimV = Annotated[str | None, typer.Option(metavar="N,N", help="Widths of a value, where they differ.")]
-Dtype = Annotated[
-    str | None,
-    typer.Option(metavar="DTYPE", autocompletion=last_of(completion.dtypes), help="float32, float16, bfloat16."),
-]
-MaskText = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MASK", autocompletion=last_of(completion.masks), help="none, causal, causal-top-left, window:L:R ..."
-    ),
-]
-Direction = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIRECTION", autocompletion=last_of(completion.directions), help="forward, backward, forward_backward."
-    ),
-]
-
-EmbedDim = Annotated[
-    str | None, typer.Option(metavar="N,N", help="Widths of a whole layer around attention; 0: attention alone.")
-]
-Layout = Annotated[str | None, typer.Option(metavar="LAYOUT", help="native, BHSD, BSHD: which layout tensors come in.")]
-Distribution = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Values that are timed: normal, uniform, integers, outliers, zeros.")
-]
-Gpus = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N,N|TYPE,TYPE",
-        help="Numbers of devices at once (on a CPU, of cores); or, of a fleet, types of GPU, e.g. H100,A100.",
-    ),
-]
-Split = Annotated[str | None, typer.Option(metavar="SPLIT", help="batch, heads, ring: what the devices share out.")]
 
 ResultsFolder = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of runs.")]
 RunName = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The run's name; default: the time.")]
@@ -155,17 +118,41 @@ def split(values: Iterable[str] | None) -> list[str]:
     return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
 
 
-def axis(name: str, text: str | None, kind: Callable[[str], Any]) -> dict[str, list[Any]]:
-    """Read one axis, e.g. `seq` of `512,1024`; raises UsageError that names the value."""
+def with_axis_options(command: Callable[..., None], after: str) -> Callable[..., None]:
+    """Return the command with an option for each workload axis behind its parameter `after`.
+
+    The command takes them as `**axes`: the text of each option, or None, by the axis's name.
+    """
+    parameters = list(inspect.signature(command, eval_str=True).parameters.values())
+    place = next(index for index, parameter in enumerate(parameters, 1) if parameter.name == after)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    options = [
+        inspect.Parameter(axis.name, kind, default=None, annotation=_annotation(axis.option))
+        for axis in OPTIONS
+        if axis.option
+    ]
+    named = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature([*named[:place], *options, *named[place:]])  # type: ignore[attr-defined]
+    return command
+
+
+def _annotation(option: Option) -> Any:
+    suggest = last_of(lambda: option.suggestions) if option.suggestions else None
+    return Annotated[str | None, typer.Option(metavar=option.metavar, autocompletion=suggest, help=option.help)]
+
+
+def axis_values(axis: Axis, text: str | None) -> list[Any]:
+    """Read the values of an axis, e.g. [512, 1024] for `512,1024`, none for None; raises UsageError for a wrong one."""
     if text is None:
-        return {}
+        return []
+    option = f"--{axis.name.replace('_', '-')}"
     try:
-        values = [kind(part) for part in split([text])]
+        values = [axis.read(part) for part in split([text])]
     except ValueError:
-        raise UsageError(f"--{name.replace('_', '-')} {text!r}: expected whole numbers, comma-separated") from None
+        raise UsageError(f"{option} {text!r}: expected whole numbers, comma-separated") from None
     if not values:
-        raise UsageError(f"--{name.replace('_', '-')} is empty: give it at least one value")
-    return {name: values}
+        raise UsageError(f"{option} is empty: give it at least one value")
+    return values
 
 
 def numbers_or_types(text: str | None) -> tuple[str | None, list[str]]:

@@ -52,24 +52,3 @@ def studies() -> Iterable[str]:
     from attnbench.study import MODULES
 
     return ["list", *MODULES]
-
-
-def dtypes() -> Iterable[str]:
-    """Name the dtypes."""
-    from attnbench.workloads.workload import DTYPE_BYTES
-
-    return DTYPE_BYTES
-
-
-def masks() -> Iterable[str]:
-    """Name the masks; those with sizes up to the colon."""
-    from attnbench.workloads.mask import PLAIN_KINDS
-
-    return [*PLAIN_KINDS, "window:", "prefix:"]
-
-
-def directions() -> Iterable[str]:
-    """Name the directions."""
-    from attnbench.workloads.workload import DIRECTIONS
-
-    return DIRECTIONS

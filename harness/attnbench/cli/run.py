@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attnbench.cli import arguments as given
-from attnbench.cli.arguments import axis, fraction, level, numbers_or_types, size, split
+from attnbench.cli.arguments import axis_values, fraction, level, numbers_or_types, size, split, with_axis_options
+from attnbench.workloads.workload import OPTIONS
 
 if TYPE_CHECKING:
     from attnbench.plan.catalog import Catalog
     from attnbench.plan.cells import Plan
     from attnbench.runner.local_executor import Executor
     from attnbench.runner.run import Request
-
-AXES: dict[str, Any] = {
-    **dict.fromkeys(("batch", "heads", "kv_heads", "seq", "seq_k", "head_dim", "head_dim_v", "embed_dim", "gpus"), int),
-    **dict.fromkeys(("dtype", "mask", "direction", "layout", "distribution", "split"), str),
-}
 
 
 def run(
@@ -29,21 +25,6 @@ def run(
     variant: given.Variants = None,
     device: given.Devices = None,
     plugin: given.Plugins = None,
-    batch: given.Batch = None,
-    heads: given.Heads = None,
-    kv_heads: given.KvHeads = None,
-    seq: given.Seq = None,
-    seq_k: given.SeqK = None,
-    head_dim: given.HeadDim = None,
-    head_dim_v: given.HeadDimV = None,
-    dtype: given.Dtype = None,
-    mask: given.MaskText = None,
-    direction: given.Direction = None,
-    embed_dim: given.EmbedDim = None,
-    layout: given.Layout = None,
-    distribution: given.Distribution = None,
-    gpus: given.Gpus = None,
-    split: given.Split = None,
     results: given.ResultsFolder = Path("results"),
     name: given.RunName = None,
     resume: given.Resume = None,
@@ -63,6 +44,7 @@ def run(
     strict_plugins: given.Strict = False,
     quiet: given.Quiet = False,
     verbose: given.Verbose = False,
+    **axes: str | None,
 ) -> None:
     """Check, time and record every cell: variants x workloads x devices.
 
@@ -70,6 +52,9 @@ def run(
     minutes. Without --variant: those that such a device takes by default; -v "*" takes all.
     """
     _sweep(SimpleNamespace(**locals()))
+
+
+with_axis_options(run, after="plugin")
 
 
 def _sweep(options: SimpleNamespace) -> None:
@@ -113,7 +98,7 @@ def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, P
     request = _request(options)
     folder = None if options.resume is None else find_run(options.results, options.resume)
     plugins = request.plugins if folder is None else plugin_arguments(read_manifest(folder))
-    types = numbers_or_types(options.gpus)[1]
+    types = numbers_or_types(options.axes["gpus"])[1]
     executor = find_executor(options.executor, options.address, types, plugins)
     if folder is None:
         return None, request, *plan_of(request, executor), executor
@@ -138,15 +123,15 @@ def _request(options: SimpleNamespace) -> Request:
         "interleave": not options.no_interleave,
         "mode": options.mode,
     }
-    texts = {**vars(options), "gpus": numbers_or_types(options.gpus)[0]}
-    axes = [axis(name, texts[name], kind) for name, kind in AXES.items()]
+    texts = {**options.axes, "gpus": numbers_or_types(options.axes["gpus"])[0]}
+    values = {axis.name: axis_values(axis, texts[axis.name]) for axis in OPTIONS}
     return Request(
         suites=split(options.suite),
         workloads=split(options.workload),
         variants=split(options.variant),
         devices=split(options.device),
         plugins=split(options.plugin),
-        axes={name: values for each in axes for name, values in each.items()},
+        axes={name: given for name, given in values.items() if given},
         protocol=MeasureConfig(**settings),
         budget_s=options.budget,
         results=options.results,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from attnbench import store
 from attnbench.plan.estimate import seconds_of
 from attnbench.plan.memory_frontier import OutOfMemory
-from attnbench.workloads.workload import DTYPE_BYTES
+from attnbench.workloads.cost import DTYPE_BYTES
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attnbench.workloads.workload import DTYPE_BYTES
+from attnbench.workloads.cost import DTYPE_BYTES
+from attnbench.workloads.workload import AXES
 
 if TYPE_CHECKING:
     from attnbench.record import Record
@@ -21,7 +22,7 @@ SHORTEST_STEP = 256  # tokens: lengths that kernels like
 STEPS = 8  # of a length's power of two: the frontier is found to an eighth of that
 LONGEST = 1 << 23
 LONGEST_CALL_S = 20.0  # a length whose call would take longer is not tried: a cell takes some 20 calls
-SIZES = ("batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v")
+SIZES = tuple(name for name, axis in AXES.items() if axis.kind is int and not axis.surrounds)
 
 
 class OutOfMemory:

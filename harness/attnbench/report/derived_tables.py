@@ -10,6 +10,7 @@ from attnbench.analysis.devices import Ratio, ratios
 from attnbench.analysis.dispatch_table import Region, best
 from attnbench.analysis.scaling import Crossover, Exponent, Reach, crossovers, exponents, reaches
 from attnbench.analysis.scaling_out import Gain, Share, gains, shares
+from attnbench.analysis.series import TITLE
 from attnbench.report.table import Table, TableCell, row
 
 if TYPE_CHECKING:
@@ -114,14 +115,16 @@ def regions_table(regions: Sequence[Region]) -> Table:
 
 
 def _region(one: Region) -> tuple[TableCell, ...]:
-    heads = f"H{one.heads}" + (f"/{one.kv_heads}" if one.kv_heads != one.heads else "")
-    width = f"D{one.head_dim}" + (f"/{one.head_dim_v}" if one.head_dim_v != one.head_dim else "")
-    setting = f"{one.direction} · {one.mask} · {one.dtype} · B{one.batch} {heads} {width}"
+    fields = one.setting
+    heads, width = f"H{fields['heads']}", f"D{fields['head_dim']}"
+    heads += f"/{fields['kv_heads']}" if fields["kv_heads"] != fields["heads"] else ""
+    width += f"/{fields['head_dim_v']}" if fields["head_dim_v"] != fields["head_dim"] else ""
+    title = " · ".join(fields[name] for name in TITLE)
+    setting = f"{title} · B{fields['batch']} {heads} {width}"
     lengths = f"{one.length_from}" if one.length_from == one.length_to else f"{one.length_from} to {one.length_to}"
     margin = "" if one.margin is None else f"{one.margin:.2f}x"
-    return row(
-        one.device_name, setting, lengths, one.variant, margin, f"{one.clear} of {one.shapes}", ", ".join(one.tied)
-    )
+    clear = f"{one.clear} of {one.shapes}"
+    return row(fields["device_name"], setting, lengths, one.variant, margin, clear, ", ".join(one.tied))
 
 
 def _ratio(one: Ratio) -> tuple[TableCell, ...]:

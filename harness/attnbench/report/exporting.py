@@ -12,11 +12,13 @@ from attnbench.analysis.load_runs import baseline_of, current
 from attnbench.errors import UsageError, unknown
 from attnbench.report import tables
 from attnbench.report.table import Table, to_latex, to_markdown
+from attnbench.workloads.workload import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NESTED = ("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds", "kernels", "error", "telemetry", "flags")
+SHAPE = tuple(name for name, axis in AXES.items() if not axis.surrounds and name not in ("seq_q", "seq_k"))
 RAW = ("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds")
 
 
@@ -95,19 +97,7 @@ def _machine_info(timed: pd.DataFrame) -> dict[str, Any]:
 
 def _benchmark(cell: pd.Series) -> dict[str, Any]:
     samples = [float(ns) / 1e9 for ns in cell["samples_ns"] or cell["cold_samples_ns"]]
-    names = (
-        "variant",
-        "batch",
-        "heads",
-        "kv_heads",
-        "head_dim",
-        "dtype",
-        "mask",
-        "direction",
-        "device_name",
-        "mode",
-        "run",
-    )
+    names = ("variant", *SHAPE, "device_name", "mode", "run")
     params = {name: _plain(cell[name]) for name in names}
     params["seq"] = f"{cell['seq_q']}" if cell["seq_q"] == cell["seq_k"] else f"{cell['seq_q']}x{cell['seq_k']}"
     identity = f"{cell['variant']}-{cell['workload_id']}-{cell['device_name']}-{cell['mode']}-{cell['run']}"

@@ -13,13 +13,10 @@ from attnbench.analysis.load_runs import UNCHECKED
 from attnbench.errors import AttnbenchError, UsageError, describe
 from attnbench.record import Record
 from attnbench.store import RecordWriter, create_run
-from attnbench.workloads.workload import Workload
+from attnbench.workloads.workload import AXES, Workload
 
 NEEDED = ("heads", "seq", "head_dim")
-FIELDS = (
-    "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v", "dtype", "mask", "direction", "scale",
-    "softcap", "alibi", "dropout",
-)  # fmt: skip
+FIELDS = tuple(name for name, axis in AXES.items() if not axis.surrounds)
 
 
 @dataclass(frozen=True)

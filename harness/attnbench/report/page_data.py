@@ -18,6 +18,7 @@ from attnbench.plan.rerun import rerun_command
 from attnbench.report.fitted import fitted, heading
 from attnbench.report.palette import palette
 from attnbench.store import read_manifest
+from attnbench.workloads.workload import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,10 +46,6 @@ NUMBERS = {
     "saved_bytes": 12, "first_call_ns": 4, "error_ratio": 3, "error_max_abs": 3, "samples": 8, "roofline_pct": 4,
     "energy_mj": 4,
 }  # fmt: skip
-SHAPE = (
-    "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v", "dtype", "mask", "direction", "scale",
-    "softcap", "alibi", "dropout", "embed_dim", "layout", "distribution", "gpus", "split",
-)  # fmt: skip
 
 
 class Texts:
@@ -155,7 +152,7 @@ def _workloads(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], list[int]]:
     first = frame.drop_duplicates("workload_id")
     rows = []
     for cell in first.to_dict("records"):
-        shape = {name: None if cell[name] != cell[name] else cell[name] for name in SHAPE}
+        shape = {name: None if cell[name] != cell[name] else cell[name] for name in AXES}
         rows.append({"id": cell["workload_id"], **shape, "length": cell["length"]})
     return rows, places
 

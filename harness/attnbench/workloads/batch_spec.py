@@ -32,7 +32,8 @@ def parse_batch_spec(text: str) -> tuple[Requests, ...]:
 def _parse_segment(segment: str, text: str) -> Requests:
     match = SEGMENT.fullmatch(segment)
     if match is None:
-        raise WorkloadError(f"batch spec {text!r}: can't read {segment!r}: expected {FORM}")
+        message = f"batch spec {text!r}: can't read {segment!r}: expected {FORM}"
+        raise WorkloadError(message, field="batch_spec")
     count, query, query_k, sequence, sequence_k = match.groups()
     batch = int(count or 1)
     seq_q = int(query) * (1024 if query_k else 1)
@@ -40,6 +41,7 @@ def _parse_segment(segment: str, text: str) -> Requests:
     if not 0 < seq_q <= seq_k or batch < 1:
         raise WorkloadError(
             f"batch spec {text!r}: {segment!r} is {batch} x {seq_q} new tokens in a sequence of {seq_k}: "
-            "expected at least one request, and at most as many new tokens as the sequence has"
+            "expected at least one request, and at most as many new tokens as the sequence has",
+            field="batch_spec",
         )
     return Requests(batch, seq_q, seq_k)

@@ -36,9 +36,9 @@ class Mask:
     def __post_init__(self) -> None:
         """Refuse an unknown kind and negative sizes."""
         if self.kind not in (*PLAIN_KINDS, "window", "prefix"):
-            raise WorkloadError(str(unknown("mask", self.kind, FORMS)))
+            raise WorkloadError(str(unknown("mask", self.kind, FORMS)), field="mask")
         if min(self.left, self.right, self.prefix) < 0:
-            raise WorkloadError(f"mask {self}: sizes must be 0 or more")
+            raise WorkloadError(f"mask {self}: sizes must be 0 or more", field="mask")
 
     @classmethod
     def parse(cls, text: str) -> Mask:
@@ -49,7 +49,7 @@ class Mask:
             return cls("window", left=int(match[1]), right=int(match[2]))
         if match := re.fullmatch(r"prefix:(\d+)", text):
             return cls("prefix", prefix=int(match[1]))
-        raise WorkloadError(str(unknown("mask", text, FORMS)))
+        raise WorkloadError(str(unknown("mask", text, FORMS)), field="mask")
 
     def __str__(self) -> str:
         """Give the text that `parse` reads."""

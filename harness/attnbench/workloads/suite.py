@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +13,12 @@ from typing import Any
 from attnbench.errors import UsageError, WorkloadError, unknown
 from attnbench.workloads.batch_spec import parse_batch_spec
 from attnbench.workloads.suite_source import Source, read_toml
-from attnbench.workloads.workload import Workload
+from attnbench.workloads.workload import AXES, Workload
 
 BUILT_IN = Path(__file__).parent / "suites"
-AXES = (
-    "batch", "heads", "kv_heads", "seq", "seq_q", "seq_k", "batch_spec", "head_dim", "head_dim_v",
-    "dtype", "mask", "direction", "scale", "softcap", "alibi", "dropout", "embed_dim", "layout", "distribution",
-    "gpus", "split",
-)  # fmt: skip
 NOTES = ("title", "source")
 KEYS = ("name", "description", "source", "budget", "frontier", "defaults", "grid")
-SHORTHANDS = {"seq": ("seq_q", "seq_k"), "batch_spec": ("batch", "seq", "seq_q", "seq_k")}
+SHORTHANDS = {"seq": ("seq_q", "seq_k"), "batch_spec": ("batch", "seq", "seq_q", "seq_k")}  # fields that each sets
 
 
 @dataclass(frozen=True)
@@ -65,13 +59,6 @@ class Suite:
     def workloads(self) -> tuple[Workload, ...]:
         """The workloads of all grids, each once."""
         return tuple(dict.fromkeys(workload for grid in self.grids for workload in grid.workloads))
-
-    def grid_of(self, workload: Workload) -> Grid:
-        """Find the first grid that has `workload`; raises KeyError if none has."""
-        for grid in self.grids:
-            if workload in grid.workloads:
-                return grid
-        raise KeyError(workload.id)
 
 
 def parse_suite(table: Mapping[str, Any], where: str | Source) -> Suite:
@@ -190,8 +177,8 @@ def _check_axes(grid: Mapping[str, Any], source: Source, path: tuple[str | int, 
 def _problem_with(key: str, value: Any, grid: Mapping[str, Any]) -> str | None:
     if key in NOTES:
         return None if isinstance(value, str) else f"{key} is {value!r}: expected a text"
-    if key not in AXES:
-        return str(unknown("axis", key, (*AXES, *NOTES)))
+    if key not in AXES and key not in SHORTHANDS:
+        return str(unknown("axis", key, (*AXES, *SHORTHANDS, *NOTES)))
     if value == []:
         return f"axis {key!r} is empty: give it at least one value"
     clash = next((axis for axis in SHORTHANDS["batch_spec"] if axis in grid), None)
@@ -208,7 +195,7 @@ def _expand(grid: Mapping[str, Any], source: Source, path: tuple[str | int, ...]
         try:
             workloads.extend(_timeable(Workload.from_json(full)) for full in _spell_out(fields))
         except WorkloadError as error:
-            raise UsageError(f"{_place_of(str(error), axes, source, path)}: {error}") from None
+            raise UsageError(f"{_place_of(error.field, axes, source, path)}: {error}") from None
     return workloads
 
 
@@ -216,15 +203,15 @@ def _timeable(workload: Workload) -> Workload:
     """Refuse what has nothing to time: conformance checks empty tensors, a suite has none."""
     for name in ("batch", "seq_q", "seq_k"):
         if getattr(workload, name) == 0:
-            raise WorkloadError(f"{name} is 0: expected a whole number of at least 1, for there is nothing to time")
+            message = f"{name} is 0: expected a whole number of at least 1, for there is nothing to time"
+            raise WorkloadError(message, field=name)
     return workload
 
 
-def _place_of(message: str, axes: Iterable[str], source: Source, path: tuple[str | int, ...]) -> str:
-    """Say where the axis stands that `message` names first: in the grid, in the defaults, or else the grid itself."""
-    words = re.findall(r"\w+", message.replace("batch spec", "batch_spec"))
-    named = {name: axis for axis in axes for name in (*SHORTHANDS.get(axis, ()), axis)}
-    culprit = next((named[word] for word in words if word in named), None)
+def _place_of(field: str | None, axes: Collection[str], source: Source, path: tuple[str | int, ...]) -> str:
+    """Return where the axis that set a workload's field stands: in the grid, in the defaults, or else the grid."""
+    setters = [*([field] if field else []), *(axis for axis, fields in SHORTHANDS.items() if field in fields)]
+    culprit = next((axis for axis in setters if axis in axes), None)
     for place in ((*path, culprit), ("defaults", culprit)) if culprit else ():
         if source.line(*place) is not None:
             return source.at(*place)

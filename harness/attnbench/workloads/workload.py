@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import random
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from attnbench.errors import WorkloadError, unknown
-from attnbench.workloads import projections
-from attnbench.workloads.mask import Mask
-from attnbench.workloads.workload_id import fields_of
+from attnbench.workloads import cost, visible
+from attnbench.workloads.axis import Axis, Option, choice, flag, number, size
+from attnbench.workloads.mask import PLAIN_KINDS, Mask
 
-DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 DIRECTIONS = ("forward", "backward", "forward_backward")
 LAYOUTS = ("native", "BHSD", "BSHD")
 DISTRIBUTIONS = ("normal", "uniform", "integers", "outliers", "zeros")
 SPLITS = {"batch": ("batch",), "heads": ("heads", "kv_heads"), "ring": ("seq_q", "seq_k")}  # what each divides
-LEFT_OUT = {"kv_heads": (0, "heads"), "seq_k": (-1, "seq_q"), "head_dim_v": (0, "head_dim")}  # default, stands for
-LSE_BYTES = 4  # the log-sum-exp of each row is kept in float32, whatever the dtype
+NO_MASK = Mask()
+EXAMPLE_ID = "b1-h8-s512-d64-float32-causal-forward"
 
 
 @dataclass(frozen=True)
@@ -48,115 +45,165 @@ class Workload:
     Raises WorkloadError for a field that is out of range.
     """
 
-    heads: int
-    seq_q: int
-    head_dim: int
-    batch: int = 1
-    kv_heads: int = 0
-    seq_k: int = -1
-    head_dim_v: int = 0
-    dtype: str = "float32"
-    mask: Mask = field(default_factory=Mask)
-    direction: str = "forward"
-    scale: float | None = None
-    softcap: float | None = None
-    alibi: bool = False
-    dropout: float = 0.0
-    embed_dim: int = 0
-    layout: str = "native"
-    distribution: str = "normal"
-    gpus: int = 1
-    split: str = "batch"
+    heads: int = field(metadata=size("h", "Numbers of query heads.", place=1, near=True))
+    seq_q: int = field(metadata=size("q", least=0, place=4, setting=False))
+    head_dim: int = field(metadata=size("d", "Widths of a head.", place=6))
+    batch: int = field(
+        default=1,
+        metadata=size("b", "Batch sizes, e.g. 1,4.", least=0, place=0, in_every_id=True, setting=False, near=True),
+    )
+    kv_heads: int = field(
+        default=0, metadata=size("kv", "Numbers of key and value heads.", same_as="heads", place=2, near=True)
+    )
+    seq_k: int = field(
+        default=-1,
+        metadata=size(
+            "k",
+            "Numbers of keys, where they differ from the queries'.",
+            least=0,
+            same_as="seq_q",
+            place=5,
+            setting=False,
+        ),
+    )
+    head_dim_v: int = field(
+        default=0, metadata=size("v", "Widths of a value, where they differ.", same_as="head_dim", place=7)
+    )
+    dtype: str = field(
+        default="float32",
+        metadata=choice(
+            "DTYPE", cost.DTYPE_BYTES, "float32, float16, bfloat16.", pattern=r"[a-z]+\d+", in_every_id=True
+        ),
+    )
+    mask: Mask = field(
+        default=NO_MASK,
+        metadata={
+            "axis": Axis(
+                pattern="[a-z][a-z0-9:-]*?",
+                in_every_id=True,
+                option=Option(
+                    "none, causal, causal-top-left, window:L:R ...", "MASK", (*PLAIN_KINDS, "window:", "prefix:")
+                ),
+            )
+        },
+    )
+    direction: str = field(
+        default="forward",
+        metadata=choice("DIRECTION", DIRECTIONS, "forward, backward, forward_backward.", in_every_id=True),
+    )
+    scale: float | None = field(
+        default=None,
+        metadata=number("scale", lambda scale: scale > 0, "a positive number, or none for 1/sqrt(head_dim)"),
+    )
+    softcap: float | None = field(
+        default=None, metadata=number("softcap", lambda softcap: softcap > 0, "a positive number, or none")
+    )
+    alibi: bool = field(default=False, metadata=flag())
+    dropout: float = field(
+        default=0.0, metadata=number("dropout", lambda dropout: 0 <= dropout < 1, "0 <= dropout < 1")
+    )
+    embed_dim: int = field(
+        default=0,
+        metadata=size(
+            "embed", "Widths of a whole layer around attention; 0: attention alone.", least=0, surrounds=True
+        ),
+    )
+    layout: str = field(
+        default="native",
+        metadata=choice("LAYOUT", LAYOUTS, "native, BHSD, BSHD: which layout tensors come in.", surrounds=True),
+    )
+    distribution: str = field(
+        default="normal",
+        metadata=choice(
+            "NAME",
+            DISTRIBUTIONS,
+            "Values that are timed: normal, uniform, integers, outliers, zeros.",
+            surrounds=True,
+        ),
+    )
+    gpus: int = field(
+        default=1,
+        metadata=size(
+            "gpus",
+            "Numbers of devices at once (on a CPU, of cores); or, of a fleet, types of GPU, e.g. H100,A100.",
+            metavar="N,N|TYPE,TYPE",
+            surrounds=True,
+        ),
+    )
+    split: str = field(
+        default="batch",
+        metadata=choice(
+            "SPLIT", SPLITS, "batch, heads, ring: what the devices share out.", written_with="gpus", surrounds=True
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Fill in what was left out and check every field."""
         if isinstance(self.mask, str):
             object.__setattr__(self, "mask", Mask.parse(self.mask))
-        for name, (left_out, source) in LEFT_OUT.items():
-            if getattr(self, name) == left_out:
-                object.__setattr__(self, name, getattr(self, source))
-        self._check_sizes()
-        self._check_choices()
-        self._check_numbers()
-        self._check_surroundings()
-
-    def _check_sizes(self) -> None:
-        for name in ("batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v", "embed_dim", "gpus"):
+        for name, axis in AXES.items():
             value = getattr(self, name)
-            least = 0 if name in ("batch", "seq_q", "seq_k", "embed_dim") else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise WorkloadError(f"{name} is {value!r}: expected a whole number of at least {least}")
+            if axis.same_as and value == axis.default:
+                value = getattr(self, axis.same_as)
+            object.__setattr__(self, name, axis.check(value))
+        if self.gpus == 1:  # nothing is split, so both splits are the same workload and need the same id
+            object.__setattr__(self, "split", AXES["split"].default)
+        self._check_shapes()
+        if self.embed_dim:
+            self._check_layer()
+
+    def _check_shapes(self) -> None:
         if self.heads % self.kv_heads:
             raise WorkloadError(
-                f"heads is {self.heads} and kv_heads is {self.kv_heads}: heads must be a multiple of kv_heads"
+                f"heads is {self.heads} and kv_heads is {self.kv_heads}: heads must be a multiple of kv_heads",
+                field="heads",
             )
-
-    def _check_choices(self) -> None:
-        for name, known in (
-            ("dtype", DTYPE_BYTES),
-            ("direction", DIRECTIONS),
-            ("layout", LAYOUTS),
-            ("distribution", DISTRIBUTIONS),
-            ("split", SPLITS),
-        ):
-            if str(getattr(self, name)) not in known:
-                raise WorkloadError(str(unknown(name, str(getattr(self, name)), known)))
         if self.mask.kind == "document" and self.seq_q != self.seq_k:
-            raise WorkloadError(f"mask document needs seq_q == seq_k, got {self.seq_q} and {self.seq_k}")
-
-    def _check_numbers(self) -> None:
-        if self.scale is not None and not (_is_number(self.scale) and self.scale > 0):
-            raise WorkloadError(f"scale is {self.scale!r}: expected a positive number, or none for 1/sqrt(head_dim)")
-        if self.softcap is not None and not (_is_number(self.softcap) and self.softcap > 0):
-            raise WorkloadError(f"softcap is {self.softcap!r}: expected a positive number, or none")
-        if not (_is_number(self.dropout) and 0.0 <= self.dropout < 1.0):
-            raise WorkloadError(f"dropout is {self.dropout!r}: expected 0 <= dropout < 1")
-        if not isinstance(self.alibi, bool):
-            raise WorkloadError(f"alibi is {self.alibi!r}: expected true or false")
-        for name in ("scale", "softcap", "dropout"):  # 1 and 1.0 are one workload, so they need one id
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, float(getattr(self, name)))
-
-    def _check_surroundings(self) -> None:
-        if self.gpus == 1:  # nothing is split: one workload, one id
-            object.__setattr__(self, "split", "batch")
+            raise WorkloadError(f"mask document needs seq_q == seq_k, got {self.seq_q} and {self.seq_k}", field="mask")
         for name in SPLITS[self.split]:
             if getattr(self, name) % self.gpus:
                 raise WorkloadError(
-                    f"gpus is {self.gpus} and {name} is {getattr(self, name)}: split {self.split} needs a multiple"
+                    f"gpus is {self.gpus} and {name} is {getattr(self, name)}: split {self.split} needs a multiple",
+                    field="gpus",
                 )
-        if self.embed_dim:
-            clashes = (
-                ("dropout", self.dropout > 0, "a layer's answer can't be judged under dropout"),
-                ("layout", self.layout != "native", "a layer's tokens have no heads to lay out"),
-                ("split", self.gpus > 1 and self.split != "batch", "the devices of a layer share the batch alone"),
-            )
-            for name, clash, why in clashes:
-                if clash:
-                    raise WorkloadError(f"{name} is {getattr(self, name)!r} and embed_dim {self.embed_dim}: {why}")
+
+    def _check_layer(self) -> None:
+        clashes = (
+            ("dropout", self.dropout > 0, "a layer's answer can't be judged under dropout"),
+            ("layout", self.layout != "native", "a layer's tokens have no heads to lay out"),
+            ("split", self.gpus > 1 and self.split != "batch", "the devices of a layer share the batch alone"),
+        )
+        for name, clash, why in clashes:
+            if clash:
+                message = f"{name} is {getattr(self, name)!r} and embed_dim {self.embed_dim}: {why}"
+                raise WorkloadError(message, field=name)
 
     @property
     def id(self) -> str:
-        """A stable, readable name: equal ids mean equal workloads, across processes and versions."""
-        parts = [f"b{self.batch}", f"h{self.heads}"]
-        parts += [f"kv{self.kv_heads}"] if self.kv_heads != self.heads else []
-        parts += [f"s{self.seq_q}"] if self.seq_q == self.seq_k else [f"q{self.seq_q}", f"k{self.seq_k}"]
-        parts += [f"d{self.head_dim}"]
-        parts += [f"v{self.head_dim_v}"] if self.head_dim_v != self.head_dim else []
-        parts += [self.dtype, str(self.mask), self.direction]
-        parts += [f"scale{self.scale!r}"] if self.scale is not None else []
-        parts += [f"softcap{self.softcap!r}"] if self.softcap is not None else []
-        parts += ["alibi"] if self.alibi else []
-        parts += [f"dropout{self.dropout!r}"] if self.dropout else []
-        parts += [f"embed{self.embed_dim}"] if self.embed_dim else []
-        parts += [part for part in (self.layout, self.distribution) if part not in ("native", "normal")]
-        parts += [f"gpus{self.gpus}", self.split] if self.gpus > 1 else []
-        return "-".join(parts)
+        """Return a stable, readable name: equal ids mean equal workloads, across processes and versions."""
+        values = {name: getattr(self, name) for name, axis in AXES.items() if self._is_written(axis)}
+        if "seq_k" not in values:  # as many keys as queries
+            values["seq"] = values.pop("seq_q")
+        return "-".join(axis.id_part(values[axis.name]) for axis in SPELT if axis.name in values)
+
+    def _is_written(self, axis: Axis) -> bool:
+        """Return whether the id names the value of an axis."""
+        if axis.written_with:
+            return self._is_written(AXES[axis.written_with])
+        usual = getattr(self, axis.same_as) if axis.same_as else axis.default
+        return axis.in_every_id or getattr(self, axis.name) != usual
 
     @classmethod
     def parse(cls, text: str) -> Workload:
-        """Read a workload from its `id`: the inverse of it. Raises WorkloadError, which shows what an id looks like."""
-        return cls.from_json(fields_of(text))
+        """Read a workload from its `id`; raises WorkloadError, which shows an example of an id."""
+        found = ID.fullmatch(f"-{text}")
+        if found is None:
+            raise WorkloadError(f"workload {text!r}: expected an id such as {EXAMPLE_ID}")
+        read = {axis.name: axis.read for axis in SPELT}
+        fields = {name: read[name](value) for name, value in found.groupdict().items() if value is not None}
+        if "seq" in fields:
+            fields["seq_q"] = fields["seq_k"] = fields.pop("seq")
+        return cls.from_json(fields)
 
     @property
     def effective_scale(self) -> float:
@@ -165,8 +212,8 @@ class Workload:
 
     @property
     def attention(self) -> Workload:
-        """The attention alone, on one device and in a variant's own layout: what a variant is told of."""
-        return dataclasses.replace(self, embed_dim=0, layout="native", distribution="normal", gpus=1, split="batch")
+        """The attention alone, on one device and in a variant's own layout, as a variant sees it."""
+        return dataclasses.replace(self, **{name: axis.default for name, axis in AXES.items() if axis.surrounds})
 
     @property
     def share(self) -> Workload:
@@ -183,132 +230,93 @@ class Workload:
 
     @property
     def key_lengths(self) -> tuple[int, ...]:
-        """Keys that count in each sequence of the batch: seeded under `padding`, else seq_k.
+        """The number of valid keys of each sequence in the batch: seeded under `padding`, else seq_k.
 
-        Seeded lengths lie between a quarter of seq_k and seq_k, and the first sequence is full, as a batch that was
-        padded to its longest member has it. They depend on batch and seq_k alone.
+        Seeded lengths lie between a quarter of seq_k and seq_k, and the first sequence is full, as in a batch that was
+        padded to its longest member. They depend on batch and seq_k only.
         """
-        if self.mask.kind != "padding" or self.seq_k == 0:
-            return (self.seq_k,) * self.batch
-        generator = random.Random(f"padding:{self.batch}:{self.seq_k}")  # noqa: S311 - a seeded shape, not a secret
-        shortest = max(1, self.seq_k // 4)
-        drawn = [generator.randint(shortest, self.seq_k) for _ in range(self.batch)]
-        return (self.seq_k, *drawn[1:])
+        return visible.key_lengths(self)
 
     def document_lengths(self, sequence: int) -> tuple[int, ...]:
-        """Lengths of the documents packed into one sequence of the batch; they sum to seq_q.
+        """Return the lengths of the documents packed into one sequence of the batch; they sum to seq_q.
 
         Without a `document` mask the sequence is one document. Seeded lengths depend on seq_q and the sequence's index.
         """
-        if self.mask.kind != "document" or self.seq_q == 0:
-            return (self.seq_q,)
-        generator = random.Random(f"document:{self.seq_q}:{sequence}")  # noqa: S311 - a seeded shape, not a secret
-        lengths: list[int] = []
-        while (left := self.seq_q - sum(lengths)) > 0:
-            lengths.append(min(left, max(1, round(generator.expovariate(4 / self.seq_q)))))
-        return tuple(lengths)
+        return visible.document_lengths(self, sequence)
 
     def visible_keys(self, sequence: int = 0) -> Iterator[range]:
         """Yield for each query row of one sequence of the batch the range of key columns that it sees."""
-        offset, end = self.seq_k - self.seq_q, self.seq_k
-        mask = self.mask
-        if mask.kind == "document":
-            start = 0
-            for length in self.document_lengths(sequence):
-                yield from (range(start, start + length) for _ in range(length))
-                start += length
-        elif mask.kind in ("none", "padding"):
-            yield from (range(self.key_lengths[sequence]) for _ in range(self.seq_q))
-        elif mask.kind == "causal-top-left":
-            yield from (range(min(end, row + 1)) for row in range(self.seq_q))
-        elif mask.kind == "window":
-            for row in range(self.seq_q):
-                yield range(max(0, row + offset - mask.left), min(end, row + offset + mask.right + 1))
-        else:  # causal and prefix
-            for row in range(self.seq_q):
-                yield range(min(end, max(mask.prefix, row + offset + 1)))
+        return visible.visible_keys(self, sequence)
 
     @property
     def visible_pairs(self) -> int:
         """Pairs of a query and a key that it sees, summed over the batch (of one head)."""
-        return _visible_counts(self)[0]
+        return visible.visible_counts(self)[0]
 
     def flops(self) -> int:
-        """Floating-point operations of the direction over the visible pairs.
+        """Return the floating-point operations of the direction over the visible pairs.
 
         With P visible pairs: forward 2 * heads * P * (head_dim + head_dim_v); backward 2 * heads * P *
         (3 * head_dim + 2 * head_dim_v), which counts the recomputed scores, as FlashAttention's papers do
         (Dao, 2023, arXiv:2307.08691, section 4.1); `forward_backward` is their sum. Softmax is not counted. A
-        layer's four projections are: 2 * tokens * width * embed_dim each forward, twice that backward.
+        layer adds its four projections: 2 * tokens * width * embed_dim each forward, twice that backward.
         """
-        return self._flops(self.visible_pairs)
-
-    @property
-    def executed(self) -> int:
-        """Floating-point operations of an implementation that skips no masked pair: `flops` over all pairs."""
-        return self._flops(self.batch * self.seq_q * self.seq_k)
-
-    def _flops(self, pairs: int) -> int:
-        forward = 2 * self.heads * pairs * (self.head_dim + self.head_dim_v)
-        backward = 2 * self.heads * pairs * (3 * self.head_dim + 2 * self.head_dim_v)
-        of_attention = {"forward": forward, "backward": backward, "forward_backward": forward + backward}
-        return of_attention[self.direction] + sum(one.flops(self.direction) for one in projections.of(self))
+        return cost.flops(self)
 
     def bytes(self) -> int:
-        """Bytes that any implementation must move: each input read once, each output written once.
+        """Return the bytes that any implementation must move: each input read once, each output written once.
 
         Keys and values count at kv_heads, and only those that some query sees. forward: Q + K + V + O;
         backward: reads Q, K, V, O, dO and the log-sum-exp (float32), writes dQ, dK, dV;
-        `forward_backward` is their sum plus the log-sum-exp's being written. A layer's four projections each read
+        `forward_backward` is their sum plus the writing of the log-sum-exp. A layer's four projections each read
         tokens and weights and write their product; backward they read all three and write two gradients.
         """
-        size = DTYPE_BYTES[self.dtype]
-        seen = _visible_counts(self)[1]
-        rows = self.batch * self.heads * self.seq_q
-        query, output = rows * self.head_dim * size, rows * self.head_dim_v * size
-        key, value = (seen * self.kv_heads * width * size for width in (self.head_dim, self.head_dim_v))
-        lse = rows * LSE_BYTES
-        forward = query + key + value + output
-        backward = 2 * (query + key + value + output) + lse
-        of_attention = {"forward": forward, "backward": backward, "forward_backward": forward + lse + backward}
-        moved = sum(one.elements(self.direction) for one in projections.of(self))
-        return of_attention[self.direction] + moved * size
+        return cost.moved_bytes(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the fields as JSON values, `mask` as its text."""
+        """Return the fields as JSON values, `mask` as its text."""
         return {**dataclasses.asdict(self), "mask": str(self.mask)}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Workload:
         """Build a workload from `to_json`'s fields (those with defaults may be missing); raises WorkloadError."""
-        names = [spec.name for spec in dataclasses.fields(cls)]
-        for name in fields:
-            if name not in names:
-                raise WorkloadError(str(unknown("workload field", str(name), names)))
-        for name in ("heads", "seq_q", "head_dim"):
-            if name not in fields:
-                raise WorkloadError(f"workload has no {name}: give it a whole number")
-        for name, (left_out, source) in LEFT_OUT.items():
-            if fields.get(name) == left_out:
-                raise WorkloadError(f"{name} is {left_out}: expected a whole number, or leave it out for {source}'s")
+        for name, value in fields.items():
+            if name not in AXES:
+                raise WorkloadError(str(unknown("workload field", str(name), AXES)))
+            if (source := AXES[name].same_as) and value == AXES[name].default:
+                raise WorkloadError(
+                    f"{name} is {value}: expected a whole number, or leave it out for {source}'s", field=name
+                )
+        for name, axis in AXES.items():
+            if name not in fields and not axis.is_optional:
+                raise WorkloadError(f"workload has no {name}: give it a whole number", field=name)
         mask = fields.get("mask", "none")
         return cls(**{**fields, "mask": mask if isinstance(mask, Mask) else Mask.parse(str(mask))})
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _id_pattern() -> re.Pattern[str]:
+    """Build the regular expression of an id, with a dash before it and a group for each axis."""
+    patterns = {axis.name: axis.id_pattern for axis in SPELT}
+    for axis in SPELT:
+        if axis.written_with:
+            patterns[axis.written_with] += patterns.pop(axis.name)
+    patterns["seq"] = f"(?:{patterns['seq']}|{patterns.pop('seq_q')}{patterns.pop('seq_k')})"
+    optional = {name for name, axis in AXES.items() if axis.is_optional and not axis.in_every_id}
+    return re.compile("".join(f"(?:{part})?" if name in optional else part for name, part in patterns.items()))
 
 
-@lru_cache(maxsize=4096)
-def _visible_counts(workload: Workload) -> tuple[int, int]:
-    """Count visible pairs and keys seen by at least one query, both summed over the batch."""
-    alike = not workload.mask.is_seeded  # then one sequence stands for all
-    pairs = seen = 0
-    for sequence in range(min(1, workload.batch) if alike else workload.batch):
-        end = 0  # range starts never move left, so keys before `end` are counted already
-        for keys in workload.visible_keys(sequence):
-            pairs += len(keys)
-            seen += max(0, keys.stop - max(end, keys.start)) if keys else 0
-            end = max(end, keys.stop) if keys else end
-    factor = workload.batch if alike else 1
-    return pairs * factor, seen * factor
+SEQ = Axis(
+    name="seq",
+    kind=int,
+    prefix="s",
+    place=3,
+    option=Option("Sequence lengths, of queries and keys alike.", "N,N"),
+)  # a shorthand for seq_q and seq_k
+_DECLARED = [
+    dataclasses.replace(spec.metadata["axis"], name=spec.name, default=spec.default)
+    for spec in dataclasses.fields(Workload)
+]
+AXES: Mapping[str, Axis] = {axis.name: axis for axis in sorted(_DECLARED, key=lambda axis: axis.place)}
+SPELT = sorted([SEQ, *AXES.values()], key=lambda axis: axis.place)  # with the shorthand, as ids and options have it
+OPTIONS = [axis for axis in SPELT if axis.option]
+ID = _id_pattern()

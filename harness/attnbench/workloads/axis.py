@@ -1,0 +1,133 @@
+"""Axis: what attnbench knows about one field of a workload."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass
+from typing import Any
+
+from attnbench.errors import WorkloadError, unknown
+
+PATTERNS = {int: r"\d+", float: r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"}  # of a number as `repr` writes it
+
+
+@dataclass(frozen=True)
+class Option:
+    """The command-line option of an axis.
+
+    `metavar` stands for the value in the help text, and a shell completes the value to one of `suggestions`.
+    """
+
+    help: str
+    metavar: str
+    suggestions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """The declaration of one workload field, kept in the field's metadata.
+
+    Ids, checks, suites, command-line options, charts, dispatch tables and pages take their fields from here, so that
+    a new field is declared once. `declared_axes` fills in `name` and `default` from the dataclass.
+
+    - `kind` is the type of the value. An `int` is at least `least`, a `float` is one that `accepts` returns true for
+      (`expected` describes it), a `str` is one of `choices` (any text where there are none).
+    - `prefix` precedes the value in an id. `pattern` is the regular expression of the value there; by default it
+      follows from `kind` and `choices`. An id leaves a value out if it is the default, unless `in_every_id` is set.
+      With `written_with` the value is written exactly where that other axis is.
+    - `same_as` names the field whose value an omitted one takes.
+    - `place` is the axis's rank in ids, options and tables; axes without one follow in the order of declaration.
+    - `option` is the command-line option; None if there is none.
+    - `surrounds`: the axis describes what is around the attention (a layer, a layout, devices), not the attention.
+    - `setting`: all points on one line of a chart have the same value.
+    - `near`: a dispatch table may apply to another value; values are compared by the distance of their logarithms.
+    """
+
+    name: str = ""
+    kind: type = str
+    default: Any = None
+    least: int = 0
+    accepts: Callable[[float], bool] = math.isfinite
+    expected: str = ""
+    choices: tuple[str, ...] = ()
+    prefix: str = ""
+    pattern: str = ""
+    in_every_id: bool = False
+    written_with: str = ""
+    same_as: str = ""
+    place: float = math.inf
+    option: Option | None = None
+    surrounds: bool = False
+    setting: bool = True
+    near: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether a dispatch table applies to the measured value only."""
+        return self.setting and not self.near and not self.surrounds
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether a workload may be built without the field."""
+        return self.default is not MISSING
+
+    def check(self, value: Any) -> Any:
+        """Return the value, numbers of a `float` axis as floats; raises WorkloadError if it is out of range."""
+        if self.kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < self.least):
+            raise self._refusal(value, f"a whole number of at least {self.least}")
+        if self.kind is bool and not isinstance(value, bool):
+            raise self._refusal(value, "true or false")
+        if self.kind is float and not (value is None and self.default is None):
+            if not (_is_number(value) and self.accepts(value)):
+                raise self._refusal(value, self.expected)
+            return float(value)  # 1 and 1.0 are the same workload, so they need the same id
+        if self.choices and str(value) not in self.choices:
+            raise WorkloadError(str(unknown(self.name, str(value), self.choices)), field=self.name)
+        return value
+
+    def _refusal(self, value: Any, expected: str) -> WorkloadError:
+        return WorkloadError(f"{self.name} is {value!r}: expected {expected}", field=self.name)
+
+    def id_part(self, value: Any) -> str:
+        """Return the value as an id spells it, such as `kv8`, `float16` or `softcap50.0`."""
+        return self.name if self.kind is bool else f"{self.prefix}{value}"
+
+    @property
+    def id_pattern(self) -> str:
+        """Return the regular expression of the field's part of an id, with the dash before it and a group `name`."""
+        pattern = self.pattern or PATTERNS.get(self.kind) or self.name
+        if self.choices and not self.pattern:
+            always = self.in_every_id or self.written_with
+            pattern = "|".join(choice for choice in self.choices if always or choice != self.default)
+        return f"-{self.prefix}(?P<{self.name}>{pattern})"
+
+    def read(self, text: str) -> Any:
+        """Return the value that a text in an id or an option stands for; raises ValueError for a wrong number."""
+        return True if self.kind is bool else self.kind(text)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def size(prefix: str, help: str = "", *, metavar: str = "N,N", least: int = 1, **more: Any) -> dict[str, Axis]:  # noqa: A002 - as typer and pytest name it
+    """Return the metadata of a field that is a whole number; `help` makes it an option."""
+    option = Option(help, metavar) if help else None
+    return {"axis": Axis(kind=int, prefix=prefix, least=least, option=option, **more)}
+
+
+def number(prefix: str, accepts: Callable[[float], bool], expected: str) -> dict[str, Axis]:
+    """Return the metadata of a field that is a finite number which `accepts` returns true for, or the default."""
+    return {"axis": Axis(kind=float, prefix=prefix, accepts=accepts, expected=expected)}
+
+
+def flag() -> dict[str, Axis]:
+    """Return the metadata of a field that is true or false; an id has the field's name if it is true."""
+    return {"axis": Axis(kind=bool)}
+
+
+def choice(metavar: str, choices: Iterable[str], help: str, **more: Any) -> dict[str, Axis]:  # noqa: A002 - as typer and pytest name it
+    """Return the metadata of a field that is one of `choices`, which an id spells without a prefix."""
+    known = tuple(choices)
+    return {"axis": Axis(choices=known, option=Option(help, metavar, known), **more)}

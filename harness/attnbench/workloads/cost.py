@@ -1,0 +1,69 @@
+"""What a workload costs at least: floating-point operations and bytes moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attnbench.workloads.visible import visible_counts
+
+if TYPE_CHECKING:
+    from attnbench.workloads.workload import Workload
+
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+LSE_BYTES = 4  # the log-sum-exp of each row is kept in float32, whatever the dtype
+
+
+def flops(workload: Workload) -> int:
+    """Return the floating-point operations of the workload; see `Workload.flops`."""
+    w, pairs = workload, visible_counts(workload)[0]
+    forward = 2 * w.heads * pairs * (w.head_dim + w.head_dim_v)
+    backward = 2 * w.heads * pairs * (3 * w.head_dim + 2 * w.head_dim_v)
+    attention = {"forward": forward, "backward": backward, "forward_backward": forward + backward}
+    return attention[w.direction] + sum(projection.flops(w.direction) for projection in projections(w))
+
+
+def moved_bytes(workload: Workload) -> int:
+    """Return the bytes that any implementation must move; see `Workload.bytes`."""
+    w, seen = workload, visible_counts(workload)[1]
+    element, rows = DTYPE_BYTES[w.dtype], w.batch * w.heads * w.seq_q
+    query, output = rows * w.head_dim * element, rows * w.head_dim_v * element
+    key, value = (seen * w.kv_heads * width * element for width in (w.head_dim, w.head_dim_v))
+    log_sum_exp = rows * LSE_BYTES
+    forward = query + key + value + output
+    backward = 2 * (query + key + value + output) + log_sum_exp
+    attention = {"forward": forward, "backward": backward, "forward_backward": forward + log_sum_exp + backward}
+    return attention[w.direction] + element * sum(projection.elements(w.direction) for projection in projections(w))
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A projection of an attention layer: `rows` tokens of width `inner` times weights (`outer`, `inner`)."""
+
+    rows: int
+    inner: int
+    outer: int
+
+    def flops(self, direction: str) -> int:
+        """Return the floating-point operations: one product forward, two (by tokens and by weights) backward."""
+        return 2 * self.rows * self.inner * self.outer * {"forward": 1, "backward": 2, "forward_backward": 3}[direction]
+
+    def elements(self, direction: str) -> int:
+        """Return the elements moved: both factors and the product forward; these and two gradients backward."""
+        factors, product = self.rows * self.inner + self.inner * self.outer, self.rows * self.outer
+        forward, backward = factors + product, 2 * factors + product
+        return {"forward": forward, "backward": backward, "forward_backward": forward + backward}[direction]
+
+
+def projections(workload: Workload) -> tuple[Projection, ...]:
+    """Return a layer's projections to query, key and value and of the output; none for attention alone."""
+    w = workload
+    if not w.embed_dim:
+        return ()
+    queries, keys = w.batch * w.seq_q, w.batch * w.seq_k
+    return (
+        Projection(queries, w.embed_dim, w.heads * w.head_dim),
+        Projection(keys, w.embed_dim, w.kv_heads * w.head_dim),
+        Projection(keys, w.embed_dim, w.kv_heads * w.head_dim_v),
+        Projection(queries, w.heads * w.head_dim_v, w.embed_dim),
+    )

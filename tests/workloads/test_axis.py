@@ -1,0 +1,135 @@
+"""Axes: each workload field is declared once, and everything that lists fields follows the declarations."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+import attnbench
+from attnbench import Workload
+from attnbench.analysis import dispatch_table, series
+from attnbench.benchmarks import options
+from attnbench.cli.app import app
+from attnbench.errors import WorkloadError
+from attnbench.plan.memory_frontier import SIZES
+from attnbench.report.importing import FIELDS
+from attnbench.workloads.suite import expand
+from attnbench.workloads.workload import AXES, OPTIONS
+
+FROZEN = json.loads(Path(__file__).with_name("frozen_ids.json").read_text(encoding="utf-8"))
+PLAIN = {"heads": 8, "seq_q": 64, "head_dim": 32}
+SET = {
+    "batch": 2, "kv_heads": 4, "seq_k": 32, "head_dim_v": 16, "mask": "causal", "scale": 0.5, "softcap": 30.0,
+    "alibi": True, "dropout": 0.1, "embed_dim": 256, "gpus": 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "fields"), FROZEN.items())
+def test_ids_of_earlier_versions_are_kept(name, fields):
+    """Ids that earlier versions wrote are written and read byte for byte the same."""
+    workload = Workload.from_json(fields)
+    assert workload.id == name
+    assert Workload.parse(name) == workload
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "b1-h8-q512-d64-float32-causal-forward",
+        "b1-h8-s512-k512-d64-float32-causal-forward",
+        "b1-h8-s512-d64-float32-causal-forward-ring",
+        "b1-h8-s512-d64-float32-causal-forward-gpus2",
+        "b1-h8-s512-d64-float32-causal-forward-native",
+        "h8-b1-s512-d64-float32-causal-forward",
+        "-b1-h8-s512-d64-float32-causal-forward",
+        "",
+    ],
+)
+def test_incomplete_ids_are_refused(text):
+    """A text that no workload has as its id is refused with an example of an id."""
+    with pytest.raises(WorkloadError, match="expected an id such as b1-h8-s512-d64-float32-causal-forward"):
+        Workload.parse(text)
+
+
+def test_every_field_is_an_axis():
+    """Each field of a workload has an axis of its name and default."""
+    defaults = {spec.name: spec.default for spec in dataclasses.fields(Workload)}
+    assert {name: axis.default for name, axis in AXES.items()} == defaults
+    assert all(axis.name == name for name, axis in AXES.items())
+
+
+@pytest.mark.parametrize("name", [name for name, axis in AXES.items() if axis.is_optional])
+def test_every_field_is_an_axis_of_suites(name):
+    """A suite's grid may set each field that a workload can do without."""
+    grid = {**PLAIN, "heads": 16, "kv_heads": 8, "gpus": 2, "batch": 4, name: SET.get(name) or AXES[name].choices[-1]}
+    grid |= {"gpus": 1} if name == "embed_dim" else {}
+    (workload,) = expand(grid, "here")
+    assert str(getattr(workload, name)) == str(grid[name])
+
+
+def test_options_of_the_command_line_are_the_axes_options():
+    """`attnbench run` has the axes' options, in their order and with their help texts and placeholders."""
+    command = typer.main.get_command(app).commands["run"]
+    names = [axis.name for axis in OPTIONS]
+    offered = [parameter for parameter in command.params if parameter.name in names]
+    assert [parameter.name for parameter in offered] == names
+    assert [(parameter.help, parameter.metavar) for parameter in offered] == [
+        (axis.option.help, axis.option.metavar) for axis in OPTIONS
+    ]
+
+
+def test_options_of_the_benchmarks_are_the_axes_of_attention():
+    """`pytest --pyargs attnbench.benchmarks` has the options of the axes that describe the attention itself."""
+    assert [axis for axis in OPTIONS if not axis.surrounds] == options.AXES
+
+
+def test_lists_of_fields_follow_the_axes():
+    """Chart settings, dispatch tables, imports and sizes hold exactly the fields that their axes say."""
+    axes = AXES.values()
+    assert set(series.SETTING) & AXES.keys() == {axis.name for axis in axes if axis.setting}
+    assert set(dispatch_table.EXACT) & AXES.keys() == {axis.name for axis in axes if axis.exact}
+    assert set(dispatch_table.NEAR) == {axis.name for axis in axes if axis.near}
+    assert list(FIELDS) == [axis.name for axis in axes if not axis.surrounds]
+    assert list(SIZES) == ["batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v"]
+
+
+def test_settings_of_a_chart_tell_all_workloads_apart_that_a_line_must_not_join():
+    """Batch and lengths alone may differ along a line of a chart."""
+    assert [axis.name for axis in AXES.values() if not axis.setting] == ["batch", "seq_q", "seq_k"]
+
+
+def test_attention_alone_has_the_default_surroundings():
+    """`Workload.attention` resets each axis that surrounds attention, and no other."""
+    layer = Workload(**PLAIN, batch=4, alibi=True, embed_dim=256, distribution="outliers", gpus=2)
+    changed = {name for name in AXES if getattr(layer, name) != getattr(layer.attention, name)}
+    assert changed == {"embed_dim", "distribution", "gpus"}
+
+
+def field_lists(path: Path) -> list[int]:
+    """Return the lines of a module on which a literal list names four workload fields or more."""
+    literals = (ast.Tuple, ast.List, ast.Set)
+    lines = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, literals):
+            named = {item.value for item in node.elts if isinstance(item, ast.Constant)} & AXES.keys()
+            lines += [node.lineno] if len(named) >= 4 else []
+    return lines
+
+
+def test_no_module_outside_workloads_lists_the_fields():
+    """Outside workloads/ no literal list names four workload fields or more.
+
+    Conformance checks and studies are exempt: they choose which fields their own workloads and figures vary.
+    """
+    package = Path(inspect.getfile(attnbench)).parent
+    exempt = {package / name for name in ("workloads", "conformance", "study")}
+    modules = [path for path in package.rglob("*.py") if not exempt & set(path.parents)]
+    found = [f"{path.relative_to(package)}:{line}" for path in modules for line in field_lists(path)]
+    assert found == []
+    assert len(modules) > 50
