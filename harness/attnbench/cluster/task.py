@@ -20,7 +20,7 @@ from attnbench.machine.doctor import examine
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import Catalog, read_catalog
 from attnbench.plan.cells import Plan, make_plan
-from attnbench.plan.device_peaks import measured_limits
+from attnbench.plan.device_peaks import measured_peaks
 from attnbench.plan.devices import Device, list_devices
 from attnbench.plan.environment import environment_of
 from attnbench.plugins.loading import with_siblings
@@ -88,7 +88,7 @@ def _measured(order: Mapping[str, Any], catalog: Catalog, device: Device) -> dic
     environment = environment_of(device, catalog.packages)
     answer: dict[str, Any] = {"host": platform.node(), "device": device.name, "limits": {}, "doctor": []}
     if order["limits"]:
-        found = measured_limits(device, order["limits"], environment["environment_id"])
+        found = measured_peaks(device, order["limits"], environment["environment_id"])
         environment["torch_facts"], answer["limits"] = found["facts"], found["limits"]
         answer["doctor"] = [finding.to_json() for finding in examine()]
     plan = _plan(order, variants, device, environment)

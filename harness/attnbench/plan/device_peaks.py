@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DEADLINE_S = 300.0
 
 
-def measured_limits(device: Device, dtypes: Iterable[str], environment_id: str) -> dict[str, Any]:
+def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -> dict[str, Any]:
     """Give `limits` by dtype (copy bandwidth, matmul rate) and `facts` of the environment.
 
     `environment_id` names device, driver and versions: what was measured under another is not used. A cache that can't

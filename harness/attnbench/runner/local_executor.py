@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attnbench import store
 from attnbench.errors import UsageError
 from attnbench.machine.doctor import examine
-from attnbench.plan.device_peaks import measured_limits
+from attnbench.plan.device_peaks import measured_peaks
 from attnbench.plan.devices import Device, choose_devices
 from attnbench.plan.environment import environment_of
 from attnbench.plan.variant_traits import found_traits
@@ -108,7 +108,7 @@ def describe_machine(run: Path, plan: Plan) -> None:
             continue  # several at once are held to no limit of one
         cells = [cell for cell in (*plan.cells, *plan.frontier) if cell.device == pool[0]]
         environment_id = str(plan.environments[pool[0].name]["environment_id"])
-        measured = measured_limits(pool[0], {cell.workload.dtype for cell in cells}, environment_id)
+        measured = measured_peaks(pool[0], {cell.workload.dtype for cell in cells}, environment_id)
         for device in pool:
             manifest["limits"][device.name] = measured["limits"]
             manifest["environments"][device.name] = {
