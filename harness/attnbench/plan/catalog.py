@@ -17,7 +17,7 @@ from attnbench.cache import cache_folder
 from attnbench.errors import PluginError, UsageError
 from attnbench.isolation.isolated_query import isolated_query
 from attnbench.plugins import loading, variant
-from attnbench.plugins.loading import Source, entry_point_sources, named_source, source_files
+from attnbench.plugins.loading import PluginSource, entry_point_sources, named_source, source_files
 from attnbench.workloads import suite
 from attnbench.workloads.suite import Grid, Suite, choose_suites
 from attnbench.workloads.workload import Workload
@@ -32,7 +32,7 @@ class VariantEntry:
 
     name: str
     plugin: str
-    source: Source
+    source: PluginSource
     sha256: str
     layout: str
     tier: str
@@ -49,7 +49,7 @@ class VariantEntry:
 class PluginEntry:
     """A plugin and what it offers, or the `reason` why it did not load and the `remedy`."""
 
-    source: Source
+    source: PluginSource
     reason: str | None
     remedy: str | None = None
     file: str | None = None
@@ -116,13 +116,13 @@ def refuse_broken(catalog: Catalog, plugins: Sequence[str]) -> None:
             raise PluginError(f"plugin {named[entry.source.target]} did not load: {entry.reason}; next: {entry.remedy}")
 
 
-def _describe(sources: list[Source]) -> list[dict[str, Any]]:
+def _describe(sources: list[PluginSource]) -> list[dict[str, Any]]:
     deadline_s = float(os.environ.get("ATTNBENCH_IMPORT_TIMEOUT", IMPORT_TIMEOUT_S))
     described = [source.to_json() for source in sources]
     return isolated_query("describe", NO_GPU, deadline_s, needs_torch=False, sources=described)[0]
 
 
-def _of_source(described: Iterable[dict[str, Any]], source: Source) -> list[dict[str, Any]]:
+def _of_source(described: Iterable[dict[str, Any]], source: PluginSource) -> list[dict[str, Any]]:
     return [
         description
         for description in described
@@ -131,7 +131,7 @@ def _of_source(described: Iterable[dict[str, Any]], source: Source) -> list[dict
 
 
 def _entry(description: dict[str, Any]) -> PluginEntry:
-    source = Source(**description["source"])
+    source = PluginSource(**description["source"])
     if description["reason"] is not None:
         return PluginEntry(source, description["reason"], description["remedy"])
     variants = tuple(
@@ -187,9 +187,9 @@ def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
     return kept
 
 
-def _distinct(sources: Iterable[Source]) -> list[Source]:
+def _distinct(sources: Iterable[PluginSource]) -> list[PluginSource]:
     """Drop a source that is there already, and tell those of one name apart by their targets."""
-    kept: dict[str, Source] = {}
+    kept: dict[str, PluginSource] = {}
     for source in sources:
         if all(other.target != source.target for other in kept.values()):
             name = source.name if source.name not in kept else f"{source.name} ({source.target})"
@@ -203,7 +203,7 @@ class _Cache:
     def __init__(self) -> None:
         self._folder = cache_folder() / "plugins"
 
-    def get(self, source: Source) -> list[dict[str, Any]] | None:
+    def get(self, source: PluginSource) -> list[dict[str, Any]] | None:
         try:
             found = json.loads(self._path(source).read_text(encoding="utf-8"))
             for description in found:
@@ -212,7 +212,7 @@ class _Cache:
             return None
         return found  # type: ignore[no-any-return] # parsed just now
 
-    def put(self, source: Source, descriptions: list[dict[str, Any]]) -> None:
+    def put(self, source: PluginSource, descriptions: list[dict[str, Any]]) -> None:
         if not descriptions or any(description["reason"] is not None for description in descriptions):
             return
         path = self._path(source)
@@ -220,7 +220,7 @@ class _Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps(descriptions))
 
-    def _path(self, source: Source) -> Path:
+    def _path(self, source: PluginSource) -> Path:
         """Name the entry by all that could change the description: the plugin's files and the contract's."""
         digest = hashlib.sha256(json.dumps(source.to_json()).encode())
         contract = [Path(str(module.__file__)) for module in (variant, suite, loading)]

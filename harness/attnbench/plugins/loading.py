@@ -33,7 +33,7 @@ HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("attnbench_"))
 
 
 @dataclass(frozen=True)
-class Source:
+class PluginSource:
     """Where a plugin comes from: an entry point's value, a file's path, or a module's name."""
 
     name: str
@@ -50,7 +50,7 @@ class Source:
 class Plugin:
     """A plugin that was loaded: its variants and suites, and the hash of the source that makes its numbers."""
 
-    source: Source
+    source: PluginSource
     sha256: str
     variants: tuple[Variant, ...]
     suites: tuple[Suite, ...]
@@ -58,35 +58,35 @@ class Plugin:
     module: ModuleType
 
 
-def entry_point_sources() -> list[Source]:
+def entry_point_sources() -> list[PluginSource]:
     """List the entry points of group `attnbench`, sorted by name, those of one name made distinct. Imports none."""
-    sources: list[Source] = []
+    sources: list[PluginSource] = []
     taken: set[str] = set()
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else ""
-        source = Source(point.name, "entry point", point.value, origin)
+        source = PluginSource(point.name, "entry point", point.value, origin)
         if any(other.target == source.target and other.name == source.name for other in sources):
             continue  # one distribution that is seen twice on the path
         name = point.name if point.name not in taken else f"{point.name} ({origin or point.value})"
         taken.add(name)
-        sources.append(Source(name, source.kind, source.target, origin))
+        sources.append(PluginSource(name, source.kind, source.target, origin))
     return sources
 
 
-def named_source(text: str) -> Source:
+def named_source(text: str) -> PluginSource:
     """Make a source of what `--plugin` was given: FILE.py or package.module. Raises UsageError if there is no such."""
     if text.endswith(".py") or "/" in text:
         path = Path(text).expanduser().resolve()
         if not path.is_file():
             raise UsageError(f"plugin file {text!r} does not exist: expected a path to a .py file, or package.module")
-        return Source(path.stem, "file", str(path), str(path))
+        return PluginSource(path.stem, "file", str(path), str(path))
     top = text.partition(".")[0]
     if not all(part.isidentifier() for part in text.split(".")) or importlib.util.find_spec(top) is None:
         raise UsageError(f"plugin {text!r} is no module that Python finds, nor a path to a .py file")
-    return Source(text, "module", text, text)
+    return PluginSource(text, "module", text, text)
 
 
-def source_files(source: Source) -> list[Path]:
+def source_files(source: PluginSource) -> list[Path]:
     """List the files whose content makes the plugin, without importing it: a file, or all of its top package."""
     if source.kind == "file":
         return [Path(source.target)]
@@ -98,7 +98,7 @@ def source_files(source: Source) -> list[Path]:
     return sorted(found) or ([Path(spec.origin)] if spec.origin else [])
 
 
-def load_plugin(source: Source) -> Plugin:
+def load_plugin(source: PluginSource) -> Plugin:
     """Import a plugin and ask its hooks one by one; raises PluginError, in words fit for a table's cell.
 
     Anything that the plugin raises is caught, SystemExit too; what it does to the process is not.
@@ -122,7 +122,7 @@ def load_plugin(source: Source) -> Plugin:
     return Plugin(source, _sha256(source, module), variants, parsed, modules, module)
 
 
-def variant_of(source: Source, name: str) -> Variant:
+def variant_of(source: PluginSource, name: str) -> Variant:
     """Load a plugin for one of its variants; raises PluginError."""
     for candidate in load_plugin(source).variants:
         if candidate.name == name:
@@ -131,8 +131,8 @@ def variant_of(source: Source, name: str) -> Variant:
 
 
 def load_all(
-    sources: Iterable[Source], skip: Mapping[str, PluginError]
-) -> Iterator[tuple[Source, Plugin | PluginError | None]]:
+    sources: Iterable[PluginSource], skip: Mapping[str, PluginError]
+) -> Iterator[tuple[PluginSource, Plugin | PluginError | None]]:
     """Load plugins one by one, each with the modules that it names; yield (source, None) before, then the outcome.
 
     The outcome is the plugin or the error by which it did not load; a plugin whose name is in `skip` gets that error.
@@ -152,7 +152,7 @@ def load_all(
                 continue
             yield current, plugin
             queue += [
-                Source(f"{source.name}/{name.rpartition('.')[2]}", "module", name, source.origin)
+                PluginSource(f"{source.name}/{name.rpartition('.')[2]}", "module", name, source.origin)
                 for name in plugin.modules
             ]
 
@@ -162,7 +162,7 @@ def observers(plugin: Plugin, event: str) -> list[Any]:
     return list(_hook_functions(_registered_hooks(plugin.source, plugin.module), plugin.module, event))
 
 
-def _import(source: Source) -> ModuleType:
+def _import(source: PluginSource) -> ModuleType:
     if source.kind == "file":
         digest = hashlib.sha256(source.target.encode()).hexdigest()[:8]
         name = f"attnbench_plugin_{digest}_{source.name.replace('-', '_')}"
@@ -178,7 +178,7 @@ def _import(source: Source) -> ModuleType:
     return getattr(module, attribute) if attribute else module
 
 
-def _registered_hooks(source: Source, module: ModuleType) -> pluggy.PluginManager:
+def _registered_hooks(source: PluginSource, module: ModuleType) -> pluggy.PluginManager:
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     try:
@@ -216,7 +216,7 @@ def _ask(manager: pluggy.PluginManager, module: ModuleType, hook: str) -> Iterat
         yield from given
 
 
-def _parsed_suite(table: Any, source: Source) -> Suite:
+def _parsed_suite(table: Any, source: PluginSource) -> Suite:
     try:
         return parse_suite(table, f"plugin {source.name}")
     except (AttnbenchError, AttributeError, TypeError) as error:
@@ -239,7 +239,7 @@ def _where(error: BaseException) -> str:
     return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace is not None else ""
 
 
-def _sha256(source: Source, module: ModuleType) -> str:
+def _sha256(source: PluginSource, module: ModuleType) -> str:
     """Hash a module's source and that of the siblings it imports, so that an edit makes its cells stale."""
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256()

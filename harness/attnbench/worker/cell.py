@@ -16,7 +16,7 @@ from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
-from attnbench.plugins.loading import Source, variant_of
+from attnbench.plugins.loading import PluginSource, variant_of
 from attnbench.tensors.prepared_call import prepare_call
 from attnbench.workloads.workload import Workload
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Session:
     """Serves one variant; at most one cell is open."""
 
-    def __init__(self, enter: Callable[[str], None], source: Source, variant: str, device: str) -> None:
+    def __init__(self, enter: Callable[[str], None], source: PluginSource, variant: str, device: str) -> None:
         self._enter = enter
         self._device = device
         self._cell: Cell | None = None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attnbench.errors import PluginError, UsageError, describe
-from attnbench.plugins.loading import Plugin, Source, load_all, load_plugin, observers, variant_of
+from attnbench.plugins.loading import Plugin, PluginSource, load_all, load_plugin, observers, variant_of
 from attnbench.worker.channel import Channel
 from attnbench.workloads.workload import Workload
 
@@ -70,7 +70,7 @@ class Worker:
     def describe(self, sources: list[dict[str, str]], skip: dict[str, str]) -> dict[str, Any]:
         """Load plugins and tell of each before and after, so that a crash has a culprit."""
         blamed = {name: PluginError(f"import ended the process: {skip[name]}", IMPORT_LATER) for name in skip}
-        for source, outcome in load_all([Source(**fields) for fields in sources], blamed):
+        for source, outcome in load_all([PluginSource(**fields) for fields in sources], blamed):
             if outcome is None:
                 self._channel.send(about=source.name)
             elif isinstance(outcome, PluginError):
@@ -91,7 +91,7 @@ class Worker:
                 continue
             self._channel.send(about=name)
             try:
-                variant = variant_of(Source(**question["source"]), name)
+                variant = variant_of(PluginSource(**question["source"]), name)
                 reasons = [variant.unsupported_reason(problem.attention, device) for problem in problems]
             except (Exception, SystemExit):  # noqa: BLE001 - its cells will meet it again, and tell
                 traceback.print_exc()
@@ -119,7 +119,7 @@ class Worker:
         from attnbench.conformance.subject import Subject
         from attnbench.conformance.suite import cases, repro, run_case
 
-        subject = Subject(variant_of(Source(**source), variant), device, options["seed"])
+        subject = Subject(variant_of(PluginSource(**source), variant), device, options["seed"])
         for case in cases(subject.variant, device, options["level"], options["only"]):
             if case.id in skip:
                 continue
@@ -149,7 +149,7 @@ class Worker:
     ) -> dict[str, Any]:
         """Hand an event of the run to every plugin that observes it; the first request names the plugins."""
         if sources is not None:
-            self._observers = [load_plugin(Source(**fields)) for fields in sources]
+            self._observers = [load_plugin(PluginSource(**fields)) for fields in sources]
         problems = []
         for plugin in self._observers:
             for function in observers(plugin, event):
@@ -164,7 +164,7 @@ class Worker:
         self.enter("import")
         from attnbench.worker.cell import Session
 
-        session = Session(self.enter, source=Source(**source), variant=variant, device=device)
+        session = Session(self.enter, source=PluginSource(**source), variant=variant, device=device)
         self.operations |= {"open": session.open, "block": session.block, "close": session.close}
         return {"status": "ready"}
 

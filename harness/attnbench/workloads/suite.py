@@ -12,7 +12,7 @@ from typing import Any
 
 from attnbench.errors import UsageError, WorkloadError, unknown
 from attnbench.workloads.batch_spec import parse_batch_spec
-from attnbench.workloads.suite_source import Source, read_toml
+from attnbench.workloads.suite_source import SuiteSource, read_toml
 from attnbench.workloads.workload import AXES, Workload
 
 BUILT_IN = Path(__file__).parent / "suites"
@@ -31,7 +31,7 @@ class Grid:
     title: str
     source: str
     workloads: tuple[Workload, ...]
-    origin: Source | None = None
+    origin: SuiteSource | None = None
     index: int = 0
 
     @property
@@ -61,7 +61,7 @@ class Suite:
         return tuple(dict.fromkeys(workload for grid in self.grids for workload in grid.workloads))
 
 
-def parse_suite(table: Mapping[str, Any], where: str | Source) -> Suite:
+def parse_suite(table: Mapping[str, Any], where: str | SuiteSource) -> Suite:
     """Build a suite from a table as TOML gives it; `where` names its origin in errors. Raises UsageError.
 
     Keys: `name`, `description`, `source`, `budget` (seconds of sampling a cell), `frontier` (true: the largest length
@@ -70,7 +70,7 @@ def parse_suite(table: Mapping[str, Any], where: str | Source) -> Suite:
     `batch_spec` ('2q2k_32q1s1k') sets batch, seq_q and seq_k, one workload a segment, causal unless `mask` is given;
     `title` and `source` name the model that the shape is of, and where that is written.
     """
-    source = where if isinstance(where, Source) else Source(where)
+    source = where if isinstance(where, SuiteSource) else SuiteSource(where)
     for key in table:
         if key not in KEYS:
             raise UsageError(f"{source.at(key)}: {unknown('key', key, KEYS)}")
@@ -92,7 +92,7 @@ def parse_suite(table: Mapping[str, Any], where: str | Source) -> Suite:
     return Suite(name, description, parsed, str(table.get("source", "")), budget, frontier)
 
 
-def _budget(table: Mapping[str, Any], source: Source) -> float | None:
+def _budget(table: Mapping[str, Any], source: SuiteSource) -> float | None:
     seconds = table.get("budget")
     if seconds is None:
         return None
@@ -103,7 +103,7 @@ def _budget(table: Mapping[str, Any], source: Source) -> float | None:
 
 def expand(grid: Mapping[str, Any], where: str) -> list[Workload]:
     """Take all combinations of a grid's axes; raises UsageError that starts with `where`."""
-    source = Source(where)
+    source = SuiteSource(where)
     _check_axes(grid, source, ())
     return _expand(grid, source, ())
 
@@ -157,7 +157,7 @@ def _add(suite: Suite, origin: str, where: str, known: dict[str, Suite], origins
     origins[suite.name] = origin
 
 
-def _parse_grid(grid: Mapping[str, Any], defaults: Mapping[str, Any], source: Source, index: int) -> Grid:
+def _parse_grid(grid: Mapping[str, Any], defaults: Mapping[str, Any], source: SuiteSource, index: int) -> Grid:
     _check_axes(grid, source, ("grid", index))
     kept = {
         key: value for key, value in defaults.items() if not any(key in SHORTHANDS.get(given, ()) for given in grid)
@@ -167,7 +167,7 @@ def _parse_grid(grid: Mapping[str, Any], defaults: Mapping[str, Any], source: So
     return Grid(str(merged.get("title", "")), str(merged.get("source", "")), workloads, source, index)
 
 
-def _check_axes(grid: Mapping[str, Any], source: Source, path: tuple[str | int, ...]) -> None:
+def _check_axes(grid: Mapping[str, Any], source: SuiteSource, path: tuple[str | int, ...]) -> None:
     for key, value in grid.items():
         problem = _problem_with(key, value, grid)
         if problem:
@@ -187,7 +187,7 @@ def _problem_with(key: str, value: Any, grid: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _expand(grid: Mapping[str, Any], source: Source, path: tuple[str | int, ...]) -> list[Workload]:
+def _expand(grid: Mapping[str, Any], source: SuiteSource, path: tuple[str | int, ...]) -> list[Workload]:
     axes = {key: value if isinstance(value, list) else [value] for key, value in grid.items() if key not in NOTES}
     workloads: list[Workload] = []
     for values in itertools.product(*axes.values()):
@@ -208,7 +208,7 @@ def _timeable(workload: Workload) -> Workload:
     return workload
 
 
-def _place_of(field: str | None, axes: Collection[str], source: Source, path: tuple[str | int, ...]) -> str:
+def _place_of(field: str | None, axes: Collection[str], source: SuiteSource, path: tuple[str | int, ...]) -> str:
     """Return where the axis that set a workload's field stands: in the grid, in the defaults, or else the grid."""
     setters = [*([field] if field else []), *(axis for axis, fields in SHORTHANDS.items() if field in fields)]
     culprit = next((axis for axis in setters if axis in axes), None)

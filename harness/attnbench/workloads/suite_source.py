@@ -12,7 +12,7 @@ from attnbench.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Source:
+class SuiteSource:
     """The origin of a suite: `name` is a file's path or says what gave the table; `text` is the TOML, if there is one.
 
     A path into the table is a sequence of keys and list positions, such as ("grid", 0, "heads").
@@ -50,7 +50,7 @@ class Source:
         return None
 
 
-def read_toml(path: Path) -> tuple[dict[str, Any], Source]:
+def read_toml(path: Path) -> tuple[dict[str, Any], SuiteSource]:
     """Read a TOML file; raises UsageError that names file, line and what is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Source]:
         reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text: {error}"
         raise UsageError(f"{path}: can't be read: {reason}") from None
     try:
-        return tomllib.loads(text), Source(str(path), text)
+        return tomllib.loads(text), SuiteSource(str(path), text)
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         found = re.search(r" \(at line (\d+), column \d+\)$", message)
