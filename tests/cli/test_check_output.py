@@ -18,6 +18,7 @@ def result(check, status, workload="b1-h1", **fields):
         "workload_id": workload,
         "status": status,
         "reason": reason,
+        "refusal": "needs a GPU" if status == "skipped" else None,
         "seconds": 0.5,
         **told,
         **fields,

@@ -2,7 +2,7 @@
 
 import itertools
 
-from attnbench.conformance.check_workloads import CHOICES, COMBINED
+from attnbench.conformance.checks.combinations import CHOICES, COMBINED
 from attnbench.conformance.pairwise import covering
 
 

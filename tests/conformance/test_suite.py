@@ -11,8 +11,7 @@ import torch
 from attnbench import Variant, variant
 from attnbench.conformance.check import Failed, Skipped
 from attnbench.conformance.check_workloads import workload
-from attnbench.conformance.checks import device as extras
-from attnbench.conformance.checks import fuzz
+from attnbench.conformance.checks import device, fuzz
 from attnbench.conformance.checks.log_sum_exp import log_sum_exp
 from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import CHECKS, cases, checks, find_check, run_case
@@ -222,24 +221,24 @@ def test_hypothesis_shrinks_to_the_smallest_failing_workload(monkeypatch):
             return scores * 1.01 if workload.seq_k > 20 else scores
 
     with pytest.raises(Failed, match=r"k21-.*the smallest that fails|s21-.*the smallest that fails"):
-        fuzz.drawn(Subject(Late()), workload(seq=8))
-    assert "workloads drawn" in fuzz.drawn(Subject(Tiled(), seed=3), workload(seq=8, dtype="bfloat16"))
+        fuzz.drawn.run(Subject(Late()), workload(seq=8))
+    assert "workloads drawn" in fuzz.drawn.run(Subject(Tiled(), seed=3), workload(seq=8, dtype="bfloat16"))
 
 
 def test_the_large_index_check_finds_the_last_key(monkeypatch):
     """The probe for more than 2^31 elements sees a lost last key, and is skipped where memory is short."""
     small = workload(batch=1, heads=1, seq_q=2, seq_k=1000, head_dim=128, head_dim_v=8, direction="forward")
-    extras.large_index(Subject(Tiled()), small)
+    device.large_index.run(Subject(Tiled()), small)
 
     class Short(Tiled):
         def visible(self, workload, inputs, rows, columns):
             return super().visible(workload, inputs, rows, columns) & (columns < workload.seq_k - 1)
 
     with pytest.raises(Failed, match="32 bits"):
-        extras.large_index(Subject(Short()), small)
-    monkeypatch.setattr(extras, "ROOM", 1 << 40)
+        device.large_index.run(Subject(Short()), small)
+    monkeypatch.setattr(device, "ROOM", 1 << 40)
     with pytest.raises(Skipped, match="GiB"):
-        extras.large_index(Subject(Tiled()), small)
+        device.large_index.run(Subject(Tiled()), small)
 
 
 def test_running_out_of_memory_past_two_to_the_31_is_no_failure(monkeypatch):
@@ -255,9 +254,9 @@ def test_running_out_of_memory_past_two_to_the_31_is_no_failure(monkeypatch):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with pytest.raises(Skipped, match="more memory"):
-        extras.large_index(Subject(Greedy()), small)
+        device.large_index.run(Subject(Greedy()), small)
     with pytest.raises(Failed, match="illegal"):
-        extras.large_index(Subject(Raises()), small)
+        device.large_index.run(Subject(Raises()), small)
 
 
 def test_a_costly_variant_is_checked_one_level_lower():
@@ -317,17 +316,17 @@ def test_what_has_no_backward_pass_fails_no_check_for_it():
 def test_an_offered_log_sum_exp_is_checked_with_its_gradient():
     """A right log-sum-exp passes; one in base 2, or with a gradient cut off, does not; none is skipped."""
     plain = workload(seq=40, heads=2)
-    log_sum_exp(Subject(Offers()), plain)
+    log_sum_exp.run(Subject(Offers()), plain)
     wrong = Offers()
     wrong.flaw = 1 / math.log(2)
     with pytest.raises(Failed, match="base e"):
-        log_sum_exp(Subject(wrong), plain)
+        log_sum_exp.run(Subject(wrong), plain)
     cut = Offers()
     cut.cut = True
     with pytest.raises(Failed, match="gradient of query"):
-        log_sum_exp(Subject(cut), plain)
+        log_sum_exp.run(Subject(cut), plain)
     with pytest.raises(Skipped):
-        log_sum_exp(Subject(Plain()), replace(plain))
+        log_sum_exp.run(Subject(Plain()), replace(plain))
 
 
 def test_a_stray_stream_can_only_be_seen_on_cuda():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from attnbench.conformance.checks.traits import TRAITS
+from attnbench.conformance.checks import TRAITS
 from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import CHECKS, DEMANDED, cases, run_case
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from attnbench.conformance.catalogue import TRAITS as CHECKS
+from attnbench.conformance.checks import TRAITS as CHECKS
 from attnbench.plan import variant_traits
 from attnbench.plugins.variant import TRAITS
 from attnbench.store import read_manifest

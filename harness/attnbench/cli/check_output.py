@@ -48,7 +48,7 @@ class Tally:
         ran = {(result["check"], result["status"]) for result in self.results if result["status"] != "skipped"}
         if not skipped or ran - {(OF_REFUSALS, "passed")}:
             return None
-        reasons = Counter(_without_workload(result) for result in skipped)
+        reasons = Counter(str(result.get("refusal") or result.get("reason") or "") for result in skipped)
         return reasons.most_common(1)[0][0]
 
     @property
@@ -210,8 +210,3 @@ class Tables(Shown):
 def _lines(result: dict[str, Any], without: Sequence[str] = ()) -> list[tuple[str, str]]:
     pairs = (("", "reason"), ("remedy ", "remedy"), ("again  ", "repro"))
     return [(title, printable(str(result[name]))) for title, name in pairs if result.get(name) and name not in without]
-
-
-def _without_workload(result: dict[str, Any]) -> str:
-    reason = str(result.get("reason") or "")
-    return reason.partition(": ")[2] if reason.startswith("b") and ": " in reason else reason

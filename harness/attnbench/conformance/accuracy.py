@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from attnbench.conformance.check import LIKELY_BUG
 from attnbench.conformance.diagnosis import guess
 from attnbench.conformance.tolerance import Measured, Rule, gradient_rules, output_rule
 from attnbench.reference import Part, Piece, evaluate
@@ -40,12 +39,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class AccuracyResult:
-    """The worst of all compared rows: `worst_ratio` is error / tolerance, None where the answer is not finite."""
+    """How far the worst of all compared rows is from the reference.
+
+    `worst_ratio` is error / tolerance, or None if the answer is not finite; above 1 the answer is wrong. Then `reason`
+    says where and by how much, and `bug` names the usual mistake that explains it, if one does.
+    """
 
     rule: str
     worst_ratio: float | None = 0.0
     max_abs: float | None = 0.0
     reason: str | None = None
+    bug: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -87,8 +91,8 @@ def compare(
     if True in worst and worst[True][0].ratio.max() > 1:
         measured, piece = worst[True]  # a wrong output explains wrong gradients
     ratio = float(measured.ratio.max())
-    reason = _reason(workload, inputs, measured, piece) if ratio > 1 else None
-    return AccuracyResult(measured.rule, ratio if finite and ratio < torch.inf else None, max_abs, reason)
+    reason, bug = _explain(workload, inputs, measured, piece) if ratio > 1 else (None, None)
+    return AccuracyResult(measured.rule, ratio if finite and ratio < torch.inf else None, max_abs, reason, bug)
 
 
 def measurements(
@@ -126,8 +130,12 @@ def _measure(name: str, got: torch.Tensor, expected: torch.Tensor, rule: Rule) -
     return Measured(name, rule.text, got, expected, (got - expected).norm(dim=-1), rule.tolerance)
 
 
-def _reason(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece) -> str:
-    """Say where the worst row is, what came, what was expected, how far the fault spreads, and the likely bug."""
+def _explain(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece) -> tuple[str, str | None]:
+    """Return the reason for a failure and the likely bug, or None for the bug.
+
+    The reason says where the worst row is, what was computed and expected there, how far the error spreads, and the
+    likely bug.
+    """
     place = _unravel(int(measured.ratio.argmax()), measured.ratio.shape)
     index, member, row = place
     got, expected = measured.got[place], measured.expected[place]
@@ -140,12 +148,13 @@ def _reason(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece
     wrong = (measured.ratio > 1).flatten(0, 1).any(0)
     spread = f"wrong at {int(wrong.sum())} of {wrong.numel()} {'rows' if positions is piece.rows else 'keys'} checked"
     spread += f" ({_ranges(positions[wrong.to(positions.device)].tolist())})"
-    likely = guess(workload, inputs, measured, piece, place)
-    return (
+    bug = guess(workload, inputs, measured, piece, place)
+    reason = (
         f"{measured.rule}: {measured.name} at {where} is {_values(got)}, expected {_values(expected)}; error "
         f"{float(measured.error[place]):.3g} against a tolerance of {float(measured.tolerance[place]):.3g}; {spread}"
-        + (f"; {LIKELY_BUG}{likely}" if likely else "")
+        + (f"; likely bug: {bug}" if bug else "")
     )
+    return reason, bug
 
 
 def _unravel(flat: int, shape: Sequence[int]) -> tuple[int, ...]:

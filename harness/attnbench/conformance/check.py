@@ -1,10 +1,10 @@
-"""What a check is and what comes of it."""
+"""A check, its decorator, and the result of running it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attnbench.errors import AttnbenchError
 
@@ -14,36 +14,52 @@ if TYPE_CHECKING:
 
 Level = Literal["quick", "full", "thorough"]
 Status = Literal["passed", "failed", "skipped", "hint"]
+Run: TypeAlias = "Callable[[Subject, Workload], str | None]"
 LEVELS: tuple[Level, ...] = ("quick", "full", "thorough")
-NO_MEMORY = ("allocate memory", "out of memory", "MemoryError", "bad_alloc")  # words of what torch raises without
+NO_MEMORY = ("allocate memory", "out of memory", "MemoryError", "bad_alloc")  # how torch's errors say it ran out
 
 
-LIKELY_BUG = "likely bug: "  # begins the last clause of a reason
+class Failed(AttnbenchError):  # noqa: N818 - an outcome of a check, not an error of the program
+    """The variant does not meet a check; the message says where, what was expected, and what came instead.
 
+    `bug` names the usual mistake that explains the wrong answer, if one does.
+    """
 
-class Failed(AttnbenchError):  # noqa: N818 - an outcome of a check, not an error of ours
-    """A variant does not meet a check; the text says where, what came, and what was expected."""
+    def __init__(self, message: str, bug: str | None = None) -> None:
+        super().__init__(message)
+        self.bug = bug
+
+    def within(self, context: str) -> Failed:
+        """Return the same failure with `context`, the circumstances in which it happened, before its message."""
+        return Failed(f"{context}: {self}", self.bug)
 
 
 class Raised(Failed):
-    """The variant raised an error of its own."""
+    """The variant itself raised an exception."""
 
 
 class Skipped(AttnbenchError):  # noqa: N818 - an outcome of a check
-    """A check does not apply here; the text says why."""
+    """A check does not apply here; the message says why.
+
+    `refusal` is the variant's own reason, if it declares the workload unsupported.
+    """
+
+    def __init__(self, message: str, refusal: str | None = None) -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 class Hint(AttnbenchError):  # noqa: N818 - an outcome of a check
-    """Something worth knowing that is no failure."""
+    """A finding that is worth reporting but is not a failure."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One demand on every variant, or with `trait` one property that a variant may promise.
+    """One demand on every variant or, with `trait`, a property that a variant may promise.
 
-    `demands`, `why`, `usual_bug` and `remedy` are for people. `run(subject, workload)` raises Failed, Skipped or
-    Hint, and returns None, or a remark, where all is well. `quick` and `full` are workloads in wire form, as a suite's
-    grid would list them; `full` is run beside `quick` unless only a quick look is asked for.
+    `demands`, `why`, `usual_bug` and `remedy` are shown to people. `run(subject, workload)` raises Failed, Skipped or
+    Hint; it returns None, or a remark, if the variant passes. The level `full` also runs the workloads of `quick`, and
+    `thorough` those of both.
     """
 
     name: str
@@ -51,21 +67,21 @@ class Check:
     why: str
     usual_bug: str
     remedy: str
-    run: Callable[[Subject, Workload], str | None]
+    run: Run
     quick: Sequence[Workload] = ()
     full: Sequence[Workload] = ()
     thorough: Sequence[Workload] = ()
     trait: bool = False
 
     def workloads(self, level: Level) -> list[Workload]:
-        """Give the workloads that the check is run on at a level; each level includes those before it."""
+        """Return the workloads of a level, which include those of the levels before it."""
         chosen = [*self.quick]
         chosen += self.full if level != "quick" else ()
         chosen += self.thorough if level == "thorough" else ()
         return list(dict.fromkeys(chosen))
 
     def explain(self) -> str:
-        """Give everything that the check has to say of itself, for `--explain`."""
+        """Return the text of `attnbench check --explain`."""
         kind = "trait (reported; demanded of a variant that claims it)" if self.trait else "demanded of every variant"
         lines = (
             f"{self.name}: {kind}",
@@ -77,13 +93,31 @@ class Check:
         return "\n".join(lines)
 
 
+def check(name: str, *, demands: str, why: str, usual_bug: str, remedy: str, **options: Any) -> Callable[[Run], Check]:
+    """Turn a function of (subject, workload) into a Check; `options` are `quick`, `full`, `thorough` and `trait`.
+
+    ```python
+    @check("empty", demands="...", why="...", usual_bug="...", remedy="...", quick=[workload(batch=0, seq=20)])
+    def empty(subject: Subject, workload: Workload) -> None:
+        trial = subject.trial(workload)
+        trial.judge(trial.run())
+    ```
+    """
+
+    def decorate(run: Run) -> Check:
+        return Check(name, demands, why, usual_bug, remedy, run, **options)
+
+    return decorate
+
+
 @dataclass(frozen=True)
 class CheckResult:
-    """What came of one check on one workload.
+    """The result of one check on one workload.
 
-    `status` is `hint` where something is worth knowing but wrong only by the variant's own promise: a trait that it
-    does not have, or a refusal that is too shy. `repro` is a command line that runs this very check again, `bug` which
-    usual mistake explains the wrong answer.
+    `status` is `hint` for a finding that is not a failure: a trait that does not hold and is not claimed, or a workload
+    that is declared unsupported although it runs correctly. `repro` is the command line that runs this one test again.
+    `bug` is the usual mistake that explains a wrong answer, and `refusal` the variant's own reason for not supporting
+    the workload.
     """
 
     check: str
@@ -95,7 +129,8 @@ class CheckResult:
     seconds: float = 0.0
     trait: bool = False
     bug: str | None = None
+    refusal: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return asdict(self)

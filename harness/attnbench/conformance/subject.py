@@ -48,14 +48,18 @@ class Subject:
         )
         return reason
 
+    def require_support(self, workload: Workload) -> None:
+        """Raise Skipped, with the variant's reason, if it declares the workload unsupported."""
+        reason = self.refusal(workload)
+        if reason is not None:
+            raise Skipped(f"{workload.id}: {reason}", reason)
+
     def trial(self, workload: Workload, inputs: Inputs | None = None) -> Trial:
         """Prepare the variant on a workload; Skipped where the variant declares that it can't do it.
 
         The values that it sees while it prepares are not those that it will be judged on.
         """
-        reason = self.refusal(workload)
-        if reason is not None:
-            raise Skipped(f"{workload.id}: {reason}")
+        self.require_support(workload)
         made = inputs or make_inputs(workload, self.device, self.variant.layout, self.seed_of("prepare", workload.id))
         call = _guarded("prepare", lambda: self.variant.prepare(workload, made))
         if not callable(call):
@@ -139,7 +143,7 @@ class Trial:
             return
         result = compare(self.workload, self.inputs, self.variant.tier, answer, part, slack=slack)
         if not result.passed:
-            raise Failed(result.reason or result.rule)
+            raise Failed(result.reason or result.rule, result.bug)
 
 
 def _guarded(what: str, step: Any) -> Any:

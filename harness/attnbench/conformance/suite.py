@@ -9,12 +9,13 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.catalogue import CHECKS, DEMANDED
-from attnbench.conformance.check import LEVELS, LIKELY_BUG, Check, CheckResult, Failed, Hint, Level, Skipped, Status
+from attnbench.conformance.check import LEVELS, Check, CheckResult, Failed, Hint, Level, Skipped
+from attnbench.conformance.checks import CHECKS, DEMANDED
 from attnbench.conformance.subject import Subject
 from attnbench.errors import UsageError, WorkloadError, describe, unknown
 
@@ -99,20 +100,17 @@ def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str
     """Run one check on one workload."""
     started = time.perf_counter()
     try:
-        status, reason = _outcome(subject, case)
-    except Exception as error:  # noqa: BLE001 - one check that breaks must not cost the others
+        result = _outcome(subject, case)
+    except Exception as error:  # noqa: BLE001 - an error in one check must not end the others
         last = traceback.extract_tb(error.__traceback__)[-1]
-        status, reason = "failed", f"the check itself broke, by {describe(error)} ({last.filename}:{last.lineno})"
-    return CheckResult(
-        case.check.name,
-        case.workload.id,
-        status,
-        reason,
-        case.check.remedy if status == "failed" else None,
-        repro(subject, case, level, plugin) if status in ("failed", "hint") else None,
-        time.perf_counter() - started,
-        case.check.trait,
-        (reason or "").partition(LIKELY_BUG)[2] or None,
+        reason = f"the check itself broke, by {describe(error)} ({last.filename}:{last.lineno})"
+        result = CheckResult(case.check.name, case.workload.id, "failed", reason)
+    return replace(
+        result,
+        remedy=case.check.remedy if result.status == "failed" else None,
+        repro=repro(subject, case, level, plugin) if result.status in ("failed", "hint") else None,
+        seconds=time.perf_counter() - started,
+        trait=case.check.trait,
     )
 
 
@@ -126,21 +124,23 @@ def repro(subject: Subject, case: Case, level: Level, plugin: str | None = None)
     return shlex.join([*words, "-k", case.id])
 
 
-def _outcome(subject: Subject, case: Case) -> tuple[Status, str | None]:
+def _outcome(subject: Subject, case: Case) -> CheckResult:
+    """Run one check and return its status, reason, bug and refusal."""
     check = case.check
+    result = partial(CheckResult, check.name, case.workload.id)
     if not subject.variant.exact and check.name not in NOT_EXACT:
-        return "skipped", "not softmax attention (exact is False): no answer to compare with"
+        return result("skipped", "not softmax attention (exact is False): no answer to compare with")
     try:
         with _full_precision():
-            return "passed", check.run(subject, case.workload)
+            return result("passed", check.run(subject, case.workload))
     except Skipped as skip:
-        return "skipped", str(skip)
+        return result("skipped", str(skip), refusal=skip.refusal)
     except Hint as hint:
-        return "hint", str(hint)
+        return result("hint", str(hint))
     except Failed as failure:
         if check.trait and check.name not in subject.variant.traits:
-            return "hint", f"does not hold, and is not claimed: {failure}"
-        return "failed", str(failure)
+            return result("hint", f"does not hold, and is not claimed: {failure}", bug=failure.bug)
+        return result("failed", str(failure), bug=failure.bug)
 
 
 class _Nearest:

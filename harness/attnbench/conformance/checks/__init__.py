@@ -1,1 +1,42 @@
-"""The checks of the conformance suite, one module a family. Worker side: imports torch."""
+"""The checks of the conformance suite, one module for each family. Worker side: imports torch."""
+
+from attnbench.conformance.check import Check
+from attnbench.conformance.checks import (
+    answers,
+    calls,
+    combinations,
+    device,
+    dropout,
+    fuzz,
+    log_sum_exp,
+    needle,
+    probes,
+    properties,
+    strides,
+    traits,
+)
+
+FAMILIES = (
+    answers,
+    combinations,
+    needle,
+    probes,
+    properties,
+    strides,
+    calls,
+    dropout,
+    log_sum_exp,
+    device,
+    fuzz,
+    traits,
+)
+
+# All checks by name, in the order in which they run. A family may import the check of another one.
+CHECKS = {
+    check.name: check
+    for family in FAMILIES
+    for check in vars(family).values()
+    if isinstance(check, Check) and check.run.__module__ == family.__name__
+}
+DEMANDED = tuple(check for check in CHECKS.values() if not check.trait)
+TRAITS = tuple(check for check in CHECKS.values() if check.trait)

@@ -1,11 +1,13 @@
-"""Answers on random inputs against the reference."""
+"""Checks that compare answers on random inputs with the reference, one feature of attention at a time."""
 
 from __future__ import annotations
 
 import random
 from typing import TYPE_CHECKING
 
-from attnbench.conformance.checks import log_sum_exp
+from attnbench.conformance.check import check
+from attnbench.conformance.check_workloads import DTYPES, of_all_shapes, workload
+from attnbench.conformance.checks.log_sum_exp import judge_log_sum_exp, offered
 from attnbench.conformance.sampling import across, keep_rows
 from attnbench.reference import evaluate, in_bhsd
 
@@ -13,19 +15,166 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
+LENGTHS = (1, 2, 63, 64, 65, 127, 129, 257)
 
-def answer(subject: Subject, workload: Workload) -> None:
-    """Compare output, gradients where the direction has them, and the log-sum-exp where it is offered."""
+
+def compare_with_reference(subject: Subject, workload: Workload) -> None:
+    """Compare the output, the gradients if the direction has them, and the log-sum-exp if the variant offers it."""
     trial = subject.trial(workload)
     trial.refill(subject.seed_of("answer", workload.id))
     trial.judge(trial.run())
-    if subject.variant.exact and (found := log_sum_exp.offered(trial)) is not None:
+    if subject.variant.exact and (found := offered(trial)) is not None:
         for piece in evaluate(workload, trial.inputs):
-            log_sum_exp.judge(piece, found[1].detach())
+            judge_log_sum_exp(piece, found[1].detach())
 
 
-def sampled(subject: Subject, workload: Workload) -> None:
-    """Compare at sampled rows, with a grad_output that is 0 elsewhere: all that a long workload can afford."""
+@check(
+    "masks",
+    demands="output and gradients are correct under every kind of mask, with as many, fewer and more queries than keys",
+    why="a mask decides which pairs of query and key count; most bugs of attention kernels are off-by-ones in it",
+    usual_bug="top-left alignment in place of bottom-right (they differ unless Sq = Sk), or a window of W+1 keys",
+    remedy="compare your condition with Mask's docstring: j <= i + Sk - Sq for causal, both ends of a window included",
+    quick=[
+        *of_all_shapes(
+            (
+                "none",
+                "causal",
+                "causal-top-left",
+                "window:7:0",
+                "window:0:5",
+                "window:20:13",
+                "prefix:10",
+                "padding",
+                "document",
+            )
+        ),
+        *[workload(mask=mask, seq_q=4, seq_k=200, heads=2) for mask in ("causal", "window:30:2", "prefix:150")],
+        *[workload(mask=mask, seq_q=1, seq_k=200, heads=2, direction="forward") for mask in ("window:30:2", "padding")],
+        workload(mask="window:64:0", seq=128, heads=2),
+        *[
+            workload(mask=mask, seq=130, heads=2)
+            for mask in ("window:1000:0", "window:0:1000", "prefix:100", "prefix:64")
+        ],
+        workload(mask="causal-top-left", seq_q=128, seq_k=256, heads=2),
+    ],
+    full=[
+        *of_all_shapes(
+            ("window:0:0", "window:64:0", "window:63:64", "window:1000:1000", "prefix:0", "prefix:90"), heads=2
+        ),
+        *[workload(mask=mask, seq_q=256, seq_k=128, heads=2) for mask in ("causal", "causal-top-left", "prefix:128")],
+        *[workload(mask=mask, seq_q=128, seq_k=384, heads=2) for mask in ("causal", "window:128:0", "prefix:128")],
+        workload(mask="prefix:1100", seq=1200, batch=1, heads=1),
+        workload(mask="window:300:0", seq=512, batch=1, heads=2),
+        workload(mask="window:300:300", seq=700, batch=1, heads=1),
+        *of_all_shapes(("causal", "window:7:0", "padding", "document"), dtype="float16", heads=2),
+        *of_all_shapes(("causal", "window:7:0", "padding", "document"), dtype="bfloat16", heads=2),
+        *[workload(mask=mask, seq=200, batch=5, kv_heads=1) for mask in ("padding", "document")],
+        workload(mask="document", seq=1, batch=3),
+        workload(mask="padding", seq_q=1, seq_k=300, batch=4),
+    ],
+)
+def masks(subject: Subject, workload: Workload) -> None:
+    """Compare with the reference under a mask."""
+    compare_with_reference(subject, workload)
+
+
+@check(
+    "masked-rows",
+    demands="a row that sees no key has an output of exactly 0 and a gradient of exactly 0",
+    why="causal attention with more queries than keys has such rows; a NaN there spoils a whole training step",
+    usual_bug="0/0 after the softmax (NaN), or finfo.min as the mask, which returns the mean of all values",
+    remedy="mask with -inf, and write 0 where the sum of weights is 0",
+    quick=[
+        workload(mask="causal", seq_q=150, seq_k=70),
+        workload(mask="window:5:0", seq_q=200, seq_k=90),
+        workload(mask="causal", seq_q=130, seq_k=1),
+        workload(mask="causal", seq_q=100, seq_k=33, dtype="bfloat16"),
+    ],
+    full=[
+        workload(mask="window:5:5", seq_q=200, seq_k=90, alibi=True),
+        workload(mask="causal-top-left", seq_q=33, seq_k=100),
+        workload(mask="causal", seq_q=100, seq_k=33, dtype="float16"),
+        workload(mask="causal", seq_q=140, seq_k=70, softcap=2.0),
+        workload(mask="causal", seq_q=140, seq_k=70, direction="forward"),
+    ],
+)
+def masked_rows(subject: Subject, workload: Workload) -> None:
+    """Compare with the reference where some rows see no key."""
+    compare_with_reference(subject, workload)
+
+
+@check(
+    "lengths",
+    demands="output and gradients are correct at lengths of 1, 2 and just below, at and above multiples of a tile",
+    why="the last, partial tile is usually a separate code path",
+    usual_bug="the last partial tile of keys is dropped, or its padding takes part in the sum of weights",
+    remedy="bound-check loads by the true length, and set the scores of positions beyond it to -inf",
+    quick=[
+        *[workload(mask="causal", seq=length, heads=2) for length in LENGTHS],
+        *[workload(seq_q=5, seq_k=length, heads=2, direction="forward") for length in LENGTHS],
+        workload(mask="causal", seq=256, heads=1),
+    ],
+    full=[
+        *[workload(seq=length, heads=2, dtype="bfloat16") for length in LENGTHS],
+        *[workload(seq_q=length, seq_k=7, heads=2) for length in LENGTHS],
+        *[
+            workload(mask="causal", seq_q=1, seq_k=length, heads=2, direction="forward")
+            for length in (255, 256, 511, 513)
+        ],
+        *[workload(mask="causal", seq=length, heads=1) for length in (31, 33, 255, 256, 300, 511, 512, 513)],
+    ],
+)
+def lengths(subject: Subject, workload: Workload) -> None:
+    """Compare with the reference at lengths around multiples of a tile."""
+    compare_with_reference(subject, workload)
+
+
+@check(
+    "long",
+    demands="output and gradients are correct over many tiles of keys and of queries",
+    why="with a single tile, an online softmax never has to rescale",
+    usual_bug="the running sum or output is not rescaled when the running maximum grows",
+    remedy="multiply both by exp(old maximum - new maximum) before adding a tile",
+    quick=[
+        workload(seq_q=1, seq_k=1100, heads=2),
+        workload(seq_q=16, seq_k=1024, heads=2),
+        workload(mask="causal", seq=1100, batch=1, heads=2, kv_heads=1),
+        workload(seq_q=3, seq_k=4100, batch=1, heads=2),
+        workload(mask="causal-top-left", seq_q=4100, seq_k=5, batch=1, heads=2),
+        workload(mask="causal", seq_q=600, seq_k=1700, batch=1, heads=1, dtype="bfloat16"),
+    ],
+    full=[
+        *[workload(seq_q=seq_q, seq_k=seq_k, heads=2) for seq_q in (1, 3) for seq_k in (1023, 1025, 2039, 2048)],
+        workload(seq=1300, batch=1, heads=2),
+        workload(mask="window:130:0", seq=1500, batch=1, heads=2),
+        workload(mask="document", seq=1500, batch=2, heads=1),
+        workload(mask="causal", seq=2100, batch=1, heads=1, dtype="float16", head_dim=64),
+        workload(mask="padding", seq_q=40, seq_k=2100, batch=3, heads=2),
+        workload(mask="causal", seq_q=1, seq_k=9000, batch=1, heads=2, direction="forward", dtype="bfloat16"),
+    ],
+)
+def long(subject: Subject, workload: Workload) -> None:
+    """Compare with the reference over many tiles."""
+    compare_with_reference(subject, workload)
+
+
+@check(
+    "very-large",
+    demands="sampled rows are correct with tens of thousands of keys, queries, heads or sequences",
+    why="counters overflow and errors add up at sizes that are too slow to compare in full",
+    usual_bug="positions, or a grid of heads and sequences, held in 16 bits",
+    remedy="hold positions in 32 bits and sums in float32; only the x axis of a CUDA grid can exceed 65535",
+    full=[
+        workload(seq_q=1, seq_k=2, batch=1, heads=65537, kv_heads=1, head_dim=8, direction="forward"),
+        workload(seq_q=1, seq_k=2, batch=65537, heads=1, head_dim=8, direction="forward"),
+        workload(seq_q=16, seq_k=65600, mask="causal", batch=1, heads=2, kv_heads=1, head_dim=16),
+        workload(seq_q=65600, seq_k=16, mask="causal-top-left", batch=1, heads=1, head_dim=16),
+        workload(seq_q=40, seq_k=33000, mask="window:70:9", batch=1, heads=1, dtype="bfloat16"),
+        workload(seq=4200, mask="causal", batch=1, heads=1, head_dim=16),
+    ],
+)
+def very_large(subject: Subject, workload: Workload) -> None:
+    """Compare sampled rows only, with a grad_output that is 0 elsewhere, which keeps the reference affordable."""
     trial = subject.trial(workload)
     seed = subject.seed_of("sampled", workload.id)
     trial.refill(seed)
@@ -35,7 +184,135 @@ def sampled(subject: Subject, workload: Workload) -> None:
     trial.judge(trial.run(), sample.part)
 
 
-def empty(subject: Subject, workload: Workload) -> None:
-    """Demand an empty answer of the right shape, or zeros where only the keys are missing."""
-    trial = subject.trial(workload)
-    trial.judge(trial.run())
+@check(
+    "head-dims",
+    demands="output and gradients are correct at head_dim 8 to 256, and with values wider or narrower than keys",
+    why="kernels pad head_dim to a power of two and are tuned for 64 and 128",
+    usual_bug="the scale is taken from the padded head_dim, or values are assumed to be as wide as keys",
+    remedy="compute the scale from workload.effective_scale, and read head_dim_v from the value tensor",
+    quick=[
+        *[workload(seq=70, mask="causal", head_dim=size, heads=2) for size in (8, 40, 64, 80, 96, 128, 256)],
+        workload(seq_q=40, seq_k=70, head_dim=192, head_dim_v=128, heads=2),
+        workload(seq=70, head_dim=16, head_dim_v=48, mask="causal", heads=2),
+        workload(seq=70, head_dim=50, head_dim_v=36, heads=2),
+    ],
+    full=[
+        *[
+            workload(seq=70, head_dim=size, heads=2, dtype="bfloat16")
+            for size in (16, 24, 48, 72, 104, 112, 160, 192, 224)
+        ],
+        *[
+            workload(seq=70, mask="causal", head_dim=size, heads=2, dtype="float16")
+            for size in (8, 64, 80, 96, 128, 256)
+        ],
+        workload(seq_q=1, seq_k=200, head_dim=576, head_dim_v=512, heads=8, kv_heads=1, direction="forward"),
+        workload(seq=60, head_dim=192, head_dim_v=128, mask="causal", heads=3, dtype="bfloat16"),
+        workload(seq=60, head_dim=64, head_dim_v=8, heads=3),
+        *[workload(seq=70, mask="causal", head_dim=size, heads=2) for size in (17, 33, 100, 127)],
+        *[workload(seq=70, head_dim=size, head_dim_v=32, heads=2) for size in (1, 3, 5)],
+    ],
+)
+def head_dims(subject: Subject, workload: Workload) -> None:
+    """Compare with the reference at common and uncommon widths of keys and values."""
+    compare_with_reference(subject, workload)
+
+
+@check(
+    "heads",
+    demands="output and gradients are correct for every grouping of query heads over key heads, and for large batches",
+    why="current models use grouped-query attention",
+    usual_bug="key heads are tiled (h % kv_heads) in place of repeated (h // group), or dK is averaged over a group",
+    remedy="query head h reads key head h // (heads // kv_heads); dK and dV sum over a group's query heads",
+    quick=[
+        workload(seq=90, mask="causal", batch=3, heads=6, kv_heads=2),
+        workload(seq_q=20, seq_k=90, batch=2, heads=8, kv_heads=1),
+        workload(seq=66, batch=1, heads=5, kv_heads=5),
+        workload(seq=66, mask="causal", batch=5, heads=1),
+        workload(seq=66, mask="causal", batch=2, heads=12, kv_heads=4, dtype="bfloat16", direction="forward"),
+        workload(seq=70, mask="padding", batch=12, heads=16, kv_heads=1),
+        workload(seq=16, mask="causal", batch=9, heads=40, kv_heads=8),
+        workload(seq_q=1, seq_k=100, mask="window:20:0", batch=16, heads=32, kv_heads=8, direction="forward"),
+        workload(seq_q=1, seq_k=60, mask="padding", alibi=True, batch=3),
+    ],
+    full=[
+        workload(seq_q=1, seq_k=130, batch=3, heads=14, kv_heads=2, direction="forward"),
+        workload(seq=40, batch=2, heads=28, kv_heads=4, dtype="float16"),
+        workload(seq=33, batch=7, heads=9, kv_heads=3, mask="window:5:5"),
+        workload(seq=40, batch=33, heads=2, mask="causal"),
+        workload(seq=40, batch=17, mask="document"),
+        workload(seq=40, batch=1, heads=64, kv_heads=2, mask="causal"),
+    ],
+)
+def heads(subject: Subject, workload: Workload) -> None:
+    """Compare with the reference for a grouping of heads."""
+    compare_with_reference(subject, workload)
+
+
+@check(
+    "scores",
+    demands="scale, softcap and ALiBi are applied in that order, before the mask, and are differentiated",
+    why="Gemma-2 caps its scores, T5 does not scale them, and BLOOM and MPT use ALiBi",
+    usual_bug="a custom scale is ignored, the softcap's derivative is missing, or ALiBi's sign or alignment is wrong",
+    remedy="scores = mask(softcap * tanh(scale * q.k / softcap) - slope * |i + Sk - Sq - j|)",
+    quick=[
+        workload(seq_q=60, seq_k=90, mask="causal", scale=0.7, softcap=1.5, alibi=True, heads=6, kv_heads=3),
+        workload(seq=90, mask="causal", scale=1.0),
+        workload(seq_q=40, seq_k=90, scale=0.05),
+        workload(seq=90, mask="causal", softcap=1.5, scale=0.7),
+        workload(seq_q=40, seq_k=90, softcap=8.0, dtype="bfloat16"),
+        workload(seq=90, mask="causal", alibi=True, heads=4, kv_heads=2),
+        workload(seq_q=40, seq_k=90, alibi=True, heads=6, kv_heads=3),
+        workload(seq_q=90, seq_k=40, alibi=True, heads=2),
+        workload(seq_q=9, seq_k=60, alibi=True, heads=40, kv_heads=8, direction="forward"),
+        workload(seq=90, mask="window:9:9", softcap=2.0, alibi=True, heads=4, kv_heads=1),
+    ],
+    full=[
+        workload(seq=90, mask="causal", scale=0.3, dtype="bfloat16"),
+        workload(seq=90, scale=0.3, dtype="float16"),
+        workload(seq=90, mask="padding", softcap=2.0),
+        workload(seq=90, mask="document", alibi=True),
+        workload(seq_q=1, seq_k=200, mask="causal", alibi=True, heads=12, direction="forward"),
+        workload(seq=90, mask="causal", softcap=50.0, dtype="bfloat16", direction="backward"),
+        workload(seq=90, mask="causal", softcap=50.0),
+        *[workload(seq=90, softcap=softcap, heads=2) for softcap in (0.05, 5000.0)],
+        workload(seq=90, mask="causal", alibi=True, heads=8, dtype="float16"),
+        workload(seq_q=40, seq_k=90, softcap=0.5, scale=2.0, alibi=True),
+        workload(seq=65, head_dim=64, head_dim_v=16, scale=0.125, softcap=30.0),
+    ],
+)
+def scores(subject: Subject, workload: Workload) -> None:
+    """Compare with the reference where scores are scaled, capped or biased."""
+    compare_with_reference(subject, workload)
+
+
+@check(
+    "dtypes",
+    demands="output and gradients meet the error rule of each supported dtype",
+    why="an accumulator in the input's dtype loses digits with every key",
+    usual_bug="low-precision accumulation of the weighted sum, or TF32 in float32",
+    remedy="accumulate in float32 and round once at the end; a textbook variant declares tier='plain'",
+    quick=[
+        workload(seq_q=seq_q, seq_k=seq_k, mask=mask, dtype=dtype, head_dim=64)
+        for dtype in DTYPES
+        for seq_q, seq_k, mask in ((130, 130, "causal"), (64, 200, "none"))
+    ],
+)
+def dtypes(subject: Subject, workload: Workload) -> None:
+    """Compare with the reference in each dtype."""
+    compare_with_reference(subject, workload)
+
+
+@check(
+    "directions",
+    demands="forward alone and backward alone give the same correct answers",
+    why="variants often take a different path when no gradients are needed",
+    usual_bug="the path without gradients skips a step of the other one",
+    remedy="compare both paths on the same input",
+    quick=[
+        workload(seq=80, mask="causal", direction=direction, dtype=dtype)
+        for direction, dtype in (("forward", "float32"), ("backward", "float32"), ("backward", "bfloat16"))
+    ],
+)
+def directions(subject: Subject, workload: Workload) -> None:
+    """Compare with the reference in one direction alone."""
+    compare_with_reference(subject, workload)

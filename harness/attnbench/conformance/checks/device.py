@@ -1,4 +1,4 @@
-"""Checks of what only some devices or variants have: streams, refusals, more than 2^31 elements."""
+"""Checks that concern only some devices or variants: streams, refusals, tensors of more than 2^31 elements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import psutil
 import torch
 
 from attnbench.conformance.accuracy import Answer
-from attnbench.conformance.check import NO_MEMORY, Failed, Hint, Skipped
+from attnbench.conformance.check import NO_MEMORY, Failed, Hint, Skipped, check
+from attnbench.conformance.check_workloads import workload
+from attnbench.conformance.checks import answers
+from attnbench.conformance.checks.dropout import dropout
 from attnbench.conformance.subject import Trial
 from attnbench.reference import Part, in_bhsd
 from attnbench.tensors.inputs import Inputs, dtype_of, make_inputs
@@ -21,15 +24,34 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-NAP_CYCLES = 100_000_000  # tens of milliseconds: long enough for work on another stream to overtake
-ROOM = 3  # times the tensors' bytes that must be free: a matrix product may widen one of them to float32
-KEPT_FREE = 4 << 30  # bytes, for all else that runs
-REFUSALS = 4
-NOT_HERE = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")  # words of a refusal of the machine
+DELAY_CYCLES = 100_000_000  # tens of milliseconds, in which work on another stream would run too early
+ROOM = 3  # free memory needed, in multiples of the tensors' bytes: a product may widen one of them to float32
+KEPT_FREE = 4 << 30  # bytes left to other processes
+REFUSALS = 4  # refused workloads that are tried
+MACHINE_WORDS = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")  # of refusals that name the machine
+LARGEST_TELLING_SOFTCAP = 8.0  # scores hardly reach a larger one, so an answer that ignores it would look correct
+PAST = (1 << 24) + 64  # times a width of 128: more than 2^31 elements
+REFUSABLE = [
+    each
+    for each in (
+        *answers.masks.workloads("full"), *answers.long.quick, *answers.head_dims.workloads("full"),
+        *answers.heads.quick, *answers.scores.workloads("full"), *answers.dtypes.quick, *answers.directions.quick,
+        *dropout.workloads("full"),
+    )
+    if each.softcap is None or each.softcap <= LARGEST_TELLING_SOFTCAP
+]  # fmt: skip
 
 
+@check(
+    "side-stream",
+    demands="the callable works on the current CUDA stream",
+    why="on another stream it races with the work that produces its inputs",
+    usual_bug="a kernel launched on the default stream",
+    remedy="pass torch.cuda.current_stream().cuda_stream to the launch",
+    quick=[workload(seq=70, mask="causal"), workload(seq=70, direction="forward")],
+)
 def side_stream(subject: Subject, workload: Workload) -> None:
-    """On a side stream, inputs written just before on that stream are read: no work strays to another stream."""
+    """Write inputs late on a side stream and call there: work on any other stream would read the old inputs."""
     if subject.device != "cuda":
         raise Skipped("streams exist on CUDA only")
     trial = subject.trial(workload).refill(subject.seed_of("old", workload.id))
@@ -39,7 +61,7 @@ def side_stream(subject: Subject, workload: Workload) -> None:
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(NAP_CYCLES)  # type: ignore[no-untyped-call]  # noqa: SLF001 - torch's own way to keep a stream busy
+        torch.cuda._sleep(DELAY_CYCLES)  # type: ignore[no-untyped-call]  # noqa: SLF001 - torch's way to keep a stream busy
         trial.fill(**fresh)
         output = trial.output()
         gradients = trial.differentiate(output) if workload.needs_gradient else None
@@ -49,28 +71,48 @@ def side_stream(subject: Subject, workload: Workload) -> None:
     trial.judge(Answer(in_bhsd(output.detach(), layout), viewed))
 
 
-def refusals(subject: Subject, candidates: list[Workload]) -> str | None:
-    """Run a few workloads that the variant declares unsupported; where one is right all the same, give a hint."""
-    refused = [(each, reason) for each in candidates if (reason := subject.refusal(each)) is not None]
+@check(
+    "refusals",
+    demands="workloads that are declared unsupported do fail; a hint is given if one would have run correctly",
+    why="a variant that refuses too much is missing from tables in which it would do well",
+    usual_bug="unsupported_reason copied from an older version of a kernel",
+    remedy="narrow unsupported_reason to what really fails",
+    full=[workload(seq=8)],
+)
+def refusals(subject: Subject, workload: Workload) -> str | None:  # noqa: ARG001 - it tries workloads of other checks
+    """Run a few workloads that the variant declares unsupported, and give a hint if one is correct all the same."""
+    refused = [(each, reason) for each in REFUSABLE if (reason := subject.refusal(each)) is not None]
     if not refused:
         return "nothing is declared unsupported"
-    of_shape = [(each, reason) for each, reason in refused if not any(word in reason.lower() for word in NOT_HERE)]
+    of_shape = [(each, reason) for each, reason in refused if not any(word in reason.lower() for word in MACHINE_WORDS)]
     if not of_shape:
-        raise Skipped(f"what is unsupported needs another machine: {refused[0][1]}")
+        raise Skipped(f"what is unsupported needs another machine: {refused[0][1]}", refused[0][1])
     chosen = random.Random(subject.seed).sample(of_shape, min(REFUSALS, len(of_shape)))  # noqa: S311 - seeded choice
-    for workload, reason in chosen:
-        if _runs_rightly(subject, workload):
-            raise Hint(
-                f"too shy: {workload.id} is declared unsupported ({reason}), yet it runs and its answer is right"
-            )
+    for each, reason in chosen:
+        if _runs_correctly(subject, each):
+            raise Hint(f"too shy: {each.id} is declared unsupported ({reason}), yet it runs and its answer is right")
     return None
 
 
+@check(
+    "large-index",
+    demands="in tensors of more than 2^31 elements the right elements are read and written",
+    why="long contexts and large batches reach that size",
+    usual_bug="an offset computed in 32-bit integers",
+    remedy="compute offsets in 64 bits",
+    thorough=[
+        workload(dtype="bfloat16", direction="forward", **{"batch": 1, "heads": 1, **shape})
+        for shape in (
+            {"seq_q": 2, "seq_k": PAST, "head_dim": 128, "head_dim_v": 8},
+            {"seq_q": 2, "seq_k": PAST, "head_dim": 8, "head_dim_v": 128},
+            {"seq_q": PAST, "seq_k": 2, "head_dim": 128, "head_dim_v": 8},
+            {"seq_q": 1, "seq_k": 2048, "head_dim": 128, "head_dim_v": 8, "batch": 1025, "heads": 8},
+        )
+    ],
+)
 def large_index(subject: Subject, workload: Workload) -> None:
-    """Past 2^31 elements in one tensor the last key of the last sequence and the last query are still found."""
-    reason = subject.refusal(workload)
-    if reason is not None:
-        raise Skipped(f"{workload.id}: {reason}")
+    """Place a needle at the last key of every sequence, beyond 2^31 elements: the first and last query must find it."""
+    subject.require_support(workload)
     _need_room(subject, workload)
     layout = subject.variant.layout
 
@@ -101,6 +143,7 @@ def large_index(subject: Subject, workload: Workload) -> None:
 
 
 def _need_room(subject: Subject, workload: Workload) -> None:
+    """Raise Skipped if less memory is free than the tensors of the workload need."""
     w = workload
     elements = (
         w.heads * w.seq_q * w.head_dim,
@@ -116,7 +159,7 @@ def _need_room(subject: Subject, workload: Workload) -> None:
 
 @contextmanager
 def _memory_bounded(device: str) -> Iterator[None]:
-    """Refuse memory beyond what is free, so that the machine stays alive; running out of it is Skipped."""
+    """Limit this process to the memory that is free, so that the machine stays responsive; running out is Skipped."""
     if device != "cpu" or sys.platform != "linux":
         yield
         return
@@ -135,17 +178,18 @@ def _memory_bounded(device: str) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def _runs_rightly(subject: Subject, workload: Workload) -> bool:
-    """Whether the variant, asked to do what it declares unsupported, gives a right answer."""
+def _runs_correctly(subject: Subject, workload: Workload) -> bool:
+    """Return whether the variant gives a correct answer for a workload that it declares unsupported."""
     try:
         inputs = make_inputs(workload, subject.device, subject.variant.layout, subject.seed)
         trial = Trial(subject.variant, workload, inputs, subject.variant.prepare(workload, inputs))
-        trial.refill(subject.seed_of("refused", workload.id)).judge(trial.run(), _few(workload))
-    except Exception:  # noqa: BLE001 - a refusal is honest whatever the refused call raises
+        trial.refill(subject.seed_of("refused", workload.id)).judge(trial.run(), _first_heads(workload))
+    except Exception:  # noqa: BLE001 - any error of the call justifies the refusal
         return False
     return True
 
 
-def _few(workload: Workload) -> Part:
+def _first_heads(workload: Workload) -> Part:
+    """Return all rows of the first heads of the first sequences."""
     heads, rows = range(min(workload.kv_heads, 8)), range(workload.seq_q)
     return Part(tuple(range(min(workload.batch, 8))), tuple(heads), tuple(rows))

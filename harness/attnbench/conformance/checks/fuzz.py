@@ -1,12 +1,13 @@
-"""Workloads drawn by hypothesis, and shrunk to the smallest that fails."""
+"""The check of random workloads, drawn by hypothesis and shrunk to the smallest one that fails."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench.conformance.check import Failed, Skipped
-from attnbench.conformance.checks.answers import answer
-from attnbench.conformance.checks.probes import needle
+from attnbench.conformance.check import Failed, Skipped, check
+from attnbench.conformance.check_workloads import DTYPES, workload
+from attnbench.conformance.checks.answers import compare_with_reference
+from attnbench.conformance.checks.needle import needle
 from attnbench.errors import WorkloadError
 from attnbench.workloads.workload import Workload
 
@@ -14,11 +15,19 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
 
 EXAMPLES = 150
-MOST_PAIRS = 4_000_000  # of a query and a key, over all heads and sequences
+MOST_PAIRS = 4_000_000  # pairs of a query and a key, over all heads and sequences
 
 
+@check(
+    "drawn",
+    demands="random workloads are correct; a failure is shrunk to the smallest workload that fails",
+    why="random draws contain combinations that the other checks don't list",
+    usual_bug="two features that work apart but not together",
+    remedy="start from the workload that the reason names: nothing smaller fails",
+    thorough=[workload(seq=8, dtype=dtype) for dtype in DTYPES],
+)
 def drawn(subject: Subject, workload: Workload) -> str:
-    """Check random workloads of the given dtype; a failure names the smallest one that fails."""
+    """Compare random workloads of the given dtype with the reference; a failure names the smallest that fails."""
     try:
         import hypothesis
     except ImportError:
@@ -39,13 +48,13 @@ def drawn(subject: Subject, workload: Workload) -> str:
         if candidate is None or subject.refusal(candidate) is not None:
             return
         tried += 1
-        for check in (answer, needle):
+        for compare in (compare_with_reference, needle.run):
             try:
-                check(subject, candidate)
+                compare(subject, candidate)
             except Skipped:
                 continue
             except Failed as failure:
-                raise Failed(f"{candidate.id} (the smallest that fails): {failure}") from failure
+                raise failure.within(f"{candidate.id} (the smallest that fails)") from failure
 
     holds()
     if not tried:
@@ -54,7 +63,7 @@ def drawn(subject: Subject, workload: Workload) -> str:
 
 
 def _workloads(dtype: str) -> Any:
-    """Give a strategy for small workloads; None where the drawn fields contradict each other."""
+    """Return a strategy for small workloads; it yields None if the drawn fields contradict each other."""
     from hypothesis import strategies as st
 
     lengths = st.one_of(st.integers(1, 40), st.integers(1, 300))

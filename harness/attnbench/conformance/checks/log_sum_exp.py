@@ -1,4 +1,4 @@
-"""The log-sum-exp that some variants offer beside their output, and its gradient."""
+"""The check of the log-sum-exp that some variants offer beside their output, and of its gradient."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from attnbench.conformance.accuracy import Answer
-from attnbench.conformance.check import Failed, Skipped
+from attnbench.conformance.check import Failed, Skipped, check
+from attnbench.conformance.check_workloads import workload
 from attnbench.reference import Piece, evaluate, in_bhsd
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ LSE_FACTOR = 8.0  # of eps (1 + max|score|), as for the output in float32
 
 
 def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Give output and log-sum-exp (B, Hq, Sq) on the trial's inputs, or None where the variant offers none.
+    """Return output and log-sum-exp (B, Hq, Sq) for the trial's inputs, or None if the variant offers no log-sum-exp.
 
-    Failed where the log-sum-exp is not float32 of that shape.
+    Raises Failed if the log-sum-exp is not float32 of that shape.
     """
     call = trial.variant.prepare_lse(trial.workload, trial.inputs)
     if call is None:
@@ -32,8 +33,26 @@ def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:
     return output, lse
 
 
+@check(
+    "log-sum-exp",
+    demands="the log-sum-exp of a variant that offers it, and its gradient, are correct",
+    why="ring attention and other combinations of partial results are built on it",
+    usual_bug="base 2 in place of e, or the maximum left out",
+    remedy="return max + log(sum of exp(score - max)) in float32, and -inf for a row without keys",
+    quick=[
+        workload(seq_q=70, seq_k=100, mask="causal"),
+        workload(seq_q=100, seq_k=70, mask="causal", dtype="bfloat16"),
+        workload(seq=70, softcap=2.0, scale=0.7),
+        workload(seq=90, mask="window:9:4", dtype="float16"),
+    ],
+    full=[
+        workload(seq_q=100, seq_k=70, mask="causal", heads=6, kv_heads=2),
+        *[workload(seq=90, mask=mask, batch=3) for mask in ("padding", "document")],
+        workload(seq_q=1, seq_k=600, direction="forward", mask="causal", alibi=True),
+    ],
+)
 def log_sum_exp(subject: Subject, workload: Workload) -> None:
-    """Demand of a variant that offers the natural log-sum-exp that it and the gradient through it are right."""
+    """Compare the natural log-sum-exp, and the gradient through it, with the reference."""
     trial = subject.trial(workload).refill(subject.seed_of("lse", workload.id))
     found = offered(trial)
     if found is None:
@@ -46,13 +65,13 @@ def log_sum_exp(subject: Subject, workload: Workload) -> None:
         weighted = (lse.masked_fill(lse == -torch.inf, 0.0) * weight).sum()
         gradients = torch.autograd.grad(weighted, trial.inputs.leaves[:2])
     for piece in evaluate(workload, trial.inputs):
-        judge(piece, lse.detach())
+        judge_log_sum_exp(piece, lse.detach())
         if gradients is not None:
             _judge_gradient(piece, weight, *(in_bhsd(each, trial.inputs.layout) for each in gradients))
 
 
-def judge(piece: Piece, lse: torch.Tensor) -> None:
-    """Hold a log-sum-exp (B, Hq, Sq) to a piece of the reference; Failed with where and what came."""
+def judge_log_sum_exp(piece: Piece, lse: torch.Tensor) -> None:
+    """Raise Failed, with the place and both values, if a log-sum-exp (B, Hq, Sq) differs from the reference's."""
     got, expected = piece.of_queries(lse).double(), piece.attention.lse
     size = 1 + piece.attention.largest_score + expected.nan_to_num(neginf=0.0).abs() + _terms(piece)
     wrong = ~((got == expected) | ((got - expected).abs() <= LSE_FACTOR * torch.finfo(torch.float32).eps * size))
@@ -65,7 +84,7 @@ def judge(piece: Piece, lse: torch.Tensor) -> None:
 
 
 def _terms(piece: Piece) -> torch.Tensor:
-    """Give how large the terms are that a row's largest score sums, typically, before they cancel: (n, g, R)."""
+    """Return the typical size, before they cancel, of the terms that a row's largest score sums: (n, g, R)."""
     if not piece.key.numel():
         return torch.zeros_like(piece.attention.lse)
     longest = piece.key.norm(dim=-1).amax(-1, keepdim=True)
@@ -74,7 +93,7 @@ def _terms(piece: Piece) -> torch.Tensor:
 
 
 def _judge_gradient(piece: Piece, weight: torch.Tensor, of_query: torch.Tensor, of_key: torch.Tensor) -> None:
-    """Compare with the derivative of the log-sum-exp by the scores, which is the weights."""
+    """Compare with the reference: the derivative of the log-sum-exp by the scores is the weights."""
     slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     pull = piece.scale * piece.attention.weights * slope * piece.of_queries(weight).double()[..., None]
     right = (pull @ piece.key, (pull.mT @ piece.query).sum(1, keepdim=True))

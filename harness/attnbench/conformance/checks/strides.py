@@ -1,4 +1,4 @@
-"""Tensors that are stored in every way that a model may hand them over."""
+"""Checks of inputs stored in the many ways in which a model may pass them: views, slices, expanded tensors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.check import NO_MEMORY, Failed, Raised, Skipped
-from attnbench.conformance.checks.probes import COHERENT
+from attnbench.conformance.check import NO_MEMORY, Failed, Raised, Skipped, check
+from attnbench.conformance.check_workloads import workload
+from attnbench.conformance.checks.probes import EQUAL_ROWS_SLACK
 from attnbench.tensors.inputs import dtype_of, make_inputs
 
 if TYPE_CHECKING:
@@ -19,32 +20,52 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 Arrange = Callable[[torch.Tensor], torch.Tensor]
-PAST = 1 << 31  # elements: an offset that 32 bits don't hold
+PAST = 1 << 31  # elements: an offset that does not fit in 32 bits
 
 
+@check(
+    "strides",
+    demands="views of every kind are read correctly: transposed, sliced, unaligned, expanded; inputs and grad_output",
+    why="models pass slices of a packed QKV tensor, and sum().backward() passes an expanded gradient",
+    usual_bug="grad_output assumed contiguous",
+    remedy="use the tensor's strides, or call .contiguous() in the callable and in backward",
+    quick=[
+        workload(seq_q=40, seq_k=70, mask="causal"),
+        workload(seq=66, heads=3, dtype="bfloat16"),
+        workload(seq=66, heads=2, direction="forward"),
+    ],
+)
 def strides(subject: Subject, workload: Workload) -> None:
-    """Store the inputs in every way, and demand the right answer of each; the layout's meaning stays the same."""
+    """Store the inputs in every arrangement and compare each answer; shape and layout stay the same."""
     for text, names, arrange in ARRANGEMENTS:
         plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("strides", text))
         try:
-            alike = isinstance(arrange, partial)  # equal keys make equal rounding errors, as huge logits do
-            _judge(subject, workload, _arranged(plain, names, arrange), slack=COHERENT if alike else 1.0)
+            equal_rows = isinstance(arrange, partial)  # expanded keys are equal, and so are their rounding errors
+            _judge(subject, workload, _arranged(plain, names, arrange), slack=EQUAL_ROWS_SLACK if equal_rows else 1.0)
         except Failed as failure:
             if isinstance(failure, Raised) and arrange is _columns_apart:
-                continue  # refusing a strided head_dim loudly is common, and honest
-            raise Failed(f"with {' and '.join(names)} {text}: {failure}") from failure
+                continue  # many kernels refuse a strided head_dim with an error, which is acceptable
+            raise failure.within(f"with {' and '.join(names)} {text}") from failure
     if workload.seq_q == workload.seq_k and workload.head_dim == workload.head_dim_v:
         plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("strides", "packed"))
         try:
             _judge(subject, workload, _packed(plain))
         except Failed as failure:
-            raise Failed(f"with query, key and value as parts of one packed tensor: {failure}") from failure
+            raise failure.within("with query, key and value as parts of one packed tensor") from failure
 
 
+@check(
+    "far-apart",
+    demands="rows of which the last lies more than 2^31 elements into its storage are read correctly",
+    why="even a short slice of a large key cache is such a view",
+    usual_bug="an offset, row times stride, computed in 32-bit integers",
+    remedy="compute offsets in 64 bits",
+    full=[workload(seq=65, batch=1, heads=1, dtype=dtype) for dtype in ("bfloat16", "float32")],
+)
 def far_apart(subject: Subject, workload: Workload) -> None:
-    """Store rows so far apart that the last one lies beyond 2^31 elements; what lies between is never touched.
+    """Store rows so far apart that the last one lies beyond 2^31 elements; the memory between them is never touched.
 
-    On a CPU the operating system gives memory only to what is touched, so this costs next to nothing.
+    On a CPU the operating system allocates only pages that are touched, so this needs little memory.
     """
     needed = (PAST + workload.head_dim) * dtype_of(workload).itemsize
     if subject.device == "cuda" and torch.cuda.mem_get_info()[0] < needed + (1 << 30):
@@ -55,29 +76,30 @@ def far_apart(subject: Subject, workload: Workload) -> None:
             _judge(subject, workload, _arranged(plain, (name,), _rows_apart))
         except Failed as failure:
             if isinstance(failure, Raised) and any(text in str(failure) for text in NO_MEMORY):
-                continue  # a library that copies what lies between refuses loudly, which is honest
-            raise Failed(f"with {name}'s last row beyond 2^31 elements of its storage: {failure}") from failure
+                continue  # a library that copies the whole storage runs out of memory, which is not a wrong answer
+            raise failure.within(f"with {name}'s last row beyond 2^31 elements of its storage") from failure
 
 
 def _judge(subject: Subject, workload: Workload, inputs: Inputs, *, slack: float = 1.0) -> None:
-    """Prepare on inputs as they are, write fresh values where they lie, then run."""
+    """Prepare on the inputs, write fresh values to them in place, then run and judge."""
     trial = subject.trial(workload, inputs)
     _rewrite(trial, subject.seed_of("rewritten", workload.id))
     trial.judge(trial.run(), slack=slack)
 
 
 def _rewrite(trial: Trial, seed: int) -> None:
-    """Write fresh values in place; of what is expanded, to the one row that is there."""
+    """Write fresh values in place; of an expanded tensor, to the one row that it stores."""
     fresh = make_inputs(trial.workload, trial.inputs.query.device.type, trial.inputs.layout, seed)
     with torch.no_grad():
         for name in ALL:
             tensor = getattr(trial.inputs, name)
             if tensor is not None:
-                there = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())
-                tensor[there].copy_(getattr(fresh, name)[there])
+                stored = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())
+                tensor[stored].copy_(getattr(fresh, name)[stored])
 
 
 def _arranged(inputs: Inputs, names: tuple[str, ...], arrange: Arrange) -> Inputs:
+    """Return the inputs with the named tensors stored as `arrange` does."""
     changed: dict[str, Any] = {}
     for name in names:
         tensor = getattr(inputs, name)
@@ -87,7 +109,7 @@ def _arranged(inputs: Inputs, names: tuple[str, ...], arrange: Arrange) -> Input
 
 
 def _packed(inputs: Inputs) -> Inputs:
-    """Lay query, key and value into one tensor, head after head."""
+    """Store query, key and value in one tensor, head after head."""
     heads = 1 if inputs.layout == "BHSD" else 2
     whole = torch.cat([leaf.detach() for leaf in inputs.leaves], heads)
     changed: dict[str, Any] = {}

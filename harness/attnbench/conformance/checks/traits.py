@@ -1,4 +1,4 @@
-"""Traits: properties in which honest variants differ; found out, reported, and demanded of those that claim them."""
+"""Traits: properties in which correct variants differ. They are reported, and demanded of variants that claim them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,37 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from attnbench.conformance import check_workloads as of
-from attnbench.conformance.check import Check, Failed
-from attnbench.reference import visible
+from attnbench.conformance.check import Failed, check
+from attnbench.conformance.check_workloads import workload
+from attnbench.reference import in_bhsd, visible
 
 if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
 CALLS = 4
+WORKLOADS = (workload(seq=130, mask="causal"), workload(seq=130, mask="causal", dtype="bfloat16"))
 
 
+@check(
+    "nan-safe",
+    demands="NaN or Inf in hidden keys and values does not reach the output",
+    why="padding is often uninitialised memory; correct variants differ here, because 0 times NaN is NaN",
+    usual_bug="hidden values are multiplied by a weight of 0",
+    remedy="set hidden values to 0 before the product, or skip them",
+    quick=WORKLOADS,
+    trait=True,
+)
 def nan_safe(subject: Subject, workload: Workload) -> None:
-    """NaN or Inf in keys and values that no query of a row sees stays out of that row's output."""
+    """Write NaN and Inf to keys and values: they must not reach the output of rows that don't see them."""
     trial = subject.trial(workload).refill(subject.seed_of("nan", workload.id))
     before = trial.run().output.clone()
-    keep = {name: trial.values(name) for name in ("key", "value")}
+    original = {name: trial.values(name) for name in ("key", "value")}
     hidden = torch.arange(workload.seq_k) >= workload.seq_k // 2
     rows = torch.arange(workload.seq_q, device=before.device)
     for poison in (float("nan"), float("inf")):
-        for name, values in keep.items():
-            trial.fill(**keep)
+        for name, values in original.items():
+            trial.fill(**original)
             where = torch.zeros(workload.batch, 1, workload.seq_k, 1, dtype=torch.bool)
             blind = []
             for batch in range(workload.batch):
@@ -35,25 +45,43 @@ def nan_safe(subject: Subject, workload: Workload) -> None:
                 blind.append(~(seen & hidden).any(-1))
                 where[batch, 0, :, 0] = hidden
             trial.fill(**{name: values.masked_fill(where.to(values.device), poison)})
-            after = trial.output().detach()
-            after = after if trial.inputs.layout == "BHSD" else after.transpose(1, 2)
-            kept = torch.stack(blind)[:, None, :, None].to(after.device)
-            if not torch.equal(torch.where(kept, after, 0.0), torch.where(kept, before, 0.0)):
+            after = in_bhsd(trial.output().detach(), trial.inputs.layout)
+            compared = torch.stack(blind)[:, None, :, None].to(after.device)
+            if not torch.equal(torch.where(compared, after, 0.0), torch.where(compared, before, 0.0)):
                 raise Failed(f"{poison} in a hidden {name} reaches rows that don't see it")
 
 
+@check(
+    "repeatable",
+    demands="the same inputs give the same bits at each call, gradients included",
+    why="bisecting a training run needs it; atomic additions don't provide it",
+    usual_bug="gradients summed by atomic additions",
+    remedy="offer a deterministic mode, or don't claim the trait",
+    quick=WORKLOADS,
+    trait=True,
+)
 def repeatable(subject: Subject, workload: Workload) -> None:
-    """Demand that the same inputs give the same output and gradients, bit by bit, at each call."""
+    """Call several times on the same inputs: output and gradients must have the same bits."""
     trial = subject.trial(workload).refill(subject.seed_of("repeatable", workload.id))
     first = [tensor.clone() for tensor in trial.run().tensors]
     for _ in range(CALLS):
-        for name, one, other in zip(("output", "dquery", "dkey", "dvalue"), first, trial.run().tensors, strict=False):
-            if not torch.equal(one, other):
-                raise Failed(f"{name} differs from call to call, by up to {float((one - other).abs().max()):.3g}")
+        again = trial.run().tensors
+        for name, before, after in zip(("output", "dquery", "dkey", "dvalue"), first, again, strict=False):
+            if not torch.equal(before, after):
+                raise Failed(f"{name} differs from call to call, by up to {float((before - after).abs().max()):.3g}")
 
 
+@check(
+    "batch-invariant",
+    demands="a sequence's output has the same bits alone as in a batch",
+    why="reproducible serving needs it",
+    usual_bug="the number of splits or the tile size depends on the batch",
+    remedy="fix the splits, or don't claim the trait",
+    quick=WORKLOADS,
+    trait=True,
+)
 def batch_invariant(subject: Subject, workload: Workload) -> None:
-    """Demand that a sequence's output has the same bits alone as in a batch."""
+    """Run the first sequence of a batch alone: its output must have the same bits."""
     trial = subject.trial(workload).refill(subject.seed_of("batch", workload.id))
     together = trial.run().output[:1].clone()
     alone = subject.trial(replace(workload, batch=1))
@@ -65,51 +93,16 @@ def batch_invariant(subject: Subject, workload: Workload) -> None:
         )
 
 
+@check(
+    "empty-keys",
+    demands="without any key the output is 0",
+    why="cross attention may have an empty context",
+    usual_bug="a loop over keys that never writes the output",
+    remedy="initialise the output with 0",
+    quick=[workload(seq_q=20, seq_k=0, direction="forward")],
+    trait=True,
+)
 def empty_keys(subject: Subject, workload: Workload) -> None:
-    """Without any key the output is 0."""
+    """Run without keys: the output must be 0."""
     trial = subject.trial(workload)
     trial.judge(trial.run())
-
-
-TRAITS = (
-    Check(
-        "nan-safe",
-        "NaN or Inf in hidden keys and values stays out of the output",
-        "padding is often uninitialised memory; yet honest variants differ, since 0 times NaN is NaN",
-        "hidden values are multiplied by a weight of 0",
-        "set hidden values to 0 before the product, or skip them",
-        nan_safe,
-        of.TRAITS,
-        trait=True,
-    ),
-    Check(
-        "repeatable",
-        "the same inputs give the same bits at each call, gradients included",
-        "needed to bisect a training run; atomic additions do without",
-        "gradients summed by atomic additions",
-        "offer a deterministic mode, or don't claim the trait",
-        repeatable,
-        of.TRAITS,
-        trait=True,
-    ),
-    Check(
-        "batch-invariant",
-        "a sequence's output has the same bits alone as in a batch",
-        "needed for reproducible serving",
-        "the number of splits or the tile size depends on the batch",
-        "fix the splits, or don't claim the trait",
-        batch_invariant,
-        of.TRAITS,
-        trait=True,
-    ),
-    Check(
-        "empty-keys",
-        "without any key the output is 0",
-        "cross attention to an empty context",
-        "a loop over keys that never writes the output",
-        "initialise the output with 0",
-        empty_keys,
-        of.EMPTY_KEYS,
-        trait=True,
-    ),
-)
