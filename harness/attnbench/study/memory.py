@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.study.figure import Panel, derived, grouped, lines, size_text
 from attnbench.study.study import Rows, Settings, Study
-from attnbench.study.timed import Grids, collector
+from attnbench.study.timing import Grids, collector
 from attnbench.study.wording import bytes_text, exponent, listed
 
 if TYPE_CHECKING:

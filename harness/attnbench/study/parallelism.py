@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.study.figure import Panel, derived, grouped, lines, size_text
 from attnbench.study.study import Rows, Study
-from attnbench.study.timed import Grids, collector
+from attnbench.study.timing import Grids, collector
 from attnbench.study.wording import listed, number
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 from attnbench import Workload
 from attnbench.store import read_run
 from attnbench.study import MODULES, Settings, bidirectional, find_study, gpus, heads, make, memory
-from attnbench.study.timed import run_suite, suite_text
+from attnbench.study.timing import run_suite, suite_text
 from attnbench.workloads.suite import parse_suite
 
 SHAPE = {"heads": 1, "head_dim": 8, "seq": [16, 32], "dtype": "float32"}
@@ -50,7 +50,7 @@ def test_timed_studies_on_real_rows(name, timed_rows, monkeypatch, tmp_path):
     """Each study draws and concludes from what a run of its tiny grids gave."""
     rows = [row for row in timed_rows if ROWS[name](row)]
     assert len(rows) == (4 if name == "bidirectional" else 2)
-    monkeypatch.setattr("attnbench.study.timed.run_suite", lambda *_, **__: rows)
+    monkeypatch.setattr("attnbench.study.timing.run_suite", lambda *_, **__: rows)
     outcome = make(find_study(name), Settings(tmp_path, device="cpu"))
     assert "naive" in outcome.finding
     assert (outcome.folder / "figure.png").stat().st_size > 5000
