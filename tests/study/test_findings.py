@@ -1,4 +1,4 @@
-"""Findings are said from rows alone; figures are drawn of them."""
+"""Findings and figures depend on a study's rows only."""
 
 import math
 
@@ -10,7 +10,7 @@ from attnbench.study.wording import bytes_text, exponent, listed, number
 
 
 def row(variant="naive", **fields):
-    """Make one timed cell's row."""
+    """Return the row of one timed cell."""
     return {
         "variant": variant, "exact": True, "device_name": "a device", "batch": 1, "heads": 8, "seq_q": 128,
         "head_dim": 64, "dtype": "float32", "mask": "causal", "direction": "forward", "latency_ms": 1.0,
@@ -20,69 +20,69 @@ def row(variant="naive", **fields):
 
 
 def growing(variant="naive", power=2.0, **fields):
-    """Make rows of four lengths whose latency grows as length ** power."""
+    """Return rows of four lengths, with a latency that grows as length ** power."""
     return [row(variant, seq_q=n, latency_ms=(n / 128) ** power, **fields) for n in (128, 256, 512, 1024)]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_each_study_asks_a_question(name):
-    """A study is found by its name and asks a question."""
+    """A study is found by its name, and its question ends with a question mark."""
     study = find_study(name)
     assert study.name == name
     assert study.question.endswith("?")
 
 
 def test_unknown_study_names_the_nearest():
-    """A misspelt study comes with the nearest one."""
+    """A misspelt name is an error that suggests the nearest study."""
     with pytest.raises(UsageError, match="unknown study 'memroy': did you mean 'memory'"):
         find_study("memroy")
 
 
-def test_context_says_exponent_and_ends():
-    """`context` gives each variant's latency at both ends and the power that it grows with."""
-    said = find_study("context").conclude(growing("naive", 2.0) + growing("quick", 1.0))
-    assert "naive goes from 1.00 ms at 128 tokens to 64.0 ms at 1k, 64.0 times for 8.00 times the context" in said
-    assert "power of 2.00" in said
-    assert "power of 1.00" in said
+def test_context_states_the_exponent_and_both_ends():
+    """`context` states each variant's latency at both ends, and the exponent of its growth."""
+    finding = find_study("context").conclude(growing("naive", 2.0) + growing("quick", 1.0))
+    assert "naive goes from 1.00 ms at 128 tokens to 64.0 ms at 1k, 64.0 times for 8.00 times the context" in finding
+    assert "power of 2.00" in finding
+    assert "power of 1.00" in finding
 
 
-def test_heads_names_fastest_and_slowest():
-    """`heads` names for each variant the number of heads that is fastest and the one that is slowest."""
+def test_heads_names_the_fastest_and_the_slowest_number_of_heads():
+    """`heads` names the fastest and the slowest number of heads of each variant."""
     rows = [row(heads=h, head_dim=512 // h, latency_ms=t) for h, t in ((1, 2.0), (8, 1.0), (32, 4.0))]
-    said = find_study("heads").conclude(rows)
-    assert "is fastest with 8 (1.00 ms) and slowest with 32 (4.00 ms, 4.00 times as long)" in said
-    assert "width of 512" in said
+    finding = find_study("heads").conclude(rows)
+    assert "is fastest with 8 (1.00 ms) and slowest with 32 (4.00 ms, 4.00 times as long)" in finding
+    assert "width of 512" in finding
 
 
-def test_bidirectional_compares_with_the_pairs_left():
-    """`bidirectional` sets the causal ratio beside the share of pairs that the mask leaves."""
+def test_bidirectional_compares_latency_with_the_visible_pairs():
+    """`bidirectional` states the ratio of latencies and the share of pairs that the mask leaves."""
     rows = growing(flops=200, mask="none") + [{**r, "latency_ms": 0.75 * r["latency_ms"]} for r in growing(flops=101)]
-    said = find_study("bidirectional").conclude(rows)
-    assert "leaves 50.5% of the pairs" in said
-    assert "naive takes 0.750 times as long at 1k tokens" in said
+    finding = find_study("bidirectional").conclude(rows)
+    assert "leaves 50.5% of the query-key pairs" in finding
+    assert "naive takes 0.750 times as long at 1k tokens" in finding
     assert "nothing to compare" in find_study("bidirectional").conclude(growing())
 
 
-def test_memory_says_growth_and_what_fits():
-    """`memory` says bytes, how they grow and how many sequences fit."""
+def test_memory_states_the_growth_and_how_many_sequences_fit():
+    """`memory` states bytes, how they grow, and how many sequences fit."""
     rows = [{**r, "sequence_bytes": r["seq_q"] ** 2, "largest_batch": 3} for r in growing()]
-    said = find_study("memory").conclude(rows)
-    assert "naive needs 1.00 MiB for one sequence of 1k tokens, growing as length to the power of 2.00" in said
-    assert "so that 3 fit" in said
+    finding = find_study("memory").conclude(rows)
+    assert "naive needs 1.00 MiB for one sequence of 1k tokens, growing as the length to the power of 2.00" in finding
+    assert "so that 3 fit" in finding
 
 
-def test_parallelism_sets_recurrent_against_attention():
-    """`parallelism` compares a recurrent layer's time a token with the fastest attention at both ends."""
+def test_parallelism_compares_recurrent_layers_with_attention():
+    """`parallelism` compares a recurrent layer's time per token with the fastest attention, at both ends."""
     rows = growing("sdpa", 1.0) + [{**r, "exact": False} for r in growing("lstm", 2.0)]
-    said = find_study("parallelism").conclude(rows)
-    assert "lstm takes 7.81 against 7.81 microseconds of sdpa at 128 tokens (1.00 times)" in said
-    assert "62.5 against 7.81 microseconds of sdpa at 1k tokens (8.00 times)" in said
+    finding = find_study("parallelism").conclude(rows)
+    assert "lstm takes 7.81 against 7.81 microseconds of sdpa at 128 tokens (1.00 times)" in finding
+    assert "62.5 against 7.81 microseconds of sdpa at 1k tokens (8.00 times)" in finding
     assert "nothing to compare" in find_study("parallelism").conclude(growing())
 
 
 @pytest.mark.parametrize("name", ["heads", "context", "bidirectional", "memory", "parallelism"])
 def test_figures_are_drawn(name, tmp_path):
-    """Each timed study draws its rows, one line a variant."""
+    """Each timed study draws its rows, with a line for each variant."""
     rows = [{**r, "sequence_bytes": 1 << 20, "largest_batch": 5} for r in growing() + growing(mask="none")]
     figure = find_study(name).draw(rows + [{**r, "variant": "other"} for r in rows])
     figure.savefig(tmp_path / "figure.png")
@@ -90,15 +90,15 @@ def test_figures_are_drawn(name, tmp_path):
     assert labels >= {"naive", "other"}
 
 
-def test_study_without_times_is_an_error(tmp_path):
-    """A study of which no cell gave a time says so and names the folder."""
-    empty = Study("empty", "Is there anything?", lambda settings, folder: [], lambda rows: None, lambda rows: "")
-    with pytest.raises(AttnbenchError, match=r"study empty: no cell gave a time; .*study-empty"):
+def test_a_study_without_a_timed_cell_is_an_error(tmp_path):
+    """If no cell of a study was timed, the error says so and names the folder with the records."""
+    empty = Study("empty", "Is anything timed?", lambda settings, folder: [], lambda rows: None, lambda rows: "")
+    with pytest.raises(AttnbenchError, match=r"study empty: no cell was timed; the records in .*study-empty"):
         make(empty, Settings(tmp_path))
 
 
-def test_numbers_read_like_numbers():
-    """Numbers have three digits, bytes a unit, lists an 'and', and powers come from two points."""
+def test_numbers_are_formatted_for_sentences():
+    """Numbers have three digits, bytes a unit, lists an 'and', and an exponent comes from two points."""
     assert [number(x) for x in (0.01234, 1.0, 12.345, 123.4, 1234567.0, 0)] == [
         "0.0123", "1.00", "12.3", "123", "1.23e+06", "0",
     ]  # fmt: skip
@@ -108,33 +108,33 @@ def test_numbers_read_like_numbers():
 
 
 def split_rows(numbers=(1, 2)):
-    """Make a run on one device and one on two, the batch's slower one."""
+    """Return rows of one device and of two; splitting the batch is slower than splitting the heads."""
     times = {(1, "batch"): 10.0, (2, "batch"): 6.25, (2, "heads"): 5.0}
     timed = [row(batch=4, gpus=n, split=split, latency_ms=t) for (n, split), t in times.items() if n in numbers]
     return gpus.with_efficiency(gpus.by_split(timed, {"batch": 4, "heads": 8}))
 
 
-def test_gpus_gives_efficiency():
-    """Efficiency is one device's time over all devices' together, split by split."""
-    found = {(r["split"], r["devices"]): (r["latency_ms"], r["efficiency"]) for r in split_rows()}
-    assert found == {
+def test_gpus_computes_the_efficiency_of_each_split():
+    """Efficiency is one device's latency over the devices' latency times their number, for each split."""
+    computed = {(r["split"], r["devices"]): (r["latency_ms"], r["efficiency"]) for r in split_rows()}
+    assert computed == {
         ("batch", 1): (10.0, 1.0), ("heads", 1): (10.0, 1.0), ("batch", 2): (6.25, 0.8), ("heads", 2): (5.0, 1.0),
     }  # fmt: skip
 
 
-def test_gpus_says_gain_and_efficiency():
-    """`gpus` says how much faster the most devices are, split by split, and that one device splits nothing."""
-    said = gpus.conclude(split_rows())
-    assert "with a batch of 4 split, naive is 1.60 times as fast (80% scaling efficiency)" in said
-    assert "with heads of 8 split, naive is 2.00 times as fast (100% scaling efficiency)" in said
+def test_gpus_states_speed_up_and_efficiency():
+    """`gpus` states the speed-up of the most devices for each split, and that one device can't split anything."""
+    finding = gpus.conclude(split_rows())
+    assert "with a batch of 4 split, naive is 1.60 times as fast (80% scaling efficiency)" in finding
+    assert "with heads of 8 split, naive is 2.00 times as fast (100% scaling efficiency)" in finding
     assert "nothing was split" in gpus.conclude(split_rows(numbers=(1,)))
     assert {line.get_label() for line in gpus.draw(split_rows()).axes[0].get_lines()} == {
         "naive, by batch", "naive, by heads",
     }  # fmt: skip
 
 
-def test_gpus_counts_powers_of_two_that_divide():
-    """Devices are tried in powers of two, as far as they are there and divide batch and heads."""
+def test_gpus_takes_powers_of_two_that_divide_batch_and_heads():
+    """The numbers of devices are powers of two, at most all devices, that divide batch and heads."""
     assert gpus.counts(5, {"batch": 8, "heads": 8}) == [1, 2, 4]
     assert gpus.counts(4, {"batch": 8, "heads": 2}) == [1, 2]
     assert gpus.counts(1, {"batch": 8, "heads": 2}) == [1]

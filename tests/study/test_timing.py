@@ -17,7 +17,7 @@ from attnbench.study.timing import run_suite, suite_text
 from attnbench.workloads.suite import parse_suite
 
 SHAPE = {"heads": 1, "head_dim": 8, "seq": [16, 32], "dtype": "float32"}
-GRIDS = [  # one small run serves all studies
+GRIDS = [  # one small run for the tests of all studies
     *bidirectional.grids(SHAPE),
     *memory.grids(SHAPE),
     *heads.grids({"width": 8, "heads": [2], "seq": 16, "batch": 1, "dtype": "float32"}),
@@ -32,13 +32,13 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def timed_rows(tmp_path_factory):
-    """Give the rows of one run of all studies' tiny grids."""
+    """Return the rows of one run of all studies' tiny grids."""
     folder = tmp_path_factory.mktemp("studies")
     return run_suite("all", GRIDS, Settings(folder, variants=["naive"], budget_s=0.02), folder, ["cpu"])
 
 
 def test_suite_text_is_toml():
-    """Grids become a suite that TOML reads back."""
+    """The text of a suite is TOML with the same grids."""
     text = suite_text("x", [{"heads": [1, 2], "mask": "causal"}, {"scale": 0.5, "alibi": True}])
     assert tomllib.loads(text) == {
         "name": "x", "grid": [{"heads": [1, 2], "mask": "causal"}, {"scale": 0.5, "alibi": True}],
@@ -46,28 +46,28 @@ def test_suite_text_is_toml():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_timed_studies_on_real_rows(name, timed_rows, monkeypatch, tmp_path):
-    """Each study draws and concludes from what a run of its tiny grids gave."""
+def test_timed_studies_draw_and_conclude_from_real_rows(name, timed_rows, monkeypatch, tmp_path):
+    """Each study draws and concludes from the rows of a real run of its tiny grids."""
     rows = [row for row in timed_rows if ROWS[name](row)]
     assert len(rows) == (4 if name == "bidirectional" else 2)
     monkeypatch.setattr("attnbench.study.timing.run_suite", lambda *_, **__: rows)
-    outcome = make(find_study(name), Settings(tmp_path, device="cpu"))
-    assert "naive" in outcome.finding
-    assert (outcome.folder / "figure.png").stat().st_size > 5000
+    result = make(find_study(name), Settings(tmp_path, device="cpu"))
+    assert "naive" in result.finding
+    assert (result.folder / "figure.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
-def test_every_size_is_a_suite(name, kind):
-    """The sizes that a study has for a kind of device make workloads."""
+def test_all_sizes_are_valid_suites(name, kind):
+    """A study's sizes for each kind of device are a suite with workloads."""
     module = import_module(f"attnbench.study.{MODULES[name]}")
     if hasattr(module, "SIZES"):
         table = tomllib.loads(suite_text(name, module.grids(module.SIZES[kind])))
         assert parse_suite(table, name).workloads
 
 
-def test_study_runs_from_the_command_line(tmp_path):
-    """`attnbench study` prints the finding and says where the figure is."""
+def test_a_study_runs_from_the_command_line(tmp_path):
+    """`attnbench study` prints the finding and the figure's path."""
     command = ["study", "weights", "--results", str(tmp_path)]
     done = subprocess.run([sys.executable, "-m", "attnbench", *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -75,24 +75,24 @@ def test_study_runs_from_the_command_line(tmp_path):
     assert "figure.svg" in done.stdout
 
 
-def test_a_study_takes_what_a_run_would_and_what_it_needs_itself(tmp_path):
-    """Unasked, parallelism takes the device's default variants and the recurrent ones, and who watches hears of all."""
-    heard = []
+def test_a_study_runs_the_default_variants_and_those_it_needs(tmp_path):
+    """Without --variant, `parallelism` plans the device's default variants and its recurrent layers."""
+    planned = []
 
     @contextmanager
     def watch(plan):
-        heard.extend({cell.variant.name for cell in plan.cells})
-        raise InterruptedError("that is enough")
+        planned.extend({cell.variant.name for cell in plan.cells})
+        raise InterruptedError("the plan is all that this test needs")
         yield
 
     with pytest.raises(InterruptedError):
         make(find_study("parallelism"), Settings(tmp_path, device="cpu", watch=watch))
-    assert {"naive", "sdpa", "chunked", "lstm", "gru", "linear"} <= set(heard)
-    assert "flex" not in heard, "compiling takes minutes on a CPU: only for who asks"
+    assert {"naive", "sdpa", "chunked", "lstm", "gru", "linear"} <= set(planned)
+    assert "flex" not in planned, "compiling takes minutes on a CPU, so it runs only if it is named"
 
 
-def test_gpus_shares_a_problem_out_over_cores(tmp_path):
-    """`gpus` runs one core with all, then two at once with a share each, and concludes from the slower one's time."""
+def test_gpus_splits_a_problem_over_cores(tmp_path):
+    """`gpus` runs the whole problem on one core, then halves on two cores, and takes the slower core's time."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores")
     sizes = {"batch": 2, "heads": 2, "head_dim": 8, "seq": 16}
@@ -110,16 +110,16 @@ def test_gpus_shares_a_problem_out_over_cores(tmp_path):
 
 
 def sizes_of(sizes):
-    """Spell a study's sizes as a workload's."""
+    """Return a study's sizes as a workload's fields."""
     return {"seq_q" if name == "seq" else name: value for name, value in sizes.items()}
 
 
-def test_gpus_runs_as_many_devices_as_there_are(tmp_path, monkeypatch):
-    """`gpus` asks for each power of two of the devices that are alike, and concludes from all of them."""
-    asked = []
+def test_gpus_uses_all_devices_of_one_kind(tmp_path, monkeypatch):
+    """`gpus` runs each power of two of the devices of one kind, and concludes from the largest."""
+    requested = []
 
     def stand_in(name, grids, settings, folder, devices):
-        asked.append((grids[0]["gpus"], len(devices)))
+        requested.append((grids[0]["gpus"], len(devices)))
         return [
             {"variant": "x", "device_name": "slot", "latency_ms": 8 / count, "gpus": count, "split": split}
             for count in grids[0]["gpus"]
@@ -128,6 +128,6 @@ def test_gpus_runs_as_many_devices_as_there_are(tmp_path, monkeypatch):
 
     monkeypatch.setattr(gpus, "run_suite", stand_in)
     monkeypatch.setattr(gpus, "alike", lambda name: [SimpleNamespace(kind="cpu", name=f"cpu:{i}") for i in range(5)])
-    outcome = make(find_study("gpus"), Settings(tmp_path))
-    assert asked == [([1, 2, 4], 4)]
-    assert "x is 4.00 times as fast (100% scaling efficiency)" in outcome.finding
+    result = make(find_study("gpus"), Settings(tmp_path))
+    assert requested == [([1, 2, 4], 4)]
+    assert "x is 4.00 times as fast (100% scaling efficiency)" in result.finding

@@ -1,4 +1,4 @@
-"""What is said of attention, measured: each study writes a figure and a finding said from its numbers alone."""
+"""Studies of common claims about attention, on the supervisor's side: each writes rows, a figure and a finding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["MODULES", "Rows", "Settings", "Study", "StudyResult", "find_study", 
 
 
 def find_study(name: str) -> Study:
-    """Find a study by name; raises UsageError with the nearest name."""
+    """Return a study by its name; raises UsageError, with the nearest name, if there is no such study."""
     if name not in MODULES:
         raise unknown("study", name, MODULES)
     study: Study = import_module(f"attnbench.study.{MODULES[name]}").STUDY

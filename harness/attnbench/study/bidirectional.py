@@ -1,4 +1,4 @@
-"""A BERT-like mask, which hides nothing, against a GPT-like one, which hides what comes later."""
+"""The study `bidirectional`: causal attention, as in GPT, against attention without a mask, as in BERT."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SIZES = {
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Run the same shapes with and without the causal mask."""
+    """Return a grid of the same shapes without and with the causal mask."""
     return [{**sizes, "mask": ["none", "causal"]}]
 
 
 def ratios(rows: Rows) -> Rows:
-    """Give for each variant and length the causal latency over the bidirectional one, and the share of pairs seen."""
+    """Return the ratio of causal to bidirectional latency, and the share of visible pairs, by variant and length."""
     paired: dict[tuple[str, int], dict[str, Any]] = {}
     for row in rows:
         paired.setdefault((row["variant"], row["seq_q"]), {})[row["mask"]] = row
@@ -42,28 +42,28 @@ def ratios(rows: Rows) -> Rows:
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw causal over bidirectional latency, and the share of pairs that causal attention has left to do."""
+    """Draw causal over bidirectional latency, beside the share of pairs that the causal mask leaves."""
     measured = ratios(rows)
     share = {row["seq_q"]: row["pairs"] for row in measured}
-    ideal = [{"variant": "share of pairs seen", "seq_q": length, "ratio": pairs} for length, pairs in share.items()]
+    ideal = [{"variant": "share of visible pairs", "seq_q": length, "ratio": pairs} for length, pairs in share.items()]
     panel = Panel("seq_q", "tokens", "ratio", "latency, causal over bidirectional", log_y=False)
     return lines([(panel, measured + ideal)])
 
 
 def conclude(rows: Rows) -> str:
-    """Say what each variant saves of what the mask lets it save, at the longest length."""
+    """Return how much time each variant saves at the longest length, and how much it could."""
     measured = ratios(rows)
     if not measured:
         return "No variant ran with both masks at one length, so there is nothing to compare."
-    said = []
-    for variant, own in sorted(grouped(measured, "variant").items()):
-        last = max(own, key=lambda row: row["seq_q"])
-        said.append(f"{variant} takes {number(last['ratio'])} times as long at {size_text(last['seq_q'])} tokens")
+    parts = []
+    for variant, its_rows in sorted(grouped(measured, "variant").items()):
+        last = max(its_rows, key=lambda row: row["seq_q"])
+        parts.append(f"{variant} takes {number(last['ratio'])} times as long at {size_text(last['seq_q'])} tokens")
     longest = max(measured, key=lambda row: row["seq_q"])
     return (
-        f"At {size_text(longest['seq_q'])} tokens a causal mask leaves {100 * longest['pairs']:.1f}% of the pairs of "
-        f"query and key, so an implementation that skipped all others would take that share of the time. On "
-        f"{rows[0]['device_name']}, causal against bidirectional, {listed(said)}."
+        f"At {size_text(longest['seq_q'])} tokens a causal mask leaves {100 * longest['pairs']:.1f}% of the query-key "
+        f"pairs, so an implementation that skips all others would need that share of the time. On "
+        f"{rows[0]['device_name']}, with the causal mask instead of none, {listed(parts)}."
     )
 
 

@@ -1,4 +1,4 @@
-"""The cost of a wider context window, causal."""
+"""The study `context`: the cost of a wider context window with a causal mask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.study.figure import Panel, derived, grouped, lines, size_text
 from attnbench.study.study import Rows, Study
 from attnbench.study.timing import Grids, collector
-from attnbench.study.wording import exponent, listed, number
+from attnbench.study.wording import exponent, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,37 +20,38 @@ SIZES = {
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Let the context grow, all else alike."""
+    """Return a grid in which only the context grows."""
     return [{**sizes, "mask": "causal"}]
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw latency, and latency a token, over the context."""
+    """Draw latency, and latency per token, over the context."""
     rows = derived(rows, "us_per_token", lambda row: 1e3 * row["latency_ms"] / (row["batch"] * row["seq_q"]))
     whole = Panel(
         "seq_q", "context (tokens)", "latency_ms", "latency (ms)", low="latency_low_ms", high="latency_high_ms"
     )
-    return lines([(whole, rows), (Panel("seq_q", "context (tokens)", "us_per_token", "microseconds a token"), rows)])
+    return lines([(whole, rows), (Panel("seq_q", "context (tokens)", "us_per_token", "microseconds per token"), rows)])
 
 
 def conclude(rows: Rows) -> str:
-    """Say how cost grows with the context for each variant."""
-    said = []
-    for variant, own in sorted(grouped(rows, "variant").items()):
-        own.sort(key=lambda row: row["seq_q"])
-        first, last = own[0], own[-1]
+    """Return how each variant's latency grows with the context."""
+    parts = []
+    for variant, its_rows in sorted(grouped(rows, "variant").items()):
+        its_rows.sort(key=lambda row: row["seq_q"])
+        first, last = its_rows[0], its_rows[-1]
         if first is last:
-            said.append(f"{variant} ran at {size_text(first['seq_q'])} alone ({number(first['latency_ms'])} ms)")
+            parts.append(f"{variant} ran only at {size_text(first['seq_q'])} tokens ({number(first['latency_ms'])} ms)")
             continue
-        growth = exponent((own[-2]["seq_q"], own[-2]["latency_ms"]), (last["seq_q"], last["latency_ms"]))
+        before = its_rows[-2]
+        growth = exponent((before["seq_q"], before["latency_ms"]), (last["seq_q"], last["latency_ms"]))
         times = number(last["latency_ms"] / first["latency_ms"])
-        said.append(
+        parts.append(
             f"{variant} goes from {number(first['latency_ms'])} ms at {size_text(first['seq_q'])} tokens to "
             f"{number(last['latency_ms'])} ms at {size_text(last['seq_q'])}, {times} times for "
-            f"{number(last['seq_q'] / first['seq_q'])} times the context, growing at the end as context to the "
-            f"power of {growth:.2f}"
+            f"{number(last['seq_q'] / first['seq_q'])} times the context; between the two longest contexts it grows as "
+            f"the context to the power of {growth:.2f}"
         )
-    return f"On {rows[0]['device_name']}, with a causal mask, {'; '.join(said) if len(said) > 1 else listed(said)}."
+    return f"On {rows[0]['device_name']}, with a causal mask, {'; '.join(parts)}."
 
 
 STUDY = Study("context", "What does a wider context window cost?", collector("context", SIZES, grids), draw, conclude)

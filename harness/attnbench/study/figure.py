@@ -1,4 +1,4 @@
-"""Lines over a size, one a variant, in the report's style."""
+"""The figures that studies draw, in the report's style: lines over a size, and heat maps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from attnbench.study.study import Rows
 
-NAME_INCHES = 1.1  # that a variant's name and sign take in a legend
+NAME_INCHES = 1.1  # the width of a variant's entry in a legend
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: what is drawn over what, by group; `low` and `high` bound a band."""
+    """One pair of axes: the fields of a row to draw, a line for each group; `low` and `high` are the ends of a band."""
 
     x: str
     x_label: str
@@ -36,21 +36,21 @@ class Panel:
 
 
 def lines(panels: Sequence[tuple[Panel, Rows]]) -> Figure:
-    """Draw panels side by side with one legend below."""
+    """Draw panels side by side, with one legend below them."""
     names = sorted({str(row[panel.group]) for panel, rows in panels for row in rows})
     styles = palette(names)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.2 * len(panels) + 0.2, 3.0), layout="constrained")
         handles: dict[str, Any] = {}
         for axes, (panel, rows) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
-            for name, own in grouped(rows, panel.group).items():
+            for name, its_rows in grouped(rows, panel.group).items():
                 style = styles[name]
-                own.sort(key=lambda row: row[panel.x])
-                x, y = [row[panel.x] for row in own], [row[panel.y] for row in own]
+                its_rows.sort(key=lambda row: row[panel.x])
+                x, y = [row[panel.x] for row in its_rows], [row[panel.y] for row in its_rows]
                 dash = (0, style.dash) if style.dash else "-"
                 (handles[name],) = axes.plot(x, y, color=style.colour, marker=style.marker, linestyle=dash, label=name)
                 if panel.low and panel.high:
-                    low, high = [row[panel.low] for row in own], [row[panel.high] for row in own]
+                    low, high = [row[panel.low] for row in its_rows], [row[panel.high] for row in its_rows]
                     axes.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
             _label(axes, panel, sorted({row[panel.x] for row in rows}))
         figure.legend(
@@ -66,26 +66,26 @@ def lines(panels: Sequence[tuple[Panel, Rows]]) -> Figure:
 def heat_maps(
     maps: Sequence[tuple[str, Sequence[str], Sequence[Sequence[float]]]], x_label: str, y_label: str
 ) -> Figure:
-    """Draw square maps side by side on one colour scale: title, words and rows of weights."""
+    """Draw square maps side by side on one colour scale; each map is its title, its words and its rows of weights."""
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(3.4 * len(maps) + 0.6, 3.4), layout="constrained")
-        every = figure.subplots(1, len(maps), squeeze=False)[0]
+        all_axes = figure.subplots(1, len(maps), squeeze=False)[0]
         most = max(value for _, _, rows in maps for row in rows for value in row)
-        for axes, (title, words, rows) in zip(every, maps, strict=True):
+        for axes, (title, words, rows) in zip(all_axes, maps, strict=True):
             image = axes.imshow(rows, cmap="viridis", vmin=0.0, vmax=most)
             axes.set_xticks(range(len(words)), words, rotation=60, ha="right", rotation_mode="anchor")
             axes.set_yticks(range(len(words)), words)
             axes.set(title=title, xlabel=x_label, ylabel=y_label)
-        figure.colorbar(image, ax=list(every), label="attention weight", shrink=0.8)
+        figure.colorbar(image, ax=list(all_axes), label="attention weight", shrink=0.8)
     return figure
 
 
 def grouped(rows: Rows, key: str) -> dict[str, Rows]:
-    """Sort rows into lists by the text of a field."""
-    found: dict[str, Rows] = {}
+    """Return the rows in lists by the text of a field."""
+    groups: dict[str, Rows] = {}
     for row in rows:
-        found.setdefault(str(row[key]), []).append(row)
-    return found
+        groups.setdefault(str(row[key]), []).append(row)
+    return groups
 
 
 def _label(axes: Axes, panel: Panel, ticks: Sequence[float]) -> None:
@@ -101,10 +101,10 @@ def _label(axes: Axes, panel: Panel, ticks: Sequence[float]) -> None:
 
 
 def size_text(value: float) -> str:
-    """Write a size as people do: 4096 as 4k."""
+    """Return a size in short form: 4096 as `4k`."""
     return f"{value / 1024:g}k" if value >= 1024 and value % 1024 == 0 else f"{value:g}"
 
 
-def derived(rows: Rows, name: str, of: Callable[[Mapping[str, Any]], float]) -> Rows:
-    """Give the rows with one more field."""
-    return [{**row, name: of(row)} for row in rows]
+def derived(rows: Rows, name: str, compute: Callable[[Mapping[str, Any]], float]) -> Rows:
+    """Return the rows with one more field, `name`, computed from each row."""
+    return [{**row, name: compute(row)} for row in rows]

@@ -1,4 +1,4 @@
-"""One problem over several devices at work at once, split by batch or by heads."""
+"""The study `gpus`: one problem split by batch or by heads over several devices that work at the same time."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ SIZES = {
     "cpu": {"batch": 4, "heads": 8, "head_dim": 64, "seq": 512, "dtype": "float32"},
     "cuda": {"batch": 16, "heads": 16, "head_dim": 128, "seq": 4096, "dtype": "bfloat16"},
 }
-SPLITS = ("batch", "heads")  # data parallel and head parallel: attention itself needs no word between devices
+SPLITS = ("batch", "heads")  # data and head parallelism, in which attention needs no communication between devices
 MASK = "causal"
 
 
 def counts(devices: int, sizes: Mapping[str, Any]) -> list[int]:
-    """Give 1, 2, 4 ... devices, as far as there are some and both batch and heads divide by them."""
+    """Return the powers of two, up to the number of devices, by which both batch and heads can be divided."""
     powers = [1 << power for power in range(devices.bit_length()) if 1 << power <= devices]
     return [count for count in powers if all(sizes[split] % count == 0 for split in SPLITS)]
 
 
 def grids(sizes: Mapping[str, Any], numbers: Sequence[int] = (1,)) -> Grids:
-    """Share one problem out over so many devices, by each split."""
+    """Return a grid of one problem over each number of devices, by each split."""
     return [{**sizes, "mask": MASK, "gpus": list(numbers), "split": list(SPLITS)}]
 
 
 def collect(settings: Settings, folder: Path) -> Rows:
-    """Run each number of devices, all of them at once; a split takes as long as its slowest device."""
+    """Run the problem on each number of devices at once; a split takes as long as its slowest device."""
     devices = alike(settings.device)
     sizes = {**SIZES[devices[0].kind], **settings.sizes}
     numbers = counts(len(devices), sizes)
@@ -45,7 +45,7 @@ def collect(settings: Settings, folder: Path) -> Rows:
 
 
 def alike(name: str | None) -> list[Device]:
-    """List the devices that can share the work: every GPU, or else every core as a slot of its own."""
+    """Return the devices that can share the work: all GPUs, or else all CPU cores."""
     from attnbench.plan.devices import choose_devices, list_devices
 
     kind = choose_devices([name] if name else [])[0].kind
@@ -53,7 +53,7 @@ def alike(name: str | None) -> list[Device]:
 
 
 def by_split(timed: Rows, sizes: Mapping[str, Any]) -> Rows:
-    """Name each row's split and number of devices; one device is where each split begins."""
+    """Return the rows with `split` and `devices`; a row on one device belongs to every split."""
     return [
         {**row, "split": split, "devices": row["gpus"], "whole": sizes[split]}
         for split in SPLITS
@@ -63,7 +63,7 @@ def by_split(timed: Rows, sizes: Mapping[str, Any]) -> Rows:
 
 
 def with_efficiency(rows: Rows) -> Rows:
-    """Add `efficiency`: one device's time over that of `devices` times as many; 1 is a perfect split."""
+    """Add `efficiency`: one device's latency over `devices` times the split's latency; 1 is a perfect split."""
     alone = {(row["variant"], row["split"]): row["latency_ms"] for row in rows if row["devices"] == 1}
     return [
         {**row, "efficiency": alone[row["variant"], row["split"]] / (row["devices"] * row["latency_ms"])}
@@ -73,7 +73,7 @@ def with_efficiency(rows: Rows) -> Rows:
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw latency and scaling efficiency over the number of devices, a line a variant and split."""
+    """Draw latency and scaling efficiency over the number of devices, a line for each variant and split."""
     rows = [{**row, "label": f"{row['variant']}, by {row['split']}"} for row in rows]
     latency = Panel("devices", "devices at once", "latency_ms", "latency of the slowest (ms)", "label")
     efficiency = Panel("devices", "devices at once", "efficiency", "scaling efficiency", "label", log_y=False)
@@ -81,19 +81,21 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Say what the largest number of devices gains, split by split."""
+    """Return the speed-up of the largest number of devices for each split."""
     most = max(row["devices"] for row in rows)
-    one = rows[0]
+    device = rows[0]["device_name"]
     if most == 1:
-        return f"There is one device of its kind here ({one['device_name']}), so nothing was split."
-    said = [_gain(split, [row for row in rows if row["split"] == split and row["devices"] == most]) for split in SPLITS]
+        return f"This machine has one device of its kind ({device}), so nothing was split."
+    parts = [
+        _speedups(split, [row for row in rows if row["split"] == split and row["devices"] == most]) for split in SPLITS
+    ]
     return (
-        f"{most} devices at once ({one['device_name']}), each with its share and no word between them, the slowest "
-        f"one's time against that of one device with the whole problem: {'; '.join(part for part in said if part)}."
+        f"{most} devices ({device}) work at the same time, each on its share and without communication. Their slowest "
+        f"latency against that of one device with the whole problem: {'; '.join(part for part in parts if part)}."
     )
 
 
-def _gain(split: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def _speedups(split: str, rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     parts = [

@@ -1,4 +1,4 @@
-"""1 to 32 heads at one width."""
+"""The study `heads`: 1 to 32 heads at one model width."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES = {
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Split one width among ever more heads."""
+    """Return grids that divide one model width among more and more heads."""
     shared = {name: sizes[name] for name in ("seq", "batch", "dtype")}
     return [{"heads": heads, "head_dim": sizes["width"] // heads, **shared} for heads in sizes["heads"]]
 
@@ -32,21 +32,21 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Name each variant's fastest and slowest number of heads."""
-    said = []
-    for variant, own in sorted(grouped(rows, "variant").items()):
-        fastest, slowest = (choose(own, key=lambda row: row["latency_ms"]) for choose in (min, max))
-        counts = f"from {min(row['heads'] for row in own)} to {max(row['heads'] for row in own)} heads"
-        said.append(
+    """Return each variant's fastest and slowest number of heads."""
+    parts = []
+    for variant, its_rows in sorted(grouped(rows, "variant").items()):
+        fastest, slowest = (choose(its_rows, key=lambda row: row["latency_ms"]) for choose in (min, max))
+        counts = f"from {min(row['heads'] for row in its_rows)} to {max(row['heads'] for row in its_rows)} heads"
+        parts.append(
             f"{variant} ({counts}) is fastest with {fastest['heads']} ({number(fastest['latency_ms'])} ms) and slowest "
             f"with {slowest['heads']} ({number(slowest['latency_ms'])} ms, "
             f"{number(slowest['latency_ms'] / fastest['latency_ms'])} times as long)"
         )
-    one = rows[0]
+    first = rows[0]
     return (
-        f"At a width of {one['heads'] * one['head_dim']} and {one['seq_q']} tokens each number of heads does the same "
-        f"{number(one['flops'] / 1e9)} GFLOP of matrix products, but softmax has as many scores as there are heads. On "
-        f"{one['device_name']}, {listed(said)}."
+        f"At a width of {first['heads'] * first['head_dim']} and {first['seq_q']} tokens, every number of heads needs "
+        f"the same {number(first['flops'] / 1e9)} GFLOP of matrix products, but the softmax has more scores with more "
+        f"heads. On {first['device_name']}, {listed(parts)}."
     )
 
 

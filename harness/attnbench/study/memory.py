@@ -1,4 +1,4 @@
-"""Bytes, and the largest batch that fits, against sequence length."""
+"""The study `memory`: bytes, and the largest batch that fits, over sequence length."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ SIZES = {
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Train on one sequence of each length."""
+    """Return a grid that trains on one sequence of each length."""
     return [{**sizes, "mask": "causal", "direction": "forward_backward"}]
 
 
 def collect(settings: Settings, folder: Path) -> Rows:
-    """Measure peak memory of one sequence; how many such fit beside each other follows from the device's memory."""
+    """Measure the peak memory of one sequence, and divide the device's memory by it to find the largest batch."""
     import psutil
 
     from attnbench.plan.devices import choose_devices
 
     device = choose_devices([settings.device] if settings.device else [])[0]
-    whole = device.memory_bytes or psutil.virtual_memory().total
+    memory_bytes = device.memory_bytes or psutil.virtual_memory().total
     rows = collector("memory", SIZES, grids)(settings, folder)
     measured = [row for row in rows if row["peak_bytes"]]
     return derived(
-        derived(measured, "sequence_bytes", lambda row: row["peak_bytes"] + _held(row)),
+        derived(measured, "sequence_bytes", lambda row: row["peak_bytes"] + _input_bytes(row)),
         "largest_batch",
-        lambda row: whole // (row["peak_bytes"] + _held(row)),
+        lambda row: memory_bytes // (row["peak_bytes"] + _input_bytes(row)),
     )
 
 
-def _held(row: Mapping[str, Any]) -> int:
-    """Give the bytes of a sequence's inputs: query, key, value and the output's gradient, of equal size here."""
+def _input_bytes(row: Mapping[str, Any]) -> int:
+    """Return the bytes of a sequence's query, key, value and output gradient, which are of equal size here."""
     itemsize = 2 if row["dtype"] in ("float16", "bfloat16") else 4
     return int(4 * row["batch"] * row["heads"] * row["seq_q"] * row["head_dim"] * itemsize)
 
@@ -54,30 +54,30 @@ def draw(rows: Rows) -> Figure:
     fitting = [row for row in rows if row["largest_batch"]]
     return lines(
         [
-            (Panel("seq_q", "tokens", "mib", "MiB a sequence, training"), rows),
+            (Panel("seq_q", "tokens", "mib", "MiB per sequence, training"), rows),
             (Panel("seq_q", "tokens", "largest_batch", "sequences that fit"), fitting),
         ]
     )
 
 
 def conclude(rows: Rows) -> str:
-    """Say how memory grows for each variant and what fits at the longest length."""
-    said = []
-    for variant, own in sorted(grouped(rows, "variant").items()):
-        own.sort(key=lambda row: row["seq_q"])
-        first, last = own[0], own[-1]
+    """Return how memory grows for each variant, and how many sequences fit at the longest length."""
+    parts = []
+    for variant, its_rows in sorted(grouped(rows, "variant").items()):
+        its_rows.sort(key=lambda row: row["seq_q"])
+        first, last = its_rows[0], its_rows[-1]
         growth = ""
         if first is not last:
-            before = own[-2]
+            before = its_rows[-2]
             power = exponent((before["seq_q"], before["sequence_bytes"]), (last["seq_q"], last["sequence_bytes"]))
-            growth = f", growing as length to the power of {power:.2f}"
-        said.append(
+            growth = f", growing as the length to the power of {power:.2f}"
+        parts.append(
             f"{variant} needs {bytes_text(last['sequence_bytes'])} for one sequence of {size_text(last['seq_q'])} "
             f"tokens{growth}, so that {last['largest_batch']:,.0f} fit"
         )
     return (
-        f"Training with a causal mask on {rows[0]['device_name']}, inputs included, {listed(said)}. How many fit is "
-        "the device's memory over the bytes of one sequence; nothing else is counted."
+        f"Training with a causal mask on {rows[0]['device_name']}, inputs included, {listed(parts)}. The number that "
+        "fits is the device's memory divided by the bytes of one sequence; nothing else is counted."
     )
 
 

@@ -1,4 +1,4 @@
-"""Attention sees all tokens at once; a recurrent layer steps through them."""
+"""The study `parallelism`: attention sees all tokens at once, a recurrent layer steps through them."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ SIZES = {
     "cpu": {"heads": 4, "head_dim": 32, "seq": [32, 64, 128, 256, 512, 1024], "dtype": "float32"},
     "cuda": {"batch": 8, "heads": 16, "head_dim": 64, "seq": [128, 256, 512, 1024, 2048, 4096], "dtype": "bfloat16"},
 }
-RECURRENT = ("lstm", "gru", "linear")  # what attention is held against; no run takes them unasked
+RECURRENT = ("lstm", "gru", "linear")  # compared with attention; no run has them by default
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Train on ever longer sequences at one width."""
+    """Return a grid that trains on longer and longer sequences at one width."""
     return [{**sizes, "mask": "causal", "direction": "forward_backward"}]
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw the time of a token over sequence length."""
-    panel = Panel("seq_q", "tokens in the sequence", "us_per_token", "microseconds a token, training")
+    """Draw the time per token over sequence length."""
+    panel = Panel("seq_q", "tokens in the sequence", "us_per_token", "microseconds per token, training")
     return lines([(panel, _per_token(rows))])
 
 
 def conclude(rows: Rows) -> str:
-    """Compare what is no softmax attention, recurrent layers above all, with the fastest that is."""
+    """Return how recurrent layers and linear attention compare with the fastest softmax attention."""
     rows = _per_token(rows)
     attention, recurrent = ([row for row in rows if row["exact"] is exact] for exact in (True, False))
     if not attention or not recurrent:
         return "Attention and a recurrent layer did not both run, so there is nothing to compare."
-    said = []
-    for variant, own in sorted(grouped(recurrent, "variant").items()):
-        ends = sorted({row["seq_q"]: row for row in own}.items())
-        compared = [_against(row, attention) for row in dict((ends[0], ends[-1])).values()]
-        said.append(f"{variant} takes {listed(compared)}")
-    one = rows[0]
+    parts = []
+    for variant, its_rows in sorted(grouped(recurrent, "variant").items()):
+        by_length = sorted({row["seq_q"]: row for row in its_rows}.items())
+        shortest_and_longest = dict((by_length[0], by_length[-1])).values()
+        parts.append(f"{variant} takes {listed([_compare(row, attention) for row in shortest_and_longest])}")
+    first = rows[0]
     return (
-        f"Training at width {one['heads'] * one['head_dim']}, batch {one['batch']}, on {one['device_name']}, time a "
-        f"token: {'; '.join(said)}. First stands what is no softmax attention, with whatever projections it "
-        "has; second the fastest softmax attention at that length, which has none."
+        f"Training at width {first['heads'] * first['head_dim']}, batch {first['batch']}, on {first['device_name']}, "
+        f"time per token: {'; '.join(parts)}. The first time is that of the recurrent layer or linear attention, with "
+        "its projections; the second that of the fastest softmax attention at that length, which has no projections."
     )
 
 
-def _against(row: Mapping[str, Any], attention: Rows) -> str:
-    """Set a recurrent layer's time beside that of the fastest attention at the same length."""
+def _compare(row: Mapping[str, Any], attention: Rows) -> str:
+    """Return a layer's time per token and that of the fastest attention at the same length."""
     time, where = number(row["us_per_token"]), f"at {size_text(row['seq_q'])} tokens"
     rivals = [rival for rival in attention if rival["seq_q"] == row["seq_q"]]
     if not rivals:

@@ -1,4 +1,4 @@
-"""What the factor 1/sqrt(head_dim) is for."""
+"""The study `scaling-factor`: what dividing the scores by sqrt(head_dim) does."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from attnbench.study.wording import number
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LABELS = {True: "scores / sqrt(head_dim)", False: "scores as they are"}
+LABELS = {True: "scores / sqrt(head_dim)", False: "unscaled scores"}
 
 
-def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - every study is given its folder
-    """Compute variance, entropy and gradient norm over head_dim."""
+def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - part of the interface of a study
+    """Compute the scores' variance, the weights' entropy and the gradient norm for each head_dim."""
     return compute("scaling-factor", settings.sizes)
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw the three over head_dim, with and without the factor."""
+    """Draw variance, entropy and gradient norm over head_dim, with and without the factor."""
     rows = derived(rows, "label", lambda row: LABELS[row["scaled"]])  # type: ignore[arg-type, return-value]
     panels = (
         Panel("head_dim", "head_dim", "variance", "variance of the scores", "label"),
@@ -32,21 +32,21 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Compare the smallest and the largest head_dim."""
+    """Return how variance, entropy and gradient norm change from the smallest to the largest head_dim."""
     ends = {}
     for scaled in (True, False):
-        own = sorted((row for row in rows if row["scaled"] is scaled), key=lambda row: row["head_dim"])
-        ends[scaled] = own[0], own[-1]
+        by_head_dim = sorted((row for row in rows if row["scaled"] is scaled), key=lambda row: row["head_dim"])
+        ends[scaled] = by_head_dim[0], by_head_dim[-1]
     (first, last), (kept_first, kept_last) = ends[False], ends[True]
     most = last["most_entropy"]
     return (
         f"From head_dim {first['head_dim']} to {last['head_dim']}, the variance of unscaled scores goes from "
         f"{number(first['variance'])} to {number(last['variance'])}; the entropy of the weights from "
-        f"{number(first['entropy'])} to {number(last['entropy'])} nats, of {number(most)} that even weights would "
-        f"have; and the norm of softmax's derivative from {number(first['gradient_norm'])} to "
+        f"{number(first['entropy'])} to {number(last['entropy'])} nats, where uniform weights would have "
+        f"{number(most)}; and the norm of softmax's derivative from {number(first['gradient_norm'])} to "
         f"{number(last['gradient_norm'])}. Divided by sqrt(head_dim), the variance is "
-        f"{number(kept_first['variance'])} at one end and {number(kept_last['variance'])} at the other, the entropy "
-        f"{number(kept_first['entropy'])} and {number(kept_last['entropy'])} nats, the derivative's norm "
+        f"{number(kept_first['variance'])} and {number(kept_last['variance'])}, the entropy "
+        f"{number(kept_first['entropy'])} and {number(kept_last['entropy'])} nats, and the derivative's norm "
         f"{number(kept_first['gradient_norm'])} and {number(kept_last['gradient_norm'])}."
     )
 

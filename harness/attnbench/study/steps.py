@@ -1,4 +1,4 @@
-"""What attention computes, matrix by matrix."""
+"""The study `steps`: what attention computes, matrix by matrix."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from attnbench.study.wording import number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-POSITIVE = ("weights", "heads")  # drawn from 0; everything else around it
-ACROSS = 4  # matrices in a row of the figure
+POSITIVE = ("weights", "heads")  # their colour scale starts at 0; that of all other matrices is centred on it
+ACROSS = 4  # matrices side by side in the figure
 
 
-def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - every study is given its folder
-    """Compute the matrices."""
+def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - part of the interface of a study
+    """Compute the matrices of each step for one sentence."""
     return compute("steps", settings.sizes)
 
 
 def draw(rows: Rows, only: Container[str] | None = None) -> Figure:
-    """Draw the matrices of all steps, or of some, as heat maps."""
+    """Draw the matrices of all steps, or only of the named ones, as heat maps."""
     chosen = [row for row in rows if only is None or row["step"] in only]
     across = min(ACROSS, len(chosen))
     down = -(-len(chosen) // across)
@@ -41,7 +41,7 @@ def draw(rows: Rows, only: Container[str] | None = None) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Say the sizes and where the largest weight lies."""
+    """Return the sizes of the matrices and the place of the largest weight."""
     found = {row["step"]: row for row in rows}
     words, weights = found["weights"]["words"], found["weights"]["matrix"]
     width, head_dim = len(found["embeddings"]["matrix"][0]), len(found["query"]["matrix"][0])

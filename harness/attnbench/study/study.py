@@ -1,4 +1,4 @@
-"""A study: a question, the numbers that answer it, a figure of them and a paragraph said from them."""
+"""A study: a question, the numbers that answer it, a figure of them and a paragraph about them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def unwatched(_: Plan) -> AbstractContextManager[Watcher]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user asked of a study; `sizes` replaces some of the study's own sizes, `watch` shows how its run goes."""
+    """A user's settings of a study; `sizes` replaces some of the study's sizes, `watch` shows its run's progress."""
 
     results: Path = Path("results")
     device: str | None = None
@@ -43,7 +43,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Study:
-    """How a study is made: `collect` gives rows of JSON values, `draw` and `conclude` are functions of rows alone."""
+    """A study: `collect` returns rows of JSON values, and `draw` and `conclude` depend on these rows only."""
 
     name: str
     question: str
@@ -54,19 +54,19 @@ class Study:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study that was made: its folder holds rows.json, finding.md, figure.svg, figure.png and the run, if any."""
+    """A finished study: its folder holds rows.json, finding.md, figure.svg, figure.png and the run, if it has one."""
 
     folder: Path
     finding: str
 
 
 def make(study: Study, settings: Settings) -> StudyResult:
-    """Collect the numbers, draw them and say what they say; raises AttnbenchError where there are none to speak of."""
+    """Collect a study's rows, then write its figure and its finding; raises AttnbenchError if it has no rows."""
     folder = settings.results / f"study-{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
     rows = study.collect(settings, folder)
     if not rows:
-        raise AttnbenchError(f"study {study.name}: no cell gave a time; {folder} has the records, which say why")
+        raise AttnbenchError(f"study {study.name}: no cell was timed; the records in {folder} say why")
     (folder / "rows.json").write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     finding = study.conclude(rows)
     (folder / "finding.md").write_text(f"# {study.question}\n\n{finding}\n\n![](figure.svg)\n", encoding="utf-8")
@@ -77,7 +77,10 @@ def make(study: Study, settings: Settings) -> StudyResult:
 
 
 def compute(experiment: str, options: Mapping[str, Any]) -> Rows:
-    """Run an experiment that times nothing, in a process of its own; raises AttnbenchError with what it said."""
+    """Run an experiment that times nothing in a separate process, because it needs torch, and return its rows.
+
+    Raises AttnbenchError, with the last line of its output, if it fails.
+    """
     process = subprocess.run(
         [sys.executable, "-m", "attnbench.worker.study_experiments", experiment],
         input=json.dumps(dict(options)),

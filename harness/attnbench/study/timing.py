@@ -1,4 +1,4 @@
-"""Rows of a study that times variants: it runs a suite as `attnbench run` does."""
+"""Runs of the studies that time variants: a suite is run as by `attnbench run`, and its timed cells become rows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def collector(
     grids: Callable[[Mapping[str, Any]], Grids],
     also: Sequence[str] = (),
 ) -> Callable[[Settings, Path], Rows]:
-    """Make a study's `collect`: sizes of the device's kind, with the user's on top, become grids and then a run.
+    """Return a study's `collect` function, which runs the study's grids and returns a row for each timed cell.
 
-    Without variants of the user's choice those run that a run takes by default, and `also` those that the study needs.
+    `sizes` are the study's sizes by kind of device; the user's settings replace some of them before `grids` builds the
+    suite from them. If the user chose no variants, a run's default variants are timed, and those in `also`.
     """
 
     def collect(settings: Settings, folder: Path) -> Rows:
@@ -42,7 +43,7 @@ def collector(
 def run_suite(
     name: str, grids: Grids, settings: Settings, folder: Path, devices: list[str], *, also: Sequence[str] = ()
 ) -> Rows:
-    """Write the suite beside the study, run it, and give what was timed."""
+    """Write the suite into the study's folder, run it, and return a row for each timed cell."""
     from attnbench.analysis import load
     from attnbench.measure_config import MeasureConfig
     from attnbench.runner.run import Request, execute, plan_of, start
@@ -52,7 +53,7 @@ def run_suite(
     protocol = MeasureConfig() if settings.budget_s is None else MeasureConfig(budget_s=settings.budget_s)
     request = Request(
         suites=[str(suite)],
-        variants=list(settings.variants) or [*_by_default(settings, devices), *also],
+        variants=list(settings.variants) or [*_default_variants(settings, devices), *also],
         devices=list(devices),
         plugins=list(settings.plugins),
         protocol=protocol,
@@ -69,8 +70,8 @@ def run_suite(
     return rows
 
 
-def _by_default(settings: Settings, devices: list[str]) -> list[str]:
-    """Name the variants that a run on the devices takes which names none."""
+def _default_variants(settings: Settings, devices: list[str]) -> list[str]:
+    """Return the names of the variants that a run on these devices has by default."""
     from attnbench.plan.catalog import read_catalog
     from attnbench.plan.cells import default_variants
     from attnbench.plan.devices import choose_devices
@@ -79,7 +80,7 @@ def _by_default(settings: Settings, devices: list[str]) -> list[str]:
 
 
 def suite_text(name: str, grids: Grids) -> str:
-    """Write grids as a suite's TOML; its values are texts, numbers and lists, which JSON writes alike."""
+    """Return grids as a suite's TOML; values are strings, numbers and lists, which look the same in JSON and TOML."""
     lines = [f"name = {json.dumps(name)}"]
     for grid in grids:
         lines += ["", "[[grid]]", *(f"{key} = {json.dumps(value)}" for key, value in grid.items())]

@@ -1,4 +1,4 @@
-"""What the causal mask does to an attention map."""
+"""The study `weights`: what the causal mask does to an attention map."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ SENTENCE = "the cat sat on the mat because the cat was tired"
 TITLES = {"none": "no mask", "causal": "causal mask"}
 
 
-def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - every study is given its folder
-    """Compute the sentence's weights without and with the mask."""
+def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - part of the interface of a study
+    """Compute the sentence's attention weights without and with the mask."""
     return compute("weights", {"sentence": SENTENCE, **settings.sizes})
 
 
 def draw(rows: Rows) -> Figure:
     """Draw both maps as heat maps on one scale."""
     maps = [(TITLES[row["mask"]], row["words"], row["weights"]) for row in rows]
-    return heat_maps(maps, "key: the word looked at", "query: the word that looks")
+    return heat_maps(maps, "key: the word attended to", "query: the word that attends")
 
 
 def conclude(rows: Rows) -> str:
-    """Say how much weight the mask takes from later words, and where it goes."""
+    """Return how much weight the mask takes from later words, and which words gain it."""
     by_mask = {row["mask"]: row["weights"] for row in rows}
     words, length = rows[0]["words"], len(rows[0]["words"])
     later = {mask: sum(sum(row[index + 1 :]) for index, row in enumerate(w)) / length for mask, w in by_mask.items()}
     sums = [sum(row) for weights in by_mask.values() for row in weights]
     first = {mask: sum(row[0] for row in weights) / length for mask, weights in by_mask.items()}
     return (
-        f"In a sentence of {length} words ({len(set(words))} different ones, embeddings drawn from a seed and not "
+        f"In a sentence of {length} words ({len(set(words))} different ones, with random embeddings that are not "
         f"trained), {100 * later['none']:.1f}% of all weight lies on later words without a mask and "
         f"{100 * later['causal']:.1f}% with the causal mask. Every row still sums to 1 (from {min(sums):.6f} to "
-        f"{max(sums):.6f}), so what later words lose, earlier ones gain: the mean weight on the first word, "
-        f"'{words[0]}', goes from {number(first['none'])} to {number(first['causal'])}, and the first word itself sees "
-        f"nothing but itself (weight {number(by_mask['causal'][0][0])})."
+        f"{max(sums):.6f}), so earlier words gain what later ones lose: the mean weight on the first word, "
+        f"'{words[0]}', goes from {number(first['none'])} to {number(first['causal'])}, and the first word sees only "
+        f"itself (weight {number(by_mask['causal'][0][0])})."
     )
 
 
