@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from attnbench.plan.devices import list_devices
-from attnbench.report.content import Document, read
+from attnbench.report.content import Content, read
 from attnbench.report.figures import slug
 from attnbench.report.table import escape_markdown, to_markdown
 
@@ -30,7 +30,7 @@ def main(argument: str, root: Path = ROOT) -> None:
         return
     run = Path(argument).resolve()
     document = read(run)
-    device = document.groups[0].device_name
+    device = document.contests[0].device_name
     shutil.copyfile(run / "report" / "figures" / f"latency-{slug(device)}.svg", root / FIGURE)
     readme = root / "README.md"
     head, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
@@ -41,9 +41,9 @@ def main(argument: str, root: Path = ROOT) -> None:
     readme.write_text(f"{head}{BEGIN}{section(document, report)}{END}{tail}", encoding="utf-8")
 
 
-def section(document: Document, report: str) -> str:
+def section(document: Content, report: str) -> str:
     """Return the section: the figure, the standings of the contest with the most shapes, and a link to the report."""
-    first = max(range(len(document.groups)), key=lambda index: document.groups[index].shapes)
+    first = max(range(len(document.contests)), key=lambda index: document.contests[index].shapes)
     alt = "Median latency against sequence length, with 95% intervals"
     return "\n".join(
         [

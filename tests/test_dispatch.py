@@ -8,8 +8,8 @@ import torch
 import attnbench
 import synthetic
 from attnbench import dispatch
-from attnbench.analysis.dispatch_table import best as regions_of
-from attnbench.analysis.dispatch_table import to_json
+from attnbench.analysis.dispatch_table import regions, to_json
+from attnbench.analysis.results import Results
 from attnbench.errors import UsageError
 from attnbench.workloads.workload import Workload
 
@@ -26,7 +26,7 @@ def table(tmp_path):
         tmp_path, cells=CELLS, variants=variants, machine=here, slower={"chunked": 0.5}, baseline=None, rounds=8
     )
     path = tmp_path / "table.json"
-    path.write_text(json.dumps(to_json(regions_of(attnbench.load(run)))))
+    path.write_text(json.dumps(to_json(regions(Results.load(run)))))
     return path
 
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.analysis.dispatch_table import Region, from_json, pick
-from attnbench.analysis.dispatch_table import best as regions_of
+from attnbench.analysis.dispatch_table import Region, from_json, pick, regions
 from attnbench.errors import UsageError, describe
 from attnbench.plan.devices import list_devices
 from attnbench.plugins.loading import Plugin, entry_point_sources, load_all
@@ -102,9 +101,9 @@ def _region(workload: Workload, device: str, table: str | Path | None) -> Region
 def _table(source: str) -> tuple[Region, ...]:
     path = Path(source)
     if path.is_dir():
-        from attnbench.analysis import load
+        from attnbench.analysis.results import Results
 
-        return tuple(regions_of(load(path)))
+        return tuple(regions(Results.load(path)))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-import attnbench
 import synthetic
 from attnbench.analysis.compare import compare
+from attnbench.analysis.results import Results
 from attnbench.report.compare import comparison_json, comparison_markdown, comparison_table
 
 CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))
@@ -15,7 +15,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 def load(folder, name, **options):
     """Load a synthetic run of few cells, apart from others by name and seed."""
     options = {"variants": ("sdpa", "chunked"), "cells": CELLS, "noise": 0.005, "drift": 0.0, **options}
-    return attnbench.load(synthetic.make_run(folder, name=name, seed=len(name), **options))
+    return Results.load(synthetic.make_run(folder, name=name, seed=len(name), **options))
 
 
 def by_verdict(comparison):
@@ -45,11 +45,11 @@ def test_a_slow_down_within_three_noise_floors_fails_no_gate(tmp_path):
     """Where identical code differs by several percent, 10% is no regression."""
     quiet = load(tmp_path, "old")
     noisy = load(tmp_path, "newer", slower={"chunked": 1.10})
-    shaken = noisy.copy()
+    shaken = noisy.frame.copy()
     control = shaken["control"]
     shaken.loc[control, "samples_ns"] = shaken.loc[control, "samples_ns"].map(lambda ns: tuple(1.06 * t for t in ns))
     assert compare(quiet, noisy).regressions
-    assert compare(quiet, shaken).regressions == []
+    assert compare(quiet, Results(shaken)).regressions == []
 
 
 def test_the_same_runs_have_no_regression(tmp_path):
@@ -60,10 +60,10 @@ def test_the_same_runs_have_no_regression(tmp_path):
 def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
     """A cell that was ok and now is not fails the gate whatever the bar, with its reason."""
     old = load(tmp_path, "old", variants=("sdpa", "chunked"))
-    new = load(tmp_path, "newer", slower={"sdpa": 2.0})
+    new = load(tmp_path, "newer", slower={"sdpa": 2.0}).frame
     broken = new["variant"] == "chunked"
     new.loc[broken, ["status", "reason"]] = ["crash", "worker died"]
-    found = compare(old, new)
+    found = compare(old, Results(new))
     assert [change.verdict for change in found.changes] == ["newly failing", "newly failing", "slower", "slower"]
     assert found.changes[0].reason == "worker died"
 
@@ -71,16 +71,16 @@ def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
 def test_added_removed_and_fixed_cells_are_told_and_fail_nothing(tmp_path):
     """Cells of one side only, and cells that failed before, are named as such."""
     old = load(tmp_path, "old", variants=("sdpa", "naive", "forgets-a-key"))
-    new = load(tmp_path, "newer", variants=("sdpa", "chunked", "forgets-a-key"))
+    new = load(tmp_path, "newer", variants=("sdpa", "chunked", "forgets-a-key")).frame
     fixed = new["variant"] == "forgets-a-key"
-    found = by_verdict(compare(old, new))
+    found = by_verdict(compare(old, Results(new)))
     assert found["removed"] == {"naive"}
     assert found["added"] == {"chunked"}
     assert found["still failing"] == {"forgets-a-key"}
     donor = new[new["variant"] == "chunked"].reset_index()
     for column in ("status", "latency_ms", "samples_ns", "block_sizes", "block_rounds"):
         new.loc[fixed, column] = donor[column].set_axis(new.index[fixed])
-    assert by_verdict(compare(old, new))["fixed"] == {"forgets-a-key"}
+    assert by_verdict(compare(old, Results(new)))["fixed"] == {"forgets-a-key"}
 
 
 def test_machines_are_compared_by_variant_and_workload(tmp_path):

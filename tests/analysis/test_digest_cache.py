@@ -8,7 +8,7 @@ import pytest
 
 import attnbench
 import synthetic
-from attnbench.analysis import digest_cache, gather
+from attnbench.analysis import digest_cache
 from attnbench.analysis.digest import digest
 
 SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)), "rounds": 8}
@@ -37,7 +37,7 @@ def read(monkeypatch):
 
 def kept():
     """List the cache's files."""
-    return sorted(digest_cache.shelf().iterdir())
+    return sorted(digest_cache.digest_folder().iterdir())
 
 
 def same(one, other):
@@ -50,7 +50,7 @@ def test_a_run_is_read_once(run, read):
     first, second = attnbench.load(run), attnbench.load(run)
     assert len(read) == 1
     assert same(first, second)
-    assert digest_cache.shelf().stat().st_mode & 0o077 == 0
+    assert digest_cache.digest_folder().stat().st_mode & 0o077 == 0
 
 
 def test_a_small_run_is_not_worth_a_file(run, read, monkeypatch):
@@ -58,7 +58,7 @@ def test_a_small_run_is_not_worth_a_file(run, read, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(run.parent.parent / "cache"))
     attnbench.load(run)
-    assert not digest_cache.shelf().exists()
+    assert not digest_cache.digest_folder().exists()
 
 
 def append(run):
@@ -116,7 +116,7 @@ def test_a_run_that_is_written_to_while_it_is_read_is_not_kept(run, monkeypatch)
 
     monkeypatch.setattr(digest_cache, "digest", slow)
     attnbench.load(run)
-    assert not digest_cache.shelf().exists()
+    assert not digest_cache.digest_folder().exists()
 
 
 def truncated(path):
@@ -177,7 +177,7 @@ def full_disk(*_, **__):
 @pytest.mark.parametrize("writable", [True, False])
 def test_many_new_runs_are_read_by_several_processes(run, read, tmp_path, monkeypatch, writable):
     """From a certain size on, other processes read the runs, where the cache can't be written too."""
-    monkeypatch.setattr(gather, "ALONE_BYTES", 1)
+    monkeypatch.setattr(digest_cache, "ONE_PROCESS_BYTES", 1)
     for seed in range(3):
         synthetic.make_run(run.parent, name=f"other-{seed}", seed=seed, **SMALL)
     if not writable:
@@ -190,10 +190,10 @@ def test_many_new_runs_are_read_by_several_processes(run, read, tmp_path, monkey
 def test_digests_that_nobody_asks_for_are_removed(run):
     """A file that was not read for a month goes; others stay."""
     attnbench.load(run)
-    old = digest_cache.shelf() / "0-0.parquet"
+    old = digest_cache.digest_folder() / "0-0.parquet"
     old.write_text("old")
     os.utime(old, (time.time() - 40 * 86400,) * 2)
-    digest_cache.remove_forgotten(digest_cache.shelf())
+    digest_cache.remove_unused(digest_cache.digest_folder())
     assert old not in kept()
     assert len(kept()) == 1
 

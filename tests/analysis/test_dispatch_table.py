@@ -6,8 +6,8 @@ import pytest
 
 import attnbench
 import synthetic
-from attnbench.analysis.dispatch_table import best, from_json, gain, pick, shape_of, to_json
-from attnbench.analysis.series import with_length
+from attnbench.analysis.dispatch_table import dispatch_gains, from_json, pick, regions, to_json
+from attnbench.analysis.results import Results
 from attnbench.errors import UsageError
 
 CELLS = synthetic.workloads(seqs=(512, 1024, 2048, 4096, 8192), masks=("causal",), directions=("forward",))
@@ -18,7 +18,7 @@ def overtaken(tmp_path):
     slow_start = synthetic.Machine("cpu", "model", 1.2e11, 1.4e10, 15_000_000, 8e9)
     first = synthetic.make_run(tmp_path, name="a", cells=CELLS, variants=("chunked",), baseline=None)
     late = synthetic.make_run(tmp_path, name="b", cells=CELLS, variants=("sdpa",), baseline=None, machine=slow_start)
-    return attnbench.load([first, late]).assign(device_name="one", environment_id="one")
+    return Results(attnbench.load([first, late]).assign(device_name="one", environment_id="one"))
 
 
 def shape(**fields):
@@ -32,7 +32,7 @@ def shape(**fields):
 def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
     """Where one variant is fastest at all lengths, the table has one region with its margin."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked", "naive"))
-    (region,) = best(attnbench.load(run))
+    (region,) = regions(Results.load(run))
     assert (region.variant, region.length_from, region.length_to) == ("sdpa", 512, 8192)
     assert (region.clear, region.shapes, region.tied) == (5, 5, ())
     assert region.order == ("sdpa", "chunked", "naive")
@@ -41,48 +41,48 @@ def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
 
 def test_a_crossover_splits_the_lengths(tmp_path):
     """Each side of a crossover is a region of its own, and lengths between go to the nearer side."""
-    regions = best(overtaken(tmp_path))
-    assert min((region.variant, region.length_from) for region in regions) == ("chunked", 512)
-    assert pick(regions, shape(length=600)).variant == "chunked"
-    assert pick(regions, shape(length=16384, heads=16, kv_heads=16)).variant == "sdpa"
+    table = regions(overtaken(tmp_path))
+    assert min((region.variant, region.length_from) for region in table) == ("chunked", 512)
+    assert pick(table, shape(length=600)).variant == "chunked"
+    assert pick(table, shape(length=16384, heads=16, kv_heads=16)).variant == "sdpa"
 
 
 def test_a_shape_of_a_kind_never_measured_has_no_choice(tmp_path):
     """Another mask, direction, dtype or head_dim is no matter of distance: the table has nothing to say."""
-    regions = best(overtaken(tmp_path))
+    table = regions(overtaken(tmp_path))
     for field, value in (("mask", "none"), ("dtype", "bfloat16"), ("head_dim", 128), ("direction", "backward")):
-        assert pick(regions, shape(**{field: value})) is None
+        assert pick(table, shape(**{field: value})) is None
 
 
 def test_only_ranked_variants_are_chosen(tmp_path):
     """A wrong, inexact or crashed variant is in no order."""
-    frame = attnbench.load(synthetic.make_run(tmp_path, cells=CELLS[:2]))
-    for region in best(frame):
+    results = Results.load(synthetic.make_run(tmp_path, cells=CELLS[:2]))
+    for region in regions(results):
         assert not {"forgets-a-key", "linear-attention", "xformers"} & set(region.order)
 
 
 def test_ties_are_told(tmp_path):
     """Two variants that no interval tells apart stand as tied, without a clear shape."""
-    frame = attnbench.load(synthetic.make_run(tmp_path, cells=CELLS[:3], variants=("sdpa", "sdpa-flash", "naive")))
-    (region,) = best(frame)
+    results = Results.load(synthetic.make_run(tmp_path, cells=CELLS[:3], variants=("sdpa", "sdpa-flash", "naive")))
+    (region,) = regions(results)
     assert {region.variant, *region.tied} == {"sdpa", "sdpa-flash"}
     assert region.clear == 0
 
 
 def test_a_table_survives_json(tmp_path):
     """A table written as JSON reads back the same; another schema or a broken row is a usage error."""
-    regions = best(overtaken(tmp_path))
-    table = json.loads(json.dumps(to_json(regions), allow_nan=False))
-    assert from_json(table) == regions
+    table = regions(overtaken(tmp_path))
+    text = json.loads(json.dumps(to_json(table), allow_nan=False))
+    assert from_json(text) == table
     with pytest.raises(UsageError, match="schema 9"):
-        from_json({**table, "schema": 9})
+        from_json({**text, "schema": 9})
     with pytest.raises(UsageError, match="does not fit"):
         from_json({"schema": 1, "regions": [{"variant": "sdpa"}]})
 
 
 def test_the_gain_is_measured_on_shapes_left_out_of_the_table(tmp_path):
     """Following the table beats always taking the variant that loses half of the lengths, and says by how much."""
-    found = gain(overtaken(tmp_path), "sdpa")["one"]
+    found = dispatch_gains(overtaken(tmp_path), "sdpa")["one"]
     assert found.shapes == len(CELLS)
     assert found.gain > 1.2
     assert "each left out of the table" in str(found)
@@ -90,12 +90,5 @@ def test_the_gain_is_measured_on_shapes_left_out_of_the_table(tmp_path):
 
 def test_the_gain_over_what_is_always_best_is_none(tmp_path):
     """Where `sdpa` is always fastest, following the table gains nothing."""
-    frame = attnbench.load(synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "naive")))
-    assert gain(frame, "sdpa")["AMD EPYC 7B13"].gain == pytest.approx(1)
-
-
-def test_a_row_of_a_frame_is_a_shape(tmp_path):
-    """`shape_of` gives of a frame's row what `pick` asks for."""
-    frame = overtaken(tmp_path)
-    row = with_length(frame).iloc[0].to_dict()
-    assert pick(best(frame), shape_of(row)) is not None
+    results = Results.load(synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "naive")))
+    assert dispatch_gains(results, "sdpa")["AMD EPYC 7B13"].gain == pytest.approx(1)

@@ -75,39 +75,6 @@ def test_speedup_never_crosses_machines(tmp_path):
     assert frame.loc[(frame["variant"] == "chunked") & (frame["run"] == "cpu"), "speedup"].notna().all()
 
 
-@pytest.mark.parametrize(
-    ("variants", "control", "expected"),
-    [
-        (("naive", "sdpa", "chunked"), "chunked", "chunked"),
-        (("naive", "sdpa", "chunked"), None, "sdpa"),
-        (("naive", "chunked"), None, "naive"),
-        (("chunked",), None, "chunked"),
-        (("forgets-a-key",), None, None),
-    ],
-)
-def test_the_baseline_is_the_controlled_variant_or_the_best_known(tmp_path, variants, control, expected):
-    """The A/A control names the baseline; without one it is sdpa, then naive, then what there is."""
-    run = synthetic.make_run(tmp_path, variants=variants, baseline=control, **SMALL)
-    assert frames.baseline_of(attnbench.load(run)) == expected
-
-
-def test_a_cell_measured_again_counts_once_by_its_last_record(tmp_path):
-    """Of two runs of one environment, `current` keeps the later record of each cell, and `load` keeps both."""
-    synthetic.make_run(tmp_path, name="old", started="2026-01-01T00:00:00+00:00", seed=1, **SMALL)
-    synthetic.make_run(tmp_path, name="new", started="2026-02-01T00:00:00+00:00", seed=2, **SMALL)
-    frame = attnbench.load(tmp_path)
-    assert set(frame["run"]) == {"old", "new"}
-    assert set(frames.current(frame)["run"]) == {"new"}
-
-
-def test_only_correct_exact_variants_that_are_no_control_are_rankable(tmp_path):
-    """The A/A control, inexact variants and cells without a time are never ranked."""
-    ranked = frames.rankable(attnbench.load(synthetic.make_run(tmp_path, **SMALL)))
-    assert not {"forgets-a-key", "linear-attention", "xformers"} & set(ranked["variant"])
-    assert not ranked["control"].any()
-    assert len(ranked[ranked["variant"] == "sdpa"]) == len(SMALL["cells"])
-
-
 def test_an_empty_run_gives_an_empty_frame_with_all_columns(tmp_path):
     """A run in which nothing was recorded yet loads as no rows, not as an error."""
     run = synthetic.make_run(tmp_path, cells=[])

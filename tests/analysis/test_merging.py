@@ -4,7 +4,7 @@ import shutil
 
 import synthetic
 from attnbench.analysis import load
-from attnbench.analysis.load_runs import current
+from attnbench.analysis.results import Results
 from attnbench.report import headline
 
 FEW = {"variants": ("naive", "sdpa"), "rounds": 4}
@@ -50,7 +50,7 @@ def test_a_cell_measured_twice_is_kept_twice_and_told_apart_by_its_environment(t
         )  # fmt: skip
     frame = load(tmp_path)
     assert len(frame) == 3 * 2 * 2
-    counted = current(frame)
+    counted = Results(frame).current
     assert len(counted) == 2 * 2 * 2
     assert set(counted["run"]) == {"again", "other"}
     assert set(counted["environment_id"]) == {"old-driver", "new-driver"}

@@ -4,22 +4,22 @@ import math
 
 import pytest
 
-import attnbench
 import synthetic
-from attnbench.analysis.noise import blocks_of, noise, noise_text
+from attnbench.analysis.noise import blocks_of, noise_text
+from attnbench.analysis.results import Results
 
 CELLS = synthetic.workloads(seqs=(256, 512, 1024, 2048), directions=("forward",))
 
 
 def loaded(tmp_path, **options):
     """Load a synthetic run of the baseline alone."""
-    return attnbench.load(synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa",), **options))
+    return Results.load(synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa",), **options))
 
 
 def test_the_noise_floor_grows_with_the_noise_and_not_with_the_drift(tmp_path):
     """The floor is small where samples are quiet, whatever drift both share, and large where they are noisy."""
-    quiet = noise(loaded(tmp_path / "quiet", noise=0.001, drift=0.1))
-    loud = noise(loaded(tmp_path / "loud", noise=0.1, drift=0.0))
+    quiet = loaded(tmp_path / "quiet", noise=0.001, drift=0.1).noise
+    loud = loaded(tmp_path / "loud", noise=0.1, drift=0.0).noise
     assert quiet.cells == loud.cells == len(CELLS)
     assert quiet.noise_floor < 0.002
     assert 0.01 < loud.noise_floor < 0.2
@@ -27,7 +27,7 @@ def test_the_noise_floor_grows_with_the_noise_and_not_with_the_drift(tmp_path):
 
 def test_the_note_says_floor_pairs_and_false_positives(tmp_path):
     """The note under a table has the floor in percent and how many pairs were told apart."""
-    found = noise(loaded(tmp_path))
+    found = loaded(tmp_path).noise
     assert noise_text(found) == (
         f"A/A control: noise floor {found.noise_floor:.1%}; {found.false_positives} of 8 pairs of identical code"
         " told apart."
@@ -36,7 +36,7 @@ def test_the_note_says_floor_pairs_and_false_positives(tmp_path):
 
 def test_without_a_control_the_floor_is_unknown(tmp_path):
     """No control means no number, and the note says so."""
-    found = noise(loaded(tmp_path, baseline=None))
+    found = loaded(tmp_path, baseline=None).noise
     assert found.noise_floor is None
     assert "unknown" in noise_text(found)
 
@@ -45,7 +45,7 @@ def test_controls_of_one_run_are_not_paired_with_another_run(tmp_path):
     """The last record of a control is compared with its twin of the same run alone."""
     loaded(tmp_path, name="a", started="2026-01-01T00:00:00+00:00")
     loaded(tmp_path, name="b", started="2026-02-01T00:00:00+00:00", slower={"sdpa": 3.0})
-    found = noise(attnbench.load(tmp_path))
+    found = Results.load(tmp_path).noise
     assert found.cells == len(CELLS)
     assert found.noise_floor < math.log(2)
 

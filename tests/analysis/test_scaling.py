@@ -4,6 +4,7 @@ import pytest
 
 import attnbench
 import synthetic
+from attnbench.analysis.results import Results
 from attnbench.analysis.scaling import crossovers, exponents, reaches
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
@@ -12,7 +13,7 @@ CELLS = synthetic.workloads(seqs=LENGTHS, masks=("none",), directions=("forward"
 
 def loaded(tmp_path, **options):
     """Load a synthetic run over many lengths."""
-    return attnbench.load(synthetic.make_run(tmp_path, cells=CELLS, rounds=8, **options))
+    return Results.load(synthetic.make_run(tmp_path, cells=CELLS, rounds=8, **options))
 
 
 def test_exact_attention_grows_with_the_square_of_the_length(tmp_path):
@@ -34,7 +35,7 @@ def test_noise_widens_the_interval_of_the_exponent(tmp_path):
 def test_two_lengths_have_no_exponent(tmp_path):
     """Two points always lie on a line: no exponent is claimed."""
     run = synthetic.make_run(tmp_path, cells=CELLS[:2], variants=("sdpa",))
-    assert exponents(attnbench.load(run)) == []
+    assert exponents(Results.load(run)) == []
 
 
 def overtaken(tmp_path):
@@ -44,7 +45,7 @@ def overtaken(tmp_path):
     first = synthetic.make_run(folder, name="a", cells=CELLS, variants=("chunked",), baseline=None)
     late = synthetic.make_run(folder, name="b", cells=CELLS, variants=("sdpa",), baseline=None, machine=slow_start)
     frame = attnbench.load([first, late])
-    return frame.assign(device_name="one", environment_id="one")
+    return Results(frame.assign(device_name="one", environment_id="one"))
 
 
 def test_a_crossover_lies_where_the_models_cross(tmp_path):

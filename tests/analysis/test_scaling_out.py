@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from attnbench import Workload
+from attnbench.analysis.results import Results
 from attnbench.analysis.scaling_out import gains, shares
 
 SIZES = {"batch": 4, "heads": 8, "seq_q": 16, "head_dim": 8}
@@ -16,7 +17,7 @@ def frame(*cells):
         workload = Workload(**SIZES, **fields)
         rows.append({
             "run": "r", "variant": "sdpa", "mode": "hot", "device": "cuda:0", "device_name": "H200",
-            "environment_id": "e", "status": "ok",
+            "environment_id": "e", "status": "ok", "flags": (), "exact": True,
             "control": False, "started_at": str(number), "workload": workload, "workload_id": workload.id,
             "embed_dim": workload.embed_dim, "gpus": workload.gpus, "latency_ms": latency, **other,
         })  # fmt: skip
@@ -31,9 +32,9 @@ def test_share_of_a_layer():
         ({"embed_dim": 64}, 9.0, {"variant": "naive"}),
         ({"mask": "causal", "embed_dim": 64}, 1.0, {}),
     )
-    (one,) = shares(cells)
+    (one,) = shares(Results(cells))
     assert (one.variant, one.layer_ms, one.attention_ms, one.share) == ("sdpa", 8.0, 2.0, 0.25)
-    assert shares(cells[cells["workload_id"] != one.workload_id]) == []
+    assert shares(Results(cells[cells["workload_id"] != one.workload_id])) == []
 
 
 def test_efficiency_of_several_devices():
@@ -45,4 +46,4 @@ def test_efficiency_of_several_devices():
         ({"gpus": 4}, 5.0, {"device_name": "4 x H200", "status": "error"}),
         ({"gpus": 2, "split": "ring"}, 5.0, {"device_name": "2 x H200", "variant": "ring"}),
     )
-    assert [(one.gpus, one.efficiency) for one in gains(cells)] == [(2, pytest.approx(0.8)), (2, 1.0)]
+    assert [(one.gpus, one.efficiency) for one in gains(Results(cells))] == [(2, pytest.approx(0.8)), (2, 1.0)]

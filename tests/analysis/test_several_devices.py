@@ -6,8 +6,8 @@ import pandas as pd
 
 import attnbench
 import synthetic
-from attnbench.analysis.devices import ratios
-from attnbench.analysis.load_runs import current
+from attnbench.analysis.results import Results
+from attnbench.analysis.scaling_out import device_ratios
 
 CELLS = synthetic.workloads(seqs=(512, 1024, 2048), masks=("causal",), directions=("forward",))
 
@@ -19,7 +19,7 @@ def test_of_devices_of_one_model_one_counts_for_the_ranking(tmp_path):
         machine = dataclasses.replace(synthetic.H200, device=f"cuda:{index}")
         options = {"cells": CELLS, "variants": variants, "machine": machine, "baseline": None, "rounds": 4}
         runs.append(attnbench.load(synthetic.make_run(tmp_path / str(index), **options)))
-    kept = current(pd.concat(runs, ignore_index=True))
+    kept = Results(pd.concat(runs, ignore_index=True)).current
     assert len(kept) == 2 * len(CELLS)
     assert set(kept["device"]) == {"cuda:1"}
 
@@ -30,8 +30,8 @@ def test_devices_are_compared_with_the_slowest_on_what_both_did(tmp_path):
         synthetic.make_run(tmp_path, name=name, cells=CELLS, variants=("sdpa", "chunked"), machine=machine)
         for name, machine in (("old", synthetic.A100), ("new", synthetic.H200))
     ]
-    found = ratios(attnbench.load(runs))
+    found = device_ratios(Results.load(runs))
     assert {(one.device, one.slower, one.shapes) for one in found} == {(synthetic.H200.name, synthetic.A100.name, 3)}
     assert {one.variant for one in found} == {"sdpa", "chunked"}
     assert all(1 < one.low <= one.speedup <= one.high for one in found)
-    assert ratios(attnbench.load(runs[0])) == []
+    assert device_ratios(Results.load(runs[0])) == []

@@ -1,7 +1,7 @@
 """One cell over many runs."""
 
-import attnbench
 import synthetic
+from attnbench.analysis.results import Results
 from attnbench.analysis.trend import trends
 
 CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward",))
@@ -21,7 +21,7 @@ def history(tmp_path, factors, variants=("sdpa", "chunked")):
             drift=0.0,
             seed=day,
         )
-    return trends(attnbench.load(tmp_path))
+    return trends(Results.load(tmp_path))
 
 
 def test_a_lasting_slow_down_is_one_change_point(tmp_path):

@@ -2,8 +2,8 @@
 
 import pytest
 
-import attnbench
 import synthetic
+from attnbench.analysis.results import Results
 from attnbench.analysis.verification import agreement, sample
 
 CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))
@@ -12,16 +12,16 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 def load(folder, name, **options):
     """Load a synthetic run of few cells."""
     options = {"variants": ("sdpa", "chunked", "xformers"), "cells": CELLS, "noise": 0.005, "drift": 0.0, **options}
-    return attnbench.load(synthetic.make_run(folder, name=name, seed=len(name), **options))
+    return Results.load(synthetic.make_run(folder, name=name, seed=len(name), **options))
 
 
 def test_a_sample_is_drawn_from_cells_that_can_run(tmp_path):
     """The sample has as many cells as asked for, each once, the same for the same seed, and none unsupported."""
-    frame = load(tmp_path, "one")
-    drawn = sample(frame, 3, seed=1)
+    results = load(tmp_path, "one")
+    drawn = sample(results, 3, seed=1)
     assert len(set(drawn)) == 3
-    assert drawn == sample(frame, 3, seed=1)
-    assert {cell.variant for cell in sample(frame, 100)} == {"sdpa", "chunked"}
+    assert drawn == sample(results, 3, seed=1)
+    assert {cell.variant for cell in sample(results, 100)} == {"sdpa", "chunked"}
 
 
 def test_the_same_code_agrees_with_itself(tmp_path):
@@ -42,9 +42,9 @@ def test_a_time_that_is_surely_off_disagrees_either_way(tmp_path, factor):
 
 def test_another_status_disagrees(tmp_path):
     """A cell that failed the second time disagrees."""
-    again = load(tmp_path, "second")
+    again = load(tmp_path, "second").frame
     again.loc[again["variant"] == "chunked", "status"] = "crash"
-    found = agreement(load(tmp_path, "one"), again)
+    found = agreement(load(tmp_path, "one"), Results(again))
     assert {change.variant for change in found.disagreeing} == {"chunked"}
 
 

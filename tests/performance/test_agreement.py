@@ -6,10 +6,9 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.benchmark import Timer
 
-import attnbench
 from attnbench import Workload
-from attnbench.analysis.noise import noise, noise_text
-from attnbench.analysis.verdict import judge
+from attnbench.analysis.noise import noise_text
+from attnbench.analysis.results import Results
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
 from attnbench.runner.run import Request, execute, plan_of, start
@@ -97,14 +96,14 @@ def test_ten_percent_are_told_slower_and_a_copy_is_not(benchmark, tmp_path):
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
     benchmark.pedantic(lambda: execute(run, catalog, plan), rounds=1)
-    frame = attnbench.load(run)
-    assert set(frame["status"]) == {"ok"}, frame["reason"]
+    results = Results.load(run, "plain")
+    assert set(results.frame["status"]) == {"ok"}, results.frame["reason"]
     told = {"copy": [], "slower": []}
-    for (*_, workload, _, variant), one in judge(frame, "plain").items():
+    for (*_, workload, _, variant), one in results.comparisons.items():
         told[variant].append(one)
         benchmark.extra_info[f"{variant}, {workload}"] = one.ratio
         print(f"\n{variant}, {workload}: {one.verdict}, {one.ratio:.3f} ({one.low:.3f} to {one.high:.3f})")
-    print(noise_text(noise(frame)))
+    print(noise_text(results.noise))
     assert {one.verdict for one in told["copy"]} <= {"same", "undecided"}
     assert [one.verdict for one in told["slower"]].count("slower") >= 3
     assert all(one.low < 1.125 < one.high + 0.05 for one in told["slower"])  # 45 products for 40, beside the attention

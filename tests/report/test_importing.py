@@ -6,7 +6,7 @@ import pytest
 
 import attnbench
 import synthetic
-from attnbench.analysis.load_runs import rankable
+from attnbench.analysis.results import Results
 from attnbench.errors import UsageError
 from attnbench.report import export, headline
 from attnbench.report.importing import import_pytest_benchmark
@@ -54,7 +54,7 @@ def test_what_was_never_checked_is_shown_and_never_ranked(tmp_path):
     assert frame["variant"].tolist() == ["test_mine"]
     assert frame["device_name"].tolist() == ["Other CPU"]
     assert frame["latency_ms"].tolist() == pytest.approx([2.0])
-    assert rankable(frame).empty
+    assert Results(frame).ranked.empty
     assert "fewer than two variants" in headline(frame)[0].notes[0]
 
 

@@ -1,7 +1,7 @@
 """The table of verdicts."""
 
-import attnbench
 import synthetic
+from attnbench.analysis.results import Results
 from attnbench.report.verdicts import verdicts
 
 CELLS = synthetic.workloads(seqs=(256, 512, 1024), masks=("causal",), directions=("forward",))
@@ -10,7 +10,7 @@ CELLS = synthetic.workloads(seqs=(256, 512, 1024), masks=("causal",), directions
 def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tmp_path):
     """A slower variant is told slower with the interval of its ratio, the baseline has no column, and notes follow."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), slower={"chunked": 3.0})
-    (table,) = verdicts(attnbench.load(run), "sdpa")
+    (table,) = verdicts(Results.load(run, "sdpa"))
     assert table.columns == ("workload", "chunked")
     assert table.title.endswith("causal · forward: verdicts over sdpa")
     assert len(table.rows) == len(CELLS)
@@ -23,4 +23,4 @@ def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tm
 def test_without_a_control_there_is_no_table(tmp_path):
     """A run that has no noise floor has no verdicts to show."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), baseline=None)
-    assert verdicts(attnbench.load(run), "sdpa") == []
+    assert verdicts(Results.load(run, "sdpa")) == []

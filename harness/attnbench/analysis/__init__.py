@@ -1,7 +1,7 @@
-"""From records to what they say: frames, speed-ups with intervals, rankings, fits and frontiers."""
+"""Supervisor side: what the records of runs show (speed-ups, verdicts, rankings, fits), as data without any format."""
 
 from __future__ import annotations
 
-from attnbench.analysis.load_runs import load
+from attnbench.analysis.results import Results, load
 
-__all__ = ["load"]
+__all__ = ["Results", "load"]

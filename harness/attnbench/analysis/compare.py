@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.load_runs import current
-from attnbench.analysis.noise import blocks_of, control_ratios, noise
+from attnbench.analysis.noise import blocks_of
 from attnbench.stats import paired
 from attnbench.stats.noise_floor import NoiseFloor
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from attnbench.analysis.results import Results
 
 CELL = ["variant", "workload_id", "mode"]
 DEFAULT_BAR = 0.03  # relative slow-down
@@ -48,7 +47,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """All changes, the gravest first, with the bar and both noise floors that a regression was held against."""
 
     changes: tuple[Change, ...]
@@ -69,13 +68,13 @@ class Comparison:
         return {verdict: found.count(verdict) for verdict in ORDER if verdict in found}
 
 
-def compare(old: pd.DataFrame, new: pd.DataFrame, bar: float = DEFAULT_BAR) -> Comparison:
-    """Compare two frames that `load` gave; `bar` is the relative slow-down from which on a cell is a regression.
+def compare(old: Results, new: Results, bar: float = DEFAULT_BAR) -> RunComparison:
+    """Compare two sets of runs; a cell that is slower by more than `bar` (0.03: 3%) is a regression.
 
-    Cells are matched by variant, workload, mode and device name; where the two sides have no device name in common
-    (one GPU against another), by the rest. Verdicts come from both sides' blocks, corrected over all cells together.
+    Cells are matched by variant, workload, mode and device name; if the two sides have no device name in common (one
+    GPU against another), by the rest. Verdicts come from both sides' blocks, corrected over all cells together.
     """
-    same_device = bool(set(old["device_name"]) & set(new["device_name"]))
+    same_device = bool(set(old.current["device_name"]) & set(new.current["device_name"]))
     key = [*CELL, "device_name"] if same_device else CELL
     before, after = _by_cell(old, key), _by_cell(new, key)
     timed = {
@@ -83,10 +82,9 @@ def compare(old: pd.DataFrame, new: pd.DataFrame, bar: float = DEFAULT_BAR) -> C
         for cell in before
         if cell in after and before[cell]["status"] == after[cell]["status"] == "ok"
     }
-    floor = NoiseFloor.between(*(paired.floor_of(list(control_ratios(side).values())) for side in (new, old)))
+    floor = NoiseFloor.between(new.floor, old.floor)
     judged = paired.verdicts_between_runs(timed, floor=floor)
-    old_noise, new_noise = noise(old), noise(new)
-    floors = old_noise.noise_floor, new_noise.noise_floor
+    floors = old.noise.noise_floor, new.noise.noise_floor
     changes = [
         _change(before.get(cell), after.get(cell), judged.get(cell), bar, floors)
         for cell in dict.fromkeys([*before, *after])
@@ -100,12 +98,11 @@ def compare(old: pd.DataFrame, new: pd.DataFrame, bar: float = DEFAULT_BAR) -> C
             change.workload_id,
         )
     )
-    return Comparison(tuple(changes), bar, old_noise, new_noise, same_device)
+    return RunComparison(tuple(changes), bar, old.noise, new.noise, same_device)
 
 
-def _by_cell(frame: pd.DataFrame, key: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    cells = current(frame)
-    cells = cells[~cells["control"]].sort_values("started_at", kind="stable")
+def _by_cell(results: Results, key: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    cells = results.current[~results.current["control"]].sort_values("started_at", kind="stable")
     return {tuple(row[name] for name in key): row for row in cells.to_dict("records")}  # type: ignore[misc]
 
 

@@ -42,17 +42,29 @@ SCHEMA = pa.schema(
     + [(name, pa.large_string()) for name in ("run", "workload_id")]
     + [(name, pa.float64()) for name in DERIVED]
 )
-RUN, TORN, PROBLEMS = b"run", b"torn_lines", b"problems"  # in a table's metadata: how many of its lines are no records
+# Keys of a table's metadata: the run's name, how many of its lines are not records, and its declared baselines in JSON.
+RUN, TORN, PROBLEMS, BASELINES = b"run", b"torn_lines", b"problems", b"baselines"
 
 
 def digest(run: Path) -> pa.Table:
     """Read a run's records into a table; raises UsageError where there is no manifest."""
-    limits = _limits(read_manifest(run))
-    reading = read_run(run)
-    name = run.name.encode(errors="replace").decode()  # a file system takes names that are no text
+    manifest, reading = read_manifest(run), read_run(run)
+    limits = _limits(manifest)
+    name = run.name.encode(errors="replace").decode()  # a folder's name may hold bytes that are not text
     rows = [_row(record, name, limits) for record in reading.records]
-    told = {RUN: name, TORN: str(reading.torn_lines), PROBLEMS: str(len(reading.problems))}
-    return pa.Table.from_pylist(rows, SCHEMA.with_metadata(told))
+    metadata = {
+        RUN: name,
+        TORN: str(reading.torn_lines),
+        PROBLEMS: str(len(reading.problems)),
+        BASELINES: orjson.dumps(_declared_baselines(manifest)).decode(),
+    }
+    return pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata))
+
+
+def _declared_baselines(manifest: Mapping[str, Any]) -> list[str]:
+    """List the variants that a run's manifest marks as baselines."""
+    variants = mapping(manifest.get("variants"))
+    return [str(name) for name, fields in variants.items() if mapping(fields).get("baseline") is True]
 
 
 def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Peaks]) -> dict[str, Any]:

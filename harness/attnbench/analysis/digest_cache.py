@@ -1,17 +1,26 @@
-"""Where digests of runs are kept: Parquet files in the cache, which may be deleted at any time and are never the truth.
+"""A cache of digests: Parquet files that may be deleted at any time, because the runs' own files are the truth.
 
-A digest is found by what it was made from (the run's files by name, size, times and inode) and by what made it (the
-source of this package), so that one which no longer fits is not found.
+A digest's key is made of the run's files (by name, size, times and inode) and of the source of this package, so that a
+digest of an older state of the run, or made by other code, is not found.
+
+`python -m attnbench.analysis.digest_cache FOLDER` makes the digests of the runs on standard input, a path in JSON a
+line, and writes them to the folder. `digests` starts several such processes for large runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import hashlib
 import json
 import os
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,23 +29,40 @@ import pyarrow.parquet as pq
 from attnbench.analysis.digest import SCHEMA, digest
 from attnbench.atomic_write import write_atomically
 from attnbench.cache import cache_folder
+from attnbench.errors import AttnbenchError
 from attnbench.store import MANIFEST
 
-WORTH_BYTES = 256 * 1024  # of records; fewer are read sooner than looked up
-KEPT_S = 30 * 24 * 3600.0  # a digest that nobody has asked for that long is removed
+WORTH_BYTES = 256 * 1024  # of records; a smaller run is read faster than its digest is looked up
+ONE_PROCESS_BYTES = 64 * 1024 * 1024  # of records; for fewer, a second process is not worth its start
+KEPT_S = 30 * 24 * 3600.0  # a digest that was not read for so long is removed
 PACKAGE = Path(__file__).parents[1]
 KEY = b"made_from"
 
 
-def shelf() -> Path:
-    """Give the folder of digests; it need not be there yet."""
+def digests(runs: Sequence[Path]) -> list[pa.Table]:
+    """Return the digests of runs, in their order; raises UsageError if a run has no manifest."""
+    folder = digest_folder()
+    new = [run for run in runs if not has_digest(run, folder)]
+    if sum(map(record_bytes, new)) < ONE_PROCESS_BYTES:
+        return _fetch_all(runs, folder)
+    with contextlib.ExitStack() as stack:
+        if not _is_writable(folder):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnbench-")))
+        _make_in_processes(new, folder, processes=len(os.sched_getaffinity(0)))
+        remove_unused(folder)
+        return _fetch_all(runs, folder)
+
+
+def digest_folder() -> Path:
+    """Return the path of the folder of digests, which may not exist yet."""
     return cache_folder() / "digests"
 
 
 def fetch(run: Path, folder: Path, *, keep_all: bool = False) -> pa.Table:
-    """Give a run's digest from the folder, or make it, and leave it there where it is worth a file (or `keep_all`).
+    """Return a run's digest from the folder, or make it.
 
-    Raises UsageError where there is no run.
+    A new digest is written to the folder if the run is large enough, or with `keep_all`. Raises UsageError if there is
+    no run.
     """
     path, key = place(run, folder)
     found = _read(path, key)
@@ -44,28 +70,71 @@ def fetch(run: Path, folder: Path, *, keep_all: bool = False) -> pa.Table:
         return found
     made = digest(run)
     worth = keep_all or record_bytes(run) >= WORTH_BYTES
-    if worth and place(run, folder)[1] == key:  # nothing was written to it meanwhile
+    if worth and place(run, folder)[1] == key:  # else the run was written to meanwhile
         _write(made, path, key)
     return made
 
 
-def has(run: Path, folder: Path) -> bool:
-    """Whether the folder holds a file for the run as it is."""
+def has_digest(run: Path, folder: Path) -> bool:
+    """Whether the folder has a file for the run's present state."""
     return place(run, folder)[0].exists()
 
 
 def record_bytes(run: Path) -> int:
-    """Say how many bytes of records a run has."""
+    """Return the size of a run's records, in bytes."""
     return sum(path.stat().st_size for path in run.glob("records-*.jsonl") if path.is_file())
 
 
 def place(run: Path, folder: Path) -> tuple[Path, str]:
-    """Give the file for the run as it is, and the key that the file must bear."""
+    """Return the path of the digest of the run's present state, and the key that the file must carry."""
     files = sorted([run / MANIFEST, *run.glob("records-*.jsonl")])
     facts = [(path.name, *_facts(path)) for path in files]
     key = hashlib.sha256(json.dumps([_made_by(), str(run.resolve()), facts]).encode()).hexdigest()
     of_run = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
     return folder / f"{of_run}-{key[:32]}.parquet", key
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove the digests that were not read for KEPT_S seconds."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if time.time() - path.stat().st_mtime > KEPT_S:
+                path.unlink(missing_ok=True)
+
+
+def _fetch_all(runs: Sequence[Path], folder: Path) -> list[pa.Table]:
+    """Fetch the runs' digests, two at a time: reading Parquet releases the interpreter's lock."""
+    with ThreadPoolExecutor(max_workers=2) as readers:
+        return list(readers.map(lambda run: fetch(run, folder), runs))
+
+
+def _make_in_processes(runs: Sequence[Path], folder: Path, processes: int) -> None:
+    """Make digests in several processes. If one of them fails, `fetch` makes what is missing and reports the error."""
+    command = [sys.executable, "-P", "-m", "attnbench.analysis.digest_cache", str(folder)]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    started = []
+    for first in range(min(processes, len(runs))):
+        with tempfile.TemporaryFile("w+", encoding="ascii") as orders:
+            orders.writelines(f"{json.dumps(str(run.resolve()))}\n" for run in runs[first::processes])
+            orders.seek(0)
+            process = subprocess.Popen(
+                command,
+                stdin=orders,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        started.append(process)
+    for process in started:
+        process.wait()
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _facts(path: Path) -> tuple[int, ...]:
@@ -78,12 +147,13 @@ def _facts(path: Path) -> tuple[int, ...]:
 
 @functools.cache
 def _made_by() -> str:
-    """Name the code that makes digests, by its files as they were when it was imported."""
+    """Return a hash of the code that makes digests: its files' names, sizes and times at the first call."""
     facts = [(str(path.relative_to(PACKAGE)), *_facts(path)[1:3]) for path in sorted(PACKAGE.rglob("*.py"))]
     return hashlib.sha256(json.dumps([str(PACKAGE), pa.__version__, facts]).encode()).hexdigest()
 
 
 def _read(path: Path, key: str) -> pa.Table | None:
+    """Read a digest; None if the file is missing or damaged, or does not carry the key or today's columns."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
@@ -96,27 +166,31 @@ def _read(path: Path, key: str) -> pa.Table | None:
 
 
 def _write(table: pa.Table, path: Path, key: str) -> None:
-    """Leave a digest for the next time; where that can't be, the next time takes as long as this one."""
+    """Write a digest. If that fails it is only made again next time, so no error is raised."""
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: key})
     with contextlib.suppress(OSError, pa.ArrowException):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         content = pa.BufferOutputStream()
         pq.write_table(table, content, compression="lz4", use_dictionary=False, write_page_checksum=True)
         write_atomically(path, content.getvalue().to_pybytes())
-        _remove_old(path)
+        _remove_outdated(path)
 
 
-def _remove_old(kept: Path) -> None:
-    """Remove the run's digests as it was before."""
+def _remove_outdated(kept: Path) -> None:
+    """Remove the digests of the run's earlier states."""
     of_run = kept.name.partition("-")[0]
     for path in kept.parent.glob(f"{of_run}-*"):
         if path != kept:
             path.unlink(missing_ok=True)
 
 
-def remove_forgotten(folder: Path) -> None:
-    """Remove what nobody has asked for in a long time."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if time.time() - path.stat().st_mtime > KEPT_S:
-                path.unlink(missing_ok=True)
+def main(folder: str) -> None:
+    """Make the digests of the runs on standard input."""
+    gc.disable()  # a run's records have no reference cycles, and searching for some takes a tenth of the time
+    for line in sys.stdin.read().splitlines():
+        with contextlib.suppress(AttnbenchError, OSError):
+            fetch(Path(json.loads(line)), Path(folder), keep_all=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.load_runs import current, rankable
 from attnbench.analysis.series import SETTING as SERIES
 from attnbench.analysis.series import TITLE, series
-from attnbench.analysis.verdict import LEADS, with_leaders
 from attnbench.errors import UsageError
 from attnbench.workloads.workload import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from attnbench.analysis.results import Results
+
 SCHEMA = 1
 EXACT = ("mode", *TITLE, *(name for name, axis in AXES.items() if axis.exact and name not in TITLE), "form")
 NEAR = tuple(name for name, axis in AXES.items() if axis.near)  # in whose logarithms regions lie near or far
 SETTING = ("device_name", *NEAR, *EXACT)
 DEFAULTS = {"mode": "hot", "form": "self", **{name: axis.default for name, axis in AXES.items() if axis.is_optional}}
-COLUMNS = ["variant", "workload_id", "length", "latency_ms", LEADS, *SETTING]
+COLUMNS = ["variant", "workload_id", "length", "latency_ms", "leads", *SETTING]
 FOLDS = 5
 
 
@@ -49,7 +49,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Gain:
+class DispatchGain:
     """What following the table would have gained over always taking one variant, on shapes that it had not seen."""
 
     over: str
@@ -66,27 +66,27 @@ class Gain:
         )
 
 
-def best(frame: pd.DataFrame) -> list[Region]:
-    """Find the regions of a frame that `load` gave; lengths that follow each other join where one variant fits all."""
-    return [region for setting in _settings(_alone(frame)) for region in _regions(setting)]
+def regions(results: Results) -> list[Region]:
+    """Find the regions: neighbouring lengths of one setting are joined while one variant leads at all of them."""
+    return [region for setting in _settings(_dispatchable(results)) for region in _regions(setting)]
 
 
-def _alone(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep what may be ranked of attention by itself: nobody dispatches to a layer, a conversion or a team."""
-    frame = rankable(current(with_leaders(frame)))
+def _dispatchable(results: Results) -> pd.DataFrame:
+    """Return the ranked records of attention alone: a table can't dispatch to a layer, a layout or several devices."""
+    ranked = results.ranked
     for name, axis in AXES.items():
         if axis.surrounds:
-            frame = frame[frame[name] == axis.default]
-    return frame
+            ranked = ranked[ranked[name] == axis.default]
+    return ranked
 
 
-def to_json(regions: Iterable[Region]) -> dict[str, Any]:
-    """Give a dispatch table as JSON values."""
-    return {"schema": SCHEMA, "regions": [_row(region) for region in regions]}
+def to_json(table: Iterable[Region]) -> dict[str, Any]:
+    """Return a dispatch table as JSON values."""
+    return {"schema": SCHEMA, "regions": [_row(region) for region in table]}
 
 
 def from_json(table: Mapping[str, Any]) -> list[Region]:
-    """Read what `to_json` gave; raises UsageError for what it did not give."""
+    """Read a table that `to_json` wrote; raises UsageError if the table has another schema or does not fit it."""
     if table.get("schema") != SCHEMA:
         raise UsageError(f"dispatch table has schema {table.get('schema')!r}: expected {SCHEMA}; make it again")
     try:
@@ -106,20 +106,23 @@ def _region_of(row: Mapping[str, Any]) -> Region:
     return Region(**{**outcome, "order": tuple(row["order"]), "tied": tuple(row["tied"])}, setting=setting)
 
 
-def pick(regions: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
+def pick(table: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
     """Choose the nearest region to a shape; None where mask, direction, dtype or head_dim were never measured.
 
     `shape` has the fields of a region but for the outcome, and `length`. Near means the sum of the distances in
     octaves of length (0 inside the region's range), batch, heads and kv_heads.
     """
-    alike = [region for region in regions if all(_same(region.setting[name], shape[name]) for name in EXACT)]
+    alike = [region for region in table if all(_same(region.setting[name], shape[name]) for name in EXACT)]
     return min(alike, key=lambda region: _distance(region, shape), default=None)
 
 
-def gain(frame: pd.DataFrame, over: str) -> dict[str, Gain]:
-    """Cross-validate the table by device: for each fifth of the shapes, choose by a table made of the others."""
+def dispatch_gains(results: Results, over: str) -> dict[str, DispatchGain]:
+    """Cross-validate the table, by device: for each fifth of the shapes, choose by a table made of the others.
+
+    The gain is over always taking the variant `over`.
+    """
     by_device: dict[str, list[list[Shape]]] = {}
-    for setting in _settings(_alone(frame)):
+    for setting in _settings(_dispatchable(results)):
         by_device.setdefault(setting[0].setting["device_name"], []).append(setting)
     found = {}
     for device, settings in sorted(by_device.items()):
@@ -128,13 +131,8 @@ def gain(frame: pd.DataFrame, over: str) -> dict[str, Gain]:
         ratios = [ratio for held in folds for ratio in _held_out(settings, held, over)]
         if ratios:
             mean = math.fsum(map(math.log, ratios)) / len(ratios)
-            found[device] = Gain(over, len(ratios), math.exp(mean), min(ratios))
+            found[device] = DispatchGain(over, len(ratios), math.exp(mean), min(ratios))
     return found
-
-
-def shape_of(cell: Mapping[Any, Any]) -> dict[str, Any]:
-    """Give what `pick` asks of a row of a frame with `length` and `form`."""
-    return {name: cell[name] for name in (*EXACT, *NEAR, "length")}
 
 
 @dataclass(frozen=True)
@@ -171,8 +169,8 @@ def _shape(cells: list[dict[str, Any]]) -> Shape:
         setting={name: _plain(first[name]) for name in SETTING},
         length=first["length"],
         latencies=latencies,
-        leaders=frozenset(cell["variant"] for cell in cells if cell[LEADS]),
-        behind=next((cell["latency_ms"] for cell in cells if not cell[LEADS]), None),
+        leaders=frozenset(cell["variant"] for cell in cells if cell["leads"]),
+        behind=next((cell["latency_ms"] for cell in cells if not cell["leads"]), None),
     )
 
 

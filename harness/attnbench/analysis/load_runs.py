@@ -1,52 +1,65 @@
-"""Runs as one pandas frame: a row a record, with what is derived from its raw samples."""
+"""Reads runs into one pandas frame: a row a record, with what is derived from its raw samples."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import os
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import orjson
 import pandas as pd
+import pyarrow as pa
 
-from attnbench.analysis.columns import to_frame
-from attnbench.analysis.digest import DERIVED
-from attnbench.analysis.gather import digests
+from attnbench.analysis.digest import BASELINES, DERIVED, LISTS, OBJECTS, PROBLEMS, RUN, SCHEMA, TEXTS, TORN
+from attnbench.analysis.digest_cache import digests
 from attnbench.errors import UsageError
 from attnbench.record import FIELDS
 from attnbench.store import MANIFEST
 from attnbench.workloads.workload import Workload
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-UNCHECKED = "unchecked"  # the flag of a record whose answers were never seen
-PREFERRED_BASELINES = ("sdpa", "naive")
+UNCHECKED = "unchecked"  # the flag of a record whose answers were not checked here
 WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
 COLUMNS = (*FIELDS, "run", "workload_id", *DERIVED, "speedup", *WORKLOAD_FIELDS)
-PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # what variants are compared on
+PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # variants are compared within one problem
+NO_SAMPLES = array("d")
+OPTIONAL = ("scale", "softcap")  # numbers that a workload may lack
 
 
-def load(path: Paths) -> pd.DataFrame:
-    """Read runs into a frame of one row a record.
+class JsonText(Mapping[str, Any]):
+    """A JSON object that stays text until it is looked at: a million of them as dicts would fill the memory."""
 
-    `path` is a run, as `attnbench.run` gives it, or its folder, a folder of runs (at any depth), or a list of these.
-    Columns are the record's fields, the workload's fields (`mask` as its text), and
+    __slots__ = ("_index", "_texts")
 
-    - `run` (the folder's name), `workload_id`
-    - `latency_ms`, the samples' median, its 95% interval `latency_low_ms` to `latency_high_ms`, and `samples`, how many
-    - `tflops` (1e12 FLOP/s over the visible pairs), `gbps` (1e9 bytes/s of compulsory traffic), `roofline_pct` (of what
-      the device was measured to do at most, where the run has its limits)
-    - `speedup` over the run's baseline, on the same workload and device
-    - `error_ratio` (error over its tolerance), `error_max_abs`
-    - `power_w` (mean while it ran), `energy_mj` (of one call: by the energy counter, or else mean power times median
-      latency), `throttled_share` (of its blocks)
+    def __init__(self, texts: pa.Array, index: int) -> None:
+        self._texts, self._index = texts, index
 
-    Samples and blocks are arrays (`array.array`), `kernels` and `flags` tuples, `error` and `telemetry` mappings.
-    What a record has not is NaN. `frame.attrs["skipped"]` counts by run the lines that are no records: `torn_lines`,
-    half-written ones, and `problems`, those that do not fit the schema. A large run is read once: its rows are kept in
-    the user's cache for the next time. Raises UsageError where there is no run.
-    """
-    frame = to_frame(digests(find_runs(path)))
-    return with_speedup(frame)[list(COLUMNS)]
+    def __getitem__(self, name: str) -> Any:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+    def _read(self) -> dict[str, Any]:
+        found: dict[str, Any] = orjson.loads(self._texts[self._index].as_py())
+        return found
+
+
+def read_frame(runs: Sequence[Path]) -> pd.DataFrame:
+    """Read runs into a frame of COLUMNS, in which `speedup` is not set yet: it depends on the baseline."""
+    return to_frame(digests(runs)).assign(speedup=math.nan)[list(COLUMNS)]
 
 
 def find_runs(path: Paths) -> list[Path]:
@@ -62,44 +75,65 @@ def find_runs(path: Paths) -> list[Path]:
     return list(found)
 
 
-def current(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep each cell's last record: a cell that was measured again in the same environment counts once.
-
-    Of devices of one model that did the same problem, one counts: the one with most records of it, then the one that
-    was last at it. Variants are compared within a device, where they took turns.
-    """
-    ordered = frame.sort_values("started_at", kind="stable")
-    latest = ordered.drop_duplicates([*PROBLEM, "device", "variant", "control"], keep="last")
-    if latest.duplicated([*PROBLEM, "variant", "control"]).any():
-        records = latest.groupby([*PROBLEM, "device"])["variant"].transform("size")
-        latest = latest.assign(_records=records).sort_values("_records", kind="stable")
-        chosen = latest.drop_duplicates(PROBLEM, keep="last").set_index(PROBLEM)["device"].rename("_device")
-        latest = latest[latest["device"] == latest.join(chosen, on=PROBLEM)["_device"]]
-    return frame.loc[latest.index.sort_values()]
-
-
-def rankable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep what may be ranked: checked here, timed, exact attention; never the A/A control."""
-    checked = pd.Series([UNCHECKED not in flags for flags in frame["flags"]], index=frame.index, dtype=bool)
-    timed = (frame["status"] == "ok") & frame["latency_ms"].notna()
-    return frame[timed & checked & frame["exact"] & ~frame["control"]]
+def to_frame(tables: Sequence[pa.Table]) -> pd.DataFrame:
+    """Return one frame of all digests' rows, with each row's workload as an object and as columns."""
+    table = pa.concat_tables([SCHEMA.empty_table(), *(digest.replace_schema_metadata() for digest in tables)])
+    skipped = dict(filter(None, map(_skipped, tables)))
+    columns: dict[str, Any] = {}
+    for name in table.column_names:  # one by one, so that each column's memory is free for the next one
+        columns[name] = _column(name, table.column(name).combine_chunks())
+        table = table.drop_columns(name)
+    frame = pd.DataFrame(columns | _workloads(columns["workload_id"]))
+    frame.attrs["skipped"] = skipped
+    declared = (orjson.loads(digest.schema.metadata[BASELINES]) for digest in tables)
+    frame.attrs["baselines"] = sorted(set(itertools.chain.from_iterable(declared)))
+    return frame
 
 
-def baseline_of(frame: pd.DataFrame) -> str | None:
-    """Name the variant that speed-ups are over: the one with an A/A control, else `sdpa`, `naive` or the commonest."""
-    controls = frame.loc[frame["control"], "variant"]
-    if len(controls):
-        return str(controls.mode().iloc[0])
-    timed = rankable(frame)["variant"]
-    known = set(timed)
-    return next((name for name in PREFERRED_BASELINES if name in known), str(timed.mode().iloc[0]) if known else None)
+def _column(name: str, values: Any) -> Any:
+    if name in OBJECTS:
+        there = values.is_valid().to_numpy(zero_copy_only=False)
+        return _objects([JsonText(values, index) if known else None for index, known in enumerate(there)])
+    if name in TEXTS:
+        places, distinct = pd.factorize(values.to_pandas())
+        return _objects([*(tuple(orjson.loads(text)) for text in distinct), None])[
+            places
+        ]  # a missing one's place is -1
+    if name in LISTS:
+        return _objects(_lists(values))
+    return values.to_pandas()
 
 
-def with_speedup(frame: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
-    """Set `speedup`: the baseline's median latency on the same problem over this one's; > 1 is faster."""
-    baseline = baseline or baseline_of(frame)
-    base = current(frame[[*PROBLEM, "device", "variant", "control", "started_at", "status", "latency_ms"]])
-    base = base[(base["variant"] == baseline) & ~base["control"] & (base["status"] == "ok")]
-    reference = base.set_index(PROBLEM)["latency_ms"].rename("_baseline")
-    joined = frame.join(reference, on=PROBLEM)["_baseline"]
-    return frame.assign(speedup=joined / frame["latency_ms"])
+def _workloads(ids: pd.Series) -> dict[str, Any]:
+    """Give the columns that follow from the workloads' ids: few of them, in many rows."""
+    places, distinct = pd.factorize(ids)
+    found = [Workload.parse(text) for text in distinct]
+    fields = pd.DataFrame(
+        [one.to_json() for one in found], columns=[spec.name for spec in dataclasses.fields(Workload)]
+    )
+    numbers = fields.astype(dict.fromkeys(OPTIONAL, float))
+    rows = numbers.take(places).reset_index(drop=True)
+    return {"workload": _objects(found)[places]} | {str(name): rows[name] for name in rows}
+
+
+def _lists(values: Any) -> list[Any]:
+    """Give each row's list in few bytes: samples as an array, the whole numbers of blocks as a tuple shared by rows."""
+    flat = values.values.to_numpy()  # noqa: PD011 - Arrow's, not pandas'
+    data = memoryview(flat).cast("B")
+    edges = (values.offsets.to_numpy() * flat.itemsize).tolist()
+    rows = (data[start:end].tobytes() for start, end in itertools.pairwise(edges))
+    if flat.dtype.kind == "f":
+        return [array("d", row) if row else NO_SAMPLES for row in rows]
+    made: dict[bytes, tuple[int, ...]] = {}
+    return [made[row] if row in made else made.setdefault(row, tuple(array("q", row))) for row in rows]
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def _skipped(digest: pa.Table) -> tuple[str, dict[str, int]] | None:
+    """Count the lines of a run that are no records."""
+    told = digest.schema.metadata
+    counts = {name.decode(): int(told[name]) for name in (TORN, PROBLEMS)}
+    return (told[RUN].decode(), counts) if any(counts.values()) else None

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from attnbench.analysis.load_runs import current, rankable
 from attnbench.analysis.series import Series, series
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from attnbench.analysis.results import Results
 
 Points = dict[int, tuple[float, ...]]  # by length: latency, the low and the high end of its interval
 INTERVAL = ("latency_ms", "latency_low_ms", "latency_high_ms")
@@ -57,7 +56,7 @@ class Reach:
     all_fit: bool
 
 
-def exponents(frame: pd.DataFrame) -> list[Exponent]:
+def exponents(results: Results) -> list[Exponent]:
     """Fit each variant's exponent: the median of the slopes between all pairs of lengths (Theil and Sen).
 
     The slopes' interval comes from each latency's own interval and from the slopes of neighbouring lengths, so that
@@ -65,25 +64,25 @@ def exponents(frame: pd.DataFrame) -> list[Exponent]:
     """
     return [
         Exponent(one, variant, len(points), *_slopes(points))
-        for one in series(rankable(current(frame)))
+        for one in results.series
         for variant, points in _curves(one).items()
         if len(points) >= FEWEST_LENGTHS
     ]
 
 
-def crossovers(frame: pd.DataFrame) -> list[Crossover]:
+def crossovers(results: Results) -> list[Crossover]:
     """Find where one variant overtakes another for good: apart on both sides of one change of sign."""
     found: list[Crossover] = []
-    for one in series(rankable(current(frame))):
+    for one in results.series:
         for first, second in itertools.combinations(_curves(one).items(), 2):
             found += _crossings(one, first, second)
     return found
 
 
-def reaches(frame: pd.DataFrame) -> list[Reach]:
+def reaches(results: Results) -> list[Reach]:
     """Give how far each variant reached, for each setting in which some variant ran out of memory at some batch."""
-    cells = current(frame)
-    cells = cells[cells["exact"] & ~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
+    cells = results.exact
+    cells = cells[~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
     lines = series(cells)
     short = {one.setting for one in lines if (one.frame["status"] == OUT).any()}
     return [reach for one in lines if one.setting in short for reach in _reaches(one)]

@@ -1,19 +1,20 @@
-"""What surrounds attention: its share of a whole layer, and what several devices at once gain."""
+"""Attention's share of a layer, what several devices gain, and one kind of device against another."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.load_runs import current
-
 if TYPE_CHECKING:
     import pandas as pd
 
+    from attnbench.analysis.results import Results
     from attnbench.workloads.workload import Workload
 
+CONTEST = ["mode", "direction", "mask", "dtype", "variant"]
 COLUMNS = ["run", "variant", "mode", "device_name", "workload", "latency_ms"]
 
 
@@ -34,7 +35,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Gain:
+class ParallelGain:
     """The time of several devices at once, their slowest one's, and that of one device with the whole problem."""
 
     device_name: str
@@ -60,11 +61,28 @@ class Gain:
         return self.alone_ms / (self.gpus * self.latency_ms)
 
 
-def shares(frame: pd.DataFrame) -> list[Share]:
+@dataclass(frozen=True)
+class DeviceRatio:
+    """How much faster a variant is on `device` than on `slower`, over the shapes that it did on both."""
+
+    device: str
+    slower: str
+    mode: str
+    direction: str
+    mask: str
+    dtype: str
+    variant: str
+    shapes: int
+    speedup: float  # geometric mean
+    low: float  # smallest
+    high: float  # largest
+
+
+def shares(results: Results) -> list[Share]:
     """Find attention's share in each layer whose attention alone was timed beside it."""
-    if not frame["embed_dim"].any():
+    if not results.current["embed_dim"].any():
         return []
-    cells = _timed(frame)
+    cells = _timed(results)
     alone = {_key(cell, cell["workload"]): cell["latency_ms"] for cell in cells if not cell["workload"].embed_dim}
     found = []
     for cell in cells:
@@ -74,14 +92,14 @@ def shares(frame: pd.DataFrame) -> list[Share]:
     return sorted(found, key=lambda one: (one.device_name, one.workload_id, one.variant))
 
 
-def gains(frame: pd.DataFrame) -> list[Gain]:
+def gains(results: Results) -> list[ParallelGain]:
     """Set each cell of several devices beside the same variant's on one of them in the same run.
 
     A variant that spans devices by itself, as a ring does, has no time on one.
     """
-    if not (frame["gpus"] > 1).any():
+    if not (results.current["gpus"] > 1).any():
         return []
-    cells = _timed(frame)
+    cells = _timed(results)
     alone: dict[Any, list[float]] = {}
     for cell in cells:
         if cell["workload"].gpus == 1:
@@ -93,15 +111,44 @@ def gains(frame: pd.DataFrame) -> list[Gain]:
         own = alone.get(_key({**cell, "device_name": member}, dataclasses.replace(w, gpus=1)))
         if w.gpus > 1 and own:
             names = cell["device_name"], cell["variant"], cell["mode"]
-            found.append(Gain(*names, w, cell["latency_ms"], median(own)))
+            found.append(ParallelGain(*names, w, cell["latency_ms"], median(own)))
     return sorted(found, key=lambda one: (one.workload_id, one.variant, one.device_name))
 
 
-def _timed(frame: pd.DataFrame) -> list[dict[Any, Any]]:
-    latest = current(frame)
+def device_ratios(results: Results) -> list[DeviceRatio]:
+    """Compare each kind of device with the slowest one, variant by variant, on the shapes that both did."""
+    ranked = results.ranked[results.ranked["gpus"] == 1]
+    if ranked["device_name"].nunique() < 2:
+        return []
+    table = ranked.pivot_table(
+        index=[*CONTEST, "workload_id"], columns="device_name", values="latency_ms", aggfunc="last"
+    )
+    slower = str(_slowest(table))
+    found = []
+    for key, cells in table.groupby(level=CONTEST, sort=True):
+        for device in table.columns:
+            speedups = (cells[slower] / cells[device]).dropna().tolist()
+            if device != slower and speedups:
+                mean = math.exp(math.fsum(map(math.log, speedups)) / len(speedups))
+                fields = dict(zip(CONTEST, map(str, key), strict=True))
+                found.append(
+                    DeviceRatio(str(device), slower, **fields, shapes=len(speedups), speedup=mean, low=min(speedups),
+                          high=max(speedups))
+                )  # fmt: skip
+    return found
+
+
+def _timed(results: Results) -> list[dict[Any, Any]]:
+    latest = results.current
     timed = latest[(latest["status"] == "ok") & ~latest["control"] & latest["latency_ms"].notna()]
     return timed[COLUMNS].to_dict("records")
 
 
 def _key(cell: dict[Any, Any], workload: Workload) -> tuple[Any, ...]:
     return cell["run"], cell["variant"], cell["mode"], cell["device_name"], workload
+
+
+def _slowest(table: pd.DataFrame) -> Any:
+    """Name the device that is slowest on the problems that all did, or, without such, over what it did."""
+    common = table.dropna()
+    return (common if len(common) else table).median().idxmax()

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.load_runs import rankable
-from attnbench.analysis.noise import blocks_of, noise
+from attnbench.analysis.noise import blocks_of
 from attnbench.stats import paired
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from attnbench.analysis.results import Results
 
 KEY = ["device_name", "variant", "workload_id", "mode"]
 FEWEST_RUNS = 2
@@ -45,20 +46,22 @@ class Trend:
         return sum(point.change is not None for point in self.points)
 
 
-def trends(frame: pd.DataFrame) -> list[Trend]:
+def trends(results: Results) -> list[Trend]:
     """Follow each cell that at least two runs measured, the ones with most change points first.
 
     A change point lies where the interval between two runs that follow each other, corrected over all of them, leaves
     out 1 by more than three times the noise floors of both.
     """
-    histories = [history for history in _histories(rankable(frame)) if len(history) >= FEWEST_RUNS]
+    rankable = results.frame[results.rankable]
+    histories = [history for history in _histories(rankable) if len(history) >= FEWEST_RUNS]
     steps = {
         (place, index): (blocks_of(history[index]), blocks_of(history[index - 1]))
         for place, history in enumerate(histories)
         for index in range(1, len(history))
     }
     judged = paired.verdicts_between_runs(steps)
-    floors = {str(run): noise(own).noise_floor or 0.0 for run, own in frame.groupby("run")}
+    runs = results.frame["run"]
+    floors = {str(run): results.within(runs == run).noise.noise_floor or 0.0 for run in runs.unique()}
     found = [
         _trend(history, [judged.get((place, index)) for index in range(len(history))], floors)
         for place, history in enumerate(histories)

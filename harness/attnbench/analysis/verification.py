@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from attnbench.analysis.compare import NEWLY_FAILING, STILL_FAILING, Change, compare
-from attnbench.analysis.load_runs import current
 
 if TYPE_CHECKING:
+    from attnbench.analysis.results import Results
     from attnbench.workloads.workload import Workload
 
 TOLERANCE = 0.05  # sessions differ by more than either's own noise: temperature, neighbours, memory layout
@@ -48,24 +48,25 @@ class Agreement:
         )
 
 
-def sample(frame: pd.DataFrame, count: int, seed: int = 0) -> list[Sampled]:
+def sample(results: Results, count: int, seed: int = 0) -> list[Sampled]:
     """Draw `count` of a run's cells at random (all, if there are no more); unsupported ones are left out."""
-    cells = current(frame)
+    cells = results.current
     cells = cells[~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
     rows: list[dict[Any, Any]] = cells.sort_values("cell_id").to_dict("records")
     drawn = random.Random(seed).sample(rows, min(count, len(rows)))  # noqa: S311 - a sample, not a secret
     return [Sampled(row["variant"], row["workload"], row["device"]) for row in drawn]
 
 
-def agreement(old: pd.DataFrame, again: pd.DataFrame, tolerance: float = TOLERANCE) -> Agreement:
-    """Judge the cells that `again` holds against the same cells of `old`, both as `load` gave them.
+def agreement(old: Results, again: Results, tolerance: float = TOLERANCE) -> Agreement:
+    """Compare the cells of `again` with the same cells of `old`.
 
-    A time disagrees where its whole interval lies beyond `tolerance` and three times both noise floors, either way.
+    A time disagrees if its whole interval lies beyond `tolerance` and three times both noise floors, either way.
     """
-    repeated = again[~again["control"]]
+    repeated = again.frame[~again.frame["control"]]
     cells = set(zip(repeated["variant"], repeated["workload_id"], strict=True))
-    kept = [cell in cells for cell in zip(old["variant"], old["workload_id"], strict=True)]
-    found = compare(old[old["control"] | pd.Series(kept, index=old.index, dtype=bool)], again, tolerance)
+    kept = [cell in cells for cell in zip(old.frame["variant"], old.frame["workload_id"], strict=True)]
+    of_both = old.within(old.frame["control"] | pd.Series(kept, index=old.frame.index, dtype=bool))
+    found = compare(of_both, again, tolerance)
     floors = [noise.noise_floor or 0.0 for noise in (found.old_noise, found.new_noise)]
     bound = 1 + max(tolerance, 3 * max(floors))
     agreeing: list[Change] = []

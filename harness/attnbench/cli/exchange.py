@@ -55,20 +55,20 @@ def verify(
     results: Results = Path("results"),
 ) -> None:
     """Run K random cells of a run again and say whether they agree; exit 1 if one does not."""
-    from attnbench.analysis import load
+    from attnbench.analysis.results import Results
     from attnbench.analysis.verification import agreement
     from attnbench.analysis.verification import sample as drawn
     from attnbench.runner.run import again, execute
     from attnbench.store import find_run
 
     folder = find_run(results, run)
-    frame = load(folder)
-    cells = drawn(frame, sample, seed)
+    before = Results.load(folder)
+    cells = drawn(before, sample, seed)
     repeated, catalog, plan = again(
         folder, [(cell.variant, cell.workload, cell.device) for cell in cells], results, split(plugin)
     )
     execute(repeated, catalog, plan)
-    found = agreement(frame, load(repeated))
+    found = agreement(before, Results.load(repeated))
     for change in found.disagreeing:
         ratio = f" {change.ratio:.2f}x" if change.ratio else ""
         print(f"differs: {change.variant} {change.workload_id}: {change.old_status} -> {change.new_status}{ratio}")

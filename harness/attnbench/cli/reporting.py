@@ -75,7 +75,7 @@ def compare(
     the noise floor of both runs' A/A controls.
     """
     from attnbench.errors import UsageError, unknown
-    from attnbench.report.comparison import compared, write_page
+    from attnbench.report.compare import compared, write_page
     from attnbench.store import find_run
 
     if format_ not in ("table", "markdown"):
@@ -110,19 +110,18 @@ def best(
     results: Results = Path("results"),
 ) -> None:
     """Say which correct variant is fastest, shape by shape; as JSON it is a dispatch table."""
-    from attnbench.analysis import load
-    from attnbench.analysis.dispatch_table import best as best_regions
-    from attnbench.analysis.dispatch_table import to_json
+    from attnbench.analysis.dispatch_table import regions, to_json
+    from attnbench.analysis.results import Results
     from attnbench.errors import unknown
     from attnbench.report.derived_tables import regions_table
 
     if format_ not in ("table", "json"):
         raise unknown("format", format_, ("table", "json"))
-    regions = best_regions(load(_folders(runs, results)))
+    table = regions(Results.load(_folders(runs, results)))
     if json_ or format_ == "json":
-        print(json.dumps(to_json(regions), indent=1))
+        print(json.dumps(to_json(table), indent=1))
     else:
-        print_table(regions_table(regions))
+        print_table(regions_table(table))
 
 
 def export(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from attnbench.report.fitted import ENDS
+from attnbench.report.page_data import ENDS
 
 if TYPE_CHECKING:
     from attnbench.report.palette import Style

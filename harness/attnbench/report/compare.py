@@ -1,39 +1,84 @@
-"""A comparison of runs as a table, as Markdown for a pull request, and as JSON."""
+"""A comparison of runs as a table, as Markdown for a pull request, as JSON, and as a page."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from attnbench.analysis.compare import STILL_FAILING, Change, Comparison
+from attnbench.analysis.compare import DEFAULT_BAR, STILL_FAILING, Change, RunComparison, compare
 from attnbench.analysis.noise import noise_text
+from attnbench.analysis.results import Results
+from attnbench.errors import UsageError
+from attnbench.report.page import templates
 from attnbench.report.table import Table, TableCell, row, to_markdown
-from attnbench.stats.paired import SAME
+from attnbench.stats.paired import FASTER, SAME, SLOWER, UNDECIDED
 
-SHOWN = 60  # changes in a pull request's comment
-QUIET = (SAME, STILL_FAILING)
+IN_COMMENT = 60  # changes in a pull request's comment
+ON_PAGE = 1_000  # changes of a pair of runs on the page; `attnbench compare --json` prints all
+UNCHANGED = (SAME, STILL_FAILING)
+WIDTH, SPAN = 132, 1.0  # of a ratio's drawing: pixels, and octaves from its middle to either end
 
 
-def comparison_table(comparison: Comparison, limit: int | None = None, *, quiet: bool = False) -> Table:
-    """Give the changes as a table, the gravest first; cells that stayed the same are left out unless `quiet`."""
-    changes = told(comparison, quiet=quiet)
+@dataclass(frozen=True)
+class Strip:
+    """Where a ratio and its interval lie in their drawing, in pixels; `clipped` says that an end lies outside it."""
+
+    at: float
+    left: float
+    right: float
+    clipped: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """Two runs: the older one's name, the newer one's, and what changed from one to the other."""
+
+    old: str
+    new: str
+    finding: str
+    summary: str
+    variants: Table
+    rows: tuple[tuple[Change, Strip | None], ...]
+    notes: tuple[str, ...]
+
+
+def compared(runs: Sequence[Path], bar: float | None = None) -> list[tuple[str, str, RunComparison]]:
+    """Compare each run with the one before it: the older one's name, the newer one's, and what changed."""
+    loaded = [(run.name, Results.load(run)) for run in runs]
+    bar = DEFAULT_BAR if bar is None else bar
+    return [(old, new, compare(before, after, bar)) for (old, before), (new, after) in pairwise(loaded)]
+
+
+def comparison_table(comparison: RunComparison, limit: int | None = None, *, unchanged: bool = False) -> Table:
+    """Return the changes as a table, the most serious first; cells that stayed the same only with `unchanged`."""
+    changes = shown_changes(comparison, unchanged=unchanged)
     notes = [summary_line(comparison)]
     if limit is not None and len(changes) > limit:
         notes.append(f"{len(changes) - limit} further changes are not shown.")
-    notes.append("Ratio: new latency over old, with its corrected 95% interval; above 1 is slower.")
-    if not comparison.same_device:
-        notes.append("The two sides ran on different devices: cells are matched by variant and workload.")
-    notes += [f"{side}: {noise_text(found)}" for side, found in _noises(comparison)]
+    notes += explanations(comparison)
     columns = ("verdict", "variant", "workload", "device", "old ms", "new ms", "ratio", "interval", "reason")
     return Table("", columns, tuple(_row(change) for change in changes[:limit]), tuple(notes), labels=4)
 
 
-def told(comparison: Comparison, *, quiet: bool = False) -> list[Change]:
-    """List the changes, the gravest first; cells that stayed the same are left out unless `quiet`."""
-    return [change for change in comparison.changes if quiet or change.verdict not in QUIET]
+def shown_changes(comparison: RunComparison, *, unchanged: bool = False) -> list[Change]:
+    """List the changes, the most serious first; cells that stayed the same only with `unchanged`."""
+    return [change for change in comparison.changes if unchanged or change.verdict not in UNCHANGED]
 
 
-def comparison_markdown(comparison: Comparison) -> str:
+def explanations(comparison: RunComparison) -> list[str]:
+    """Return the notes that explain a comparison's numbers: the ratio, how cells are matched, both noise floors."""
+    notes = ["Ratio: new latency over old, with its corrected 95% interval; above 1 is slower."]
+    if not comparison.same_device:
+        notes.append("The two sides ran on different devices: cells are matched by variant and workload.")
+    return notes + [f"{side}: {noise_text(found)}" for side, found in _noises(comparison)]
+
+
+def comparison_markdown(comparison: RunComparison) -> str:
     """Write the comparison as a comment for a pull request: the verdict first, details folded."""
     failed = comparison.regressions
     head = (
@@ -41,7 +86,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         if failed
         else ("### Attention benchmark: no regression\n")
     )
-    table = comparison_table(comparison, SHOWN)
+    table = comparison_table(comparison, IN_COMMENT)
     if not table.rows:
         return "\n".join([head, *(f"{note}\n" for note in table.notes)])
     text = to_markdown(table)
@@ -50,7 +95,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     return f"{head}\n{summary_line(comparison)}\n\n<details><summary>All changes</summary>\n\n{text}\n</details>\n"
 
 
-def comparison_json(comparison: Comparison) -> dict[str, Any]:
+def comparison_json(comparison: RunComparison) -> dict[str, Any]:
     """Give the comparison as JSON values."""
     noises = {f"{side}_noise_floor": found.noise_floor for side, found in _noises(comparison)}
     return {
@@ -63,13 +108,13 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def summary_line(comparison: Comparison) -> str:
+def summary_line(comparison: RunComparison) -> str:
     """Say the comparison in a line."""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in comparison.counts.items()) or "no cell in either"
     return f"{len(comparison.changes)} cells: {counts}; gate at {comparison.bar:.1%} and 3x the noise floors."
 
 
-def _noises(comparison: Comparison) -> list[tuple[str, Any]]:
+def _noises(comparison: RunComparison) -> list[tuple[str, Any]]:
     return [("old", comparison.old_noise), ("new", comparison.new_noise)]
 
 
@@ -86,3 +131,77 @@ def _row(change: Change) -> tuple[TableCell, ...]:
         interval,
         change.reason,
     )
+
+
+def write_page(comparisons: Sequence[tuple[str, str, RunComparison]], out: Path) -> Path:
+    """Write comparisons as one page; raises UsageError where it can't be written."""
+    names = [comparisons[0][0], *(new for _, new, _ in comparisons)]
+    sections = [_section(*one) for one in comparisons]
+    page = templates().get_template("comparison.html").render(sections=sections, names=names, width=WIDTH)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"page {str(out)!r} can't be written: {error.strerror or error}") from None
+    return out
+
+
+def _section(old: str, new: str, found: RunComparison) -> Section:
+    changes, notes = shown_changes(found), explanations(found)
+    left = len(changes) - ON_PAGE
+    if left > 0:
+        notes.append(f"{left} further changes are not shown; `attnbench compare {old} {new} --json` has them all.")
+    rows = tuple((change, _strip(change)) for change in changes[:ON_PAGE])
+    return Section(old, new, _finding(found), summary_line(found), _variants(found), rows, tuple(notes))
+
+
+def _finding(found: RunComparison) -> str:
+    """Say in a line what a reader wants to know first."""
+    counts = found.counts
+    if not found.same_device:
+        compared = [change for change in found.changes if change.ratio is not None]
+        mean = _mean([change.ratio for change in compared if change.ratio])
+        said = "no cell has a time on both." if mean is None else _speed(mean, len(compared))
+        return f"Two kinds of device: {said}"
+    failing = counts.get("newly failing", 0)
+    slower = len(found.regressions) - failing
+    return f"{_cells(failing)} newly failing, {slower} slower beyond the gate, {counts.get(FASTER, 0)} faster."
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell{'' if count == 1 else 's'}"
+
+
+def _speed(mean: float, cells: int) -> str:
+    word = "faster" if mean < 1 else "slower"
+    return f"the new one is {max(mean, 1 / mean):.2f}x {word} (geometric mean over {_cells(cells)})."
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.exp(math.fsum(map(math.log, values)) / len(values)) if values else None
+
+
+def _variants(found: RunComparison) -> Table:
+    """Sum the changes up by variant, the most slowed down first."""
+    verdicts = (SLOWER, FASTER, SAME, UNDECIDED)
+    rows = []
+    for name in {change.variant for change in found.changes}:
+        own = [change for change in found.changes if change.variant == name]
+        ratios = [change.ratio for change in own if change.ratio]
+        rows.append((_mean(ratios), name, len(ratios), [sum(one.verdict == word for one in own) for word in verdicts]))
+    rows.sort(key=lambda one: (-(one[0] or 0), one[1]))
+    return Table(
+        "By variant",
+        ("variant", "cells with both times", "new over old, geometric mean", *verdicts),
+        tuple(row(name, cells, "" if mean is None else f"{mean:.3f}", *counts) for mean, name, cells, counts in rows),
+    )
+
+
+def _strip(change: Change) -> Strip | None:
+    """Place a ratio between half and twice, its interval with it; 1 is in the middle."""
+    if change.ratio is None:
+        return None
+    low, high = change.low or change.ratio, change.high or change.ratio
+    places = [WIDTH / 2 * (1 + math.log2(value) / SPAN) for value in (change.ratio, low, high)]
+    at, left, right = (round(min(WIDTH - 3.0, max(3.0, place)), 1) for place in places)
+    return Strip(at, left, right, clipped=min(places) < 0 or max(places) > WIDTH)

@@ -7,39 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.analysis.dispatch_table import Gain, gain
-from attnbench.analysis.load_runs import baseline_of, current, find_runs, load, with_speedup
-from attnbench.analysis.ranking import Group, groups
-from attnbench.analysis.verdict import with_leaders
-from attnbench.errors import unknown
+from attnbench.analysis.dispatch_table import DispatchGain, dispatch_gains
+from attnbench.analysis.ranking import Contest, contests
+from attnbench.analysis.results import Results
 from attnbench.report import tables
 from attnbench.report.derived_tables import Fits, fit
 from attnbench.report.derived_tables import tables as fit_tables
 from attnbench.report.heatmap import Heatmap, heatmaps
 from attnbench.report.palette import palette
 from attnbench.report.verdicts import verdicts
-from attnbench.store import read_manifest
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from attnbench.report.table import Table
 
 LATENCY_TABLES = 40  # in the prose report; all cells are in results.csv
-DISPATCHER = "sdpa"  # what following the dispatch table is compared with
 
 
 @dataclass(frozen=True)
-class Document:
-    """The content of a report, free of any format."""
+class Content:
+    """What a report says, without any format."""
 
     title: str
     summary: str
-    frame: pd.DataFrame
-    runs: Mapping[str, Path]
-    baseline: str | None
-    groups: tuple[Group, ...]
-    gains: Mapping[str, Gain]
+    results: Results
+    contests: tuple[Contest, ...]
+    gains: Mapping[str, DispatchGain]
     heatmaps: tuple[Heatmap, ...]
     headline: tuple[Table, ...]
     latencies: tuple[Table, ...]
@@ -51,44 +43,35 @@ class Document:
     provenance: Table
 
 
-def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -> Document:
-    """Gather a report's content from runs; raises UsageError for no run and for a baseline that is in none."""
-    folders = find_runs(runs)
-    frame = load(folders)
-    if baseline is not None and baseline not in set(frame["variant"]):
-        raise unknown("baseline", baseline, frame["variant"].unique())
-    baseline = baseline or baseline_of(frame)
-    frame = with_leaders(with_speedup(frame, baseline))
-    manifests = [read_manifest(folder) for folder in folders]
-    ranked, found = groups(frame, baseline), fit(frame)
-    return Document(
-        title=_title(frame),
-        summary=_summary(frame),
-        frame=frame,
-        runs={folder.name: folder for folder in folders},
-        baseline=baseline,
-        groups=tuple(ranked),
-        gains=gain(frame, DISPATCHER),
-        heatmaps=tuple(heatmaps(frame, palette(frame["variant"]))),
-        headline=tuple(tables.standings(frame, ranked, baseline)),
-        latencies=(*tables.latencies(frame, LATENCY_TABLES), *verdicts(frame, baseline, LATENCY_TABLES)),
-        fits=found,
-        fitted=tuple(fit_tables(found)),
-        inexact=tuple(tables.inexact(frame, LATENCY_TABLES)),
-        failures=tables.failures(frame),
-        method=tuple(tables.method(frame, manifests)),
-        provenance=tables.provenance(manifests),
+def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -> Content:
+    """Read a report's content from runs; raises UsageError if there is no run, and if no run has the baseline."""
+    results = Results.load(runs, baseline)
+    ranked, fits = contests(results), fit(results)
+    return Content(
+        title=_title(results),
+        summary=_summary(results),
+        results=results,
+        contests=tuple(ranked),
+        gains={} if results.baseline is None else dispatch_gains(results, results.baseline),
+        heatmaps=tuple(heatmaps(results, palette(results.frame["variant"]))),
+        headline=tuple(tables.standings(results, ranked)),
+        latencies=(*tables.latencies(results, LATENCY_TABLES), *verdicts(results, LATENCY_TABLES)),
+        fits=fits,
+        fitted=tuple(fit_tables(fits)),
+        inexact=tuple(tables.inexact(results, LATENCY_TABLES)),
+        failures=tables.failures(results),
+        method=tuple(tables.method(results)),
+        provenance=tables.provenance(results.manifests.values()),
     )
 
 
-def _title(frame: pd.DataFrame) -> str:
-    devices = sorted(frame["device_name"].unique())
+def _title(results: Results) -> str:
+    devices = sorted(results.frame["device_name"].unique())
     return f"Attention on {' and '.join(devices)}" if 0 < len(devices) < 4 else "Attention benchmark"
 
 
-def _summary(frame: pd.DataFrame) -> str:
-    cells = current(frame)
-    cells = cells[~cells["control"]]
+def _summary(results: Results) -> str:
+    cells = results.current[~results.current["control"]]
     counts = cells["status"].value_counts()
     devices = ", ".join(sorted(cells["device_name"].unique()))
     statuses = ", ".join(f"{count} {str(status).replace('_', ' ')}" for status, count in counts.items())

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attnbench.analysis.devices import Ratio, ratios
-from attnbench.analysis.dispatch_table import Region, best
+from attnbench.analysis.dispatch_table import Region, regions
 from attnbench.analysis.scaling import Crossover, Exponent, Reach, crossovers, exponents, reaches
-from attnbench.analysis.scaling_out import Gain, Share, gains, shares
+from attnbench.analysis.scaling_out import DeviceRatio, ParallelGain, Share, device_ratios, gains, shares
 from attnbench.analysis.series import TITLE
 from attnbench.report.table import Table, TableCell, row
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from attnbench.analysis.results import Results
 
 MOST = 400  # rows a table on the page
 EXPONENT_NOTE = (
@@ -32,15 +31,15 @@ class Fits:
     crossovers: tuple[Crossover, ...]
     reaches: tuple[Reach, ...]
     shares: tuple[Share, ...]
-    gains: tuple[Gain, ...]
-    ratios: tuple[Ratio, ...]
+    gains: tuple[ParallelGain, ...]
+    ratios: tuple[DeviceRatio, ...]
 
 
-def fit(frame: pd.DataFrame) -> Fits:
-    """Fit all there is to a frame that `load` gave."""
+def fit(results: Results) -> Fits:
+    """Derive everything that the tables and charts of this kind show."""
     return Fits(
-        tuple(best(frame)), tuple(exponents(frame)), tuple(crossovers(frame)), tuple(reaches(frame)),
-        tuple(shares(frame)), tuple(gains(frame)), tuple(ratios(frame)),
+        tuple(regions(results)), tuple(exponents(results)), tuple(crossovers(results)), tuple(reaches(results)),
+        tuple(shares(results)), tuple(gains(results)), tuple(device_ratios(results)),
     )  # fmt: skip
 
 
@@ -98,17 +97,17 @@ def _share(one: Share) -> tuple[TableCell, ...]:
     return row(one.device_name, one.workload_id, one.variant, *times)
 
 
-def _gain(one: Gain) -> tuple[TableCell, ...]:
+def _gain(one: ParallelGain) -> tuple[TableCell, ...]:
     times = (f"{one.latency_ms:.3g}", f"{one.alone_ms:.3g}", f"{one.alone_ms / one.latency_ms:.2f}x")
     return row(one.device_name, one.workload_id, one.variant, *times, f"{100 * one.efficiency:.0f}%")
 
 
-def regions_table(regions: Sequence[Region]) -> Table:
+def regions_table(table: Sequence[Region]) -> Table:
     """Give the dispatch table for people."""
     return Table(
         "Fastest variant by region of shapes",
         ("device", "setting", "lengths", "variant", "margin", "clear", "tied with"),
-        tuple(_region(one) for one in regions),
+        tuple(_region(one) for one in table),
         ("Margin: median factor to the first variant that is told to be slower. Clear: shapes without a tie.",),
         labels=4,
     )
@@ -127,7 +126,7 @@ def _region(one: Region) -> tuple[TableCell, ...]:
     return row(fields["device_name"], setting, lengths, one.variant, margin, clear, ", ".join(one.tied))
 
 
-def _ratio(one: Ratio) -> tuple[TableCell, ...]:
+def _ratio(one: DeviceRatio) -> tuple[TableCell, ...]:
     contest = f"{one.direction} · {one.mask} · {one.dtype}{'' if one.mode == 'hot' else f' · {one.mode}'}"
     span = f"{one.low:.2f}x to {one.high:.2f}x"
     return row(contest, one.variant, one.device, one.slower, one.shapes, f"{one.speedup:.2f}x", span)

@@ -8,7 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.load_runs import baseline_of, current
+from attnbench.analysis.ranking import contests
+from attnbench.analysis.results import Results
 from attnbench.errors import UsageError, unknown
 from attnbench.report import tables
 from attnbench.report.table import Table, to_latex, to_markdown
@@ -61,7 +62,9 @@ def _parquet(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _tables(frame: pd.DataFrame) -> list[Table]:
-    return [*tables.headline(frame, baseline_of(frame)), *tables.latencies(frame), *tables.inexact(frame)]
+    results = Results(frame)
+    ranked = tables.standings(results, contests(results))
+    return [*ranked, *tables.latencies(results), *tables.inexact(results)]
 
 
 def _markdown(frame: pd.DataFrame, path: Path) -> None:
@@ -73,7 +76,7 @@ def _latex(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _pytest_benchmark(frame: pd.DataFrame, path: Path) -> None:
-    timed = current(frame)
+    timed = Results(frame).current
     timed = timed[(timed["status"] == "ok") & ~timed["control"]]
     content = {
         "machine_info": _machine_info(timed),

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from attnbench.analysis.load_runs import current, rankable
-from attnbench.analysis.series import Series, series
 from attnbench.errors import UsageError
 from attnbench.report.palette import Style, palette
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from attnbench.analysis.results import Results
+    from attnbench.analysis.series import Series
     from attnbench.report.matplotlib_figures import Curve, Facet, Plot
 
 FACETS = 6  # more are on the page; a figure with more can't be read
@@ -61,10 +59,10 @@ class Drawn:
 class Drawing:
     """Figures that are being drawn; their files are there once `wait` has returned. Past MOST, none are drawn."""
 
-    def __init__(self, frame: pd.DataFrame, folder: Path, baseline: str | None) -> None:
-        """Begin to draw each metric over sequence length for each device, a facet a series; `frame` has `speedup`."""
+    def __init__(self, results: Results, folder: Path) -> None:
+        """Begin to draw each metric over sequence length for each device, a facet a series."""
         folder.mkdir(parents=True, exist_ok=True)
-        planned = _planned(frame, folder, baseline)
+        planned = _planned(results, folder)
         self.figures = [figure for figure, _ in planned[:MOST]]
         self.left_out = len(planned) - len(self.figures)
         self._process: subprocess.Popen[str] | None = None
@@ -116,17 +114,17 @@ def _start(plots: list[Plot]) -> subprocess.Popen[str]:
         return subprocess.Popen(command, stdin=told, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def _planned(frame: pd.DataFrame, folder: Path, baseline: str | None) -> list[tuple[Drawn, Plot]]:
-    styles = palette(frame["variant"])
+def _planned(results: Results, folder: Path) -> list[tuple[Drawn, Plot]]:
+    styles, baseline = palette(results.frame["variant"]), results.baseline
     found = []
-    for device, cells in rankable(current(frame)).groupby("device_name", sort=True):
-        facets = series(cells)
+    for device in sorted({one.device_name for one in results.series}):
+        facets = [one for one in results.series if one.device_name == device]
         for metric in METRICS:
             usable = [one for one in facets if one.frame[metric.column].notna().any()]
             if usable and not (metric.name == "speedup" and baseline is None):
-                files = {kind: folder / f"{metric.name}-{slug(str(device))}.{kind}" for kind in FORMATS}
+                files = {kind: folder / f"{metric.name}-{slug(device)}.{kind}" for kind in FORMATS}
                 axis = metric.axis.format(baseline=baseline)
-                drawn = _drawn(usable, axis, str(device), files)
+                drawn = _drawn(usable, axis, device, files)
                 found.append((drawn, _plot(usable[:FACETS], metric, axis, styles=styles, files=files)))
     return found
 

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.ranking import winners
 from attnbench.analysis.series import shape_text, with_length
 from attnbench.report.figures import length_text
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from attnbench.analysis.results import Results
     from attnbench.report.palette import Style
 
 MOST = 200  # maps on a page
@@ -44,9 +42,9 @@ class Heatmap:
     rows: tuple[tuple[int, tuple[Square | None, ...]], ...]
 
 
-def heatmaps(frame: pd.DataFrame, styles: Mapping[str, Style]) -> list[Heatmap]:
+def heatmaps(results: Results, styles: Mapping[str, Style]) -> list[Heatmap]:
     """Make the maps of all settings in which at least two variants could be ranked, in the order of their names."""
-    table = winners(frame)
+    table = results.winners
     table = with_length(table[table["contenders"] > 1])
     settings: dict[tuple[str, ...], list[dict[Any, Any]]] = {}
     for cell in table[NEEDED].to_dict("records"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attnbench.report.table import Table, escape_markdown, to_markdown
 
 if TYPE_CHECKING:
-    from attnbench.report.content import Document
+    from attnbench.report.content import Content
     from attnbench.report.figures import Drawing, Drawn
 
 METHOD = (
@@ -20,10 +20,10 @@ METHOD = (
 )
 
 
-def to_markdown_report(document: Document, drawing: Drawing, folder: Path) -> str:
+def to_markdown_report(document: Content, drawing: Drawing, folder: Path) -> str:
     """Write the report; paths of figures are relative to `folder`."""
     parts = [f"# {escape_markdown(document.title)}\n", escape_markdown(document.summary) + "\n", "## Who is fastest\n"]
-    parts += ["\n".join(f"- {escape_markdown(group.verdict)}" for group in document.groups) + "\n"]
+    parts += ["\n".join(f"- {escape_markdown(contest.verdict)}" for contest in document.contests) + "\n"]
     parts += [escape_markdown(f"On {device}: {gain}") + "\n" for device, gain in document.gains.items()]
     parts += [to_markdown(table) for table in document.headline]
     parts += ["## Figures\n"] if drawing.figures else []

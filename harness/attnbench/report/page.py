@@ -19,7 +19,7 @@ from attnbench.report.palette import palette
 from attnbench.report.vega import missing_packages, runtime
 
 if TYPE_CHECKING:
-    from attnbench.report.content import Document
+    from attnbench.report.content import Content
     from attnbench.report.figures import Drawing, Drawn
     from attnbench.report.table import Table
 
@@ -28,12 +28,12 @@ PATH, LONG = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
 SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
 
 
-def content_of(document: Document) -> dict[str, Any]:
+def content_of(document: Content) -> dict[str, Any]:
     """Make the page's interactive content; none without the packages of the extra `report`."""
     return {} if missing_packages() else _interactive(document)
 
 
-def to_page(document: Document, drawing: Drawing, content: Mapping[str, Any]) -> str:
+def to_page(document: Content, drawing: Drawing, content: Mapping[str, Any]) -> str:
     """Write the page of figures that are drawn; without interactive content they stand in place of charts."""
     missing = missing_packages()
     return (
@@ -67,10 +67,10 @@ def templates() -> Environment:
     )
 
 
-def _interactive(document: Document) -> dict[str, Any]:
+def _interactive(document: Content) -> dict[str, Any]:
     """Make the parts that are safe as they stand: packed data, escaped JSON, our own and the runtime's scripts."""
     folder = resources.files("attnbench.report") / "templates"
-    specs = json.dumps(chart_specs(palette(document.frame["variant"])), separators=(",", ":"))
+    specs = json.dumps(chart_specs(palette(document.results.frame["variant"])), separators=(",", ":"))
     return {
         "data": Markup(packed(payload(document))),  # noqa: S704 - base64
         "specs": Markup(specs.replace("<", "\\u003c")),  # noqa: S704 - no tag can begin in it
@@ -79,12 +79,12 @@ def _interactive(document: Document) -> dict[str, Any]:
     }
 
 
-def _standings(document: Document) -> dict[str, list[tuple[str, Table]]]:
+def _standings(document: Content) -> dict[str, list[tuple[str, Table]]]:
     """Return the headline tables by device, each with the contest that it ranks."""
     by_device: dict[str, list[tuple[str, Table]]] = {}
-    for group, table in zip(document.groups, document.headline, strict=True):
-        mode = "" if group.mode == "hot" else f" · {group.mode}"
-        by_device.setdefault(group.device_name, []).append((f"{group.direction} · {group.mask}{mode}", table))
+    for contest, table in zip(document.contests, document.headline, strict=True):
+        mode = "" if contest.mode == "hot" else f" · {contest.mode}"
+        by_device.setdefault(contest.device_name, []).append((f"{contest.direction} · {contest.mask}{mode}", table))
     return by_device
 
 

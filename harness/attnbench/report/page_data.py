@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import json
 import shlex
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench.analysis.load_runs import current
-from attnbench.analysis.series import series, with_length
+from attnbench.analysis.series import Series, series, with_length
 from attnbench.plan.rerun import rerun_command
-from attnbench.report.fitted import fitted, heading
 from attnbench.report.palette import palette
-from attnbench.store import read_manifest
 from attnbench.workloads.workload import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from attnbench.report.content import Document
+    from attnbench.analysis.results import Results
+    from attnbench.analysis.scaling_out import ParallelGain
+    from attnbench.report.content import Content
+    from attnbench.report.derived_tables import Fits
 
 DETAILED = 20_000  # cells; past that, histograms, logs and commands stay in the run's folder
 BINS = 16
 LOG_END = 1_500  # characters
 LOGS = 300_000  # characters of all logs together
+MOST = 4_000  # rows of a fitted chart
+ENDS = ["out of memory beyond", "all that were tried fit", "failed otherwise beyond"]
 TEXTS = (
     "variant",
     "device_name",
@@ -66,10 +69,10 @@ class Texts:
         return list(self._places)
 
 
-def payload(document: Document) -> dict[str, Any]:
+def payload(document: Content) -> dict[str, Any]:
     """Give the page's data as JSON values: `cells` by column, with indices into lists of texts and workloads."""
-    frame = with_length(current(document.frame))
-    frame = frame[~frame["control"]].reset_index(drop=True)
+    results = document.results
+    frame = with_length(results.current[~results.current["control"]]).reset_index(drop=True)
     detailed = len(frame) <= DETAILED
     columns, lists = _texts(frame)
     for name, digits in NUMBERS.items():
@@ -84,11 +87,11 @@ def payload(document: Document) -> dict[str, Any]:
         columns["histogram"] = [
             _histogram(hot or cold) for hot, cold in zip(frame["samples_ns"], frame["cold_samples_ns"], strict=True)
         ]
-        lists["log"], columns["log"] = _logs(frame, document.runs)
-        columns["rerun"] = _commands(frame, document.runs)
-    styles = palette(document.frame["variant"])
+        lists["log"], columns["log"] = _logs(frame, results.runs)
+        columns["rerun"] = _commands(frame, results)
+    styles = palette(results.frame["variant"])
     return {
-        "baseline": document.baseline,
+        "baseline": results.baseline,
         "lists": lists,
         "styles": {name: {"colour": style.colour, "dash": style.dash} for name, style in styles.items()},
         "settings": settings,
@@ -106,11 +109,10 @@ def packed(value: Mapping[str, Any]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
-def _commands(frame: pd.DataFrame, runs: Mapping[str, Path]) -> list[str]:
-    """Spell for each cell the command that runs it again."""
-    manifests = {run: read_manifest(folder) for run, folder in runs.items()}
+def _commands(frame: pd.DataFrame, results: Results) -> list[str]:
+    """Return for each cell the command that runs it again."""
     return [
-        shlex.join(rerun_command(variant, workload, device, manifests.get(run, {})))
+        shlex.join(rerun_command(variant, workload, device, results.manifests.get(run, {})))
         for run, variant, workload, device in zip(
             frame["run"], frame["variant"], frame["workload"], frame["device"], strict=True
         )
@@ -183,3 +185,73 @@ def log_end(run: Path, log: str) -> str | None:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LOG_END))
         return file.read(LOG_END).decode("utf-8", "replace")
+
+
+def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
+    """Give the rows by chart; `several` says that devices are to be named."""
+    found = {
+        "exponents": [
+            {
+                **_filters(one.series, several=several), "variant": one.variant, "exponent": _short(one.exponent),
+                "low": _short(one.low), "high": _short(one.high),
+            }
+            for one in fits.exponents
+        ],
+        "crossovers": [
+            {
+                **_filters(one.series, several=several), "before": one.before, "after": one.after,
+                "pair": f"{one.after} over {one.before}", "length": round(one.length), "low": round(one.low),
+                "high": round(one.high),
+            }
+            for one in fits.crossovers
+        ],
+        "reaches": [
+            {
+                **_filters(one.series, several=several, batch=False), "variant": one.variant, "batch": one.series.batch,
+                "largest": one.largest_ok, "out": one.smallest_out,
+                "end": ENDS[0] if one.smallest_out is not None else ENDS[1] if one.all_fit else ENDS[2],
+            }
+            for one in fits.reaches
+            if one.largest_ok is not None and one.series.batch is not None
+        ],
+        "scalings": _scalings(fits.gains),
+    }  # fmt: skip
+    return {name: rows[:MOST] for name, rows in found.items()}
+
+
+def heading(one: Series, *, several: bool, batch: bool = True) -> str:
+    """Name a series in the two lines of a chart's head; the bar between them is where it breaks."""
+    *what, shape = one.title.split(" · ")
+    shape = shape if batch else shape.partition(" ")[2]
+    return f"{' · '.join(what)} | {f'{one.device_name} · ' if several else ''}{shape}"
+
+
+def _filters(one: Series, *, several: bool, batch: bool = True) -> dict[str, Any]:
+    fields = {
+        "device_name": one.device_name,
+        "direction": one.direction,
+        "mask": one.mask,
+        "dtype": one.dtype,
+        "mode": one.mode,
+    }
+    return {**fields, "setting": heading(one, several=several, batch=batch)}
+
+
+def _scalings(gains: Iterable[ParallelGain]) -> list[dict[str, Any]]:
+    """Give a point for each number of devices, and one for the single device that they are held against."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for one in gains:
+        w, (_, _, model) = one.workload, one.device_name.partition(" x ")
+        alone = dataclasses.replace(w, gpus=1)
+        place = {
+            "device_name": one.device_name, "direction": w.direction, "mask": str(w.mask), "dtype": w.dtype,
+            "mode": one.mode, "setting": f"{w.split} split over {model} | {alone.id}", "variant": one.variant,
+        }  # fmt: skip
+        for devices, speedup in ((1, 1.0), (w.gpus, one.alone_ms / one.latency_ms)):
+            numbers = {"devices": devices, "speedup": _short(speedup), "efficiency": _short(speedup / devices)}
+            rows.setdefault((place["setting"], one.variant, devices), {**place, **numbers})
+    return list(rows.values())
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnbench.analysis.load_runs import find_runs, load
+from attnbench.analysis.load_runs import find_runs
+from attnbench.analysis.results import Results
 from attnbench.analysis.trend import Trend, trends
 from attnbench.errors import UsageError
 from attnbench.report.figures import slug
@@ -43,7 +44,7 @@ def write_site(runs: str | Path | Sequence[str | Path], out: Path) -> Path:
         (out / ".nojekyll").touch()
         listed = [_publish(run, out / "runs" / place) for run, place in zip(folders, _places(folders), strict=True)]
         listed.sort(key=lambda one: (one.devices, one.started_at), reverse=True)
-        found = trends(load(folders))
+        found = trends(Results.load(folders))
         drawn = [(trend, _line(trend)) for trend in found[:TRENDS]]
         page = (
             templates()
@@ -78,7 +79,7 @@ def _places(folders: Sequence[Path]) -> list[str]:
 
 def _publish(run: Path, folder: Path) -> Listed:
     write_report(run, folder)
-    frame, manifest = load(run), read_manifest(run)
+    frame, manifest = Results.load(run).frame, read_manifest(run)
     environments = mapping(manifest.get("environments"))
     packages = mapping(mapping(next(iter(environments.values()), None)).get("packages"))
     cells = frame[~frame["control"]]

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.load_runs import UNCHECKED, baseline_of, current, with_speedup
-from attnbench.analysis.noise import Ratios, control_ratios, noise, noise_text, noise_within
-from attnbench.analysis.ranking import GROUP, Group, Standing, groups
+from attnbench.analysis.load_runs import UNCHECKED
+from attnbench.analysis.noise import noise_text
+from attnbench.analysis.ranking import CONTEST, Contest, Standing, contests
+from attnbench.analysis.results import Results
 from attnbench.analysis.series import Series, series
-from attnbench.analysis.verdict import LEADS, with_leaders
 from attnbench.measure_config import MeasureConfig
 from attnbench.report.standards import standards
 from attnbench.report.table import Table, TableCell, row
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STATUS_TEXT = {"out_of_memory": "OOM", "incorrect": "WRONG", "unsupported": "n/a"}
 LATENCY_COLUMNS = [
     "variant", "status", "flags", "length", "batch", "workload_id", "seq_q", "seq_k", "latency_ms", "latency_low_ms",
-    "latency_high_ms", LEADS,
+    "latency_high_ms", "leads",
 ]  # fmt: skip
 UNTOLD = ("schema", "run_id", "plan", "doctor")  # of a manifest, in the table of provenance
 DOCTOR_LEVELS = ("warning", "unknown", "ok")
@@ -34,33 +34,32 @@ def headline(frame: pd.DataFrame, baseline: str | None = None) -> list[Table]:
 
     `baseline` is the variant that speed-ups are over; None takes the runs' own.
     """
-    baseline = baseline or baseline_of(frame)
-    frame = with_speedup(frame, baseline)
-    return standings(frame, groups(frame, baseline), baseline)
+    results = Results(frame, baseline)
+    return standings(results, contests(results))
 
 
-def standings(frame: pd.DataFrame, ranked: Sequence[Group], baseline: str | None) -> list[Table]:
-    """Make the headline tables of groups that were ranked already."""
-    by_key, ratios = dict(iter(frame.groupby(GROUP))), control_ratios(frame)
-    noises = [noise_within(ratios, by_key[_key(group)]) for group in ranked]
-    return [_standings(group, noise_text(found), baseline) for group, found in zip(ranked, noises, strict=True)]
+def standings(results: Results, ranked: Sequence[Contest]) -> list[Table]:
+    """Return the headline tables of contests that were ranked already."""
+    by_key = dict(iter(results.frame.groupby(CONTEST)))
+    noises = [noise_text(results.noise_within(by_key[_key(contest)])) for contest in ranked]
+    return [_standings(contest, noise, results.baseline) for contest, noise in zip(ranked, noises, strict=True)]
 
 
-def method(frame: pd.DataFrame, manifests: Iterable[dict[str, Any]]) -> list[Table]:
+def method(results: Results) -> list[Table]:
     """Say how the numbers were made: protocol by kind of device, what was flagged, and what `doctor` found."""
-    manifests = list(manifests)
+    manifests = list(results.manifests.values())
     protocols = {
         (kind, name, str(MeasureConfig().precision_on(kind) if name == "precision" and value is None else value))
         for manifest in manifests
         for kind, protocol in mapping(manifest.get("protocols")).items()
         for name, value in mapping(protocol).items()
     }
-    timed = current(frame)
+    timed = results.current
     timed = timed[timed["status"] == "ok"]
     throttled = timed["throttled_share"].dropna()
     share = f"{throttled.mean():.1%}" if len(throttled) else "unknown: no clock or throttle state could be read"
     quality = [
-        row("A/A control", noise_text(noise(frame))),
+        row("A/A control", noise_text(results.noise)),
         row("cells stopped by the budget before they reached the precision", _share(timed["stopped_by"] == "budget")),
         row("blocks measured under throttling or another's load", share),
         row("cells with more than 10% of their blocks so", _share(throttled > 0.1)),
@@ -93,24 +92,23 @@ def doctor(manifests: Iterable[dict[str, Any]]) -> Table:
     return _of_runs(title, ("run", "level", "check", "found", "remedy"), rows)
 
 
-def latencies(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
+def latencies(results: Results, limit: int | None = None) -> list[Table]:
     """Median latency of each variant on each shape, a table a series; fastest bold, ties italic, failures in words."""
-    exact = current(with_leaders(frame))
-    exact = exact[exact["exact"]]
-    ratios = control_ratios(exact)
-    return [_latency_table(one, f"{one.device_name}: {one.title}", ratios) for one in series(exact)[:limit]]
+    return [
+        _latency_table(one, (noise_text(results.noise_within(one.frame)),)) for one in series(results.exact)[:limit]
+    ]
 
 
-def inexact(frame: pd.DataFrame, limit: int | None = None) -> list[Table]:
+def inexact(results: Results, limit: int | None = None) -> list[Table]:
     """List times of variants that are no softmax attention: they answer another question and are not ranked."""
-    apart = current(frame).assign(leads=False)
-    apart = apart[~apart["exact"] & ~apart["control"]]
-    return [_latency_table(one, f"{one.device_name}: {one.title}", None) for one in series(apart)[:limit]]
+    cells = results.current
+    cells = cells[~cells["exact"] & ~cells["control"]].assign(leads=False)
+    return [_latency_table(one) for one in series(cells)[:limit]]
 
 
-def failures(frame: pd.DataFrame) -> Table:
+def failures(results: Results) -> Table:
     """List every cell that is not ok, with its reason; cells of one variant with one reason share a row."""
-    bad = current(frame)
+    bad = results.current
     bad = bad[bad["status"] != "ok"].assign(reason=bad["reason"].fillna("no reason recorded"))
     keys = ["device_name", "variant", "status", "reason"]
     rows = [
@@ -143,12 +141,12 @@ def latency_text(milliseconds: float) -> str:
     return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"
 
 
-def _key(group: Group) -> tuple[str, str, str, str]:
-    return group.device_name, group.mask, group.direction, group.mode
+def _key(contest: Contest) -> tuple[str, str, str, str]:
+    return contest.device_name, contest.mask, contest.direction, contest.mode
 
 
-def _standings(group: Group, noise_note: str, baseline: str | None) -> Table:
-    best = max((one.fastest for one in group.standings), default=0)
+def _standings(contest: Contest, noise_note: str, baseline: str | None) -> Table:
+    best = max((one.fastest for one in contest.standings), default=0)
     columns = (
         "variant",
         "ranked / cells",
@@ -158,13 +156,13 @@ def _standings(group: Group, noise_note: str, baseline: str | None) -> Table:
         "range",
         "best TFLOP/s",
     )
-    mode = "" if group.mode == "hot" else f" · {group.mode}"
-    able = [one for one in group.standings if one.unsupported < one.cells]
+    mode = "" if contest.mode == "hot" else f" · {contest.mode}"
+    able = [one for one in contest.standings if one.unsupported < one.cells]
     return Table(
-        f"{group.device_name} · {group.mask} · {group.direction}{mode}",
+        f"{contest.device_name} · {contest.mask} · {contest.direction}{mode}",
         columns,
         tuple(_standing_row(one, best, baseline) for one in able),
-        (group.verdict, *_unable(len(group.standings) - len(able)), noise_note),
+        (contest.verdict, *_unable(len(contest.standings) - len(able)), noise_note),
     )
 
 
@@ -189,8 +187,8 @@ def _standing_row(one: Standing, best: int, baseline: str | None) -> tuple[Table
     )
 
 
-def _latency_table(one: Series, title: str, ratios: Ratios | None) -> Table:
-    """Make one table; without the A/A controls' `ratios` its cells are not ranked."""
+def _latency_table(one: Series, noise_notes: tuple[str, ...] = ()) -> Table:
+    """Return the table of one series."""
     variants = sorted(one.frame["variant"].unique())
     shapes: dict[tuple[int, int, str], dict[str, Any]] = {}
     for cell in one.frame.loc[~one.frame["control"], LATENCY_COLUMNS].to_dict("records"):
@@ -199,17 +197,16 @@ def _latency_table(one: Series, title: str, ratios: Ratios | None) -> Table:
     for _, cells in sorted(shapes.items()):
         first = next(iter(cells.values()))
         length = str(first["seq_q"]) if first["seq_q"] == first["seq_k"] else f"{first['seq_q']} x {first['seq_k']}"
-        leaders = set() if ratios is None else _leaders(cells)
+        leaders = _leaders(cells)
         rows.append(row(length, first["batch"], *(_latency_cell(cells.get(name), leaders) for name in variants)))
-    notes = ["Median latency in ms ± half the 95% interval of the median."]
-    notes += [] if ratios is None else [noise_text(noise_within(ratios, one.frame))]
-    return Table(title, ("sequence", "batch", *variants), tuple(rows), tuple(notes))
+    notes = ("Median latency in ms ± half the 95% interval of the median.", *noise_notes)
+    return Table(f"{one.device_name}: {one.title}", ("sequence", "batch", *variants), tuple(rows), notes)
 
 
 def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
     """Name the variants that are first, or not told to be slower than the first; none where one ran alone."""
     ok = [cell for cell in cells.values() if cell["status"] == "ok" and UNCHECKED not in cell["flags"]]
-    return {cell["variant"] for cell in ok if cell[LEADS]} if len(ok) > 1 else set()
+    return {cell["variant"] for cell in ok if cell["leads"]} if len(ok) > 1 else set()
 
 
 def _latency_cell(cell: dict[str, Any] | None, leaders: set[str]) -> TableCell:

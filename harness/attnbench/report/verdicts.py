@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.analysis.load_runs import PROBLEM
-from attnbench.analysis.noise import control_ratios, noise_text, noise_within
-from attnbench.analysis.ranking import GROUP
-from attnbench.analysis.verdict import judge
+from attnbench.analysis.noise import noise_text
+from attnbench.analysis.ranking import CONTEST
 from attnbench.report.table import Table, TableCell, row
 from attnbench.stats.paired import FASTER, PairedResult
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from attnbench.analysis.results import Results
 
 NOTE = (
     "Time over the baseline's in paired rounds, with its 95% interval, corrected over the table and widened by"
@@ -20,23 +19,21 @@ NOTE = (
 )
 
 
-def verdicts(frame: pd.DataFrame, baseline: str | None, limit: int | None = None) -> list[Table]:
-    """Judge every variant on every workload against the baseline, a table a device, mask, direction and mode."""
-    judged = judge(frame, baseline)
-    ratios = control_ratios(frame)
+def verdicts(results: Results, limit: int | None = None) -> list[Table]:
+    """Return the verdicts of all variants over the baseline, a table for each device, mask, direction and mode."""
     made = []
-    for (device, mask, direction, mode), cells in frame.groupby(GROUP, sort=True):
+    for (device, mask, direction, mode), cells in results.frame.groupby(CONTEST, sort=True):
         found: dict[str, dict[str, PairedResult]] = {}
         for *problem, variant, workload in cells[[*PROBLEM, "variant", "workload_id"]].itertuples(index=False):
-            if one := judged.get((*problem, variant)):
+            if one := results.comparisons.get((*problem, variant)):
                 found.setdefault(workload, {})[variant] = one
         if not found:
             continue
-        variants = sorted({variant for told in found.values() for variant in told})
+        variants = sorted({variant for by_variant in found.values() for variant in by_variant})
         rows = [row(name, *(_cell(found[name].get(variant)) for variant in variants)) for name in sorted(found)]
         label = "" if mode == "hot" else f" · {mode}"
-        title = f"{device} · {mask} · {direction}{label}: verdicts over {baseline}"
-        notes = (NOTE, noise_text(noise_within(ratios, cells)))
+        title = f"{device} · {mask} · {direction}{label}: verdicts over {results.baseline}"
+        notes = (NOTE, noise_text(results.noise_within(cells)))
         made.append(Table(title, ("workload", *variants), tuple(rows), notes))
     return made[:limit]
 

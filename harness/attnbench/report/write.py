@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attnbench.errors import UsageError
-from attnbench.report.content import Document, read
+from attnbench.report.content import Content, read
 from attnbench.report.exporting import export
 from attnbench.report.figures import Drawing
 from attnbench.report.markdown import to_markdown_report
@@ -25,18 +25,20 @@ def write_report(runs: str | Path | Sequence[str | Path], out: Path, baseline: s
     return write_document(read(runs, baseline), out)
 
 
-def write_document(document: Document, out: Path) -> list[Path]:
+def write_document(document: Content, out: Path) -> list[Path]:
     """Write a report that was read already, as `write_report` does."""
     _refuse_links(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with Drawing(document.frame, out / "figures", document.baseline) as drawing:
+        with Drawing(document.results, out / "figures") as drawing:
             texts = {
                 "report.md": to_markdown_report(document, drawing, out),
                 "tables.tex": "\n".join(to_latex(table) for table in (*document.headline, *document.latencies)),
             }
             content = content_of(document)
-            data = [export(document.frame, out / f"results.{kind}", kind) for kind in ("csv", "parquet")]
+            results = document.results
+            frame = results.frame.assign(leads=results.leads)
+            data = [export(frame, out / f"results.{kind}", kind) for kind in ("csv", "parquet")]
             drawing.wait()
         texts = {"index.html": to_page(document, drawing, content), **texts}
         for name, text in texts.items():

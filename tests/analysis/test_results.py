@@ -1,0 +1,90 @@
+"""The results of runs: which records count, and what they are compared with."""
+
+import json
+
+import pytest
+
+import attnbench
+import synthetic
+from attnbench.analysis import results as module
+from attnbench.analysis.results import Results
+from attnbench.errors import UsageError
+
+SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)), "rounds": 8}
+
+
+@pytest.mark.parametrize(
+    ("variants", "control", "marked", "expected"),
+    [
+        (("naive", "sdpa", "chunked"), "chunked", ("sdpa",), "chunked"),
+        (("naive", "sdpa", "chunked"), None, ("sdpa",), "sdpa"),
+        (("naive", "sdpa", "chunked"), None, ("sdpa", "naive"), "naive"),
+        (("naive", "chunked"), None, ("sdpa",), "chunked"),
+        (("chunked",), None, (), "chunked"),
+        (("forgets-a-key",), None, ("forgets-a-key",), None),
+    ],
+)
+def test_the_baseline_is_the_controlled_variant_else_the_marked_one(tmp_path, variants, control, marked, expected):
+    """The A/A control decides the baseline, else the run's marks, else the commonest ranked variant."""
+    run = synthetic.make_run(tmp_path, variants=variants, baseline=control, **SMALL)
+    mark(run, marked)
+    assert Results.load(run).baseline == expected
+    assert Results(attnbench.load(run)).baseline == expected
+
+
+def mark(run, names):
+    """Mark variants as baselines in a run's manifest."""
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["variants"] = {name: {"baseline": True} for name in names}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_requested_baseline_is_what_speedups_are_over(tmp_path):
+    """Speed-ups are over the baseline that is asked for, and a name that no run has is a usage error."""
+    run = synthetic.make_run(tmp_path, variants=("sdpa", "chunked"), **SMALL)
+    results = Results.load(run, "chunked")
+    assert (results.ranked.loc[results.ranked["variant"] == "chunked", "speedup"] == 1).all()
+    assert (results.ranked.loc[results.ranked["variant"] == "sdpa", "speedup"] != 1).all()
+    with pytest.raises(UsageError, match=r"baseline 'chunkd'.*did you mean 'chunked'"):
+        Results.load(run, "chunkd")
+
+
+def test_a_cell_measured_again_counts_once_by_its_last_record(tmp_path):
+    """Of two runs of one environment, `current` keeps the later record of each cell, and `frame` keeps both."""
+    synthetic.make_run(tmp_path, name="old", started="2026-01-01T00:00:00+00:00", seed=1, **SMALL)
+    synthetic.make_run(tmp_path, name="new", started="2026-02-01T00:00:00+00:00", seed=2, **SMALL)
+    results = Results.load(tmp_path)
+    assert set(results.frame["run"]) == {"old", "new"}
+    assert set(results.current["run"]) == {"new"}
+
+
+def test_only_correct_exact_variants_that_are_no_control_are_ranked(tmp_path):
+    """The A/A control, inexact variants and cells without a time are never ranked, and never lead."""
+    results = Results.load(synthetic.make_run(tmp_path, **SMALL))
+    assert not {"forgets-a-key", "linear-attention", "xformers"} & set(results.ranked["variant"])
+    assert not results.ranked["control"].any()
+    assert len(results.ranked[results.ranked["variant"] == "sdpa"]) == len(SMALL["cells"])
+    assert results.frame[results.leads].index.isin(results.ranked.index).all()
+
+
+def test_a_selection_of_records_has_results_of_its_own(tmp_path):
+    """`within` ranks and compares the selected records alone, against the same baseline."""
+    results = Results.load(synthetic.make_run(tmp_path, variants=("naive", "sdpa", "chunked"), **SMALL))
+    causal = results.within(results.frame["mask"] == "causal")
+    assert set(causal.ranked["mask"]) == {"causal"}
+    assert causal.noise.cells == 2
+    assert results.noise.cells == 4
+    assert causal.baseline == results.baseline
+
+
+def test_each_part_is_computed_once(tmp_path, monkeypatch):
+    """Records are paired with their controls once, however many tables ask for noise floors and leaders."""
+    calls = []
+    pair = module.control_ratios
+    monkeypatch.setattr(module, "control_ratios", lambda current: calls.append(len(current)) or pair(current))
+    results = Results.load(synthetic.make_run(tmp_path, **SMALL))
+    assert results.noise is results.noise
+    assert results.comparisons is results.comparisons
+    assert len(results.winners)
+    assert results.floor is not None
+    assert len(calls) == 1
