@@ -7,8 +7,8 @@ import pytest
 from attnbench import Workload
 from attnbench.plan import devices
 from attnbench.plan.cells import Plan, alike, make_plan
+from attnbench.plan.core_affinity import near_cores
 from attnbench.plan.devices import Device, choose_devices, list_devices
-from attnbench.plan.near_cores import near_cores
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import psutil
 import pynvml
 
 from attnbench.errors import UsageError, unknown
-from attnbench.plan.near_cores import near_cores
+from attnbench.plan.core_affinity import near_cores
 
 # OpenMP's idle threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep: those of
 # one worker would take a core from the next one's block. With these it is less than half a millisecond (GNU).
