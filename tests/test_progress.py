@@ -11,7 +11,7 @@ from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import VariantEntry
 from attnbench.plan.cells import Cell, Plan
 from attnbench.plan.devices import Device
-from attnbench.plan.estimate import seconds_of
+from attnbench.plan.history import estimated_seconds
 from attnbench.progress import Bar, NotebookBar, Progress, announcement, duration, progress
 from attnbench.record import Record
 
@@ -146,11 +146,11 @@ def test_times_are_said_as_people_say_them():
 
 def test_the_estimate_grows_with_what_is_measured():
     """More cells, a longer budget and the control cost more; unsupported cells and a second device cost nothing."""
-    one = seconds_of(plan("naive"), ())
-    assert seconds_of(plan("naive", "sdpa"), ()) > one
-    assert seconds_of(plan("naive", budget_s=30.0), ()) > one + 3 * 20
-    assert seconds_of(plan("naive", interleave=False), ()) < one
+    one = estimated_seconds(plan("naive"), ())
+    assert estimated_seconds(plan("naive", "sdpa"), ()) > one
+    assert estimated_seconds(plan("naive", budget_s=30.0), ()) > one + 3 * 20
+    assert estimated_seconds(plan("naive", interleave=False), ()) < one
     cells = [cell.cell_id for cell in plan("naive", "sdpa").cells if cell.variant.name == "sdpa"]
-    assert seconds_of(plan("naive", "sdpa"), cells) == one
-    assert seconds_of(plan("naive", devices=[CPU, Device("cpu:1", "a CPU", "")]), ()) == one
-    assert seconds_of(plan(), ()) == 0
+    assert estimated_seconds(plan("naive", "sdpa"), cells) == one
+    assert estimated_seconds(plan("naive", devices=[CPU, Device("cpu:1", "a CPU", "")]), ()) == one
+    assert estimated_seconds(plan(), ()) == 0

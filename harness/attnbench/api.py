@@ -133,16 +133,16 @@ def run(
 
 
 def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None, *, progress: bool) -> None:
-    from attnbench.plan.estimate import seconds_of
-    from attnbench.plan.support import reasons
+    from attnbench.plan.history import estimated_seconds
+    from attnbench.plan.support import unsupported_reasons
     from attnbench.progress import progress as watch
     from attnbench.runner.limits import Terms
     from attnbench.runner.run import execute
 
     with watch(plan, "normal" if progress else "quiet") as watching:
         if progress:
-            unsupported = reasons(plan)
-            watching.announce(unsupported, seconds_of(plan, unsupported))
+            unsupported = unsupported_reasons(plan)
+            watching.announce(unsupported, estimated_seconds(plan, unsupported))
         execute(folder, catalog, plan, terms=Terms(timeout_s=timeout_s), watcher=watching)
 
 

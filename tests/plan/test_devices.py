@@ -6,8 +6,8 @@ import pytest
 
 from attnbench import Workload
 from attnbench.plan import devices
-from attnbench.plan.cells import Plan, alike, make_plan
-from attnbench.plan.core_affinity import near_cores
+from attnbench.plan.cells import Plan, interchangeable, make_plan
+from attnbench.plan.core_affinity import cores_near_gpus
 from attnbench.plan.devices import Device, choose_devices, list_devices
 
 
@@ -30,19 +30,19 @@ GPUS = ["00000000:3B:00.0", "00000000:3C:00.0", "00000000:AF:00.0"]
 
 def test_cores_are_near_and_no_two_gpus_share_one(system):
     """Each GPU gets cores of its own socket, the threads of one core go to one GPU, and none is given twice."""
-    assert near_cores(GPUS, set(range(16)), system) == [(0, 1, 8, 9), (2, 3, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)]
+    assert cores_near_gpus(GPUS, set(range(16)), system) == [(0, 1, 8, 9), (2, 3, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)]
 
 
 def test_cores_that_are_not_ours_are_left_out(system, tmp_path):
     """Only cores that this process may use are given; where a GPU would have none, none is pinned."""
-    assert near_cores(GPUS, {0, 1, 8, 5}, system) == [(0, 8), (1,), (5,)]
-    assert near_cores(GPUS, {0, 5}, system) == [(), (), ()]
-    assert near_cores(GPUS[:1], {2, 3}, tmp_path / "nowhere") == [(2, 3)]
+    assert cores_near_gpus(GPUS, {0, 1, 8, 5}, system) == [(0, 8), (1,), (5,)]
+    assert cores_near_gpus(GPUS, {0, 5}, system) == [(), (), ()]
+    assert cores_near_gpus(GPUS[:1], {2, 3}, tmp_path / "nowhere") == [(2, 3)]
 
 
 @pytest.fixture
 def nvml(monkeypatch, system):
-    """Put three GPUs, two of them alike, in NVML's place."""
+    """Put three GPUs, two of them interchangeable, in NVML's place."""
     names = ["H200", "H200", "L4"]
     calls = {
         "nvmlInit": lambda: None,
@@ -57,7 +57,7 @@ def nvml(monkeypatch, system):
     }
     for name, call in calls.items():
         monkeypatch.setattr(devices.pynvml, name, call)
-    monkeypatch.setattr(devices, "near_cores", lambda ids, allowed: near_cores(ids, set(range(16)), system))
+    monkeypatch.setattr(devices, "cores_near_gpus", lambda ids, allowed: cores_near_gpus(ids, set(range(16)), system))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
@@ -81,14 +81,14 @@ def test_gpus_of_one_model_share_the_cells_and_others_do_not(nvml):
     environments = {device.name: environment for device in chosen}
     plan = make_plan([variant], [workload], chosen, protocols, environments)
     assert [cell.device.name for cell in plan.cells] == ["cuda:0", "cuda:2"]
-    assert [[device.name for device in pool] for pool in plan.pools] == [["cuda:0", "cuda:1"], ["cuda:2"]]
+    assert [[device.name for device in pool] for pool in plan.device_groups] == [["cuda:0", "cuda:1"], ["cuda:2"]]
     apart = make_plan([variant], [workload], chosen, protocols, environments, every_device=True)
-    assert [[device.name for device in pool] for pool in apart.pools] == [["cuda:0"], ["cuda:1"], ["cuda:2"]]
+    assert [[device.name for device in pool] for pool in apart.device_groups] == [["cuda:0"], ["cuda:1"], ["cuda:2"]]
 
 
 def test_another_driver_is_another_device():
     """Two GPUs of one name are alike only under one driver."""
     one = Device("cuda:0", "H200", "a", "570")
-    assert alike(one, Device("cuda:1", "H200", "b", "570"))
-    assert not alike(one, Device("cuda:1", "H200", "b", "560"))
+    assert interchangeable(one, Device("cuda:1", "H200", "b", "570"))
+    assert not interchangeable(one, Device("cuda:1", "H200", "b", "560"))
     assert Plan((), {}, {}).devices == []

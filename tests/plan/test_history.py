@@ -8,9 +8,10 @@ import pytest
 
 from attnbench import Workload
 from attnbench.cli import main
-from attnbench.plan import estimate
+from attnbench.plan import history as history_module
 from attnbench.plan.devices import Device
-from attnbench.plan.history import Past, input_bytes, result_bytes
+from attnbench.plan.history import History
+from attnbench.plan.memory_frontier import input_bytes, result_bytes
 from attnbench.runner import local_executor
 from attnbench.runner.run import execute, plan_of, resumed
 from attnbench.store import read_manifest, read_run, write_manifest
@@ -74,12 +75,12 @@ def test_a_dry_run_says_what_will_not_fit(stubbed, command):
 
 def test_time_left_is_shared_by_devices_of_one_model(stubbed, monkeypatch):
     """Two devices of one model halve the time that cells take, not the time that workers take to start."""
-    past = Past(stubbed.folder)
-    monkeypatch.setattr(estimate, "START_S", 0.0)
+    history = History(stubbed.folder)
+    monkeypatch.setattr(history_module, "WORKER_START_S", 0.0)
     known = {name: Device(name, "H200", name) for name in ("cuda:0", "cuda:1")}
     monkeypatch.setattr(local_executor, "choose_devices", lambda names: [known[name] for name in names])
     plans = [plan_of(stubbed.request(devices=names))[1] for names in (["cuda:0"], ["cuda:0", "cuda:1"])]
-    alone, shared = (past.seconds_of(plan, ()) for plan in plans)
+    alone, shared = (history.estimated_seconds(plan, ()) for plan in plans)
     assert alone == pytest.approx(2 * shared)
 
 

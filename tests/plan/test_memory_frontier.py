@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from attnbench import Workload
-from attnbench.plan.memory_frontier import LONGEST_CALL_S, Outcome, at_length, next_length, no_smaller, series_of
+from attnbench.plan.memory_frontier import LONGEST_CALL_S, LengthOutcome, at_length, next_length, no_smaller, series_key
 from attnbench.runner.limits import Terms
 from attnbench.runner.run import execute, resumed
 
@@ -22,12 +22,12 @@ seq = [1024, 2048]
 
 def searched(limit, start=(1024, 2048), call_s=0.0):
     """Search on a device on which lengths up to `limit` fit; give what was tried."""
-    known = {length: Outcome("ok" if length <= limit else "out_of_memory", call_s) for length in start}
+    known = {length: LengthOutcome("ok" if length <= limit else "out_of_memory", call_s) for length in start}
     tried = []
     while (length := next_length(known)) is not None:
         assert length not in known
         tried.append(length)
-        known[length] = Outcome("ok" if length <= limit else "out_of_memory", call_s)
+        known[length] = LengthOutcome("ok" if length <= limit else "out_of_memory", call_s)
     return tried, max((length for length, outcome in known.items() if outcome.status == "ok"), default=0)
 
 
@@ -43,10 +43,10 @@ def test_the_frontier_is_found_to_an_eighth(limit):
 
 def test_a_search_ends_where_memory_is_not_what_ends_it():
     """A timeout, a call that would take minutes, or a variant that fits nothing ends the search."""
-    assert next_length({1024: Outcome("ok"), 2048: Outcome("timeout")}) is None
-    assert next_length({1024: Outcome("ok", LONGEST_CALL_S / 3)}) is None
-    assert next_length({1024: Outcome("ok", LONGEST_CALL_S / 5)}) == 2048
-    assert next_length({1024: Outcome("unsupported")}) is None
+    assert next_length({1024: LengthOutcome("ok"), 2048: LengthOutcome("timeout")}) is None
+    assert next_length({1024: LengthOutcome("ok", LONGEST_CALL_S / 3)}) is None
+    assert next_length({1024: LengthOutcome("ok", LONGEST_CALL_S / 5)}) == 2048
+    assert next_length({1024: LengthOutcome("unsupported")}) is None
     assert next_length({}) is None
     assert searched(0)[0] == [512, 256]
 
@@ -65,9 +65,9 @@ def test_only_what_is_no_smaller_in_any_way_is_predicted():
 def test_a_series_differs_in_length_alone():
     """Lengths of self-attention go together; in decoding the keys alone grow."""
     decode = Workload(heads=2, seq_q=4, seq_k=128, head_dim=8)
-    assert series_of(SMALL) == series_of(at_length(SMALL, 512)) != series_of(decode)
+    assert series_key(SMALL) == series_key(at_length(SMALL, 512)) != series_key(decode)
     assert at_length(decode, 512) == Workload(heads=2, seq_q=4, seq_k=512, head_dim=8)
-    assert series_of(decode) == series_of(at_length(decode, 512))
+    assert series_key(decode) == series_key(at_length(decode, 512))
 
 
 def test_larger_workloads_are_predicted_unless_all_are_to_be_tried(stubbed, outcomes):

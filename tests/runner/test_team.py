@@ -7,7 +7,7 @@ import pytest
 from attnbench import Workload
 from attnbench.plan import placement
 from attnbench.plan.devices import Device, choose_devices
-from attnbench.plan.placement import misplaced, place_of, with_teams
+from attnbench.plan.placement import devices_for, placement_problem, with_teams
 from attnbench.runner.team import WorkerTeam, joined
 
 SIZES = {"batch": 8, "heads": 8, "seq_q": 16, "head_dim": 8}
@@ -40,11 +40,11 @@ def test_each_workload_has_its_place(four_gpus):
     workloads = [Workload(**SIZES, gpus=count) for count in (1, 2, 8)]
     devices = with_teams(GPUS, workloads)
     assert [device.name for device in devices[4:]] == ["cuda:0+cuda:1", "cuda:0+cuda:1+cuda:2+cuda:3"]
-    assert [[place.name for place in place_of(workload, devices)] for workload in workloads] == [
+    assert [[place.name for place in devices_for(workload, devices)] for workload in workloads] == [
         [gpu.name for gpu in GPUS], ["cuda:0+cuda:1"], ["cuda:0+cuda:1+cuda:2+cuda:3"],
     ]  # fmt: skip
     assert with_teams(GPUS, workloads[:1]) == GPUS
-    assert place_of(workloads[0], GPUS) == GPUS
+    assert devices_for(workloads[0], GPUS) == GPUS
 
 
 def test_what_does_not_fit_says_why(four_gpus):
@@ -52,12 +52,12 @@ def test_what_does_not_fit_says_why(four_gpus):
     plain, ring = (SimpleNamespace(ranks=ranks) for ranks in (1, 2))
     pair = Device.team(GPUS[:2])
     batch, sequence = (Workload(**SIZES, gpus=2, split=split) for split in ("batch", "ring"))
-    assert misplaced(pair, plain, batch) is None
-    assert misplaced(pair, ring, sequence) is None
-    assert "as a ring does" in misplaced(pair, plain, sequence)
-    assert "its split is ring" in misplaced(pair, ring, batch)
-    assert "needs 2 devices at once, and has 1" in misplaced(GPUS[0], plain, batch)
-    assert "needs 1 device, and has 2" in misplaced(pair, plain, Workload(**SIZES))
+    assert placement_problem(pair, plain, batch) is None
+    assert placement_problem(pair, ring, sequence) is None
+    assert "as a ring does" in placement_problem(pair, plain, sequence)
+    assert "its split is ring" in placement_problem(pair, ring, batch)
+    assert "needs 2 devices at once, and has 1" in placement_problem(GPUS[0], plain, batch)
+    assert "needs 1 device, and has 2" in placement_problem(pair, plain, Workload(**SIZES))
 
 
 def test_the_slowest_rank_counts():

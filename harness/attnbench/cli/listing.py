@@ -150,7 +150,7 @@ def explain(
     from attnbench import store
     from attnbench.errors import UsageError
     from attnbench.plan.rerun import rerun_command
-    from attnbench.plan.stale import staleness
+    from attnbench.plan.stale import stale_reasons
 
     found = [
         (run, record)
@@ -163,7 +163,7 @@ def explain(
     for run, record in found:
         print(f"{record.cell_id}  {record.variant}  {record.workload.id}  {record.device} ({record.device_name})")
         manifest = store.read_manifest(run)
-        changes = staleness(record, manifest)
+        changes = stale_reasons(record, manifest)
         print(f"  {run.name}: {record.status}{': ' + record.reason if record.reason else ''}")
         print(f"  now:   {'stale: ' + '; '.join(changes) if changes else 'it still stands'}")
         if record.log:

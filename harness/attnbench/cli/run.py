@@ -60,8 +60,8 @@ with_axis_options(run, after="plugin")
 def _sweep(options: SimpleNamespace) -> None:
     """Do what the options ask for; ends the command with its exit code."""
     from attnbench.cli.run_output import print_next, print_plan, print_summary, watched
-    from attnbench.plan.history import Past
-    from attnbench.plan.support import reasons
+    from attnbench.plan.history import History
+    from attnbench.plan.support import unsupported_reasons
     from attnbench.runner.limits import Terms
     from attnbench.runner.run import execute, refuse_unrunnable, start
     from attnbench.store import latest, read_manifest
@@ -69,15 +69,17 @@ def _sweep(options: SimpleNamespace) -> None:
     telling = level(quiet=options.quiet, verbose=options.verbose)
     terms = Terms(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
     folder, request, catalog, plan, executor = _planned(options)
-    unsupported = reasons(plan) if options.executor == "local" else {}  # a fleet's machines say it themselves
-    past = Past(options.results)
+    unsupported = (
+        unsupported_reasons(plan) if options.executor == "local" else {}
+    )  # a fleet's machines say it themselves
+    history = History(options.results)
     if folder is None:
         refuse_unrunnable(request, catalog, plan, unsupported)
     if options.dry_run:
-        print_plan(plan, unsupported, past)
+        print_plan(plan, unsupported, history)
         return
     folder = folder or start(request, catalog, plan)
-    with watched(plan, unsupported, past, telling) as watcher:
+    with watched(plan, unsupported, history, telling) as watcher:
         try:
             summary = execute(folder, catalog, plan, executor=executor, terms=terms, watcher=watcher)
         except KeyboardInterrupt:  # before or after the sweep, which ends in good order by itself

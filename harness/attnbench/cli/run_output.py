@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from attnbench.plan.history import least_bytes
+from attnbench.plan.memory_frontier import least_bytes
 from attnbench.progress import Level, Progress, announcement, progress
 from attnbench.untrusted import printable
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
-    from attnbench.plan.history import Past
+    from attnbench.plan.history import History
     from attnbench.record import Record
     from attnbench.runner.scheduler import Summary
 
@@ -31,21 +31,23 @@ NEXT = {
 
 
 @contextmanager
-def watched(plan: Plan, unsupported: Mapping[str, str], past: Past, level: Level = "normal") -> Iterator[Progress]:
+def watched(
+    plan: Plan, unsupported: Mapping[str, str], history: History, level: Level = "normal"
+) -> Iterator[Progress]:
     """Say what a run will be and how long it takes, and show how it goes."""
     with progress(plan, level) as shown:
-        shown.announce(unsupported, past.seconds_of(plan, unsupported))
+        shown.announce(unsupported, history.estimated_seconds(plan, unsupported))
         yield shown
 
 
-def print_plan(plan: Plan, unsupported: Mapping[str, str], past: Past) -> None:
+def print_plan(plan: Plan, unsupported: Mapping[str, str], history: History) -> None:
     """Print every cell of the plan with what it will take, or the reason why it will be unsupported."""
     for cell in plan.cells:
         reason = unsupported.get(cell.cell_id)
-        ending = f"unsupported: {printable(reason)}" if reason else _expectation(past, cell)
+        ending = f"unsupported: {printable(reason)}" if reason else _expectation(history, cell)
         print(f"{cell.cell_id}  {cell.device.name}  {cell.variant.name}  {cell.workload.id}  {ending}")
-    known = sum(past.seconds(cell) is not None for cell in plan.cells if cell.cell_id not in unsupported)
-    print(announcement(len(plan.cells), len(unsupported), past.seconds_of(plan, unsupported)), end="")
+    known = sum(history.seconds(cell) is not None for cell in plan.cells if cell.cell_id not in unsupported)
+    print(announcement(len(plan.cells), len(unsupported), history.estimated_seconds(plan, unsupported)), end="")
     print(f" ({known} of these cells were timed here before)")
     if plan.frontier:
         print("then each variant's largest length that fits in memory is searched, which is not counted here")
@@ -81,14 +83,14 @@ def table(*columns: str) -> Table:
     return made
 
 
-def _expectation(past: Past, cell: Cell) -> str:
-    known, device = past.memory_bytes(cell), cell.device.memory_bytes
+def _expectation(history: History, cell: Cell) -> str:
+    known, device = history.memory_bytes(cell), cell.device.memory_bytes
     expected = least_bytes(cell.workload) if known is None else known
     text = f"{'at least ' if known is None else ''}{expected / 2**20:.1f} MiB"
-    if (seconds := past.seconds(cell)) is not None:
+    if (seconds := history.seconds(cell)) is not None:
         text += f", about {seconds:.1f} s"
     if device is not None and expected > device:
         text += f"; will not fit: the device has {device / 2**20:.0f} MiB"
-    elif (met := past.too_large(cell)) is not None:
+    elif (met := history.too_large(cell)) is not None:
         text += f"; will not fit: {'it' if met == cell.workload else met.id} ran out of memory before"
     return text

@@ -34,8 +34,8 @@ def study(
 ) -> None:
     """Measure what is said of attention: a figure, and one paragraph from its numbers alone."""
     from attnbench.cli.run_output import watched
-    from attnbench.plan.history import Past
-    from attnbench.plan.support import reasons
+    from attnbench.plan.history import History
+    from attnbench.plan.support import unsupported_reasons
     from attnbench.study import MODULES, Settings, find_study, make
 
     if name == "list":
@@ -44,7 +44,7 @@ def study(
         return
 
     def watch(plan: Plan) -> AbstractContextManager[Watcher]:
-        return watched(plan, reasons(plan), Past(results))
+        return watched(plan, unsupported_reasons(plan), History(results))
 
     outcome = make(find_study(name), Settings(results, device, split(variant), split(plugin), budget, watch=watch))
     typer.echo(outcome.finding)

@@ -55,7 +55,7 @@ class Dispatch:
         self._cluster, self._run, self._plan, self._parcel = cluster, run, plan, list(parcel)
         self._started, self._stored = started, stored
         self._terms, self._patience_s = terms, patience_s
-        self._waiting = {device.name: deque(map(Errand, plan.groups(device))) for device in plan.devices}
+        self._waiting = {device.name: deque(map(Errand, plan.workload_groups(device))) for device in plan.devices}
         self._out: dict[Any, tuple[Errand, str]] = {}
         self._writers: dict[str, store.RecordWriter] = {}
         self._last_seen = dict.fromkeys(self._waiting, time.monotonic())

@@ -146,4 +146,4 @@ class Fleet:
             raise UsageError(
                 f"machine {answer['host']} is said to have {site.type}, but no {site.kind} device is there"
             )
-        return dataclasses.replace(first, name=site.name, near=(), uuid=f"{self.name}/{site.name}")
+        return dataclasses.replace(first, name=site.name, near_cores=(), uuid=f"{self.name}/{site.name}")

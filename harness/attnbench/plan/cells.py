@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import UsageError, unknown
 from attnbench.plan.environment import short_hash
-from attnbench.plan.placement import place_of
+from attnbench.plan.placement import devices_for
 from attnbench.workloads.suite import expand
 from attnbench.workloads.workload import Workload
 
@@ -53,7 +53,7 @@ class Plan:
     shared: tuple[Device, ...] = ()
     frontier: tuple[Cell, ...] = ()
 
-    def groups(self, device: Device) -> list[list[Cell]]:
+    def workload_groups(self, device: Device) -> list[list[Cell]]:
         """Give the cells of a device, workload by workload."""
         found: dict[Workload, list[Cell]] = {}
         for cell in self.cells:
@@ -62,18 +62,18 @@ class Plan:
         return list(found.values())
 
     @property
-    def pools(self) -> list[list[Device]]:
+    def device_groups(self) -> list[list[Device]]:
         """The devices of the plan, those that share their cells together; the cells of each name its first."""
         firsts = dict.fromkeys(cell.device for cell in (*self.cells, *self.frontier))
         return [
-            [first, *(other for other in self.shared if other not in firsts and alike(other, first))]
+            [first, *(other for other in self.shared if other not in firsts and interchangeable(other, first))]
             for first in firsts
         ]
 
     @property
     def devices(self) -> list[Device]:
         """The devices of the plan, in order."""
-        return [device for pool in self.pools for device in pool]
+        return [device for pool in self.device_groups for device in pool]
 
     def cell_at(self, cell: Cell, workload: Workload) -> Cell:
         """Give the cell of the same variant and device on another workload."""
@@ -81,7 +81,7 @@ class Plan:
         return Cell(cell.variant, workload, cell.device, cell_id(cell.variant, workload, protocol, environment))
 
 
-def alike(device: Device, other: Device) -> bool:
+def interchangeable(device: Device, other: Device) -> bool:
     """Whether two devices give the same number: of one model, under one driver."""
     return (device.kind, device.model, device.driver) == (other.kind, other.model, other.driver)
 
@@ -155,12 +155,14 @@ def make_plan(
     Devices of one model share the cells, so that each is measured once; with `every_device` each measures all.
     `frontier` are workloads from which the largest that fits is searched.
     """
-    firsts = [device for at, device in enumerate(devices) if not any(alike(device, other) for other in devices[:at])]
+    firsts = [
+        device for at, device in enumerate(devices) if not any(interchangeable(device, other) for other in devices[:at])
+    ]
     cells = [
         Cell(variant, workload, device, cell_id(variant, workload, protocols[device.kind], environments[device.name]))
         for device in (devices if every_device else firsts)
         for workload in workloads
-        if device in place_of(workload, devices)
+        if device in devices_for(workload, devices)
         for variant in variants
     ]
     searched = tuple(cell for cell in cells if cell.workload in frontier)

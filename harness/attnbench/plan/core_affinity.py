@@ -8,7 +8,7 @@ from pathlib import Path
 SYSTEM = Path("/sys")
 
 
-def near_cores(bus_ids: Sequence[str], allowed: set[int], system: Path = SYSTEM) -> list[tuple[int, ...]]:
+def cores_near_gpus(bus_ids: Sequence[str], allowed: set[int], system: Path = SYSTEM) -> list[tuple[int, ...]]:
     """Share the cores out among GPUs, given by PCI address (`00000000:3B:00.0`): each core to a GPU that it is near.
 
     The hardware threads of one core go to one GPU. Where a GPU would have none, no GPU is given any.

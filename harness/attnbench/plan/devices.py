@@ -13,7 +13,7 @@ import psutil
 import pynvml
 
 from attnbench.errors import UsageError, unknown
-from attnbench.plan.core_affinity import near_cores
+from attnbench.plan.core_affinity import cores_near_gpus
 
 # OpenMP's idle threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep: those of
 # one worker would take a core from the next one's block. With these it is less than half a millisecond (GNU).
@@ -34,7 +34,7 @@ class Device:
     uuid: str
     driver: str | None = None
     memory_bytes: int | None = None
-    near: tuple[int, ...] = ()  # cores of its own, near it
+    near_cores: tuple[int, ...] = ()  # cores of its own, near it
     members: tuple[Device, ...] = ()
 
     @classmethod
@@ -73,7 +73,7 @@ class Device:
     @property
     def cores(self) -> frozenset[int] | None:
         """The cores that a worker of this device is pinned to: no other device's; None leaves it all."""
-        return frozenset(self.near or (() if self.core is None else (self.core,))) or None
+        return frozenset(self.near_cores or (() if self.core is None else (self.core,))) or None
 
     @property
     def torch_name(self) -> str:
@@ -120,7 +120,7 @@ def _gpus() -> list[Device]:
     try:
         driver = _text(pynvml.nvmlSystemGetDriverVersion())
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        near = near_cores(
+        near = cores_near_gpus(
             [_text(pynvml.nvmlDeviceGetPciInfo(handle).busId) for handle in handles], os.sched_getaffinity(0)
         )
         found = [
@@ -130,7 +130,7 @@ def _gpus() -> list[Device]:
                 uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
                 driver=driver,
                 memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-                near=cores,
+                near_cores=cores,
             )
             for index, (handle, cores) in enumerate(zip(handles, near, strict=True))
         ]

@@ -1,4 +1,4 @@
-"""What cells took of time and memory before, and so what a plan will take."""
+"""Time and memory that cells took in earlier runs, and the estimates for a plan that follow from them."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench import store
-from attnbench.plan.estimate import seconds_of
-from attnbench.plan.memory_frontier import OutOfMemory
-from attnbench.workloads.cost import DTYPE_BYTES
+from attnbench.plan.memory_frontier import OutOfMemory, input_bytes
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
+    from attnbench.plan.devices import Device
     from attnbench.record import Record
     from attnbench.workloads.workload import Workload
 
-MOST_RUNS, MOST_BYTES = 50, 1 << 26  # of the past, the latest ones: as much as is read in a second or two
+MAX_RUNS, MAX_BYTES = 50, 1 << 26  # only the latest runs are read, so that reading takes a second or two
+WORKER_START_S = 2.0  # a worker imports torch and its plugin; two workers start at a time
+CELL_OVERHEAD_S = 1.0  # warm-up, conformance check, memory and kernels of a small workload
 
 
-class Past:
-    """Past records of the runs in a results folder, by variant, workload and model of device."""
+class History:
+    """Records of earlier runs in a results folder, by variant, workload and model of device."""
 
     def __init__(self, results: Path) -> None:
         self._seconds: dict[tuple[str, str, str], float] = {}
         self._peaks: dict[tuple[str, str, str], int] = {}
         self._memory: dict[str, OutOfMemory] = {}
         for run in _latest_runs(results):
-            self._learn(store.read_run(run).records)
+            self._add(store.read_run(run).records)
 
-    def _learn(self, records: Iterable[Record]) -> None:
+    def _add(self, records: Iterable[Record]) -> None:
         together: dict[tuple[str, str], list[Record]] = {}
         for record in records:
             together.setdefault((record.workload.id, record.device), []).append(record)
@@ -39,42 +40,65 @@ class Past:
             tried = [record for record in group if record.status not in ("unsupported", "interrupted")]
             cells = [record for record in tried if not record.control]
             for record in cells:
-                self._memory.setdefault(record.device_name, OutOfMemory()).learn(record)
+                self._memory.setdefault(record.device_name, OutOfMemory()).add(record)
                 key = record.variant, record.workload.id, record.device_name
                 self._seconds[key] = _span_s(tried) / len(cells)
                 if record.peak_bytes is not None:
                     self._peaks[key] = record.peak_bytes
 
     def seconds(self, cell: Cell) -> float | None:
-        """Give the seconds that a cell took when it was last measured; None if it never was."""
+        """Return the seconds that a cell took when it was last measured, or None if it never was."""
         return self._seconds.get(_key(cell))
 
     def memory_bytes(self, cell: Cell) -> int | None:
-        """Give the bytes that a cell held at most, inputs included; None if it was never measured."""
+        """Return the largest number of bytes that a cell held, inputs included, or None if it was never measured."""
         peak = self._peaks.get(_key(cell))
         return None if peak is None else input_bytes(cell.workload) + peak
 
     def too_large(self, cell: Cell) -> Workload | None:
-        """Find a workload that ran out of memory on such a device and that the cell's is no smaller than."""
+        """Return a workload that ran out of memory on the same model of device and is no larger than the cell's."""
         known = self._memory.get(cell.device.model)
         return known.too_large(cell.variant.name, cell.workload) if known else None
 
-    def seconds_of(self, plan: Plan, unsupported: Container[str]) -> float:
-        """Estimate the seconds that a plan takes: what its cells took before, and for the others what is usual."""
+    def estimated_seconds(self, plan: Plan, unsupported: Container[str]) -> float:
+        """Estimate how many seconds a plan takes: what its cells took before, and for new cells the usual time.
+
+        `unsupported` holds the ids of cells that will not be timed.
+        """
         known = {cell.cell_id: seconds for cell in plan.cells if (seconds := self.seconds(cell)) is not None}
         unknown = tuple(cell for cell in plan.cells if cell.cell_id not in known)
         spent = [
-            sum(known.get(cell.cell_id, 0.0) for cell in plan.cells if cell.device == pool[0]) / len(pool)
-            for pool in plan.pools
+            sum(known.get(cell.cell_id, 0.0) for cell in plan.cells if cell.device == devices[0]) / len(devices)
+            for devices in plan.device_groups
         ]
-        return max(spent, default=0.0) + seconds_of(dataclasses.replace(plan, cells=unknown), unsupported)
+        return max(spent, default=0.0) + estimated_seconds(dataclasses.replace(plan, cells=unknown), unsupported)
+
+
+def estimated_seconds(plan: Plan, unsupported: Container[str]) -> float:
+    """Estimate how many seconds a plan takes without earlier records; devices work at the same time.
+
+    Each cell is assumed to use its whole sampling budget: cells that are precise sooner make up for warm-ups. The A/A
+    control counts as one more cell for each workload. `unsupported` holds the ids of cells that will not be timed.
+    """
+    return max((_group_seconds(plan, unsupported, devices) for devices in plan.device_groups), default=0.0)
+
+
+def _group_seconds(plan: Plan, unsupported: Container[str], devices: list[Device]) -> float:
+    cells = [cell for cell in plan.cells if cell.device == devices[0] and cell.cell_id not in unsupported]
+    if not cells:
+        return 0.0
+    protocol = plan.protocols[cells[0].device.kind]
+    controls = len({cell.workload for cell in cells}) if protocol.interleave else 0
+    workers = len({cell.variant.name for cell in cells}) + min(1, controls)
+    timed = (len(cells) + controls) * (protocol.budget_s + CELL_OVERHEAD_S)
+    return workers * WORKER_START_S + timed / len(devices)
 
 
 def _latest_runs(results: Path) -> list[Path]:
-    """List the latest runs that are quickly read, oldest first."""
+    """List the latest runs, oldest first, as many as MAX_RUNS and MAX_BYTES allow."""
     chosen: list[Path] = []
-    left = MOST_BYTES
-    for run in reversed(store.list_runs(results)[-MOST_RUNS:]):
+    left = MAX_BYTES
+    for run in reversed(store.list_runs(results)[-MAX_RUNS:]):
         left -= sum(path.stat().st_size for path in run.glob("records-*.jsonl"))
         if left < 0:
             break
@@ -84,26 +108,6 @@ def _latest_runs(results: Path) -> list[Path]:
 
 def _key(cell: Cell) -> tuple[str, str, str]:
     return cell.variant.name, cell.workload.id, cell.device.model
-
-
-def least_bytes(workload: Workload) -> int:
-    """Count the bytes that any implementation holds: inputs, output, and their gradients where there is a backward."""
-    return input_bytes(workload) + result_bytes(workload)
-
-
-def input_bytes(workload: Workload) -> int:
-    """Count the bytes of query, key and value, and of the output's gradient where there is a backward pass."""
-    size = DTYPE_BYTES[workload.dtype] * workload.batch
-    query = workload.heads * workload.seq_q * workload.head_dim
-    keys = workload.kv_heads * workload.seq_k * (workload.head_dim + workload.head_dim_v)
-    output = workload.heads * workload.seq_q * workload.head_dim_v if workload.needs_gradient else 0
-    return size * (query + keys + output)
-
-
-def result_bytes(workload: Workload) -> int:
-    """Count the bytes of the output, and of the inputs' gradients where there is a backward pass."""
-    output = DTYPE_BYTES[workload.dtype] * workload.batch * workload.heads * workload.seq_q * workload.head_dim_v
-    return input_bytes(workload) if workload.needs_gradient else output
 
 
 def _span_s(records: list[Record]) -> float:

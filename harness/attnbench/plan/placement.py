@@ -34,7 +34,7 @@ def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list
     return [*devices, *(team for name, team in teams.items() if all(name != device.name for device in devices))]
 
 
-def place_of(workload: Workload, devices: Sequence[Device]) -> list[Device]:
+def devices_for(workload: Workload, devices: Sequence[Device]) -> list[Device]:
     """Give the devices on which a workload is a cell: each one by itself, or of each kind the team that fits best."""
     if workload.gpus == 1:
         return [device for device in devices if not device.members] or list(devices)
@@ -45,7 +45,7 @@ def place_of(workload: Workload, devices: Sequence[Device]) -> list[Device]:
     return found
 
 
-def misplaced(device: Device, variant: VariantEntry, workload: Workload) -> str | None:
+def placement_problem(device: Device, variant: VariantEntry, workload: Workload) -> str | None:
     """Say why a variant can't do its workload on as many devices as these, or None."""
     w = workload
     if w.gpus == device.size == 1:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attnbench.record import Record
 
 
-def staleness(record: Record, manifest: Mapping[str, Any]) -> list[str]:
+def stale_reasons(record: Record, manifest: Mapping[str, Any]) -> list[str]:
     """Give what has changed since a record of a run was made, in words; nothing: it still stands."""
     try:
         catalog = read_catalog(plugin_arguments(manifest))

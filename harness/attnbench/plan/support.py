@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnbench.isolation.isolated_query import isolated_query
-from attnbench.plan.placement import misplaced
+from attnbench.plan.placement import placement_problem
 
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
@@ -21,7 +21,7 @@ ANSWER_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
-class Survey:
+class SupportAnswers:
     """The reasons that variants give; a variant whose answer ended the worker has none here and is simply tried."""
 
     device: Device
@@ -29,16 +29,16 @@ class Survey:
 
     def reason(self, variant: VariantEntry, workload: Workload) -> str | None:
         """Why a variant can't do a workload, or None."""
-        return misplaced(self.device, variant, workload) or self.reasons.get((variant.name, workload.id))
+        return placement_problem(self.device, variant, workload) or self.reasons.get((variant.name, workload.id))
 
 
-def survey(device: Device, variants: Iterable[VariantEntry], workloads: Iterable[Workload]) -> Survey:
+def ask_support(device: Device, variants: Iterable[VariantEntry], workloads: Iterable[Workload]) -> SupportAnswers:
     """Ask all variants about all workloads on one device, in one worker; what was asked once is known."""
     return _asked(device, tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(workloads)))
 
 
 @functools.lru_cache
-def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[Workload, ...]) -> Survey:
+def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[Workload, ...]) -> SupportAnswers:
     unique = {variant.name: variant for variant in variants}
     questions = [{"variant": name, "source": variant.source.to_json()} for name, variant in unique.items()]
     answers, _ = isolated_query(
@@ -49,7 +49,7 @@ def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[
         workloads=[workload.share.to_json() for workload in workloads],
         device=device.kind,
     )
-    return Survey(
+    return SupportAnswers(
         device,
         {
             (answer["variant"], workload.id): str(reason)
@@ -60,11 +60,11 @@ def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[
     )
 
 
-def reasons(plan: Plan) -> dict[str, str]:
+def unsupported_reasons(plan: Plan) -> dict[str, str]:
     """Give why cells of a plan will be unsupported, by cell_id; devices are asked side by side."""
-    devices = [pool[0] for pool in plan.pools]  # those that the cells name
+    devices = [pool[0] for pool in plan.device_groups]  # those that the cells name
     with ThreadPoolExecutor() as threads:
-        answers = dict(zip(devices, threads.map(lambda device: survey_of(plan, device), devices), strict=True))
+        answers = dict(zip(devices, threads.map(lambda device: support_of(plan, device), devices), strict=True))
     return {
         cell.cell_id: reason
         for cell in plan.cells
@@ -72,9 +72,9 @@ def reasons(plan: Plan) -> dict[str, str]:
     }
 
 
-def survey_of(plan: Plan, device: Device) -> Survey:
+def support_of(plan: Plan, device: Device) -> SupportAnswers:
     """Ask the variants of a device's cells about its workloads."""
     cells = [cell for cell in plan.cells if cell.device == device]
     if not cells:
-        return Survey(device, {})
-    return survey(device, (cell.variant for cell in cells), (cell.workload for cell in cells))
+        return SupportAnswers(device, {})
+    return ask_support(device, (cell.variant for cell in cells), (cell.workload for cell in cells))

@@ -24,7 +24,7 @@ def holds(statuses: set[str]) -> str:
     return next(text for status, text in HOLDS.items() if status in statuses)
 
 
-def found_traits(device: Device, variants: Iterable[VariantEntry], environment_id: str) -> dict[str, dict[str, str]]:
+def tested_traits(device: Device, variants: Iterable[VariantEntry], environment_id: str) -> dict[str, dict[str, str]]:
     """Give by variant, and by trait, whether it holds on the device: a value of HOLDS.
 
     Variants are left out that are no softmax attention, that need several devices, or on which nobody spends the time

@@ -80,7 +80,11 @@ class Group:
         """Record what is known to be unsupported or not to fit, and load the workers of the rest, two at a time."""
         supported = []
         for cell in cells:
-            rule = None if self._lanes.terms.exhaustive else self._pool.memory.rule(cell.variant.name, cell.workload)
+            rule = (
+                None
+                if self._lanes.terms.exhaustive
+                else self._pool.memory.predicted_reason(cell.variant.name, cell.workload)
+            )
             if reason := self._pool.surveyed().reason(cell.variant, cell.workload):
                 self._store(self._lanes.of(cell).refuse(cell, "unsupported", reason))
             elif rule:

@@ -14,7 +14,7 @@ from attnbench.machine.doctor import examine
 from attnbench.plan.device_peaks import measured_peaks
 from attnbench.plan.devices import Device, choose_devices
 from attnbench.plan.environment import environment_of
-from attnbench.plan.variant_traits import found_traits
+from attnbench.plan.variant_traits import tested_traits
 from attnbench.runner import locks
 from attnbench.runner.scheduler import Summary, Sweep
 
@@ -103,7 +103,7 @@ def describe_machine(run: Path, plan: Plan) -> None:
     manifest = store.read_manifest(run)
     manifest[DOCTOR] = [finding.to_json() for finding in examine()]
     manifest["limits"] = dict(manifest.get("limits", {}))
-    for pool in plan.pools:
+    for pool in plan.device_groups:
         if pool[0].members:
             continue  # several at once are held to no limit of one
         cells = [cell for cell in (*plan.cells, *plan.frontier) if cell.device == pool[0]]
@@ -123,14 +123,14 @@ def describe_variants(run: Path, plan: Plan) -> None:
     timed = {(record.device, record.variant) for record in store.latest(run).values() if record.status == "ok"}
     manifest = store.read_manifest(run)
     manifest["traits"] = {
-        pool[0].name: found_traits(
+        pool[0].name: tested_traits(
             pool[0],
             dict.fromkeys(
                 cell.variant for cell in plan.cells if any((device.name, cell.variant.name) in timed for device in pool)
             ),
             str(plan.environments[pool[0].name]["environment_id"]),
         )
-        for pool in plan.pools
+        for pool in plan.device_groups
         if not pool[0].members
     }
     store.write_manifest(run, manifest)

@@ -8,8 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from attnbench.plan.memory_frontier import Outcome, OutOfMemory, at_length, next_length, series_of
-from attnbench.plan.support import Survey, survey_of
+from attnbench.plan.memory_frontier import LengthOutcome, OutOfMemory, at_length, next_length, series_key
+from attnbench.plan.support import SupportAnswers, support_of
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
@@ -29,15 +29,15 @@ class Pool:
 
     def __init__(self, plan: Plan, devices: list[Device], earlier: Iterable[Record] = ()) -> None:
         self._plan, self.devices = plan, devices
-        groups = plan.groups(devices[0])
+        groups = plan.workload_groups(devices[0])
         if len(devices) > 1:
             groups.sort(key=lambda cells: sum(cell.workload.flops() for cell in cells), reverse=True)
         self._groups = deque(groups)
         self._searches = deque(_searches(plan, devices[0]))
         self._taken: dict[str, Cell | None] = {}  # by the device at work: the search that it is at, if any
         self._changed = threading.Condition()
-        self._survey: Survey | None = None
-        self._outcomes: dict[tuple[str, str], dict[int, Outcome]] = {}
+        self._survey: SupportAnswers | None = None
+        self._outcomes: dict[tuple[str, str], dict[int, LengthOutcome]] = {}
         self.memory = OutOfMemory()
         self.crashes: Counter[tuple[str, bool]] = Counter()  # by variant, apart for the A/A control
         known = {cell.variant.name: cell for cell in (*plan.cells, *plan.frontier) if cell.device == devices[0]}
@@ -78,23 +78,23 @@ class Pool:
 
     def learn(self, record: Record) -> None:
         """Take in what a record says of the frontier."""
-        self.memory.learn(record)
+        self.memory.add(record)
         if not record.control and record.status != "interrupted":
-            series = self._outcomes.setdefault((record.variant, series_of(record.workload)), {})
-            series[record.workload.seq_k] = Outcome.of(record)
+            series = self._outcomes.setdefault((record.variant, series_key(record.workload)), {})
+            series[record.workload.seq_k] = LengthOutcome.from_record(record)
 
-    def surveyed(self) -> Survey:
+    def surveyed(self) -> SupportAnswers:
         """Ask once what will be unsupported, whichever device comes first."""
         with self._changed:
             if self._survey is None:
-                self._survey = survey_of(self._plan, self.devices[0])
+                self._survey = support_of(self._plan, self.devices[0])
             return self._survey
 
     def _next_search(self, device: Device) -> list[Cell] | None:
         """Take the next length of the first search that is not at its end; a search is one variant's."""
         while self._searches:
             search = self._searches.popleft()
-            length = next_length(self._outcomes.get((search.variant.name, series_of(search.workload)), {}))
+            length = next_length(self._outcomes.get((search.variant.name, series_key(search.workload)), {}))
             if length is not None:
                 self._taken[device.name] = search
                 return [self._plan.cell_at(search, at_length(search.workload, length))]
@@ -106,5 +106,5 @@ def _searches(plan: Plan, device: Device) -> list[Cell]:
     found: dict[tuple[str, str], Cell] = {}
     for cell in plan.frontier:
         if cell.device == device:
-            found.setdefault((cell.variant.name, series_of(cell.workload)), cell)
+            found.setdefault((cell.variant.name, series_key(cell.workload)), cell)
     return list(found.values())

@@ -85,7 +85,7 @@ class Sweep:
         """
         began = time.monotonic()
         earlier = list(store.latest(self._run).values())
-        pools = [Pool(self._plan, devices, earlier) for devices in self._plan.pools]
+        pools = [Pool(self._plan, devices, earlier) for devices in self._plan.device_groups]
         side_by_side = [pool for pool in pools if not pool.devices[0].members]
         with self._interrupts.counted():
             self._sweep_pools(side_by_side)
