@@ -1,61 +1,61 @@
-"""A fleet on a cluster that is played: which group goes where, and what becomes of it when machines go."""
+"""Plans on a simulated cluster: which node gets which group, and what happens when nodes are lost."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from attnbench.cluster import task as errand
-from attnbench.cluster.dispatch import MOST_LOSSES, Dispatch
-from attnbench.cluster.executor import Fleet, NodeLostError, Site
+from attnbench.cluster import task
+from attnbench.cluster.backend import DeviceType, NodeLostError
+from attnbench.cluster.executor import MAX_LOST_NODES, ClusterExecutor, GroupQueue
 from attnbench.errors import UsageError
 from attnbench.runner.limits import Terms
 from attnbench.runner.run import Request, plan_of, start
 from attnbench.store import read_manifest, read_run
 
 
-class Played:
-    """A cluster whose tasks end when they are looked at; `fates` says what becomes of the orders, in turn."""
+class FakeCluster:
+    """A cluster whose tasks end as soon as they are waited for; `outcomes` says how each group's task ends."""
 
-    name = "played"
+    name = "fake"
 
-    def __init__(self, sites, fates=()):
-        self.there, self.fates = list(sites), list(fates)
-        self.orders, self.cancelled, self.most_out = [], [], 0
-        self._out = set()
+    def __init__(self, device_types, outcomes=()):
+        self.available, self.outcomes = list(device_types), list(outcomes)
+        self.orders, self.cancelled, self.most_running = [], [], 0
+        self._running = set()
 
-    def sites(self):
-        return self.there
+    def device_types(self):
+        return self.available
 
-    def submit(self, task, order, site):
-        json.dumps(order)  # plain values alone
-        if task is errand.describe:
-            return "describe", site
-        self.orders.append((site.name, order))
+    def submit(self, function, argument, device_type):
+        json.dumps(argument)  # raises unless it holds plain values alone
+        if function is task.describe_node:
+            return "describe", device_type
+        self.orders.append((device_type.name, argument))
         handle = len(self.orders) - 1
-        self._out.add(handle)
-        self.most_out = max(self.most_out, len(self._out))
+        self._running.add(handle)
+        self.most_running = max(self.most_running, len(self._running))
         return handle
 
     def finished(self, handles, timeout_s):
         return [next(iter(handles))] if handles else []
 
-    def outcome(self, handle):
+    def result(self, handle):
         if isinstance(handle, tuple):
-            return described(handle[1])
-        self._out.discard(handle)
-        site, order = self.orders[handle]
-        fate = self.fates.pop(0) if self.fates else "ok"
-        if fate == "lost":
+            return description(handle[1])
+        self._running.discard(handle)
+        device, order = self.orders[handle]
+        outcome = self.outcomes.pop(0) if self.outcomes else "ok"
+        if outcome == "lost":
             raise NodeLostError("NodeDiedError")
-        if fate == "gone":
-            self.there = []
+        if outcome == "type lost":
+            self.available = []
             raise NodeLostError("NodeDiedError")
-        if fate == "raises":
+        if outcome == "raises":
             raise RuntimeError("task failed")
-        if fate == "refused":
+        if outcome == "refused":
             return {"refused": "no such variant here", "host": "n"}
-        return answer(site, order, wrong=fate == "wrong")
+        return group_result(device, order, wrong=outcome == "wrong")
 
     def cancel(self, handle):
         self.cancelled.append(handle)
@@ -65,21 +65,22 @@ class Played:
 
 
 def environment(kind):
-    """Give an environment as a machine would."""
+    """Return an environment as a node describes it."""
     return {"environment_id": f"e-{kind}", "device_name": f"model {kind}", "driver": "1", "packages": {"torch": "2"}}
 
 
-def described(site):
-    """Say what a played machine is."""
-    device = {"name": f"{site.kind}:0", "model": f"model {site.type}", "uuid": "u", "driver": "1"}
-    return {"host": "n", "devices": [device], "environments": {site.kind: environment(site.type)}, "variants": {}}
+def description(device_type):
+    """Return the description of a fake node."""
+    kind, label = device_type.kind, device_type.label
+    device = {"name": f"{kind}:0", "model": f"model {label}", "uuid": "u", "driver": "1"}
+    return {"host": "n", "devices": [device], "environments": {kind: environment(label)}, "variants": {}}
 
 
-def answer(site, order, *, wrong):
-    """Hand back a record for each variant of the order."""
+def group_result(device, order, *, wrong):
+    """Return a result with a record for each variant of the order."""
     records = [
         {
-            "record_id": f"{site}{name}{order['workload']['seq_q']}",
+            "record_id": f"{device}{name}{order['workload']['seq_q']}",
             "run_id": order["run"],
             "cell_id": "c",
             "variant": name,
@@ -103,98 +104,108 @@ def answer(site, order, *, wrong):
         "device": "cuda:3",
         "environment": environment("n"),
         "records": records,
-        "logs": {"../../x.log": "told"},
-        "limits": {"float32": {}} if order["limits"] else {},
+        "logs": {"../../x.log": "printed"},
+        "peaks": {"float32": {}} if order["peak_dtypes"] else {},
         "doctor": [],
         "useful_s": 0.0,
     }
 
 
 @pytest.fixture
-def sweep(stubbed):
-    """Work a plan of two lengths off on a played cluster; give the run's folder, the summary and the cluster."""
+def run_on(stubbed):
+    """Return a function that runs a plan of two lengths on a fake cluster; it returns run, summary and cluster."""
 
-    def work(sites, fates=(), types=(), *, patience_s=0.0):
-        cluster = Played(sites, fates)
-        executor = Fleet(cluster, types)
+    def run_plan(device_types, outcomes=(), labels=(), *, missing_nodes_s=0.0):
+        cluster = FakeCluster(device_types, outcomes)
+        executor = ClusterExecutor(cluster, labels)
         axes = {"heads": [2], "seq": [16, 24], "head_dim": [8]}
         request = Request(
             variants=["alpha", "beta"], axes=axes, results=stubbed.folder / "results", name="r", every_device=True
         )
         catalog, plan = plan_of(request, executor)
         run = start(request, catalog, plan)
-        dispatch = Dispatch(cluster, run, plan, [], started=print, stored=print, terms=Terms(), patience_s=patience_s)
-        return run, dispatch.execute(), cluster
+        queue = GroupQueue(
+            cluster, run, plan, [], started=print, stored=print, terms=Terms(), missing_nodes_s=missing_nodes_s
+        )
+        return run, queue.execute(), cluster
 
-    return work
+    return run_plan
 
 
-H100, A100, CORES = Site("H100", "cuda", 2), Site("A100", "cuda", 1), Site("any", "cpu", 8)
+H100, A100, CORES = DeviceType("H100", "cuda", 2), DeviceType("A100", "cuda", 1), DeviceType("any", "cpu", 8)
 
 
-def test_each_type_of_gpu_gets_the_whole_plan_group_by_group(sweep):
-    """All variants of a workload make one order; every type gets each; as many are out as there are devices."""
-    run, summary, cluster = sweep([H100, A100, CORES])
+def test_each_type_of_gpu_runs_the_whole_plan_in_groups(run_on):
+    """An order holds all variants of a workload, each type gets all orders, and every device of a type is used."""
+    run, summary, cluster = run_on([H100, A100, CORES])
     sent = sorted((name, order["workload"]["seq_q"], sorted(order["variants"])) for name, order in cluster.orders)
     assert sent == [(name, seq, ["alpha", "beta"]) for name in ("cuda:A100", "cuda:H100") for seq in (16, 24)]
-    assert cluster.most_out == 3
+    assert cluster.most_running == 3
     assert summary.statuses == {"unsupported": 8}
     assert len(read_run(run).records) == 8
-    assert sum(bool(order["limits"]) for _, order in cluster.orders) == 2, "limits are measured once a type"
+    assert sum(bool(order["peak_dtypes"]) for _, order in cluster.orders) == 2, "peak rates are measured once a type"
     assert set(read_manifest(run)["limits"]) == {"cuda:H100", "cuda:A100"}
-    assert (run / "logs" / "x.log").read_text() == "told", "a log's path never leads out of logs/"
+    assert (run / "logs" / "x.log").read_text() == "printed", "a log's path never leads out of logs/"
     assert not list(run.parent.parent.glob("*.log"))
 
 
-def test_types_choose_and_an_unknown_one_is_bad_usage(sweep):
-    """`--gpus` takes the types that it names; one that the fleet has not is told with the nearest."""
-    _, _, cluster = sweep([H100, A100], types=["A100"])
+def test_types_are_chosen_by_label_and_an_unknown_one_is_an_error(run_on):
+    """`--gpus` selects types; a type that the cluster does not have is an error that names the nearest one."""
+    _, _, cluster = run_on([H100, A100], labels=["A100"])
     assert {name for name, _ in cluster.orders} == {"cuda:A100"}
     with pytest.raises(UsageError, match="did you mean 'A100'"):
-        Fleet(Played([A100]), ["A10"]).devices([])
+        ClusterExecutor(FakeCluster([A100]), ["A10"]).devices([])
 
 
-def test_a_group_whose_machine_is_lost_runs_elsewhere_of_the_same_type(sweep):
-    """The group is sent again to its own type, and its limits are asked for again."""
-    _, summary, cluster = sweep([A100], ["lost"])
+def test_a_type_that_its_node_does_not_have_is_an_error():
+    """If the scheduler promises a GPU and the node finds none, the error names the node and the type."""
+    cluster = FakeCluster([H100])
+    cluster.result = lambda handle: description(DeviceType("H100", "cpu", 1))
+    with pytest.raises(UsageError, match="node n has H100, but the node finds no cuda device"):
+        ClusterExecutor(cluster).devices([])
+
+
+def test_a_group_whose_node_is_lost_runs_on_another_of_the_same_type(run_on):
+    """The group is sent again to its own type, and the peak rates are asked for again."""
+    _, summary, cluster = run_on([A100], ["lost"])
     assert summary.statuses == {"unsupported": 4}
     assert [name for name, _ in cluster.orders] == ["cuda:A100"] * 3
-    assert [bool(order["limits"]) for _, order in cluster.orders] == [True, True, False]
+    assert [bool(order["peak_dtypes"]) for _, order in cluster.orders] == [True, True, False]
 
 
-def test_a_group_that_costs_machine_after_machine_is_to_blame(sweep):
-    """After several losses of machines its cells are crashes, and the others go on."""
-    run, summary, cluster = sweep([A100], ["lost"] * MOST_LOSSES)
+def test_a_group_that_loses_node_after_node_is_a_crash(run_on):
+    """After several lost nodes the group's cells are recorded as crashes, and the other groups run."""
+    run, summary, cluster = run_on([A100], ["lost"] * MAX_LOST_NODES)
     assert summary.statuses == {"crash": 2, "unsupported": 2}
-    assert len(cluster.orders) == MOST_LOSSES + 1
+    assert len(cluster.orders) == MAX_LOST_NODES + 1
     assert "3 machines were lost" in str(next(r.reason for r in read_run(run).records if r.status == "crash"))
 
 
-def test_cells_are_kept_for_later_when_no_machine_of_the_type_is_left(sweep):
-    """They are interrupted, which --resume runs again."""
-    run, summary, _ = sweep([A100], ["gone"])
+def test_cells_are_interrupted_when_no_node_of_their_type_is_left(run_on):
+    """Their records have the status `interrupted`, so that --resume runs them again."""
+    run, summary, _ = run_on([A100], ["type lost"])
     assert summary.statuses == {"interrupted": 4}
     assert all("no machine with cuda:A100 is left" in str(record.reason) for record in read_run(run).records)
 
 
 @pytest.mark.parametrize(
-    ("fate", "reason"),
+    ("outcome", "reason"),
     [("raises", "task failed"), ("refused", "no such variant here"), ("wrong", "handed back a wrong record")],
 )
-def test_what_a_machine_gets_wrong_costs_its_own_group(sweep, fate, reason):
-    """A task that raises, refuses or hands nonsense back makes errors of its cells, and nothing else."""
-    run, summary, _ = sweep([A100], [fate])
+def test_a_failed_task_costs_only_its_own_group(run_on, outcome, reason):
+    """A task that raises, refuses or returns a wrong record makes its group's cells errors, and no others."""
+    run, summary, _ = run_on([A100], [outcome])
     assert summary.statuses == {"error": 2, "unsupported": 2}
     assert reason in str(next(record.reason for record in read_run(run).records if record.status == "error"))
 
 
-def test_a_plugin_given_as_a_file_travels_with_what_it_imports_from_beside_it(tmp_path):
-    """Its text and that of its sibling are in the parcel, and load on a machine that has neither."""
+def test_a_plugin_file_is_sent_with_the_files_that_it_imports(tmp_path):
+    """The texts of the file and of the module beside it are packed, and are unpacked into one folder on the node."""
     (tmp_path / "beside.py").write_text("NAME = 'travels'\n")
     plugin = tmp_path / "travelling.py"
     plugin.write_text("import beside\n")
-    packed = json.loads(json.dumps(errand.parcel([str(plugin), "some.module"])))
-    with errand._unpacked(packed) as (unpacked, module):
+    packed = json.loads(json.dumps(task.pack_plugins([str(plugin), "some.module"])))
+    with task._unpacked(packed) as (unpacked, module):
         assert module == "some.module"
         assert unpacked != str(plugin)
         assert Path(unpacked).read_text() == "import beside\n"

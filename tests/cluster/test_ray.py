@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from attnbench.cluster.executor import Fleet
+from attnbench.cluster.executor import ClusterExecutor
 from attnbench.cluster.ray import TYPE, RayCluster
 from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
@@ -51,7 +51,7 @@ def processes(node):
 
 def sweep(tmp_path, cluster, types, seqs, watcher=None):
     """Run naive and sdpa on some types of nodes of a cluster; gives the run's folder and the summary."""
-    executor = Fleet(RayCluster(cluster.address), types)
+    executor = ClusterExecutor(RayCluster(cluster.address), types)
     request = Request(
         variants=["naive", "sdpa"],
         axes={"heads": [2], "seq": seqs, "head_dim": [8]},

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from attnbench.cluster.executor import Fleet
+from attnbench.cluster.executor import ClusterExecutor
 from attnbench.cluster.slurm import SlurmCluster, rows_of
 from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
@@ -22,7 +22,7 @@ QUICK = MeasureConfig(budget_s=0.05, min_blocks=2, block_s=0.01, min_time_s=0.01
 def test_a_plan_runs_as_jobs_and_leaves_no_pickle(tmp_path, monkeypatch):
     """Each group is a job of submitit; the run's folder and the cache hold no file of submitit afterwards."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entry for entry in sys.path if entry))
-    executor = Fleet(SlurmCluster("local"))
+    executor = ClusterExecutor(SlurmCluster("local"))
     request = Request(
         variants=["naive"],
         axes={"heads": [1], "seq": [16], "head_dim": [8]},

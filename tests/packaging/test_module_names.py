@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SEARCHED = ("harness", "variants", "tests", "examples", "docs", "README.md", "CONTRIBUTING.md", "Makefile", ".ci")
 DOTTED = re.compile(r"(?<![\w./-])attnbench(?:_variants)?(?:\.[A-Za-z_]\w*)+(?![\w*{])")
 IMPORTED = re.compile(r"\bfrom (attnbench[\w.]*) import ([\w, ]+)")
-DELIBERATE = {"attnbench.Workloads"}  # a misspelling whose error message is tested
+DELIBERATE = {"attnbench.Workloads", "attnbench.report.wirte_report"}  # their error messages are tested
 EXTENSIONS = {"toml", "html", "json", "py", "md", "xml", "zip", "yml", "log"}  # of files that begin with attnbench
 
 

@@ -10,7 +10,7 @@ from attnbench.cli.arguments import Address, ExecutorName, Json
 from attnbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from attnbench.cluster.executor import Cluster
+    from attnbench.cluster.backend import Cluster
     from attnbench.runner.local_executor import Executor
 
 EXECUTORS = ("local", "ray", "slurm")
@@ -43,9 +43,9 @@ def find_executor(name: str, address: str | None, types: Sequence[str], plugins:
         if types:
             raise UsageError(f"--gpus {','.join(types)} chooses among a fleet's machines: give --executor ray or slurm")
         return LOCAL
-    from attnbench.cluster.executor import Fleet
+    from attnbench.cluster.executor import ClusterExecutor
 
-    return Fleet(cluster, types, plugins)
+    return ClusterExecutor(cluster, types, plugins)
 
 
 def find_cluster(name: str, address: str | None) -> Cluster | None:

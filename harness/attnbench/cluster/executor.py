@@ -1,108 +1,75 @@
-"""The machines of a cluster as one executor: orders go out group by group, records come back and are stored here."""
+"""Run the cells of a plan on a cluster: groups of cells go out as tasks, records come back and are stored here."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from attnbench.cluster import task as errand
-from attnbench.cluster.dispatch import Dispatch
-from attnbench.errors import AttnbenchError, UsageError, unknown
-from attnbench.plan.devices import Device
+import msgspec
+
+from attnbench import store
+from attnbench.cluster import task
+from attnbench.cluster.backend import Cluster, DeviceType, NodeLostError
+from attnbench.cluster.task import GroupOrder, GroupResult, NodeDescription, NodeRequest
+from attnbench.errors import RecordError, UsageError, describe, unknown
+from attnbench.record import Record
+from attnbench.runner.interrupts import Interrupts
+from attnbench.runner.open_cell import Progress, Site, now
+from attnbench.runner.scheduler import Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from attnbench.plan.cells import Cell, Plan
-    from attnbench.record import Record
+    from attnbench.plan.devices import Device
     from attnbench.runner.limits import Terms
-    from attnbench.runner.scheduler import Summary
 
-Task = Callable[[dict[str, Any]], dict[str, Any]]
-UNLABELLED = "any"  # the type of a machine without a GPU that bears no label
-
-
-class NodeLostError(AttnbenchError):
-    """The machine that ran a task went away; the task may run on another."""
+MAX_LOST_NODES = 3  # with the same group, before its cells are recorded as crashes
+MISSING_NODES_S = 120.0  # without any node of a type, before the cells of that type are given up
+POLL_S = 1.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Site:
-    """All devices of one type in a fleet, e.g. every H100; `slots` says how many there are now."""
+class ClusterExecutor:
+    """Send each group of cells to a node that has the right type of device.
 
-    type: str
-    kind: str
-    slots: int
+    `labels` are the types of devices to use (`--gpus`), `plugins` the plugins of the command line.
+    """
 
-    @property
-    def name(self) -> str:
-        """The device's name in plans and records, e.g. `cuda:H100`."""
-        return f"{self.kind}:{self.type}"
-
-
-class Cluster(Protocol):
-    """What a fleet needs of a scheduler. Tasks are functions of `errand`, named by reference; arguments are JSON."""
-
-    name: str
-
-    def sites(self) -> list[Site]:
-        """List the types of devices that there are now."""
-
-    def nodes(self) -> list[dict[str, Any]]:
-        """List the machines that there are now, as rows for people."""
-
-    def submit(self, task: Task, order: dict[str, Any], site: Site) -> Any:
-        """Start a task on one device of a site, as soon as one is free, and give its handle."""
-
-    def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
-        """Wait for at least one of the tasks, `timeout_s` at most, and give those that are done."""
-
-    def outcome(self, handle: Any) -> dict[str, Any]:
-        """Give what a finished task returned; raises NodeLostError, or what the task raised."""
-
-    def cancel(self, handle: Any) -> None:
-        """End a task, or never start it."""
-
-    def stop(self) -> None:
-        """Let the cluster go."""
-
-
-class Fleet:
-    """An executor that sends each group of variants to a machine of the right type."""
-
-    def __init__(self, cluster: Cluster, types: Sequence[str] = (), plugins: Sequence[str] = ()) -> None:
+    def __init__(self, cluster: Cluster, labels: Sequence[str] = (), plugins: Sequence[str] = ()) -> None:
         self.name = cluster.name
-        self._cluster, self._types = cluster, list(types)
-        self._parcel = errand.parcel(plugins)
-        self._described: dict[str, dict[str, Any]] = {}
+        self._cluster, self._labels = cluster, list(labels)
+        self._plugins = task.pack_plugins(plugins)
+        self._described: dict[str, NodeDescription] = {}  # one node of each type, by the type's name
 
     def devices(self, names: Sequence[str]) -> list[Device]:
-        """Pick types of devices: those of `--gpus`, else by name (`cuda:H100`, or `cpu`), else every type of GPU.
+        """Choose types of devices: by name (`cuda:H100`, `cpu`), else those of `--gpus`, else every type of GPU.
 
-        A machine of each type is asked what it is. Raises UsageError for a type that the fleet has not.
+        One node of each type is asked for a description. Raises UsageError for a type that the cluster does not have.
         """
-        sites = {site.name: site for site in self._cluster.sites()}
-        chosen = self._chosen(sites, names)
-        unknown_yet = [site for site in chosen if site.name not in self._described]
-        asked = {self._cluster.submit(errand.describe, {"plugins": self._parcel}, site): site for site in unknown_yet}
+        chosen = self._choose({found.name: found for found in self._cluster.device_types()}, names)
+        request = msgspec.to_builtins(NodeRequest(self._plugins))
+        asked = {
+            self._cluster.submit(task.describe_node, request, device_type): device_type.name
+            for device_type in chosen
+            if device_type.name not in self._described
+        }
         waiting = set(asked)
         while waiting:
             for handle in self._cluster.finished(waiting, 60.0):
-                self._described[asked[handle].name] = self._cluster.outcome(handle)
+                self._described[asked[handle]] = msgspec.convert(self._cluster.result(handle), NodeDescription)
                 waiting.discard(handle)
-        return [self._device(site) for site in chosen]
+        return [self._device(device_type) for device_type in chosen]
 
-    def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - the machine lists those of its own plugins
-        """Describe the environment of the machine that was asked; each record bears that of its own."""
-        environment: dict[str, Any] = self._described[device.name]["environments"][device.kind]
-        return environment
+    def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - a node lists the packages of its own plugins
+        """Return the environment of the node that was asked; each record refers to that of its own node."""
+        return self._described[device.name].environments[device.kind]
 
     @contextmanager
-    def reserve(self, run: Path, plan: Plan) -> Iterator[None]:  # noqa: ARG002 - a cluster's scheduler reserves
-        """Leave it to the scheduler to give a device to one task at a time, and to each machine to lock it."""
+    def reserve(self, run: Path, plan: Plan) -> Iterator[None]:  # noqa: ARG002 - the cluster's scheduler reserves
+        """Reserve nothing: the scheduler gives a device to one task at a time, and each node locks its own."""
         try:
             yield
         finally:
@@ -116,34 +83,223 @@ class Fleet:
         stored: Callable[[Record], None],
         terms: Terms,
     ) -> Summary:
-        """Send out all groups and store what comes back."""
-        dispatch = Dispatch(self._cluster, run, plan, self._parcel, started=started, stored=stored, terms=terms)
-        return dispatch.execute()
+        """Run all groups and store what comes back."""
+        queue = GroupQueue(self._cluster, run, plan, self._plugins, started=started, stored=stored, terms=terms)
+        return queue.execute()
 
-    def _chosen(self, sites: dict[str, Site], names: Sequence[str]) -> list[Site]:
-        by_type = {site.type: site for site in sites.values()}
-        chosen: dict[str, Site] = {}
-        for wanted in () if names else self._types:
-            if wanted not in by_type:
-                raise unknown("type of device", wanted, by_type)
-            chosen[by_type[wanted].name] = by_type[wanted]
+    def _choose(self, known: Mapping[str, DeviceType], names: Sequence[str]) -> list[DeviceType]:
+        by_label = {device_type.label: device_type for device_type in known.values()}
+        chosen: dict[str, DeviceType] = {}
+        for label in () if names else self._labels:
+            if label not in by_label:
+                raise unknown("type of device", label, by_label)
+            chosen[by_label[label].name] = by_label[label]
         for name in names:
-            matching = [site for site in sites.values() if name in (site.name, site.kind)]
+            matching = [device_type for device_type in known.values() if name in (device_type.name, device_type.kind)]
             if not matching:
-                raise unknown("device of the fleet", name, [*sites, *(site.kind for site in sites.values())])
-            chosen.update((site.name, site) for site in matching)
-        gpus = [site for site in sites.values() if site.kind == "cuda"]
-        found = list(chosen.values()) or gpus or list(sites.values())
+                raise unknown("device of the cluster", name, [*known, *(found.kind for found in known.values())])
+            chosen.update((device_type.name, device_type) for device_type in matching)
+        gpus = [device_type for device_type in known.values() if device_type.kind == "cuda"]
+        found = list(chosen.values()) or gpus or list(known.values())
         if not found:
             raise UsageError(f"the {self.name} cluster has no device: no GPU, and no CPU that tasks may use")
         return found
 
-    def _device(self, site: Site) -> Device:
-        answer = self._described[site.name]
-        devices = [Device(**fields) for fields in answer["devices"]]
-        first = next((one for one in devices if one.kind == site.kind), None)
+    def _device(self, device_type: DeviceType) -> Device:
+        node = self._described[device_type.name]
+        first = next((device for device in node.devices if device.kind == device_type.kind), None)
         if first is None:
             raise UsageError(
-                f"machine {answer['host']} is said to have {site.type}, but no {site.kind} device is there"
+                f"the cluster says that node {node.host} has {device_type.label}, but the node finds no "
+                f"{device_type.kind} device: check its driver"
             )
-        return dataclasses.replace(first, name=site.name, near_cores=(), uuid=f"{self.name}/{site.name}")
+        return replace(first, name=device_type.name, near_cores=(), uuid=f"{self.name}/{device_type.name}")
+
+
+@dataclass
+class QueuedGroup:
+    """Cells of one workload that are sent to a node together, and how many nodes were lost while they ran."""
+
+    cells: list[Cell]
+    lost_nodes: int = 0
+    started_at: str = field(default_factory=now)
+
+    @property
+    def device(self) -> str:
+        """The name of the type of device that the group needs."""
+        return self.cells[0].device.name
+
+
+class GroupQueue:
+    """One execution of a plan: keeps as many groups running as the cluster has devices of their type.
+
+    A group whose node is lost is queued again. `missing_nodes_s` is how long a type of device may be missing from the
+    cluster before its cells are given up.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        run: Path,
+        plan: Plan,
+        plugins: list[dict[str, Any]],
+        *,
+        started: Callable[[Cell], None],
+        stored: Callable[[Record], None],
+        terms: Terms,
+        missing_nodes_s: float = MISSING_NODES_S,
+    ) -> None:
+        self._cluster, self._run, self._plan, self._plugins = cluster, run, plan, plugins
+        self._started, self._stored = started, stored
+        self._terms, self._missing_nodes_s = terms, missing_nodes_s
+        self._waiting = {device.name: deque(map(QueuedGroup, plan.workload_groups(device))) for device in plan.devices}
+        self._running: dict[Any, QueuedGroup] = {}  # by the task's handle
+        self._writers: dict[str, store.RecordWriter] = {}
+        self._last_seen = dict.fromkeys(self._waiting, time.monotonic())
+        self._peaks_requested: set[str] = set()
+        self._interrupts = Interrupts(most=1)
+        self._useful_s = 0.0
+        self._most_running = 1
+        self.summary = Summary()
+
+    def execute(self) -> Summary:
+        """Run all groups; the first SIGINT waits for the running ones, the second stops at once."""
+        began = time.monotonic()
+        with self._interrupts.counted():
+            try:
+                while self._running or any(self._waiting.values()):
+                    self._submit_waiting()
+                    for handle in self._cluster.finished(list(self._running), POLL_S) if self._running else ():
+                        self._collect(handle, self._running.pop(handle))
+            finally:
+                for handle in self._running:
+                    self._cluster.cancel(handle)
+                for writer in self._writers.values():
+                    writer.close()
+        self.summary.wall_s = time.monotonic() - began
+        self.summary.useful_share = self._useful_s / (self.summary.wall_s * self._most_running)
+        self.summary.interrupted = self._interrupts.count > 0
+        return self.summary
+
+    def _submit_waiting(self) -> None:
+        """Submit groups while devices of their type are free, and give up those whose type has gone."""
+        if self._interrupts.count:
+            self._waiting = {name: deque() for name in self._waiting}
+        available = {device_type.name: device_type for device_type in self._cluster.device_types()}
+        for name, waiting in self._waiting.items():
+            device_type = available.get(name)
+            if device_type is None or not device_type.slots:
+                if time.monotonic() - self._last_seen[name] >= self._missing_nodes_s:
+                    self._give_up_type(name)
+                continue
+            self._last_seen[name] = time.monotonic()
+            while waiting and self._count_running(name) < device_type.slots:
+                self._submit(waiting.popleft(), device_type)
+        self._most_running = max(self._most_running, len(self._running))
+        if not self._running and any(self._waiting.values()):
+            time.sleep(min(POLL_S, self._missing_nodes_s))
+
+    def _count_running(self, name: str) -> int:
+        return sum(group.device == name for group in self._running.values())
+
+    def _give_up_type(self, name: str) -> None:
+        for handle in [handle for handle, group in self._running.items() if group.device == name]:
+            self._cluster.cancel(handle)
+            self._waiting[name].append(self._running.pop(handle))
+        reason = f"no machine with {name} is left; continue with --resume {self._run.name}"
+        while self._waiting[name]:
+            self._give_up(self._waiting[name].popleft(), "interrupted", reason)
+
+    def _submit(self, group: QueuedGroup, device_type: DeviceType) -> None:
+        first = group.cells[0]
+        dtypes = {cell.workload.dtype for cell in self._plan.cells if cell.device == first.device}
+        needs_peaks = device_type.name not in self._peaks_requested
+        self._peaks_requested.add(device_type.name)
+        for cell in group.cells:
+            self._started(cell)
+        group.started_at = now()
+        order = GroupOrder(
+            run=self._run.name,
+            plugins=self._plugins,
+            variants={cell.variant.name: cell.variant.sha256 for cell in group.cells},
+            baselines=[cell.variant.name for cell in group.cells if cell.variant.baseline],
+            workload=first.workload.to_json(),
+            device=device_type.name,
+            kind=device_type.kind,
+            protocol=self._plan.protocols[device_type.kind].to_json(),
+            cell_limits=self._terms.to_json(),
+            peak_dtypes=sorted(dtypes) if needs_peaks else [],
+        )
+        self._running[self._cluster.submit(task.measure_group, msgspec.to_builtins(order), device_type)] = group
+
+    def _collect(self, handle: Any, group: QueuedGroup) -> None:
+        """Store the result of a finished task; queue the group again if its node was lost."""
+        try:
+            result = msgspec.convert(self._cluster.result(handle), GroupResult)
+        except NodeLostError as lost:
+            self._peaks_requested.discard(group.device)
+            group.lost_nodes += 1
+            if group.lost_nodes < MAX_LOST_NODES:
+                self._waiting[group.device].appendleft(group)
+            else:
+                self._give_up(group, "crash", f"{group.lost_nodes} machines were lost with this group: {lost}")
+            return
+        except Exception as error:  # noqa: BLE001 - an exception of a task becomes the result of its cells
+            self._give_up(group, "error", describe(error))
+            return
+        if result.refused is not None:
+            self._give_up(group, "error", result.refused)
+            return
+        self._store_result(result, group)
+
+    def _store_result(self, result: GroupResult, group: QueuedGroup) -> None:
+        self._useful_s += result.useful_s
+        self._describe_node(result, group.device)
+        for path, text in result.logs.items():
+            (self._run / "logs" / Path(path).name).write_text(text, encoding="utf-8")
+        returned = set()
+        for fields in result.records:
+            try:
+                record = Record.from_json(fields)
+            except RecordError as error:
+                self._give_up(group, "error", f"machine {result.host} handed back a wrong record: {error}")
+                return
+            returned.add(record.variant)
+            self._store(group.device, record)
+        missing = [cell for cell in group.cells if cell.variant.name not in returned]
+        if missing:
+            self._give_up(
+                QueuedGroup(missing, 0, group.started_at), "error", f"machine {result.host} returned no record"
+            )
+
+    def _describe_node(self, result: GroupResult, device: str) -> None:
+        """Add the node, its environment and its device's peak rates to the manifest."""
+        manifest = store.read_manifest(self._run)
+        environment = result.environment
+        cluster = manifest.setdefault("fleet", {"executor": self._cluster.name, "machines": {}})
+        node = cluster["machines"].setdefault(result.host, {"devices": [], "environments": {}, "doctor": []})
+        node["devices"] = sorted({*node["devices"], result.device})
+        node["environments"].setdefault(environment["environment_id"], environment)
+        node["doctor"] = result.doctor or node["doctor"]
+        if result.peaks:
+            manifest.setdefault("limits", {})[device] = result.peaks
+            manifest["environments"][device] = environment
+        store.write_manifest(self._run, manifest)
+
+    def _give_up(self, group: QueuedGroup, status: str, reason: str) -> None:
+        """Store a record without a measurement for each cell of a group."""
+        for cell in group.cells:
+            protocol = self._plan.protocols[cell.device.kind]
+            environment = str(self._plan.environments[cell.device.name]["environment_id"])
+            site = Site(self._run, protocol, environment, self._terms)
+            progress = Progress(cell, group.started_at)
+            record = progress.record(site, status, "start", None, control=False, reason=reason)
+            self._store(cell.device.name, record)
+
+    def _store(self, device: str, record: Record) -> None:
+        if device not in self._writers:
+            self._writers[device] = store.RecordWriter(self._run, device.replace(":", "-"))
+        self._writers[device].append(record)
+        if not record.control:
+            self.summary.statuses[record.status] += 1
+        self._stored(record)

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Collection
 from typing import Any
 
-from attnbench.cluster.executor import UNLABELLED, NodeLostError, Site, Task
+from attnbench.cluster.backend import UNLABELLED, DeviceType, NodeLostError, Task
 from attnbench.errors import UsageError, describe
 
 TYPE = "ray.io/accelerator-type"
@@ -41,14 +41,14 @@ class RayCluster:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UsageError(f"no Ray cluster answers at {address!r}: {' '.join(str(error).split())}") from None
 
-    def sites(self) -> list[Site]:
+    def device_types(self) -> list[DeviceType]:
         """List the types of GPU, and of labelled or else `any` machines without one."""
         slots: dict[tuple[str, str], int] = {}
         for node in self._alive():
             kind, type_, count = _offer(node)
             if count:
                 slots[type_, kind] = slots.get((type_, kind), 0) + count
-        return [Site(type_, kind, count) for (type_, kind), count in sorted(slots.items())]
+        return [DeviceType(label, kind, count) for (label, kind), count in sorted(slots.items())]
 
     def nodes(self) -> list[dict[str, Any]]:
         """List the machines that are alive."""
@@ -67,22 +67,22 @@ class RayCluster:
             )
         return rows
 
-    def submit(self, task: Task, order: dict[str, Any], site: Site) -> Any:
+    def submit(self, task: Task, argument: dict[str, Any], device_type: DeviceType) -> Any:
         """Hand a task to Ray's scheduler."""
         remote = self._ray.remote(task).options(
             num_cpus=1,
-            num_gpus=1 if site.kind == "cuda" else 0,
+            num_gpus=1 if device_type.kind == "cuda" else 0,
             max_retries=0,  # or a task that ends its machine would end several
-            label_selector=self._selector(site),
+            label_selector=self._selector(device_type),
         )
-        return remote.remote(order)
+        return remote.remote(argument)
 
     def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
         """Wait for one of the tasks."""
         done, _ = self._ray.wait(list(handles), timeout=timeout_s, fetch_local=False)
         return list(done)
 
-    def outcome(self, handle: Any) -> dict[str, Any]:
+    def result(self, handle: Any) -> dict[str, Any]:
         """Fetch what a task returned."""
         errors = self._ray.exceptions
         try:
@@ -104,10 +104,10 @@ class RayCluster:
     def _alive(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
-    def _selector(self, site: Site) -> dict[str, str]:
-        if site.type != UNLABELLED:
-            return {TYPE: site.type}
-        nodes = [node["NodeID"] for node in self._alive() if _offer(node)[:2] == (site.kind, UNLABELLED)]
+    def _selector(self, device_type: DeviceType) -> dict[str, str]:
+        if device_type.label != UNLABELLED:
+            return {TYPE: device_type.label}
+        nodes = [node["NodeID"] for node in self._alive() if _offer(node)[:2] == (device_type.kind, UNLABELLED)]
         return {NODE: f"in({', '.join(nodes)})"} if nodes else {}
 
 

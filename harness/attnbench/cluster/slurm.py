@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.cache import cache_folder
-from attnbench.cluster.executor import UNLABELLED, NodeLostError, Site, Task
+from attnbench.cluster.backend import UNLABELLED, DeviceType, NodeLostError, Task
 from attnbench.errors import UsageError
 
 MINUTES = 240  # a job's limit, where SBATCH_TIMELIMIT does not say otherwise
@@ -45,15 +45,15 @@ class SlurmCluster:
         self._rows: list[dict[str, Any]] = []
         self._fresh_until = 0.0
 
-    def sites(self) -> list[Site]:
+    def device_types(self) -> list[DeviceType]:
         """List the types of GPU that sinfo knows, and `any` core."""
         if self._scheduler == "local":
-            return [Site(UNLABELLED, "cpu", 1)]
+            return [DeviceType(UNLABELLED, "cpu", 1)]
         slots: dict[tuple[str, str], int] = {}
         for node in self.nodes():
             kind, _, type_ = node["device"].partition(":")
             slots[type_, kind] = slots.get((type_, kind), 0) + node["devices"]
-        return [Site(type_, kind, count) for (type_, kind), count in sorted(slots.items())]
+        return [DeviceType(label, kind, count) for (label, kind), count in sorted(slots.items())]
 
     def nodes(self) -> list[dict[str, Any]]:
         """List the machines that are up, each with its GPUs, or with its cores where it has none."""
@@ -71,14 +71,14 @@ class SlurmCluster:
         self._rows, self._fresh_until = rows_of(told.stdout), time.monotonic() + FRESH_S
         return self._rows
 
-    def submit(self, task: Task, order: dict[str, Any], site: Site) -> Any:
+    def submit(self, task: Task, argument: dict[str, Any], device_type: DeviceType) -> Any:
         """Submit a job; submitit pickles the task by its name, and the order's plain values."""
         executor = self._submitit.AutoExecutor(folder=self._folder, cluster=self._scheduler)
         executor.update_parameters(name="attnbench", timeout_min=MINUTES)
         if self._scheduler == "slurm":
-            gpu = {"slurm_gres": "gpu:1" if site.type == UNLABELLED else f"gpu:{site.type}:1"}
-            executor.update_parameters(cpus_per_task=1, **(gpu if site.kind == "cuda" else {}))
-        job = executor.submit(task, order)
+            gpu = {"slurm_gres": "gpu:1" if device_type.label == UNLABELLED else f"gpu:{device_type.label}:1"}
+            executor.update_parameters(cpus_per_task=1, **(gpu if device_type.kind == "cuda" else {}))
+        job = executor.submit(task, argument)
         self._jobs.append(job)
         return job
 
@@ -91,7 +91,7 @@ class SlurmCluster:
                 return done
             time.sleep(LOOK_EVERY_S)
 
-    def outcome(self, handle: Any) -> dict[str, Any]:
+    def result(self, handle: Any) -> dict[str, Any]:
         """Read what a job returned."""
         state = str(handle.state).partition(" ")[0]
         if state in LOST and not handle.paths.result_pickle.exists():
