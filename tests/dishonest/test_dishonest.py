@@ -9,6 +9,7 @@ import torch
 from attnbench import Workload
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
 from attnbench.measure_config import MeasureConfig
+from attnbench.messages import BlockRequest, CloseRequest, FailedReply, LoadRequest, OpenRequest
 
 PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal")
@@ -76,21 +77,21 @@ class Line:
         """Run a file of the pack through a real worker, as the runner does; give status and reason."""
         source = {"name": trick, "kind": "file", "target": str(PACK / f"{trick}.py")}
         try:
-            self._ask("load", source=source, variant="dishonest", device=device)
-            reply = self._ask("open", workload=workload.to_json(), protocol=PROTOCOL.to_json())
+            self._ask(LoadRequest(source, "dishonest", device))
+            reply = self._ask(OpenRequest(workload.to_json(), PROTOCOL.to_json()))
             for _ in range(BLOCKS):
-                if reply["status"] == "ready":
-                    reply = self._ask("block", duration_ns=BLOCK_NS)
-            if reply["status"] == "ready":
-                reply = self._ask("close")
+                if not isinstance(reply, FailedReply):
+                    reply = self._ask(BlockRequest(BLOCK_NS))
+            if not isinstance(reply, FailedReply):
+                reply = self._ask(CloseRequest())
         except WorkerLostError as lost:
             self._worker = None
             return lost.status, lost.reason
-        return reply["status"], reply.get("reason")
+        return (reply.status, reply.reason) if isinstance(reply, FailedReply) else ("ok", None)
 
-    def _ask(self, operation, **fields):
+    def _ask(self, request):
         self._worker = self._worker or WorkerProcess({"OMP_NUM_THREADS": "1"})
-        return self._worker.request(operation, lambda phase: 120.0, **fields)
+        return self._worker.request(request, lambda phase: 120.0)
 
     def stop(self):
         """End the worker."""

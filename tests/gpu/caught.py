@@ -6,6 +6,7 @@ from pathlib import Path
 from attnbench import Workload
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
 from attnbench.measure_config import MeasureConfig
+from attnbench.messages import BlockRequest, CloseRequest, FailedReply, LoadRequest, OpenRequest
 
 PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
@@ -16,24 +17,23 @@ def outcome(path):
     """Run a file of the pack through a worker of its own; give status and reason."""
     worker = WorkerProcess({})
 
-    def ask(operation, **fields):
-        return worker.request(operation, lambda phase: LIMIT_S, **fields)
+    def ask(request):
+        return worker.request(request, lambda phase: LIMIT_S)
 
     try:
         source = {"name": path.stem, "kind": "file", "target": str(path)}
-        ask("load", source=source, variant="dishonest", device="cuda:0")
-        protocol = MeasureConfig(warm_up_max_s=0.3)
-        reply = ask("open", workload=WORKLOAD.to_json(), protocol=protocol.to_json())
+        ask(LoadRequest(source, "dishonest", "cuda:0"))
+        reply = ask(OpenRequest(WORKLOAD.to_json(), MeasureConfig(warm_up_max_s=0.3).to_json()))
         for _ in range(BLOCKS):
-            if reply["status"] == "ready":
-                reply = ask("block", duration_ns=BLOCK_NS)
-        if reply["status"] == "ready":
-            reply = ask("close")
+            if not isinstance(reply, FailedReply):
+                reply = ask(BlockRequest(BLOCK_NS))
+        if not isinstance(reply, FailedReply):
+            reply = ask(CloseRequest())
     except WorkerLostError as lost:
         return lost.status, lost.reason
     finally:
         worker.stop()
-    return reply["status"], reply.get("reason")
+    return (reply.status, reply.reason) if isinstance(reply, FailedReply) else ("ok", None)
 
 
 def main():

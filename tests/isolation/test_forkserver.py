@@ -1,6 +1,7 @@
 """Workers are forked from a process that has imported torch, and otherwise start like new processes."""
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from attnbench.isolation import forkserver, process
 from attnbench.isolation.fork_request import ForkRequest
 from attnbench.isolation.log import Log
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.messages import CloseRequest
 
 PREAMBLE = """
     import json, os, sys, time
@@ -35,7 +37,7 @@ def reply_of(tmp_path, monkeypatch):
         monkeypatch.setattr(process, "ENTRY", str(script))
         monkeypatch.setattr(process, "IMPORTED", imports)
         workers.append(WorkerProcess(environment or {}, cores))
-        return process.json.loads(workers[-1]._line(time.monotonic() + 60))
+        return json.loads(workers[-1]._line(time.monotonic() + 60))
 
     yield run
     monkeypatch.setattr(process, "GRACE_S", 0.05)
@@ -111,7 +113,7 @@ def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, 
     worker = WorkerProcess({})
     worker.log_to(tmp_path / "log")
     with pytest.raises(WorkerLostError, match=reason):
-        worker.request("load", lambda _: 30.0)
+        worker.request(CloseRequest(), lambda _: 30.0)
     assert ("ValueError" in (tmp_path / "log").read_text()) if "raise" in text else not (tmp_path / "log").exists()
 
 
@@ -136,7 +138,7 @@ def test_a_killed_fork_server_is_replaced(reply_of):
     os.kill(parent, signal.SIGKILL)
     lost = next(iter(WorkerProcess._running))
     with pytest.raises(WorkerLostError, match="killed by SIGKILL"):
-        lost.request("load", lambda _: 30.0)
+        lost.request(CloseRequest(), lambda _: 30.0)
     assert not running.is_running() or running.status() == psutil.STATUS_ZOMBIE
     assert reply_of("reply(os.getppid())") != parent
 
@@ -170,7 +172,7 @@ def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
         [sys.executable, "-c", textwrap.dedent(text), str(script)], stdout=subprocess.PIPE, text=True
     )
     try:
-        found = [Path(f"/proc/{number}") for number in process.json.loads(supervisor.stdout.readline())]
+        found = [Path(f"/proc/{number}") for number in json.loads(supervisor.stdout.readline())]
         assert all(folder.exists() for folder in found)
     finally:
         supervisor.kill()

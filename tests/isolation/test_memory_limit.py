@@ -16,6 +16,7 @@ import pytest
 from attnbench.isolation import cleanup, memory_limit, process
 from attnbench.isolation.memory_limit import HostMemory
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.messages import CloseRequest
 
 MIB = 1 << 20
 
@@ -83,7 +84,7 @@ def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(worker_runs, taki
     worker_runs(f"{taking}; import time; time.sleep(60)")
     worker = WorkerProcess({}, memory=HostMemory(128 * MIB, 0, refuse=True))
     with pytest.raises(WorkerLostError) as lost:
-        worker.request("load", lambda _: 30.0)
+        worker.request(CloseRequest(), lambda _: 30.0)
     assert lost.value.status == status
     assert reason in lost.value.reason
 
@@ -108,7 +109,7 @@ def test_a_worker_that_the_kernel_ended_for_memory_ran_out_of_it(worker_runs, mo
     for counts, status in ((iter((1, 1)), "crash"), (iter((1, 2)), "out_of_memory")):
         monkeypatch.setattr(process, "killed_for_memory", lambda counts=counts: next(counts))
         with pytest.raises(WorkerLostError) as lost:
-            WorkerProcess({}).request("load", lambda _: 30.0)
+            WorkerProcess({}).request(CloseRequest(), lambda _: 30.0)
         assert lost.value.status == status
 
 
@@ -152,4 +153,4 @@ def test_all_workers_can_be_ended_at_once(worker_runs):
     worker = WorkerProcess({})
     WorkerProcess.end_all()
     with pytest.raises(WorkerLostError, match=signal.SIGKILL.name):
-        worker.request("load", lambda _: 30.0)
+        worker.request(CloseRequest(), lambda _: 30.0)

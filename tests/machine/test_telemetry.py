@@ -9,7 +9,6 @@ import pytest
 
 from attnbench.machine import telemetry
 from attnbench.machine.nvml import NvmlTelemetry
-from attnbench.stats.block import Block, tagged_share
 
 
 class NVMLError(Exception):
@@ -151,19 +150,3 @@ def test_telemetry_needs_no_torch():
     """The CPU's reader loads no torch, so that the supervisor may use it."""
     assert isinstance(sys.modules[telemetry.__name__], ModuleType)
     assert not hasattr(telemetry, "torch")
-
-
-def test_the_tagged_share_counts_samples():
-    """Blocks under throttling count by their samples, not by their number."""
-    blocks = [{"throttle": ["thermal"]}, {"throttle": []}, {}]
-    assert tagged_share(blocks, [10, 20, 70]) == pytest.approx(0.1)
-    assert tagged_share([], []) == 0
-
-
-def test_a_block_that_took_longer_than_its_supervisor_saw_is_named():
-    """A worker's clock that disagrees with the supervisor's, or samples longer than their block, are told."""
-    block = Block([10.0] * 10, calls_per_sample=2, wall_ns=250.0)
-    assert block.contradicts(300.0) is None
-    assert "patched clock" in block.contradicts(200.0)
-    assert "do not fit" in Block([10.0] * 10, calls_per_sample=4, wall_ns=250.0).contradicts(300.0)
-    assert Block.from_json(block.to_json()) == block

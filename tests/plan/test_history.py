@@ -110,7 +110,7 @@ def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):
 
 def test_a_failed_baseline_is_retried_though_its_control_is_ok(stubbed, outcomes, tmp_path):
     """The A/A control is no cell of the plan: with --retry-failed the baseline's own failed cell is run again."""
-    failure = {"status": "error", "phase": "conform", "reason": "RuntimeError: once"}
+    failure = {"type": "FailedReply", "status": "error", "phase": "conform", "reason": "RuntimeError: once"}
     stubbed.tell(alpha={"close": {"once": str(tmp_path / "met"), "do": failure}})
     run, summary = stubbed.sweep()
     assert outcomes(run)["alpha", 16].status == "error"

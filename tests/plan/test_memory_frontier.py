@@ -92,7 +92,7 @@ def test_larger_workloads_are_predicted_unless_all_are_to_be_tried(stubbed, outc
 @pytest.mark.parametrize("operation", ["open", "block", "close"])
 def test_what_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path, operation):
     """A cell that ran out of memory while a neighbour held some is run once more by itself."""
-    told = {"status": "out_of_memory", "phase": "measure", "reason": "OutOfMemoryError"}
+    told = {"type": "FailedReply", "status": "out_of_memory", "phase": "measure", "reason": "OutOfMemoryError"}
     stubbed.tell(beta={operation: {"once": str(tmp_path / "met"), "do": told}})
     run, _ = stubbed.sweep()
     assert outcomes(run)["beta", 16].status == "ok"

@@ -10,7 +10,13 @@ from attnbench.runner import limits, local_executor
 from attnbench.runner.limits import Terms
 from attnbench.runner.run import execute, plan_of, resumed, start
 
-CUDA_ERROR = {"status": "error", "phase": "measure", "reason": "AcceleratorError: CUDA error: an illegal memory access"}
+CUDA_ERROR = {
+    "type": "FailedReply",
+    "status": "error",
+    "phase": "measure",
+    "reason": "AcceleratorError: CUDA error: an illegal memory access",
+}
+BLOCK = {"type": "Block", "samples_ns": [1.0], "calls_per_sample": 1, "wall_ns": 1}
 
 
 @pytest.mark.parametrize(
@@ -48,15 +54,25 @@ def test_a_users_limit_bounds_every_phase_but_loading():
     [
         ("open", "raw", "wrote to the results pipe"),
         ("block", "flood", "a reply is over"),
-        ("block", {"status": "ready", "samples_ns": [float("nan")]}, "wrote to the results pipe"),
-        ("open", {"status": "ready"}, "does not fit: KeyError"),
-        ("open", {"status": "ready", "call_ns": "soon", "first_call_ns": 1, "error": {}}, "does not fit"),
-        ("open", {"status": "sparkling", "reason": ["x"]}, "does not fit: RecordError"),
-        ("open", {"state": "ready"}, "does not fit: KeyError"),
-        ("block", {"status": "ready", "samples_ns": ["x"], "suspects": []}, "does not fit"),
-        ("block", {"status": "ready", "samples_ns": [-1.0], "calls_per_sample": 1, "wall_ns": 1, "suspects": []}, ""),
-        ("close", {"status": "ok"}, "does not fit: KeyError"),
-        ("close", {"status": "ok", "memory": 1, "kernels": []}, "does not fit"),
+        ("block", {"type": "Block", "samples_ns": [float("nan")]}, "wrote to the results pipe"),
+        ("open", {"type": "OpenReply"}, "does not fit: ValidationError: Object missing required field"),
+        (
+            "open",
+            {"type": "OpenReply", "call_ns": "soon", "first_call_ns": 1, "error": {}},
+            "does not fit: ValidationError: Expected `float`, got `str`",
+        ),
+        ("open", {"type": "FailedReply", "status": "sparkling", "phase": "x", "reason": "x"}, "does not fit"),
+        ("open", {"type": "FailedReply", "status": "error", "phase": "x" * 1001, "reason": "x"}, "fit: RecordError"),
+        ("open", {"state": "ready"}, "does not fit: ValidationError: Object missing required field `type`"),
+        ("open", {"type": "DoneReply"}, "the worker sent an unexpected DoneReply"),
+        ("load", {"type": "CloseReply"}, "the worker sent an unexpected CloseReply"),
+        ("block", {**BLOCK, "samples_ns": ["x"]}, "does not fit: ValidationError: Expected `float`, got `str`"),
+        ("block", {**BLOCK, "samples_ns": [-1.0]}, "does not fit: ValidationError: Expected `float` > 0.0"),
+        ("block", {**BLOCK, "samples_ns": []}, "does not fit: ValidationError: Expected `array` of length >= 1"),
+        ("block", {**BLOCK, "samples_ns": [1e-9]}, "does not fit: RecordError"),
+        ("block", {**BLOCK, "samples_ns": [1e12], "wall_ns": 1e12}, "patched clock"),
+        ("close", {"type": "CloseReply", "memory": 1}, "does not fit: ValidationError: Object contains unknown field"),
+        ("close", {"type": "CloseReply", "peak_bytes": 2**63}, "does not fit: RecordError"),
     ],
 )
 def test_a_forged_oversized_or_malformed_answer_is_an_error(stubbed, outcomes, monkeypatch, operation, told, reason):

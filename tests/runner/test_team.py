@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from attnbench import Workload
+from attnbench.messages import Block, CloseReply, CloseRequest, DoneReply, FailedReply, OpenReply
 from attnbench.plan import placement
 from attnbench.plan.devices import Device, choose_devices
 from attnbench.plan.placement import devices_for, placement_problem, with_teams
-from attnbench.runner.team import WorkerTeam, joined
+from attnbench.runner.team import WorkerTeam, slowest_reply
 
 SIZES = {"batch": 8, "heads": 8, "seq_q": 16, "head_dim": 8}
 GPUS = [Device(f"cuda:{index}", "H200", f"GPU-{index}", "550", 100) for index in range(4)]
@@ -62,34 +63,35 @@ def test_what_does_not_fit_says_why(four_gpus):
 
 def test_the_slowest_rank_counts():
     """Of the members' blocks the slowest is kept, beside the medians of all."""
-    fast, slow = ({"status": "ready", "samples_ns": [t, t + 2.0], "telemetry": {"a": t}} for t in (1.0, 5.0))
-    assert joined([fast, slow]) == {**slow, "telemetry": {"a": 5.0, "rank_ns": [2.0, 6.0]}}
-    opened = [{"status": "ready", "call_ns": t, "flags": [flag]} for t, flag in ((2.0, "x"), (1.0, "y"))]
-    assert joined(opened) == {"status": "ready", "call_ns": 2.0, "flags": ["x", "y"]}
-    closed = [{"status": "ok", "memory": {"peak_bytes": size}} for size in (1, 3)]
-    assert joined(closed) == closed[1]
+    fast, slow = (Block([t, t + 2.0], 1, 20.0, telemetry={"a": t}) for t in (1.0, 5.0))
+    assert slowest_reply([fast, slow]) == Block([5.0, 7.0], 1, 20.0, telemetry={"a": 5.0, "rank_ns": [2.0, 6.0]})
+    opened = [OpenReply(1.0, t, {}, [flag]) for t, flag in ((2.0, "x"), (1.0, "y"))]
+    assert slowest_reply(opened) == OpenReply(1.0, 2.0, {}, ["x", "y"])
+    closed = [CloseReply(size) for size in (1, 3)]
+    assert slowest_reply(closed) == closed[1]
 
 
 def test_one_that_fails_fails_all():
-    """A wrong answer of one member is the team's."""
-    wrong = {"status": "incorrect", "phase": "conform", "reason": "row 3"}
-    assert joined([{"status": "ready", "call_ns": 1.0}, wrong]) == wrong
+    """The failure of one member is the team's, and so is a reply of another type."""
+    wrong = FailedReply("incorrect", "conform", "row 3")
+    assert slowest_reply([OpenReply(1.0, 1.0, {}), wrong]) == wrong
+    assert slowest_reply([OpenReply(1.0, 1.0, {}), DoneReply()]) == DoneReply()
 
 
 def test_all_are_asked_before_any_is_waited_for():
-    """Requests go to every member first, so that they work at once."""
-    told = []
+    """Requests go to every member first, so that they work at the same time."""
+    calls = []
 
-    class Fake:
+    class FakeWorker:
         def __init__(self, name):
             self.name, self.seconds, self.log = name, {}, None
 
-        def post(self, operation, **fields):
-            told.append(("post", self.name))
+        def post(self, message):
+            calls.append(("post", self.name))
 
         def wait(self, deadline_s):
-            told.append(("wait", self.name))
-            return {"status": "ready"}
+            calls.append(("wait", self.name))
+            return DoneReply()
 
-    assert WorkerTeam([Fake("a"), Fake("b")]).request("load", lambda _: 1.0) == {"status": "ready"}
-    assert told == [("post", "a"), ("post", "b"), ("wait", "a"), ("wait", "b")]
+    assert WorkerTeam([FakeWorker("a"), FakeWorker("b")]).request(CloseRequest(), lambda _: 1.0) == DoneReply()
+    assert calls == [("post", "a"), ("post", "b"), ("wait", "a"), ("wait", "b")]

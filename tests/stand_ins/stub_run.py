@@ -6,7 +6,8 @@ from attnbench.cli import main
 from attnbench.isolation import process
 
 WORKER = str(Path(__file__).parent / "stub_worker.py")
+IMPORTED = ("attnbench.messages",)
 
 if __name__ == "__main__":
-    process.ENTRY, process.IMPORTED = WORKER, ()
+    process.ENTRY, process.IMPORTED = WORKER, IMPORTED
     main()

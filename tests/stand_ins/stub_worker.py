@@ -1,9 +1,9 @@
-"""A worker that answers at once: it speaks the line's protocol, knows no torch, and can be told to misbehave.
+"""A worker that replies at once: it speaks the messages of the harness, imports no torch, and misbehaves on request.
 
 `STUB` in the environment holds JSON: by variant, by operation, what to do: "exit", "segfault", "raw", "flood",
-"hang:PHASE", "until:FILE", a reply, or {"once": FILE, "do": any of these}; under a length, the same for that length
-alone; and `limit`, the largest length that fits. `STUB_LOG` names a file that is told of every cell that is opened
-and of every block.
+"hang:PHASE", "until:FILE", the body of a reply, or {"once": FILE, "do": any of these}; under a length, the same for
+that length alone; and `limit`, the largest length that fits. `STUB_LOG` names a file to which a line is added for every
+cell that is opened and for every block.
 """
 
 import hashlib
@@ -14,100 +14,125 @@ import sys
 import time
 from pathlib import Path
 
+from attnbench.messages import (
+    AboutNotice,
+    Block,
+    BlockRequest,
+    CheckRequest,
+    CheckResultNotice,
+    CheckStartNotice,
+    CloseReply,
+    CloseRequest,
+    DescribeRequest,
+    DoneReply,
+    FailedReply,
+    LoadRequest,
+    OpenReply,
+    OpenRequest,
+    PeaksReply,
+    PeaksRequest,
+    PhaseNotice,
+    PluginNotice,
+    SupportNotice,
+    SupportRequest,
+    VariantDescription,
+    decode_request,
+    encode,
+)
+
 REQUESTS, REPLIES = int(sys.argv[1]), int(sys.argv[2])
-BLOCK = {"wall_ns": 1e5, "calls_per_sample": 1, "suspects": [], "telemetry": {}}
+WALL_NS = 1e5
 VARIANTS = ("alpha", "beta", "gamma")
 
 
 def behaviour(variant, workload):
-    """Give what the environment asks of a variant, at a workload's length if it says so."""
-    told = json.loads(os.environ.get("STUB", "{}")).get(variant, {})
-    return {**told, **told.get(str(workload.get("seq_k")), {})}
+    """Return what the environment asks of a variant, at a workload's length if it says so."""
+    wanted = json.loads(os.environ.get("STUB", "{}")).get(variant, {})
+    return {**wanted, **wanted.get(str(workload.get("seq_k")), {})}
 
 
 def describe(request):
     """Offer three variants of one plugin."""
-    for source in request["sources"]:
-        send(about=source["name"])
+    for source in request.sources:
+        send(AboutNotice(source["name"]))
         variants = [
-            {
-                "name": name,
-                "layout": "BHSD",
-                "tier": "fused",
-                "exact": True,
-                "traits": [],
-                "summary": "",
-                "default_on": ["cpu", "cuda"],
-                "packages": json.loads(os.environ.get("STUB_PACKAGES", "{}")).get(name, []),
-                "baseline": name in os.environ.get("STUB_BASELINES", "").split(),
-            }
+            VariantDescription(
+                name,
+                layout="BHSD",
+                tier="fused",
+                exact=True,
+                default_on=("cpu", "cuda"),
+                ranks=1,
+                packages=tuple(json.loads(os.environ.get("STUB_PACKAGES", "{}")).get(name, ())),
+                baseline=name in os.environ.get("STUB_BASELINES", "").split(),
+                traits=(),
+                summary="",
+            )
             for name in VARIANTS
         ]
-        answer = {"source": source, "reason": None, "sha256": os.environ.get("STUB_SHA", "0"), "file": None}
-        send(answer={**answer, "variants": variants, "suites": [], "observes": []})
-    return {"status": "ready"}
+        send(PluginNotice(source, sha256=os.environ.get("STUB_SHA", "0"), variants=variants))
+    return DoneReply()
 
 
-def survey(request):
+def support(request):
     """Support everything."""
-    for question in request["questions"]:
-        send(about=question["variant"])
-        send(answer={"variant": question["variant"], "reasons": [None] * len(request["workloads"])})
-    return {"status": "ready"}
+    for question in request.questions:
+        send(AboutNotice(question.variant))
+        send(SupportNotice(question.variant, [None] * len(request.workloads)))
+    return DoneReply()
 
 
 def samples(variant, workload):
-    """Give samples that only variant and workload decide."""
+    """Return samples that depend on variant and workload alone."""
     seed = hashlib.sha256(f"{variant}{sorted(workload.items())}".encode()).digest()
     return [1e4 + byte for byte in seed[:3]]
 
 
-def limits(request):
-    """Say that the device can do much."""
-    rate = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": 1e12}
-    return {"status": "ready", "limits": dict.fromkeys(request["dtypes"], rate), "facts": {}}
+def peaks(request):
+    """Report high rates."""
+    rates = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": 1e12}
+    return PeaksReply(dict.fromkeys(request.dtypes, rates), {})
 
 
 def check(request):
     """Find every trait but one."""
-    for name in request["options"]["only"]:
-        told = behaviour(request["variant"], {}).get("check")
-        if told is not None:
-            STATE["variant"] = request["variant"]
-            misbehave(told)
-        send(about=name)
-        send(answer={"check": name, "status": "hint" if name == "nan-safe" else "passed"})
-    return {"status": "ready"}
+    for name in request.only:
+        wanted = behaviour(request.variant, {}).get("check")
+        if wanted is not None:
+            STATE["variant"] = request.variant
+            misbehave(wanted)
+        send(CheckStartNotice(name, name, "", "", ""))
+        send(CheckResultNotice(name, {"check": name, "status": "hint" if name == "nan-safe" else "passed"}))
+    return DoneReply()
 
 
 def load(request):
     """Serve one variant."""
-    STATE["variant"] = request["variant"]
-    return asked("load") or {"status": "ready"}
+    STATE["variant"] = request.variant
+    return asked("load") or DoneReply()
 
 
 def open_(request):
     """Open a cell."""
-    STATE["workload"] = request["workload"]
+    STATE["workload"] = request.workload
     note("open")
-    ready = {"status": "ready", "first_call_ns": 1e6, "error": {}, "call_ns": 1e4, "flags": []}
-    return asked("open") or ready
+    return asked("open") or OpenReply(1e6, 1e4, {})
 
 
-def block(request):
-    """Take as long as a block and hand samples back."""
+def block(_):
+    """Take as long as a block and return samples."""
     note("block")
-    time.sleep(BLOCK["wall_ns"] / 1e9)
-    return asked("block") or {"status": "ready", "samples_ns": samples(STATE["variant"], STATE["workload"]), **BLOCK}
+    time.sleep(WALL_NS / 1e9)
+    return asked("block") or Block(samples(STATE["variant"], STATE["workload"]), 1, WALL_NS)
 
 
-def close(request):
+def close(_):
     """Close a cell."""
-    return asked("close") or {"status": "ok", "memory": {"peak_bytes": 1}, "kernels": {"names": ["stub"]}}
+    return asked("close") or CloseReply(peak_bytes=1, kernels=("stub",))
 
 
 def note(operation):
-    """Tell the log who does what, at which length."""
+    """Add a line to the log: what is done with which variant at which length."""
     if "STUB_LOG" in os.environ:
         with Path(os.environ["STUB_LOG"]).open("a") as log:
             log.write(f"{operation} {STATE['variant']} {STATE['workload']['seq_k']} {os.getpid()}\n")
@@ -115,10 +140,10 @@ def note(operation):
 
 def asked(operation):
     """Do what the environment asks for, if anything."""
-    told = behaviour(STATE["variant"], STATE.get("workload", {}))
-    if operation == "open" and STATE["workload"]["seq_k"] > told.get("limit", 1 << 60):
-        return {"status": "out_of_memory", "phase": "prepare", "reason": "OutOfMemoryError"}
-    wanted = told.get(operation)
+    behaves = behaviour(STATE["variant"], STATE.get("workload", {}))
+    if operation == "open" and STATE["workload"]["seq_k"] > behaves.get("limit", 1 << 60):
+        return FailedReply("out_of_memory", "prepare", "OutOfMemoryError")
+    wanted = behaves.get(operation)
     if isinstance(wanted, dict) and "once" in wanted:
         first = not Path(wanted["once"]).exists()
         Path(wanted["once"]).touch()
@@ -143,26 +168,28 @@ def misbehave(wanted):
         while not Path(rest).exists():
             time.sleep(0.01)
         return None
-    send(phase=rest)
+    send(PhaseNotice(rest))
     time.sleep(600)
     return None
 
 
-def send(**fields):
-    """Send a message of the present request."""
-    data = (json.dumps({"id": IDENTITY, **fields}) + "\n").encode()
+def send(message):
+    """Send a message of the current request; a dict is sent as it is, however wrong."""
+    if isinstance(message, dict):
+        data = (json.dumps({"id": STATE["id"], "body": message}) + "\n").encode()
+    else:
+        data = encode(STATE["id"], message)
     while data:
         data = data[os.write(REPLIES, data) :]
 
 
 OPERATIONS = {
-    "describe": describe, "survey": survey, "limits": limits, "check": check,
-    "load": load, "open": open_, "block": block, "close": close,
+    DescribeRequest: describe, SupportRequest: support, PeaksRequest: peaks, CheckRequest: check,
+    LoadRequest: load, OpenRequest: open_, BlockRequest: block, CloseRequest: close,
 }  # fmt: skip
 STATE = {}
 
 if __name__ == "__main__":
     for line in os.fdopen(REQUESTS, "rb"):
-        received = json.loads(line)
-        IDENTITY = received.pop("id")
-        send(reply=OPERATIONS[received.pop("op")](received))
+        STATE["id"], received = decode_request(line)
+        send(OPERATIONS[type(received)](received))

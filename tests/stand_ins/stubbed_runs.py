@@ -35,7 +35,7 @@ class Stubbed:
         self.folder, self._patch = folder, monkeypatch
         self.log = folder / "opened"
         monkeypatch.setattr(process, "ENTRY", stub_run.WORKER)
-        monkeypatch.setattr(process, "IMPORTED", ())
+        monkeypatch.setattr(process, "IMPORTED", stub_run.IMPORTED)
         monkeypatch.setattr(doctor, "LOAD_SECONDS", 0.01)
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         monkeypatch.setenv("STUB_LOG", str(self.log))

@@ -77,7 +77,7 @@ def check(
         shown.begin(tally)
         plugin_file = entry.source.target if entry.source.kind == "file" else None
         chosen_device = choose_devices([device] if device else [])[0]
-        check_variant(entry, chosen_device, heard=_telling(tally, shown), plugin=plugin_file, **options)
+        check_variant(entry, chosen_device, on_result=_telling(tally, shown), plugin=plugin_file, **options)
         shown.end(tally)
     shown.close(tallies)
     raise typer.Exit(1 if any(tally.counts["failed"] for tally in tallies) else 0)

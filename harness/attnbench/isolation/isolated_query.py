@@ -1,37 +1,47 @@
-"""Ask a worker about many things, any of which may crash it, and still get all the other answers."""
+"""Ask a worker about many plugins or variants, any of which may crash it, and still get all the other answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
+
+import msgspec
 
 from attnbench.errors import PluginError
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.messages import AboutNotice, DescribeRequest, FailedReply, Notice, SupportRequest
+
+Answer = TypeVar("Answer", bound=Notice)
 
 
 def isolated_query(
-    operation: str, environment: Mapping[str, str], deadline_s: float, *, needs_torch: bool = True, **fields: Any
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return the worker's answers, and the reason for each name that ended a worker.
+    request: DescribeRequest | SupportRequest,
+    answer: type[Answer],
+    environment: Mapping[str, str],
+    deadline_s: float,
+    *,
+    needs_torch: bool = True,
+) -> tuple[list[Answer], dict[str, str]]:
+    """Return the worker's notices of type `answer`, and for each name that ended a worker the reason.
 
-    The worker sends the name of a thing (`about`) before it touches it and an `answer` afterwards, each within
-    `deadline_s` seconds. If the worker is lost, a new one is asked again and skips the last name: `skip` maps such
-    names to the reasons. Raises PluginError if a worker fails without having named anything.
+    The worker sends an AboutNotice before it runs code of a plugin or variant. When it is lost, a new worker gets the
+    request with the last name in `skip`. Each notice must come within `deadline_s` seconds of the one before. Raises
+    PluginError if the request can't be carried out.
     """
     skip: dict[str, str] = {}
     while True:
-        messages: list[dict[str, Any]] = []
+        notices: list[Notice] = []
         worker = WorkerProcess(environment, needs_torch=needs_torch)
         try:
-            reply = worker.request(operation, lambda _: deadline_s, messages.append, skip=skip, **fields)
+            reply = worker.request(msgspec.structs.replace(request, skip=skip), lambda _: deadline_s, notices.append)
         except WorkerLostError as lost:
-            touched = [str(message["about"]) for message in messages if "about" in message]
-            if not touched or touched[-1] in skip:
+            names = [notice.name for notice in notices if isinstance(notice, AboutNotice)]
+            if not names or names[-1] in skip:
                 raise PluginError(f"plugins can't be asked: {lost.reason}") from lost
-            skip[touched[-1]] = f"not within {deadline_s:g} s" if lost.status == "timeout" else lost.reason
+            skip[names[-1]] = f"not within {deadline_s:g} s" if lost.status == "timeout" else lost.reason
             continue
         finally:
             worker.stop()
-        if reply.get("status") == "error":
-            raise PluginError(f"plugins can't be asked: {reply['reason']}")
-        return [message["answer"] for message in messages if "answer" in message], skip
+        if isinstance(reply, FailedReply):
+            raise PluginError(f"plugins can't be asked: {reply.reason}")
+        return [notice for notice in notices if isinstance(notice, answer)], skip

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
 import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from attnbench import worker
 from attnbench.isolation import forkserver
@@ -21,6 +19,16 @@ from attnbench.isolation.fork_request import ForkRequest
 from attnbench.isolation.forkserver import fork_worker
 from attnbench.isolation.log import Log
 from attnbench.isolation.memory_limit import WATCH_EVERY_S, HostMemory, killed_for_memory
+from attnbench.messages import (
+    MessageError,
+    Notice,
+    PhaseNotice,
+    Reply,
+    WorkerRequest,
+    decode_answer,
+    encode,
+    new_id,
+)
 
 ENTRY = worker.__name__  # the module, or the path of a script, that a worker runs
 IMPORTED = (f"{worker.__name__}.cell",)  # imported by the fork server for workers that need torch; it imports torch
@@ -88,33 +96,30 @@ class WorkerProcess:
 
     def request(
         self,
-        operation: str,
+        message: WorkerRequest,
         deadline_s: Callable[[str], float],
-        heard: Callable[[dict[str, Any]], None] = lambda _: None,
-        **fields: Any,
-    ) -> dict[str, Any]:
+        on_notice: Callable[[Notice], None] = lambda _: None,
+    ) -> Reply:
         """Send one request and wait for its reply: `post` and `wait` in one."""
-        self.post(operation, **fields)
-        return self.wait(deadline_s, heard)
+        self.post(message)
+        return self.wait(deadline_s, on_notice)
 
-    def post(self, operation: str, **fields: Any) -> None:
+    def post(self, message: WorkerRequest) -> None:
         """Send one request; its reply must be waited for before the next. Raises WorkerLostError."""
         if self._process.start() is None:
             raise self._lost_by_death()
-        self._identity = secrets.token_hex(16)
-        line = json.dumps({"id": self._identity, "op": operation, **fields}).encode() + b"\n"
+        self._identity = new_id()
+        line = encode(self._identity, message)
         try:
             while line:
                 line = line[os.write(self._requests, line) :]
         except OSError:
             raise self._lost_by_death() from None
 
-    def wait(
-        self, deadline_s: Callable[[str], float], heard: Callable[[dict[str, Any]], None] = lambda _: None
-    ) -> dict[str, Any]:
-        """Wait for the reply; `deadline_s` gives each phase's limit, anew at each phase.
+    def wait(self, deadline_s: Callable[[str], float], on_notice: Callable[[Notice], None] = lambda _: None) -> Reply:
+        """Return the reply; `deadline_s` gives each phase's limit in seconds, from the start of the phase.
 
-        `heard` is called with every message before the reply. Raises WorkerLostError; the worker has ended then.
+        `on_notice` is called with every notice before the reply. Raises WorkerLostError; the worker has ended then.
         """
         while True:
             began = time.monotonic()
@@ -122,11 +127,11 @@ class WorkerProcess:
                 message = self._message(began + deadline_s(self.phase))
             finally:
                 self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + time.monotonic() - began
-            if "reply" in message:
-                return message["reply"]  # type: ignore[no-any-return] # checked by _message
-            if "phase" in message:
-                self.phase = str(message["phase"])
-            heard(message)
+            if not isinstance(message, Notice):
+                return message
+            if isinstance(message, PhaseNotice):
+                self.phase = message.phase
+            on_notice(message)
 
     def log_to(self, path: Path) -> None:
         """Send the worker's output to another file from now on."""
@@ -146,20 +151,13 @@ class WorkerProcess:
             self._process.wait(GRACE_S)
         self._kill()
 
-    def _message(self, deadline: float) -> dict[str, Any]:
+    def _message(self, deadline: float) -> Notice | Reply:
         line = self._line(deadline)
         try:
-            message = json.loads(line, parse_constant=_refuse)
-            authentic = isinstance(message, dict) and secrets.compare_digest(str(message.get("id")), self._identity)
-            fits = authentic and isinstance(message.get("reply", {}), dict)
-        except (ValueError, RecursionError):
-            fits = False
-        if not fits:
+            return decode_answer(line, self._identity)
+        except MessageError as error:
             self._kill()
-            raise WorkerLostError(
-                "error", self.phase, f"something other than the harness wrote to the results pipe: {line[:80]!r}"
-            )
-        return message  # type: ignore[no-any-return] # `fits` says that it is a dict
+            raise WorkerLostError("error", self.phase, str(error)) from error
 
     def _line(self, deadline: float) -> bytes:
         while b"\n" not in self._buffer:
@@ -234,7 +232,3 @@ class WorkerProcess:
     def log(self) -> Path | None:
         """The file that holds the worker's output since `log_to`; None if there was none."""
         return self._log.written
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")

@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from attnbench.measure.call import DirectionCall, Result
 from attnbench.measure.clock import Clock, clock_for, cpu_now, gpu_uuid, raw_now
 from attnbench.measure.cold import CacheFlush, cache_bytes
 from attnbench.measure.graph import GraphCall
-from attnbench.stats.block import Block, WarmUp
+from attnbench.messages import Block, Suspicion
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,20 @@ SLEEPY_SHARE = 0.25  # of CPU time in wall time, below which a warm-up slept
 PLAIN_BETWEEN = 3  # calls between the audited one and the repeat, so that a cache has begun to serve
 
 PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """A warm-up: whether it ended `steady` (else at its cap), nanoseconds a call then took, calls, and wall time.
+
+    `cpu_share` is CPU time over wall time: near 0 while sleeping, and not while waiting for a busy machine's cores.
+    """
+
+    steady: bool
+    ns_per_call: float
+    calls: int
+    elapsed_ns: float
+    cpu_share: float = 0.0
 
 
 class Sampler:
@@ -156,11 +171,8 @@ class Sampler:
         self.refuse_changes()
         self._refuse(self._process_state.busy_threads(threads, wall))
         self._check(samples, wall, (shortest, longest), unchanged=self._content == fingerprint(self._inputs))
-        device_ns, synchronised_ns, suspects = self._two_clocks()
-        return Block(
-            samples, self._calls, wall, device_ns, synchronised_ns,
-            telemetry, bool(telemetry.get("throttle")), suspects,
-        )  # fmt: skip
+        device_ns, synchronised_ns, suspicions = self._two_clocks()
+        return Block(samples, self._calls, wall, device_ns, synchronised_ns, telemetry, suspicions)
 
     def _lead_in(self) -> None:
         """Call untimed, once at least: the first calls after another worker's turn find cold caches and idle cores."""
@@ -268,7 +280,7 @@ class Sampler:
                 f"{median(samples) / 1e3:.1f} us when timed; sleeping there would shrink the number of samples"
             )
 
-    def _two_clocks(self) -> tuple[float | None, float | None, tuple[str, ...]]:
+    def _two_clocks(self) -> tuple[float | None, float | None, tuple[Suspicion, ...]]:
         """Time one call by device events and by wall time to an all-device synchronise; the closest of three tries."""
         clock = self._clock
         if not clock.asynchronous:
@@ -287,10 +299,10 @@ class Sampler:
         if gap <= clock.launch_floor_ns + SIDE_STREAM_GAP * device:
             return device, synchronised, ()
         finding = (
-            f"side_stream: a call took {device / 1e3:.1f} us by device events, but {synchronised / 1e3:.1f} us of wall "
+            f"a call took {device / 1e3:.1f} us by device events, but {synchronised / 1e3:.1f} us of wall "
             f"time to an all-device synchronise (launch floor {clock.launch_floor_ns / 1e3:.1f} us)"
         )
-        return device, synchronised, (finding,)
+        return device, synchronised, (Suspicion("side_stream", finding),)
 
 
 def _agree(first: float, second: float) -> bool:

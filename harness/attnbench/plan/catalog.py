@@ -10,12 +10,15 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
+
+from attnbench import messages
 from attnbench.atomic_write import write_atomically
 from attnbench.cache import cache_folder
 from attnbench.errors import PluginError, UsageError
 from attnbench.isolation.isolated_query import isolated_query
+from attnbench.messages import DescribeRequest, GridDescription, PluginNotice
 from attnbench.plugins import loading, variant
 from attnbench.plugins.loading import PluginSource, entry_point_sources, named_source, source_files
 from attnbench.workloads import suite
@@ -116,57 +119,52 @@ def refuse_broken(catalog: Catalog, plugins: Sequence[str]) -> None:
             raise PluginError(f"plugin {named[entry.source.target]} did not load: {entry.reason}; next: {entry.remedy}")
 
 
-def _describe(sources: list[PluginSource]) -> list[dict[str, Any]]:
+def _describe(sources: list[PluginSource]) -> list[PluginNotice]:
     deadline_s = float(os.environ.get("ATTNBENCH_IMPORT_TIMEOUT", IMPORT_TIMEOUT_S))
-    described = [source.to_json() for source in sources]
-    return isolated_query("describe", NO_GPU, deadline_s, needs_torch=False, sources=described)[0]
+    request = DescribeRequest([source.to_json() for source in sources])
+    return isolated_query(request, PluginNotice, NO_GPU, deadline_s, needs_torch=False)[0]
 
 
-def _of_source(described: Iterable[dict[str, Any]], source: PluginSource) -> list[dict[str, Any]]:
+def _of_source(described: Iterable[PluginNotice], source: PluginSource) -> list[PluginNotice]:
     return [
         description
         for description in described
-        if description["source"]["name"] == source.name or description["source"]["name"].startswith(f"{source.name}/")
+        if description.source["name"] == source.name or description.source["name"].startswith(f"{source.name}/")
     ]
 
 
-def _entry(description: dict[str, Any]) -> PluginEntry:
-    source = PluginSource(**description["source"])
-    if description["reason"] is not None:
-        return PluginEntry(source, description["reason"], description["remedy"])
+def _entry(description: PluginNotice) -> PluginEntry:
+    source = PluginSource(**description.source)
+    if description.reason is not None:
+        return PluginEntry(source, description.reason, description.remedy)
     variants = tuple(
-        VariantEntry(
-            plugin=source.name,
-            source=source,
-            sha256=description["sha256"],
-            **{**variant, **{name: tuple(variant[name]) for name in ("traits", "default_on", "packages")}},
-        )
-        for variant in description["variants"]
+        VariantEntry(plugin=source.name, source=source, sha256=description.sha256, **msgspec.structs.asdict(variant))
+        for variant in description.variants
     )
     found = tuple(
         Suite(
-            suite["name"],
-            suite["description"],
-            tuple(_grid(grid) for grid in suite["grids"]),
-            suite["source"],
-            suite["budget_s"],
-            suite["frontier"],
+            suite.name,
+            suite.description,
+            tuple(_grid(grid) for grid in suite.grids),
+            suite.source,
+            suite.budget_s,
+            suite.frontier,
         )
-        for suite in description["suites"]
+        for suite in description.suites
     )
     return PluginEntry(
         source,
         None,
-        file=description["file"],
+        file=description.file,
         variants=variants,
         suites=found,
-        observes=tuple(description["observes"]),
+        observes=tuple(description.observes),
     )
 
 
-def _grid(fields: dict[str, Any]) -> Grid:
-    workloads = tuple(Workload.from_json(workload) for workload in fields["workloads"])
-    return Grid(fields["title"], fields["source"], workloads)
+def _grid(description: GridDescription) -> Grid:
+    workloads = tuple(Workload.from_json(workload) for workload in description.workloads)
+    return Grid(description.title, description.source, workloads)
 
 
 def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
@@ -203,27 +201,27 @@ class _Cache:
     def __init__(self) -> None:
         self._folder = cache_folder() / "plugins"
 
-    def get(self, source: PluginSource) -> list[dict[str, Any]] | None:
+    def get(self, source: PluginSource) -> list[PluginNotice] | None:
         try:
-            found = json.loads(self._path(source).read_text(encoding="utf-8"))
+            found = msgspec.json.decode(self._path(source).read_bytes(), type=list[PluginNotice])
             for description in found:
                 _entry(description)
-        except (OSError, ValueError, TypeError, KeyError, UsageError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, TypeError, KeyError, UsageError):
             return None
-        return found  # type: ignore[no-any-return] # parsed just now
+        return found
 
-    def put(self, source: PluginSource, descriptions: list[dict[str, Any]]) -> None:
-        if not descriptions or any(description["reason"] is not None for description in descriptions):
+    def put(self, source: PluginSource, descriptions: list[PluginNotice]) -> None:
+        if not descriptions or any(description.reason is not None for description in descriptions):
             return
         path = self._path(source)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(descriptions))
+            write_atomically(path, msgspec.json.encode(descriptions))
 
     def _path(self, source: PluginSource) -> Path:
         """Name the entry by all that could change the description: the plugin's files and the contract's."""
         digest = hashlib.sha256(json.dumps(source.to_json()).encode())
-        contract = [Path(str(module.__file__)) for module in (variant, suite, loading)]
+        contract = [Path(str(module.__file__)) for module in (variant, suite, loading, messages)]
         for path in [*source_files(source), *contract]:
             with contextlib.suppress(OSError):
                 status = path.stat()

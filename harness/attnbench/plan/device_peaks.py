@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.cache import keep, recall
 from attnbench.errors import AttnbenchError
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.messages import PeaksReply, PeaksRequest, failure_reason
 from attnbench.stats.roofline import Peaks
 
 if TYPE_CHECKING:
@@ -29,22 +30,22 @@ def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -
     if not wanted:
         return known
     found = _measure(device, wanted)
-    answer = {"limits": {**known["limits"], **found["limits"]}, "facts": found["facts"]}
+    answer = {"limits": {**known["limits"], **found.limits}, "facts": found.facts}
     keep(name, answer)
     return answer
 
 
-def _measure(device: Device, dtypes: list[str]) -> dict[str, Any]:
+def _measure(device: Device, dtypes: list[str]) -> PeaksReply:
     worker = WorkerProcess(device.worker_environment(), device.cores)
     try:
-        reply = worker.request("limits", lambda _: DEADLINE_S, device=device.torch_name, dtypes=dtypes)
+        reply = worker.request(PeaksRequest(device.torch_name, dtypes), lambda _: DEADLINE_S)
     except WorkerLostError as lost:
         raise AttnbenchError(f"device {device.name} can't be used: {lost.reason}") from lost
     finally:
         worker.stop()
-    if reply["status"] != "ready":
-        raise AttnbenchError(f"device {device.name} can't be used: {reply['reason']}")
-    return reply
+    if isinstance(reply, PeaksReply):
+        return reply
+    raise AttnbenchError(f"device {device.name} can't be used: {failure_reason(reply)}")
 
 
 def _known(name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnbench.isolation.isolated_query import isolated_query
+from attnbench.messages import SupportNotice, SupportQuestion, SupportRequest
 from attnbench.plan.placement import placement_problem
 
 if TYPE_CHECKING:
@@ -40,21 +41,15 @@ def ask_support(device: Device, variants: Iterable[VariantEntry], workloads: Ite
 @functools.lru_cache
 def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[Workload, ...]) -> SupportAnswers:
     unique = {variant.name: variant for variant in variants}
-    questions = [{"variant": name, "source": variant.source.to_json()} for name, variant in unique.items()]
-    answers, _ = isolated_query(
-        "survey",
-        device.worker_environment(),
-        ANSWER_TIMEOUT_S,
-        questions=questions,
-        workloads=[workload.share.to_json() for workload in workloads],
-        device=device.kind,
-    )
+    questions = [SupportQuestion(name, variant.source.to_json()) for name, variant in unique.items()]
+    request = SupportRequest(questions, [workload.share.to_json() for workload in workloads], device.kind)
+    answers, _ = isolated_query(request, SupportNotice, device.worker_environment(), ANSWER_TIMEOUT_S)
     return SupportAnswers(
         device,
         {
-            (answer["variant"], workload.id): str(reason)
+            (answer.variant, workload.id): reason
             for answer in answers
-            for workload, reason in zip(workloads, answer["reasons"], strict=True)
+            for workload, reason in zip(workloads, answer.reasons, strict=True)
             if reason is not None
         },
     )

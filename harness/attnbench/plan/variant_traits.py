@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cache import keep, recall
 from attnbench.isolation.memory_limit import host_memory
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.messages import CheckRequest, CheckResultNotice, Notice
 from attnbench.plugins.variant import TRAITS
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
 
 TIMEOUT_S = 20.0  # for one test, and for the plugin's import
-OPTIONS = {"level": "quick", "only": TRAITS, "seed": 0, "plugin": None}
 HOLDS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}  # the first one counts
 
 
@@ -44,14 +44,14 @@ def tested_traits(device: Device, variants: Iterable[VariantEntry], environment_
 def _found(variant: VariantEntry, device: Device) -> dict[str, str]:
     statuses: dict[str, set[str]] = {}
 
-    def heard(message: Mapping[str, Any]) -> None:
-        if "answer" in message:
-            statuses.setdefault(message["answer"]["check"], set()).add(message["answer"]["status"])
+    def keep_status(notice: Notice) -> None:
+        if isinstance(notice, CheckResultNotice):
+            statuses.setdefault(notice.result["check"], set()).add(notice.result["status"])
 
-    subject = {"source": variant.source.to_json(), "variant": variant.name, "device": device.torch_name}
+    request = CheckRequest(variant.source.to_json(), variant.name, device.torch_name, level="quick", only=list(TRAITS))
     worker = WorkerProcess(device.worker_environment(), device.cores, host_memory(device.kind))
     try:
-        worker.request("check", lambda _: TIMEOUT_S, heard, **subject, options=OPTIONS, skip={})
+        worker.request(request, lambda _: TIMEOUT_S, keep_status)
     except (WorkerLostError, KeyError, TypeError):
         return {}
     finally:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -56,6 +57,7 @@ class Plugin:
     suites: tuple[Suite, ...]
     modules: tuple[str, ...]
     module: ModuleType
+    hooks: pluggy.PluginManager  # holds this plugin alone
 
 
 def entry_point_sources() -> list[PluginSource]:
@@ -110,16 +112,14 @@ def load_plugin(source: PluginSource) -> Plugin:
     except (Exception, SystemExit) as error:
         raise _failure("import failed:", error) from error
     hooks = _registered_hooks(source, module)
-    for hook in HOOKS:
-        list(_hook_functions(hooks, module, hook))  # refuse what could not be called later
-    variants = tuple(_ask(hooks, module, "attnbench_variants"))
-    suites = tuple(_ask(hooks, module, "attnbench_suites"))
-    modules = tuple(str(name) for name in _ask(hooks, module, "attnbench_modules"))
+    variants = tuple(_offered(hooks, "attnbench_variants"))
+    suites = tuple(_offered(hooks, "attnbench_suites"))
+    modules = tuple(str(name) for name in _offered(hooks, "attnbench_modules"))
     for candidate in variants:
         if problem := contract_violation(candidate):
             raise PluginError(problem)
     parsed = tuple(_parsed_suite(suite, source) for suite in suites)
-    return Plugin(source, _sha256(source, module), variants, parsed, modules, module)
+    return Plugin(source, _sha256(source, module), variants, parsed, modules, module, hooks)
 
 
 def variant_of(source: PluginSource, name: str) -> Variant:
@@ -157,9 +157,16 @@ def load_all(
             ]
 
 
-def observers(plugin: Plugin, event: str) -> list[Any]:
-    """Give the functions by which a plugin observes `event`, e.g. `attnbench_record_stored`."""
-    return list(_hook_functions(_registered_hooks(plugin.source, plugin.module), plugin.module, event))
+def observes(plugin: Plugin, hook: str) -> bool:
+    """Return whether a plugin implements `hook`, e.g. `attnbench_record_stored`."""
+    return bool(getattr(plugin.hooks.hook, hook).get_hookimpls())
+
+
+def call_hook(hooks: pluggy.PluginManager, hook: str, *arguments: Any) -> list[Any]:
+    """Call the implementations of `hook` by pluggy, wrappers included, and return their results."""
+    caller = getattr(hooks.hook, hook)
+    results: list[Any] = caller(**dict(zip(caller.spec.argnames, arguments, strict=True)))
+    return results
 
 
 def _import(source: PluginSource) -> ModuleType:
@@ -189,31 +196,38 @@ def _registered_hooks(source: PluginSource, module: ModuleType) -> pluggy.Plugin
     for caller in callers:
         if caller.spec is None:
             raise PluginError(str(unknown("hook", caller.name, HOOKS)))
+        for implementation in caller.get_hookimpls():
+            if implementation.kwargnames:
+                raise PluginError(f"{caller.name}: arguments with defaults are not passed: remove the defaults")
     if not callers:
-        bare = [name for name in dir(module) if name in HOOKS]
-        hint = f"{bare[0]} lacks the @hookimpl decorator" if bare else f"expected one of {', '.join(HOOKS)}"
         raise PluginError(
-            f"no hook found: {hint}", "end the file with a function attnbench_variants that has @hookimpl before it"
+            f"no hook found: {_missing_hook(module)}",
+            "end the file with a function attnbench_variants that has @hookimpl before it",
         )
     return manager
 
 
-def _hook_functions(manager: pluggy.PluginManager, module: ModuleType, hook: str) -> Iterator[Any]:
-    for implementation in getattr(manager.hook, hook).get_hookimpls():
-        if implementation.plugin is module:
-            if implementation.kwargnames:
-                raise PluginError(f"{hook}: arguments with defaults are not passed: remove the defaults")
-            yield implementation.function
+def _missing_hook(module: ModuleType) -> str:
+    """Return why pluggy finds no hook in a module."""
+    named = [name for name in dir(module) if name in HOOKS]
+    if not named:
+        return f"expected one of {', '.join(HOOKS)}"
+    if not inspect.isroutine(getattr(module, named[0])):
+        kind = type(getattr(module, named[0])).__name__
+        return f"{named[0]} is an object of type {kind}: expected a function or method"
+    return f"{named[0]} lacks the @hookimpl decorator"
 
 
-def _ask(manager: pluggy.PluginManager, module: ModuleType, hook: str) -> Iterator[Any]:
-    for function in _hook_functions(manager, module, hook):
-        try:
-            answer = function()
-            given = list(answer)
-        except (Exception, SystemExit) as error:
-            raise _failure(f"{hook} raised", error) from error
-        yield from given
+def _offered(hooks: pluggy.PluginManager, hook: str) -> list[Any]:
+    """Return the items of all lists that a plugin's implementations of `hook` return; raises PluginError."""
+    try:
+        results = call_hook(hooks, hook)
+        offered = [item for result in results for item in result]
+    except (Exception, SystemExit) as error:
+        raise _failure(f"{hook} raised", error) from error
+    if not results and getattr(hooks.hook, hook).get_hookimpls():  # pluggy drops the result None
+        raise PluginError(f"{hook} returned None: expected a list")
+    return offered
 
 
 def _parsed_suite(table: Any, source: PluginSource) -> Suite:

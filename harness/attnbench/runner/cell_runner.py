@@ -7,12 +7,23 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.errors import AttnbenchError, describe
+from attnbench.errors import RecordError, describe
 from attnbench.isolation.process import WorkerLostError
-from attnbench.record import STATUSES
-from attnbench.runner.open_cell import Progress, Site, now
+from attnbench.messages import (
+    Block,
+    BlockRequest,
+    CloseReply,
+    CloseRequest,
+    DoneReply,
+    FailedReply,
+    LoadRequest,
+    OpenReply,
+    OpenRequest,
+    Reply,
+    failure_reason,
+)
+from attnbench.runner.open_cell import THROTTLED_LIMIT, Progress, Site, now, throttled_share
 from attnbench.runner.team import start_worker
-from attnbench.stats.block import TAGGED_LIMIT, Block, tagged_share
 from attnbench.stats.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -22,7 +33,6 @@ if TYPE_CHECKING:
     from attnbench.runner.limits import Terms
     from attnbench.runner.team import Worker
 
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, AttnbenchError)  # what reading a wrong reply raises
 LONGEST_REASON = 10_000  # characters
 MOST_CRASHES = 3  # of one variant, before its remaining cells are not tried
 
@@ -39,7 +49,7 @@ class Lane:
         self._progress: Progress | None = None
         self.control = control
         self.seconds: dict[str, float] = {}  # spent in each phase by workers that have ended
-        self._loaded: dict[str, Any] | WorkerLostError | None = None
+        self._loaded: DoneReply | WorkerLostError | None = None
 
     @property
     def is_open(self) -> bool:
@@ -73,84 +83,76 @@ class Lane:
             worker = self._ready_worker(cell)
             worker.log_to(self._log_path(cell))
             reply = worker.request(
-                "open", self._deadline_s, workload=cell.workload.share.to_json(), protocol=self._protocol.to_json()
+                OpenRequest(cell.workload.share.to_json(), self._protocol.to_json()), self._deadline_s
             )
         except WorkerLostError as lost:
             return self._lost(lost)
-        if reply.get("status") != "ready":
+        if not isinstance(reply, OpenReply):
             return self._ended(reply)
-        try:
-            self._now.call_ns, self._now.first_call_ns = float(reply["call_ns"]), float(reply["first_call_ns"])
-            self._now.error = reply["error"]
-            for flag in reply.get("flags", []):
-                self.flag(str(flag))
-        except MALFORMED as error:
-            return self._malformed(error)
+        self._now.call_ns, self._now.first_call_ns, self._now.error = reply.call_ns, reply.first_call_ns, reply.error
+        for flag in reply.flags:
+            self.flag(flag)
         return None
 
     def block(self, round_number: int, duration_ns: float) -> Record | None:
         """Time one block and keep its samples."""
         began = time.monotonic_ns()
         try:
-            reply = self._the_worker.request("block", self._deadline_s, duration_ns=duration_ns)
+            reply = self._the_worker.request(BlockRequest(duration_ns), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
-        if reply.get("status") != "ready":
+        if not isinstance(reply, Block):
             return self._ended(reply)
-        try:
-            block = Block.from_json({name: value for name, value in reply.items() if name != "status"})
-            problem = block.contradicts(time.monotonic_ns() - began)
-            if problem is None:
-                self._add(round_number, block)
-        except MALFORMED as error:
-            return self._malformed(error)
-        return self._ended({"status": "error", "phase": "measure", "reason": problem}) if problem else None
+        if problem := reply.contradiction(time.monotonic_ns() - began):
+            return self._ended(FailedReply("error", "measure", problem))
+        self._add(round_number, reply)
+        return None
 
     def _add(self, round_number: int, block: Block) -> None:
-        samples = block.samples_ns
-        self._now.samples_ns += samples
-        self._now.block_sizes.append(len(samples))
+        self._now.samples_ns += block.samples_ns
+        self._now.block_sizes.append(len(block.samples_ns))
         self._now.block_rounds.append(round_number)
-        for suspect in block.suspects:
-            self.flag(suspect.partition(":")[0])
-        self._now.telemetry.append({**block.telemetry, **({"suspects": block.suspects} if block.suspects else {})})
+        telemetry = block.telemetry
+        if block.suspicions:
+            telemetry = {**telemetry, "suspects": [f"{found.kind}: {found.text}" for found in block.suspicions]}
+        for found in block.suspicions:
+            self.flag(found.kind)
+        self._now.telemetry.append(telemetry)
         if not self.stopping.done:
-            self.stopping.add(samples, block.wall_ns)
+            self.stopping.add(block.samples_ns, block.wall_ns)
 
     def close(self) -> Record:
         """End the cell: last conformance, memory, kernels."""
         try:
-            reply = self._the_worker.request("close", self._deadline_s)
+            reply = self._the_worker.request(CloseRequest(), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
-        if reply.get("status") != "ok":
-            return self._ended(reply)
-        try:
-            return self._measured(reply["memory"], reply["kernels"])
-        except MALFORMED as error:
-            return self._malformed(error)
+        return self._measured(reply) if isinstance(reply, CloseReply) else self._ended(reply)
 
-    def _measured(self, memory: dict[str, Any], kernels: dict[str, Any]) -> Record:
-        if tagged_share(self._now.telemetry, self._now.block_sizes) > TAGGED_LIMIT:
+    def _measured(self, reply: CloseReply) -> Record:
+        if throttled_share(self._now.telemetry, self._now.block_sizes) > THROTTLED_LIMIT:
             self.flag("throttled")
         self._now.details = {
-            "backend": kernels.get("backend"),
-            "kernels_reason": kernels.get("reason"),
-            "reserved_bytes": memory.get("reserved_bytes"),
-            "driver_bytes": memory.get("driver_bytes"),
+            "backend": reply.backend,
+            "kernels_reason": reply.kernels_reason,
+            "reserved_bytes": reply.reserved_bytes,
+            "driver_bytes": reply.driver_bytes,
         }
         samples = "cold_samples_ns" if self._protocol.mode == "cold" else "samples_ns"
-        return self._record(
-            "ok",
-            "done",
-            **{samples: tuple(self._now.samples_ns)},
-            block_sizes=tuple(self._now.block_sizes),
-            block_rounds=tuple(self._now.block_rounds),
-            stopped_by=self.stopping.stopped_by,
-            peak_bytes=memory.get("peak_bytes"),
-            saved_bytes=memory.get("saved_bytes"),
-            kernels=None if kernels.get("names") is None else tuple(kernels["names"]),
-        )
+        try:
+            return self._record(
+                "ok",
+                "done",
+                **{samples: tuple(self._now.samples_ns)},
+                block_sizes=tuple(self._now.block_sizes),
+                block_rounds=tuple(self._now.block_rounds),
+                stopped_by=self.stopping.stopped_by,
+                peak_bytes=reply.peak_bytes,
+                saved_bytes=reply.saved_bytes,
+                kernels=reply.kernels,
+            )
+        except RecordError as error:
+            return self._malformed(error)
 
     def refuse(self, cell: Cell, status: str, reason: str, *flags: str) -> Record:
         """Record a cell as `unsupported` or `out_of_memory` without starting anything."""
@@ -189,12 +191,7 @@ class Lane:
         if self._worker is None:
             self._worker = start_worker(cell.device, cell.variant, self._site.terms.host_memory_bytes)
             self._worker.log_to(self._log_path(cell))
-            self._worker.post(
-                "load",
-                source=cell.variant.source.to_json(),
-                variant=cell.variant.name,
-                device=cell.device.torch_name,
-            )
+            self._worker.post(LoadRequest(cell.variant.source.to_json(), cell.variant.name, cell.device.torch_name))
             self._loaded = None
 
     def settle(self) -> None:
@@ -203,7 +200,7 @@ class Lane:
             return
         try:
             reply = self._worker.wait(self._deadline_s)
-            self._loaded = reply if reply.get("status") == "ready" else self._loss(reply)
+            self._loaded = reply if isinstance(reply, DoneReply) else _loss(reply)
         except WorkerLostError as lost:
             self._loaded = lost
 
@@ -214,11 +211,6 @@ class Lane:
             raise self._loaded
         return self._the_worker
 
-    @staticmethod
-    def _loss(reply: dict[str, Any]) -> WorkerLostError:
-        status, phase = str(reply.get("status")), str(reply.get("phase", "import"))
-        return WorkerLostError(status if status in STATUSES else "error", phase, str(reply.get("reason")))
-
     def _lost(self, lost: WorkerLostError) -> Record:
         if self._site.at_once():
             record = self.abandon()
@@ -228,19 +220,20 @@ class Lane:
         self.stop()
         return record
 
-    def _ended(self, reply: dict[str, Any]) -> Record:
-        """Record what the worker said; an exception may have tainted the process, so the next cell gets a new one."""
+    def _ended(self, reply: Reply) -> Record:
+        """Return the record of a cell that a reply ends. After an exception the next cell gets a new worker."""
+        if not isinstance(reply, FailedReply):
+            reply = FailedReply("error", "measure", failure_reason(reply))
         try:
-            reason, phase = str(reply.get("reason"))[:LONGEST_REASON], str(reply.get("phase", "measure"))
-            record = self._record(str(reply["status"]), phase, reason=reason, error=reply.get("error"))
-        except MALFORMED as error:
+            record = self._record(reply.status, reply.phase, reason=reply.reason[:LONGEST_REASON], error=reply.error)
+        except RecordError as error:
             return self._malformed(error)
-        if reply["status"] not in ("unsupported", "incorrect"):
+        if reply.status not in ("unsupported", "incorrect"):
             self.stop()
         return record
 
-    def _malformed(self, error: BaseException) -> Record:
-        """Record that the worker's answer makes no sense; whatever tampered with it, the next cell gets a new one."""
+    def _malformed(self, error: RecordError) -> Record:
+        """Record that the worker's values fit no record; the next cell gets a new worker."""
         reason = f"the worker's answer does not fit: {describe(error)}"[:LONGEST_REASON]
         record = self._record("error", "measure", reason=reason, error=None)
         self.stop()
@@ -255,6 +248,12 @@ class Lane:
         record = self._now.record(self._site, status, phase, log, control=self.control, **fields)
         self._progress = None
         return record
+
+
+def _loss(reply: Reply) -> WorkerLostError:
+    if isinstance(reply, FailedReply):
+        return WorkerLostError(reply.status, reply.phase, reply.reason)
+    return WorkerLostError("error", "import", failure_reason(reply))
 
 
 class Lanes:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from attnbench.errors import AttnbenchError, UsageError
 from attnbench.isolation.memory_limit import host_memory
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.messages import (
+    CheckRequest,
+    CheckResultNotice,
+    CheckStartNotice,
+    DoneReply,
+    ExplainReply,
+    ExplainRequest,
+    Notice,
+    failure_reason,
+)
 
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
@@ -20,46 +30,56 @@ def check_variant(
     variant: VariantEntry,
     device: Device,
     *,
-    level: str,
+    level: Literal["quick", "full", "thorough"],
     timeout_s: float,
-    heard: Callable[[dict[str, Any]], None],
+    on_result: Callable[[dict[str, Any]], None],
     only: Sequence[str] | None = None,
     seed: int = 0,
     plugin: str | None = None,
 ) -> None:
-    """Run the suite at `level` (quick, full, thorough); `heard` gets each test's result as a CheckResult's JSON.
+    """Run the suite at `level` (quick, full, thorough); `on_result` gets each test's result as a CheckResult's JSON.
 
     A test that ends the worker, or takes over `timeout_s`, has failed; a new worker goes on with the next.
     """
-    done: dict[str, str] = {}
-    options = {"level": level, "seed": seed, "only": only, "plugin": plugin}
+    done: list[str] = []
     for _ in range(MOST_CRASHES):
-        touched: list[dict[str, Any]] = []
+        started: list[CheckStartNotice] = []
 
-        def take(message: dict[str, Any], touched: list[dict[str, Any]] = touched) -> None:
-            if "about" in message:
-                touched.append(message)
-            if "answer" in message:
-                done[message["answer"].pop("id")] = "done"
-                heard(message["answer"])
+        def take(notice: Notice, started: list[CheckStartNotice] = started) -> None:
+            if isinstance(notice, CheckStartNotice):
+                started.append(notice)
+            elif isinstance(notice, CheckResultNotice):
+                done.append(notice.id)
+                on_result(notice.result)
 
-        request = {
-            "source": variant.source.to_json(),
-            "variant": variant.name,
-            "device": device.torch_name,
-            "options": options,
-            "skip": done,
-        }
+        request = CheckRequest(
+            variant.source.to_json(),
+            variant.name,
+            device.torch_name,
+            level,
+            seed,
+            None if only is None else list(only),
+            plugin,
+            done,
+        )
         lost = _one_worker(device, request, timeout_s, take)
         if lost is None:
             return
-        if not touched:
+        if not started:
             raise AttnbenchError(f"variant {variant.name} can't be checked: {lost.reason}")
-        last = touched[-1]
-        done[last["about"]] = "lost"
-        told = {name: last[name] for name in ("check", "workload_id", "remedy", "repro")}
-        heard({**told, "status": "failed", "reason": lost.reason})
-    heard(
+        last = started[-1]
+        done.append(last.id)
+        on_result(
+            {
+                "check": last.check,
+                "workload_id": last.workload_id,
+                "remedy": last.remedy,
+                "repro": last.repro,
+                "status": "failed",
+                "reason": lost.reason,
+            }
+        )
+    on_result(
         {"check": "all others", "workload_id": "", "status": "failed", "reason": f"not tried: {MOST_CRASHES} crashes"}
     )
 
@@ -68,24 +88,24 @@ def explain_check(name: str) -> str:
     """Say what a check demands, why, and the usual bug behind it; raises UsageError for an unknown one."""
     worker = WorkerProcess({"CUDA_VISIBLE_DEVICES": ""})
     try:
-        reply = worker.request("explain_check", lambda _: 120.0, name=name)
+        reply = worker.request(ExplainRequest(name), lambda _: 120.0)
     finally:
         worker.stop()
-    if reply["status"] == "unknown":
-        raise UsageError(reply["reason"])
-    return str(reply["text"])
+    if isinstance(reply, ExplainReply):
+        return reply.text
+    raise UsageError(failure_reason(reply))
 
 
 def _one_worker(
-    device: Device, request: dict[str, Any], timeout_s: float, take: Callable[[dict[str, Any]], None]
+    device: Device, request: CheckRequest, timeout_s: float, take: Callable[[Notice], None]
 ) -> WorkerLostError | None:
     worker = WorkerProcess(device.worker_environment(), device.cores, host_memory(device.kind))
     try:
-        reply = worker.request("check", lambda _: timeout_s, take, **request)
+        reply = worker.request(request, lambda _: timeout_s, take)
     except WorkerLostError as lost:
         return lost
     finally:
         worker.stop()
-    if reply["status"] != "ready":
-        raise UsageError(reply["reason"])
+    if not isinstance(reply, DoneReply):
+        raise UsageError(failure_reason(reply))
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.messages import ObserveReply, ObserveRequest, failure_reason
 from attnbench.plan.catalog import NO_GPU, Catalog, PluginEntry
 
 IMPORT_TIMEOUT_S = 60.0  # the first event waits for the plugins to be imported
@@ -54,16 +55,10 @@ class Observers:
                 self._introduced = True
                 sources, limit = [plugin.source.to_json() for plugin in self._plugins], IMPORT_TIMEOUT_S
             try:
-                reply = self._worker.request(
-                    "observe",
-                    lambda _: limit,
-                    event=f"attnbench_{event}",
-                    argument=argument,
-                    sources=sources,
-                )
+                reply = self._worker.request(ObserveRequest(f"attnbench_{event}", argument, sources), lambda _: limit)
             except WorkerLostError as lost:
                 names = ", ".join(plugin.source.name for plugin in self._plugins)
                 self.problems.append(f"{names}: observing {event} ended: {lost.reason}; no event is told any more")
                 self._plugins, self._worker = [], None
                 return
-            self.problems += reply.get("problems", [reply.get("reason")])
+            self.problems += reply.problems if isinstance(reply, ObserveReply) else [failure_reason(reply)]

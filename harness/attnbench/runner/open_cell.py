@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from attnbench.plan.cells import Cell
     from attnbench.runner.limits import Terms
     from attnbench.stats.stopping import Stopping
+
+THROTTLED_LIMIT = 0.10  # share of samples taken under throttling above which the record gets the flag `throttled`
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,9 @@ class Progress:
 def now() -> str:
     """Give the present time in ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def throttled_share(telemetry: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> float:
+    """Return the share of samples in blocks whose telemetry reports throttling."""
+    throttled = sum(size for block, size in zip(telemetry, sizes, strict=True) if block.get("throttle"))
+    return throttled / max(1, sum(sizes))

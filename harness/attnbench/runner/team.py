@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from attnbench.isolation.memory_limit import host_memory
 from attnbench.isolation.process import WorkerProcess
+from attnbench.messages import Block, CloseReply, FailedReply, OpenReply, Reply, WorkerRequest
 
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
@@ -26,13 +29,13 @@ class Worker(Protocol):
     def log(self) -> Path | None:
         """The file that holds the output since `log_to`; None if there was none."""
 
-    def request(self, operation: str, deadline_s: Callable[[str], float], **fields: Any) -> dict[str, Any]:
+    def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
         """Send one request and wait for its reply."""
 
-    def post(self, operation: str, **fields: Any) -> None:
+    def post(self, message: WorkerRequest) -> None:
         """Send one request."""
 
-    def wait(self, deadline_s: Callable[[str], float]) -> dict[str, Any]:
+    def wait(self, deadline_s: Callable[[str], float]) -> Reply:
         """Wait for the reply."""
 
     def log_to(self, path: Path) -> None:
@@ -69,19 +72,19 @@ class WorkerTeam:
         """The file that holds the members' output."""
         return next((worker.log for worker in self._workers if worker.log), None)
 
-    def request(self, operation: str, deadline_s: Callable[[str], float], **fields: Any) -> dict[str, Any]:
+    def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
         """Ask all at once; raises WorkerLostError where one is lost."""
-        self.post(operation, **fields)
+        self.post(message)
         return self.wait(deadline_s)
 
-    def post(self, operation: str, **fields: Any) -> None:
+    def post(self, message: WorkerRequest) -> None:
         """Send one request to all."""
         for worker in self._workers:
-            worker.post(operation, **fields)
+            worker.post(message)
 
-    def wait(self, deadline_s: Callable[[str], float]) -> dict[str, Any]:
+    def wait(self, deadline_s: Callable[[str], float]) -> Reply:
         """Wait for all replies and join them."""
-        return joined([worker.wait(deadline_s) for worker in self._workers])
+        return slowest_reply([worker.wait(deadline_s) for worker in self._workers])
 
     def log_to(self, path: Path) -> None:
         """Send all output to one file."""
@@ -94,18 +97,21 @@ class WorkerTeam:
             worker.stop()
 
 
-def joined(replies: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Make one reply of the members': the first that failed, else the slowest's with what the others say added."""
-    failed = next((reply for reply in replies if reply.get("status") not in ("ready", "ok")), None)
-    if failed is not None:
-        return failed
-    if "samples_ns" in replies[0]:
-        medians = [median(reply["samples_ns"]) for reply in replies]
-        slowest = replies[medians.index(max(medians))]
-        return {**slowest, "telemetry": {**slowest["telemetry"], "rank_ns": medians}}
-    if "memory" in replies[0]:
-        return max(replies, key=lambda reply: reply["memory"].get("peak_bytes") or 0)
-    if "call_ns" in replies[0]:
-        flags = dict.fromkeys(flag for reply in replies for flag in reply.get("flags", []))
-        return {**max(replies, key=lambda reply: reply["call_ns"]), "flags": list(flags)}
+def slowest_reply(replies: Sequence[Reply]) -> Reply:
+    """Return the members' replies as one: the first that failed, else that of the slowest or largest member.
+
+    The slowest block gets the members' medians as `rank_ns` in its telemetry; an opened cell gets all members' flags.
+    """
+    for reply in replies:
+        if isinstance(reply, FailedReply) or type(reply) is not type(replies[0]):
+            return reply
+    if blocks := [reply for reply in replies if isinstance(reply, Block)]:
+        medians = [median(block.samples_ns) for block in blocks]
+        slowest = blocks[medians.index(max(medians))]
+        return msgspec.structs.replace(slowest, telemetry={**slowest.telemetry, "rank_ns": medians})
+    if closed := [reply for reply in replies if isinstance(reply, CloseReply)]:
+        return max(closed, key=lambda reply: reply.peak_bytes or 0)
+    if opened := [reply for reply in replies if isinstance(reply, OpenReply)]:
+        flags = dict.fromkeys(flag for reply in opened for flag in reply.flags)
+        return msgspec.structs.replace(max(opened, key=lambda reply: reply.call_ns), flags=list(flags))
     return replies[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -16,6 +16,17 @@ from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
+from attnbench.messages import (
+    Block,
+    BlockRequest,
+    CloseReply,
+    CloseRequest,
+    FailedReply,
+    OpenReply,
+    OpenRequest,
+    Reply,
+    WorkerRequest,
+)
 from attnbench.plugins.loading import PluginSource, variant_of
 from attnbench.tensors.prepared_call import prepare_call
 from attnbench.workloads.workload import Workload
@@ -26,57 +37,64 @@ if TYPE_CHECKING:
     from attnbench.plugins.variant import Timed
     from attnbench.tensors.inputs import Inputs
 
+AnyReply = TypeVar("AnyReply", bound=Reply)
+
 
 class Session:
-    """Serves one variant; at most one cell is open."""
+    """Measures the cells of one variant on one device, one after the other; at most one cell is open."""
 
     def __init__(self, enter: Callable[[str], None], source: PluginSource, variant: str, device: str) -> None:
         self._enter = enter
         self._device = device
-        self._cell: Cell | None = None
+        self._cell: OpenCell | None = None
         self._process_state = ProcessState()  # before the plugin's first line runs
         self._variant = variant_of(source, variant)
+        self.operations: dict[type[WorkerRequest], Callable[[Any], Reply]] = {
+            OpenRequest: self._open,
+            BlockRequest: self._block,
+            CloseRequest: self._close,
+        }
         gc.collect()
-        gc.freeze()  # what was imported stays: looking through it again after each cell would take a tenth of a second
+        gc.freeze()  # imported modules stay loaded: scanning them again after each cell would take a tenth of a second
 
-    def open(self, workload: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
-        """Make a cell ready to be measured: ask, prepare, first call, conform, warm up."""
+    def _open(self, request: OpenRequest) -> OpenReply | FailedReply:
+        """Make a cell ready to be measured: ask for support, prepare, first call, conformance, warm-up."""
         self._drop_cell()
-        problem = Workload.from_json(workload)
+        workload = Workload.from_json(request.workload)
         self._enter("prepare")
-        reason = self._variant.unsupported_reason(problem.attention, torch.device(self._device).type)
+        reason = self._variant.unsupported_reason(workload.attention, torch.device(self._device).type)
         if reason is not None:
             if not isinstance(reason, str):
                 raise PluginError(f"unsupported_reason returned {reason!r}: expected a text or None")
-            return {"status": "unsupported", "phase": "prepare", "reason": reason}
-        self._cell = self._prepared(problem, MeasureConfig.from_json(protocol))
-        return self._finished(self._cell.open())
+            return FailedReply("unsupported", "prepare", reason)
+        self._cell = self._prepared(workload, MeasureConfig.from_json(request.protocol))
+        return self._dropped_if_failed(self._cell.open())
 
-    def block(self, duration_ns: float) -> dict[str, Any]:
+    def _block(self, request: BlockRequest) -> Block | FailedReply:
         """Time one block of calls, then check an output that was kept from it."""
-        return self._finished(self._opened().block(duration_ns))
+        return self._dropped_if_failed(self._opened().block(request.duration_ns))
 
-    def close(self) -> dict[str, Any]:
+    def _close(self, _: CloseRequest) -> CloseReply | FailedReply:
         """Check once more after the last block, then measure memory and name the kernels."""
         reply = self._opened().close()
         self._drop_cell()
         return reply
 
-    def _prepared(self, workload: Workload, protocol: MeasureConfig) -> Cell:
+    def _prepared(self, workload: Workload, protocol: MeasureConfig) -> OpenCell:
         inputs, call = prepare_call(self._variant, workload, self._device, protocol.seed)
         if not callable(call):
             raise PluginError(f"prepare returned {call!r}: expected a callable without arguments")
         gate = gate_of(self._variant, workload, inputs, call, protocol.seed)
         sampler = Sampler(call, inputs, workload, self._device, protocol, process_state=self._process_state)
-        return Cell(self._enter, workload, self._device, inputs, call, gate, sampler)
+        return OpenCell(self._enter, workload, self._device, inputs, call, gate, sampler)
 
-    def _opened(self) -> Cell:
+    def _opened(self) -> OpenCell:
         if self._cell is None:
             raise PluginError("no cell is open")
         return self._cell
 
-    def _finished(self, reply: dict[str, Any]) -> dict[str, Any]:
-        if reply["status"] != "ready":
+    def _dropped_if_failed(self, reply: AnyReply) -> AnyReply:
+        if isinstance(reply, FailedReply):
             self._drop_cell()
         return reply
 
@@ -88,7 +106,7 @@ class Session:
 
 
 @dataclass
-class Cell:
+class OpenCell:
     """One workload under measurement: inputs, the timed callable, its gate and its sampler."""
 
     enter: Callable[[str], None]
@@ -98,9 +116,8 @@ class Cell:
     call: Timed
     gate: Gate | LayerGate
     sampler: Sampler
-    error: dict[str, Any] = field(default_factory=dict)
 
-    def open(self) -> dict[str, Any]:
+    def open(self) -> OpenReply | FailedReply:
         """First call, conformance, warm-up."""
         self.enter("first_call")
         first_call_ns = self.sampler.first_call()
@@ -109,18 +126,12 @@ class Cell:
         self.sampler.refuse_changes()
         if not verdict.passed:
             return _incorrect(verdict, "conform")
-        self.error = verdict.to_json()
         self.enter("warm_up")
         warm_up = self.sampler.warm_up()
-        return {
-            "status": "ready",
-            "first_call_ns": first_call_ns,
-            "error": self.error,
-            "call_ns": warm_up.ns_per_call,
-            "flags": [] if warm_up.steady else ["warm_up_cap"],
-        }
+        flags = [] if warm_up.steady else ["warm_up_cap"]
+        return OpenReply(first_call_ns, warm_up.ns_per_call, verdict.to_json(), flags)
 
-    def block(self, duration_ns: float) -> dict[str, Any]:
+    def block(self, duration_ns: float) -> Block | FailedReply:
         """Time calls for about `duration_ns`, then check a kept output."""
         self.enter("measure")
         block = self.sampler.block(duration_ns)
@@ -131,9 +142,9 @@ class Cell:
             self.sampler.refuse_changes()
             if not verdict.passed:
                 return _incorrect(verdict, "recheck")
-        return {"status": "ready", **block.to_json()}
+        return block
 
-    def close(self) -> dict[str, Any]:
+    def close(self) -> CloseReply | FailedReply:
         """Conformance once more, then memory and kernels in passes of their own."""
         self.enter("conform")
         verdict = self.gate.after()
@@ -144,11 +155,19 @@ class Cell:
         memory = measure_memory(self.call, self.inputs, self.workload, self.device)
         self.enter("profile")
         kernels = kernels_of(self.call, self.inputs, self.workload, self.device)
-        return {"status": "ok", "error": self.error, "memory": memory.to_json(), "kernels": kernels.to_json()}
+        return CloseReply(
+            memory.peak_bytes,
+            memory.saved_bytes,
+            memory.reserved_bytes,
+            memory.driver_bytes,
+            kernels.names,
+            kernels.backend,
+            kernels.reason,
+        )
 
 
-def _incorrect(verdict: Verdict, phase: str) -> dict[str, Any]:
-    return {"status": "incorrect", "phase": phase, "reason": verdict.reason, "error": verdict.to_json()}
+def _incorrect(verdict: Verdict, phase: str) -> FailedReply:
+    return FailedReply("incorrect", phase, str(verdict.reason), verdict.to_json())
 
 
 def facts(device: str) -> dict[str, Any]:
