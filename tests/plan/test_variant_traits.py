@@ -20,7 +20,7 @@ def test_a_run_tells_of_the_traits_of_what_it_timed(stubbed):
     """The manifest has each timed variant's tier, claims and traits; of one that failed there is nothing to say."""
     stubbed.tell(beta={"open": "exit"})
     manifest = read_manifest(stubbed.sweep()[0])
-    assert manifest["variants"]["alpha"] == {"tier": "fused", "layout": "BHSD", "claims": []}
+    assert manifest["variants"]["alpha"] == {"tier": "fused", "layout": "BHSD", "claims": [], "baseline": False}
     expected = {"nan-safe": "no", "repeatable": "yes", "batch-invariant": "yes", "empty-keys": "yes"}
     assert manifest["traits"] == {"cpu:0": {"alpha": expected}}
 
