@@ -1,4 +1,4 @@
-"""How a cell is measured: every setting that changes the number."""
+"""The settings of a measurement: everything that the user can choose and that changes the measured time."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from attnbench.errors import UsageError, unknown
 
 MODES = ("hot", "cold", "graph")
 DEFAULT_PRECISION = {"cuda": 0.005, "cpu": 0.02}
-REVISION = 1  # raised when the sampler's own behaviour changes what is measured
+REVISION = 1  # increase it when a change of the sampler changes what is measured
 
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """How a cell is measured. Raises UsageError for a value that is out of range.
+    """The settings of a measurement. Raises UsageError if a value is out of range.
 
-    - `precision`: relative half-width of the median's interval that ends sampling; None: 0.005 on CUDA, 0.02 on CPU
-    - `budget_s`: seconds after which sampling stops whatever the precision, warm-up not counted
-    - `min_samples`, `min_time_s`, `min_blocks`: no stop for precision before all three are reached
-    - `block_s`: seconds that one block of the interleaving aims at; a slower call gives a block of one sample
-    - `interleave`: variants of one workload take turns in A B B A order
-    - `mode`: `hot` (back to back), `cold` (cache flushed before each call) or `graph` (CUDA graph, kernels alone)
-    - `seed`: of the inputs, and of the sampler's random choices
-    - `warm_up_min_s`, `warm_up_max_s`: bounds of the warm-up, which ends in between when two windows agree
-    - `confidence`: of every interval
+    - `precision`: sampling ends when the half-width of the median's confidence interval is below this share of the
+      median; None means 0.005 on CUDA and 0.02 on CPU
+    - `budget_s`: sampling ends after so many seconds at any precision; the warm-up is not counted
+    - `min_samples`, `min_time_s`, `min_blocks`: sampling does not end for precision before all three are reached
+    - `block_s`: intended length of one block in seconds; a longer call makes a block of one sample
+    - `interleave`: whether the variants of a workload take turns, in the order A B B A
+    - `mode`: `hot` (calls back to back), `cold` (the cache is flushed before each call) or `graph` (a CUDA graph, so
+      kernels without the host's launches)
+    - `seed`: seed of the inputs and of the sampler's random choices
+    - `warm_up_min_s`, `warm_up_max_s`: bounds of the warm-up in seconds; in between, it ends when two windows agree
+    - `confidence`: confidence of all intervals
     """
 
     precision: float | None = None
@@ -46,7 +48,7 @@ class MeasureConfig:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        """Refuse what can't be measured."""
+        """Check that all values are in range."""
         if self.mode not in MODES:
             raise UsageError(str(unknown("mode", str(self.mode), MODES)))
         if self.precision is not None:
@@ -64,28 +66,28 @@ class MeasureConfig:
 
     @property
     def protocol_id(self) -> str:
-        """A short name of all settings: equal ids mean that samples were taken alike."""
+        """A hash of all settings: samples with equal ids were measured in the same way."""
         text = json.dumps({"revision": REVISION, **self.to_json()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def within(self, seconds: float) -> MeasureConfig:
-        """Give the protocol that samples for `seconds` at most and warms up no longer than that. Raises UsageError."""
+        """Return a copy that samples for at most `seconds` and warms up no longer than that. Raises UsageError."""
         warm_up_s = min(self.warm_up_max_s, max(self.warm_up_min_s, seconds))
         return dataclasses.replace(self, budget_s=seconds, warm_up_max_s=warm_up_s)
 
     def precision_on(self, device: str) -> float:
-        """Give the relative half-width to reach on `device` ('cpu', 'cuda' or 'cuda:N')."""
+        """Return the relative half-width to reach on `device` ('cpu', 'cuda' or 'cuda:N')."""
         if self.precision is not None:
             return self.precision
         return DEFAULT_PRECISION["cuda" if device.startswith("cuda") else "cpu"]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> MeasureConfig:
-        """Build a protocol from `to_json`'s fields; missing ones take their defaults. Raises UsageError."""
+        """Build a config from the fields that `to_json` returned, with defaults for missing ones. Raises UsageError."""
         names = [spec.name for spec in dataclasses.fields(cls)]
         for name in fields:
             if name not in names:

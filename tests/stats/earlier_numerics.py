@@ -11,7 +11,7 @@ import random
 import numpy as np
 
 from attnbench.stats.interval import median_interval
-from attnbench.stats.noise_floor import student
+from attnbench.stats.noise_floor import student_quantile
 from attnbench.stats.paired import Blocks, floor_of, verdicts, verdicts_between_runs
 
 COUNTS = (1, 2, 3, 5, 6, 20, 61, 240, 1000, 1001, 1500, 4000)
@@ -74,7 +74,9 @@ def results():
         "intervals": {
             name: [one.median, one.low, one.high, one.coverage, one.from_blocks] for name, one in intervals().items()
         },
-        "student": {f"{level} {degrees}": float(student(level, degrees)) for level in LEVELS for degrees in DEGREES},
+        "student": {
+            f"{level} {degrees}": float(student_quantile(level, degrees)) for level in LEVELS for degrees in DEGREES
+        },
         "paired": {
             f"{name} {row}": [one.ratio, one.low, one.high, one.p_value, one.verdict]
             for name, judged in rows.items()

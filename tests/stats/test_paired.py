@@ -8,7 +8,7 @@ from simulated import Machine, session
 
 from attnbench.measure_config import MeasureConfig
 from attnbench.stats import paired
-from attnbench.stats.bootstrap import pulled_in
+from attnbench.stats.bootstrap import winsorise
 from attnbench.stats.paired import (
     Blocks,
     PairedResult,
@@ -129,7 +129,7 @@ def test_a_control_is_judged_by_the_others():
 def test_each_control_is_looked_at_once(monkeypatch):
     """Judging a thousand controls, each by all the others, takes work for a thousand and not for a million."""
     looked_at = []
-    monkeypatch.setattr(paired, "pulled_in", lambda rows: (looked_at.extend(rows), pulled_in(rows))[1])
+    monkeypatch.setattr(paired, "winsorise", lambda rows: (looked_at.extend(rows), winsorise(rows))[1])
     generator = np.random.default_rng(14)
     rows = [list(0.002 * generator.standard_normal(8)) for _ in range(1_000)]
     assert control(rows).cells == 1_000

@@ -1,4 +1,4 @@
-"""The bootstrap of a row of log-ratios: its mean, and how far from it the truth may lie at any level."""
+"""Bootstrap of rows of log-ratios: the mean of a row, and confidence intervals and p-values of that mean."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.stats.noise_floor import student
+from attnbench.stats.noise_floor import student_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from attnbench.stats.noise_floor import Floats, NoiseFloor
 
-FEWEST_ROUNDS = 8  # fewer resample into too few different tables for any interval
+FEWEST_ROUNDS = 8  # shorter rows have too few different resamples for an interval
 RESAMPLES = 1_999
-DEEPEST = 10 / (RESAMPLES + 1)  # the smallest level whose quantile has ten resamples beyond it
-LEAST = math.log(1e-9)  # of the levels that a p-value is looked for at
-AT_ONCE = 500  # rows resampled by one matrix product
-OUTLYING = 3.0
+LOWEST_RESAMPLED_LEVEL = 10 / (RESAMPLES + 1)  # ten resamples lie beyond the quantile of this level
+LOWEST_LOG_LEVEL = math.log(1e-9)  # p-values are not computed more exactly than this
+ROWS_AT_ONCE = 500  # rows resampled by one matrix product
+OUTLIER_DEVIATIONS = 3.0
 
 
 @dataclass(frozen=True)
 class ResampledRow:
-    """A row's mean log-ratio and standard error, the sorted |t| of its resamples, its floor.
+    """The mean log-ratio of a row with what its confidence intervals are computed from.
 
-    A row of too few rounds has no resamples: its error comes from the table, and |t| is Student's of `degrees`.
+    - `mean`, `error`: mean log-ratio and its standard error
+    - `sorted_t`: |t| of each resample, ascending; empty for a row of fewer than FEWEST_ROUNDS rounds, whose quantiles
+      are those of Student's t
+    - `degrees`: degrees of freedom of Student's t
+    - `floor`: the noise floor that widens the intervals; None without A/A controls
     """
 
     mean: float
@@ -39,50 +43,50 @@ class ResampledRow:
     floor: NoiseFloor | None = None
 
     def half_width(self, level: float) -> float:
-        """Give half the interval's width that leaves out the truth with probability `level`.
+        """Return half the width of the confidence interval with confidence 1 - `level`.
 
-        A large table's steps ask for levels that no affordable number of resamples reaches: below DEEPEST the tail is
-        Student's, scaled to meet the resamples' there.
+        Holm's correction of a large table needs levels that no affordable number of resamples reaches. Below
+        LOWEST_RESAMPLED_LEVEL the quantile is Student's, scaled to equal the resamples' quantile at that level.
         """
-        return float(_Alike([self]).half_widths(np.array([level]))[0])
+        return float(_SimilarRows([self]).half_widths(np.array([level]))[0])
 
 
-def p_values(studies: Sequence[ResampledRow]) -> list[float]:
-    """Give for each study the level at which the interval of its mean just reaches 0."""
-    alike: dict[tuple[bool, int, NoiseFloor | None], list[int]] = {}
-    for index, one in enumerate(studies):
-        alike.setdefault((bool(one.sorted_t.size), one.degrees, one.floor), []).append(index)
-    found = [1.0] * len(studies)
-    for indices in alike.values():
-        for start in range(0, len(indices), AT_ONCE):
-            chosen = indices[start : start + AT_ONCE]
-            for index, value in zip(chosen, _p_values_alike([studies[index] for index in chosen]), strict=True):
-                found[index] = float(value)
-    return found
+def p_values(rows: Sequence[ResampledRow]) -> list[float]:
+    """Return for each row the level at which the confidence interval of its mean just reaches 0."""
+    similar: dict[tuple[bool, int, NoiseFloor | None], list[int]] = {}
+    for index, row in enumerate(rows):
+        similar.setdefault((bool(row.sorted_t.size), row.degrees, row.floor), []).append(index)
+    values = [1.0] * len(rows)
+    for indices in similar.values():
+        for start in range(0, len(indices), ROWS_AT_ONCE):
+            chosen = indices[start : start + ROWS_AT_ONCE]
+            for index, value in zip(chosen, _p_values_of_similar([rows[index] for index in chosen]), strict=True):
+                values[index] = float(value)
+    return values
 
 
-def _p_values_alike(studies: Sequence[ResampledRow]) -> Floats:
-    """Halve the range of levels for all studies at once, which have one number of degrees and one floor."""
-    means, together = np.array([abs(one.mean) for one in studies]), _Alike(studies)
-    low, high = np.full(len(studies), LEAST), np.zeros(len(studies))
+def _p_values_of_similar(rows: Sequence[ResampledRow]) -> Floats:
+    """Return the p-values of rows with equal degrees of freedom and floor, by bisection for all rows at once."""
+    means, similar = np.array([abs(row.mean) for row in rows]), _SimilarRows(rows)
+    low, high = np.full(len(rows), LOWEST_LOG_LEVEL), np.zeros(len(rows))
     for _ in range(20):
         middle = (low + high) / 2
-        reached = together.half_widths(np.exp(middle)) >= means
+        reached = similar.half_widths(np.exp(middle)) >= means
         low, high = np.where(reached, middle, low), np.where(reached, high, middle)
-    still = together.half_widths(np.full(len(studies), DEEPEST)) == 0  # nothing scatters, so any difference is sure
-    return np.where(still, np.where(means > 0, 0.0, 1.0), np.exp(high))
+    no_scatter = similar.half_widths(np.full(len(rows), LOWEST_RESAMPLED_LEVEL)) == 0  # then any difference is certain
+    return np.where(no_scatter, np.where(means > 0, 0.0, 1.0), np.exp(high))
 
 
-class _Alike:
-    """Studies of one number of degrees and one floor, all resampled or none, as arrays."""
+class _SimilarRows:
+    """Rows with equal degrees of freedom and floor, either all resampled or none, as arrays."""
 
-    def __init__(self, studies: Sequence[ResampledRow]) -> None:
-        self._errors = np.array([one.error for one in studies])
-        self._sorted_t = np.stack([one.sorted_t for one in studies])
-        self._degrees, self._floor = studies[0].degrees, studies[0].floor
+    def __init__(self, rows: Sequence[ResampledRow]) -> None:
+        self._errors = np.array([row.error for row in rows])
+        self._sorted_t = np.stack([row.sorted_t for row in rows])
+        self._degrees, self._floor = rows[0].degrees, rows[0].floor
 
     def half_widths(self, levels: Floats) -> Floats:
-        """Give half the width of each study's interval at a level of its own, as `ResampledRow.half_width` does."""
+        """Return `ResampledRow.half_width` for all rows, each at its own level."""
         half: Floats = self._quantiles(levels) * self._errors
         if self._floor is None or not self._floor.scale:
             return half
@@ -91,127 +95,133 @@ class _Alike:
 
     def _quantiles(self, levels: Floats) -> Floats:
         count, resamples = self._sorted_t.shape
+        student = student_quantile(levels, self._degrees)
         if not resamples:
-            return student(levels, self._degrees)
-        deep = np.maximum(levels, DEEPEST)
-        ranks = np.ceil((1 - deep) * (resamples + 1)).astype(int)
-        beyond = np.where(levels < DEEPEST, student(levels, self._degrees) / student(DEEPEST, self._degrees), 1.0)
-        return np.where(ranks, self._sorted_t[np.arange(count), ranks - 1], 0.0) * beyond
+            return student
+        ranks = np.ceil((1 - np.maximum(levels, LOWEST_RESAMPLED_LEVEL)) * (resamples + 1)).astype(int)
+        resampled = np.where(ranks, self._sorted_t[np.arange(count), ranks - 1], 0.0)
+        scale = student / student_quantile(LOWEST_RESAMPLED_LEVEL, self._degrees)
+        return resampled * np.where(levels < LOWEST_RESAMPLED_LEVEL, scale, 1.0)
 
 
-def study(rows: Sequence[Floats], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
-    """Resample all rows of one length with the same draws, which makes it one matrix product.
+def resample(rows: Sequence[Floats], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
+    """Resample rows of log-ratios; rows of one length share the same draws, so one matrix product resamples them all.
 
-    Rows of fewer than FEWEST_ROUNDS rounds share a scatter: the largest that one of them shows, worth as many degrees
-    of freedom as all of them have. A row of one or two rounds can't show how restless it is.
+    Rows of fewer than FEWEST_ROUNDS rounds are not resampled. One or two rounds do not show how much a row scatters,
+    so all these rows share the largest standard deviation of any of them, with the degrees of freedom of all together.
     """
-    studies: dict[int, ResampledRow] = {}
+    resampled: dict[int, ResampledRow] = {}
     scatter = _Scatter.of(rows)
-    for chosen, together in by_length(rows):
-        short = together.shape[1] < FEWEST_ROUNDS
-        found = [scatter.study(row, floor) for row in together] if short else _of_one_length(together, floor, seed)
-        studies |= zip(chosen, found, strict=True)
-    return [studies[index] for index in range(len(rows))]
+    for indices, stacked in by_length(rows):
+        short = stacked.shape[1] < FEWEST_ROUNDS
+        found = [scatter.row(row, floor) for row in stacked] if short else _resample_stacked(stacked, floor, seed)
+        resampled |= zip(indices, found, strict=True)
+    return [resampled[index] for index in range(len(rows))]
 
 
 def by_length(rows: Sequence[Floats]) -> Iterator[tuple[list[int], Floats]]:
-    """Give rows of one length together, at most AT_ONCE of them, with their places."""
+    """Yield the indices of up to ROWS_AT_ONCE rows of equal length, and these rows as one array (rows, length)."""
     for length in sorted({row.size for row in rows}):
         indices = [index for index, row in enumerate(rows) if row.size == length]
-        for start in range(0, len(indices), AT_ONCE):
-            chosen = indices[start : start + AT_ONCE]
+        for start in range(0, len(indices), ROWS_AT_ONCE):
+            chosen = indices[start : start + ROWS_AT_ONCE]
             yield chosen, np.stack([rows[index] for index in chosen])
 
 
-def _of_one_length(rows: Floats, floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
+def _resample_stacked(rows: Floats, floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
+    """Resample rows of equal length, (rows, length)."""
     length = rows.shape[1]
-    together, inflations = pulled_in(rows)
-    means = together.mean(axis=1)
-    deviations = together - means[:, None]
+    winsorised, inflations = winsorise(rows)
+    means = winsorised.mean(axis=1)
+    deviations = winsorised - means[:, None]
     errors = np.sqrt((deviations**2).sum(axis=1) / (length - 1) / length)
     shifts, variances = _moments(_draws(length, seed), deviations.T)
     sorted_t = _sorted_t(shifts.T, np.sqrt(variances / length).T)
     return [
-        ResampledRow(float(mean), float(error * inflation), resampled, length, length - 1, floor)
-        for mean, error, inflation, resampled in zip(means, errors, inflations, sorted_t, strict=True)
+        ResampledRow(float(mean), float(error * inflation), row_t, length, length - 1, floor)
+        for mean, error, inflation, row_t in zip(means, errors, inflations, sorted_t, strict=True)
     ]
 
 
-def two_sided_study(rows: Sequence[tuple[Floats, Floats]], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
-    """Resample pairs of unpaired rows, each side by itself, for the difference of their means, new less old."""
+def resample_unpaired(rows: Sequence[tuple[Floats, Floats]], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
+    """Resample pairs (new, old) of unpaired rows, each side separately, for the difference of means new - old."""
     scatter = _Scatter.of([side for sides in rows for side in sides])
-    short = [min(new.size, old.size) < FEWEST_ROUNDS for new, old in rows]
     return [
-        scatter.two_sided(new, old, floor) if few else _two_sided(new, old, floor, seed)
-        for few, (new, old) in zip(short, rows, strict=True)
+        scatter.difference(new, old, floor)
+        if min(new.size, old.size) < FEWEST_ROUNDS
+        else _resample_difference(new, old, floor, seed)
+        for new, old in rows
     ]
 
 
-def _two_sided(new: Floats, old: Floats, floor: NoiseFloor | None, seed: int) -> ResampledRow:
-    shift, variance, error = np.zeros(RESAMPLES), np.zeros(RESAMPLES), 0.0
-    (new, new_inflation), (old, old_inflation) = pulled_in(new), pulled_in(old)
+def _resample_difference(new: Floats, old: Floats, floor: NoiseFloor | None, seed: int) -> ResampledRow:
+    shift, variance, squared_error = np.zeros(RESAMPLES), np.zeros(RESAMPLES), 0.0
+    (new, new_inflation), (old, old_inflation) = winsorise(new), winsorise(old)
     mean = float(new.mean() - old.mean())
     for sign, side, inflation in ((1.0, new, new_inflation), (-1.0, old, old_inflation)):
         deviations = side - side.mean()
         shifts, variances = _moments(_draws(side.size, seed + int(sign)), deviations)
         shift += sign * shifts
         variance += variances / side.size
-        error += float(inflation) ** 2 * float(deviations @ deviations) / (side.size - 1) / side.size
+        squared_error += float(inflation) ** 2 * float(deviations @ deviations) / (side.size - 1) / side.size
     rounds = int(min(new.size, old.size))
-    return ResampledRow(mean, math.sqrt(error), _sorted_t(shift, np.sqrt(variance)), rounds, rounds - 1, floor)
+    sorted_t = _sorted_t(shift, np.sqrt(variance))
+    return ResampledRow(mean, math.sqrt(squared_error), sorted_t, rounds, rounds - 1, floor)
 
 
-def pulled_in(rows: Floats) -> tuple[Floats, Floats]:
-    """Winsorise rows, (..., length), at OUTLYING robust standard deviations of their own.
+def winsorise(rows: Floats) -> tuple[Floats, Floats]:
+    """Return the rows, (..., length), with outliers moved to OUTLIER_DEVIATIONS robust standard deviations.
 
-    Gives them and what each one's standard error must grow by: that of a trimmed mean (Tukey and McLaughlin, 1963), as
-    if what was pulled in were not there.
+    Also returns the factor by which the standard error of each row's mean must grow, as for a trimmed mean (Tukey and
+    McLaughlin, 1963): as if the outliers were not there.
     """
     middle = np.median(rows, axis=-1, keepdims=True)
-    far = np.abs(rows - middle)
-    spread = OUTLYING * 1.4826 * np.median(far, axis=-1, keepdims=True)
-    spread = np.where(spread == 0, np.inf, spread)  # most of it lies in one place: what does not is no outlier
-    kept = np.sum(far <= spread, axis=-1)
-    return np.clip(rows, middle - spread, middle + spread), rows.shape[-1] / kept
+    distance = np.abs(rows - middle)
+    limit = OUTLIER_DEVIATIONS * 1.4826 * np.median(distance, axis=-1, keepdims=True)
+    limit = np.where(limit == 0, np.inf, limit)  # more than half the values are equal: the others are no outliers
+    kept = np.sum(distance <= limit, axis=-1)
+    return np.clip(rows, middle - limit, middle + limit), rows.shape[-1] / kept
 
 
 @dataclass(frozen=True)
 class _Scatter:
-    """What rounds of a table's short rows scatter by: the largest standard deviation, and the degrees of all."""
+    """The largest standard deviation among a table's short rows, and the degrees of freedom of all of them."""
 
-    largest: float
+    deviation: float
     degrees: int
 
     @classmethod
     def of(cls, rows: Sequence[Floats]) -> _Scatter:
-        """Take it from the rows of two rounds to FEWEST_ROUNDS, else from the longer ones; infinite without any."""
+        """Return the scatter of the rows of 2 to FEWEST_ROUNDS - 1 rounds, or of longer rows if there are none.
+
+        It is infinite if every row has fewer than 2 rounds.
+        """
         known = [row for row in rows if row.size > 1]
         known = [row for row in known if row.size < FEWEST_ROUNDS] or known
-        largest = max((float(row.std(ddof=1)) for row in known), default=math.inf)
-        return cls(largest, sum(row.size - 1 for row in known) or 1)
+        deviation = max((float(row.std(ddof=1)) for row in known), default=math.inf)
+        return cls(deviation, sum(row.size - 1 for row in known) or 1)
 
-    def study(self, row: Floats, floor: NoiseFloor | None) -> ResampledRow:
-        """Study a short row; one without a round has an error without end."""
-        mean, error = (float(row.mean()), self.largest / math.sqrt(row.size)) if row.size else (0.0, math.inf)
+    def row(self, row: Floats, floor: NoiseFloor | None) -> ResampledRow:
+        """Return a short row with this scatter; the error of an empty row is infinite."""
+        mean, error = (float(row.mean()), self.deviation / math.sqrt(row.size)) if row.size else (0.0, math.inf)
         return ResampledRow(mean, error, np.empty(0), row.size, self.degrees, floor)
 
-    def two_sided(self, new: Floats, old: Floats, floor: NoiseFloor | None) -> ResampledRow:
-        """Study two unpaired rows, at least one of them short."""
-        error = self.largest * math.sqrt(1 / new.size + 1 / old.size)
-        return ResampledRow(
-            float(new.mean() - old.mean()), error, np.empty(0), min(new.size, old.size), self.degrees, floor
-        )
+    def difference(self, new: Floats, old: Floats, floor: NoiseFloor | None) -> ResampledRow:
+        """Return the difference of two unpaired rows, of which at least one is short."""
+        mean = float(new.mean() - old.mean())
+        error = self.deviation * math.sqrt(1 / new.size + 1 / old.size)
+        return ResampledRow(mean, error, np.empty(0), min(new.size, old.size), self.degrees, floor)
 
 
 @functools.lru_cache(maxsize=8)
 def _draws(length: int, seed: int) -> Floats:
-    """Give how often each round is drawn in each resample, (RESAMPLES, length)."""
+    """Return how often each round is drawn in each resample, (RESAMPLES, length)."""
     generator = np.random.default_rng((abs(seed), seed < 0, length))
     return generator.multinomial(length, np.full(length, 1 / length), size=RESAMPLES).astype(np.float64)
 
 
 def _moments(draws: Floats, deviations: Floats) -> tuple[Floats, Floats]:
-    """Give mean and variance of each resample of the deviations, (length,) or (length, rows)."""
+    """Return mean and variance of each resample of the deviations, which are (length,) or (length, rows)."""
     length = deviations.shape[0]
     means = draws @ deviations / length
     squares = draws @ (deviations * deviations) / length

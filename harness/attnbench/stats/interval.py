@@ -1,4 +1,4 @@
-"""Distribution-free intervals of a median, honest under autocorrelation and drift."""
+"""Distribution-free confidence intervals of a median, which stay valid under autocorrelation and drift."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 
 AUTOCORRELATION_LIMIT = 0.2
-EXCESS_LIMIT = 2.0  # variance of block medians over what their own samples explain
+EXCESS_LIMIT = 2.0  # variance of the block medians, divided by the variance that their samples explain
 FEWEST_BLOCKS = 8
-BLOCK_WORTH = 8  # independent samples that a block must be worth, so that its neighbours know little of it
+INDEPENDENT_SAMPLES_PER_BLOCK = 8  # so many make the medians of neighbouring blocks nearly independent
 MOST_CORRELATED = 0.99
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A median with its interval, in the unit of the samples.
+    """A median and its confidence interval, in the unit of the samples.
 
-    `coverage` is what the order statistics promise; with few samples it lies below the confidence asked for.
-    `from_blocks` says that block medians stood for the samples, because neighbours were alike.
+    - `coverage`: the confidence that the order statistics reach; few samples can't reach the confidence asked for
+    - `from_blocks`: the interval was computed from the medians of blocks, because neighbouring samples were correlated
     """
 
     median: float
@@ -32,7 +32,7 @@ class Interval:
 
     @property
     def relative_half_width(self) -> float:
-        """Half the interval's width over the median; infinite where fewer than two values gave it."""
+        """Half the width of the interval divided by the median; infinite when there was only one value."""
         if self.coverage == 0:
             return math.inf
         return (self.high - self.low) / 2 / self.median
@@ -41,30 +41,38 @@ class Interval:
 def median_interval(
     samples: Sequence[float], confidence: float = 0.95, block_sizes: Sequence[int] | None = None
 ) -> Interval:
-    """Give the median of `samples`, in the order in which they were taken, with its interval.
+    """Return the median of `samples`, in the order in which they were taken, and its confidence interval.
 
-    The interval lies between two order statistics whose ranks come from the binomial distribution (David and Nagaraja,
-    Order Statistics, 2003, section 7.1), so nothing is assumed of the samples' distribution. Where neighbours are alike
-    (lag-1 autocorrelation of the ranks over 0.2, or block medians that scatter more than their samples explain),
-    medians of blocks stand for the samples; blocks are joined until their medians are no longer alike.
-    `block_sizes` gives the blocks as they were taken; else the samples are cut into blocks of equal size.
-    Raises ValueError without samples.
+    The ends of the interval are two of the samples, whose ranks come from the binomial distribution (David and
+    Nagaraja, Order Statistics, 2003, section 7.1), so no distribution of the samples is assumed. Where neighbouring
+    samples are correlated (the lag-1 autocorrelation of their ranks is above 0.2, or block medians scatter more than
+    their samples explain), the interval is computed from the medians of blocks. Blocks are joined until their medians
+    are no longer correlated.
+
+    `block_sizes` are the sizes of the blocks as they were measured; without them the samples are cut into blocks of
+    equal size. Raises ValueError if there are no samples, or if the block sizes do not sum to their number.
     """
     if not samples:
         raise ValueError("median_interval needs at least one sample, got none")
     middle = median(samples)
-    blocks = _blocks(samples, block_sizes)
-    correlation = lag1(samples)
-    if len(blocks) < FEWEST_BLOCKS or not (correlation > AUTOCORRELATION_LIMIT or _excess(blocks) > EXCESS_LIMIT):
-        return Interval(middle, *_enclosing(samples, confidence))
-    medians = _unlike(blocks, min(max(correlation, 0.0), MOST_CORRELATED))
-    alike = lag1(medians) > AUTOCORRELATION_LIMIT  # still, with no more blocks to join: only their range is safe
-    low, high, coverage = (min(medians), max(medians), confidence) if alike else _enclosing(medians, confidence)
+    blocks = _split(samples, block_sizes)
+    correlation = lag1_autocorrelation(samples)
+    correlated = correlation > AUTOCORRELATION_LIMIT or _excess_variance(blocks) > EXCESS_LIMIT
+    if len(blocks) < FEWEST_BLOCKS or not correlated:
+        return Interval(middle, *_enclosing_order_statistics(samples, confidence))
+    medians = _uncorrelated_medians(blocks, min(max(correlation, 0.0), MOST_CORRELATED))
+    if lag1_autocorrelation(medians) > AUTOCORRELATION_LIMIT:  # too few blocks to join: only their whole range is safe
+        low, high, coverage = min(medians), max(medians), confidence
+    else:
+        low, high, coverage = _enclosing_order_statistics(medians, confidence)
     return Interval(middle, min(low, middle), max(high, middle), coverage, from_blocks=True)
 
 
-def lag1(samples: Sequence[float]) -> float:
-    """Return the lag-1 autocorrelation of the samples' ranks, which a few outliers can't hide; 0 below 3 samples."""
+def lag1_autocorrelation(samples: Sequence[float]) -> float:
+    """Return the lag-1 autocorrelation of the samples' ranks, or 0 for fewer than 3 samples.
+
+    A few outliers would hide the autocorrelation of the samples themselves; they do not change that of the ranks.
+    """
     from scipy.stats import rankdata  # takes a second to import, and most commands compute no interval
 
     if len(samples) < 3:
@@ -74,24 +82,25 @@ def lag1(samples: Sequence[float]) -> float:
     return float(ranks[:-1] @ ranks[1:]) / spread if spread else 0.0
 
 
-def _enclosing(samples: Sequence[float], confidence: float) -> tuple[float, float, float]:
-    """Return the two order statistics that enclose the median, and the coverage that they promise."""
+def _enclosing_order_statistics(samples: Sequence[float], confidence: float) -> tuple[float, float, float]:
+    """Return the two order statistics that enclose the median, and the confidence that they reach."""
     ordered = sorted(samples)
-    cut, coverage = _rank(len(ordered), confidence)
-    return ordered[cut], ordered[-1 - cut], coverage
+    left_out, coverage = _left_out_at_each_end(len(ordered), confidence)
+    return ordered[left_out], ordered[-1 - left_out], coverage
 
 
 @functools.lru_cache(maxsize=4096)
-def _rank(count: int, confidence: float) -> tuple[int, float]:
-    """Return how many values to leave out at each end, and the coverage of what is left."""
+def _left_out_at_each_end(count: int, confidence: float) -> tuple[int, float]:
+    """Return how many of `count` values lie outside the interval at each end, and the confidence of the interval."""
     from scipy.stats import binom  # takes a second to import, and most commands compute no interval
 
-    # How many of the values lie below the median is binomial, so the lowest `cut` + 1 all do with probability cdf(cut).
-    cut = max(0, int(binom.ppf((1 - confidence) / 2, count, 0.5)) - 1)
-    return cut, max(0.0, 1 - 2 * float(binom.cdf(cut, count, 0.5)))
+    # The interval lies above the true median when at most `left_out` values lie below it, a binomial number.
+    left_out = max(0, int(binom.ppf((1 - confidence) / 2, count, 0.5)) - 1)
+    return left_out, max(0.0, 1 - 2 * float(binom.cdf(left_out, count, 0.5)))
 
 
-def _blocks(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Sequence[float]]:
+def _split(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Sequence[float]]:
+    """Cut the samples into blocks of the given sizes, or of equal size where fewer than FEWEST_BLOCKS are given."""
     if sizes is None or len(sizes) < FEWEST_BLOCKS:
         count = max(1, min(len(samples), max(FEWEST_BLOCKS, math.isqrt(len(samples)))))
         edges = [len(samples) * index // count for index in range(count + 1)]
@@ -102,14 +111,17 @@ def _blocks(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Seque
     return [samples[start:end] for start, end in itertools.pairwise(edges) if end > start]
 
 
-def _unlike(blocks: list[Sequence[float]], correlation: float) -> list[float]:
-    """Give medians of blocks, joined two by two while they are too short or neighbours alike, and enough are left.
+def _uncorrelated_medians(blocks: list[Sequence[float]], correlation: float) -> list[float]:
+    """Return the medians of the blocks, which are joined in pairs while they are too short or still correlated.
 
-    Under AR(1) noise a sample is worth (1 - r) / (1 + r) independent ones (Geyer, 1992, doi:10.1214/ss/1177011137).
+    At least FEWEST_BLOCKS blocks are kept. Under AR(1) noise of lag-1 correlation r, a sample is worth
+    (1 - r) / (1 + r) independent ones (Geyer, 1992, doi:10.1214/ss/1177011137).
     """
-    needed = BLOCK_WORTH * (1 + correlation) / (1 - correlation)
+    needed = INDEPENDENT_SAMPLES_PER_BLOCK * (1 + correlation) / (1 - correlation)
     medians = [median(block) for block in blocks]
-    while len(blocks) // 2 >= FEWEST_BLOCKS and (len(blocks[0]) < needed or lag1(medians) > AUTOCORRELATION_LIMIT):
+    while len(blocks) // 2 >= FEWEST_BLOCKS and (
+        len(blocks[0]) < needed or lag1_autocorrelation(medians) > AUTOCORRELATION_LIMIT
+    ):
         joined = [[*first, *second] for first, second in zip(blocks[::2], blocks[1::2], strict=False)]
         if len(blocks) % 2:
             joined[-1] = [*joined[-1], *blocks[-1]]
@@ -118,18 +130,18 @@ def _unlike(blocks: list[Sequence[float]], correlation: float) -> list[float]:
     return medians
 
 
-def _excess(blocks: list[Sequence[float]]) -> float:
-    """Give the variance of the block medians over the variance that the samples within blocks explain."""
+def _excess_variance(blocks: list[Sequence[float]]) -> float:
+    """Return the variance of the block medians divided by the variance that the samples within blocks explain."""
     if len(blocks) < FEWEST_BLOCKS or min(len(block) for block in blocks) < 4:
         return 0.0
     medians = [median(block) for block in blocks]
     mean = sum(medians) / len(medians)
     between = sum((value - mean) ** 2 for value in medians) / (len(medians) - 1)
-    within = sum(math.pi / 2 * _spread(block) ** 2 / len(block) for block in blocks) / len(blocks)
+    within = sum(math.pi / 2 * _robust_deviation(block) ** 2 / len(block) for block in blocks) / len(blocks)
     return between / within if within > 0 else (math.inf if between > 0 else 0.0)
 
 
-def _spread(block: Sequence[float]) -> float:
-    """Give a robust standard deviation: the interquartile range of a normal distribution is 1.349 of them."""
+def _robust_deviation(block: Sequence[float]) -> float:
+    """Return a robust standard deviation: the interquartile range of a normal distribution is 1.349 of them."""
     lower, _, upper = quantiles(block, n=4, method="inclusive")
     return (upper - lower) / 1.349

@@ -1,7 +1,7 @@
-"""Verdicts from paired blocks: which of two variants is faster, and how sure that is.
+"""Paired comparison of two variants: which one is faster, and how certain that is.
 
-Times of variants that took turns share the machine's drift, so what counts is their ratio round by round. Pure
-functions of numbers; all ratios are candidate's time over baseline's, so above 1 is slower.
+Variants that take turns share the drift of the machine, so their times are compared round by round. All ratios are the
+candidate's time divided by the baseline's: a ratio above 1 means slower.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from typing import TypeVar
 
 import numpy as np
 
-from attnbench.stats.bootstrap import ResampledRow, by_length, p_values, pulled_in, study, two_sided_study
+from attnbench.stats.bootstrap import ResampledRow, by_length, p_values, resample, resample_unpaired, winsorise
 from attnbench.stats.noise_floor import Floats, NoiseFloor
 
 Key = TypeVar("Key")
 
 SAME_MARGIN = 0.01
-CERTAIN_CONTROLS = 20  # fewer controls have no 95% quantile, so their largest counts
+FEWEST_FOR_QUANTILE = 20  # fewer controls have no 95% quantile, so the largest of their differences is taken
 FLOOR_FACTOR = 3.0
-WIDEST = math.log(100.0)  # an interval of more than a hundredfold either way says nothing
+WIDEST = math.log(100.0)  # an interval wider than a factor of 100 either way is not reported
 
 FASTER, SLOWER, SAME, UNDECIDED = "faster", "slower", "same", "undecided"
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """One cell's samples as a record holds them: `sizes` and `rounds` give length and round of each block."""
+    """The samples of one cell as its record holds them: `sizes` and `rounds` are each block's length and round."""
 
     samples_ns: Sequence[float]
     sizes: Sequence[int]
     rounds: Sequence[int]
 
     def medians(self) -> dict[int, float]:
-        """Give the median sample of each round, in ns; a round's blocks count as one."""
+        """Return the median sample of each round in ns; several blocks of one round count as one."""
         edges = [0, *itertools.accumulate(self.sizes)]
         gathered: dict[int, list[float]] = {}
         for (start, end), round_number in zip(itertools.pairwise(edges), self.rounds, strict=True):
@@ -48,11 +48,12 @@ class Blocks:
 
 @dataclass(frozen=True)
 class PairedResult:
-    """A ratio of times with its interval and verdict.
+    """The ratio of two variants' times, with its confidence interval and verdict.
 
-    `low` and `high` are None where there is no interval that says anything. `confidence` is the
-    interval's: Holm's step for this row of the table, so that the verdict can be read from the interval. `p_value` is
-    not corrected.
+    - `low`, `high`: the interval; None where it would be wider than a factor of 100
+    - `p_value`: not corrected for the number of rows
+    - `confidence`: that of the interval, after Holm's correction, so that the verdict can be read from the interval
+    - `rounds`: how many pairs of block medians were compared
     """
 
     ratio: float
@@ -66,10 +67,12 @@ class PairedResult:
 
 @dataclass(frozen=True)
 class Control:
-    """What the A/A controls of a run show: `false_positives` of `cells` told apart, and the noise floor.
+    """Summary of the A/A controls of a run.
 
-    `noise_floor` is relative, e.g. 0.004: identical code differed by so much (95% quantile over the controls, or their
-    largest difference where there are fewer than 20). None without a control.
+    - `cells`: how many controls there are
+    - `false_positives`: how many of them were judged faster or slower, although the code is identical
+    - `noise_floor`: the relative difference that 95% of the controls stay below, or the largest difference if there are
+      fewer than 20 controls; None without a control
     """
 
     cells: int
@@ -78,9 +81,10 @@ class Control:
 
 
 def paired_log_ratios(candidate: Blocks, baseline: Blocks) -> list[float]:
-    """Give log(candidate / baseline) of the block medians of each round that both have, in order of rounds."""
-    ours, theirs = candidate.medians(), baseline.medians()
-    return [math.log(ours[number] / theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
+    """Return log(candidate / baseline) of the block medians of each round that both have, in order of rounds."""
+    candidate_medians, baseline_medians = candidate.medians(), baseline.medians()
+    shared_rounds = sorted(candidate_medians.keys() & baseline_medians.keys())
+    return [math.log(candidate_medians[number] / baseline_medians[number]) for number in shared_rounds]
 
 
 def verdicts(
@@ -91,19 +95,21 @@ def verdicts(
     margin: float = SAME_MARGIN,
     seed: int = 0,
 ) -> dict[Key, PairedResult]:
-    """Judge each row of a table of paired log-ratios; all rows of one table are corrected together.
+    """Judge each row of a table of paired log-ratios; the error is corrected for all rows of the table together.
 
-    The interval of a row's mean log-ratio is a symmetric bootstrap-t (Hall, 1988, doi:10.1214/aos/1176350933), after
-    rounds that a neighbour upset have been pulled in to 3 robust standard deviations from the row's median. It holds
-    for these processes; `floor` widens it to what other processes of the same code could have shown: Student's t of
-    as many degrees as there were controls, added in quadrature. Rows of fewer than FEWEST_ROUNDS are not resampled:
-    they are taken to scatter like the most restless of them, with Student's t.
+    The interval of a row's mean log-ratio is a symmetric bootstrap-t interval (Hall, 1988,
+    doi:10.1214/aos/1176350933). Outlying rounds are first moved to 3 robust standard deviations from the row's median.
+    This interval holds for the measured pair of processes. `floor` widens it to cover other pairs of processes that run
+    the same code: Student's t, with as many degrees of freedom as there were controls, is added in quadrature. Rows of
+    fewer than FEWEST_ROUNDS rounds are not resampled: they share the largest standard deviation of any of them, and
+    their interval uses Student's t.
 
-    Rows are tested from the smallest p-value on, each at Holm's level (Holm, 1979), until one does not pass. `same`:
-    the whole interval lies within 1 +- `margin`; else `faster` or `slower` where it leaves out 1; else `undecided`.
+    Rows are tested in order of their p-values, each at the level of Holm's correction (Holm, 1979), until one does not
+    pass. The verdict is `same` if the whole interval lies within 1 +- `margin`, otherwise `faster` or `slower` if the
+    interval excludes 1, otherwise `undecided`.
     """
-    studies = study([np.asarray(row, dtype=np.float64) for row in table.values()], floor, seed)
-    return dict(zip(table, _holm(studies, 1 - confidence, margin), strict=True))
+    rows = resample([np.asarray(row, dtype=np.float64) for row in table.values()], floor, seed)
+    return dict(zip(table, _judge_with_holm(rows, 1 - confidence, margin), strict=True))
 
 
 def verdicts_between_runs(
@@ -114,43 +120,45 @@ def verdicts_between_runs(
     margin: float = SAME_MARGIN,
     seed: int = 0,
 ) -> dict[Key, PairedResult]:
-    """Judge (new, old) cells of two runs, which share no rounds: like `verdicts`, with both sides resampled apart.
+    """Judge pairs (new, old) of cells of two runs, which share no rounds.
 
-    Each round's block median counts once. What differs between two sessions (temperature, neighbours) is in no single
-    run's scatter, nor in its controls: hold a difference against both runs' noise floors, as `is_regression` does.
+    Like `verdicts`, with both sides resampled separately; the median of each round counts once. What differs between
+    two sessions (temperature, other processes) shows neither in the scatter of one run nor in its controls: compare a
+    difference with the noise floors of both runs, as `is_regression` does.
     """
-    rows = [(_log_medians(new), _log_medians(old)) for new, old in table.values()]
-    studies = two_sided_study(rows, floor, seed)
-    return dict(zip(table, _holm(studies, 1 - confidence, margin), strict=True))
+    rows = resample_unpaired([(_log_medians(new), _log_medians(old)) for new, old in table.values()], floor, seed)
+    return dict(zip(table, _judge_with_holm(rows, 1 - confidence, margin), strict=True))
 
 
-def is_regression(comparison: PairedResult, bar: float, *noise_floors: float | None) -> bool:
-    """Whether the whole interval lies beyond `bar` (0.03: 3% slower) and beyond 3 times each run's noise floor."""
+def is_regression(result: PairedResult, bar: float, *noise_floors: float | None) -> bool:
+    """Return whether the whole interval lies above `bar` (0.03: 3% slower) and above 3 times each noise floor."""
     floors = [FLOOR_FACTOR * floor for floor in noise_floors if floor is not None]
-    return comparison.verdict == SLOWER and comparison.low is not None and comparison.low > 1 + max(bar, *floors, 0.0)
+    return result.verdict == SLOWER and result.low is not None and result.low > 1 + max(bar, *floors, 0.0)
 
 
 def floor_of(rows: Sequence[Sequence[float]]) -> NoiseFloor | None:
-    """Give the noise floor that the A/A controls' paired log-ratios show, one row a control; None without any."""
+    """Return the noise floor of the A/A controls' paired log-ratios, a row for each control; None without controls."""
     return NoiseFloor.of(_means(rows))
 
 
 def control(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: int = 0) -> Control:
-    """Summarise the A/A controls' paired log-ratios, one row a control cell.
+    """Summarise the A/A controls' paired log-ratios, one row for each control cell.
 
-    Each is judged alone as a variant would be, with the floor that the others make; a single one can't be told apart.
+    Each control is judged alone, as a variant would be, with the noise floor of the other controls. A single control
+    can't be judged, and so is no false positive.
     """
     rows = [row for row in rows if row]
     if not rows:
         return Control(0, 0, None)
-    studies = study([np.asarray(row, dtype=np.float64) for row in rows], None, seed)
-    told_apart = 0
-    for one, others in zip(studies, NoiseFloor.of_others(_means(rows)), strict=True):
-        interval = _interval(dataclasses.replace(one, floor=others), 1 - confidence)
-        told_apart += others is not None and _verdict(interval, SAME_MARGIN) in (FASTER, SLOWER)
-    differences = sorted(abs(one.mean) for one in studies)
-    position = len(differences) - 1 if len(differences) < CERTAIN_CONTROLS else math.ceil(0.95 * len(differences)) - 1
-    return Control(len(rows), told_apart, math.expm1(differences[position]))
+    resampled = resample([np.asarray(row, dtype=np.float64) for row in rows], None, seed)
+    false_positives = 0
+    for row, floor_of_others in zip(resampled, NoiseFloor.of_others(_means(rows)), strict=True):
+        interval = _interval(dataclasses.replace(row, floor=floor_of_others), 1 - confidence)
+        false_positives += floor_of_others is not None and _verdict(interval, SAME_MARGIN) in (FASTER, SLOWER)
+    differences = sorted(abs(row.mean) for row in resampled)
+    enough = len(differences) >= FEWEST_FOR_QUANTILE
+    position = math.ceil(0.95 * len(differences)) - 1 if enough else len(differences) - 1
+    return Control(len(rows), false_positives, math.expm1(differences[position]))
 
 
 def _log_medians(blocks: Blocks) -> Floats:
@@ -158,37 +166,37 @@ def _log_medians(blocks: Blocks) -> Floats:
 
 
 def _means(rows: Sequence[Sequence[float]]) -> list[float]:
-    """Give the mean of each row that is not empty, its outliers pulled in."""
+    """Return the mean of each row that is not empty, after its outliers are winsorised."""
     arrays = [np.asarray(row, dtype=np.float64) for row in rows if row]
     means = np.empty(len(arrays))
-    for places, together in by_length(arrays):
-        means[places] = pulled_in(together)[0].mean(axis=1)
+    for indices, stacked in by_length(arrays):
+        means[indices] = winsorise(stacked)[0].mean(axis=1)
     return [float(mean) for mean in means]
 
 
-def _holm(studies: list[ResampledRow], alpha: float, margin: float) -> list[PairedResult]:
-    chances = p_values(studies)
+def _judge_with_holm(rows: list[ResampledRow], alpha: float, margin: float) -> list[PairedResult]:
+    chances = p_values(rows)
     judged: dict[int, PairedResult] = {}
-    tested = len(studies)  # rows that Holm's step still shares the error among; it shrinks with each row that passes
+    remaining = len(rows)  # how many rows still share the error; one fewer after each row that passes
     stopped = False
-    for index in sorted(range(len(studies)), key=chances.__getitem__):
-        level = alpha / tested
+    for index in sorted(range(len(rows)), key=chances.__getitem__):
+        level = alpha / remaining
         stopped = stopped or chances[index] > level
-        judged[index] = _judge(studies[index], chances[index], level, margin)
-        tested -= 0 if stopped else 1
-    return [judged[index] for index in range(len(studies))]
+        judged[index] = _judge(rows[index], chances[index], level, margin)
+        remaining -= 0 if stopped else 1
+    return [judged[index] for index in range(len(rows))]
 
 
-def _judge(study: ResampledRow, p_value: float, level: float, margin: float) -> PairedResult:
-    interval = _interval(study, level)
+def _judge(row: ResampledRow, p_value: float, level: float, margin: float) -> PairedResult:
+    interval = _interval(row, level)
     low, high = interval or (None, None)
-    return PairedResult(math.exp(study.mean), low, high, p_value, 1 - level, _verdict(interval, margin), study.rounds)
+    return PairedResult(math.exp(row.mean), low, high, p_value, 1 - level, _verdict(interval, margin), row.rounds)
 
 
-def _interval(study: ResampledRow, level: float) -> tuple[float, float] | None:
-    """Give the interval of the ratio of times; None where it would say nothing."""
-    half = study.half_width(level)
-    return None if half > WIDEST else (math.exp(study.mean - half), math.exp(study.mean + half))
+def _interval(row: ResampledRow, level: float) -> tuple[float, float] | None:
+    """Return the confidence interval of the ratio of times, or None if it is wider than a factor of 100 either way."""
+    half = row.half_width(level)
+    return None if half > WIDEST else (math.exp(row.mean - half), math.exp(row.mean + half))
 
 
 def _verdict(interval: tuple[float, float] | None, margin: float) -> str:
