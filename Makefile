@@ -18,7 +18,7 @@ REPORT ?=   # more options for `attnbench report`
 TESTS ?=    # more options for pytest, e.g. make test TESTS="tests/workloads/test_mask.py -x"
 RELEASE := $(VENV)/release
 
-.PHONY: bench test lint format perf report publish-run docs site release clean help
+.PHONY: bench test lint format perf report publish-run kill-table docs site release clean help
 
 bench: $(INSTALLED)  ## check and time the variants (on every GPU, or on the CPU) and write the report
 	@status=0; $(BIN)/attnbench run $(RUN) || status=$$?; \
@@ -50,8 +50,10 @@ publish-run: $(INSTALLED)  ## measure this machine for results/published, write 
 	[ $$status -le 1 ] || exit $$status; \
 	$(BIN)/attnbench report "$$folder/$$name" && $(BIN)/python docs/headline.py "$$folder/$$name"
 
-docs: $(DEVELOPING)  ## measure the kill table again, and build the documentation into site/docs; a warning is an error
+kill-table: $(DEVELOPING)  ## run the conformance suite on every mutant, and write which checks catch it
 	$(BIN)/python tests/mutants/kill_table.py
+
+docs: $(DEVELOPING)  ## build the documentation into site/docs; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site/docs
 	@echo "site/docs/index.html"
 

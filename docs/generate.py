@@ -1,4 +1,4 @@
-"""Write what the site takes from the code: figures, and the command line's reference."""
+"""Write the parts of the site that come from the code: figures, the command line's reference, tables of checks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import figures
 import reference
+
+from attnbench.conformance.checks import DEMANDED, TRAITS
 
 
 def generate_all(folder: Path) -> None:
@@ -15,6 +17,8 @@ def generate_all(folder: Path) -> None:
     for draw in (figures.masks, figures.layers):
         draw(folder / f"{draw.__name__}.svg")
     (folder / "command_line.md").write_text(reference.command_line(), encoding="utf-8")
+    (folder / "checks.md").write_text(reference.checks(DEMANDED), encoding="utf-8")
+    (folder / "traits.md").write_text(reference.checks(TRAITS), encoding="utf-8")
 
 
 if __name__ == "__main__":

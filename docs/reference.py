@@ -1,13 +1,17 @@
-"""The command line's reference, written from the command line itself."""
+"""Write reference pages from the code: the command line, and the checks of the conformance suite."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from attnbench.cli.app import app
 from attnbench.cli.examples import EXAMPLES
+
+if TYPE_CHECKING:
+    from attnbench.conformance.check import Check
 
 
 def command_line() -> str:
@@ -20,6 +24,12 @@ def command_line() -> str:
         parts += ["```text\n" + _usage(name, command) + "\n```\n", _table(command.params)]
         parts += ["Examples:\n\n```text\n" + "\n".join(EXAMPLES[name]) + "\n```\n"]
     return "\n".join(part for part in parts if part)
+
+
+def checks(table: Iterable[Check]) -> str:
+    """Return a Markdown table of conformance checks: what each demands, and the usual bug that it finds."""
+    rows = (f"| `{check.name}` | {check.demands} | {check.usual_bug} |" for check in table)
+    return "\n".join(("| check | demands | usual bug |", "|---|---|---|", *rows)) + "\n"
 
 
 def _usage(name: str, command: Any) -> str:

@@ -1,5 +1,6 @@
 """The conformance suite: what it asks, what it says, and that honest variants pass."""
 
+import inspect
 import math
 import sys
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from attnbench import Variant, variant
-from attnbench.conformance.check import Failed, Skipped
+from attnbench.conformance.check import LEVELS, Failed, Skipped
 from attnbench.conformance.check_workloads import workload
 from attnbench.conformance.checks import device, fuzz
 from attnbench.conformance.checks.log_sum_exp import log_sum_exp
@@ -67,6 +68,16 @@ def test_every_check_explains_itself(check):
         assert part in text
     assert check.workloads("thorough")
     assert set(check.workloads("quick")) <= set(check.workloads("full")) <= set(check.workloads("thorough"))
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_a_check_is_in_one_place(check):
+    """The decorated function in its family's module has the check's name, words and workloads."""
+    assert check in vars(sys.modules[check.run.__module__]).values()
+    source = inspect.getsource(check.run)
+    for part in (f'"{check.name}"', *(f"{word}=" for word in ("demands", "why", "usual_bug", "remedy")), check.demands):
+        assert part in source
+    assert any(f"{level}=" in source for level in LEVELS)
 
 
 def test_an_unknown_check_is_answered_with_the_nearest():

@@ -1,6 +1,7 @@
 """The documentation builds without a warning, and names what there is."""
 
 import dataclasses
+import html
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import attnbench
 from attnbench import hookspecs
+from attnbench.conformance.suite import CHECKS
 from attnbench.plugins.loading import HOOKS
 from attnbench.record import Record
 
@@ -24,6 +26,11 @@ def test_site_builds_strictly(tmp_path):
     reference = (tmp_path / "html" / "cli.html").read_text(encoding="utf-8")
     assert "attnbench run" in reference
     assert "--kv-heads" in reference
+    conformance = (tmp_path / "html" / "conformance.html").read_text(encoding="utf-8")
+    for name, check in CHECKS.items():
+        assert f">{name}<" in conformance
+        assert html.escape(check.demands, quote=False) in conformance
+    assert "window-one-too-wide" in conformance
 
 
 def test_every_hook_is_documented():

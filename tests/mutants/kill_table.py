@@ -1,6 +1,6 @@
-"""Runs the suite on every mutant, and writes the tables of docs/conformance.md: checks, traits, kills.
+"""Run the conformance suite on every mutant, and write which checks catch it to kill_table.md beside this file.
 
-`make docs` does it; by hand, from the repository's root: `python tests/mutants/kill_table.py`.
+`make kill-table` runs it; docs/conformance.md includes the table.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ from pathlib import Path
 
 import torch
 
-from attnbench.conformance.checks import TRAITS
 from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import CHECKS, DEMANDED, cases, run_case
 
 HERE = Path(__file__).parent
-DOCUMENT = HERE.parents[1] / "docs" / "conformance.md"
-MOST = 3  # checks named for a mutant: most mutants fail many more
+TABLE = HERE / "kill_table.md"
+MOST = 3  # checks named per mutant: most mutants fail many more
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))  # mutants import tiled
 
 
 def mutant_files():
-    """List the mutants' files."""
+    """Return the paths of all mutants."""
     return sorted((HERE / "wrong").glob("*.py"))
 
 
 def load(path):
-    """Give the module of a mutant's file and the variant that it offers."""
+    """Import a mutant's file; return its module and the variant that it offers."""
     specification = importlib.util.spec_from_file_location(f"mutant_{path.stem}", path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -42,10 +41,10 @@ def load(path):
 
 
 def catching(mutant, level="quick", only=None):
-    """Give the names of demanded checks, MOST at most, that catch a mutant at a level.
+    """Return the names of the demanded checks, MOST at most, that catch a mutant at a level.
 
-    Every check's first workload is tried, then, if none has caught the mutant, every check's second, and so on. At the
-    level `full`, what belongs to `quick` is left out.
+    The first workload of every check is tried, then, if none has caught the mutant, the second, and so on. The level
+    `full` leaves out the workloads of `quick`.
     """
     names = only or [check.name for check in DEMANDED]
     done = {case.id for case in cases(mutant, level="quick", only=names)} if level == "full" else ()
@@ -66,17 +65,17 @@ def catching(mutant, level="quick", only=None):
 
 
 def read_table():
-    """Read at which level, and by which checks, docs/conformance.md says each mutant is caught: name -> both."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    region = text[text.index("<!-- mutants: begin -->") : text.index("<!-- mutants: end -->")]
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \| (quick|full) \| ([^|]*) \|$", region, re.MULTILINE)
+    """Return the level and the checks that the table names for each mutant: {name: (level, checks)}."""
+    text = TABLE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \| (quick|full) \| ([^|]*) \|$", text, re.MULTILINE)
     return {name: (level, [check.strip() for check in checks.split(",")]) for name, level, checks in rows}
 
 
 def verdict(path):
-    """Give a mutant's name, what is wrong with it, and the level and checks that catch it: none if it gets past.
+    """Return a mutant's name, what is wrong with it, and the level and checks that catch it; no checks if none does.
 
-    The checks that the document names are tried first; only where one of them fails to catch it is all tried anew.
+    The checks that the table names are tried first. Only if one of them no longer catches the mutant are all checks
+    tried again.
     """
     module, mutant = load(path)
     level, known = read_table().get(mutant.name, ("quick", []))
@@ -90,7 +89,7 @@ def verdict(path):
 
 
 def write_table():
-    """Measure the kill table and put it in its place; returns the names of mutants that got past."""
+    """Measure the kill table and write it; return the names of mutants that no check catches."""
     lines, survivors, quickly = [], [], 0
     with ProcessPoolExecutor(min(4, os.cpu_count() or 1), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         for name, wrong, level, caught in pool.map(verdict, mutant_files()):
@@ -100,27 +99,11 @@ def write_table():
             print(lines[-1], flush=True)
     killed = f"{len(lines) - len(survivors)} of {len(lines)} mutants are caught, {quickly} of them at the quick level."
     header = f"| mutant | what is wrong | level | caught by (up to {MOST} named) |\n|---|---|---|---|"
-    write_region("mutants", "\n".join((killed, "", header, *lines)))
+    TABLE.write_text("\n".join((killed, "", header, *lines)) + "\n", encoding="utf-8")
     return survivors
 
 
-def write_checks():
-    """Put the catalogue's checks and traits in their places."""
-    for region, table in (("checks", DEMANDED), ("traits", TRAITS)):
-        rows = (f"| `{check.name}` | {check.demands} | {check.usual_bug} |" for check in table)
-        write_region(region, "\n".join(("| check | demands | usual bug |", "|---|---|---|", *rows)))
-
-
-def write_region(name, content):
-    """Replace what stands between a region's two comments."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, after = text[: text.index(begin)], text[text.index(end) + len(end) :]
-    DOCUMENT.write_text(f"{before}{begin}\n{content}\n{end}{after}", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    write_checks()
     survivors = write_table()
     print("survivors:", ", ".join(survivors) or "none")
     sys.exit(bool(survivors))
