@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 
@@ -149,6 +150,28 @@ def test_a_description_is_asked_once_while_the_source_stays(write_plugin, monkey
         assert "mine" in read_catalog([path]).variants
     write_plugin("mine", GOOD.format(name="mine-again"))
     assert "mine-again" in read_catalog([path]).variants
+
+
+@pytest.mark.parametrize("module", catalog_module.CONTRACT_MODULES, ids=lambda module: module.__name__)
+def test_an_edit_to_the_contract_makes_cached_descriptions_stale(write_plugin, tmp_path, monkeypatch, module):
+    """When the source of the plugin contract changes, plugins are described anew."""
+    path, copy = write_plugin("mine", GOOD.format(name="mine")), tmp_path / "contract.py"
+    shutil.copy(module.__file__, copy)
+    monkeypatch.setattr(module, "__file__", str(copy))
+    described = []
+    real = catalog_module.isolated_query
+
+    def counted(operation, *arguments, **fields):
+        described.append(operation)
+        return real(operation, *arguments, **fields)
+
+    monkeypatch.setattr(catalog_module, "isolated_query", counted)
+    read_catalog([path])
+    read_catalog([path])
+    assert len(described) == 1
+    copy.write_text(copy.read_text() + "# edited\n")
+    read_catalog([path])
+    assert len(described) == 2
 
 
 def test_a_plugin_offers_suites(write_plugin):

@@ -1,4 +1,4 @@
-"""What plugins offer, asked of a worker process so that no plugin can hurt the one who asks."""
+"""The variants and suites that plugins offer, read in a worker process, so that a broken plugin can't end this one."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ from attnbench.workloads.workload import Workload
 
 IMPORT_TIMEOUT_S = 60.0
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+CONTRACT_MODULES = (variant, suite, loading, messages)  # their source decides how a plugin is described
 
 
 @dataclass(frozen=True)
 class VariantEntry:
-    """A variant as its plugin describes it."""
+    """A variant as its plugin describes it; see `attnbench.Variant` for the fields."""
 
     name: str
     plugin: str
@@ -63,13 +64,13 @@ class PluginEntry:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All plugins and what they offer."""
+    """All plugins and the variants and suites that they offer."""
 
     plugins: tuple[PluginEntry, ...]
 
     @property
     def variants(self) -> dict[str, VariantEntry]:
-        """Variants by name, in the order of their plugins."""
+        """The variants by name, in the order of their plugins."""
         return {variant.name: variant for plugin in self.plugins for variant in plugin.variants}
 
     @property
@@ -86,33 +87,34 @@ class Catalog:
         return Catalog(tuple(plugins))
 
     def suites(self, chosen: Sequence[str]) -> list[Suite]:
-        """Find suites by name, or by their file's path; raises UsageError."""
+        """Return suites by their names or their files' paths. Raises UsageError for an unknown one."""
         return choose_suites(
             chosen, ((plugin.source.name, suite) for plugin in self.plugins for suite in plugin.suites)
         )
 
 
 def read_catalog(plugins: Sequence[str] = (), *, strict: bool = False) -> Catalog:
-    """Describe the installed plugins and those named by `--plugin`; raises UsageError if one named can't be found.
+    """Describe the installed plugins and those given by `--plugin`.
 
-    With `strict`, a plugin that does not load raises PluginError.
+    Raises UsageError if a plugin given by `--plugin` can't be found, and with `strict` PluginError if any plugin does
+    not load.
     """
     sources = _distinct([*entry_point_sources(), *(named_source(text) for text in plugins)])
     cache = _Cache()
-    known = {source: entries for source in sources if (entries := cache.get(source)) is not None}
+    known = {source: found for source in sources if (found := cache.get(source)) is not None}
     fresh = _describe([source for source in sources if source not in known]) if len(known) < len(sources) else []
     for source in sources:
         if source not in known:
             known[source] = _of_source(fresh, source)
             cache.put(source, known[source])
-    plugins_found = _without_duplicates([_entry(description) for source in sources for description in known[source]])
-    if strict and (failed := [entry for entry in plugins_found if entry.reason]):
+    entries = _without_duplicates([_entry(description) for source in sources for description in known[source]])
+    if strict and (failed := [entry for entry in entries if entry.reason]):
         raise PluginError(f"plugin {failed[0].source.name} did not load: {failed[0].reason}")
-    return Catalog(tuple(plugins_found))
+    return Catalog(tuple(entries))
 
 
 def refuse_broken(catalog: Catalog, plugins: Sequence[str]) -> None:
-    """Raise PluginError where a plugin that was named did not load: whoever names it wants it, so nothing goes on."""
+    """Raise PluginError if a plugin that was given by `--plugin` did not load, because the user wants to run it."""
     named = {named_source(text).target: text for text in plugins}
     for entry in catalog.plugins:
         if entry.reason and entry.source.target in named:
@@ -168,7 +170,7 @@ def _grid(description: GridDescription) -> Grid:
 
 
 def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
-    """Refuse a plugin that gives a name twice, or one that an earlier plugin gave."""
+    """Turn a plugin that offers a name twice, or a name that an earlier plugin offers, into one that did not load."""
     taken: dict[tuple[str, str], PluginEntry] = {}
     kept = []
     for entry in entries:
@@ -186,7 +188,7 @@ def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
 
 
 def _distinct(sources: Iterable[PluginSource]) -> list[PluginSource]:
-    """Drop a source that is there already, and tell those of one name apart by their targets."""
+    """Drop repeated sources, and add the target to the name of a source whose name is taken."""
     kept: dict[str, PluginSource] = {}
     for source in sources:
         if all(other.target != source.target for other in kept.values()):
@@ -196,7 +198,7 @@ def _distinct(sources: Iterable[PluginSource]) -> list[PluginSource]:
 
 
 class _Cache:
-    """Descriptions by source and content; disposable, and only of plugins that loaded whole."""
+    """Cached descriptions of plugins that loaded without an error, by their source and their files' state."""
 
     def __init__(self) -> None:
         self._folder = cache_folder() / "plugins"
@@ -219,9 +221,9 @@ class _Cache:
             write_atomically(path, msgspec.json.encode(descriptions))
 
     def _path(self, source: PluginSource) -> Path:
-        """Name the entry by all that could change the description: the plugin's files and the contract's."""
+        """Return the entry's path, whose name is a hash of everything that could change the description."""
         digest = hashlib.sha256(json.dumps(source.to_json()).encode())
-        contract = [Path(str(module.__file__)) for module in (variant, suite, loading, messages)]
+        contract = [Path(str(module.__file__)) for module in CONTRACT_MODULES]
         for path in [*source_files(source), *contract]:
             with contextlib.suppress(OSError):
                 status = path.stat()
