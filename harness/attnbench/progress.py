@@ -16,7 +16,7 @@ from rich.progress import Progress as RichBar
 from rich.text import Text
 
 from attnbench.plan.memory_frontier import SEARCHED
-from attnbench.runner.watching import Watcher
+from attnbench.runner.listener import Watcher
 from attnbench.untrusted import printable
 
 if TYPE_CHECKING:

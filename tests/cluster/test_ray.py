@@ -10,8 +10,8 @@ from attnbench.cluster.executor import ClusterExecutor
 from attnbench.cluster.ray import TYPE, RayCluster
 from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
+from attnbench.runner.listener import Watcher
 from attnbench.runner.run import Request, execute, plan_of, start
-from attnbench.runner.watching import Watcher
 from attnbench.store import read_manifest, read_run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'attnbench[ray]'")

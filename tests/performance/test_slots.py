@@ -6,8 +6,8 @@ import time
 import pytest
 
 from attnbench.measure_config import MeasureConfig
+from attnbench.runner.listener import Watcher
 from attnbench.runner.run import Request, execute, plan_of, start
-from attnbench.runner.watching import Watcher
 
 LEAST = 1.8
 # Each cell is sampled for as long as its budget, so that both runs do the same work a cell.

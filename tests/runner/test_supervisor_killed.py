@@ -6,8 +6,8 @@ import signal
 import time
 
 from attnbench import store
+from attnbench.runner.listener import Watcher
 from attnbench.runner.run import execute, plan_of, resumed, start
-from attnbench.runner.watching import Watcher
 
 LENGTHS = (16, 24, 32, 40)
 RUNS, KILLS = 5, 10  # each run is killed so often, in mid-sweep and while it is being resumed

@@ -14,7 +14,7 @@ from attnbench.cli.completion import last_of
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Plan
-    from attnbench.runner.watching import Watcher
+    from attnbench.runner.listener import Watcher
 
 
 def study(

@@ -18,8 +18,8 @@ from attnbench.cluster.backend import Cluster, DeviceType, NodeLostError
 from attnbench.cluster.task import GroupOrder, GroupResult, NodeDescription, NodeRequest
 from attnbench.errors import RecordError, UsageError, describe, unknown
 from attnbench.record import Record
+from attnbench.runner.cell_progress import Progress, Site, now
 from attnbench.runner.interrupts import Interrupts
-from attnbench.runner.open_cell import Progress, Site, now
 from attnbench.runner.scheduler import Summary
 
 if TYPE_CHECKING:

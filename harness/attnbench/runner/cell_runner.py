@@ -22,8 +22,8 @@ from attnbench.messages import (
     Reply,
     failure_reason,
 )
-from attnbench.runner.open_cell import THROTTLED_LIMIT, Progress, Site, now, throttled_share
-from attnbench.runner.team import start_worker
+from attnbench.runner.cell_progress import THROTTLED_LIMIT, Progress, Site, now, throttled_share
+from attnbench.runner.worker_team import start_worker
 from attnbench.stats.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from attnbench.plan.cells import Cell
     from attnbench.record import Record
     from attnbench.runner.limits import Terms
-    from attnbench.runner.team import Worker
+    from attnbench.runner.worker_team import Worker
 
 LONGEST_REASON = 10_000  # characters
 MOST_CRASHES = 3  # of one variant, before its remaining cells are not tried

@@ -26,9 +26,9 @@ from attnbench.plan.placement import with_teams
 from attnbench.record import SCHEMA, STATUSES, Record
 from attnbench.runner import locks
 from attnbench.runner.limits import Terms
+from attnbench.runner.listener import Watcher
 from attnbench.runner.local_executor import LOCAL, Executor
 from attnbench.runner.observers import Observers
-from attnbench.runner.watching import Watcher
 from attnbench.workloads.suite import is_file
 from attnbench.workloads.workload import Workload
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from attnbench import store
 from attnbench.isolation.process import WorkerProcess
 from attnbench.plan.memory_frontier import SEARCHED
+from attnbench.runner.cell_progress import Site
 from attnbench.runner.cell_runner import Lanes
 from attnbench.runner.interleaved import Group
 from attnbench.runner.interrupts import Interrupts
 from attnbench.runner.limits import Terms
-from attnbench.runner.open_cell import Site
 from attnbench.runner.queue import Pool
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError
-from attnbench.runner.watching import Watcher
+from attnbench.runner.listener import Watcher
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

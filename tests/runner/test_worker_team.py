@@ -9,7 +9,7 @@ from attnbench.messages import Block, CloseReply, CloseRequest, DoneReply, Faile
 from attnbench.plan import placement
 from attnbench.plan.devices import Device, choose_devices
 from attnbench.plan.placement import devices_for, placement_problem, with_teams
-from attnbench.runner.team import WorkerTeam, slowest_reply
+from attnbench.runner.worker_team import WorkerTeam, slowest_reply
 
 SIZES = {"batch": 8, "heads": 8, "seq_q": 16, "head_dim": 8}
 GPUS = [Device(f"cuda:{index}", "H200", f"GPU-{index}", "550", 100) for index in range(4)]
