@@ -61,7 +61,7 @@ def test_lines_tell_what_the_level_asks_for(capsys, level, told):
     with Progress(plan("naive"), level) as watching:
         watching.announce({"a": "no"}, 5.0)
         for each in RECORDS:
-            watching.stored(each)
+            watching.record_stored(each)
     lines = capsys.readouterr().err.splitlines()
     assert [line[: len(beginning)] for line, beginning in zip(lines, told, strict=True)] == told
 
@@ -78,9 +78,9 @@ FINDINGS = [
 def test_what_may_spoil_the_times_is_said_at_the_start(capsys, level, told):
     """What attnbench doctor warns of is one line before the first cell, but under quiet; where all is well, none."""
     with Progress(plan("naive"), level) as watching:
-        watching.begun({"doctor": FINDINGS})
-        watching.begun({"doctor": FINDINGS[:1]})
-        watching.begun({})
+        watching.run_started({"doctor": FINDINGS})
+        watching.run_started({"doctor": FINDINGS[:1]})
+        watching.run_started({})
     assert capsys.readouterr().err == told
 
 
@@ -88,7 +88,7 @@ def test_a_bar_keeps_lines_for_failures(capsys):
     """On a terminal what went well moves the bar, and only a failure gets a line."""
     with Bar(plan("naive")) as watching:
         for each in RECORDS:
-            watching.stored(each)
+            watching.record_stored(each)
     shown = capsys.readouterr().err
     assert "crash" in shown
     assert "2.000 ms" not in shown
@@ -100,7 +100,7 @@ def test_colour_is_off_where_it_is_not_wanted(capsys, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
     with Progress(plan("naive")) as watching:
-        watching.stored(RECORDS[2])
+        watching.record_stored(RECORDS[2])
     assert "\x1b[31m" not in capsys.readouterr().err
 
 
@@ -123,9 +123,9 @@ def test_a_notebook_gets_html(monkeypatch):
         assert isinstance(watching, NotebookBar)
         watching.announce({"a": "no"}, 5.0)
         for each in [*RECORDS, dataclasses.replace(record("crash"), reason="<script>")]:
-            watching.stored(each)
-        watching.begun({"doctor": FINDINGS})
-        watching.complained("an observer raised")
+            watching.record_stored(each)
+        watching.run_started({"doctor": FINDINGS})
+        watching.observer_failed("an observer raised")
     assert shown[0].startswith("2 cells to time, about 5 s; 1 more is unsupported here<br><progress")
     assert "crash: &lt;script&gt;" in shown[-1]
     assert shown[-1].endswith("warns of load (2.0 of 2 CPUs busy)<br>an observer raised")

@@ -136,14 +136,14 @@ def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None
     from attnbench.plan.history import estimated_seconds
     from attnbench.plan.support import unsupported_reasons
     from attnbench.progress import progress as watch
-    from attnbench.runner.limits import Terms
+    from attnbench.runner.limits import CellLimits
     from attnbench.runner.run import execute
 
     with watch(plan, "normal" if progress else "quiet") as watching:
         if progress:
             unsupported = unsupported_reasons(plan)
             watching.announce(unsupported, estimated_seconds(plan, unsupported))
-        execute(folder, catalog, plan, terms=Terms(timeout_s=timeout_s), watcher=watching)
+        execute(folder, catalog, plan, limits=CellLimits(timeout_s=timeout_s), listener=watching)
 
 
 def _texts(given: Texts) -> list[str]:

@@ -16,7 +16,7 @@ from rich.progress import Progress as RichBar
 from rich.text import Text
 
 from attnbench.plan.memory_frontier import SEARCHED
-from attnbench.runner.listener import Watcher
+from attnbench.runner.listener import RunListener
 from attnbench.untrusted import printable
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ EXPECTED = ("ok", "unsupported")
 UPDATE_S = 0.1  # the least time between two updates of a notebook's bar
 
 
-class Progress(AbstractContextManager["Progress"], Watcher):
+class Progress(AbstractContextManager["Progress"], RunListener):
     """Shows how a run goes: what it will be, each cell and record. This one writes lines to standard error.
 
     `quiet` tells of nothing but failures, `verbose` of unsupported cells too.
@@ -48,17 +48,17 @@ class Progress(AbstractContextManager["Progress"], Watcher):
         if self.level != "quiet":
             self.console.print(announcement(self.total, len(unsupported), seconds), soft_wrap=True)
 
-    def begun(self, manifest: Mapping[str, Any]) -> None:
+    def run_started(self, manifest: Mapping[str, Any]) -> None:
         """Say what on this machine may spoil the times, before anybody waits for them."""
         warning = warned(manifest.get("doctor") or ())
         if warning and self.level != "quiet":
             self.console.print(Text(warning, style="yellow"), soft_wrap=True)
 
-    def complained(self, problem: str) -> None:
+    def observer_failed(self, problem: str) -> None:
         """Say what an observer got wrong."""
         self.console.print(Text(printable(problem), style="red"), soft_wrap=True)
 
-    def stored(self, record: Record) -> None:
+    def record_stored(self, record: Record) -> None:
         """Tell of a cell that ended."""
         if record.control:
             return
@@ -109,13 +109,13 @@ class Bar(Progress):
         """Leave the bar as it stands."""
         self._bar.stop()
 
-    def started(self, cell: Cell) -> None:
+    def cell_started(self, cell: Cell) -> None:
         """Name the cell that starts beside the bar."""
         self._bar.update(self._task, description=f"{cell.variant.name} {cell.workload.id}")
 
-    def stored(self, record: Record) -> None:
+    def record_stored(self, record: Record) -> None:
         """Move the bar."""
-        super().stored(record)
+        super().record_stored(record)
         self._bar.update(self._task, completed=self.done)
 
     def tells(self, record: Record) -> bool:
@@ -143,22 +143,22 @@ class NotebookBar(Progress):
         self._head = announcement(self.total, len(unsupported), seconds)
         self._show(force=True)
 
-    def begun(self, manifest: Mapping[str, Any]) -> None:
+    def run_started(self, manifest: Mapping[str, Any]) -> None:
         """List under the bar what on this machine may spoil the times."""
         self._lines += [warning] if (warning := warned(manifest.get("doctor") or ())) else []
         self._show(force=True)
 
-    def complained(self, problem: str) -> None:
+    def observer_failed(self, problem: str) -> None:
         """List under the bar what an observer got wrong."""
         self._lines.append(printable(problem))
         self._show(force=True)
 
-    def started(self, cell: Cell) -> None:
+    def cell_started(self, cell: Cell) -> None:
         """Name the cell that starts beside the bar."""
         self._now = f"{cell.variant.name} {cell.workload.id}"
         self._show()
 
-    def stored(self, record: Record) -> None:
+    def record_stored(self, record: Record) -> None:
         """Move the bar, and list what failed under it."""
         if record.control:
             return

@@ -9,7 +9,7 @@ from attnbench.cluster import task
 from attnbench.cluster.backend import DeviceType, NodeLostError
 from attnbench.cluster.executor import MAX_LOST_NODES, ClusterExecutor, GroupQueue
 from attnbench.errors import UsageError
-from attnbench.runner.limits import Terms
+from attnbench.runner.limits import CellLimits
 from attnbench.runner.run import Request, plan_of, start
 from attnbench.store import read_manifest, read_run
 
@@ -125,7 +125,7 @@ def run_on(stubbed):
         catalog, plan = plan_of(request, executor)
         run = start(request, catalog, plan)
         queue = GroupQueue(
-            cluster, run, plan, [], started=print, stored=print, terms=Terms(), missing_nodes_s=missing_nodes_s
+            cluster, run, plan, [], started=print, stored=print, limits=CellLimits(), missing_nodes_s=missing_nodes_s
         )
         return run, queue.execute(), cluster
 

@@ -10,7 +10,7 @@ from attnbench.cluster.executor import ClusterExecutor
 from attnbench.cluster.ray import TYPE, RayCluster
 from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
-from attnbench.runner.listener import Watcher
+from attnbench.runner.listener import RunListener
 from attnbench.runner.run import Request, execute, plan_of, start
 from attnbench.store import read_manifest, read_run
 
@@ -49,7 +49,7 @@ def processes(node):
     return [one for one in raylet.children(recursive=True) if "attnbench.isolation.forkserver_main" in one.cmdline()]
 
 
-def sweep(tmp_path, cluster, types, seqs, watcher=None):
+def sweep(tmp_path, cluster, types, seqs, listener=None):
     """Run naive and sdpa on some types of nodes of a cluster; gives the run's folder and the summary."""
     executor = ClusterExecutor(RayCluster(cluster.address), types)
     request = Request(
@@ -62,7 +62,7 @@ def sweep(tmp_path, cluster, types, seqs, watcher=None):
     )
     catalog, plan = plan_of(request, executor)
     run = start(request, catalog, plan)
-    return run, execute(run, catalog, plan, executor=executor, watcher=watcher)
+    return run, execute(run, catalog, plan, executor=executor, listener=listener)
 
 
 def test_each_type_of_node_measures_the_plan(tmp_path, cluster):
@@ -100,9 +100,9 @@ def test_the_cells_of_a_node_that_is_killed_run_on_another_of_its_type(tmp_path,
 
     killer = threading.Thread(target=kill)
     killer.start()
-    begun, watcher = [], Watcher()
-    watcher.started = begun.append
-    run, summary = sweep(tmp_path, cluster, ["core"], [16, 24, 32], watcher)
+    begun, listener = [], RunListener()
+    listener.cell_started = begun.append
+    run, summary = sweep(tmp_path, cluster, ["core"], [16, 24, 32], listener)
     killer.join()
     assert victims, "no node was killed at work"
     assert summary.statuses == {"ok": 6}

@@ -11,7 +11,7 @@ import pytest
 from attnbench.isolation.cleanup import FOLDER_PREFIX
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import read_catalog
-from attnbench.runner.limits import Terms
+from attnbench.runner.limits import CellLimits
 from attnbench.runner.run import Request, execute, plan_of, start
 from attnbench.store import read_manifest, read_run
 
@@ -44,7 +44,7 @@ EXPECTED = {
     ("wrong", 20): ("incorrect", "meta"),
 }
 HONEST = ("naive", "deletes-itself")
-TERMS = Terms(timeout_s=5.0, host_memory_bytes=3 << 29)
+LIMITS = CellLimits(timeout_s=5.0, host_memory_bytes=3 << 29)
 
 DELETER = """
 from pathlib import Path
@@ -85,7 +85,7 @@ def run(tmp_path_factory, left_before):
     catalog, plan = plan_of(request)
     assert all(entry.reason is None for entry in catalog.plugins)
     path = start(request, catalog, plan)
-    return path, execute(path, catalog, plan, terms=TERMS)
+    return path, execute(path, catalog, plan, limits=LIMITS)
 
 
 @pytest.fixture(scope="module")

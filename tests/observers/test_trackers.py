@@ -34,10 +34,10 @@ def tell(name, folder):
     source = named_source(f"attnbench.observers.{name}")
     entry = PluginEntry(source, None, observes=("run_started", "record_stored", "run_ended"))
     with Observers(Catalog((entry,)), folder / "log") as told:
-        told.tell("run_started", MANIFEST)
+        told.notify("run_started", MANIFEST)
         for record in (TIMED, CRASHED, dataclasses.replace(TIMED, record_id="r3", control=True)):
-            told.tell("record_stored", json.loads(record.to_line()))
-        told.tell("run_ended", {"ok": 1, "crash": 1})
+            told.notify("record_stored", json.loads(record.to_line()))
+        told.notify("run_ended", {"ok": 1, "crash": 1})
     log = folder / "log"
     assert told.problems == [], log.read_text() if log.exists() else ""
 

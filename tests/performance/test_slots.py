@@ -6,7 +6,7 @@ import time
 import pytest
 
 from attnbench.measure_config import MeasureConfig
-from attnbench.runner.listener import Watcher
+from attnbench.runner.listener import RunListener
 from attnbench.runner.run import Request, execute, plan_of, start
 
 LEAST = 1.8
@@ -27,13 +27,13 @@ def cells_a_minute(folder, devices):
     )
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
-    instants, watcher = [], Watcher()
+    instants, listener = [], RunListener()
 
     def note(_):
         instants.append(time.monotonic())
 
-    watcher.started = watcher.stored = note
-    summary = execute(run, catalog, plan, watcher=watcher)
+    listener.cell_started = listener.record_stored = note
+    summary = execute(run, catalog, plan, listener=listener)
     assert summary.statuses == {"ok": len(plan.cells)}
     rate = 60 * len(plan.cells) / (instants[-1] - instants[0])
     print(f"\n{', '.join(devices)}: {rate:.1f} cells a minute", flush=True)

@@ -30,7 +30,7 @@ def controls(run):
 def test_the_baseline_is_the_chosen_one_or_the_first_that_is_declared(stubbed, monkeypatch, declared, chosen, baseline):
     """The A/A control is of the variant named by `--baseline`, else of the first by name that declares it."""
     monkeypatch.setenv("STUB_BASELINES", declared)
-    run, _ = stubbed.sweep("alpha", "beta", "gamma", baseline=chosen)
+    run, _ = stubbed.run("alpha", "beta", "gamma", baseline=chosen)
     assert controls(run) == {baseline}
     assert declared_baseline(read_manifest(run)) == (baseline if declared or chosen else None)
 
@@ -38,7 +38,7 @@ def test_the_baseline_is_the_chosen_one_or_the_first_that_is_declared(stubbed, m
 def test_a_resumed_run_keeps_its_baseline(stubbed, monkeypatch):
     """The cells that a run still lacks are measured with the baseline that the run began with."""
     monkeypatch.setenv("STUB_BASELINES", "alpha")
-    run, _ = stubbed.sweep("alpha", "beta", baseline="beta")
+    run, _ = stubbed.run("alpha", "beta", baseline="beta")
     for path in run.glob("records-*.jsonl"):
         path.unlink()
     _, plan = resumed(run)

@@ -61,8 +61,8 @@ def test_a_dry_run_says_what_cells_will_take(stubbed, command):
 
 def test_a_dry_run_says_what_will_not_fit(stubbed, command):
     """What ran out of memory before will not fit, nor will what is no smaller."""
-    stubbed.tell(alpha={"limit": 20})
-    run, _ = stubbed.sweep(seq=(16, 32))
+    stubbed.behave(alpha={"limit": 20})
+    run, _ = stubbed.run(seq=(16, 32))
     _, told = command(
         *("run", "--dry-run", "-v", "alpha", "-d", "cpu:0", "--heads", 2, "--head-dim", 8, "--seq", "16,32,64"),
         *("--results", run.parent),
@@ -86,7 +86,7 @@ def test_time_left_is_shared_by_devices_of_one_model(stubbed, monkeypatch):
 
 def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):
     """A cell stands until its plugin, torch, driver or the protocol changes; each is named with what it was."""
-    run, _ = stubbed.sweep("alpha")
+    run, _ = stubbed.run("alpha")
     cell, results = read_run(run).records[0].cell_id, run.parent
     assert "it still stands" in command("explain", cell, "--results", results)[1]
     monkeypatch.setenv("STUB_SHA", "1")
@@ -111,8 +111,8 @@ def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):
 def test_a_failed_baseline_is_retried_though_its_control_is_ok(stubbed, outcomes, tmp_path):
     """The A/A control is no cell of the plan: with --retry-failed the baseline's own failed cell is run again."""
     failure = {"type": "FailedReply", "status": "error", "phase": "conform", "reason": "RuntimeError: once"}
-    stubbed.tell(alpha={"close": {"once": str(tmp_path / "met"), "do": failure}})
-    run, summary = stubbed.sweep()
+    stubbed.behave(alpha={"close": {"once": str(tmp_path / "met"), "do": failure}})
+    run, summary = stubbed.run()
     assert outcomes(run)["alpha", 16].status == "error"
     assert [record.status for record in read_run(run).records if record.control] == ["ok"]
     assert summary.failed == 1

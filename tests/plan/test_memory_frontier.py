@@ -6,7 +6,7 @@ import pytest
 
 from attnbench import Workload
 from attnbench.plan.memory_frontier import LONGEST_CALL_S, LengthOutcome, at_length, next_length, no_smaller, series_key
-from attnbench.runner.limits import Terms
+from attnbench.runner.limits import CellLimits
 from attnbench.runner.run import execute, resumed
 
 SMALL = Workload(heads=2, seq_q=128, head_dim=8, mask="causal")
@@ -72,8 +72,8 @@ def test_a_series_differs_in_length_alone():
 
 def test_larger_workloads_are_predicted_unless_all_are_to_be_tried(stubbed, outcomes):
     """After out_of_memory a larger cell is recorded with the rule and not started; --exhaustive starts it."""
-    stubbed.tell(alpha={"limit": 24})
-    run, summary = stubbed.sweep(seq=(16, 32, 64))
+    stubbed.behave(alpha={"limit": 24})
+    run, summary = stubbed.run(seq=(16, 32, 64))
     records = outcomes(run)
     assert [records["alpha", length].status for length in (16, 32, 64)] == ["ok", "out_of_memory", "out_of_memory"]
     assert records["alpha", 64].reason.startswith("predicted, not tried: b1-h2-s32-d8")
@@ -84,7 +84,7 @@ def test_larger_workloads_are_predicted_unless_all_are_to_be_tried(stubbed, outc
 
     catalog, plan = resumed(run, exhaustive=True)
     assert [(cell.variant.name, cell.workload.seq_k) for cell in plan.cells] == [("alpha", 64)]
-    execute(run, catalog, plan, terms=Terms(exhaustive=True))
+    execute(run, catalog, plan, limits=CellLimits(exhaustive=True))
     assert ("alpha", 64) in {cell[:2] for cell in stubbed.opened()}
     assert outcomes(run)["alpha", 64].reason == "OutOfMemoryError"
 
@@ -93,8 +93,8 @@ def test_larger_workloads_are_predicted_unless_all_are_to_be_tried(stubbed, outc
 def test_what_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path, operation):
     """A cell that ran out of memory while a neighbour held some is run once more by itself."""
     told = {"type": "FailedReply", "status": "out_of_memory", "phase": "measure", "reason": "OutOfMemoryError"}
-    stubbed.tell(beta={operation: {"once": str(tmp_path / "met"), "do": told}})
-    run, _ = stubbed.sweep()
+    stubbed.behave(beta={operation: {"once": str(tmp_path / "met"), "do": told}})
+    run, _ = stubbed.run()
     assert outcomes(run)["beta", 16].status == "ok"
     assert "not_interleaved" in outcomes(run)["beta", 16].flags
 
@@ -103,8 +103,8 @@ def test_a_suite_that_asks_for_it_has_its_frontier_searched(stubbed, outcomes, t
     """Each variant's largest length is searched by itself; what was found is not searched again when resuming."""
     suite = tmp_path / "far.toml"
     suite.write_text(SUITE)
-    stubbed.tell(alpha={"limit": 5000}, beta={"limit": 700})
-    run, summary = stubbed.sweep(suites=[str(suite)])
+    stubbed.behave(alpha={"limit": 5000}, beta={"limit": 700})
+    run, summary = stubbed.run(suites=[str(suite)])
     records = outcomes(run)
     fits = {
         name: max(n for (v, n), r in records.items() if v == name and r.status == "ok") for name in ("alpha", "beta")

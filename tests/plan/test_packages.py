@@ -57,7 +57,7 @@ def test_an_upgrade_changes_the_ids_of_variants_that_declare_the_package(declare
 def test_the_manifest_lists_the_versions_of_declared_packages(declared, install):
     """A run's environment lists each installed declared package; a version that differs is another environment."""
     install(library="1.0")
-    run, _ = declared.sweep("beta")
+    run, _ = declared.run("beta")
     described = read_manifest(run)["environments"]["cpu:0"]
     assert described["packages"]["fast-library"] == "1.0"
     assert {record.environment_id for record in read_run(run).records} == {described["environment_id"]}
@@ -68,7 +68,7 @@ def test_the_manifest_lists_the_versions_of_declared_packages(declared, install)
 def test_resume_measures_a_variant_again_after_an_upgrade(declared, install):
     """After an upgrade `--resume` takes the cells of the variant that declares the package, and no other."""
     install(library="1.0")
-    run, _ = declared.sweep()
+    run, _ = declared.run()
     assert resumed(run)[1].cells == ()
     install(library="1.1")
     assert [cell.variant.name for cell in resumed(run)[1].cells] == ["alpha"]
@@ -77,7 +77,7 @@ def test_resume_measures_a_variant_again_after_an_upgrade(declared, install):
 def test_explain_names_the_package_and_both_versions(declared, install, monkeypatch, capsys):
     """`attnbench explain` calls a record stale after an upgrade and names the package and both versions."""
     install(library="1.0")
-    run, _ = declared.sweep()
+    run, _ = declared.run()
     cells = {record.variant: record.cell_id for record in read_run(run).records}
     install(library="1.1")
     printed = {}

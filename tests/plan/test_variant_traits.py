@@ -18,8 +18,8 @@ def test_every_trait_has_its_check():
 
 def test_a_run_tells_of_the_traits_of_what_it_timed(stubbed):
     """The manifest has each timed variant's tier, claims and traits; of one that failed there is nothing to say."""
-    stubbed.tell(beta={"open": "exit"})
-    manifest = read_manifest(stubbed.sweep()[0])
+    stubbed.behave(beta={"open": "exit"})
+    manifest = read_manifest(stubbed.run()[0])
     assert manifest["variants"]["alpha"] == {"tier": "fused", "layout": "BHSD", "claims": [], "baseline": False}
     expected = {"nan-safe": "no", "repeatable": "yes", "batch-invariant": "yes", "empty-keys": "yes"}
     assert manifest["traits"] == {"cpu:0": {"alpha": expected}}
@@ -35,7 +35,7 @@ def test_traits_are_found_out_once_for_a_source(stubbed, monkeypatch):
     for name, source in (("first", "0"), ("second", "0"), ("third", "1")):
         monkeypatch.setenv("STUB_SHA", source)
         shutil.rmtree(stubbed.folder / "cache/attnbench/plugins", ignore_errors=True)
-        stubbed.sweep("alpha", name=name)
+        stubbed.run("alpha", name=name)
     assert asked == ["alpha", "alpha"]
 
 
@@ -43,8 +43,8 @@ def test_traits_are_found_out_once_for_a_source(stubbed, monkeypatch):
 def test_a_variant_that_can_not_be_asked_costs_its_row(stubbed, outcomes, monkeypatch, told):
     """A test that ends the worker, forges or hangs leaves the variant's traits untold, and its cells ok."""
     monkeypatch.setattr(variant_traits, "TIMEOUT_S", 0.3)
-    stubbed.tell(alpha={"check": told})
-    run, _ = stubbed.sweep("alpha")
+    stubbed.behave(alpha={"check": told})
+    run, _ = stubbed.run("alpha")
     assert read_manifest(run)["traits"] == {"cpu:0": {}}
     assert {record.status for record in outcomes(run).values()} == {"ok"}
 
@@ -52,9 +52,9 @@ def test_a_variant_that_can_not_be_asked_costs_its_row(stubbed, outcomes, monkey
 @pytest.mark.parametrize("text", ["", "[]", '{"alpha@0": 3}', '{"alpha@0": {"nan-safe": "<script>"}}'])
 def test_a_broken_cache_is_not_believed(stubbed, text):
     """What does not read as traits is found out again."""
-    run, _ = stubbed.sweep("alpha", name="first")
+    run, _ = stubbed.run("alpha", name="first")
     (kept,) = (stubbed.folder / "cache").rglob("traits-*.json")
     kept.write_text(text)
-    run, _ = stubbed.sweep("alpha", name="second")
+    run, _ = stubbed.run("alpha", name="second")
     assert set(read_manifest(run)["traits"]["cpu:0"]["alpha"]) == set(TRAITS)
     assert json.loads(kept.read_text())

@@ -64,7 +64,7 @@ def opened(stubbed):
 
 def completed(stubbed, run):
     """Resume a run without faults; give its statuses."""
-    stubbed.tell()
+    stubbed.behave()
     execute(run, *resumed(run))
     return store.statuses(run)
 
@@ -72,7 +72,7 @@ def completed(stubbed, run):
 def test_once_finishes_what_is_at_work(stubbed, command, tmp_path):
     """After one SIGINT the present step is finished, the cell is stored as interrupted, and 130 tells how to resume."""
     released = tmp_path / "released"
-    stubbed.tell(beta={"24": {"open": f"until:{released}"}})
+    stubbed.behave(beta={"24": {"open": f"until:{released}"}})
     process = command()
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.5)
@@ -94,7 +94,7 @@ def test_once_finishes_what_is_at_work(stubbed, command, tmp_path):
 
 def test_twice_stops_at_once(stubbed, command, tmp_path):
     """A second SIGINT ends the workers in mid-step; the cell is interrupted, not crashed, and the run resumable."""
-    stubbed.tell(beta={"24": {"open": "hang:prepare"}})
+    stubbed.behave(beta={"24": {"open": "hang:prepare"}})
     process = command()
     assert stubbed.workers()
     os.kill(process.pid, signal.SIGINT)

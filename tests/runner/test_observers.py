@@ -39,23 +39,23 @@ def observers(tmp_path):
 
 def test_events_arrive_in_order(observers, tmp_path):
     """An observer is told of each event that it observes, in order, and of no other."""
-    told = observers(NOTING.format(events=str(tmp_path / "events")))
+    running = observers(NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):
-        told.tell("cell_started", {"variant": variant})
-        told.tell("record_stored", {"variant": variant})
+        running.notify("cell_started", {"variant": variant})
+        running.notify("record_stored", {"variant": variant})
     assert (tmp_path / "events").read_text() == "naive\nsdpa\n"
-    assert told.problems == []
+    assert running.problems == []
 
 
 def test_one_that_raises_leaves_the_others(observers, tmp_path):
     """An observer that raises becomes a problem by its name; the others are told all the same, and so is it again."""
     raising = NOTING.format(events="/nowhere/at/all")
-    told = observers(raising, NOTING.format(events=str(tmp_path / "events")))
+    running = observers(raising, NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):
-        told.tell("record_stored", {"variant": variant})
+        running.notify("record_stored", {"variant": variant})
     assert (tmp_path / "events").read_text() == "naive\nsdpa\n"
-    assert len(told.problems) == 2
-    assert all("observer_0" in problem and "/nowhere/at/all" in problem for problem in told.problems)
+    assert len(running.problems) == 2
+    assert all("observer_0" in problem and "/nowhere/at/all" in problem for problem in running.problems)
 
 
 @pytest.mark.parametrize(("fault", "word"), [("import os; os._exit(3)", "code 3"), ("import time; time.sleep(60)", "")])
@@ -63,27 +63,27 @@ def test_one_that_dies_or_hangs_is_told_no_more(observers, fault, word, monkeypa
     """An observer that ends or blocks its process is a problem, once, and the run goes on without observers."""
     monkeypatch.setattr(observing, "IMPORT_TIMEOUT_S", 20.0 if word else 3.0)
     text = f"from attnbench import hookimpl\n@hookimpl\ndef attnbench_record_stored(record):\n    {fault}\n"
-    told = observers(text)
+    running = observers(text)
     for _ in range(3):
-        told.tell("record_stored", {})
-    (problem,) = told.problems
+        running.notify("record_stored", {})
+    (problem,) = running.problems
     assert problem.startswith("observer_0: observing record_stored ended")
     assert word in problem
 
 
 def test_without_observers_nothing_is_started(observers):
     """Where no plugin observes anything no process is started."""
-    told = observers("", observes=())
-    told.tell("record_stored", {})
-    assert told._worker is None
+    running = observers("", observes=())
+    running.notify("record_stored", {})
+    assert running._worker is None
 
 
 def test_observers_outlive_the_thread_that_tells_them_first(observers, tmp_path):
     """What a device's thread told first, others tell on when that thread has ended."""
-    told = observers(NOTING.format(events=str(tmp_path / "events")))
+    running = observers(NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):
-        thread = threading.Thread(target=told.tell, args=("record_stored", {"variant": variant}))
+        thread = threading.Thread(target=running.notify, args=("record_stored", {"variant": variant}))
         thread.start()
         thread.join()
     assert (tmp_path / "events").read_text() == "naive\nsdpa\n"
-    assert told.problems == []
+    assert running.problems == []

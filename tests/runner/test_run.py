@@ -8,7 +8,7 @@ from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.devices import choose_devices
 from attnbench.runner import locks
-from attnbench.runner.listener import Watcher
+from attnbench.runner.listener import RunListener
 from attnbench.runner.run import Request, execute, plan_of, resumed, start
 from attnbench.store import read_manifest, read_run, statuses
 
@@ -65,16 +65,16 @@ def request_of(tmp_path):
     return make
 
 
-class Watching(Watcher):
+class Watching(RunListener):
     """Keeps what it hears."""
 
     def __init__(self):
         self.complaints, self.findings = [], []
 
-    def begun(self, manifest):
+    def run_started(self, manifest):
         self.findings = manifest["doctor"]
 
-    def complained(self, problem):
+    def observer_failed(self, problem):
         self.complaints.append(problem)
 
 
@@ -84,8 +84,8 @@ def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of,
     request = request_of("own", "naive", plugins=[plugin], name="r")
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
-    watcher = Watching()
-    summary = execute(run, catalog, plan, watcher=watcher)
+    listener = Watching()
+    summary = execute(run, catalog, plan, listener=listener)
     assert dict(summary.statuses) == {"ok": 2} == statuses(run)
 
     notes = [json.loads(line) for line in (tmp_path / "observed.notes").read_text().splitlines()]
@@ -93,9 +93,9 @@ def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of,
     assert [value for event, value in notes if event == "cell_started"] == ["own", "naive"]
     assert notes[-1] == ["run_ended", {"ok": 2}]
     assert any(
-        "observed: attnbench_record_stored raised RuntimeError: observer's own fault" in c for c in watcher.complaints
+        "observed: attnbench_record_stored raised RuntimeError: observer's own fault" in c for c in listener.complaints
     )
-    assert watcher.findings, "who watches hears what attnbench doctor found before anything is timed"
+    assert listener.findings, "who watches hears what attnbench doctor found before anything is timed"
 
     records = read_run(run).records
     assert {record.variant for record in records if record.control} == {"own"}
@@ -113,7 +113,7 @@ def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of,
 
 def test_the_turns_are_a_b_b_a(stubbed):
     """Each second round goes through the variants in reverse, and every lane shares its rounds with the baseline."""
-    run, _ = stubbed.sweep("alpha", "beta", "gamma")
+    run, _ = stubbed.run("alpha", "beta", "gamma")
     rounds = {(record.variant, record.control): record.block_rounds for record in read_run(run).records}
     assert set(rounds["beta", False]) <= set(rounds["alpha", False])
     assert all(list(numbers) == list(range(len(numbers))) for numbers in rounds.values())

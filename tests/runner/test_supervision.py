@@ -7,7 +7,7 @@ from attnbench.errors import UsageError
 from attnbench.isolation import process
 from attnbench.plan.devices import Device
 from attnbench.runner import limits, local_executor
-from attnbench.runner.limits import Terms
+from attnbench.runner.limits import CellLimits
 from attnbench.runner.run import execute, plan_of, resumed, start
 
 CUDA_ERROR = {
@@ -34,8 +34,8 @@ BLOCK = {"type": "Block", "samples_ns": [1.0], "calls_per_sample": 1, "wall_ns":
 def test_each_phase_has_a_deadline(stubbed, outcomes, monkeypatch, operation, phase):
     """A phase that outlasts its own deadline is a timeout of that phase, and the neighbour is measured."""
     monkeypatch.setitem(limits.DEADLINES_S, phase, 0.3)
-    stubbed.tell(alpha={operation: f"hang:{phase}"})
-    run, _ = stubbed.sweep()
+    stubbed.behave(alpha={operation: f"hang:{phase}"})
+    run, _ = stubbed.run()
     record = outcomes(run)["alpha", 16]
     assert (record.status, record.phase) == ("timeout", phase)
     assert f"deadline of phase {phase}" in record.reason
@@ -44,9 +44,9 @@ def test_each_phase_has_a_deadline(stubbed, outcomes, monkeypatch, operation, ph
 
 def test_a_users_limit_bounds_every_phase_but_loading():
     """--timeout holds for each phase of a cell; importing torch keeps its own deadline."""
-    given = Terms(timeout_s=5.0)
+    given = CellLimits(timeout_s=5.0)
     assert {given.deadline_s(phase) for phase in ("prepare", "conform", "warm_up", "measure")} == {5.0}
-    assert given.deadline_s("import") == Terms().deadline_s("import") > 5.0
+    assert given.deadline_s("import") == CellLimits().deadline_s("import") > 5.0
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_users_limit_bounds_every_phase_but_loading():
 def test_a_forged_oversized_or_malformed_answer_is_an_error(stubbed, outcomes, monkeypatch, operation, told, reason):
     """An answer that makes no sense is its own cell's error; all other cells are measured."""
     monkeypatch.setattr(process, "LARGEST_REPLY", 1 << 16)
-    stubbed.tell(alpha={operation: told})
-    run, summary = stubbed.sweep()
+    stubbed.behave(alpha={operation: told})
+    run, summary = stubbed.run()
     record = outcomes(run)["alpha", 16]
     assert record.status == "error"
     assert reason in record.reason
@@ -89,8 +89,8 @@ def test_a_forged_oversized_or_malformed_answer_is_an_error(stubbed, outcomes, m
 
 def test_after_three_crashes_a_variant_is_not_tried(stubbed, outcomes):
     """The fourth cell of a variant that crashed three times is recorded as a crash without being started."""
-    stubbed.tell(alpha={"block": "segfault"})
-    run, _ = stubbed.sweep(seq=(16, 24, 32, 40, 48))
+    stubbed.behave(alpha={"block": "segfault"})
+    run, _ = stubbed.run(seq=(16, 24, 32, 40, 48))
     records = outcomes(run)
     assert ["SIGSEGV" in records["alpha", length].reason for length in (16, 24, 32)] == [True] * 3
     for length in (40, 48):
@@ -102,8 +102,8 @@ def test_after_three_crashes_a_variant_is_not_tried(stubbed, outcomes):
 
 def test_after_a_cuda_error_the_neighbour_is_run_again_in_a_new_worker(stubbed, outcomes, tmp_path):
     """Who met a CUDA error is tried once more, alone and in a new worker: the victim is measured, the culprit not."""
-    stubbed.tell(alpha={"block": CUDA_ERROR}, beta={"block": {"once": str(tmp_path / "met"), "do": CUDA_ERROR}})
-    run, _ = stubbed.sweep("alpha", "beta", "gamma")
+    stubbed.behave(alpha={"block": CUDA_ERROR}, beta={"block": {"once": str(tmp_path / "met"), "do": CUDA_ERROR}})
+    run, _ = stubbed.run("alpha", "beta", "gamma")
     records = outcomes(run)
     assert "CUDA error" in records["alpha", 16].reason
     assert records["beta", 16].status == "ok"
@@ -124,7 +124,7 @@ def gpus(monkeypatch):
 
 def test_devices_of_one_model_share_the_cells(stubbed, outcomes, gpus):
     """Each cell is measured once, by whichever device is free, and the variants of one workload by the same."""
-    run, summary = stubbed.sweep(seq=tuple(range(16, 160, 8)), devices=["cuda:0", "cuda:1"])
+    run, summary = stubbed.run(seq=tuple(range(16, 160, 8)), devices=["cuda:0", "cuda:1"])
     records = outcomes(run)
     assert summary.statuses == {"ok": 36} == store.statuses(run)
     assert len(stubbed.opened()) == 36 + 18  # with one A/A control a workload
@@ -134,10 +134,10 @@ def test_devices_of_one_model_share_the_cells(stubbed, outcomes, gpus):
 
 def test_the_longest_cells_go_first_where_devices_share_them(stubbed, gpus):
     """Several devices of one model take the longest workloads first; a device by itself takes them as planned."""
-    stubbed.sweep("alpha", seq=(16, 24, 32, 40, 48, 56), devices=["cuda:0", "cuda:1"])
+    stubbed.run("alpha", seq=(16, 24, 32, 40, 48, 56), devices=["cuda:0", "cuda:1"])
     assert {length for _, length, _ in stubbed.opened()[:2]} <= {48, 56}
     stubbed.log.unlink()
-    stubbed.sweep("alpha", seq=(16, 24, 32), devices=["cuda:2"], name="alone")
+    stubbed.run("alpha", seq=(16, 24, 32), devices=["cuda:2"], name="alone")
     assert [length for _, length, _ in stubbed.opened()] == [16, 16, 24, 24, 32, 32]
 
 
@@ -162,7 +162,7 @@ def test_another_device_of_its_model_stands_in_for_one_that_has_gone(stubbed, ou
 
 def test_every_device_measures_all_cells_if_asked(stubbed, gpus):
     """With --every-device each device measures each cell, and each of these is a cell of its own when resuming."""
-    run, summary = stubbed.sweep(devices=["cuda:0", "cuda:1"], every_device=True)
+    run, summary = stubbed.run(devices=["cuda:0", "cuda:1"], every_device=True)
     assert summary.statuses == {"ok": 4} == store.statuses(run)
     (run / "records-cuda-1.jsonl").unlink()
     assert [cell.device.name for cell in resumed(run)[1].cells] == ["cuda:1"] * 2

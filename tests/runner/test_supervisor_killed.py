@@ -6,7 +6,7 @@ import signal
 import time
 
 from attnbench import store
-from attnbench.runner.listener import Watcher
+from attnbench.runner.listener import RunListener
 from attnbench.runner.run import execute, plan_of, resumed, start
 
 LENGTHS = (16, 24, 32, 40)
@@ -26,9 +26,9 @@ def supervise(run, stored):
     child = os.fork()
     if child == 0:
         try:
-            watcher = Watcher()
-            watcher.stored = lambda record: os.write(stored, record.record_id.encode() + b"\n")
-            execute(run, *resumed(run), watcher=watcher)
+            listener = RunListener()
+            listener.record_stored = lambda record: os.write(stored, record.record_id.encode() + b"\n")
+            execute(run, *resumed(run), listener=listener)
         finally:
             os._exit(0)
     return child
@@ -37,7 +37,7 @@ def supervise(run, stored):
 def test_a_killed_run_is_completed_cell_for_cell(stubbed):
     """At 50 instants: what was told of is stored, one workload's cells are lost at most, and resuming completes all."""
     began = time.monotonic()
-    undisturbed, _ = stubbed.sweep(seq=LENGTHS, name="undisturbed")
+    undisturbed, _ = stubbed.run(seq=LENGTHS, name="undisturbed")
     took_s = time.monotonic() - began
     for seed in range(RUNS):
         request = stubbed.request(seq=LENGTHS, name=f"killed-{seed}")

@@ -40,7 +40,7 @@ class Stubbed:
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         monkeypatch.setenv("STUB_LOG", str(self.log))
 
-    def tell(self, **variants):
+    def behave(self, **variants):
         """Say what each variant does; see the stand-in worker."""
         self._patch.setenv("STUB", json.dumps(variants))
 
@@ -51,12 +51,12 @@ class Stubbed:
             defaults["axes"] = {"heads": [2], "seq": list(seq), "head_dim": [8]}
         return Request(variants=list(variants or ("alpha", "beta")), **{**defaults, **fields})
 
-    def sweep(self, *variants, terms=None, **fields):
+    def run(self, *variants, limits=None, **fields):
         """Run from start to end; give the run's folder and its summary."""
         request = self.request(*variants, **fields)
         catalog, plan = plan_of(request)
         run = start(request, catalog, plan)
-        return run, execute(run, catalog, plan, terms=terms)
+        return run, execute(run, catalog, plan, limits=limits)
 
     def opened(self):
         """Give (variant, length, worker's process) of each cell that a worker opened, in order."""

@@ -38,11 +38,11 @@ def find_executor(name: str, address: str | None, types: Sequence[str], plugins:
     """Give the executor that the options name; raises UsageError."""
     cluster = find_cluster(name, address)
     if cluster is None:
-        from attnbench.runner.local_executor import LOCAL
+        from attnbench.runner.local_executor import LOCAL_EXECUTOR
 
         if types:
             raise UsageError(f"--gpus {','.join(types)} chooses among a fleet's machines: give --executor ray or slurm")
-        return LOCAL
+        return LOCAL_EXECUTOR
     from attnbench.cluster.executor import ClusterExecutor
 
     return ClusterExecutor(cluster, types, plugins)

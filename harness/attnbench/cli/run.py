@@ -62,12 +62,12 @@ def _sweep(options: SimpleNamespace) -> None:
     from attnbench.cli.run_output import print_next, print_plan, print_summary, watched
     from attnbench.plan.history import History
     from attnbench.plan.support import unsupported_reasons
-    from attnbench.runner.limits import Terms
+    from attnbench.runner.limits import CellLimits
     from attnbench.runner.run import execute, refuse_unrunnable, start
     from attnbench.store import latest, read_manifest
 
     telling = level(quiet=options.quiet, verbose=options.verbose)
-    terms = Terms(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
+    limits = CellLimits(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
     folder, request, catalog, plan, executor = _planned(options)
     unsupported = (
         unsupported_reasons(plan) if options.executor == "local" else {}
@@ -79,9 +79,9 @@ def _sweep(options: SimpleNamespace) -> None:
         print_plan(plan, unsupported, history)
         return
     folder = folder or start(request, catalog, plan)
-    with watched(plan, unsupported, history, telling) as watcher:
+    with watched(plan, unsupported, history, telling) as listener:
         try:
-            summary = execute(folder, catalog, plan, executor=executor, terms=terms, watcher=watcher)
+            summary = execute(folder, catalog, plan, executor=executor, limits=limits, listener=listener)
         except KeyboardInterrupt:  # before or after the sweep, which ends in good order by itself
             _leave_interrupted(folder)
     print_summary(folder, summary)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
     from attnbench.plan.history import History
     from attnbench.record import Record
-    from attnbench.runner.scheduler import Summary
+    from attnbench.runner.scheduler import RunSummary
 
 
 NEXT = {
@@ -53,7 +53,7 @@ def print_plan(plan: Plan, unsupported: Mapping[str, str], history: History) -> 
         print("then each variant's largest length that fits in memory is searched, which is not counted here")
 
 
-def print_summary(folder: Path, summary: Summary) -> None:
+def print_summary(folder: Path, summary: RunSummary) -> None:
     """Say what the run came to, and what to type next."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
     counts = counts or "no cell was missing"

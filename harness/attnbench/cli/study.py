@@ -14,7 +14,7 @@ from attnbench.cli.completion import last_of
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Plan
-    from attnbench.runner.listener import Watcher
+    from attnbench.runner.listener import RunListener
 
 
 def study(
@@ -43,7 +43,7 @@ def study(
             typer.echo(f"{known:<16}{find_study(known).question}")
         return
 
-    def watch(plan: Plan) -> AbstractContextManager[Watcher]:
+    def watch(plan: Plan) -> AbstractContextManager[RunListener]:
         return watched(plan, unsupported_reasons(plan), History(results))
 
     outcome = make(find_study(name), Settings(results, device, split(variant), split(plugin), budget, watch=watch))

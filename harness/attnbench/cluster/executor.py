@@ -18,14 +18,14 @@ from attnbench.cluster.backend import Cluster, DeviceType, NodeLostError
 from attnbench.cluster.task import GroupOrder, GroupResult, NodeDescription, NodeRequest
 from attnbench.errors import RecordError, UsageError, describe, unknown
 from attnbench.record import Record
-from attnbench.runner.cell_progress import Progress, Site, now
+from attnbench.runner.cell_progress import CellContext, CellProgress, utc_now
 from attnbench.runner.interrupts import Interrupts
-from attnbench.runner.scheduler import Summary
+from attnbench.runner.scheduler import RunSummary
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
     from attnbench.plan.devices import Device
-    from attnbench.runner.limits import Terms
+    from attnbench.runner.limits import CellLimits
 
 MAX_LOST_NODES = 3  # with the same group, before its cells are recorded as crashes
 MISSING_NODES_S = 120.0  # without any node of a type, before the cells of that type are given up
@@ -75,16 +75,16 @@ class ClusterExecutor:
         finally:
             self._cluster.stop()
 
-    def sweep(
+    def execute(
         self,
         run: Path,
         plan: Plan,
         started: Callable[[Cell], None],
         stored: Callable[[Record], None],
-        terms: Terms,
-    ) -> Summary:
+        limits: CellLimits,
+    ) -> RunSummary:
         """Run all groups and store what comes back."""
-        queue = GroupQueue(self._cluster, run, plan, self._plugins, started=started, stored=stored, terms=terms)
+        queue = GroupQueue(self._cluster, run, plan, self._plugins, started=started, stored=stored, limits=limits)
         return queue.execute()
 
     def _choose(self, known: Mapping[str, DeviceType], names: Sequence[str]) -> list[DeviceType]:
@@ -122,7 +122,7 @@ class QueuedGroup:
 
     cells: list[Cell]
     lost_nodes: int = 0
-    started_at: str = field(default_factory=now)
+    started_at: str = field(default_factory=utc_now)
 
     @property
     def device(self) -> str:
@@ -146,12 +146,12 @@ class GroupQueue:
         *,
         started: Callable[[Cell], None],
         stored: Callable[[Record], None],
-        terms: Terms,
+        limits: CellLimits,
         missing_nodes_s: float = MISSING_NODES_S,
     ) -> None:
         self._cluster, self._run, self._plan, self._plugins = cluster, run, plan, plugins
         self._started, self._stored = started, stored
-        self._terms, self._missing_nodes_s = terms, missing_nodes_s
+        self._limits, self._missing_nodes_s = limits, missing_nodes_s
         self._waiting = {device.name: deque(map(QueuedGroup, plan.workload_groups(device))) for device in plan.devices}
         self._running: dict[Any, QueuedGroup] = {}  # by the task's handle
         self._writers: dict[str, store.RecordWriter] = {}
@@ -160,9 +160,9 @@ class GroupQueue:
         self._interrupts = Interrupts(most=1)
         self._useful_s = 0.0
         self._most_running = 1
-        self.summary = Summary()
+        self.summary = RunSummary()
 
-    def execute(self) -> Summary:
+    def execute(self) -> RunSummary:
         """Run all groups; the first SIGINT waits for the running ones, the second stops at once."""
         began = time.monotonic()
         with self._interrupts.counted():
@@ -217,7 +217,7 @@ class GroupQueue:
         self._peaks_requested.add(device_type.name)
         for cell in group.cells:
             self._started(cell)
-        group.started_at = now()
+        group.started_at = utc_now()
         order = GroupOrder(
             run=self._run.name,
             plugins=self._plugins,
@@ -227,7 +227,7 @@ class GroupQueue:
             device=device_type.name,
             kind=device_type.kind,
             protocol=self._plan.protocols[device_type.kind].to_json(),
-            cell_limits=self._terms.to_json(),
+            cell_limits=self._limits.to_json(),
             peak_dtypes=sorted(dtypes) if needs_peaks else [],
         )
         self._running[self._cluster.submit(task.measure_group, msgspec.to_builtins(order), device_type)] = group
@@ -291,9 +291,9 @@ class GroupQueue:
         for cell in group.cells:
             protocol = self._plan.protocols[cell.device.kind]
             environment = str(self._plan.environments[cell.device.name]["environment_id"])
-            site = Site(self._run, protocol, environment, self._terms)
-            progress = Progress(cell, group.started_at)
-            record = progress.record(site, status, "start", None, control=False, reason=reason)
+            context = CellContext(self._run, protocol, environment, self._limits)
+            progress = CellProgress(cell, group.started_at)
+            record = progress.record(context, status, "start", None, control=False, reason=reason)
             self._store(cell.device.name, record)
 
     def _store(self, device: str, record: Record) -> None:

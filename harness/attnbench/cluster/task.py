@@ -28,8 +28,8 @@ from attnbench.plan.devices import Device, list_devices
 from attnbench.plan.environment import environment_of
 from attnbench.plugins.loading import with_siblings
 from attnbench.runner import locks
-from attnbench.runner.limits import Terms
-from attnbench.runner.scheduler import Sweep
+from attnbench.runner.limits import CellLimits
+from attnbench.runner.scheduler import Scheduler
 from attnbench.store import create_run, read_run
 from attnbench.workloads.workload import Workload
 
@@ -155,7 +155,7 @@ def _measure(order: GroupOrder, catalog: Catalog, device: Device) -> GroupResult
     node = {"host": platform.node(), "device": device.name}
     with tempfile.TemporaryDirectory(prefix="attnbench-") as folder:
         run = create_run(Path(folder), order.run, {})
-        summary = Sweep(run, plan, _ignore, _ignore, Terms(**order.cell_limits)).execute()
+        summary = Scheduler(run, plan, _ignore, _ignore, CellLimits(**order.cell_limits)).execute()
         records = [
             dataclasses.replace(record, device=order.device, telemetry={**record.telemetry, **node})
             for record in read_run(run).records

@@ -15,14 +15,14 @@ from attnbench.record import Record
 if TYPE_CHECKING:
     from attnbench.measure_config import MeasureConfig
     from attnbench.plan.cells import Cell
-    from attnbench.runner.limits import Terms
+    from attnbench.runner.limits import CellLimits
     from attnbench.stats.stopping import Stopping
 
 THROTTLED_LIMIT = 0.10  # share of samples taken under throttling above which the record gets the flag `throttled`
 
 
 @dataclass(frozen=True)
-class Site:
+class CellContext:
     """Where and how the cells of one device run.
 
     `crashes` counts by variant, apart for the A/A control, and is shared by all devices of a model; `at_once` says that
@@ -32,13 +32,13 @@ class Site:
     run: Path
     protocol: MeasureConfig
     environment_id: str
-    terms: Terms
+    limits: CellLimits
     crashes: Counter[tuple[str, bool]] = field(default_factory=Counter)
     at_once: Callable[[], bool] = lambda: False
 
 
 @dataclass
-class Progress:
+class CellProgress:
     """What is known of a cell so far."""
 
     cell: Cell
@@ -54,13 +54,15 @@ class Progress:
     details: dict[str, Any] = field(default_factory=dict)
     stopping: Stopping | None = None
 
-    def record(self, site: Site, status: str, phase: str, log: Path | None, *, control: bool, **fields: Any) -> Record:
+    def record(
+        self, context: CellContext, status: str, phase: str, log: Path | None, *, control: bool, **fields: Any
+    ) -> Record:
         """Make the cell's record; raises RecordError for a status or a time that is none."""
         cell = self.cell
         timed = {"first_call_ns": self.first_call_ns} if status == "ok" else {}
         return Record(
             record_id=uuid.uuid4().hex,
-            run_id=site.run.name,
+            run_id=context.run.name,
             cell_id=cell.cell_id,
             variant=cell.variant.name,
             plugin=cell.variant.plugin,
@@ -68,19 +70,19 @@ class Progress:
             workload=cell.workload,
             device=cell.device.name,
             device_name=cell.device.model,
-            environment_id=site.environment_id,
-            protocol_id=site.protocol.protocol_id,
+            environment_id=context.environment_id,
+            protocol_id=context.protocol.protocol_id,
             status=status,
             phase=phase,
             started_at=self.started_at,
-            ended_at=now(),
-            mode=site.protocol.mode,
+            ended_at=utc_now(),
+            mode=context.protocol.mode,
             control=control,
             tier=cell.variant.tier,
             exact=cell.variant.exact,
             flops=cell.workload.flops(),
             bytes=cell.workload.bytes(),
-            log=str(log.relative_to(site.run)) if log else None,
+            log=str(log.relative_to(context.run)) if log else None,
             **{
                 "error": self.error,
                 "flags": tuple(self.flags),
@@ -91,7 +93,7 @@ class Progress:
         )
 
 
-def now() -> str:
+def utc_now() -> str:
     """Give the present time in ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 

@@ -22,7 +22,7 @@ from attnbench.messages import (
     Reply,
     failure_reason,
 )
-from attnbench.runner.cell_progress import THROTTLED_LIMIT, Progress, Site, now, throttled_share
+from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share, utc_now
 from attnbench.runner.worker_team import start_worker
 from attnbench.stats.stopping import Stopping
 
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from attnbench.measure_config import MeasureConfig
     from attnbench.plan.cells import Cell
     from attnbench.record import Record
-    from attnbench.runner.limits import Terms
-    from attnbench.runner.worker_team import Worker
+    from attnbench.runner.limits import CellLimits
+    from attnbench.runner.worker_team import WorkerHandle
 
 LONGEST_REASON = 10_000  # characters
 MOST_CRASHES = 3  # of one variant, before its remaining cells are not tried
 
 
-class Lane:
+class CellRunner:
     """Serves the cells of one variant on one device, one after the other, in a worker that stays warm.
 
     `open`, `block` and `close` return None while all is well, else the record that ends the cell.
     """
 
-    def __init__(self, site: Site, *, control: bool) -> None:
-        self._site, self._protocol, self._deadline_s = site, site.protocol, site.terms.deadline_s
-        self._worker: Worker | None = None
-        self._progress: Progress | None = None
+    def __init__(self, context: CellContext, *, control: bool) -> None:
+        self._context, self._protocol, self._deadline_s = context, context.protocol, context.limits.deadline_s
+        self._worker: WorkerHandle | None = None
+        self._progress: CellProgress | None = None
         self.control = control
         self.seconds: dict[str, float] = {}  # spent in each phase by workers that have ended
         self._loaded: DoneReply | WorkerLostError | None = None
@@ -75,8 +75,8 @@ class Lane:
 
     def open(self, cell: Cell) -> Record | None:
         """Start a cell: worker, set-up, conformance, warm-up."""
-        self._progress = Progress(cell, now())
-        crashes = self._site.crashes[cell.variant.name, self.control]
+        self._progress = CellProgress(cell, utc_now())
+        crashes = self._context.crashes[cell.variant.name, self.control]
         if crashes >= MOST_CRASHES:
             return self._record("crash", "start", reason=f"not tried: {crashes} cells of {cell.variant.name} crashed")
         try:
@@ -156,7 +156,7 @@ class Lane:
 
     def refuse(self, cell: Cell, status: str, reason: str, *flags: str) -> Record:
         """Record a cell as `unsupported` or `out_of_memory` without starting anything."""
-        self._progress = Progress(cell, now())
+        self._progress = CellProgress(cell, utc_now())
         return self._record(status, "prepare", reason=reason, flags=flags)
 
     def abandon(self) -> Record:
@@ -177,19 +177,19 @@ class Lane:
             self._worker = None
 
     @property
-    def _now(self) -> Progress:
+    def _now(self) -> CellProgress:
         assert self._progress is not None, "open a cell first"  # noqa: S101 - our own order of calls
         return self._progress
 
     @property
-    def _the_worker(self) -> Worker:
+    def _the_worker(self) -> WorkerHandle:
         assert self._worker is not None, "open a cell first"  # noqa: S101 - our own order of calls
         return self._worker
 
     def start(self, cell: Cell) -> None:
         """Start the worker without waiting for it, so that several import torch at once."""
         if self._worker is None:
-            self._worker = start_worker(cell.device, cell.variant, self._site.terms.host_memory_bytes)
+            self._worker = start_worker(cell.device, cell.variant, self._context.limits.host_memory_bytes)
             self._worker.log_to(self._log_path(cell))
             self._worker.post(LoadRequest(cell.variant.source.to_json(), cell.variant.name, cell.device.torch_name))
             self._loaded = None
@@ -204,7 +204,7 @@ class Lane:
         except WorkerLostError as lost:
             self._loaded = lost
 
-    def _ready_worker(self, cell: Cell) -> Worker:
+    def _ready_worker(self, cell: Cell) -> WorkerHandle:
         self.start(cell)
         self.settle()
         if isinstance(self._loaded, WorkerLostError):
@@ -212,10 +212,10 @@ class Lane:
         return self._the_worker
 
     def _lost(self, lost: WorkerLostError) -> Record:
-        if self._site.at_once():
+        if self._context.at_once():
             record = self.abandon()
         else:
-            self._site.crashes[self.variant, self.control] += lost.status == "crash"
+            self._context.crashes[self.variant, self.control] += lost.status == "crash"
             record = self._record(lost.status, lost.phase, reason=lost.reason)
         self.stop()
         return record
@@ -241,11 +241,11 @@ class Lane:
 
     def _log_path(self, cell: Cell) -> Path:
         suffix = "-control" if self.control else ""
-        return self._site.run / "logs" / f"{cell.cell_id}{suffix}.log"
+        return self._context.run / "logs" / f"{cell.cell_id}{suffix}.log"
 
     def _record(self, status: str, phase: str, **fields: Any) -> Record:
         log = self._worker.log if self._worker else None
-        record = self._now.record(self._site, status, phase, log, control=self.control, **fields)
+        record = self._now.record(self._context, status, phase, log, control=self.control, **fields)
         self._progress = None
         return record
 
@@ -256,43 +256,43 @@ def _loss(reply: Reply) -> WorkerLostError:
     return WorkerLostError("error", "import", failure_reason(reply))
 
 
-class Lanes:
-    """The lanes of one device, made when first asked for and kept warm."""
+class CellRunners:
+    """The runners of one device, made when first asked for and kept warm."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._lanes: dict[tuple[str, bool], Lane] = {}
+    def __init__(self, context: CellContext) -> None:
+        self._context = context
+        self._runners: dict[tuple[str, bool], CellRunner] = {}
 
     @property
     def protocol(self) -> MeasureConfig:
         """How the device's cells are measured."""
-        return self._site.protocol
+        return self._context.protocol
 
     @property
-    def terms(self) -> Terms:
+    def limits(self) -> CellLimits:
         """What the device's cells may take."""
-        return self._site.terms
+        return self._context.limits
 
-    def of(self, cell: Cell, *, control: bool = False) -> Lane:
-        """Give the lane of a cell's variant."""
-        return self._lanes.setdefault((cell.variant.name, control), Lane(self._site, control=control))
+    def of(self, cell: Cell, *, control: bool = False) -> CellRunner:
+        """Give the runner of a cell's variant."""
+        return self._runners.setdefault((cell.variant.name, control), CellRunner(self._context, control=control))
 
     @property
     def are_open(self) -> bool:
         """Whether any cell is open."""
-        return any(lane.is_open for lane in self._lanes.values())
+        return any(runner.is_open for runner in self._runners.values())
 
     def stop(self, but: Collection[str] = ()) -> None:
         """End all workers but those of some variants."""
-        for (variant, _), lane in self._lanes.items():
+        for (variant, _), runner in self._runners.items():
             if variant not in but:
-                lane.stop()
+                runner.stop()
 
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds spent in each phase by workers that have ended."""
         total: dict[str, float] = {}
-        for lane in self._lanes.values():
-            for phase, seconds in lane.seconds.items():
+        for runner in self._runners.values():
+            for phase, seconds in runner.seconds.items():
                 total[phase] = total.get(phase, 0.0) + seconds
         return total

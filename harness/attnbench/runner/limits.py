@@ -1,4 +1,4 @@
-"""The terms on which cells run: what they may take of time and memory. They change no number."""
+"""The limits on which cells run: what they may take of time and memory. They change no number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOADING_PHASES = ("start", "import")  # torch's import is no cell's fault, so a 
 
 
 @dataclass(frozen=True)
-class Terms:
+class CellLimits:
     """What cells may take.
 
     - `timeout_s`: seconds that a phase of a cell may last, but for loading; None: `DEADLINES_S`

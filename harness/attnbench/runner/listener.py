@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from attnbench.record import Record
 
 
-class Watcher:
+class RunListener:
     """Hears of a run as it goes, in the process that supervises it; this one lets it pass."""
 
-    def begun(self, manifest: Mapping[str, Any]) -> None:
+    def run_started(self, manifest: Mapping[str, Any]) -> None:
         """Hear that the run has its devices and begins."""
 
-    def started(self, cell: Cell) -> None:
+    def cell_started(self, cell: Cell) -> None:
         """Hear of a cell that starts."""
 
-    def stored(self, record: Record) -> None:
+    def record_stored(self, record: Record) -> None:
         """Hear of a record that is on disk."""
 
-    def complained(self, problem: str) -> None:
+    def observer_failed(self, problem: str) -> None:
         """Hear what an observer got wrong."""

@@ -16,14 +16,14 @@ from attnbench.plan.devices import Device, choose_devices
 from attnbench.plan.environment import environment_of
 from attnbench.plan.variant_traits import tested_traits
 from attnbench.runner import locks
-from attnbench.runner.scheduler import Summary, Sweep
+from attnbench.runner.scheduler import RunSummary, Scheduler
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from attnbench.plan.cells import Cell, Plan
     from attnbench.record import Record
-    from attnbench.runner.limits import Terms
+    from attnbench.runner.limits import CellLimits
 
 
 DOCTOR = "doctor"  # in a run's manifest from when it first has its devices
@@ -43,18 +43,18 @@ class Executor(Protocol):
     def reserve(self, run: Path, plan: Plan) -> AbstractContextManager[None]:
         """Keep other runs off the devices, and add to the run's manifest what is known of them; raises UsageError."""
 
-    def sweep(
+    def execute(
         self,
         run: Path,
         plan: Plan,
         started: Callable[[Cell], None],
         stored: Callable[[Record], None],
-        terms: Terms,
-    ) -> Summary:
+        limits: CellLimits,
+    ) -> RunSummary:
         """Work a plan off into a run's folder; `stored` is called with each record after it is on disk."""
 
 
-class Local:
+class LocalExecutor:
     """This machine: a worker for each variant and device."""
 
     name = "local"
@@ -80,22 +80,22 @@ class Local:
             describe_machine(run, plan)
             yield
 
-    def sweep(
+    def execute(
         self,
         run: Path,
         plan: Plan,
         started: Callable[[Cell], None],
         stored: Callable[[Record], None],
-        terms: Terms,
-    ) -> Summary:
+        limits: CellLimits,
+    ) -> RunSummary:
         """Work on all devices side by side, then find out what else is to be said of the variants that were timed."""
-        summary = Sweep(run, plan, started, stored, terms).execute()
+        summary = Scheduler(run, plan, started, stored, limits).execute()
         if not summary.interrupted:
             describe_variants(run, plan)
         return summary
 
 
-LOCAL = Local()
+LOCAL_EXECUTOR = LocalExecutor()
 
 
 def describe_machine(run: Path, plan: Plan) -> None:
@@ -103,13 +103,13 @@ def describe_machine(run: Path, plan: Plan) -> None:
     manifest = store.read_manifest(run)
     manifest[DOCTOR] = [finding.to_json() for finding in examine()]
     manifest["limits"] = dict(manifest.get("limits", {}))
-    for pool in plan.device_groups:
-        if pool[0].members:
+    for group in plan.device_groups:
+        if group[0].members:
             continue  # several at once are held to no limit of one
-        cells = [cell for cell in (*plan.cells, *plan.frontier) if cell.device == pool[0]]
-        environment_id = str(plan.environments[pool[0].name]["environment_id"])
-        measured = measured_peaks(pool[0], {cell.workload.dtype for cell in cells}, environment_id)
-        for device in pool:
+        cells = [cell for cell in (*plan.cells, *plan.frontier) if cell.device == group[0]]
+        environment_id = str(plan.environments[group[0].name]["environment_id"])
+        measured = measured_peaks(group[0], {cell.workload.dtype for cell in cells}, environment_id)
+        for device in group:
             manifest["limits"][device.name] = measured["limits"]
             manifest["environments"][device.name] = {
                 **plan.environments[device.name],
@@ -123,14 +123,16 @@ def describe_variants(run: Path, plan: Plan) -> None:
     timed = {(record.device, record.variant) for record in store.latest(run).values() if record.status == "ok"}
     manifest = store.read_manifest(run)
     manifest["traits"] = {
-        pool[0].name: tested_traits(
-            pool[0],
+        group[0].name: tested_traits(
+            group[0],
             dict.fromkeys(
-                cell.variant for cell in plan.cells if any((device.name, cell.variant.name) in timed for device in pool)
+                cell.variant
+                for cell in plan.cells
+                if any((device.name, cell.variant.name) in timed for device in group)
             ),
-            str(plan.environments[pool[0].name]["environment_id"]),
+            str(plan.environments[group[0].name]["environment_id"]),
         )
-        for pool in plan.device_groups
-        if not pool[0].members
+        for group in plan.device_groups
+        if not group[0].members
     }
     store.write_manifest(run, manifest)

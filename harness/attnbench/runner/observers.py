@@ -43,7 +43,7 @@ class Observers:
             self._worker.stop()
             self._worker = None
 
-    def tell(self, event: str, argument: dict[str, Any]) -> None:
+    def notify(self, event: str, argument: dict[str, Any]) -> None:
         """Hand an event (`run_started`, `cell_started` ...) to every plugin that observes it."""
         if not any(event in plugin.observes for plugin in self._plugins):
             return

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ASK_AGAIN_S = 0.2
 
 
-class Pool:
+class WorkQueue:
     """Hands groups of cells to whichever device of one model is free; safe to use from a thread a device.
 
     All variants of one workload make a group and go to one device, so that they are measured side by side. Several

@@ -25,16 +25,16 @@ from attnbench.plan.memory_frontier import PREDICTED
 from attnbench.plan.placement import with_teams
 from attnbench.record import SCHEMA, STATUSES, Record
 from attnbench.runner import locks
-from attnbench.runner.limits import Terms
-from attnbench.runner.listener import Watcher
-from attnbench.runner.local_executor import LOCAL, Executor
+from attnbench.runner.limits import CellLimits
+from attnbench.runner.listener import RunListener
+from attnbench.runner.local_executor import LOCAL_EXECUTOR, Executor
 from attnbench.runner.observers import Observers
 from attnbench.workloads.suite import is_file
 from attnbench.workloads.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.plan.devices import Device
-    from attnbench.runner.scheduler import Summary
+    from attnbench.runner.scheduler import RunSummary
 
 
 REASONS_SHOWN = 3
@@ -64,7 +64,7 @@ class Request:
     strict_plugins: bool = False
 
 
-def plan_of(request: Request, executor: Executor = LOCAL) -> tuple[Catalog, Plan]:
+def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Catalog, Plan]:
     """Turn a request into cells; raises UsageError for whatever in it is wrong, before anything runs.
 
     A request that names nothing takes the suite `standard` on every GPU, or else `quick` on the CPU, and the variants
@@ -147,7 +147,7 @@ def start(request: Request, catalog: Catalog, plan: Plan) -> Path:
 
 
 def resumed(
-    run: Path, *, retry_failed: bool = False, exhaustive: bool = False, executor: Executor = LOCAL
+    run: Path, *, retry_failed: bool = False, exhaustive: bool = False, executor: Executor = LOCAL_EXECUTOR
 ) -> tuple[Catalog, Plan]:
     """Give the cells of a run that are missing, interrupted or stale, and with `retry_failed` those that failed.
 
@@ -184,7 +184,7 @@ def again(
     manifest = store.read_manifest(run)
     arguments = [*store.plugin_arguments(manifest), *plugins]
     catalog = _catalog_of(manifest, arguments)
-    plan = _plan_of_cells(catalog, cells, manifest, LOCAL)
+    plan = _plan_of_cells(catalog, cells, manifest, LOCAL_EXECUTOR)
     request = Request(plugins=arguments, results=results, name=f"{run.name}-again-{secrets.token_hex(2)}")
     return start(request, catalog, plan), catalog, plan
 
@@ -239,45 +239,49 @@ def execute(
     catalog: Catalog,
     plan: Plan,
     *,
-    executor: Executor = LOCAL,
-    terms: Terms | None = None,
-    watcher: Watcher | None = None,
-) -> Summary:
-    """Work a plan off into a run's folder, with `watcher` told of each step, and say what it came to.
+    executor: Executor = LOCAL_EXECUTOR,
+    limits: CellLimits | None = None,
+    listener: RunListener | None = None,
+) -> RunSummary:
+    """Work a plan off into a run's folder, with `listener` observers of each step, and say what it came to.
 
     Raises UsageError where another process holds one of the devices or works on this run, and StorageError where the
     disk is full.
     """
     began = time.monotonic()
-    watcher = watcher or Watcher()
+    listener = listener or RunListener()
     clear_abandoned()
-    with locks.hold_run(run), executor.reserve(run, plan), Observers(catalog, run / "logs" / "observers.log") as told:
+    with (
+        locks.hold_run(run),
+        executor.reserve(run, plan),
+        Observers(catalog, run / "logs" / "observers.log") as observers,
+    ):
 
         def cell_started(cell: Cell) -> None:
-            watcher.started(cell)
-            told.tell("cell_started", cell.to_json())
+            listener.cell_started(cell)
+            observers.notify("cell_started", cell.to_json())
 
         def record_stored(record: Record) -> None:
-            watcher.stored(record)
-            told.tell("record_stored", json.loads(record.to_line()))
+            listener.record_stored(record)
+            observers.notify("record_stored", json.loads(record.to_line()))
 
         manifest = store.read_manifest(run)
-        watcher.begun(manifest)
-        told.tell("run_started", manifest)
+        listener.run_started(manifest)
+        observers.notify("run_started", manifest)
         try:
-            summary = executor.sweep(run, plan, cell_started, record_stored, terms or Terms())
+            summary = executor.execute(run, plan, cell_started, record_stored, limits or CellLimits())
         except StorageError as error:
             raise StorageError(f"{error}; make room, then go on with: {resume_command(run)}") from error
-        told.tell("run_ended", dict(summary.statuses))
+        observers.notify("run_ended", dict(summary.statuses))
         summary.lasted(time.monotonic() - began)
-        _conclude(run, summary, told.problems)
+        _conclude(run, summary, observers.problems)
     forkserver.end_idle()
-    for problem in told.problems:
-        watcher.complained(problem)
+    for problem in observers.problems:
+        listener.observer_failed(problem)
     return summary
 
 
-def _conclude(run: Path, summary: Summary, problems: Sequence[str]) -> None:
+def _conclude(run: Path, summary: RunSummary, problems: Sequence[str]) -> None:
     """Add to the manifest what a run came to."""
     manifest = store.read_manifest(run)
     manifest["observers"] = {"problems": list(problems)}

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from attnbench import store
 from attnbench.isolation.process import WorkerProcess
 from attnbench.plan.memory_frontier import SEARCHED
-from attnbench.runner.cell_progress import Site
-from attnbench.runner.cell_runner import Lanes
-from attnbench.runner.interleaved import Group
+from attnbench.runner.cell_progress import CellContext
+from attnbench.runner.cell_runner import CellRunners
+from attnbench.runner.interleaved import InterleavedCells
 from attnbench.runner.interrupts import Interrupts
-from attnbench.runner.limits import Terms
-from attnbench.runner.queue import Pool
+from attnbench.runner.limits import CellLimits
+from attnbench.runner.queue import WorkQueue
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
@@ -32,7 +32,7 @@ LOOK_EVERY_S = 0.2
 
 
 @dataclass
-class Summary:
+class RunSummary:
     """What a sweep came to: records by status, and where its time went.
 
     `frontier_ends` of the cells that ran out of memory are what a search of the frontier was to find, and no failures.
@@ -57,7 +57,7 @@ class Summary:
         self.wall_s = wall_s
 
 
-class Sweep:
+class Scheduler:
     """One execution of a plan into a run's folder; `stored` is called with each record after it is on disk."""
 
     def __init__(
@@ -66,9 +66,9 @@ class Sweep:
         plan: Plan,
         started: Callable[[Cell], None],
         stored: Callable[[Record], None],
-        terms: Terms | None = None,
+        limits: CellLimits | None = None,
     ) -> None:
-        self._run, self._plan, self._terms = run, plan, terms or Terms()
+        self._run, self._plan, self._limits = run, plan, limits or CellLimits()
         self._started, self._stored = started, stored
         self._interrupts = Interrupts(most=2)
         self._lock = threading.Lock()
@@ -76,22 +76,22 @@ class Sweep:
         self._errors: list[BaseException] = []
         self._planned = {(cell.variant.name, cell.workload) for cell in (*plan.cells, *plan.frontier)}
         self._frontier = {(cell.variant.name, cell.workload) for cell in plan.frontier}
-        self.summary = Summary()
+        self.summary = RunSummary()
 
-    def execute(self) -> Summary:
+    def execute(self) -> RunSummary:
         """Run all cells; SIGINT once ends after the present block, twice at once.
 
         What ends one device's thread (a full disk, say) ends the others after their present block, and is raised.
         """
         began = time.monotonic()
         earlier = list(store.latest(self._run).values())
-        pools = [Pool(self._plan, devices, earlier) for devices in self._plan.device_groups]
-        side_by_side = [pool for pool in pools if not pool.devices[0].members]
+        queues = [WorkQueue(self._plan, devices, earlier) for devices in self._plan.device_groups]
+        side_by_side = [queue for queue in queues if not queue.devices[0].members]
         with self._interrupts.counted():
-            self._sweep_pools(side_by_side)
-            for pool in pools:
-                if pool not in side_by_side and not self._halted():
-                    self._sweep_pools([pool])  # a team wants all its members
+            self._work_off(side_by_side)
+            for queue in queues:
+                if queue not in side_by_side and not self._halted():
+                    self._work_off([queue])  # a team wants all its members
         if self._errors and not self._interrupts.count:
             raise self._errors[0]
         self.summary.wall_s = time.monotonic() - began
@@ -101,11 +101,11 @@ class Sweep:
         self.summary.phase_s = {phase: round(seconds, 3) for phase, seconds in self._phase_seconds.items()}
         return self.summary
 
-    def _sweep_pools(self, pools: list[Pool]) -> None:
+    def _work_off(self, queues: list[WorkQueue]) -> None:
         threads = [
-            threading.Thread(target=self._guarded, args=(pool, device), daemon=True)
-            for pool in pools
-            for device in pool.devices
+            threading.Thread(target=self._guarded, args=(queue, device), daemon=True)
+            for queue in queues
+            for device in queue.devices
         ]
         for thread in threads:
             thread.start()
@@ -118,35 +118,37 @@ class Sweep:
                 if self._at_once():
                     WorkerProcess.end_all()
 
-    def _guarded(self, pool: Pool, device: Device) -> None:
+    def _guarded(self, queue: WorkQueue, device: Device) -> None:
         try:
-            self._sweep_device(pool, device)
+            self._work_on(queue, device)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             self._errors.append(error)
 
-    def _sweep_device(self, pool: Pool, device: Device) -> None:
+    def _work_on(self, queue: WorkQueue, device: Device) -> None:
         writer = store.RecordWriter(self._run, re.sub(r"[:+]", "-", device.name))
-        site = Site(
+        context = CellContext(
             self._run,
             self._plan.protocols[device.kind],
             str(self._plan.environments[device.name]["environment_id"]),
-            self._terms,
-            pool.crashes,
+            self._limits,
+            queue.crashes,
             self._at_once,
         )
-        lanes = Lanes(site)
-        group = Group(lanes, pool, self._announce, lambda record: self._store(writer, pool, record), self._halted)
+        runners = CellRunners(context)
+        interleaved = InterleavedCells(
+            runners, queue, self._announce, lambda record: self._store(writer, queue, record), self._halted
+        )
         try:
-            while (cells := pool.take(device, self._halted)) is not None:
+            while (cells := queue.take(device, self._halted)) is not None:
                 try:
-                    group.measure(cells, control=not pool.searching(device))
+                    interleaved.measure(cells, control=not queue.searching(device))
                 finally:
-                    pool.done(device)
+                    queue.done(device)
         finally:
-            lanes.stop()
+            runners.stop()
             writer.close()
         with self._lock:
-            for phase, seconds in lanes.seconds.items():
+            for phase, seconds in runners.seconds.items():
                 self._phase_seconds[phase] = self._phase_seconds.get(phase, 0.0) + seconds
 
     def _halted(self) -> bool:
@@ -161,13 +163,13 @@ class Sweep:
         with self._lock:
             self._started(cell)
 
-    def _store(self, writer: store.RecordWriter, pool: Pool, record: Record) -> None:
+    def _store(self, writer: store.RecordWriter, queue: WorkQueue, record: Record) -> None:
         cell = record.variant, record.workload
         if cell not in self._planned:
             record = dataclasses.replace(record, flags=(*record.flags, SEARCHED))
         writer.append(record)
         with self._lock:
-            pool.learn(record)
+            queue.learn(record)
             if not record.control:
                 self.summary.statuses[record.status] += 1
                 searched = cell in self._frontier or cell not in self._planned

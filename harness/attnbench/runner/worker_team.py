@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
 
 
-class Worker(Protocol):
-    """What a lane needs of the process, or processes, that serve it."""
+class WorkerHandle(Protocol):
+    """What a runner needs of the process, or processes, that serve it."""
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -45,7 +45,7 @@ class Worker(Protocol):
         """End it."""
 
 
-def start_worker(device: Device, variant: VariantEntry, host_memory_bytes: int | None) -> Worker:
+def start_worker(device: Device, variant: VariantEntry, host_memory_bytes: int | None) -> WorkerHandle:
     """Start a process on the device; on a team one for each member, or one that sees all if the variant spans them."""
 
     def started(one: Device) -> WorkerProcess:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError
-from attnbench.runner.listener import Watcher
+from attnbench.runner.listener import RunListener
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 
 
-def unwatched(_: Plan) -> AbstractContextManager[Watcher]:
+def unwatched(_: Plan) -> AbstractContextManager[RunListener]:
     """Watch nothing."""
-    return nullcontext(Watcher())
+    return nullcontext(RunListener())
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Settings:
     plugins: Sequence[str] = ()
     budget_s: float | None = None
     sizes: Mapping[str, Any] = field(default_factory=dict)
-    watch: Callable[[Plan], AbstractContextManager[Watcher]] = unwatched
+    watch: Callable[[Plan], AbstractContextManager[RunListener]] = unwatched
 
 
 @dataclass(frozen=True)

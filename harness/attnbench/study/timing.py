@@ -63,7 +63,7 @@ def run_suite(
     catalog, plan = plan_of(request)
     done = start(request, catalog, plan)
     with settings.watch(plan) as watching:
-        execute(done, catalog, plan, watcher=watching)
+        execute(done, catalog, plan, listener=watching)
     frame = load(done)
     timed = frame[(frame["status"] == "ok") & ~frame["control"] & frame["latency_ms"].notna()]
     rows: Rows = json.loads(timed[list(KEPT)].to_json(orient="records"))
