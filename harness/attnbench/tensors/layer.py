@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attnbench.tensors.inputs import Inputs, dtype_of, make_inputs, refill
-from attnbench.workloads import projections
+from attnbench.workloads.cost import projections
 
 if TYPE_CHECKING:
     from attnbench.plugins.variant import Layout, Timed, Variant
@@ -54,7 +54,7 @@ def make_layer_inputs(workload: Workload, device: str, layout: Layout, seed: int
         value=others,
         grad_output=torch.empty_like(tokens) if w.needs_gradient else None,
         seed=seed,
-        weights=tuple(empty(one.outer, one.inner) for one in projections.of(w)),
+        weights=tuple(empty(one.outer, one.inner) for one in projections(w)),
         attention=make_inputs(w.attention, device, layout, seed),
     )
     refill_layer(inputs, seed, w.distribution)
