@@ -58,7 +58,7 @@ def test_an_unknown_field_is_refused_with_the_nearest():
 @pytest.mark.parametrize(
     "module",
     [
-        "measure_config", "stats.block", "stats.bootstrap", "stats.interval", "stats.noise_floor", "stats.paired",
+        "measure_config", "messages", "stats.bootstrap", "stats.interval", "stats.noise_floor", "stats.paired",
         "stats.roofline", "stats.stopping", "machine.doctor", "machine.telemetry",
     ],
 )  # fmt: skip

@@ -87,4 +87,4 @@ def test_a_worker_watches_all_modules_that_measure_and_judge():
         if path.stem not in ("__init__", "peaks")
     }
     assert len(measuring) > 10
-    assert measuring | {"attnbench.reference", "attnbench.stats.block", "attnbench.conformance.gate"} <= watched
+    assert measuring | {"attnbench.reference", "attnbench.messages", "attnbench.conformance.gate"} <= watched
