@@ -1,4 +1,4 @@
-"""Two sets of runs, cell by cell: what changed, how sure that is, and what is a regression."""
+"""Comparison of two sets of runs, cell by cell: what changed, how certain that is, and which cells regressed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
 CELL = ["variant", "workload_id", "mode"]
-DEFAULT_BAR = 0.03  # relative slow-down
+DEFAULT_BAR = 0.03  # relative slow-down beyond which a cell is a regression
 NEWLY_FAILING, FIXED, REMOVED, ADDED, STILL_FAILING = "newly failing", "fixed", "removed", "added", "still failing"
 ORDER = (
     NEWLY_FAILING, paired.SLOWER, REMOVED, paired.UNDECIDED, paired.FASTER, FIXED, ADDED, paired.SAME,
@@ -24,10 +24,10 @@ ORDER = (
 
 @dataclass(frozen=True)
 class Change:
-    """One cell in the old and the new runs; `ratio` is new latency over old, above 1 is slower.
+    """One cell in the old and the new runs; `ratio` is the new latency over the old, so that above 1 is slower.
 
-    `verdict` is one of pairing's where both have a time, else what became of the cell. `regression` says whether it is
-    slower beyond the bar and the noise floors, or newly failing.
+    `verdict` is one of `stats.paired`'s if both sides have a time, else one of this module's (`added`, `fixed`, ...).
+    `regression` says whether the cell is slower beyond the bar and the noise floors, or newly failing.
     """
 
     variant: str
@@ -48,7 +48,7 @@ class Change:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """All changes, the gravest first, with the bar and both noise floors that a regression was held against."""
+    """All changes, the most serious first, with the bar and the noise floors that decided which are regressions."""
 
     changes: tuple[Change, ...]
     bar: float
@@ -58,12 +58,12 @@ class RunComparison:
 
     @property
     def regressions(self) -> list[Change]:
-        """The changes that fail the gate."""
+        """The changes that are regressions."""
         return [change for change in self.changes if change.regression]
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many cells have each verdict, the gravest first."""
+        """How many cells have each verdict, the most serious verdict first."""
         found = [change.verdict for change in self.changes]
         return {verdict: found.count(verdict) for verdict in ORDER if verdict in found}
 

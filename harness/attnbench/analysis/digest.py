@@ -1,4 +1,4 @@
-"""A run as an Arrow table: a row a record, with what is derived from its raw samples."""
+"""Digests: a run as an Arrow table, a row for each record, with the numbers derived from its raw samples."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ LISTS = {
     **dict.fromkeys(("samples_ns", "cold_samples_ns"), pa.large_list(pa.float64())),
     **dict.fromkeys(("block_sizes", "block_rounds"), pa.large_list(pa.int64())),
 }
-TEXTS = ("kernels", "flags")  # JSON: the same few in many rows
-OBJECTS = ("error", "telemetry")  # JSON: of free form, and seldom looked at
+TEXTS = ("kernels", "flags")  # as JSON: many rows share a few values
+OBJECTS = ("error", "telemetry")  # as JSON: objects of any form that are rarely read
 KINDS = {
     **dict.fromkeys(FIELDS, pa.large_string()),
     **dict.fromkeys(("control", "exact"), pa.bool_()),
@@ -47,11 +47,11 @@ RUN, TORN, PROBLEMS, BASELINES = b"run", b"torn_lines", b"problems", b"baselines
 
 
 def digest(run: Path) -> pa.Table:
-    """Read a run's records into a table; raises UsageError where there is no manifest."""
+    """Read a run's records into a table; raises UsageError if the folder has no manifest."""
     manifest, reading = read_manifest(run), read_run(run)
-    limits = _limits(manifest)
+    peaks = _peaks(manifest)
     name = run.name.encode(errors="replace").decode()  # a folder's name may hold bytes that are not text
-    rows = [_row(record, name, limits) for record in reading.records]
+    rows = [_row(record, name, peaks) for record in reading.records]
     metadata = {
         RUN: name,
         TORN: str(reading.torn_lines),
@@ -67,13 +67,14 @@ def _declared_baselines(manifest: Mapping[str, Any]) -> list[str]:
     return [str(name) for name, fields in variants.items() if mapping(fields).get("baseline") is True]
 
 
-def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Peaks]) -> dict[str, Any]:
+def _row(record: Record, run: str, peaks: Mapping[tuple[str, str], Peaks]) -> dict[str, Any]:
     workload = record.workload
     row: dict[str, Any] = vars(record) | {"run": run, "workload_id": _workload_id(workload)}
     row.update({name: _json(row[name]) for name in (*TEXTS, *OBJECTS)})
     error = record.error or {}
     row.update(error_ratio=_number(error.get("worst_ratio")), error_max_abs=_number(error.get("max_abs")))
-    row.update(_telemetry(record.telemetry.get("blocks")))
+    blocks = _blocks(record)
+    row.update(_power_and_throttling(blocks))
     samples = record.samples_ns or record.cold_samples_ns
     if samples:
         interval = median_interval(samples, block_sizes=record.block_sizes or None)
@@ -84,14 +85,14 @@ def _row(record: Record, run: str, limits: Mapping[tuple[str, str], Peaks]) -> d
             latency_high_ms=interval.high / 1e6,
             tflops=None if record.flops is None else record.flops / interval.median / 1e3,
             gbps=None if record.bytes is None else record.bytes / interval.median,
-            roofline_pct=_roofline_pct(record, interval.median / 1e9, limits.get((record.device, workload.dtype))),
-            energy_mj=_energy_mj(record.telemetry.get("blocks"), row["power_w"], interval.median),
+            roofline_pct=_roofline_pct(record, interval.median / 1e9, peaks.get((record.device, workload.dtype))),
+            energy_mj=_energy_mj(blocks, row["power_w"], interval.median),
         )
     return row
 
 
-def _limits(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Peaks]:
-    """Read what a run measured its devices to do at most, by device and dtype; what does not fit is left out."""
+def _peaks(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Peaks]:
+    """Read the peak rates that a run measured, by device and dtype; malformed entries are left out."""
     found = {}
     for device, by_dtype in mapping(manifest.get("limits")).items():
         for dtype, fields in mapping(by_dtype).items():
@@ -100,28 +101,36 @@ def _limits(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Peaks]:
     return found
 
 
-def _roofline_pct(record: Record, seconds: float, limits: Peaks | None) -> float | None:
-    if limits is None or record.flops is None or record.bytes is None:
+def _roofline_pct(record: Record, seconds: float, peaks: Peaks | None) -> float | None:
+    """Return the percentage of the roofline that a call of `seconds` reaches; None if rates or counts are unknown."""
+    if peaks is None or record.flops is None or record.bytes is None:
         return None
-    return 100 * limits.share(record.flops, record.bytes, seconds)
+    return 100 * peaks.share(record.flops, record.bytes, seconds)
 
 
-def _telemetry(blocks: Any) -> dict[str, float | None]:
-    """Give the mean power over the blocks in W, and the share of blocks under throttling; None where unknown."""
-    told = [block for block in blocks if isinstance(block, dict)] if isinstance(blocks, (list, tuple)) else []
-    powers = [block["power_w"] for block in told if isinstance(block.get("power_w"), (int, float))]
-    throttled = [bool(block["throttle"]) for block in told if block.get("throttle") is not None]
+def _blocks(record: Record) -> list[dict[str, Any]]:
+    """Return the telemetry of each block of samples; entries that are not objects are left out."""
+    blocks = record.telemetry.get("blocks")
+    return [block for block in blocks if isinstance(block, dict)] if isinstance(blocks, (list, tuple)) else []
+
+
+def _power_and_throttling(blocks: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Return the mean power over the blocks, in W, and the share of blocks under throttling; None if unknown."""
+    powers = [block["power_w"] for block in blocks if isinstance(block.get("power_w"), (int, float))]
+    throttled = [bool(block["throttle"]) for block in blocks if block.get("throttle") is not None]
     return {
         "power_w": sum(powers) / len(powers) if powers else None,
         "throttled_share": sum(throttled) / len(throttled) if throttled else None,
     }
 
 
-def _energy_mj(blocks: Any, power_w: float | None, median_ns: float) -> float | None:
-    """Give a call's energy by the counter, whose ticks are longer than a block: only the mean over blocks counts."""
-    listed = blocks if isinstance(blocks, (list, tuple)) else ()
-    told = [block.get("energy_per_call_j") for block in listed if isinstance(block, dict)]
-    counted = [joules for joules in told if isinstance(joules, (int, float))]
+def _energy_mj(blocks: list[dict[str, Any]], power_w: float | None, median_ns: float) -> float | None:
+    """Return the energy of one call, in mJ: from the energy counter, else the mean power times the median time.
+
+    The counter's ticks are longer than a block, so only the mean over all blocks is meaningful.
+    """
+    found = [block.get("energy_per_call_j") for block in blocks]
+    counted = [joules for joules in found if isinstance(joules, (int, float))]
     if counted and sum(counted) > 0:
         return 1e3 * sum(counted) / len(counted)
     return None if power_w is None else power_w * median_ns / 1e6

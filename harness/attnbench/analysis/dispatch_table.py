@@ -1,4 +1,4 @@
-"""The dispatch table: which correct variant is fastest in which region of shapes, and what following it gains."""
+"""The dispatch table: the fastest correct variant in each region of shapes, and what following the table gains."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 EXACT = ("mode", *TITLE, *(name for name, axis in AXES.items() if axis.exact and name not in TITLE), "form")
-NEAR = tuple(name for name, axis in AXES.items() if axis.near)  # in whose logarithms regions lie near or far
+NEAR = tuple(name for name, axis in AXES.items() if axis.near)  # the nearest measured values apply to others
 SETTING = ("device_name", *NEAR, *EXACT)
 DEFAULTS = {"mode": "hot", "form": "self", **{name: axis.default for name, axis in AXES.items() if axis.is_optional}}
 COLUMNS = ["variant", "workload_id", "length", "latency_ms", "leads", *SETTING]
@@ -30,11 +30,11 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Region:
-    """A range of lengths of one setting in which one variant is fastest, or no other is told to be faster.
+    """A range of lengths of one setting in which `variant` is the fastest, or can't be shown to be slower.
 
-    `order` ranks all variants that were measured there, fastest first; `margin` is the median factor to the first
-    one that is told to be slower (None: nobody is); `clear` of `shapes` had no tie. `setting` holds the values of
-    SETTING, by name.
+    `order` ranks all variants that were measured there, fastest first; `margin` is the median factor to the fastest
+    variant that does not share the first place (None if all do); `clear` of the `shapes` had a single leader. `setting`
+    holds the values of SETTING, by name.
     """
 
     variant: str
@@ -50,7 +50,7 @@ class Region:
 
 @dataclass(frozen=True)
 class DispatchGain:
-    """What following the table would have gained over always taking one variant, on shapes that it had not seen."""
+    """The gain of following the table over always taking one variant, on shapes that were left out of the table."""
 
     over: str
     shapes: int
@@ -58,7 +58,7 @@ class DispatchGain:
     worst: float
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return the gain as one sentence."""
         return (
             f"Following the dispatch table is {self.gain:.2f}x as fast as always taking {self.over}"
             f" (geometric mean over {self.shapes} shapes, each left out of the table that chose for it;"
@@ -107,10 +107,10 @@ def _region_of(row: Mapping[str, Any]) -> Region:
 
 
 def pick(table: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
-    """Choose the nearest region to a shape; None where mask, direction, dtype or head_dim were never measured.
+    """Return the region nearest to a shape; None if its mask, direction, dtype or head_dim was never measured.
 
-    `shape` has the fields of a region but for the outcome, and `length`. Near means the sum of the distances in
-    octaves of length (0 inside the region's range), batch, heads and kv_heads.
+    `shape` has the fields of a region's setting, and `length`. The distance is the sum of the distances in octaves of
+    length (0 inside the region's range), batch, heads and kv_heads.
     """
     alike = [region for region in table if all(_same(region.setting[name], shape[name]) for name in EXACT)]
     return min(alike, key=lambda region: _distance(region, shape), default=None)
@@ -137,23 +137,23 @@ def dispatch_gains(results: Results, over: str) -> dict[str, DispatchGain]:
 
 @dataclass(frozen=True)
 class Shape:
-    """What was measured of one workload: its setting and length, and each variant's latency, fastest first."""
+    """One measured workload: its setting and length, and each variant's latency, fastest first."""
 
     workload_id: str
     setting: Mapping[str, Any]
     length: int
     latencies: Mapping[str, float]
-    leaders: frozenset[str]  # the fastest, and all that are not told to be slower
-    behind: float | None  # latency of the first one that is told to be slower
+    leaders: frozenset[str]  # the fastest, and all that can't be shown to be slower
+    behind: float | None  # latency of the fastest variant that is not a leader
 
 
 def _settings(ranked: pd.DataFrame) -> list[list[Shape]]:
-    """Gather the shapes of each series, by length; plain values, because pandas is slow on a handful of rows."""
+    """Return the shapes of each series, by length, in plain values: pandas is slow on frames of a few rows."""
     found = []
-    given = {*SERIES, *COLUMNS, "seq_q", "seq_k"} & set(ranked.columns)
-    for one in series(ranked[[name for name in ranked.columns if name in given]]):
+    needed = {*SERIES, *COLUMNS, "seq_q", "seq_k"}
+    for line in series(ranked[[name for name in ranked.columns if name in needed]]):
         cells: dict[tuple[int, str], list[dict[str, Any]]] = {}
-        for cell in one.frame.sort_values("latency_ms", kind="stable")[COLUMNS].to_dict("records"):
+        for cell in line.frame.sort_values("latency_ms", kind="stable")[COLUMNS].to_dict("records"):
             cells.setdefault((cell["length"], cell["workload_id"]), []).append({str(k): v for k, v in cell.items()})
         found.append([_shape(cells[key]) for key in sorted(cells)])
     return sorted(found, key=lambda shapes: [str(value) for value in shapes[0].setting.values()])
@@ -177,14 +177,14 @@ def _shape(cells: list[dict[str, Any]]) -> Shape:
 def _regions(shapes: Sequence[Shape]) -> list[Region]:
     found = []
     while shapes:
-        taken = _run(shapes)
-        found.append(_region(shapes[:taken]))
-        shapes = shapes[taken:]
+        count = _joinable(shapes)
+        found.append(_region(shapes[:count]))
+        shapes = shapes[count:]
     return found
 
 
-def _run(shapes: Sequence[Shape]) -> int:
-    """Count how many shapes from the first on have a leader in common."""
+def _joinable(shapes: Sequence[Shape]) -> int:
+    """Return how many of the first shapes have a leader in common."""
     common = shapes[0].leaders
     for index, shape in enumerate(shapes):
         common &= shape.leaders
@@ -215,16 +215,16 @@ def _region(shapes: Sequence[Shape]) -> Region:
 
 
 def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) -> list[float]:
-    """Give what the table made of all other shapes would have gained on the shapes held out of it."""
-    seen = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
-    alike: dict[tuple[Any, ...], list[Region]] = {}  # by what `pick` asks to be the same: it need not look at all
-    for known in (known for setting in seen if setting for known in _regions(setting)):
-        alike.setdefault(tuple(known.setting[name] for name in EXACT), []).append(known)
+    """Return the ratios of latencies on the shapes held out of a table that was made of all others."""
+    kept = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
+    alike: dict[tuple[Any, ...], list[Region]] = {}  # by the values that `pick` requires to be equal, to search few
+    for region in (region for setting in kept if setting for region in _regions(setting)):
+        alike.setdefault(tuple(region.setting[name] for name in EXACT), []).append(region)
     ratios = []
     for shape in (shape for setting in settings for shape in setting if shape.workload_id in held):
-        own = alike.get(tuple(shape.setting[name] for name in EXACT), [])
-        region = pick(own, {**shape.setting, "length": shape.length})
-        chosen = next((name for name in region.order if name in shape.latencies), None) if region else None
+        candidates = alike.get(tuple(shape.setting[name] for name in EXACT), [])
+        nearest = pick(candidates, {**shape.setting, "length": shape.length})
+        chosen = next((name for name in nearest.order if name in shape.latencies), None) if nearest else None
         if chosen and over in shape.latencies:
             ratios.append(shape.latencies[over] / shape.latencies[chosen])
     return ratios
@@ -239,7 +239,7 @@ def _distance(region: Region, shape: Mapping[str, Any]) -> float:
 
 def _plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
-    return None if value is None or value != value else value  # noqa: PLR0124 - NaN is what differs from itself
+    return None if value is None or value != value else value  # noqa: PLR0124 - NaN differs from itself
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -21,7 +21,7 @@ from attnbench.analysis.digest_cache import digests
 from attnbench.errors import UsageError
 from attnbench.record import FIELDS
 from attnbench.store import MANIFEST
-from attnbench.workloads.workload import Workload
+from attnbench.workloads.workload import AXES, Workload
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 UNCHECKED = "unchecked"  # the flag of a record whose answers were not checked here
@@ -29,11 +29,11 @@ WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
 COLUMNS = (*FIELDS, "run", "workload_id", *DERIVED, "speedup", *WORKLOAD_FIELDS)
 PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # variants are compared within one problem
 NO_SAMPLES = array("d")
-OPTIONAL = ("scale", "softcap")  # numbers that a workload may lack
+NULLABLE = tuple(name for name, axis in AXES.items() if axis.default is None)  # numbers that a workload may lack
 
 
 class JsonText(Mapping[str, Any]):
-    """A JSON object that stays text until it is looked at: a million of them as dicts would fill the memory."""
+    """A JSON object that is parsed each time it is read, because a million parsed ones would fill the memory."""
 
     __slots__ = ("_index", "_texts")
 
@@ -63,7 +63,7 @@ def read_frame(runs: Sequence[Path]) -> pd.DataFrame:
 
 
 def find_runs(path: Paths) -> list[Path]:
-    """List the folders of runs that `path` names, in its order and then by name; raises UsageError for none."""
+    """List the folders of runs that `path` names, in its order and then by name; raises UsageError if there is none."""
     found: dict[Path, None] = {}
     for start in map(Path, [path] if isinstance(path, (str, os.PathLike)) else path):
         under = [start] if (start / MANIFEST).is_file() else sorted(file.parent for file in start.rglob(MANIFEST))
@@ -80,7 +80,7 @@ def to_frame(tables: Sequence[pa.Table]) -> pd.DataFrame:
     table = pa.concat_tables([SCHEMA.empty_table(), *(digest.replace_schema_metadata() for digest in tables)])
     skipped = dict(filter(None, map(_skipped, tables)))
     columns: dict[str, Any] = {}
-    for name in table.column_names:  # one by one, so that each column's memory is free for the next one
+    for name in table.column_names:  # one by one, so that each column's memory is released before the next is made
         columns[name] = _column(name, table.column(name).combine_chunks())
         table = table.drop_columns(name)
     frame = pd.DataFrame(columns | _workloads(columns["workload_id"]))
@@ -92,33 +92,30 @@ def to_frame(tables: Sequence[pa.Table]) -> pd.DataFrame:
 
 def _column(name: str, values: Any) -> Any:
     if name in OBJECTS:
-        there = values.is_valid().to_numpy(zero_copy_only=False)
-        return _objects([JsonText(values, index) if known else None for index, known in enumerate(there)])
+        valid = values.is_valid().to_numpy(zero_copy_only=False)
+        return _objects([JsonText(values, index) if known else None for index, known in enumerate(valid)])
     if name in TEXTS:
         places, distinct = pd.factorize(values.to_pandas())
-        return _objects([*(tuple(orjson.loads(text)) for text in distinct), None])[
-            places
-        ]  # a missing one's place is -1
+        parsed = _objects([*(tuple(orjson.loads(text)) for text in distinct), None])
+        return parsed[places]  # a missing value has place -1: None, the last
     if name in LISTS:
         return _objects(_lists(values))
     return values.to_pandas()
 
 
 def _workloads(ids: pd.Series) -> dict[str, Any]:
-    """Give the columns that follow from the workloads' ids: few of them, in many rows."""
+    """Return the workload columns of each row. Many rows share a few workloads, so each id is parsed once."""
     places, distinct = pd.factorize(ids)
     found = [Workload.parse(text) for text in distinct]
-    fields = pd.DataFrame(
-        [one.to_json() for one in found], columns=[spec.name for spec in dataclasses.fields(Workload)]
-    )
-    numbers = fields.astype(dict.fromkeys(OPTIONAL, float))
+    fields = pd.DataFrame([workload.to_json() for workload in found], columns=list(WORKLOAD_FIELDS))
+    numbers = fields.astype(dict.fromkeys(NULLABLE, float))
     rows = numbers.take(places).reset_index(drop=True)
     return {"workload": _objects(found)[places]} | {str(name): rows[name] for name in rows}
 
 
 def _lists(values: Any) -> list[Any]:
-    """Give each row's list in few bytes: samples as an array, the whole numbers of blocks as a tuple shared by rows."""
-    flat = values.values.to_numpy()  # noqa: PD011 - Arrow's, not pandas'
+    """Return each row's list in a compact form: samples as an array, integers of blocks as a tuple that rows share."""
+    flat = values.values.to_numpy()  # noqa: PD011 - an attribute of Arrow's arrays, not of pandas'
     data = memoryview(flat).cast("B")
     edges = (values.offsets.to_numpy() * flat.itemsize).tolist()
     rows = (data[start:end].tobytes() for start, end in itertools.pairwise(edges))
@@ -133,7 +130,7 @@ def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
 
 
 def _skipped(digest: pa.Table) -> tuple[str, dict[str, int]] | None:
-    """Count the lines of a run that are no records."""
-    told = digest.schema.metadata
-    counts = {name.decode(): int(told[name]) for name in (TORN, PROBLEMS)}
-    return (told[RUN].decode(), counts) if any(counts.values()) else None
+    """Return a run's name and how many of its lines are not records; None if all are."""
+    metadata = digest.schema.metadata
+    counts = {name.decode(): int(metadata[name]) for name in (TORN, PROBLEMS)}
+    return (metadata[RUN].decode(), counts) if any(counts.values()) else None

@@ -95,8 +95,8 @@ def contests(results: Results) -> list[Contest]:
     won = dict(iter(results.winners.groupby(CONTEST)))
     nothing = pd.DataFrame()
     return [
-        _contest(cast("Key", key), own, won.get(key, nothing), results.baseline)
-        for key, own in cells.groupby(CONTEST, sort=True)
+        _contest(cast("Key", key), rows, won.get(key, nothing), results.baseline)
+        for key, rows in cells.groupby(CONTEST, sort=True)
     ]
 
 
@@ -104,8 +104,8 @@ def _contest(key: Key, cells: pd.DataFrame, won: pd.DataFrame, baseline: str | N
     won = won[won["contenders"] > 1] if len(won) else won
     ties = won["tied"] if len(won) else pd.Series(dtype=object)
     undecided = int((ties.map(len) > 1).sum())
-    standings = [_standing(str(name), own, won, baseline) for name, own in cells.groupby("variant")]
-    standings.sort(key=lambda one: (-one.fastest, -one.tied, -(one.speedup or 0), one.variant))
+    standings = [_standing(str(name), rows, won, baseline) for name, rows in cells.groupby("variant")]
+    standings.sort(key=lambda row: (-row.fastest, -row.tied, -(row.speedup or 0), row.variant))
     return Contest(*key, len(won), undecided, tuple(standings), _finding(standings, won, undecided))
 
 
@@ -133,7 +133,7 @@ def _finding(standings: list[Standing], won: pd.DataFrame, undecided: int) -> st
     best = standings[0]
     shapes = f"{len(won)} shape{'s' if len(won) > 1 else ''}"
     if not best.fastest:
-        leaders = sorted(one.variant for one in standings if one.tied == best.tied)
+        leaders = sorted(row.variant for row in standings if row.tied == best.tied)
         shared = won[[set(leaders) <= set(names) for names in won["tied"]]]
         return f"no clear winner in {shapes}; {_listed(leaders)} share the first place most often{_margin(shared)}."
     clear = won[(won["fastest"] == best.variant) & (won["tied"].map(len) == 1)]

@@ -1,4 +1,4 @@
-"""How latency grows with sequence length, where one variant overtakes another, and how far memory reaches."""
+"""Scaling over sequence length: growth exponents, lengths at which one variant overtakes another, memory limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEWEST_LENGTHS = 3
 
 @dataclass(frozen=True)
 class Exponent:
-    """Latency grows as length ** `exponent` in one series; `low` to `high` bounds the local exponents."""
+    """Latency grows as length ** `exponent` in one series; the exponents between neighbours lie in `low` to `high`."""
 
     series: Series
     variant: str
@@ -35,7 +35,7 @@ class Exponent:
 
 @dataclass(frozen=True)
 class Crossover:
-    """The length from which on `after` is faster than `before`; in `low` to `high` their intervals can't tell."""
+    """The length beyond which `after` is faster than `before`; from `low` to `high` their intervals overlap."""
 
     series: Series
     before: str
@@ -47,7 +47,7 @@ class Crossover:
 
 @dataclass(frozen=True)
 class Reach:
-    """The largest length that fits in memory and the smallest that does not; `all_fit`: every length tried did."""
+    """A variant's largest length that fits in memory and its smallest that does not; `all_fit` if all tried did."""
 
     series: Series
     variant: str
@@ -59,51 +59,55 @@ class Reach:
 def exponents(results: Results) -> list[Exponent]:
     """Fit each variant's exponent: the median of the slopes between all pairs of lengths (Theil and Sen).
 
-    The slopes' interval comes from each latency's own interval and from the slopes of neighbouring lengths, so that
-    a curve that bends has a wide one.
+    The exponent's interval spans the slopes between neighbouring lengths, each widened by the latencies' own intervals,
+    so that a curve that bends has a wide one.
     """
     return [
-        Exponent(one, variant, len(points), *_slopes(points))
-        for one in results.series
-        for variant, points in _curves(one).items()
+        Exponent(line, variant, len(points), *_slopes(points))
+        for line in results.series
+        for variant, points in _curves(line).items()
         if len(points) >= FEWEST_LENGTHS
     ]
 
 
 def crossovers(results: Results) -> list[Crossover]:
-    """Find where one variant overtakes another for good: apart on both sides of one change of sign."""
+    """Find where one variant overtakes another.
+
+    A pair of variants has a crossover if, among the lengths at which their intervals do not overlap, the order changes
+    exactly once.
+    """
     found: list[Crossover] = []
-    for one in results.series:
-        for first, second in itertools.combinations(_curves(one).items(), 2):
-            found += _crossings(one, first, second)
+    for line in results.series:
+        for first, second in itertools.combinations(_curves(line).items(), 2):
+            found += _crossings(line, first, second)
     return found
 
 
 def reaches(results: Results) -> list[Reach]:
-    """Give how far each variant reached, for each setting in which some variant ran out of memory at some batch."""
+    """Return the memory limits of all variants, in each setting in which a variant ran out of memory at some batch."""
     cells = results.exact
     cells = cells[~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
     lines = series(cells)
-    short = {one.setting for one in lines if (one.frame["status"] == OUT).any()}
-    return [reach for one in lines if one.setting in short for reach in _reaches(one)]
+    short = {line.setting for line in lines if (line.frame["status"] == OUT).any()}
+    return [reach for line in lines if line.setting in short for reach in _reaches(line)]
 
 
-def _reaches(one: Series) -> Iterator[Reach]:
+def _reaches(line: Series) -> Iterator[Reach]:
     lengths: dict[str, dict[str, list[int]]] = {}
-    for variant, status, length in zip(*(one.frame[name].tolist() for name in TRIED), strict=True):
+    for variant, status, length in zip(*(line.frame[name].tolist() for name in TRIED), strict=True):
         lengths.setdefault(variant, {}).setdefault(status, []).append(length)
     for variant, by_status in sorted(lengths.items()):
         largest, smallest = max(by_status.get("ok", ()), default=None), min(by_status.get(OUT, ()), default=None)
-        yield Reach(one, variant, largest, smallest, all_fit=set(by_status) == {"ok"})
+        yield Reach(line, variant, largest, smallest, all_fit=set(by_status) == {"ok"})
 
 
-def _curves(one: Series) -> dict[str, Points]:
-    """Give latency and its interval by length, variant by variant; plain values, as pandas is slow on a few rows.
+def _curves(line: Series) -> dict[str, Points]:
+    """Return each variant's latency and interval by length; medians if a length was measured more than once.
 
-    Where a length was measured more than once, the medians of its values.
+    In plain values, because pandas is slow on frames of a few rows.
     """
     gathered: dict[str, dict[int, list[tuple[float, ...]]]] = {}
-    columns = (one.frame[name].tolist() for name in ("variant", "length", *INTERVAL))
+    columns = (line.frame[name].tolist() for name in ("variant", "length", *INTERVAL))
     for variant, length, *values in zip(*columns, strict=True):
         gathered.setdefault(variant, {}).setdefault(length, []).append(tuple(values))
     return {
@@ -113,6 +117,7 @@ def _curves(one: Series) -> dict[str, Points]:
 
 
 def _slopes(points: Points) -> tuple[float, float, float]:
+    """Return the exponent and the ends of its interval."""
     from scipy.stats import theilslopes  # takes a second to import, and most commands fit no exponent
 
     places = [(math.log(length), *map(math.log, values)) for length, values in points.items()]
@@ -123,26 +128,28 @@ def _slopes(points: Points) -> tuple[float, float, float]:
     return middle, min(low, middle), max(high, middle)
 
 
-def _crossings(one: Series, first: tuple[str, Points], second: tuple[str, Points]) -> Iterator[Crossover]:
+def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Points]) -> Iterator[Crossover]:
+    """Yield the crossover of two variants, if they have one."""
     lengths = [length for length in first[1] if length in second[1]]
     pairs = [(first[1][length], second[1][length]) for length in lengths]
-    side = [1 if ours[1] > theirs[2] else -1 if ours[2] < theirs[1] else 0 for ours, theirs in pairs]
-    apart = [index for index, where in enumerate(side) if where]
-    changes = [(i, j) for i, j in itertools.pairwise(apart) if side[i] != side[j]]
+    # 1 where the first is slower, -1 where the second is, 0 where their intervals overlap
+    order = [1 if one[1] > other[2] else -1 if one[2] < other[1] else 0 for one, other in pairs]
+    decided = [index for index, sign in enumerate(order) if sign]
+    changes = [(i, j) for i, j in itertools.pairwise(decided) if order[i] != order[j]]
     if len(changes) != 1:
         return
     start, end = changes[0]
     places = [math.log2(length) for length in lengths]
-    middle, low, high = (
-        [math.log(ours[own] / theirs[other]) for ours, theirs in pairs] for own, other in ((0, 0), (1, 2), (2, 1))
+    middle, low, high = (  # the log-ratio of the latencies, and the extremes that their intervals allow
+        [math.log(one[i] / other[j]) for one, other in pairs] for i, j in ((0, 0), (1, 2), (2, 1))
     )
     ends = sorted([_zero(places, low, start, end), _zero(places, high, start, end)])
-    before, after = (first[0], second[0]) if side[start] < 0 else (second[0], first[0])
-    yield Crossover(one, before, after, *(2**place for place in (_zero(places, middle, start, end), *ends)))
+    before, after = (first[0], second[0]) if order[start] < 0 else (second[0], first[0])
+    yield Crossover(line, before, after, *(2**place for place in (_zero(places, middle, start, end), *ends)))
 
 
 def _zero(lengths: Sequence[float], values: Sequence[float], start: int, end: int) -> float:
-    """Interpolate where `values` first changes its sign between two points, linearly in the logarithms."""
+    """Return where `values` first changes its sign between two points, by linear interpolation of the logarithms."""
     for i in range(start, end):
         if values[i] == 0:
             return lengths[i]

@@ -20,7 +20,7 @@ COLUMNS = ["run", "variant", "mode", "device_name", "workload", "latency_ms"]
 
 @dataclass(frozen=True)
 class Share:
-    """A layer's latency, and that of its attention alone, by the same variant in the same run."""
+    """The latency of a layer and of its attention alone, both by the same variant in the same run."""
 
     device_name: str
     variant: str
@@ -30,13 +30,16 @@ class Share:
 
     @property
     def share(self) -> float:
-        """Attention's part of the layer's time."""
+        """The fraction of the layer's time that attention takes."""
         return self.attention_ms / self.layer_ms
 
 
 @dataclass(frozen=True)
 class ParallelGain:
-    """The time of several devices at once, their slowest one's, and that of one device with the whole problem."""
+    """What splitting a problem over several devices gains.
+
+    `latency_ms` is the time of the slowest device with its part, `alone_ms` that of one device with the whole problem.
+    """
 
     device_name: str
     variant: str
@@ -52,18 +55,18 @@ class ParallelGain:
 
     @property
     def gpus(self) -> int:
-        """How many devices share the work."""
+        """The number of devices that share the work."""
         return self.workload.gpus
 
     @property
     def efficiency(self) -> float:
-        """One device's time over that of all of them together; 1 is a perfect split."""
+        """The speed-up over one device, divided by the number of devices; 1 is a perfect split."""
         return self.alone_ms / (self.gpus * self.latency_ms)
 
 
 @dataclass(frozen=True)
 class DeviceRatio:
-    """How much faster a variant is on `device` than on `slower`, over the shapes that it did on both."""
+    """How much faster a variant is on `device` than on `slower`, over the shapes that it ran on both."""
 
     device: str
     slower: str
@@ -79,23 +82,24 @@ class DeviceRatio:
 
 
 def shares(results: Results) -> list[Share]:
-    """Find attention's share in each layer whose attention alone was timed beside it."""
+    """Return attention's share of each layer whose attention was also timed alone in the same run."""
     if not results.current["embed_dim"].any():
         return []
     cells = _timed(results)
     alone = {_key(cell, cell["workload"]): cell["latency_ms"] for cell in cells if not cell["workload"].embed_dim}
     found = []
     for cell in cells:
-        bare = alone.get(_key(cell, dataclasses.replace(cell["workload"], embed_dim=0)))
-        if cell["workload"].embed_dim and bare is not None:
-            found.append(Share(cell["device_name"], cell["variant"], cell["workload"].id, cell["latency_ms"], bare))
-    return sorted(found, key=lambda one: (one.device_name, one.workload_id, one.variant))
+        attention_ms = alone.get(_key(cell, dataclasses.replace(cell["workload"], embed_dim=0)))
+        if cell["workload"].embed_dim and attention_ms is not None:
+            names = cell["device_name"], cell["variant"], cell["workload"].id
+            found.append(Share(*names, layer_ms=cell["latency_ms"], attention_ms=attention_ms))
+    return sorted(found, key=lambda share: (share.device_name, share.workload_id, share.variant))
 
 
 def gains(results: Results) -> list[ParallelGain]:
-    """Set each cell of several devices beside the same variant's on one of them in the same run.
+    """Compare each cell of several devices with the same variant on one of these devices, in the same run.
 
-    A variant that spans devices by itself, as a ring does, has no time on one.
+    Variants that always span several devices, such as ring attention, have no time on one and are left out.
     """
     if not (results.current["gpus"] > 1).any():
         return []
@@ -106,17 +110,17 @@ def gains(results: Results) -> list[ParallelGain]:
             alone.setdefault(_key(cell, cell["workload"]), []).append(cell["latency_ms"])
     found = []
     for cell in cells:
-        w = cell["workload"]
-        _, _, member = cell["device_name"].partition(" x ")
-        own = alone.get(_key({**cell, "device_name": member}, dataclasses.replace(w, gpus=1)))
-        if w.gpus > 1 and own:
+        workload = cell["workload"]
+        _, _, model = cell["device_name"].partition(" x ")  # of "2 x NVIDIA H100"
+        times = alone.get(_key({**cell, "device_name": model}, dataclasses.replace(workload, gpus=1)))
+        if workload.gpus > 1 and times:
             names = cell["device_name"], cell["variant"], cell["mode"]
-            found.append(ParallelGain(*names, w, cell["latency_ms"], median(own)))
-    return sorted(found, key=lambda one: (one.workload_id, one.variant, one.device_name))
+            found.append(ParallelGain(*names, workload, latency_ms=cell["latency_ms"], alone_ms=median(times)))
+    return sorted(found, key=lambda gain: (gain.workload_id, gain.variant, gain.device_name))
 
 
 def device_ratios(results: Results) -> list[DeviceRatio]:
-    """Compare each kind of device with the slowest one, variant by variant, on the shapes that both did."""
+    """Compare each kind of device with the slowest one, variant by variant, on the shapes that both ran."""
     ranked = results.ranked[results.ranked["gpus"] == 1]
     if ranked["device_name"].nunique() < 2:
         return []
@@ -149,6 +153,6 @@ def _key(cell: dict[Any, Any], workload: Workload) -> tuple[Any, ...]:
 
 
 def _slowest(table: pd.DataFrame) -> Any:
-    """Name the device that is slowest on the problems that all did, or, without such, over what it did."""
+    """Return the device with the largest median time on the problems that all devices ran, or else on all it ran."""
     common = table.dropna()
     return (common if len(common) else table).median().idxmax()

@@ -1,4 +1,4 @@
-"""Which cells make one line over sequence length, and what to call it."""
+"""Series: the cells that form one line of a chart over sequence length, and the line's title."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from attnbench.workloads.workload import AXES
 
-TITLE = ("direction", "mask", "dtype")  # fields that a series is named by and sorted by first
+TITLE = ("direction", "mask", "dtype")  # the fields that begin a series' title and its sort key
 SETTING = [
     *("environment_id", "device_name", "mode", *TITLE),
     *(name for name, axis in AXES.items() if axis.setting and name not in TITLE),
@@ -20,7 +20,7 @@ SETTING = [
 
 @dataclass(frozen=True)
 class Series:
-    """Cells that differ in nothing but variant and length (and batch, where each length has a batch of its own)."""
+    """Cells that differ only in variant and length, and in batch if every length was measured at one batch."""
 
     device_name: str
     mode: str
@@ -32,19 +32,19 @@ class Series:
 
     @property
     def title(self) -> str:
-        """Say the setting in words, device apart."""
+        """The setting in words, without the device: `forward · causal · bfloat16 · B1 H8 D64`."""
         mode = "" if self.mode == "hot" else f" · {self.mode}"
         return f"{self.direction} · {self.mask} · {self.dtype}{mode} · {self.shape}"
 
     @property
     def setting(self) -> tuple[str, ...]:
-        """What it has in common with the series of other batches."""
+        """The values that it shares with the series of other batches."""
         shape = self.shape.partition(" ")[2] if self.batch else self.shape
         return (self.device_name, self.mode, self.direction, self.mask, self.dtype, shape)
 
     @property
     def batch(self) -> int | None:
-        """The batch of all its cells; None where it shrinks as length grows."""
+        """The batch of all its cells; None if the batch shrinks as length grows."""
         batches = set(self.frame["batch"].tolist())
         return batches.pop() if len(batches) == 1 else None
 
@@ -58,16 +58,16 @@ def with_length(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def series(frame: pd.DataFrame) -> list[Series]:
-    """Split a frame into its series, the ones with the most lengths first, then by setting."""
+    """Split a frame into series, those with the most lengths first, then by setting."""
     found = []
     for key, setting in with_length(frame).groupby(SETTING, dropna=False, sort=True):
         fields = dict(zip(SETTING, key, strict=True))
         found += [_series(fields, part) for part in _by_batch(setting)]
-    return sorted(found, key=lambda one: -len(set(one.frame["length"].tolist())))
+    return sorted(found, key=lambda line: -len(set(line.frame["length"].tolist())))
 
 
 def shape_text(fields: Any) -> str:
-    """Name heads and widths in short: `H32/8 D128`, with key/value heads and value width where they differ."""
+    """Return heads and widths in short, `H32/8 D128`: with key/value heads and value width if they differ."""
     heads, width = f"H{fields['heads']}", f"D{fields['head_dim']}"
     if fields["kv_heads"] != fields["heads"]:
         heads += f"/{fields['kv_heads']}"
@@ -80,7 +80,7 @@ def shape_text(fields: Any) -> str:
 
 
 def surroundings_text(fields: Any) -> str:
-    """Name what surrounds attention, each with a space before it; nothing where there is nothing."""
+    """Return what surrounds attention, such as ` layer of 512 in BSHD`; empty for attention alone."""
     extras = [f"layer of {fields['embed_dim']}"] if fields["embed_dim"] else []
     extras += [f"in {fields['layout']}"] if fields["layout"] != "native" else []
     extras += [fields["distribution"]] if fields["distribution"] != "normal" else []
@@ -89,7 +89,7 @@ def surroundings_text(fields: Any) -> str:
 
 
 def _by_batch(setting: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Keep a setting whole where each length has one batch (a constant number of tokens), else split by batch."""
+    """Keep a setting whole if each length has one batch (a constant number of tokens), else split it by batch."""
     lengths, batches = setting["length"].tolist(), setting["batch"].tolist()
     if len(set(zip(lengths, batches, strict=True))) == len(set(lengths)):
         yield setting

@@ -1,4 +1,4 @@
-"""One cell over many runs: its latencies by date, and where they changed for good."""
+"""Trends: one cell's latency over many runs, and the runs at which it changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEWEST_RUNS = 2
 
 @dataclass(frozen=True)
 class Point:
-    """A cell's median latency in one run; `change` is `faster` or `slower` where it differs from the run before."""
+    """A cell's median latency in one run; `change` is `faster` or `slower` if it differs from the run before."""
 
     run: str
     started_at: str
@@ -42,15 +42,15 @@ class Trend:
 
     @property
     def changes(self) -> int:
-        """How many change points there are."""
+        """The number of change points."""
         return sum(point.change is not None for point in self.points)
 
 
 def trends(results: Results) -> list[Trend]:
-    """Follow each cell that at least two runs measured, the ones with most change points first.
+    """Return the trend of each cell that at least two runs measured, those with the most change points first.
 
-    A change point lies where the interval between two runs that follow each other, corrected over all of them, leaves
-    out 1 by more than three times the noise floors of both.
+    A run is a change point if the interval of the ratio to the run before, corrected over all pairs of runs, lies
+    beyond 1 by more than three times the noise floors of both.
     """
     rankable = results.frame[results.rankable]
     histories = [history for history in _histories(rankable) if len(history) >= FEWEST_RUNS]

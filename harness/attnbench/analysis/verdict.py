@@ -69,7 +69,7 @@ def _compare(
     for row in ranked[ROW].to_dict("records"):
         problem = _problem(row)
         other = against.get(problem)
-        if (row["device_name"], row["mode"]) in known_floors and other is not None and _took_turns(row, other):
+        if (row["device_name"], row["mode"]) in known_floors and other is not None and _measured_in_turns(row, other):
             table = tables.setdefault(tuple(row[name] for name in TABLE), {})
             table[(*problem, row["variant"])] = paired_log_ratios(blocks_of(row), blocks[problem])
     found: dict[Cell, PairedResult] = {}
@@ -78,9 +78,9 @@ def _compare(
     return found
 
 
-def _took_turns(row: Row, other: Row) -> bool:
+def _measured_in_turns(row: Row, other: Row) -> bool:
     one_run = (row["run_id"], row["device"]) == (other["run_id"], other["device"])
-    in_blocks = all(one["block_sizes"] and NOT_INTERLEAVED not in one["flags"] for one in (row, other))
+    in_blocks = all(cell["block_sizes"] and NOT_INTERLEAVED not in cell["flags"] for cell in (row, other))
     return one_run and in_blocks and bool(row["variant"] != other["variant"])
 
 

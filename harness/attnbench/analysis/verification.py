@@ -1,4 +1,4 @@
-"""Whether a second measurement of some of a run's cells agrees with the first."""
+"""Verification of a run: whether a second measurement of some of its cells agrees with the first."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
     from attnbench.workloads.workload import Workload
 
-TOLERANCE = 0.05  # sessions differ by more than either's own noise: temperature, neighbours, memory layout
+TOLERANCE = 0.05  # two sessions differ by more than the noise within each: temperature, other load, memory layout
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A cell to be run again."""
+    """A cell that was drawn to be measured again."""
 
     variant: str
     workload: Workload
@@ -28,7 +28,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What came of running cells again; a status that changed or a time that is surely off disagrees."""
+    """The outcome of a verification: the cells that agree, and those whose status or time differs beyond doubt."""
 
     agreeing: tuple[Change, ...]
     disagreeing: tuple[Change, ...]
@@ -36,11 +36,11 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether all cells agree, and there is one."""
+        """Whether all cells agree; False if no cell was measured again."""
         return bool(self.agreeing) and not self.disagreeing
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return the outcome as one sentence."""
         total = len(self.agreeing) + len(self.disagreeing)
         return (
             f"{len(self.agreeing)} of {total} cells agree: same status, and no interval beyond"
@@ -49,7 +49,7 @@ class Agreement:
 
 
 def sample(results: Results, count: int, seed: int = 0) -> list[Sampled]:
-    """Draw `count` of a run's cells at random (all, if there are no more); unsupported ones are left out."""
+    """Draw `count` of a run's cells at random, or all if it has fewer; unsupported cells are left out."""
     cells = results.current
     cells = cells[~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
     rows: list[dict[Any, Any]] = cells.sort_values("cell_id").to_dict("records")
