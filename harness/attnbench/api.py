@@ -50,7 +50,7 @@ class Run(os.PathLike[str]):
 
     def resume(self, *, retry_failed: bool = False, timeout_s: float | None = None, progress: bool = True) -> Run:
         """Run what is missing, interrupted or stale, and with `retry_failed` what failed; gives the run itself."""
-        from attnbench.runner.run import resumed
+        from attnbench.runner.resume import resumed
 
         _execute(self.path, *resumed(self.path, retry_failed=retry_failed), timeout_s, progress=progress)
         return self
@@ -111,7 +111,8 @@ def run(
     `Run(path).resume()` goes on. Raises UsageError for a value that is wrong, before anything runs.
     """
     from attnbench.measure_config import MeasureConfig
-    from attnbench.runner.run import Request, plan_of, start
+    from attnbench.runner.request import Request, plan_of
+    from attnbench.runner.run import start
 
     request = Request(
         suites=_texts(suites),

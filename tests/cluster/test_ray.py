@@ -11,7 +11,8 @@ from attnbench.cluster.ray import TYPE, RayCluster
 from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
 from attnbench.runner.listener import RunListener
-from attnbench.runner.run import Request, execute, plan_of, start
+from attnbench.runner.request import Request, plan_of
+from attnbench.runner.run import execute, start
 from attnbench.store import read_manifest, read_run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'attnbench[ray]'")

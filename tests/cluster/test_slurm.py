@@ -9,7 +9,8 @@ from attnbench.cluster.executor import ClusterExecutor
 from attnbench.cluster.slurm import SlurmCluster, rows_of
 from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
-from attnbench.runner.run import Request, execute, plan_of, start
+from attnbench.runner.request import Request, plan_of
+from attnbench.runner.run import execute, start
 from attnbench.store import read_run
 
 pytest.importorskip(

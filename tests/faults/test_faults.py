@@ -12,7 +12,8 @@ from attnbench.isolation.cleanup import FOLDER_PREFIX
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import read_catalog
 from attnbench.runner.limits import CellLimits
-from attnbench.runner.run import Request, execute, plan_of, start
+from attnbench.runner.request import Request, plan_of
+from attnbench.runner.run import execute, start
 from attnbench.store import read_manifest, read_run
 
 PACK = Path(__file__).parent / "pack.py"

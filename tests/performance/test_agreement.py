@@ -11,7 +11,8 @@ from attnbench.analysis.noise import noise_text
 from attnbench.analysis.results import Results
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
-from attnbench.runner.run import Request, execute, plan_of, start
+from attnbench.runner.request import Request, plan_of
+from attnbench.runner.run import execute, start
 from attnbench.stats.interval import median_interval
 from attnbench.tensors.inputs import make_inputs
 

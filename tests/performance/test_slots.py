@@ -7,7 +7,8 @@ import pytest
 
 from attnbench.measure_config import MeasureConfig
 from attnbench.runner.listener import RunListener
-from attnbench.runner.run import Request, execute, plan_of, start
+from attnbench.runner.request import Request, plan_of
+from attnbench.runner.run import execute, start
 
 LEAST = 1.8
 # Each cell is sampled for as long as its budget, so that both runs do the same work a cell.

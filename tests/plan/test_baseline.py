@@ -8,7 +8,8 @@ import pytest
 import attnbench
 from attnbench.errors import UsageError
 from attnbench.plan.catalog import read_catalog
-from attnbench.runner.run import again, plan_of, resumed
+from attnbench.runner.request import plan_of
+from attnbench.runner.resume import resumed, start_again
 from attnbench.store import declared_baseline, read_manifest, read_run
 
 
@@ -44,7 +45,7 @@ def test_a_resumed_run_keeps_its_baseline(stubbed, monkeypatch):
     _, plan = resumed(run)
     assert {cell.variant.name: cell.variant.baseline for cell in plan.cells} == {"alpha": False, "beta": True}
     cells = [("alpha", plan.cells[0].workload, "cpu:0"), ("beta", plan.cells[0].workload, "cpu:0")]
-    repeated, _, _ = again(run, cells, stubbed.folder / "results", ())
+    repeated, _, _ = start_again(run, cells, stubbed.folder / "results", ())
     assert declared_baseline(read_manifest(repeated)) == "beta"
 
 

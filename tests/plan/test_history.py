@@ -13,7 +13,9 @@ from attnbench.plan.devices import Device
 from attnbench.plan.history import History
 from attnbench.plan.memory_frontier import input_bytes, result_bytes
 from attnbench.runner import local_executor
-from attnbench.runner.run import execute, plan_of, resumed
+from attnbench.runner.request import plan_of
+from attnbench.runner.resume import resumed
+from attnbench.runner.run import execute
 from attnbench.store import read_manifest, read_run, write_manifest
 
 

@@ -7,7 +7,8 @@ import pytest
 from attnbench import Workload
 from attnbench.plan.memory_frontier import LONGEST_CALL_S, LengthOutcome, at_length, next_length, no_smaller, series_key
 from attnbench.runner.limits import CellLimits
-from attnbench.runner.run import execute, resumed
+from attnbench.runner.resume import resumed
+from attnbench.runner.run import execute
 
 SMALL = Workload(heads=2, seq_q=128, head_dim=8, mask="causal")
 SUITE = """

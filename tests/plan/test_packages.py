@@ -8,7 +8,8 @@ import pytest
 
 from attnbench.cli import main
 from attnbench.plan import environment
-from attnbench.runner.run import plan_of, resumed
+from attnbench.runner.request import plan_of
+from attnbench.runner.resume import resumed
 from attnbench.store import read_manifest, read_run
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from attnbench import Workload
 from attnbench.cli.app import app
-from attnbench.errors import WorkloadError
+from attnbench.errors import UsageError, WorkloadError
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.rerun import rerun_command
-from attnbench.runner import run
-from attnbench.runner.run import Request, manifest_of, plan_of
+from attnbench.runner.request import Request, plan_of
+from attnbench.runner.run import manifest_of
 from attnbench.workloads.suite import built_in_suites
 
 SUITES = built_in_suites()
@@ -104,5 +104,5 @@ def test_a_plugin_that_was_named_is_named_again(planned, tmp_path):
 
 def test_whole_workloads_and_axes_contradict_each_other():
     """An axis beside --workload is refused, by its name on the command line."""
-    with pytest.raises(run.UsageError, match="which --head-dim would change"):
+    with pytest.raises(UsageError, match="which --head-dim would change"):
         plan_of(Request(workloads=[AXES.id], axes={"head_dim": [8]}, devices=["cpu"]))

@@ -12,7 +12,8 @@ import pytest
 
 import stub_run
 from attnbench import store
-from attnbench.runner.run import execute, resumed
+from attnbench.runner.resume import resumed
+from attnbench.runner.run import execute
 
 SHAPE = [
     "-v",

@@ -14,7 +14,9 @@ from attnbench import store
 from attnbench.errors import StorageError, UsageError
 from attnbench.plan.devices import Device, choose_devices
 from attnbench.runner import locks
-from attnbench.runner.run import execute, plan_of, resumed, start
+from attnbench.runner.request import plan_of
+from attnbench.runner.resume import resumed
+from attnbench.runner.run import execute, start
 
 HOLDER = """
     import sys, time

@@ -8,7 +8,9 @@ from attnbench.isolation import process
 from attnbench.plan.devices import Device
 from attnbench.runner import limits, local_executor
 from attnbench.runner.limits import CellLimits
-from attnbench.runner.run import execute, plan_of, resumed, start
+from attnbench.runner.request import plan_of
+from attnbench.runner.resume import resumed
+from attnbench.runner.run import execute, start
 
 CUDA_ERROR = {
     "type": "FailedReply",

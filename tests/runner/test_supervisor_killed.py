@@ -7,7 +7,9 @@ import time
 
 from attnbench import store
 from attnbench.runner.listener import RunListener
-from attnbench.runner.run import execute, plan_of, resumed, start
+from attnbench.runner.request import plan_of
+from attnbench.runner.resume import resumed
+from attnbench.runner.run import execute, start
 
 LENGTHS = (16, 24, 32, 40)
 RUNS, KILLS = 5, 10  # each run is killed so often, in mid-sweep and while it is being resumed

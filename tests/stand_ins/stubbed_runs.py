@@ -11,7 +11,8 @@ from attnbench import store
 from attnbench.isolation import process
 from attnbench.machine import doctor
 from attnbench.measure_config import MeasureConfig
-from attnbench.runner.run import Request, execute, plan_of, start
+from attnbench.runner.request import Request, plan_of
+from attnbench.runner.run import execute, start
 
 AT_ONCE = MeasureConfig(precision=0.5, budget_s=0.001, min_samples=2, min_blocks=2, min_time_s=0, warm_up_max_s=0.1)
 

@@ -58,13 +58,14 @@ def verify(
     from attnbench.analysis.results import Results
     from attnbench.analysis.verification import agreement
     from attnbench.analysis.verification import sample as drawn
-    from attnbench.runner.run import again, execute
+    from attnbench.runner.resume import start_again
+    from attnbench.runner.run import execute
     from attnbench.store import find_run
 
     folder = find_run(results, run)
     before = Results.load(folder)
     cells = drawn(before, sample, seed)
-    repeated, catalog, plan = again(
+    repeated, catalog, plan = start_again(
         folder, [(cell.variant, cell.workload, cell.device) for cell in cells], results, split(plugin)
     )
     execute(repeated, catalog, plan)

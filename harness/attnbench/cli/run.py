@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import Catalog
     from attnbench.plan.cells import Plan
     from attnbench.runner.local_executor import Executor
-    from attnbench.runner.run import Request
+    from attnbench.runner.request import Request
 
 
 def run(
@@ -63,7 +63,8 @@ def _sweep(options: SimpleNamespace) -> None:
     from attnbench.plan.history import History
     from attnbench.plan.support import unsupported_reasons
     from attnbench.runner.limits import CellLimits
-    from attnbench.runner.run import execute, refuse_unrunnable, start
+    from attnbench.runner.request import refuse_unrunnable
+    from attnbench.runner.run import execute, start
     from attnbench.store import latest, read_manifest
 
     telling = level(quiet=options.quiet, verbose=options.verbose)
@@ -94,7 +95,8 @@ def _sweep(options: SimpleNamespace) -> None:
 def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, Plan, Executor]:
     """Give what is to be run and where, and with --resume the folder that it goes on in."""
     from attnbench.cli.fleet import find_executor
-    from attnbench.runner.run import plan_of, resumed
+    from attnbench.runner.request import plan_of
+    from attnbench.runner.resume import resumed
     from attnbench.store import find_run, plugin_arguments, read_manifest
 
     request = _request(options)
@@ -118,7 +120,7 @@ def _leave_interrupted(run: Path) -> None:
 def _request(options: SimpleNamespace) -> Request:
     """Read the options' texts; raises UsageError."""
     from attnbench.measure_config import MeasureConfig
-    from attnbench.runner.run import Request
+    from attnbench.runner.request import Request
 
     settings: dict[str, Any] = {
         "precision": fraction("--precision", options.precision),

@@ -46,7 +46,8 @@ def run_suite(
     """Write the suite into the study's folder, run it, and return a row for each timed cell."""
     from attnbench.analysis import load
     from attnbench.measure_config import MeasureConfig
-    from attnbench.runner.run import Request, execute, plan_of, start
+    from attnbench.runner.request import Request, plan_of
+    from attnbench.runner.run import execute, start
 
     suite = folder / "run.toml"
     suite.write_text(suite_text(f"study-{name}", grids), encoding="utf-8")
