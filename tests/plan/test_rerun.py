@@ -9,6 +9,7 @@ from attnbench.cli.app import app
 from attnbench.errors import UsageError, WorkloadError
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.rerun import rerun_command
+from attnbench.runner import request as request_module
 from attnbench.runner.request import Request, plan_of
 from attnbench.runner.run import manifest_of
 from attnbench.workloads.suite import built_in_suites
@@ -59,7 +60,7 @@ def planned(monkeypatch):
             plans.append(plan_of(request)[1])
             raise Planned
 
-        monkeypatch.setattr(run, "plan_of", caught)
+        monkeypatch.setattr(request_module, "plan_of", caught)
         with pytest.raises(Planned):
             app(args=shlex.split(shlex.join(command))[1:], standalone_mode=False)
         return plans[0]
