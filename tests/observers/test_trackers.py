@@ -1,4 +1,4 @@
-"""Runs in experiment trackers, through the observer hook."""
+"""Experiment trackers receive runs through the observer hooks."""
 
 import dataclasses
 import json
@@ -29,21 +29,21 @@ CRASHED = dataclasses.replace(
 MANIFEST = {"run_id": "mine", "plan": [{}, {}], "machine": {"cpu": "a CPU"}}
 
 
-def tell(name, folder):
-    """Tell an observer of a run with two records and a control, in a process of its own, as a run does."""
+def send_events(name, folder):
+    """Send an observer the events of a run with two records and a control, in a separate process, as a run does."""
     source = named_source(f"attnbench.observers.{name}")
     entry = PluginEntry(source, None, observes=("run_started", "record_stored", "run_ended"))
-    with Observers(Catalog((entry,)), folder / "log") as told:
-        told.notify("run_started", MANIFEST)
+    with Observers(Catalog((entry,)), folder / "log") as notifier:
+        notifier.notify("run_started", MANIFEST)
         for record in (TIMED, CRASHED, dataclasses.replace(TIMED, record_id="r3", control=True)):
-            told.notify("record_stored", json.loads(record.to_line()))
-        told.notify("run_ended", {"ok": 1, "crash": 1})
+            notifier.notify("record_stored", json.loads(record.to_line()))
+        notifier.notify("run_ended", {"ok": 1, "crash": 1})
     log = folder / "log"
-    assert told.problems == [], log.read_text() if log.exists() else ""
+    assert notifier.problems == [], log.read_text() if log.exists() else ""
 
 
-def test_a_record_as_parameters_and_metrics():
-    """Names become texts and numbers metrics in the units of their names; what is unknown is left out."""
+def test_a_record_becomes_parameters_and_metrics():
+    """Names become strings, numbers become metrics in the units of their names, and unknown ones are left out."""
     fields = json.loads(TIMED.to_line())
     assert metrics(fields) == {
         "latency_ms": 2.0, "tflops": 0.002, "samples": 3, "peak_bytes": 4096, "first_call_ms": 5.0, "error_ratio": 0.25,
@@ -57,12 +57,12 @@ def test_a_record_as_parameters_and_metrics():
 
 
 def test_mlflow_keeps_each_record_as_a_nested_run(tmp_path, monkeypatch):
-    """In a local file store there is one run with a nested run for each record, with parameters, metrics and status."""
+    """A local file store holds one run, with a nested run for each record: its parameters, metrics and status."""
     mlflow = pytest.importorskip("mlflow", reason="needs mlflow-skinny (pip install 'attnbench[mlflow]')")
     uri = (tmp_path / "store").as_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    tell("mlflow", tmp_path)
+    send_events("mlflow", tmp_path)
     client = mlflow.MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("attnbench")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
@@ -81,14 +81,14 @@ def test_mlflow_keeps_each_record_as_a_nested_run(tmp_path, monkeypatch):
     assert f"sdpa {TIMED.workload.id} (control)" in runs
 
 
-def test_wandb_keeps_the_run_offline(tmp_path, monkeypatch):
-    """In offline mode the run's file holds its configuration, each variant's numbers and the table of records."""
+def test_wandb_stores_the_run_offline(tmp_path, monkeypatch):
+    """In offline mode, the run's file holds its configuration, each variant's numbers and the table of records."""
     pytest.importorskip("wandb", reason="needs wandb (pip install 'attnbench[wandb]')")
     for name, value in (("WANDB_MODE", "offline"), ("WANDB_DIR", str(tmp_path)), ("WANDB_SILENT", "true")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    tell("wandb", tmp_path)
+    send_events("wandb", tmp_path)
     (stored,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     content = stored.read_bytes()
     for expected in (b"sdpa/latency_ms", b"cells_crash", b"records", b"a CPU"):
@@ -100,17 +100,17 @@ def test_wandb_keeps_the_run_offline(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "package"), [("mlflow", "mlflow-skinny"), ("wandb", "wandb")])
-def test_without_its_package_a_tracker_says_what_to_install(name, package):
-    """Where the tracker's package is not installed the plugin does not load, and the reason says how to get it."""
+def test_a_tracker_without_its_package_names_what_to_install(name, package):
+    """If the tracker's package is missing, the plugin is not loaded, and the error names what to install."""
     program = (
         f"import sys; sys.modules[{name!r}] = None\n"
         "from attnbench.plugins.loading import load_plugin, named_source\n"
         f"load_plugin(named_source('attnbench.observers.{name}'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ)
-    told = f"needs the package {package} (pip install 'attnbench[{name}]')"
+    expected = f"needs the package {package} (pip install 'attnbench[{name}]')"
     assert PluginError.__name__ in done.stderr
-    assert told in done.stderr
+    assert expected in done.stderr
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])

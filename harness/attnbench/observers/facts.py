@@ -1,4 +1,4 @@
-"""What experiment trackers are told of a record: its names as parameters, its numbers as metrics."""
+"""A record as experiment trackers log it: its names as parameters, its numbers as metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES = ("cell_id", "variant", "plugin", "device", "device_name", "status", "mod
 
 
 def parameters(record: Mapping[str, Any]) -> dict[str, str]:
-    """Give what the record is about, and its workload's fields, as texts; what is unknown is left out."""
+    """Return the record's names and its workload's fields as strings; unknown ones are left out."""
     about = {name: record.get(name) for name in NAMES}
     workload = Workload.from_json(record["workload"])
     return {
@@ -23,10 +23,13 @@ def parameters(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """Give the record's numbers: `latency_ms` (median), `tflops`, `peak_bytes` ...; a wrong answer has no time."""
+    """Return the record's known numbers: `latency_ms` (median), `samples`, `tflops`, `peak_bytes` and so on.
+
+    A record without samples, such as that of an incorrect variant, has no latency.
+    """
     samples = record.get("samples_ns") or record.get("cold_samples_ns")
     error = record.get("error") or {}
-    found = {
+    numbers = {
         "peak_bytes": record.get("peak_bytes"),
         "saved_bytes": record.get("saved_bytes"),
         "first_call_ms": _scaled(record.get("first_call_ns"), 1e-6),
@@ -34,9 +37,9 @@ def metrics(record: Mapping[str, Any]) -> dict[str, float]:
     }
     if samples:
         median_ns = statistics.median(samples)
-        found |= {"latency_ms": median_ns / 1e6, "samples": len(samples)}
-        found["tflops"] = _scaled(record.get("flops"), 1e-3 / median_ns)
-    return {name: float(value) for name, value in found.items() if value is not None}
+        numbers |= {"latency_ms": median_ns / 1e6, "samples": len(samples)}
+        numbers["tflops"] = _scaled(record.get("flops"), 1e-3 / median_ns)
+    return {name: float(value) for name, value in numbers.items() if value is not None}
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

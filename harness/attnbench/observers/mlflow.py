@@ -1,8 +1,9 @@
-"""Records in MLflow: `attnbench run -p attnbench.observers.mlflow`; needs `pip install 'attnbench[mlflow]'`.
+"""Log records to MLflow: `attnbench run -p attnbench.observers.mlflow`; needs `pip install 'attnbench[mlflow]'`.
 
-A run is an MLflow run of the experiment that MLFLOW_EXPERIMENT_NAME names (default: attnbench), and each record a run
-nested in it, with variant, workload and device as parameters and its numbers as metrics. MLFLOW_TRACKING_URI says where
-to, as everywhere; without it, and without the database packages of the full mlflow, that is the folder `mlruns`.
+Each run becomes an MLflow run of the experiment named by MLFLOW_EXPERIMENT_NAME (default: attnbench), and each record a
+run nested in it, with variant, workload and device as parameters and its numbers as metrics. MLFLOW_TRACKING_URI names
+the tracking server, as usual. Without it, runs go to the folder `mlruns`, unless the full mlflow with its database
+packages is installed, whose default is used then.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ try:
 except ImportError as error:
     raise ImportError(f"needs the package mlflow-skinny (pip install 'attnbench[mlflow]'): {error}") from error
 
-LONGEST_VALUE = 6000  # characters of a parameter, by MLflow's limit
+LONGEST_VALUE = 6000  # characters: MLflow's limit for a parameter
 STATUSES = {"ok": "FINISHED", "unsupported": "FINISHED", "interrupted": "KILLED"}
-now: dict[str, Any] = {}  # the client, the experiment's and the parent run's ids, of the run that is observed
+current: dict[str, Any] = {}  # of the observed run: the client, and the ids of the experiment and the parent run
 
 
 @hookimpl
 def attnbench_run_started(manifest: dict[str, Any]) -> None:
-    """Start the run that the records are nested in."""
+    """Start the parent run, in which the records are nested."""
     client = MlflowClient(tracking_uri=_tracking_uri())
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "attnbench")
-    known = client.get_experiment_by_name(name)
-    experiment = known.experiment_id if known else client.create_experiment(name)
+    existing = client.get_experiment_by_name(name)
+    experiment = existing.experiment_id if existing else client.create_experiment(name)
     parent = client.create_run(experiment, run_name=manifest["run_id"]).info.run_id
-    now.update(client=client, experiment=experiment, parent=parent)
+    current.update(client=client, experiment=experiment, parent=parent)
     client.log_param(parent, "cells", len(manifest["plan"]))
     for fact, value in manifest.get("machine", {}).items():
         client.set_tag(parent, f"machine.{fact}", str(value)[:LONGEST_VALUE])
@@ -44,12 +45,12 @@ def attnbench_run_started(manifest: dict[str, Any]) -> None:
 @hookimpl
 def attnbench_record_stored(record: dict[str, Any]) -> None:
     """Log one record as a nested run."""
-    client: MlflowClient = now["client"]
+    client: MlflowClient = current["client"]
     about = parameters(record)
     control = " (control)" if record["control"] else ""
     run = client.create_run(
-        now["experiment"],
-        tags={MLFLOW_PARENT_RUN_ID: now["parent"]},
+        current["experiment"],
+        tags={MLFLOW_PARENT_RUN_ID: current["parent"]},
         run_name=f"{about['variant']} {about['workload']}{control}",
     )
     started = run.info.start_time
@@ -63,17 +64,22 @@ def attnbench_record_stored(record: dict[str, Any]) -> None:
 
 @hookimpl
 def attnbench_run_ended(summary: dict[str, Any]) -> None:
-    """Count the records by status, and end the run."""
-    client: MlflowClient = now["client"]
+    """Log the number of records by status, and end the run."""
+    client: MlflowClient = current["client"]
     for status, count in summary.items():
-        client.log_metric(now["parent"], f"cells_{status}", count)
-    client.set_terminated(now["parent"])
+        client.log_metric(current["parent"], f"cells_{status}", count)
+    client.set_terminated(current["parent"])
 
 
 def _tracking_uri() -> str | None:
-    """Give the folder `mlruns` where nothing else is named or can be had; MLflow wants folders allowed by name."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or (None if find_spec("sqlalchemy") else (Path.cwd() / "mlruns").as_uri())
+    """Return the tracking URI; None is MLflow's default.
+
+    Without MLFLOW_TRACKING_URI and without a database package this is the folder `mlruns`. MLflow accepts a folder only
+    if MLFLOW_ALLOW_FILE_STORE is set.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or (
+        None if find_spec("sqlalchemy") else (Path.cwd() / "mlruns").as_uri()
+    )
     if uri is not None and (uri.startswith("file:") or "://" not in uri):
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     return uri

@@ -1,7 +1,8 @@
-"""Records in Weights & Biases: `attnbench run -p attnbench.observers.wandb`; needs `pip install 'attnbench[wandb]'`.
+"""Log records to W&B: `attnbench run -p attnbench.observers.wandb`; needs `pip install 'attnbench[wandb]'`.
 
-A run is a W&B run of the project that WANDB_PROJECT names (default: attnbench). Each record is a step of it, and all of
-them together are the table `records`. WANDB_MODE=offline keeps everything in the folder `wandb`, as everywhere.
+Each run becomes a Weights & Biases run of the project named by WANDB_PROJECT (default: attnbench). Each record is a
+step of it, and the table `records` holds all of them. WANDB_MODE=offline keeps everything in the folder `wandb`, as
+usual.
 """
 
 from __future__ import annotations
@@ -17,34 +18,34 @@ try:
 except ImportError as error:
     raise ImportError(f"needs the package wandb (pip install 'attnbench[wandb]'): {error}") from error
 
-now: dict[str, Any] = {}  # the W&B run, and the rows of its table so far
+current: dict[str, Any] = {}  # of the observed run: the W&B run, and the rows of its table so far
 
 
 @hookimpl
 def attnbench_run_started(manifest: dict[str, Any]) -> None:
     """Start the W&B run, with the machine and the number of cells as its configuration."""
-    now["run"] = wandb.init(
+    current["run"] = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "attnbench"),
         name=manifest["run_id"],
         config={"cells": len(manifest["plan"]), "machine": manifest.get("machine", {})},
     )
-    now["rows"] = []
+    current["rows"] = []
 
 
 @hookimpl
 def attnbench_record_stored(record: dict[str, Any]) -> None:
-    """Log one record: its numbers under the variant's name, and a row of the table."""
+    """Log one record: its numbers under the variant's name, and a row for the table."""
     about, numbers = parameters(record), metrics(record)
-    now["rows"].append({**about, **numbers, "control": bool(record["control"])})
+    current["rows"].append({**about, **numbers, "control": bool(record["control"])})
     if not record["control"]:
-        now["run"].log({f"{about['variant']}/{name}": value for name, value in numbers.items()})
+        current["run"].log({f"{about['variant']}/{name}": value for name, value in numbers.items()})
 
 
 @hookimpl
 def attnbench_run_ended(summary: dict[str, Any]) -> None:
-    """Store the table and the counts by status, and end the W&B run."""
-    columns = list(dict.fromkeys(name for row in now["rows"] for name in row))
-    table = wandb.Table(columns=columns, data=[[row.get(name) for name in columns] for row in now["rows"]])
-    now["run"].log({"records": table})
-    now["run"].summary.update({f"cells_{status}": count for status, count in summary.items()})
-    now["run"].finish()
+    """Log the table and the number of records by status, and end the W&B run."""
+    columns = list(dict.fromkeys(name for row in current["rows"] for name in row))
+    table = wandb.Table(columns=columns, data=[[row.get(name) for name in columns] for row in current["rows"]])
+    current["run"].log({"records": table})
+    current["run"].summary.update({f"cells_{status}": count for status, count in summary.items()})
+    current["run"].finish()
