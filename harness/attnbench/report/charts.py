@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from attnbench.report.chart_definitions import LENGTH_LABEL_EXPRESSION, LENGTH_TITLE, METRIC_CHARTS, MetricChart
 from attnbench.report.page_data import ENDS
 
 if TYPE_CHECKING:
     from attnbench.report.palette import Style
 
-OVER_LENGTH = {
-    "latency": ("latency", "Median latency (ms)", "log", True),
-    "tflops": ("tflops", "TFLOP/s over visible pairs", "linear", False),
-    "roofline": ("roofline_pct", "% of the measured roofline", "linear", False),
-    "memory": ("peak_mib", "Peak memory above inputs (MiB)", "log", False),
-    "energy": ("energy_mj", "Energy per call (mJ)", "log", False),
-    "speedup": ("speedup", "Speed-up over the baseline", "log", True),
-}
-BAND = {"latency": ("latency_low", "latency_high"), "speedup": ("speedup_low", "speedup_high")}
-SLOWER = "Latency over the fastest"
+SLOWER = "latency over the fastest"
 GREY = "#8a8f98"  # of what is no variant; seen on white and on dark paper
 DEVICE_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
@@ -30,8 +22,8 @@ def chart_specs(styles: Mapping[str, Style]) -> dict[str, Any]:
     from altair.utils.schemapi import debug_mode
 
     made: dict[str, Callable[[], Any]] = {
-        "error": lambda: _tradeoff(alt, styles, "Worst error over its tolerance"),
-        "tradeoff": lambda: _tradeoff(alt, styles, "Peak memory over the least"),
+        "error": lambda: _tradeoff(alt, styles, "worst error over its tolerance"),
+        "tradeoff": lambda: _tradeoff(alt, styles, "peak memory over the least"),
         "exponents": lambda: _exponents(alt, styles),
         "crossovers": lambda: _crossovers(alt, styles),
         "reaches": lambda: _reaches(alt, styles),
@@ -39,8 +31,8 @@ def chart_specs(styles: Mapping[str, Style]) -> dict[str, Any]:
         "devices": lambda: _devices(alt),
     }
     with debug_mode(False):  # validating each step takes seconds; the page's tests see what is drawn
-        over_length = {name: _faceted(alt, _over_length(alt, styles, name)) for name in OVER_LENGTH}
-        return {**over_length, **{name: _faceted(alt, make()) for name, make in made.items()}}
+        metrics = {chart.name: _metric_chart(alt, styles, chart) for chart in METRIC_CHARTS}
+        return {**metrics, **{name: _faceted(alt, make()) for name, make in made.items()}}
 
 
 def _colour(alt: Any, styles: Mapping[str, Style], field: str = "variant") -> Any:
@@ -63,29 +55,39 @@ def _tips(alt: Any, *fields: tuple[str, str]) -> list[Any]:
 
 
 def _length_axis(alt: Any, name: str = "length", channel: str = "X") -> Any:
-    label = "datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + 'k' : datum.value"
     powers = [2**power for power in range(4, 24)]
-    axis = alt.Axis(labelExpr=label, title="sequence length", values=powers, labelOverlap=True, grid=False)
+    axis = alt.Axis(labelExpr=LENGTH_LABEL_EXPRESSION, title=LENGTH_TITLE, values=powers, labelOverlap=True, grid=False)
     scale = alt.Scale(type="log", base=2, nice=False, padding=8)
     return getattr(alt, channel)(f"{name}:Q", scale=scale, axis=axis)
 
 
-def _over_length(alt: Any, styles: Mapping[str, Style], name: str) -> Any:
-    """Draw a metric over length: lines, points and, where it has one, the interval as a band."""
-    field, title, scale, banded = OVER_LENGTH[name]
-    scales: Any = {"type": "log", "nice": False, "padding": 8} if scale == "log" else {"type": "linear", "zero": True}
-    axis = alt.Axis(title=title, tickCount=5, format="~g") if scale == "log" else alt.Axis(title=title, tickCount=5)
-    y = alt.Y(f"{field}:Q", axis=axis, scale=alt.Scale(**scales))
-    interval = [("interval:N", "95% interval")] if banded else []
-    tips = _tips(alt, ("variant:N", "variant"), ("workload:N", "workload"), (f"{field}:Q", title), *interval)
+def _metric_chart(alt: Any, styles: Mapping[str, Style], chart: MetricChart) -> dict[str, Any]:
+    """Return the specification of a metric over length: lines, points and, if it has one, its interval as a band.
+
+    The rows hold the metric's column, which `usermeta` names; Vega-Lite scales it to `value`, `low` and `high`.
+    """
+    title = chart.axis_title()
+    if chart.log:
+        scale = alt.Scale(type="log", nice=False, padding=8)
+        axis = alt.Axis(title=title, tickCount=5, format="~g")
+    else:
+        scale, axis = alt.Scale(type="linear", zero=True), alt.Axis(title=title, tickCount=5)
+    y = alt.Y("value:Q", axis=axis, scale=scale)
+    columns = {"value": chart.column}
+    tips = [("variant:N", "variant"), ("workload:N", "workload"), ("value:Q", title)]
     base = alt.Chart().encode(x=_length_axis(alt), color=_colour(alt, styles))
-    layers = [base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(alt, styles))]
-    layers += [base.mark_point(filled=True, size=45).encode(y=y, tooltip=tips)]
-    if banded:
-        low, high = BAND[name]
-        ends = alt.Y(f"{low}:Q", axis=axis, scale=alt.Scale(**scales))
-        layers.insert(0, base.mark_area(opacity=0.2).encode(y=ends, y2=f"{high}:Q"))
-    return alt.layer(*layers)
+    layers = []
+    if chart.reference is not None:
+        layers.append(alt.Chart().mark_rule(color=GREY).encode(y=alt.datum(chart.reference)))
+    if chart.low and chart.high:
+        columns |= {"low": chart.low, "high": chart.high}
+        tips += [("low:Q", "95% interval from"), ("high:Q", "to")]
+        ends = alt.Y("low:Q", axis=axis, scale=scale)
+        layers.append(base.mark_area(opacity=0.2).encode(y=ends, y2="high:Q"))
+    layers.append(base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(alt, styles)))
+    layers.append(base.mark_point(filled=True, size=45).encode(y=y, tooltip=_tips(alt, *tips)))
+    transform = [{"calculate": f"datum.{column} * {chart.factor}", "as": name} for name, column in columns.items()]
+    return {"usermeta": {"column": chart.column}, "transform": transform, **_faceted(alt, alt.layer(*layers))}
 
 
 def _tradeoff(alt: Any, styles: Mapping[str, Style], cost: str) -> Any:
@@ -151,7 +153,7 @@ def _scalings(alt: Any, styles: Mapping[str, Style]) -> Any:
     scale = alt.Scale(type="log", base=2, nice=False, padding=8)
     axis = alt.Axis(title="devices at once", values=[2**power for power in range(12)], grid=False)
     base = alt.Chart().encode(x=alt.X("devices:Q", scale=scale, axis=axis))
-    title = alt.Axis(title="Speed-up over one device", values=[2**power for power in range(12)])
+    title = alt.Axis(title="speed-up over one device", values=[2**power for power in range(12)])
     y = alt.Y("speedup:Q", scale=scale, axis=title)
     perfect = base.mark_line(color=GREY, strokeDash=[4, 3]).encode(y=alt.Y("devices:Q", scale=scale, axis=title))
     drawn = base.encode(color=_colour(alt, styles))

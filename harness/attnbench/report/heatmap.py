@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.series import shape_text, with_length
-from attnbench.report.figures import length_text
+from attnbench.report.chart_definitions import length_text
 
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results

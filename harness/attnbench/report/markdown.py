@@ -10,7 +10,7 @@ from attnbench.report.table import Table, escape_markdown, to_markdown
 
 if TYPE_CHECKING:
     from attnbench.report.content import Content
-    from attnbench.report.figures import Drawing, Drawn
+    from attnbench.report.figures import FigureProcess, ReportFigure
 
 METHOD = (
     "Every cell was checked against an fp64 reference before, during and after it was timed; a cell that failed has no"
@@ -20,15 +20,15 @@ METHOD = (
 )
 
 
-def to_markdown_report(document: Content, drawing: Drawing, folder: Path) -> str:
+def to_markdown_report(document: Content, process: FigureProcess, folder: Path) -> str:
     """Write the report; paths of figures are relative to `folder`."""
     parts = [f"# {escape_markdown(document.title)}\n", escape_markdown(document.summary) + "\n", "## Who is fastest\n"]
     parts += ["\n".join(f"- {escape_markdown(contest.verdict)}" for contest in document.contests) + "\n"]
     parts += [escape_markdown(f"On {device}: {gain}") + "\n" for device, gain in document.gains.items()]
     parts += [to_markdown(table) for table in document.headline]
-    parts += ["## Figures\n"] if drawing.figures else []
-    parts += [_figure(figure, folder) for figure in drawing.figures]
-    parts += [drawing.note + "\n"] if drawing.note else []
+    parts += ["## Figures\n"] if process.figures else []
+    parts += [_figure(figure, folder) for figure in process.figures]
+    parts += [process.note + "\n"] if process.note else []
     parts += _section("Latency", document.latencies)
     parts += _section("Scaling, crossovers, memory", document.fitted)
     parts += _section("Inexact variants: timed, not ranked", document.inexact)
@@ -46,6 +46,6 @@ def _untitled(table: Table, empty: str) -> str:
     return to_markdown(Table("", table.columns, table.rows, table.notes, table.labels)) if table.rows else empty
 
 
-def _figure(figure: Drawn, folder: Path) -> str:
+def _figure(figure: ReportFigure, folder: Path) -> str:
     path = figure.files["svg"].relative_to(folder).as_posix()
-    return f"### {escape_markdown(figure.title)}\n\n![{escape_markdown(figure.alt)}]({path})\n"
+    return f"### {escape_markdown(figure.title)}\n\n![{escape_markdown(figure.description)}]({path})\n"

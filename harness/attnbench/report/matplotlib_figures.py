@@ -1,6 +1,7 @@
-"""Draws plots, given as plain values, into files: a process of its own, so that who writes a report need not wait.
+"""Draw plots with matplotlib for print, as SVG, PNG and PDF.
 
-`python -m attnbench.report.matplotlib_figures < plots.json` draws each of a list of plots.
+`python -m attnbench.report.matplotlib_figures < plots.json` draws each of a list of `Plot`s. A report starts it as a
+separate process, so that the figures are drawn while the rest of the report is written.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any, TypedDict
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # inches, of a paper set in two columns
-UNDATED: dict[str, dict[str, None]] = {
+from attnbench.report.chart_definitions import LENGTH_TITLE
+
+ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # widths in inches, for a paper in two columns
+METADATA: dict[str, dict[str, None]] = {  # no date and no version, so that the bytes do not depend on them
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
@@ -32,7 +35,7 @@ STYLE: Any = {
 
 
 class Curve(TypedDict):
-    """A variant's line: its look, and at each length its value and, where `low` is not empty, its interval."""
+    """A variant's line: its style, its value at each length, and the interval's ends, empty if there is no interval."""
 
     variant: str
     colour: str
@@ -45,33 +48,33 @@ class Curve(TypedDict):
 
 
 class Facet(TypedDict):
-    """One axes of a plot: its head in two lines, the lengths to name on its axis, its curves."""
+    """One pair of axes: its title in two lines, the lengths to label on its axis, and its curves."""
 
-    head: tuple[str, str]
+    title: tuple[str, str]
     ticks: dict[str, int]
     curves: list[Curve]
 
 
 class Plot(TypedDict):
-    """A figure: where to (its path by format), its axis, whether that is logarithmic, and a level to mark, or None."""
+    """A figure as plain values: its path by format, its vertical axis, a value to mark with a line, and its facets."""
 
     files: dict[str, str]
-    axis: str
+    axis_title: str
     log: bool
-    level: float | None
+    reference: float | None
     facets: list[Facet]
 
 
 def write(plot: Plot) -> None:
-    """Draw one plot into its files, byte for byte the same each time."""
+    """Draw one plot into its files; the same plot always gives the same bytes."""
     with mpl.rc_context(STYLE):
         figure = draw(plot)
         for kind, path in plot["files"].items():
-            figure.savefig(path, metadata=UNDATED[kind])
+            figure.savefig(path, metadata=METADATA[kind])
 
 
 def draw(plot: Plot) -> Figure:
-    """Draw a plot's facets, with one legend for all."""
+    """Return a plot's facets as a matplotlib figure, with one legend for all."""
     facets = plot["facets"]
     columns = min(3, len(facets))
     rows = -(-len(facets) // columns)
@@ -87,28 +90,28 @@ def draw(plot: Plot) -> Figure:
             axes.set_axis_off()
             continue
         handles.update(_facet(axes, facets[index], plot))
-        axes.set_ylabel(plot["axis"] if index % columns == 0 else "")
-        axes.set_xlabel("sequence length" if index >= len(facets) - columns else "")
-        axes.xaxis.set_label_coords(0.5, -0.17)  # placed here, because matplotlib measures every label to place them
+        axes.set_ylabel(plot["axis_title"] if index % columns == 0 else "")
+        axes.set_xlabel(LENGTH_TITLE if index >= len(facets) - columns else "")
+        axes.xaxis.set_label_coords(0.5, -0.17)  # fixed: to place them itself, matplotlib measures every label
         axes.yaxis.set_label_coords(-0.19, 0.5)
     shown = sorted(handles)
     legend_box = figure.legend(
         [handles[name] for name in shown], shown, loc="lower center", ncols=in_line, frameon=False
     )
     _set_margins(figure, legend)
-    _part_ligatures([*legend_box.get_texts(), *(text for axes in figure.axes for text in (axes.title, *axes.texts))])
+    _disable_ligatures([*legend_box.get_texts(), *(text for axes in figure.axes for text in (axes.title, *axes.texts))])
     return figure
 
 
-def _part_ligatures(texts: Iterable[Any]) -> None:
-    """Have `fl` drawn as two letters, by a matplotlib that would join them: a PDF embeds the font again for each."""
+def _disable_ligatures(texts: Iterable[Any]) -> None:
+    """Draw `fl` as two letters: with ligatures, newer matplotlib embeds a font in a PDF more than once."""
     for text in texts:
         if hasattr(text, "set_fontfeatures"):
             text.set_fontfeatures(("-liga",))
 
 
 def _set_margins(figure: Figure, legend: float) -> None:
-    """Lay the facets out in inches; matplotlib's own layout engine takes longer than all the drawing."""
+    """Lay the facets out in inches: matplotlib's own layout engine takes longer than all the drawing."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(
         left=0.55 / width, right=1 - 0.08 / width, top=1 - 0.35 / height, bottom=(legend + 0.38) / height,
@@ -126,8 +129,8 @@ def _facet(axes: Any, facet: Facet, plot: Plot) -> dict[str, Any]:
         if curve["low"]:
             axes.fill_between(lengths, curve["low"], curve["high"], color=colour, alpha=0.2, lw=0)
         handles[curve["variant"]] = line
-    if plot["level"] is not None:
-        axes.axhline(plot["level"], color="#777777", linewidth=0.8, zorder=0)
+    if plot["reference"] is not None:
+        axes.axhline(plot["reference"], color="#777777", linewidth=0.8, zorder=0)
     _axes(axes, facet, log=plot["log"])
     return handles
 
@@ -140,12 +143,13 @@ def _axes(axes: Any, facet: Facet, *, log: bool) -> None:
         axes.set_yscale("log", base=10)
         low, high = axes.get_ylim()
         decades = math.log10(high / low)
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=9))
+        ticks = LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=9)
+        axes.yaxis.set_major_locator(ticks if decades > 0.7 else MaxNLocator(4))  # few powers fall into a narrow range
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axes.set_ylim(bottom=0)
-    above, shape = facet["head"]  # in two texts: matplotlib lays out no text of two lines as it is told to
+    above, shape = facet["title"]  # as two texts: matplotlib spaces the lines of one text differently from `titlepad`
     axes.set_title(shape)
     height = STYLE["axes.titlepad"] + 1.2 * STYLE["axes.titlesize"]
     axes.annotate(
@@ -155,7 +159,7 @@ def _axes(axes: Any, facet: Facet, *, log: bool) -> None:
 
 
 def main() -> None:
-    """Draw the plots that standard input lists."""
+    """Draw the plots in the JSON list on standard input."""
     for plot in json.load(sys.stdin):
         try:
             write(plot)

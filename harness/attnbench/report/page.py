@@ -12,6 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from attnbench.report.chart_definitions import CHARTS, FACETS
 from attnbench.report.charts import chart_specs
 from attnbench.report.markdown import METHOD
 from attnbench.report.page_data import packed, payload
@@ -20,7 +21,7 @@ from attnbench.report.vega import missing_packages, runtime
 
 if TYPE_CHECKING:
     from attnbench.report.content import Content
-    from attnbench.report.figures import Drawing, Drawn
+    from attnbench.report.figures import FigureProcess, ReportFigure
     from attnbench.report.table import Table
 
 FALL_BACK = ("latency", "speedup")  # figures in the page for who has no JavaScript; all are beside it
@@ -33,7 +34,7 @@ def content_of(document: Content) -> dict[str, Any]:
     return {} if missing_packages() else _interactive(document)
 
 
-def to_page(document: Content, drawing: Drawing, content: Mapping[str, Any]) -> str:
+def to_page(document: Content, process: FigureProcess, content: Mapping[str, Any]) -> str:
     """Write the page of figures that are drawn; without interactive content they stand in place of charts."""
     missing = missing_packages()
     return (
@@ -43,13 +44,15 @@ def to_page(document: Content, drawing: Drawing, content: Mapping[str, Any]) -> 
             document=document,
             figures=[
                 _inlined(figure)
-                for figure in drawing.figures
+                for figure in process.figures
                 if missing or figure.files["svg"].stem.startswith(FALL_BACK)
             ],
-            not_drawn=drawing.note,
+            not_drawn=process.note,
             method=METHOD,
             missing=missing,
             interactive=not missing,
+            charts=CHARTS,
+            facets=FACETS,
             standings=_standings(document),
             **content,
         )
@@ -88,8 +91,8 @@ def _standings(document: Content) -> dict[str, list[tuple[str, Table]]]:
     return by_device
 
 
-def _inlined(figure: Drawn) -> dict[str, Any]:
+def _inlined(figure: ReportFigure) -> dict[str, Any]:
     text = figure.files["svg"].read_text(encoding="utf-8").replace("\n", " ")
     text = PATH.sub(lambda path: LONG.sub(r"\1", path[0]), text)  # hundredths of a point are not seen
     text = quote(text, safe=" =:/?&;,.()-+'")
-    return {"title": figure.title, "alt": figure.alt, "source": f"data:image/svg+xml,{text}"}
+    return {"title": figure.title, "description": figure.description, "source": f"data:image/svg+xml,{text}"}

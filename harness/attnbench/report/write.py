@@ -8,7 +8,7 @@ from pathlib import Path
 from attnbench.errors import UsageError
 from attnbench.report.content import Content, read
 from attnbench.report.exporting import export
-from attnbench.report.figures import Drawing
+from attnbench.report.figures import FigureProcess
 from attnbench.report.markdown import to_markdown_report
 from attnbench.report.page import content_of, to_page
 from attnbench.report.table import to_latex
@@ -30,22 +30,22 @@ def write_document(document: Content, out: Path) -> list[Path]:
     _refuse_links(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with Drawing(document.results, out / "figures") as drawing:
+        with FigureProcess(document.results, out / "figures") as process:
             texts = {
-                "report.md": to_markdown_report(document, drawing, out),
+                "report.md": to_markdown_report(document, process, out),
                 "tables.tex": "\n".join(to_latex(table) for table in (*document.headline, *document.latencies)),
             }
             content = content_of(document)
             results = document.results
             frame = results.frame.assign(leads=results.leads)
             data = [export(frame, out / f"results.{kind}", kind) for kind in ("csv", "parquet")]
-            drawing.wait()
-        texts = {"index.html": to_page(document, drawing, content), **texts}
+            process.wait()
+        texts = {"index.html": to_page(document, process, content), **texts}
         for name, text in texts.items():
             (out / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"report folder {str(out)!r} can't be written: {error.strerror or error}") from None
-    figures = [path for one in drawing.figures for path in one.files.values()]
+    figures = [path for one in process.figures for path in one.files.values()]
     return [*(out / name for name in texts), *data, *figures]
 
 

@@ -1,6 +1,5 @@
 // Draws the charts of the present filters, each when it comes into view.
 "use strict";
-const FACETS = 6;
 const drawnCharts = new Map();
 
 function isDark() {
@@ -31,15 +30,14 @@ function sized(spec, box, rows) {
   return copy;
 }
 
-const FIELD = { latency: "latency", tflops: "tflops", roofline: "roofline_pct", memory: "peak_mib", energy: "energy_mj", speedup: "speedup" };
-
 // `shown` has the rows of the cells, and those that were fitted, by chart.
-function rowsFor(name, shown) {
+function rowsFor(name, specs, shown) {
   if (name in shown.fits) return shown.fits[name];
   if (name === "devices") return fastestByDevice(shown.cells);
   if (name === "error") return tradeoffs(shown.cells, "error_ratio", (values) => Math.max(...values));
   if (name === "tradeoff") return tradeoffs(withRelativeMemory(shown.cells), "relative_memory", mean);
-  return shown.cells.filter((row) => row[FIELD[name]] !== null && row[FIELD[name]] !== undefined);
+  const { column } = specs[name].usermeta;
+  return shown.cells.filter((row) => row[column] !== null && row[column] !== undefined);
 }
 
 // The first facets alone: a button shows more, and the filters reach the rest.
@@ -53,7 +51,7 @@ function limited(rows, count) {
 
 async function drawChart(box, specs, rows) {
   const name = box.dataset.chart, figure = box.closest("figure");
-  const [shown, left] = limited(rows, Number(box.dataset.facets || FACETS));
+  const [shown, left] = limited(rows, Number(box.dataset.facets));
   const more = figure.querySelector(".more");
   more.hidden = left === 0;
   more.firstElementChild.textContent = `${left} further setting${left > 1 ? "s" : ""}: narrow the filters, or`;
@@ -85,15 +83,16 @@ function chartPainter(specs) {
     queue = queue.then(() => drawChart(box, specs, rows[box.dataset.chart])).catch((error) => { box.textContent = `This chart can't be drawn: ${error.message}`; });
   }
   for (const box of boxes) {
+    const step = 2 * Number(box.dataset.facets);
     seen.observe(box);
     box.closest("figure").querySelector(".more button").addEventListener("click", () => {
-      box.dataset.facets = Number(box.dataset.facets || FACETS) + 2 * FACETS;
+      box.dataset.facets = Number(box.dataset.facets) + step;
       box.dataset.wanted = box.dataset.drawn = "";
       paint(box);
     });
   }
   return (shown) => {
-    rows = Object.fromEntries(boxes.map((box) => [box.dataset.chart, rowsFor(box.dataset.chart, shown)]));
+    rows = Object.fromEntries(boxes.map((box) => [box.dataset.chart, rowsFor(box.dataset.chart, specs, shown)]));
     version += 1;
     for (const box of boxes) {
       box.closest("figure").hidden = rows[box.dataset.chart].length === 0;

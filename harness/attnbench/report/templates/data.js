@@ -48,10 +48,9 @@ function chartRows(cells, baseline) {
     const reference = base.get(problem(cell));
     return {
       variant: cell.variant, setting: cell.setting, place: cell.place, contest: cell.contest, gpus: cell.shape.gpus, problem: problem(cell), workload: cell.shape.id, device: cell.device_name,
-      length: cell.length, latency: cell.latency_ms, latency_low: cell.latency_low_ms, latency_high: cell.latency_high_ms,
-      interval: `${short(cell.latency_low_ms)} to ${short(cell.latency_high_ms)} ms`,
+      length: cell.length, latency_ms: cell.latency_ms, latency_low_ms: cell.latency_low_ms, latency_high_ms: cell.latency_high_ms,
       tflops: cell.tflops, roofline_pct: cell.roofline_pct ?? null, energy_mj: cell.energy_mj ?? null,
-      peak_mib: cell.peak_bytes > 0 ? cell.peak_bytes / 1048576 : null,
+      peak_bytes: cell.peak_bytes > 0 ? cell.peak_bytes : null,
       error_ratio: cell.error_ratio > 0 ? cell.error_ratio : null,
       relative: cell.latency_ms / first.get(problem(cell)),
       speedup: reference ? reference.latency_ms / cell.latency_ms : null,
@@ -91,9 +90,9 @@ function tradeoffs(rows, cost, gather) {
 }
 
 function withRelativeMemory(rows) {
-  return grouped(rows.filter((row) => row.peak_mib), (row) => row.problem).flatMap((own) => {
-    const least = Math.min(...own.map((row) => row.peak_mib));
-    return own.map((row) => ({ ...row, relative_memory: row.peak_mib / least }));
+  return grouped(rows.filter((row) => row.peak_bytes), (row) => row.problem).flatMap((own) => {
+    const least = Math.min(...own.map((row) => row.peak_bytes));
+    return own.map((row) => ({ ...row, relative_memory: row.peak_bytes / least }));
   });
 }
 
@@ -102,7 +101,7 @@ function fastestByDevice(rows) {
   const single = rows.filter((row) => row.tflops && !(row.gpus > 1));
   if (new Set(single.map((row) => row.device)).size < 2) return [];
   const best = grouped(single, (row) => `${row.device}/${row.problem}`)
-    .map((own) => own.reduce((one, other) => other.latency < one.latency ? other : one));
+    .map((own) => own.reduce((one, other) => other.latency_ms < one.latency_ms ? other : one));
   return grouped(best, (row) => row.contest).filter((own) => new Set(own.map((row) => row.device)).size > 1).flat()
     .map((row) => ({ ...row, setting: row.contest }));
 }
