@@ -12,7 +12,7 @@ import torch
 from attnbench import Workload, reference
 from attnbench.conformance.layer_gate import Rows, layer_reference
 from attnbench.errors import MeasurementError
-from attnbench.measure.anticheat.integrity import ANSWERS, harness_answers_called
+from attnbench.measure.anticheat.integrity import ANSWER_MODULES, harness_answers_called
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
 from attnbench.tensors.inputs import make_inputs
@@ -22,7 +22,7 @@ WORKLOAD = Workload(heads=2, seq_q=16, head_dim=8, mask="causal")
 PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", ANSWER_MODULES)
 def test_modules_with_answers_can_be_imported(name):
     """Each module that a variant must not call exists under its name, so that a call into it is recognised."""
     assert importlib.import_module(name).__name__ == name

@@ -19,7 +19,7 @@ def test_the_lower_roof_decides():
 def test_limits_are_rates_of_copy_and_matmul(monkeypatch):
     """A copy counts bytes read and written, a matmul 2 n^3 operations; the best matmul counts."""
     device = FakeDevice(asynchronous=False, launch_ns=0.0)
-    monkeypatch.setattr(peaks, "LEAST_COPY", 4096)
+    monkeypatch.setattr(peaks, "SMALLEST_COPY", 4096)
     monkeypatch.setattr(peaks, "cache_bytes", lambda device: 1024)
     monkeypatch.setattr(peaks, "MATMUL_SIZES", {"cpu": (8, 16)})
     rates = {8: 1e9, 16: 4e9}
@@ -37,12 +37,12 @@ def test_limits_are_rates_of_copy_and_matmul(monkeypatch):
 def test_a_flush_touches_twice_the_cache_or_refuses():
     """Each flush overwrites at least twice the cache, and one that would touch less is an error."""
     emptying = cold.CacheFlush("cpu", 1000)
-    assert emptying.touched_bytes >= 2000
+    assert emptying.flushed_bytes >= 2000
     emptying._buffer.fill_(1)
     emptying()
     assert not torch.any(emptying._buffer)
-    with pytest.raises(cold.MeasurementError, match="1999 are touched"):
-        cold.CacheFlush("cpu", 1000, touched=1999)
+    with pytest.raises(cold.MeasurementError, match="only 1999 are"):
+        cold.CacheFlush("cpu", 1000, flushed=1999)
     with pytest.raises(cold.MeasurementError):
         cold.CacheFlush("cpu", 0)
 

@@ -1,1 +1,1 @@
-"""Clocks, samplers, memory and telemetry: raw samples out."""
+"""Measurement of one cell: samples, memory, kernels, peak rates. Worker side: imports torch."""

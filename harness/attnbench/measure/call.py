@@ -1,4 +1,4 @@
-"""One call of a direction: what is made ready beforehand, and what is timed."""
+"""One call in the direction of a workload: what is prepared beforehand, and what is timed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-_grad = torch.autograd.grad  # taken before any plugin is imported
+_grad = torch.autograd.grad  # kept before a plugin is imported, so that no plugin can replace it
 
-Result = tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]  # output, and gradients of query, key, value
+Result = tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]  # the output, and the gradients of query, key and value
 ReadyCall = Callable[[], Result]
 
 
 class DirectionCall:
-    """The timed part of a direction: `ready(calls)` does what is not timed and returns callables to time, one a call.
+    """A variant's callable with the passes that the workload's direction asks for.
 
-    - `forward`: the callable
-    - `forward_backward`: the callable, then autograd on its output with `grad_output`
-    - `backward`: autograd alone; the forward pass is done by `ready`
+    `prepare` does everything that is not timed, and returns the callables to time:
 
-    Gradients are fresh tensors each time (`torch.autograd.grad`), never accumulated into `.grad`.
+    - `forward`: the variant's callable
+    - `forward_backward`: the variant's callable, then autograd on its output with `grad_output`
+    - `backward`: autograd alone; `prepare` has done the forward pass
+
+    Gradients are new tensors for each call (`torch.autograd.grad`) and are never accumulated into `.grad`.
     """
 
     def __init__(self, call: Timed, inputs: Inputs, workload: Workload) -> None:
@@ -37,7 +39,7 @@ class DirectionCall:
         self._direction = workload.direction
 
     def prepare(self, calls: int = 1) -> list[ReadyCall]:
-        """Make `calls` timed callables, each to be called once."""
+        """Return `calls` callables to time, each of which must be called once."""
         if self._direction == "backward":
             return [partial(self._backward, self._call()) for _ in range(calls)]
         return [self._forward if self._direction == "forward" else self._forward_backward] * calls

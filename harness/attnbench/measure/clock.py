@@ -1,4 +1,4 @@
-"""Clocks: marks around a call, and the wall time beside them."""
+"""The clock of a device, which times work on it, and the clocks of the host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from attnbench.errors import MeasurementError
 
-# Taken before any plugin is imported, so that what a plugin puts in their place never times anything.
+# Kept before a plugin is imported: a plugin that replaces these functions does not change what times it.
 _now = time.perf_counter_ns
 _raw_now = time.clock_gettime_ns
 _Event = torch.cuda.Event
@@ -21,45 +21,46 @@ LAUNCH_FLOOR_CALLS = 20
 
 
 class Clock(Protocol):
-    """What the sampler needs of a device: marks in its order of work, and wall time.
+    """The clock of a device, as the sampler uses it: marks in the device's order of work, and wall time.
 
-    `asynchronous` tells whether calls return before the device is done; `launch_floor_ns` is then what wall time to an
-    all-device synchronise exceeds device events by for a call that does nothing.
+    - `asynchronous`: whether calls return before the device has done their work
+    - `launch_floor_ns`: on an asynchronous device, how much longer an empty call takes in wall time, to a synchronise
+      of all devices, than between two marks
     """
 
     asynchronous: bool
     launch_floor_ns: float
 
     def now(self) -> int:
-        """Give wall time in ns from a fixed, unknown start."""
+        """Return the wall time in ns since an arbitrary start."""
 
     def mark(self) -> Any:
-        """Mark this point in the device's order of work."""
+        """Mark the current point in the device's order of work."""
 
     def elapsed_ns(self, start: Any, end: Any) -> float:
-        """Give ns between two marks; `synchronise` must have been called since."""
+        """Return the ns between two marks; `synchronise` must have been called after the second one."""
 
     def synchronise(self) -> None:
-        """Wait until all devices have done all their work, on every stream."""
+        """Wait until all devices have finished their work on all streams."""
 
 
 class CpuClock:
-    """Wall time of the CPU, where calls return when they are done."""
+    """The wall time of a CPU, where a call has finished when it returns."""
 
     asynchronous = False
     launch_floor_ns = 0.0
 
     def __init__(self) -> None:
-        self.now = self.mark = _now  # bound straight to the C function: nothing of ours runs between the marks
+        self.now = self.mark = _now  # the C function itself, so that no Python code runs between two marks
 
     @staticmethod
     def elapsed_ns(start: int, end: int) -> float:
-        """Give ns between two marks."""
+        """Return the ns between two marks."""
         return float(end - start)
 
     @staticmethod
     def synchronise() -> None:
-        """Do nothing: a CPU call is done when it returns."""
+        """Do nothing, because a call on a CPU has finished when it returns."""
 
 
 class CudaClock:
@@ -80,12 +81,12 @@ class CudaClock:
 
     @staticmethod
     def elapsed_ns(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
-        """Give ns between two events."""
+        """Return the ns between two events."""
         return float(start.elapsed_time(end)) * 1e6
 
     @staticmethod
     def synchronise() -> None:
-        """Wait for all streams of all devices, so that work left elsewhere is waited for too."""
+        """Wait for all streams of all devices, so that work on another stream is included in the wall time."""
         for index in range(_device_count()):
             _synchronise(index)
 
@@ -101,7 +102,7 @@ class CudaClock:
 
 
 def clock_for(device: str) -> Clock:
-    """Give the clock of `device` ('cpu', 'cuda' or 'cuda:N'); raises MeasurementError for any other."""
+    """Return the clock of `device` ('cpu', 'cuda' or 'cuda:N'). Raises MeasurementError for any other device."""
     kind = device.partition(":")[0]
     if kind == "cpu":
         return CpuClock()
@@ -111,12 +112,12 @@ def clock_for(device: str) -> Clock:
 
 
 def gpu_uuid(device: str) -> str:
-    """Return the UUID by which NVML finds torch's `device`, whatever CUDA_VISIBLE_DEVICES renumbers."""
+    """Return NVML's UUID of torch's `device`. Unlike its number, it does not depend on CUDA_VISIBLE_DEVICES."""
     return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"
 
 
 def patched_clocks() -> list[str]:
-    """Name what has been put in place of the clocks since this module was imported, ours or everybody's."""
+    """Return the names of the clock functions that were replaced since this module was imported."""
     current = {
         "time.perf_counter_ns": (time.perf_counter_ns, _now),
         "time.clock_gettime_ns": (time.clock_gettime_ns, _raw_now),
@@ -125,7 +126,7 @@ def patched_clocks() -> list[str]:
         "torch.cuda.synchronize": (torch.cuda.synchronize, _synchronise),
         "torch.cuda.device_count": (torch.cuda.device_count, _device_count),
     }
-    patched = [name for name, (there, ours) in current.items() if there is not ours]
+    patched = [name for name, (present, original) in current.items() if present is not original]
     for method, original in _EVENT_METHODS.items():
         if getattr(_Event, method, None) is not original:
             patched.append(f"torch.cuda.Event.{method}")
@@ -139,10 +140,10 @@ _EVENT_METHODS = {name: getattr(_Event, name) for name in ("record", "elapsed_ti
 
 
 def cpu_now() -> int:
-    """Give the process's CPU time in ns over all its threads; it stands still while the process sleeps."""
+    """Return the CPU time of all threads of the process in ns, which does not advance while they sleep."""
     return _raw_now(time.CLOCK_PROCESS_CPUTIME_ID)
 
 
 def raw_now() -> int:
-    """Give ns of a second, independent clock of the system, to check `Clock.now` against."""
+    """Return the time in ns of a second clock of the system, independent of the one that `Clock.now` reads."""
     return _raw_now(time.CLOCK_MONOTONIC)

@@ -1,4 +1,4 @@
-"""A call as a CUDA graph: the kernels alone, without the host's launches."""
+"""A call captured as a CUDA graph, which runs the kernels without the host's launches."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING
 import torch
 
 from attnbench.errors import MeasurementError
-from attnbench.measure.anticheat.audit import freshen, poison
+from attnbench.measure.anticheat.audit import change_content, poison
 
 if TYPE_CHECKING:
     from attnbench.measure.call import DirectionCall, ReadyCall, Result
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-WARM_UP_CALLS = 3  # on the side stream, before capture, as torch's notes on CUDA graphs ask for
+WARM_UP_CALLS = 3  # on a side stream before the capture, as PyTorch's notes on CUDA graphs ask for
 
 Capture = Callable[["ReadyCall"], tuple[Callable[[], None], "Result"]]
 
 
 class GraphCall:
-    """Stands in for a `DirectionCall`: it prepares replays of one captured call, which write to the same memory.
+    """Takes the place of a `DirectionCall`: the callables that it prepares replay one captured graph.
 
-    On construction the call is captured and the replay verified: on inputs with a new content and over a poisoned
-    output, a replay must give what an eager call gives. Raises MeasurementError where capture does not work.
+    All replays write to the same memory. The constructor captures the call and verifies the replay: with new content in
+    the inputs and NaN in the output, a replay must return what an ordinary call returns. Raises MeasurementError if
+    the call can't be captured or the replay is wrong.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class GraphCall:
         self._verify(direction_call, inputs)
 
     def prepare(self, calls: int = 1) -> list[ReadyCall]:
-        """Make `calls` replays to be timed."""
+        """Return `calls` replays to time."""
         return [self._replayed] * calls
 
     def _replayed(self) -> Result:
@@ -49,7 +50,7 @@ class GraphCall:
         return self._result
 
     def _verify(self, direction_call: DirectionCall, inputs: Inputs) -> None:
-        freshen(inputs, random.Random(0))  # noqa: S311 - any other content will do
+        change_content(inputs, random.Random(0))  # noqa: S311 - any other content will do
         poison(self._result)
         output, grads = self._replayed()
         expected, expected_grads = direction_call.prepare()[0]()
@@ -58,20 +59,20 @@ class GraphCall:
             torch.testing.assert_close(grads, expected_grads)
         except AssertionError as error:
             raise MeasurementError(
-                "graph mode: a replay on changed inputs does not give what the call gives, "
-                f"so the graph has caught something else: {str(error).splitlines()[0]}"
+                "graph mode: a replay on changed inputs does not return what the call returns, "
+                f"so the graph captured something else: {str(error).splitlines()[0]}"
             ) from error
 
 
-def capture_on_cuda(ready: ReadyCall) -> tuple[Callable[[], None], Result]:
-    """Capture one call on the current device; give its replay and the tensors that a replay writes."""
+def capture_on_cuda(ready_call: ReadyCall) -> tuple[Callable[[], None], Result]:
+    """Capture one call on the current device; return the function that replays it and the tensors that it writes."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP_CALLS):
-            ready()
+            ready_call()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        output, grads = ready()
+        output, grads = ready_call()
     return graph.replay, (output.detach(), grads)

@@ -1,4 +1,4 @@
-"""Which kernels one call really ran, so that a silent fall-back shows."""
+"""The kernels that one call ran, which reveal a silent fall-back to another backend."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.measure.call import DirectionCall
-from attnbench.measure.profiling import MEMORY, Event, profiled
+from attnbench.measure.profiling import MEMORY, ProfiledEvent, profiled
 
 if TYPE_CHECKING:
     from attnbench.plugins.variant import Timed
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 MOST_NAMES = 100
-# The first pattern found in any of the names decides; sources: torch/aten's native transformers, operators and kernels.
+# The first pattern that matches any of the names decides. The names are from the sources of torch/aten's operators.
 BACKENDS = (
     ("cudnn", r"cudnn_attention|cudnn.*(sdpa|fort_native)|fort_native_sdpa"),
     ("flash", r"flash_attention|flash_(fwd|bwd)|flashattn|FlashAttn"),
@@ -34,10 +34,12 @@ BOOKKEEPING = re.compile(
 
 @dataclass(frozen=True)
 class Kernels:
-    """Names of device kernels (CUDA) or operators (CPU) in order of first appearance, and the backend they show.
+    """The kernels of one call.
 
-    `backend`: `flash`, `efficient`, `cudnn`, `flex`, `math` (torch's fall-back), `triton`, `composed` (of plain
-    operators), or None for none of these. `names` is None where the profiler failed; `reason` then says why.
+    - `names`: device kernels (CUDA) or operators (CPU), in order of first appearance; None if the profiler failed
+    - `backend`: the backend that the names show: `flash`, `efficient`, `cudnn`, `flex`, `math` (torch's fall-back),
+      `triton` or `composed` (of plain operators); None for any other
+    - `reason`: why there are no names
     """
 
     names: tuple[str, ...] | None
@@ -45,31 +47,31 @@ class Kernels:
     reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return {"names": self.names and list(self.names), "backend": self.backend, "reason": self.reason}
 
 
 def kernels_of(call: Timed, inputs: Inputs, workload: Workload, device: str) -> Kernels:
-    """Profile one call of the workload's direction; never raises for what the profiler does."""
+    """Profile one call in the workload's direction; an error of the profiler is returned as `reason`, not raised."""
     try:
         _, events = profiled(DirectionCall(call, inputs, workload).prepare()[0], device=device)
-    except Exception as error:  # noqa: BLE001 - a profiler that fails must not cost the cell its time
+    except Exception as error:  # noqa: BLE001 - the cell is timed already and stays valid if the profiler fails
         return Kernels(None, reason=f"the profiler failed: {type(error).__name__}: {error}")
     return describe(events, device)
 
 
-def describe(events: list[Event], device: str) -> Kernels:
-    """Derive names and backend from a profile's events."""
+def describe(events: list[ProfiledEvent], device: str) -> Kernels:
+    """Return the kernels that the events of a profile show."""
     where = "cuda" if device.startswith("cuda") else "cpu"
     names = dict.fromkeys(event.name for event in events if event.device == where and event.name != MEMORY)
     kept = tuple(name for name in names if not BOOKKEEPING.match(name))[:MOST_NAMES]
     if not kept:
-        return Kernels(None, reason=f"the profiler saw no {'kernel' if where == 'cuda' else 'operator'}")
+        return Kernels(None, reason=f"the profiler recorded no {'kernel' if where == 'cuda' else 'operator'}")
     return Kernels(kept, backend_of(kept))
 
 
 def backend_of(names: tuple[str, ...]) -> str | None:
-    """Give the backend that the names of kernels or operators show, or None."""
+    """Return the backend that the names of kernels or operators show, or None."""
     for backend, pattern in BACKENDS:
         if any(re.search(pattern, name) for name in names):
             return backend

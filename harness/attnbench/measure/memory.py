@@ -1,4 +1,4 @@
-"""How much memory one call takes, measured in a pass of its own."""
+"""Measurement of the memory that one call needs, in a call that is not timed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one call.
+    """The memory of one call, in bytes.
 
-    - `peak_bytes`: the most that was allocated at once in the timed part, above what was before it
-    - `saved_bytes`: kept for the backward pass when the forward pass is done, without its output; None for `forward`
-    - `reserved_bytes`: what torch's allocator took from the device for it; None on CPU
-    - `driver_bytes`: by how much the driver says this process grew, as a cross-check for memory that torch's allocator
-      does not see; None on CPU and where NVML does not tell
+    - `peak_bytes`: the most that was allocated at once in the timed part, minus what was allocated before it
+    - `saved_bytes`: what the forward pass keeps for the backward pass, without its output; None for `forward`
+    - `reserved_bytes`: what torch's allocator additionally reserved on the device; None on CPU
+    - `driver_bytes`: by how much the memory of this process grew according to the driver, as a cross-check for memory
+      that torch's allocator does not manage; None on CPU and where NVML does not report it
     """
 
     peak_bytes: int
@@ -35,15 +35,15 @@ class Memory:
     driver_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def measure_memory(call: Timed, inputs: Inputs, workload: Workload, device: str) -> Memory:
-    """Measure one call of the workload's direction; it should have been called before, so that workspaces are there.
+    """Measure one call in the workload's direction; call it before, so that its workspaces are already allocated.
 
-    On CPU the profiler reports each allocation of torch's, and their running sum is exact. On CUDA the caching
-    allocator's own statistics are read.
+    On a CPU torch's profiler reports each allocation, and their running sum is exact. On CUDA the statistics of torch's
+    caching allocator are read.
     """
     if device.startswith("cuda"):
         return _on_cuda(DirectionCall(call, inputs, workload), call, workload, torch.device(device))
@@ -51,38 +51,38 @@ def measure_memory(call: Timed, inputs: Inputs, workload: Workload, device: str)
 
 
 def _on_cpu(direction_call: DirectionCall, call: Timed, workload: Workload) -> Memory:
-    ready = direction_call.prepare()[0]
-    _, events = profiled(ready, device="cpu", memory=True)
+    ready_call = direction_call.prepare()[0]
+    _, events = profiled(ready_call, device="cpu", memory=True)
     changes = [event.bytes for event in events if event.name == MEMORY]
     saved = None
     if workload.needs_gradient:
         output, kept = profiled(call, device="cpu", memory=True)
-        saved = sum(event.bytes for event in kept if event.name == MEMORY) - _own_bytes(output)
+        saved = sum(event.bytes for event in kept if event.name == MEMORY) - _storage_bytes(output)
     return Memory(max(accumulate(changes), default=0), saved)
 
 
 def _on_cuda(direction_call: DirectionCall, call: Timed, workload: Workload, device: torch.device) -> Memory:
-    ready = direction_call.prepare()[0]
+    ready_call = direction_call.prepare()[0]
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     driver = _driver_bytes(device)
     torch.cuda.reset_peak_memory_stats(device)
     before, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
-    result = ready()
+    result = ready_call()
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_allocated(device) - before
     reserved = torch.cuda.max_memory_reserved(device) - reserved
     grown = _driver_bytes(device)
-    del result, ready
+    del result, ready_call
     saved = None
     if workload.needs_gradient:
         before = torch.cuda.memory_allocated(device)
         output = call()
-        saved = torch.cuda.memory_allocated(device) - before - _own_bytes(output)
+        saved = torch.cuda.memory_allocated(device) - before - _storage_bytes(output)
     return Memory(peak, saved, reserved, None if driver is None or grown is None else grown - driver)
 
 
-def _own_bytes(output: torch.Tensor) -> int:
+def _storage_bytes(output: torch.Tensor) -> int:
     return output.untyped_storage().nbytes()
 
 
@@ -91,5 +91,5 @@ def _driver_bytes(device: torch.device) -> int | None:
 
     try:
         return NvmlTelemetry(gpu_uuid(str(device))).used_bytes()
-    except Exception:  # noqa: BLE001 - a cross-check alone: without NVML there is none
+    except Exception:  # noqa: BLE001 - without NVML this cross-check is left out
         return None

@@ -1,4 +1,4 @@
-"""Measures what a device can do: copy bandwidth and matmul rate."""
+"""Measurement of a device's peak rates: copy bandwidth and matmul rate."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from statistics import median
 import torch
 
 from attnbench.measure.clock import Clock, clock_for
-from attnbench.measure.cold import FACTOR, cache_bytes
+from attnbench.measure.cold import FLUSH_FACTOR, cache_bytes
 from attnbench.stats.roofline import Peaks
 
 MATMUL_SIZES = {"cuda": (2048, 4096, 8192), "cpu": (256, 512, 1024)}
-LEAST_COPY = 2**28
+SMALLEST_COPY = 2**28  # bytes
 TRIES = 5
 
 
 def measure_peaks(device: str, dtype: str, clock: Clock | None = None) -> Peaks:
-    """Measure copies of more than twice the cache, and square matmuls of several sizes, of which the best counts.
+    """Return the peak rates of `device` for `dtype`: of a copy much larger than the cache, and of the fastest matmul.
 
-    Bytes of a copy count twice, read and written; a matmul of n x n counts 2 n^3 operations.
+    The bytes of a copy count twice, as read and as written. A matmul of n x n matrices counts 2 n^3 FLOPs.
     """
     clock = clock or clock_for(device)
     kind = device.partition(":")[0]
     torch_dtype: torch.dtype = getattr(torch, dtype)
-    size = max(LEAST_COPY, 2 * FACTOR * cache_bytes(device))
+    size = max(SMALLEST_COPY, 2 * FLUSH_FACTOR * cache_bytes(device))
     source = torch.ones(size, dtype=torch.int8, device=device)
     target = torch.empty_like(source)
-    copied = 2 * size / _usual_s(partial(target.copy_, source), clock)
-    rate = 0.0
+    copy_rate = 2 * size / _median_s(partial(target.copy_, source), clock)
+    matmul_rate = 0.0
     for width in MATMUL_SIZES[kind]:
         left = torch.randn(width, width, device=device).to(torch_dtype)
         right = torch.randn(width, width, device=device).to(torch_dtype)
-        rate = max(rate, 2 * width**3 / _usual_s(partial(torch.matmul, left, right), clock))
-    return Peaks(copied, rate)
+        matmul_rate = max(matmul_rate, 2 * width**3 / _median_s(partial(torch.matmul, left, right), clock))
+    return Peaks(copy_rate, matmul_rate)
 
 
-def _usual_s(action: Callable[[], object], clock: Clock) -> float:
-    """Give the median: the shortest of a few tries may be a glitch of a virtual machine's clock."""
+def _median_s(action: Callable[[], object], clock: Clock) -> float:
+    """Return the median time in seconds; the shortest time may be an error of a virtual machine's clock."""
     action()
     clock.synchronise()
     marks = []

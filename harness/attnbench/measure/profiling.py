@@ -1,4 +1,4 @@
-"""One profiled call, as a list of events."""
+"""One call under torch's profiler, as a list of events."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ MEMORY = "[memory]"
 
 
 @dataclass(frozen=True)
-class Event:
-    """One event of a profile: an operator, a device kernel, or a change of memory (`name` is then `[memory]`)."""
+class ProfiledEvent:
+    """One event of a profile: an operator, a device kernel, or an allocation (`name` is then `[memory]`).
+
+    `bytes` is the size of an allocation, negative when memory is freed.
+    """
 
     name: str
     start_ns: int
@@ -22,10 +25,11 @@ class Event:
     bytes: int = 0
 
 
-def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) -> tuple[Any, list[Event]]:
-    """Run `action` once under torch's profiler; give its result and the events in order of time.
+def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) -> tuple[Any, list[ProfiledEvent]]:
+    """Run `action` once under torch's profiler; return its result and the events in order of time.
 
-    It is the profiler beneath `torch.profiler.profile`, which would import torch's compiler for seconds.
+    This uses the profiler on which `torch.profiler.profile` is built, because importing the latter also imports
+    torch's compiler, which takes seconds.
     """
     on_cuda = device.startswith("cuda")
     with profile(use_device="cuda" if on_cuda else None, profile_memory=memory) as profiler:
@@ -34,7 +38,7 @@ def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) ->
             torch.cuda.synchronize()
     recorded = profiler.kineto_results.events()
     events = [
-        Event(
+        ProfiledEvent(
             event.name(),
             event.start_ns(),
             "cuda" if event.device_type() == torch._C._autograd.DeviceType.CUDA else "cpu",  # noqa: SLF001

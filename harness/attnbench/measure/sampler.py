@@ -1,4 +1,4 @@
-"""Takes the samples of one cell, in the worker's process."""
+"""Sampling of one cell, in the worker process: first call, warm-up, and blocks of timed calls."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import Telemetry, telemetry_for
-from attnbench.measure.anticheat.audit import Audit, fingerprint
+from attnbench.measure.anticheat.audit import Audit, checksums
 from attnbench.measure.anticheat.integrity import ProcessState, harness_answers_called
 from attnbench.measure.call import DirectionCall, Result
 from attnbench.measure.clock import Clock, clock_for, cpu_now, gpu_uuid, raw_now
 from attnbench.measure.cold import CacheFlush, cache_bytes
 from attnbench.measure.graph import GraphCall
-from attnbench.messages import Block, Suspicion
+from attnbench.messages import CLOCK_TOLERANCE, Block, Suspicion
 
 if TYPE_CHECKING:
     import torch
@@ -29,26 +29,27 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 WINDOW = 20  # calls in one window of the warm-up
-AGREEMENT = 0.01  # between the medians of two windows that count as steady
-SHORTEST_SAMPLE_NS = 50_000.0  # hot calls below it are timed several at once
+AGREEMENT = 0.01  # relative difference between the medians of two windows that counts as steady
+SHORTEST_SAMPLE_NS = 50_000.0  # shorter hot calls are timed several at once
 MOST_QUEUED = 256  # calls queued on a device before the host waits
 QUEUE_NS = 20e6  # about how much work is queued before the host waits
-CLOCK_TOLERANCE = 0.02
 SIDE_STREAM_GAP = 0.10
-LEAD_IN_NS = 2e6  # of untimed calls before each block: another process had the caches since the last one
-SLEEPY_RATIO = 2.0
-SLEEPY_SHARE = 0.25  # of CPU time in wall time, below which a warm-up slept
-
-PLAIN_BETWEEN = 3  # calls between the audited one and the repeat, so that a cache has begun to serve
+LEAD_IN_NS = 2e6  # of untimed calls before each block, because another process has used the caches in between
+SLOW_WARM_UP_RATIO = 2.0
+SLEEPING_CPU_SHARE = 0.25  # CPU time over wall time of a warm-up that slept
+PLAIN_CALLS_BEFORE_REPEAT = 3  # plain calls after the audited one, so that a cache of outputs is in use at the repeat
 
 PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A warm-up: whether it ended `steady` (else at its cap), nanoseconds a call then took, calls, and wall time.
+    """The result of a warm-up.
 
-    `cpu_share` is CPU time over wall time: near 0 while sleeping, and not while waiting for a busy machine's cores.
+    - `steady`: whether two windows agreed; otherwise the warm-up ended at its longest time
+    - `ns_per_call`: median time of a call in the last window
+    - `calls`, `elapsed_ns`: number of calls and wall time
+    - `cpu_share`: CPU time divided by wall time; near 0 if the callable slept, but not on a busy machine
     """
 
     steady: bool
@@ -59,11 +60,11 @@ class WarmUp:
 
 
 class Sampler:
-    """One cell on one device. Calls come in this order: `first_call`, `warm_up`, then `block` any number of times.
+    """Samples one cell on one device: call `first_call`, then `warm_up`, then `block` any number of times.
 
-    `process_state` is that before the plugin was imported; without one, changes are looked for from now on.
-    `last_output` and `last_grads` are copies from a random timed call of the last block, made at once after it, for a
-    check against the inputs as they are now. Raises MeasurementError when a number can't be believed.
+    `process_state` is the state before the plugin was imported; without it, only later changes are found. `last_output`
+    and `last_grads` are copies of the result of a random timed call of the last block; they can be checked against the
+    inputs as they are now. The methods raise MeasurementError if the measured times can't be trusted.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Sampler:
         inputs: Inputs,
         workload: Workload,
         device: str,
-        protocol: MeasureConfig,
+        config: MeasureConfig,
         *,
         process_state: ProcessState | None = None,
         clock: Clock | None = None,
@@ -80,17 +81,17 @@ class Sampler:
     ) -> None:
         self._inputs = inputs
         self._device = device
-        self._protocol = protocol
+        self._config = config
         self._process_state = process_state or ProcessState()
         self._workload = workload
         self._clock = clock or clock_for(device)
         self._telemetry = telemetry or telemetry_for(device, gpu_uuid)
-        if protocol.mode == "graph" and not device.startswith("cuda"):
+        if config.mode == "graph" and not device.startswith("cuda"):
             raise MeasurementError(f"graph mode needs CUDA, got device {device!r}: use hot or cold")
         self._direction_call: DirectionCall | GraphCall = DirectionCall(call, inputs, workload)
-        self._flush = CacheFlush(device, cache_bytes(device)) if protocol.mode == "cold" else None
-        self._audit = Audit(inputs, f"{protocol.seed}:{workload.id}")
-        self._calls = 1
+        self._flush = CacheFlush(device, cache_bytes(device)) if config.mode == "cold" else None
+        self._audit = Audit(inputs, f"{config.seed}:{workload.id}")
+        self._calls_per_sample = 1
         self._ns_per_call = 0.0
         self._warm_up: WarmUp | None = None
         self._result: Result | None = None
@@ -100,7 +101,7 @@ class Sampler:
 
     @property
     def last_output(self) -> torch.Tensor | None:
-        """A copy of the output of the audited call of the last block."""
+        """A copy of the output of the last block's audited call."""
         return self._audit.output
 
     @property
@@ -110,52 +111,52 @@ class Sampler:
 
     @property
     def plain_result(self) -> Result | None:
-        """Copies of output and gradients of a plain call of the last block after the audited one; None without one."""
+        """Copies of output and gradients of a plain call after the last block's audited one, if one was copied."""
         return self._audit.plain
 
     def refuse_changes(self) -> None:
-        """Raise MeasurementError where a plugin has changed what it may not; ask after each verdict, too."""
+        """Raise MeasurementError if the plugin has changed its process. Call this after each conformance check, too."""
         self._refuse(self._process_state.changes(seeded_calls=self._workload.dropout > 0))
 
     def first_call(self) -> float:
-        """Call once and give the wall ns to an all-device synchronise: compiling and autotuning happen here."""
-        ready = self._direction_call.prepare()[0]
+        """Call once, which includes lazy compiling and autotuning; return the wall time in ns to a full synchronise."""
+        ready_call = self._direction_call.prepare()[0]
         self._clock.synchronise()
         start = self._clock.now()
-        self._result = ready()
+        self._result = ready_call()
         self._clock.synchronise()
         self._ns_per_call = self._positive(float(self._clock.now() - start))
         return self._ns_per_call
 
     def warm_up(self) -> WarmUp:
-        """Call until two windows of 20 calls agree within 1%, within the protocol's bounds.
+        """Call until two windows of 20 calls agree within 1%, within the config's bounds.
 
-        From here on the inputs must keep their content, whatever order an audit brings it into.
+        From now on the values of the inputs must stay the same, up to the order in which an audit puts them.
         """
-        clock, protocol = self._clock, self._protocol
-        self._content = fingerprint(self._inputs)
+        clock, config = self._clock, self._config
+        self._content = checksums(self._inputs)
         self._refuse(harness_answers_called(self._direction_call.prepare()[0]))
-        if protocol.mode == "graph" and isinstance(self._direction_call, DirectionCall):
+        if config.mode == "graph" and isinstance(self._direction_call, DirectionCall):
             self._direction_call = GraphCall(self._direction_call, self._inputs, self._workload)
             self._audit.static_output = True
         begun, raw_begun, cpu_begun = clock.now(), raw_now(), cpu_now()
         windows: list[float] = []
         calls, steady, elapsed = 0, False, 0.0
-        while not (steady and elapsed >= protocol.warm_up_min_s * 1e9) and elapsed < protocol.warm_up_max_s * 1e9:
-            window = self._window(begun + protocol.warm_up_max_s * 1e9)
+        while not (steady and elapsed >= config.warm_up_min_s * 1e9) and elapsed < config.warm_up_max_s * 1e9:
+            window = self._window(begun + config.warm_up_max_s * 1e9)
             calls += len(window)
             windows.append(median(window))
             self._ns_per_call = windows[-1]
             steady = len(windows) > 1 and len(window) == WINDOW and _agree(windows[-2], windows[-1])
             elapsed = float(clock.now() - begun)
-        if protocol.mode != "cold" and self._ns_per_call < SHORTEST_SAMPLE_NS:
-            self._calls = math.ceil(SHORTEST_SAMPLE_NS / self._ns_per_call)
+        if config.mode != "cold" and self._ns_per_call < SHORTEST_SAMPLE_NS:
+            self._calls_per_sample = math.ceil(SHORTEST_SAMPLE_NS / self._ns_per_call)
         cpu_share = (cpu_now() - cpu_begun) / max(1, raw_now() - raw_begun)
         self._warm_up = WarmUp(steady, self._ns_per_call, calls, elapsed, cpu_share)
         return self._warm_up
 
     def block(self, duration_ns: float) -> Block:
-        """Sample for about `duration_ns`, at least one call, and look at everything that could make it a lie."""
+        """Sample for about `duration_ns`, at least one call, and check everything that could falsify the times."""
         self.refuse_changes()
         self._lead_in()
         threads = self._process_state.thread_times()
@@ -170,84 +171,88 @@ class Sampler:
             telemetry["energy_per_call_j"] = telemetry["energy_j"] / self._block_calls
         self.refuse_changes()
         self._refuse(self._process_state.busy_threads(threads, wall))
-        self._check(samples, wall, (shortest, longest), unchanged=self._content == fingerprint(self._inputs))
+        self._check(samples, wall, (shortest, longest), unchanged=self._content == checksums(self._inputs))
         device_ns, synchronised_ns, suspicions = self._two_clocks()
-        return Block(samples, self._calls, wall, device_ns, synchronised_ns, telemetry, suspicions)
+        return Block(samples, self._calls_per_sample, wall, device_ns, synchronised_ns, telemetry, suspicions)
 
     def _lead_in(self) -> None:
-        """Call untimed, once at least: the first calls after another worker's turn find cold caches and idle cores."""
+        """Make untimed calls, because the first ones after another worker's turn find cold caches and idle cores."""
         for _ in range(max(1, min(MOST_QUEUED, int(LEAD_IN_NS / max(1.0, self._ns_per_call))))):
             self._result = self._direction_call.prepare()[0]()
         self._clock.synchronise()
 
     def _window(self, deadline: float) -> list[float]:
-        taken: list[float] = []
-        while len(taken) < WINDOW and (not taken or self._clock.now() < deadline):
-            marks = [self._timed(1) for _ in range(min(self._ahead(), WINDOW - len(taken)))]
-            taken += self._settle(marks, 1)
-        return taken
+        """Return the times of the next WINDOW calls in ns; fewer if the deadline passes."""
+        times: list[float] = []
+        while len(times) < WINDOW and (not times or self._clock.now() < deadline):
+            marks = [self._timed(1) for _ in range(min(self._queue_length(), WINDOW - len(times)))]
+            self._clock.synchronise()
+            times += [self._positive(self._clock.elapsed_ns(start, end)) for start, end in marks]
+        return times
 
-    def _ahead(self) -> int:
-        """Give how many calls to queue before the host waits: one where calls are done when they return."""
+    def _queue_length(self) -> int:
+        """Return how many samples to queue before the host waits; 1 where calls have finished when they return."""
         if not self._clock.asynchronous:
             return 1
-        return max(1, min(MOST_QUEUED, int(QUEUE_NS / max(1.0, self._ns_per_call * self._calls))))
+        return max(1, min(MOST_QUEUED, int(QUEUE_NS / max(1.0, self._ns_per_call * self._calls_per_sample))))
 
     def _collect(self, duration_ns: float) -> list[float]:
+        """Return the samples of one block in ns: plain calls, one audited call at a random time, and a last repeat."""
         clock, self._block_calls, self._plain_ns = self._clock, 0, []
         begun = clock.now()
-        deadline = begun + max(0.0, duration_ns - self._ns_per_call)  # the repeat comes last
-        audit_at = begun + self._audit.moment(max(0.0, duration_ns - self._ns_per_call))
-        between = min(PLAIN_BETWEEN, int(duration_ns / max(1.0, self._ns_per_call) / 4))
+        deadline = begun + max(0.0, duration_ns - self._ns_per_call)  # leaves time for the repeat
+        audit_at = begun + self._audit.draw_start(max(0.0, duration_ns - self._ns_per_call))
+        plain_wanted = min(PLAIN_CALLS_BEFORE_REPEAT, int(duration_ns / max(1.0, self._ns_per_call) / 4))
         samples: list[float] = []
-        since: int | None = None  # plain calls since the audited one
-        while since is None or since < between or not samples or clock.now() < deadline:
+        plain_since: int | None = None  # plain calls since the audited one; None before it
+        while plain_since is None or plain_since < plain_wanted or not samples or clock.now() < deadline:
             taken = []
-            for _ in range(self._ahead()):
-                kind = FRESH if since is None and clock.now() >= audit_at else PLAIN
-                taken.append((kind, self._timed(self._calls if kind == PLAIN else 1, kind)))
+            for _ in range(self._queue_length()):
+                kind = FRESH if plain_since is None and clock.now() >= audit_at else PLAIN
+                taken.append((kind, self._timed(self._calls_per_sample if kind == PLAIN else 1, kind)))
                 if kind == FRESH:
-                    since = 0
-                elif since is not None and self._result is not None:
-                    since += 1
+                    plain_since = 0
+                elif plain_since is not None and self._result is not None:
+                    plain_since += 1
                     remaining = max(1.0, deadline - clock.now())
-                    self._audit.look_back(self._result, self._ns_per_call * self._calls / remaining)
-            samples += self._sort_out(taken)
-        return samples + self._sort_out([(REPEAT, self._timed(1, REPEAT))])
+                    probability = self._ns_per_call * self._calls_per_sample / remaining
+                    self._audit.maybe_copy_plain(self._result, probability)
+            samples += self._sort_by_kind(taken)
+        return samples + self._sort_by_kind([(REPEAT, self._timed(1, REPEAT))])
 
-    def _sort_out(self, taken: list[tuple[str, tuple[Any, Any]]]) -> list[float]:
-        """Give the samples; a single call among batches of calls is compared, but is no sample."""
+    def _sort_by_kind(self, taken: list[tuple[str, tuple[Any, Any]]]) -> list[float]:
+        """Note the time of each call by kind and return the samples.
+
+        Where a sample is the mean of several calls, the time of a single audited call is no sample.
+        """
         samples = []
         self._clock.synchronise()
         for kind, (start, end) in taken:
-            calls = self._calls if kind == PLAIN else 1
+            calls = self._calls_per_sample if kind == PLAIN else 1
             sample = self._positive(self._clock.elapsed_ns(start, end) / calls)
             {FRESH: self._audit.fresh_ns, REPEAT: self._audit.repeat_ns, PLAIN: self._plain_ns}[kind].append(sample)
-            if calls == self._calls:
+            if calls == self._calls_per_sample:
                 samples.append(sample)
         return samples
 
     def _timed(self, calls: int, kind: str = PLAIN) -> tuple[Any, Any]:
+        """Make `calls` calls between two marks and return the marks."""
         self._block_calls += calls
         if kind != PLAIN:
             self._audit.before(self._result, fresh=kind == FRESH)
         self._result = result = None
-        ready = self._direction_call.prepare(calls)
+        ready_calls = self._direction_call.prepare(calls)
         if self._flush is not None:
             self._flush()
         mark = self._clock.mark
         start = mark()
-        for one in ready:
-            result = one()
+        for ready_call in ready_calls:
+            result = ready_call()
         end = mark()
         self._result = result
         if kind == FRESH and result is not None:
             self._audit.after(result)
         return start, end
-
-    def _settle(self, marks: list[tuple[Any, Any]], calls: int) -> list[float]:
-        self._clock.synchronise()
-        return [self._positive(self._clock.elapsed_ns(start, end) / calls) for start, end in marks]
 
     def _positive(self, sample: float) -> float:
         if not 0 < sample < math.inf:
@@ -260,37 +265,37 @@ class Sampler:
             raise MeasurementError("; ".join(findings))
 
     def _check(self, samples: list[float], wall: float, bounds: tuple[int, int], *, unchanged: bool) -> None:
-        """Raise MeasurementError for what the block brought to light."""
+        """Raise MeasurementError if the block shows that its times can't be trusted."""
         if not unchanged:
             raise MeasurementError("mutated inputs: a callable must leave its inputs as they are")
-        shortest, longest = bounds  # by the system's clock, read just inside and just outside of the block
+        shortest, longest = bounds  # by the system's second clock, read just inside and just outside of the block
         if not shortest * (1 - CLOCK_TOLERANCE) <= wall <= longest * (1 + CLOCK_TOLERANCE):
             raise MeasurementError(
                 f"patched clock: the block took {wall / 1e6:.3f} ms by the sampler's clock, {shortest / 1e6:.3f} to "
                 f"{longest / 1e6:.3f} ms by the system's"
             )
-        if finding := self._audit.memo() or self._audit.favoured(self._plain_ns):
+        if finding := self._audit.slow_fresh_calls() or self._audit.slow_audited_calls(self._plain_ns):
             raise MeasurementError(finding)
         warm_up = self._warm_up
         judged = warm_up and (warm_up.steady or not self._clock.asynchronous)  # a device may still be clocking up
-        slow = warm_up and judged and self._calls == 1 and warm_up.cpu_share < SLEEPY_SHARE
-        if warm_up and slow and median(samples) * SLEEPY_RATIO < warm_up.ns_per_call:
+        slept = warm_up and judged and self._calls_per_sample == 1 and warm_up.cpu_share < SLEEPING_CPU_SHARE
+        if warm_up and slept and median(samples) * SLOW_WARM_UP_RATIO < warm_up.ns_per_call:
             raise MeasurementError(
                 f"slow warm-up: calls took {warm_up.ns_per_call / 1e3:.1f} us while warming up, but "
                 f"{median(samples) / 1e3:.1f} us when timed; sleeping there would shrink the number of samples"
             )
 
     def _two_clocks(self) -> tuple[float | None, float | None, tuple[Suspicion, ...]]:
-        """Time one call by device events and by wall time to an all-device synchronise; the closest of three tries."""
+        """Time one call by device events and by wall time to a full synchronise; return the closest of three tries."""
         clock = self._clock
         if not clock.asynchronous:
             return None, None, ()
         tries = []
         for _ in range(3):
-            ready = self._direction_call.prepare()[0]
+            ready_call = self._direction_call.prepare()[0]
             clock.synchronise()
             begun, start = clock.now(), clock.mark()
-            self._result = ready()
+            self._result = ready_call()
             end = clock.mark()
             clock.synchronise()
             synchronised = float(clock.now() - begun)

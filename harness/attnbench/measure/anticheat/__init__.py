@@ -1,1 +1,1 @@
-"""Detection of variants that change or observe the measurement in place of computing. Worker side: imports torch."""
+"""Detection of variants that manipulate or observe the measurement instead of computing. Worker side: imports torch."""

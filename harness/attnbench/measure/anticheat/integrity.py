@@ -1,4 +1,4 @@
-"""What a variant may not touch: global flags, clocks, functions and threads of the process that measures it."""
+"""Detection of a variant that changes its process: global flags, clocks, functions, threads, calls of the reference."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from attnbench.measure.clock import patched_clocks
 if TYPE_CHECKING:
     from attnbench.measure.call import ReadyCall
 
-THREAD_SHARE = 0.01  # of a block's wall time: what idle helper threads of honest libraries stay under
-ANSWERS = (reference.__name__, conformance.__name__)  # modules that hold right answers
+THREAD_SHARE = 0.01  # of a block's wall time; the idle helper threads of ordinary libraries use less
+ANSWER_MODULES = (reference.__name__, conformance.__name__)  # their functions compute right answers
 
 
 def read_flags() -> dict[str, Any]:
-    """Read torch's global flags that change what is computed, how fast, or how random."""
+    """Return the global flags of torch and Python that change results, speed or random numbers, by name."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     return {
         "default dtype": torch.get_default_dtype(),
@@ -65,9 +65,9 @@ def _flushes_denormals() -> bool:
 
 
 class ProcessState:
-    """The state of the process before a plugin came in; make it before the plugin is imported.
+    """The state of the process at construction, which must come before the plugin is imported.
 
-    `changes()` then names what is different, in words fit for a record's reason.
+    `changes()` then returns what is different, in words for the reason in a record.
     """
 
     def __init__(self) -> None:
@@ -75,10 +75,13 @@ class ProcessState:
         self._monkeypatches = MonkeypatchDetector()
         self._seed = torch.initial_seed()
         self._random_state = hash(random.getstate())
-        self._threads = set(sys._current_frames())  # noqa: SLF001 - the only view that has raw threads too
+        self._threads = set(sys._current_frames())  # noqa: SLF001 - no public function lists raw threads
 
     def changes(self, *, seeded_calls: bool = False) -> list[str]:
-        """Name each flag, seed, clock or function that is not as it was; `seeded_calls` allows for dropout's."""
+        """Return a finding for each changed flag, seed, clock or function.
+
+        `seeded_calls` permits a change of torch's global seed, which dropout needs.
+        """
         now = read_flags()
         found = [f"{name} changed from {old} to {now[name]}" for name, old in self._flags.items() if now[name] != old]
         if not seeded_calls and torch.initial_seed() != self._seed:
@@ -86,10 +89,10 @@ class ProcessState:
         if hash(random.getstate()) != self._random_state:
             found.append("Python's global random state was changed")
         clocks = [f"patched clock: {name}" for name in patched_clocks()]
-        return [*clocks, *(f"global state: {one}" for one in found), *self._monkeypatches.replaced()]
+        return [*clocks, *(f"global state: {change}" for change in found), *self._monkeypatches.replaced()]
 
     def thread_times(self) -> dict[str, int]:
-        """Give ns of CPU time of each Python thread that came up since, by name; -1 where the system does not tell."""
+        """Return the CPU time in ns of each Python thread started since construction, by name; -1 if unknown."""
         named = {thread.ident: thread for thread in threading.enumerate()}
         times = {}
         for ident in set(sys._current_frames()) - self._threads - {threading.get_ident()}:  # noqa: SLF001 - as above
@@ -99,7 +102,10 @@ class ProcessState:
         return times
 
     def busy_threads(self, before: dict[str, int], wall_ns: float) -> list[str]:
-        """Name the new Python threads that worked since `before` (of `thread_times`), `wall_ns` ago."""
+        """Return a finding for each new thread that worked during a block.
+
+        `before` is what `thread_times` returned at the start of the block, `wall_ns` ago.
+        """
         return [
             f"thread: {name!r} worked beside the timed calls; a callable must do all its work before it returns"
             for name, time in self.thread_times().items()
@@ -107,23 +113,23 @@ class ProcessState:
         ]
 
 
-def harness_answers_called(ready: ReadyCall) -> list[str]:
-    """Run one call under Python's profiler and name the harness's own answers that it asked for."""
-    asked: set[str] = set()
+def harness_answers_called(ready_call: ReadyCall) -> list[str]:
+    """Run one call under Python's profiler; return a finding if it calls the reference or the conformance suite."""
+    called: set[str] = set()
 
     def watch(frame: FrameType, _event: str, _argument: object) -> None:
-        if str(frame.f_globals.get("__name__", "")).startswith(ANSWERS):
-            asked.add(f"{frame.f_globals['__name__']}.{frame.f_code.co_name}")
+        if str(frame.f_globals.get("__name__", "")).startswith(ANSWER_MODULES):
+            called.add(f"{frame.f_globals['__name__']}.{frame.f_code.co_name}")
 
     before = sys.getprofile()
     sys.setprofile(watch)
     try:
-        ready()
+        ready_call()
     finally:
         sys.setprofile(before)
-    if not asked:
+    if not called:
         return []
-    return [f"fall-back to the reference: the callable called {min(asked)}; it must compute its answer by itself"]
+    return [f"fall-back to the reference: the callable called {min(called)}; it must compute the answer itself"]
 
 
 def _cpu_time_ns(native_id: int) -> int:

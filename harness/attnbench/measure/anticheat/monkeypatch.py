@@ -1,4 +1,4 @@
-"""Whether the code that measures and judges is still what it was before a plugin was imported."""
+"""Detection of functions that a plugin replaced in the harness, in torch or in Python."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ import torch
 
 import attnbench
 
-CORE = f"{attnbench.__name__}."
+HARNESS = f"{attnbench.__name__}."
+# What the harness measures and checks with.
 SHARED: tuple[Any, ...] = (builtins, math, json, os, torch, torch.Tensor, torch.autograd, torch.nn.functional)
 
-OTHERS = {"torch.manual_seed"}  # torch's own compiler wraps it when it is imported
+MAY_CHANGE = {"torch.manual_seed"}  # torch's own compiler wraps it when it is imported
 
 
 class MonkeypatchDetector:
-    """Remembers the functions of the harness and those of torch and Python that it judges by.
+    """The functions of the harness, and those of torch and Python that it relies on, as they are at construction.
 
-    Code that is imported later is not sealed, nor what merely came on top: a name that was there must stay what it was.
+    Modules that are imported later and names that are added later are not watched.
     """
 
     def __init__(self) -> None:
         self._modules = {
             name: module
             for name, module in sys.modules.items()
-            if name.startswith(CORE) and isinstance(module, ModuleType)
+            if name.startswith(HARNESS) and isinstance(module, ModuleType)
         }
         self._functions = [
             (f"{where}.{name}", vars(owner), name, value, getattr(value, "__code__", None))
             for where, owner in self._owners()
             for name, value in vars(owner).items()
-            if f"{where}.{name}" not in OTHERS and _acts(value)
+            if f"{where}.{name}" not in MAY_CHANGE and _is_code(value)
         ]
 
     def replaced(self) -> list[str]:
-        """Name what was put in place of a function, or of a whole module, that was there."""
+        """Return a finding for each function or whole module that was replaced since construction."""
         swapped = [name for name, module in self._modules.items() if sys.modules.get(name) is not module]
         patched = [
             where
@@ -60,5 +61,5 @@ class MonkeypatchDetector:
                     yield f"{name}.{cls.__name__}", cls
 
 
-def _acts(value: Any) -> bool:
+def _is_code(value: Any) -> bool:
     return callable(value) or isinstance(value, (property, staticmethod, classmethod))
