@@ -1,1 +1,1 @@
-"""Which cells a run has and what is known of them beforehand. Supervisor side: imports neither torch nor a plugin."""
+"""Plan the cells of a run: variants, devices, ids, history. Supervisor side: imports neither torch nor a plugin."""

@@ -1,4 +1,4 @@
-"""Which cells a run has: variants x workloads x devices."""
+"""The cells of a run: variants x workloads x devices."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Cell:
     cell_id: str
 
     def to_json(self) -> dict[str, Any]:
-        """Give what a manifest and an observer are told of the cell."""
+        """Return the cell as it stands in manifests and observers' events."""
         return {
             "cell_id": self.cell_id,
             "variant": self.variant.name,
@@ -41,10 +41,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a run, grouped by workload so that variants of one workload are measured side by side.
+    """The cells of a run.
 
-    A cell names the first device of its model; `shared` are devices that may take cells of another one of their model.
-    `frontier` are the cells from which the largest length that fits in memory is searched.
+    Each cell names the first device of its model; `shared` lists the devices that share cells with others of the same
+    model. From the cells in `frontier` the search for the largest length that fits in memory starts.
     """
 
     cells: tuple[Cell, ...]
@@ -54,7 +54,7 @@ class Plan:
     frontier: tuple[Cell, ...] = ()
 
     def workload_groups(self, device: Device) -> list[list[Cell]]:
-        """Give the cells of a device, workload by workload."""
+        """Return the cells of a device in one list for each workload, whose variants are measured side by side."""
         found: dict[Workload, list[Cell]] = {}
         for cell in self.cells:
             if cell.device == device:
@@ -63,7 +63,7 @@ class Plan:
 
     @property
     def device_groups(self) -> list[list[Device]]:
-        """The devices of the plan, those that share their cells together; the cells of each name its first."""
+        """The devices of the plan in groups that share their cells; the cells name the first device of their group."""
         firsts = dict.fromkeys(cell.device for cell in (*self.cells, *self.frontier))
         return [
             [first, *(other for other in self.shared if other not in firsts and interchangeable(other, first))]
@@ -73,21 +73,21 @@ class Plan:
     @property
     def devices(self) -> list[Device]:
         """The devices of the plan, in order."""
-        return [device for pool in self.device_groups for device in pool]
+        return [device for group in self.device_groups for device in group]
 
     def cell_at(self, cell: Cell, workload: Workload) -> Cell:
-        """Give the cell of the same variant and device on another workload."""
+        """Return the cell of the same variant and device on another workload."""
         protocol, environment = self.protocols[cell.device.kind], self.environments[cell.device.name]
         return Cell(cell.variant, workload, cell.device, cell_id(cell.variant, workload, protocol, environment))
 
 
 def interchangeable(device: Device, other: Device) -> bool:
-    """Whether two devices give the same number: of one model, under one driver."""
+    """Whether two devices are of the same model and driver, so that measurements on either are equivalent."""
     return (device.kind, device.model, device.driver) == (other.kind, other.model, other.driver)
 
 
 def choose_variants(catalog: Catalog, patterns: Iterable[str]) -> list[VariantEntry]:
-    """Pick variants by name or glob; nothing means all. Raises UsageError for a pattern that matches none."""
+    """Return the variants that match names or globs, or all without one. Raises UsageError if one matches none."""
     known = catalog.variants
     chosen: dict[str, VariantEntry] = {}
     for pattern in patterns:
@@ -104,13 +104,13 @@ def _not_loaded(catalog: Catalog) -> str:
 
 
 def _file_here(name: str) -> str:
-    """Point to a plugin's file of that name, as `attnbench new` writes it: what lies here is not loaded unasked."""
+    """Return a hint if the current folder has a plugin file of that name; such a file is loaded only with --plugin."""
     path = Path(name.replace("-", "_")).with_suffix(".py")
     return f"; {path} is here: load it with --plugin {path}" if path.is_file() else ""
 
 
 def default_variants(catalog: Catalog, devices: Sequence[Device]) -> list[VariantEntry]:
-    """Pick the variants that a run takes which names none: those that say so of one of the kinds of device."""
+    """Return the variants of a run that names none: those with one of the devices' kinds in `default_on`."""
     kinds = {device.kind for device in devices}
     return [variant for variant in catalog.variants.values() if kinds & set(variant.default_on)]
 
@@ -118,10 +118,10 @@ def default_variants(catalog: Catalog, devices: Sequence[Device]) -> list[Varian
 def choose_workloads(
     catalog: Catalog, suites: Sequence[str], axes: Mapping[str, list[Any]], named: Sequence[str] = ()
 ) -> list[Workload]:
-    """Take the workloads of the suites, each axis given on the command line replacing the suites' values.
+    """Return the workloads of the suites, in which each axis from the command line replaces the suites' values.
 
-    Without a suite, the axes alone make the workloads, on top of GPT-2-like heads. `named` are workloads by their ids,
-    which no axis changes. Raises UsageError.
+    Without a suite the axes alone make the workloads, with DEFAULT_AXES for those that are not given. `named` are ids
+    of whole workloads. Raises UsageError for an unknown suite, axis or id, and for `named` together with axes.
     """
     given = dict(axes)
     if named and given:
@@ -137,7 +137,7 @@ def choose_workloads(
     return list(workloads)
 
 
-DEFAULT_AXES: Mapping[str, Any] = {"heads": 12, "seq": 1024, "head_dim": 64}
+DEFAULT_AXES: Mapping[str, Any] = {"heads": 12, "seq": 1024, "head_dim": 64}  # the heads of GPT-2
 
 
 def make_plan(
@@ -150,10 +150,10 @@ def make_plan(
     every_device: bool = False,
     frontier: Collection[Workload] = (),
 ) -> Plan:
-    """Combine all into cells, each with the id by which a later run knows it again.
+    """Combine variants, workloads and devices into cells, each with its id.
 
-    Devices of one model share the cells, so that each is measured once; with `every_device` each measures all.
-    `frontier` are workloads from which the largest that fits is searched.
+    Devices of the same model share the cells, so that each cell is measured once; with `every_device` each device
+    measures all cells. From the workloads in `frontier` the search for the largest length that fits starts.
     """
     firsts = [
         device for at, device in enumerate(devices) if not any(interchangeable(device, other) for other in devices[:at])
@@ -170,9 +170,9 @@ def make_plan(
 
 
 def cell_id(variant: VariantEntry, workload: Workload, protocol: MeasureConfig, environment: Mapping[str, Any]) -> str:
-    """Hash what would change the number; another GPU of the same model gives the same id.
+    """Return a hash of everything that could change the number; GPUs of the same model have the same id.
 
-    `environment` is that of the machine that measures: its versions of the variant's packages count.
+    `environment` describes the machine that measures, with its versions of the variant's packages.
     """
     return short_hash(
         {
@@ -193,9 +193,9 @@ def identity_packages(variant: VariantEntry) -> tuple[str, ...]:
 
 
 def _kept(workload: Workload, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the fields of a suite's workload that the command line leaves, without those that follow a given one.
+    """Return the fields of a suite's workload that the axes from the command line leave unchanged.
 
-    Other heads bring their own kv_heads, another head_dim its head_dim_v, where the suite has both alike.
+    A given `heads` also replaces `kv_heads`, and `head_dim` also `head_dim_v`, if the two are equal in the suite.
     """
     dropped = {"seq_q", "seq_k"} if "seq" in given else set()
     if workload.kv_heads == workload.heads and "heads" in given:

@@ -1,4 +1,4 @@
-"""Which cores a GPU's worker is pinned to: near the GPU, and no two GPUs' alike."""
+"""The CPU cores that each GPU's worker is pinned to: near the GPU, and different for each GPU."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ SYSTEM = Path("/sys")
 
 
 def cores_near_gpus(bus_ids: Sequence[str], allowed: set[int], system: Path = SYSTEM) -> list[tuple[int, ...]]:
-    """Share the cores out among GPUs, given by PCI address (`00000000:3B:00.0`): each core to a GPU that it is near.
+    """Divide the allowed cores among GPUs, so that each core goes to a GPU that it is near.
 
-    The hardware threads of one core go to one GPU. Where a GPU would have none, no GPU is given any.
+    GPUs are given by their PCI addresses, such as `00000000:3B:00.0`. All hardware threads of a core go to the same
+    GPU. Returns the cores of each GPU, or an empty tuple for every GPU if one of them would have no core.
     """
     near = [_local_cores(bus_id, system) & allowed or allowed for bus_id in bus_ids]
     shares: list[list[int]] = [[] for _ in bus_ids]
@@ -37,7 +38,7 @@ def _first_sibling(core: int, system: Path) -> int:
 
 
 def _read_list(path: Path) -> set[int]:
-    """Read the kernel's notation for sets of cores: `0-3,8`."""
+    """Read a set of cores in the kernel's notation, such as `0-3,8`; an unreadable file is an empty set."""
     try:
         text = path.read_text(encoding="ascii").strip()
         ends = [part.partition("-") for part in text.split(",") if part]

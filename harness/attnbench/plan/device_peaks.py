@@ -1,11 +1,11 @@
-"""What a device does at most: measured once an environment, in a worker that loads no plugin, and kept."""
+"""The peak rates of a device, measured once for each environment, in a worker that loads no plugin, and cached."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cache import keep, recall
+from attnbench.cache import read_cached, write_cached
 from attnbench.errors import AttnbenchError
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
 from attnbench.messages import PeaksReply, PeaksRequest, failure_reason
@@ -18,11 +18,11 @@ DEADLINE_S = 300.0
 
 
 def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -> dict[str, Any]:
-    """Give `limits` by dtype (copy bandwidth, matmul rate) and `facts` of the environment.
+    """Return `limits`, the peak rates by dtype (copy bytes/s, matmul FLOP/s), and `facts` that only torch can report.
 
-    `environment_id` names device, driver and versions: what was measured under another is not used. A cache that can't
-    be read or written costs the time of measuring again, no more. Raises AttnbenchError where torch does not run on the
-    device at all: no cell could.
+    Rates from the cache count only if they were measured in the same environment. If the cache can't be read or
+    written, the rates are measured again. Raises AttnbenchError if torch does not run on the device, because no cell
+    could run there either.
     """
     name = f"limits-{environment_id}-{device.name.replace(':', '-')}.json"
     known = _known(name)
@@ -31,7 +31,7 @@ def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -
         return known
     found = _measure(device, wanted)
     answer = {"limits": {**known["limits"], **found.limits}, "facts": found.facts}
-    keep(name, answer)
+    write_cached(name, answer)
     return answer
 
 
@@ -49,7 +49,7 @@ def _measure(device: Device, dtypes: list[str]) -> PeaksReply:
 
 
 def _known(name: str) -> dict[str, Any]:
-    kept = recall(name)
+    kept = read_cached(name)
     try:
         limits = {str(dtype): Peaks.from_json(each).to_json() for dtype, each in kept["limits"].items()}
         return {"limits": limits, "facts": dict(kept["facts"])}

@@ -1,4 +1,4 @@
-"""The devices of this machine, found without importing torch."""
+"""The devices of this machine, listed without importing torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pynvml
 from attnbench.errors import UsageError, unknown
 from attnbench.plan.core_affinity import cores_near_gpus
 
-# OpenMP's idle threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep: those of
-# one worker would take a core from the next one's block. With these it is less than half a millisecond (GNU).
+# Idle OpenMP threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep, and so the
+# threads of one worker would disturb the next worker's block. These settings shorten it to less than 0.5 ms (GNU).
 SHORT_SPINS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 
@@ -24,9 +24,9 @@ SHORT_SPINS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 class Device:
     """A device that cells run on.
 
-    `cpu` is the whole machine, `cpu:N` one core of it (a slot: its worker is pinned there and runs one thread),
-    `cuda:N` a GPU in the order of the PCI bus. `uuid` tells two of one model apart. A team has `members`, which work
-    at once; its name is theirs, joined by `+`.
+    `cpu` is the whole CPU, `cpu:N` a slot on one core (its worker is pinned there and runs one thread), and `cuda:N` a
+    GPU in the order of the PCI bus. `uuid` distinguishes devices of the same model. A team is several devices that
+    work together, its `members`; its name is their names joined by `+`.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Device:
     uuid: str
     driver: str | None = None
     memory_bytes: int | None = None
-    near_cores: tuple[int, ...] = ()  # cores of its own, near it
+    near_cores: tuple[int, ...] = ()  # reserved for the worker of this GPU
     members: tuple[Device, ...] = ()
 
     @classmethod
     def team(cls, members: Sequence[Device]) -> Device:
-        """Join devices of one kind."""
+        """Return a team of devices of the same kind and model."""
         name, uuid = ("+".join(getattr(member, field) for member in members) for field in ("name", "uuid"))
         memory = members[0].memory_bytes
         whole = None if memory is None else memory * len(members)
@@ -48,7 +48,7 @@ class Device:
 
     @property
     def size(self) -> int:
-        """How many devices it is."""
+        """The number of devices: 1, or that of a team's members."""
         return len(self.members) or 1
 
     @property
@@ -57,7 +57,7 @@ class Device:
         return self.name.partition(":")[0]
 
     def worker_environment(self) -> dict[str, str]:
-        """Give the environment in which a worker sees this device alone."""
+        """Return environment variables with which a worker sees only this device."""
         if self.kind == "cuda":
             return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self.uuid.replace("+", ",")}
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if self.cores is not None else {}
@@ -66,30 +66,30 @@ class Device:
 
     @property
     def core(self) -> int | None:
-        """The core that a `cpu:N` slot is pinned to."""
+        """The core that a `cpu:N` slot is pinned to; None for other devices."""
         index = self.name.partition(":")[2]
         return sorted(os.sched_getaffinity(0))[int(index)] if self.kind == "cpu" and index.isdigit() else None
 
     @property
     def cores(self) -> frozenset[int] | None:
-        """The cores that a worker of this device is pinned to: no other device's; None leaves it all."""
+        """The cores that a worker of this device is pinned to, or None if it may use all of them."""
         return frozenset(self.near_cores or (() if self.core is None else (self.core,))) or None
 
     @property
     def torch_name(self) -> str:
-        """The device as the worker's torch calls it; a worker sees its one GPU as cuda:0."""
+        """The device's name in the worker's torch, which sees its GPU as cuda:0."""
         return "cuda:0" if self.kind == "cuda" else "cpu"
 
 
 def list_devices() -> list[Device]:
-    """List GPUs (NVML), then the CPU and its one-core slots."""
+    """Return the GPUs that NVML lists, then the CPU and its one-core slots."""
     return [*_gpus(), *_cpus()]
 
 
 def choose_devices(names: list[str]) -> list[Device]:
-    """Pick devices by name: `cuda` means every GPU; nothing means every GPU, or the CPU where there is none.
+    """Return devices by name; `cuda` means every GPU, and no name means every GPU or, without one, the CPU.
 
-    Raises UsageError for a device that this machine has not.
+    Raises UsageError for a device that this machine does not have, and for `cpu` together with one of its cores.
     """
     known = {device.name: device for device in list_devices()}
     gpus = [device for device in known.values() if device.kind == "cuda"]
@@ -104,11 +104,13 @@ def choose_devices(names: list[str]) -> list[Device]:
         elif "+" in name and all(member in known for member in name.split("+")):
             chosen[name] = Device.team([known[member] for member in name.split("+")])
         elif re.fullmatch(r"cuda(:\d+)?", name):
-            raise UsageError(f"device {name!r} is not here: this machine has {', '.join(known)}")
+            raise UsageError(f"device {name!r} is not on this machine, which has {', '.join(known)}")
         else:
             raise unknown("device", name, known)
     if "cpu" in chosen and any(name.startswith("cpu:") and "+" not in name for name in chosen):
-        raise UsageError("device 'cpu' is all cores and 'cpu:N' one of them: choose either, or timings disturb another")
+        raise UsageError(
+            "devices 'cpu' (all cores) and 'cpu:N' (one core) would disturb each other's timings: choose only one"
+        )
     return list(chosen.values())
 
 
@@ -142,7 +144,7 @@ def _gpus() -> list[Device]:
 
 
 def _visible(gpus: list[Device]) -> list[Device]:
-    """Keep the GPUs that CUDA_VISIBLE_DEVICES lets this process see."""
+    """Return the GPUs that CUDA_VISIBLE_DEVICES allows this process to use."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is None:
         return gpus

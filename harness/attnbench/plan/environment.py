@@ -1,4 +1,4 @@
-"""What of this machine and its software could change a number."""
+"""The properties of this machine and its software that could change a measurement."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def machine_facts() -> dict[str, Any]:
-    """Say what is for people and changes no number: host, git state, command."""
+    """Return facts for readers that change no measurement: host, command, git state."""
     return {"host": platform.node(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]], "git": git_state()}
 
 
 def git_state() -> dict[str, Any] | None:
-    """Give the commit of the working folder and whether it has changes; None outside a repository."""
+    """Return the commit of the working folder and whether it has changes, or None outside a repository."""
     try:
         commit = _git("rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git("status", "--porcelain"))}
@@ -63,7 +63,7 @@ def git_state() -> dict[str, Any] | None:
 
 
 def short_hash(value: Mapping[str, Any]) -> str:
-    """Hash a JSON value to 16 hexadecimal digits, the order of keys left aside."""
+    """Return a hash of a JSON object in 16 hexadecimal digits; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

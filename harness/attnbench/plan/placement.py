@@ -1,4 +1,4 @@
-"""Which devices a workload runs on: one, or several at once."""
+"""The devices that a workload runs on: one, or a team of several."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.workloads.workload import Workload
 
-SPANNING = "ring"  # the split in which one call works on all devices
+SPANNING = "ring"  # the split in which a single call works on all devices
 
 
 def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list[Device]:
-    """Add to devices of this machine the teams that workloads on several of them need, as far as there are enough.
+    """Return the devices and the teams of them that the workloads need; a workload's `gpus` is its number of devices.
 
-    The whole CPU makes teams of its cores. Where there are too few, the largest team there can be stands in, so that a
-    cell has a place to say so at.
+    The teams of the whole CPU consist of its cores. If there are too few devices for a workload, the largest possible
+    team takes its place, so that there is a cell that records why the workload is unsupported.
     """
     counts = sorted({workload.gpus for workload in workloads} - {1})
     here = {device.name: device for device in list_devices()} if counts else {}
@@ -26,27 +26,27 @@ def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list
     teams: dict[str, Device] = {}
     for kind in ("cpu", "cuda"):
         chosen = [device for device in devices if device.kind == kind and here.get(device.name) == device]
-        pool = slots if any(device.name == "cpu" for device in chosen) else chosen
+        available = slots if any(device.name == "cpu" for device in chosen) else chosen
         for count in counts:
-            if min(count, len(pool)) > 1:
-                team = Device.team(pool[:count])
+            if min(count, len(available)) > 1:
+                team = Device.team(available[:count])
                 teams[team.name] = team
     return [*devices, *(team for name, team in teams.items() if all(name != device.name for device in devices))]
 
 
 def devices_for(workload: Workload, devices: Sequence[Device]) -> list[Device]:
-    """Give the devices on which a workload is a cell: each one by itself, or of each kind the team that fits best."""
+    """Return the devices to measure a workload on: every single device, or the best-fitting team of each kind."""
     if workload.gpus == 1:
         return [device for device in devices if not device.members] or list(devices)
     found = []
     for kind in dict.fromkeys(device.kind for device in devices):
-        own = [device for device in devices if device.kind == kind]
-        found.append(max(own, key=lambda one: one.size if one.size <= workload.gpus else 0))
+        candidates = [device for device in devices if device.kind == kind]
+        found.append(max(candidates, key=lambda device: device.size if device.size <= workload.gpus else 0))
     return found
 
 
 def placement_problem(device: Device, variant: VariantEntry, workload: Workload) -> str | None:
-    """Say why a variant can't do its workload on as many devices as these, or None."""
+    """Return why a variant can't run a workload on this number of devices, or None if it can."""
     w = workload
     if w.gpus == device.size == 1:
         return None

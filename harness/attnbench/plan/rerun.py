@@ -1,4 +1,4 @@
-"""The command that runs one cell again, as it was run."""
+"""The command that repeats the measurement of one cell."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def rerun_command(variant: str, workload: Workload, device: str, manifest: Mapping[str, Any]) -> list[str]:
-    """Spell the `attnbench run` whose one cell has the cell_id of a run's cell, as words for a shell.
+    """Return the words of an `attnbench run` command that measures one cell of a run again, under the same cell_id.
 
-    `manifest` is that run's: it says which plugins were named and how cells were measured. Settings that only a caller
-    in Python can give have no option, and are left out, as is what makes no sense in a manifest of others.
+    `manifest` is the run's manifest, which lists its plugins and measure configs. Settings that can be given only in
+    Python are left out, because they have no option, and so are malformed entries of a manifest.
     """
     command = ["attnbench", "run", "--variant", variant, "--device", device, "--workload", workload.id]
     settings = mapping(mapping(manifest.get("protocols")).get(device.partition(":")[0]))
@@ -30,13 +30,13 @@ def rerun_command(variant: str, workload: Workload, device: str, manifest: Mappi
 
 
 def _protocol_options(protocol: MeasureConfig) -> list[str]:
-    usual = MeasureConfig()
+    default = MeasureConfig()
     options = []
     if protocol.precision is not None:
         options += ["--precision", repr(protocol.precision)]
-    if protocol.budget_s != usual.budget_s:
+    if protocol.budget_s != default.budget_s:
         options += ["--budget", repr(protocol.budget_s)]
-    if protocol.mode != usual.mode:
+    if protocol.mode != default.mode:
         options += ["--mode", protocol.mode]
     if not protocol.interleave:
         options += ["--no-interleave"]

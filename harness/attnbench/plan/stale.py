@@ -1,4 +1,4 @@
-"""Why a record says nothing of the present any more: what would change its number has changed."""
+"""Stale records: those whose number could be different today."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def stale_reasons(record: Record, manifest: Mapping[str, Any]) -> list[str]:
-    """Give what has changed since a record of a run was made, in words; nothing: it still stands."""
+    """Return what has changed since a record was made, as texts; an empty list if the record is not stale."""
     try:
         catalog = read_catalog(plugin_arguments(manifest))
     except AttnbenchError as error:
         return [str(error)]
     variant = catalog.variants.get(record.variant)
     if variant is None:
-        return [f"variant {record.variant} is offered by no plugin now"]
+        return [f"variant {record.variant} is no longer offered by any plugin"]
     try:
         environment = environment_of(choose_devices([record.device])[0], catalog.packages)
     except UsageError as error:
@@ -34,8 +34,7 @@ def stale_reasons(record: Record, manifest: Mapping[str, Any]) -> list[str]:
     then = mapping(mapping(manifest.get("environments")).get(record.device))
     found = []
     if variant.sha256 != record.plugin_sha256:
-        found.append(f"plugin {variant.plugin} changed: its source is {variant.sha256[:12]}, ")
-        found[-1] += f"it was {record.plugin_sha256[:12]}"
+        found.append(_changed(f"plugin {variant.plugin}", record.plugin_sha256[:12], variant.sha256[:12]))
     found += [_changed("device", record.device_name, environment["device_name"])]
     found += [_changed("driver", then.get("driver"), environment["driver"])]
     for package in identity_packages(variant):
@@ -45,7 +44,7 @@ def stale_reasons(record: Record, manifest: Mapping[str, Any]) -> list[str]:
         found.append("protocol changed: this version of attnbench measures differently")
     reasons = [reason for reason in found if reason]
     if not reasons and protocol and cell_id(variant, record.workload, protocol, environment) != record.cell_id:
-        reasons.append("this version of attnbench names cells differently")
+        reasons.append("this version of attnbench computes cell ids differently")
     return reasons
 
 

@@ -1,4 +1,4 @@
-"""What will be unsupported, asked before anything is made."""
+"""Which cells will be unsupported, as the variants answer before any input is allocated."""
 
 from __future__ import annotations
 
@@ -23,23 +23,26 @@ ANSWER_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class SupportAnswers:
-    """The reasons that variants give; a variant whose answer ended the worker has none here and is simply tried."""
+    """The reasons why variants do not support workloads on a device.
+
+    A variant that raised or ended the worker gave no answer; its cells are tried, and record what happens.
+    """
 
     device: Device
     reasons: dict[tuple[str, str], str]  # by variant's name and workload's id
 
     def reason(self, variant: VariantEntry, workload: Workload) -> str | None:
-        """Why a variant can't do a workload, or None."""
+        """Return why a variant can't run a workload, or None if it can."""
         return placement_problem(self.device, variant, workload) or self.reasons.get((variant.name, workload.id))
 
 
 def ask_support(device: Device, variants: Iterable[VariantEntry], workloads: Iterable[Workload]) -> SupportAnswers:
-    """Ask all variants about all workloads on one device, in one worker; what was asked once is known."""
-    return _asked(device, tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(workloads)))
+    """Ask all variants about all workloads on a device, in one worker; answers are cached in this process."""
+    return _answers(device, tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(workloads)))
 
 
 @functools.lru_cache
-def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[Workload, ...]) -> SupportAnswers:
+def _answers(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[Workload, ...]) -> SupportAnswers:
     unique = {variant.name: variant for variant in variants}
     questions = [SupportQuestion(name, variant.source.to_json()) for name, variant in unique.items()]
     request = SupportRequest(questions, [workload.share.to_json() for workload in workloads], device.kind)
@@ -56,8 +59,8 @@ def _asked(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[
 
 
 def unsupported_reasons(plan: Plan) -> dict[str, str]:
-    """Give why cells of a plan will be unsupported, by cell_id; devices are asked side by side."""
-    devices = [pool[0] for pool in plan.device_groups]  # those that the cells name
+    """Return by cell_id the reasons why cells of a plan will be unsupported; devices are asked in parallel."""
+    devices = [group[0] for group in plan.device_groups]  # the cells name the first device of a group
     with ThreadPoolExecutor() as threads:
         answers = dict(zip(devices, threads.map(lambda device: support_of(plan, device), devices), strict=True))
     return {
@@ -68,7 +71,7 @@ def unsupported_reasons(plan: Plan) -> dict[str, str]:
 
 
 def support_of(plan: Plan, device: Device) -> SupportAnswers:
-    """Ask the variants of a device's cells about its workloads."""
+    """Ask the variants of a device's cells about the workloads of these cells."""
     cells = [cell for cell in plan.cells if cell.device == device]
     if not cells:
         return SupportAnswers(device, {})

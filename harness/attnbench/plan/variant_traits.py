@@ -1,11 +1,11 @@
-"""Which optional properties variants have: found out once for each variant's source and environment, and kept."""
+"""The traits (optional properties) of variants, tested once for each source and environment and cached."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cache import keep, recall
+from attnbench.cache import read_cached, write_cached
 from attnbench.isolation.memory_limit import host_memory
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
 from attnbench.messages import CheckRequest, CheckResultNotice, Notice
@@ -16,32 +16,33 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
 
 TIMEOUT_S = 20.0  # for one test, and for the plugin's import
-HOLDS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}  # the first one counts
+# What a trait's tests say of it, by their status; the first status in this order that occurs counts.
+HOLDS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}
 
 
 def holds(statuses: set[str]) -> str:
-    """Say of a trait, by what came of its tests, whether it holds."""
+    """Return whether a trait holds, as a value of HOLDS, from the statuses of its tests."""
     return next(text for status, text in HOLDS.items() if status in statuses)
 
 
 def tested_traits(device: Device, variants: Iterable[VariantEntry], environment_id: str) -> dict[str, dict[str, str]]:
-    """Give by variant, and by trait, whether it holds on the device: a value of HOLDS.
+    """Return by variant and by trait whether the trait holds on the device, as a value of HOLDS.
 
-    Variants are left out that are no softmax attention, that need several devices, or on which nobody spends the time
-    unasked (`default_on`); so are those whose tests end the worker, or take too long.
+    Variants are left out if they are not exact attention, need several devices, or are not run by default on this kind
+    of device, and also if their tests end the worker or take too long.
     """
     name = f"traits-{environment_id}-{device.name.replace(':', '-')}.json"
-    kept = recall(name)
+    kept = read_cached(name)
     known: dict[str, dict[str, str]] = kept if _is_wellformed(kept) else {}
     wanted = [each for each in variants if each.exact and each.ranks == 1 and device.kind in each.default_on]
-    found = {variant: _found(variant, device) for variant in wanted if _key(variant) not in known}
+    found = {variant: _test(variant, device) for variant in wanted if _key(variant) not in known}
     if found:
         known |= {_key(variant): traits for variant, traits in found.items() if traits}
-        keep(name, known)
+        write_cached(name, known)
     return {variant.name: known[_key(variant)] for variant in wanted if _key(variant) in known}
 
 
-def _found(variant: VariantEntry, device: Device) -> dict[str, str]:
+def _test(variant: VariantEntry, device: Device) -> dict[str, str]:
     statuses: dict[str, set[str]] = {}
 
     def keep_status(notice: Notice) -> None:
@@ -65,6 +66,7 @@ def _key(variant: VariantEntry) -> str:
 
 def _is_wellformed(kept: Any) -> bool:
     return isinstance(kept, dict) and all(
-        isinstance(traits, dict) and all(trait in TRAITS and told in HOLDS.values() for trait, told in traits.items())
+        isinstance(traits, dict)
+        and all(trait in TRAITS and verdict in HOLDS.values() for trait, verdict in traits.items())
         for traits in kept.values()
     )
