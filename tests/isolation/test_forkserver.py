@@ -15,7 +15,7 @@ import pytest
 
 from attnbench.isolation import forkserver, process
 from attnbench.isolation.fork_request import ForkRequest
-from attnbench.isolation.log import Log
+from attnbench.isolation.log import WorkerLog
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
 from attnbench.messages import CloseRequest
 
@@ -119,7 +119,7 @@ def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, 
 
 def test_output_before_the_log_file_is_chosen_is_kept(tmp_path):
     """What a worker printed before `switch` was called, even if it has ended since, goes to the first file."""
-    log = Log()
+    log = WorkerLog()
     writing = os.dup(log.descriptor)
     log.started()
     os.write(writing, b"Traceback\n")

@@ -1,4 +1,4 @@
-"""The machine survives what a worker takes, and a worker leaves nothing behind."""
+"""A worker can't use up the machine's memory, and leaves neither processes nor files behind."""
 
 import mmap
 import os
@@ -22,8 +22,8 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def worker_runs(tmp_path, monkeypatch):
-    """Have workers run a script of the given text."""
+def run_script(tmp_path, monkeypatch):
+    """Return a function that sets the script that workers run."""
 
     def run(text):
         script = tmp_path / "worker.py"
@@ -46,8 +46,8 @@ def test_a_containers_limit_counts_as_the_machines_memory(monkeypatch):
     assert limited(None, None)[0] == limited(1 << 59, 1 << 59)[0] == psutil.virtual_memory().total
 
 
-def test_a_limit_is_bounded_by_the_machine_less_a_reserve():
-    """By default a worker may take all but a reserve; a GPU's worker is watched, and refused nothing."""
+def test_the_default_limit_is_the_machines_memory_less_a_reserve():
+    """By default a worker may hold all memory but the reserve; a GPU's worker is only watched."""
     whole = memory_limit.host_memory("cpu")
     assert 0 < whole.reserve_bytes <= memory_limit.total_bytes() / 4
     assert whole.limit_bytes == memory_limit.total_bytes() - whole.reserve_bytes
@@ -56,8 +56,8 @@ def test_a_limit_is_bounded_by_the_machine_less_a_reserve():
     assert memory_limit.host_memory("cpu", 5 * MIB).limit_bytes == 5 * MIB
 
 
-def test_what_a_worker_holds_is_seen(monkeypatch):
-    """A process that holds more than its limit has to end, and one that holds much while little is left."""
+def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
+    """It must be ended if it holds more than its limit, or more than the reserve while less than that is left."""
     own = os.getpid()
     with mmap.mmap(-1, 32 * MIB) as shared:
         for page in range(0, len(shared), mmap.PAGESIZE):
@@ -69,7 +69,7 @@ def test_what_a_worker_holds_is_seen(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("taking", "status", "reason"),
+    ("allocation", "status", "reason"),
     [
         ("[bytearray(1 << 20) for _ in range(1000)]", "crash", "exited with code 1"),  # refused: MemoryError
         (
@@ -79,9 +79,9 @@ def test_what_a_worker_holds_is_seen(monkeypatch):
         ),
     ],
 )
-def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(worker_runs, taking, status, reason):
-    """The kernel refuses what goes beyond the limit; what gets round that is seen, and ends the worker."""
-    worker_runs(f"{taking}; import time; time.sleep(60)")
+def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(run_script, allocation, status, reason):
+    """The kernel refuses memory beyond the limit, and the supervisor ends a worker whose memory it can't refuse."""
+    run_script(f"{allocation}; import time; time.sleep(60)")
     worker = WorkerProcess({}, memory=HostMemory(128 * MIB, 0, refuse=True))
     with pytest.raises(WorkerLostError) as lost:
         worker.request(CloseRequest(), lambda _: 30.0)
@@ -89,9 +89,9 @@ def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(worker_runs, taki
     assert reason in lost.value.reason
 
 
-def test_the_kernel_chooses_the_worker_if_memory_runs_out(worker_runs):
-    """A worker is the first that the kernel would end, and its limit is set on it alone."""
-    worker_runs("import os, sys, time; os.write(int(sys.argv[2]), b'%d\\n' % os.getpid()); time.sleep(60)")
+def test_the_kernel_kills_a_worker_first_if_memory_runs_out(run_script):
+    """A worker has the highest OOM score, and the memory limit is set on the worker alone."""
+    run_script("import os, sys, time; os.write(int(sys.argv[2]), b'%d\\n' % os.getpid()); time.sleep(60)")
     before = resource.getrlimit(resource.RLIMIT_DATA)
     worker = WorkerProcess({}, memory=HostMemory(512 * MIB, 0, refuse=True))
     try:
@@ -103,18 +103,18 @@ def test_the_kernel_chooses_the_worker_if_memory_runs_out(worker_runs):
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
-def test_a_worker_that_the_kernel_ended_for_memory_ran_out_of_it(worker_runs, monkeypatch):
-    """A SIGKILL while the kernel's count of such kills grew is out_of_memory; any other is a crash."""
-    worker_runs("import os; os.kill(os.getpid(), 9)")
+def test_a_worker_killed_by_the_kernel_ran_out_of_memory(run_script, monkeypatch):
+    """A SIGKILL is out_of_memory if the kernel's count of such kills grew meanwhile, and else a crash."""
+    run_script("import os; os.kill(os.getpid(), 9)")
     for counts, status in ((iter((1, 1)), "crash"), (iter((1, 2)), "out_of_memory")):
-        monkeypatch.setattr(process, "killed_for_memory", lambda counts=counts: next(counts))
+        monkeypatch.setattr(process, "oom_kill_count", lambda counts=counts: next(counts))
         with pytest.raises(WorkerLostError) as lost:
             WorkerProcess({}).request(CloseRequest(), lambda _: 30.0)
         assert lost.value.status == status
 
 
-def test_nothing_of_a_worker_is_left(worker_runs, monkeypatch, tmp_path):
-    """A descendant in a session of its own ends with its worker, and the temporary files go."""
+def test_a_worker_leaves_nothing_behind(run_script, monkeypatch, tmp_path):
+    """A descendant in another session ends with its worker, and temporary files are removed."""
     notes = tmp_path / "notes"
     child = f"import time, tempfile; open({str(notes)!r}, 'w').write(tempfile.mkdtemp()); time.sleep(600)"
     text = f"""
@@ -122,7 +122,7 @@ def test_nothing_of_a_worker_is_left(worker_runs, monkeypatch, tmp_path):
         subprocess.Popen([sys.executable, "-S", "-c", {child!r}], start_new_session=True)
         time.sleep(600)
     """
-    worker_runs(textwrap.dedent(text))
+    run_script(textwrap.dedent(text))
     worker = WorkerProcess({})
     deadline = time.monotonic() + 30
     while not (notes.exists() and notes.read_text()) and time.monotonic() < deadline:
@@ -136,7 +136,7 @@ def test_nothing_of_a_worker_is_left(worker_runs, monkeypatch, tmp_path):
 
 
 def test_temporary_folders_of_a_killed_supervisor_are_removed(tmp_path, monkeypatch):
-    """The next run removes the folders of supervisors that are no more, and leaves those of the living."""
+    """The next run removes the folders of supervisors that have ended, and keeps those of running ones."""
     monkeypatch.setattr(cleanup.tempfile, "gettempdir", lambda: str(tmp_path))
     ended = subprocess.Popen(["/bin/true"])
     ended.wait()
@@ -147,9 +147,9 @@ def test_temporary_folders_of_a_killed_supervisor_are_removed(tmp_path, monkeypa
     assert [folder.exists() for folder in folders] == [False, True, True]
 
 
-def test_all_workers_can_be_ended_at_once(worker_runs):
-    """Whoever waits for a worker when all are ended is told of its death."""
-    worker_runs("import time; time.sleep(60)")
+def test_all_workers_can_be_ended_at_once(run_script):
+    """A request to a worker that was ended this way raises WorkerLostError with the signal."""
+    run_script("import time; time.sleep(60)")
     worker = WorkerProcess({})
     WorkerProcess.end_all()
     with pytest.raises(WorkerLostError, match=signal.SIGKILL.name):

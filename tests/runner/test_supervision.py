@@ -79,7 +79,7 @@ def test_a_users_limit_bounds_every_phase_but_loading():
 )
 def test_a_forged_oversized_or_malformed_answer_is_an_error(stubbed, outcomes, monkeypatch, operation, told, reason):
     """An answer that makes no sense is its own cell's error; all other cells are measured."""
-    monkeypatch.setattr(process, "LARGEST_REPLY", 1 << 16)
+    monkeypatch.setattr(process, "MAX_REPLY_BYTES", 1 << 16)
     stubbed.behave(alpha={operation: told})
     run, summary = stubbed.run()
     record = outcomes(run)["alpha", 16]

@@ -1,4 +1,4 @@
-"""What a worker prints, kept in a file for each cell."""
+"""The output of a worker, written to one log file for each cell."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import os
 import threading
 from pathlib import Path
 
-LARGEST = 1024 * 1024  # bytes of one cell's output that are kept
-GRACE_S = 1.0  # for what a worker left in the pipe
+MAX_LOG_BYTES = 1024 * 1024  # of one cell's output; the rest is dropped
+GRACE_S = 1.0  # for output that is still in the pipe when a worker ends
 
 
-class Log:
-    """Takes a worker's output from a pipe into a file that is made when there is something to write, and capped.
+class WorkerLog:
+    """Copy a worker's output from a pipe to a file, which is created when the first output arrives.
 
-    What comes before the first file is known goes to that file: a worker may end as soon as it begins.
+    Output that arrives before `switch` has chosen a file goes to the first file, because a worker may print and end
+    at once.
     """
 
     def __init__(self) -> None:
@@ -26,38 +27,38 @@ class Log:
         self._thread = threading.Thread(target=self._pump, daemon=True)
 
     def started(self) -> None:
-        """Begin to read, once the worker holds the writing end."""
+        """Start to read; call this when the worker holds the writing end of the pipe."""
         os.close(self.descriptor)
         self._thread.start()
 
     def switch(self, path: Path) -> None:
-        """Write to `path` from now on."""
+        """Write further output to `path`."""
         with self._lock:
             self._path, self._written = path, 0
             early, self._early = self._early, b""
-            self._keep(early)
+            self._store(early)
 
     @property
     def written(self) -> Path | None:
-        """The present file, if anything was written to it."""
+        """The current file; None if nothing has been written to it."""
         with self._lock:
             return self._path if self._written else None
 
     def close(self) -> None:
-        """Wait until all output is stored; a descendant that outlives the worker can't hold this up."""
+        """Wait until all output is stored, for `GRACE_S` at most: a descendant may keep the pipe open."""
         self._thread.join(GRACE_S)
 
     def _pump(self) -> None:
         while chunk := os.read(self._reading, 1 << 16):
             with self._lock:
-                self._keep(chunk)
+                self._store(chunk)
         os.close(self._reading)
 
-    def _keep(self, data: bytes) -> None:
+    def _store(self, data: bytes) -> None:
         if self._path is None:
-            self._early = (self._early + data)[:LARGEST]
+            self._early = (self._early + data)[:MAX_LOG_BYTES]
             return
-        data = data[: max(0, LARGEST - self._written)]
+        data = data[: max(0, MAX_LOG_BYTES - self._written)]
         if data:
             with contextlib.suppress(OSError), self._path.open("ab") as file:
                 file.write(data)

@@ -1,4 +1,4 @@
-"""The machine's own memory: how much a worker may have, so that the machine survives it."""
+"""The limit on the host memory that a worker may use, so that it can't bring the machine down."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import psutil
 
 from attnbench.machine.cgroups import ControlGroups
 
-LEAST_RESERVE, MOST_RESERVE = 1 << 30, 8 << 30  # bytes that are kept for everything else
-RESERVE_SHARE = 0.05
-WATCH_EVERY_S = 0.1
+RESERVE_SHARE = 0.05  # of the memory stays free for everything else, within these bounds in bytes:
+MIN_RESERVE, MAX_RESERVE = 1 << 30, 8 << 30
+CHECK_INTERVAL_S = 0.1
 
 
 @dataclass(frozen=True)
 class HostMemory:
-    """What one worker may take of the host's memory.
+    """The limit on one worker's host memory.
 
-    `limit_bytes` bounds one worker; `reserve_bytes` are to stay free on the machine. With `refuse` the kernel refuses
-    what goes beyond the limit (RLIMIT_DATA), so that the worker meets an ordinary error; CUDA maps more than it uses,
-    so a GPU's worker is watched alone. A worker that gets round a refusal (shared memory, say) is found by `exceeded`.
+    - `limit_bytes`: what one worker may hold
+    - `reserve_bytes`: what must stay free on the machine
+    - `refuse`: whether the kernel refuses allocations beyond the limit (RLIMIT_DATA), which the worker sees as an
+      ordinary error. A GPU's worker is only watched, because CUDA maps far more memory than it uses.
+
+    RLIMIT_DATA does not cover all memory, shared memory for example, so every worker is also checked by `exceeded`.
     """
 
     limit_bytes: int
@@ -30,11 +33,15 @@ class HostMemory:
 
     @property
     def refused_bytes(self) -> int | None:
-        """The limit beyond which the kernel refuses memory, or None."""
+        """RLIMIT_DATA in bytes, or None for no such limit."""
         return self.limit_bytes if self.refuse else None
 
     def exceeded(self, process: int) -> str | None:
-        """Say why a process has to be ended: it holds more than its limit, or nearly all that the machine had."""
+        """Return the reason why a process must be ended, or None if it may run on.
+
+        It must be ended if it holds more than its limit, or if it holds more than the reserve while less than the
+        reserve is left on the machine.
+        """
         held = resident_bytes(process)
         if held > self.limit_bytes:
             return f"out of host memory: the worker held {_gib(held)}, its limit is {_gib(self.limit_bytes)}"
@@ -44,9 +51,9 @@ class HostMemory:
 
 
 def host_memory(kind: str, limit_bytes: int | None = None) -> HostMemory:
-    """Give what a worker of a kind of device (`cpu`, `cuda`) may take; by default all but the reserve."""
+    """Return the limit for a worker of a kind of device (`cpu` or `cuda`); by default all memory but the reserve."""
     total = total_bytes()
-    reserve = int(min(max(LEAST_RESERVE, RESERVE_SHARE * total), MOST_RESERVE, total / 4))
+    reserve = int(min(max(MIN_RESERVE, RESERVE_SHARE * total), MAX_RESERVE, total / 4))
     return HostMemory(min(limit_bytes or total, total - reserve), reserve, refuse=kind == "cpu")
 
 
@@ -65,7 +72,7 @@ def available_bytes() -> int:
 
 
 def resident_bytes(process: int) -> int:
-    """Give the memory that a process holds, its shared memory but no libraries' pages; 0 where that can't be told."""
+    """Return the memory that a process holds, with shared memory but without mapped files; 0 if it can't be read."""
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
         fields = dict(line.split(":", 1) for line in lines)
@@ -74,8 +81,8 @@ def resident_bytes(process: int) -> int:
         return 0
 
 
-def killed_for_memory() -> int:
-    """Count the processes that the kernel has killed for want of memory since the machine was started."""
+def oom_kill_count() -> int:
+    """Return how many processes the kernel has killed because memory ran out, since the machine started."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             if line.startswith("oom_kill "):

@@ -1,4 +1,4 @@
-"""A worker process as its supervisor sees it: requests with deadlines, and a sure end."""
+"""A worker process as the supervisor sees it: send requests, wait with deadlines, and end the process reliably."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from attnbench.isolation import forkserver
 from attnbench.isolation.cleanup import WorkerCleanup
 from attnbench.isolation.fork_request import ForkRequest
 from attnbench.isolation.forkserver import fork_worker
-from attnbench.isolation.log import Log
-from attnbench.isolation.memory_limit import WATCH_EVERY_S, HostMemory, killed_for_memory
+from attnbench.isolation.log import WorkerLog
+from attnbench.isolation.memory_limit import CHECK_INTERVAL_S, HostMemory, oom_kill_count
 from attnbench.messages import (
     MessageError,
     Notice,
@@ -32,13 +32,17 @@ from attnbench.messages import (
 
 ENTRY = worker.__name__  # the module, or the path of a script, that a worker runs
 IMPORTED = (f"{worker.__name__}.cell",)  # imported by the fork server for workers that need torch; it imports torch
-LARGEST_REPLY = 64 * 1024 * 1024  # bytes
+MAX_REPLY_BYTES = 64 * 1024 * 1024
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
-LAST_S = 10.0  # for the kernel to end what SIGKILL was sent to
+KILL_TIMEOUT_S = 10.0  # for the kernel to end a process after SIGKILL
 
 
 class WorkerLostError(Exception):
-    """The worker died, hung or misused its line; it has been ended. `status` is the cell's."""
+    """The worker died, hung or sent something wrong, and has been ended.
+
+    `status` is the status of the cell that it was working on (`crash`, `timeout`, `out_of_memory` or `error`), `phase`
+    the phase of that cell, and `reason` a text for the record.
+    """
 
     def __init__(self, status: str, phase: str, reason: str) -> None:
         super().__init__(reason)
@@ -46,10 +50,11 @@ class WorkerLostError(Exception):
 
 
 class WorkerProcess:
-    """Has a process forked, in a session of its own, and talks to it over two private pipes.
+    """A running worker process as the supervisor sees it.
 
-    `cores` are those that it is pinned to, `memory` bounds what it takes of the host's, `needs_torch` says whether it
-    is to find torch imported.
+    The process is the leader of its own session, and exchanges messages with the supervisor over two pipes that only
+    they hold. `cores` are the cores that it is pinned to, `memory` limits its host memory, and with `needs_torch` it
+    starts with torch already imported.
     """
 
     _running: ClassVar[set[WorkerProcess]] = set()
@@ -62,14 +67,14 @@ class WorkerProcess:
         *,
         needs_torch: bool = True,
     ) -> None:
-        self._log, self._cleanup, self._memory = Log(), WorkerCleanup(), memory
-        self._killed_before = killed_for_memory()
+        self._log, self._cleanup, self._memory = WorkerLog(), WorkerCleanup(), memory
+        self._oom_kills_before = oom_kill_count()
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
         self._buffer = b""
         self._identity = ""
         self.phase = "start"
-        self.seconds: dict[str, float] = {}  # waited in each phase
+        self.seconds: dict[str, float] = {}  # how long the supervisor waited, by phase
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = fork_worker(
             {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
@@ -89,10 +94,10 @@ class WorkerProcess:
 
     @classmethod
     def end_all(cls) -> None:
-        """Kill every worker of this process at once; whoever waits for one is told that it died."""
-        for running in cls._running.copy():  # other threads start and end workers meanwhile
-            running._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - our own
-        forkserver.end_all()  # and with them those that are not known yet
+        """Kill every worker of this supervisor at once; a thread that waits for one gets a WorkerLostError."""
+        for running in cls._running.copy():  # a copy, because other threads start and end workers meanwhile
+            running._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - same class
+        forkserver.end_all()  # also ends workers whose process id is not known yet
 
     def request(
         self,
@@ -100,26 +105,27 @@ class WorkerProcess:
         deadline_s: Callable[[str], float],
         on_notice: Callable[[Notice], None] = lambda _: None,
     ) -> Reply:
-        """Send one request and wait for its reply: `post` and `wait` in one."""
+        """Send one request and return its reply: `post` and `wait` in one call."""
         self.post(message)
         return self.wait(deadline_s, on_notice)
 
     def post(self, message: WorkerRequest) -> None:
-        """Send one request; its reply must be waited for before the next. Raises WorkerLostError."""
+        """Send one request; call `wait` before the next one. Raises WorkerLostError."""
         if self._process.start() is None:
-            raise self._lost_by_death()
+            raise self._died()
         self._identity = new_id()
         line = encode(self._identity, message)
         try:
             while line:
                 line = line[os.write(self._requests, line) :]
         except OSError:
-            raise self._lost_by_death() from None
+            raise self._died() from None
 
     def wait(self, deadline_s: Callable[[str], float], on_notice: Callable[[Notice], None] = lambda _: None) -> Reply:
         """Return the reply; `deadline_s` gives each phase's limit in seconds, from the start of the phase.
 
-        `on_notice` is called with every notice before the reply. Raises WorkerLostError; the worker has ended then.
+        `on_notice` is called with every notice that arrives before the reply. Raises WorkerLostError if the worker is
+        lost; it has been ended then.
         """
         while True:
             began = time.monotonic()
@@ -134,7 +140,7 @@ class WorkerProcess:
             on_notice(message)
 
     def log_to(self, path: Path) -> None:
-        """Send the worker's output to another file from now on."""
+        """Write the worker's further output to another file."""
         self._log.switch(path)
 
     @property
@@ -143,7 +149,7 @@ class WorkerProcess:
         return self._process.wait(0) is None
 
     def stop(self) -> None:
-        """End the worker and its whole process group, and wait for it."""
+        """End the worker and its process group, and wait until it has ended."""
         with contextlib.suppress(OSError):
             os.close(self._requests)
         self._requests = -1
@@ -161,38 +167,40 @@ class WorkerProcess:
 
     def _line(self, deadline: float) -> bytes:
         while b"\n" not in self._buffer:
-            self._await(deadline)
+            self._wait_readable(deadline)
             chunk = os.read(self._replies, 1 << 16)
             if not chunk:
-                raise self._lost_by_death()
+                raise self._died()
             self._buffer += chunk
-            if len(self._buffer) > LARGEST_REPLY:
+            if len(self._buffer) > MAX_REPLY_BYTES:
                 self._kill()
-                raise WorkerLostError("error", self.phase, f"a reply is over {LARGEST_REPLY} bytes")
+                raise WorkerLostError("error", self.phase, f"a reply is over {MAX_REPLY_BYTES} bytes")
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def _await(self, deadline: float) -> None:
-        """Wait until there is something to read, with an eye on the host's memory."""
+    def _wait_readable(self, deadline: float) -> None:
+        """Wait until there is something to read, and end the worker if it uses too much host memory meanwhile."""
         while (remaining := deadline - time.monotonic()) > 0:
-            watched = min(remaining, WATCH_EVERY_S) if self._memory else remaining
-            if select.select([self._replies], [], [], watched)[0]:
+            timeout_s = min(remaining, CHECK_INTERVAL_S) if self._memory else remaining
+            if select.select([self._replies], [], [], timeout_s)[0]:
                 return
             if self._memory and self._process.pid and (reason := self._memory.exceeded(self._process.pid)):
                 self._kill()
                 raise WorkerLostError("out_of_memory", self.phase, reason)
-        raise self._lost_by_time()
+        raise self._timed_out()
 
-    def _lost_by_time(self) -> WorkerLostError:
+    def _timed_out(self) -> WorkerLostError:
+        """End a worker that missed its deadline, and return the error to raise."""
         self._signal(os.kill, signal.SIGUSR1)  # faulthandler writes every thread's stack to the log
         time.sleep(0.1)
         self._kill()
         return WorkerLostError("timeout", self.phase, f"no answer within the deadline of phase {self.phase}")
 
-    def _lost_by_death(self) -> WorkerLostError:
+    def _died(self) -> WorkerLostError:
+        """Return the error to raise for a worker whose pipe is closed, with the reason for its end."""
         code = self._process.wait(GRACE_S)
         self._kill()
-        if code == -signal.SIGKILL and killed_for_memory() > self._killed_before:
+        if code == -signal.SIGKILL and oom_kill_count() > self._oom_kills_before:
             return WorkerLostError("out_of_memory", self.phase, "killed by the kernel: the machine ran out of memory")
         if code is None and self._process.pid is None:
             reason = "the system refused to start the process"
@@ -205,13 +213,13 @@ class WorkerProcess:
         return WorkerLostError("crash", self.phase, f"{reason} in phase {self.phase}")
 
     def _kill(self) -> None:
-        """End the process group and all that left it; the second time there is nothing to do."""
+        """End the process group and every process that has left it; do nothing if that was done before."""
         if self not in self._running:
             return
-        for step in (signal.SIGTERM, signal.SIGKILL):
-            self._signal(os.killpg, step)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self._signal(os.killpg, number)
             self._process.wait(GRACE_S)
-        self._process.wait(LAST_S)
+        self._process.wait(KILL_TIMEOUT_S)
         self._process.release()
         self._running.discard(self)
         self._cleanup.clear()
@@ -222,13 +230,13 @@ class WorkerProcess:
         self._requests = self._replies = -1
         self._log.close()
 
-    def _signal(self, send: Callable[[int, int], None], signal_: int) -> None:
-        """Send a signal to the process or its group, if it runs."""
+    def _signal(self, send: Callable[[int, int], None], number: int) -> None:
+        """Send a signal by `os.kill` or `os.killpg`, if the process has been forked."""
         if self._process.pid is not None:
             with contextlib.suppress(OSError):
-                send(self._process.pid, signal_)
+                send(self._process.pid, number)
 
     @property
     def log(self) -> Path | None:
-        """The file that holds the worker's output since `log_to`; None if there was none."""
+        """The file with the worker's output since `log_to`; None if there was no output."""
         return self._log.written
