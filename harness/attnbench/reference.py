@@ -1,4 +1,4 @@
-"""Attention in float64, written for clarity: what every variant is judged against."""
+"""The reference: attention in float64, written for clarity, that every variant is compared with."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-NEGLIGIBLE = 1e-12  # a weight below this moves no answer, so its score's size is of no interest
+NEGLIGIBLE = 1e-12  # a weight below this does not change an answer, so the size of its score is ignored
 PIECE_PAIRS = 1 << 22  # query-key pairs evaluated at a time, to bound memory
 
 
 @dataclass(frozen=True)
 class Attention:
-    """What attention gives for rows of queries; R rows, Sk keys, any leading dimensions.
+    """The result of attention for rows of queries: R rows, Sk keys, any leading dimensions.
 
     - `output` (..., R, Dv); exactly 0 for a row that sees no key
     - `weights` (..., R, Sk): the softmax, before dropout
     - `slope` (..., R, Sk) or None: derivative of the soft-capped score by the score; None without a softcap
     - `lse` (..., R): natural log of the sum of the exponentiated scores; -inf for a row that sees no key
-    - `largest_score` (..., R): the largest |score|, before the softcap or with the bias, of a key whose weight counts
+    - `largest_score` (..., R): the largest |score|, before the softcap or with the bias, of keys whose weight counts
     """
 
     output: torch.Tensor
@@ -46,11 +46,11 @@ def attention(
     bias: torch.Tensor | None = None,
     kept: torch.Tensor | None = None,
 ) -> Attention:
-    """Compute softmax attention as the textbook has it, in the dtype of its arguments.
+    """Compute softmax attention as in a textbook, in the dtype of its arguments.
 
     Shapes: query (..., R, D), key (..., Sk, D), value (..., Sk, Dv), visible (R, Sk), bias broadcastable to
-    (..., R, Sk). The order is: scale, softcap, bias, mask, softmax, dropout. `kept` (..., R, Sk) is what dropout
-    multiplies the weights by: 0, or 1/(1-p).
+    (..., R, Sk). The order is: scale, softcap, bias, mask, softmax, dropout. `kept` (..., R, Sk) is the factor by which
+    dropout multiplies each weight: 0 or 1/(1-p).
     """
     products = scale * (query @ key.mT)
     scores, slope = products, None
@@ -69,11 +69,11 @@ def attention(
 
 
 def visible(workload: Workload, inputs: Inputs, batch: int, rows: torch.Tensor) -> torch.Tensor:
-    """Say which keys each of `rows` (R,) sees in sequence `batch`: bool (R, Sk). `Mask` defines the rules."""
+    """Return which keys each of `rows` (R,) sees in sequence `batch`: bool (R, Sk). `Mask` defines the rules."""
     mask = workload.mask
     row = rows[:, None]
     column = torch.arange(workload.seq_k, device=rows.device)[None, :]
-    aligned = row + (workload.seq_k - workload.seq_q)  # bottom-right: the last query stands at the last key
+    aligned = row + (workload.seq_k - workload.seq_q)  # bottom-right: the last query is aligned with the last key
 
     def same_document() -> torch.Tensor:
         documents = _required(inputs.document_ids, "document_ids")[batch]
@@ -92,7 +92,7 @@ def visible(workload: Workload, inputs: Inputs, batch: int, rows: torch.Tensor) 
 
 
 def bias(workload: Workload, inputs: Inputs, rows: torch.Tensor) -> torch.Tensor | None:
-    """Give ALiBi's bias for `rows` (R,), -slope_h * |i + Sk - Sq - j|: float64 (Hq, R, Sk), or None without ALiBi."""
+    """Return ALiBi's bias for `rows` (R,), -slope_h * |i + Sk - Sq - j|: float64 (Hq, R, Sk), or None without ALiBi."""
     if not workload.alibi:
         return None
     slopes = _required(inputs.alibi_slopes, "alibi_slopes").double()
@@ -103,7 +103,7 @@ def bias(workload: Workload, inputs: Inputs, rows: torch.Tensor) -> torch.Tensor
 
 @dataclass(frozen=True)
 class Part:
-    """The part of a problem that is evaluated: all combinations of these sequences, key heads and query rows."""
+    """The part of a problem to evaluate: all combinations of these sequences, key heads and query rows."""
 
     batches: tuple[int, ...]
     kv_heads: tuple[int, ...]
@@ -111,7 +111,7 @@ class Part:
 
     @classmethod
     def whole(cls, workload: Workload) -> Part:
-        """Take every row of every head of every sequence."""
+        """Return the part that contains every row of every head of every sequence."""
         return cls(*(tuple(range(size)) for size in (workload.batch, workload.kv_heads, workload.seq_q)))
 
 
@@ -119,9 +119,9 @@ class Part:
 class Piece:
     """The reference's answer for rows of one sequence and of n key heads with g query heads each.
 
-    `query` (n, g, R, D), `key` (n, 1, Sk, D), `value` (n, 1, Sk, Dv), `grad_output` (n, g, R, Dv) are the inputs in
-    the reference's dtype; `gradients` those of query, key and value, and `weights_gradient` (n, g, R, Sk) that of
-    the weights, all None where no gradient was asked for.
+    `query` (n, g, R, D), `key` (n, 1, Sk, D), `value` (n, 1, Sk, Dv) and `grad_output` (n, g, R, Dv) are the inputs in
+    the reference's dtype. `gradients` are those of query, key and value, and `weights_gradient` (n, g, R, Sk) is that
+    of the weights; all of them are None if no gradients were requested.
     """
 
     batch: int
@@ -138,17 +138,17 @@ class Piece:
     weights_gradient: torch.Tensor | None = None
 
     def of_queries(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Take this piece's rows and heads of a tensor (B, Hq, Sq, ...): (n, g, R, ...)."""
+        """Return this piece's rows and heads of a tensor (B, Hq, Sq, ...): (n, g, R, ...)."""
         group = self.query.shape[1]
         heads = _grouped(tensor[self.batch], group)[self.kv_heads]
         return heads[:, :, self.rows]
 
     def of_keys(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Take this piece's heads of a tensor (B, Hkv, Sk, ...): (n, 1, Sk, ...)."""
+        """Return this piece's heads of a tensor (B, Hkv, Sk, ...): (n, 1, Sk, ...)."""
         return tensor[self.batch][self.kv_heads][:, None]
 
     def head(self, index: int, member: int) -> int:
-        """Give the query head that stands at [index, member] of this piece."""
+        """Return the number of the query head at [index, member] of this piece."""
         return int(self.kv_heads[index]) * self.query.shape[1] + member
 
 
@@ -161,10 +161,11 @@ def evaluate(
     dtype: torch.dtype = torch.float64,
     kept: torch.Tensor | None = None,
 ) -> Iterator[Piece]:
-    """Yield the reference's answers for `part` (default: all), piece by piece, so that memory stays bounded.
+    """Yield the reference's answers for `part` (default: all), piece by piece to bound memory.
 
-    Gradients are autograd's, for `inputs.grad_output` at the rows of `part` and 0 at all others. `kept`
-    (B, Hq, Sq, Sk) is what dropout multiplied the weights by. In a lower `dtype` this is a plain implementation.
+    Gradients are computed by autograd, with `inputs.grad_output` at the rows of `part` and 0 at all others. `kept`
+    (B, Hq, Sq, Sk) is the factor by which dropout multiplied each weight. With a lower `dtype`, the same code serves as
+    a plain implementation in that dtype.
     """
     part = part or Part.whole(workload)
     group = workload.heads // workload.kv_heads
@@ -177,7 +178,7 @@ def evaluate(
 
 
 def attend(workload: Workload, inputs: Inputs) -> torch.Tensor:
-    """Compute the whole output in float64: (B, Hq, Sq, Dv), whatever the layout of the inputs."""
+    """Return the whole output in float64: (B, Hq, Sq, Dv), for inputs of any layout."""
     shape = (workload.batch, workload.heads, workload.seq_q, workload.head_dim_v)
     output = torch.zeros(shape, dtype=torch.float64, device=inputs.query.device)
     group = workload.heads // workload.kv_heads
@@ -203,6 +204,7 @@ def _piece(
     dtype: torch.dtype,
     kept: torch.Tensor | None,
 ) -> Piece:
+    """Evaluate `rows` of the given key heads of one sequence."""
     group = workload.heads // workload.kv_heads
 
     def queries(tensor: torch.Tensor) -> torch.Tensor:
@@ -236,16 +238,17 @@ def _piece(
 
 
 def _grouped(heads: torch.Tensor, group: int) -> torch.Tensor:
-    """View (Hq, ...) as (Hkv, group, ...): query heads h // group share a key head."""
+    """View (Hq, ...) as (Hkv, group, ...): query head h reads key head h // group."""
     return heads.view(heads.shape[0] // group, group, *heads.shape[1:])
 
 
 def _detached(result: Attention) -> Attention:
+    """Return the result without autograd's graph."""
     return replace(result, output=result.output.detach(), weights=result.weights.detach())
 
 
 def _masked_softmax(scores: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """Softmax over the visible keys; weights exactly 0, and no gradient, for hidden keys and for rows without any."""
+    """Return the softmax over visible keys: exactly 0, without a gradient, at hidden keys and in rows without any key."""
     blind = ~visible.any(-1, keepdim=True)
     scores = scores.masked_fill(~visible, -math.inf).masked_fill(blind, 0.0)
     return torch.softmax(scores, -1).masked_fill(~visible, 0.0)
@@ -253,5 +256,5 @@ def _masked_softmax(scores: torch.Tensor, visible: torch.Tensor) -> torch.Tensor
 
 def _required(tensor: torch.Tensor | None, name: str) -> torch.Tensor:
     if tensor is None:
-        raise ValueError(f"inputs.{name} is missing: make the inputs of this very workload with make_inputs")
+        raise ValueError(f"inputs.{name} is missing: create the inputs of this workload with make_inputs")
     return tensor

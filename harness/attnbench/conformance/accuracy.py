@@ -1,4 +1,4 @@
-"""An answer of a variant against the reference: where it is worst, and by which rule."""
+"""Compare a variant's answer with the reference: the worst error, the rule that it breaks, and where."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 GRADIENTS = ("dquery", "dkey", "dvalue")
-SHOWN = 4  # values of a row that a message prints
+SHOWN = 4  # values of a row that a message shows
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a variant gave: `output` (B, Hq, Sq, Dv) and, after a backward pass, dQ, dK, dV, all viewed as BHSD.
+    """A variant's answer: `output` (B, Hq, Sq, Dv) and, after a backward pass, dQ, dK and dV, all viewed as BHSD.
 
     A gradient that is None is not compared.
     """
@@ -33,7 +33,7 @@ class Answer:
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """The output and the gradients that there are."""
+        """The output and those gradients that are not None."""
         return (self.output, *(gradient for gradient in self.gradients or () if gradient is not None))
 
 
@@ -53,7 +53,7 @@ class AccuracyResult:
 
     @property
     def passed(self) -> bool:
-        """Whether every row lies within its tolerance."""
+        """Whether every row is within its tolerance."""
         return self.worst_ratio is not None and self.worst_ratio <= 1.0
 
 
@@ -67,12 +67,12 @@ def compare(
     kept: torch.Tensor | None = None,
     slack: float = 1.0,
 ) -> AccuracyResult:
-    """Judge an answer at `part` (default: everything) by the error rules; gradients too where the answer has them.
+    """Judge the output and, if the answer has them, the gradients at `part` (default: everything) by the error rules.
 
-    `kept` (B, Hq, Sq, Sk) is what dropout multiplied the weights by, where that is known; `slack` widens the
-    tolerance of gradients.
+    `kept` (B, Hq, Sq, Sk) is the factor by which dropout multiplied each weight, if that is known; `slack` multiplies
+    the tolerance of gradients.
     """
-    worst: dict[bool, tuple[Measured, Piece]] = {}  # of the output, and of the gradients
+    worst: dict[bool, tuple[Measured, Piece]] = {}  # by whether it is of the output or of a gradient
     max_abs, finite = 0.0, True
     for measured, piece in measurements(workload, inputs, tier, answer, part, kept=kept):
         if not measured.ratio.numel():
@@ -80,7 +80,7 @@ def compare(
         finite = finite and bool(measured.got.isfinite().all())
         of_output = measured.name == "output"
         if not of_output:
-            measured = replace(measured, tolerance=slack * measured.tolerance)  # noqa: PLW2901 - widened on purpose
+            measured = replace(measured, tolerance=slack * measured.tolerance)  # noqa: PLW2901 - only the tolerance changes
         if of_output:
             max_abs = max(max_abs, float((measured.got - measured.expected).abs().nan_to_num(0.0).max()))
         if of_output not in worst or measured.ratio.max() > worst[of_output][0].ratio.max():
@@ -118,11 +118,11 @@ def measurements(
             continue
         views = (piece.of_queries, piece.of_keys, piece.of_keys)
         rules = gradient_rules(piece, dtype, tier)
-        for name, view, theirs, ours, rule in zip(
+        for name, view, got, expected, rule in zip(
             GRADIENTS, views, answer.gradients, piece.gradients, rules, strict=True
         ):
-            if theirs is not None:
-                yield _measure(name, view(theirs), ours, rule), piece
+            if got is not None:
+                yield _measure(name, view(got), expected, rule), piece
 
 
 def _measure(name: str, got: torch.Tensor, expected: torch.Tensor, rule: Rule) -> Measured:
@@ -158,6 +158,7 @@ def _explain(workload: Workload, inputs: Inputs, measured: Measured, piece: Piec
 
 
 def _unravel(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the index in a tensor of `shape` of the element at place `flat` of its flattened values."""
     place = []
     for size in reversed(shape):
         flat, remainder = divmod(flat, size)
@@ -166,12 +167,13 @@ def _unravel(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _values(row: torch.Tensor) -> str:
+    """Format the first values of a row."""
     shown = ", ".join(f"{float(value):.4g}" for value in row[:SHOWN])
     return f"[{shown}{', ...' if len(row) > SHOWN else ''}]"
 
 
 def _ranges(positions: list[int]) -> str:
-    """Write sorted positions shortly: `0 to 3, 7, 64 to 127`, at most five ranges."""
+    """Format sorted positions as at most five ranges: `0 to 3, 7, 64 to 127`."""
     ranges: list[list[int]] = []
     for position in positions:
         if ranges and position == ranges[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""A guess at the bug: which usual mistake gives the very answer that a variant gave."""
+"""Diagnosis: find the usual mistake that gives the same wrong answer as the variant."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-LIKE = 0.02  # relative distance at which two rows count as alike: well above rounding, well below any bug
-EXPLAINED = 0.25  # a mistake explains a row if it leaves at most this share of the row's error
-STEP = 0.01  # relative, to learn how an answer moves with its scale
+LIKE = 0.02  # relative distance up to which two rows count as alike: well above rounding, well below any bug
+EXPLAINED = 0.25  # a mistake explains a row if at most this share of the row's error remains
+STEP = 0.01  # relative step of the scale by which the derivative of an answer is estimated
 Mistake = tuple[str, Callable[[], torch.Tensor]]
 
 
 def guess(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece, place: tuple[int, ...]) -> str | None:
-    """Say which usual mistake explains the row of `measured` at `place` of `piece`, or None."""
+    """Return the usual mistake that explains the row of `measured` at `place` of `piece`, or None."""
     got = measured.got[place]
     of_output = measured.name == "output"
     if not got.isfinite().all():
@@ -41,11 +41,12 @@ def guess(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece, 
 
 
 def _alike(got: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two rows are equal up to rounding."""
     return bool((got - other).norm() <= LIKE * other.norm())
 
 
 def _factor(workload: Workload, got: torch.Tensor, expected: torch.Tensor) -> str | None:
-    """Recognise an answer that is the right one times a constant."""
+    """Describe the constant factor between the row and the expected one, or return None if there is none."""
     norm = float(expected.square().sum())
     factor = float((got * expected).sum()) / norm if norm else 0.0
     if not factor or abs(factor - 1) < LIKE or not _alike(got, factor * expected):
@@ -66,7 +67,7 @@ def _factor(workload: Workload, got: torch.Tensor, expected: torch.Tensor) -> st
 def _mistakes(
     workload: Workload, inputs: Inputs, piece: Piece, place: tuple[int, ...], got: torch.Tensor
 ) -> Iterator[Mistake]:
-    """Yield usual mistakes of the forward pass, each with the row of output that it would give."""
+    """Yield usual mistakes of the forward pass, each with a function that returns the row that it would give."""
     index, member, position = place
     row = piece.rows[position : position + 1]
     head = piece.head(index, member)
@@ -98,7 +99,7 @@ def _mistakes(
 
 
 def _stretch(answer: Callable[[float], torch.Tensor], got: torch.Tensor) -> float:
-    """Find by Newton's steps the factor of the scores whose answer is nearest to a row."""
+    """Find, by Gauss-Newton steps, the factor of the scores that gives the answer nearest to a row."""
     factor = 1.0
     for _ in range(6):
         here = answer(factor)
@@ -112,6 +113,7 @@ def _stretch(answer: Callable[[float], torch.Tensor], got: torch.Tensor) -> floa
 def _wrong_masks(
     workload: Workload, piece: Piece, position: int, wrong: Callable[..., Callable[[], torch.Tensor]]
 ) -> Iterator[Mistake]:
+    """Yield masks that are ignored, inverted, off by one, wrongly aligned, or lack the last tile."""
     seen = piece.visible[position : position + 1]
     offset = workload.seq_k - workload.seq_q
     ahead = torch.nn.functional.pad(seen, (1, 0))[:, :-1]
@@ -123,13 +125,11 @@ def _wrong_masks(
     yield "the last visible key is left out (an off-by-one, or the diagonal excluded)", wrong(visible=seen & behind)
     yield "the first visible key is left out", wrong(visible=seen & ahead)
     if offset:
-        at = (
-            "top-left aligned where it should be bottom-right"
-            if workload.mask.kind != "causal-top-left"
-            else ("bottom-right aligned where it should be top-left")
-        )
-        shift = -offset if workload.mask.kind != "causal-top-left" else offset
-        yield f"the mask is {at} (Sk - Sq is {offset})", wrong(visible=_shifted(seen, shift))
+        if workload.mask.kind == "causal-top-left":
+            alignment, shift = "bottom-right aligned where it should be top-left", offset
+        else:
+            alignment, shift = "top-left aligned where it should be bottom-right", -offset
+        yield f"the mask is {alignment} (Sk - Sq is {offset})", wrong(visible=_shifted(seen, shift))
     partial = workload.seq_k % 64
     dropped = seen.clone()
     dropped[:, workload.seq_k - (partial or 1) :] = False
@@ -137,13 +137,14 @@ def _wrong_masks(
 
 
 def _shifted(seen: torch.Tensor, shift: int) -> torch.Tensor:
-    """Move the end of the visible range by `shift` keys."""
+    """Return a mask whose last visible key is moved by `shift` keys."""
     last = int(seen.nonzero()[-1, 1]) if seen.any() else -1
     columns = torch.arange(seen.shape[1], device=seen.device)[None]
     return columns <= last + shift
 
 
 def _wrong_scales(workload: Workload) -> Iterator[tuple[str, float]]:
+    """Yield mistakes in the scale, each with the scale that it gives."""
     right, default = workload.effective_scale, workload.head_dim**-0.5
     if workload.scale is not None:
         yield "the workload's scale is ignored (1/sqrt(head_dim) is used)", default
@@ -160,6 +161,7 @@ def _wrong_scales(workload: Workload) -> Iterator[tuple[str, float]]:
 def _wrong_sources(
     workload: Workload, inputs: Inputs, batch: int, head: int, wrong: Callable[..., Callable[[], torch.Tensor]]
 ) -> Iterator[Mistake]:
+    """Yield keys and values that are read from another head or another sequence."""
     key, value = (in_bhsd(tensor, inputs.layout).detach() for tensor in (inputs.key, inputs.value))
     tiled = head % workload.kv_heads
     if tiled != head // (workload.heads // workload.kv_heads):

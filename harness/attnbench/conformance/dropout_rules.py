@@ -1,4 +1,4 @@
-"""What must hold of dropout whatever was drawn: its scale, its rate, and one mask for forward and backward."""
+"""Rules that hold for dropout whichever weights were drawn: its scale, its rate, and one mask for both passes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-DEVIATIONS = 6.0  # standard errors that a mean over draws may lie off
-SAME = 0.02  # relative difference of two sums that agree exactly but for rounding
+DEVIATIONS = 6.0  # standard errors by which a mean over draws may be off
+SAME = 0.02  # relative difference allowed between two sums that are equal up to rounding
 RULE_MEAN = "dropout: the output's mean over draws is the output without dropout (weights are divided by 1-p)"
 RULE_NOISE = "dropout: the output varies as weights dropped with probability p make it vary"
 RULE_MASK = "dropout: <dO, O> = <dV, V>, which holds if backward drops the same weights as forward"
@@ -22,7 +22,7 @@ RULE_SCORES = "dropout: <dQ, Q> = <dK, K>, which holds if dQ and dK come from th
 
 
 def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> AccuracyResult:
-    """Judge an answer under dropout by what holds for any draw; the worst of the rules is reported."""
+    """Judge an answer under dropout by the rules that hold for any draw; return the result of the worst one."""
     results = [*_forward(workload, inputs, answer, part)]
     gradients = answer.gradients
     if gradients is not None and all(gradient is not None for gradient in gradients):
@@ -31,7 +31,7 @@ def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
 
 
 def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> list[AccuracyResult]:
-    """Regress each row of the output on the reference: the factor is 1 on average, and the rest is noise."""
+    """Regress each row of the output on the reference: the factor is 1 on average, and the residual is noise."""
     factors, noise, expected_noise, squared_noise = [], [], [], []
     spread = workload.dropout / (1 - workload.dropout)
     for piece in evaluate(workload, inputs, part):
@@ -58,17 +58,18 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
     ratio = float(torch.stack(noise).sum() / expected)
     variance = float(torch.stack(squared_noise).sum() / expected.square()) * _variance_of_draw(workload.dropout)
     slack = DEVIATIONS * variance**0.5
-    off = max(ratio, 1 / max(ratio, 1e-9)) if slack < 1 else ratio  # of few draws all may be kept, by chance
+    off = max(ratio, 1 / max(ratio, 1e-9)) if slack < 1 else ratio  # with few draws, all weights may be kept by chance
     return [mean, _result(RULE_NOISE, off / (2 + slack), f"its variance is {ratio:.3g} times that")]
 
 
 def _variance_of_draw(rate: float) -> float:
-    """Give the relative variance of the square of what one weight's draw adds: (0 or 1/(1-p)) - 1."""
+    """Return the relative variance of the square of the noise that one draw adds: (0 or 1/(1-p)) - 1."""
     kept = rate / (1 - rate)
     return (rate + (1 - rate) * kept**4) / kept**2 - 1
 
 
 def _backward(inputs: Inputs, answer: Answer) -> list[AccuracyResult]:
+    """Compare sums that are equal if all gradients come from the weights that the forward pass kept."""
     if inputs.grad_output is None or answer.gradients is None:
         return []
     query, key, value, grad_output = (

@@ -1,4 +1,4 @@
-"""One cell's correctness, checked before, during and after its timing."""
+"""The gate: check a cell's answers before, during and after its timing."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 ROUNDS = 2
 RECHECKED_ROWS = 4
-RECHECKED_PAIRS = 1 << 16  # a problem up to this size is rechecked with all its gradients
+RECHECKED_PAIRS = 1 << 16  # up to this many query-key pairs, all gradients are rechecked
 CONTRACT = "plugin contract"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a cell's answers are right; `worst_ratio` is error / tolerance, above 1 is wrong.
+    """Whether a cell's answers are correct.
 
-    `worst_ratio` is None where the answer is not finite or breaks the contract otherwise; `reason` then says how.
+    `worst_ratio` is error / tolerance; above 1 the answer is wrong. It is None if the answer is not finite or breaks
+    the contract in another way; `reason` then says how. `max_abs` is the largest absolute error of the output.
     """
 
     passed: bool
@@ -42,36 +43,36 @@ class Verdict:
     reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give what a record keeps of it."""
+        """Return the fields that are stored in a record."""
         return {"rule": self.rule, "worst_ratio": self.worst_ratio, "max_abs": self.max_abs}
 
 
-Given = TypeVar("Given", bound="Inputs")
+GateInputs = TypeVar("GateInputs", bound="Inputs")
 
 
-class Gatekeeper(ABC, Generic[Given]):
-    """The order of checks, the same for attention and for a whole layer: fresh inputs, a call, a verdict, once more."""
+class BaseGate(ABC, Generic[GateInputs]):
+    """The rounds of checks that attention alone and a whole layer share: fresh inputs, a call, a verdict."""
 
-    def __init__(self, variant: Variant, workload: Workload, inputs: Given, call: Timed, seed: int) -> None:
+    def __init__(self, variant: Variant, workload: Workload, inputs: GateInputs, call: Timed, seed: int) -> None:
         self.variant = variant
         self.workload = workload
         self.inputs = inputs
         self.call = call
         self.seed = seed
-        self._drawn = 0
-        self._last: torch.Tensor | None = None  # kept, so that an output in the same storage shows
+        self._seeds_drawn = 0
+        self._last: torch.Tensor | None = None  # kept to detect a later output in the same storage
 
     def before(self) -> Verdict:
-        """Check fully, with fresh inputs at the same addresses, at least twice; then refill with a fresh seed."""
+        """Check fully ROUNDS times with fresh inputs at the same addresses; then refill them for the timing."""
         return self._rounds(ROUNDS)
 
     def after(self) -> Verdict:
-        """Check fully once more with a fresh seed."""
+        """Check fully once more with fresh inputs."""
         return self._rounds(1)
 
     @abstractmethod
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a few rows of an output of a timed call, and its gradients, on the inputs as they are now."""
+        """Check a few rows of the output and gradients of a timed call, for the inputs as they are now."""
 
     @abstractmethod
     def _full(self) -> Verdict:
@@ -92,17 +93,17 @@ class Gatekeeper(ABC, Generic[Given]):
         return max(verdicts, key=lambda verdict: (not verdict.passed, verdict.worst_ratio or 0.0))
 
     def _fresh_seed(self) -> int:
-        self._drawn += 1
-        return int.from_bytes(hashlib.sha256(f"gate:{self.seed}:{self._drawn}".encode()).digest()[:6], "big")
+        self._seeds_drawn += 1
+        return int.from_bytes(hashlib.sha256(f"gate:{self.seed}:{self._seeds_drawn}".encode()).digest()[:6], "big")
 
 
-class Gate(Gatekeeper["Inputs"]):
-    """Checks a prepared variant on its own workload with fresh inputs, at bounded cost whatever its length.
+class Gate(BaseGate["Inputs"]):
+    """Checks a prepared variant on the cell's own workload with fresh inputs, at bounded cost for any length.
 
-    The reference is computed only when the variant's call and backward pass are done, and is dropped before the
-    next; long sequences are compared at sampled rows, with a grad_output that is 0 elsewhere, so that float64
-    gradients need those rows only. Under dropout no reference can know the draw: there the gate checks what holds
-    for any draw. What is not softmax attention (`exact` is False) is held to the contract alone.
+    The reference is computed only after the variant's call and backward pass, and is freed before the next call. Long
+    sequences are compared at sampled rows, with a grad_output that is 0 elsewhere, so that float64 gradients need only
+    those rows. Under dropout the reference can't reproduce the draw, so the gate checks rules that hold for any draw.
+    A variant that is not softmax attention (`exact` is False) only has to keep the contract.
     """
 
     def __init__(self, variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> None:
@@ -110,7 +111,7 @@ class Gate(Gatekeeper["Inputs"]):
         self._round = 0
 
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a few rows of an output, and of its gradients, of a timed call on the inputs as they are now."""
+        """Check a few rows of the output and of dQ of a timed call; on a small problem, one whole group of heads."""
         problem = output_problem(output, self.workload, self.inputs, graph=False)
         problem = problem or gradients_problem(grads, self.inputs)
         if problem:
@@ -147,7 +148,7 @@ class Gate(Gatekeeper["Inputs"]):
         return self._judge(self._last, grads, sample)
 
     def _sample(self, generator: random.Random) -> Sample:
-        """Alternate between a few rows of all heads and all rows of one group of heads."""
+        """Choose a few rows of all heads and all rows of one group of heads in turn."""
         device = self.inputs.query.device.type
         self._round += 1
         whole = whole_group(self.workload, 2 * PAIRS.get(device, PAIRS["cpu"]), generator)

@@ -1,4 +1,4 @@
-"""A whole layer's correctness: the same layer in float64, at sampled rows of one sequence."""
+"""The gate of a whole layer: compare it with the same layer in float64, at sampled rows of one sequence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.gate import CONTRACT, Gate, Gatekeeper, Verdict
+from attnbench.conformance.gate import CONTRACT, BaseGate, Gate, Verdict
 from attnbench.conformance.sampling import across
 from attnbench.conformance.subject import Snapshot, storages
 from attnbench.conformance.tolerance import QUANTISED_SHARE
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-FACTOR = 4.0  # between two right implementations, which sum in other orders
+FACTOR = 4.0  # allowed between two correct implementations, which sum in different orders
 RULE = "layer: ||e|| <= 4 ||e of a plain layer|| + 4 eps ||ref||"
 RECHECKED_ROWS = 4
 
@@ -35,22 +35,22 @@ class Rows:
 
 
 def gate_of(variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> Gate | LayerGate:
-    """Give the gate of a cell: its own for a whole layer."""
+    """Return the gate of a cell: a LayerGate if the inputs are those of a layer, else a Gate."""
     if isinstance(inputs, LayerInputs):
         return LayerGate(variant, workload, inputs, call, seed)
     return Gate(variant, workload, inputs, call, seed)
 
 
-class LayerGate(Gatekeeper[LayerInputs]):
-    """Checks a layer around a variant with fresh inputs, as `Gate` does attention alone.
+class LayerGate(BaseGate[LayerInputs]):
+    """Checks a layer around a variant with fresh inputs, as `Gate` checks attention alone.
 
-    In each tensor every row is held to what a plain layer in the workload's dtype gets wrong there, or on average,
-    times four. Gradients are compared with a grad_output that is 0 but for the sampled rows, so that the reference
-    needs those alone; those of all weights, and of all tokens of the sequence, depend on them.
+    The error of each row may be four times that of a plain layer in the workload's dtype, at that row or on average.
+    Gradients are compared with a grad_output that is 0 except at the sampled rows, so that the reference needs only
+    those rows. The gradients of all weights, and of all tokens of the sequence, depend on them.
     """
 
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a few rows of an output of a timed call on the inputs as they are now; gradients must be finite."""
+        """Check a few rows of the output of a timed call, for the inputs as they are now; gradients must be finite."""
         problem = self._problem(output, grads)
         if problem:
             return Verdict(False, CONTRACT, reason=problem)
@@ -81,7 +81,7 @@ class LayerGate(Gatekeeper[LayerInputs]):
         return self._judge([self._last, *grads], sample)
 
     def _problem(self, output: Any, grads: tuple[torch.Tensor, ...] | None = None) -> str | None:
-        """Say in which way the layer's results break the contract in kind, shape or dtype, or None."""
+        """Return how the layer's results break the contract in type, shape or dtype, or None if they keep it."""
         wanted = zip(
             ("output", *(f"gradient {n}" for n in range(6))), (self.inputs.query, *self.inputs.leaves), strict=False
         )
@@ -131,13 +131,13 @@ class LayerGate(Gatekeeper[LayerInputs]):
 def layer_reference(
     workload: Workload, inputs: LayerInputs, sample: Rows, dtype: torch.dtype, *, gradients: bool
 ) -> list[torch.Tensor]:
-    """Compute the layer's output (R, E) at the sampled rows, written for clarity, and its gradients if asked for.
+    """Return the layer's output (R, E) at the sampled rows and, with `gradients`, its gradients.
 
-    These are those of the sequence's tokens (S, E), in cross attention of the others too, and of the four weights, for
-    `inputs.grad_output` at the sampled rows.
+    Gradients are those for `inputs.grad_output` at the sampled rows, of the sequence's tokens (S, E), in cross
+    attention also of the tokens of the keys, and of the four weights. Written for clarity, not for speed.
     """
-    w, own = workload, inputs.attention
-    assert own is not None  # noqa: S101 - a layer's inputs have them
+    w, attention_inputs = workload, inputs.attention
+    assert attention_inputs is not None  # noqa: S101 - the inputs of a layer always contain them
     count = 1 if inputs.key is inputs.query else 2
     leaves = [tokens[sample.batch, :, 0].detach().to(dtype) for tokens in inputs.leaves[:count]]
     leaves += [weight.detach().to(dtype) for weight in inputs.weights]
@@ -148,12 +148,12 @@ def layer_reference(
     def heads(rows: torch.Tensor, number: int) -> torch.Tensor:  # (S, H * D) -> (Hkv, H / Hkv, S, D)
         return rows.view(len(rows), w.kv_heads, number // w.kv_heads, -1).movedim(0, 2)
 
-    alibi = bias(w, own, sample.rows)
+    alibi = bias(w, attention_inputs, sample.rows)
     attended = attention(
         heads(tokens[0][sample.rows] @ to_query.T, w.heads),
         heads(tokens[-1] @ to_key.T, w.kv_heads),
         heads(tokens[-1] @ to_value.T, w.kv_heads),
-        visible(w, own, sample.batch, sample.rows),
+        visible(w, attention_inputs, sample.batch, sample.rows),
         scale=w.effective_scale,
         softcap=w.softcap,
         bias=None if alibi is None else alibi.view(w.kv_heads, -1, *alibi.shape[1:]).to(dtype),
@@ -166,7 +166,7 @@ def layer_reference(
 
 
 def _ratio(got: torch.Tensor, expected: torch.Tensor, plain: torch.Tensor, share: float) -> float:
-    """Give the worst row's error over its tolerance; `share` is of the expected row's size."""
-    error, typical = ((one.detach().double() - expected).norm(dim=-1) for one in (got, plain))
+    """Return error / tolerance of the worst row; `share` of the expected row's size is part of its tolerance."""
+    error, typical = ((answer.detach().double() - expected).norm(dim=-1) for answer in (got, plain))
     tolerance = FACTOR * torch.maximum(typical, typical.square().mean().sqrt()) + share * expected.norm(dim=-1)
     return float(torch.where(error > 0, error / tolerance, 0.0).max())

@@ -1,4 +1,4 @@
-"""Few combinations of many choices: every two choices meet in at least one of them."""
+"""Pairwise covering: few combinations in which every two choices of two fields occur together."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ Pair = tuple[tuple[str, int], tuple[str, int]]
 
 
 def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Combine one choice of each field, until every two choices of two fields have met; the most telling first.
+    """Return combinations of one choice per field in which every pair of choices occurs, those with most pairs first.
 
-    Most bugs need one feature or two at a time (Kuhn, Wallace and Gallo, 2004, doi:10.1109/TSE.2004.24), and all
-    combinations are too many. Greedy: each combination takes, field by field, the choice that makes most new pairs.
+    Most bugs need only one or two features at a time (Kuhn, Wallace and Gallo, 2004, doi:10.1109/TSE.2004.24), and
+    there are too many combinations to run all. The algorithm is greedy: each combination takes, field by field, the
+    choice that makes most new pairs.
+
+    >>> covering({"mask": ["none", "causal"], "dtype": ["float32", "float16"]})[0]
+    {'mask': 'none', 'dtype': 'float32'}
     """
     places = {name: range(len(choices)) for name, choices in fields.items()}
     missing: dict[Pair, None] = {
@@ -24,7 +28,7 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     }
     found: list[dict[str, Any]] = []
     while missing:
-        chosen = dict(next(iter(missing)))  # begins with a pair that is missing, so that each round makes one
+        chosen = dict(next(iter(missing)))  # starts from a missing pair, so each round adds one
         for name in sorted(places, key=lambda name: (name not in chosen, -len(places[name]))):
             if name not in chosen:
                 chosen[name] = _best(name, places[name], chosen, missing, len(found))
@@ -35,10 +39,10 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _best(name: str, choices: range, chosen: dict[str, int], missing: dict[Pair, None], turn: int) -> int:
-    """Give the choice that meets most others for the first time; of equals another one each turn."""
+    """Return the choice that makes most new pairs; `turn` varies which of several equal ones it is."""
 
-    def met(choice: int) -> int:
+    def new_pairs(choice: int) -> int:
         others = (((other, place), (name, choice)) for other, place in chosen.items())
         return sum((pair in missing) or (pair[::-1] in missing) for pair in others)
 
-    return max(choices, key=lambda choice: (met(choice), -((choice - turn) % len(choices))))
+    return max(choices, key=lambda choice: (new_pairs(choice), -((choice - turn) % len(choices))))

@@ -1,7 +1,7 @@
-"""The pytest plugin: options by which attnbench's own test packages are told what to test.
+"""The pytest plugin with the options of `pytest --pyargs attnbench.conformance --variant my-attn`.
 
-`pytest --pyargs attnbench.conformance --variant my-attn` runs the conformance suite, one test an id. The options
-exist only where a test package of attnbench is asked for, so that they stand in no other project's way.
+The options are added only if the suite is named on the command line, so that they can't clash with those of other
+projects.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ VARIANTS = pytest.StashKey["list[Variant]"]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
-    """Add the options where the conformance suite is asked for."""
+    """Add the options if the conformance suite is named on the command line."""
     if not any(argument.partition("::")[0] == PACKAGE for argument in args):
         return
     group = parser.getgroup("attnbench", "attnbench's conformance suite")
-    group.addoption("--variant", action="append", default=[], help="a variant to test; may be given several times")
+    group.addoption("--variant", action="append", default=[], help="a variant to test; can be repeated")
     group.addoption("--plugin", action="append", default=[], help="FILE.py or package.module that offers variants")
     group.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="device to test on (default: cpu)")
     group.addoption("--level", default="full", choices=("quick", "full", "thorough"), help="how much to test")
@@ -34,7 +34,7 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
 
 
 def variants_under_test(config: pytest.Config) -> list[Variant]:
-    """Load the variants that `--variant` names; without one, those that `--plugin` offers. Raises pytest.UsageError."""
+    """Load the variants that `--variant` names, or else all that `--plugin` offers; raises pytest.UsageError."""
     if VARIANTS not in config.stash:
         config.stash[VARIANTS] = _load(config.getoption("--variant"), config.getoption("--plugin"))
     return config.stash[VARIANTS]
@@ -61,7 +61,7 @@ def _load(names: list[str], plugins: list[str]) -> list[Variant]:
 
 
 def _offered(sources: list[Any]) -> tuple[dict[str, Variant], list[str]]:
-    """Load plugins; give their variants by name, the first of a name winning, and what did not load."""
+    """Load plugins; return their variants by name, the first one of each name, and the problems with the others."""
     offered: dict[str, Variant] = {}
     problems = []
     for source, outcome in load_all(sources, skip={}):

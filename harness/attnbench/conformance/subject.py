@@ -1,4 +1,4 @@
-"""Running a variant once on inputs of a probe's choosing, held to the plugin contract at every run."""
+"""Run a variant on the inputs of a check; every run must keep the plugin contract."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 TENSORS = ("query", "key", "value", "grad_output", "key_lengths", "document_ids", "alibi_slopes")
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-WORDS = 1 << 22  # elements that are summed at a time
+BLOCK = 1 << 22  # elements of which the bits are summed at a time
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The variant that is checked, the device it runs on ('cpu' or 'cuda'), and the seed of all random values."""
+    """The variant to check, the device to run it on ('cpu' or 'cuda'), and the seed of all random values."""
 
     variant: Variant
     device: str = "cpu"
     seed: int = 0
 
     def seed_of(self, *parts: object) -> int:
-        """Derive a seed that belongs to `parts` alone."""
+        """Derive a seed from `parts`, different for different parts."""
         text = ":".join(map(str, (self.seed, *parts)))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
     def generator(self, *parts: object) -> torch.Generator:
-        """Give a CPU generator that belongs to `parts` alone."""
+        """Return a CPU generator with the seed of `parts`."""
         return torch.Generator().manual_seed(self.seed_of(*parts))
 
     def refusal(self, workload: Workload) -> str | None:
-        """Say why the variant can't do the workload; Failed where asking raises."""
+        """Return the variant's reason for not supporting the workload, or None; Failed if unsupported_reason raises."""
         reason: str | None = _guarded(
             "unsupported_reason", lambda: self.variant.unsupported_reason(workload, self.device)
         )
@@ -55,9 +55,9 @@ class Subject:
             raise Skipped(f"{workload.id}: {reason}", reason)
 
     def trial(self, workload: Workload, inputs: Inputs | None = None) -> Trial:
-        """Prepare the variant on a workload; Skipped where the variant declares that it can't do it.
+        """Prepare the variant on a workload; raises Skipped if the variant declares it unsupported.
 
-        The values that it sees while it prepares are not those that it will be judged on.
+        The values of the inputs during `prepare` differ from those of the check, which fills in its own.
         """
         self.require_support(workload)
         made = inputs or make_inputs(workload, self.device, self.variant.layout, self.seed_of("prepare", workload.id))
@@ -69,7 +69,7 @@ class Subject:
 
 @dataclass
 class Trial:
-    """A prepared variant with the inputs that its callable reads."""
+    """A prepared variant together with the inputs that its callable reads."""
 
     variant: Variant
     workload: Workload
@@ -77,12 +77,12 @@ class Trial:
     call: Timed
 
     def refill(self, seed: int) -> Trial:
-        """Fill the inputs with fresh random values, in place."""
+        """Overwrite the inputs in place with fresh random values."""
         refill(self.inputs, seed)
         return self
 
     def fill(self, **values: torch.Tensor) -> Trial:
-        """Fill named inputs with values given as (B, H, S, D), in place."""
+        """Overwrite the named inputs in place with values of shape (B, H, S, D)."""
         with torch.no_grad():
             for name, tensor in values.items():
                 target = getattr(self.inputs, name)
@@ -91,12 +91,12 @@ class Trial:
         return self
 
     def values(self, name: str) -> torch.Tensor:
-        """Give a copy of a named input as (B, H, S, D)."""
+        """Return a copy of a named input as (B, H, S, D)."""
         copy: torch.Tensor = in_bhsd(getattr(self.inputs, name).detach(), self.inputs.layout).clone()
         return copy
 
     def output(self) -> Any:
-        """Call the variant and hold its output to the contract."""
+        """Call the variant and return its output; raises Failed if the output breaks the contract."""
         output = _guarded("the callable", self.call)
         problem = output_problem(output, self.workload, self.inputs)
         if problem:
@@ -104,9 +104,10 @@ class Trial:
         return output
 
     def run(self, *, backward: bool = True) -> Answer:
-        """Call, differentiate where the direction has a backward pass, and hold both to the contract.
+        """Call the variant and, if the direction has a backward pass, differentiate; return the answer as BHSD.
 
-        Without `backward` the gradients are left out.
+        Raises Failed if output, gradients or the inputs afterwards break the contract. `backward=False` leaves the
+        gradients out.
         """
         snapshot = Snapshot.take(self.inputs)
         output = self.output()
@@ -122,7 +123,7 @@ class Trial:
         return Answer(in_bhsd(output.detach(), layout), gradients)
 
     def differentiate(self, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Give dQ, dK and dV in the variant's layout, held to the contract."""
+        """Return dQ, dK and dV in the variant's layout; raises Failed if they break the contract."""
         leaves, grad_output = self.inputs.leaves, self.inputs.grad_output
         gradients = _guarded(
             "its backward pass", lambda: torch.autograd.grad(output, leaves, grad_output, allow_unused=True)
@@ -133,9 +134,9 @@ class Trial:
         return gradients  # type: ignore[no-any-return]
 
     def judge(self, answer: Answer, part: Part | None = None, *, slack: float = 1.0) -> None:
-        """Hold an answer to the error rules, its gradients to `slack` times theirs; Failed with where and why.
+        """Raise Failed, with place and rule, if the answer breaks the error rules; `slack` widens those of gradients.
 
-        What is not softmax attention (`exact` is False) has no right answer here: it need only be finite.
+        A variant that is not softmax attention (`exact` is False) has no reference here: its answer must be finite.
         """
         if not self.variant.exact:
             if not all(bool(tensor.isfinite().all()) for tensor in answer.tensors):
@@ -147,7 +148,7 @@ class Trial:
 
 
 def _guarded(what: str, step: Any) -> Any:
-    """Run a step of the variant; what it raises becomes Failed, with the place where it was raised."""
+    """Run a step of the variant; an exception becomes Raised, with the file and line where it was raised."""
     try:
         return step()
     except (Failed, Skipped):
@@ -160,7 +161,7 @@ def _guarded(what: str, step: Any) -> Any:
 
 
 def output_shape(workload: Workload, layout: str) -> tuple[int, ...]:
-    """Give the shape that the output must have in `layout`."""
+    """Return the shape that the output must have in `layout`."""
     w = workload
     if layout == "BHSD":
         return w.batch, w.heads, w.seq_q, w.head_dim_v
@@ -168,9 +169,9 @@ def output_shape(workload: Workload, layout: str) -> tuple[int, ...]:
 
 
 def output_problem(output: Any, workload: Workload, inputs: Inputs, *, graph: bool = True) -> str | None:
-    """Say in which way `output` breaks the contract in kind, shape, dtype, device or storage, or None.
+    """Return how `output` breaks the contract in type, shape, dtype, device or storage, or None if it keeps it.
 
-    `graph`: whether it must still hang together with its inputs for autograd, where the direction needs that.
+    With `graph`, the output must also be connected to its inputs in autograd's graph, if the direction needs that.
     """
     if not isinstance(output, torch.Tensor):
         return f"the callable returned {type(output).__name__}: expected one tensor, the output"
@@ -192,7 +193,7 @@ def output_problem(output: Any, workload: Workload, inputs: Inputs, *, graph: bo
 
 
 def gradients_problem(gradients: tuple[torch.Tensor | None, ...] | None, inputs: Inputs) -> str | None:
-    """Say which gradient is missing or has the wrong shape or dtype, or None."""
+    """Return which gradient is missing or has the wrong shape or dtype, or None if all are as expected."""
     for name, leaf, gradient in zip(("query", "key", "value"), inputs.leaves, gradients or (), strict=False):
         if gradient is None:
             return f"the gradient of {name} is missing: the output does not depend on it for autograd"
@@ -205,25 +206,25 @@ def gradients_problem(gradients: tuple[torch.Tensor | None, ...] | None, inputs:
 
 
 def storages(*tensors: torch.Tensor | None) -> set[int]:
-    """Give the addresses of the storages of non-empty tensors."""
+    """Return the addresses of the storages of non-empty tensors."""
     return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor is not None and tensor.numel()}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A fingerprint of the inputs, so that a variant which writes to them is found out without a copy of them."""
+    """A fingerprint of the inputs, by which a write to them is detected without keeping a copy."""
 
-    prints: dict[str, tuple[Any, ...]]
+    fingerprints: dict[str, tuple[Any, ...]]
 
     @classmethod
     def take(cls, inputs: Inputs) -> Snapshot:
-        """Fingerprint every tensor of the inputs: address, shape, strides and a position-dependent sum of its bits."""
+        """Record address, shape, strides and a position-dependent sum of the bits of every input."""
         tensors = ((name, getattr(inputs, name)) for name in TENSORS)
         return cls({name: _fingerprint(tensor) for name, tensor in tensors if tensor is not None})
 
     def problem(self, inputs: Inputs) -> str | None:
-        """Say which input was changed since, or None."""
-        for name, before in self.prints.items():
+        """Return which input has changed since, and what to do, or None."""
+        for name, before in self.fingerprints.items():
             after = _fingerprint(getattr(inputs, name))
             if after[:-1] != before[:-1]:
                 return f"inputs.{name} was resized or re-strided by the call: leave inputs as they are"
@@ -238,7 +239,7 @@ def _fingerprint(tensor: torch.Tensor) -> tuple[Any, ...]:
     if not tensor.numel():
         return (*where, 0)
     bits = tensor.view(BITS[tensor.element_size()]).unsqueeze(-1).flatten(1)
-    columns = max(1, WORDS // bits.shape[1])
+    columns = max(1, BLOCK // bits.shape[1])
     total = 0
     for start in range(0, bits.shape[0], columns):
         block = bits[start : start + columns].to(torch.int64)

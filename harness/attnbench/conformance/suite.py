@@ -1,4 +1,4 @@
-"""The conformance suite: every check on every workload that concerns one variant on one device."""
+"""The conformance suite: run the checks on a variant, each on its workloads."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from attnbench.plugins.variant import Variant
     from attnbench.workloads.workload import Workload
 
-TILE, PAGE = 128, 256  # for variants that take whole tiles of queries and keys, or whole pages of keys, alone
-MOST_SQUARE = 512  # for variants that take as many queries as keys alone
-NOT_EXACT = ("empty", "fresh-output", "repeatable", "batch-invariant")  # what is asked of what is not softmax attention
+TILE, PAGE = 128, 256  # some variants take only whole tiles of queries and keys, or whole pages of keys
+LARGEST_SQUARE = 512  # some variants take only as many queries as keys
+NOT_EXACT = ("empty", "fresh-output", "repeatable", "batch-invariant")  # checks of variants with exact = False
 
 
 @dataclass(frozen=True)
 class Case:
-    """One check on one workload: one test."""
+    """One test: a check on a workload."""
 
     check: Check
     workload: Workload
 
     @property
     def id(self) -> str:
-        """The name of this test: `needle-b2-h4-...`."""
+        """The name of the test: `needle-b2-h4-...`."""
         return f"{self.check.name}-{self.workload.id}"
 
 
 def find_check(name: str) -> Check:
-    """Give the check of that name; raises UsageError with the nearest match."""
+    """Return the check of that name; raises UsageError with the nearest name if it does not exist."""
     if name not in CHECKS:
         raise UsageError(str(unknown("check", name, CHECKS)))
     return CHECKS[name]
@@ -51,12 +51,12 @@ def find_check(name: str) -> Check:
 def cases(
     variant: Variant, device: str = "cpu", level: Level = "full", only: Iterable[str] | None = None
 ) -> list[Case]:
-    """List the tests of a variant, each once, in the order of the catalogue.
+    """Return the tests of a variant, without duplicates, in the order of CHECKS.
 
-    A workload that the variant does not support gives way to the nearest one that it does support: of another dtype,
-    and with as few as will do of these: forward only, no grouped heads, head_dim 64, few queries, whole tiles, as many
-    queries as keys. `only` names the checks to run. Where each new shape is costly for the variant, the workloads are
-    those of one level lower.
+    A workload that the variant does not support is replaced by the nearest one that it supports: in another dtype, or
+    with as few changes as possible of these: forward only, no grouped heads, head_dim 64, few queries, whole tiles, as
+    many queries as keys. `only` names the checks to run. If each new shape is costly for the variant, the workloads are
+    those of the level below. Raises UsageError for an unknown level or check.
     """
     if level not in LEVELS:
         raise UsageError(str(unknown("level", level, LEVELS)))
@@ -72,7 +72,7 @@ def cases(
 
 
 def _affordable(check: Check, level: Level) -> list[Workload]:
-    """Give the workloads of the level below; below quick, the first one of each kind of mask."""
+    """Return the workloads of the level below; below quick, the first one of each kind of mask."""
     if level != "quick":
         return check.workloads(LEVELS[LEVELS.index(level) - 1])
     return list({workload.mask.kind: workload for workload in reversed(check.quick)}.values())
@@ -87,17 +87,17 @@ def checks(
     only: Iterable[str] | None = None,
     plugin: str | None = None,
 ) -> Iterator[CheckResult]:
-    """Run the suite on a variant and yield what comes of each check and workload, as it comes.
+    """Run the suite on a variant and yield the result of each check on each workload.
 
-    `level` is `quick`, `full` or `thorough`; `seed` changes all random values; `plugin` is the file or module that
-    the variant came from, named in the commands that repeat a failure.
+    `level` is `quick`, `full` or `thorough`; `seed` changes all random values; `only` names the checks to run, by
+    default all of them. `plugin` is the file or module that offers the variant; it appears in the `repro` commands.
     """
     for case in cases(variant, device, level, only):
         yield run_case(Subject(variant, device, seed), case, level=level, plugin=plugin)
 
 
 def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str | None = None) -> CheckResult:
-    """Run one check on one workload."""
+    """Run one test; an error in the check itself is a failure of that test alone."""
     started = time.perf_counter()
     try:
         result = _outcome(subject, case)
@@ -115,7 +115,7 @@ def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str
 
 
 def repro(subject: Subject, case: Case, level: Level, plugin: str | None = None) -> str:
-    """Give the command line that runs one test again, alone."""
+    """Return the command line that runs one test again, alone."""
     words = ["pytest", "--pyargs", "attnbench.conformance", "--variant", subject.variant.name]
     words += ["--plugin", plugin] if plugin else []
     words += ["--device", subject.device] if subject.device != "cpu" else []
@@ -144,37 +144,37 @@ def _outcome(subject: Subject, case: Case) -> CheckResult:
 
 
 class _Nearest:
-    """Finds for a workload the nearest one that a variant supports, and remembers for which features there is none."""
+    """Finds the nearest workload that a variant supports, and caches the features for which it supports none."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self._hopeless: set[tuple[object, ...]] = set()
+        self._unsupported: set[tuple[object, ...]] = set()
 
     def to(self, workload: Workload) -> Workload:
-        """Give the workload, or the first of its relaxations that the variant supports, or itself if none is."""
+        """Return the workload if it is supported, else its first supported relaxation, else the workload itself."""
         w = workload
-        kept = (str(w.mask), w.softcap is None, w.alibi, w.dropout > 0, w.scale is None)  # in every relaxation
+        features = (str(w.mask), w.softcap is None, w.alibi, w.dropout > 0, w.scale is None)  # never relaxed
         try:
-            if self._subject.refusal(w) is None or kept in self._hopeless:
+            if self._subject.refusal(w) is None or features in self._unsupported:
                 return w
             for each in _relaxations(w):
                 if self._subject.refusal(each) is None:
                     return each
         except Failed:
-            return w  # asking raises: the check will say so
-        self._hopeless.add(kept)
+            return w  # unsupported_reason raised: running the check reports it
+        self._unsupported.add(features)
         return w
 
 
 def _relaxations(workload: Workload) -> Iterator[Workload]:
-    """Yield the workload in each dtype, with none of its demands made easier, then one, then two, and so on."""
+    """Yield the workload in each dtype, first unchanged, then with one demand made easier, then two, and so on."""
     w = workload
-    square = min(MOST_SQUARE, _whole_tiles(max(w.seq_q, w.seq_k), TILE))
+    square = min(LARGEST_SQUARE, _whole_tiles(max(w.seq_q, w.seq_k), TILE))
     changes: tuple[dict[str, Any], ...] = (
         {"direction": "forward"},
         {"kv_heads": w.heads},
         {"head_dim": 64, "head_dim_v": 64},
-        {"seq_q": min(8, w.seq_q)},  # for what is made for decoding
+        {"seq_q": min(8, w.seq_q)},  # for variants made for decoding
         {"seq_q": _whole_tiles(w.seq_q, TILE), "seq_k": _whole_tiles(w.seq_k, TILE)},
         {"seq_k": _whole_tiles(w.seq_k, PAGE)},
         {"seq_q": square, "seq_k": square},
@@ -183,7 +183,7 @@ def _relaxations(workload: Workload) -> Iterator[Workload]:
     subsets = itertools.chain.from_iterable(itertools.combinations(easier, count) for count in range(len(easier) + 1))
     for chosen, dtype in itertools.product(subsets, dict.fromkeys((w.dtype, "float32", "bfloat16", "float16"))):
         change = {name: value for part in chosen for name, value in part.items()}
-        with contextlib.suppress(WorkloadError):  # packed documents have as many queries as keys
+        with contextlib.suppress(WorkloadError):  # packed documents need as many queries as keys
             yield replace(w, dtype=dtype, **change)
 
 
@@ -191,16 +191,16 @@ def _whole_tiles(length: int, tile: int) -> int:
     return -(-length // tile) * tile
 
 
-class _full_precision:  # noqa: N801 - a context manager reads as a phrase
-    """Switch TF32 and reduced-precision reductions off while a check runs: float32 means float32."""
-
-    def __enter__(self) -> None:
-        matmul = torch.backends.cuda.matmul
-        self._before = (matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-        matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-    def __exit__(self, *exception: object) -> None:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._before
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Switch TF32 off while a check runs, so that float32 means float32."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (matmul.allow_tf32, cudnn.allow_tf32)
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 __all__ = ["CHECKS", "DEMANDED", "Case", "CheckResult", "cases", "checks", "find_check", "repro", "run_case"]

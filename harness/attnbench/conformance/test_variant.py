@@ -13,7 +13,7 @@ from attnbench.errors import AttnbenchError
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test of each check on each workload, for each variant."""
+    """Create one test for each variant, check and workload."""
     config = metafunc.config
     device, level, seed = (config.getoption(name) for name in ("--device", "--level", "--seed"))
     try:
@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_conformance(subject: Subject, case: Case, request: pytest.FixtureRequest) -> None:
-    """The variant meets the check on the workload."""
+    """The variant passes the check on the workload."""
     plugins = request.config.getoption("--plugin")
     result = run_case(subject, case, level=request.config.getoption("--level"), plugin=plugins[0] if plugins else None)
     if result.status == "failed":

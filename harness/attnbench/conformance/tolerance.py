@@ -1,4 +1,4 @@
-"""The error rules: how far from the reference an answer may lie. docs/conformance.md says how they were found."""
+"""The error rules: by how much an answer may differ from the reference. docs/conformance.md derives them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 OUTPUT_FACTOR_LOW = 1.0  # fused, float16 and bfloat16: ||e|| <= 1.0 eps ||ref||
 OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: ||e|| <= 8 eps (1 + max|score|) ||ref||
 OUTPUT_FACTOR_PLAIN = 2.0  # plain, float16 and bfloat16: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||
-EIGHT_BITS = 127  # steps each side of 0
-QUANTISED_FACTOR = 0.05  # quantised, any dtype: ||e|| <= 0.05 ||ref|| + what scores cost that are a step of 8 bits off
+EIGHT_BITS = 127  # quantisation steps on each side of 0
+QUANTISED_FACTOR = 0.05  # quantised, any dtype: ||e|| <= 0.05 ||ref|| + the effect of an 8-bit step in the scores
 QUANTISED_SHARE = 0.1  # quantised, gradients: ||e|| <= 0.1 (size ||ref|| + spread)
-FLUSHED = 64 * torch.finfo(torch.float32).smallest_normal  # vectorised exponentials give 0 well above the least float
+# Vectorised exponentials return 0 already well above the smallest normal number.
+FLUSHED = 64 * torch.finfo(torch.float32).smallest_normal
 GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor eps (size ||ref|| + spread)
     ("fused", True): 4.0,
     ("plain", True): 4.0,
@@ -28,7 +29,7 @@ GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor
 
 @dataclass(frozen=True)
 class Rule:
-    """One error rule, in words for people and in numbers for `compare`."""
+    """An error rule: its text, and the tolerance of each row."""
 
     text: str
     tolerance: torch.Tensor
@@ -36,7 +37,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Measured:
-    """Errors of one tensor of an answer in one piece, row by row (n, g, R)."""
+    """The errors of one tensor of an answer in one piece, per row: (n, g, R)."""
 
     name: str
     rule: str
@@ -47,13 +48,16 @@ class Measured:
 
     @property
     def ratio(self) -> torch.Tensor:
-        """Error / tolerance; 0 where both are 0, infinite where only the tolerance is, or the error is NaN."""
+        """Error / tolerance: 0 if both are 0, infinite if only the tolerance is 0 or the error is NaN."""
         ratio = torch.where(self.error > 0, self.error / self.tolerance, 0.0)
         return torch.where(self.error.isnan(), torch.inf, ratio)
 
 
 def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | None) -> Rule:
-    """Give the tolerance of each row of the output, (n, g, R); `plain` is the plain low-precision answer, if needed."""
+    """Return the rule for each row of the output, (n, g, R).
+
+    `plain` is the answer of a plain implementation in the workload's dtype, which the plain tier is compared with.
+    """
     eps = torch.finfo(dtype).eps
     norm = piece.attention.output.norm(dim=-1)
     if tier == "quantised":
@@ -65,18 +69,18 @@ def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | Non
     if tier == "fused" or plain is None:
         return Rule(f"output, {_name(dtype)} fused: ||e|| <= 1.0 eps ||ref||", OUTPUT_FACTOR_LOW * eps * norm)
     plain_error = (plain.attention.output.double() - piece.attention.output).norm(dim=-1)
-    typical = plain_error.square().mean(-1, keepdim=True).sqrt()  # one row's error may vanish by luck
+    typical = plain_error.square().mean(-1, keepdim=True).sqrt()  # one row's error may be 0 by chance
     tolerance = OUTPUT_FACTOR_PLAIN * torch.maximum(plain_error, typical) + 2 * eps * norm
     text = f"output, {_name(dtype)} plain: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||"
     return Rule(text, torch.where(norm > 0, tolerance, 0.0))
 
 
 def _spread_of_steps(piece: Piece) -> torch.Tensor:
-    """Give by how much a row of the output moves when its scores are each one step of 8 bits off, (n, g, R).
+    """Return by how much each row of the output changes if its scores are off by one step of 8 bits: (n, g, R).
 
-    An entry of a query or key is good to a step, 1/127 of the largest one of its head, and a score to delta = scale
-    (||q|| step of keys + max||k|| step of queries). The output is the mean of the values by their weights p, so that
-    it moves by delta sqrt(sum_j p_j^2 ||v_j - output||^2): by nothing where one key has all the weight.
+    An entry of a query or key is accurate to one step, 1/127 of the largest entry of its head, and a score to delta =
+    scale (||q|| step of keys + max||k|| step of queries). The output is the mean of the values, weighted by p, so it
+    changes by delta sqrt(sum_j p_j^2 ||v_j - output||^2), which is 0 if one key has all the weight.
     """
     if not piece.key.numel() or not piece.query.numel():
         return torch.zeros_like(piece.attention.lse)
@@ -92,14 +96,14 @@ def _spread_of_steps(piece: Piece) -> torch.Tensor:
 
 
 def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, Rule, Rule]:
-    """Give the tolerance of each row of dQ (n, g, R), dK and dV (n, 1, Sk).
+    """Return the rules for each row of dQ (n, g, R), dK and dV (n, 1, Sk).
 
-    A row's spread is the root sum of squares of the terms that its gradient sums, before they cancel: with weights
-    P, dP = dO V^T and delta = sum_j P dP, each entry dS = P (dP - delta) is good to eps P sqrt(dP^2 + delta^2), and
-    delta itself, which fused kernels compute from the rounded output, to eps ||O * dO||. Where scores are held in
-    the workload's own dtype, every term has the factor size = 1 + max|score| besides (else size is 1). A row that no
-    query sees, or that sees no key, has a tolerance of 0; any other is allowed the dtype's smallest step in each of
-    its values.
+    The spread of a row is the root sum of squares of the terms that its gradient sums, before they cancel. With weights
+    P, dP = dO V^T and delta = sum_j P dP, each entry dS = P (dP - delta) is accurate to eps P sqrt(dP^2 + delta^2), and
+    delta itself, which fused kernels compute from the rounded output, to eps ||O * dO||. If scores are held in the
+    workload's dtype, every term also has the factor size = 1 + max|score|; otherwise size is 1. The tolerance of a key
+    that no query sees, and of a query that sees no key, is 0. Any other row may also be off by the dtype's smallest
+    step in each of its values.
     """
     if piece.gradients is None:
         raise ValueError("this piece was evaluated without gradients")
@@ -125,7 +129,7 @@ def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, 
 
 
 def _spreads(piece: Piece, dtype: torch.dtype, *, scores_held_in_dtype: bool) -> tuple[torch.Tensor, ...]:
-    """Give the spreads of dQ, dK and dV, shaped as `gradient_rules` says."""
+    """Return the spreads of dQ (n, g, R), dK and dV (n, 1, Sk), as `gradient_rules` defines them."""
     weights, of_weights, grad_output = piece.attention.weights, piece.weights_gradient, piece.grad_output
     if of_weights is None or grad_output is None:
         raise ValueError("this piece was evaluated without gradients")
@@ -134,7 +138,7 @@ def _spreads(piece: Piece, dtype: torch.dtype, *, scores_held_in_dtype: bool) ->
     slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     delta = (weights * of_weights).sum(-1, keepdim=True)
     entries = weights * slope * (of_weights.square() + delta.square()).sqrt() + least
-    if piece.attention.slope is not None:  # 1 - tanh^2 is good to eps, not to eps times its size
+    if piece.attention.slope is not None:  # 1 - tanh^2 has an absolute accuracy of eps, not a relative one
         entries = entries + weights * (of_weights - delta).abs()
     entries = (row_factor * entries).masked_fill(~piece.visible, 0.0).square()
     of_delta = (row_factor * (piece.attention.output * grad_output).norm(dim=-1, keepdim=True)).square()
