@@ -248,7 +248,7 @@ def _detached(result: Attention) -> Attention:
 
 
 def _masked_softmax(scores: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """Return the softmax over visible keys: exactly 0, without a gradient, at hidden keys and in rows without any key."""
+    """Return the softmax over visible keys: exactly 0, without gradient, at hidden keys and in rows without any key."""
     blind = ~visible.any(-1, keepdim=True)
     scores = scores.masked_fill(~visible, -math.inf).masked_fill(blind, 0.0)
     return torch.softmax(scores, -1).masked_fill(~visible, 0.0)
