@@ -1,4 +1,4 @@
-"""What `attnbench check` shows of the suite's results."""
+"""What `attnbench check` prints of the suite's results."""
 
 import io
 import json
@@ -6,27 +6,24 @@ import json
 import pytest
 from rich.console import Console
 
-from attnbench.cli.check_output import Document, Lines, Tables, Tally
+from attnbench.cli.check_output import JsonOutput, LineOutput, TableOutput, Tally
 
 
 def result(check, status, workload="b1-h1", **fields):
-    """Make one test's result, as a worker tells it."""
-    told = {"failed": {"remedy": "do it rightly", "repro": f"pytest -k {check}-{workload}"}}.get(status, {})
-    reason = {"failed": "row 3 is wrong", "skipped": f"{workload}: needs a GPU", "hint": "too shy"}.get(status)
-    return {
-        "check": check,
-        "workload_id": workload,
-        "status": status,
-        "reason": reason,
-        "refusal": "needs a GPU" if status == "skipped" else None,
-        "seconds": 0.5,
-        **told,
-        **fields,
-    }
+    """Return one test's result as a worker sends it."""
+    by_status = {
+        "failed": {
+            "reason": "row 3 is wrong", "remedy": "do it rightly", "repro": f"pytest -k {check}-{workload}",
+        },
+        "skipped": {"reason": f"{workload}: needs a GPU", "refusal": "needs a GPU"},
+        "hint": {"reason": "too shy"},
+    }  # fmt: skip
+    given = {"reason": None, **by_status.get(status, {}), **fields}
+    return {"check": check, "workload_id": workload, "status": status, "seconds": 0.5, **given}
 
 
 def tally_of(*results, name="mine"):
-    """Make a tally that has heard of results."""
+    """Return a tally of results."""
     tally = Tally(name, "fused")
     tally.results += results
     return tally
@@ -44,22 +41,22 @@ MIXED = (
 
 
 def on_a_terminal(*tallies):
-    """Give what a terminal shows of tallies."""
+    """Return what a terminal shows of tallies."""
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    shown = Tables(console)
+    output = TableOutput(console)
     for tally in tallies:
-        shown.end(tally)
-    shown.close(tallies)
+        output.variant_finished(tally)
+    output.finished(tallies)
     return console.file.getvalue()
 
 
-def test_plain_lines_tell_every_failure_with_remedy_and_command(capsys):
+def test_plain_lines_show_every_failure_with_remedy_and_command(capsys):
     """Piped, each failure has its reason, remedy and command, and the counts come last."""
-    tally, lines = tally_of(), Lines()
+    tally, lines = tally_of(), LineOutput()
     for each in MIXED:
         tally.results.append(each)
-        lines.heard(tally, each)
-    lines.end(tally)
+        lines.test_finished(tally, each)
+    lines.variant_finished(tally)
     text = capsys.readouterr().out
     assert text.count("FAILED mine: masks on ") == 5
     assert "  again  pytest -k masks-b6-h1\n" in text
@@ -68,7 +65,7 @@ def test_plain_lines_tell_every_failure_with_remedy_and_command(capsys):
     assert text.endswith("mine (fused): 2 passed, 6 failed, 1 skipped in 5.5 s\n")
 
 
-def test_a_terminal_shows_a_table_of_checks_and_what_to_do():
+def test_a_terminal_shows_a_table_of_checks_and_the_remedies():
     """Each check has a row; of many failures of one check three are shown, with a remedy and a command each."""
     text = on_a_terminal(tally_of(*MIXED))
     assert next(line.split() for line in text.splitlines() if line.startswith("masks ")) == ["masks", "1", "5", "3.0"]
@@ -87,27 +84,27 @@ BROKEN = [
 
 
 def test_of_many_failures_each_check_shows_one_before_any_shows_two():
-    """A terminal gets six failures of a variant that fails everywhere, of all checks, and how many more there are."""
+    """A terminal shows six failures, spread over all checks, and how many more there are."""
     text = on_a_terminal(tally_of(*BROKEN))
     assert [text.count(f"check{check} on b") for check in range(4)] == [2, 2, 1, 1]
     assert "not shown: 1 of check0, 1 of check1, 2 of check2, 2 of check3" in text
 
 
-def test_failures_that_look_like_one_bug_are_told_as_one(capsys):
-    """Where most failures have one likely bug it is the last word, whatever its numbers; else nothing is said."""
-    told = "10 of 12 failures look like one bug, to be mended first: the scores are 1.02 times the right ones"
+def test_failures_that_look_like_one_bug_are_summed_up(capsys):
+    """If most failures have one likely bug, whatever its numbers, it is printed last; else no bug is printed."""
+    line = "10 of 12 failures look like one bug, to be fixed first: the scores are 1.02 times the right ones"
     most = [*BROKEN[:10], *MIXED[1:3]]
     text = on_a_terminal(tally_of(*most))
-    assert text.rstrip().endswith(told)
-    assert text.count("remedy") == 1, "the bug is the remedy of all that it explains"
-    Lines().end(tally_of(*most))
-    assert f"mine: {told}\n" in capsys.readouterr().out
+    assert text.rstrip().endswith(line)
+    assert text.count("remedy") == 1, "the bug is the remedy of all failures that it explains"
+    LineOutput().variant_finished(tally_of(*most))
+    assert f"mine: {line}\n" in capsys.readouterr().out
     assert "one bug" not in on_a_terminal(tally_of(*BROKEN[:2]))
     assert "one bug" not in on_a_terminal(tally_of(*BROKEN[:3], *MIXED[1:6]))
 
 
 def test_several_variants_end_in_one_table():
-    """Each variant has a row with its counts and traits, or the reason why nothing could be run."""
+    """Each variant has a row with its counts and traits, or with the reason why nothing could be run."""
     text = on_a_terminal(tally_of(*MIXED), tally_of(result("masks", "skipped"), name="absent"))
     last = text.splitlines()[-2:]
     assert last[0].split()[:5] == ["mine", "fused", "2", "6", "1"]
@@ -115,16 +112,22 @@ def test_several_variants_end_in_one_table():
     assert "needs a GPU" in last[1]
 
 
-def test_a_variant_that_only_refuses_says_why():
-    """Where nothing passed but the check that refusals are true, the reason is told as where nothing ran at all."""
+def test_a_variant_that_supports_nothing_shows_its_own_reason():
+    """If nothing ran but the check of the refusals, the reason is the variant's own, without the workload."""
     only = tally_of(result("masks", "skipped"), result("refusals", "passed"), name="absent")
     assert only.nothing_ran == "needs a GPU"
     assert tally_of(result("masks", "skipped"), result("refusals", "failed")).nothing_ran is None
     assert tally_of(result("masks", "passed"), result("refusals", "passed")).nothing_ran is None
 
 
-def test_a_commands_line_is_never_wrapped():
-    """A command to copy stands on one line, however long."""
+def test_a_test_skipped_by_the_suite_shows_the_suites_reason():
+    """If the variant did not refuse the workload, the reason for skipping is shown as it is."""
+    reason = "b1: not softmax attention"
+    assert tally_of(result("masks", "skipped", reason=reason, refusal=None)).nothing_ran == reason
+
+
+def test_a_command_line_is_never_wrapped():
+    """A command to copy is printed on one line, however long it is."""
     long = result("masks", "failed", repro="pytest " + "x" * 300)
     assert "pytest " + "x" * 300 in on_a_terminal(tally_of(long))
 
@@ -133,9 +136,9 @@ def test_a_commands_line_is_never_wrapped():
 def test_json_is_all_results(capsys, statuses):
     """--json prints one list of all results with their variant, and nothing else."""
     tally = tally_of(*(result("masks", status) for status in statuses))
-    shown = Document()
-    shown.begin(tally)
-    shown.end(tally)
-    shown.close([tally])
+    output = JsonOutput()
+    output.variant_started(tally)
+    output.variant_finished(tally)
+    output.finished([tally])
     found = json.loads(capsys.readouterr().out)
     assert [(each["variant"], each["status"]) for each in found] == [("mine", status) for status in statuses]

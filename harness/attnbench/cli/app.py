@@ -9,8 +9,22 @@ import typer
 from typer.exceptions import TyperException
 
 from attnbench import __version__
-from attnbench.cli import check, doctor, exchange, fleet, listing, new, reporting, run, study
+from attnbench.cli.best import best
+from attnbench.cli.check import check
+from attnbench.cli.compare import compare
+from attnbench.cli.devices import devices
+from attnbench.cli.doctor import doctor
 from attnbench.cli.examples import epilog
+from attnbench.cli.explain import explain
+from attnbench.cli.export import export
+from attnbench.cli.import_ import import_
+from attnbench.cli.list_ import list_
+from attnbench.cli.new import new
+from attnbench.cli.publish import publish
+from attnbench.cli.report import report
+from attnbench.cli.run import run
+from attnbench.cli.study import study
+from attnbench.cli.verify import verify
 from attnbench.errors import AttnbenchError, UsageError, describe
 from attnbench.untrusted import printable
 
@@ -39,21 +53,10 @@ def options(
 
 
 COMMANDS = (
-    run.run,
-    check.check,
-    listing.list_,
-    fleet.devices,
-    listing.explain,
-    reporting.report,
-    reporting.compare,
-    reporting.best,
-    reporting.export,
-    exchange.import_,
-    exchange.publish,
-    exchange.verify,
-    new.new,
-    doctor.doctor,
-    study.study,
+    *(run, check, list_, devices, explain),
+    *(report, compare, best, export),
+    *(import_, publish, verify),
+    *(new, doctor, study),
 )
 for command in COMMANDS:
     name = command.__name__.strip("_")

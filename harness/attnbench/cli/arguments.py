@@ -104,6 +104,14 @@ Address = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster's; without it Ray is started on this machine.")
 ]
 NoInterleave = Annotated[bool, typer.Option("--no-interleave", help="One variant after the other.")]
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN]...",
+        autocompletion=last_of(completion.runs),
+        help="Runs, by folder or name; none: the latest.",
+    ),
+]
 
 
 def level(*, quiet: bool, verbose: bool) -> Level:
@@ -116,6 +124,13 @@ def level(*, quiet: bool, verbose: bool) -> Level:
 def split(values: Iterable[str] | None) -> list[str]:
     """Take repeated and comma-separated values apart."""
     return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
+
+
+def run_folders(runs: list[str] | None, results: Path) -> list[Path]:
+    """Return the folders of the named runs, or of the latest run in `results`; raises UsageError if one is missing."""
+    from attnbench.store import find_run
+
+    return [find_run(results, run) for run in runs] if runs else [find_run(results)]
 
 
 def with_axis_options(command: Callable[..., None], after: str) -> Callable[..., None]:

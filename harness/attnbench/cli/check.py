@@ -13,7 +13,7 @@ from attnbench.cli.completion import last_of
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from attnbench.cli.check_output import Shown, Tally
+    from attnbench.cli.check_output import CheckOutput, Tally
 
 Names = Annotated[
     list[str] | None,
@@ -43,7 +43,7 @@ def check(
     """
     from rich.console import Console
 
-    from attnbench.cli.check_output import Document, Lines, Tables, Tally
+    from attnbench.cli.check_output import JsonOutput, LineOutput, TableOutput, Tally
     from attnbench.plan.catalog import read_catalog, refuse_broken
     from attnbench.plan.cells import choose_variants
     from attnbench.plan.devices import choose_devices
@@ -70,22 +70,25 @@ def check(
         "only": split([only]) if only else None,
         "seed": seed,
     }
-    shown: Shown = Document() if json_ else Tables(console) if (console := Console()).is_terminal else Lines()
+    console = Console()
+    output: CheckOutput = JsonOutput() if json_ else TableOutput(console) if console.is_terminal else LineOutput()
     tallies = []
     for entry in chosen:
         tallies.append(tally := Tally(entry.name, entry.tier))
-        shown.begin(tally)
+        output.variant_started(tally)
         plugin_file = entry.source.target if entry.source.kind == "file" else None
         chosen_device = choose_devices([device] if device else [])[0]
-        check_variant(entry, chosen_device, on_result=_telling(tally, shown), plugin=plugin_file, **options)
-        shown.end(tally)
-    shown.close(tallies)
+        check_variant(entry, chosen_device, on_result=_collector(tally, output), plugin=plugin_file, **options)
+        output.variant_finished(tally)
+    output.finished(tallies)
     raise typer.Exit(1 if any(tally.counts["failed"] for tally in tallies) else 0)
 
 
-def _telling(tally: Tally, shown: Shown) -> Callable[[dict[str, Any]], None]:
+def _collector(tally: Tally, output: CheckOutput) -> Callable[[dict[str, Any]], None]:
+    """Return a function that adds a result to the tally and prints it."""
+
     def take(result: dict[str, Any]) -> None:
         tally.results.append(result)
-        shown.heard(tally, result)
+        output.test_finished(tally, result)
 
     return take

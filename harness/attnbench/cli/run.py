@@ -94,7 +94,7 @@ def _sweep(options: SimpleNamespace) -> None:
 
 def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, Plan, Executor]:
     """Give what is to be run and where, and with --resume the folder that it goes on in."""
-    from attnbench.cli.fleet import find_executor
+    from attnbench.cli.executors import find_executor
     from attnbench.runner.request import plan_of
     from attnbench.runner.resume import resumed
     from attnbench.store import find_run, plugin_arguments, read_manifest

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from attnbench.plan.memory_frontier import least_bytes
 from attnbench.progress import Level, Progress, announcement, progress
 from attnbench.untrusted import printable
@@ -73,14 +71,6 @@ def print_next(records: Iterable[Record], plugins: Iterable[str]) -> None:
     for (variant, status), record in failed.items():
         step = NEXT[status].format(variant=variant, plugins=named, cell=record.cell_id)
         print(f"next, for {variant} ({status}): {step}")
-
-
-def table(*columns: str) -> Table:
-    """Make a table in the house's style."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
 
 
 def _expectation(history: History, cell: Cell) -> str:

@@ -1,5 +1,0 @@
-"""Run the command line by `python -m attnbench.cli`."""
-
-from attnbench.cli.app import main
-
-main()

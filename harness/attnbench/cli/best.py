@@ -1,0 +1,33 @@
+"""`attnbench best`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnbench.cli.arguments import Json, ResultsFolder, Runs, run_folders
+from attnbench.errors import unknown
+
+
+def best(
+    runs: Runs = None,
+    json_: Json = False,
+    format_: Annotated[str, typer.Option("--format", help="table or json")] = "table",
+    results: ResultsFolder = Path("results"),
+) -> None:
+    """Show which correct variant is fastest, shape by shape; as JSON it is a dispatch table."""
+    from attnbench.analysis.dispatch_table import regions, to_json
+    from attnbench.analysis.results import Results
+    from attnbench.cli.table_output import print_table
+    from attnbench.report.derived_tables import regions_table
+
+    if format_ not in ("table", "json"):
+        raise unknown("format", format_, ("table", "json"))
+    fastest = regions(Results.load(run_folders(runs, results)))
+    if json_ or format_ == "json":
+        print(json.dumps(to_json(fastest), indent=1))
+    else:
+        print_table(regions_table(fastest))

@@ -1,0 +1,67 @@
+"""`attnbench compare`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnbench.cli import completion
+from attnbench.cli.arguments import Json, ResultsFolder, fraction
+from attnbench.cli.completion import last_of
+from attnbench.errors import UsageError, unknown
+
+
+def compare(
+    old: Annotated[str, typer.Argument(autocompletion=last_of(completion.runs), help="The run to compare with.")],
+    new: Annotated[
+        list[str],
+        typer.Argument(
+            autocompletion=last_of(completion.runs),
+            help="The run that is judged; of several, each against the one before.",
+        ),
+    ],
+    fail_if_slower: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Exit 1 if a cell is surely slower by more.")
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="table or markdown")] = "table",
+    json_: Json = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the comparison as a page.")] = None,
+    results: ResultsFolder = Path("results"),
+) -> None:
+    """Compare two runs cell by cell, with verdicts; newly failing cells come first.
+
+    With --fail-if-slower 3% the exit code is 1 only if a whole interval lies beyond the bar and beyond three times
+    the noise floor of both runs' A/A controls.
+    """
+    from attnbench.report.compare import compared, write_page
+    from attnbench.store import find_run
+
+    if format_ not in ("table", "markdown"):
+        raise unknown("format", format_, ("table", "markdown"))
+    if json_ and len(new) > 1:
+        raise UsageError(f"--json compares two runs, got {1 + len(new)}")
+    bar = fraction("--fail-if-slower", fail_if_slower)
+    found = compared([find_run(results, run) for run in (old, *new)], bar)
+    _print_comparisons(found, format_, json_=json_)
+    if html is not None:
+        print(f"page: {write_page(found, html)}", file=sys.stderr if json_ or format_ == "markdown" else sys.stdout)
+    raise typer.Exit(1 if bar is not None and any(one.regressions for _, _, one in found) else 0)
+
+
+def _print_comparisons(found: Any, format_: str, *, json_: bool) -> None:
+    from attnbench.cli.table_output import print_table
+    from attnbench.report.compare import comparison_json, comparison_markdown, comparison_table
+
+    for old, new, comparison in found:
+        if json_:
+            print(json.dumps(comparison_json(comparison), indent=1))
+        elif format_ == "markdown":
+            print(comparison_markdown(comparison))
+        else:
+            title = "" if len(found) == 1 else f"{old} to {new}"
+            print_table(dataclasses.replace(comparison_table(comparison), title=title))

@@ -1,0 +1,42 @@
+"""`attnbench devices`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attnbench.cli.arguments import Address, ExecutorName, Json
+
+
+def devices(executor: ExecutorName = "local", address: Address = None, json_: Json = False) -> None:
+    """List the devices of this machine, or with --executor the machines of a cluster."""
+    from attnbench.cli.executors import find_cluster
+    from attnbench.cli.table_output import print_rows
+
+    cluster = find_cluster(executor, address)
+    if cluster is None:
+        rows = local_devices()
+    else:
+        try:
+            rows = cluster.nodes()
+        finally:
+            cluster.stop()
+    if json_:
+        print(json.dumps(rows, indent=1))
+    else:
+        print_rows(rows)
+
+
+def local_devices() -> list[dict[str, Any]]:
+    """Return the devices of this machine as rows of a table."""
+    from attnbench.plan.devices import list_devices
+
+    return [
+        {
+            "device": device.name,
+            "model": device.model,
+            "memory_gib": round(device.memory_bytes / 2**30, 1) if device.memory_bytes else None,
+            "driver": device.driver,
+        }
+        for device in list_devices()
+    ]

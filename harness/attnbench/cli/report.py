@@ -1,0 +1,37 @@
+"""`attnbench report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnbench.cli.arguments import Baseline, ResultsFolder, Runs, run_folders
+from attnbench.errors import UsageError
+
+
+def report(
+    runs: Runs = None,
+    baseline: Baseline = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write to; default: RUN/report.")] = None,
+    results: ResultsFolder = Path("results"),
+) -> None:
+    """Write a run's report: index.html, report.md, results.csv and figures; print the headline table.
+
+    Several runs make one report that compares their machines; `attnbench compare` shows what changed from one run to
+    the next.
+    """
+    from attnbench.cli.table_output import print_table
+    from attnbench.report.content import read
+    from attnbench.report.write import write_document
+
+    folders = run_folders(runs, results)
+    target = out or folders[-1] / "report"
+    if out is None and target.is_symlink():
+        raise UsageError(f"{str(target)!r} is a link: remove it, or choose another --out")
+    document = read(folders, baseline)
+    paths = write_document(document, target)
+    for table in document.headline:
+        print_table(table)
+    print(f"report: {paths[0]}")

@@ -1,0 +1,44 @@
+"""`attnbench verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnbench.cli import completion
+from attnbench.cli.arguments import Plugins, ResultsFolder, split
+from attnbench.cli.completion import last_of
+
+
+def verify(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", autocompletion=last_of(completion.runs), help="The run to check.")
+    ],
+    sample: Annotated[int, typer.Option(metavar="K", help="Number of its cells to run again.")] = 5,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed for the choice of the cells.")] = 0,
+    plugin: Plugins = None,
+    results: ResultsFolder = Path("results"),
+) -> None:
+    """Run K random cells of a run again and show whether they agree; exit 1 if one does not."""
+    from attnbench.analysis.results import Results
+    from attnbench.analysis.verification import agreement
+    from attnbench.analysis.verification import sample as draw_sample
+    from attnbench.runner.resume import start_again
+    from attnbench.runner.run import execute
+    from attnbench.store import find_run
+
+    folder = find_run(results, run)
+    before = Results.load(folder)
+    cells = draw_sample(before, sample, seed)
+    repeated, catalog, plan = start_again(
+        folder, [(cell.variant, cell.workload, cell.device) for cell in cells], results, split(plugin)
+    )
+    execute(repeated, catalog, plan)
+    found = agreement(before, Results.load(repeated))
+    for change in found.disagreeing:
+        ratio = f" {change.ratio:.2f}x" if change.ratio else ""
+        print(f"differs: {change.variant} {change.workload_id}: {change.old_status} -> {change.new_status}{ratio}")
+    print(f"{found}\nrecords: {repeated}")
+    raise typer.Exit(0 if found.agrees else 1)
