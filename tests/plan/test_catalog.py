@@ -1,3 +1,5 @@
+"""The catalog: plugins that load, plugins that fail, and cached descriptions."""
+
 import re
 import shutil
 import subprocess
@@ -14,7 +16,7 @@ GOOD = """
 
     @variant("{name}")
     def attention(query, key, value, workload):
-        \"\"\"A stand-in.\"\"\"
+        \"\"\"A test variant.\"\"\"
         return value
 
     @hookimpl
@@ -24,7 +26,7 @@ GOOD = """
 
 
 def entry_of(catalog, name):
-    """Find a plugin's row."""
+    """Return a plugin's entry in the catalog."""
     return next(entry for entry in catalog.plugins if entry.source.name == name)
 
 
@@ -64,8 +66,8 @@ def entry_of(catalog, name):
         ),
     ],
 )
-def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_goes_on(write_plugin, monkeypatch, text, reason):
-    """Whatever a plugin does at import or in a hook becomes its row's reason, and other plugins load."""
+def test_a_broken_plugin_is_listed_with_its_reason_and_others_load(write_plugin, monkeypatch, text, reason):
+    """An error or crash of a plugin at import or in a hook becomes its entry's reason, and other plugins load."""
     monkeypatch.setenv("ATTNBENCH_IMPORT_TIMEOUT", "20" if "sleep" not in text else "6")
     good = write_plugin("good", GOOD.format(name="stand-in"))
     catalog = read_catalog([write_plugin("broken", text), good])
@@ -87,7 +89,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_goes_on(write_pl
     ],
 )
 def test_a_broken_plugin_has_a_remedy_for_the_kind_of_its_error(write_plugin, text, remedy):
-    """What to do is decided where the error is met, not read out of the reason's text."""
+    """The remedy follows from the kind of the error and not from the text of the reason."""
     path = write_plugin("broken", text)
     catalog = read_catalog([path])
     assert entry_of(catalog, "broken").remedy.startswith(remedy)
@@ -96,7 +98,7 @@ def test_a_broken_plugin_has_a_remedy_for_the_kind_of_its_error(write_plugin, te
 
 
 def test_a_name_given_twice_names_both_sources(write_plugin):
-    """The second plugin to give a variant's name is refused, and both files are named."""
+    """The second plugin that offers a variant's name is refused, and the reason names both files."""
     first, second = write_plugin("first", GOOD.format(name="twin")), write_plugin("second", GOOD.format(name="twin"))
     catalog = read_catalog([first, second])
     assert entry_of(catalog, "first").reason is None
@@ -105,8 +107,8 @@ def test_a_name_given_twice_names_both_sources(write_plugin):
     assert second in reason
 
 
-def test_a_module_named_by_a_plugin_is_guarded_by_itself(tmp_path, monkeypatch):
-    """In a package that names its modules, a broken module has a row of its own and the others load."""
+def test_each_module_of_a_plugin_is_loaded_separately(tmp_path, monkeypatch):
+    """In a package that lists its modules, a broken module has an entry of its own and the others load."""
     package = tmp_path / "some_variants"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -128,21 +130,21 @@ def test_a_module_named_by_a_plugin_is_guarded_by_itself(tmp_path, monkeypatch):
     assert "missing_library" in entry_of(catalog, "some_variants/broken").reason
 
 
-def test_strict_makes_a_broken_plugin_an_error(write_plugin):
-    """With strict, a plugin that does not load is an error that names it."""
+def test_strict_raises_for_a_broken_plugin(write_plugin):
+    """With strict, a plugin that does not load raises an error that names it."""
     with pytest.raises(PluginError, match="plugin broken did not load: import failed: RuntimeError: boom"):
         read_catalog([write_plugin("broken", "raise RuntimeError('boom')")], strict=True)
 
 
 @pytest.mark.parametrize("name", ["nowhere.py", "some/where.py", "no_such_module", "not-a-name"])
-def test_a_plugin_that_can_not_be_found_is_bad_usage(name):
-    """A plugin named on the command line that does not exist is told with its name."""
+def test_a_plugin_that_does_not_exist_is_a_usage_error(name):
+    """A plugin on the command line that does not exist is a usage error that names it."""
     with pytest.raises(UsageError, match=name):
         read_catalog([name])
 
 
-def test_a_description_is_asked_once_while_the_source_stays(write_plugin, monkeypatch):
-    """A second listing starts no worker; an edited plugin is asked anew."""
+def test_a_description_is_cached_until_the_source_changes(write_plugin, monkeypatch):
+    """A second listing starts no worker, and an edited plugin is described again."""
     path = write_plugin("mine", GOOD.format(name="mine"))
     read_catalog([path])
     with monkeypatch.context() as patched:
@@ -175,7 +177,7 @@ def test_an_edit_to_the_contract_makes_cached_descriptions_stale(write_plugin, t
 
 
 def test_a_plugin_offers_suites(write_plugin):
-    """A suite given by a plugin is found by its name."""
+    """A suite that a plugin offers is found by its name."""
     text = """
         from attnbench import hookimpl
 
@@ -187,7 +189,7 @@ def test_a_plugin_offers_suites(write_plugin):
 
 
 def test_the_supervisor_imports_neither_torch_nor_a_plugin(write_plugin):
-    """Listing plugins in a fresh process leaves torch and the plugins out of that process."""
+    """Listing plugins imports neither torch nor a plugin into the process that lists them."""
     path = write_plugin("good", GOOD.format(name="stand-in"))
     script = (
         "import sys\n"

@@ -1,9 +1,10 @@
-"""What a device does at most is measured once an environment."""
+"""Peak rates of devices are measured once for each environment."""
 
 from types import SimpleNamespace
 
 import pytest
 
+from attnbench.messages import PeaksReply
 from attnbench.plan import device_peaks
 
 CPU = SimpleNamespace(name="cpu")
@@ -11,21 +12,21 @@ CPU = SimpleNamespace(name="cpu")
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """Stand in for measuring, count what is measured, and keep it in a folder of the test's own."""
+    """Replace measuring, use an empty cache, and return the list of measurements that were made."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     counted = []
 
     def measure(device, dtypes):
         counted.append((device.name, *dtypes))
         rates = {"copy_bytes_per_s": 1.0, "matmul_flops_per_s": float(len(counted))}
-        return {"limits": dict.fromkeys(dtypes, rates), "facts": {"threads": 2}}
+        return PeaksReply(dict.fromkeys(dtypes, rates), {"threads": 2})
 
     monkeypatch.setattr(device_peaks, "_measure", measure)
     return counted
 
 
-def test_limits_are_kept_per_environment(measured):
-    """What was measured is found again under the same environment, device and dtype alone."""
+def test_peaks_are_cached_by_environment_device_and_dtype(measured):
+    """Cached rates are used only for the same environment, device and dtype."""
     first = device_peaks.measured_peaks(CPU, ["float16"], "here")
     assert device_peaks.measured_peaks(CPU, ["float16", "float16"], "here") == first
     both = device_peaks.measured_peaks(CPU, ["bfloat16", "float16"], "here")
@@ -36,8 +37,8 @@ def test_limits_are_kept_per_environment(measured):
 
 
 @pytest.mark.parametrize("torn", ["{", "[]", '{"limits": {"float32": 1}}', '{"limits": [], "facts": {}}'])
-def test_a_broken_cache_costs_only_time(measured, tmp_path, torn):
-    """A torn or foreign file is measured again."""
+def test_a_malformed_cache_file_is_measured_again(measured, tmp_path, torn):
+    """Rates are measured again if the cache file is truncated or holds something else."""
     device_peaks.measured_peaks(CPU, ["float32"], "here")
     (kept,) = (tmp_path / "attnbench").iterdir()
     kept.write_text(torn)
@@ -45,8 +46,8 @@ def test_a_broken_cache_costs_only_time(measured, tmp_path, torn):
     assert len(measured) == 2
 
 
-def test_a_cache_that_can_not_be_written_costs_only_time(measured, tmp_path, monkeypatch):
-    """A folder that can't be made is no error."""
+def test_an_unwritable_cache_is_no_error(measured, tmp_path, monkeypatch):
+    """Rates are returned even if the cache folder can't be created."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert device_peaks.measured_peaks(CPU, ["float32"], "here")["limits"]["float32"]["copy_bytes_per_s"] == 1.0

@@ -1,4 +1,4 @@
-"""GPUs as NVML lists them, on stand-ins, and the cores that their workers are pinned to."""
+"""GPUs as a fake NVML lists them, and the cores that their workers are pinned to."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from attnbench.plan.devices import Device, choose_devices, list_devices
 
 @pytest.fixture
 def system(tmp_path):
-    """Make a stand-in for /sys: two sockets of four cores with two threads each, two GPUs on the first, one apart."""
+    """Create a fake /sys: two sockets of four cores with two threads each; two GPUs on the first, one on the second."""
     for core in range(16):
         folder = tmp_path / "devices" / "system" / "cpu" / f"cpu{core}" / "topology"
         folder.mkdir(parents=True)
@@ -28,13 +28,13 @@ def system(tmp_path):
 GPUS = ["00000000:3B:00.0", "00000000:3C:00.0", "00000000:AF:00.0"]
 
 
-def test_cores_are_near_and_no_two_gpus_share_one(system):
-    """Each GPU gets cores of its own socket, the threads of one core go to one GPU, and none is given twice."""
+def test_each_gpu_gets_nearby_cores_that_no_other_gpu_gets(system):
+    """Each GPU gets cores of its socket; both threads of a core go to the same GPU, and no core to two GPUs."""
     assert cores_near_gpus(GPUS, set(range(16)), system) == [(0, 1, 8, 9), (2, 3, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)]
 
 
-def test_cores_that_are_not_ours_are_left_out(system, tmp_path):
-    """Only cores that this process may use are given; where a GPU would have none, none is pinned."""
+def test_only_allowed_cores_are_divided(system, tmp_path):
+    """Only cores that this process may use are divided, and no worker is pinned if a GPU would get none."""
     assert cores_near_gpus(GPUS, {0, 1, 8, 5}, system) == [(0, 8), (1,), (5,)]
     assert cores_near_gpus(GPUS, {0, 5}, system) == [(), (), ()]
     assert cores_near_gpus(GPUS[:1], {2, 3}, tmp_path / "nowhere") == [(2, 3)]
@@ -42,7 +42,7 @@ def test_cores_that_are_not_ours_are_left_out(system, tmp_path):
 
 @pytest.fixture
 def nvml(monkeypatch, system):
-    """Put three GPUs, two of them interchangeable, in NVML's place."""
+    """Replace NVML by a fake with three GPUs, two of which are of the same model."""
     names = ["H200", "H200", "L4"]
     calls = {
         "nvmlInit": lambda: None,
@@ -61,8 +61,8 @@ def nvml(monkeypatch, system):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_all_gpus_are_taken_and_each_is_pinned_near_itself(nvml):
-    """Without a choice every GPU of the machine works, each worker on cores of its own."""
+def test_by_default_all_gpus_are_used_and_their_workers_pinned(nvml):
+    """Without a device name every GPU is chosen, and no two of their workers share a core."""
     chosen = choose_devices([])
     assert [device.name for device in chosen] == ["cuda:0", "cuda:1", "cuda:2"]
     cores = [device.cores for device in chosen]
@@ -71,8 +71,8 @@ def test_all_gpus_are_taken_and_each_is_pinned_near_itself(nvml):
     assert next(device for device in list_devices() if device.name == "cpu").cores is None
 
 
-def test_gpus_of_one_model_share_the_cells_and_others_do_not(nvml):
-    """Cells are planned once a model: two alike GPUs make a pool, another model measures all cells too."""
+def test_gpus_of_one_model_share_their_cells(nvml):
+    """Cells are planned once for each model of GPU, unless every device is to measure them all."""
     chosen = choose_devices(["cuda"])
     environment = {"device_name": "x", "driver": "y", "packages": {}}
     workload = Workload(heads=2, seq_q=16, head_dim=8)
@@ -81,14 +81,14 @@ def test_gpus_of_one_model_share_the_cells_and_others_do_not(nvml):
     environments = {device.name: environment for device in chosen}
     plan = make_plan([variant], [workload], chosen, protocols, environments)
     assert [cell.device.name for cell in plan.cells] == ["cuda:0", "cuda:2"]
-    assert [[device.name for device in pool] for pool in plan.device_groups] == [["cuda:0", "cuda:1"], ["cuda:2"]]
+    assert [[device.name for device in group] for group in plan.device_groups] == [["cuda:0", "cuda:1"], ["cuda:2"]]
     apart = make_plan([variant], [workload], chosen, protocols, environments, every_device=True)
-    assert [[device.name for device in pool] for pool in apart.device_groups] == [["cuda:0"], ["cuda:1"], ["cuda:2"]]
+    assert [[device.name for device in group] for group in apart.device_groups] == [["cuda:0"], ["cuda:1"], ["cuda:2"]]
 
 
-def test_another_driver_is_another_device():
-    """Two GPUs of one name are alike only under one driver."""
-    one = Device("cuda:0", "H200", "a", "570")
-    assert interchangeable(one, Device("cuda:1", "H200", "b", "570"))
-    assert not interchangeable(one, Device("cuda:1", "H200", "b", "560"))
+def test_gpus_under_different_drivers_are_not_interchangeable():
+    """GPUs of the same model are interchangeable only under the same driver."""
+    first = Device("cuda:0", "H200", "a", "570")
+    assert interchangeable(first, Device("cuda:1", "H200", "b", "570"))
+    assert not interchangeable(first, Device("cuda:1", "H200", "b", "560"))
     assert Plan((), {}, {}).devices == []

@@ -1,4 +1,4 @@
-"""What a dry run says, and what is said of a cell that is stale."""
+"""Estimates of time and memory from earlier runs, and the reasons why a record is stale."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from attnbench.store import read_manifest, read_run, write_manifest
 
 @pytest.fixture
 def command(capsys, monkeypatch):
-    """Run the command line; give its exit code and what it printed."""
+    """Return a function that runs the command line and returns its exit code and its output."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["attnbench", *map(str, arguments)])
@@ -33,8 +33,8 @@ def command(capsys, monkeypatch):
     return run
 
 
-def test_memory_counts_what_any_implementation_holds():
-    """Inputs and output forward; with a backward pass the output's gradient and the inputs' gradients, too."""
+def test_byte_counts_cover_inputs_outputs_and_gradients():
+    """The bytes are those of inputs and output, and with a backward pass those of their gradients too."""
     forward = Workload(batch=2, heads=4, kv_heads=2, seq_q=8, seq_k=16, head_dim=4, head_dim_v=2, dtype="bfloat16")
     assert input_bytes(forward) == 2 * 2 * (4 * 8 * 4 + 2 * 16 * (4 + 2))
     assert result_bytes(forward) == 2 * 2 * 4 * 8 * 2
@@ -43,8 +43,8 @@ def test_memory_counts_what_any_implementation_holds():
     assert result_bytes(training) == input_bytes(training)
 
 
-def test_a_dry_run_says_what_cells_will_take(stubbed, command):
-    """Without past records a dry run says the least that cells take, and else what they took, and the time left."""
+def test_a_dry_run_estimates_memory_and_time_of_cells(stubbed, command):
+    """A dry run shows a lower bound of a cell's memory, or what it took in an earlier run, and the total time."""
     shape = ["-d", "cpu:0", "--heads", "2", "--seq", "16,32", "--head-dim", "8"]
     shape += ["--results", stubbed.folder / "results"]
     code, before = command("run", "--dry-run", "-v", "alpha", *shape)
@@ -61,22 +61,22 @@ def test_a_dry_run_says_what_cells_will_take(stubbed, command):
     assert "will not fit: the device has" in large
 
 
-def test_a_dry_run_says_what_will_not_fit(stubbed, command):
-    """What ran out of memory before will not fit, nor will what is no smaller."""
+def test_a_dry_run_predicts_cells_that_will_not_fit(stubbed, command):
+    """A cell is predicted not to fit if it, or one that is no larger, ran out of memory in an earlier run."""
     stubbed.behave(alpha={"limit": 20})
     run, _ = stubbed.run(seq=(16, 32))
-    _, told = command(
+    _, printed = command(
         *("run", "--dry-run", "-v", "alpha", "-d", "cpu:0", "--heads", 2, "--head-dim", 8, "--seq", "16,32,64"),
         *("--results", run.parent),
     )
-    lines = told.splitlines()
+    lines = printed.splitlines()
     assert "will not fit" not in lines[0]
     assert lines[1].endswith("will not fit: it ran out of memory before")
     assert lines[2].endswith("will not fit: b1-h2-s32-d8-float32-none-forward ran out of memory before")
 
 
-def test_time_left_is_shared_by_devices_of_one_model(stubbed, monkeypatch):
-    """Two devices of one model halve the time that cells take, not the time that workers take to start."""
+def test_devices_of_one_model_divide_the_estimated_time(stubbed, monkeypatch):
+    """Two devices of the same model halve the time of the cells but not the time in which workers start."""
     history = History(stubbed.folder)
     monkeypatch.setattr(history_module, "WORKER_START_S", 0.0)
     known = {name: Device(name, "H200", name) for name in ("cuda:0", "cuda:1")}
@@ -87,7 +87,7 @@ def test_time_left_is_shared_by_devices_of_one_model(stubbed, monkeypatch):
 
 
 def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):
-    """A cell stands until its plugin, torch, driver or the protocol changes; each is named with what it was."""
+    """A changed plugin, torch, driver or protocol makes a record stale, and each is named with both values."""
     run, _ = stubbed.run("alpha")
     cell, results = read_run(run).records[0].cell_id, run.parent
     assert "it still stands" in command("explain", cell, "--results", results)[1]
@@ -101,17 +101,17 @@ def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):
     manifest["environments"]["cpu:0"]["driver"] = "550.1"
     manifest["protocols"]["cpu"]["budget_s"] = 9.0
     write_manifest(run, manifest)
-    _, told = command("explain", cell, "--results", results)
-    assert "driver changed: it is none, it was 550.1" in told
-    assert "it was 1.0" in told
-    assert "protocol changed" in told
+    _, printed = command("explain", cell, "--results", results)
+    assert "driver changed: it is none, it was 550.1" in printed
+    assert "it was 1.0" in printed
+    assert "protocol changed" in printed
     manifest["plugin_arguments"] = ["/gone.py"]
     write_manifest(run, manifest)
     assert "stale: plugin file '/gone.py' does not exist" in command("explain", cell, "--results", results)[1]
 
 
-def test_a_failed_baseline_is_retried_though_its_control_is_ok(stubbed, outcomes, tmp_path):
-    """The A/A control is no cell of the plan: with --retry-failed the baseline's own failed cell is run again."""
+def test_a_failed_baseline_is_retried_even_if_its_control_is_ok(stubbed, outcomes, tmp_path):
+    """With --retry-failed the failed cell of a baseline runs again, although the A/A control succeeded."""
     failure = {"type": "FailedReply", "status": "error", "phase": "conform", "reason": "RuntimeError: once"}
     stubbed.behave(alpha={"close": {"once": str(tmp_path / "met"), "do": failure}})
     run, summary = stubbed.run()

@@ -1,4 +1,4 @@
-"""How far memory reaches: what is predicted, and what is searched."""
+"""Cells that are predicted not to fit into memory, and the search for the largest length that fits."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ seq = [1024, 2048]
 
 
 def searched(limit, start=(1024, 2048), call_s=0.0):
-    """Search on a device on which lengths up to `limit` fit; give what was tried."""
+    """Search on a device on which lengths up to `limit` fit; return the lengths tried and the largest that fits."""
     known = {length: LengthOutcome("ok" if length <= limit else "out_of_memory", call_s) for length in start}
     tried = []
     while (length := next_length(known)) is not None:
@@ -33,8 +33,8 @@ def searched(limit, start=(1024, 2048), call_s=0.0):
 
 
 @pytest.mark.parametrize("limit", [256, 700, 1024, 1500, 2048, 5000, 99_999, 1_000_000])
-def test_the_frontier_is_found_to_an_eighth(limit):
-    """By doubling, halving and bisecting the largest length that fits is found, to an eighth of its power of two."""
+def test_the_largest_length_is_found_to_an_eighth(limit):
+    """The search finds the largest length that fits to within an eighth of its power of two."""
     tried, found = searched(limit)
     step = max(256, (1 << (found.bit_length() - 1)) // 8)
     assert found <= limit < found + step
@@ -42,8 +42,8 @@ def test_the_frontier_is_found_to_an_eighth(limit):
     assert all(length % 256 == 0 for length in tried)
 
 
-def test_a_search_ends_where_memory_is_not_what_ends_it():
-    """A timeout, a call that would take minutes, or a variant that fits nothing ends the search."""
+def test_a_search_ends_when_memory_is_not_the_limit():
+    """A timeout, a call that would take too long, or a variant that fits at no length ends the search."""
     assert next_length({1024: LengthOutcome("ok"), 2048: LengthOutcome("timeout")}) is None
     assert next_length({1024: LengthOutcome("ok", LONGEST_CALL_S / 3)}) is None
     assert next_length({1024: LengthOutcome("ok", LONGEST_CALL_S / 5)}) == 2048
@@ -52,8 +52,8 @@ def test_a_search_ends_where_memory_is_not_what_ends_it():
     assert searched(0)[0] == [512, 256]
 
 
-def test_only_what_is_no_smaller_in_any_way_is_predicted():
-    """A larger size or dtype or a backward pass needs more memory; another mask, or anything smaller, may not."""
+def test_only_workloads_that_need_no_less_memory_are_predicted():
+    """A larger size or dtype or a backward pass needs more memory; another mask, or any smaller size, may not."""
     larger = [{"seq_q": 256, "seq_k": 256}, {"batch": 2}, {"direction": "backward"}, {"heads": 4, "kv_heads": 4}]
     for change in larger:
         assert no_smaller(dataclasses.replace(SMALL, **change), SMALL)
@@ -63,16 +63,16 @@ def test_only_what_is_no_smaller_in_any_way_is_predicted():
     assert not no_smaller(dataclasses.replace(SMALL, seq_q=256, seq_k=256, dtype="bfloat16"), SMALL)
 
 
-def test_a_series_differs_in_length_alone():
-    """Lengths of self-attention go together; in decoding the keys alone grow."""
+def test_workloads_of_a_series_differ_only_in_length():
+    """In self-attention both lengths change together; in decoding only the number of keys does."""
     decode = Workload(heads=2, seq_q=4, seq_k=128, head_dim=8)
     assert series_key(SMALL) == series_key(at_length(SMALL, 512)) != series_key(decode)
     assert at_length(decode, 512) == Workload(heads=2, seq_q=4, seq_k=512, head_dim=8)
     assert series_key(decode) == series_key(at_length(decode, 512))
 
 
-def test_larger_workloads_are_predicted_unless_all_are_to_be_tried(stubbed, outcomes):
-    """After out_of_memory a larger cell is recorded with the rule and not started; --exhaustive starts it."""
+def test_larger_workloads_are_predicted_not_to_fit_unless_exhaustive(stubbed, outcomes):
+    """After out_of_memory a larger cell is recorded with the reason and not started; --exhaustive starts it."""
     stubbed.behave(alpha={"limit": 24})
     run, summary = stubbed.run(seq=(16, 32, 64))
     records = outcomes(run)
@@ -91,17 +91,17 @@ def test_larger_workloads_are_predicted_unless_all_are_to_be_tried(stubbed, outc
 
 
 @pytest.mark.parametrize("operation", ["open", "block", "close"])
-def test_what_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path, operation):
-    """A cell that ran out of memory while a neighbour held some is run once more by itself."""
-    told = {"type": "FailedReply", "status": "out_of_memory", "phase": "measure", "reason": "OutOfMemoryError"}
-    stubbed.behave(beta={operation: {"once": str(tmp_path / "met"), "do": told}})
+def test_a_cell_that_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path, operation):
+    """A cell that ran out of memory while other cells were open is run once more by itself."""
+    failure = {"type": "FailedReply", "status": "out_of_memory", "phase": "measure", "reason": "OutOfMemoryError"}
+    stubbed.behave(beta={operation: {"once": str(tmp_path / "met"), "do": failure}})
     run, _ = stubbed.run()
     assert outcomes(run)["beta", 16].status == "ok"
     assert "not_interleaved" in outcomes(run)["beta", 16].flags
 
 
-def test_a_suite_that_asks_for_it_has_its_frontier_searched(stubbed, outcomes, tmp_path):
-    """Each variant's largest length is searched by itself; what was found is not searched again when resuming."""
+def test_a_suite_can_request_the_search_for_the_largest_length(stubbed, outcomes, tmp_path):
+    """The largest length is searched for each variant, and not again when the run is resumed."""
     suite = tmp_path / "far.toml"
     suite.write_text(SUITE)
     stubbed.behave(alpha={"limit": 5000}, beta={"limit": 700})

@@ -1,4 +1,4 @@
-"""The command that runs a cell again names that very cell."""
+"""The command that repeats a cell plans exactly that cell."""
 
 import shlex
 
@@ -23,37 +23,37 @@ AXES = Workload(
 
 @pytest.mark.parametrize("suite", sorted(SUITES))
 def test_a_workload_is_read_from_its_id(suite):
-    """For every workload of every suite, reading its id gives the workload back."""
+    """For every workload of every suite, parsing its id returns the workload."""
     for workload in SUITES[suite].workloads:
         assert Workload.parse(workload.id) == workload
 
 
-def test_every_axis_is_read_from_an_id():
-    """An id carries all fields, down to a scale that is written with an exponent."""
+def test_an_id_carries_every_axis():
+    """An id carries all fields, even a scale that is written with an exponent."""
     assert Workload.parse(AXES.id) == AXES
 
 
 @pytest.mark.parametrize("text", ["", "b1", "b1-h8-s512-d64-float32-causal", "b1-h8-s512-d64-float32-causal-forward-x"])
-def test_what_is_no_id_is_told_with_an_example(text):
-    """A text that is no id is refused, and the message shows one."""
+def test_a_malformed_id_is_refused_with_an_example(text):
+    """A text that is not an id is refused, and the message shows an example."""
     with pytest.raises(WorkloadError, match="expected an id such as b1-h8-s512-d64-float32-causal-forward"):
         Workload.parse(text)
 
 
 def test_a_wrong_field_of_an_id_is_named():
-    """An id of the right form with a dtype that is none says which."""
+    """An id with an unknown dtype is refused, and the message names the dtype."""
     with pytest.raises(WorkloadError, match="unknown dtype 'float8'"):
         Workload.parse("b1-h8-s512-d64-float8-causal-forward")
 
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Run a command line up to the plan it makes, and give that plan."""
+    """Return a function that runs a command line up to its plan and returns the plan."""
 
     def plan(command):
         plans = []
 
-        class Planned(Exception):  # noqa: N818 - a way out, no error
+        class Planned(Exception):  # noqa: N818 - leaves the command, and is not an error
             pass
 
         def caught(request, *_):
@@ -68,10 +68,10 @@ def planned(monkeypatch):
     return plan
 
 
-def test_every_cell_of_every_suite_is_named_exactly(planned):
-    """For each suite's every workload the command, read by the command line, plans one cell of the same cell_id.
+def test_the_command_plans_the_same_cell_for_every_workload_of_every_suite(planned):
+    """For every workload of every suite the command plans one cell with the same cell_id.
 
-    The run that the command is made for was sampled for 0.3 s a cell, to 1%, cold, without interleaving.
+    The original run sampled each cell for 0.3 s, to 1%, cold, and without interleaving.
     """
     request = Request(
         suites=sorted(SUITES), variants=["naive"], devices=["cpu"], budget_s=0.3,
@@ -88,8 +88,8 @@ def test_every_cell_of_every_suite_is_named_exactly(planned):
     assert [cell.cell_id for cell in planned(commands[-1]).cells] == [plan.cells[-1].cell_id]
 
 
-def test_a_plugin_that_was_named_is_named_again(planned, tmp_path):
-    """The command of a cell whose variant came by --plugin names the plugin's file."""
+def test_the_command_names_the_plugins_of_the_run(planned, tmp_path):
+    """If the variant came from a --plugin file, the command has the same --plugin option."""
     plugin = tmp_path / "my attn.py"
     plugin.write_text(
         "from attnbench import hookimpl, variant\n"
@@ -103,7 +103,7 @@ def test_a_plugin_that_was_named_is_named_again(planned, tmp_path):
     assert planned(command).cells == plan.cells
 
 
-def test_whole_workloads_and_axes_contradict_each_other():
-    """An axis beside --workload is refused, by its name on the command line."""
+def test_an_axis_beside_workload_ids_is_refused():
+    """An axis together with --workload is refused, and the message names its option."""
     with pytest.raises(UsageError, match="which --head-dim would change"):
         plan_of(Request(workloads=[AXES.id], axes={"head_dim": [8]}, devices=["cpu"]))

@@ -1,4 +1,4 @@
-"""What a run finds out of its variants besides their times."""
+"""The traits of the variants that a run timed, and their cache."""
 
 import json
 import shutil
@@ -12,12 +12,12 @@ from attnbench.store import read_manifest
 
 
 def test_every_trait_has_its_check():
-    """The contract names the traits that the suite finds out."""
+    """The traits of the plugin contract are the checks of the trait family."""
     assert tuple(check.name for check in CHECKS) == TRAITS
 
 
-def test_a_run_tells_of_the_traits_of_what_it_timed(stubbed):
-    """The manifest has each timed variant's tier, claims and traits; of one that failed there is nothing to say."""
+def test_the_manifest_has_the_traits_of_timed_variants(stubbed):
+    """The manifest has the tier, claims and traits of each timed variant, and no traits of one that failed."""
     stubbed.behave(beta={"open": "exit"})
     manifest = read_manifest(stubbed.run()[0])
     assert manifest["variants"]["alpha"] == {"tier": "fused", "layout": "BHSD", "claims": [], "baseline": False}
@@ -25,33 +25,33 @@ def test_a_run_tells_of_the_traits_of_what_it_timed(stubbed):
     assert manifest["traits"] == {"cpu:0": {"alpha": expected}}
 
 
-def test_traits_are_found_out_once_for_a_source(stubbed, monkeypatch):
-    """A second run asks no worker, and one of another source asks again."""
-    asked = []
-    found = variant_traits._found
+def test_traits_are_tested_once_for_each_source(stubbed, monkeypatch):
+    """A second run with the same plugin source uses the cache; one with another source tests again."""
+    tested = []
+    test = variant_traits._test
     monkeypatch.setattr(
-        variant_traits, "_found", lambda variant, device: asked.append(variant.name) or found(variant, device)
+        variant_traits, "_test", lambda variant, device: tested.append(variant.name) or test(variant, device)
     )
     for name, source in (("first", "0"), ("second", "0"), ("third", "1")):
         monkeypatch.setenv("STUB_SHA", source)
         shutil.rmtree(stubbed.folder / "cache/attnbench/plugins", ignore_errors=True)
         stubbed.run("alpha", name=name)
-    assert asked == ["alpha", "alpha"]
+    assert tested == ["alpha", "alpha"]
 
 
-@pytest.mark.parametrize("told", ["exit", "raw", "hang:check"])
-def test_a_variant_that_can_not_be_asked_costs_its_row(stubbed, outcomes, monkeypatch, told):
-    """A test that ends the worker, forges or hangs leaves the variant's traits untold, and its cells ok."""
+@pytest.mark.parametrize("behaviour", ["exit", "raw", "hang:check"])
+def test_a_variant_whose_trait_tests_fail_to_run_has_no_traits(stubbed, outcomes, monkeypatch, behaviour):
+    """If a test ends the worker, forges a reply or hangs, the variant has no traits and its cells stay ok."""
     monkeypatch.setattr(variant_traits, "TIMEOUT_S", 0.3)
-    stubbed.behave(alpha={"check": told})
+    stubbed.behave(alpha={"check": behaviour})
     run, _ = stubbed.run("alpha")
     assert read_manifest(run)["traits"] == {"cpu:0": {}}
     assert {record.status for record in outcomes(run).values()} == {"ok"}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"alpha@0": 3}', '{"alpha@0": {"nan-safe": "<script>"}}'])
-def test_a_broken_cache_is_not_believed(stubbed, text):
-    """What does not read as traits is found out again."""
+def test_a_malformed_cache_file_is_tested_again(stubbed, text):
+    """Traits are tested again if the cache file does not hold traits."""
     run, _ = stubbed.run("alpha", name="first")
     (kept,) = (stubbed.folder / "cache").rglob("traits-*.json")
     kept.write_text(text)
