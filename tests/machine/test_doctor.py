@@ -11,15 +11,15 @@ from attnbench.machine import doctor
 
 
 def place(root, path, text):
-    """Write a file of a made-up /sys or /proc."""
+    """Write a file of a fake /sys or /proc."""
     file = root / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
 
 
 @pytest.mark.parametrize(("chosen", "level"), [("performance", "ok"), ("powersave", "warning")])
-def test_a_governor_that_follows_the_load_is_warned_of(tmp_path, chosen, level):
-    """Any governor but performance is a warning that names the command to set it."""
+def test_a_governor_that_follows_the_load_is_a_warning(tmp_path, chosen, level):
+    """Any governor but `performance` is a warning with the command that changes it."""
     place(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", f"{chosen}\n")
     finding = doctor.governor(tmp_path)
     assert finding.level == level
@@ -31,7 +31,7 @@ def test_a_governor_that_follows_the_load_is_warned_of(tmp_path, chosen, level):
     [("intel_pstate/no_turbo", "0", "1"), ("cpufreq/boost", "1", "0")],
 )
 def test_turbo_is_read_from_both_drivers(tmp_path, path, on, off):
-    """Turbo is seen through Intel's driver, which counts the other way round, and through the generic one."""
+    """Turbo is read from Intel's driver, whose file says 1 for off, and from the generic one, which says 1 for on."""
     place(tmp_path, f"sys/devices/system/cpu/{path}", on)
     assert doctor.turbo(tmp_path).level == "warning"
     place(tmp_path, f"sys/devices/system/cpu/{path}", off)
@@ -62,8 +62,8 @@ def test_a_containers_memory_limit_is_a_warning_if_it_is_below_the_free_memory(t
         assert "limited" not in doctor.memory(tmp_path).found
 
 
-def test_more_threads_than_cores_are_warned_of(tmp_path, monkeypatch):
-    """A thread count above the container's quota is a warning that says how many would do."""
+def test_more_threads_than_cores_are_a_warning(tmp_path, monkeypatch):
+    """A number of threads above the container's CPU quota is a warning."""
     place(tmp_path, "proc/self/cgroup", "0::/\n")
     place(tmp_path, "sys/fs/cgroup/cpu.max", "100000 100000\n")
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
@@ -73,7 +73,7 @@ def test_more_threads_than_cores_are_warned_of(tmp_path, monkeypatch):
 
 
 class FakeNvml:
-    """One GPU whose every answer can be set; answers that are exceptions are raised."""
+    """One GPU whose answers can be set; an answer that is an exception is raised."""
 
     NVML_MEMORY_ERROR_TYPE_UNCORRECTED = NVML_VOLATILE_ECC = NVML_TEMPERATURE_GPU = NVML_CLOCK_SM = 0
 
@@ -88,11 +88,11 @@ class FakeNvml:
         """Open the library."""
 
     def nvmlDeviceGetCount(self):  # noqa: N802 - NVML's own name
-        """One GPU."""
+        """Return 1."""
         return 1
 
     def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802 - NVML's own name
-        """Its handle."""
+        """Return a handle."""
         return "handle"
 
     def __getattr__(self, name):
@@ -119,24 +119,24 @@ class FakeNvml:
     ],
 )
 def test_each_fault_of_a_gpu_is_one_warning_with_a_remedy(name, answers):
-    """On a GPU with one fault, that one check warns, says what to do, and all others are fine."""
+    """On a GPU with one fault, one check is a warning with a remedy, and all others are ok."""
     findings = {finding.check.removeprefix("gpu 0 "): finding for finding in doctor.gpus(FakeNvml(**answers))}
     assert findings.pop(name).level == "warning"
     assert {finding.level for finding in findings.values()} == {"ok"}
     assert {finding.level for finding in doctor.gpus(FakeNvml())} == {"ok"}
 
 
-def test_a_check_that_is_refused_hides_no_other():
-    """A GPU that does not answer one question is unknown in that one alone."""
+def test_a_failed_check_does_not_hide_the_others():
+    """If a GPU does not support one query, only that check is unknown."""
     findings = doctor.gpus(FakeNvml(MigMode=RuntimeError("Not Supported")))
     assert [finding.check for finding in findings if finding.level == "unknown"] == ["gpu 0 MIG"]
 
 
-def test_the_real_machine_is_looked_at_without_torch():
-    """`examine` answers on any machine, each warning has a remedy, and torch is not imported."""
+def test_the_real_machine_is_examined_without_torch():
+    """`examine` works on any machine, each warning has a remedy, and torch is not imported."""
     code = (
         "import sys; from attnbench.machine.doctor import examine; findings = examine();"
-        "assert all(one.remedy for one in findings if one.level == 'warning'), findings;"
-        "assert len({one.check for one in findings}) >= 8; assert 'torch' not in sys.modules"
+        "assert all(finding.remedy for finding in findings if finding.level == 'warning'), findings;"
+        "assert len({finding.check for finding in findings}) >= 8; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,11 +11,11 @@ from attnbench.machine.nvml import NvmlTelemetry
 
 
 class NVMLError(Exception):
-    """NVML's refusal."""
+    """The error of the fake NVML."""
 
 
 class FakeNvml:
-    """NVML with settable answers; None is refused."""
+    """An NVML whose answers can be set; None raises an error."""
 
     NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
     NVMLError = NVMLError
@@ -30,12 +29,12 @@ class FakeNvml:
         }  # fmt: skip
 
     def nvmlInit(self):  # noqa: N802 - NVML's own name
-        """Open the library, or refuse."""
+        """Open the library, or raise if that is set."""
         if self.answers.get("Init", True) is None:
             raise NVMLError("Driver Not Loaded")
 
     def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802 - NVML's own name
-        """Give a handle."""
+        """Return a handle."""
         return uuid
 
     def __getattr__(self, name):
@@ -50,35 +49,35 @@ class FakeNvml:
 
 
 def read(**answers):
-    """Read one block's telemetry from a fake."""
+    """Return the telemetry of one block of a fake GPU."""
     reader = NvmlTelemetry("GPU-1", FakeNvml(**answers))
     reader.start()
     return reader.read()
 
 
-def test_a_block_on_a_gpu_has_clock_power_heat_energy_and_neighbours():
-    """All answers arrive in the units that their names say, and energy is the block's own."""
+def test_a_block_on_a_gpu_has_clock_power_temperature_energy_and_other_processes():
+    """All values have the units in their names, and the energy is that of the block."""
     assert read() == {
         "sm_clock_mhz": 1755, "power_w": 350.0, "temperature_c": 61, "energy_j": 3.0, "throttle": [],
         "foreign_pids": [1],
     }  # fmt: skip
 
 
-def test_throttle_reasons_are_named_and_idle_is_none():
-    """Bits that slow a GPU down are named; being idle or at chosen clocks is no throttling."""
+def test_throttle_reasons_are_named_and_idle_is_not_one():
+    """Reasons that slow a GPU down are listed by name; an idle GPU or chosen clocks are not throttling."""
     assert read(CurrentClocksEventReasons=0x4 | 0x40)["throttle"] == ["power_cap", "thermal_hardware"]
     assert read(CurrentClocksEventReasons=0x1 | 0x2)["throttle"] == []
 
 
 @pytest.mark.parametrize("refused", ["TotalEnergyConsumption", "PowerUsage", "ComputeRunningProcesses", "ClockInfo"])
-def test_a_refused_answer_is_unknown_and_hides_no_other(refused):
-    """What NVML refuses is None, and the rest is there."""
+def test_a_value_that_nvml_refuses_is_none(refused):
+    """Only the refused value is None; the others are read."""
     known = read(**{refused: None})
     assert sum(value is None for value in known.values()) == 1
 
 
 def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
-    """A missing NVML costs a warning and leaves telemetry empty; timing goes on."""
+    """If NVML is missing, there is one warning and an empty state, and timing goes on."""
     from attnbench.machine import nvml
 
     monkeypatch.setattr(nvml, "NvmlTelemetry", lambda uuid: NvmlTelemetry(uuid, FakeNvml(Init=None)))
@@ -90,7 +89,7 @@ def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
 
 
 def test_cpu_telemetry_reads_the_real_machine():
-    """On this machine load, steal and foreign load are numbers, and nothing warns."""
+    """On this machine, load, steal time and waiting are numbers, and there is no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         reader = telemetry.telemetry_for("cpu", str)
@@ -115,7 +114,7 @@ def test_a_block_is_tagged_if_the_cpu_quota_stopped_it(monkeypatch, throttled_us
 
 @pytest.mark.parametrize(("waited_ns", "tagged"), [(0, False), (10_000_000, False), (300_000_000, True)])
 def test_a_block_is_tagged_when_its_threads_had_to_wait_for_a_core(monkeypatch, waited_ns, tagged):
-    """Foreign load is the time for which a thread was ready and others had its core; a millisecond of it is none."""
+    """A block is tagged if a thread was ready but others had its core for 30% of the time, and not for 1%."""
     clock = iter([0.0, 0.0, 1.0])
     waited = iter([5, 5, 5 + waited_ns])
     monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
@@ -127,15 +126,15 @@ def test_a_block_is_tagged_when_its_threads_had_to_wait_for_a_core(monkeypatch, 
     assert known["waited"] == pytest.approx(waited_ns / 1e9, abs=1e-4)
 
 
-def test_where_waiting_is_not_told_foreign_load_needs_a_longer_time_than_a_tick(monkeypatch):
-    """The kernel's ticks of 10 ms say nothing of one block of 20 ms; over several blocks they do."""
+def test_without_waiting_times_foreign_load_is_measured_over_several_blocks(monkeypatch):
+    """The kernel counts CPU time in ticks of 10 ms, too coarse for one block of 20 ms but not for several."""
     monkeypatch.setattr(telemetry, "_waited_ns", lambda: None)
     clock, busy = iter(n * 0.02 for n in range(100)), iter(n * 0.02 for n in range(100))
     monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(telemetry, "_cpu_seconds", lambda cores: (next(busy), 0.0))
     reader = telemetry.CpuTelemetry()
     reader._process = SimpleNamespace(cpu_times=lambda: (0.0, 0.0))
-    reader._own = 0.0
+    reader._process_s = 0.0
     known = []
     for _ in range(12):
         reader.start()
@@ -144,9 +143,3 @@ def test_where_waiting_is_not_told_foreign_load_needs_a_longer_time_than_a_tick(
     assert known[0]["throttle"] == []
     assert known[-1]["foreign_cores"] == pytest.approx(1.0)
     assert "foreign_load" in known[-1]["throttle"]
-
-
-def test_telemetry_needs_no_torch():
-    """The CPU's reader loads no torch, so that the supervisor may use it."""
-    assert isinstance(sys.modules[telemetry.__name__], ModuleType)
-    assert not hasattr(telemetry, "torch")

@@ -1,4 +1,4 @@
-"""What on this machine would make timings lie: it looks, says what to do, and changes nothing."""
+"""Check the machine for what distorts timings, and say what to do about it. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from attnbench.machine.cgroups import ControlGroups
 
 OK, WARNING, UNKNOWN = "ok", "warning", "unknown"
 LOAD_SECONDS = 0.3
-BUSY_CORES = 0.3  # what others may take before they count
+BUSY_CORES = 0.3  # load of other processes below which there is no warning
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HOT_CELSIUS = 85
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: `level` is `ok`, `warning` or `unknown`; `remedy` says what to do about a warning."""
+    """The result of one check: `level` is `ok`, `warning` or `unknown`, and every warning has a `remedy`."""
 
     check: str
     level: str
@@ -31,12 +31,12 @@ class Finding:
     remedy: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
 def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
-    """Look at CPU, load, container and GPUs. `root` is where `/sys` and `/proc` are found, `nvml` stands for pynvml."""
+    """Check CPU, load, container and GPUs. Tests replace `root`, which holds `/sys` and `/proc`, and `nvml`, pynvml."""
     checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
         ("governor", lambda: governor(root)),
         ("turbo", lambda: turbo(root)),
@@ -53,12 +53,12 @@ def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
 def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
-    except Exception as error:  # noqa: BLE001 - one check that this system refuses must not hide the others
-        return Finding(name, UNKNOWN, f"this system does not tell: {error}")
+    except Exception as error:  # noqa: BLE001 - a check that fails on this system must not hide the others
+        return Finding(name, UNKNOWN, f"this system gives no answer: {error}")
 
 
 def governor(root: Path) -> Finding:
-    """Look at how the kernel chooses the CPU's frequency."""
+    """Check how the kernel chooses the CPU's frequency."""
     paths = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor"))
     chosen = sorted({path.read_text().strip() for path in paths})
     if not chosen:
@@ -70,7 +70,7 @@ def governor(root: Path) -> Finding:
 
 
 def turbo(root: Path) -> Finding:
-    """Look at whether the CPU may clock above its nominal frequency, which depends on heat and neighbours."""
+    """Check whether the CPU may exceed its nominal frequency, which depends on heat and on the other cores."""
     intel, generic = (
         root / "sys/devices/system/cpu/intel_pstate/no_turbo",
         root / "sys/devices/system/cpu/cpufreq/boost",
@@ -87,7 +87,7 @@ def turbo(root: Path) -> Finding:
 
 
 def load() -> Finding:
-    """Look at what other processes take of the CPUs right now."""
+    """Check how much CPU time other processes use right now."""
     busy = sum(psutil.cpu_percent(interval=LOAD_SECONDS, percpu=True)) / 100
     average = os.getloadavg()[0]
     found = f"{busy:.1f} of {os.cpu_count()} CPUs busy now, load average {average:.1f}"
@@ -114,7 +114,7 @@ def _percent(process: psutil.Process) -> float:
 
 
 def threads(root: Path) -> Finding:
-    """Look at whether more threads would run than the cores that this process may use."""
+    """Check whether more threads would run than this process may use cores."""
     cores = usable_cores(root)
     for name in THREAD_VARIABLES:
         value = os.environ.get(name, "")
@@ -128,14 +128,14 @@ def threads(root: Path) -> Finding:
 
 
 def usable_cores(root: Path = Path("/")) -> float:
-    """Give the cores that affinity and the container's quota leave to this process."""
+    """Return the number of cores that this process may use by its affinity and its container's CPU quota."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = ControlGroups(root).cpu_quota()
     return affinity if quota is None else min(affinity, quota)
 
 
 def container(root: Path) -> Finding:
-    """Look at the container's limits: a CPU quota stops all threads for the rest of each period once it is spent."""
+    """Check for a CPU quota, which stops all threads for the rest of each period once it is used up."""
     quota = ControlGroups(root).cpu_quota()
     if quota is None:
         return Finding("container", OK, "no CPU quota")
@@ -145,7 +145,7 @@ def container(root: Path) -> Finding:
 
 
 def memory(root: Path) -> Finding:
-    """Look at whether memory is short, so that timings would include swapping, or a container's limit ends a cell."""
+    """Check whether memory is so short that the system swaps, or that a container's limit ends a cell."""
     free, swap = psutil.virtual_memory(), psutil.swap_memory()
     found = f"{free.available / 2**30:.1f} GiB available, {swap.used / 2**30:.1f} GiB swapped out"
     limit = ControlGroups(root).memory_limit()
@@ -159,28 +159,27 @@ def memory(root: Path) -> Finding:
 
 
 def virtual_machine(root: Path) -> Finding:
-    """Look at whether a hypervisor shares the CPUs with others."""
+    """Check whether this is a virtual machine, whose hypervisor may give the CPUs to others."""
     flags = (root / "proc/cpuinfo").read_text()
     if "hypervisor" not in flags:
         return Finding("virtual machine", OK, "no hypervisor")
     steal = float(getattr(psutil.cpu_times_percent(interval=LOAD_SECONDS), "steal", 0.0))
     found = f"a hypervisor runs this machine and took {steal:.1f}% of its CPU time just now"
-    return Finding("virtual machine", WARNING, found, "believe interleaved ratios, not absolute times")
+    return Finding("virtual machine", WARNING, found, "rely on interleaved ratios, not on absolute times")
 
 
 def gpus(nvml: Any = None) -> list[Finding]:
-    """Look at each NVIDIA GPU."""
+    """Check each NVIDIA GPU."""
     try:
         nvml = nvml or import_module("pynvml")
         nvml.nvmlInit()
         count = nvml.nvmlDeviceGetCount()
-    except Exception as error:  # noqa: BLE001 - no driver, no GPU, no permission: nothing to look at
-        return [Finding("gpu", UNKNOWN, f"no NVIDIA GPU can be asked: {error}")]
+    except Exception as error:  # noqa: BLE001 - no driver, no GPU or no permission means that there is nothing to check
+        return [Finding("gpu", UNKNOWN, f"no NVIDIA GPU can be queried: {error}")]
     return [finding for index in range(count) for finding in _gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index)]
 
 
 def _gpu(nvml: Any, handle: Any, index: int) -> Iterator[Finding]:
-    where = f"gpu {index}"
     checks = (
         ("persistence", _persistence),
         ("ECC", _ecc),
@@ -191,13 +190,13 @@ def _gpu(nvml: Any, handle: Any, index: int) -> Iterator[Finding]:
         ("clocks", _clocks),
     )
     for name, check in checks:
-        yield _guarded(f"{where} {name}", partial(_asked, f"{where} {name}", check, nvml, handle, index))
+        yield _guarded(f"gpu {index} {name}", partial(_gpu_finding, f"gpu {index} {name}", check, nvml, handle, index))
 
 
-Found = tuple[str, str, str | None]
+Found = tuple[str, str, str | None]  # level, what was found, remedy
 
 
-def _asked(name: str, check: Callable[..., Found], nvml: Any, handle: Any, index: int) -> Finding:
+def _gpu_finding(name: str, check: Callable[..., Found], nvml: Any, handle: Any, index: int) -> Finding:
     return Finding(name, *check(nvml, handle, index))
 
 

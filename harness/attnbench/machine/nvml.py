@@ -1,4 +1,4 @@
-"""An NVIDIA GPU's state by NVML: clocks, power, temperature, throttling, energy, other processes."""
+"""The state of an NVIDIA GPU, read by NVML: clocks, power, temperature, throttling, energy and other processes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pynvml
 
-# Bits of nvmlDeviceGetCurrentClocksEventReasons that mean slower than asked for (NVML API reference, clock event
-# reasons). `idle` and `applications clocks` are left out: the first says nothing of a block, the second is by choice.
+# Bits of nvmlDeviceGetCurrentClocksEventReasons that mean that the GPU is slowed down (NVML API reference, clock event
+# reasons). `idle` and `applications clocks` are left out: an idle GPU is not slowed down, and the user sets the other.
 THROTTLE_BITS = {
     0x0000000000000004: "power_cap",
     0x0000000000000008: "hardware_slowdown",
@@ -21,7 +21,7 @@ THROTTLE_BITS = {
 
 
 class NvmlTelemetry:
-    """Reads one GPU. `library` is pynvml or a stand-in for it. Raises what NVML raises when it can't be opened."""
+    """Read the state of the GPU with this UUID; raises NVMLError if NVML can't be opened. `library` replaces pynvml."""
 
     def __init__(self, uuid: str, library: Any = pynvml) -> None:
         self._nvml = library
@@ -30,39 +30,43 @@ class NvmlTelemetry:
         self._energy_mj: int | None = None
 
     def start(self) -> None:
-        """Note the energy counter."""
-        self._energy_mj = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+        """Store the energy counter at the start of a block."""
+        self._energy_mj = self._query(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
 
     def read(self) -> dict[str, Any]:
-        """Give clock, power, temperature, energy since `start`, throttling and other processes; None if refused."""
+        """Return the state as JSON values, with units in the names; None for a value that NVML does not provide.
+
+        `energy_j` is the energy since `start`, `throttle` lists the reasons why the GPU is slowed down, and
+        `foreign_pids` lists other processes on the GPU.
+        """
         nvml = self._nvml
-        power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage)
-        energy_mj = self._ask(nvml.nvmlDeviceGetTotalEnergyConsumption)
+        power_mw = self._query(nvml.nvmlDeviceGetPowerUsage)
+        energy_mj = self._query(nvml.nvmlDeviceGetTotalEnergyConsumption)
         known = energy_mj is not None and self._energy_mj is not None
         return {
-            "sm_clock_mhz": self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
+            "sm_clock_mhz": self._query(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             "power_w": None if power_mw is None else power_mw / 1000,
-            "temperature_c": self._ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+            "temperature_c": self._query(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
             "energy_j": (energy_mj - self._energy_mj) / 1000 if known else None,
             "throttle": self._throttle(),
-            "foreign_pids": self._foreign(),
+            "foreign_pids": self._foreign_pids(),
         }
 
     def used_bytes(self) -> int | None:
-        """Give the GPU memory that this process holds, as the driver counts it; None where it does not tell."""
-        processes = self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses) or []
+        """Return the GPU memory that this process holds by the driver's count, or None if the driver does not say."""
+        processes = self._query(self._nvml.nvmlDeviceGetComputeRunningProcesses) or []
         return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
 
     def _throttle(self) -> list[str]:
-        reasons = self._ask(self._nvml.nvmlDeviceGetCurrentClocksEventReasons) or 0
+        reasons = self._query(self._nvml.nvmlDeviceGetCurrentClocksEventReasons) or 0
         return [name for bit, name in THROTTLE_BITS.items() if reasons & bit]
 
-    def _foreign(self) -> list[int] | None:
-        processes = self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses)
+    def _foreign_pids(self) -> list[int] | None:
+        processes = self._query(self._nvml.nvmlDeviceGetComputeRunningProcesses)
         return None if processes is None else sorted(p.pid for p in processes if p.pid != os.getpid())
 
-    def _ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
+    def _query(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return question(self._handle, *arguments)
+            return function(self._handle, *arguments)
         except self._nvml.NVMLError:
             return None

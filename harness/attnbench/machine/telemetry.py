@@ -1,4 +1,4 @@
-"""The machine's state beside each block: never fatal, never in a timed region, without torch."""
+"""The machine's state during each block of samples. Reading it needs no torch, and an error never ends a run."""
 
 from __future__ import annotations
 
@@ -15,28 +15,32 @@ import psutil
 
 from attnbench.machine.cgroups import ControlGroups
 
-STEAL_LIMIT = 0.02  # of the block's CPU time: above it the hypervisor took the CPU away for long enough to show
-WAITED_LIMIT = 0.02  # of the block, for which a thread of ours was ready to run while others had the core
-FOREIGN_LIMIT = 0.5  # cores: other processes' load from which a block is tagged where waiting is not told
-FOREIGN_WINDOW_S = 0.2  # of blocks: the kernel counts CPU time in ticks of 10 ms, too coarse for one block
+STEAL_LIMIT = 0.02  # share of the block's CPU time taken by the hypervisor, above which the block is tagged
+WAITED_LIMIT = 0.02  # share of the block for which a thread of this process was ready to run but had no core
+FOREIGN_LIMIT = 0.5  # cores used by other processes, above which a block is tagged if waiting can't be read
+FOREIGN_WINDOW_S = 0.2  # several blocks, because the kernel counts CPU time in ticks of 10 ms
 THERMAL = "cpu*/thermal_throttle/core_throttle_count"
 CPUS = Path("/sys/devices/system/cpu")
 
 
 class Telemetry(Protocol):
-    """Reads a device's state over a block."""
+    """A reader of a device's state during a block."""
 
     def start(self) -> None:
-        """Note the state when the block begins."""
+        """Store the state at the start of a block."""
 
     def read(self) -> dict[str, Any]:
-        """Give the state over the block: units in the names, JSON values; `throttle` lists what slowed it down."""
+        """Return the state during the block as JSON values, with units in the names.
+
+        `throttle` lists what slowed the block down.
+        """
 
 
 def telemetry_for(device: str, gpu_uuid: Callable[[str], str]) -> Telemetry:
-    """Give the reader of `device` ('cpu', 'cuda' or 'cuda:N'); without NVML a silent one, with one warning.
+    """Return the reader for `device` ('cpu', 'cuda' or 'cuda:N').
 
-    `gpu_uuid` gives NVML's name of a CUDA device, which needs torch.
+    `gpu_uuid` returns the UUID of a CUDA device, which needs torch. If NVML can't be used, warn once and return a
+    reader that reads nothing.
     """
     if not device.startswith("cuda"):
         return CpuTelemetry()
@@ -44,26 +48,26 @@ def telemetry_for(device: str, gpu_uuid: Callable[[str], str]) -> Telemetry:
 
     try:
         return NvmlTelemetry(gpu_uuid(device))
-    except Exception as error:  # noqa: BLE001 - whatever NVML refuses, timing goes on without it
+    except Exception as error:  # noqa: BLE001 - without NVML, timing goes on
         warnings.warn(f"no telemetry of {device}: NVML says {error}", RuntimeWarning, stacklevel=2)
         return NoTelemetry()
 
 
 class NoTelemetry:
-    """Where nothing can be read."""
+    """A reader for devices whose state can't be read."""
 
     def start(self) -> None:
         """Do nothing."""
 
     def read(self) -> dict[str, Any]:
-        """Give nothing."""
+        """Return an empty state."""
         return {}
 
 
 class CpuTelemetry:
-    """Load, frequency, steal, and what other processes took of the cores that this one may use.
+    """Read load, frequency, steal time, and the CPU time that other processes took on the cores of this process.
 
-    A run's other processes sleep while a block is timed, so whoever else was busy then is a stranger.
+    The run's other processes sleep while a block is timed, so all of this time was taken by processes outside the run.
     """
 
     def __init__(self) -> None:
@@ -71,27 +75,29 @@ class CpuTelemetry:
         self._cores = (
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         )
-        self._taken: collections.deque[tuple[float, float]] = collections.deque()  # by others, in a block's wall time
+        # Of each of the last blocks: the CPU seconds that other processes took, and the block's own seconds.
+        self._taken: collections.deque[tuple[float, float]] = collections.deque()
         self.start()
 
     def start(self) -> None:
-        """Note the counters."""
+        """Store the counters at the start of a block."""
         self._wall = time.perf_counter()
         self._busy, self._steal = _cpu_seconds(self._cores)
-        self._own = sum(self._process.cpu_times()[:2])
+        self._process_s = sum(self._process.cpu_times()[:2])
         self._waited = _waited_ns()
         self._throttled_us, self._thermal = self._groups.throttled_us(), _thermal_throttles()
 
     def read(self) -> dict[str, Any]:
-        """Give `load_1m`, `cpu_mhz`, `steal`, `waited`, `throttle` since `start`, and `foreign_cores` over longer.
+        """Return the state since `start`.
 
-        `waited` is the share of the time for which a thread was ready to run and had no core, None where the kernel
-        does not tell.
+        `steal` and `waited` are shares of the block's time: for `waited`, a thread was ready to run but had no core
+        (None if the kernel does not count it). `foreign_cores` is the number of cores that other processes kept busy
+        during the last blocks, or None until these are long enough.
         """
         wall = max(time.perf_counter() - self._wall, 1e-9)
         busy, stolen = _cpu_seconds(self._cores)
         steal = (stolen - self._steal) / (wall * len(self._cores))
-        foreign = self._foreign(busy - self._busy - (sum(self._process.cpu_times()[:2]) - self._own), wall)
+        foreign = self._foreign_cores(busy - self._busy - (sum(self._process.cpu_times()[:2]) - self._process_s), wall)
         now = _waited_ns()
         waited = None if now is None or self._waited is None else max(0, now - self._waited) / 1e9 / wall
         frequency = None
@@ -112,8 +118,8 @@ class CpuTelemetry:
             "throttle": [cause for cause, applies in causes.items() if applies],
         }
 
-    def _foreign(self, taken_s: float, wall_s: float) -> float | None:
-        """Give the cores that others kept busy over the last blocks; None before these are long enough to tell."""
+    def _foreign_cores(self, taken_s: float, wall_s: float) -> float | None:
+        """Return the cores that others kept busy during the last blocks; None until these fill FOREIGN_WINDOW_S."""
         self._taken.append((taken_s, wall_s))
         while sum(wall for _, wall in list(self._taken)[1:]) >= FOREIGN_WINDOW_S:
             self._taken.popleft()
@@ -122,17 +128,20 @@ class CpuTelemetry:
 
 
 def _cpu_seconds(cores: Sequence[int]) -> tuple[float, float]:
-    """Give the seconds that these cores have been busy, and those that a hypervisor took from them."""
+    """Return the seconds for which these cores have been busy, and those that the hypervisor took from them."""
     times = psutil.cpu_times(percpu=True)
     chosen = [times[core] for core in cores if core < len(times)]
     return sum(map(_busy, chosen)), sum(getattr(core, "steal", 0.0) for core in chosen)
 
 
 def _waited_ns() -> int | None:
-    """Give for how long this process's threads were ready to run but had no core (Linux, sched-stats.rst)."""
+    """Return for how long this process's threads were ready to run but had no core (Linux, sched-stats.rst).
+
+    None if the kernel does not count it.
+    """
     waited = 0
     for path in Path("/proc/self/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that ended meanwhile
+        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread has ended meanwhile
             waited += int(path.read_text().split()[1])
     return waited or None
 
