@@ -19,14 +19,14 @@ from attnbench.report.table import Table, TableCell, row, to_markdown
 from attnbench.stats.paired import FASTER, SAME, SLOWER, UNDECIDED
 
 IN_COMMENT = 60  # changes in a pull request's comment
-ON_PAGE = 1_000  # changes of a pair of runs on the page; `attnbench compare --json` prints all
+ON_PAGE = 1_000  # changes of two runs on the page; `attnbench compare --json` prints all
 UNCHANGED = (SAME, STILL_FAILING)
-WIDTH, SPAN = 132, 1.0  # of a ratio's drawing: pixels, and octaves from its middle to either end
+WIDTH, SPAN = 132, 1.0  # of the drawing of a ratio: in pixels, and in octaves from its middle to either end
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Where a ratio and its interval lie in their drawing, in pixels; `clipped` says that an end lies outside it."""
+    """The drawing of a ratio and its interval, in pixels; `clipped` if an end of the interval lies outside it."""
 
     at: float
     left: float
@@ -36,7 +36,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Section:
-    """Two runs: the older one's name, the newer one's, and what changed from one to the other."""
+    """The part of the page that compares two runs, named `old` and `new`."""
 
     old: str
     new: str
@@ -48,15 +48,15 @@ class Section:
 
 
 def compared(runs: Sequence[Path], bar: float | None = None) -> list[tuple[str, str, RunComparison]]:
-    """Compare each run with the one before it: the older one's name, the newer one's, and what changed."""
+    """Compare each run with the one before it: a list of the older run's name, the newer run's name, and the result."""
     loaded = [(run.name, Results.load(run)) for run in runs]
     bar = DEFAULT_BAR if bar is None else bar
     return [(old, new, compare(before, after, bar)) for (old, before), (new, after) in pairwise(loaded)]
 
 
-def comparison_table(comparison: RunComparison, limit: int | None = None, *, unchanged: bool = False) -> Table:
-    """Return the changes as a table, the most serious first; cells that stayed the same only with `unchanged`."""
-    changes = shown_changes(comparison, unchanged=unchanged)
+def comparison_table(comparison: RunComparison, limit: int | None = None) -> Table:
+    """Return the changes as a table of at most `limit` rows, the most serious first."""
+    changes = shown_changes(comparison)
     notes = [summary_line(comparison)]
     if limit is not None and len(changes) > limit:
         notes.append(f"{len(changes) - limit} further changes are not shown.")
@@ -65,9 +65,9 @@ def comparison_table(comparison: RunComparison, limit: int | None = None, *, unc
     return Table("", columns, tuple(_row(change) for change in changes[:limit]), tuple(notes), labels=4)
 
 
-def shown_changes(comparison: RunComparison, *, unchanged: bool = False) -> list[Change]:
-    """List the changes, the most serious first; cells that stayed the same only with `unchanged`."""
-    return [change for change in comparison.changes if unchanged or change.verdict not in UNCHANGED]
+def shown_changes(comparison: RunComparison) -> list[Change]:
+    """List the changes, the most serious first, without the cells that stayed the same."""
+    return [change for change in comparison.changes if change.verdict not in UNCHANGED]
 
 
 def explanations(comparison: RunComparison) -> list[str]:
@@ -79,13 +79,9 @@ def explanations(comparison: RunComparison) -> list[str]:
 
 
 def comparison_markdown(comparison: RunComparison) -> str:
-    """Write the comparison as a comment for a pull request: the verdict first, details folded."""
-    failed = comparison.regressions
-    head = (
-        f"### Attention benchmark: {len(failed)} regression{'s' if len(failed) != 1 else ''}\n"
-        if failed
-        else ("### Attention benchmark: no regression\n")
-    )
+    """Return the comparison as a comment for a pull request: the verdict first, details folded."""
+    failed = len(comparison.regressions)
+    head = f"### Attention benchmark: {failed or 'no'} regression{'s' if failed > 1 else ''}\n"
     table = comparison_table(comparison, IN_COMMENT)
     if not table.rows:
         return "\n".join([head, *(f"{note}\n" for note in table.notes)])
@@ -96,7 +92,7 @@ def comparison_markdown(comparison: RunComparison) -> str:
 
 
 def comparison_json(comparison: RunComparison) -> dict[str, Any]:
-    """Give the comparison as JSON values."""
+    """Return the comparison as JSON values."""
     noises = {f"{side}_noise_floor": found.noise_floor for side, found in _noises(comparison)}
     return {
         "schema": 1,
@@ -109,7 +105,7 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
 
 
 def summary_line(comparison: RunComparison) -> str:
-    """Say the comparison in a line."""
+    """Return the number of cells with each verdict, and the limits of the gate, as one line."""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in comparison.counts.items()) or "no cell in either"
     return f"{len(comparison.changes)} cells: {counts}; gate at {comparison.bar:.1%} and 3x the noise floors."
 
@@ -134,9 +130,9 @@ def _row(change: Change) -> tuple[TableCell, ...]:
 
 
 def write_page(comparisons: Sequence[tuple[str, str, RunComparison]], out: Path) -> Path:
-    """Write comparisons as one page; raises UsageError where it can't be written."""
+    """Write comparisons as one HTML page and return its path; raises UsageError if it can't be written."""
     names = [comparisons[0][0], *(new for _, new, _ in comparisons)]
-    sections = [_section(*one) for one in comparisons]
+    sections = [_section(*comparison) for comparison in comparisons]
     page = templates().get_template("comparison.html").render(sections=sections, names=names, width=WIDTH)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -156,13 +152,13 @@ def _section(old: str, new: str, found: RunComparison) -> Section:
 
 
 def _finding(found: RunComparison) -> str:
-    """Say in a line what a reader wants to know first."""
+    """Return the most important result as one sentence."""
     counts = found.counts
     if not found.same_device:
         compared = [change for change in found.changes if change.ratio is not None]
         mean = _mean([change.ratio for change in compared if change.ratio])
-        said = "no cell has a time on both." if mean is None else _speed(mean, len(compared))
-        return f"Two kinds of device: {said}"
+        speed = "no cell has a time on both." if mean is None else _speed(mean, len(compared))
+        return f"Two kinds of device: {speed}"
     failing = counts.get("newly failing", 0)
     slower = len(found.regressions) - failing
     return f"{_cells(failing)} newly failing, {slower} slower beyond the gate, {counts.get(FASTER, 0)} faster."
@@ -182,14 +178,15 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _variants(found: RunComparison) -> Table:
-    """Sum the changes up by variant, the most slowed down first."""
+    """Return the changes summed up by variant, the one that slowed down most first."""
     verdicts = (SLOWER, FASTER, SAME, UNDECIDED)
     rows = []
     for name in {change.variant for change in found.changes}:
-        own = [change for change in found.changes if change.variant == name]
-        ratios = [change.ratio for change in own if change.ratio]
-        rows.append((_mean(ratios), name, len(ratios), [sum(one.verdict == word for one in own) for word in verdicts]))
-    rows.sort(key=lambda one: (-(one[0] or 0), one[1]))
+        changes = [change for change in found.changes if change.variant == name]
+        ratios = [change.ratio for change in changes if change.ratio]
+        counts = [sum(change.verdict == verdict for change in changes) for verdict in verdicts]
+        rows.append((_mean(ratios), name, len(ratios), counts))
+    rows.sort(key=lambda fields: (-(fields[0] or 0), fields[1]))
     return Table(
         "By variant",
         ("variant", "cells with both times", "new over old, geometric mean", *verdicts),
@@ -198,10 +195,10 @@ def _variants(found: RunComparison) -> Table:
 
 
 def _strip(change: Change) -> Strip | None:
-    """Place a ratio between half and twice, its interval with it; 1 is in the middle."""
+    """Return where to draw a ratio and its interval on an axis from half to twice, with 1 in the middle."""
     if change.ratio is None:
         return None
     low, high = change.low or change.ratio, change.high or change.ratio
-    places = [WIDTH / 2 * (1 + math.log2(value) / SPAN) for value in (change.ratio, low, high)]
-    at, left, right = (round(min(WIDTH - 3.0, max(3.0, place)), 1) for place in places)
-    return Strip(at, left, right, clipped=min(places) < 0 or max(places) > WIDTH)
+    pixels = [WIDTH / 2 * (1 + math.log2(value) / SPAN) for value in (change.ratio, low, high)]
+    at, left, right = (round(min(WIDTH - 3.0, max(3.0, pixel)), 1) for pixel in pixels)
+    return Strip(at, left, right, clipped=min(pixels) < 0 or max(pixels) > WIDTH)

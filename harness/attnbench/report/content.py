@@ -1,4 +1,4 @@
-"""What a report says, gathered once for all the forms in which it is written."""
+"""The content of a report: everything that the page, report.md and the LaTeX tables show."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from attnbench.analysis.dispatch_table import DispatchGain, dispatch_gains
 from attnbench.analysis.ranking import Contest, contests
 from attnbench.analysis.results import Results
 from attnbench.report import tables
-from attnbench.report.derived_tables import Fits, fit
-from attnbench.report.derived_tables import tables as fit_tables
+from attnbench.report.derived_tables import Fits, derived_tables, fit
 from attnbench.report.heatmap import Heatmap, heatmaps
 from attnbench.report.palette import palette
 from attnbench.report.verdicts import verdicts
@@ -20,7 +19,7 @@ from attnbench.report.verdicts import verdicts
 if TYPE_CHECKING:
     from attnbench.report.table import Table
 
-LATENCY_TABLES = 40  # in the prose report; all cells are in results.csv
+LATENCY_TABLES = 40  # at most, of each kind; all cells are in results.csv
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -
         headline=tuple(tables.standings(results, ranked)),
         latencies=(*tables.latencies(results, LATENCY_TABLES), *verdicts(results, LATENCY_TABLES)),
         fits=fits,
-        fitted=tuple(fit_tables(fits)),
+        fitted=tuple(derived_tables(fits)),
         inexact=tuple(tables.inexact(results, LATENCY_TABLES)),
         failures=tables.failures(results),
         method=tuple(tables.method(results)),

@@ -1,4 +1,4 @@
-"""Which variant is fastest at each sequence length and batch, as coloured tables."""
+"""Heatmaps: the fastest variant at each sequence length and batch, as coloured tables."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ NEEDED = [*KEY[:-1], "workload", "workload_id", "batch", "length", "fastest", "t
 
 @dataclass(frozen=True)
 class Square:
-    """One shape's outcome; `rivals` share the first place, `margin` is the factor to the first one behind.
+    """One shape's outcome: `rivals` share the first place with `variant`; `margin` is the factor to the next variant.
 
-    Of a tie the first by name is named, so that equal ties look equal; `other` is the colour of the second.
+    In a tie `variant` is the first by name, so that equal ties look equal, and `other` is the colour of the second.
     """
 
     variant: str
@@ -35,7 +35,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """One setting: a row a batch, a column a length; None where nothing ran."""
+    """The map of one setting: a row for each batch, a column for each length; None if that shape was not ranked."""
 
     setting: dict[str, str]
     lengths: tuple[str, ...]
@@ -43,7 +43,7 @@ class Heatmap:
 
 
 def heatmaps(results: Results, styles: Mapping[str, Style]) -> list[Heatmap]:
-    """Make the maps of all settings in which at least two variants could be ranked, in the order of their names."""
+    """Return the maps of all settings in which at least two variants could be ranked, ordered by setting."""
     table = results.winners
     table = with_length(table[table["contenders"] > 1])
     settings: dict[tuple[str, ...], list[dict[Any, Any]]] = {}

@@ -1,4 +1,4 @@
-"""What the page's script works on: all cells, column by column, with repeated texts said once."""
+"""The data embedded in the page for its script: all cells by column, with each repeated text stored once."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from attnbench.analysis.results import Results
+    from attnbench.analysis.scaling import Crossover, Exponent, Reach
     from attnbench.analysis.scaling_out import ParallelGain
     from attnbench.report.content import Content
     from attnbench.report.derived_tables import Fits
 
-DETAILED = 20_000  # cells; past that, histograms, logs and commands stay in the run's folder
+DETAILED = 20_000  # cells; for more, the page leaves out histograms, logs and commands
 BINS = 16
-LOG_END = 1_500  # characters
+LOG_END = 1_500  # bytes of a cell's log that are shown
 LOGS = 300_000  # characters of all logs together
-MOST = 4_000  # rows of a fitted chart
+MOST = 4_000  # rows of a chart of derived values
 ENDS = ["out of memory beyond", "all that were tried fit", "failed otherwise beyond"]
 TEXTS = (
     "variant",
@@ -51,27 +52,27 @@ NUMBERS = {
 }  # fmt: skip
 
 
-class Texts:
-    """Numbers texts in the order in which they come; None stays None."""
+class TextIndex:
+    """A list of distinct texts, numbered in the order of their first use; None and NaN have no number."""
 
     def __init__(self) -> None:
         self._places: dict[Hashable, int] = {}
 
     def place(self, text: Any) -> int | None:
-        """Give the number of a text."""
-        if text is None or text != text:  # noqa: PLR0124 - NaN is what differs from itself
+        """Return the number of a text, adding the text if it is new."""
+        if text is None or text != text:  # noqa: PLR0124 - NaN differs from itself
             return None
         return self._places.setdefault(text, len(self._places))
 
     @property
     def all(self) -> list[Any]:
-        """All texts, each at the place of its number."""
+        """All texts, in the order of their numbers."""
         return list(self._places)
 
 
-def payload(document: Content) -> dict[str, Any]:
-    """Give the page's data as JSON values: `cells` by column, with indices into lists of texts and workloads."""
-    results = document.results
+def payload(content: Content) -> dict[str, Any]:
+    """Return the page's data as JSON values: `cells` by column, with indices into lists of texts and workloads."""
+    results = content.results
     frame = with_length(results.current[~results.current["control"]]).reset_index(drop=True)
     detailed = len(frame) <= DETAILED
     columns, lists = _texts(frame)
@@ -96,7 +97,7 @@ def payload(document: Content) -> dict[str, Any]:
         "styles": {name: {"colour": style.colour, "dash": style.dash} for name, style in styles.items()},
         "settings": settings,
         "contests": contests,
-        "fits": fitted(document.fits, several=several),
+        "fits": fitted(content.fits, several=several),
         "workloads": workloads,
         "detailed": detailed,
         "cells": columns,
@@ -104,7 +105,7 @@ def payload(document: Content) -> dict[str, Any]:
 
 
 def packed(value: Mapping[str, Any]) -> str:
-    """Pack JSON for embedding: gzip in base64, which no text in it can break out of."""
+    """Return JSON as gzip in base64, so that no text in it can end the script element that holds it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
@@ -122,11 +123,11 @@ def _commands(frame: pd.DataFrame, results: Results) -> list[str]:
 def _texts(frame: pd.DataFrame) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
     columns, lists = {}, {}
     for name in TEXTS:
-        texts = Texts()
+        texts = TextIndex()
         columns[name] = [texts.place(text) for text in frame[name]]
         lists[name] = texts.all
     for name in ("kernels", "flags"):
-        texts = Texts()
+        texts = TextIndex()
         columns[name] = [texts.place(", ".join(value)) if value else None for value in frame[name]]
         lists[name] = texts.all
     return columns, lists
@@ -137,19 +138,19 @@ def _rounded(values: pd.Series, digits: int) -> list[float | None]:
 
 
 def _settings(frame: pd.DataFrame, *, several: bool) -> tuple[list[str], list[str], list[int]]:
-    """Name the series that cells are of, with and without the device, and give each cell's place among them."""
+    """Return the headings of the cells' series, with and without the device, and each cell's index into them."""
     places = np.zeros(len(frame), dtype=int)
-    names = Texts()
+    names = TextIndex()
     contests: list[str] = []
-    for one in series(frame):
-        places[one.frame.index] = place = names.place(heading(one, several=several)) or 0
+    for line in series(frame):
+        places[line.frame.index] = place = names.place(heading(line, several=several)) or 0
         if place == len(contests):
-            contests.append(heading(one, several=False))
+            contests.append(heading(line, several=False))
     return names.all, contests, places.tolist()
 
 
 def _workloads(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], list[int]]:
-    texts = Texts()
+    texts = TextIndex()
     places = [texts.place(name) or 0 for name in frame["workload_id"]]
     first = frame.drop_duplicates("workload_id")
     rows = []
@@ -160,7 +161,7 @@ def _workloads(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def _histogram(samples: tuple[float, ...]) -> list[Any] | None:
-    """Count samples in bins of equal width: smallest and largest in ms, then the counts."""
+    """Return the smallest and the largest sample, in ms, and the counts of samples in BINS bins of equal width."""
     if not samples:
         return None
     counts, _ = np.histogram(samples, BINS)
@@ -168,7 +169,7 @@ def _histogram(samples: tuple[float, ...]) -> list[Any] | None:
 
 
 def _logs(frame: pd.DataFrame, runs: Mapping[str, Path]) -> tuple[list[str], list[int | None]]:
-    texts, taken, places = Texts(), 0, []
+    texts, taken, places = TextIndex(), 0, []
     for run, log, status in zip(frame["run"], frame["log"], frame["status"], strict=True):
         wanted = isinstance(log, str) and status not in ("ok", "unsupported") and taken < LOGS
         text = log_end(runs[run], log) if wanted else None
@@ -178,7 +179,7 @@ def _logs(frame: pd.DataFrame, runs: Mapping[str, Path]) -> tuple[list[str], lis
 
 
 def log_end(run: Path, log: str) -> str | None:
-    """Read the end of a cell's log; None where there is none, or where the path leads out of the run's folder."""
+    """Read the end of a cell's log; None if there is no log, or if its path leads out of the run's folder."""
     path = (run / log).resolve()
     if not path.is_relative_to(run.resolve()) or not path.is_file():
         return None
@@ -188,68 +189,91 @@ def log_end(run: Path, log: str) -> str | None:
 
 
 def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
-    """Give the rows by chart; `several` says that devices are to be named."""
+    """Return the rows of each chart of derived values, with the fields that the page filters by.
+
+    `several` puts the device's name into each heading.
+    """
     found = {
-        "exponents": [
-            {
-                **_filters(one.series, several=several), "variant": one.variant, "exponent": _short(one.exponent),
-                "low": _short(one.low), "high": _short(one.high),
-            }
-            for one in fits.exponents
-        ],
-        "crossovers": [
-            {
-                **_filters(one.series, several=several), "before": one.before, "after": one.after,
-                "pair": f"{one.after} over {one.before}", "length": round(one.length), "low": round(one.low),
-                "high": round(one.high),
-            }
-            for one in fits.crossovers
-        ],
+        "exponents": [_exponent(exponent, several=several) for exponent in fits.exponents],
+        "crossovers": [_crossover(crossover, several=several) for crossover in fits.crossovers],
         "reaches": [
-            {
-                **_filters(one.series, several=several, batch=False), "variant": one.variant, "batch": one.series.batch,
-                "largest": one.largest_ok, "out": one.smallest_out,
-                "end": ENDS[0] if one.smallest_out is not None else ENDS[1] if one.all_fit else ENDS[2],
-            }
-            for one in fits.reaches
-            if one.largest_ok is not None and one.series.batch is not None
+            _reach(reach, several=several)
+            for reach in fits.reaches
+            if reach.largest_ok is not None and reach.series.batch is not None
         ],
         "scalings": _scalings(fits.gains),
-    }  # fmt: skip
+    }
     return {name: rows[:MOST] for name, rows in found.items()}
 
 
-def heading(one: Series, *, several: bool, batch: bool = True) -> str:
-    """Name a series in the two lines of a chart's head; the bar between them is where it breaks."""
-    *what, shape = one.title.split(" · ")
-    shape = shape if batch else shape.partition(" ")[2]
-    return f"{' · '.join(what)} | {f'{one.device_name} · ' if several else ''}{shape}"
-
-
-def _filters(one: Series, *, several: bool, batch: bool = True) -> dict[str, Any]:
-    fields = {
-        "device_name": one.device_name,
-        "direction": one.direction,
-        "mask": one.mask,
-        "dtype": one.dtype,
-        "mode": one.mode,
+def _exponent(exponent: Exponent, *, several: bool) -> dict[str, Any]:
+    numbers = {"exponent": exponent.exponent, "low": exponent.low, "high": exponent.high}
+    return {
+        **_filters(exponent.series, several=several),
+        "variant": exponent.variant,
+        **{name: _short(value) for name, value in numbers.items()},
     }
-    return {**fields, "setting": heading(one, several=several, batch=batch)}
+
+
+def _crossover(crossover: Crossover, *, several: bool) -> dict[str, Any]:
+    return {
+        **_filters(crossover.series, several=several),
+        "before": crossover.before,
+        "after": crossover.after,
+        "pair": f"{crossover.after} over {crossover.before}",
+        "length": round(crossover.length),
+        "low": round(crossover.low),
+        "high": round(crossover.high),
+    }
+
+
+def _reach(reach: Reach, *, several: bool) -> dict[str, Any]:
+    return {
+        **_filters(reach.series, several=several, batch=False),
+        "variant": reach.variant,
+        "batch": reach.series.batch,
+        "largest": reach.largest_ok,
+        "out": reach.smallest_out,
+        "end": ENDS[0] if reach.smallest_out is not None else ENDS[1] if reach.all_fit else ENDS[2],
+    }
+
+
+def heading(line: Series, *, several: bool, batch: bool = True) -> str:
+    """Return the heading of a series: two lines, which the page's charts break at the bar between them."""
+    *what, shape = line.title.split(" · ")
+    shape = shape if batch else shape.partition(" ")[2]
+    return f"{' · '.join(what)} | {f'{line.device_name} · ' if several else ''}{shape}"
+
+
+def _filters(line: Series, *, several: bool, batch: bool = True) -> dict[str, Any]:
+    fields = {
+        "device_name": line.device_name,
+        "direction": line.direction,
+        "mask": line.mask,
+        "dtype": line.dtype,
+        "mode": line.mode,
+    }
+    return {**fields, "setting": heading(line, several=several, batch=batch)}
 
 
 def _scalings(gains: Iterable[ParallelGain]) -> list[dict[str, Any]]:
-    """Give a point for each number of devices, and one for the single device that they are held against."""
+    """Return a row for each number of devices, and one for the single device that they are compared with."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for one in gains:
-        w, (_, _, model) = one.workload, one.device_name.partition(" x ")
-        alone = dataclasses.replace(w, gpus=1)
-        place = {
-            "device_name": one.device_name, "direction": w.direction, "mask": str(w.mask), "dtype": w.dtype,
-            "mode": one.mode, "setting": f"{w.split} split over {model} | {alone.id}", "variant": one.variant,
-        }  # fmt: skip
-        for devices, speedup in ((1, 1.0), (w.gpus, one.alone_ms / one.latency_ms)):
+    for gain in gains:
+        workload, (_, _, model) = gain.workload, gain.device_name.partition(" x ")
+        alone = dataclasses.replace(workload, gpus=1)
+        fields = {
+            "device_name": gain.device_name,
+            "direction": workload.direction,
+            "mask": str(workload.mask),
+            "dtype": workload.dtype,
+            "mode": gain.mode,
+            "setting": f"{workload.split} split over {model} | {alone.id}",
+            "variant": gain.variant,
+        }
+        for devices, speedup in ((1, 1.0), (workload.gpus, gain.alone_ms / gain.latency_ms)):
             numbers = {"devices": devices, "speedup": _short(speedup), "efficiency": _short(speedup / devices)}
-            rows.setdefault((place["setting"], one.variant, devices), {**place, **numbers})
+            rows.setdefault((fields["setting"], gain.variant, devices), {**fields, **numbers})
     return list(rows.values())
 
 

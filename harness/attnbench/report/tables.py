@@ -1,4 +1,4 @@
-"""The tables of a report, as data: standings, latencies, what failed, and where it all came from."""
+"""The tables of a report, as data: standings, latencies, failures, method and provenance."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ LATENCY_COLUMNS = [
     "variant", "status", "flags", "length", "batch", "workload_id", "seq_q", "seq_k", "latency_ms", "latency_low_ms",
     "latency_high_ms", "leads",
 ]  # fmt: skip
-UNTOLD = ("schema", "run_id", "plan", "doctor")  # of a manifest, in the table of provenance
+NOT_PROVENANCE = ("schema", "run_id", "plan", "doctor")  # a manifest's fields that the table of provenance omits
 DOCTOR_LEVELS = ("warning", "unknown", "ok")
-LISTED = 4  # workloads named one by one in the table of failures
+LISTED = 4  # workloads that a row of the table of failures names at most
 
 
 def headline(frame: pd.DataFrame, baseline: str | None = None) -> list[Table]:
-    """Rank the variants of each device, mask and direction, a table each, best first, with the verdict in words.
+    """Return the standings of each device, mask, direction and mode, best variant first, with the verdict in words.
 
-    `baseline` is the variant that speed-ups are over; None takes the runs' own.
+    `frame` is one that `attnbench.load` returned. `baseline` is the variant that speed-ups are over; None takes the
+    runs' own.
     """
     results = Results(frame, baseline)
     return standings(results, contests(results))
@@ -46,7 +47,7 @@ def standings(results: Results, ranked: Sequence[Contest]) -> list[Table]:
 
 
 def method(results: Results) -> list[Table]:
-    """Say how the numbers were made: protocol by kind of device, what was flagged, and what `doctor` found."""
+    """Return the tables of the method: settings by kind of device, data quality, tiers, and what `doctor` found."""
     manifests = list(results.manifests.values())
     protocols = {
         (kind, name, str(MeasureConfig().precision_on(kind) if name == "precision" and value is None else value))
@@ -67,7 +68,9 @@ def method(results: Results) -> list[Table]:
     flags = Counter(flag for names in timed["flags"] for flag in names)
     quality += [row(f"cells flagged {flag}", count) for flag, count in sorted(flags.items())]
     made = [
-        Table("Protocol", ("devices", "setting", "value"), tuple(row(*one) for one in sorted(protocols)), labels=3),
+        Table(
+            "Protocol", ("devices", "setting", "value"), tuple(row(*setting) for setting in sorted(protocols)), labels=3
+        ),
         Table("How far to trust it", ("what", "value"), tuple(quality), labels=2),
         standards(manifests),
         doctor(manifests),
@@ -76,38 +79,42 @@ def method(results: Results) -> list[Table]:
 
 
 def doctor(manifests: Iterable[dict[str, Any]]) -> Table:
-    """Say what `attnbench doctor` found on each run's machine when the run began, warnings first."""
+    """Return what `attnbench doctor` found on each run's machine when the run began, warnings first."""
     found = [
         (str(manifest.get("run_id", "?")), {name: str(value) for name, value in finding.items() if value is not None})
         for manifest in manifests
         for finding in listing(manifest.get("doctor"))
         if isinstance(finding, dict)
     ]
-    found.sort(key=lambda one: _level(one[1].get("level", "unknown")))
+    found.sort(key=lambda finding: _level(finding[1].get("level", "unknown")))
     rows = [
-        row(run, told.get("level", "unknown"), told.get("check"), told.get("found"), told.get("remedy"))
-        for run, told in found
+        row(run, finding.get("level", "unknown"), finding.get("check"), finding.get("found"), finding.get("remedy"))
+        for run, finding in found
     ]
     title = "What attnbench doctor found when the run began"
     return _of_runs(title, ("run", "level", "check", "found", "remedy"), rows)
 
 
 def latencies(results: Results, limit: int | None = None) -> list[Table]:
-    """Median latency of each variant on each shape, a table a series; fastest bold, ties italic, failures in words."""
+    """Return the median latencies of exact variants, a table for each series.
+
+    The fastest variant of a shape is bold, those that share the first place are italic; a cell without a time has its
+    status.
+    """
     return [
-        _latency_table(one, (noise_text(results.noise_within(one.frame)),)) for one in series(results.exact)[:limit]
+        _latency_table(line, (noise_text(results.noise_within(line.frame)),)) for line in series(results.exact)[:limit]
     ]
 
 
 def inexact(results: Results, limit: int | None = None) -> list[Table]:
-    """List times of variants that are no softmax attention: they answer another question and are not ranked."""
+    """Return the latencies of inexact variants, which don't compute softmax attention and so are not ranked."""
     cells = results.current
     cells = cells[~cells["exact"] & ~cells["control"]].assign(leads=False)
-    return [_latency_table(one) for one in series(cells)[:limit]]
+    return [_latency_table(line) for line in series(cells)[:limit]]
 
 
 def failures(results: Results) -> Table:
-    """List every cell that is not ok, with its reason; cells of one variant with one reason share a row."""
+    """Return every cell that is not ok, with its reason; cells of one variant with the same reason share a row."""
     bad = results.current
     bad = bad[bad["status"] != "ok"].assign(reason=bad["reason"].fillna("no reason recorded"))
     keys = ["device_name", "variant", "status", "reason"]
@@ -120,24 +127,24 @@ def failures(results: Results) -> Table:
 
 
 def provenance(manifests: Iterable[dict[str, Any]]) -> Table:
-    """Say of each run where, when and with what it was made, as its manifest has it; the plan is in the data."""
+    """Return where, when and with what each run was made: its manifest's fields, without the plan."""
     rows = []
     for manifest in manifests:
         run = str(manifest.get("run_id", "?"))
-        told = {name: value for name, value in manifest.items() if name not in UNTOLD}
-        rows += [row(run, name, value) for name, value in _flat(told)]
+        fields = {name: value for name, value in manifest.items() if name not in NOT_PROVENANCE}
+        rows += [row(run, name, value) for name, value in _flat(fields)]
     return _of_runs("Provenance", ("run", "field", "value"), rows)
 
 
 def _of_runs(title: str, columns: tuple[str, ...], rows: Sequence[tuple[TableCell, ...]]) -> Table:
-    """Make a table of texts whose first column names the run, and leave that out where there is but one."""
+    """Return a table whose first column names the run, without that column if there is only one run."""
     if len({cells[0].text for cells in rows}) == 1:
         columns, rows = columns[1:], [cells[1:] for cells in rows]
     return Table(title, columns, tuple(rows), labels=len(columns))
 
 
 def latency_text(milliseconds: float) -> str:
-    """Write a latency in ms with three significant digits."""
+    """Return a latency in ms as text of three significant digits."""
     return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"
 
 
@@ -146,7 +153,7 @@ def _key(contest: Contest) -> tuple[str, str, str, str]:
 
 
 def _standings(contest: Contest, noise_note: str, baseline: str | None) -> Table:
-    best = max((one.fastest for one in contest.standings), default=0)
+    best = max((standing.fastest for standing in contest.standings), default=0)
     columns = (
         "variant",
         "ranked / cells",
@@ -157,41 +164,41 @@ def _standings(contest: Contest, noise_note: str, baseline: str | None) -> Table
         "best TFLOP/s",
     )
     mode = "" if contest.mode == "hot" else f" · {contest.mode}"
-    able = [one for one in contest.standings if one.unsupported < one.cells]
+    able = [standing for standing in contest.standings if standing.unsupported < standing.cells]
     return Table(
         f"{contest.device_name} · {contest.mask} · {contest.direction}{mode}",
         columns,
-        tuple(_standing_row(one, best, baseline) for one in able),
+        tuple(_standing_row(standing, best, baseline) for standing in able),
         (contest.verdict, *_unable(len(contest.standings) - len(able)), noise_note),
     )
 
 
 def _unable(count: int) -> list[str]:
-    """Say how many variants stand in no row, because none of the cells is one that they can do."""
+    """Return the note that says how many variants have no row, because they support none of the cells."""
     variants = "1 more variant" if count == 1 else f"{count} more variants"
     return [f'{variants} can do none of these; "Cells without a time" in the report says why.'] if count else []
 
 
-def _standing_row(one: Standing, best: int, baseline: str | None) -> tuple[TableCell, ...]:
-    speedup = "1 (baseline)" if one.variant == baseline else "" if one.speedup is None else f"{one.speedup:.2f}x"
-    span = "" if one.speedup_low is None else f"{one.speedup_low:.2f}x to {one.speedup_high:.2f}x"
-    leads = best > 0 and one.fastest == best
+def _standing_row(standing: Standing, best: int, baseline: str | None) -> tuple[TableCell, ...]:
+    speedup = "" if standing.speedup is None else f"{standing.speedup:.2f}x"
+    span = "" if standing.speedup_low is None else f"{standing.speedup_low:.2f}x to {standing.speedup_high:.2f}x"
+    leads = best > 0 and standing.fastest == best
     return row(
-        TableCell(one.variant, best=leads),
-        f"{one.ranked} / {one.cells}",
-        TableCell(str(one.fastest), best=leads),
-        one.tied,
-        speedup,
+        TableCell(standing.variant, best=leads),
+        f"{standing.ranked} / {standing.cells}",
+        TableCell(str(standing.fastest), best=leads),
+        standing.tied,
+        "1 (baseline)" if standing.variant == baseline else speedup,
         span,
-        "" if one.tflops is None else f"{one.tflops:.3g}",
+        "" if standing.tflops is None else f"{standing.tflops:.3g}",
     )
 
 
-def _latency_table(one: Series, noise_notes: tuple[str, ...] = ()) -> Table:
-    """Return the table of one series."""
-    variants = sorted(one.frame["variant"].unique())
+def _latency_table(line: Series, noise_notes: tuple[str, ...] = ()) -> Table:
+    """Return the latency table of one series."""
+    variants = sorted(line.frame["variant"].unique())
     shapes: dict[tuple[int, int, str], dict[str, Any]] = {}
-    for cell in one.frame.loc[~one.frame["control"], LATENCY_COLUMNS].to_dict("records"):
+    for cell in line.frame.loc[~line.frame["control"], LATENCY_COLUMNS].to_dict("records"):
         shapes.setdefault((cell["length"], cell["batch"], cell["workload_id"]), {})[cell["variant"]] = cell
     rows = []
     for _, cells in sorted(shapes.items()):
@@ -200,11 +207,11 @@ def _latency_table(one: Series, noise_notes: tuple[str, ...] = ()) -> Table:
         leaders = _leaders(cells)
         rows.append(row(length, first["batch"], *(_latency_cell(cells.get(name), leaders) for name in variants)))
     notes = ("Median latency in ms ± half the 95% interval of the median.", *noise_notes)
-    return Table(f"{one.device_name}: {one.title}", ("sequence", "batch", *variants), tuple(rows), notes)
+    return Table(f"{line.device_name}: {line.title}", ("sequence", "batch", *variants), tuple(rows), notes)
 
 
 def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
-    """Name the variants that are first, or not told to be slower than the first; none where one ran alone."""
+    """Return the variants that share a shape's first place; none if only one variant has a time."""
     ok = [cell for cell in cells.values() if cell["status"] == "ok" and UNCHECKED not in cell["flags"]]
     return {cell["variant"] for cell in ok if cell["leads"]} if len(ok) > 1 else set()
 

@@ -1,4 +1,4 @@
-"""The table of verdicts: each variant against the baseline, round by round."""
+"""The tables of verdicts: each variant compared with the baseline, round by round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NOTE = (
     "Time over the baseline's in paired rounds, with its 95% interval, corrected over the table and widened by"
-    " the noise floor. same: the interval lies within 0.99 to 1.01; undecided: it holds 1."
+    " the noise floor. same: the interval lies within 0.99 to 1.01; undecided: a wider interval holds 1."
 )
 
 
@@ -25,8 +25,8 @@ def verdicts(results: Results, limit: int | None = None) -> list[Table]:
     for (device, mask, direction, mode), cells in results.frame.groupby(CONTEST, sort=True):
         found: dict[str, dict[str, PairedResult]] = {}
         for *problem, variant, workload in cells[[*PROBLEM, "variant", "workload_id"]].itertuples(index=False):
-            if one := results.comparisons.get((*problem, variant)):
-                found.setdefault(workload, {})[variant] = one
+            if comparison := results.comparisons.get((*problem, variant)):
+                found.setdefault(workload, {})[variant] = comparison
         if not found:
             continue
         variants = sorted({variant for by_variant in found.values() for variant in by_variant})
@@ -38,8 +38,9 @@ def verdicts(results: Results, limit: int | None = None) -> list[Table]:
     return made[:limit]
 
 
-def _cell(one: PairedResult | None) -> TableCell:
-    if one is None:
+def _cell(comparison: PairedResult | None) -> TableCell:
+    if comparison is None:
         return TableCell("")
-    interval = "" if one.low is None or one.high is None else f" ({one.low:.3f} to {one.high:.3f})"
-    return TableCell(f"{one.verdict} {one.ratio:.3f}{interval}", best=one.verdict == FASTER)
+    low, high = comparison.low, comparison.high
+    interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+    return TableCell(f"{comparison.verdict} {comparison.ratio:.3f}{interval}", best=comparison.verdict == FASTER)
