@@ -23,21 +23,22 @@ def rerun_command(variant: str, workload: Workload, device: str, manifest: Mappi
     command = ["attnbench", "run", "--variant", variant, "--device", device, "--workload", workload.id]
     settings = mapping(mapping(manifest.get("protocols")).get(device.partition(":")[0]))
     with contextlib.suppress(UsageError):
-        command += _protocol_options(MeasureConfig.from_json(settings))
+        command += _measure_options(MeasureConfig.from_json(settings))
     for plugin in listing(manifest.get("plugin_arguments")):
         command += ["--plugin", str(plugin)]
     return command
 
 
-def _protocol_options(protocol: MeasureConfig) -> list[str]:
+def _measure_options(config: MeasureConfig) -> list[str]:
+    """Return the options for the settings that differ from the defaults."""
     default = MeasureConfig()
     options = []
-    if protocol.precision is not None:
-        options += ["--precision", repr(protocol.precision)]
-    if protocol.budget_s != default.budget_s:
-        options += ["--budget", repr(protocol.budget_s)]
-    if protocol.mode != default.mode:
-        options += ["--mode", protocol.mode]
-    if not protocol.interleave:
+    if config.precision is not None:
+        options += ["--precision", repr(config.precision)]
+    if config.budget_s != default.budget_s:
+        options += ["--budget", repr(config.budget_s)]
+    if config.mode != default.mode:
+        options += ["--mode", config.mode]
+    if not config.interleave:
         options += ["--no-interleave"]
     return options
