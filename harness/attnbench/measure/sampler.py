@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import Telemetry, telemetry_for
 from attnbench.measure.anticheat.audit import Audit, checksums
+from attnbench.measure.anticheat.implausible_times import patched_clock, side_stream, slow_warm_up
 from attnbench.measure.anticheat.integrity import ProcessState, harness_answers_called
 from attnbench.measure.call import DirectionCall, Result
 from attnbench.measure.clock import Clock, clock_for, cpu_now, gpu_uuid, raw_now
 from attnbench.measure.cold import CacheFlush, cache_bytes
 from attnbench.measure.graph import GraphCall
-from attnbench.messages import CLOCK_TOLERANCE, Block, Suspicion
+from attnbench.messages import Block, Suspicion
 
 if TYPE_CHECKING:
     import torch
@@ -33,10 +34,7 @@ AGREEMENT = 0.01  # relative difference between the medians of two windows that 
 SHORTEST_SAMPLE_NS = 50_000.0  # shorter hot calls are timed several at once
 MOST_QUEUED = 256  # calls queued on a device before the host waits
 QUEUE_NS = 20e6  # about how much work is queued before the host waits
-SIDE_STREAM_GAP = 0.10
 LEAD_IN_NS = 2e6  # of untimed calls before each block, because another process has used the caches in between
-SLOW_WARM_UP_RATIO = 2.0
-SLEEPING_CPU_SHARE = 0.25  # CPU time over wall time of a warm-up that slept
 PLAIN_CALLS_BEFORE_REPEAT = 3  # plain calls after the audited one, so that a cache of outputs is in use at the repeat
 
 PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
@@ -265,25 +263,20 @@ class Sampler:
             raise MeasurementError("; ".join(findings))
 
     def _check(self, samples: list[float], wall: float, bounds: tuple[int, int], *, unchanged: bool) -> None:
-        """Raise MeasurementError if the block shows that its times can't be trusted."""
+        """Raise MeasurementError if the block shows that its times can't be trusted.
+
+        `bounds` are the shortest and the longest wall time by the system's second clock, which is read just inside and
+        just outside of the block.
+        """
         if not unchanged:
             raise MeasurementError("mutated inputs: a callable must leave its inputs as they are")
-        shortest, longest = bounds  # by the system's second clock, read just inside and just outside of the block
-        if not shortest * (1 - CLOCK_TOLERANCE) <= wall <= longest * (1 + CLOCK_TOLERANCE):
-            raise MeasurementError(
-                f"patched clock: the block took {wall / 1e6:.3f} ms by the sampler's clock, {shortest / 1e6:.3f} to "
-                f"{longest / 1e6:.3f} ms by the system's"
-            )
-        if finding := self._audit.slow_fresh_calls() or self._audit.slow_audited_calls(self._plain_ns):
-            raise MeasurementError(finding)
+        finding = patched_clock(wall, *bounds) or self._audit.slow_fresh_calls()
+        finding = finding or self._audit.slow_audited_calls(self._plain_ns)
         warm_up = self._warm_up
-        judged = warm_up and (warm_up.steady or not self._clock.asynchronous)  # a device may still be clocking up
-        slept = warm_up and judged and self._calls_per_sample == 1 and warm_up.cpu_share < SLEEPING_CPU_SHARE
-        if warm_up and slept and median(samples) * SLOW_WARM_UP_RATIO < warm_up.ns_per_call:
-            raise MeasurementError(
-                f"slow warm-up: calls took {warm_up.ns_per_call / 1e3:.1f} us while warming up, but "
-                f"{median(samples) / 1e3:.1f} us when timed; sleeping there would shrink the number of samples"
-            )
+        if warm_up and (warm_up.steady or not self._clock.asynchronous):  # a device may still be raising its clock rate
+            finding = finding or (slow_warm_up(warm_up, samples) if self._calls_per_sample == 1 else None)
+        if finding:
+            raise MeasurementError(finding)
 
     def _two_clocks(self) -> tuple[float | None, float | None, tuple[Suspicion, ...]]:
         """Time one call by device events and by wall time to a full synchronise; return the closest of three tries."""
@@ -300,14 +293,9 @@ class Sampler:
             clock.synchronise()
             synchronised = float(clock.now() - begun)
             tries.append((synchronised - clock.elapsed_ns(start, end), clock.elapsed_ns(start, end), synchronised))
-        gap, device, synchronised = min(tries)
-        if gap <= clock.launch_floor_ns + SIDE_STREAM_GAP * device:
-            return device, synchronised, ()
-        finding = (
-            f"a call took {device / 1e3:.1f} us by device events, but {synchronised / 1e3:.1f} us of wall "
-            f"time to an all-device synchronise (launch floor {clock.launch_floor_ns / 1e3:.1f} us)"
-        )
-        return device, synchronised, (Suspicion("side_stream", finding),)
+        _, device_ns, synchronised_ns = min(tries)
+        suspicion = side_stream(device_ns, synchronised_ns, clock.launch_floor_ns)
+        return device_ns, synchronised_ns, (suspicion,) if suspicion else ()
 
 
 def _agree(first: float, second: float) -> bool:
