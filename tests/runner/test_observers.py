@@ -87,3 +87,39 @@ def test_observers_outlive_the_thread_that_tells_them_first(observers, tmp_path)
         thread.join()
     assert (tmp_path / "events").read_text() == "naive\nsdpa\n"
     assert running.problems == []
+
+
+WRAPPING = """
+from attnbench import hookimpl
+
+@hookimpl
+def attnbench_record_stored():
+    with open({events!r}, "a") as file:
+        file.write("stored\\n")
+
+@hookimpl(wrapper=True, specname="attnbench_record_stored")
+def around(record):
+    with open({events!r}, "a") as file:
+        file.write("before " + record["variant"] + "\\n")
+    result = yield
+    with open({events!r}, "a") as file:
+        file.write("after\\n")
+    return result
+"""
+
+
+def test_a_hook_wrapper_runs_around_an_observer(observers, tmp_path):
+    """A wrapper of attnbench_record_stored is called, and an implementation without arguments between its halves."""
+    running = observers(WRAPPING.format(events=str(tmp_path / "events")))
+    running.notify("record_stored", {"variant": "naive"})
+    assert (tmp_path / "events").read_text() == "before naive\nstored\nafter\n"
+    assert running.problems == []
+
+
+def test_an_observer_that_exits_is_a_problem_of_its_own(observers, tmp_path):
+    """SystemExit in one observer is reported by the plugin's name, and the other observers are called."""
+    text = "from attnbench import hookimpl\n@hookimpl\ndef attnbench_record_stored():\n    raise SystemExit(3)\n"
+    running = observers(text, NOTING.format(events=str(tmp_path / "events")))
+    running.notify("record_stored", {"variant": "naive"})
+    assert running.problems == ["observer_0: attnbench_record_stored raised SystemExit: 3"]
+    assert (tmp_path / "events").read_text() == "naive\n"
