@@ -1,1 +1,1 @@
-"""From a plan to cells to devices: supervises workers; imports neither torch nor a plugin."""
+"""Run plans: requests, scheduling, cells, locks, observers. Supervisor side; imports neither torch nor a plugin."""

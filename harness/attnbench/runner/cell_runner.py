@@ -1,4 +1,4 @@
-"""One variant on one device: its warm worker, and the cell it is at."""
+"""Run the cells of one variant on one device in a worker that is kept between cells."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from attnbench.runner.worker_team import WorkerHandle
 
 LONGEST_REASON = 10_000  # characters
-MOST_CRASHES = 3  # of one variant, before its remaining cells are not tried
+MOST_CRASHES = 3  # of one variant, after which its remaining cells are not tried
 
 
 class CellRunner:
-    """Serves the cells of one variant on one device, one after the other, in a worker that stays warm.
+    """Runs the cells of one variant on one device, one after the other.
 
-    `open`, `block` and `close` return None while all is well, else the record that ends the cell.
+    Its worker has imported torch and the plugin, and serves all cells until one of them fails. `open` and `block`
+    return None while the cell goes on, or the record that ends it; `close` returns the record.
     """
 
     def __init__(self, context: CellContext, *, control: bool) -> None:
@@ -48,7 +49,7 @@ class CellRunner:
         self._worker: WorkerHandle | None = None
         self._progress: CellProgress | None = None
         self.control = control
-        self.seconds: dict[str, float] = {}  # spent in each phase by workers that have ended
+        self.seconds: dict[str, float] = {}  # time spent in each phase by workers that have ended
         self._loaded: DoneReply | WorkerLostError | None = None
 
     @property
@@ -59,22 +60,22 @@ class CellRunner:
     @property
     def variant(self) -> str:
         """The name of the open cell's variant."""
-        return self._now.cell.variant.name
+        return self._current.cell.variant.name
 
     @property
     def call_ns(self) -> float:
         """The warm-up's estimate of one call's time."""
-        return self._now.call_ns
+        return self._current.call_ns
 
     @property
     def stopping(self) -> Stopping:
-        """The rule that says when this cell has been measured enough."""
-        if self._now.stopping is None:
-            self._now.stopping = Stopping(self._protocol, self._now.cell.device.kind)
-        return self._now.stopping
+        """The rule that decides when the open cell has enough samples."""
+        if self._current.stopping is None:
+            self._current.stopping = Stopping(self._protocol, self._current.cell.device.kind)
+        return self._current.stopping
 
     def open(self, cell: Cell) -> Record | None:
-        """Start a cell: worker, set-up, conformance, warm-up."""
+        """Open a cell: start the worker, prepare the variant, check its answers, and warm up."""
         self._progress = CellProgress(cell, utc_now())
         crashes = self._context.crashes[cell.variant.name, self.control]
         if crashes >= MOST_CRASHES:
@@ -89,16 +90,20 @@ class CellRunner:
             return self._lost(lost)
         if not isinstance(reply, OpenReply):
             return self._ended(reply)
-        self._now.call_ns, self._now.first_call_ns, self._now.error = reply.call_ns, reply.first_call_ns, reply.error
+        self._current.call_ns, self._current.first_call_ns, self._current.error = (
+            reply.call_ns,
+            reply.first_call_ns,
+            reply.error,
+        )
         for flag in reply.flags:
             self.flag(flag)
         return None
 
     def block(self, round_number: int, duration_ns: float) -> Record | None:
-        """Time one block and keep its samples."""
+        """Time one block of about `duration_ns` and keep its samples."""
         began = time.monotonic_ns()
         try:
-            reply = self._the_worker.request(BlockRequest(duration_ns), self._deadline_s)
+            reply = self._running_worker.request(BlockRequest(duration_ns), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
         if not isinstance(reply, Block):
@@ -109,67 +114,64 @@ class CellRunner:
         return None
 
     def _add(self, round_number: int, block: Block) -> None:
-        self._now.samples_ns += block.samples_ns
-        self._now.block_sizes.append(len(block.samples_ns))
-        self._now.block_rounds.append(round_number)
+        self._current.samples_ns += block.samples_ns
+        self._current.block_sizes.append(len(block.samples_ns))
+        self._current.block_rounds.append(round_number)
         telemetry = block.telemetry
         if block.suspicions:
             telemetry = {**telemetry, "suspects": [f"{found.kind}: {found.text}" for found in block.suspicions]}
         for found in block.suspicions:
             self.flag(found.kind)
-        self._now.telemetry.append(telemetry)
+        self._current.telemetry.append(telemetry)
         if not self.stopping.done:
             self.stopping.add(block.samples_ns, block.wall_ns)
 
     def close(self) -> Record:
-        """End the cell: last conformance, memory, kernels."""
+        """Check the answers once more, measure memory and kernels, and return the cell's record."""
         try:
-            reply = self._the_worker.request(CloseRequest(), self._deadline_s)
+            reply = self._running_worker.request(CloseRequest(), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
         return self._measured(reply) if isinstance(reply, CloseReply) else self._ended(reply)
 
     def _measured(self, reply: CloseReply) -> Record:
-        if throttled_share(self._now.telemetry, self._now.block_sizes) > THROTTLED_LIMIT:
+        if throttled_share(self._current.telemetry, self._current.block_sizes) > THROTTLED_LIMIT:
             self.flag("throttled")
-        self._now.details = {
+        self._current.details = {
             "backend": reply.backend,
             "kernels_reason": reply.kernels_reason,
             "reserved_bytes": reply.reserved_bytes,
             "driver_bytes": reply.driver_bytes,
         }
         samples = "cold_samples_ns" if self._protocol.mode == "cold" else "samples_ns"
-        try:
-            return self._record(
-                "ok",
-                "done",
-                **{samples: tuple(self._now.samples_ns)},
-                block_sizes=tuple(self._now.block_sizes),
-                block_rounds=tuple(self._now.block_rounds),
-                stopped_by=self.stopping.stopped_by,
-                peak_bytes=reply.peak_bytes,
-                saved_bytes=reply.saved_bytes,
-                kernels=reply.kernels,
-            )
-        except RecordError as error:
-            return self._malformed(error)
+        return self._record(
+            "ok",
+            "done",
+            **{samples: tuple(self._current.samples_ns)},
+            block_sizes=tuple(self._current.block_sizes),
+            block_rounds=tuple(self._current.block_rounds),
+            stopped_by=self.stopping.stopped_by,
+            peak_bytes=reply.peak_bytes,
+            saved_bytes=reply.saved_bytes,
+            kernels=reply.kernels,
+        )
 
     def refuse(self, cell: Cell, status: str, reason: str, *flags: str) -> Record:
-        """Record a cell as `unsupported` or `out_of_memory` without starting anything."""
+        """Return the record of a cell that is not tried, because `reason` is known beforehand."""
         self._progress = CellProgress(cell, utc_now())
         return self._record(status, "prepare", reason=reason, flags=flags)
 
     def abandon(self) -> Record:
-        """Give up the open cell as interrupted."""
+        """Return the record of the open cell as interrupted."""
         return self._record("interrupted", "measure", reason="the run was interrupted")
 
     def flag(self, flag: str) -> None:
-        """Mark the open cell, once."""
-        if flag not in self._now.flags:
-            self._now.flags.append(flag)
+        """Add a flag to the open cell's record, unless it has it."""
+        if flag not in self._current.flags:
+            self._current.flags.append(flag)
 
     def stop(self) -> None:
-        """End the worker."""
+        """End the worker, if one is running."""
         if self._worker is not None:
             for phase, seconds in self._worker.seconds.items():
                 self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
@@ -177,39 +179,39 @@ class CellRunner:
             self._worker = None
 
     @property
-    def _now(self) -> CellProgress:
-        assert self._progress is not None, "open a cell first"  # noqa: S101 - our own order of calls
+    def _current(self) -> CellProgress:
+        assert self._progress is not None, "open a cell first"  # noqa: S101 - InterleavedCells opens a cell before it uses it
         return self._progress
 
     @property
-    def _the_worker(self) -> WorkerHandle:
-        assert self._worker is not None, "open a cell first"  # noqa: S101 - our own order of calls
+    def _running_worker(self) -> WorkerHandle:
+        assert self._worker is not None, "open a cell first"  # noqa: S101 - InterleavedCells opens a cell before it uses it
         return self._worker
 
     def start(self, cell: Cell) -> None:
-        """Start the worker without waiting for it, so that several import torch at once."""
+        """Start the worker without waiting for it, so that several workers import torch at the same time."""
         if self._worker is None:
             self._worker = start_worker(cell.device, cell.variant, self._context.limits.host_memory_bytes)
             self._worker.log_to(self._log_path(cell))
             self._worker.post(LoadRequest(cell.variant.source.to_json(), cell.variant.name, cell.device.torch_name))
             self._loaded = None
 
-    def settle(self) -> None:
-        """Wait until a started worker has loaded; what goes wrong here is told when a cell opens."""
+    def wait_until_loaded(self) -> None:
+        """Wait until a started worker has loaded its plugin. `open` reports a failure in the cell's record."""
         if self._worker is None or self._loaded is not None:
             return
         try:
             reply = self._worker.wait(self._deadline_s)
-            self._loaded = reply if isinstance(reply, DoneReply) else _loss(reply)
+            self._loaded = reply if isinstance(reply, DoneReply) else _loading_error(reply)
         except WorkerLostError as lost:
             self._loaded = lost
 
     def _ready_worker(self, cell: Cell) -> WorkerHandle:
         self.start(cell)
-        self.settle()
+        self.wait_until_loaded()
         if isinstance(self._loaded, WorkerLostError):
             raise self._loaded
-        return self._the_worker
+        return self._running_worker
 
     def _lost(self, lost: WorkerLostError) -> Record:
         if self._context.at_once():
@@ -221,22 +223,12 @@ class CellRunner:
         return record
 
     def _ended(self, reply: Reply) -> Record:
-        """Return the record of a cell that a reply ends. After an exception the next cell gets a new worker."""
+        """Return the record of a cell that ends with a reply other than the expected one."""
         if not isinstance(reply, FailedReply):
             reply = FailedReply("error", "measure", failure_reason(reply))
-        try:
-            record = self._record(reply.status, reply.phase, reason=reply.reason[:LONGEST_REASON], error=reply.error)
-        except RecordError as error:
-            return self._malformed(error)
+        record = self._record(reply.status, reply.phase, reason=reply.reason[:LONGEST_REASON], error=reply.error)
         if reply.status not in ("unsupported", "incorrect"):
-            self.stop()
-        return record
-
-    def _malformed(self, error: RecordError) -> Record:
-        """Record that the worker's values fit no record; the next cell gets a new worker."""
-        reason = f"the worker's answer does not fit: {describe(error)}"[:LONGEST_REASON]
-        record = self._record("error", "measure", reason=reason, error=None)
-        self.stop()
+            self.stop()  # an exception may have left the process in a bad state
         return record
 
     def _log_path(self, cell: Cell) -> Path:
@@ -244,20 +236,27 @@ class CellRunner:
         return self._context.run / "logs" / f"{cell.cell_id}{suffix}.log"
 
     def _record(self, status: str, phase: str, **fields: Any) -> Record:
+        """Return the record of the open cell, which is then no longer open."""
         log = self._worker.log if self._worker else None
-        record = self._now.record(self._context, status, phase, log, control=self.control, **fields)
+        cell, control = self._current, self.control
+        try:
+            record = cell.record(self._context, status, phase, log, control=control, **fields)
+        except RecordError as error:  # the worker sent values that a record can't hold, so it is not used again
+            reason = f"the worker's answer does not fit: {describe(error)}"[:LONGEST_REASON]
+            record = cell.record(self._context, "error", "measure", log, control=control, reason=reason, error=None)
+            self.stop()
         self._progress = None
         return record
 
 
-def _loss(reply: Reply) -> WorkerLostError:
+def _loading_error(reply: Reply) -> WorkerLostError:
     if isinstance(reply, FailedReply):
         return WorkerLostError(reply.status, reply.phase, reply.reason)
     return WorkerLostError("error", "import", failure_reason(reply))
 
 
 class CellRunners:
-    """The runners of one device, made when first asked for and kept warm."""
+    """The cell runners of one device, one for each variant and one for the A/A control; each is made on first use."""
 
     def __init__(self, context: CellContext) -> None:
         self._context = context
@@ -270,27 +269,27 @@ class CellRunners:
 
     @property
     def limits(self) -> CellLimits:
-        """What the device's cells may take."""
+        """The time and memory limits of the device's cells."""
         return self._context.limits
 
-    def of(self, cell: Cell, *, control: bool = False) -> CellRunner:
-        """Give the runner of a cell's variant."""
+    def for_cell(self, cell: Cell, *, control: bool = False) -> CellRunner:
+        """Return the runner of a cell's variant, or that of the A/A control."""
         return self._runners.setdefault((cell.variant.name, control), CellRunner(self._context, control=control))
 
     @property
-    def are_open(self) -> bool:
+    def any_open(self) -> bool:
         """Whether any cell is open."""
         return any(runner.is_open for runner in self._runners.values())
 
-    def stop(self, but: Collection[str] = ()) -> None:
-        """End all workers but those of some variants."""
+    def stop(self, keep: Collection[str] = ()) -> None:
+        """End all workers, except for those of the variants in `keep`."""
         for (variant, _), runner in self._runners.items():
-            if variant not in but:
+            if variant not in keep:
                 runner.stop()
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds spent in each phase by workers that have ended."""
+        """Time in seconds that workers which have ended spent in each phase."""
         total: dict[str, float] = {}
         for runner in self._runners.values():
             for phase, seconds in runner.seconds.items():

@@ -1,4 +1,4 @@
-"""The variants of one workload on one device, measured side by side in A B B A blocks."""
+"""Measure the variants of one workload side by side on one device, in blocks in A B B A order."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from attnbench.runner.queue import WorkQueue
 
 CUDA_ERRORS = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
-CALLS_A_BLOCK = 2  # at least, while the budget allows it: 10 blocks make the 20 samples of an interval
+CALLS_PER_BLOCK = 2  # at least, if the budget allows: 10 blocks then have the 20 samples that an interval needs
 
 
 class InterleavedCells:
-    """Opens the cells of one workload, hands out blocks in turns, and closes them.
+    """The cells of one workload on one device, which are opened, sampled block by block in turn, and closed.
 
-    `announce` hears of each cell before it opens, `store` takes each finished record, `interrupted` says when to stop.
+    `announce` is called with each cell before it opens, `store` with each finished record. No block starts after
+    `interrupted` returns True.
     """
 
     def __init__(
@@ -36,48 +37,49 @@ class InterleavedCells:
         self._runners, self._queue, self._interrupted = runners, queue, interrupted
         self._announce, self._store = announce, store
         self._baseline = ""
-        self._once: dict[str, Cell] = {}  # by variant: what may be run once more, by itself
-        self._again: list[Cell] = []  # what will be
+        self._may_retry: dict[str, Cell] = {}  # by variant: the cells that have not been given a second try
+        self._retries: list[Cell] = []
 
     def measure(self, cells: Sequence[Cell], *, control: bool = True) -> None:
-        """Measure all cells of one workload; without an A/A `control` they have the device's memory to themselves.
+        """Measure all cells of one workload, and the A/A control with them.
 
-        What did not fit in memory beside the others is run again alone, and so is, once and in a new worker, what met
-        a CUDA error: it may have been a neighbour's fault, on the device or earlier in the same process.
+        Without a `control` the workers of all other variants are ended first, which leaves all of the device's memory
+        to these cells. A cell that ran out of memory while other cells were open, or that met a CUDA error, is measured
+        a second time, alone and in a new worker: another variant may have caused the failure.
         """
         if not control:
-            self._runners.stop(but={cell.variant.name for cell in cells})
+            self._runners.stop(keep={cell.variant.name for cell in cells})
         cells = self._possible(cells)
-        self._once, self._again = {cell.variant.name: cell for cell in cells}, []
+        self._may_retry, self._retries = {cell.variant.name: cell for cell in cells}, []
         ready: dict[str, CellRunner] = {}
         for cell in cells:
             if self._interrupted():
                 break
             self._announce(cell)
-            ended = self._runners.of(cell).open(cell)
+            ended = self._runners.for_cell(cell).open(cell)
             if ended is None:
-                ready[cell.variant.name] = self._runners.of(cell)
+                ready[cell.variant.name] = self._runners.for_cell(cell)
                 if not self._runners.protocol.interleave:
-                    self._runners.of(cell).flag(NOT_INTERLEAVED)
+                    self._runners.for_cell(cell).flag(NOT_INTERLEAVED)
             else:
-                self._settle(ended)
+                self._store_or_retry(ended)
         controls = self._open_control(cells, ready) if control else []
         self._rounds([*ready.values(), *controls])
-        self._once = {}
-        for cell in self._again:
+        self._may_retry = {}
+        for cell in self._retries:
             self._measure_alone(cell)
 
-    def _settle(self, record: Record) -> None:
-        """Store a record, or have its cell run again where it may have been a neighbour's victim."""
-        crowded = record.status == "out_of_memory" and self._runners.are_open
-        victim = crowded or (record.status == "error" and any(sign in str(record.reason) for sign in CUDA_ERRORS))
-        if victim and not record.control and record.variant in self._once:
-            self._again.append(self._once.pop(record.variant))
+    def _store_or_retry(self, record: Record) -> None:
+        """Store a record, or plan a second try if another variant may have caused the failure."""
+        crowded = record.status == "out_of_memory" and self._runners.any_open
+        cuda_error = record.status == "error" and any(sign in str(record.reason) for sign in CUDA_ERRORS)
+        if (crowded or cuda_error) and not record.control and record.variant in self._may_retry:
+            self._retries.append(self._may_retry.pop(record.variant))
         else:
             self._store(record)
 
     def _possible(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Record what is known to be unsupported or not to fit, and load the workers of the rest, two at a time."""
+        """Store the records of cells that are known to fail; load the workers of the rest, two at a time."""
         supported = []
         for cell in cells:
             rule = (
@@ -86,26 +88,26 @@ class InterleavedCells:
                 else self._queue.memory.predicted_reason(cell.variant.name, cell.workload)
             )
             if reason := self._queue.surveyed().reason(cell.variant, cell.workload):
-                self._store(self._runners.of(cell).refuse(cell, "unsupported", reason))
+                self._store(self._runners.for_cell(cell).refuse(cell, "unsupported", reason))
             elif rule:
-                self._store(self._runners.of(cell).refuse(cell, "out_of_memory", rule, PREDICTED))
+                self._store(self._runners.for_cell(cell).refuse(cell, "out_of_memory", rule, PREDICTED))
             else:
                 supported.append(cell)
         for cell, following in zip(supported, [*supported[1:], None], strict=True):
-            self._runners.of(cell).start(cell)
+            self._runners.for_cell(cell).start(cell)
             if following is not None:
-                self._runners.of(following).start(following)
-            self._runners.of(cell).settle()
+                self._runners.for_cell(following).start(following)
+            self._runners.for_cell(cell).wait_until_loaded()
         return supported
 
     def _open_control(self, cells: Sequence[Cell], ready: dict[str, CellRunner]) -> list[CellRunner]:
-        """Open the baseline a second time: what differs between the two is the noise floor."""
+        """Open the baseline a second time as the A/A control; the difference of the two is the noise floor."""
         if not ready or not self._runners.protocol.interleave or self._interrupted():
             return []
         declared = [cell.variant.name for cell in cells if cell.variant.baseline and cell.variant.name in ready]
         self._baseline = min(declared, default=next(iter(ready)))
         cell = next(cell for cell in cells if cell.variant.name == self._baseline)
-        runner = self._runners.of(cell, control=True)
+        runner = self._runners.for_cell(cell, control=True)
         ended = runner.open(cell)
         if ended is not None:
             self._store(ended)
@@ -114,7 +116,7 @@ class InterleavedCells:
     def _measure_alone(self, cell: Cell) -> None:
         if self._interrupted():
             return
-        runner = self._runners.of(cell)
+        runner = self._runners.for_cell(cell)
         ended = runner.open(cell)
         if ended is not None:
             self._store(ended)
@@ -123,18 +125,19 @@ class InterleavedCells:
             self._rounds([runner])
 
     def _rounds(self, runners: list[CellRunner]) -> None:
-        """Hand out blocks until every cell has enough, then close."""
+        """Time blocks until every cell has enough samples, then close the cells."""
         turns = [runners] if self._runners.protocol.interleave else [[runner] for runner in runners]
         for taking_turns in turns:
             self._take_turns(taking_turns)
         for runner in runners:
             if runner.is_open:
-                self._settle(runner.abandon() if self._interrupted() else runner.close())
+                self._store_or_retry(runner.abandon() if self._interrupted() else runner.close())
 
     def _take_turns(self, runners: list[CellRunner]) -> None:
-        """Go round the runners in `turn`'s order; who has enough drops out, the baseline last.
+        """Time one block of each cell per round, in the order of `round_order`, until all have enough samples.
 
-        The baseline and the control stay in while any other does, so that every runner shares all its rounds with them.
+        A cell leaves when it has enough. The baseline and the control stay until the end, so that every other cell
+        shares all of its rounds with them.
         """
         for number in itertools.count():
             unfinished = [runner for runner in runners if runner.is_open and not runner.stopping.done]
@@ -145,22 +148,22 @@ class InterleavedCells:
                 for runner in runners
                 if runner.is_open and (not runner.stopping.done or runner.control or runner.variant == self._baseline)
             ]
-            for runner in turn(taking_part, number):
+            for runner in round_order(taking_part, number):
                 ended = runner.block(number, self._block_ns(runner)) if not self._interrupted() else None
                 if ended is not None:
-                    self._settle(ended)
+                    self._store_or_retry(ended)
 
     def _block_ns(self, runner: CellRunner) -> float:
         protocol = self._runners.protocol
-        wanted = max(protocol.block_s * 1e9, CALLS_A_BLOCK * runner.call_ns)
+        wanted = max(protocol.block_s * 1e9, CALLS_PER_BLOCK * runner.call_ns)
         return min(wanted, protocol.budget_s * 1e9 / protocol.min_blocks)
 
 
-def turn(runners: Sequence[CellRunner], number: int) -> list[CellRunner]:
-    """Give the order of a round: A B B A, each second round being the one before it in reverse.
+def round_order(runners: Sequence[CellRunner], number: int) -> list[CellRunner]:
+    """Return the order of the runners in a round: A B B A, that is, every second round in reverse.
 
-    Who comes last in a round comes first in the next, right after itself, which may suit it: so each pair of rounds
-    begins one runner further on, and everybody is so placed equally often.
+    The last runner of a round is the first of the next and so follows itself, with its data still in the caches. To
+    give this advantage to every runner equally often, each pair of rounds starts one runner later than the pair before.
     """
     first = number // 2 % len(runners)
     order = [*runners[first:], *runners[:first]]

@@ -1,4 +1,4 @@
-"""Ctrl-C while a plan is worked off: counted, so that work can end in good order, and raised when that is too slow."""
+"""Count Ctrl-C during a run, so that the run can end in good order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Interrupts:
-    """Counts SIGINT while it is `counted`; beyond `most` it raises KeyboardInterrupt, as without this."""
+    """Counts SIGINT; after `most` of them the next one raises KeyboardInterrupt, as Python does by default."""
 
     def __init__(self, most: int) -> None:
         self.count = 0
@@ -18,7 +18,7 @@ class Interrupts:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Take SIGINT over from whoever has it; outside the main thread, where Python delivers none, do nothing."""
+        """Handle SIGINT within this context. Does nothing outside the main thread, where Python delivers no signals."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

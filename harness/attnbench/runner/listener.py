@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it, while it works."""
+"""The interface through which a run reports its progress."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 class RunListener:
-    """Hears of a run as it goes, in the process that supervises it; this one lets it pass."""
+    """Receives run events in the supervisor's process. This base class ignores them."""
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
-        """Hear that the run has its devices and begins."""
+        """Receive the manifest of a run that has its devices and starts."""
 
     def cell_started(self, cell: Cell) -> None:
-        """Hear of a cell that starts."""
+        """Receive a cell that starts."""
 
     def record_stored(self, record: Record) -> None:
-        """Hear of a record that is on disk."""
+        """Receive a record that was written to disk."""
 
     def observer_failed(self, problem: str) -> None:
-        """Hear what an observer got wrong."""
+        """Receive a line about an observer plugin that raised, crashed or took too long."""

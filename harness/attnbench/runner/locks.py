@@ -1,4 +1,7 @@
-"""One run a device at a time, across processes; the kernel lets a lock go when its holder dies."""
+"""Locks that keep two runs from measuring on one device, or writing to one folder, at the same time.
+
+The kernel releases a lock when the process that holds it ends.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,13 @@ LOOK_EVERY_S = 0.2
 
 @contextmanager
 def hold(devices: Sequence[Device]) -> Iterator[None]:
-    """Hold the locks of devices, by GPU UUID; `cpu` holds its one-core slots too. Raises UsageError if one is taken.
+    """Hold the locks of devices, which are named by GPU UUID. `cpu` also holds the locks of all its single cores.
 
-    Worker processes do not inherit the locks, so an orphan can't keep one.
+    Worker processes don't inherit the locks, so a worker that outlives its supervisor holds none. Raises UsageError if
+    another process holds one of the locks.
     """
     slots = [device for device in list_devices() if device.name.startswith("cpu:")]
-    wanted = {one.uuid: one.name for device in devices for one in device.members or (device,)}
+    wanted = {member.uuid: member.name for device in devices for member in device.members or (device,)}
     if any(device.name == "cpu" for device in devices):
         wanted |= {slot.uuid: slot.name for slot in slots}
     with ExitStack() as held:
@@ -40,7 +44,7 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
 
 @contextmanager
 def hold_one(devices: Sequence[Device], wait_s: float) -> Iterator[Device]:
-    """Hold the first of the devices that is free, or gets free within `wait_s` seconds; raises UsageError."""
+    """Hold the lock of the first device that is free; raises UsageError if none is after `wait_s` seconds."""
     deadline = time.monotonic() + wait_s
     with ExitStack() as held:
         while time.monotonic() < deadline:
@@ -64,7 +68,7 @@ def _lock(uuid: str) -> FileLock:
 
 @contextmanager
 def hold_run(run: Path) -> Iterator[None]:
-    """Hold a run's folder: two sweeps never write into one. Raises UsageError if another process works on it."""
+    """Hold the lock of a run's folder; raises UsageError if another process is executing the run."""
     try:
         with FileLock(run / ".lock", timeout=0):
             yield

@@ -1,4 +1,4 @@
-"""Tells plugins that observe a run of its events, in a process of their own."""
+"""Forward run events to observer plugins, which run in a separate process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from attnbench.isolation.process import WorkerLostError, WorkerProcess
 from attnbench.messages import ObserveReply, ObserveRequest, failure_reason
 from attnbench.plan.catalog import NO_GPU, Catalog, PluginEntry
 
-IMPORT_TIMEOUT_S = 60.0  # the first event waits for the plugins to be imported
-LAST_TIMEOUT_S = 120.0  # nothing is measured any more, and a tracker may have much to send
-EVENT_TIMEOUT_S = 10.0  # an observer that takes longer is not told of anything more
+IMPORT_TIMEOUT_S = 60.0  # for the first event, before which the plugins are imported
+LAST_TIMEOUT_S = 120.0  # for the end of the run: nothing is measured any more, and a tracker may have much to send
+EVENT_TIMEOUT_S = 10.0  # for every other event; observers that take longer get no more events
 
 
 class Observers:
-    """The observing plugins of a run. A broken or slow one is told of in `problems` and costs nothing else.
+    """The observer plugins of a run and the process that they run in.
 
-    Events are told between measurements and waited for, so that no observer works while something is timed.
+    Errors and timeouts of observers are added to `problems` and don't affect the run. `notify` is called between
+    measurements and waits for the observers, so that none of them runs while something is timed.
     """
 
     def __init__(self, catalog: Catalog, log: Path) -> None:
@@ -27,38 +28,38 @@ class Observers:
         self._plugins: Sequence[PluginEntry] = [plugin for plugin in catalog.plugins if plugin.observes]
         self._log = log
         self._worker: WorkerProcess | None = None
-        self._introduced = False
-        self._lock = threading.Lock()  # devices are worked on side by side
+        self._plugins_sent = False
+        self._lock = threading.Lock()  # each device's thread reports events
 
     def __enter__(self) -> Self:
-        """Start their process, if there is any observer."""
+        """Start the process, unless no plugin observes the run."""
         if self._plugins:
             self._worker = WorkerProcess(NO_GPU, needs_torch=False)
             self._worker.log_to(self._log)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the observers' process."""
+        """End the process."""
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
 
     def notify(self, event: str, argument: dict[str, Any]) -> None:
-        """Hand an event (`run_started`, `cell_started` ...) to every plugin that observes it."""
+        """Call the hook of an event, e.g. `run_started`, in every plugin that implements it, and wait for it."""
         if not any(event in plugin.observes for plugin in self._plugins):
             return
         with self._lock:
             if self._worker is None:
                 return
             sources, limit = None, LAST_TIMEOUT_S if event == "run_ended" else EVENT_TIMEOUT_S
-            if not self._introduced:
-                self._introduced = True
+            if not self._plugins_sent:
+                self._plugins_sent = True
                 sources, limit = [plugin.source.to_json() for plugin in self._plugins], IMPORT_TIMEOUT_S
             try:
                 reply = self._worker.request(ObserveRequest(f"attnbench_{event}", argument, sources), lambda _: limit)
             except WorkerLostError as lost:
                 names = ", ".join(plugin.source.name for plugin in self._plugins)
-                self.problems.append(f"{names}: observing {event} ended: {lost.reason}; no event is told any more")
+                self.problems.append(f"{names}: observing {event} ended: {lost.reason}; observers get no more events")
                 self._plugins, self._worker = [], None
                 return
             self.problems += reply.problems if isinstance(reply, ObserveReply) else [failure_reason(reply)]
