@@ -1,4 +1,4 @@
-"""What is known of an open cell, and the record that it ends as."""
+"""The state of an open cell, and how its record is made from it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ THROTTLED_LIMIT = 0.10  # share of samples taken under throttling above which th
 
 @dataclass(frozen=True)
 class CellContext:
-    """Where and how the cells of one device run.
+    """What the cells of one device have in common.
 
-    `crashes` counts by variant, apart for the A/A control, and is shared by all devices of a model; `at_once` says that
-    not even the present block is to be finished.
+    `crashes` counts crashes by variant, those of the A/A control separately; devices of one model share it. `at_once`
+    returns True when the run is to stop without finishing the current block.
     """
 
     run: Path
@@ -39,7 +39,7 @@ class CellContext:
 
 @dataclass
 class CellProgress:
-    """What is known of a cell so far."""
+    """The results of an open cell so far."""
 
     cell: Cell
     started_at: str
@@ -57,7 +57,7 @@ class CellProgress:
     def record(
         self, context: CellContext, status: str, phase: str, log: Path | None, *, control: bool, **fields: Any
     ) -> Record:
-        """Make the cell's record; raises RecordError for a status or a time that is none."""
+        """Return the cell's record; `fields` replace what is known so far. Raises RecordError for invalid values."""
         cell = self.cell
         timed = {"first_call_ns": self.first_call_ns} if status == "ok" else {}
         return Record(
@@ -94,7 +94,7 @@ class CellProgress:
 
 
 def utc_now() -> str:
-    """Give the present time in ISO 8601, UTC."""
+    """Return the current time in UTC, in ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 

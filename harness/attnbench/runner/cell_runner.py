@@ -90,11 +90,8 @@ class CellRunner:
             return self._lost(lost)
         if not isinstance(reply, OpenReply):
             return self._ended(reply)
-        self._current.call_ns, self._current.first_call_ns, self._current.error = (
-            reply.call_ns,
-            reply.first_call_ns,
-            reply.error,
-        )
+        current = self._current
+        current.call_ns, current.first_call_ns, current.error = reply.call_ns, reply.first_call_ns, reply.error
         for flag in reply.flags:
             self.flag(flag)
         return None

@@ -1,4 +1,4 @@
-"""The conformance suite on one variant, run in workers so that a crash costs one test."""
+"""Run the conformance suite on one variant, in workers, so that a crash fails a single test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.plan.devices import Device
 
-MOST_CRASHES = 5  # of one variant, after which the rest of its tests is not tried
+MOST_CRASHES = 5  # of one variant, after which the rest of its tests are not run
 
 
 def check_variant(
@@ -37,9 +37,10 @@ def check_variant(
     seed: int = 0,
     plugin: str | None = None,
 ) -> None:
-    """Run the suite at `level` (quick, full, thorough); `on_result` gets each test's result as a CheckResult's JSON.
+    """Run the suite at `level` and call `on_result` with each test's result, in the JSON form of a `CheckResult`.
 
-    A test that ends the worker, or takes over `timeout_s`, has failed; a new worker goes on with the next.
+    A test that ends the worker, or takes longer than `timeout_s`, fails, and a new worker continues with the next test.
+    Raises AttnbenchError if the variant can't be loaded.
     """
     done: list[str] = []
     for _ in range(MOST_CRASHES):
@@ -85,7 +86,7 @@ def check_variant(
 
 
 def explain_check(name: str) -> str:
-    """Say what a check demands, why, and the usual bug behind it; raises UsageError for an unknown one."""
+    """Return what a check demands, why, and the usual bug behind a failure; raises UsageError for an unknown check."""
     worker = WorkerProcess({"CUDA_VISIBLE_DEVICES": ""})
     try:
         reply = worker.request(ExplainRequest(name), lambda _: 120.0)

@@ -1,4 +1,4 @@
-"""Where the cells of a plan run: on this machine, or on the machines of a fleet."""
+"""Execute plans on this machine; the interface that cluster executors share."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from attnbench.runner.limits import CellLimits
 
 
-DOCTOR = "doctor"  # in a run's manifest from when it first has its devices
+DOCTOR = "doctor"  # a key of the manifest, written when the run first gets its devices
 
 
 class Executor(Protocol):
-    """What a run needs of the place where its cells run."""
+    """The interface of an executor: it has devices, describes their environments, and executes plans."""
 
     name: str
 
     def devices(self, names: Sequence[str]) -> list[Device]:
-        """Pick devices by name, or those that are taken where none is named; raises UsageError."""
+        """Return the named devices, or the default ones if no name is given; raises UsageError."""
 
     def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:
-        """Describe the environment of one of these devices, with the versions of `packages`."""
+        """Return the environment of one of these devices, with the versions of `packages`."""
 
     def reserve(self, run: Path, plan: Plan) -> AbstractContextManager[None]:
-        """Keep other runs off the devices, and add to the run's manifest what is known of them; raises UsageError."""
+        """Reserve the devices and add their description to the run's manifest; raises UsageError."""
 
     def execute(
         self,
@@ -51,16 +51,16 @@ class Executor(Protocol):
         stored: Callable[[Record], None],
         limits: CellLimits,
     ) -> RunSummary:
-        """Work a plan off into a run's folder; `stored` is called with each record after it is on disk."""
+        """Run all cells of a plan. `started` is called with each cell, `stored` with each record once it is on disk."""
 
 
 class LocalExecutor:
-    """This machine: a worker for each variant and device."""
+    """The executor of this machine, which starts a worker for each variant and device."""
 
     name = "local"
 
     def devices(self, names: Sequence[str]) -> list[Device]:
-        """Pick devices of this machine."""
+        """Return devices of this machine."""
         return choose_devices(list(names))
 
     def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class LocalExecutor:
 
     @contextmanager
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:
-        """Hold the devices' locks; a run that never got its devices leaves no folder."""
+        """Hold the devices' locks. If they are taken, the folder of a run that never had its devices is removed."""
         with ExitStack() as held:
             try:
                 held.enter_context(locks.hold(plan.devices))
@@ -88,7 +88,7 @@ class LocalExecutor:
         stored: Callable[[Record], None],
         limits: CellLimits,
     ) -> RunSummary:
-        """Work on all devices side by side, then find out what else is to be said of the variants that were timed."""
+        """Run the cells on all devices in parallel, then test the traits of the variants that were timed."""
         summary = Scheduler(run, plan, started, stored, limits).execute()
         if not summary.interrupted:
             describe_variants(run, plan)
@@ -99,13 +99,13 @@ LOCAL_EXECUTOR = LocalExecutor()
 
 
 def describe_machine(run: Path, plan: Plan) -> None:
-    """Add to the manifest what each device does at most, and what would make timings lie."""
+    """Add each device's peak rates to the manifest, and the findings of `attnbench doctor`."""
     manifest = store.read_manifest(run)
     manifest[DOCTOR] = [finding.to_json() for finding in examine()]
     manifest["limits"] = dict(manifest.get("limits", {}))
     for group in plan.device_groups:
         if group[0].members:
-            continue  # several at once are held to no limit of one
+            continue  # peak rates belong to single devices
         cells = [cell for cell in (*plan.cells, *plan.frontier) if cell.device == group[0]]
         environment_id = str(plan.environments[group[0].name]["environment_id"])
         measured = measured_peaks(group[0], {cell.workload.dtype for cell in cells}, environment_id)
@@ -119,7 +119,7 @@ def describe_machine(run: Path, plan: Plan) -> None:
 
 
 def describe_variants(run: Path, plan: Plan) -> None:
-    """Add to the manifest, by device and variant, which traits the variants have that were timed there."""
+    """Add to the manifest, by device and variant, the traits of the variants that were timed."""
     timed = {(record.device, record.variant) for record in store.latest(run).values() if record.status == "ok"}
     manifest = store.read_manifest(run)
     manifest["traits"] = {

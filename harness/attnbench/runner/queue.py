@@ -1,4 +1,4 @@
-"""What devices of one model share: the work that is left, and what was learnt of the variants."""
+"""The queue of cells that devices of one model share."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ ASK_AGAIN_S = 0.2
 
 
 class WorkQueue:
-    """Hands groups of cells to whichever device of one model is free; safe to use from a thread a device.
+    """The work that is left for the devices of one model, and what its results say about memory. Thread-safe.
 
-    All variants of one workload make a group and go to one device, so that they are measured side by side. Several
-    devices take the longest groups first, so that they end together; one takes them as planned, the small before the
-    large. When all is done the frontier is searched, one variant and series of lengths at a time.
+    The variants of one workload form a group and go to the same device, where they are measured side by side. A single
+    device takes the groups as planned, small workloads first. Several devices take the longest groups first, so that
+    they finish at about the same time. After all groups the memory frontier is searched, one variant and series of
+    lengths at a time.
     """
 
     def __init__(self, plan: Plan, devices: list[Device], earlier: Iterable[Record] = ()) -> None:
@@ -34,22 +35,22 @@ class WorkQueue:
             groups.sort(key=lambda cells: sum(cell.workload.flops() for cell in cells), reverse=True)
         self._groups = deque(groups)
         self._searches = deque(_searches(plan, devices[0]))
-        self._taken: dict[str, Cell | None] = {}  # by the device at work: the search that it is at, if any
+        self._taken: dict[str, Cell | None] = {}  # by working device: its search, or None for a group
         self._changed = threading.Condition()
         self._survey: SupportAnswers | None = None
         self._outcomes: dict[tuple[str, str], dict[int, LengthOutcome]] = {}
         self.memory = OutOfMemory()
-        self.crashes: Counter[tuple[str, bool]] = Counter()  # by variant, apart for the A/A control
+        self.crashes: Counter[tuple[str, bool]] = Counter()  # by variant, those of the A/A control separately
         known = {cell.variant.name: cell for cell in (*plan.cells, *plan.frontier) if cell.device == devices[0]}
         for record in earlier:
             cell = known.get(record.variant)
-            if cell and plan.cell_at(cell, record.workload).cell_id == record.cell_id:  # it is not stale
+            if cell and plan.cell_at(cell, record.workload).cell_id == record.cell_id:  # the record is not stale
                 self.learn(record)
 
     def take(self, device: Device, halted: Callable[[], bool]) -> list[Cell] | None:
-        """Give the next cells to measure side by side on `device`, or None when there are none or `halted` says so.
+        """Return the next cells to measure side by side on `device`, or None if none is left or `halted` returns True.
 
-        When they are done `done` must be called.
+        Call `done` after the cells have been measured.
         """
         with self._changed:
             while not halted():
@@ -61,15 +62,15 @@ class WorkQueue:
                     return [dataclasses.replace(cell, device=device) for cell in cells]
                 if not self._searches:
                     return None
-                self._changed.wait(ASK_AGAIN_S)  # a search starts from what the groups come to
+                self._changed.wait(ASK_AGAIN_S)  # a search starts from the results of all groups
         return None
 
     def searching(self, device: Device) -> bool:
-        """Whether the cells that `device` took belong to a search."""
+        """Return whether the cells that `device` took belong to a search of the memory frontier."""
         return self._taken[device.name] is not None
 
     def done(self, device: Device) -> None:
-        """Say that the cells that `device` took are done; a search goes on."""
+        """Mark the cells that `device` took as measured, and put an unfinished search back into the queue."""
         with self._changed:
             search = self._taken.pop(device.name)
             if search is not None:
@@ -77,7 +78,7 @@ class WorkQueue:
             self._changed.notify_all()
 
     def learn(self, record: Record) -> None:
-        """Take in what a record says of the frontier."""
+        """Use a record to predict which cells will run out of memory, and to continue searches."""
         self.memory.add(record)
         if not record.control and record.status != "interrupted":
             series = self._outcomes.setdefault((record.variant, series_key(record.workload)), {})

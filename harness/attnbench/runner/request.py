@@ -1,4 +1,4 @@
-"""What a user asks a run for, and the plan that follows from it."""
+"""The request for a run, and how its plan is made."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ REASONS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for, as the command line gives it.
+    """The options of `attnbench run`, before they are checked.
 
-    `workloads` are ids of workloads. `budget_s`, the seconds of sampling a cell, is what the suites say where it is
-    None, and else the protocol's. Devices of one model share the cells, unless `every_device` is to measure them all.
-    `baseline` is the variant that is timed a second time as the A/A control; None takes the one that says so itself.
+    - `workloads`: ids of workloads
+    - `budget_s`: seconds of sampling per cell; None takes the budget of the suites, else that of `protocol`
+    - `every_device`: measure all cells on each device, instead of sharing them among the devices of one model
+    - `baseline`: the variant that is measured a second time as the A/A control; None takes one that declares itself
     """
 
     suites: Sequence[str] = ()
@@ -48,10 +49,10 @@ class Request:
 
 
 def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Catalog, Plan]:
-    """Turn a request into cells; raises UsageError for whatever in it is wrong, before anything runs.
+    """Return the catalog of plugins and the plan for a request; raises UsageError if anything in it is wrong.
 
-    A request that names nothing takes the suite `standard` on every GPU, or else `quick` on the CPU, and the variants
-    that belong to such a device by default.
+    Without suites, axes or workloads the plan takes the suite `standard` if there is a GPU, else `quick`. Without
+    variants it takes those that are on by default for the devices.
     """
     catalog = read_catalog(request.plugins, strict=request.strict_plugins)
     refuse_broken(catalog, request.plugins)
@@ -66,13 +67,13 @@ def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Cata
     devices = with_teams(devices, workloads)
     protocol = _protocol_of(request, catalog, suites)
     if not variants:
-        raise UsageError("no variant is there: `attnbench list plugins` says why")
+        raise UsageError("no variant was found: see `attnbench list plugins` for the reasons")
     if request.baseline is not None and all(variant.name != request.baseline for variant in variants):
         raise unknown("baseline", request.baseline, [variant.name for variant in variants])
     protocols = {device.kind: protocol for device in devices}
     environments = {device.name: executor.environment_of(device, catalog.packages) for device in devices}
-    asking = [name for name in suites if any(suite.frontier for suite in catalog.suites([name]))]
-    searched = choose_workloads(catalog, asking, request.axes) if asking else []
+    with_frontier = [name for name in suites if any(suite.frontier for suite in catalog.suites([name]))]
+    searched = choose_workloads(catalog, with_frontier, request.axes) if with_frontier else []
     plan = make_plan(
         variants,
         workloads,
@@ -86,9 +87,10 @@ def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Cata
 
 
 def refuse_unrunnable(request: Request, catalog: Catalog, plan: Plan, unsupported: Mapping[str, str]) -> None:
-    """Raise UsageError for a shape of a user's own suite file that none of the variants can run, with file and line.
+    """Raise UsageError, with file and line, if no variant can run a workload of a suite file that the user wrote.
 
-    `unsupported` gives reasons by cell_id. Workloads that want more devices than there are wait for another machine.
+    `unsupported` holds reasons by cell_id. Workloads for more devices than this machine has are accepted, because the
+    file may be written for several machines.
     """
     files = [suite for suite in request.suites if is_file(suite)] if not request.axes else []
     cells_of: dict[Workload, list[Cell]] = {}
@@ -98,20 +100,22 @@ def refuse_unrunnable(request: Request, catalog: Catalog, plan: Plan, unsupporte
         for workload in grid.workloads:
             cells = cells_of.get(workload, [])
             if workload.gpus == 1 and cells and all(cell.cell_id in unsupported for cell in cells):
-                said = "; ".join(f"{cell.variant.name}: {unsupported[cell.cell_id]}" for cell in cells[:REASONS_SHOWN])
+                reasons = "; ".join(
+                    f"{cell.variant.name}: {unsupported[cell.cell_id]}" for cell in cells[:REASONS_SHOWN]
+                )
                 raise UsageError(
-                    f"{grid.where}: no variant can run {workload.id} ({said}): change the shape, take it out, or "
+                    f"{grid.where}: no variant can run {workload.id} ({reasons}): change the shape, take it out, or "
                     "choose other variants with --variant"
                 )
 
 
 def default_suite(devices: Sequence[Device]) -> str:
-    """Name `standard` where there is a GPU, else `quick`."""
+    """Return `standard` if there is a GPU, else `quick`."""
     return "standard" if any(device.kind == "cuda" for device in devices) else "quick"
 
 
 def _protocol_of(request: Request, catalog: Catalog, suites: Sequence[str]) -> MeasureConfig:
-    """Give the request's protocol with its budget, or with the longest of the suites' where every one has one."""
+    """Return the measure config with the request's budget, else the longest budget of the suites if all have one."""
     budgets = [suite.budget_s for suite in catalog.suites(suites)]
     known = [seconds for seconds in budgets if seconds is not None]
     seconds = request.budget_s

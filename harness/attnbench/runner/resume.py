@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 def resumed(
     run: Path, *, retry_failed: bool = False, exhaustive: bool = False, executor: Executor = LOCAL_EXECUTOR
 ) -> tuple[Catalog, Plan]:
-    """Give the cells of a run that are missing, interrupted or stale, and with `retry_failed` those that failed.
+    """Return the catalog and a plan of the cells that a run still lacks: missing, interrupted or stale ones.
 
-    A cell is stale when what would change its number (plugin, protocol, driver, torch ...) gives it another id now.
-    With `exhaustive` those count as missing that were only predicted to run out of memory.
-    Raises UsageError where a variant or device of the plan is not here any more.
+    A cell is stale if its id has changed, because its plugin, measure config, driver, torch or the like has. With
+    `retry_failed` the plan includes failed cells, with `exhaustive` those that were only predicted to run out of
+    memory. Raises UsageError if a variant or device of the run is no longer available.
     """
     manifest = store.read_manifest(run)
     store.require_space(run, len(manifest["plan"]))
@@ -58,7 +58,7 @@ def resumed(
 def start_again(
     run: Path, cells: Sequence[tuple[str, Workload, str]], results: Path, plugins: Sequence[str]
 ) -> tuple[Path, Catalog, Plan]:
-    """Make a new run of some cells (variant, workload, device) of an old one, under the old one's protocol."""
+    """Start a new run of some cells (variant, workload, device) of an old run, with the old run's measure config."""
     manifest = store.read_manifest(run)
     arguments = [*store.plugin_arguments(manifest), *plugins]
     catalog = _catalog_of(manifest, arguments)
@@ -68,7 +68,7 @@ def start_again(
 
 
 def _catalog_of(manifest: Mapping[str, Any], plugins: Sequence[str]) -> Catalog:
-    """Read the catalog of a run that was made before, with the baseline that it had."""
+    """Return the catalog for an earlier run, with the baseline of that run."""
     catalog, baseline = read_catalog(plugins), store.declared_baseline(manifest)
     return catalog if baseline is None else catalog.with_baseline(baseline)
 
@@ -76,11 +76,11 @@ def _catalog_of(manifest: Mapping[str, Any], plugins: Sequence[str]) -> Catalog:
 def _plan_of_cells(
     catalog: Catalog, cells: Sequence[tuple[str, Workload, str]], manifest: Mapping[str, Any], executor: Executor
 ) -> Plan:
-    """Plan some cells (variant, workload, device) of a run under its own protocol."""
+    """Return a plan of some cells (variant, workload, device) of an earlier run, with that run's measure config."""
     protocols = {kind: MeasureConfig.from_json(fields) for kind, fields in manifest["protocols"].items()}
     named = {device for _, _, device in cells}
     shared = () if store.measures_on_every_device(manifest) else manifest.get("devices", ())
-    devices = _present(sorted({*named, *shared}), named, manifest, executor)
+    devices = _find_devices(sorted({*named, *shared}), named, manifest, executor)
     environments = {device.name: executor.environment_of(device, catalog.packages) for device in devices.values()}
     plans = (
         make_plan(choose_variants(catalog, [variant]), [workload], [devices[device]], protocols, environments)
@@ -90,23 +90,23 @@ def _plan_of_cells(
     return Plan(tuple(cell for plan in plans for cell in plan.cells), protocols, environments, sharing)
 
 
-def _present(
+def _find_devices(
     names: Sequence[str], needed: Collection[str], manifest: Mapping[str, Any], executor: Executor
 ) -> dict[str, Device]:
-    """Find the devices of a run again, by their old names; another of its model stands in for one that has gone."""
+    """Return devices by their names in an earlier run; another device of the same model replaces one that is gone."""
     found: dict[str, Device] = {}
-    gone: dict[str, UsageError] = {}
+    missing: dict[str, UsageError] = {}
     for name in names:
         try:
             found[name] = executor.devices([name])[0]
         except UsageError as error:
-            gone[name] = error
-    for name, absence in gone.items():
+            missing[name] = error
+    for name, not_found in missing.items():
         model = manifest["environments"].get(name, {}).get("device_name")
         alike = [device for device in found.values() if device.model == model]
-        stand_in = alike[0] if alike and not store.measures_on_every_device(manifest) else None
-        if stand_in is not None:
-            found[name] = stand_in
+        replacement = alike[0] if alike and not store.measures_on_every_device(manifest) else None
+        if replacement is not None:
+            found[name] = replacement
         elif name in needed:
-            raise absence
+            raise not_found
     return found

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def start(request: Request, catalog: Catalog, plan: Plan) -> Path:
-    """Make the folder of a new run, with its manifest; raises UsageError where that can't be."""
+    """Create the folder of a new run with its manifest and return it; raises UsageError for an invalid name."""
     name = request.name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if not name.strip(".") or "/" in name or "\0" in name:
         raise UsageError(f"run name {name!r}: expected a folder's name, without '/'")
@@ -48,10 +48,10 @@ def execute(
     limits: CellLimits | None = None,
     listener: RunListener | None = None,
 ) -> RunSummary:
-    """Work a plan off into a run's folder, with `listener` observers of each step, and say what it came to.
+    """Run all cells of a plan, store their records in the run's folder, and return a summary.
 
-    Raises UsageError where another process holds one of the devices or works on this run, and StorageError where the
-    disk is full.
+    `listener` receives the run's events. Raises UsageError if another process uses one of the devices or this run's
+    folder, and StorageError if the disk is full.
     """
     began = time.monotonic()
     listener = listener or RunListener()
@@ -78,7 +78,7 @@ def execute(
         except StorageError as error:
             raise StorageError(f"{error}; make room, then go on with: {resume_command(run)}") from error
         observers.notify("run_ended", dict(summary.statuses))
-        summary.lasted(time.monotonic() - began)
+        summary.extend_to(time.monotonic() - began)
         _conclude(run, summary, observers.problems)
     forkserver.end_idle()
     for problem in observers.problems:
@@ -87,7 +87,7 @@ def execute(
 
 
 def _conclude(run: Path, summary: RunSummary, problems: Sequence[str]) -> None:
-    """Add to the manifest what a run came to."""
+    """Add the run's summary to its manifest."""
     manifest = store.read_manifest(run)
     manifest["observers"] = {"problems": list(problems)}
     manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -96,12 +96,12 @@ def _conclude(run: Path, summary: RunSummary, problems: Sequence[str]) -> None:
 
 
 def resume_command(run: Path) -> str:
-    """Give the command that goes on with a run."""
+    """Return the command that continues a run."""
     return f"attnbench run --resume {shlex.quote(str(run))}"
 
 
 def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> dict[str, Any]:
-    """Describe a run: its plan, environment, versions and git state."""
+    """Return the manifest of a run: its plan, environments, versions and git state."""
     return {
         "schema": SCHEMA,
         "run_id": name,

@@ -1,4 +1,4 @@
-"""Works a plan off: one thread a device, variants of one workload side by side in A B B A blocks."""
+"""Run the cells of a plan: one thread per device, the variants of a workload side by side."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ LOOK_EVERY_S = 0.2
 
 @dataclass
 class RunSummary:
-    """What a sweep came to: records by status, and where its time went.
+    """What a run has done: the number of records by status, and where its time went.
 
-    `frontier_ends` of the cells that ran out of memory are what a search of the frontier was to find, and no failures.
+    `useful_share` is the share of the devices' time in phases that calls and checks of variants fill. `frontier_ends`
+    counts the records with `out_of_memory` that a search of the memory frontier looked for; they are not failures.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -43,22 +44,22 @@ class RunSummary:
     useful_share: float = 0.0
     interrupted: bool = False
     frontier_ends: int = 0
-    phase_s: dict[str, float] = field(default_factory=dict)  # waited for workers, by phase
+    phase_s: dict[str, float] = field(default_factory=dict)  # time waited for workers, by phase
 
     @property
     def failed(self) -> int:
-        """How many cells failed."""
+        """The number of cells that failed."""
         done = self.statuses["ok"] + self.statuses["unsupported"] + self.frontier_ends
         return sum(self.statuses.values()) - done
 
-    def lasted(self, wall_s: float) -> None:
-        """Take the whole run for its length, with what came before and after the sweep, none of it useful."""
+    def extend_to(self, wall_s: float) -> None:
+        """Extend the wall time to that of the whole run; the time before and after the cells counts as not useful."""
         self.useful_share *= self.wall_s / wall_s
         self.wall_s = wall_s
 
 
 class Scheduler:
-    """One execution of a plan into a run's folder; `stored` is called with each record after it is on disk."""
+    """One execution of a plan. `started` is called with each cell, `stored` with each record once it is on disk."""
 
     def __init__(
         self,
@@ -79,9 +80,10 @@ class Scheduler:
         self.summary = RunSummary()
 
     def execute(self) -> RunSummary:
-        """Run all cells; SIGINT once ends after the present block, twice at once.
+        """Run all cells and return the summary.
 
-        What ends one device's thread (a full disk, say) ends the others after their present block, and is raised.
+        After one SIGINT the current blocks are finished; after a second one the workers are killed. An exception in one
+        device's thread, e.g. because the disk is full, stops the other threads after their current block and is raised.
         """
         began = time.monotonic()
         earlier = list(store.latest(self._run).values())
@@ -91,7 +93,7 @@ class Scheduler:
             self._work_off(side_by_side)
             for queue in queues:
                 if queue not in side_by_side and not self._halted():
-                    self._work_off([queue])  # a team wants all its members
+                    self._work_off([queue])  # a team needs all its devices for itself
         if self._errors and not self._interrupts.count:
             raise self._errors[0]
         self.summary.wall_s = time.monotonic() - began
@@ -121,7 +123,7 @@ class Scheduler:
     def _guarded(self, queue: WorkQueue, device: Device) -> None:
         try:
             self._work_on(queue, device)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised in the main thread
             self._errors.append(error)
 
     def _work_on(self, queue: WorkQueue, device: Device) -> None:
@@ -152,11 +154,11 @@ class Scheduler:
                 self._phase_seconds[phase] = self._phase_seconds.get(phase, 0.0) + seconds
 
     def _halted(self) -> bool:
-        """Whether no further block is to begin."""
+        """Return whether to start no further block."""
         return self._interrupts.count > 0 or bool(self._errors)
 
     def _at_once(self) -> bool:
-        """Whether not even the present block is to be finished."""
+        """Return whether to stop without finishing the current block."""
         return self._interrupts.count > 1
 
     def _announce(self, cell: Cell) -> None:

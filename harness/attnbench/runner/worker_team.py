@@ -1,4 +1,4 @@
-"""Several devices at once on one workload: each on its share, the slowest one's time counting."""
+"""Start workers, and run one workload on several devices at once: each has a share, and the slowest one counts."""
 
 from __future__ import annotations
 
@@ -19,88 +19,88 @@ if TYPE_CHECKING:
 
 
 class WorkerHandle(Protocol):
-    """What a runner needs of the process, or processes, that serve it."""
+    """The interface of a worker process, or of a team of them."""
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """Seconds waited in each phase."""
+        """Seconds waited for replies, by phase."""
 
     @property
     def log(self) -> Path | None:
-        """The file that holds the output since `log_to`; None if there was none."""
+        """The file that holds the output since `log_to`, or None if there was no output."""
 
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
-        """Send one request and wait for its reply."""
+        """Send a request and return its reply."""
 
     def post(self, message: WorkerRequest) -> None:
-        """Send one request."""
+        """Send a request."""
 
     def wait(self, deadline_s: Callable[[str], float]) -> Reply:
-        """Wait for the reply."""
+        """Return the reply to the posted request."""
 
     def log_to(self, path: Path) -> None:
-        """Send output to another file from now on."""
+        """Write output to another file from now on."""
 
     def stop(self) -> None:
-        """End it."""
+        """End the process."""
 
 
 def start_worker(device: Device, variant: VariantEntry, host_memory_bytes: int | None) -> WorkerHandle:
-    """Start a process on the device; on a team one for each member, or one that sees all if the variant spans them."""
+    """Start a worker on a device; a team gets one worker per member, or a single one if the variant spans devices."""
 
-    def started(one: Device) -> WorkerProcess:
-        return WorkerProcess(one.worker_environment(), one.cores, host_memory(one.kind, host_memory_bytes))
+    def start(part: Device) -> WorkerProcess:
+        return WorkerProcess(part.worker_environment(), part.cores, host_memory(part.kind, host_memory_bytes))
 
     if device.members and variant.ranks == 1:
-        return WorkerTeam([started(member) for member in device.members])
-    return started(device)
+        return WorkerTeam([start(member) for member in device.members])
+    return start(device)
 
 
 class WorkerTeam:
-    """The workers of a team's members, asked side by side; replies become one, that of the slowest."""
+    """The workers of a team's devices: each request goes to all of them, and their replies are merged into one."""
 
     def __init__(self, workers: Sequence[WorkerProcess]) -> None:
         self._workers = workers
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds waited in each phase, for one member: they work at once."""
+        """Seconds waited for the first member, by phase; the others work at the same time."""
         return self._workers[0].seconds
 
     @property
     def log(self) -> Path | None:
-        """The file that holds the members' output."""
+        """The file that holds the output of all members, or None."""
         return next((worker.log for worker in self._workers if worker.log), None)
 
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
-        """Ask all at once; raises WorkerLostError where one is lost."""
+        """Send a request to all members and return the merged reply; raises WorkerLostError if a member is lost."""
         self.post(message)
         return self.wait(deadline_s)
 
     def post(self, message: WorkerRequest) -> None:
-        """Send one request to all."""
+        """Send a request to all members."""
         for worker in self._workers:
             worker.post(message)
 
     def wait(self, deadline_s: Callable[[str], float]) -> Reply:
-        """Wait for all replies and join them."""
+        """Wait for the replies of all members and merge them."""
         return slowest_reply([worker.wait(deadline_s) for worker in self._workers])
 
     def log_to(self, path: Path) -> None:
-        """Send all output to one file."""
+        """Write the output of all members to one file."""
         for worker in self._workers:
             worker.log_to(path)
 
     def stop(self) -> None:
-        """End all."""
+        """End all members."""
         for worker in self._workers:
             worker.stop()
 
 
 def slowest_reply(replies: Sequence[Reply]) -> Reply:
-    """Return the members' replies as one: the first that failed, else that of the slowest or largest member.
+    """Return the first failed reply, else the reply of the slowest member, or of the largest where memory is reported.
 
-    The slowest block gets the members' medians as `rank_ns` in its telemetry; an opened cell gets all members' flags.
+    A block has the medians of all members as `rank_ns` in its telemetry; an opened cell has the flags of all members.
     """
     for reply in replies:
         if isinstance(reply, FailedReply) or type(reply) is not type(replies[0]):
