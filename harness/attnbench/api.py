@@ -1,4 +1,4 @@
-"""Runs from Python: in a notebook, or in a program of one's own."""
+"""Make and open runs from Python, in a notebook or a program."""
 
 from __future__ import annotations
 
@@ -24,52 +24,56 @@ Values = int | float | str | bool | Iterable[int | float | str | bool]
 
 
 class Run(os.PathLike[str]):
-    """A run on disk: `attnbench.run` returns it, and `Run(path)` opens one that is there already.
+    """A run on disk: `attnbench.run` returns a new one, and `Run(path)` opens an existing one.
 
-    `path` is its folder. In a notebook it shows its headline tables. Raises UsageError where there is no run.
+    `path` is the run's folder. In a notebook a run shows its headline tables. Raises UsageError if there is no run at
+    `path`.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = find_run(Path(), str(path))
 
     def __fspath__(self) -> str:
-        """Give the folder, so that a run can stand wherever a path can."""
+        """Return the folder, so that a run can be used as a path."""
         return str(self.path)
 
     @property
     def statuses(self) -> Counter[str]:
-        """How many cells there are of each status, by their latest records."""
+        """The number of cells by the status of their latest records."""
         return Counter(statuses(self.path))
 
     @property
     def records(self) -> pd.DataFrame:
-        """One row a record, as `attnbench.load` gives it."""
+        """The run's records, one row each, as `attnbench.load` returns them."""
         from attnbench.analysis import load
 
         return load(self.path)
 
     def resume(self, *, retry_failed: bool = False, timeout_s: float | None = None, progress: bool = True) -> Run:
-        """Run what is missing, interrupted or stale, and with `retry_failed` what failed; gives the run itself."""
+        """Run the cells that are missing, interrupted or stale, and with `retry_failed` also those that failed.
+
+        `timeout_s` limits the seconds of each phase of a cell. Returns the run itself.
+        """
         from attnbench.runner.resume import resumed
 
         _execute(self.path, *resumed(self.path, retry_failed=retry_failed), timeout_s, progress=progress)
         return self
 
     def report(self, out: str | Path | None = None, *, baseline: str | None = None) -> Path:
-        """Write the report, by default into the run's folder, and give the page's path.
+        """Write the report, by default into the run's folder, and return the path of its page.
 
-        `baseline` is the variant that speed-ups are over. Raises UsageError for one that is not in the run.
+        `baseline` is the variant that speed-ups are relative to. Raises UsageError if it is not in the run.
         """
         from attnbench.report import write_report
 
         return write_report([self.path], Path(out) if out else self.path / "report", baseline)[0]
 
     def __repr__(self) -> str:
-        """Say where it is and what it came to."""
+        """Show the run's path and the number of cells by status."""
         return f"Run({str(self.path)!r}): {self._counts()}"
 
     def _repr_html_(self) -> str:
-        """Show the headline tables, best values bold and those that share the place in italics."""
+        """Return the headline tables as HTML, best values in bold and values tied with them in italics."""
         from attnbench.report import headline
 
         records = self.records
@@ -98,17 +102,19 @@ def run(
     progress: bool = True,
     **axes: Values,
 ) -> Run:
-    """Check, time and record every cell, as `attnbench run` does, and give the run.
+    """Check, time and record every cell, as `attnbench run` does, and return the run.
 
-    Variants, suites, devices and plugins are given by name, as a list or comma-separated; variants may be globs, suites
-    and plugins paths. `workloads` are Workloads or their ids. An axis (`batch`, `heads`, `kv_heads`, `seq`, `seq_q`,
-    `seq_k`, `head_dim`, `head_dim_v`, `dtype`, `mask`, `direction`, `scale`, `softcap`, `alibi`, `dropout`) is a value
-    or a list of values. What is left out is what `attnbench run` would take. `precision` is the relative half-width of
-    the median's interval that ends sampling, `budget_s` the seconds of sampling a cell, `timeout_s` the seconds that
-    any phase of a cell may last. `baseline` is the variant that the others are compared with.
+    Variants, suites, devices and plugins are names in a list or in one comma-separated text; variants may be globs,
+    and suites and plugins may be paths. `workloads` are Workloads or their ids. An axis (`batch`, `heads`, `kv_heads`,
+    `seq`, `seq_q`, `seq_k`, `head_dim`, `head_dim_v`, `dtype`, `mask`, `direction`, `scale`, `softcap`, `alibi`,
+    `dropout`) is a value or a list of values. The defaults are those of `attnbench run`.
 
-    Variants run in processes of their own, so that none of them can end this one. Interrupting keeps what is measured:
-    `Run(path).resume()` goes on. Raises UsageError for a value that is wrong, before anything runs.
+    Sampling of a cell ends when the interval of its median has a relative half-width of `precision`, or after
+    `budget_s` seconds. `timeout_s` limits the seconds of each phase of a cell. `baseline` is the variant that the
+    others are compared with.
+
+    Variants run in separate processes, so that none of them can end this one. An interrupted run keeps what it
+    measured, and `Run(path).resume()` continues it. Raises UsageError for a wrong value, before anything runs.
     """
     from attnbench.measure_config import MeasureConfig
     from attnbench.runner.request import Request, plan_of
@@ -157,7 +163,7 @@ def _values(given: Values) -> list[Any]:
 
 
 def _table(table: Table) -> str:
-    """Write a report's table as HTML that a notebook styles itself."""
+    """Return a report's table as HTML without styles, which the notebook adds."""
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
     rows = []
     for row in table.rows:

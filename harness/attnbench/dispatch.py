@@ -1,7 +1,7 @@
-"""Run-time dispatch: attention by the variant that was measured to be fastest on this machine.
+"""Run-time dispatch: compute attention with the variant that was fastest in measurements on this machine.
 
-A dispatch table is what `attnbench best --json` prints, or the runs themselves. Without `table` it is the file or
-folder that the environment variable ATTNBENCH_TABLE names, else the folder `results`.
+The dispatch table is the output of `attnbench best --json`, or a folder of runs. Without the argument `table` it is the
+file or folder in the environment variable ATTNBENCH_TABLE, or else the folder `results`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ DEFAULT = "results"
 
 
 def best(workload: Workload, device: str | None = None, table: str | Path | None = None) -> str:
-    """Name the variant that was measured to be fastest for shapes like `workload` on `device` of this machine.
+    """Return the name of the variant that was fastest for shapes like `workload` on a device of this machine.
 
-    `device` is 'cpu', 'cuda' or 'cuda:N'; None takes the GPU if there is one. Shapes that were not measured go to the
-    nearest measured ones of the same mask, direction, dtype and head_dim. Raises UsageError where there are none.
+    `device` is 'cpu', 'cuda' or 'cuda:N'; None means the GPU if there is one. If the shapes themselves were not
+    measured, the nearest measured ones of the same mask, direction, dtype and head_dim decide. Raises UsageError if
+    there are none.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return _region(workload, device, table).variant
@@ -50,12 +51,12 @@ def attention(
     alibi: bool = False,
     table: str | Path | None = None,
 ) -> torch.Tensor:
-    """Attend by the fastest measured variant that can do it: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv).
+    """Compute attention with the fastest measured variant: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv).
 
-    Gives (B, Hq, Sq, Dv). `mask` is a mask without seeded lengths: `none`, `causal` (bottom-right aligned),
-    `causal-top-left`, `window:L:R` or `prefix:N`. Where the fastest can't do the shape, the next in the table's order
-    is taken. The first call loads the variants, which runs the code of installed plugins. Raises UsageError for
-    shapes of which nothing was measured, and where no variant of the table can do them.
+    Returns (B, Hq, Sq, Dv). `mask` is a mask without seeded lengths: `none`, `causal` (bottom-right aligned),
+    `causal-top-left`, `window:L:R` or `prefix:N`. If the fastest variant does not support the workload, the next one
+    in the table's order is used. The first call loads the variants, which runs the code of installed plugins. Raises
+    UsageError if nothing similar was measured, or if no variant of the table supports the workload.
     """
     workload = _workload(query, key, value, mask=mask, scale=scale, softcap=softcap, alibi=alibi)
     device = str(query.device)
@@ -70,7 +71,7 @@ def attention(
 
 @functools.lru_cache(maxsize=4096)
 def _variant(workload: Workload, device: str, table: str | Path | None) -> Variant:
-    """Choose by the table's order, among what is installed and able."""
+    """Return the first variant in the table's order that is installed and supports the workload."""
     region, installed = _region(workload, device, table), _installed()
     reasons = []
     for name in region.order:
@@ -79,20 +80,20 @@ def _variant(workload: Workload, device: str, table: str | Path | None) -> Varia
         if variant is not None and reason is None:
             return variant
         reasons.append(f"{name} ({reason})")
-    raise UsageError(f"no variant of the dispatch table can do {workload.id}: {', '.join(reasons)}")
+    raise UsageError(f"no variant of the dispatch table supports {workload.id}: {', '.join(reasons)}")
 
 
 def _region(workload: Workload, device: str, table: str | Path | None) -> Region:
     source = str(table or os.environ.get(VARIABLE) or DEFAULT)
     name = _device_name(device)
-    here = [
+    candidates = [
         region for region in _table(source) if (region.setting["device_name"], region.setting["mode"]) == (name, "hot")
     ]
-    found = pick(here, _shape(workload))
+    found = pick(candidates, _shape(workload))
     if found is None:
         raise UsageError(
-            f"nothing like {workload.id} was measured on {name} in {source!r}: measure it with `attnbench run`, or name"
-            f" a table with {VARIABLE}"
+            f"nothing like {workload.id} was measured on {name} in {source!r}: measure it with `attnbench run`, or set "
+            f"{VARIABLE} to another table"
         )
     return found
 
@@ -134,11 +135,11 @@ def _workload(
 ) -> Workload:
     mask = Mask.parse(mask) if isinstance(mask, str) else mask
     if mask.is_seeded:
-        raise UsageError(f"mask {mask} has lengths that come from a seed: it is for measuring, not for real data")
+        raise UsageError(f"mask {mask} has lengths that come from a seed, for measuring only: choose a mask without")
     if not query.dim() == key.dim() == value.dim() == 4:
-        raise UsageError("query, key and value need four dimensions: (batch, heads, sequence, head_dim)")
+        raise UsageError("query, key and value must have four dimensions: (batch, heads, sequence, head_dim)")
     batch, heads, seq_q, head_dim = query.shape
-    learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+    training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
     return Workload(
         batch=batch,
         heads=heads,
@@ -149,7 +150,7 @@ def _workload(
         head_dim_v=value.shape[3],
         dtype=str(query.dtype).removeprefix("torch."),
         mask=mask,
-        direction="forward_backward" if learning else "forward",
+        direction="forward_backward" if training else "forward",
         **extras,
     )
 

@@ -1,4 +1,4 @@
-"""What a run shows while it works: a bar on a terminal or in a notebook, plain lines elsewhere."""
+"""The progress of a run: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 Level = Literal["quiet", "normal", "verbose"]
 COLOURS = {"ok": "green", "unsupported": "bright_black", "interrupted": "yellow"}
 EXPECTED = ("ok", "unsupported")
-UPDATE_S = 0.1  # the least time between two updates of a notebook's bar
+UPDATE_S = 0.1  # seconds between two updates of a notebook's bar
 
 
 class Progress(AbstractContextManager["Progress"], RunListener):
-    """Shows how a run goes: what it will be, each cell and record. This one writes lines to standard error.
+    """Shows the progress of a run in lines on standard error: its size, warnings, and the cells that ended.
 
-    `quiet` tells of nothing but failures, `verbose` of unsupported cells too.
+    With `quiet` only failures are shown, with `verbose` also unsupported cells.
     """
 
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
@@ -41,39 +41,39 @@ class Progress(AbstractContextManager["Progress"], RunListener):
         self.console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 10_000)
 
     def __exit__(self, *exception: object) -> None:
-        """Leave what was written."""
+        """Do nothing; the lines stay."""
 
     def announce(self, unsupported: Mapping[str, str], seconds: float) -> None:
-        """Say what the run will be and about how long it takes; `unsupported` holds reasons by cell_id."""
+        """Show the number of cells and the estimated seconds of the run; `unsupported` holds reasons by cell_id."""
         if self.level != "quiet":
             self.console.print(announcement(self.total, len(unsupported), seconds), soft_wrap=True)
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
-        """Say what on this machine may spoil the times, before anybody waits for them."""
-        warning = warned(manifest.get("doctor") or ())
+        """Show what could distort timings on this machine, before the first cell is timed."""
+        warning = warning_line(manifest.get("doctor") or ())
         if warning and self.level != "quiet":
             self.console.print(Text(warning, style="yellow"), soft_wrap=True)
 
     def observer_failed(self, problem: str) -> None:
-        """Say what an observer got wrong."""
+        """Show an error of an observer."""
         self.console.print(Text(printable(problem), style="red"), soft_wrap=True)
 
     def record_stored(self, record: Record) -> None:
-        """Tell of a cell that ended."""
+        """Count a cell that ended, and show it if its level asks for it."""
         if record.control:
             return
-        self.done += SEARCHED not in record.flags  # how many lengths a search tries is not known before
-        if self.tells(record):
+        self.done += SEARCHED not in record.flags  # the number of lengths that a search tries is not known in advance
+        if self.shows(record):
             self.console.print(self.line(record), soft_wrap=True)
 
-    def tells(self, record: Record) -> bool:
-        """Whether a record is worth a line."""
+    def shows(self, record: Record) -> bool:
+        """Whether a record is shown as a line at this level."""
         if record.status == "unsupported":
             return self.level == "verbose"
         return record.status != "ok" or self.level != "quiet"
 
     def line(self, record: Record) -> Text:
-        """Say in one line what came of a cell."""
+        """Return a line that shows a cell's status, its time if it has one, and the reason if it failed."""
         what = f"[{self.done:>{self.width}}/{self.total}] {record.device} {record.variant} {record.workload.id}: "
         text = Text(what).append(record.status, style=COLOURS.get(record.status, "red"))
         samples = record.samples_ns or record.cold_samples_ns
@@ -85,7 +85,7 @@ class Progress(AbstractContextManager["Progress"], RunListener):
 
 
 class Bar(Progress):
-    """A bar on a terminal, with the time left; failures are lines above it, and under `verbose` every cell is."""
+    """A bar on a terminal with the remaining time. Failures are lines above it, and with `verbose` all cells are."""
 
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
         super().__init__(plan, level)
@@ -106,25 +106,25 @@ class Bar(Progress):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Leave the bar as it stands."""
+        """Stop updating the bar."""
         self._bar.stop()
 
     def cell_started(self, cell: Cell) -> None:
-        """Name the cell that starts beside the bar."""
+        """Show the name of the started cell beside the bar."""
         self._bar.update(self._task, description=f"{cell.variant.name} {cell.workload.id}")
 
     def record_stored(self, record: Record) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         super().record_stored(record)
         self._bar.update(self._task, completed=self.done)
 
-    def tells(self, record: Record) -> bool:
-        """Whether a record is worth a line above the bar."""
+    def shows(self, record: Record) -> bool:
+        """Whether a record is shown as a line above the bar."""
         return self.level == "verbose" or record.status not in EXPECTED
 
 
 class NotebookBar(Progress):
-    """A bar in a notebook's output, by IPython's display alone: no widget to install, and it stays when saved."""
+    """A bar in a notebook's output. It is plain HTML, so it needs no widget and remains in the saved notebook."""
 
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
         super().__init__(plan, level)
@@ -134,32 +134,32 @@ class NotebookBar(Progress):
         self._began = self._updated = time.monotonic()
 
     def __exit__(self, *exception: object) -> None:
-        """Show how far it came."""
+        """Show the final state."""
         self._now = ""
         self._show(force=True)
 
     def announce(self, unsupported: Mapping[str, str], seconds: float) -> None:
-        """Show what the run will be over the bar."""
+        """Show the number of cells and the estimated time above the bar."""
         self._head = announcement(self.total, len(unsupported), seconds)
         self._show(force=True)
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
-        """List under the bar what on this machine may spoil the times."""
-        self._lines += [warning] if (warning := warned(manifest.get("doctor") or ())) else []
+        """Show below the bar what could distort timings on this machine."""
+        self._lines += [warning] if (warning := warning_line(manifest.get("doctor") or ())) else []
         self._show(force=True)
 
     def observer_failed(self, problem: str) -> None:
-        """List under the bar what an observer got wrong."""
+        """Show an error of an observer below the bar."""
         self._lines.append(printable(problem))
         self._show(force=True)
 
     def cell_started(self, cell: Cell) -> None:
-        """Name the cell that starts beside the bar."""
+        """Show the name of the started cell beside the bar."""
         self._now = f"{cell.variant.name} {cell.workload.id}"
         self._show()
 
     def record_stored(self, record: Record) -> None:
-        """Move the bar, and list what failed under it."""
+        """Advance the bar, and show a failed cell below it."""
         if record.control:
             return
         self.done += SEARCHED not in record.flags
@@ -188,7 +188,7 @@ class NotebookBar(Progress):
 
 
 def progress(plan: Plan, level: Level = "normal") -> Progress:
-    """Make what fits where the run is watched: a notebook, a terminal, or a file or pipe."""
+    """Return the kind of progress display that suits the output: a notebook, a terminal, or a file or pipe."""
     if level == "quiet":
         return Progress(plan, level)
     if in_notebook():
@@ -197,26 +197,26 @@ def progress(plan: Plan, level: Level = "normal") -> Progress:
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook, whose output shows HTML."""
+    """Whether this process is a notebook's kernel, whose output can be HTML."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and hasattr(shell, "kernel")
 
 
 def announcement(cells: int, unsupported: int, seconds: float) -> str:
-    """Say how many cells there are, how many of them will be timed, and about how long that takes."""
+    """Return a line with the number of cells to time, the estimated time, and the number of unsupported cells."""
     timed = cells - unsupported
     lacking = f"; {unsupported} more {'is' if unsupported == 1 else 'are'} unsupported here" if unsupported else ""
     return f"{timed} {'cell' if timed == 1 else 'cells'} to time, about {duration(seconds)}{lacking}"
 
 
-def warned(findings: Sequence[Mapping[str, Any]]) -> str:
-    """Say in one line what `attnbench doctor` warns of; empty where there is nothing."""
+def warning_line(findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line with the warnings among the findings of `attnbench doctor`, or an empty text without warnings."""
     warnings = [f"{finding['check']} ({finding['found']})" for finding in findings if finding["level"] == "warning"]
     return f"attnbench doctor warns of {', '.join(warnings)}" if warnings else ""
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as people say them: '40 s', '3 min', '2 h 5 min'."""
+    """Return seconds in readable units: '40 s', '3 min', '2 h 5 min'."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""What is known of one cell after it ran: one JSON line."""
+"""The record of a cell after it ran, stored as one line of JSON."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from attnbench.untrusted import parse
 from attnbench.workloads.workload import Workload
 
 SCHEMA = 1
-NOT_INTERLEAVED = "not_interleaved"  # the flag of a record whose rounds no other variant shared
+NOT_INTERLEAVED = "not_interleaved"  # flag of a record whose rounds were not shared with other variants
 STATUSES = ("ok", "incorrect", "unsupported", "out_of_memory", "timeout", "crash", "error", "interrupted")
-LARGEST = 2**63 - 1  # whole numbers beyond fit no column
+LARGEST = 2**63 - 1  # larger integers fit no column of 64 bits
 LONGEST_NAME = 1_000  # characters
-SHORTEST_NS, LONGEST_NS = 1e-3, 1e18  # of a sample; far beyond what any clock tells
+SHORTEST_NS, LONGEST_NS = 1e-3, 1e18  # bounds of a sample, far wider than any clock's range
 NAMES = (
     "record_id", "run_id", "cell_id", "variant", "plugin", "plugin_sha256", "device", "device_name", "environment_id",
     "protocol_id", "phase", "started_at", "ended_at", "mode",
@@ -46,12 +46,12 @@ ITEMS = {"flags": str, "kernels": str, "block_sizes": int, "block_rounds": int}
 
 @dataclass(frozen=True)
 class Record:
-    """One cell's result in schema 1; units are in the names, an unknown value is None and never NaN.
+    """The result of one cell in schema 1. Units are part of the names; an unknown value is None and never NaN.
 
-    `samples_ns` holds every raw sample of the timed callable, in order; `block_sizes` says how many of them fell in
-    each block and `block_rounds` which round of the interleaving that block was. Timing is there only when `status`
-    is `ok`. `control` marks the A/A control: the baseline measured a second time under the same name.
-    Raises RecordError for what does not fit.
+    `samples_ns` holds every raw sample of the timed callable, in order. `block_sizes` is the number of samples in each
+    block, and `block_rounds` the round of the interleaving that each block belongs to. Only records with status `ok`
+    have samples. `control` marks the A/A control: the baseline measured a second time under the same name.
+    Raises RecordError if a field has the wrong type or the fields contradict each other.
     """
 
     record_id: str
@@ -92,7 +92,7 @@ class Record:
     log: str | None = None
 
     def __post_init__(self) -> None:
-        """Check what readers rely on."""
+        """Check the types and the conditions that readers rely on."""
         self._check_kinds()
         if self.schema != SCHEMA:
             raise RecordError(f"record {self.record_id}: schema is {self.schema!r}, this version reads {SCHEMA}")
@@ -136,14 +136,14 @@ class Record:
             raise RecordError(f"record {self.record_id}: a sample is {wrong!r}, expected a positive number of ns")
 
     def to_line(self) -> str:
-        """Give the record as one line of JSON, newline included."""
+        """Return the record as one line of JSON, including the newline."""
         fields = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
         fields["workload"] = self.workload.to_json()
         return json.dumps(fields, allow_nan=False, ensure_ascii=True, separators=(",", ":")) + "\n"
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Record:
-        """Build a record from parsed JSON; fields that this version does not know are left out."""
+        """Build a record from parsed JSON; fields that this version does not know are ignored. Raises RecordError."""
         if not isinstance(fields, Mapping):
             raise RecordError(f"a record is an object, got {type(fields).__name__}")
         known = {name: fields[name] for name in fields.keys() & KNOWN}
@@ -161,17 +161,17 @@ class Record:
 
 FIELDS = tuple(spec.name for spec in dataclasses.fields(Record))
 KNOWN = frozenset(FIELDS)
-LISTS = tuple(name for name, kinds in KINDS.items() if tuple in kinds)  # JSON's lists are a record's tuples
+LISTS = tuple(name for name, kinds in KINDS.items() if tuple in kinds)  # lists in JSON, tuples in a record
 
 
 @lru_cache(maxsize=4096)
 def _fit(*kinds: type) -> bool:
-    """Whether values of these types, in the order of KINDS, are what a record holds."""
+    """Whether values of these types, in the order of KINDS, are valid in a record."""
     return all(kind in expected for kind, expected in zip(kinds, KINDS.values(), strict=True))
 
 
 def _are_times(samples: tuple[Any, ...]) -> bool:
-    """Whether all are numbers between the bounds; the sum finds a NaN, which no comparison does."""
+    """Whether all samples are numbers within the bounds; a NaN shows in the sum but in no comparison."""
     if not {int, float}.issuperset(map(type, samples)) or math.isnan(sum(samples)):
         return False
     return bool(min(samples) >= SHORTEST_NS and max(samples) <= LONGEST_NS)
@@ -179,5 +179,5 @@ def _are_times(samples: tuple[Any, ...]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _workload(text: bytes) -> Workload:
-    """Build a workload from its JSON; a run has few, and each of them in many records."""
+    """Build a workload from its JSON, cached because a run's records share a few workloads."""
     return Workload.from_json(parse(text))

@@ -1,7 +1,7 @@
-"""Runs on disk: append and read records.
+"""Runs on disk: create a run, append records, and read them.
 
-A run is a folder: `manifest.json`, one `records-<writer>.jsonl` a writer, `logs/`. Records are appended and synced,
-never rewritten. A line torn by a crash is skipped and counted when reading.
+A run is a folder with `manifest.json`, one `records-<writer>.jsonl` for each writer, and `logs/`. Records are appended
+and synced, never rewritten. A line that a crash left incomplete is skipped and counted on reading.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from attnbench.record import Record
 from attnbench.untrusted import mapping, parse, printable
 
 MANIFEST = "manifest.json"
-BYTES_A_RECORD = 128 * 1024  # with its share of the logs; most are far smaller
-_write = os.write  # a name of its own: a test puts a full disk in its place
+BYTES_PER_RECORD = 128 * 1024  # with its share of the logs; most records are much smaller
+_write = os.write  # a separate name, so that a test can simulate a full disk
 SPARE_BYTES = 32 * 1024 * 1024
-LARGEST_LINE = 64 * 1024 * 1024  # bytes; a longer line is no record of ours
+LARGEST_LINE = 64 * 1024 * 1024  # bytes; attnbench writes no record as long as this
 
 
 @dataclass
 class Reading:
-    """What was read of a run: its records, and what was skipped and why."""
+    """The records that were read from a run, and what was skipped: incomplete lines, and problems with the reason."""
 
     records: list[Record] = field(default_factory=list)
     torn_lines: int = 0
@@ -38,17 +38,22 @@ class Reading:
 
 
 class RecordWriter:
-    """Appends records to one file; each is on disk when `append` returns. One writer a file."""
+    """Appends records to a file, of which it must be the only writer. A record is on disk when `append` returns."""
 
     def __init__(self, run: Path, writer: str) -> None:
         self.path = run / f"records-{writer}.jsonl"
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            os.write(self._descriptor, b"\n")  # close a line torn by a crash, or it would swallow the next one
+            os.write(
+                self._descriptor, b"\n"
+            )  # end a line that a crash left incomplete, so that the next record has its own line
 
     def append(self, record: Record) -> None:
-        """Write one record and sync it to disk; raises StorageError (a full disk) with what is stored intact."""
+        """Write one record and sync it to disk.
+
+        Raises StorageError if that fails, for example on a full disk; the records before it stay intact.
+        """
         data = record.to_line().encode()
         size = os.fstat(self._descriptor).st_size
         try:
@@ -66,9 +71,9 @@ class RecordWriter:
 
 
 def require_space(folder: Path, records: int) -> None:
-    """Raise UsageError where a folder's disk has no room for that many records and their logs."""
-    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
-    free, needed = shutil.disk_usage(there).free, SPARE_BYTES + records * BYTES_A_RECORD
+    """Raise UsageError if a folder's disk does not have enough free space for that many records and their logs."""
+    existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
+    free, needed = shutil.disk_usage(existing).free, SPARE_BYTES + records * BYTES_PER_RECORD
     if free < needed:
         raise UsageError(
             f"results folder {str(folder)!r}: {free >> 20} MiB are free and {records} cells may need "
@@ -77,7 +82,7 @@ def require_space(folder: Path, records: int) -> None:
 
 
 def create_run(results: Path, name: str, manifest: Mapping[str, Any]) -> Path:
-    """Make a run's folder under `results` and store its manifest; raises UsageError where that can't be."""
+    """Create a run's folder under `results` with its manifest. Raises UsageError if the folder can't be created."""
     run = results / name
     try:
         (run / "logs").mkdir(parents=True, exist_ok=False)
@@ -90,7 +95,7 @@ def create_run(results: Path, name: str, manifest: Mapping[str, Any]) -> Path:
 
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Store a run's manifest whole or not at all; raises StorageError."""
+    """Replace a run's manifest in one step. Raises StorageError if it can't be written."""
     try:
         write_atomically(run / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False) + "\n")
     except OSError as error:
@@ -98,22 +103,22 @@ def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
-    """Read a run's manifest; raises UsageError where there is none or it is no object."""
+    """Return a run's manifest. Raises UsageError if the file does not exist or does not hold a JSON object."""
     try:
-        manifest = parse(_own_file(run / MANIFEST).read_bytes())
+        manifest = parse(_regular_file(run / MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
-        raise UsageError(f"{run} is no run: its {MANIFEST} can't be read ({describe(error)})") from None
+        raise UsageError(f"{run} is not a run: its {MANIFEST} can't be read ({describe(error)})") from None
     if not isinstance(manifest, dict):
-        raise UsageError(f"{run} is no run: its {MANIFEST} holds no object")
+        raise UsageError(f"{run} is not a run: its {MANIFEST} does not hold an object")
     return manifest
 
 
 def read_run(run: Path) -> Reading:
-    """Read all records of a run, in the order of their files and lines."""
+    """Return all records of a run, in the order of their files and lines."""
     reading = Reading()
     for path in sorted(run.glob("records-*.jsonl")):
         try:
-            _own_file(path)
+            _regular_file(path)
         except ValueError as error:
             reading.problems.append(f"{printable(path.name)}: {error}")
             continue
@@ -131,7 +136,7 @@ def read_run(run: Path) -> Reading:
 
 
 def latest(run: Path) -> dict[tuple[str, str], Record]:
-    """Give the latest record of each cell, by `cell_key`; the A/A control is no cell of the plan."""
+    """Return the latest record of each cell by its `cell_key`, without records of the A/A control."""
     every_device = measures_on_every_device(_manifest_or_empty(run))
     return {
         cell_key(record.device, record.cell_id, every_device=every_device): record
@@ -141,32 +146,32 @@ def latest(run: Path) -> dict[tuple[str, str], Record]:
 
 
 def measures_on_every_device(manifest: Mapping[str, Any]) -> bool:
-    """Whether each device measured all cells; runs of old did."""
+    """Whether each device of a run measured all cells; runs of older versions always did."""
     return bool(manifest.get("every_device", True))
 
 
 def cell_key(device: str, cell_id: str, *, every_device: bool) -> tuple[str, str]:
-    """Name a cell within a run: where devices of one model share the cells, whichever of them measured it."""
+    """Return a cell's key within its run, without the device if devices of one model share the cells."""
     return (device if every_device else "", cell_id)
 
 
 def statuses(run: Path) -> dict[str, int]:
-    """Count a run's cells by the status of their latest records."""
+    """Return the number of a run's cells by the status of their latest records."""
     return dict(Counter(record.status for record in latest(run).values()))
 
 
 def list_runs(results: Path) -> list[Path]:
-    """List the runs under a results folder, oldest first by the start in their manifests."""
+    """Return the runs in a results folder, ordered by the start in their manifests, the oldest first."""
     found = [path.parent for path in results.glob(f"*/{MANIFEST}")]
     return sorted(found, key=lambda run: (str(_manifest_or_empty(run).get("started_at", "")), run.name))
 
 
 def find_run(results: Path, run: str | None = None) -> Path:
-    """Find a run by its folder or its name under `results`; None means the latest. Raises UsageError."""
+    """Return a run by its folder or its name under `results`; None means the latest. Raises UsageError if not found."""
     if run is None:
         runs = list_runs(results)
         if not runs:
-            raise UsageError(f"no run under {str(results)!r}: make one with `attnbench run`, or name its folder")
+            raise UsageError(f"no run in {str(results)!r}: make one with `attnbench run`, or name the folder of a run")
         return runs[-1]
     for candidate in (Path(run), results / run):
         if (candidate / MANIFEST).is_file():
@@ -175,34 +180,38 @@ def find_run(results: Path, run: str | None = None) -> Path:
 
 
 def declared_baseline(manifest: Mapping[str, Any]) -> str | None:
-    """Return the variant that a run's manifest names as its baseline: the first by name of those that are marked so.
+    """Return the variant that a run's manifest marks as baseline, the first by name if it marks several.
 
-    None for a run none of whose variants offers itself as baseline, or that was made before manifests said so. Such a
-    run's baseline is the variant with an A/A control.
+    Returns None if the manifest marks no variant, as those of older versions. The baseline of such a run is the
+    variant with an A/A control.
     """
     described = mapping(manifest.get("variants")).items()
     return min((name for name, facts in described if mapping(facts).get("baseline") is True), default=None)
 
 
 def plugin_arguments(manifest: Mapping[str, Any]) -> list[str]:
-    """Give the plugins that a run was made with; raises UsageError for one that lies in a run's folder.
+    """Return the `--plugin` arguments of a run.
 
-    A run that came from elsewhere is data: what it brings along is not loaded because it says so.
+    Raises UsageError if one of them is a file inside a run's folder: a run that was copied from another machine is
+    data, and code that comes with it must not be executed.
     """
     given = manifest.get("plugin_arguments", [])
     if not isinstance(given, list) or not all(isinstance(plugin, str) for plugin in given):
-        raise UsageError("the run's plugin_arguments are no list of texts")
+        raise UsageError("the run's plugin_arguments are not a list of strings")
     for plugin in given:
-        place = Path(plugin).resolve()
-        if any((folder / MANIFEST).is_file() for folder in (place, *place.parents)):
-            raise UsageError(f"the run names plugin {plugin!r}, which lies in a run's folder: it is not loaded")
+        path = Path(plugin).resolve()
+        if any((folder / MANIFEST).is_file() for folder in (path, *path.parents)):
+            raise UsageError(f"the run names plugin {plugin!r}, which is inside a run's folder: it is not loaded")
     return given
 
 
-def _own_file(path: Path) -> Path:
-    """Refuse a link, a pipe or a device in a file's place: it would lead out of the run's folder. Raises ValueError."""
+def _regular_file(path: Path) -> Path:
+    """Return the path if it is a regular file.
+
+    Raises ValueError for a link, which could lead out of the run's folder, and for a pipe or device.
+    """
     if path.is_symlink() or not path.is_file():
-        raise ValueError(f"{printable(path.name)} is no plain file of its own")
+        raise ValueError(f"{printable(path.name)} is not a regular file")
     return path
 
 

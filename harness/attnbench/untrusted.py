@@ -1,4 +1,4 @@
-"""What others wrote, made fit to be read: records, manifests and names may come from anybody."""
+"""Safe reading of records, manifests and names that may come from other people."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import orjson
 
 DEEPEST = 32  # levels of nesting; a manifest has 6
-LARGEST = 2**64 - 1  # whole numbers beyond are no JSON that others read
+LARGEST = 2**64 - 1  # other parsers of JSON do not read larger integers
 LONGEST = 100_000  # characters of a text
 _ALL_BUT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _ALL_BUT_MARKS = _ALL_BUT_BRACKETS.replace(b'"', b"")
 
 
 def printable(text: str) -> str:
-    """Replace what does not print: terminal escapes, control characters, marks that turn the writing's direction."""
+    """Replace characters that do not print by `?`: terminal escapes, control characters, marks of text direction."""
     if text.isprintable():
         return text
     spaced = " ".join(text.split())
@@ -24,17 +24,20 @@ def printable(text: str) -> str:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """Give an object of others as it is, and anything else as an empty one."""
+    """Return a value that is a dict unchanged, and an empty dict for any other value."""
     return value if isinstance(value, dict) else {}
 
 
 def listing(value: Any) -> list[Any]:
-    """Give a list of others as it is, and anything else as an empty one."""
+    """Return a value that is a list unchanged, and an empty list for any other value."""
     return value if isinstance(value, list) else []
 
 
 def parse(line: bytes | str) -> Any:
-    """Parse JSON of others; raises ValueError for what is none, nests too deep, or holds NaN or an infinity."""
+    """Parse untrusted JSON, with all its texts printable.
+
+    Raises ValueError for malformed JSON, too deep nesting, too long texts, too large numbers, NaN and infinities.
+    """
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -43,7 +46,7 @@ def parse(line: bytes | str) -> Any:
 
 
 def _parsed(line: bytes | str) -> Any:
-    """Parse what the faster parser refuses: most of it is no JSON, but half a surrogate pair may stand in a text."""
+    """Parse JSON that the faster parser refuses: it may be valid but for half a surrogate pair in a text."""
     try:
         return json.loads(line, parse_constant=_refuse)
     except RecursionError:
@@ -51,16 +54,17 @@ def _parsed(line: bytes | str) -> Any:
 
 
 def _is_harmless(line: bytes | str) -> bool:
-    """Say of valid JSON, at a glance, that `cleaned` would find nothing; False where a closer look is needed.
+    """Whether valid JSON certainly needs no cleaning; False if `cleaned` has to look at each value.
 
-    Without a backslash there is no control character, JSON has them escaped, and no text but what stands between two
-    quotes. Numbers need no look: the parser makes floats of whole ones that are too large, and refuses infinity.
+    This is a quick check of the bytes. Without a backslash there are no control characters, which JSON escapes, and
+    every quote begins or ends a text. Numbers need no check: the parser turns integers that are too large into floats
+    and refuses infinities.
     """
     data = line.encode() if isinstance(line, str) else line
     if len(data) > LONGEST or not data.isascii() or b"\\" in data or b"\x7f" in data:
         return False
     marks = data.translate(None, _ALL_BUT_MARKS).replace(b'""', b"")
-    if b'"' in marks:  # a text holds a bracket
+    if b'"' in marks:  # a bracket inside a text
         marks = b"".join(data.split(b'"')[::2]).translate(None, _ALL_BUT_BRACKETS)
     for _ in range(DEEPEST):
         if not marks:
@@ -70,7 +74,7 @@ def _is_harmless(line: bytes | str) -> bool:
 
 
 def cleaned(value: Any, depth: int = 0) -> Any:
-    """Give a JSON value with all its texts printable; raises ValueError for numbers, texts or nesting beyond bounds."""
+    """Return a JSON value with all its texts printable. Raises ValueError for values beyond the bounds above."""
     if isinstance(value, str):
         if len(value) > LONGEST:
             raise ValueError(f"a text has {len(value)} characters, at most {LONGEST} are read")
@@ -87,9 +91,9 @@ def cleaned(value: Any, depth: int = 0) -> Any:
 
 def _bounded(value: Any) -> Any:
     if isinstance(value, int) and abs(value) > LARGEST:
-        raise ValueError("a whole number is beyond 64 bits")
+        raise ValueError("an integer is beyond 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a number is beyond all bounds")
+        raise ValueError("a number is not finite")
     return value
 
 
@@ -100,4 +104,4 @@ def _deeper(depth: int) -> int:
 
 
 def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number that JSON allows")
