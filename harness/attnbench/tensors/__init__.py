@@ -1,1 +1,1 @@
-"""The tensors of a workload and what a variant is called with. Worker side: imports torch."""
+"""The tensors of a workload, and the layer or layout conversion around a variant. Worker side: imports torch."""

@@ -1,4 +1,4 @@
-"""Seeded tensors of a workload, in a variant's layout."""
+"""The input tensors of a workload, drawn from a seed, in the layout of a variant."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ if TYPE_CHECKING:
     from attnbench.plugins.variant import Layout
     from attnbench.workloads.workload import Workload
 
-HEAD_MEAN_SPREAD = 0.5  # standard deviation of the per-head means
+HEAD_MEAN_DEVIATION = 0.5  # standard deviation of the means of the heads
 OUTLIER_SHARE, OUTLIER_SIZE = 0.001, 10.0
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The tensors of one workload. Shapes below are for layout `BHSD`; `BSHD` swaps heads and sequence.
+    """The input tensors of one workload. Shapes are given for layout `BHSD`; `BSHD` swaps heads and sequence.
 
-    - `query` (B, Hq, Sq, D), `key` (B, Hkv, Sk, D), `value` (B, Hkv, Sk, Dv): require grad unless forward only
-    - `grad_output` (B, Hq, Sq, Dv): what the harness differentiates the output against; None if forward only
-    - `key_lengths` (B,) int32: under a `padding` mask, the keys that count in each sequence; else None
-    - `document_ids` (B, Sq) int32: under a `document` mask, the document of each position; else None
-    - `alibi_slopes` (Hq,) float32: under ALiBi; else None
-    - `seed`: what a variant seeds its dropout with
+    - `query` (B, Hq, Sq, D), `key` (B, Hkv, Sk, D), `value` (B, Hkv, Sk, Dv): they require gradients unless the
+      direction is `forward`
+    - `grad_output` (B, Hq, Sq, Dv): the gradient of the output, from which the harness starts backpropagation; None if
+      the direction is `forward`
+    - `key_lengths` (B,) int32: with a `padding` mask, the number of valid keys in each sequence; otherwise None
+    - `document_ids` (B, Sq) int32: with a `document` mask, the document of each position; otherwise None
+    - `alibi_slopes` (Hq,) float32: with ALiBi, the slope of each head; otherwise None
+    - `seed`: the seed from which a variant draws its dropout
     """
 
     layout: Layout
@@ -41,12 +43,12 @@ class Inputs:
 
     @property
     def leaves(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Query, key and value: what gradients are taken for."""
+        """Query, key and value, for which gradients are computed."""
         return self.query, self.key, self.value
 
 
 def make_inputs(workload: Workload, device: str, layout: Layout = "BHSD", seed: int = 0) -> Inputs:
-    """Make the seeded inputs of `workload` on `device`; the same values in each layout and on each device."""
+    """Return the inputs of `workload` on `device`; a seed gives the same values in each layout and on each device."""
     inputs = Inputs(
         layout=layout,
         **{
@@ -66,33 +68,36 @@ def make_inputs(workload: Workload, device: str, layout: Layout = "BHSD", seed: 
 
 
 def refill(inputs: Inputs, seed: int, distribution: str = "normal") -> None:
-    """Overwrite the tensors in place with fresh seeded values; addresses stay, so stale answers show.
+    """Overwrite the tensors in place with new values from `seed`.
 
-    - `normal`: unit variance around a mean per head. What answers are judged on: uniform inputs hide a dropped key or
-      a wrong scale, because softmax then averages nearly equal weights.
+    The addresses stay the same, so an answer that a variant cached by address becomes wrong and is detected. The
+    distributions are:
+
+    - `normal`: unit variance around a mean for each head. Answers are checked on these values: with uniform ones the
+      softmax averages nearly equal weights, which hides a missing key or a wrong scale.
     - `uniform`: from -1 to 1
-    - `integers`: whole numbers from -3 to 3, whose few set bits cost less power
-    - `outliers`: `normal`, one value in a thousand ten times as large, as in the activations of language models
-    - `zeros`: the least power that a device can draw
+    - `integers`: whole numbers from -3 to 3; few of their bits are set, so they need less power
+    - `outliers`: `normal`, with one value in a thousand ten times as large, as in the activations of language models
+    - `zeros`: the values with which a device needs the least power
     """
     for name in ("query", "key", "value", "grad_output"):
         tensor = getattr(inputs, name)
         if tensor is not None:
             with torch.no_grad():
-                tensor.copy_(_drawn(distribution, tensor, inputs.layout, _stream_seed(seed, name)))
+                tensor.copy_(_draw(distribution, tensor, inputs.layout, _stream_seed(seed, name)))
 
 
 def dtype_of(workload: Workload) -> torch.dtype:
-    """Give the workload's dtype as torch's."""
+    """Return the torch dtype of the workload."""
     dtype: torch.dtype = getattr(torch, workload.dtype)
     return dtype
 
 
 def alibi_slopes(heads: int) -> torch.Tensor:
-    """Slopes (heads,) of ALiBi (Press et al., 2022, arXiv:2108.12409, section 3), float32.
+    """Return the slopes of ALiBi, (heads,) float32 (Press et al., 2022, arXiv:2108.12409, section 3).
 
-    A geometric sequence from 2^(-8/n) for n the power of two not above `heads`; the rest is taken, every second
-    one, from the sequence for 2n, as the authors' code does.
+    With n the largest power of two up to `heads`, the first n slopes are a geometric sequence that starts at 2^(-8/n).
+    The others are every second slope of the sequence for 2n, as in the authors' code.
     """
     power = 1 << (heads.bit_length() - 1)
     slopes = [2 ** (-8 * (index + 1) / power) for index in range(power)]
@@ -114,8 +119,8 @@ def _shapes(workload: Workload, layout: Layout) -> list[tuple[str, tuple[int, in
     return [(name, (w.batch, length, heads, width)) for name, heads, length, width in sizes]
 
 
-def _drawn(distribution: str, tensor: torch.Tensor, layout: Layout, seed: int) -> torch.Tensor:
-    """Draw on the CPU in BHSD order, so that layouts and devices get the same values."""
+def _draw(distribution: str, tensor: torch.Tensor, layout: Layout, seed: int) -> torch.Tensor:
+    """Return new values for `tensor`, drawn on the CPU in BHSD order: they depend on neither layout nor device."""
     generator = torch.Generator().manual_seed(seed)
     batch, first, second, width = tensor.shape
     shape = (batch, first, second, width) if layout == "BHSD" else (batch, second, first, width)
@@ -124,7 +129,7 @@ def _drawn(distribution: str, tensor: torch.Tensor, layout: Layout, seed: int) -
 
 
 def _normal(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-    means = torch.randn((1, shape[1], 1, shape[3]), generator=generator) * HEAD_MEAN_SPREAD
+    means = torch.randn((1, shape[1], 1, shape[3]), generator=generator) * HEAD_MEAN_DEVIATION
     return torch.randn(shape, generator=generator).add_(means)
 
 

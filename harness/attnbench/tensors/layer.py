@@ -1,4 +1,4 @@
-"""A whole attention layer around any variant: projections to query, key and value, attention, output projection.
+"""An attention layer around any variant: projections to query, key and value, attention, and output projection.
 
 Vaswani et al., 2017, arXiv:1706.03762, section 3.2.2.
 """
@@ -20,26 +20,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerInputs(Inputs):
-    """A layer's tensors: `query` are the token embeddings (B, Sq, 1, E), as the one head of a `BSHD` problem.
+    """The input tensors of an attention layer, in the form of a `BSHD` problem with one head.
 
-    `key` and `value` are both the tokens that keys and values are projected from: `query` itself, or in cross attention
-    (B, Sk, 1, E). `weights` are those of the projections to query, key and value and of the output, (outer, inner)
-    each; `grad_output` is (B, Sq, 1, E). `attention` holds what the variant reads, in its own layout: each call
-    projects into it.
+    - `query` (B, Sq, 1, E): the token embeddings
+    - `key`, `value`: both are the tokens from which keys and values are projected: `query` itself, or, in cross
+      attention, a tensor (B, Sk, 1, E)
+    - `grad_output` (B, Sq, 1, E): the gradient of the layer's output
+    - `weights`: the matrices of the projections to query, key and value and of the output, (outer, inner) each
+    - `attention`: the tensors that the variant reads, in its own layout; each call writes its projections to them
     """
 
     weights: tuple[torch.Tensor, ...] = ()
     attention: Inputs | None = None
 
     @property
-    def leaves(self) -> tuple[torch.Tensor, ...]:  # type: ignore[override] # a layer has more of them
-        """Tokens, the other tokens of cross attention, and the weights: what gradients are taken for."""
+    def leaves(self) -> tuple[torch.Tensor, ...]:  # type: ignore[override] # a layer has more leaves
+        """The tensors for which gradients are computed: the tokens, those of cross attention, and the weights."""
         tokens = (self.query,) if self.key is self.query else (self.query, self.key)
         return (*tokens, *self.weights)
 
 
 def make_layer_inputs(workload: Workload, device: str, layout: Layout, seed: int) -> LayerInputs:
-    """Make the seeded inputs of a layer around a variant of `layout`."""
+    """Return the inputs of a layer around a variant of `layout`, drawn from `seed`."""
     w = workload
 
     def empty(*shape: int) -> torch.Tensor:
@@ -64,7 +66,7 @@ def make_layer_inputs(workload: Workload, device: str, layout: Layout, seed: int
 
 
 def refill_layer(inputs: LayerInputs, seed: int, distribution: str = "normal") -> None:
-    """Overwrite tokens and weights in place; weights are normal, scaled so that what they project keeps its size."""
+    """Overwrite tokens and weights in place. The weights are normal, scaled so that a projection keeps the variance."""
     refill(inputs, seed, distribution)
     generator = torch.Generator().manual_seed(seed)
     for weight in inputs.weights:
@@ -72,36 +74,38 @@ def refill_layer(inputs: LayerInputs, seed: int, distribution: str = "normal") -
 
 
 def layer(variant: Variant, workload: Workload, inputs: LayerInputs) -> Timed:
-    """Prepare a variant and return the whole layer's callable: (B, Sq, 1, E), differentiable in `inputs.leaves`."""
-    own = inputs.attention
-    assert own is not None, "make the inputs with make_layer_inputs"  # noqa: S101 - our own order of calls
-    attend = variant.prepare(workload.attention, own)
-    return lambda: _Layer.apply(attend, own, inputs.key is inputs.query, *inputs.leaves)  # type: ignore[no-untyped-call]
+    """Prepare a variant; return a callable for the layer, whose output (B, Sq, 1, E) depends on `inputs.leaves`."""
+    projected = inputs.attention
+    assert projected is not None, "make the inputs with make_layer_inputs"  # noqa: S101 - only the harness calls this
+    attend = variant.prepare(workload.attention, projected)
+    return lambda: _Layer.apply(attend, projected, inputs.key is inputs.query, *inputs.leaves)  # type: ignore[no-untyped-call]
 
 
 class _Layer(torch.autograd.Function):
-    """The layer as one step, so that projections are written to where the variant reads, without a copy in between."""
+    """The layer as one autograd function, so that projections are written where the variant reads, without a copy."""
 
     @staticmethod
-    def forward(ctx: Any, attend: Timed, own: Inputs, self_attention: bool, *leaves: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, attend: Timed, projected: Inputs, self_attention: bool, *leaves: torch.Tensor
+    ) -> torch.Tensor:
         *tokens, to_query, to_key, to_value, to_output = leaves
         sources = (tokens[0], tokens[-1], tokens[-1])
-        for target, source, weight in zip(own.leaves, sources, (to_query, to_key, to_value), strict=True):
-            _project(source, weight, target.data, own.layout)
+        for target, source, weight in zip(projected.leaves, sources, (to_query, to_key, to_value), strict=True):
+            _project(source, weight, target.data, projected.layout)
         with torch.set_grad_enabled(any(leaf.requires_grad for leaf in leaves)):
             attended = attend()
-        ctx.own, ctx.attended, ctx.self_attention = own, attended, self_attention
+        ctx.projected, ctx.attended, ctx.self_attention = projected, attended, self_attention
         ctx.save_for_backward(*leaves)
-        return (_joined(attended.detach(), own.layout) @ to_output.T).view(tokens[0].shape)
+        return (_join_heads(attended.detach(), projected.layout) @ to_output.T).view(tokens[0].shape)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         *tokens, to_query, to_key, to_value, to_output = ctx.saved_tensors
-        layout, attended = ctx.own.layout, ctx.attended
+        layout, attended = ctx.projected.layout, ctx.attended
         grad_rows = grad_output.flatten(0, 2)
-        grad_attended = _parted(grad_rows @ to_output, attended, layout)
-        grads = torch.autograd.grad(attended, ctx.own.leaves, grad_attended)
-        of_query, of_key, of_value = (_joined(grad, layout) for grad in grads)
+        grad_attended = _split_heads(grad_rows @ to_output, attended, layout)
+        grads = torch.autograd.grad(attended, ctx.projected.leaves, grad_attended)
+        of_query, of_key, of_value = (_join_heads(grad, layout) for grad in grads)
         rows, others = tokens[0].flatten(0, 2), tokens[-1].flatten(0, 2)
         grad_tokens = [of_query @ to_query, torch.addmm(of_key @ to_key, of_value, to_value)]
         if ctx.self_attention:
@@ -110,12 +114,12 @@ class _Layer(torch.autograd.Function):
         return (
             *(None, None, None),
             *(grad.view(token.shape) for grad, token in zip(grad_tokens, tokens, strict=True)),
-            *(*of_weights, grad_rows.T @ _joined(attended.detach(), layout)),
+            *(*of_weights, grad_rows.T @ _join_heads(attended.detach(), layout)),
         )
 
 
 def _project(tokens: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, layout: Layout) -> None:
-    """Write the projection of (B, S, 1, E) to `target`; a `BHSD` one takes a copy more, as it does in a model."""
+    """Write the projection of tokens (B, S, 1, E) to `target`; layout `BHSD` needs one more copy, as in a model."""
     rows = tokens.flatten(0, 2)
     if layout == "BSHD":
         torch.mm(rows, weight.T, out=target.flatten(2).flatten(0, 1))
@@ -124,13 +128,13 @@ def _project(tokens: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, l
         target.copy_((rows @ weight.T).view(batch, length, heads, width).transpose(1, 2))
 
 
-def _joined(tensor: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Put heads side by side: (B * S, H * D)."""
+def _join_heads(tensor: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Return the heads side by side, (B * S, H * D)."""
     return (tensor.transpose(1, 2) if layout == "BHSD" else tensor).flatten(2).flatten(0, 1)
 
 
-def _parted(rows: torch.Tensor, like: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Undo `_joined`, contiguous, for a tensor shaped as `like`."""
+def _split_heads(rows: torch.Tensor, like: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Return the rows, (B * S, H * D), as a contiguous tensor with the shape of `like`."""
     batch, first, second, width = like.shape
     if layout == "BSHD":
         return rows.view(like.shape)

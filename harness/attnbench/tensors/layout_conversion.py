@@ -1,4 +1,4 @@
-"""Tensors that come in another layout than a variant's own: what the conversion there and back costs."""
+"""Conversion of tensors to a variant's own layout and back, where a workload asks for the other layout."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ if TYPE_CHECKING:
 
 
 def convert_layout(variant: Variant, workload: Workload, inputs: Inputs) -> Timed:
-    """Prepare a variant of the other layout for `inputs`; each call copies them to its layout, and the output back.
+    """Prepare a variant of the other layout; return a callable that converts `inputs` and the output at each call.
 
-    What the variant reads is made once and written at each call, so the memory of the converted inputs is not counted.
+    The tensors in the variant's layout are allocated here, once, and overwritten by each call. So the measured memory of
+    a call does not include them.
     """
-    own = make_inputs(workload.attention, str(inputs.query.device), variant.layout, inputs.seed)
-    attend = variant.prepare(workload.attention, own)
-    return lambda: _Converted.apply(attend, own, *inputs.leaves)  # type: ignore[no-untyped-call]
+    converted = make_inputs(workload.attention, str(inputs.query.device), variant.layout, inputs.seed)
+    attend = variant.prepare(workload.attention, converted)
+    return lambda: _Converted.apply(attend, converted, *inputs.leaves)  # type: ignore[no-untyped-call]
 
 
 class _Converted(torch.autograd.Function):
     """Attention between two transpositions of heads and sequence."""
 
     @staticmethod
-    def forward(ctx: Any, attend: Timed, own: Inputs, *leaves: torch.Tensor) -> torch.Tensor:
-        for target, given in zip(own.leaves, leaves, strict=True):
-            target.data.copy_(given.transpose(1, 2))  # past the version counter: calls may wait for their backward pass
+    def forward(ctx: Any, attend: Timed, converted: Inputs, *leaves: torch.Tensor) -> torch.Tensor:
+        for target, leaf in zip(converted.leaves, leaves, strict=True):
+            # Writing to `.data` leaves the version counter as it is, because earlier calls may still be differentiated.
+            target.data.copy_(leaf.transpose(1, 2))
         with torch.set_grad_enabled(any(leaf.requires_grad for leaf in leaves)):
             output = attend()
-        ctx.own, ctx.output = own, output
+        ctx.converted, ctx.output = converted, output
         return output.detach().transpose(1, 2).contiguous()
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        grads = torch.autograd.grad(ctx.output, ctx.own.leaves, grad_output.transpose(1, 2).contiguous())
+        grads = torch.autograd.grad(ctx.output, ctx.converted.leaves, grad_output.transpose(1, 2).contiguous())
         return None, None, *(grad.transpose(1, 2).contiguous() for grad in grads)

@@ -1,4 +1,4 @@
-"""A variant made ready for a workload: alone, behind a conversion of layout, or inside a whole layer."""
+"""A variant prepared for a workload: alone, with a conversion of layout, or inside an attention layer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 
 def prepare_call(variant: Variant, workload: Workload, device: str, seed: int) -> tuple[Inputs, Timed]:
-    """Make the inputs that `workload` asks for and the callable that is timed on them.
+    """Return the inputs of `workload` on `device` and the callable that is timed on them.
 
-    What the variant's `prepare` returns is handed on as it is, whatever it may be, where nothing surrounds it.
+    Without a layer or a conversion around the variant, the callable is what its `prepare` returned; the caller must
+    check that it can be called.
     """
     if workload.embed_dim:
-        around = make_layer_inputs(workload, device, variant.layout, seed)
-        return around, layer(variant, workload, around)
+        layer_inputs = make_layer_inputs(workload, device, variant.layout, seed)
+        return layer_inputs, layer(variant, workload, layer_inputs)
     if workload.layout in ("native", variant.layout):
         inputs = make_inputs(workload, device, variant.layout, seed)
         return inputs, variant.prepare(workload.attention, inputs)
