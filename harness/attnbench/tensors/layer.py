@@ -56,7 +56,7 @@ def make_layer_inputs(workload: Workload, device: str, layout: Layout, seed: int
         value=others,
         grad_output=torch.empty_like(tokens) if w.needs_gradient else None,
         seed=seed,
-        weights=tuple(empty(one.outer, one.inner) for one in projections(w)),
+        weights=tuple(empty(projection.outer, projection.inner) for projection in projections(w)),
         attention=make_inputs(w.attention, device, layout, seed),
     )
     refill_layer(inputs, seed, w.distribution)
@@ -73,7 +73,7 @@ def refill_layer(inputs: LayerInputs, seed: int, distribution: str = "normal") -
         weight.data.copy_(torch.randn(weight.shape, generator=generator) * weight.shape[1] ** -0.5)
 
 
-def layer(variant: Variant, workload: Workload, inputs: LayerInputs) -> Timed:
+def prepare_layer(variant: Variant, workload: Workload, inputs: LayerInputs) -> Timed:
     """Prepare a variant; return a callable for the layer, whose output (B, Sq, 1, E) depends on `inputs.leaves`."""
     projected = inputs.attention
     assert projected is not None, "make the inputs with make_layer_inputs"  # noqa: S101 - only the harness calls this

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def convert_layout(variant: Variant, workload: Workload, inputs: Inputs) -> Timed:
     """Prepare a variant of the other layout; return a callable that converts `inputs` and the output at each call.
 
-    The tensors in the variant's layout are allocated here, once, and overwritten by each call. So the measured memory of
-    a call does not include them.
+    The tensors in the variant's layout are allocated here, once, and overwritten by each call, so the measured memory
+    of a call does not include them.
     """
     converted = make_inputs(workload.attention, str(inputs.query.device), variant.layout, inputs.seed)
     attend = variant.prepare(workload.attention, converted)

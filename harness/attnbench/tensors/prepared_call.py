@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.tensors.inputs import make_inputs
-from attnbench.tensors.layer import layer, make_layer_inputs
+from attnbench.tensors.layer import make_layer_inputs, prepare_layer
 from attnbench.tensors.layout_conversion import convert_layout
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def prepare_call(variant: Variant, workload: Workload, device: str, seed: int) -
     """
     if workload.embed_dim:
         layer_inputs = make_layer_inputs(workload, device, variant.layout, seed)
-        return layer_inputs, layer(variant, workload, layer_inputs)
+        return layer_inputs, prepare_layer(variant, workload, layer_inputs)
     if workload.layout in ("native", variant.layout):
         inputs = make_inputs(workload, device, variant.layout, seed)
         return inputs, variant.prepare(workload.attention, inputs)
