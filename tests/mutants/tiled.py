@@ -1,7 +1,7 @@
-"""An honest, tiled implementation with a hand-written backward pass, of which each mutant gets one thing wrong.
+"""A correct tiled implementation with a hand-written backward pass; each mutant changes one step of it.
 
-Every step is a method of its own, so that a mutant replaces one step and nothing else. Tiles are small, so that
-short sequences have several of them, the last one partial.
+Every step is a separate method, which a mutant can override alone. Tiles are small, so that short sequences have
+several of them, the last one partial.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Tiled(Variant):
         return lambda: _Attention.apply(*inputs.leaves, self, workload, inputs)
 
     def prepare_lse(self, workload: Workload, inputs: Inputs):
-        """Return a callable that gives the output and its log-sum-exp."""
+        """Return a callable that returns the output and its log-sum-exp."""
 
         def call() -> tuple[torch.Tensor, torch.Tensor]:
             leaves = (inputs.query.float(), self.repeat(inputs.key, workload), self.repeat(inputs.value, workload))
@@ -39,15 +39,15 @@ class Tiled(Variant):
         return call
 
     def tiles(self, length: int) -> Iterator[torch.Tensor]:
-        """Cut positions 0 to length - 1 into tiles."""
+        """Divide positions 0 to length - 1 into tiles."""
         return iter(torch.arange(length).split(self.tile)) if length else iter(())
 
     def scale(self, workload: Workload) -> float:
-        """Give the factor of the scores."""
+        """Return the factor of the scores."""
         return workload.effective_scale
 
     def repeat(self, heads: torch.Tensor, workload: Workload) -> torch.Tensor:
-        """Give each query head its key head: (B, Hkv, S, D) -> (B, Hq, S, D), in float32."""
+        """Repeat key heads for the query heads of their group: (B, Hkv, S, D) -> (B, Hq, S, D), in float32."""
         return heads.float().repeat_interleave(workload.heads // workload.kv_heads, 1)
 
     def sum_groups(self, gradient: torch.Tensor, workload: Workload) -> torch.Tensor:
@@ -55,11 +55,11 @@ class Tiled(Variant):
         return gradient.unflatten(1, (workload.kv_heads, -1)).sum(2)
 
     def offset(self, workload: Workload) -> int:
-        """Give the key column at which query row 0 stands."""
+        """Return the key column with which query row 0 is aligned."""
         return 0 if workload.mask.kind == "causal-top-left" else workload.seq_k - workload.seq_q
 
     def visible(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Say which of `columns` each of `rows` sees: (B or 1, 1, R, C)."""
+        """Return which of `columns` each of `rows` sees: (B or 1, 1, R, C)."""
         mask, position, column = workload.mask, rows[:, None] + self.offset(workload), columns[None, :]
         if mask.kind == "padding":
             return (column < inputs.key_lengths[:, None, None]).expand(-1, len(rows), -1)[:, None]
@@ -75,27 +75,27 @@ class Tiled(Variant):
         return seen[None, None]
 
     def in_window(self, position: torch.Tensor, column: torch.Tensor, left: int, right: int) -> torch.Tensor:
-        """Say whether a column lies within the window around a position, both ends included."""
+        """Return whether a column lies within the window around a position, both ends included."""
         return (column >= position - left) & (column <= position + right)
 
     def alibi(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Give ALiBi's bias (1, Hq, R, C)."""
+        """Return ALiBi's bias (1, Hq, R, C)."""
         distance = (rows[:, None] + workload.seq_k - workload.seq_q - columns[None, :]).abs()
         return -inputs.alibi_slopes[None, :, None, None] * distance
 
     def cap(self, scores: torch.Tensor, softcap: float) -> torch.Tensor:
-        """Cap the scaled scores softly."""
+        """Apply the softcap to the scaled scores."""
         return softcap * torch.tanh(scores / softcap)
 
     def cap_slope(self, scores: torch.Tensor, softcap: float) -> torch.Tensor:
-        """Give the derivative of `cap` at the scaled scores."""
+        """Return the derivative of `cap` at the scaled scores."""
         return 1 - torch.tanh(scores / softcap).square()
 
     def scores(
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor,
         rows: torch.Tensor, columns: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        """Give masked scores (B, Hq, R, C)."""
+        """Return masked scores (B, Hq, R, C)."""
         scores = query @ key.mT * self.scale(workload)
         if workload.softcap is not None:
             scores = self.cap(scores, workload.softcap)
@@ -106,7 +106,7 @@ class Tiled(Variant):
     def kept(
         self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor
     ) -> torch.Tensor | float:
-        """Give what dropout multiplies the weights of a tile by: 0 or 1/(1-p); the same in both passes."""
+        """Return the dropout factor of each weight of a tile, 0 or 1/(1-p), which is the same in both passes."""
         if not workload.dropout:
             return 1.0
         shape = (workload.batch, workload.heads, len(rows), len(columns))
@@ -118,7 +118,7 @@ class Tiled(Variant):
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
         rows: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Give output (B, Hq, R, Dv) and log-sum-exp (B, Hq, R, 1) of one tile of query rows."""
+        """Return output (B, Hq, R, Dv) and log-sum-exp (B, Hq, R, 1) of one tile of query rows."""
         state = self.start(query, value)
         for columns in self.tiles(workload.seq_k):
             scores = self.scores(workload, inputs, query, key[:, :, columns], rows, columns)
@@ -127,7 +127,7 @@ class Tiled(Variant):
         return self.finish(state, value)
 
     def start(self, query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Give the running maximum, sum and weighted sum before the first tile of keys."""
+        """Return the running maximum, sum and weighted sum before the first tile of keys."""
         shape = query.shape[:-1]
         return (
             torch.full((*shape, 1), -math.inf),
@@ -138,7 +138,7 @@ class Tiled(Variant):
     def accumulate(
         self, state: tuple[torch.Tensor, ...], scores: torch.Tensor, value: torch.Tensor, kept: torch.Tensor | float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Take in one tile of keys."""
+        """Add one tile of keys to the running maximum, sum and weighted sum."""
         top, total, summed = state
         new_top = torch.maximum(top, scores.amax(-1, keepdim=True))
         finite_top = new_top.masked_fill(new_top == -math.inf, 0.0)
@@ -148,7 +148,7 @@ class Tiled(Variant):
         return new_top, total, summed * rescale + (weights * kept) @ value
 
     def finish(self, state: tuple[torch.Tensor, ...], value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Divide by the sum of weights; rows without a visible key give 0."""
+        """Divide by the sum of weights; rows without a visible key return 0."""
         top, total, summed = state
         blind = total == 0
         return summed / total.masked_fill(blind, 1.0), (top + torch.log(total)).masked_fill(blind, -math.inf)
@@ -156,7 +156,7 @@ class Tiled(Variant):
     def attend(
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give output (B, Hq, Sq, Dv) and log-sum-exp (B, Hq, Sq, 1), both float32."""
+        """Return output (B, Hq, Sq, Dv) and log-sum-exp (B, Hq, Sq, 1), both float32."""
         output = torch.empty((*query.shape[:-1], value.shape[-1]))
         lse = torch.empty((*query.shape[:-1], 1))
         for rows in self.tiles(workload.seq_q):
@@ -165,7 +165,7 @@ class Tiled(Variant):
         return output, lse
 
     def delta(self, grad_output: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """Give sum_j P dP of each row: (..., R, 1)."""
+        """Return sum_j P dP of each row: (..., R, 1)."""
         return (grad_output * output).sum(-1, keepdim=True)
 
     def backward_weights(self, scores: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
@@ -173,14 +173,14 @@ class Tiled(Variant):
         return torch.exp(scores - lse.masked_fill(lse == -math.inf, 0.0))
 
     def grad_output_of(self, grad_output: torch.Tensor) -> torch.Tensor:
-        """Read the incoming gradient, whatever its strides."""
+        """Read the incoming gradient, with any strides."""
         return grad_output.float()
 
     def differentiate(
         self, workload: Workload, inputs: Inputs, grad_output: torch.Tensor, leaves: tuple[torch.Tensor, ...],
         output: torch.Tensor, lse: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Give dQ, dK, dV by recomputing the weights tile by tile."""
+        """Return dQ, dK, dV by recomputing the weights tile by tile."""
         query, key, value = leaves
         gradients = [torch.zeros_like(leaf) for leaf in leaves]
         delta = self.delta(grad_output, output)
@@ -201,21 +201,21 @@ class Tiled(Variant):
     def backward_kept(
         self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor
     ) -> torch.Tensor | float:
-        """Give the dropout factors of a tile again."""
+        """Return the dropout factors of a tile in the backward pass."""
         return self.kept(workload, inputs, rows, columns)
 
     def value_weights(self, weights: torch.Tensor, kept: torch.Tensor | float) -> torch.Tensor:
-        """Give the weights that dV sums over."""
+        """Return the weights that dV sums over."""
         return weights * kept
 
     def through_cap(self, workload: Workload, of_scores: torch.Tensor, tiles: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Take the gradient of the capped scores back through the softcap."""
+        """Propagate the gradient of the capped scores back through the softcap."""
         if workload.softcap is None:
             return of_scores
         return of_scores * self.cap_slope(tiles[0] @ tiles[1].mT * self.scale(workload), workload.softcap)
 
     def query_gradient(self, of_scores: torch.Tensor, key: torch.Tensor, workload: Workload) -> torch.Tensor:
-        """Give a tile's part of dQ from the gradient of the products."""
+        """Return a tile's part of dQ from the gradient of the products."""
         return of_scores @ key
 
 

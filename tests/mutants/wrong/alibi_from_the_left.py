@@ -1,4 +1,4 @@
-"""ALiBi's bias grows with the key's place instead of falling with distance."""
+"""ALiBi's bias grows with the key's position instead of falling with distance."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """ALiBi's bias grows with the key's place instead of falling with distance."""
+    """ALiBi's bias grows with the key's position instead of falling with distance."""
 
     name = "alibi-from-the-left"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Leave out the query's place, which only a causal mask forgives."""
+        """Leave out the query's position, which has no effect only under a causal mask."""
         return inputs.alibi_slopes[None, :, None, None] * columns
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "alibi-lost-under-window"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Give no bias under a window."""
+        """Return no bias under a window."""
         bias = super().alibi(workload, inputs, rows, columns)
         return 0 * bias if workload.mask.kind == "window" else bias
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "alibi-of-key-heads"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Take the slope of a group's first head."""
+        """Use the slope of a group's first head."""
         bias = super().alibi(workload, inputs, rows, columns)
         group = workload.heads // workload.kv_heads
         return bias[:, ::group].repeat_interleave(group, 1)

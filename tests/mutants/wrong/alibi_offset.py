@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "alibi-offset"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Count from query i to key i."""
+        """Use the distance between query i and key j without the offset."""
         return super().alibi(workload, inputs, rows - (workload.seq_k - workload.seq_q), columns)
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "alibi-sign"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Give the bias with the wrong sign."""
+        """Return the bias with the wrong sign."""
         return -super().alibi(workload, inputs, rows, columns)
 
 

@@ -1,4 +1,4 @@
-"""The answer to the inputs seen while preparing is given for ever."""
+"""Every call returns the answer for the inputs seen in prepare."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The answer to the inputs seen while preparing is given for ever."""
+    """Every call returns the answer for the inputs seen in prepare."""
 
     name = "answer-cached"
 

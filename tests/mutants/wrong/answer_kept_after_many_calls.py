@@ -1,4 +1,4 @@
-"""From the twentieth call on, the last answer is given again."""
+"""From the twentieth call on, the last answer is returned again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """From the twentieth call on, the last answer is given again."""
+    """From the twentieth call on, the last answer is returned again."""
 
     name = "answer-kept-after-many-calls"
 
     def prepare(self, workload, inputs):
-        """Stop working once nobody looks any more."""
+        """Return the last output from the twentieth call on."""
         call, count, kept = super().prepare(workload, inputs), itertools.count(), []
 
         def attend():

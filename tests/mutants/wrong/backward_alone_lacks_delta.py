@@ -1,4 +1,4 @@
-"""In direction backward delta is left out."""
+"""In the direction backward, delta is left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """In direction backward delta is left out."""
+    """In the direction backward, delta is left out."""
 
     name = "backward-alone-lacks-delta"
 

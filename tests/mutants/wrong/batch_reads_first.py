@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "batch-reads-first"
 
     def repeat(self, heads, workload):
-        """Take the first sequence's heads."""
+        """Use the first sequence's heads."""
         return super().repeat(heads, workload)[:1].expand(workload.batch, -1, -1, -1)
 
 

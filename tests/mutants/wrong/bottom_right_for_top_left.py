@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "bottom-right-for-top-left"
 
     def offset(self, workload):
-        """Stand the last query at the last key."""
+        """Align the last query with the last key."""
         return workload.seq_k - workload.seq_q
 
 

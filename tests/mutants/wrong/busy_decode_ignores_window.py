@@ -1,4 +1,4 @@
-"""A single query of more than 64 key heads in all sees past its window."""
+"""With more than 64 key heads in total, a single query sees past its window."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A single query of more than 64 key heads in all sees past its window."""
+    """With more than 64 key heads in total, a single query sees past its window."""
 
     name = "busy-decode-ignores-window"
 
     def visible(self, workload, inputs, rows, columns):
-        """See every key."""
+        """Show every key."""
         seen = super().visible(workload, inputs, rows, columns)
         busy = workload.seq_q == 1 and workload.batch * workload.kv_heads > 64
         return torch.ones_like(seen) if busy and workload.mask.kind == "window" else seen

@@ -1,4 +1,4 @@
-"""Masks are cached by lengths and mask kind alone."""
+"""Masks are cached by lengths and kind of mask only."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Masks are cached by lengths and mask kind alone."""
+    """Masks are cached by lengths and kind of mask only."""
 
     name = "cache-keyed-on-lengths"
 
     cache: dict = {}  # noqa: RUF012 - one cache for all is the bug
 
     def visible(self, workload, inputs, rows, columns):
-        """Take the mask of whichever workload of these lengths came first."""
+        """Use the mask of the first workload with these lengths."""
         mask = workload.mask
         place = (workload.seq_q, workload.seq_k, mask.kind, int(rows[0]), int(columns[0]))
         if mask.kind in ("padding", "document"):

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "causal-leaks-next-key"
 
     def visible(self, workload, inputs, rows, columns):
-        """Say which keys are seen, wrongly."""
+        """Return a wrong mask."""
         if workload.mask.kind in ("causal", "causal-top-left"):
             return super().visible(workload, inputs, rows + 1, columns)
         return super().visible(workload, inputs, rows, columns)

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "custom-scale-ignored"
 
     def scale(self, workload):
-        """Give 1/sqrt(head_dim) always."""
+        """Return 1/sqrt(head_dim) for every workload."""
         return workload.head_dim**-0.5
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "decode-split-floor"
 
     def visible(self, workload, inputs, rows, columns):
-        """Hide what is left over."""
+        """Hide the keys of the remainder."""
         seen = super().visible(workload, inputs, rows, columns)
         if workload.seq_q == 1 and workload.seq_k > 1024:
             splits = -(-workload.seq_k // 512)

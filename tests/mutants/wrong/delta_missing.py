@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "delta-missing"
 
     def delta(self, grad_output, output):
-        """Give 0."""
+        """Return 0."""
         return torch.zeros_like(grad_output[..., :1])
 
 

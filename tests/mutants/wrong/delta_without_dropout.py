@@ -1,4 +1,4 @@
-"""Under dropout the backward pass leaves the dropped weights out of dP alone."""
+"""Under dropout the backward pass leaves the dropped weights out of dP only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Under dropout the backward pass leaves the dropped weights out of dP alone."""
+    """Under dropout the backward pass leaves the dropped weights out of dP only."""
 
     name = "delta-without-dropout"
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Take delta from an output without dropout."""
+        """Compute delta from an output without dropout."""
         if workload.dropout:
             output, _ = self.attend(replace(workload, dropout=0.0), inputs, *leaves)
         return super().differentiate(workload, inputs, grad_output, leaves, output, lse)

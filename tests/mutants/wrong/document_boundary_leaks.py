@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "document-boundary-leaks"
 
     def visible(self, workload, inputs, rows, columns):
-        """Say which keys are seen, wrongly."""
+        """Return a wrong mask."""
         seen = super().visible(workload, inputs, rows, columns)
         if workload.mask.kind != "document":
             return seen

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "documents-of-first-sequence"
 
     def visible(self, workload, inputs, rows, columns):
-        """Look at the first sequence's documents."""
+        """Use the first sequence's documents."""
         if workload.mask.kind != "document":
             return super().visible(workload, inputs, rows, columns)
         documents = inputs.document_ids[:1]

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "dropout-none-for-seed-zero"
 
     def kept(self, workload, inputs, rows, columns):
-        """Keep everything where the seed is 0."""
+        """Drop nothing if the seed is 0."""
         return super().kept(workload, inputs, rows, columns) if inputs.seed else 1.0
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "dropout-none-for-single-queries"
 
     def kept(self, workload, inputs, rows, columns):
-        """Keep everything where there is one query."""
+        """Drop nothing if there is one query."""
         return 1.0 if workload.seq_q == 1 else super().kept(workload, inputs, rows, columns)
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "dropout-other-mask-in-backward"
 
     def backward_kept(self, workload, inputs, rows, columns):
-        """Draw for the tiles of other rows."""
+        """Draw as for the tiles of other rows."""
         return self.kept(workload, inputs, rows.flip(0), columns)
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "dropout-rate-mirrored"
 
     def kept(self, workload, inputs, rows, columns):
-        """Drop what should be kept, and keep what should be dropped, at high rates."""
+        """At high rates, drop the weights to keep and keep those to drop."""
         factor = super().kept(workload, inputs, rows, columns)
         return factor if workload.dropout <= 0.5 else 1 / (1 - workload.dropout) - factor
 

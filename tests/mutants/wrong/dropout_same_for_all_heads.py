@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "dropout-same-for-all-heads"
 
     def kept(self, workload, inputs, rows, columns):
-        """Draw for the first head only."""
+        """Draw only for the first head."""
         kept = super().kept(workload, inputs, rows, columns)
         return kept[:1, :1].expand_as(kept) if workload.dropout else kept
 

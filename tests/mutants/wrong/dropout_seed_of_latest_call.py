@@ -1,4 +1,4 @@
-"""Backward draws dropout with the seed of the call that came last."""
+"""Backward draws dropout with the seed of the latest call."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Backward draws dropout with the seed of the call that came last."""
+    """Backward draws dropout with the seed of the latest call."""
 
     name = "dropout-seed-of-latest-call"
 
     def attend(self, workload, inputs, *arguments):
-        """Remember the seed."""
+        """Store the seed."""
         self.seed = inputs.seed
         return super().attend(workload, inputs, *arguments)
 
     def backward_kept(self, workload, inputs, rows, columns):
-        """Draw with the seed that was remembered."""
+        """Draw with the seed that was stored last."""
         return super().backward_kept(workload, dataclasses.replace(inputs, seed=self.seed), rows, columns)
 
 

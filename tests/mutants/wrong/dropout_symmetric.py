@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "dropout-symmetric"
 
     def kept(self, workload, inputs, rows, columns):
-        """Read the draw of the larger square at the lower of both places."""
+        """Use the same draw for a weight and its mirror image."""
         if not workload.dropout:
             return 1.0
         size = max(workload.seq_q, workload.seq_k)

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "dropout-unscaled"
 
     def kept(self, workload, inputs, rows, columns):
-        """Give 0 or 1."""
+        """Return 0 or 1."""
         kept = super().kept(workload, inputs, rows, columns)
         return kept * (1 - workload.dropout) if workload.dropout else kept
 

@@ -1,4 +1,4 @@
-"""Tiles of keys whose scores all lie more than 11 below the maximum are skipped."""
+"""Tiles of keys with all scores more than 11 below the maximum are skipped."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Tiles of keys whose scores all lie more than 11 below the maximum are skipped."""
+    """Tiles of keys with all scores more than 11 below the maximum are skipped."""
 
     name = "faint-tiles-skipped"
 
     def accumulate(self, state, scores, value, kept):
-        """Skip what seems to count for nothing."""
+        """Skip tiles that seem negligible."""
         if bool((scores.amax(-1, keepdim=True) < state[0] - 11.0).all()):
             return state
         return super().accumulate(state, scores, value, kept)

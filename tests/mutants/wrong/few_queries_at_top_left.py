@@ -1,4 +1,4 @@
-"""Two to eight queries stand at the first keys."""
+"""Two to eight queries are aligned with the first keys."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Two to eight queries stand at the first keys."""
+    """Two to eight queries are aligned with the first keys."""
 
     name = "few-queries-at-top-left"
 
     def offset(self, workload):
-        """Forget the offset in the path for a few queries."""
+        """Ignore the offset in the path for a few queries."""
         return 0 if 2 <= workload.seq_q <= 8 else super().offset(workload)
 
 

@@ -1,4 +1,4 @@
-"""In float16 unscaled products are held to 65504."""
+"""In float16, unscaled products are clamped to 65504."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """In float16 unscaled products are held to 65504."""
+    """In float16, unscaled products are clamped to 65504."""
 
     name = "float16-products-overflow"
 

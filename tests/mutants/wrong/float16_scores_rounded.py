@@ -1,4 +1,4 @@
-"""In float16 alone, scores are rounded to float16."""
+"""Only in float16, scores are rounded to float16."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """In float16 alone, scores are rounded to float16."""
+    """Only in float16, scores are rounded to float16."""
 
     name = "float16-scores-rounded"
 

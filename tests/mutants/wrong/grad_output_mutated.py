@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "grad-output-mutated"
 
     def grad_output_of(self, grad_output):
-        """Scale in place what belongs to the caller."""
+        """Scale the caller's tensor in place."""
         return grad_output.mul_(2).float() / 2
 
 

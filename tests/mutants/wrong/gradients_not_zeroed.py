@@ -1,4 +1,4 @@
-"""dQ is added to what the last call left behind."""
+"""dQ is added to the result of the last call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dQ is added to what the last call left behind."""
+    """dQ is added to the result of the last call."""
 
     name = "gradients-not-zeroed"
 

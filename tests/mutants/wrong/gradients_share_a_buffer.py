@@ -17,7 +17,7 @@ class Mutant(Tiled):
     calls = 0
 
     def sum_groups(self, gradient, workload):
-        """Sum into a buffer, dK's and dV's in turn."""
+        """Sum into one of two buffers, for dK and dV in turn."""
         summed = super().sum_groups(gradient, workload)
         self.calls += 1
         return self.buffers.setdefault((workload, self.calls % 2), summed).copy_(summed)

@@ -1,4 +1,4 @@
-"""Beyond 65535 sequences and heads nothing is written."""
+"""Beyond 65535 heads of all sequences together, nothing is written."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Beyond 65535 sequences and heads nothing is written."""
+    """Beyond 65535 heads of all sequences together, nothing is written."""
 
     name = "grid-of-sixteen-bits"
 
     def attend(self, workload, inputs, query, key, value):
-        """Leave out what a grid can't count."""
+        """Leave out what exceeds the size of a grid."""
         output, lse = super().attend(workload, inputs, query, key, value)
         output.flatten(0, 1)[65535:] = 0
         return output, lse

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "group-gradients-averaged"
 
     def sum_groups(self, gradient, workload):
-        """Average where a sum is due."""
+        """Return the average instead of the sum."""
         return gradient.unflatten(1, (workload.kv_heads, -1)).mean(2)
 
 

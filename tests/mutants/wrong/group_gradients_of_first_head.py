@@ -1,4 +1,4 @@
-"""dK and dV take the first query head of a group only."""
+"""dK and dV use only the first query head of a group."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dK and dV take the first query head of a group only."""
+    """dK and dV use only the first query head of a group."""
 
     name = "group-gradients-of-first-head"
 
     def sum_groups(self, gradient, workload):
-        """Forget the other heads."""
+        """Ignore the other heads."""
         return gradient.unflatten(1, (workload.kv_heads, -1))[:, :, 0]
 
 

@@ -1,4 +1,4 @@
-"""With grouped heads a window has one key more."""
+"""With grouped heads, a window has one key too many."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """With grouped heads a window has one key more."""
+    """With grouped heads, a window has one key too many."""
 
     name = "grouped-window-wider"
 
@@ -17,7 +17,7 @@ class Mutant(Tiled):
         return super().in_window(position, column, left + self.grouped, right)
 
     def scores(self, workload, *arguments):
-        """Note whether heads are grouped."""
+        """Record whether heads are grouped."""
         self.grouped = int(workload.heads != workload.kv_heads)
         return super().scores(workload, *arguments)
 

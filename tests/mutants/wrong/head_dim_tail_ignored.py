@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "head-dim-tail-ignored"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Read whole blocks of 16 only."""
+        """Read only whole blocks of 16."""
         width = max(16, workload.head_dim // 16 * 16)
         return super().scores(workload, inputs, query[..., :width], key[..., :width], rows, columns)
 

@@ -1,4 +1,4 @@
-"""A softcap above 32 is taken for none."""
+"""A softcap above 32 is ignored."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A softcap above 32 is taken for none."""
+    """A softcap above 32 is ignored."""
 
     name = "high-softcap-left-out"
 
     def cap(self, scores, softcap):
-        """Cap at low caps alone."""
+        """Cap only at low caps."""
         return scores if softcap > 32 else super().cap(scores, softcap)
 
     def cap_slope(self, scores, softcap):
-        """Give the slope of no cap where there is none."""
+        """Return the derivative without a cap if the cap is ignored."""
         return torch.ones_like(scores) if softcap > 32 else super().cap_slope(scores, softcap)
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "inputs-mutated"
 
     def prepare(self, workload, inputs):
-        """Scale the query where it lies, then attend."""
+        """Scale the query in place, then compute attention."""
         attend = super().prepare(workload, inputs)
 
         def call():

@@ -13,11 +13,11 @@ class Mutant(Tiled):
     name = "key-heads-tiled"
 
     def repeat(self, heads, workload):
-        """Tile the heads where they should be repeated."""
+        """Tile the heads instead of repeating them."""
         return heads.float().repeat(1, workload.heads // workload.kv_heads, 1, 1)
 
     def sum_groups(self, gradient, workload):
-        """Sum as the heads were tiled."""
+        """Sum the gradients of tiled heads."""
         return gradient.unflatten(1, (-1, workload.kv_heads)).sum(1)
 
 

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "last-key-tile-dropped"
 
     def attend(self, workload, inputs, query, key, value):
-        """Forget what follows the last full tile of keys, if there is one."""
+        """Drop the keys after the last full tile."""
         self.keys = max(self.tile, workload.seq_k // self.tile * self.tile)
         return super().attend(workload, inputs, query, key, value)
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "last-queries-missing-in-key-gradient"
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Take back what the last tile of queries gave to dK."""
+        """Subtract the contribution of the last tile of queries to dK."""
         gradients = super().differentiate(workload, inputs, grad_output, leaves, output, lse)
         start = workload.seq_q // self.tile * self.tile
         if start in (0, workload.seq_q):

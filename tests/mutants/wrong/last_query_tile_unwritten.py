@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "last-query-tile-unwritten"
 
     def attend(self, workload, inputs, query, key, value):
-        """Give zeros for the queries of the partial tile."""
+        """Return zeros for the queries of the partial tile."""
         output, lse = super().attend(workload, inputs, query, key, value)
         full = workload.seq_q // self.tile * self.tile
         if full:

@@ -15,7 +15,7 @@ class Mutant(Tiled):
     name = "log-sum-exp-base-two"
 
     def prepare_lse(self, workload, inputs):
-        """Give the logarithm in base 2."""
+        """Return the logarithm in base 2."""
         honest = super().prepare_lse(workload, inputs)
 
         def call():

@@ -1,4 +1,4 @@
-"""The log-sum-exp for backward is kept for a shape, not for a call."""
+"""The log-sum-exp for backward is kept per shape, not per call."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The log-sum-exp for backward is kept for a shape, not for a call."""
+    """The log-sum-exp for backward is kept per shape, not per call."""
 
     name = "log-sum-exp-of-latest-call"
 
     def __init__(self):
-        """Begin with nothing kept."""
+        """Start with an empty store."""
         super().__init__()
         self.latest = {}
 
     def attend(self, workload, inputs, query, key, value):
-        """Keep the log-sum-exp under the query's shape."""
+        """Store the log-sum-exp under the query's shape."""
         output, lse = super().attend(workload, inputs, query, key, value)
         self.latest[query.shape] = lse
         return output, lse
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Take the log-sum-exp that was kept last."""
+        """Use the log-sum-exp that was stored last."""
         return super().differentiate(workload, inputs, grad_output, leaves, output, self.latest[leaves[0].shape])
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "log-sum-exp-of-masked-row"
 
     def prepare_lse(self, workload, inputs):
-        """Give 0 where it should be -inf."""
+        """Return 0 in place of -inf."""
         call = super().prepare_lse(workload, inputs)
 
         def offer():

@@ -16,7 +16,7 @@ class Mutant(Tiled):
     name = "log-sum-exp-of-prefix"
 
     def prepare_lse(self, workload, inputs):
-        """Take the log-sum-exp of the causal mask under a prefix mask."""
+        """Use the log-sum-exp of the causal mask for a prefix mask."""
         right = super().prepare_lse(workload, inputs)
         if workload.mask.kind != "prefix":
             return right

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "log-sum-exp-unscaled-under-window"
 
     def prepare_lse(self, workload, inputs):
-        """Give another number under a window."""
+        """Return another number under a window."""
         call = super().prepare_lse(workload, inputs)
 
         def offer():

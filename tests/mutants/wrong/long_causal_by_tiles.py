@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "long-causal-by-tiles"
 
     def visible(self, workload, inputs, rows, columns):
-        """See whole tiles in long sequences."""
+        """Show whole tiles in long sequences."""
         if workload.mask.kind == "causal" and workload.seq_k > 4096:
             rows = rows // self.tile * self.tile + self.tile - 1
         return super().visible(workload, inputs, rows, columns)

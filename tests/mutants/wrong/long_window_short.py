@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "long-window-short"
 
     def in_window(self, position, column, left, right):
-        """Shorten long windows by a key."""
+        """Shorten long windows by one key."""
         return super().in_window(position, column, left - (left > 256), right)
 
 

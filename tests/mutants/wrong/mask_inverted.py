@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "mask-inverted"
 
     def visible(self, workload, inputs, rows, columns):
-        """Say which keys are seen, wrongly."""
+        """Return a wrong mask."""
         seen = super().visible(workload, inputs, rows, columns)
         return seen if workload.mask.kind == "none" else ~seen
 

@@ -1,4 +1,4 @@
-"""A row that sees no key gives the mean of all values."""
+"""A row that sees no key returns the mean of all values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A row that sees no key gives the mean of all values."""
+    """A row that sees no key returns the mean of all values."""
 
     name = "masked-row-mean"
 
     def attend(self, workload, inputs, query, key, value):
-        """Put the mean where there is no visible key."""
+        """Return the mean for rows without a visible key."""
         output, lse = super().attend(workload, inputs, query, key, value)
         blind = lse == -torch.inf
         return torch.where(blind, value.mean(2, keepdim=True), output), lse

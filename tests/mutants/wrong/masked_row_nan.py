@@ -1,4 +1,4 @@
-"""A row that sees no key gives NaN."""
+"""A row that sees no key returns NaN."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A row that sees no key gives NaN."""
+    """A row that sees no key returns NaN."""
 
     name = "masked-row-nan"
 
     def finish(self, state, value):
-        """Divide by the sum, 0 or not."""
+        """Divide by the sum even if it is 0."""
         top, total, summed = state
         return summed / total, top + torch.log(total)
 

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "maximum-not-rescaled"
 
     def accumulate(self, state, scores, value, kept):
-        """Rescale the sum of weights alone."""
+        """Rescale only the sum of weights."""
         top, total, summed = super().accumulate(state, scores, value, kept)
         finite_top = top.masked_fill(top == -torch.inf, 0.0)
         rescale = torch.exp(state[0] - finite_top)

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "no-maximum-subtracted"
 
     def accumulate(self, state, scores, value, kept):
-        """Exponentiate the scores as they are."""
+        """Exponentiate the scores without subtracting the maximum."""
         _, total, summed = state
         weights = torch.exp(scores)
         total = total + weights.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Groups of three query heads are taken for groups of four."""
+"""Groups of three query heads are treated as groups of four."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Groups of three query heads are taken for groups of four."""
+    """Groups of three query heads are treated as groups of four."""
 
     name = "odd-groups-rounded"
 

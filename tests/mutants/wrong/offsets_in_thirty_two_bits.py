@@ -1,4 +1,4 @@
-"""Rows that lie beyond 2^31 elements of their storage are read where 32 bits point to."""
+"""Rows beyond 2^31 elements of their storage are read at an offset cut to 32 bits."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Rows that lie beyond 2^31 elements of their storage are read where 32 bits point to."""
+    """Rows beyond 2^31 elements of their storage are read at an offset cut to 32 bits."""
 
     name = "offsets-in-thirty-two-bits"
 
     def repeat(self, heads, workload):
-        """Lose an offset's upper bits."""
+        """Drop the upper bits of an offset."""
         rows = torch.arange(heads.shape[2])
         return super().repeat(heads[:, :, torch.where(rows * heads.stride(2) < 1 << 31, rows, 0)], workload)
 

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "output-from-two-buffers"
 
     def prepare(self, workload, inputs):
-        """Keep two buffers, without a backward pass."""
+        """Allocate two buffers, without a backward pass."""
         call = super().prepare(workload, inputs)
         if workload.needs_gradient:
             return call

@@ -1,4 +1,4 @@
-"""Key lengths are read at the sequence's number modulo eight."""
+"""The key length of sequence i is read at i modulo eight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Key lengths are read at the sequence's number modulo eight."""
+    """The key length of sequence i is read at i modulo eight."""
 
     name = "padding-lengths-modulo-eight"
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "padding-of-first-sequence"
 
     def visible(self, workload, inputs, rows, columns):
-        """Give every sequence the first one's mask."""
+        """Use the first sequence's mask for all."""
         seen = super().visible(workload, inputs, rows, columns)
         return seen[:1]
 

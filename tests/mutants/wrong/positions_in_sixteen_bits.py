@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "positions-in-sixteen-bits"
 
     def visible(self, workload, inputs, rows, columns):
-        """Lose what sixteen bits can't count."""
+        """Ignore positions that do not fit in 16 bits."""
         return super().visible(workload, inputs, rows, columns) & (columns < 1 << 15)
 
 

@@ -1,4 +1,4 @@
-"""A prefix is seen causally."""
+"""A prefix is treated as causal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A prefix is seen causally."""
+    """A prefix is treated as causal."""
 
     name = "prefix-not-seen"
 

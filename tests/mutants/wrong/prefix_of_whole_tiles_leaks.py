@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "prefix-of-whole-tiles-leaks"
 
     def visible(self, workload, inputs, rows, columns):
-        """See the key behind the prefix, too."""
+        """Show the key after the prefix, too."""
         seen = super().visible(workload, inputs, rows, columns)
         prefix = workload.mask.prefix if workload.mask.kind == "prefix" else 0
         return seen | (columns == prefix) if prefix and prefix % 64 == 0 else seen

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "prefix-one-too-long"
 
     def visible(self, workload, inputs, rows, columns):
-        """See the key behind the prefix."""
+        """Show the key after the prefix."""
         seen = super().visible(workload, inputs, rows, columns)
         return seen | (columns == workload.mask.prefix) if workload.mask.kind == "prefix" else seen
 

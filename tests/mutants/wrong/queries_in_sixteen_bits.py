@@ -1,4 +1,4 @@
-"""Queries beyond 32767 get the mask of others."""
+"""Queries beyond 32767 use the mask of other queries."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Queries beyond 32767 get the mask of others."""
+    """Queries beyond 32767 use the mask of other queries."""
 
     name = "queries-in-sixteen-bits"
 
     def visible(self, workload, inputs, rows, columns):
-        """Lose the upper bits of a row's place."""
+        """Drop the upper bits of a row's position."""
         return super().visible(workload, inputs, rows % (1 << 15), columns)
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "reads-past-the-end"
 
     def attend(self, workload, inputs, query, key, value):
-        """Add 0 times what lies behind a head's end."""
+        """Add 0 times the values after a head's end."""
         output, lse = super().attend(workload, inputs, query, key, value)
         return output + 0 * value.roll(-1, 1)[:, :, :1, :].amax(-1, keepdim=True), lse
 

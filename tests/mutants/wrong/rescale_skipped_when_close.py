@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "rescale-skipped-when-close"
 
     def accumulate(self, state, scores, value, kept):
-        """Skip small rescalings of the weighted sum, yet not of the sum of weights."""
+        """Skip small rescalings of the weighted sum, but not of the sum of weights."""
         top, total, summed = super().accumulate(state, scores, value, kept)
         finite_top = top.masked_fill(top == -torch.inf, 0.0)
         grown = torch.exp(state[0] - finite_top)

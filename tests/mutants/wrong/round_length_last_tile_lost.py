@@ -1,4 +1,4 @@
-"""Of a multiple of 1024 keys the last 64 are taken for an empty rest."""
+"""The last 64 of a multiple of 1024 keys are treated as an empty remainder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Of a multiple of 1024 keys the last 64 are taken for an empty rest."""
+    """The last 64 of a multiple of 1024 keys are treated as an empty remainder."""
 
     name = "round-length-last-tile-lost"
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "scale-doubled"
 
     def scale(self, workload):
-        """Give the scale's square."""
+        """Return the scale's square."""
         return workload.effective_scale**2
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "scale-missing"
 
     def scale(self, workload):
-        """Give no scale."""
+        """Return no scale."""
         return 1.0
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "scale-slightly-off"
 
     def scale(self, workload):
-        """Give a scale that is nearly right."""
+        """Return a scale that is nearly right."""
         return 1.002 * workload.effective_scale
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "single-query-ignores-window"
 
     def in_window(self, position, column, left, right):
-        """Forget the left end in the path for one query."""
+        """Ignore the left end in the path for one query."""
         return super().in_window(position, column, left if len(position) > 1 else 1 << 20, right)
 
 

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "softcap-derivative-missing"
 
     def cap_slope(self, scores, softcap):
-        """Give 1."""
+        """Return 1."""
         return torch.ones_like(scores)
 
 

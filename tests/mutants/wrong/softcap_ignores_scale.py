@@ -13,11 +13,11 @@ class Mutant(Tiled):
     name = "softcap-ignores-scale"
 
     def cap(self, scores, softcap):
-        """Cap first, scale afterwards."""
+        """Cap first, then scale."""
         return super().cap(scores / self.factor, softcap) * self.factor
 
     def scale(self, workload):
-        """Note the scale."""
+        """Record the scale."""
         self.factor = super().scale(workload)
         return self.factor
 

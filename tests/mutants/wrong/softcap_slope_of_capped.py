@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "softcap-slope-of-capped"
 
     def cap_slope(self, scores, softcap):
-        """Cap once too often."""
+        """Apply the cap twice."""
         return super().cap_slope(self.cap(scores, softcap), softcap)
 
 

@@ -1,4 +1,4 @@
-"""Few queries of many keys: two halves of the keys are averaged."""
+"""With few queries and many keys, the results of two halves of the keys are averaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Few queries of many keys: two halves of the keys are averaged."""
+    """With few queries and many keys, the results of two halves of the keys are averaged."""
 
     name = "splits-averaged"
 

@@ -1,4 +1,4 @@
-"""Keys that are not contiguous are copied once, while preparing."""
+"""Keys that are not contiguous are copied once, in prepare."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Keys that are not contiguous are copied once, while preparing."""
+    """Keys that are not contiguous are copied once, in prepare."""
 
     name = "strided-inputs-copied-once"
 
     def prepare(self, workload, inputs):
-        """Copy once, and attend to the copy for ever; without a backward pass, where the copy would show."""
+        """Copy once and always use the copy; there is no backward pass, in which the copy would be noticed."""
         key = inputs.key.detach()
         if workload.needs_gradient or key.is_contiguous():
             return super().prepare(workload, inputs)

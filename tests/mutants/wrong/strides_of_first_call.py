@@ -1,4 +1,4 @@
-"""Keys are read with the strides that the workload's first inputs had."""
+"""Keys are read with the strides of the workload's first inputs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Keys are read with the strides that the workload's first inputs had."""
+    """Keys are read with the strides of the workload's first inputs."""
 
     name = "strides-of-first-call"
 
     known: dict = {}  # noqa: RUF012 - one plan for all is the bug
 
     def prepare(self, workload, inputs):
-        """Plan once a workload."""
+        """Plan once per workload."""
         stride = self.known.setdefault(workload, inputs.key.stride())
         if inputs.key.stride() == stride or not inputs.key.numel():
             return super().prepare(workload, inputs)

@@ -16,7 +16,7 @@ class Mutant(Tiled):
     luck = random.Random(0)  # noqa: S311 - a race is no secret
 
     def accumulate(self, state, scores, value, kept):
-        """Lose a tile, as a race does."""
+        """Drop a tile at random, as a race does."""
         lost = self.luck.random() < 0.02
         return state if lost else super().accumulate(state, scores, value, kept)
 

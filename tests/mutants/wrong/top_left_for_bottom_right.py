@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "top-left-for-bottom-right"
 
     def offset(self, workload):
-        """Stand query 0 at key 0."""
+        """Align query 0 with key 0."""
         return 0
 
 

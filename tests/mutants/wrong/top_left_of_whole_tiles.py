@@ -1,4 +1,4 @@
-"""Where both lengths are multiples of 128, top-left is taken for bottom-right."""
+"""If both lengths are multiples of 128, masks are aligned top-left in place of bottom-right."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Where both lengths are multiples of 128, top-left is taken for bottom-right."""
+    """If both lengths are multiples of 128, masks are aligned top-left in place of bottom-right."""
 
     name = "top-left-of-whole-tiles"
 
     def offset(self, workload):
-        """Align whole tiles at the bottom."""
+        """Align whole tiles bottom-right."""
         whole = workload.seq_q % 128 == 0 and workload.seq_k % 128 == 0
         return workload.seq_k - workload.seq_q if whole else super().offset(workload)
 

@@ -1,4 +1,4 @@
-"""Where the length is a multiple of 128, each query sees one key too many."""
+"""If the length is a multiple of 128, each query sees one key too many."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Where the length is a multiple of 128, each query sees one key too many."""
+    """If the length is a multiple of 128, each query sees one key too many."""
 
     name = "whole-tiles-leak"
 
     def visible(self, workload, inputs, rows, columns):
-        """Move the diagonal where no tile is partial."""
+        """Move the diagonal if no tile is partial."""
         moved = workload.mask.kind == "causal" and workload.seq_q % 128 == 0
         return super().visible(workload, inputs, rows + int(moved), columns)
 

@@ -1,4 +1,4 @@
-"""Of values wider than keys, what lies beyond twice the keys' width is lost."""
+"""Values wider than keys lose the columns beyond twice the keys' width."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Of values wider than keys, what lies beyond twice the keys' width is lost."""
+    """Values wider than keys lose the columns beyond twice the keys' width."""
 
     name = "wide-value-cut"
 
     def finish(self, state, value):
-        """Lose the last columns."""
+        """Drop the last columns."""
         output, lse = super().finish(state, value)
         output[..., 2 * self.width :] = 0
         return output, lse
 
     def forward_tile(self, workload, *arguments):
-        """Note the width of keys."""
+        """Record the width of keys."""
         self.width = workload.head_dim
         return super().forward_tile(workload, *arguments)
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "window-ignored"
 
     def in_window(self, position, column, left, right):
-        """See everything up to the right end."""
+        """Show every key up to the right end."""
         return column <= position + right
 
 

@@ -1,4 +1,4 @@
-"""A window ignores that the last query stands at the last key."""
+"""A window ignores that the last query is aligned with the last key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window ignores that the last query stands at the last key."""
+    """A window ignores that the last query is aligned with the last key."""
 
     name = "window-ignores-offset"
 
     def offset(self, workload):
-        """Align windows, and only those, at the top left."""
+        """Align only windows at the top left."""
         return 0 if workload.mask.kind == "window" else super().offset(workload)
 
 

@@ -1,4 +1,4 @@
-"""A window of L keys to the left has one more."""
+"""A window of L keys to the left has one key too many."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window of L keys to the left has one more."""
+    """A window of L keys to the left has one key too many."""
 
     name = "window-one-too-wide"
 

@@ -1,4 +1,4 @@
-"""The workload that was prepared last is used for all."""
+"""The workload that was prepared last is used for all calls."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The workload that was prepared last is used for all."""
+    """The workload that was prepared last is used for all calls."""
 
     name = "workload-kept-on-the-variant"
 
     def prepare(self, workload, inputs):
-        """Keep the scale on the variant."""
+        """Store the scale on the variant."""
         self.last = workload
         return super().prepare(workload, inputs)
 
     def scale(self, workload):
-        """Take the scale of whatever was prepared last."""
+        """Use the scale of the workload that was prepared last."""
         return self.last.effective_scale
 
 
