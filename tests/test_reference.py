@@ -13,7 +13,7 @@ MASKS = ("none", "causal", "causal-top-left", "window:3:0", "window:2:2", "prefi
 
 
 def workload_of(**fields):
-    """Give a small grouped-query workload with some fields changed."""
+    """Return a small grouped-query workload with some fields changed."""
     base = {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 9, "seq_k": 13, "head_dim": 8, "head_dim_v": 6}
     return Workload.from_json({**base, **fields})
 
@@ -24,11 +24,11 @@ def workload_of(**fields):
         (mask, seq_q, seq_k)
         for mask in MASKS
         for seq_q, seq_k in ((9, 13), (13, 9), (11, 11), (1, 5))
-        if mask != "document" or seq_q == seq_k  # documents are packed alike in queries and keys
+        if mask != "document" or seq_q == seq_k  # packed documents need as many queries as keys
     ],
 )
-def test_visible_keys_are_those_that_the_workload_counts(mask, seq_q, seq_k):
-    """The reference's masks and the workload's exact counts of visible keys agree, though written apart."""
+def test_visible_keys_agree_with_the_workload(mask, seq_q, seq_k):
+    """The reference's masks agree with Workload.visible_keys, which is a separate implementation."""
     workload = workload_of(mask=mask, seq_q=seq_q, seq_k=seq_k)
     inputs = make_inputs(workload, "cpu")
     for batch in range(workload.batch):
@@ -40,7 +40,7 @@ def test_visible_keys_are_those_that_the_workload_counts(mask, seq_q, seq_k):
 @pytest.mark.parametrize("mask", ["none", "causal", "window:3:0", "padding"])
 @pytest.mark.parametrize("extras", [{}, {"softcap": 2.0}, {"alibi": True}, {"scale": 0.7}])
 def test_output_is_softmax_attention_written_out(mask, extras):
-    """The output equals the sums of the definition, computed number by number in plain Python."""
+    """The output equals the definition, computed number by number in plain Python."""
     workload = workload_of(mask=mask, **extras)
     inputs = make_inputs(workload, "cpu", seed=3)
     output = attend(workload, inputs)
@@ -64,7 +64,7 @@ def test_output_is_softmax_attention_written_out(mask, extras):
 
 
 def test_rows_that_see_no_key_give_zero_and_no_gradient():
-    """A fully masked row gives exactly 0, an LSE of -inf, and neither NaN nor gradient."""
+    """A row that sees no key has an output of exactly 0, a log-sum-exp of -inf and a gradient of 0."""
     workload = workload_of(mask="causal", seq_q=13, seq_k=9, direction="forward_backward")
     (first, *_) = evaluate(workload, make_inputs(workload, "cpu"), gradients=True)
     assert not first.attention.output[:, :, :4].any()
@@ -74,7 +74,7 @@ def test_rows_that_see_no_key_give_zero_and_no_gradient():
 
 
 def test_gradients_agree_with_finite_differences():
-    """Autograd's gradients of the reference are those of finite differences, softcap included."""
+    """The reference's gradients, with a softcap, agree with finite differences."""
     leaves = [torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     seen = torch.ones(5, 5, dtype=torch.bool).tril(-1)
 
@@ -97,7 +97,7 @@ def test_a_part_has_the_values_of_the_whole():
 
 
 def test_alibi_falls_with_distance_from_the_aligned_position():
-    """ALiBi's bias is 0 at the aligned key, -slope a step to either side, with the published slopes."""
+    """ALiBi's bias is 0 at the aligned key and falls by the published slope with each key of distance."""
     workload = workload_of(alibi=True, heads=8, kv_heads=8)
     values = bias(workload, make_inputs(workload, "cpu"), torch.tensor([2]))
     assert values[0, 0, 4:9].tolist() == [-1.0, -0.5, 0.0, -0.5, -1.0]

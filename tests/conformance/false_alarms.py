@@ -1,8 +1,9 @@
-"""Runs the suite on honest variants over many seeds: counts false alarms and finds the worst error ratios.
+"""Run the suite on correct variants over many seeds: count false alarms and find the worst error ratios.
 
 Run from the repository's root: `python tests/conformance/false_alarms.py [--seeds 20] [--first 0] [--level quick]
-[VARIANT...]`; without names, on every variant that this machine's CPU can run. The table that it prints is what the
-constants in attnbench/conformance/tolerance.py rest on. It takes minutes a variant, so no test runs it.
+[VARIANT...]`; without names, on every variant that this machine's CPU can run. The constants in
+attnbench/conformance/tolerance.py are based on the table that it prints. It takes minutes per variant, so no test runs
+it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "mutants"))
 from tiled import Tiled
 
 SAME_EACH_TIME = ("neighbours", "fresh-output", "empty", "side-stream", "refusals", "large-index", "far-apart")
-CHECKED = [name for name in CHECKS if name not in SAME_EACH_TIME]  # of the others, seeds hardly change anything
+CHECKED = [name for name in CHECKS if name not in SAME_EACH_TIME]  # seeds hardly change the results of SAME_EACH_TIME
 
 
-def honest_variants():
-    """Give the tiled variant and all built-in ones that can run anything here, by name."""
+def correct_variants():
+    """Return by name the tiled variant and all built-in variants that can run some workload on this CPU."""
     found = {"tiled": Tiled()}
     for _, plugin in load_all(entry_point_sources(), skip={}):
         for candidate in getattr(plugin, "variants", ()):
@@ -36,11 +37,11 @@ def honest_variants():
 
 
 def watch(ratios):
-    """Record the worst ratio of each rule into `ratios`."""
-    honest = accuracy.measurements
+    """Return accuracy.measurements, changed to record the worst ratio of each rule in `ratios`."""
+    original = accuracy.measurements
 
     def watched(*arguments, **options):
-        for measured, piece in honest(*arguments, **options):
+        for measured, piece in original(*arguments, **options):
             if measured.ratio.numel():
                 ratios[measured.rule] = max(ratios[measured.rule], float(measured.ratio.max()))
             yield measured, piece
@@ -49,8 +50,8 @@ def watch(ratios):
 
 
 def run(variant, seeds, level):
-    """Run the suite on one variant: print failures as they come, then counts and worst ratios; returns failures."""
-    honest = accuracy.measurements
+    """Run the suite on one variant; print failures, then counts and worst ratios; return the number of failures."""
+    original = accuracy.measurements
     ratios, counts = defaultdict(float), Counter()
     accuracy.measurements = watch(ratios)
     demanded = {check.name for check in DEMANDED} | variant.traits
@@ -60,9 +61,9 @@ def run(variant, seeds, level):
             counts[result.status] += case.check.name in demanded
             if result.status == "failed":
                 print(f"seed {seed} {variant.name} {case.id}: {result.reason}", flush=True)
-    accuracy.measurements = honest
-    told = f"{counts['failed']} false alarms, {counts['passed']} passed, {counts['skipped']} skipped"
-    print(f"{variant.name}, {level}, seeds {seeds.start} to {seeds.stop - 1}: {told}", flush=True)
+    accuracy.measurements = original
+    summary = f"{counts['failed']} false alarms, {counts['passed']} passed, {counts['skipped']} skipped"
+    print(f"{variant.name}, {level}, seeds {seeds.start} to {seeds.stop - 1}: {summary}", flush=True)
     for rule in sorted(ratios):
         print(f"    {ratios[rule]:.3f}  {rule}", flush=True)
     return counts["failed"]
@@ -75,6 +76,6 @@ if __name__ == "__main__":
     parser.add_argument("--level", default="quick")
     parser.add_argument("variants", nargs="*")
     chosen = parser.parse_args()
-    honest = honest_variants()
+    correct = correct_variants()
     span = range(chosen.first, chosen.first + chosen.seeds)
-    sys.exit(bool(sum([run(honest[name], span, chosen.level) for name in chosen.variants or honest])))
+    sys.exit(bool(sum([run(correct[name], span, chosen.level) for name in chosen.variants or correct])))

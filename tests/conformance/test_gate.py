@@ -1,4 +1,4 @@
-"""The gate: it passes what is right at any length, and says what is wrong, where, and why."""
+"""The gate: it passes correct answers at any length, and says where and how others are wrong."""
 
 import pytest
 import torch
@@ -13,26 +13,26 @@ TRAINING = Workload(4, 200, 16, batch=2, kv_heads=2, mask=Mask("causal"), direct
 
 @variant("honest")
 def honest(query, key, value, workload):
-    """Torch's own attention under an explicit mask."""
+    """Compute attention with torch's own function and an explicit mask."""
     rows, columns = torch.arange(workload.seq_q)[:, None], torch.arange(workload.seq_k)[None]
     seen = columns <= rows + workload.seq_k - workload.seq_q if workload.mask.is_causal else None
     return scaled_dot_product_attention(query, key, value, seen, scale=workload.scale, enable_gqa=True)
 
 
 def gate_of(tested, workload, seed=0):
-    """Prepare a variant and give its gate."""
+    """Prepare a variant and return its gate."""
     inputs = make_inputs(workload, "cpu", tested.layout, seed)
     return Gate(tested, workload, inputs, tested.prepare(workload, inputs), seed)
 
 
 def verdict_on(function, workload=TRAINING, **options):
-    """Judge a function of tensors before its timing."""
+    """Return the verdict before the timing on a variant made of a function."""
     return gate_of(variant("tested", **options)(function), workload).before()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_honest_attention_passes_before_during_and_after(dtype):
-    """Right answers pass each of the gate's checks, with an error within its tolerance."""
+def test_correct_attention_passes_before_during_and_after(dtype):
+    """Correct answers pass the checks before, during and after the timing, with an error within the tolerance."""
     workload = Workload.from_json({**TRAINING.to_json(), "dtype": dtype})
     gate = gate_of(honest, workload)
     output = gate.call()
@@ -49,7 +49,7 @@ def test_honest_attention_passes_before_during_and_after(dtype):
 
 
 def test_a_long_sequence_is_checked_at_sampled_rows():
-    """At 65536 keys the gate compares a few rows and stays affordable; it still sees a scale that is 2% off."""
+    """At 65536 keys the gate compares only a few rows, and still finds a scale that is 2% off."""
     workload = Workload(2, 64, 16, kv_heads=1, seq_k=65536, direction="forward_backward")
     assert gate_of(honest, workload).before().passed
     wrong = verdict_on(
@@ -81,15 +81,15 @@ WRONG = {
 
 
 @pytest.mark.parametrize("reason", WRONG)
-def test_a_wrong_variant_is_told_what_is_wrong(reason):
-    """The gate fails the variant and its reason names the bug."""
+def test_the_reason_names_the_bug(reason):
+    """The gate fails a wrong variant with a reason that names the bug."""
     verdict = verdict_on(WRONG[reason])
     assert not verdict.passed
     assert reason in verdict.reason
 
 
 def test_a_reason_names_rule_place_and_values():
-    """A failure says which rule, at which batch, head and row, what came and what was expected."""
+    """A failure says the rule, the batch, head and row, and the computed and expected values."""
     reason = verdict_on(WRONG["the mask is ignored"], Workload(2, 8, 4, mask=Mask("causal"))).reason
     for part in ("float32: ||e|| <= 8 eps", "batch 0", "head ", "row ", " is [", "expected [", "tolerance of"):
         assert part in reason
@@ -106,7 +106,7 @@ class OneBuffer(Variant):
 
 
 class Stale(Variant):
-    """Computes its answer once, when it is prepared."""
+    """Computes its answer once, in prepare."""
 
     name = "stale"
 
@@ -116,14 +116,14 @@ class Stale(Variant):
 
 
 def test_stale_answers_and_reused_buffers_are_found():
-    """Refilling the inputs in place shows a cached answer, and a second call shows a reused buffer."""
+    """A cached answer is found by refilling the inputs in place, and a reused buffer by a second call."""
     workload = Workload(2, 16, 8)
     assert "last call's output" in gate_of(OneBuffer(), workload).before().reason
     assert not gate_of(Stale(), workload).before().passed
 
 
 def test_nan_is_a_failure_without_a_ratio():
-    """A NaN anywhere fails, with worst_ratio None."""
+    """An answer with NaN fails, with a worst_ratio of None."""
     verdict = verdict_on(lambda q, k, v, w: honest.function(q, k, v, w) * float("nan"))
     assert not verdict.passed
     assert verdict.worst_ratio is None
@@ -132,13 +132,13 @@ def test_nan_is_a_failure_without_a_ratio():
 
 @pytest.mark.parametrize("sizes", [{"batch": 0}, {"seq_q": 0, "seq_k": 8}])
 def test_empty_problems_pass(sizes):
-    """A problem without sequences or queries has an empty answer, which is right."""
+    """The empty answer to a problem without sequences or queries is correct."""
     workload = Workload.from_json({"heads": 2, "seq_q": 8, "head_dim": 8, "direction": "forward_backward", **sizes})
     assert gate_of(honest, workload).before().passed
 
 
 def dropped(rate, factor=None):
-    """Give attention with dropout that multiplies the kept weights by `factor`, by default the right one."""
+    """Return attention with dropout that multiplies kept weights by `factor`, by default the correct one."""
 
     def attend(query, key, value, workload):
         weights = torch.softmax(query @ key.mT * workload.effective_scale, -1)
@@ -148,8 +148,8 @@ def dropped(rate, factor=None):
     return attend
 
 
-def test_dropout_is_judged_by_what_any_draw_obeys():
-    """Honest dropout passes; dropout that is not rescaled, or ignored, does not."""
+def test_dropout_is_judged_by_rules_for_any_draw():
+    """Correct dropout passes; dropout that is not rescaled, or is ignored, fails."""
     workload = Workload(4, 128, 16, dropout=0.2, direction="forward_backward")
     assert verdict_on(dropped(0.2), workload).passed
     assert "mean" in verdict_on(dropped(0.2, factor=1.0), workload).reason
@@ -157,7 +157,7 @@ def test_dropout_is_judged_by_what_any_draw_obeys():
 
 
 def test_timed_inputs_are_dense_and_fresh_after_the_gate():
-    """The gate leaves inputs refilled: no row of grad_output stays 0 from its sampling."""
+    """The gate refills the inputs at the end: no row of grad_output remains 0 from its sampling."""
     workload = Workload(8, 2048, 8, direction="forward_backward")
     gate = gate_of(honest, workload)
     gate.before()

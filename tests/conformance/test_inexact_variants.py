@@ -1,4 +1,4 @@
-"""What the suite asks of variants that are not softmax attention."""
+"""The suite on variants that are not softmax attention."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from attnbench.conformance.suite import cases, run_case
 
 
 class Mean(Variant):
-    """The mean of all values, which is no softmax attention; or NaN."""
+    """The mean of all values times a factor, which is not softmax attention."""
 
     name = "mean"
     exact = False
@@ -28,8 +28,8 @@ class Mean(Variant):
 
 
 @pytest.mark.parametrize(("factor", "outcome"), [(2.0, {"passed"}), (float("nan"), {"failed"})])
-def test_any_finite_answer_will_do(factor, outcome):
-    """A finite answer that keeps the contract passes, though it is no attention; NaN fails."""
+def test_any_finite_answer_passes(factor, outcome):
+    """A finite answer that keeps the contract passes, although it is not attention; NaN fails."""
     variant = Mean(factor)
     found = {
         run_case(Subject(variant, "cpu", 0), case, level="quick").status

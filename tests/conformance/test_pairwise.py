@@ -1,4 +1,4 @@
-"""Covering arrays: few combinations in which every two choices meet."""
+"""Pairwise covering: few combinations in which every two choices occur together."""
 
 import itertools
 
@@ -7,7 +7,7 @@ from attnbench.conformance.pairwise import covering
 
 
 def pairs(combinations):
-    """Give every pair of choices that meet in some combination."""
+    """Return every pair of choices that occur together in a combination."""
     return {
         ((one, str(combination[one])), (other, str(combination[other])))
         for combination in combinations
@@ -15,8 +15,8 @@ def pairs(combinations):
     }
 
 
-def test_every_two_choices_meet():
-    """No pair of choices is left out, in not many more combinations than the two longest lists have pairs."""
+def test_every_two_choices_occur_together():
+    """No pair of choices is left out, and there are few more combinations than pairs of the two longest lists."""
     wanted = sum(len(one) * len(other) for one, other in itertools.combinations(CHOICES.values(), 2))
     made = covering(CHOICES)
     assert len(pairs(made)) == wanted
@@ -24,8 +24,8 @@ def test_every_two_choices_meet():
     assert len(made) <= 1.05 * longest * second
 
 
-def test_the_first_combinations_tell_most():
-    """A dozen of them, which the quick level runs, hold a fifth of all pairs, and every choice of most lists."""
+def test_the_first_combinations_contain_most_pairs():
+    """The first dozen, which the quick level runs, contain a fifth of all pairs and every choice of most lists."""
     made = covering(CHOICES)
     assert len(pairs(made[:12])) > len(pairs(made)) / 5
     for name in ("lengths", "heads", "widths", "scores", "dtype", "batch", "direction"):
@@ -33,6 +33,6 @@ def test_the_first_combinations_tell_most():
 
 
 def test_each_combination_is_a_workload():
-    """Packed documents, which need as many queries as keys, are made to fit."""
+    """Each combination is a valid workload; packed documents get as many keys as queries."""
     assert {workload.mask.kind for workload in COMBINED} >= {"document", "padding", "window", "prefix"}
     assert all(w.seq_q == w.seq_k for w in COMBINED if w.mask.kind == "document")

@@ -1,4 +1,4 @@
-"""The pytest plugin: a plugin author's own repository runs the suite, one test an id."""
+"""The pytest plugin: plugin authors run the suite in their own repository, one test for each case."""
 
 from importlib.metadata import entry_points
 
@@ -26,7 +26,7 @@ RUN = [*([] if INSTALLED else ["-p", "attnbench.conformance.pytest_plugin"]), "-
 
 @pytest.fixture
 def run(pytester):
-    """Run pytest on the suite in a fresh process, with a plugin file at hand."""
+    """Return a function that runs pytest on the suite in a new process, beside a plugin file."""
     pytester.makepyfile(my_plugin=PLUGIN)
 
     def run_with(*arguments):
@@ -35,8 +35,8 @@ def run(pytester):
     return run_with
 
 
-def test_each_check_on_each_workload_is_a_test_of_its_own(run):
-    """Passes and failures have ids that -k selects, and a failure says what, why and how to run it again."""
+def test_each_check_on_each_workload_is_a_test(run):
+    """Tests have ids that -k selects, and a failure shows the remedy and how to run it again."""
     result = run("--variant", "mine", "--plugin", "my_plugin.py", "-k", "single-key or no-leak", "-v")
     outcomes = result.parseoutcomes()
     assert outcomes["passed"] == 2
@@ -44,14 +44,14 @@ def test_each_check_on_each_workload_is_a_test_of_its_own(run):
     result.stdout.fnmatch_lines(["*mine-no-leak-b2-*FAILED*", "remedy: mask with -inf*", "again: *--variant mine*"])
 
 
-def test_the_suite_spreads_over_processes(run):
-    """Under xdist the options reach the workers."""
+def test_the_suite_runs_under_xdist(run):
+    """Under xdist the options are passed to the workers."""
     result = run("--plugin", "my_plugin.py", "-k", "uniform or permutation", "-n", "1")
     assert result.parseoutcomes()["passed"] >= 2
 
 
 def test_an_unknown_variant_is_a_usage_error(run):
-    """A misspelt variant ends the run with the nearest name."""
+    """A misspelt variant ends the run with an error that names the nearest one."""
     result = run("--variant", "mime", "--plugin", "my_plugin.py")
     assert result.ret in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED}
     text = result.stdout.str() + result.stderr.str()
@@ -59,7 +59,7 @@ def test_an_unknown_variant_is_a_usage_error(run):
 
 
 def test_other_runs_of_pytest_get_no_options(pytester):
-    """The options stand in no other project's way: another conftest may define --device itself."""
+    """Without the suite on the command line the options don't exist: a conftest may define --device itself."""
     pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--device')\n")
     pytester.makepyfile("def test_it(pytestconfig):\n    assert pytestconfig.getoption('--device') == 'tpu'\n")
     pytester.runpytest_subprocess(*RUN, "--device", "tpu").assert_outcomes(passed=1)

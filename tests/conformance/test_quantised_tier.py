@@ -1,4 +1,4 @@
-"""The error rule for variants that compute in 8 bits."""
+"""The error rules of variants that compute in 8 bits."""
 
 import pytest
 import torch
@@ -10,14 +10,14 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def to_steps(tensor, steps, block):
-    """Round (..., S, D) to a number of steps each side of 0, each block of rows by its own largest entry."""
+    """Round (..., S, D) to a number of steps on each side of 0, each block of rows relative to its largest entry."""
     parts = tensor.split(block, -2)
     sizes = (part.abs().amax((-2, -1), keepdim=True).clamp(min=1e-20) / steps for part in parts)
     return torch.cat([(part / size).round() * size for part, size in zip(parts, sizes, strict=True)], -2)
 
 
 class Rounded(Variant):
-    """Attention from queries and keys rounded to a number of steps each side of 0, as INT8 kernels do."""
+    """Attention with queries and keys rounded to a number of steps on each side of 0, as in INT8 kernels."""
 
     name = "rounded"
     tier = "quantised"
@@ -36,11 +36,11 @@ class Rounded(Variant):
 
     def _rounded(self, tensor):
         rounded = to_steps(tensor.float(), self.steps, tensor.shape[-2])
-        return tensor + (rounded - tensor).detach()  # so that gradients pass as if nothing was rounded
+        return tensor + (rounded - tensor).detach()  # gradients pass through the rounding unchanged
 
 
 class InBlocks(Variant):
-    """Attention from keys less their mean and 8-bit blocks of queries and keys, as SageAttention has them; and bugs."""
+    """Attention with 8-bit blocks of queries and centred keys, as in SageAttention, and optionally a bug."""
 
     name = "in-blocks"
     tier = "quantised"
@@ -89,13 +89,13 @@ class InBlocks(Variant):
 
 
 def failures(variant, *only):
-    """Run checks of the quick suite, all by default; give the names of those that failed, and how many passed."""
+    """Run quick checks, by default all; return the names of those that failed, and the number of passed tests."""
     results = list(checks(variant, level="quick", only=only or None))
     return {each.check for each in results if each.status == "failed"}, sum(each.status == "passed" for each in results)
 
 
 def test_blocks_of_8_bits_pass_the_whole_suite():
-    """Honest 8-bit attention passes every check: sharp logits, ties, and hidden keys that share a block's step."""
+    """Correct 8-bit attention passes every check, also with sharp logits, ties, and hidden keys in a visible block."""
     failed, passed = failures(InBlocks())
     assert not failed
     assert passed > 40
@@ -106,14 +106,14 @@ def test_blocks_of_8_bits_pass_the_whole_suite():
     ["scale 10% too large", "mask off by one", "keys of another head", "no mask", "last key dropped", "4 bits",
      "a part block counts as a whole one"],
 )  # fmt: skip
-def test_bugs_in_8_bits_do_not(bug):
-    """The tier's wider rules let no bug through."""
+def test_bugs_in_8_bits_fail(bug):
+    """Bugs fail in spite of the tier's wider rules."""
     failed, _ = failures(InBlocks(bug), "masks", "needle", "dtypes", "no-leak", "combinations")
     assert failed
 
 
 def verdict(variant):
-    """Judge a variant on one small workload."""
+    """Return the verdict on a variant for one small workload."""
     workload = Workload(batch=2, heads=4, seq_q=128, head_dim=64, dtype="bfloat16")
     inputs = make_inputs(workload, "cpu")
     return Gate(variant, workload, inputs, variant.prepare(workload, inputs), seed=0).before()
@@ -128,13 +128,13 @@ def test_eight_bits_pass():
 
 
 @pytest.mark.parametrize("variant", [Rounded(3), Rounded(127, scale=1.2)], ids=["3 bits", "wrong scale"])
-def test_coarser_rounding_and_wrong_scales_do_not(variant):
-    """The tier is no free pass: a wrong scale, or far coarser rounding, fails."""
+def test_coarser_rounding_and_wrong_scales_fail(variant):
+    """A wrong scale, or much coarser rounding, exceeds the tier's tolerance."""
     assert not verdict(variant).passed
 
 
-def test_gradients_are_held_to_the_same_share():
-    """A quantised variant with a backward pass has its gradients judged too."""
+def test_gradients_of_the_tier_are_judged():
+    """The gradients of a quantised variant are judged too."""
     workload = Workload(heads=2, seq_q=64, head_dim=32, dtype="bfloat16", direction="backward")
     inputs = make_inputs(workload, "cpu")
 

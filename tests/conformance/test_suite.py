@@ -1,4 +1,4 @@
-"""The conformance suite: what it asks, what it says, and that honest variants pass."""
+"""The conformance suite: which tests a variant gets, what results say, and that correct variants pass."""
 
 import inspect
 import math
@@ -27,41 +27,41 @@ BUILT_IN = ("naive", "sdpa", "chunked")
 
 @variant("textbook", tier="plain")
 def textbook(query, key, value, workload):
-    """Plain attention for workloads without mask, softcap, bias and grouped heads."""
+    """Compute plain attention, for workloads without mask, softcap, bias and grouped heads."""
     return torch.softmax(query @ key.mT * workload.effective_scale, -1) @ value
 
 
 class Plain(Variant):
-    """Plain attention that declares what it can't do."""
+    """Plain attention that declares everything else unsupported."""
 
     name = "plain"
     tier = "plain"
 
     def unsupported_reason(self, workload, device):
-        """Refuse everything but the simplest."""
+        """Refuse all but plain attention."""
         w = workload
         odd = w.mask.kind != "none" or w.softcap or w.alibi or w.dropout or w.kv_heads != w.heads or not w.seq_k
         return "only plain attention is written" if odd else None
 
     def prepare(self, workload, inputs):
-        """Run the textbook's formula."""
+        """Run the textbook formula."""
         return textbook.prepare(workload, inputs)
 
 
 def built_in():
-    """Load the built-in variants by name."""
+    """Return the built-in variants by name."""
     loaded = (plugin for _, plugin in load_all(entry_point_sources(), skip={}))
     return {each.name: each for plugin in loaded for each in getattr(plugin, "variants", ())}
 
 
 def outcomes(tested, *names, level="quick", seed=0):
-    """Run some checks and give their results."""
+    """Run the named checks and return their results."""
     return list(checks(tested, level=level, seed=seed, only=names or None))
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_every_check_explains_itself(check):
-    """Each check says what it demands, why, the usual bug and the remedy, and has workloads of its own."""
+    """Each check says what it demands, why, the usual bug and the remedy, and has workloads."""
     text = check.explain()
     for part in (check.name, check.demands, check.why, check.usual_bug, check.remedy):
         assert len(part) > 3
@@ -80,8 +80,8 @@ def test_a_check_is_in_one_place(check):
     assert any(f"{level}=" in source for level in LEVELS)
 
 
-def test_an_unknown_check_is_answered_with_the_nearest():
-    """A misspelt check or level names the nearest one."""
+def test_an_unknown_check_or_level_names_the_nearest():
+    """The error for a misspelt check or level names the nearest one."""
     with pytest.raises(UsageError, match="did you mean 'needle'"):
         find_check("needles")
     with pytest.raises(UsageError, match="did you mean 'quick'"):
@@ -89,8 +89,8 @@ def test_an_unknown_check_is_answered_with_the_nearest():
 
 
 @pytest.mark.parametrize("name", ["tiled", *BUILT_IN])
-def test_no_honest_variant_fails(name):
-    """Variants that are right pass every check that concerns them."""
+def test_no_correct_variant_fails(name):
+    """Correct variants fail no check of the quick level."""
     tested = Tiled() if name == "tiled" else built_in()[name]
     results = outcomes(tested, seed=11)
     assert [(each.check, each.workload_id, each.reason) for each in results if each.status == "failed"] == []
@@ -98,7 +98,7 @@ def test_no_honest_variant_fails(name):
 
 
 def test_a_failure_comes_with_reason_remedy_and_command():
-    """A failure says why, what to do, and how to run that one test again; the rest goes on."""
+    """A failure has a reason, a remedy and a command that runs that one test again; the other tests still run."""
     failed = [
         each for each in checks(textbook, level="quick", plugin="my plug.py", only=["masks"]) if each.status == "failed"
     ]
@@ -110,15 +110,17 @@ def test_a_failure_comes_with_reason_remedy_and_command():
     assert len(failed) > 10
 
 
-def test_what_is_declared_unsupported_is_skipped_with_the_reason():
-    """A variant is not run on what it refuses, and the reason is passed on."""
+def test_an_unsupported_workload_is_skipped_with_the_reason():
+    """A variant is not run on a workload that it refuses; the result has the variant's reason."""
     results = outcomes(Plain(), "masks", "uniform")
     assert {each.status for each in results} == {"passed", "skipped"}
-    assert any("only plain attention" in (each.reason or "") for each in results)
+    refused = [each for each in results if each.status == "skipped"]
+    assert {each.refusal for each in refused} == {"only plain attention is written"}
+    assert all(each.reason == f"{each.workload_id}: {each.refusal}" for each in refused)
 
 
-def test_a_workload_gives_way_to_the_nearest_supported_one():
-    """A variant without grouped heads, or of one dtype, is still tested on every check that it can do."""
+def test_a_workload_is_replaced_by_the_nearest_supported_one():
+    """A variant without grouped heads, or with one dtype, is still tested by every check that it can run."""
     found = cases(Plain(), only=["lengths", "uniform"])
     assert any(case.check.name == "uniform" and case.workload.kv_heads == case.workload.heads for case in found)
 
@@ -138,8 +140,8 @@ def test_a_workload_gives_way_to_the_nearest_supported_one():
     ],
     ids=["squares", "pages", "tiles"],
 )
-def test_many_demands_are_eased_at_once(accepts):
-    """A variant with several limits at once, as libraries for inference have, is tested under every mask."""
+def test_many_demands_are_relaxed_at_once(accepts):
+    """A variant with several limits at once, like libraries for inference, is tested under every mask."""
 
     class Limited(Tiled):
         def unsupported_reason(self, workload, device):
@@ -150,8 +152,8 @@ def test_many_demands_are_eased_at_once(accepts):
     assert masks >= {"none", "causal", "window", "padding"}
 
 
-def test_an_error_of_the_variant_is_a_failure_that_names_its_place():
-    """What a variant raises fails its test with type, text, file and line."""
+def test_an_exception_of_the_variant_is_a_failure_that_names_its_place():
+    """An exception raised by a variant fails the test with its type, text, file and line."""
 
     @variant("raises")
     def raises(query, key, value, workload):
@@ -163,8 +165,8 @@ def test_an_error_of_the_variant_is_a_failure_that_names_its_place():
     assert "test_suite.py:" in result.reason
 
 
-def test_a_check_that_breaks_fails_alone_and_says_where():
-    """An error in a check's own code is that test's failure, with its place, and not the end of the suite."""
+def test_an_error_in_a_check_fails_only_that_test():
+    """An error in a check's own code fails that test, with its file and line, and does not end the suite."""
     (case, *_) = cases(Tiled(), level="quick", only=["single-key"])
 
     def broken(subject, workload):
@@ -176,8 +178,8 @@ def test_a_check_that_breaks_fails_alone_and_says_where():
     assert Path(__file__).name in result.reason
 
 
-def test_one_key_is_not_looked_for_among_many():
-    """A variant that takes no single key gives way to a longer workload, on which single-key is skipped."""
+def test_single_key_is_skipped_with_more_keys():
+    """For a variant that does not support a single key the nearest workload has more, and single-key is skipped."""
 
     class Long(Tiled):
         def unsupported_reason(self, workload, device):
@@ -189,8 +191,8 @@ def test_one_key_is_not_looked_for_among_many():
     assert all("keys" in result.reason for result in results)
 
 
-def test_a_trait_is_demanded_of_whoever_claims_it():
-    """A trait that does not hold is a hint, and a failure for a variant that claims it."""
+def test_a_trait_is_demanded_of_variants_that_claim_it():
+    """A trait that does not hold is a hint, but a failure if the variant claims it."""
 
     class Claims(Tiled):
         traits = frozenset({"nan-safe"})
@@ -200,21 +202,21 @@ def test_a_trait_is_demanded_of_whoever_claims_it():
     assert {each.status for each in outcomes(Tiled(), "repeatable", "batch-invariant")} == {"passed"}
 
 
-def test_a_shy_variant_gets_a_hint():
-    """Declaring unsupported what would run rightly is reported, not failed; an honest refusal passes."""
+def test_a_needless_refusal_gets_a_hint():
+    """A workload that is declared unsupported but runs correctly gives a hint; a justified refusal passes."""
 
-    class Shy(Tiled):
+    class RefusesCausal(Tiled):
         def unsupported_reason(self, workload, device):
             return "causal masks are hard" if workload.mask.kind == "causal" else None
 
-    (result,) = outcomes(Shy(), "refusals", level="full")
+    (result,) = outcomes(RefusesCausal(), "refusals", level="full")
     assert result.status == "hint"
     assert "too shy" in result.reason
     assert [each.status for each in outcomes(Plain(), "refusals", level="full")] == ["passed"]
 
 
-def test_what_is_no_softmax_attention_is_held_to_the_contract_alone():
-    """A variant with exact = False has no right answer to compare with."""
+def test_a_variant_that_is_not_softmax_attention_only_keeps_the_contract():
+    """The answers of a variant with exact = False are not compared with the reference."""
 
     class Mean(Tiled):
         exact = False
@@ -223,40 +225,40 @@ def test_what_is_no_softmax_attention_is_held_to_the_contract_alone():
 
 
 def test_hypothesis_shrinks_to_the_smallest_failing_workload(monkeypatch):
-    """A bug beyond 20 causal keys is reported at the smallest such workload; an honest variant passes."""
+    """A bug from 21 keys on is reported at the smallest such workload; a correct variant passes."""
     monkeypatch.setattr(fuzz, "EXAMPLES", 20)
 
-    class Late(Tiled):
+    class WrongFrom21Keys(Tiled):
         def scores(self, workload, inputs, query, key, rows, columns):
             scores = super().scores(workload, inputs, query, key, rows, columns)
             return scores * 1.01 if workload.seq_k > 20 else scores
 
     with pytest.raises(Failed, match=r"k21-.*the smallest that fails|s21-.*the smallest that fails"):
-        fuzz.drawn.run(Subject(Late()), workload(seq=8))
+        fuzz.drawn.run(Subject(WrongFrom21Keys()), workload(seq=8))
     assert "workloads drawn" in fuzz.drawn.run(Subject(Tiled(), seed=3), workload(seq=8, dtype="bfloat16"))
 
 
 def test_the_large_index_check_finds_the_last_key(monkeypatch):
-    """The probe for more than 2^31 elements sees a lost last key, and is skipped where memory is short."""
+    """The check of more than 2^31 elements finds a lost last key, and is skipped if memory is short."""
     small = workload(batch=1, heads=1, seq_q=2, seq_k=1000, head_dim=128, head_dim_v=8, direction="forward")
     device.large_index.run(Subject(Tiled()), small)
 
-    class Short(Tiled):
+    class LosesLastKey(Tiled):
         def visible(self, workload, inputs, rows, columns):
             return super().visible(workload, inputs, rows, columns) & (columns < workload.seq_k - 1)
 
     with pytest.raises(Failed, match="32 bits"):
-        device.large_index.run(Subject(Short()), small)
+        device.large_index.run(Subject(LosesLastKey()), small)
     monkeypatch.setattr(device, "ROOM", 1 << 40)
     with pytest.raises(Skipped, match="GiB"):
         device.large_index.run(Subject(Tiled()), small)
 
 
-def test_running_out_of_memory_past_two_to_the_31_is_no_failure(monkeypatch):
-    """A variant that needs more memory than is left to it is skipped, with the reason; any other error fails it."""
+def test_running_out_of_memory_skips_the_large_index_check(monkeypatch):
+    """A variant that needs more memory than is free is skipped with a reason; any other error is a failure."""
     small = workload(batch=1, heads=1, seq_q=2, seq_k=1000, head_dim=128, head_dim_v=8, direction="forward")
 
-    class Greedy(Tiled):
+    class NeedsTooMuchMemory(Tiled):
         def attend(self, *arguments):
             torch.empty(1 << 50)
 
@@ -265,13 +267,13 @@ def test_running_out_of_memory_past_two_to_the_31_is_no_failure(monkeypatch):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with pytest.raises(Skipped, match="more memory"):
-        device.large_index.run(Subject(Greedy()), small)
+        device.large_index.run(Subject(NeedsTooMuchMemory()), small)
     with pytest.raises(Failed, match="illegal"):
         device.large_index.run(Subject(Raises()), small)
 
 
 def test_a_costly_variant_is_checked_one_level_lower():
-    """Where each new shape costs seconds, full is what others get as quick, and quick keeps every kind of mask."""
+    """If each new shape is costly, full runs the tests of quick, and quick one workload per check and kind of mask."""
 
     class Costly(Tiled):
         costly_on = ("cpu",)
@@ -288,19 +290,19 @@ def test_a_costly_variant_is_checked_one_level_lower():
 
 
 class Offers(Plain):
-    """Plain attention that offers its log-sum-exp; `flaw` multiplies it."""
+    """Plain attention that offers its log-sum-exp, times `factor`; `detached` cuts its gradient off."""
 
     tier = "fused"
-    flaw = 1.0
-    cut = False
+    factor = 1.0
+    detached = False
 
     def prepare_lse(self, workload, inputs):
-        """Give output and log-sum-exp by torch's own logsumexp."""
+        """Return a callable for output and log-sum-exp that uses torch.logsumexp."""
 
         def call():
             scores = inputs.query @ inputs.key.mT * workload.effective_scale
-            lse = torch.logsumexp(scores.detach() if self.cut else scores, -1) * self.flaw
-            if self.cut:
+            lse = torch.logsumexp(scores.detach() if self.detached else scores, -1) * self.factor
+            if self.detached:
                 lse = lse + 0 * scores.sum(-1)
             return torch.softmax(scores, -1) @ inputs.value, lse
 
@@ -308,15 +310,15 @@ class Offers(Plain):
 
 
 class ForwardOnly(Plain):
-    """Plain attention that does not train."""
+    """Plain attention without a backward pass."""
 
     def unsupported_reason(self, workload, device):
-        """Refuse gradients, besides what plain attention refuses."""
+        """Refuse gradients, in addition to what plain attention refuses."""
         return "forward only" if workload.needs_gradient else super().unsupported_reason(workload, device)
 
 
-def test_what_has_no_backward_pass_fails_no_check_for_it():
-    """Checks that are about gradients are skipped for a variant that has none, and others run forward alone."""
+def test_a_variant_without_a_backward_pass_does_not_fail_for_it():
+    """Checks of gradients are skipped for a variant without a backward pass, and others run forward only."""
     only = ["interleaved", "coherent", "fresh-output", "directions", "repeated-calls"]
     results = list(checks(ForwardOnly(), only=only))
     assert {result.status for result in results} == {"passed", "skipped"}
@@ -325,34 +327,30 @@ def test_what_has_no_backward_pass_fails_no_check_for_it():
 
 
 def test_an_offered_log_sum_exp_is_checked_with_its_gradient():
-    """A right log-sum-exp passes; one in base 2, or with a gradient cut off, does not; none is skipped."""
+    """A correct log-sum-exp passes, one in base 2 or without a gradient fails, and without one the check is skipped."""
     plain = workload(seq=40, heads=2)
     log_sum_exp.run(Subject(Offers()), plain)
     wrong = Offers()
-    wrong.flaw = 1 / math.log(2)
+    wrong.factor = 1 / math.log(2)
     with pytest.raises(Failed, match="base e"):
         log_sum_exp.run(Subject(wrong), plain)
-    cut = Offers()
-    cut.cut = True
+    detached = Offers()
+    detached.detached = True
     with pytest.raises(Failed, match="gradient of query"):
-        log_sum_exp.run(Subject(cut), plain)
+        log_sum_exp.run(Subject(detached), plain)
     with pytest.raises(Skipped):
         log_sum_exp.run(Subject(Plain()), replace(plain))
 
 
-def test_a_stray_stream_can_only_be_seen_on_cuda():
-    """On a CPU the side-stream check is skipped, and says so."""
+def test_side_stream_is_skipped_on_a_cpu():
+    """On a CPU the side-stream check is skipped with a reason."""
     (case, *_) = cases(Tiled(), level="quick", only=["side-stream"])
     result = run_case(Subject(Tiled()), case)
     assert (result.status, "CUDA" in result.reason) == ("skipped", True)
 
 
-def test_the_needle_tells_whose_value_came_instead():
-    """A wrong key shows in the reason, by position, head and batch."""
-
-    class Neighbour(Tiled):
-        def repeat(self, heads, workload):
-            return super().repeat(heads.roll(1, 2), workload)
+def test_the_needle_names_the_key_that_was_read_instead():
+    """The reason names the key that was read instead, by position, head and batch."""
 
     @variant("rolled")
     def rolled(query, key, value, workload):
