@@ -1,4 +1,4 @@
-"""Two runs, cell by cell, and the regression gate."""
+"""The comparison of two runs, and the regression gate."""
 
 import dataclasses
 
@@ -13,13 +13,13 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 
 
 def load(folder, name, **options):
-    """Load a synthetic run of few cells, apart from others by name and seed."""
+    """Load a synthetic run of few cells, whose name also makes its seed."""
     options = {"variants": ("sdpa", "chunked"), "cells": CELLS, "noise": 0.005, "drift": 0.0, **options}
     return Results.load(synthetic.make_run(folder, name=name, seed=len(name), **options))
 
 
 def by_verdict(comparison):
-    """Give the variants of each verdict."""
+    """Return the variants of each verdict."""
     found = {}
     for change in comparison.changes:
         found.setdefault(change.verdict, set()).add(change.variant)
@@ -27,7 +27,7 @@ def by_verdict(comparison):
 
 
 def test_a_slow_down_beyond_bar_and_noise_is_a_regression(tmp_path):
-    """A variant made 10% slower is told slower and fails a 3% gate; the unchanged one does not."""
+    """A variant made 10% slower is a regression at a 3% gate; the unchanged one is not."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.10}), bar=0.03)
     assert {change.variant for change in found.regressions} == {"chunked"}
     assert all(change.ratio == pytest.approx(1.1, abs=0.02) for change in found.regressions)
@@ -35,14 +35,14 @@ def test_a_slow_down_beyond_bar_and_noise_is_a_regression(tmp_path):
 
 
 def test_a_slow_down_within_the_bar_fails_no_gate(tmp_path):
-    """The same slow-down is still told, but passes a gate of 20%."""
+    """The same slow-down is still listed as slower, but passes a gate of 20%."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.10}), bar=0.2)
     assert found.regressions == []
     assert "chunked" in by_verdict(found)["slower"]
 
 
 def test_a_slow_down_within_three_noise_floors_fails_no_gate(tmp_path):
-    """Where identical code differs by several percent, 10% is no regression."""
+    """A slow-down of 10% is no regression if identical code differs by several percent."""
     quiet = load(tmp_path, "old")
     noisy = load(tmp_path, "newer", slower={"chunked": 1.10})
     shaken = noisy.frame.copy()
@@ -53,12 +53,12 @@ def test_a_slow_down_within_three_noise_floors_fails_no_gate(tmp_path):
 
 
 def test_the_same_runs_have_no_regression(tmp_path):
-    """Two runs of the same code pass the gate, and nothing is told faster or slower beyond its noise."""
+    """Two runs of the same code pass the gate."""
     assert compare(load(tmp_path, "old"), load(tmp_path, "newer")).regressions == []
 
 
 def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
-    """A cell that was ok and now is not fails the gate whatever the bar, with its reason."""
+    """A cell that was ok and no longer is fails the gate whatever the bar, and its reason is kept."""
     old = load(tmp_path, "old", variants=("sdpa", "chunked"))
     new = load(tmp_path, "newer", slower={"sdpa": 2.0}).frame
     broken = new["variant"] == "chunked"
@@ -68,8 +68,8 @@ def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
     assert found.changes[0].reason == "worker died"
 
 
-def test_added_removed_and_fixed_cells_are_told_and_fail_nothing(tmp_path):
-    """Cells of one side only, and cells that failed before, are named as such."""
+def test_added_removed_and_fixed_cells_are_listed_as_such(tmp_path):
+    """Cells of one side only, and cells that failed in the old runs, have verdicts that say so."""
     old = load(tmp_path, "old", variants=("sdpa", "naive", "forgets-a-key"))
     new = load(tmp_path, "newer", variants=("sdpa", "chunked", "forgets-a-key")).frame
     fixed = new["variant"] == "forgets-a-key"
@@ -84,15 +84,15 @@ def test_added_removed_and_fixed_cells_are_told_and_fail_nothing(tmp_path):
 
 
 def test_machines_are_compared_by_variant_and_workload(tmp_path):
-    """Where no device name is shared, cells are matched without it, and the table says so."""
+    """If the sides share no device name, cells are matched without it, and the table says so."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", machine=synthetic.H200))
     assert not found.same_device
     assert by_verdict(found) == {"faster": {"sdpa", "chunked"}}
     assert any("different devices" in note for note in comparison_table(found).notes)
 
 
-def test_markdown_says_the_verdict_first_and_stays_text(tmp_path):
-    """A pull request's comment starts with the number of regressions; names can't break out of the table."""
+def test_markdown_begins_with_the_verdict_and_escapes_names(tmp_path):
+    """A pull request's comment starts with the number of regressions; names can't end the table."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.2}))
     text = comparison_markdown(found)
     assert text.startswith("### Attention benchmark: 2 regressions\n")
@@ -101,8 +101,8 @@ def test_markdown_says_the_verdict_first_and_stays_text(tmp_path):
     assert "<img" not in comparison_markdown(dataclasses.replace(found, changes=(hostile,)))
 
 
-def test_markdown_without_a_regression_folds_what_else_changed(tmp_path):
-    """Without a regression the comment says so and folds the other changes."""
+def test_markdown_without_a_regression_folds_the_other_changes(tmp_path):
+    """Without a regression the comment says so, and other changes are folded."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 0.8}))
     text = comparison_markdown(found)
     assert text.startswith("### Attention benchmark: no regression\n")

@@ -1,4 +1,4 @@
-"""Digests of runs: found again while nothing changed, made anew when anything did, and never needed."""
+"""The cache of digests: reused while a run is unchanged, remade after any change, and never required."""
 
 import os
 import time
@@ -16,7 +16,7 @@ SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)),
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Make a run that is worth keeping a digest of, and a cache of its own."""
+    """Make a run that is large enough for the cache, and an empty cache."""
     monkeypatch.setattr(digest_cache, "WORTH_BYTES", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return synthetic.make_run(tmp_path / "results", name="r", **SMALL)
@@ -24,7 +24,7 @@ def run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def read(monkeypatch):
-    """Count how often a run's records themselves are read."""
+    """Return the list of runs whose records are read, in order."""
     read = []
 
     def counting(run):
@@ -41,20 +41,20 @@ def kept():
 
 
 def same(one, other):
-    """Whether two frames hold the same, nested values too."""
+    """Whether two frames are equal, nested values included."""
     return one.astype(str).equals(other.astype(str)) and one.dtypes.equals(other.dtypes)
 
 
 def test_a_run_is_read_once(run, read):
-    """The second load takes the rows from the cache, and they are the same; a folder's mode keeps others out."""
+    """The second load takes the same rows from the cache, whose folder only its owner can read."""
     first, second = attnbench.load(run), attnbench.load(run)
     assert len(read) == 1
     assert same(first, second)
     assert digest_cache.digest_folder().stat().st_mode & 0o077 == 0
 
 
-def test_a_small_run_is_not_worth_a_file(run, read, monkeypatch):
-    """Below a quarter of a MiB of records nothing is written to the cache."""
+def test_a_small_run_is_not_cached(run, read, monkeypatch):
+    """A run of less than a quarter of a MiB of records is not written to the cache."""
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(run.parent.parent / "cache"))
     attnbench.load(run)
@@ -62,13 +62,13 @@ def test_a_small_run_is_not_worth_a_file(run, read, monkeypatch):
 
 
 def append(run):
-    """Add a record, as a run that goes on does."""
+    """Append a record, as a running benchmark does."""
     file = next(run.glob("records-*.jsonl"))
     file.write_bytes(file.read_bytes() + file.read_bytes().splitlines(keepends=True)[0])
 
 
 def edit_in_place(run):
-    """Change a value and leave the file's size and time as they were."""
+    """Change a value without changing the file's size and modification time."""
     file = next(run.glob("records-*.jsonl"))
     before = file.stat()
     file.write_bytes(file.read_bytes().replace(b'"naive"', b'"NAIVE"'))
@@ -81,15 +81,15 @@ def another_writer(run):
     (run / "records-cpu-1.jsonl").write_bytes(file.read_bytes())
 
 
-def other_limits(run):
-    """Change what the manifest says of the device."""
+def other_peak_rates(run):
+    """Change the device's peak rates in the manifest."""
     manifest = run / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"matmul_flops_per_s": ', '"matmul_flops_per_s": 2'))
 
 
-@pytest.mark.parametrize("change", [append, edit_in_place, another_writer, other_limits])
-def test_what_changed_is_read_again(run, read, change):
-    """A digest of a run as it was is never believed, and is removed."""
+@pytest.mark.parametrize("change", [append, edit_in_place, another_writer, other_peak_rates])
+def test_a_changed_run_is_read_again(run, read, change):
+    """A digest of an earlier state of the run is not used, and is removed."""
     before = attnbench.load(run)
     change(run)
     after = attnbench.load(run)
@@ -99,15 +99,15 @@ def test_what_changed_is_read_again(run, read, change):
 
 
 def test_another_version_of_the_code_reads_again(run, read, monkeypatch):
-    """A digest that other code made is never believed."""
+    """A digest that other code made is not used."""
     attnbench.load(run)
     monkeypatch.setattr(digest_cache, "_made_by", lambda: "another version")
     attnbench.load(run)
     assert len(read) == 2
 
 
-def test_a_run_that_is_written_to_while_it_is_read_is_not_kept(run, monkeypatch):
-    """What was read of a run that went on meanwhile stays out of the cache."""
+def test_a_run_that_changes_while_it_is_read_is_not_cached(run, monkeypatch):
+    """A digest is not cached if the run was written to while it was read."""
 
     def slow(run):
         found = digest(run)
@@ -125,7 +125,7 @@ def truncated(path):
 
 
 def flipped(path):
-    """Change bytes in its middle."""
+    """Change bytes in the middle of a file."""
     data = bytearray(path.read_bytes())
     middle = len(data) // 3
     data[middle : middle + 64] = bytes(255 - byte for byte in data[middle : middle + 64])
@@ -133,33 +133,33 @@ def flipped(path):
 
 
 def of_another_run(path):
-    """Put a sound file with another key in its place."""
+    """Replace the file by a valid one with another key."""
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"made_from": b"else"}), path)
 
 
 def of_other_columns(path):
-    """Put a table without some columns in its place, under the right key."""
+    """Replace the file by one with the right key that lacks a column."""
     pq.write_table(pq.read_table(path).drop_columns(["variant"]), path)
 
 
 def a_folder(path):
-    """Put a folder in its place."""
+    """Replace the file by a folder."""
     path.unlink()
     path.mkdir()
 
 
-@pytest.mark.parametrize("spoil", [truncated, flipped, of_another_run, of_other_columns, a_folder])
-def test_a_spoilt_digest_is_made_again(run, read, spoil):
-    """A file of the cache that is not what was written there gives way to the run itself."""
+@pytest.mark.parametrize("damage", [truncated, flipped, of_another_run, of_other_columns, a_folder])
+def test_a_damaged_digest_is_made_again(run, read, damage):
+    """The run itself is read if its file in the cache is damaged or is not the one that was written."""
     before = attnbench.load(run)
-    spoil(kept()[0])
+    damage(kept()[0])
     assert same(before, attnbench.load(run))
     assert len(read) == 2
 
 
-def test_a_cache_that_cant_be_written_does_no_harm(run, tmp_path, monkeypatch):
-    """Where a file stands in the cache's place, or the disk is full, runs load as without it."""
+def test_runs_load_without_a_writable_cache(run, tmp_path, monkeypatch):
+    """Runs load as usual if the cache folder can't be made, and if the disk is full."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (tmp_path / "file").write_text("no folder")
     alone = attnbench.load(run)
@@ -170,13 +170,13 @@ def test_a_cache_that_cant_be_written_does_no_harm(run, tmp_path, monkeypatch):
 
 
 def full_disk(*_, **__):
-    """Write nothing, as a full disk does."""
+    """Fail as on a full disk."""
     raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize("writable", [True, False])
 def test_many_new_runs_are_read_by_several_processes(run, read, tmp_path, monkeypatch, writable):
-    """From a certain size on, other processes read the runs, where the cache can't be written too."""
+    """Large new runs are read by other processes, even if the cache can't be written."""
     monkeypatch.setattr(digest_cache, "ONE_PROCESS_BYTES", 1)
     for seed in range(3):
         synthetic.make_run(run.parent, name=f"other-{seed}", seed=seed, **SMALL)
@@ -187,8 +187,8 @@ def test_many_new_runs_are_read_by_several_processes(run, read, tmp_path, monkey
     assert read == []
 
 
-def test_digests_that_nobody_asks_for_are_removed(run):
-    """A file that was not read for a month goes; others stay."""
+def test_unused_digests_are_removed(run):
+    """A digest that was not read for a month is removed, and others are kept."""
     attnbench.load(run)
     old = digest_cache.digest_folder() / "0-0.parquet"
     old.write_text("old")
@@ -198,16 +198,16 @@ def test_digests_that_nobody_asks_for_are_removed(run):
     assert len(kept()) == 1
 
 
-def test_lines_that_are_no_records_are_counted(run):
-    """The frame says of each run how many lines were half-written and how many did not fit, from the cache too."""
+def test_lines_that_are_not_records_are_counted(run):
+    """The frame counts each run's half-written and malformed lines, also when it comes from the cache."""
     file = next(run.glob("records-*.jsonl"))
     file.write_bytes(file.read_bytes() + b'{"record_id": 1}\n{"half')
     for _ in range(2):
         assert attnbench.load(run).attrs["skipped"] == {"r": {"torn_lines": 1, "problems": 1}}
 
 
-def test_nested_values_are_as_they_were_recorded(run):
-    """Samples and blocks compare with lists by value, kernels and flags are tuples, error and telemetry mappings."""
+def test_nested_values_keep_their_content(run):
+    """Samples and blocks are sequences, kernels and flags are tuples, error and telemetry are mappings."""
     row = attnbench.load(run).query("status == 'ok'").iloc[0]
     assert next(iter(row["samples_ns"])) > 0
     assert list(row["block_sizes"]) == [3] * 8

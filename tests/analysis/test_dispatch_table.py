@@ -22,7 +22,7 @@ def overtaken(tmp_path):
 
 
 def shape(**fields):
-    """Give a shape like those of CELLS."""
+    """Return a shape like those of CELLS."""
     frame = {"mode": "hot", "direction": "forward", "mask": "causal", "dtype": "float32", "form": "self"}
     numbers = {"head_dim": 64, "head_dim_v": 64, "batch": 1, "heads": 8, "kv_heads": 8, "length": 1024}
     extras = {"softcap": None, "alibi": False, "dropout": 0.0, "scale": None}
@@ -30,7 +30,7 @@ def shape(**fields):
 
 
 def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
-    """Where one variant is fastest at all lengths, the table has one region with its margin."""
+    """If one variant is fastest at all lengths, the table has one region, with its margin."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked", "naive"))
     (region,) = regions(Results.load(run))
     assert (region.variant, region.length_from, region.length_to) == ("sdpa", 512, 8192)
@@ -40,29 +40,29 @@ def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
 
 
 def test_a_crossover_splits_the_lengths(tmp_path):
-    """Each side of a crossover is a region of its own, and lengths between go to the nearer side."""
+    """Each side of a crossover is a region, and a length in between belongs to the nearer one."""
     table = regions(overtaken(tmp_path))
     assert min((region.variant, region.length_from) for region in table) == ("chunked", 512)
     assert pick(table, shape(length=600)).variant == "chunked"
     assert pick(table, shape(length=16384, heads=16, kv_heads=16)).variant == "sdpa"
 
 
-def test_a_shape_of_a_kind_never_measured_has_no_choice(tmp_path):
-    """Another mask, direction, dtype or head_dim is no matter of distance: the table has nothing to say."""
+def test_a_kind_of_shape_that_was_never_measured_has_no_region(tmp_path):
+    """A table has no region for another mask, direction, dtype or head_dim, however near the length is."""
     table = regions(overtaken(tmp_path))
     for field, value in (("mask", "none"), ("dtype", "bfloat16"), ("head_dim", 128), ("direction", "backward")):
         assert pick(table, shape(**{field: value})) is None
 
 
 def test_only_ranked_variants_are_chosen(tmp_path):
-    """A wrong, inexact or crashed variant is in no order."""
+    """A wrong, inexact or crashed variant is not in any region's order."""
     results = Results.load(synthetic.make_run(tmp_path, cells=CELLS[:2]))
     for region in regions(results):
         assert not {"forgets-a-key", "linear-attention", "xformers"} & set(region.order)
 
 
-def test_ties_are_told(tmp_path):
-    """Two variants that no interval tells apart stand as tied, without a clear shape."""
+def test_ties_are_listed(tmp_path):
+    """Two variants that can't be distinguished are tied, and no shape is clear."""
     results = Results.load(synthetic.make_run(tmp_path, cells=CELLS[:3], variants=("sdpa", "sdpa-flash", "naive")))
     (region,) = regions(results)
     assert {region.variant, *region.tied} == {"sdpa", "sdpa-flash"}
@@ -81,14 +81,14 @@ def test_a_table_survives_json(tmp_path):
 
 
 def test_the_gain_is_measured_on_shapes_left_out_of_the_table(tmp_path):
-    """Following the table beats always taking the variant that loses half of the lengths, and says by how much."""
+    """Following the table is faster than always taking a variant that is slower at half of the lengths."""
     found = dispatch_gains(overtaken(tmp_path), "sdpa")["one"]
     assert found.shapes == len(CELLS)
     assert found.gain > 1.2
     assert "each left out of the table" in str(found)
 
 
-def test_the_gain_over_what_is_always_best_is_none(tmp_path):
-    """Where `sdpa` is always fastest, following the table gains nothing."""
+def test_there_is_no_gain_over_the_variant_that_is_always_fastest(tmp_path):
+    """If `sdpa` is always fastest, following the table gains nothing."""
     results = Results.load(synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "naive")))
     assert dispatch_gains(results, "sdpa")["AMD EPYC 7B13"].gain == pytest.approx(1)

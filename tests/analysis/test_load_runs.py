@@ -12,8 +12,8 @@ from attnbench.errors import UsageError
 SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)), "rounds": 8}
 
 
-def test_a_run_gives_one_row_a_record_with_all_promised_columns(tmp_path):
-    """`load` gives one row a record, with the record's, the workload's and the derived columns."""
+def test_a_run_has_a_row_for_each_record_and_all_documented_columns(tmp_path):
+    """`load` returns a row for each record, with the record's, the workload's and the derived columns."""
     run = synthetic.make_run(tmp_path, **SMALL)
     frame = attnbench.load(run)
     assert len(frame) == 4 * (len(synthetic.FEW) + 1)
@@ -22,8 +22,8 @@ def test_a_run_gives_one_row_a_record_with_all_promised_columns(tmp_path):
     assert set(frame["run"]) == {run.name}
 
 
-def test_a_run_a_list_and_a_folder_of_runs_are_all_read(tmp_path):
-    """A run's folder, a list of them and a folder that holds them at any depth give the same rows."""
+def test_a_list_of_runs_and_their_folder_load_the_same_rows(tmp_path):
+    """A list of runs and a folder that has them at any depth load the same rows."""
     first = synthetic.make_run(tmp_path / "a", name="one", **SMALL)
     second = synthetic.make_run(tmp_path / "b" / "deep", name="two", machine=synthetic.H200, **SMALL)
     listed = attnbench.load([first, second])
@@ -32,14 +32,14 @@ def test_a_run_a_list_and_a_folder_of_runs_are_all_read(tmp_path):
     assert len(listed) == len(attnbench.load(first)) + len(attnbench.load(second))
 
 
-def test_a_path_without_a_run_is_told(tmp_path):
-    """A path that holds no run is a usage error that names it and says what was expected."""
+def test_a_path_without_a_run_is_a_usage_error(tmp_path):
+    """The error for a path that has no run names the path and what was expected."""
     with pytest.raises(UsageError, match=r"no run in .*nowhere.*manifest\.json"):
         attnbench.load(tmp_path / "nowhere")
 
 
 def test_rates_follow_from_the_median_and_the_exact_counts(tmp_path):
-    """Latency is the samples' median in ms inside its interval; TFLOP/s and GB/s are the exact counts over it."""
+    """Latency is the samples' median in ms, inside its interval; TFLOP/s and GB/s are exact counts over latency."""
     frame = attnbench.load(synthetic.make_run(tmp_path, **SMALL))
     timed = frame[frame["status"] == "ok"]
     assert (timed["latency_low_ms"] <= timed["latency_ms"]).all()
@@ -50,7 +50,7 @@ def test_rates_follow_from_the_median_and_the_exact_counts(tmp_path):
     assert cell["samples"] == len(cell["samples_ns"])
 
 
-def test_cells_without_a_time_have_no_derived_number(tmp_path):
+def test_cells_without_a_time_have_no_derived_numbers(tmp_path):
     """An incorrect or unsupported cell has neither latency, rate nor speed-up."""
     frame = attnbench.load(synthetic.make_run(tmp_path, **SMALL))
     bad = frame[frame["status"] != "ok"]
@@ -59,7 +59,7 @@ def test_cells_without_a_time_have_no_derived_number(tmp_path):
 
 
 def test_speedup_is_over_the_baseline_on_the_same_problem(tmp_path):
-    """A variant made twice as slow as the baseline's model has half its speed; the baseline has exactly 1."""
+    """A variant made twice as slow as the baseline has a speed-up of about 0.5, and the baseline exactly 1."""
     run = synthetic.make_run(tmp_path, variants=("sdpa", "sdpa-flash"), slower={"sdpa-flash": 2.0}, **SMALL)
     frame = attnbench.load(run)
     assert (frame.loc[(frame["variant"] == "sdpa") & ~frame["control"], "speedup"] == 1).all()
@@ -67,7 +67,7 @@ def test_speedup_is_over_the_baseline_on_the_same_problem(tmp_path):
 
 
 def test_speedup_never_crosses_machines(tmp_path):
-    """A machine on which the baseline did not run has no speed-up, whatever another machine measured."""
+    """A machine without the baseline has no speed-ups, whatever another machine measured."""
     synthetic.make_run(tmp_path, name="cpu", **SMALL)
     synthetic.make_run(tmp_path, name="gpu", machine=synthetic.H200, variants=("chunked",), baseline=None, **SMALL)
     frame = attnbench.load(tmp_path)
@@ -76,28 +76,28 @@ def test_speedup_never_crosses_machines(tmp_path):
 
 
 def test_an_empty_run_gives_an_empty_frame_with_all_columns(tmp_path):
-    """A run in which nothing was recorded yet loads as no rows, not as an error."""
+    """A run without records loads as a frame without rows."""
     run = synthetic.make_run(tmp_path, cells=[])
     frame = attnbench.load(run)
     assert frame.empty
     assert set(frame.columns) == set(frames.COLUMNS)
 
 
-def test_a_record_without_counts_has_no_rate(tmp_path):
-    """Where flops and bytes were not recorded, rates are unknown rather than zero."""
+def test_a_record_without_counts_has_no_rates(tmp_path):
+    """Rates are NaN if flops and bytes were not recorded."""
     run = synthetic.make_run(tmp_path, replace={"flops": None, "bytes": None}, **SMALL)
     timed = attnbench.load(run).query("status == 'ok'")
     assert all(math.isnan(value) for value in [*timed["tflops"], *timed["gbps"]])
 
 
-def test_energy_comes_from_the_counter_and_else_from_power_and_time(tmp_path):
+def test_energy_comes_from_the_counter_else_from_power_and_time(tmp_path):
     """A call's energy is the mean of the blocks' counts; without a counter, mean power times the median latency."""
     counted = {"blocks": [{"energy_per_call_j": 0.0, "power_w": 300.0}, {"energy_per_call_j": 0.004, "power_w": 300.0}]}
-    told = {"blocks": [{"power_w": 300.0}, {"energy_per_call_j": None, "power_w": 500.0}]}
-    for name, telemetry in (("counted", counted), ("told", told)):
+    estimated = {"blocks": [{"power_w": 300.0}, {"energy_per_call_j": None, "power_w": 500.0}]}
+    for name, telemetry in (("counted", counted), ("estimated", estimated)):
         synthetic.make_run(tmp_path, name=name, replace={"telemetry": telemetry}, **SMALL)
     frame = attnbench.load(tmp_path).query("status == 'ok'").set_index("run")
     assert frame.loc["counted", "energy_mj"].to_list() == pytest.approx([2.0] * len(frame.loc["counted"]))
-    assert (frame.loc["told", "energy_mj"] / frame.loc["told", "latency_ms"]).to_list() == pytest.approx(
-        [400.0] * len(frame.loc["told"])
+    assert (frame.loc["estimated", "energy_mj"] / frame.loc["estimated", "latency_ms"]).to_list() == pytest.approx(
+        [400.0] * len(frame.loc["estimated"])
     )

@@ -1,4 +1,4 @@
-"""Runs of several machines, merged by copying their folders together."""
+"""Runs of several machines, merged by copying their folders into one."""
 
 import shutil
 
@@ -11,12 +11,12 @@ FEW = {"variants": ("naive", "sdpa"), "rounds": 4}
 
 
 def cells():
-    """Give two workloads."""
+    """Return two workloads."""
     return synthetic.workloads(seqs=(512, 1024), masks=("none",), directions=("forward",))
 
 
-def test_copied_folders_are_one_body_of_results(tmp_path):
-    """Runs of two machines in one folder load as both, and each keeps its own records."""
+def test_copied_folders_load_together(tmp_path):
+    """A folder with the runs of two machines loads as all their records, each with its device."""
     for index, machine in enumerate((synthetic.H200, synthetic.A100)):
         run = synthetic.make_run(tmp_path / f"machine-{index}", name=f"r{index}", cells=cells(), machine=machine, **FEW)
         shutil.copytree(run, tmp_path / "merged" / run.name)
@@ -27,8 +27,8 @@ def test_copied_folders_are_one_body_of_results(tmp_path):
     assert set(merged["device_name"]) == {"NVIDIA H200", "NVIDIA A100-SXM4-80GB"}
 
 
-def test_a_report_of_several_runs_ranks_each_type_by_itself(tmp_path):
-    """There is a table for each GPU type, and speed-ups are over the baseline of the same type."""
+def test_each_type_of_gpu_is_ranked_separately(tmp_path):
+    """Each type of GPU has its own table, and speed-ups are over the baseline on the same type."""
     runs = [
         synthetic.make_run(tmp_path, name=name, cells=cells(), machine=machine, **FEW)
         for name, machine in (("a", synthetic.H200), ("b", synthetic.A100))
@@ -40,8 +40,8 @@ def test_a_report_of_several_runs_ranks_each_type_by_itself(tmp_path):
     assert (frame.loc[frame["variant"].eq("sdpa") & ~frame["control"], "speedup"] == 1).all()
 
 
-def test_a_cell_measured_twice_is_kept_twice_and_told_apart_by_its_environment(tmp_path):
-    """Under another driver it counts beside the first; in the same environment the later one counts, and both stay."""
+def test_a_repeated_cell_counts_once_in_each_environment(tmp_path):
+    """Of a cell's records in one environment only the latest counts; a record under another driver counts too."""
     environments = {"first": "old-driver", "again": "old-driver", "other": "new-driver"}
     for day, (name, environment) in enumerate(environments.items(), 1):
         synthetic.make_run(

@@ -1,4 +1,4 @@
-"""The A/A control."""
+"""The noise floor that A/A controls show."""
 
 import math
 
@@ -17,7 +17,7 @@ def loaded(tmp_path, **options):
 
 
 def test_the_noise_floor_grows_with_the_noise_and_not_with_the_drift(tmp_path):
-    """The floor is small where samples are quiet, whatever drift both share, and large where they are noisy."""
+    """The floor follows the samples' noise, not the drift that control and twin share."""
     quiet = loaded(tmp_path / "quiet", noise=0.001, drift=0.1).noise
     loud = loaded(tmp_path / "loud", noise=0.1, drift=0.0).noise
     assert quiet.cells == loud.cells == len(CELLS)
@@ -25,8 +25,8 @@ def test_the_noise_floor_grows_with_the_noise_and_not_with_the_drift(tmp_path):
     assert 0.01 < loud.noise_floor < 0.2
 
 
-def test_the_note_says_floor_pairs_and_false_positives(tmp_path):
-    """The note under a table has the floor in percent and how many pairs were told apart."""
+def test_the_note_has_floor_pairs_and_false_positives(tmp_path):
+    """The note under a table has the floor in percent and the number of pairs that were told apart."""
     found = loaded(tmp_path).noise
     assert noise_text(found) == (
         f"A/A control: noise floor {found.noise_floor:.1%}; {found.false_positives} of 8 pairs of identical code"
@@ -35,14 +35,14 @@ def test_the_note_says_floor_pairs_and_false_positives(tmp_path):
 
 
 def test_without_a_control_the_floor_is_unknown(tmp_path):
-    """No control means no number, and the note says so."""
+    """A run without a control has no noise floor, and the note says so."""
     found = loaded(tmp_path, baseline=None).noise
     assert found.noise_floor is None
     assert "unknown" in noise_text(found)
 
 
 def test_controls_of_one_run_are_not_paired_with_another_run(tmp_path):
-    """The last record of a control is compared with its twin of the same run alone."""
+    """A control is compared only with its twin in the same run."""
     loaded(tmp_path, name="a", started="2026-01-01T00:00:00+00:00")
     loaded(tmp_path, name="b", started="2026-02-01T00:00:00+00:00", slower={"sdpa": 3.0})
     found = Results.load(tmp_path).noise
@@ -50,7 +50,7 @@ def test_controls_of_one_run_are_not_paired_with_another_run(tmp_path):
     assert found.noise_floor < math.log(2)
 
 
-def test_samples_without_blocks_count_as_a_block_each(tmp_path):
-    """A record that names no blocks still pairs, sample by sample."""
+def test_each_sample_without_a_block_is_a_block(tmp_path):
+    """The samples of a record without blocks are paired one by one."""
     row = {"samples_ns": (1.0, 2.0), "cold_samples_ns": (), "block_sizes": (), "block_rounds": ()}
     assert blocks_of(row).medians() == pytest.approx({0: 1.0, 1: 2.0})

@@ -1,4 +1,4 @@
-"""Scaling exponents, crossovers and the reach of memory."""
+"""Scaling exponents, crossovers and memory limits."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def loaded(tmp_path, **options):
 
 
 def test_exact_attention_grows_with_the_square_of_the_length(tmp_path):
-    """On the model machine attention's exponent is 2, and the interval says so."""
+    """The exponent of attention on the synthetic machine is 2, within its interval."""
     (found,) = exponents(loaded(tmp_path, variants=("sdpa",)))
     assert found.exponent == pytest.approx(2, abs=0.05)
     assert found.low <= 2 <= found.high
@@ -25,7 +25,7 @@ def test_exact_attention_grows_with_the_square_of_the_length(tmp_path):
 
 
 def test_noise_widens_the_interval_of_the_exponent(tmp_path):
-    """With noisy samples the interval is wider, and still holds the truth."""
+    """The interval is wider for noisy samples, and still contains the true exponent."""
     (quiet,) = exponents(loaded(tmp_path / "a", variants=("sdpa",), noise=0.001))
     (loud,) = exponents(loaded(tmp_path / "b", variants=("sdpa",), noise=0.1))
     assert loud.high - loud.low > 2 * (quiet.high - quiet.low)
@@ -33,13 +33,13 @@ def test_noise_widens_the_interval_of_the_exponent(tmp_path):
 
 
 def test_two_lengths_have_no_exponent(tmp_path):
-    """Two points always lie on a line: no exponent is claimed."""
+    """Two lengths are too few for an exponent, because any two points lie on a line."""
     run = synthetic.make_run(tmp_path, cells=CELLS[:2], variants=("sdpa",))
     assert exponents(Results.load(run)) == []
 
 
 def overtaken(tmp_path):
-    """Load a run in which `late` has a launch that costs more, and a kernel that is faster."""
+    """Load a run in which `sdpa` has a higher launch cost than `chunked` and a faster kernel."""
     slow_start = synthetic.Machine("cpu", "model", 1.2e11, 1.4e10, 60_000_000, 8e9)
     folder = tmp_path / "runs"
     first = synthetic.make_run(folder, name="a", cells=CELLS, variants=("chunked",), baseline=None)
@@ -49,7 +49,7 @@ def overtaken(tmp_path):
 
 
 def test_a_crossover_lies_where_the_models_cross(tmp_path):
-    """The crossover is interpolated between the two lengths around it, with an interval that holds it."""
+    """The crossover is interpolated between the lengths around it, and lies within its interval."""
     (found,) = crossovers(overtaken(tmp_path))
     assert (found.before, found.after) == ("chunked", "sdpa")
     assert 2048 < found.length < 8192
@@ -57,14 +57,14 @@ def test_a_crossover_lies_where_the_models_cross(tmp_path):
 
 
 def test_curves_that_never_cross_have_no_crossover(tmp_path):
-    """One variant always faster, or two always tied, give none."""
+    """Variants of which one is always faster, or which always tie, have no crossover."""
     assert crossovers(loaded(tmp_path, variants=("sdpa", "sdpa-flash", "naive"))) == []
 
 
-def test_memory_reach_is_told_only_where_something_ran_out(tmp_path):
-    """The largest length that fits and the smallest that does not, for every variant of such a series."""
+def test_memory_limits_are_listed_only_if_a_variant_ran_out(tmp_path):
+    """Each variant of such a series has its largest length that fits and its smallest that does not."""
     machine = synthetic.Machine("cpu", "small", 1.2e11, 1.4e10, 9_000, 1e9)
-    found = {one.variant: one for one in reaches(loaded(tmp_path, variants=("naive", "sdpa"), machine=machine))}
+    found = {reach.variant: reach for reach in reaches(loaded(tmp_path, variants=("naive", "sdpa"), machine=machine))}
     assert (found["naive"].largest_ok, found["naive"].smallest_out) == (2048, 4096)
     assert (found["sdpa"].largest_ok, found["sdpa"].smallest_out) == (8192, None)
     assert reaches(loaded(tmp_path / "large", variants=("naive", "sdpa"), machine=synthetic.H200)) == []

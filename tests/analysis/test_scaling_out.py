@@ -11,7 +11,7 @@ SIZES = {"batch": 4, "heads": 8, "seq_q": 16, "head_dim": 8}
 
 
 def frame(*cells):
-    """Make a frame of cells: workload's fields, latency, and what else differs."""
+    """Return a frame of cells, each given by its workload's fields, its latency, and other columns."""
     rows = []
     for number, (fields, latency, other) in enumerate(cells):
         workload = Workload(**SIZES, **fields)
@@ -25,20 +25,20 @@ def frame(*cells):
 
 
 def test_share_of_a_layer():
-    """The share is attention alone over the layer, of one variant; a layer without its attention has none."""
+    """The share is the time of attention alone over the layer's, and needs both by the same variant."""
     cells = frame(
         ({}, 2.0, {}),
         ({"embed_dim": 64}, 8.0, {}),
         ({"embed_dim": 64}, 9.0, {"variant": "naive"}),
         ({"mask": "causal", "embed_dim": 64}, 1.0, {}),
     )
-    (one,) = shares(Results(cells))
-    assert (one.variant, one.layer_ms, one.attention_ms, one.share) == ("sdpa", 8.0, 2.0, 0.25)
-    assert shares(Results(cells[cells["workload_id"] != one.workload_id])) == []
+    (share,) = shares(Results(cells))
+    assert (share.variant, share.layer_ms, share.attention_ms, share.share) == ("sdpa", 8.0, 2.0, 0.25)
+    assert shares(Results(cells[cells["workload_id"] != share.workload_id])) == []
 
 
 def test_efficiency_of_several_devices():
-    """Efficiency is one device's time over that of all together; a failed cell and a ring have none."""
+    """Efficiency is the speed-up over one device by their number; failed cells and ring attention have none."""
     cells = frame(
         ({}, 10.0, {}),
         ({"gpus": 2}, 6.25, {"device_name": "2 x H200"}),
@@ -46,4 +46,4 @@ def test_efficiency_of_several_devices():
         ({"gpus": 4}, 5.0, {"device_name": "4 x H200", "status": "error"}),
         ({"gpus": 2, "split": "ring"}, 5.0, {"device_name": "2 x H200", "variant": "ring"}),
     )
-    assert [(one.gpus, one.efficiency) for one in gains(Results(cells))] == [(2, pytest.approx(0.8)), (2, 1.0)]
+    assert [(gain.gpus, gain.efficiency) for gain in gains(Results(cells))] == [(2, pytest.approx(0.8)), (2, 1.0)]

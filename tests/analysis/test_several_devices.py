@@ -1,4 +1,4 @@
-"""Devices against each other."""
+"""Several devices of one model, and different devices compared."""
 
 import dataclasses
 
@@ -12,8 +12,8 @@ from attnbench.analysis.scaling_out import device_ratios
 CELLS = synthetic.workloads(seqs=(512, 1024, 2048), masks=("causal",), directions=("forward",))
 
 
-def test_of_devices_of_one_model_one_counts_for_the_ranking(tmp_path):
-    """Cells that several GPUs did are there once, all variants of a workload from one device."""
+def test_only_one_device_of_a_model_counts(tmp_path):
+    """Cells that several GPUs ran count once, and all variants of a workload come from one device."""
     runs = []
     for index, variants in enumerate((("sdpa",), ("sdpa", "chunked"), ("sdpa",))):
         machine = dataclasses.replace(synthetic.H200, device=f"cuda:{index}")
@@ -24,8 +24,8 @@ def test_of_devices_of_one_model_one_counts_for_the_ranking(tmp_path):
     assert set(kept["device"]) == {"cuda:1"}
 
 
-def test_devices_are_compared_with_the_slowest_on_what_both_did(tmp_path):
-    """The H200 is held against the A100, variant by variant, over the shapes that both did."""
+def test_devices_are_compared_with_the_slowest_on_common_shapes(tmp_path):
+    """The H200 is compared with the A100, variant by variant, on the shapes that both ran."""
     runs = [
         synthetic.make_run(tmp_path, name=name, cells=CELLS, variants=("sdpa", "chunked"), machine=machine)
         for name, machine in (("old", synthetic.A100), ("new", synthetic.H200))

@@ -1,4 +1,4 @@
-"""One cell over many runs."""
+"""Trends of cells over many runs."""
 
 import synthetic
 from attnbench.analysis.results import Results
@@ -8,7 +8,7 @@ CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward
 
 
 def history(tmp_path, factors, variants=("sdpa", "chunked")):
-    """Load one run a day, with `chunked` slower by a factor each day."""
+    """Return the trends of one run a day, in each of which `chunked` is slower by that day's factor."""
     for day, factor in enumerate(factors, 1):
         synthetic.make_run(
             tmp_path,
@@ -25,19 +25,19 @@ def history(tmp_path, factors, variants=("sdpa", "chunked")):
 
 
 def test_a_lasting_slow_down_is_one_change_point(tmp_path):
-    """A cell that gets slower once and stays so has one change point, at the run in which it happened."""
+    """A cell that becomes slower once and stays so has one change point, at the first slower run."""
     found = {trend.variant: trend for trend in history(tmp_path, (1, 1, 1.3, 1.3))}
     assert [point.change for point in found["chunked"].points] == [None, None, "slower", None]
     assert found["sdpa"].changes == 0
 
 
-def test_a_change_for_the_better_is_told_too(tmp_path):
-    """A speed-up is a change point as well, and cells with changes come first."""
+def test_an_improvement_is_a_change_point_too(tmp_path):
+    """A cell that becomes faster has a change point, and cells with change points come first."""
     first = history(tmp_path, (1, 0.7))[0]
     assert first.variant == "chunked"
     assert first.points[1].change == "faster"
 
 
 def test_a_cell_of_one_run_has_no_trend(tmp_path):
-    """One point makes no trend."""
+    """A cell that only one run measured has no trend."""
     assert history(tmp_path, (1,)) == []

@@ -1,10 +1,10 @@
-"""Verdicts within a run, and who shares the first place."""
+"""Verdicts within a run, and the variants that share the first place."""
 
 import synthetic
 from attnbench.analysis.results import Results
 
 CELLS = synthetic.workloads(seqs=(256, 512, 1024, 2048), masks=("causal",), directions=("forward",))
-COPY = ("sdpa", "sdpa-flash")  # of the same speed in the synthetic machine
+COPY = ("sdpa", "sdpa-flash")  # equally fast on the synthetic machine
 
 
 def loaded(tmp_path, **options):
@@ -19,11 +19,11 @@ def leading(results):
 
 def verdicts_of(results, variant):
     """Return the verdicts of a variant over the baseline."""
-    return {one.verdict for key, one in results.comparisons.items() if key[-1] == variant}
+    return {comparison.verdict for key, comparison in results.comparisons.items() if key[-1] == variant}
 
 
 def test_a_variant_is_judged_round_by_round_against_the_baseline(tmp_path):
-    """What is a tenth slower is told slower, and a copy is not, though the machine drifts by more than that."""
+    """A variant that is a tenth slower is `slower` and a copy is not, though the machine drifts by more than that."""
     results = loaded(
         tmp_path, variants=(*COPY, "chunked"), drift=0.2, noise=0.005, slower={"chunked": 0.45 / 0.62 * 1.1}
     )
@@ -63,13 +63,13 @@ def test_a_slow_variant_with_few_rounds_does_not_lead(tmp_path):
 
 
 def test_rounds_that_were_not_shared_are_not_paired(tmp_path):
-    """Cells that were measured one after the other are not compared round by round, whatever their rounds' numbers."""
+    """Cells that were measured one after the other are not paired, even if their rounds have the same numbers."""
     results = loaded(tmp_path, variants=(*COPY, "naive"), replace={"flags": ("not_interleaved",)})
     assert results.comparisons == {}
 
 
 def test_cells_of_two_runs_are_not_paired(tmp_path):
-    """A variant that ran in another run than the baseline took no turns with it."""
+    """A variant that ran in another run than the baseline is not paired with it."""
     synthetic.make_run(tmp_path, name="a", cells=CELLS, variants=("sdpa",))
     synthetic.make_run(tmp_path, name="b", cells=CELLS, variants=("chunked",), baseline=None)
     assert {key[-1] for key in Results.load(tmp_path).comparisons} == set()

@@ -1,4 +1,4 @@
-"""Running cells again."""
+"""Verification of a run by measuring some of its cells again."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def load(folder, name, **options):
 
 
 def test_a_sample_is_drawn_from_cells_that_can_run(tmp_path):
-    """The sample has as many cells as asked for, each once, the same for the same seed, and none unsupported."""
+    """A sample has the requested number of distinct cells, depends only on the seed, and has no unsupported cell."""
     results = load(tmp_path, "one")
     drawn = sample(results, 3, seed=1)
     assert len(set(drawn)) == 3
@@ -25,7 +25,7 @@ def test_a_sample_is_drawn_from_cells_that_can_run(tmp_path):
 
 
 def test_the_same_code_agrees_with_itself(tmp_path):
-    """A second measurement of a part of the cells agrees, and the rest is not held against it."""
+    """A second measurement of some cells agrees, and the other cells are not compared."""
     found = agreement(load(tmp_path, "one"), load(tmp_path, "second", variants=("chunked",)))
     assert found.agrees
     assert len(found.agreeing) == 2
@@ -33,8 +33,8 @@ def test_the_same_code_agrees_with_itself(tmp_path):
 
 
 @pytest.mark.parametrize("factor", [0.7, 1.4])
-def test_a_time_that_is_surely_off_disagrees_either_way(tmp_path, factor):
-    """Much faster is as suspicious as much slower."""
+def test_a_time_that_clearly_differs_disagrees(tmp_path, factor):
+    """A cell disagrees if it is much slower than before, and also if it is much faster."""
     found = agreement(load(tmp_path, "one"), load(tmp_path, "second", slower={"chunked": factor}))
     assert not found.agrees
     assert {change.variant for change in found.disagreeing} == {"chunked"}
@@ -48,6 +48,6 @@ def test_another_status_disagrees(tmp_path):
     assert {change.variant for change in found.disagreeing} == {"chunked"}
 
 
-def test_nothing_measured_again_is_no_agreement(tmp_path):
-    """An empty second run proves nothing."""
+def test_a_verification_without_cells_does_not_agree(tmp_path):
+    """A second run without records does not confirm the first."""
     assert not agreement(load(tmp_path, "one"), load(tmp_path, "second", cells=[])).agrees

@@ -1,4 +1,4 @@
-"""The page's embedded data."""
+"""The data embedded in the page."""
 
 import base64
 import gzip
@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 import synthetic
-from attnbench.report import content as documents
+from attnbench.report.content import read
 from attnbench.report.page_data import log_end, packed, payload
 from attnbench.report.palette import COLOURS, palette
 from attnbench.workloads.workload import Workload
@@ -19,19 +19,19 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 def test_each_cell_has_the_command_that_runs_it_again(tmp_path):
     """A cell's command names its variant, its device and its whole workload."""
     run = synthetic.make_run(tmp_path, cells=CELLS, rounds=8)
-    data = payload(documents.read(run))
+    data = payload(read(run))
     cells, lists = data["cells"], data["lists"]
     for place, command in enumerate(cells["rerun"]):
         words = shlex.split(command)
-        told = dict(zip(words[2:8:2], words[3:8:2], strict=True))
+        options = dict(zip(words[2:8:2], words[3:8:2], strict=True))
         assert words[:2] == ["attnbench", "run"]
-        assert told["--variant"] == lists["variant"][cells["variant"][place]]
-        assert told["--device"] == lists["device"][cells["device"][place]]
-        assert Workload.parse(told["--workload"]).id == data["workloads"][cells["workload"][place]]["id"]
+        assert options["--variant"] == lists["variant"][cells["variant"][place]]
+        assert options["--device"] == lists["device"][cells["device"][place]]
+        assert Workload.parse(options["--workload"]).id == data["workloads"][cells["workload"][place]]["id"]
 
 
 def test_a_log_is_read_from_its_end_and_never_from_outside_the_run(tmp_path):
-    """A record that names a path outside its run's folder gets no log shown."""
+    """The log of a record that names a path outside its run's folder is not shown."""
     (tmp_path / "secret").write_text("secret")
     run = tmp_path / "run"
     (run / "logs").mkdir(parents=True)
@@ -43,10 +43,10 @@ def test_a_log_is_read_from_its_end_and_never_from_outside_the_run(tmp_path):
         assert log_end(run, outside) is None
 
 
-def test_columns_are_of_one_length_and_say_repeated_texts_once(tmp_path):
-    """Each column has an entry a cell, the control left out, and the histogram counts all samples."""
+def test_columns_have_one_length_and_store_repeated_texts_once(tmp_path):
+    """Each column has an entry for each cell but the control, and a histogram counts all samples."""
     run = synthetic.make_run(tmp_path, cells=CELLS, rounds=8)
-    data = payload(documents.read(run))
+    data = payload(read(run))
     cells = data["cells"]
     assert {len(column) for column in cells.values()} == {len(CELLS) * len(synthetic.FEW)}
     assert sorted(data["lists"]["variant"]) == sorted(synthetic.FEW)
@@ -56,7 +56,7 @@ def test_columns_are_of_one_length_and_say_repeated_texts_once(tmp_path):
 
 
 def test_packing_is_reproducible_and_reversible():
-    """The same value packs to the same text, in which no tag can begin, and unpacks to itself."""
+    """The same value packs to the same text, without `<`, and unpacks to itself."""
     value = {"name": "</script><script>"}
     assert packed(value) == packed(value)
     assert "<" not in packed(value)
@@ -64,8 +64,8 @@ def test_packing_is_reproducible_and_reversible():
 
 
 @pytest.mark.parametrize("count", [1, 12, 30])
-def test_each_variant_has_a_look_of_its_own(count):
-    """Up to four dozen variants, no two look the same, and a variant's look does not depend on the order."""
+def test_each_variant_looks_different(count):
+    """No two of up to 48 variants look the same, and looks do not depend on the order of the variants."""
     names = [f"variant-{index:02}" for index in range(count)]
     looks = palette(names)
     assert len(set(looks.values())) == count

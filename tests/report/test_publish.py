@@ -33,7 +33,7 @@ def test_a_site_has_an_index_each_report_and_the_trends(tmp_path):
 
 
 def test_a_comparison_page_shows_newly_failing_cells_first(tmp_path):
-    """Cells that fail now stand above those that got slower, with their reasons as text."""
+    """Newly failing cells come before those that became slower, with their reasons escaped."""
     first, second = runs(tmp_path, slower={"chunked": 1.5})
     broken = {"variant": "sdpa", "status": "crash", "reason": HOSTILE, "samples_ns": (), "block_sizes": (),
               "block_rounds": ()}  # fmt: skip
@@ -48,8 +48,8 @@ def test_a_comparison_page_shows_newly_failing_cells_first(tmp_path):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
-def test_machines_are_compared_by_what_both_did(tmp_path):
-    """Two kinds of device are told as such: how much faster the new one is, and nobody regressed."""
+def test_machines_are_compared_on_common_cells(tmp_path):
+    """Of two kinds of device the page says how much faster the new one is."""
     options = {"cells": CELLS, "variants": ("sdpa", "chunked"), "rounds": 8}
     old = synthetic.make_run(tmp_path, name="a100", machine=synthetic.A100, **options)
     new = synthetic.make_run(tmp_path, name="h200", machine=synthetic.H200, **options)
@@ -58,7 +58,7 @@ def test_machines_are_compared_by_what_both_did(tmp_path):
     assert "x faster (geometric mean over 2 cells)" in page
 
 
-def test_a_page_that_cannot_be_written_is_told(tmp_path):
-    """A page's path that is a folder is a usage error that names it."""
+def test_a_page_that_cannot_be_written_is_a_usage_error(tmp_path):
+    """The error for a page whose path is a folder says that it can't be written."""
     with pytest.raises(UsageError, match="can't be written"):
         write_page(compared(runs(tmp_path)), tmp_path)

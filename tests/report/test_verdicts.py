@@ -1,4 +1,4 @@
-"""The table of verdicts."""
+"""The tables of verdicts."""
 
 import synthetic
 from attnbench.analysis.results import Results
@@ -8,7 +8,7 @@ CELLS = synthetic.workloads(seqs=(256, 512, 1024), masks=("causal",), directions
 
 
 def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tmp_path):
-    """A slower variant is told slower with the interval of its ratio, the baseline has no column, and notes follow."""
+    """A slower variant has its verdict, ratio and interval; the baseline has no column; the noise floor is a note."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), slower={"chunked": 3.0})
     (table,) = verdicts(Results.load(run, "sdpa"))
     assert table.columns == ("workload", "chunked")
@@ -21,6 +21,6 @@ def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tm
 
 
 def test_without_a_control_there_is_no_table(tmp_path):
-    """A run that has no noise floor has no verdicts to show."""
+    """A run without a noise floor has no table of verdicts."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), baseline=None)
     assert verdicts(Results.load(run, "sdpa")) == []
