@@ -24,14 +24,14 @@ def report(
     """
     from attnbench.cli.table_output import print_table
     from attnbench.report.content import read
-    from attnbench.report.write import write_document
+    from attnbench.report.write import write_content
 
     folders = run_folders(runs, results)
     target = out or folders[-1] / "report"
     if out is None and target.is_symlink():
         raise UsageError(f"{str(target)!r} is a link: remove it, or choose another --out")
     document = read(folders, baseline)
-    paths = write_document(document, target)
+    paths = write_content(document, target)
     for table in document.headline:
         print_table(table)
     print(f"report: {paths[0]}")

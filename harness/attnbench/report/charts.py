@@ -1,4 +1,7 @@
-"""The page's interactive charts as Vega-Lite, made by Altair; the page supplies the rows as the data set `rows`."""
+"""The page's interactive charts as Vega-Lite specifications, built with Altair.
+
+The page supplies their data as the data set `rows`.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ if TYPE_CHECKING:
     from attnbench.report.palette import Style
 
 SLOWER = "latency over the fastest"
-GREY = "#8a8f98"  # of what is no variant; seen on white and on dark paper
+GREY = "#8a8f98"  # for lines that belong to no variant; visible on a white and on a dark page
 DEVICE_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
 
 def chart_specs(styles: Mapping[str, Style]) -> dict[str, Any]:
-    """Give each chart's Vega-Lite specification by name."""
+    """Return each chart's Vega-Lite specification by the chart's name."""
     import altair as alt
     from altair.utils.schemapi import debug_mode
 
-    made: dict[str, Callable[[], Any]] = {
+    others: dict[str, Callable[[], Any]] = {
         "error": lambda: _tradeoff(alt, styles, "worst error over its tolerance"),
         "tradeoff": lambda: _tradeoff(alt, styles, "peak memory over the least"),
         "exponents": lambda: _exponents(alt, styles),
@@ -30,9 +33,9 @@ def chart_specs(styles: Mapping[str, Style]) -> dict[str, Any]:
         "scalings": lambda: _scalings(alt, styles),
         "devices": lambda: _devices(alt),
     }
-    with debug_mode(False):  # validating each step takes seconds; the page's tests see what is drawn
+    with debug_mode(False):  # validating each step takes seconds; the page's tests check what is drawn
         metrics = {chart.name: _metric_chart(alt, styles, chart) for chart in METRIC_CHARTS}
-        return {**metrics, **{name: _faceted(alt, make()) for name, make in made.items()}}
+        return {**metrics, **{name: _faceted(alt, build()) for name, build in others.items()}}
 
 
 def _colour(alt: Any, styles: Mapping[str, Style], field: str = "variant") -> Any:
@@ -48,7 +51,7 @@ def _dash(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _tips(alt: Any, *fields: tuple[str, str]) -> list[Any]:
-    """Make tooltips of (field, title); numbers with four digits."""
+    """Return tooltips for pairs of field and title; numbers have four digits."""
     return [
         alt.Tooltip(name, title=title, **({"format": ".4~g"} if name.endswith(":Q") else {})) for name, title in fields
     ]
@@ -91,22 +94,22 @@ def _metric_chart(alt: Any, styles: Mapping[str, Style], chart: MetricChart) -> 
 
 
 def _tradeoff(alt: Any, styles: Mapping[str, Style], cost: str) -> Any:
-    """Draw a point a variant: what it costs against how slow it is; the line joins those that nobody beats in both."""
+    """Draw a point for each variant, its cost against its latency, and a line through the Pareto-optimal ones."""
     scale = alt.Scale(type="log", nice=False, padding=14)
     x = alt.X("cost:Q", scale=scale, axis=alt.Axis(title=cost, labelOverlap=True, format="~g", tickCount=5))
     axis = alt.Axis(title=SLOWER, format="~g", tickCount=5)
     y = alt.Y("slower:Q", scale=scale, axis=axis)
     base = alt.Chart().encode(x=x, y=y)
     best = alt.Y("best:Q", scale=scale, axis=axis)
-    front = alt.Chart().mark_line(color=GREY, strokeDash=[4, 3], interpolate="step-after").encode(x=x, y=best)
+    pareto_front = alt.Chart().mark_line(color=GREY, strokeDash=[4, 3], interpolate="step-after").encode(x=x, y=best)
     tips = _tips(alt, ("variant:N", "variant"), ("cost:Q", cost), ("slower:Q", SLOWER), ("shapes:Q", "shapes"))
     points = base.mark_point(filled=True, size=70).encode(color=_colour(alt, styles), tooltip=tips)
-    return alt.layer(front, points)
+    return alt.layer(pareto_front, points)
 
 
 def _exponents(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw each variant's exponent with its interval, and a rule at 2, where exact attention ends up."""
-    axis = alt.Axis(title="latency grows as length to this power", tickCount=5)
+    """Draw each variant's exponent with its interval, and a rule at 2, the exponent of exact attention."""
+    axis = alt.Axis(title="exponent of latency over length", tickCount=5)
     scale = alt.Scale(zero=False, padding=10)
     base = alt.Chart().encode(y=alt.Y("variant:N", title=None), color=_colour(alt, styles))
     tips = _tips(alt, ("variant:N", "variant"), ("exponent:Q", "exponent"), ("low:Q", "from"), ("high:Q", "to"))
@@ -117,7 +120,7 @@ def _exponents(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _crossovers(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw the lengths from which on one variant is faster than another, in the colour of the one that overtakes."""
+    """Draw the lengths from which one variant is faster than another, in the colour of the one that becomes faster."""
     base = alt.Chart().encode(
         y=alt.Y("pair:N", title=None, axis=alt.Axis(labelLimit=190)), color=_colour(alt, styles, "after")
     )
@@ -130,7 +133,7 @@ def _crossovers(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _reaches(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw the largest length that fits over the batch; an arrow up says that all that were tried fit."""
+    """Draw the largest length that fits for each batch; an upward triangle means that all tried lengths fit."""
     base = alt.Chart().encode(
         x=alt.X("batch:O", title="batch", axis=alt.Axis(labelAngle=0)),
         y=_length_axis(alt, "largest", "Y"),
@@ -143,40 +146,39 @@ def _reaches(alt: Any, styles: Mapping[str, Style]) -> Any:
     )
     tips = _tips(
         alt, ("variant:N", "variant"), ("batch:O", "batch"), ("largest:Q", "largest that fits"),
-        ("out:Q", "smallest that does not"),
+        ("out:Q", "smallest that does not fit"),
     )  # fmt: skip
     return base.mark_point(filled=True, size=90).encode(shape=shape, tooltip=tips)
 
 
 def _scalings(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw the speed-up of several devices at once over one, with the perfect split dashed."""
+    """Draw the speed-up of several devices over one, with a dashed line for a perfect split."""
     scale = alt.Scale(type="log", base=2, nice=False, padding=8)
     axis = alt.Axis(title="devices at once", values=[2**power for power in range(12)], grid=False)
     base = alt.Chart().encode(x=alt.X("devices:Q", scale=scale, axis=axis))
     title = alt.Axis(title="speed-up over one device", values=[2**power for power in range(12)])
     y = alt.Y("speedup:Q", scale=scale, axis=title)
-    perfect = base.mark_line(color=GREY, strokeDash=[4, 3]).encode(y=alt.Y("devices:Q", scale=scale, axis=title))
-    drawn = base.encode(color=_colour(alt, styles))
+    perfect_split = base.mark_line(color=GREY, strokeDash=[4, 3]).encode(y=alt.Y("devices:Q", scale=scale, axis=title))
+    measured = base.encode(color=_colour(alt, styles))
     tips = _tips(
         alt, ("variant:N", "variant"), ("devices:Q", "devices"), ("speedup:Q", "speed-up"),
         ("efficiency:Q", "efficiency"),
     )  # fmt: skip
-    line = drawn.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(alt, styles))
-    return alt.layer(perfect, line, drawn.mark_point(filled=True, size=55).encode(y=y, tooltip=tips))
+    line = measured.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(alt, styles))
+    return alt.layer(perfect_split, line, measured.mark_point(filled=True, size=55).encode(y=y, tooltip=tips))
 
 
 def _devices(alt: Any) -> Any:
-    """Draw TFLOP/s of the fastest variant on each kind of device."""
+    """Draw the throughput of the fastest variant on each kind of device."""
     tips = _tips(
         alt, ("device:N", "device"), ("variant:N", "fastest"), ("workload:N", "workload"), ("tflops:Q", "TFLOP/s")
     )
     scale = alt.Scale(type="log", nice=False, padding=8)
+    axis = alt.Axis(title="throughput of the fastest (TFLOP/s)", tickCount=5, format="~g", grid=False)
     legend = alt.Legend(title=None, orient="top", labelLimit=300, columns=2)
     base = alt.Chart().encode(
         x=_length_axis(alt),
-        y=alt.Y(
-            "tflops:Q", scale=scale, axis=alt.Axis(title="TFLOP/s of the fastest", tickCount=5, format="~g", grid=False)
-        ),
+        y=alt.Y("tflops:Q", scale=scale, axis=axis),
         detail="device:N",
     )
     dashes = alt.Scale(range=DEVICE_DASHES)
@@ -186,15 +188,15 @@ def _devices(alt: Any) -> Any:
 
 
 def _faceted(alt: Any, chart: Any) -> dict[str, Any]:
-    """Lay a chart out by setting; the page sets the facets' size and how many stand in a row.
+    """Return a chart's specification with a facet for each setting; the page's script sets their size and columns.
 
-    What is the same around each chart is said in plain values: Altair copies a chart deeply for each step around it.
+    The facets are added as plain values, because Altair would make a deep copy of the chart for each step.
     """
     header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
     by_setting = alt.Facet("setting:N", header=header, sort=alt.EncodingSortField("place", op="min"))
     chart.data = alt.NamedData("rows")
     spec: dict[str, Any] = chart.to_dict(validate=False)
-    for name in ("config", "$schema"):  # an address; the inlined runtime needs none
+    for name in ("config", "$schema"):  # the page has its own configuration, and the runtime needs no schema
         spec.pop(name, None)
     return {
         "data": spec.pop("data"),

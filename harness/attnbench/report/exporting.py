@@ -1,4 +1,4 @@
-"""A frame in the formats of other tools."""
+"""Export results in the formats of other tools."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ RAW = ("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds")
 
 
 def export(frame: pd.DataFrame, path: Path, kind: str) -> Path:
-    """Write a frame that `load` gave to `path` as one of FORMATS; raises UsageError."""
+    """Write a frame from `attnbench.load` to `path` in one of FORMATS, and return the path.
+
+    Raises UsageError if the format is unknown or the file can't be written.
+    """
     if kind not in FORMATS:
         raise unknown("format", kind, FORMATS)
     try:
@@ -36,20 +39,20 @@ def export(frame: pd.DataFrame, path: Path, kind: str) -> Path:
 
 
 def flat(frame: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
-    """Make every column plain: nested values as JSON text; raw samples and blocks left out unless `raw`."""
+    """Return the frame with nested values as JSON text, and without raw samples and blocks unless `raw`."""
     kept = frame if raw else frame.drop(columns=list(RAW))
     as_text = {name: kept[name].map(_json) for name in NESTED if name in kept}
     return kept.assign(**as_text).drop(columns="workload")
 
 
 def _json(value: Any) -> str | None:
-    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN is what differs from itself
+    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - only NaN differs from itself
         return None
     return json.dumps(value, separators=(",", ":"), sort_keys=True, default=_simple)
 
 
 def _simple(value: Any) -> Any:
-    """Give a frame's own kinds of object and list as JSON knows them."""
+    """Return a frame's mapping or sequence as a dict or list, which JSON supports."""
     return dict(value) if isinstance(value, Mapping) else list(value)
 
 
@@ -138,7 +141,7 @@ def _stats(samples: list[float]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
-    return None if value is None or value != value else value  # noqa: PLR0124 - NaN is what differs from itself
+    return None if value is None or value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 
 FORMATS: dict[str, Callable[[pd.DataFrame, Path], None]] = {

@@ -1,4 +1,4 @@
-"""Results of other tools as a run: they were never checked here, so they are shown and never ranked."""
+"""Import results of other tools as a run; they were not checked, so they are shown but never ranked."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ FIELDS = tuple(name for name, axis in AXES.items() if not axis.surrounds)
 
 
 @dataclass(frozen=True)
-class Imported:
-    """The run that was made, how many benchmarks it holds, and why others were left out."""
+class ImportedRun:
+    """An imported run: its folder, its number of benchmarks, and the reasons why others were skipped."""
 
     run: Path
     benchmarks: int
     skipped: tuple[str, ...]
 
 
-def import_pytest_benchmark(file: Path, results: Path, name: str) -> Imported:
-    """Make a run of pytest-benchmark's JSON: a record a benchmark that names its shape.
+def import_pytest_benchmark(file: Path, results: Path, name: str) -> ImportedRun:
+    """Import pytest-benchmark's JSON as a run, with a record for each benchmark that states its shape.
 
-    A benchmark names its shape by `params` or `extra_info`: `heads`, `seq` (or `seq_q`) and `head_dim`, and whatever
-    else a workload has; its variant by `variant`, or else by its function. Raises UsageError for a file that can't be
-    read, that holds no such benchmark, and for a run that exists.
+    A benchmark states its shape in `params` or `extra_info`: `heads`, `seq` (or `seq_q`), `head_dim`, and optionally
+    other fields of a workload. Its variant is `variant`, or else the name of its function. Raises UsageError if the
+    file can't be read or holds no such benchmark, and if the run exists.
     """
     content = _read(file)
     machine = content.get("machine_info") if isinstance(content.get("machine_info"), dict) else {}
@@ -48,14 +48,14 @@ def import_pytest_benchmark(file: Path, results: Path, name: str) -> Imported:
     if not records:
         reasons = f" ({skipped[0]})" if skipped else ""
         raise UsageError(
-            f"{str(file)!r} has no benchmark that names {', '.join(NEEDED)} in params or extra_info{reasons}"
+            f"{str(file)!r} has no benchmark that states {', '.join(NEEDED)} in params or extra_info{reasons}"
         )
     run = create_run(results, name, _manifest(file, name, started, machine or {}))
     writer = RecordWriter(run, "imported")
     for record in records:
         writer.append(record)
     writer.close()
-    return Imported(run, len(records), tuple(skipped))
+    return ImportedRun(run, len(records), tuple(skipped))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -64,17 +64,17 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{str(file)!r} can't be read as JSON: {describe(error)}") from None
     if not isinstance(content, dict) or not isinstance(content.get("benchmarks"), list):
-        raise UsageError(f"{str(file)!r} is no file of pytest-benchmark: expected an object with a list 'benchmarks'")
+        raise UsageError(f"{str(file)!r} is no pytest-benchmark file: expected an object with a list 'benchmarks'")
     return content
 
 
 def _record(benchmark: Mapping[str, Any], index: int, run: str, machine: Mapping[str, Any], started: str) -> Record:
-    told = {**(benchmark.get("extra_info") or {}), **(benchmark.get("params") or {})}
-    workload = _workload(told)
+    details = {**(benchmark.get("extra_info") or {}), **(benchmark.get("params") or {})}
+    workload = _workload(details)
     seconds = benchmark["stats"].get("data") or [benchmark["stats"]["median"]]
-    variant = str(told.get("variant") or benchmark["name"].partition("[")[0])
+    variant = str(details.get("variant") or benchmark["name"].partition("[")[0])
     device = str(
-        told.get("device_name") or (machine.get("cpu") or {}).get("brand_raw") or machine.get("machine") or "?"
+        details.get("device_name") or (machine.get("cpu") or {}).get("brand_raw") or machine.get("machine") or "?"
     )
     digest = hashlib.sha256(f"{run}/{index}/{benchmark.get('fullname')}".encode()).hexdigest()
     return Record(
@@ -85,7 +85,7 @@ def _record(benchmark: Mapping[str, Any], index: int, run: str, machine: Mapping
         plugin="imported",
         plugin_sha256="",
         workload=workload,
-        device=str(told.get("device") or "cpu"),
+        device=str(details.get("device") or "cpu"),
         device_name=device,
         environment_id=f"imported-{run}",
         protocol_id="pytest-benchmark",
@@ -93,7 +93,7 @@ def _record(benchmark: Mapping[str, Any], index: int, run: str, machine: Mapping
         phase="done",
         started_at=started,
         ended_at=started,
-        mode=str(told.get("mode") or "hot"),
+        mode=str(details.get("mode") or "hot"),
         samples_ns=tuple(float(second) * 1e9 for second in seconds),
         flops=workload.flops(),
         bytes=workload.bytes(),
@@ -101,10 +101,10 @@ def _record(benchmark: Mapping[str, Any], index: int, run: str, machine: Mapping
     )
 
 
-def _workload(told: Mapping[str, Any]) -> Workload:
-    fields = {name: told[name] for name in FIELDS if told.get(name) is not None}
-    if "seq" in told:
-        query, _, key = str(told["seq"]).partition("x")
+def _workload(details: Mapping[str, Any]) -> Workload:
+    fields = {name: details[name] for name in FIELDS if details.get(name) is not None}
+    if "seq" in details:
+        query, _, key = str(details["seq"]).partition("x")
         fields = {"seq_q": int(query), "seq_k": int(key or query), **fields}
     return Workload.from_json(fields)
 

@@ -1,4 +1,4 @@
-"""report.md: the report as GitHub's Markdown, figures beside it."""
+"""report.md: the report as GitHub-flavoured Markdown, with links to the figures."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 METHOD = (
     "Every cell was checked against an fp64 reference before, during and after it was timed; a cell that failed has no"
-    " time. Latency is the median of the raw samples with its distribution-free 95% interval; TFLOP/s counts visible"
-    " query-key pairs only; peak memory is above what was allocated before the call. Variants whose intervals overlap"
-    " share a place."
+    " latency. Latency is the median of the raw samples with its distribution-free 95% interval. TFLOP/s counts only"
+    " visible query-key pairs. Peak memory is what a call allocates on top of its inputs. Variants whose intervals"
+    " overlap share a place."
 )
 
 
-def to_markdown_report(document: Content, process: FigureProcess, folder: Path) -> str:
-    """Write the report; paths of figures are relative to `folder`."""
-    parts = [f"# {escape_markdown(document.title)}\n", escape_markdown(document.summary) + "\n", "## Who is fastest\n"]
-    parts += ["\n".join(f"- {escape_markdown(contest.verdict)}" for contest in document.contests) + "\n"]
-    parts += [escape_markdown(f"On {device}: {gain}") + "\n" for device, gain in document.gains.items()]
-    parts += [to_markdown(table) for table in document.headline]
+def to_markdown_report(content: Content, process: FigureProcess, folder: Path) -> str:
+    """Return the report as Markdown; the figures' paths are relative to `folder`."""
+    parts = [f"# {escape_markdown(content.title)}\n", escape_markdown(content.summary) + "\n", "## Who is fastest\n"]
+    parts += ["\n".join(f"- {escape_markdown(contest.verdict)}" for contest in content.contests) + "\n"]
+    parts += [escape_markdown(f"On {device}: {gain}") + "\n" for device, gain in content.gains.items()]
+    parts += [to_markdown(table) for table in content.headline]
     parts += ["## Figures\n"] if process.figures else []
     parts += [_figure(figure, folder) for figure in process.figures]
     parts += [process.note + "\n"] if process.note else []
-    parts += _section("Latency", document.latencies)
-    parts += _section("Scaling, crossovers, memory", document.fitted)
-    parts += _section("Inexact variants: timed, not ranked", document.inexact)
-    parts += ["## Cells without a time\n", _untitled(document.failures, "Every cell has a time.\n")]
-    parts += ["## Method\n", METHOD + "\n", *(to_markdown(table) for table in document.method)]
-    parts += ["## Provenance\n", _untitled(document.provenance, "")]
+    parts += _section("Latency", content.latencies)
+    parts += _section("Scaling, crossovers, memory", content.fitted)
+    parts += _section("Inexact variants: timed, not ranked", content.inexact)
+    parts += ["## Cells without a time\n", _untitled(content.failures, "Every cell has a time.\n")]
+    parts += ["## Method\n", METHOD + "\n", *(to_markdown(table) for table in content.method)]
+    parts += ["## Provenance\n", _untitled(content.provenance, "")]
     return "\n".join(parts)
 
 

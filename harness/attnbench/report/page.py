@@ -1,4 +1,4 @@
-"""index.html: the report as one file that needs nothing else."""
+"""index.html: the report as one page without any other file."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from attnbench.report.figures import FigureProcess, ReportFigure
     from attnbench.report.table import Table
 
-FALL_BACK = ("latency", "speedup")  # figures in the page for who has no JavaScript; all are beside it
-PATH, LONG = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
+WITHOUT_SCRIPTS = ("latency", "speedup")  # printed figures that the page shows if JavaScript is off
+SVG_PATH, DECIMALS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
 SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
 
 
-def content_of(document: Content) -> dict[str, Any]:
-    """Make the page's interactive content; none without the packages of the extra `report`."""
-    return {} if missing_packages() else _interactive(document)
+def interactive_parts(content: Content) -> dict[str, Any]:
+    """Return the page's data, chart specifications and scripts; empty without the packages of the extra `report`."""
+    return {} if missing_packages() else _interactive(content)
 
 
-def to_page(document: Content, process: FigureProcess, content: Mapping[str, Any]) -> str:
-    """Write the page of figures that are drawn; without interactive content they stand in place of charts."""
+def to_page(content: Content, process: FigureProcess, interactive: Mapping[str, Any]) -> str:
+    """Return the page, once the figures are drawn; without `interactive` parts it shows them instead of charts."""
     missing = missing_packages()
     return (
         templates()
         .get_template("page.html")
         .render(
-            document=document,
+            content=content,
             figures=[
                 _inlined(figure)
                 for figure in process.figures
-                if missing or figure.files["svg"].stem.startswith(FALL_BACK)
+                if missing or figure.files["svg"].stem.startswith(WITHOUT_SCRIPTS)
             ],
             not_drawn=process.note,
             method=METHOD,
@@ -53,14 +53,14 @@ def to_page(document: Content, process: FigureProcess, content: Mapping[str, Any
             interactive=not missing,
             charts=CHARTS,
             facets=FACETS,
-            standings=_standings(document),
-            **content,
+            standings=_standings(content),
+            **interactive,
         )
     )
 
 
 def templates() -> Environment:
-    """Load the templates; everything that they print is escaped but for what is Markup."""
+    """Return the templates' environment; it escapes everything but Markup."""
     return Environment(
         loader=PackageLoader("attnbench.report"),
         autoescape=True,
@@ -70,22 +70,22 @@ def templates() -> Environment:
     )
 
 
-def _interactive(document: Content) -> dict[str, Any]:
-    """Make the parts that are safe as they stand: packed data, escaped JSON, our own and the runtime's scripts."""
+def _interactive(content: Content) -> dict[str, Any]:
+    """Return the parts of the page that are not escaped: packed data, escaped JSON and scripts."""
     folder = resources.files("attnbench.report") / "templates"
-    specs = json.dumps(chart_specs(palette(document.results.frame["variant"])), separators=(",", ":"))
+    specs = json.dumps(chart_specs(palette(content.results.frame["variant"])), separators=(",", ":"))
     return {
-        "data": Markup(packed(payload(document))),  # noqa: S704 - base64
-        "specs": Markup(specs.replace("<", "\\u003c")),  # noqa: S704 - no tag can begin in it
+        "data": Markup(packed(payload(content))),  # noqa: S704 - base64
+        "specs": Markup(specs.replace("<", "\\u003c")),  # noqa: S704 - it contains no <, so no tag can begin in it
         "runtime": Markup(runtime()),  # noqa: S704 - vl-convert's own script
         "scripts": Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),  # noqa: S704
     }
 
 
-def _standings(document: Content) -> dict[str, list[tuple[str, Table]]]:
+def _standings(content: Content) -> dict[str, list[tuple[str, Table]]]:
     """Return the headline tables by device, each with the contest that it ranks."""
     by_device: dict[str, list[tuple[str, Table]]] = {}
-    for contest, table in zip(document.contests, document.headline, strict=True):
+    for contest, table in zip(content.contests, content.headline, strict=True):
         mode = "" if contest.mode == "hot" else f" · {contest.mode}"
         by_device.setdefault(contest.device_name, []).append((f"{contest.direction} · {contest.mask}{mode}", table))
     return by_device
@@ -93,6 +93,6 @@ def _standings(document: Content) -> dict[str, list[tuple[str, Table]]]:
 
 def _inlined(figure: ReportFigure) -> dict[str, Any]:
     text = figure.files["svg"].read_text(encoding="utf-8").replace("\n", " ")
-    text = PATH.sub(lambda path: LONG.sub(r"\1", path[0]), text)  # hundredths of a point are not seen
+    text = SVG_PATH.sub(lambda path: DECIMALS.sub(r"\1", path[0]), text)  # a hundredth of a point can't be seen
     text = quote(text, safe=" =:/?&;,.()-+'")
     return {"title": figure.title, "description": figure.description, "source": f"data:image/svg+xml,{text}"}

@@ -1,12 +1,12 @@
-"""One colour, marker and dash a variant, the same in every figure of a report."""
+"""A colour, marker and dash for each variant, the same in all charts and figures of a report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Okabe and Ito's palette without black and yellow, then Tol's muted one: told apart by colour-blind readers, and
-# with contrast enough on white and on dark paper.
+# Okabe and Ito's palette without black and yellow, then Tol's muted one: colour-blind readers can distinguish them,
+# and they have enough contrast on a white and on a dark page.
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#aa4499", "#999933", "#44aa99", "#cc6677",
     "#8878cc", "#8c6d46",
@@ -17,7 +17,7 @@ DASHES: tuple[tuple[int, ...], ...] = ((), (5, 2), (2, 1.5), (6, 2, 1.5, 2))  # 
 
 @dataclass(frozen=True)
 class Style:
-    """How a variant is drawn; `dash` is an on-off pattern in points, empty for a full line."""
+    """How a variant is drawn; `dash` is an on-off pattern in points, empty for a solid line."""
 
     colour: str
     marker: str
@@ -25,7 +25,7 @@ class Style:
 
 
 def palette(variants: Iterable[str]) -> dict[str, Style]:
-    """Give each variant a style by its place in the alphabet; past twelve, colours return with other dashes."""
+    """Return a style for each variant, in alphabetical order; past twelve, colours repeat with other dashes."""
     names = sorted(set(variants))
     return {
         name: Style(

@@ -1,4 +1,4 @@
-"""A static site of many runs: an index by machine and date, each run's report, and each cell's trend over time."""
+"""A static site of many runs: an index by machine and date, the runs' reports, and trends over time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from attnbench.report.write import write_report
 from attnbench.store import read_manifest
 from attnbench.untrusted import mapping
 
-TRENDS = 500  # on the page, those with most change points first
-WIDTH, HEIGHT = 220, 44  # of a trend's drawing, in pixels
+TRENDS = 500  # shown on the page, at most; those with the most change points come first
+WIDTH, HEIGHT = 220, 44  # of a trend's chart, in pixels
 
 
 @dataclass(frozen=True)
-class Listed:
-    """One run in the index: its folder in the site, and what its manifest and records say."""
+class ListedRun:
+    """A run as the index lists it; `folder` is the path of its report in the site."""
 
     folder: str
     name: str
@@ -34,16 +34,16 @@ class Listed:
 
 
 def write_site(runs: str | Path | Sequence[str | Path], out: Path) -> Path:
-    """Write a site of all runs that `runs` holds into `out`, fit for GitHub Pages; returns its index.html.
+    """Write a site of all runs in `runs` into `out`, ready for GitHub Pages, and return its index.html.
 
-    Raises UsageError for no run, and where the folder can't be written.
+    Raises UsageError if there is no run or the folder can't be written.
     """
     folders = [folder for folder in find_runs(runs) if _readable(folder)]
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / ".nojekyll").touch()
         listed = [_publish(run, out / "runs" / place) for run, place in zip(folders, _places(folders), strict=True)]
-        listed.sort(key=lambda one: (one.devices, one.started_at), reverse=True)
+        listed.sort(key=lambda run: (run.devices, run.started_at), reverse=True)
         found = trends(Results.load(folders))
         drawn = [(trend, _line(trend)) for trend in found[:TRENDS]]
         page = (
@@ -58,7 +58,7 @@ def write_site(runs: str | Path | Sequence[str | Path], out: Path) -> Path:
 
 
 def _readable(run: Path) -> bool:
-    """Leave out a run whose manifest can't be read: one bad run of somebody's does not cost the site."""
+    """Return whether a run's manifest can be read; one unreadable run must not prevent the site."""
     try:
         read_manifest(run)
     except UsageError:
@@ -67,7 +67,7 @@ def _readable(run: Path) -> bool:
 
 
 def _places(folders: Sequence[Path]) -> list[str]:
-    """Give each run a folder of its own in the site, safe whatever the run is called."""
+    """Return a unique folder name in the site for each run, safe for any run name."""
     taken: dict[str, int] = {}
     places = []
     for folder in folders:
@@ -77,13 +77,13 @@ def _places(folders: Sequence[Path]) -> list[str]:
     return places
 
 
-def _publish(run: Path, folder: Path) -> Listed:
+def _publish(run: Path, folder: Path) -> ListedRun:
     write_report(run, folder)
     frame, manifest = Results.load(run).frame, read_manifest(run)
     environments = mapping(manifest.get("environments"))
     packages = mapping(mapping(next(iter(environments.values()), None)).get("packages"))
     cells = frame[~frame["control"]]
-    return Listed(
+    return ListedRun(
         folder=f"runs/{folder.name}/index.html",
         name=run.name,
         started_at=str(manifest.get("started_at", "")),
@@ -95,7 +95,7 @@ def _publish(run: Path, folder: Path) -> Listed:
 
 
 def _line(trend: Trend) -> list[tuple[float, float, str | None]]:
-    """Place the points of a trend in its drawing: x and y in pixels, and the change at it."""
+    """Return each point of a trend in its chart: x and y in pixels, and its change, if any."""
     values = [point.latency_ms for point in trend.points]
     least, most = 0.0, max(values) * 1.05
     step = (WIDTH - 12) / max(1, len(values) - 1)

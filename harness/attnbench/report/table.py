@@ -1,4 +1,4 @@
-"""A table as data, and as Markdown, LaTeX or CSV text."""
+"""Tables as data, and their text as Markdown, LaTeX or CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LATEX = {
 
 @dataclass(frozen=True)
 class TableCell:
-    """A table's cell: its text, and whether it is the best of its row or shares that place."""
+    """A cell of a table: its text, and whether it is the best of its row or tied for it."""
 
     text: str
     best: bool = False
@@ -24,7 +24,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, column heads, rows of cells, and notes that stand under it. The first `labels` columns are text."""
+    """A table: title, column names, rows, and notes to show below it; the first `labels` columns are text."""
 
     title: str
     columns: tuple[str, ...]
@@ -34,14 +34,14 @@ class Table:
 
 
 def row(*texts: object) -> tuple[TableCell, ...]:
-    """Make a row of plain cells."""
+    """Return a row; values that are no cells become plain ones, and None an empty one."""
     return tuple(
         text if isinstance(text, TableCell) else TableCell("" if text is None else str(text)) for text in texts
     )
 
 
 def to_markdown(table: Table, level: int = 3) -> str:
-    """Write a table as GitHub's Markdown: best cells bold, tied ones italic."""
+    """Return a table as GitHub-flavoured Markdown, the best cells in bold and tied ones in italics."""
     align = ["---" if index < table.labels else "---:" for index in range(len(table.columns))]
     lines = [f"{'#' * level} {escape_markdown(table.title)}", ""] if table.title else []
     lines += [_markdown_row([escape_markdown(name) for name in table.columns]), _markdown_row(align)]
@@ -52,7 +52,7 @@ def to_markdown(table: Table, level: int = 3) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Write a table as LaTeX with booktabs rules: best cells bold, tied ones italic."""
+    """Return a table as LaTeX with booktabs rules, the best cells in bold and tied ones in italics."""
     align = "".join("l" if index < table.labels else "r" for index in range(len(table.columns)))
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.title)}}}"]
     lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
@@ -64,7 +64,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Write a table as CSV, heads first."""
+    """Return a table as CSV, column names first."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
@@ -73,14 +73,14 @@ def to_csv(table: Table) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Make text that came from outside safe to stand in Markdown: one line, no markup, no HTML."""
+    """Return untrusted text escaped for Markdown: one line, without markup or HTML."""
     text = " ".join(text.split())
     text = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def escape_latex(text: str) -> str:
-    """Make text that came from outside safe to stand in LaTeX."""
+    """Return untrusted text escaped for LaTeX."""
     return "".join(LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 

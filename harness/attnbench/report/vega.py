@@ -1,4 +1,4 @@
-"""The runtime that draws the page's charts, as a script to be inlined."""
+"""The Vega runtime that draws the page's charts, as a script for the page."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ NEEDED = ("altair", "vl_convert")
 
 
 def missing_packages() -> list[str]:
-    """Name the packages of the extra `report` that are not installed."""
+    """Return the packages of the extra `report` that are not installed."""
     return [name for name in NEEDED if find_spec(name) is None]
 
 
 def runtime() -> str:
-    """Give the script that draws Vega-Lite; kept in the user's cache, because bundling it takes seconds."""
+    """Return the script that draws Vega-Lite, from the user's cache if it is there: bundling it takes seconds."""
     import vl_convert
 
     kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
     try:
         return kept.read_text(encoding="utf-8")
     except OSError:
-        bundled: str = vl_convert.javascript_bundle()  # type: ignore[call-arg] # all arguments may be left out
+        bundled: str = vl_convert.javascript_bundle()  # type: ignore[call-arg] # all its arguments are optional
         script = bundled.replace("</script", "<\\/script")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, script)
     except OSError:
-        return script  # a read-only home: the next report bundles again
+        return script  # without a writable cache, each report bundles it anew
     return script

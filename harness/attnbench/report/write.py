@@ -1,4 +1,4 @@
-"""A report as files in a folder."""
+"""Write a report's files into a folder."""
 
 from __future__ import annotations
 
@@ -10,37 +10,36 @@ from attnbench.report.content import Content, read
 from attnbench.report.exporting import export
 from attnbench.report.figures import FigureProcess
 from attnbench.report.markdown import to_markdown_report
-from attnbench.report.page import content_of, to_page
+from attnbench.report.page import interactive_parts, to_page
 from attnbench.report.table import to_latex
 
 
 def write_report(runs: str | Path | Sequence[str | Path], out: Path, baseline: str | None = None) -> list[Path]:
     """Write a report of one or more runs into `out`; the page comes first.
 
-    Files: index.html, report.md, tables.tex (booktabs), results.csv, results.parquet, figures/.
-
-    `baseline` is the variant that speed-ups are over; None takes the runs' own. Raises UsageError for no run, an
-    unknown baseline, and a folder that can't be written.
+    The files are index.html, report.md, tables.tex (booktabs), results.csv, results.parquet and figures/. `baseline` is
+    the variant that speed-ups are relative to; None takes the runs' own. Raises UsageError if there is no run, the
+    baseline is unknown, or the folder can't be written.
     """
-    return write_document(read(runs, baseline), out)
+    return write_content(read(runs, baseline), out)
 
 
-def write_document(document: Content, out: Path) -> list[Path]:
-    """Write a report that was read already, as `write_report` does."""
+def write_content(content: Content, out: Path) -> list[Path]:
+    """Write the files of a report whose content was read before, as `write_report` does."""
     _refuse_links(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with FigureProcess(document.results, out / "figures") as process:
+        with FigureProcess(content.results, out / "figures") as process:
             texts = {
-                "report.md": to_markdown_report(document, process, out),
-                "tables.tex": "\n".join(to_latex(table) for table in (*document.headline, *document.latencies)),
+                "report.md": to_markdown_report(content, process, out),
+                "tables.tex": "\n".join(to_latex(table) for table in (*content.headline, *content.latencies)),
             }
-            content = content_of(document)
-            results = document.results
+            interactive = interactive_parts(content)
+            results = content.results
             frame = results.frame.assign(leads=results.leads)
             data = [export(frame, out / f"results.{kind}", kind) for kind in ("csv", "parquet")]
             process.wait()
-        texts = {"index.html": to_page(document, process, content), **texts}
+        texts = {"index.html": to_page(content, process, interactive), **texts}
         for name, text in texts.items():
             (out / name).write_text(text, encoding="utf-8")
     except OSError as error:
@@ -50,7 +49,7 @@ def write_document(document: Content, out: Path) -> list[Path]:
 
 
 def _refuse_links(out: Path) -> None:
-    """Refuse a folder that holds links: a run that came from elsewhere could lead what is written out of it."""
+    """Raise UsageError if the folder holds symbolic links, through which files could be written outside of it."""
     links = [path for path in (out / "figures", *out.glob("*"), *out.glob("figures/*")) if path.is_symlink()]
     if links:
         raise UsageError(f"report folder {str(out)!r}: {str(links[0])!r} is a link: remove it, or choose another --out")

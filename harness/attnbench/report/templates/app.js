@@ -1,4 +1,4 @@
-// Ties it together: filters, legend, coverage, table of cells, downloads.
+// Sets up the page: filters, legend, coverage, the table of cells, downloads.
 "use strict";
 const TABLE_ROWS = 100;
 const COLUMNS = [
@@ -32,9 +32,9 @@ function setUpLegend(cells, data) {
   const legend = document.getElementById("legend");
   for (const name of [...new Set(cells.filter(ranked).map((cell) => cell.variant))].sort()) {
     const chip = element("button", { type: "button", class: "chip", onclick: () => {
-      const away = hidden();
-      if (!away.delete(name)) away.add(name);
-      setState({ hide: [...away].sort().map(encodeURIComponent).join(",") });
+      const names = hidden();
+      if (!names.delete(name)) names.add(name);
+      setState({ hide: [...names].sort().map(encodeURIComponent).join(",") });
     } }, element("span", { class: "swatch", style: `background:${data.styles[name].colour}` }), name);
     legend.append(chip);
     const show = () => chip.setAttribute("aria-pressed", String(!hidden().has(name)));
@@ -55,7 +55,7 @@ function setUpTheme() {
   show();
 }
 
-// Static parts made by the report carry their setting; the filters hide what does not match.
+// Parts without a script have their setting as attributes; the filters hide those that do not match.
 function showStatic() {
   for (const part of document.querySelectorAll("[data-device]")) {
     part.hidden = FILTERS.some((name) => getState(name) && part.dataset[name] !== undefined && part.dataset[name] !== getState(name));
@@ -107,13 +107,14 @@ async function start() {
   setUpFilters(cells, data);
   setUpLegend(cells, data);
   const render = () => {
-    const asked = getState("cell");
-    if (asked !== undefined && cells[asked]) dialog(cells[asked]);
+    const chosen = getState("cell");
+    if (chosen !== undefined && cells[chosen]) dialog(cells[chosen]);
     else document.getElementById("cell").close();
-    const but = new URLSearchParams(state);
-    but.delete("cell");
-    if (last === but.toString() + isDark()) return;  // opening a cell redraws nothing else
-    last = but.toString() + isDark();
+    const others = new URLSearchParams(state);
+    others.delete("cell");
+    const shown = others.toString() + isDark();
+    if (shown === last) return;  // only a cell was opened or closed
+    last = shown;
     const kept = filtered(cells), baseline = getState("baseline", data.baseline);
     for (const title of document.querySelectorAll(".baseline-name")) title.textContent = baseline || "the baseline";
     showStatic();
@@ -131,6 +132,6 @@ async function start() {
 }
 
 start().catch((error) => {
-  document.getElementById("count").textContent = `The interactive parts can't be shown: ${error.message}`;
+  document.getElementById("count").textContent = `The interactive parts of this page can't be shown: ${error.message}`;
   throw error;
 });

@@ -1,4 +1,4 @@
-// Draws the charts of the present filters, each when it comes into view.
+// Draws the charts for the current filters, each one when it is scrolled into view.
 "use strict";
 const drawnCharts = new Map();
 
@@ -11,26 +11,26 @@ function chartConfig() {
   const ink = isDark() ? "#e4e7ec" : "#1d2129", faint = isDark() ? "#3a424e" : "#dfe3e8";
   return {
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
-    mark: { invalid: "show" },  // rows without a value are left out before; a filter in each layer would part their scales
+    mark: { invalid: "show" },  // rows without a value are removed in rowsFor: a filter in each layer would give the layers separate scales
     axis: { labelColor: ink, titleColor: ink, gridColor: faint, domainColor: ink, tickColor: ink, titleFontWeight: "normal" },
     header: { labelColor: ink }, legend: { labelColor: ink, titleColor: ink },
   };
 }
 
-// Charts with a name a row are as high as their fullest facet needs.
-const NAME = { exponents: "variant", crossovers: "pair" };
+// Charts with a row for each name: their height follows from the facet with the most names.
+const NAME_FIELDS = { exponents: "variant", crossovers: "pair" };
 
 function sized(spec, box, rows) {
   const width = box.clientWidth, columns = width < 560 ? 1 : width < 900 ? 2 : 3;
   const copy = structuredClone(spec);
   copy.columns = columns;
   copy.spec.width = Math.max(180, Math.floor(width / columns) - 78);
-  const name = NAME[box.dataset.chart];
-  if (name) copy.spec.height = 22 * Math.max(...grouped(rows, (row) => row.setting).map((own) => new Set(own.map((row) => row[name])).size));
+  const name = NAME_FIELDS[box.dataset.chart];
+  if (name) copy.spec.height = 22 * Math.max(...grouped(rows, (row) => row.setting).map((facet) => new Set(facet.map((row) => row[name])).size));
   return copy;
 }
 
-// `shown` has the rows of the cells, and those that were fitted, by chart.
+// The rows that a chart shows; `shown` holds the rows of the cells, and the fitted rows by chart.
 function rowsFor(name, specs, shown) {
   if (name in shown.fits) return shown.fits[name];
   if (name === "devices") return fastestByDevice(shown.cells);
@@ -40,11 +40,11 @@ function rowsFor(name, specs, shown) {
   return shown.cells.filter((row) => row[column] !== null && row[column] !== undefined);
 }
 
-// The first facets alone: a button shows more, and the filters reach the rest.
+// The rows of the first facets, and how many facets are left out; a button shows more.
 function limited(rows, count) {
   const places = new Map();
   for (const row of rows) if (!places.has(row.setting)) places.set(row.setting, row.place ?? places.size);
-  const names = [...places.keys()].sort((one, other) => places.get(one) - places.get(other));
+  const names = [...places.keys()].sort((a, b) => places.get(a) - places.get(b));
   const kept = new Set(names.slice(0, count));
   return [rows.filter((row) => kept.has(row.setting)).map((row) => ({ ...row, place: places.get(row.setting) })), names.length - kept.size];
 }
@@ -54,7 +54,7 @@ async function drawChart(box, specs, rows) {
   const [shown, left] = limited(rows, Number(box.dataset.facets));
   const more = figure.querySelector(".more");
   more.hidden = left === 0;
-  more.firstElementChild.textContent = `${left} further setting${left > 1 ? "s" : ""}: narrow the filters, or`;
+  more.firstElementChild.textContent = `${left} further setting${left > 1 ? "s" : ""}: narrow the filters or`;
   drawnCharts.get(box)?.finalize();
   const result = await vegaEmbed(box, { ...sized(specs[name], box, shown), datasets: { rows: shown } }, {
     actions: false, renderer: "svg", config: chartConfig(), tooltip: { theme: isDark() ? "dark" : "light" },

@@ -1,9 +1,9 @@
-// The coverage matrix, and what is known of one cell.
+// The coverage matrix, and the dialog with the details of a cell.
 "use strict";
 const STATUS = {
-  ok: ["ok", "correct and timed"], incorrect: ["wrong", "its result differs from the reference"], unsupported: ["n/a", "unsupported"],
+  ok: ["ok", "correct and timed"], incorrect: ["wrong", "its output differs from the reference"], unsupported: ["n/a", "unsupported"],
   out_of_memory: ["OOM", "out of memory"], timeout: ["slow", "timed out"], crash: ["crash", "its process died"],
-  error: ["error", "raised"], interrupted: ["cut", "interrupted"],
+  error: ["error", "raised an error"], interrupted: ["cut", "interrupted"],
 };
 const MATRIX_ROWS = 150;
 
@@ -76,13 +76,13 @@ function detail(cell, data) {
     if (value !== null && value !== undefined && value !== "") list.append(element("dt", {}, name), element("dd", {}, value));
   }
   const parts = [list];
-  const drawn = histogram(cell);
-  if (drawn) parts.push(element("h4", {}, "Raw samples"), drawn);
-  if (!data.detailed) parts.push(element("p", { class: "note" }, "Raw samples, logs and commands of so many cells stay in the run's folder."));
-  if (cell.log) parts.push(element("h4", {}, "End of its log"), element("pre", {}, cell.log));
-  const again = cell.rerun || `attnbench explain ${cell.cell_id}`;
-  const command = element("pre", { class: "command" }, again);
-  const copy = element("button", { type: "button", onclick: () => navigator.clipboard?.writeText(again).then(() => { copy.textContent = "Copied"; }) }, "Copy");
+  const samples = histogram(cell);
+  if (samples) parts.push(element("h4", {}, "Raw samples"), samples);
+  if (!data.detailed) parts.push(element("p", { class: "note" }, "The report has too many cells to include raw samples, logs and commands: they are in the run's folder."));
+  if (cell.log) parts.push(element("h4", {}, "End of the log"), element("pre", {}, cell.log));
+  const rerun = cell.rerun || `attnbench explain ${cell.cell_id}`;
+  const command = element("pre", { class: "command" }, rerun);
+  const copy = element("button", { type: "button", onclick: () => navigator.clipboard?.writeText(rerun).then(() => { copy.textContent = "Copied"; }) }, "Copy");
   parts.push(element("h4", {}, "Run it again"), command, copy);
   return parts;
 }

@@ -1,4 +1,4 @@
-// Unpacks the embedded data: one object a cell, with its workload's fields.
+// Unpacks the embedded data into one object for each cell, with its workload's fields.
 "use strict";
 
 async function unpack(id) {
@@ -29,22 +29,22 @@ const ok = (cell) => cell.status === "ok";
 const ranked = (cell) => ok(cell) && cell.exact === 1 && !(cell.flags || "").split(", ").includes("unchecked");
 const problem = (cell) => [cell.environment_id, cell.device_name, cell.workload, cell.mode].join("/");
 
-// What the filters leave of cells or other rows with these fields; `device` is the device's name.
+// The cells or other rows that match the filters; the filter `device` compares the device's name.
 function filtered(rows) {
-  const asked = FILTERS.filter((name) => getState(name)).map((name) => [name === "device" ? "device_name" : name, getState(name)]);
-  return rows.filter((row) => asked.every(([name, wanted]) => String(row[name]) === wanted));
+  const chosen = FILTERS.filter((name) => getState(name)).map((name) => [name === "device" ? "device_name" : name, getState(name)]);
+  return rows.filter((row) => chosen.every(([name, wanted]) => String(row[name]) === wanted));
 }
 
-// Rows for the charts: derived numbers, with the speed-up over the baseline that the page has chosen.
+// Rows for the charts, with numbers derived from the cells, such as the speed-up over the chosen baseline.
 function chartRows(cells, baseline) {
-  const base = new Map(), first = new Map();
+  const base = new Map(), fastest = new Map();
   for (const cell of cells.filter(ranked)) {
     const key = problem(cell);
     if (cell.variant === baseline) base.set(key, cell);
-    if (!first.has(key) || cell.latency_ms < first.get(key)) first.set(key, cell.latency_ms);
+    if (!fastest.has(key) || cell.latency_ms < fastest.get(key)) fastest.set(key, cell.latency_ms);
   }
-  const away = hidden();
-  return cells.filter((cell) => ranked(cell) && !away.has(cell.variant)).map((cell) => {
+  const hiddenNames = hidden();
+  return cells.filter((cell) => ranked(cell) && !hiddenNames.has(cell.variant)).map((cell) => {
     const reference = base.get(problem(cell));
     return {
       variant: cell.variant, setting: cell.setting, place: cell.place, contest: cell.contest, gpus: cell.shape.gpus, problem: problem(cell), workload: cell.shape.id, device: cell.device_name,
@@ -52,9 +52,9 @@ function chartRows(cells, baseline) {
       tflops: cell.tflops, roofline_pct: cell.roofline_pct ?? null, energy_mj: cell.energy_mj ?? null,
       peak_bytes: cell.peak_bytes > 0 ? cell.peak_bytes : null,
       error_ratio: cell.error_ratio > 0 ? cell.error_ratio : null,
-      relative: cell.latency_ms / first.get(problem(cell)),
+      relative: cell.latency_ms / fastest.get(problem(cell)),
       speedup: reference ? reference.latency_ms / cell.latency_ms : null,
-      // Both intervals' far ends: wider than a paired interval, never narrower.
+      // The far ends of both intervals, so the band is never narrower than a paired interval.
       speedup_low: reference ? reference.latency_low_ms / cell.latency_high_ms : null,
       speedup_high: reference ? reference.latency_high_ms / cell.latency_low_ms : null,
     };
@@ -62,7 +62,7 @@ function chartRows(cells, baseline) {
 }
 
 function shownFits(fits) {
-  const away = hidden(), shown = (row) => ![row.variant, row.before, row.after].some((name) => away.has(name));
+  const hiddenNames = hidden(), shown = (row) => ![row.variant, row.before, row.after].some((name) => hiddenNames.has(name));
   return Object.fromEntries(Object.entries(fits).map(([name, rows]) => [name, filtered(rows).filter(shown)]));
 }
 
@@ -78,31 +78,31 @@ function grouped(rows, key) {
   return [...groups.values()];
 }
 
-// One point a variant and setting: how slow it is, what it costs, and the best that nobody beats at this cost.
+// A point for each variant and setting: its latency over the fastest, its cost, and the lowest latency at no higher cost.
 function tradeoffs(rows, cost, gather) {
   return grouped(rows.filter((row) => row[cost] > 0), (row) => row.setting).flatMap((ofSetting) => {
-    const points = grouped(ofSetting, (row) => row.variant).map((own) => ({
-      variant: own[0].variant, setting: own[0].setting, place: own[0].place, shapes: own.length,
-      slower: mean(own.map((row) => row.relative)), cost: gather(own.map((row) => row[cost])),
+    const points = grouped(ofSetting, (row) => row.variant).map((ofVariant) => ({
+      variant: ofVariant[0].variant, setting: ofVariant[0].setting, place: ofVariant[0].place, shapes: ofVariant.length,
+      slower: mean(ofVariant.map((row) => row.relative)), cost: gather(ofVariant.map((row) => row[cost])),
     }));
     return points.map((point) => ({ ...point, best: Math.min(...points.filter((other) => other.cost <= point.cost).map((other) => other.slower)) }));
   });
 }
 
 function withRelativeMemory(rows) {
-  return grouped(rows.filter((row) => row.peak_bytes), (row) => row.problem).flatMap((own) => {
-    const least = Math.min(...own.map((row) => row.peak_bytes));
-    return own.map((row) => ({ ...row, relative_memory: row.peak_bytes / least }));
+  return grouped(rows.filter((row) => row.peak_bytes), (row) => row.problem).flatMap((ofProblem) => {
+    const least = Math.min(...ofProblem.map((row) => row.peak_bytes));
+    return ofProblem.map((row) => ({ ...row, relative_memory: row.peak_bytes / least }));
   });
 }
 
-// The fastest variant of each device on each shape, where more than one device did it.
+// The fastest variant of each device on each shape that was measured on more than one device.
 function fastestByDevice(rows) {
   const single = rows.filter((row) => row.tflops && !(row.gpus > 1));
   if (new Set(single.map((row) => row.device)).size < 2) return [];
   const best = grouped(single, (row) => `${row.device}/${row.problem}`)
-    .map((own) => own.reduce((one, other) => other.latency_ms < one.latency_ms ? other : one));
-  return grouped(best, (row) => row.contest).filter((own) => new Set(own.map((row) => row.device)).size > 1).flat()
+    .map((candidates) => candidates.reduce((best, other) => other.latency_ms < best.latency_ms ? other : best));
+  return grouped(best, (row) => row.contest).filter((sameShape) => new Set(sameShape.map((row) => row.device)).size > 1).flat()
     .map((row) => ({ ...row, setting: row.contest }));
 }
 
@@ -128,7 +128,7 @@ function download(name, type, text) {
 
 function asCsv(rows) {
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-  // A text that a spreadsheet would take for a formula gets an apostrophe before it.
+  // An apostrophe keeps a spreadsheet from reading untrusted text as a formula.
   const safe = (value) => typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" + value : value;
   const field = (value) => {
     const text = value === null || value === undefined ? "" : String(safe(value));

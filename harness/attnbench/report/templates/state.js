@@ -1,4 +1,4 @@
-// The page's state lives in the URL's hash, so that a link shows what its sender saw.
+// The page's state is kept in the URL's hash, so that a link shows the same view to others.
 "use strict";
 const FILTERS = ["device", "direction", "mask", "dtype", "mode"];
 
@@ -24,9 +24,9 @@ function announce() {
 }
 
 window.addEventListener("hashchange", () => {
-  const fresh = new URLSearchParams(location.hash.slice(1));
+  const changed = new URLSearchParams(location.hash.slice(1));
   for (const name of [...state.keys()]) state.delete(name);
-  for (const [name, value] of fresh) state.set(name, value);
+  for (const [name, value] of changed) state.set(name, value);
   announce();
 });
 
@@ -34,7 +34,7 @@ function hidden() {
   return new Set(getState("hide", "").split(",").filter(Boolean).map(decodeURIComponent));
 }
 
-// Text from outside only ever becomes text: no innerHTML anywhere.
+// Builds a DOM element. Untrusted text is only ever added as text nodes, never as innerHTML.
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
