@@ -1,4 +1,4 @@
-"""Slurm by way of submitit, whose local scheduler stands in for it."""
+"""Plans on Slurm by submitit, whose local scheduler replaces a real one."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ QUICK = MeasureConfig(budget_s=0.05, min_blocks=2, block_s=0.01, min_time_s=0.01
 
 
 def test_a_plan_runs_as_jobs_and_leaves_no_pickle(tmp_path, monkeypatch):
-    """Each group is a job of submitit; the run's folder and the cache hold no file of submitit afterwards."""
+    """Each group is a job of submitit; no file of submitit is left in the run's folder or in the cache."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entry for entry in sys.path if entry))
     executor = ClusterExecutor(SlurmCluster("local"))
     request = Request(
@@ -41,10 +41,10 @@ def test_a_plan_runs_as_jobs_and_leaves_no_pickle(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.pkl"))
 
 
-def test_the_machines_are_read_from_sinfo():
-    """GPUs are counted by type, a machine in two partitions once, a machine without a GPU by its cores."""
-    told = "g1|64|515000|gpu:h100:8(S:0-1)\ng1|64|515000|gpu:h100:8\ng2|32|256000+|gpu:4\nc1|128|1031000|(null)\n\n"
-    rows = rows_of(told)
+def test_nodes_are_read_from_sinfo():
+    """GPUs are counted by type, a node in two partitions once, and a node without a GPU by its cores."""
+    output = "g1|64|515000|gpu:h100:8(S:0-1)\ng1|64|515000|gpu:h100:8\ng2|32|256000+|gpu:4\nc1|128|1031000|(null)\n\n"
+    rows = rows_of(output)
     assert [(row["machine"], row["device"], row["devices"]) for row in rows] == [
         ("g1", "cuda:h100", 8),
         ("g2", "cuda:any", 4),
@@ -53,8 +53,8 @@ def test_the_machines_are_read_from_sinfo():
     assert rows[0]["memory_gib"] == 502.9
 
 
-def test_without_sbatch_slurm_is_bad_usage(monkeypatch):
-    """On a machine that submits no jobs nothing falls back to running here."""
+def test_without_sbatch_slurm_is_an_error(monkeypatch):
+    """On a machine that can't submit jobs, nothing runs locally instead."""
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(UsageError, match="sbatch is not here"):
+    with pytest.raises(UsageError, match="sbatch was not found"):
         SlurmCluster()

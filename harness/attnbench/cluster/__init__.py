@@ -1,1 +1,1 @@
-"""Runs whose cells are measured on other machines, by Ray or Slurm. Supervisor side."""
+"""Run cells on the machines of a Ray or Slurm cluster. Supervisor side."""

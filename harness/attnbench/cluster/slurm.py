@@ -1,4 +1,4 @@
-"""A Slurm cluster through submitit: each task is a job of its own. sbatch's settings come from its own variables."""
+"""Slurm as a cluster, by submitit: each task is a job. Other settings of sbatch come from its SBATCH_* variables."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from attnbench.cache import cache_folder
 from attnbench.cluster.backend import UNLABELLED, DeviceType, NodeLostError, Task
 from attnbench.errors import UsageError
 
-MINUTES = 240  # a job's limit, where SBATCH_TIMELIMIT does not say otherwise
-LOOK_EVERY_S = 0.5
-FRESH_S = 30.0  # sinfo is asked no more often
+JOB_LIMIT_MINUTES = 240  # unless SBATCH_TIMELIMIT is set
+POLL_S = 0.5
+SINFO_MAX_AGE_S = 30.0  # after which sinfo is called again
 GPUS = re.compile(r"gpu:(?:([^:,()]+):)?(\d+)")
-LOST = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "INTERRUPTED", "CANCELLED", "UNKNOWN")
+LOST_STATES = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "INTERRUPTED", "CANCELLED", "UNKNOWN")
 
 
 class SlurmCluster:
-    """Jobs with one GPU of a type each (or one core). `scheduler` is submitit's name of it: `slurm`, or `local`.
+    """Run each task as a job with one GPU or one core. `scheduler` is a name of submitit's: `slurm`, or `local`.
 
-    submitit keeps its files in the user's own cache folder, which the machines must share; a run's folder has none.
+    submitit's files are kept in the user's cache folder, which all nodes must share, and not in the run's folder.
     """
 
     name = "slurm"
@@ -36,7 +36,7 @@ class SlurmCluster:
         except ImportError:
             raise UsageError("--executor slurm needs the package submitit: pip install 'attnbench[slurm]'") from None
         if scheduler == "slurm" and not shutil.which("sbatch"):
-            raise UsageError("--executor slurm: sbatch is not here: run attnbench on a machine that submits jobs")
+            raise UsageError("--executor slurm: sbatch was not found: run attnbench on a machine that can submit jobs")
         folder = cache_folder() / "slurm"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = Path(tempfile.mkdtemp(prefix="jobs-", dir=folder))
@@ -46,7 +46,7 @@ class SlurmCluster:
         self._fresh_until = 0.0
 
     def device_types(self) -> list[DeviceType]:
-        """List the types of GPU that sinfo knows, and `any` core."""
+        """List the types of GPU that sinfo reports, and cores as the type `any`."""
         if self._scheduler == "local":
             return [DeviceType(UNLABELLED, "cpu", 1)]
         slots: dict[tuple[str, str], int] = {}
@@ -56,25 +56,25 @@ class SlurmCluster:
         return [DeviceType(label, kind, count) for (label, kind), count in sorted(slots.items())]
 
     def nodes(self) -> list[dict[str, Any]]:
-        """List the machines that are up, each with its GPUs, or with its cores where it has none."""
+        """List the nodes that respond, with their GPUs, or with their cores if they have no GPU."""
         if time.monotonic() < self._fresh_until:
             return self._rows
-        told = subprocess.run(
-            ["sinfo", "--noheader", "--Node", "--responding", "--format", "%N|%c|%m|%G"],  # noqa: S607 - Slurm's own
+        answer = subprocess.run(
+            ["sinfo", "--noheader", "--Node", "--responding", "--format", "%N|%c|%m|%G"],  # noqa: S607 - Slurm's command is found by PATH
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        if told.returncode:
-            raise UsageError(f"sinfo failed: {' '.join(told.stderr.split())}")
-        self._rows, self._fresh_until = rows_of(told.stdout), time.monotonic() + FRESH_S
+        if answer.returncode:
+            raise UsageError(f"sinfo failed: {' '.join(answer.stderr.split())}")
+        self._rows, self._fresh_until = rows_of(answer.stdout), time.monotonic() + SINFO_MAX_AGE_S
         return self._rows
 
     def submit(self, task: Task, argument: dict[str, Any], device_type: DeviceType) -> Any:
-        """Submit a job; submitit pickles the task by its name, and the order's plain values."""
+        """Submit a job; submitit pickles the task by reference, and the argument's plain values."""
         executor = self._submitit.AutoExecutor(folder=self._folder, cluster=self._scheduler)
-        executor.update_parameters(name="attnbench", timeout_min=MINUTES)
+        executor.update_parameters(name="attnbench", timeout_min=JOB_LIMIT_MINUTES)
         if self._scheduler == "slurm":
             gpu = {"slurm_gres": "gpu:1" if device_type.label == UNLABELLED else f"gpu:{device_type.label}:1"}
             executor.update_parameters(cpus_per_task=1, **(gpu if device_type.kind == "cuda" else {}))
@@ -83,28 +83,28 @@ class SlurmCluster:
         return job
 
     def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
-        """Look at the jobs until one is done."""
+        """Wait until one of the jobs is done, or for `timeout_s`, and return the handles of those done."""
         deadline = time.monotonic() + timeout_s
         while True:
             done = [job for job in handles if job.done()]
             if done or time.monotonic() > deadline:
                 return done
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_S)
 
     def result(self, handle: Any) -> dict[str, Any]:
-        """Read what a job returned."""
+        """Return what a job returned; raises NodeLostError if its node was lost."""
         state = str(handle.state).partition(" ")[0]
-        if state in LOST and not handle.paths.result_pickle.exists():
+        if state in LOST_STATES and not handle.paths.result_pickle.exists():
             raise NodeLostError(f"job {handle.job_id} ended as {state}")
-        answer: dict[str, Any] = handle.result()
-        return answer
+        result: dict[str, Any] = handle.result()
+        return result
 
     def cancel(self, handle: Any) -> None:
         """Cancel a job."""
         handle.cancel(check=False)
 
     def stop(self) -> None:
-        """Cancel what still runs and remove submitit's files."""
+        """Cancel the jobs that still run and remove submitit's files."""
         for job in self._jobs:
             if not job.done():
                 job.cancel(check=False)
@@ -112,7 +112,7 @@ class SlurmCluster:
 
 
 def rows_of(text: str) -> list[dict[str, Any]]:
-    """Read sinfo's lines `name|cores|MiB|generic resources`; a machine in several partitions counts once."""
+    """Read sinfo's lines `name|cores|MiB|generic resources`; a node in several partitions counts once."""
     rows: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():
         name, cores, memory, resources = (*line.strip().split("|"), "", "", "")[:4]
