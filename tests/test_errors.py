@@ -1,4 +1,4 @@
-"""Errors: their tree and what they say."""
+"""Exceptions: their hierarchy and messages."""
 
 import pytest
 
@@ -18,21 +18,21 @@ KINDS = {AttnbenchError, MeasurementError, PluginError, RecordError, StorageErro
 
 
 def test_one_root_catches_all():
-    """Whoever catches AttnbenchError catches everything that attnbench raises on purpose."""
+    """Catching AttnbenchError catches everything that attnbench raises on purpose."""
     raised = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
     assert set(raised) == KINDS
     assert all(issubclass(kind, AttnbenchError) for kind in raised)
 
 
-def test_a_workloads_fault_is_the_users():
-    """A bad workload is a bad usage; a broken plugin or record is not."""
+def test_a_wrong_workload_is_a_usage_error():
+    """A wrong workload is a usage error; a broken plugin or record is not."""
     assert issubclass(WorkloadError, UsageError)
     assert not issubclass(PluginError, UsageError)
     assert not issubclass(RecordError, UsageError)
 
 
-def test_the_drawn_tree_is_the_real_one():
-    """The tree in the module's docstring names every exception."""
+def test_the_documented_hierarchy_names_every_exception():
+    """The module's docstring names every exception."""
     for kind in KINDS:
         assert kind.__name__ in errors.__doc__
 
@@ -46,10 +46,10 @@ def test_the_drawn_tree_is_the_real_one():
     ],
 )
 def test_unknown_names_the_nearest_or_all(name, message):
-    """An unknown name is answered with the nearest known one, or with all when none is near."""
+    """The error for an unknown name has the nearest known name, or all names if none is near."""
     assert str(unknown("variant", name, ["sdpa-flash", "sdpa", "naive", "sdpa"])) == message
 
 
 def test_unknown_where_nothing_is_known():
-    """With no choices at all the answer says so."""
+    """Without any choices the error has no names."""
     assert str(unknown("suite", "x", [])) == "unknown suite 'x': expected one of (none is known)"

@@ -1,4 +1,4 @@
-"""The public API, pinned: what plugins and notebooks may rely on."""
+"""The public API, which plugins and notebooks rely on."""
 
 import subprocess
 import sys
@@ -10,26 +10,26 @@ import attnbench
 
 
 def test_all_is_pinned():
-    """The public names are these; adding one is a decision, removing one breaks plugins."""
+    """The public names are exactly these; removing one would break plugins."""
     expected = "Inputs Mask Run Variant Workload attention best hookimpl load run variant"
     assert sorted(attnbench.__all__) == expected.split()
 
 
 @pytest.mark.parametrize("name", attnbench.__all__)
-def test_public_names_are_there_and_documented(name):
-    """Each public name can be imported and says what it is."""
+def test_public_names_exist_and_are_documented(name):
+    """Each public name can be imported and has a docstring."""
     value = getattr(attnbench, name)
     assert name == "hookimpl" or value.__doc__
 
 
 def test_unknown_name_lists_the_known():
-    """A wrong attribute is an AttributeError that lists what there is."""
+    """An unknown attribute raises an AttributeError that lists the public names."""
     with pytest.raises(AttributeError, match=r"'Workloads'.*Workload"):
         attnbench.Workloads  # noqa: B018 - the access is what is tested
 
 
 def test_import_is_light():
-    """`import attnbench` and a workload's counting need neither torch nor pandas."""
+    """`import attnbench` and counting a workload's FLOPs import neither torch nor pandas."""
     program = (
         "import sys, attnbench\n"
         "attnbench.Workload(heads=1, seq_q=4, head_dim=2).flops()\n"
@@ -39,8 +39,8 @@ def test_import_is_light():
     assert answer.stdout.strip() == "set()"
 
 
-def test_distribution_says_what_the_code_says():
-    """Installed metadata and the module agree on the version, and the command and built-in plugin are declared."""
+def test_distribution_metadata_matches_the_code():
+    """The installed metadata has the module's version and declares the command and the built-in plugin."""
     assert metadata("attnbench")["Version"] == attnbench.__version__
     (command,) = entry_points(group="console_scripts", name="attnbench")
     (plugin,) = entry_points(group="attnbench", name="builtin")

@@ -2,11 +2,11 @@
 
 AttnbenchError
 +-- UsageError            a value that a user gave is wrong: exit code 2
-|   +-- WorkloadError     a field of a workload
+|   +-- WorkloadError     a field of a workload is wrong
 +-- PluginError           a plugin could not be loaded, or broke the contract
-+-- RecordError           a stored or handed-over record does not fit the schema
-+-- StorageError          a run can't be written, the disk being full, say
-+-- MeasurementError      a measurement can't be believed, or can't be made here
++-- RecordError           a record does not fit the schema
++-- StorageError          the files of a run can't be written, e.g. because the disk is full
++-- MeasurementError      a measurement is not valid, or not possible on this machine
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 
 class AttnbenchError(Exception):
-    """Base of all errors that attnbench raises on purpose; its text is fit to be shown to a user."""
+    """Base of all errors that attnbench raises on purpose; its text is written for users."""
 
 
 class UsageError(AttnbenchError):
@@ -44,15 +44,15 @@ class RecordError(AttnbenchError):
 
 
 class StorageError(AttnbenchError):
-    """A run's files can't be written; what was stored before is intact."""
+    """The files of a run can't be written; the records stored before are intact."""
 
 
 class MeasurementError(AttnbenchError):
-    """A measurement can't be believed, or can't be made on this machine; the text names the cause."""
+    """A measurement is not valid, or not possible on this machine; the text names the cause."""
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
-    """Say that `name` is no `kind`, with the nearest match or else all that there is."""
+    """Return a UsageError for an unknown `name`, with the nearest of `choices`, or all of them if none is near."""
     known = sorted(set(choices))
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if nearest:
@@ -61,9 +61,9 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
 
 
 def describe(error: BaseException) -> str:
-    """Give an exception as 'Type: text' in one line, even where its own text raises."""
+    """Return an exception as 'Type: text' on one line, even if its own `__str__` raises."""
     try:
         text = " ".join(str(error).split())
     except Exception as broken:  # noqa: BLE001 - a plugin's __str__ may raise anything
-        text = f"(its text can't be had: {type(broken).__name__})"
+        text = f"(no text: its __str__ raised {type(broken).__name__})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -62,7 +62,7 @@ def entry_of(catalog, name):
         ),
         (
             "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd",
-            r"import failed: Odd: \(its text can't be had: ValueError\)",
+            r"import failed: Odd: \(no text: its __str__ raised ValueError\)",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Batch specs in vLLM's notation."""
+"""Batch specs in the notation of vLLM."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from attnbench.workloads.batch_spec import Requests, parse_batch_spec
     ],
 )
 def test_parse(text, requests):
-    """A spec is read as vLLM's users write it: prefill, decode, extend and mixed batches."""
+    """Specs of prefill, decode, extend and mixed batches are read as vLLM's users write them."""
     assert parse_batch_spec(text) == requests
 
 
 @pytest.mark.parametrize("text", ["", "q", "2q2k_", "s1k", "q2m", "q0", "0q1", "q4s2", "q-1", "q1s0"])
-def test_nonsense_is_refused(text):
-    """What is no batch, or has a query longer than its sequence, is refused and named."""
+def test_invalid_specs_are_refused(text):
+    """A text that is no batch, or a query longer than its sequence, is refused with the text."""
     with pytest.raises(WorkloadError, match=f"batch spec '{text}': .*expected"):
         parse_batch_spec(text)

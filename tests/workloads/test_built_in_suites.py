@@ -11,8 +11,8 @@ from attnbench.workloads.suite import BUILT_IN, built_in_suites
 SUITES = built_in_suites()
 
 
-def test_the_promised_suites_are_there():
-    """Every suite that the documentation names exists, in a file of its name."""
+def test_the_documented_suites_exist():
+    """Every documented suite exists, in a file of its name."""
     assert {path.stem for path in BUILT_IN.glob("*.toml")} == set(SUITES)
     assert set(SUITES) >= {
         "quick", "standard", "long-context", "bert", "gpt", "translation", "vision", "llama", "gemma",
@@ -22,7 +22,7 @@ def test_the_promised_suites_are_there():
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 def test_each_shape_names_its_model_and_source(suite):
-    """Each suite is described, and each of its grids names a model and says where the shape stands."""
+    """Each suite has a description, and each of its grids names a model and the source of its shape."""
     assert suite.description
     for grid in suite.grids:
         assert grid.title
@@ -44,15 +44,15 @@ def test_quick_is_quick():
     assert max(workload.bytes() for workload in workloads) < 100e6
 
 
-def test_standard_is_flash_attention_table():
-    """`standard` holds 16k tokens of width 2048 in every workload."""
+def test_standard_is_the_flash_attention_table():
+    """Every workload of `standard` has 16k tokens of width 2048."""
     for workload in SUITES["standard"].workloads:
         assert workload.batch * workload.seq_q == 16384
         assert workload.heads * workload.head_dim == 2048
 
 
-def test_suites_cover_what_they_are_named_for():
-    """Each family has what sets it apart: cross attention, grouped heads, softcap, latent heads, decoding."""
+def test_suites_cover_what_their_names_say():
+    """Each suite has the feature of its model family: cross attention, grouped heads, softcap, latent heads, decoding."""
     assert any(w.seq_q != w.seq_k for w in SUITES["translation"].workloads)
     assert any(w.kv_heads < w.heads and w.seq_q == 1 for w in SUITES["llama"].workloads)
     assert any(w.softcap and w.mask.kind == "window" and w.head_dim == 256 for w in SUITES["gemma"].workloads)

@@ -1,4 +1,4 @@
-"""Masks and their text."""
+"""Masks and their texts."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ TEXTS = st.one_of(
 
 @given(TEXTS)
 def test_text_round_trip(text):
-    """`str` and `parse` are each other's inverse."""
+    """`str` and `parse` are inverse to each other."""
     assert str(Mask.parse(text)) == text
     assert Mask.parse(str(Mask.parse(text))) == Mask.parse(text)
 
@@ -30,8 +30,8 @@ def test_window_reads_left_then_right():
     ("text", "nearest"),
     [("casual", "causal"), ("windw:1:2", "window:L:R"), ("prefix", "prefix:N"), ("causal-top", "causal-top-left")],
 )
-def test_misspelt_mask_gets_the_nearest(text, nearest):
-    """A misspelt mask is refused with the nearest that there is."""
+def test_a_misspelt_mask_is_refused_with_the_nearest(text, nearest):
+    """A misspelt mask is refused with the text and the nearest mask."""
     with pytest.raises(WorkloadError, match="mask") as refusal:
         Mask.parse(text)
     assert repr(text) in str(refusal.value)
@@ -42,25 +42,25 @@ def test_misspelt_mask_gets_the_nearest(text, nearest):
     "text", ["", "xyzzy", "window:-1:0", "window:1", "window:1:2:3", "prefix:1.5", "causal ", "NONE"]
 )
 def test_no_mask_is_guessed(text):
-    """What is not exactly a mask's text is refused, as a fault of the user's input."""
+    """A text that is not exactly a mask's is refused as a usage error."""
     with pytest.raises(UsageError):
         Mask.parse(text)
 
 
 @pytest.mark.parametrize("sizes", [{"left": -1}, {"right": -2}])
 def test_negative_window_is_refused(sizes):
-    """Sizes below 0 are refused when a mask is built from its fields, too."""
+    """Sizes below 0 are also refused when a mask is built from its fields."""
     with pytest.raises(WorkloadError, match="0 or more"):
         Mask("window", **sizes)
 
 
 def test_only_bottom_right_causal_is_causal():
-    """`is_causal` is true of the bottom-right aligned causal mask alone."""
+    """`is_causal` is true only for the bottom-right aligned causal mask."""
     texts = ["none", "causal", "causal-top-left", "window:9:0", "prefix:0", "padding", "document"]
     assert [text for text in texts if Mask.parse(text).is_causal] == ["causal"]
 
 
 def test_seeded_masks():
-    """`padding` and `document` say that they depend on seeded lengths."""
+    """`is_seeded` is true for `padding` and `document`, which have seeded lengths."""
     texts = ["none", "causal", "causal-top-left", "window:9:0", "prefix:4", "padding", "document"]
     assert [text for text in texts if Mask.parse(text).is_seeded] == ["padding", "document"]

@@ -1,4 +1,4 @@
-"""Suites as TOML: what a grid means, and what is said of a wrong one."""
+"""Suites as TOML files: how grids are read, and how wrong files are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ batch_spec = "2q16_3q1s32"
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a suite's text to a file and give its path."""
+    """Return a function that writes a suite's text to a file and returns the path."""
 
     def write_suite(text: str, name: str = "mine.toml") -> Path:
         path = tmp_path / name
@@ -45,15 +45,15 @@ def write(tmp_path):
 
 
 def test_grid_is_all_combinations(write):
-    """A grid gives each combination of its axes, in order, and a grid's title and source are kept."""
+    """A grid has each combination of its axes, in order, and keeps its title and source."""
     suite = read_suite(write(GOOD))
     assert [w.heads for w in suite.grids[0].workloads] == [2, 4]
     assert [grid.title for grid in suite.grids] == ["one", "two"]
     assert suite.grids[0].source == "a paper"
 
 
-def test_batch_spec_is_a_workload_a_segment(write):
-    """A batch spec gives one causal workload a segment and overrides the defaults' lengths."""
+def test_batch_spec_has_one_workload_per_segment(write):
+    """A batch spec makes one causal workload per segment and overrides the lengths of the defaults."""
     assert read_suite(write(GOOD)).grids[1].workloads == (
         Workload(batch=2, heads=8, kv_heads=2, seq_q=16, seq_k=16, head_dim=64, mask="causal"),
         Workload(batch=3, heads=8, kv_heads=2, seq_q=1, seq_k=32, head_dim=64, mask="causal"),
@@ -61,20 +61,20 @@ def test_batch_spec_is_a_workload_a_segment(write):
 
 
 def test_batch_spec_keeps_a_given_mask():
-    """A batch spec is causal only when the grid names no mask."""
+    """A batch spec is causal only if the grid has no mask."""
     workloads = expand({"heads": 1, "head_dim": 8, "batch_spec": "q4", "mask": "none"}, "here")
     assert [str(workload.mask) for workload in workloads] == ["none"]
 
 
-def test_workloads_come_once():
-    """A workload that two grids have is in the suite once."""
+def test_repeated_workloads_are_dropped():
+    """A workload of two grids is in the suite once."""
     grid = {"heads": 1, "head_dim": 8, "seq": 4}
     suite = parse_suite({"name": "twice", "grid": [grid, grid]}, "here")
     assert len(suite.workloads) == 1
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         ('description = "two', 'descripton = "two', 2, "unknown key 'descripton': did you mean 'description'"),
         ('description = "two shapes"', 'frontier = "yes"', 2, "frontier is 'yes': expected true or false"),
@@ -90,30 +90,30 @@ def test_workloads_come_once():
         ("kv_heads = 2", 'softcap = "high"', 16, "softcap is 'high': expected a positive number"),
         ("kv_heads = 2", 'alibi = "yes"', 16, "alibi is 'yes': expected true or false"),
         ("2q16_3q1s32", "2q16_3x", 17, "can't read '3x': expected COUNTqQUERYsSEQUENCE"),
-        ("kv_heads = 2", "seq_q = 4", 17, "batch_spec says what seq_q is too: give one of them"),
-        ('title = "two"', "title = 2", 14, "title is 2: expected a text"),
-        ('name = "mine"', "name = 3", 1, "a suite needs a name, a text"),
+        ("kv_heads = 2", "seq_q = 4", 17, "batch_spec sets seq_q, too: give one of them"),
+        ('title = "two"', "title = 2", 14, "title is 2: expected a string"),
+        ('name = "mine"', "name = 3", 1, "a suite needs a name, a string"),
         ("heads = 8", "heads = 8\nheads = 8", 16, "not valid TOML: Cannot overwrite a value"),
         ("seq = 128", "seq =", 6, "not valid TOML: Invalid value"),
     ],
 )
-def test_error_names_file_line_and_remedy(write, old, new, line, said):
-    """A wrong suite file is refused with the file, the line of the culprit and what would be right."""
+def test_error_names_file_line_and_remedy(write, old, new, line, message):
+    """A wrong suite file is refused with the file, the line of the culprit and what was expected."""
     assert old in GOOD
     path = write(GOOD.replace(old, new))
-    with pytest.raises(UsageError, match=re.escape(f"{path}:{line}: ") + ".*" + re.escape(said)):
+    with pytest.raises(UsageError, match=re.escape(f"{path}:{line}: ") + ".*" + re.escape(message)):
         read_suite(path)
 
 
 @pytest.mark.parametrize("text", ['name = "x"', 'name = "x"\ngrid = []', 'name = "x"\ngrid = 3'])
 def test_suite_without_grid_is_refused(write, text):
-    """A suite needs at least one grid."""
+    """A suite without a grid is refused."""
     with pytest.raises(UsageError, match=r"suite 'x' has no \[\[grid\]\]: give it at least one"):
         read_suite(write(text))
 
 
 def test_missing_and_unreadable_files(write, tmp_path):
-    """A file that is not there or is no text is named with the reason."""
+    """A file that is missing or no text is refused with the reason."""
     with pytest.raises(UsageError, match=r"none\.toml: can't be read: No such file"):
         read_suite(tmp_path / "none.toml")
     path = write("")
@@ -123,31 +123,31 @@ def test_missing_and_unreadable_files(write, tmp_path):
 
 
 def test_unclosed_document_names_its_last_line(write):
-    """A text that ends too early is an error of its last line."""
+    """A text that ends too early is refused with its last line."""
     with pytest.raises(UsageError, match=r"mine\.toml:2: not valid TOML"):
         read_suite(write('name = "x"\ngrid = [\n'))
 
 
-def test_table_of_a_plugin_is_named_in_words():
-    """A suite without a text, such as a plugin's, is placed by the number of its grid."""
+def test_errors_in_a_plugins_table_name_the_grid():
+    """In a suite that was not read from a text, such as a plugin's, the grid is named by its number."""
     with pytest.raises(UsageError, match=r"^plugin p: grid 1: heads is 0"):
         parse_suite({"name": "x", "grid": [{"heads": 0, "seq": 1, "head_dim": 1}]}, "plugin p")
 
 
 def test_choose_by_name_and_path(write):
-    """Suites are chosen by name or by the path of a file, each once and in order."""
+    """Suites are chosen by name or by the path of a file, in order and each once."""
     path = str(write(GOOD))
     assert [suite.name for suite in choose_suites([path, "quick", path])] == ["mine", "quick"]
 
 
 def test_choose_unknown_name():
-    """An unknown suite name comes with the nearest one."""
+    """An unknown suite is refused with the nearest name."""
     with pytest.raises(UsageError, match="unknown suite 'quik': did you mean 'quick'"):
         choose_suites(["quik"])
 
 
 def test_duplicate_name_is_refused(write):
-    """A suite whose name is taken is refused with its line and with who has the name."""
+    """A suite whose name is taken is refused with its place and with the origin of the other suite."""
     path = write(GOOD.replace('"mine"', '"quick"'))
     with pytest.raises(
         UsageError, match=re.escape(f"{path}:1: the suite's name 'quick' is taken by that of attnbench")

@@ -1,4 +1,4 @@
-"""Workloads: what they count, what they are called, and what they refuse."""
+"""Workloads: their FLOPs and bytes, their ids, and the fields they refuse."""
 
 import subprocess
 import sys
@@ -44,9 +44,9 @@ def workloads(draw):
 
 
 def dense(workload, sequence):
-    """Say for each pair of row i and column j whether it is visible, by the masks' definitions written out."""
+    """Return for each pair of row i and column j whether it is visible, straight from the definition of the mask."""
     i, j = np.indices((workload.seq_q, workload.seq_k))
-    last = i + workload.seq_k - workload.seq_q  # the key that lies on the row's bottom-right diagonal
+    last = i + workload.seq_k - workload.seq_q  # the key on the row's bottom-right diagonal
     kind, *numbers = str(workload.mask).split(":")
     first, second = (*(int(number) for number in numbers), 0, 0)[:2]
     if kind == "padding":
@@ -68,7 +68,7 @@ def dense(workload, sequence):
 @example(Workload(heads=1, seq_q=5, seq_k=2, head_dim=1, mask="causal"))
 @example(Workload(heads=1, seq_q=1, seq_k=9, head_dim=1, mask="window:2:1"))
 def test_visible_keys_are_the_dense_definition(workload):
-    """`visible_keys` gives, row by row, exactly the keys that the mask's definition shows."""
+    """`visible_keys` yields for each row exactly the keys that are visible by the definition of the mask."""
     for sequence in range(workload.batch):
         rows = list(workload.visible_keys(sequence))
         assert len(rows) == workload.seq_q
@@ -78,7 +78,7 @@ def test_visible_keys_are_the_dense_definition(workload):
 
 @given(workloads())
 def test_flops_is_a_brute_force_count(workload):
-    """`flops` is one multiply and one add for each visible pair and each dimension of each product."""
+    """`flops` counts one multiplication and one addition per visible pair and dimension of each product."""
     pairs = sum(int(dense(workload, sequence).sum()) for sequence in range(workload.batch))
     forward = backward = 0
     for _ in range(workload.heads):
@@ -93,7 +93,7 @@ def test_flops_is_a_brute_force_count(workload):
 
 @given(workloads())
 def test_bytes_is_a_brute_force_count(workload):
-    """`bytes` is the size of each array that must be read or written, keys and values only where a query sees them."""
+    """`bytes` is the size of all arrays that must be read or written, with the keys and values that a query sees."""
     size, rows = SIZES[workload.dtype], workload.batch * workload.heads * workload.seq_q
     seen = sum(int(dense(workload, sequence).any(axis=0).sum()) for sequence in range(workload.batch))
     query, output = size * rows * workload.head_dim, size * rows * workload.head_dim_v
@@ -145,7 +145,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_each_field_is_in_the_id(field):
-    """Whatever field differs, the id differs."""
+    """Workloads that differ in a field differ in their ids."""
     plain = Workload(heads=8, seq_q=64, head_dim=32)
     fields = {**plain.to_json(), field: str(CHANGES[field]) if field == "mask" else CHANGES[field]}
     assert Workload.from_json(fields).id != plain.id
@@ -166,12 +166,12 @@ def test_each_field_is_in_the_id(field):
     ],
 )
 def test_ids_are_stable(fields, name):
-    """The ids that published records bear never change."""
+    """The ids in published records never change."""
     assert Workload.from_json({"heads": 8, "seq_q": 64, "head_dim": 32, **fields}).id == name
 
 
 def test_equal_numbers_have_one_id():
-    """A whole number given for scale or softcap is the same workload, under the same id, as the float."""
+    """An integer scale or softcap makes the same workload, with the same id, as the float."""
     whole = Workload(heads=1, seq_q=1, head_dim=1, scale=1, softcap=50, dropout=0)
     decimal = Workload(heads=1, seq_q=1, head_dim=1, scale=1.0, softcap=50.0, dropout=0.0)
     assert whole == decimal
@@ -179,7 +179,7 @@ def test_equal_numbers_have_one_id():
 
 
 def test_seeded_lengths_are_the_same_in_another_process():
-    """Key lengths and documents depend on the workload alone: another process draws the same."""
+    """Key lengths and documents depend only on the workload: another process draws the same."""
     program = (
         "from attnbench import Workload\n"
         "print(Workload(heads=1, batch=4, seq_q=64, head_dim=1, mask='padding').key_lengths)\n"
@@ -193,7 +193,7 @@ def test_seeded_lengths_are_the_same_in_another_process():
 
 @given(st.integers(1, 8), st.integers(1, 300))
 def test_padding_keeps_the_longest_full(batch, seq_k):
-    """Under `padding` the first sequence is full and the others keep at least a quarter, and one key."""
+    """Under `padding` the first sequence is full, and the others have at least a quarter of the keys and one key."""
     lengths = Workload(heads=1, batch=batch, seq_q=1, seq_k=seq_k, head_dim=1, mask="padding").key_lengths
     assert len(lengths) == batch
     assert lengths[0] == seq_k
@@ -202,7 +202,7 @@ def test_padding_keeps_the_longest_full(batch, seq_k):
 
 @given(st.integers(1, 300), st.integers(0, 5))
 def test_documents_fill_the_sequence(seq, sequence):
-    """Documents are not empty and together as long as the sequence."""
+    """Documents are not empty, and together they are as long as the sequence."""
     lengths = Workload(heads=1, seq_q=seq, head_dim=1, mask="document").document_lengths(sequence)
     assert sum(lengths) == seq
     assert min(lengths) > 0
@@ -210,13 +210,13 @@ def test_documents_fill_the_sequence(seq, sequence):
 
 @given(workloads())
 def test_json_round_trip(workload):
-    """`to_json` and `from_json` are each other's inverse, and equal workloads hash alike."""
+    """`to_json` and `from_json` are inverse to each other, and equal workloads have equal hashes."""
     again = Workload.from_json(workload.to_json())
     assert again == workload
     assert hash(again) == hash(workload)
 
 
-def test_left_out_fields_follow_the_others():
+def test_omitted_fields_follow_the_others():
     """Without kv_heads, seq_k and head_dim_v a workload is plain self-attention."""
     workload = Workload(heads=8, seq_q=64, head_dim=32)
     assert (workload.kv_heads, workload.seq_k, workload.head_dim_v) == (8, 64, 32)
@@ -226,7 +226,7 @@ def test_left_out_fields_follow_the_others():
 @pytest.mark.parametrize("field", ["batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v"])
 @pytest.mark.parametrize("value", [-3, 1.5, "8", True, None])
 def test_sizes_must_be_whole_numbers(field, value):
-    """A size that is negative or no whole number is refused by name and value."""
+    """A size that is negative or not a whole number is refused with its name and value."""
     with pytest.raises(WorkloadError, match=f"{field} is {value!r}: expected a whole number"):
         Workload.from_json({"heads": 8, "seq_q": 64, "head_dim": 32, field: value})
 
@@ -269,7 +269,7 @@ def test_bad_fields_are_refused(fields, message):
 
 @pytest.mark.parametrize("field", ["heads", "seq_q", "head_dim"])
 def test_needed_fields(field):
-    """A workload without heads, seq_q or head_dim is refused by the name of what it lacks."""
+    """A workload without heads, seq_q or head_dim is refused with the name of the missing field."""
     fields = {"heads": 8, "seq_q": 64, "head_dim": 32}
     del fields[field]
     with pytest.raises(WorkloadError, match=f"no {field}"):

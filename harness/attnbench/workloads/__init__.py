@@ -1,1 +1,1 @@
-"""Workloads and suites: one attention problem, its mask, its id, and named lists of problems. Both sides; no torch."""
+"""Workloads and suites: attention problems, their masks and ids, and named lists of them. Both sides; no torch."""

@@ -1,4 +1,4 @@
-"""A batch of requests as a compact text, in the notation of vLLM's attention benchmarks."""
+"""Batch specs: batches of requests in the notation of vLLM's attention benchmarks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SEGMENT = re.compile(r"(\d+)?q(\d+)(k)?(?:(?:s|kv)(\d+)(k)?)?")
 
 @dataclass(frozen=True)
 class Requests:
-    """`batch` alike requests: `seq_q` new tokens each, which see `seq_k` tokens, the new ones included."""
+    """`batch` equal requests of `seq_q` new tokens, which attend to `seq_k` tokens including the new ones."""
 
     batch: int
     seq_q: int
@@ -23,8 +23,8 @@ class Requests:
 def parse_batch_spec(text: str) -> tuple[Requests, ...]:
     """Read a batch spec such as `2q2k_32q1s1k`: two prefills of 2048 tokens, 32 decode steps at 1024 tokens.
 
-    Each segment is `COUNT q QUERY s SEQUENCE`: COUNT is 1 when left out, SEQUENCE is QUERY, a `k` multiplies by 1024,
-    and `kv` may stand for `s`. Raises WorkloadError for anything else and for a query longer than its sequence.
+    Each segment is `COUNT q QUERY s SEQUENCE`. COUNT defaults to 1 and SEQUENCE to QUERY, a `k` multiplies by 1024, and
+    `kv` may replace `s`. Raises WorkloadError for any other text, and for a query longer than its sequence.
     """
     return tuple(_parse_segment(segment, text) for segment in text.split("_"))
 

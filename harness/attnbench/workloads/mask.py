@@ -1,4 +1,4 @@
-"""Which keys a query sees."""
+"""Masks: the keys that each query sees."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ FORMS = (*PLAIN_KINDS, "window:L:R", "prefix:N")
 
 @dataclass(frozen=True)
 class Mask:
-    """A rule that says which keys each query sees; `str(mask)` and `Mask.parse` are each other's inverse.
+    """A rule for the keys that each query sees; `str(mask)` and `Mask.parse` are inverse to each other.
 
-    With i a query's row, j a key's column and o = seq_k - seq_q (bottom-right alignment), query i sees key j when
+    With i the row of a query, j the column of a key and o = seq_k - seq_q (bottom-right alignment), query i sees key j
+    under
 
     - `none`: always
     - `causal`: j <= i + o
@@ -25,7 +26,7 @@ class Mask:
     - `padding`: j < the sequence's key length (seeded, see `Workload.key_lengths`)
     - `document`: i and j lie in the same packed document (seeded, see `Workload.document_lengths`)
 
-    `left` and `right` belong to `window`, `prefix` to `prefix`; elsewhere they are 0.
+    `left` and `right` are the sizes of a `window`, `prefix` that of a `prefix`; all are 0 for other masks.
     """
 
     kind: str = "none"
@@ -34,7 +35,7 @@ class Mask:
     prefix: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse an unknown kind and negative sizes."""
+        """Check the kind and the sizes; raises WorkloadError for an unknown kind or a negative size."""
         if self.kind not in (*PLAIN_KINDS, "window", "prefix"):
             raise WorkloadError(str(unknown("mask", self.kind, FORMS)), field="mask")
         if min(self.left, self.right, self.prefix) < 0:
@@ -42,7 +43,7 @@ class Mask:
 
     @classmethod
     def parse(cls, text: str) -> Mask:
-        """Read a mask from its text, e.g. `causal` or `window:128:0`; raises WorkloadError."""
+        """Read a mask from its text, e.g. `causal` or `window:128:0`; raises WorkloadError for any other text."""
         if text in PLAIN_KINDS:
             return cls(text)
         if match := re.fullmatch(r"window:(\d+):(\d+)", text):
@@ -52,7 +53,7 @@ class Mask:
         raise WorkloadError(str(unknown("mask", text, FORMS)), field="mask")
 
     def __str__(self) -> str:
-        """Give the text that `parse` reads."""
+        """Return the text that `parse` reads."""
         if self.kind == "window":
             return f"window:{self.left}:{self.right}"
         if self.kind == "prefix":

@@ -1,4 +1,4 @@
-"""A named list of workloads, read from a TOML file."""
+"""Suites: named lists of workloads, read from TOML files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SHORTHANDS = {"seq": ("seq_q", "seq_k"), "batch_spec": ("batch", "seq", "seq_q",
 
 @dataclass(frozen=True)
 class Grid:
-    """Workloads that belong together: `title` names their model and `source` says where the shape stands.
+    """Workloads that belong together: `title` names their model, `source` the document that gives the shape.
 
-    `origin` is what the suite was read from, in which this is grid number `index`.
+    `origin` is the source that the suite was read from, in which this grid has number `index`, counted from 0.
     """
 
     title: str
@@ -36,16 +36,17 @@ class Grid:
 
     @property
     def where(self) -> str:
-        """The file and line of the grid itself; empty where it came from no file. It is looked for when asked."""
+        """The file and line of the grid; empty if it was not read from a file. The line is searched for on each use."""
         return "" if self.origin is None or self.origin.text is None else self.origin.at("grid", self.index)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of workloads: the union, in order and without repeats, of its grids'.
+    """A named list of workloads: those of its grids, in order and without repeats.
 
-    `budget_s` is how many seconds a cell is sampled where the user does not say; None leaves it to the protocol.
-    With `frontier`, a run also searches for each variant the largest length that fits in memory, from these on.
+    `budget_s` is the default number of seconds for sampling one cell; None means the default of all runs.
+    With `frontier`, a run also searches for the largest length that fits in memory, for each variant and from each
+    workload of the suite.
     """
 
     name: str
@@ -64,11 +65,11 @@ class Suite:
 def parse_suite(table: Mapping[str, Any], where: str | SuiteSource) -> Suite:
     """Build a suite from a table as TOML gives it; `where` names its origin in errors. Raises UsageError.
 
-    Keys: `name`, `description`, `source`, `budget` (seconds of sampling a cell), `frontier` (true: the largest length
-    that fits is searched), `defaults` (a grid that each grid starts from), `grid` (a list of tables).
-    In a grid each axis is a value or a list of values, and all combinations are taken; `seq` sets seq_q and seq_k;
-    `batch_spec` ('2q2k_32q1s1k') sets batch, seq_q and seq_k, one workload a segment, causal unless `mask` is given;
-    `title` and `source` name the model that the shape is of, and where that is written.
+    Keys: `name`, `description`, `source`, `budget` (seconds of sampling per cell), `frontier` (true: search for the
+    largest length that fits in memory), `defaults` (values for all grids), `grid` (a list of tables).
+    In a grid each axis is a value or a list of values, and the grid is all combinations of them; `seq` sets seq_q and
+    seq_k; `batch_spec` ('2q2k_32q1s1k') sets batch, seq_q and seq_k, with one workload per segment, causal unless
+    `mask` is given; `title` and `source` name the model that has the shape, and the document that gives it.
     """
     source = where if isinstance(where, SuiteSource) else SuiteSource(where)
     for key in table:
@@ -76,7 +77,7 @@ def parse_suite(table: Mapping[str, Any], where: str | SuiteSource) -> Suite:
             raise UsageError(f"{source.at(key)}: {unknown('key', key, KEYS)}")
     name = table.get("name")
     if not isinstance(name, str) or not name:
-        raise UsageError(f'{source.at("name")}: a suite needs a name, a text: write name = "my-suite" at the top')
+        raise UsageError(f'{source.at("name")}: a suite needs a name, a string: write name = "my-suite" at the top')
     defaults = table.get("defaults", {})
     if not isinstance(defaults, Mapping):
         raise UsageError(f"{source.at('defaults')}: defaults is {defaults!r}: expected a table, [defaults]")
@@ -102,28 +103,28 @@ def _budget(table: Mapping[str, Any], source: SuiteSource) -> float | None:
 
 
 def expand(grid: Mapping[str, Any], where: str) -> list[Workload]:
-    """Take all combinations of a grid's axes; raises UsageError that starts with `where`."""
+    """Return the workloads of a grid, all combinations of its axes; raises UsageError that starts with `where`."""
     source = SuiteSource(where)
     _check_axes(grid, source, ())
     return _expand(grid, source, ())
 
 
 def read_suite(path: Path) -> Suite:
-    """Read a suite's TOML file; raises UsageError that names file and line."""
+    """Read a suite from a TOML file; raises UsageError that names the file and the line."""
     return parse_suite(*read_toml(path))
 
 
 def built_in_suites() -> dict[str, Suite]:
-    """Read the suites that come with attnbench, by name."""
+    """Return the suites that come with attnbench, by name."""
     suites = (read_suite(path) for path in sorted(BUILT_IN.glob("*.toml")))
     return {suite.name: suite for suite in suites}
 
 
 def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = ()) -> list[Suite]:
-    """Find the suites that a user chose: each by name, or by the path of a TOML file.
+    """Return the suites that a user chose: each by name, or by the path of a TOML file.
 
-    `offered` are suites that plugins gave, each with the plugin's name. Raises UsageError for an unknown name, and for
-    a name that two suites have, because a record could then not say which one it belongs to.
+    `offered` are the suites of plugins, each with the plugin's name. Raises UsageError for an unknown name, and for a
+    name that two suites have, because a record could then belong to either.
     """
     known = built_in_suites()
     origins = dict.fromkeys(known, "attnbench itself")
@@ -144,7 +145,7 @@ def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = 
 
 
 def is_file(choice: str) -> bool:
-    """Whether a user's choice of a suite is a file's path, not a name."""
+    """Return whether a user's choice of a suite is the path of a file, not a name."""
     return choice.endswith(".toml") or "/" in choice
 
 
@@ -176,14 +177,14 @@ def _check_axes(grid: Mapping[str, Any], source: SuiteSource, path: tuple[str | 
 
 def _problem_with(key: str, value: Any, grid: Mapping[str, Any]) -> str | None:
     if key in NOTES:
-        return None if isinstance(value, str) else f"{key} is {value!r}: expected a text"
+        return None if isinstance(value, str) else f"{key} is {value!r}: expected a string"
     if key not in AXES and key not in SHORTHANDS:
         return str(unknown("axis", key, (*AXES, *SHORTHANDS, *NOTES)))
     if value == []:
         return f"axis {key!r} is empty: give it at least one value"
     clash = next((axis for axis in SHORTHANDS["batch_spec"] if axis in grid), None)
     if key == "batch_spec" and clash:
-        return f"batch_spec says what {clash} is too: give one of them"
+        return f"batch_spec sets {clash}, too: give one of them"
     return None
 
 
@@ -200,16 +201,16 @@ def _expand(grid: Mapping[str, Any], source: SuiteSource, path: tuple[str | int,
 
 
 def _timeable(workload: Workload) -> Workload:
-    """Refuse what has nothing to time: conformance checks empty tensors, a suite has none."""
+    """Return the workload; raises WorkloadError if it is empty, which only conformance checks may be."""
     for name in ("batch", "seq_q", "seq_k"):
         if getattr(workload, name) == 0:
-            message = f"{name} is 0: expected a whole number of at least 1, for there is nothing to time"
+            message = f"{name} is 0: expected a whole number of at least 1, because an empty workload can't be timed"
             raise WorkloadError(message, field=name)
     return workload
 
 
 def _place_of(field: str | None, axes: Collection[str], source: SuiteSource, path: tuple[str | int, ...]) -> str:
-    """Return where the axis that set a workload's field stands: in the grid, in the defaults, or else the grid."""
+    """Return the place of the axis that set a field: in the grid, in the defaults, or else the grid itself."""
     setters = [*([field] if field else []), *(axis for axis, fields in SHORTHANDS.items() if field in fields)]
     culprit = next((axis for axis in setters if axis in axes), None)
     for place in ((*path, culprit), ("defaults", culprit)) if culprit else ():
@@ -219,7 +220,7 @@ def _place_of(field: str | None, axes: Collection[str], source: SuiteSource, pat
 
 
 def _spell_out(fields: dict[str, Any]) -> list[dict[str, Any]]:
-    """Replace the shorthands `seq` and `batch_spec` by the fields that they stand for."""
+    """Return the fields with the shorthands `seq` and `batch_spec` replaced by the fields that they set."""
     fields = dict(fields)
     if "seq" in fields:
         length = fields.pop("seq")

@@ -1,4 +1,4 @@
-"""Where a suite came from, so that an error can name the file and the line of its culprit."""
+"""The text that a suite was read from, for errors that name the file and the line of the culprit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attnbench.errors import UsageError
 
 @dataclass(frozen=True)
 class SuiteSource:
-    """The origin of a suite: `name` is a file's path or says what gave the table; `text` is the TOML, if there is one.
+    """The origin of a suite: `name` is the path of a file or a description, `text` the TOML text, if there is one.
 
     A path into the table is a sequence of keys and list positions, such as ("grid", 0, "heads").
     """
@@ -22,7 +22,7 @@ class SuiteSource:
     text: str | None = None
 
     def at(self, *path: str | int) -> str:
-        """Say where in the source the table's entry at `path` stands: `file.toml:12`, or in words without a text."""
+        """Return the place of the entry at `path`: `file.toml:12`, or `plugin p: grid 1` if there is no text."""
         line = self.line(*path)
         if line is not None:
             return f"{self.name}:{line}"
@@ -30,10 +30,10 @@ class SuiteSource:
         return ": ".join([self.name, *grid])
 
     def line(self, *path: str | int) -> int | None:
-        """Find the line, from 1, on which the entry at `path` starts; None if it is not in a text.
+        """Return the line, counted from 1, on which the entry at `path` starts; None if the text has no such entry.
 
-        TOML's reader keeps no positions, but a text cut off between two entries is TOML too: the entry starts on the
-        line after the longest beginning that can be read and does not hold it.
+        Python's TOML parser reports no positions, but a text cut off between two entries is valid TOML, too. So the
+        entry starts on the line after the longest beginning of the text that is valid and lacks the entry.
         """
         if self.text is None or not path:
             return None
@@ -44,14 +44,14 @@ class SuiteSource:
                 table = tomllib.loads("".join(lines[:count]))
             except tomllib.TOMLDecodeError:
                 continue
-            if _holds(table, path):
+            if _has_entry(table, path):
                 return start
             start = count + 1
         return None
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], SuiteSource]:
-    """Read a TOML file; raises UsageError that names file, line and what is wrong."""
+    """Read a TOML file into a table and its source; raises UsageError that names the file, the line and the fault."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -62,11 +62,13 @@ def read_toml(path: Path) -> tuple[dict[str, Any], SuiteSource]:
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         found = re.search(r" \(at line (\d+), column \d+\)$", message)
-        line = found[1] if found else str(len(text.splitlines()))  # the other form is '(at end of document)'
+        line = (
+            found[1] if found else str(len(text.splitlines()))
+        )  # without a line the fault is at the end of the document
         raise UsageError(f"{path}:{line}: not valid TOML: {message[: found.start()] if found else message}") from None
 
 
-def _holds(table: Any, path: tuple[str | int, ...]) -> bool:
+def _has_entry(table: Any, path: tuple[str | int, ...]) -> bool:
     for key in path:
         try:
             table = table[key]

@@ -16,7 +16,11 @@ from attnbench.workloads.mask import PLAIN_KINDS, Mask
 DIRECTIONS = ("forward", "backward", "forward_backward")
 LAYOUTS = ("native", "BHSD", "BSHD")
 DISTRIBUTIONS = ("normal", "uniform", "integers", "outliers", "zeros")
-SPLITS = {"batch": ("batch",), "heads": ("heads", "kv_heads"), "ring": ("seq_q", "seq_k")}  # what each divides
+SPLITS = {
+    "batch": ("batch",),
+    "heads": ("heads", "kv_heads"),
+    "ring": ("seq_q", "seq_k"),
+}  # the fields that each split divides
 NO_MASK = Mask()
 EXAMPLE_ID = "b1-h8-s512-d64-float32-causal-forward"
 
@@ -27,20 +31,21 @@ class Workload:
 
     Shapes: query (batch, heads, seq_q, head_dim), key (batch, kv_heads, seq_k, head_dim),
     value (batch, kv_heads, seq_k, head_dim_v), output (batch, heads, seq_q, head_dim_v).
-    Left out, `kv_heads` is `heads`, `seq_k` is `seq_q`, `head_dim_v` is `head_dim`; `scale` None means
+    By default `kv_heads` is `heads`, `seq_k` is `seq_q`, and `head_dim_v` is `head_dim`; `scale` None means
     1/sqrt(head_dim). `softcap` c replaces the scaled scores s by c * tanh(s / c) before bias and mask; `alibi` adds
-    `-slope_h * |i + seq_k - seq_q - j|`; `dropout` is the probability with which a weight is dropped.
+    `-slope_h * |i + seq_k - seq_q - j|`; `dropout` is the probability that a weight is dropped.
 
-    What surrounds attention:
+    The surroundings of the attention:
 
-    - `embed_dim` above 0 makes it a whole layer: token embeddings (batch, seq_q, embed_dim) are projected to query, key
-      and value, attended, and projected back to (batch, seq_q, embed_dim). Where seq_q differs from seq_k, keys and
-      values are projected from other tokens (batch, seq_k, embed_dim), as in cross attention. There are no biases.
-    - `layout`: `native` hands tensors over as the variant wants them; `BHSD` or `BSHD` gives them in that layout, and
-      a variant of the other layout is timed with the conversion there and back.
-    - `distribution`: of the values that are timed; answers are judged on `normal` ones whatever it is.
-    - `gpus`: how many devices work on it at once, each on its share of what `split` names: the `batch`, the `heads`,
-      or, in a `ring`, the sequence. On a CPU the devices are cores.
+    - `embed_dim` above 0 makes the workload a whole layer: token embeddings (batch, seq_q, embed_dim) are projected to
+      query, key and value, and the output of the attention is projected back to (batch, seq_q, embed_dim). If seq_q
+      differs from seq_k, keys and values are projected from other tokens (batch, seq_k, embed_dim), as in cross
+      attention. There are no biases.
+    - `layout`: `native` means the variant's own layout. With `BHSD` or `BSHD` the tensors come in that layout, and a
+      variant with the other layout is timed together with the conversions of inputs and output.
+    - `distribution` of the timed input values; answers are always checked on `normal` ones.
+    - `gpus`: the number of devices that work on the workload at once, each on its share of the dimension that `split`
+      names: the `batch`, the `heads`, or, in a `ring`, the sequence. On a CPU the devices are cores.
 
     Raises WorkloadError for a field that is out of range.
     """
@@ -138,7 +143,7 @@ class Workload:
     )
 
     def __post_init__(self) -> None:
-        """Fill in what was left out and check every field."""
+        """Fill in omitted fields and check every field."""
         if isinstance(self.mask, str):
             object.__setattr__(self, "mask", Mask.parse(self.mask))
         for name, axis in AXES.items():
@@ -171,7 +176,7 @@ class Workload:
         clashes = (
             ("dropout", self.dropout > 0, "a layer's answer can't be judged under dropout"),
             ("layout", self.layout != "native", "a layer's tokens have no heads to lay out"),
-            ("split", self.gpus > 1 and self.split != "batch", "the devices of a layer share the batch alone"),
+            ("split", self.gpus > 1 and self.split != "batch", "the devices of a layer can only share the batch"),
         )
         for name, clash, why in clashes:
             if clash:
@@ -217,7 +222,7 @@ class Workload:
 
     @property
     def share(self) -> Workload:
-        """What one of `gpus` devices does; all of it where one call spans the devices, as a ring's does."""
+        """The part of one of the `gpus` devices; the whole workload for a ring, whose one call spans all devices."""
         divided = (
             {} if self.split == "ring" else {name: getattr(self, name) // self.gpus for name in SPLITS[self.split]}
         )
@@ -250,7 +255,7 @@ class Workload:
 
     @property
     def visible_pairs(self) -> int:
-        """Pairs of a query and a key that it sees, summed over the batch (of one head)."""
+        """The number of pairs of a query and a key that it sees, summed over the batch (of one head)."""
         return visible.visible_counts(self)[0]
 
     def flops(self) -> int:
