@@ -52,7 +52,7 @@ def test_standard_is_the_flash_attention_table():
 
 
 def test_suites_cover_what_their_names_say():
-    """Each suite has the feature of its model family: cross attention, grouped heads, softcap, latent heads, decoding."""
+    """Each suite has the features of its model family, such as cross attention, grouped heads or softcap."""
     assert any(w.seq_q != w.seq_k for w in SUITES["translation"].workloads)
     assert any(w.kv_heads < w.heads and w.seq_q == 1 for w in SUITES["llama"].workloads)
     assert any(w.softcap and w.mask.kind == "window" and w.head_dim == 256 for w in SUITES["gemma"].workloads)
