@@ -1,4 +1,4 @@
-"""Sphinx: what the site is made of, and what is drawn and generated before it is built."""
+"""Sphinx's configuration; figures and generated pages are written before each build."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ sys.path.insert(0, str(HERE))
 
 project = "attnbench"
 author = "attnbench developers"
-copyright = author  # noqa: A001 - the name that Sphinx reads
+copyright = author  # noqa: A001 - Sphinx reads this name
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
@@ -18,16 +18,16 @@ html_theme = "furo"
 html_title = "attnbench"
 html_static_path: list[str] = []
 html_show_sphinx = False
-smartquotes = False  # options have two hyphens
+smartquotes = False  # else the two hyphens of an option become a dash
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-nitpicky = False  # torch's and pluggy's types are documented elsewhere
-suppress_warnings = ["myst.header"]  # an included page starts below the first level
+nitpicky = False  # references to the types of torch and pluggy can't be resolved
+suppress_warnings = ["myst.header"]  # an included page starts with a second-level heading
 
 
-def setup(app):  # noqa: ANN001, ANN201 - Sphinx's own hook
-    """Draw the figures and write the generated pages, before Sphinx looks for sources."""
+def setup(app):  # noqa: ANN001, ANN201 - a hook that Sphinx calls
+    """Write the figures and the generated pages before Sphinx reads the sources."""
     from generate import generate_all
 
     app.connect("config-inited", lambda *_: generate_all(HERE / "_generated"))

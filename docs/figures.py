@@ -1,4 +1,4 @@
-"""The site's figures, drawn from what the code computes."""
+"""Draw the figures of the documentation from what the code computes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-PARTS = {  # figures of a part of the steps, by the section that shows them
+PARTS = {  # the steps that each figure of part of the study `steps` shows
     "embeddings": ("embeddings",), "query_key_value": ("query", "key", "value"), "scores": ("scores", "scaled"),
     "softmax": ("weights",), "output": ("weights", "value", "output"), "heads": ("heads",),
 }  # fmt: skip
 STYLE = {
     "font.size": 9,
-    "svg.hashsalt": "attnbench",  # the same figure gives the same file
+    "svg.hashsalt": "attnbench",  # makes the files reproducible
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.facecolor": "white",
@@ -41,7 +41,7 @@ MASKS = (
 
 
 def studies(folder: Path) -> None:
-    """Have the studies that time nothing draw the figures of what attention computes, and say their findings."""
+    """Write the figures and findings of the studies that time nothing."""
     for name in ("steps", "scaling-factor", "weights"):
         study = find_study(name)
         rows = study.collect(Settings(), folder)
@@ -53,7 +53,7 @@ def studies(folder: Path) -> None:
 
 
 def masks(path: Path) -> None:
-    """Draw which keys each query sees, under each mask, as `Workload.visible_keys` says it."""
+    """Draw which keys each query sees under each mask, from `Workload.visible_keys`."""
     with plt.rc_context(STYLE):
         figure, rows = plt.subplots(2, 4, figsize=(10, 5.2))
         for axes, (mask, seq_q, seq_k) in zip(rows.flat, MASKS, strict=True):
@@ -71,53 +71,53 @@ def masks(path: Path) -> None:
 
 
 def layers(path: Path) -> None:
-    """Draw the house: its layers as import-linter enforces them, and the imports that there really are.
+    """Draw the package's layers, as import-linter enforces them, and the imports between its parts.
 
-    An import that a chain of other imports implies is left out, so that the picture can be read.
+    An import that follows from a chain of other imports is left out, to keep the picture readable.
     """
-    floors = _floors()
+    layers = _layers()
     place = {
-        name: (2.1 * (x - (len(floor) - 1) / 2), -y) for y, floor in enumerate(floors) for x, name in enumerate(floor)
+        name: (2.1 * (x - (len(layer) - 1) / 2), -y) for y, layer in enumerate(layers) for x, name in enumerate(layer)
     }
     imports = nx.transitive_reduction(_imports(list(place)))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8.5, 0.6 * len(floors) + 0.4))
+        figure, axes = plt.subplots(figsize=(8.5, 0.6 * len(layers) + 0.4))
         for number, (importer, imported) in enumerate(sorted(imports.edges, key=lambda edge: (place[edge[0]], edge))):
             _arrow(axes, place[importer], place[imported], side=1 if number % 2 else -1)
         for name, (x, y) in place.items():
             box = {"boxstyle": "round,pad=0.35", "facecolor": "#e8f0fa", "edgecolor": "#2166ac"}
             axes.text(x, y, name, ha="center", va="center", bbox=box, zorder=3)
-        axes.set(xlim=(-4.6, 4.6), ylim=(-len(floors) + 0.4, 0.6))
+        axes.set(xlim=(-4.6, 4.6), ylim=(-len(layers) + 0.4, 0.6))
         axes.axis("off")
         figure.tight_layout()
         _save(figure, path)
 
 
-def _floors() -> list[list[str]]:
-    """Read the layers from import-linter's contract, top first, those modules only that there are."""
+def _layers() -> list[list[str]]:
+    """Return the layers in import-linter's contract, from the top, without names of modules that do not exist."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         contract = tomllib.load(file)["tool"]["importlinter"]["contracts"][0]
     package = ROOT / "harness" / "attnbench"
-    floors = []
+    layers = []
     for layer in contract["layers"]:
         names = [part.strip(" ()").removeprefix("attnbench.") for part in layer.replace(":", "|").split("|")]
-        there = [name for name in names if (package / name).is_dir() or (package / f"{name}.py").is_file()]
-        floors += [there] if there else []
-    return floors
+        existing = [name for name in names if (package / name).is_dir() or (package / f"{name}.py").is_file()]
+        layers += [existing] if existing else []
+    return layers
 
 
 def _imports(names: list[str]) -> nx.DiGraph:
-    """Find which of the named modules or packages import which, by reading their source."""
+    """Return a graph of the imports between the named modules and packages, read from their source."""
     graph = grimp.build_graph("attnbench", exclude_type_checking_imports=True, cache_dir=None)
-    found = nx.DiGraph()
-    found.add_nodes_from(names)
+    imports = nx.DiGraph()
+    imports.add_nodes_from(names)
     for importer in names:
         for imported in names:
             if importer != imported and graph.direct_import_exists(
                 importer=f"attnbench.{importer}", imported=f"attnbench.{imported}", as_packages=True
             ):
-                found.add_edge(importer, imported)
-    return found
+                imports.add_edge(importer, imported)
+    return imports
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], side: int) -> None:

@@ -11,7 +11,7 @@ from attnbench.conformance.checks import DEMANDED, TRAITS
 
 
 def generate_all(folder: Path) -> None:
-    """Write every generated file of the site into `folder`."""
+    """Write all generated files of the documentation into `folder`."""
     folder.mkdir(exist_ok=True)
     figures.studies(folder)
     for draw in (figures.masks, figures.layers):

@@ -1,8 +1,8 @@
-"""Puts a published run's finding into README.md: `python docs/headline.py RUN`.
+"""Write a published run's finding into README.md: `python docs/headline.py RUN`.
 
-With `--machine` in place of a run it prints the name of this machine's folder under results/published. Between two
-comments of README.md stand the verdicts, the standings and a figure, as the run's records have them; the figure's path
-stays the same whatever the run.
+The section between two comments in README.md is replaced by a figure and the standings of the run. The figure is
+always copied to the same path. With `--machine` instead of a run, the name of this machine's folder under
+results/published is printed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ FIGURE = Path("results/published/headline.svg")
 
 
 def main(argument: str, root: Path = ROOT) -> None:
-    """Renew the README of `root` from a run, or print the name of this machine's folder."""
+    """Update the README in `root` from a run, or print the name of this machine's folder."""
     if argument == "--machine":
         devices = list_devices()
         chosen = next((device for device in devices if device.kind == "cuda"), devices[0])
         sys.stdout.write(f"{slug(chosen.model)}\n")
         return
     run = Path(argument).resolve()
-    document = read(run)
-    device = document.contests[0].device_name
+    content = read(run)
+    device = content.contests[0].device_name
     shutil.copyfile(run / "report" / "figures" / f"latency-{slug(device)}.svg", root / FIGURE)
     readme = root / "README.md"
     head, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
@@ -38,18 +38,18 @@ def main(argument: str, root: Path = ROOT) -> None:
     if not found:
         sys.exit(f"README.md lacks the comments {BEGIN.strip()} and {END.strip()}")
     report = (run / "report" / "report.md").relative_to(root.resolve()).as_posix()
-    readme.write_text(f"{head}{BEGIN}{section(document, report)}{END}{tail}", encoding="utf-8")
+    readme.write_text(f"{head}{BEGIN}{section(content, report)}{END}{tail}", encoding="utf-8")
 
 
-def section(document: Content, report: str) -> str:
+def section(content: Content, report: str) -> str:
     """Return the section: the figure, the standings of the contest with the most shapes, and a link to the report."""
-    first = max(range(len(document.contests)), key=lambda index: document.contests[index].shapes)
+    first = max(range(len(content.contests)), key=lambda index: content.contests[index].shapes)
     alt = "Median latency against sequence length, with 95% intervals"
     return "\n".join(
         [
-            f"\n{escape_markdown(document.summary)}\n",
+            f"\n{escape_markdown(content.summary)}\n",
             f"![{alt}]({FIGURE.as_posix()})\n",
-            to_markdown(document.headline[first]),
+            to_markdown(content.headline[first]),
             f"All tables, the method and the machine are in [its report]({report}); the records are beside it.\n\n",
         ]
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def command_line() -> str:
-    """Describe every command with its arguments and options, in Markdown."""
+    """Return the reference in Markdown: every command with its arguments, options and examples."""
     group: Any = typer.main.get_command(app)
     parts = [f"`attnbench` {_plain(group.help)}\n", _table(group.params)]
     for name, command in group.commands.items():
@@ -45,11 +45,11 @@ def _table(parameters: list[Any]) -> str:
     lines = ["| option | meaning |", "|---|---|"]
     for parameter in parameters:
         if parameter.param_type_name == "argument":
-            spelling = parameter.name.upper()
+            syntax = parameter.name.upper()
         else:
             value = "" if parameter.is_flag else f" {parameter.metavar or parameter.name.upper()}"
-            spelling = ", ".join(f"{option}{value}" for option in parameter.opts)
-        lines.append(f"| `{spelling}` | {_plain(parameter.help).replace('|', chr(92) + '|')} |")
+            syntax = ", ".join(f"{option}{value}" for option in parameter.opts)
+        lines.append(f"| `{syntax}` | {_plain(parameter.help).replace('|', chr(92) + '|')} |")
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
 

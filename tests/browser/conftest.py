@@ -1,4 +1,4 @@
-"""A real browser, driven by Playwright."""
+"""Fixtures for tests in a real browser, driven by Playwright."""
 
 import dataclasses
 import shutil
@@ -14,7 +14,7 @@ MISSING = "THE PAGE IS NOT TESTED: no chromium on this machine (apt-get install 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Start Debian's Chromium; a machine that has none skips these tests, loudly."""
+    """Start Chromium; without it these tests are skipped with a warning."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     try:
         from playwright.sync_api import sync_playwright
@@ -31,11 +31,11 @@ def browser():
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory):
-    """Write a report of two machines with every status; the page's path."""
+    """Write a report of two machines with every status, and return the page's path."""
     folder = tmp_path_factory.mktemp("browser")
     cells = synthetic.workloads(seqs=(512, 1024, 2048))
     variants = ("naive", "sdpa", "sdpa-flash", "chunked", "xformers", "forgets-a-key", "segfaults", "linear-attention")
-    small = dataclasses.replace(synthetic.CPU, memory_bytes=1e8)  # naive's scores of 2048 tokens do not fit
+    small = dataclasses.replace(synthetic.CPU, memory_bytes=1e8)  # too small for the scores of `naive` at 2048 tokens
     synthetic.make_run(folder / "runs", name="cpu", cells=cells, variants=variants, rounds=8, machine=small)
     synthetic.make_run(folder / "runs", name="gpu", cells=cells, variants=variants, rounds=8, machine=synthetic.H200)
     return write_report(folder / "runs", folder / "out")[0]
@@ -43,7 +43,10 @@ def report(tmp_path_factory):
 
 @pytest.fixture
 def visit(browser):
-    """Open a page in a fresh profile and wait until its script is done; console errors and requests are kept."""
+    """Return a function that opens a page in a new profile and waits for its script.
+
+    The page's console errors are in `problems`, and its requests in `requests`.
+    """
     contexts = []
 
     def open_page(path, fragment="", wait=True, **options):

@@ -1,4 +1,4 @@
-"""The report's page in a real browser."""
+"""The report's page works in a real browser."""
 
 import csv
 import json
@@ -8,12 +8,13 @@ import pytest
 
 import synthetic
 from attnbench.report import write_report
+from attnbench.report.chart_definitions import length_text
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 
 
 def scrolled(page):
-    """Scroll through the page, so that every chart is drawn."""
+    """Scroll through the page until every chart is drawn."""
     for chart in page.locator("figure.chart:visible").all():
         chart.scroll_into_view_if_needed()
     page.wait_for_function(
@@ -22,12 +23,12 @@ def scrolled(page):
 
 
 def shown_cells(page):
-    """Give how many cells the filters leave."""
+    """Return the number of cells that match the filters."""
     return int(page.locator("#count").inner_text().split()[0])
 
 
 def test_the_page_loads_without_an_error_and_without_the_network(visit, report):
-    """The page with all its charts makes no console error and asks for nothing but itself."""
+    """The page with all its charts logs no error and requests no other file."""
     page = visit(report)
     scrolled(page)
     assert page.problems == []
@@ -36,7 +37,7 @@ def test_the_page_loads_without_an_error_and_without_the_network(visit, report):
 
 
 def test_every_chart_that_has_rows_is_drawn(visit, report):
-    """Charts over length, trade-offs, exponents, memory's frontier and device against device are all there."""
+    """Charts over length, trade-offs, exponents, the memory frontier and the comparison of devices are drawn."""
     page = visit(report)
     scrolled(page)
     drawn = {box.get_attribute("data-chart") for box in page.locator("figure.chart:visible [data-chart]").all()}
@@ -46,8 +47,16 @@ def test_every_chart_that_has_rows_is_drawn(visit, report):
         assert page.locator(f"[data-chart={name}] svg path[aria-roledescription]").count() > 3, name
 
 
-def test_a_button_shows_the_settings_that_were_left_out(visit, report):
-    """Six facets stand at first; the button under them shows the others."""
+def test_lengths_are_labelled_as_in_print(visit, report):
+    """The page's charts label sequence lengths as the printed figures do."""
+    page = visit(report)
+    scrolled(page)
+    labels = set(page.locator("[data-chart=latency] svg text").all_text_contents())
+    assert {length_text(length) for length in (512, 1024, 2048)} <= labels
+
+
+def test_a_button_shows_further_settings(visit, report):
+    """A chart shows six facets at first, and the button below it shows the others."""
     page = visit(report)
     scrolled(page)
     figure = page.locator("figure.chart", has=page.locator("[data-chart=latency]"))
@@ -58,8 +67,8 @@ def test_a_button_shows_the_settings_that_were_left_out(visit, report):
     assert figure.locator("svg").bounding_box()["height"] > before
 
 
-def test_first_paint_comes_soon(visit, report):
-    """The first contentful paint is there before the script is done: what a reader needs first is plain HTML."""
+def test_the_first_paint_does_not_wait_for_the_script(visit, report):
+    """The first contentful paint comes before the script is done, because the verdicts are plain HTML."""
     page = visit(report)
     paint, ready = page.evaluate(
         "[performance.getEntriesByName('first-contentful-paint')[0].startTime, performance.now()]"
@@ -67,8 +76,8 @@ def test_first_paint_comes_soon(visit, report):
     assert 0 < paint < ready
 
 
-def test_a_filter_narrows_everything_and_is_kept_in_the_address(visit, report):
-    """Choosing a device narrows cells, verdicts and maps, and the address says so."""
+def test_a_filter_applies_to_everything_and_is_in_the_address(visit, report):
+    """A chosen device limits cells, verdicts and maps, and is in the address."""
     page = visit(report)
     everything = shown_cells(page)
     page.select_option("#filter-device", "NVIDIA H200")
@@ -79,7 +88,7 @@ def test_a_filter_narrows_everything_and_is_kept_in_the_address(visit, report):
 
 
 def test_an_address_restores_filters_sorting_baseline_and_theme(visit, report):
-    """A link shows what its sender saw."""
+    """Opening an address restores the view that it describes."""
     page = visit(report, "#device=NVIDIA+H200&mask=causal&baseline=naive&theme=dark&sort=latency_ms&order=down")
     assert page.input_value("#filter-device") == "NVIDIA H200"
     assert page.input_value("#filter-mask") == "causal"
@@ -90,7 +99,7 @@ def test_an_address_restores_filters_sorting_baseline_and_theme(visit, report):
 
 
 def test_sorting_by_a_column_orders_the_cells(visit, report):
-    """Clicking a head sorts by it, again turns it round, and cells without a value come last."""
+    """Clicking a column's head sorts by it, clicking again reverses the order, and empty cells come last."""
     page = visit(report)
     page.click("[data-sort=latency_ms]")
     column = [float(text) for text in page.locator("#cells tbody tr td:nth-child(5)").all_inner_texts() if text]
@@ -102,7 +111,7 @@ def test_sorting_by_a_column_orders_the_cells(visit, report):
 
 
 def test_another_baseline_changes_speedups(visit, report):
-    """With naive as baseline, naive's speed-up is 1 and the others' are above it."""
+    """With `naive` as baseline, its speed-up is 1 and that of the others is higher."""
     page = visit(report, "#device=NVIDIA+H200&direction=forward&mask=none")
     page.select_option("#baseline", "naive")
     rows = [row.split("\t") for row in page.locator("#cells tbody tr").all_inner_texts()]
@@ -112,8 +121,8 @@ def test_another_baseline_changes_speedups(visit, report):
     assert "naive" in page.locator(".baseline-name").inner_text()
 
 
-def test_a_cell_tells_reason_log_and_the_command_that_reruns_it(visit, report):
-    """Choosing a failed cell in the coverage matrix opens its reason, its log's end, and an exact command."""
+def test_a_cell_shows_reason_log_and_the_command_that_reruns_it(visit, report):
+    """Clicking a failed cell in the coverage matrix shows its reason, the end of its log, and an exact command."""
     page = visit(report, "#device=AMD+EPYC+7B13")
     page.locator("#coverage button.s-crash").first.click()
     text = page.locator("#cell").inner_text()
@@ -139,7 +148,7 @@ def test_a_timed_cell_shows_kernels_and_the_histogram_of_its_samples(visit, repo
 
 
 def test_the_keyboard_reaches_a_cell(visit, report):
-    """A cell's button takes focus and opens by the Enter key."""
+    """A cell's button can be focused, and the Enter key opens it."""
     page = visit(report)
     page.locator("#coverage button.s-incorrect").first.focus()
     page.keyboard.press("Enter")
@@ -147,7 +156,7 @@ def test_the_keyboard_reaches_a_cell(visit, report):
 
 
 def test_wrong_results_are_shown_but_in_no_chart(visit, report):
-    """A wrong variant is in the coverage matrix and not in the legend; an inexact one is labelled so."""
+    """A wrong variant is in the coverage matrix but not in the legend; an inexact one is labelled inexact."""
     page = visit(report)
     assert page.locator("#coverage button.s-incorrect").count() == 24
     legend = page.locator("#legend").inner_text()
@@ -157,7 +166,7 @@ def test_wrong_results_are_shown_but_in_no_chart(visit, report):
 
 
 def test_the_legend_hides_a_variant(visit, report):
-    """Clicking a variant in the legend takes it out of the charts and into the address."""
+    """Clicking a variant in the legend removes it from the charts and adds it to the address."""
     page = visit(report)
     page.locator("#legend button", has_text="naive").click()
     assert page.locator("#legend button[aria-pressed=false]").all_inner_texts() == ["naive"]
@@ -167,8 +176,8 @@ def test_the_legend_hides_a_variant(visit, report):
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
-def test_the_data_can_be_downloaded_as_filtered(visit, report, kind, tmp_path):
-    """The download holds the cells that the filters leave, with their numbers."""
+def test_the_filtered_data_can_be_downloaded(visit, report, kind, tmp_path):
+    """The download has the cells that match the filters, with their numbers."""
     page = visit(report, "#device=NVIDIA+H200&mask=causal")
     with page.expect_download() as download:
         page.click(f"#{kind}")
@@ -181,7 +190,7 @@ def test_the_data_can_be_downloaded_as_filtered(visit, report, kind, tmp_path):
 
 
 def test_dark_mode_follows_the_system_and_the_button(visit, report):
-    """A dark system gives a dark page; the button turns it over, and charts follow."""
+    """The page is dark on a dark system, and the button switches the theme."""
     page = visit(report, color_scheme="dark")
     paper = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(paper) == "rgb(20, 23, 28)"
@@ -191,14 +200,14 @@ def test_dark_mode_follows_the_system_and_the_button(visit, report):
 
 
 def test_a_phone_needs_no_sideways_scrolling(visit, report):
-    """At phone width the page is as wide as the screen: only tables scroll by themselves."""
+    """At the width of a phone the page is as wide as the screen; only tables scroll sideways."""
     page = visit(report, viewport={"width": 390, "height": 844})
     scrolled(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_without_javascript_verdicts_tables_and_figures_are_there(visit, report):
-    """With scripts off, the page still has its verdicts, maps, standings, figures and failures, and no dead control."""
+def test_without_javascript_the_page_has_verdicts_tables_and_figures(visit, report):
+    """With JavaScript off, the page has verdicts, maps, standings, figures and failures, and no unusable controls."""
     page = visit(report, wait=False, java_script_enabled=False)
     text = page.locator("body").inner_text()
     assert "On NVIDIA H200\n" in text
@@ -211,8 +220,8 @@ def test_without_javascript_verdicts_tables_and_figures_are_there(visit, report)
     assert "worker died" in page.locator("#coverage-section").text_content()
 
 
-def test_hostile_names_render_as_text(visit, tmp_path):
-    """Names, reasons and logs from a hostile run are text everywhere: in tables, charts, dialog and tooltip."""
+def test_hostile_names_are_shown_as_text(visit, tmp_path):
+    """Names, reasons and logs of a hostile run are text everywhere: in tables, charts, dialogs and tooltips."""
     cells = synthetic.workloads(seqs=(512, 1024), masks=("none",), directions=("forward",))
     variants = ("sdpa", HOSTILE, "</script><script>document.title=1</script>")
     run = synthetic.make_run(

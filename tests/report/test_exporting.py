@@ -1,4 +1,4 @@
-"""Exports to the formats of other tools."""
+"""Results are exported in the formats of other tools."""
 
 import json
 import subprocess
@@ -17,12 +17,12 @@ CELLS = synthetic.workloads(seqs=(512, 1024), directions=("forward",))
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory):
-    """Load a run."""
+    """Return the frame of a run."""
     return attnbench.load(synthetic.make_run(tmp_path_factory.mktemp("runs"), cells=CELLS, rounds=8))
 
 
-def test_csv_has_a_row_a_record_and_plain_columns(frame, tmp_path):
-    """The CSV reads back with all rows and the same medians."""
+def test_csv_has_a_row_for_each_record(frame, tmp_path):
+    """The CSV file has all rows and the same medians when it is read again."""
     table = pd.read_csv(export(frame, tmp_path / "new" / "results.csv", "csv"))
     assert len(table) == len(frame)
     assert table["latency_ms"].tolist() == pytest.approx(frame["latency_ms"].tolist(), nan_ok=True)
@@ -30,14 +30,14 @@ def test_csv_has_a_row_a_record_and_plain_columns(frame, tmp_path):
 
 
 def test_parquet_keeps_raw_samples(frame, tmp_path):
-    """Parquet has the raw samples too, as JSON text."""
+    """Parquet also has the raw samples, as JSON text."""
     table = pd.read_parquet(export(frame, tmp_path / "results.parquet", "parquet"))
     index = frame.index[frame["status"] == "ok"][0]
     assert json.loads(table["samples_ns"][index]) == list(frame["samples_ns"][index])
 
 
 def test_markdown_and_latex_hold_the_same_tables(frame, tmp_path):
-    """Both formats have the headline and the latency tables."""
+    """Both formats have the headline tables and the latency tables."""
     markdown = export(frame, tmp_path / "tables.md", "markdown").read_text()
     latex = export(frame, tmp_path / "tables.tex", "latex").read_text()
     assert markdown.count("\n### ") + markdown.startswith("### ") == latex.count(r"\begin{table}") > 2
@@ -45,7 +45,7 @@ def test_markdown_and_latex_hold_the_same_tables(frame, tmp_path):
     assert "speed-up over sdpa" in latex
 
 
-def test_pytest_benchmark_reads_its_export(frame, tmp_path):
+def test_pytest_benchmark_reads_the_export(frame, tmp_path):
     """`pytest-benchmark compare --group-by=param:seq` reads the file and groups it by sequence length."""
     path = export(frame, tmp_path / "export.json", "pytest-benchmark")
     command = [
@@ -63,8 +63,8 @@ def test_pytest_benchmark_reads_its_export(frame, tmp_path):
     assert "sdpa-flash" in done.stdout
 
 
-def test_pytest_benchmark_names_are_unique_and_statistics_are_those_of_the_samples(frame, tmp_path):
-    """Each correct cell is one benchmark, named once, with the samples' own median in seconds."""
+def test_each_correct_cell_is_one_benchmark_with_its_median(frame, tmp_path):
+    """Each correct cell becomes one benchmark with a unique name and the median of its samples in seconds."""
     content = json.loads(export(frame, tmp_path / "export.json", "pytest-benchmark").read_text())
     timed = frame[(frame["status"] == "ok") & ~frame["control"]]
     names = [benchmark["fullname"] for benchmark in content["benchmarks"]]
@@ -86,20 +86,20 @@ def test_statistics_are_those_that_pytest_benchmark_computes(frame, tmp_path):
 
 
 def test_without_pytest_benchmark_the_error_says_what_to_install(frame, tmp_path, monkeypatch):
-    """Where pytest-benchmark is not installed, its format is a usage error that names the extra to install."""
+    """If pytest-benchmark is not installed, its format is a usage error that names the extra to install."""
     monkeypatch.setitem(sys.modules, "pytest_benchmark.stats", None)
     with pytest.raises(UsageError, match=r"pip install 'attnbench\[pytest\]'"):
         export(frame, tmp_path / "export.json", "pytest-benchmark")
     assert not (tmp_path / "export.json").exists()
 
 
-def test_an_unknown_format_is_told_with_the_nearest(frame, tmp_path):
-    """A misspelt format is a usage error with a suggestion."""
+def test_an_unknown_format_is_an_error_with_the_nearest_name(frame, tmp_path):
+    """A misspelt format is a usage error that suggests the nearest one."""
     with pytest.raises(UsageError, match="did you mean 'parquet'"):
         export(frame, tmp_path / "x", "parket")
 
 
-def test_a_file_that_cannot_be_written_is_told(frame, tmp_path):
-    """An output path that is a folder is a usage error that names it."""
+def test_a_file_that_cannot_be_written_is_a_usage_error(frame, tmp_path):
+    """An output path that is a folder is a usage error that names the path."""
     with pytest.raises(UsageError, match="can't be written"):
         export(frame, tmp_path, "csv")

@@ -1,4 +1,4 @@
-"""Results of other tools as a run."""
+"""Results of other tools are imported as a run."""
 
 import json
 
@@ -14,8 +14,8 @@ from attnbench.report.importing import import_pytest_benchmark
 CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))
 
 
-def foreign(*benchmarks):
-    """Give a file of pytest-benchmark as others write it."""
+def pytest_benchmark_file(*benchmarks):
+    """Return the content of a pytest-benchmark file that another tool wrote."""
     return {
         "machine_info": {"cpu": {"brand_raw": "Other CPU"}},
         "datetime": "2026-01-01",
@@ -24,7 +24,7 @@ def foreign(*benchmarks):
 
 
 def benchmark(**params):
-    """Give one benchmark with three rounds."""
+    """Return one benchmark with three rounds."""
     return {
         "name": "test_mine[x]",
         "fullname": "t.py::x",
@@ -33,8 +33,8 @@ def benchmark(**params):
     }
 
 
-def test_an_export_comes_back_with_the_same_shapes_and_times(tmp_path):
-    """What was exported and imported again has the same workloads and medians, in a run of its own."""
+def test_an_imported_export_has_the_same_shapes_and_times(tmp_path):
+    """An export that is imported again has the same workloads and medians, in a new run."""
     frame = attnbench.load(synthetic.make_run(tmp_path / "a", cells=CELLS, variants=("sdpa", "naive"), rounds=8))
     file = export(frame, tmp_path / "export.json", "pytest-benchmark")
     imported = import_pytest_benchmark(file, tmp_path / "b", "theirs")
@@ -45,10 +45,10 @@ def test_an_export_comes_back_with_the_same_shapes_and_times(tmp_path):
     assert imported.skipped == ()
 
 
-def test_what_was_never_checked_is_shown_and_never_ranked(tmp_path):
-    """Imported times have no answer to check: they stand in the tables, flagged, and in no ranking."""
+def test_imported_results_are_shown_but_never_ranked(tmp_path):
+    """Imported results were not checked: they are in the tables with a flag, and in no ranking."""
     file = tmp_path / "theirs.json"
-    file.write_text(json.dumps(foreign(benchmark(heads=8, seq=512, head_dim=64))))
+    file.write_text(json.dumps(pytest_benchmark_file(benchmark(heads=8, seq=512, head_dim=64))))
     frame = attnbench.load(import_pytest_benchmark(file, tmp_path, "theirs").run)
     assert frame["flags"].tolist() == [("unchecked",)]
     assert frame["variant"].tolist() == ["test_mine"]
@@ -58,10 +58,12 @@ def test_what_was_never_checked_is_shown_and_never_ranked(tmp_path):
     assert "fewer than two variants" in headline(frame)[0].notes[0]
 
 
-def test_benchmarks_that_name_no_shape_are_left_out_with_the_reason(tmp_path):
-    """What can't be a cell is skipped and told, and the rest is taken."""
+def test_benchmarks_without_a_shape_are_skipped_with_the_reason(tmp_path):
+    """A benchmark that can't be a cell is skipped with a reason, and the others are imported."""
     file = tmp_path / "theirs.json"
-    file.write_text(json.dumps(foreign(benchmark(heads=8, seq=512, head_dim=64), benchmark(size=3), "no object")))
+    file.write_text(
+        json.dumps(pytest_benchmark_file(benchmark(heads=8, seq=512, head_dim=64), benchmark(size=3), "no object"))
+    )
     imported = import_pytest_benchmark(file, tmp_path, "theirs")
     assert imported.benchmarks == 1
     assert len(imported.skipped) == 2
@@ -69,8 +71,8 @@ def test_benchmarks_that_name_no_shape_are_left_out_with_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["no json", "[]", '{"benchmarks": 3}', '{"benchmarks": []}'])
-def test_a_file_of_another_kind_is_told(tmp_path, content):
-    """A file that is none of pytest-benchmark's, or has nothing to import, is a usage error that names it."""
+def test_a_file_of_another_kind_is_a_usage_error(tmp_path, content):
+    """A file that is not pytest-benchmark's, or has nothing to import, is a usage error that names the file."""
     file = tmp_path / "other.json"
     file.write_text(content)
     with pytest.raises(UsageError, match=r"other\.json"):

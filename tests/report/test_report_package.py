@@ -1,4 +1,4 @@
-"""What `import attnbench.report` costs and offers."""
+"""`attnbench.report` offers its functions without importing pandas at once."""
 
 import subprocess
 import sys
@@ -8,8 +8,8 @@ import pytest
 import attnbench.report
 
 
-def test_the_public_functions_are_found_after_all_modules_are_imported():
-    """`export` is the function, not a module, whatever was imported before."""
+def test_the_public_functions_can_be_imported():
+    """`export`, `headline` and `write_report` are functions, and FORMATS has the formats' names."""
     from attnbench.report import FORMATS, export, headline, write_report
 
     assert "csv" in FORMATS
@@ -17,13 +17,13 @@ def test_the_public_functions_are_found_after_all_modules_are_imported():
 
 
 def test_an_unknown_name_is_an_attribute_error_that_lists_the_known_ones():
-    """A misspelt name is an AttributeError, as of any module, with the names that exist."""
+    """A misspelt name is an AttributeError that lists the names of the package."""
     with pytest.raises(AttributeError, match="'wirte_report': it has FORMATS, export, headline, write_report"):
         _ = attnbench.report.wirte_report
 
 
 def test_the_process_that_draws_figures_loads_no_pandas():
-    """`python -m attnbench.report.matplotlib_figures` draws without importing pandas, so that it starts soon."""
+    """`python -m attnbench.report.matplotlib_figures` does not import pandas, so that it starts quickly."""
     program = (
         "import runpy, sys\n"
         "runpy.run_module('attnbench.report.matplotlib_figures', run_name='__main__')\n"

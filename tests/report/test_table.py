@@ -1,4 +1,4 @@
-"""Tables as text."""
+"""Tables are written as Markdown, LaTeX and CSV."""
 
 import csv
 import io
@@ -17,8 +17,8 @@ TABLE = Table(
 )  # fmt: skip
 
 
-def test_markdown_is_a_github_table_in_which_outside_text_stays_text():
-    """Bars, markup and HTML in names are escaped; best is bold, tied italic, labels left and numbers right."""
+def test_markdown_is_a_github_table_with_escaped_text():
+    """Markup and HTML are escaped; best is bold, tied is italic, labels are left-aligned and numbers right-aligned."""
     assert to_markdown(TABLE) == (
         "### A \\| &lt;b&gt;table&lt;/b&gt;\n"
         "\n"
@@ -33,7 +33,7 @@ def test_markdown_is_a_github_table_in_which_outside_text_stays_text():
 
 
 def test_latex_has_booktabs_rules_and_escaped_text():
-    """LaTeX tables use booktabs, and no name can end the row or start mathematics."""
+    """LaTeX tables use booktabs, and special characters in names are escaped."""
     text = to_latex(TABLE)
     assert r"\toprule" in text
     assert r"\bottomrule" in text
@@ -41,15 +41,15 @@ def test_latex_has_booktabs_rules_and_escaped_text():
     assert r"50\% \& \$x\_1\$ &  \\" in text
 
 
-def test_csv_reads_back_as_the_same_texts():
-    """CSV holds heads and texts as they are."""
+def test_csv_reads_back_as_the_same_text():
+    """CSV has the column names and the cells' text unchanged."""
     rows = list(csv.reader(io.StringIO(to_csv(TABLE))))
     assert rows[0] == ["variant", "time_ms"]
     assert rows[1] == ["a|b", "1.0 ± 0.1"]
     assert len(rows) == 4
 
 
-def test_a_name_with_line_breaks_stays_in_its_row():
-    """A line break in a reason can't end a table's row."""
+def test_a_line_break_in_a_cell_becomes_a_space():
+    """A line break in a cell does not end the table's row."""
     table = Table("", ("reason",), (row("first\nsecond"),))
     assert "| first second |" in to_markdown(table)

@@ -1,4 +1,4 @@
-"""The report as files."""
+"""A report is written as files."""
 
 import hashlib
 from html.parser import HTMLParser
@@ -15,19 +15,19 @@ CELLS = synthetic.workloads(seqs=(512, 1024, 2048), directions=("forward",))
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """One run with every status, shared by the tests that only read it."""
+    """Return a run with every status, shared by the tests that only read it."""
     variants = ("naive", "sdpa", "chunked", "xformers", "forgets-a-key", "segfaults", "hangs", "linear-attention")
     return synthetic.make_run(tmp_path_factory.mktemp("runs"), cells=CELLS, variants=variants, rounds=8)
 
 
 @pytest.fixture(scope="module")
 def written(run, tmp_path_factory):
-    """Its report."""
+    """Return the folder and the paths of the run's report."""
     out = tmp_path_factory.mktemp("out") / "report"
     return out, write_report([run], out)
 
 
-def test_a_report_has_page_prose_data_and_figures(written):
+def test_a_report_has_a_page_markdown_data_and_figures(written):
     """index.html comes first; report.md, results.csv and the figures as SVG, PNG and PDF are beside it."""
     out, paths = written
     assert paths[0] == out / "index.html"
@@ -39,13 +39,13 @@ def test_a_report_has_page_prose_data_and_figures(written):
 
 
 def test_a_figure_embeds_its_font_once(written):
-    """A figure as PDF holds its letters as one TrueType font, which venues accept."""
+    """A PDF figure embeds one TrueType font, as publishers require."""
     for path in (written[0] / "figures").glob("*.pdf"):
         assert path.read_bytes().count(b"/FontFile2") == 1, path.name
 
 
-def test_the_prose_names_device_units_versions_and_every_failure_with_its_reason(run, written):
-    """report.md says device, units, versions and, for each cell without a time, status and reason."""
+def test_the_markdown_names_device_units_versions_and_all_failures(run, written):
+    """report.md has the device, units, versions and, for each cell without a latency, its status and reason."""
     text = (written[0] / "report.md").read_text()
     for needed in (
         "AMD EPYC 7B13",
@@ -65,8 +65,8 @@ def test_the_prose_names_device_units_versions_and_every_failure_with_its_reason
     assert "| AMD EPYC 7B13 | xformers | unsupported |" in text
 
 
-def test_a_variant_that_can_do_nothing_is_counted_below_the_standings(run):
-    """Who is unsupported everywhere takes no row of the headline table; a wrong or crashing variant keeps its own."""
+def test_a_variant_without_a_supported_cell_is_only_counted(run):
+    """A variant that supports no cell has no row in the headline table; a wrong or crashing variant has one."""
     (table, *_) = headline(attnbench.load(run), "sdpa")
     assert {cells[0].text for cells in table.rows} >= {"sdpa", "forgets-a-key", "segfaults"}
     assert "xformers" not in {cells[0].text for cells in table.rows}
@@ -74,7 +74,7 @@ def test_a_variant_that_can_do_nothing_is_counted_below_the_standings(run):
 
 
 def test_wrong_results_are_shown_but_never_ranked(run, written):
-    """A wrong variant stands as WRONG in the latency table and has no place in the standings."""
+    """A wrong variant is marked WRONG in the latency table and has no rank in the standings."""
     assert "WRONG" in (written[0] / "report.md").read_text()
     for table in headline(attnbench.load(run), "sdpa"):
         places = {cells[0].text: [cell.text for cell in cells[1:]] for cells in table.rows}
@@ -82,16 +82,16 @@ def test_wrong_results_are_shown_but_never_ranked(run, written):
         assert "linear-attention" not in places
 
 
-def test_inexact_variants_stand_apart(written):
-    """Linear attention is in a section of its own, and in no table of exact variants."""
+def test_inexact_variants_have_their_own_section(written):
+    """Linear attention is in the section of inexact variants and in no table of exact ones."""
     text = (written[0] / "report.md").read_text()
     before, apart = text.split("## Inexact variants")
     assert "linear-attention" not in before
     assert "linear-attention" in apart
 
 
-def test_the_page_names_no_outside_address(written):
-    """No element's src or href leads outside, and no style imports anything."""
+def test_the_page_links_to_no_other_site(written):
+    """No src or href of the page points to another site, and no style imports anything."""
 
     class Addresses(HTMLParser):
         found = ()
@@ -108,48 +108,48 @@ def test_the_page_names_no_outside_address(written):
     assert "url(" not in styles
 
 
-def test_the_same_records_give_the_same_bytes(run, written, tmp_path):
-    """Written twice, every file is the same byte for byte."""
+def test_a_report_is_reproducible(run, written, tmp_path):
+    """A report written twice from the same records has the same bytes in every file."""
     again = write_report([run], tmp_path / "again")
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in written[1]]
     assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in again] == digests
 
 
-def test_a_baseline_that_did_not_run_is_told(run, tmp_path):
-    """An unknown baseline is a usage error with the nearest name."""
+def test_an_unknown_baseline_is_a_usage_error(run, tmp_path):
+    """An unknown baseline is a usage error that suggests the nearest name."""
     with pytest.raises(UsageError, match="unknown baseline 'naiv': did you mean 'naive'"):
         write_report([run], tmp_path, baseline="naiv")
 
 
-def test_a_chosen_baseline_is_what_speedups_are_over(run, tmp_path):
-    """With another baseline, tables say so."""
+def test_speedups_are_over_the_chosen_baseline(run, tmp_path):
+    """The tables name the chosen baseline."""
     write_report([run], tmp_path, baseline="naive")
     assert "speed-up over naive" in (tmp_path / "report.md").read_text()
 
 
-def test_an_output_folder_that_is_a_file_is_told(run, tmp_path):
-    """A report that can't be written is a usage error that names the folder."""
+def test_an_output_folder_that_is_a_file_is_a_usage_error(run, tmp_path):
+    """If the report can't be written, the usage error names its folder."""
     (tmp_path / "taken").write_text("")
     with pytest.raises(UsageError, match="taken' can't be written"):
         write_report([run], tmp_path / "taken")
 
 
-def test_a_run_in_which_nothing_could_be_timed_still_gives_a_report(tmp_path):
-    """Where all cells failed, the report says why and draws nothing."""
+def test_a_run_without_a_timed_cell_has_a_report(tmp_path):
+    """If all cells failed, the report says so and has no figures."""
     run = synthetic.make_run(tmp_path, variants=("xformers", "forgets-a-key"), baseline=None, cells=CELLS)
     paths = write_report(run, tmp_path / "out")
     assert not [path for path in paths if path.suffix == ".svg"]
     assert "fewer than two variants" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_an_empty_run_gives_a_report_that_says_so(tmp_path):
-    """A run without a record is reported as such."""
+def test_an_empty_run_has_a_report(tmp_path):
+    """The report of a run without records counts no variants and no workloads."""
     write_report(synthetic.make_run(tmp_path, cells=[]), tmp_path / "out")
     assert "0 variants on 0 workloads" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_what_is_not_drawn_is_said(run, tmp_path, monkeypatch):
-    """Past so many figures no more are drawn, and page and prose say how many are left out."""
+def test_figures_past_the_limit_are_counted(run, tmp_path, monkeypatch):
+    """At most MOST figures are drawn; the page and report.md say how many are left out."""
     monkeypatch.setattr(figures, "MOST", 3)
     paths = write_report([run], tmp_path)
     assert len([path for path in paths if path.suffix == ".svg"]) == len(list(tmp_path.glob("figures/*.svg"))) == 3
@@ -157,8 +157,8 @@ def test_what_is_not_drawn_is_said(run, tmp_path, monkeypatch):
         assert "1 further figures are not drawn" in (tmp_path / name).read_text(), name
 
 
-def test_a_figure_that_cannot_be_written_is_told(run, tmp_path):
-    """Where something stands in a figure's place, the report names it and is no half of one."""
+def test_a_figure_that_cannot_be_written_is_a_usage_error(run, tmp_path):
+    """If a folder has the name of a figure, the report is a usage error that names the figure."""
     (tmp_path / "figures" / "latency-amd-epyc-7b13.svg").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"latency-amd-epyc-7b13\.svg: Is a directory"):
         write_report([run], tmp_path)
