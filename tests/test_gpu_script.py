@@ -1,4 +1,4 @@
-"""The script that runs everything on a GPU: its dry run, and its bookkeeping with a stand-in for Python."""
+"""The script that runs everything on a GPU: its dry run, and how it resumes, with a fake Python."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "tests" / "gpu" / "run_all.sh"
-STAND_IN = """#!/usr/bin/env bash
+FAKE_PYTHON = """#!/usr/bin/env bash
 echo "$*" >>"$CALLS"
 [[ "$*" == *"$FAILING"* && -n "$FAILING" ]] && exit "$FAILURE"
 [[ "$*" == *"$SLOW"* && -n "$SLOW" ]] && exec sleep 30
@@ -19,9 +19,9 @@ exit 0
 
 @pytest.fixture
 def script(tmp_path):
-    """Run the script with a stand-in for Python that notes its arguments, and fails or hangs where it is told to."""
+    """Return a function that runs the script with a fake Python, which logs its calls and can fail or hang."""
     python = tmp_path / "python"
-    python.write_text(STAND_IN)
+    python.write_text(FAKE_PYTHON)
     python.chmod(0o755)
     calls = tmp_path / "calls"
 
@@ -41,7 +41,7 @@ def script(tmp_path):
 
 
 def test_dry_run_lists_the_pieces_and_runs_none(script):
-    """The dry run names every piece, the most telling first, each under nine minutes, and calls nothing."""
+    """The dry run lists every piece in order, each with a limit under nine minutes, and runs no command."""
     done, calls = script("--dry-run")
     assert done.returncode == 0
     pieces = [line.split(":")[0] for line in done.stdout.splitlines()]
@@ -52,7 +52,7 @@ def test_dry_run_lists_the_pieces_and_runs_none(script):
 
 
 def test_done_pieces_are_not_run_again(script):
-    """A piece that ended well is skipped by the next call; one that failed is tried again and stops no other."""
+    """The next call skips a piece that succeeded and retries one that failed; a failed piece stops no other."""
     first, _ = script("agreement", "caught", "suite-gpt", FAILING="tests/gpu/agreement.py", FAILURE="3")
     assert first.returncode == 1
     assert "agreement: exit 3" in first.stdout
@@ -63,14 +63,14 @@ def test_done_pieces_are_not_run_again(script):
 
 
 def test_suite_with_failed_cells_is_done(script):
-    """A suite that ended with failed cells is done; its records tell, and the script's exit code does."""
+    """A suite that ended with failed cells is not run again, and the script's exit code is 1."""
     done, calls = script("suite-gpt", FAILING="-m attnbench run -s gpt")
     assert (done.returncode, len(calls)) == (1, 1)
     assert "failed in part" in done.stdout
     assert script("suite-gpt")[1] == []
 
 
-def test_suite_out_of_time_goes_on(script, tmp_path):
+def test_suite_out_of_time_is_resumed(script, tmp_path):
     """A suite that runs out of time is interrupted, and the next call resumes its run."""
     done, _ = script("suite-gpt", SLOW="-s gpt", LIMIT="1")
     assert "out of time" in done.stdout
@@ -82,15 +82,15 @@ def test_suite_out_of_time_goes_on(script, tmp_path):
 
 
 def test_unknown_piece_is_refused(script):
-    """A misspelt piece is exit 2, with the pieces that there are."""
+    """A misspelt piece ends the script with exit code 2 and a list of the pieces."""
     done, _ = script("suite-gtp")
     assert done.returncode == 2
-    assert "unknown piece suite-gtp; there are: install smoke" in done.stderr
+    assert "unknown piece suite-gtp; expected one of: install smoke" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["agreement", "caught", "faults", "summary", "fault_pack"])
 def test_scripts_compile(name):
-    """Each script on the GPU side is valid Python whose names of ours exist."""
+    """Each Python script for the GPU can be loaded, so everything that it imports exists."""
     path = SCRIPT.parent / f"{name}.py"
     pytest.importorskip("triton")
     done = subprocess.run(

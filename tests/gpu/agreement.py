@@ -1,7 +1,7 @@
-"""Whether our clocks agree with others': exit 1 if not.
+"""Compare attnbench's clocks with other tools; exit 1 if they disagree.
 
-Cold medians against triton.testing.do_bench, which flushes the cache too, within 1%; the time of a replayed CUDA graph
-against the sum of its kernels' times from torch's profiler, within 2%. Each on three workloads, a small one too.
+Cold medians must agree within 1% with triton.testing.do_bench, which flushes the cache too, and the time of a replayed
+CUDA graph must agree within 2% with the sum of its kernels' times in torch's profiler. Three lengths are compared.
 """
 
 import statistics
@@ -20,12 +20,12 @@ BLOCKS, BLOCK_NS = 12, 100e6
 
 
 class Flash(Variant):
-    """SDPA's flash backend, by itself: the checks are of clocks, not of variants."""
+    """SDPA's flash backend, called directly."""
 
     name = "agreement-flash"
 
     def prepare(self, workload, inputs):
-        """Call it causally."""
+        """Bind the inputs, with a causal mask."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         query, key, value = inputs.leaves
@@ -38,7 +38,7 @@ class Flash(Variant):
 
 
 def median_ns(call, inputs, workload, mode):
-    """Give the sampler's median in a mode."""
+    """Return the sampler's median in nanoseconds, in the mode `cold` or `graph`."""
     sampler = Sampler(call, inputs, workload, "cuda:0", MeasureConfig(mode=mode))
     sampler.first_call()
     sampler.warm_up()
@@ -46,17 +46,17 @@ def median_ns(call, inputs, workload, mode):
 
 
 def profiled_ns(call, calls=50):
-    """Give the mean sum of a call's kernel times, from the profiler."""
+    """Return the sum of a call's kernel times in nanoseconds by the profiler, the mean of all calls."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         for _ in range(calls):
             call()
         torch.cuda.synchronize()
-    kernels = [e for e in profiler.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
     return sum(kernel.device_time_total for kernel in kernels) * 1e3 / calls
 
 
 def main():
-    """Compare at each length."""
+    """Compare at each length, and print a line for each comparison."""
     failed = 0
     for length in LENGTHS:
         workload = Workload(batch=4, heads=16, seq_q=length, head_dim=128, dtype="bfloat16", mask="causal")
@@ -70,8 +70,8 @@ def main():
         for what, ours, theirs, tolerance in pairs:
             gap = ours / theirs - 1
             failed += abs(gap) > tolerance
-            verdict = "ok" if abs(gap) <= tolerance else "APART"
-            print(f"{verdict:<6}{what} at {length}: {ours / 1e3:.2f} against {theirs / 1e3:.2f} us, {gap:+.2%}")
+            verdict = "ok" if abs(gap) <= tolerance else "DIFFER"
+            print(f"{verdict:<7}{what} at {length}: {ours / 1e3:.2f} against {theirs / 1e3:.2f} us, {gap:+.2%}")
     return 1 if failed else 0
 
 

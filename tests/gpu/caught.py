@@ -1,4 +1,4 @@
-"""Whether each dishonest or wrong variant of the pack is caught on CUDA: exit 1 if one is timed as an honest one is."""
+"""Check that each dishonest or wrong variant is detected on CUDA; exit 1 if one of them is timed."""
 
 import sys
 from pathlib import Path
@@ -10,15 +10,15 @@ from attnbench.messages import BlockRequest, CloseRequest, FailedReply, LoadRequ
 
 PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
-BLOCKS, BLOCK_NS, LIMIT_S = 8, 10e6, 60.0
+BLOCKS, BLOCK_NS, DEADLINE_S = 8, 10e6, 60.0
 
 
-def outcome(path):
-    """Run a file of the pack through a worker of its own; give status and reason."""
+def measure(path):
+    """Measure a plugin file in a worker; return the status and the reason."""
     worker = WorkerProcess({})
 
     def ask(request):
-        return worker.request(request, lambda phase: LIMIT_S)
+        return worker.request(request, lambda phase: DEADLINE_S)
 
     try:
         source = {"name": path.stem, "kind": "file", "target": str(path)}
@@ -37,10 +37,10 @@ def outcome(path):
 
 
 def main():
-    """Try the whole pack; only `honest` may come through."""
+    """Try all plugins; only `honest` may be timed."""
     missed = []
     for path in sorted(PACK.glob("*.py")):
-        status, reason = outcome(path)
+        status, reason = measure(path)
         caught = (status == "ok") == (path.stem == "honest")
         missed += [] if caught else [path.stem]
         print(f"{'ok' if caught else 'MISSED':<8}{path.stem}: {status} {reason or ''}", flush=True)

@@ -1,4 +1,4 @@
-"""Variants that fail as GPU code can; between them one that works, whose cells must be fine."""
+"""Variants that fail in the ways that GPU code can fail, and one that works, whose cells must not be affected."""
 
 import torch
 import triton
@@ -8,22 +8,22 @@ from attnbench import hookimpl, variant
 
 
 @triton.jit
-def write_wild(pointer):
+def write_out_of_bounds(pointer):
     """Write a terabyte behind the pointer."""
     tl.store(pointer + (1 << 38), 1.0)
 
 
 @variant("fault-a-illegal-access")
 def illegal_access(query, key, value, workload):
-    """Touch memory that is not the program's."""
-    write_wild[(1,)](torch.zeros(1, device=query.device))
+    """Write to memory that does not belong to the program."""
+    write_out_of_bounds[(1,)](torch.zeros(1, device=query.device))
     torch.cuda.synchronize()
     return torch.nn.functional.scaled_dot_product_attention(query, key, value)
 
 
 @variant("fault-b-out-of-memory")
 def out_of_memory(query, key, value, workload):
-    """Ask for 64 TiB."""
+    """Allocate 64 TiB."""
     return torch.empty(1 << 46, dtype=torch.uint8, device=query.device)
 
 
@@ -36,18 +36,18 @@ def endless(query, key, value, workload):
 
 @variant("fault-d-assert")
 def device_assert(query, key, value, workload):
-    """Index out of bounds, which a device-side assertion catches."""
+    """Index out of bounds, which fails a device-side assertion."""
     wrong = torch.full((1,), 1 << 20, device=query.device)
     return torch.nn.functional.scaled_dot_product_attention(query, key, value) + query[:, :, wrong].sum()
 
 
 @variant("fault-e-none")
 def works(query, key, value, workload):
-    """Do it right."""
+    """Compute attention by SDPA."""
     return torch.nn.functional.scaled_dot_product_attention(query, key, value)
 
 
 @hookimpl
 def attnbench_variants():
-    """Offer them."""
+    """Return the variants of this plugin."""
     return [illegal_access, out_of_memory, endless, device_assert, works]

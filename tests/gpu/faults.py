@@ -1,4 +1,4 @@
-"""Whether each fault of the pack became its own cell, and the honest variant's cell was fine: exit 1 if not."""
+"""Check that each faulty variant of the last run has the expected status, and the working one `ok`; exit 1 if not."""
 
 import sys
 
@@ -14,7 +14,7 @@ EXPECTED = {
 
 
 def main(folder):
-    """Compare the statuses of the last run with what each fault must become."""
+    """Compare the statuses of the last run under `folder` with the expected ones, and print a line for each variant."""
     frame = load(folder)
     last = frame[frame["run"] == max(frame["run"])]
     statuses = last[~last["control"]].groupby("variant")["status"].agg(set).to_dict()

@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in pieces of under nine minutes, the most telling first.
+# Run everything that needs a GPU, in pieces of under nine minutes each, the most informative first.
 #
 #   tests/gpu/run_all.sh [--dry-run] [--out DIR] [PIECE...]     run all pieces, or those named
-#   tests/gpu/run_all.sh wheels                                 before: with a network, fill tests/gpu/wheels
+#   tests/gpu/run_all.sh wheels                                 first, with a network: fill tests/gpu/wheels
 #
-# Resumable: a piece that ended well is not run again (DIR/done/PIECE says so), a suite that ran out of time goes on
-# where it stopped, and a piece that failed does not stop the next. DIR holds logs/, runs/, report/ and summary.md.
+# The script can be interrupted and called again: a piece that succeeded (DIR/done/PIECE exists) is not run again, and a
+# suite that ran out of time continues. A failed piece does not stop the next. DIR gets logs/, runs/, report/ and
+# summary.md.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 PYTHON=${PYTHON:-python3}
 OUT=${OUT:-results/gpu}
 WHEELS=${WHEELS:-tests/gpu/wheels}
-LIBRARIES=${LIBRARIES-xformers==0.0.35 sageattention==1.0.6} # of attention, fetched by `wheels`
-LIMIT=${LIMIT:-520} # seconds a piece; suites are interrupted in time to store what they have
-BUDGET=${BUDGET:-1} # seconds of sampling a cell
+LIBRARIES=${LIBRARIES-xformers==0.0.35 sageattention==1.0.6} # attention libraries that `wheels` fetches
+LIMIT=${LIMIT:-520} # seconds for each piece; a suite that is interrupted then has stored its records
+BUDGET=${BUDGET:-1} # seconds of sampling for each cell
 DRY=false
 SUITES=(standard gpt long-context llama decode bert vision gemma deepseek-mla translation varlen)
 PIECES=(install smoke triton agreement "${SUITES[@]/#/suite-}" check caught faults studies report)
@@ -23,7 +24,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --dry-run) DRY=true ;;
     --out) OUT=${2:?--out needs a folder}; shift ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     -*) echo "run_all.sh: unknown option $1 (--dry-run, --out DIR)" >&2; exit 2 ;;
     *) CHOSEN+=("$1") ;;
   esac
@@ -33,7 +34,7 @@ CHOSEN=("${CHOSEN[@]:-${PIECES[@]}}")
 SITE=$PWD/$OUT/site
 case $OUT in /*) SITE=$OUT/site ;; esac
 
-# The commands of a piece; `attnbench` is the one installed from the wheel, not the checkout.
+# Commands that the pieces use; `attnbench` is installed from the wheel and not run from the checkout.
 attnbench() { PYTHONPATH=$SITE "$PYTHON" -m attnbench "$@"; }
 script() { PYTHONPATH=$SITE "$PYTHON" "tests/gpu/$1.py" "${@:2}"; }
 
@@ -47,7 +48,7 @@ piece_smoke() {
   attnbench list devices && attnbench list plugins && attnbench list variants &&
     attnbench run -s quick --dtype bfloat16 -d cuda --budget 0.3 --results "$OUT/runs" --name "smoke-$(date +%s)"
 }
-piece_triton() { # forward and backward against each other backend, the headline of triton-flash
+piece_triton() { # triton-flash against every other backend, forward and backward
   attnbench run -v 'triton-flash,sdpa-*,naive,chunked' -d cuda --heads 16 --head-dim 128 --dtype bfloat16 --mask causal \
     --seq 1024,2048,4096,8192,16384 --direction forward,forward_backward --budget "$BUDGET" --results "$OUT/runs" \
     --name "triton-$(date +%s)"
@@ -72,7 +73,7 @@ piece_report() {
   attnbench report --results "$OUT/runs" --out "$OUT/report" "$OUT"/runs/*
   cat "$OUT/summary.md"
 }
-suite() { # a suite that was begun goes on
+suite() { # continues a suite that was started before
   if [ -e "$OUT/runs/$1/manifest.json" ]; then
     attnbench run --resume "$OUT/runs/$1"
   else
@@ -83,10 +84,10 @@ suite() { # a suite that was begun goes on
 wheels() {
   mkdir -p "$WHEELS" && rm -f "$WHEELS"/attnbench-*.whl
   "$PYTHON" -m build --quiet --wheel --outdir "$WHEELS" . || return
-  # pure Python packages that GPU images often lack; torch, triton, numpy, pandas and matplotlib must be there
+  # Packages that GPU images often lack; torch, triton, numpy, pandas, pyarrow, scipy and matplotlib must be there.
   # shellcheck disable=SC2086 # LIBRARIES is a list of words
   "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --dest "$WHEELS" \
-    typer rich shellingham annotated-doc pluggy nvidia-ml-py $LIBRARIES
+    typer rich shellingham annotated-doc pluggy nvidia-ml-py msgspec orjson psutil filelock $LIBRARIES
   ls "$WHEELS"
 }
 
@@ -100,7 +101,7 @@ run_piece() {
 if [ "${CHOSEN[*]}" = wheels ]; then wheels; exit; fi
 for piece in "${CHOSEN[@]}"; do
   [[ " ${PIECES[*]} " == *" $piece "* ]] ||
-    { echo "run_all.sh: unknown piece $piece; there are: ${PIECES[*]}" >&2; exit 2; }
+    { echo "run_all.sh: unknown piece $piece; expected one of: ${PIECES[*]}" >&2; exit 2; }
 done
 if $DRY; then
   for piece in "${CHOSEN[@]}"; do
@@ -122,10 +123,10 @@ for piece in "${CHOSEN[@]}"; do
   took=$((SECONDS - started))
   case $code in
     0) touch "$OUT/done/$piece"; echo "$piece: ok, $took s" ;;
-    1) # some cell failed, which the records hold: a suite that got to its end is done all the same
+    1) # some cells failed, as their records say; a suite that reached its end is done nevertheless
       case $piece in suite-* | smoke | triton) touch "$OUT/done/$piece" ;; esac
       bad=1; echo "$piece: failed in part, $took s; $OUT/logs/$piece.log" ;;
-    124 | 130 | 137) bad=1; echo "$piece: out of time after $took s; run again to go on" ;;
+    124 | 130 | 137) bad=1; echo "$piece: out of time after $took s; run again to continue" ;;
     *) bad=1; echo "$piece: exit $code after $took s; $(tail -n 1 "$OUT/logs/$piece.log")" ;;
   esac
 done

@@ -1,4 +1,4 @@
-"""One table of all runs: what became of each variant's cells, and its best rate. Markdown on stdout."""
+"""Print one Markdown table of all runs: the cells of each variant by status, and its best rates."""
 
 import sys
 
@@ -6,24 +6,24 @@ from attnbench import load
 
 
 def main(folder):
-    """Print cells by status, and the highest TFLOP/s forward and training, variant by variant."""
+    """Print, for each variant, the number of cells by status and the highest TFLOP/s forward and in training."""
     frame = load(folder)
     frame = frame[~frame["control"]]
     statuses = sorted(frame["status"].unique())
     print(f"# {frame['device_name'].iloc[0]}: {len(frame)} cells in {frame['run'].nunique()} runs\n")
     header = ["variant", *statuses, "best TFLOP/s forward", "best TFLOP/s training", "kernels"]
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
-    for variant, own in frame.groupby("variant"):
-        counts = [str((own["status"] == status).sum()) for status in statuses]
-        best = [_best(own[own["direction"] == direction]) for direction in ("forward", "forward_backward")]
-        kernels = own["kernels"].dropna()
+    for variant, cells in frame.groupby("variant"):
+        counts = [str((cells["status"] == status).sum()) for status in statuses]
+        best = [_best(cells[cells["direction"] == direction]) for direction in ("forward", "forward_backward")]
+        kernels = cells["kernels"].dropna()
         named = sorted({name for names in kernels for name in names})[:2]
         print("| " + " | ".join([str(variant), *counts, *best, "; ".join(name[:60] for name in named)]) + " |")
     return 0
 
 
 def _best(cells):
-    """Give the highest rate and its shape."""
+    """Return the highest rate and its workload, or a dash."""
     timed = cells[cells["tflops"].notna()]
     if timed.empty:
         return "-"
