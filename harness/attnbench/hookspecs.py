@@ -1,7 +1,7 @@
 """The hooks that a plugin may implement; none is called in a timed region.
 
-Variants and suites are asked for in worker processes. Observers run in a process of their own, so that
-neither a slow nor a broken one touches a measurement. Arguments of observers are JSON values.
+Hooks for variants and suites are called in worker processes. Observers run in a separate process, so that a slow or
+broken one can't affect a measurement. The arguments of observers are JSON values.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ def attnbench_variants() -> Iterable[Variant]:  # type: ignore[empty-body]
 
 @hookspec
 def attnbench_suites() -> Iterable[dict[str, Any]]:  # type: ignore[empty-body]
-    """Return suites, each a dict as a suite's TOML file would give it."""
+    """Return suites, each a dict with the content of a suite's TOML file."""
 
 
 @hookspec
 def attnbench_modules() -> Iterable[str]:  # type: ignore[empty-body]
-    """Return the names of further modules to load as plugins of their own, each guarded by itself."""
+    """Return the names of further modules to load as separate plugins; an error in one does not affect the others."""
 
 
 @hookspec
 def attnbench_run_started(manifest: dict[str, Any]) -> None:
-    """Observe that a run starts; `manifest` holds its plan, environment and versions."""
+    """Observe the start of a run; `manifest` has its plan, environment and versions."""
 
 
 @hookspec
 def attnbench_cell_started(cell: dict[str, Any]) -> None:
-    """Observe that a cell starts; `cell` holds `cell_id`, `variant`, `workload` and `device`."""
+    """Observe the start of a cell; `cell` has `cell_id`, `variant`, `workload` and `device`."""
 
 
 @hookspec
 def attnbench_record_stored(record: dict[str, Any]) -> None:
-    """Observe a record that was stored; `record` is in the record schema."""
+    """Observe that a record was stored; `record` follows the record schema."""
 
 
 @hookspec
 def attnbench_run_ended(summary: dict[str, Any]) -> None:
-    """Observe that a run ended; `summary` counts its records by status."""
+    """Observe the end of a run; `summary` has the number of records by status."""

@@ -1,4 +1,4 @@
-"""The hooks of a plugin are called through pluggy, so that its rules hold: wrappers, order, arguments, methods."""
+"""Plugins' hooks are called through pluggy and follow its rules: wrappers, order, arguments, methods."""
 
 import re
 import textwrap
@@ -72,7 +72,7 @@ def test_tryfirst_decides_the_order(loaded):
 
 
 def test_a_plugin_may_be_an_object_with_methods(tmp_path, monkeypatch):
-    """Methods of a plugin object are called with the arguments that they name, and without those that they do not."""
+    """Methods of a plugin object are called with only the arguments that they name."""
     text = """
     class Plugin:
         calls = []
@@ -122,7 +122,7 @@ def test_a_plugin_may_be_an_object_with_methods(tmp_path, monkeypatch):
         ("@hookimpl\ndef attnbench_variants():\n    raise SystemExit(1)", "attnbench_variants raised SystemExit"),
     ],
 )
-def test_what_can_not_be_called_is_refused_with_the_reason(loaded, text, reason):
+def test_unusable_hooks_are_refused_with_the_reason(loaded, text, reason):
     """A hook that pluggy does not find, can't call, or that raises makes the plugin fail to load."""
     with pytest.raises(PluginError, match=re.escape(reason)):
         loaded("\n" + text)

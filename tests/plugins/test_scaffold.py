@@ -1,4 +1,4 @@
-"""Templates of plugins: what they write, and what they refuse."""
+"""New plugins from templates: the files that are written, and the names that are refused."""
 
 import ast
 import importlib.util
@@ -24,8 +24,8 @@ def load(path, name):
     return module
 
 
-def test_file_is_a_variant_that_is_right(tmp_path):
-    """The written file offers one variant of that name, and it passes the gate, trained and causal, as it stands."""
+def test_the_file_has_a_correct_variant(tmp_path):
+    """The unchanged file offers one variant of the name, which passes the gate with and without a causal mask."""
     path = new_file("my-attn", tmp_path)
     assert path == tmp_path / "my_attn.py"
     (variant,) = load(path, "written_file").attnbench_variants()
@@ -40,20 +40,20 @@ def test_file_is_a_variant_that_is_right(tmp_path):
 
 
 def test_file_refuses_what_it_does_not_compute(tmp_path):
-    """The written variant says no, in words, to masks and options that it does not compute."""
+    """The written variant returns a reason for masks and options that it does not compute."""
     (variant,) = load(new_file("my-attn", tmp_path), "written_file").attnbench_variants()
     for fields in ({"mask": "window:2:0"}, {"mask": "padding"}, {"softcap": 5.0}, {"alibi": True}, {"dropout": 0.1}):
         assert variant.unsupported_reason(Workload(heads=1, seq_q=4, head_dim=2, **fields), "cpu")
 
 
 def test_in_a_clone_the_file_joins_the_built_ins(tmp_path):
-    """Where a clone's folder of variants is at hand the file goes there, and is a plugin by being there."""
+    """In a clone of attnbench the file goes to the folder of the built-in variants."""
     (tmp_path / "variants" / "attnbench_variants").mkdir(parents=True)
     assert new_file("my-attn", tmp_path) == tmp_path / "variants" / "attnbench_variants" / "my_attn.py"
 
 
-def test_package_has_all_that_a_plugin_needs(tmp_path):
-    """The package has an entry point that names its module, a test, a README and a CI file."""
+def test_the_package_is_complete(tmp_path):
+    """The package has an entry point with its module, a test, a README and a CI file."""
     paths = new_package("Fast.Attn+2", tmp_path / "plugin")
     assert {str(path.relative_to(tmp_path / "plugin")) for path in paths} == {
         ".github/workflows/ci.yml", "README.md", "pyproject.toml", "src/fast_attn_2/__init__.py",
@@ -92,7 +92,7 @@ def test_bad_names_are_refused(tmp_path, name, message):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    """A file or folder that is there already is left as it is."""
+    """A file or folder that exists is left as it is."""
     (tmp_path / "my_attn.py").write_text("mine")
     with pytest.raises(UsageError, match="exists already"):
         new_file("my-attn", tmp_path)
@@ -102,7 +102,7 @@ def test_nothing_is_overwritten(tmp_path):
 
 
 def test_folder_that_cant_be_written(tmp_path):
-    """Where nothing can be written the error names the path and the system's reason."""
+    """If the file can't be written, the error has the path and the system's reason."""
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="can't be written"):
         new_file("my-attn", tmp_path / "file" / "below")

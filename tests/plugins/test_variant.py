@@ -1,4 +1,4 @@
-"""The contract of a variant: what a plugin may say of it, and what is refused."""
+"""The contract of a variant: the declarations that are accepted and those that are refused."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from attnbench.plugins.variant import contract_violation
 
 
 class Good(Variant):
-    """A variant that keeps the contract."""
+    """A variant that fulfils the contract."""
 
     name = "good"
     packages = ("flash-attn", "numpy")
@@ -19,7 +19,7 @@ class Good(Variant):
 
 
 def test_a_variant_may_declare_packages_and_be_a_baseline():
-    """Names of distributions and a baseline flag keep the contract."""
+    """Names of distributions and a baseline flag fulfil the contract."""
     assert contract_violation(Good()) is None
 
 
@@ -32,7 +32,7 @@ def test_packages_are_names_of_distributions(packages):
 
 
 def test_baseline_is_true_or_false():
-    """A baseline that is no boolean is refused, and the value is shown."""
+    """A baseline that is not a boolean is refused, and the value is shown."""
     variant = Good()
     variant.baseline = "sdpa"
     assert "baseline is 'sdpa', expected True or False" in contract_violation(variant)

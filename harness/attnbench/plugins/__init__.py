@@ -1,1 +1,1 @@
-"""The plugin contract, plugin loading, and templates for new plugins. Only workers load plugins."""
+"""The plugin contract, plugin loading, and templates for new plugins; only workers load plugins."""

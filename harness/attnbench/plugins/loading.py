@@ -1,6 +1,6 @@
-"""Plugins: where they come from, and guarded loading of each.
+"""Plugin sources, and the loading of plugins with all their errors caught.
 
-Listing sources imports nothing. Loading runs a plugin's code and happens in worker processes alone.
+Listing sources imports nothing. Loading runs the code of a plugin, so only worker processes do it.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("attnbench_"))
 
 @dataclass(frozen=True)
 class PluginSource:
-    """Where a plugin comes from: an entry point's value, a file's path, or a module's name."""
+    """The origin of a plugin: an entry point, a file or a module, with its value, path or name as `target`."""
 
     name: str
     kind: str  # "entry point", "file" or "module"
     target: str
-    origin: str = ""  # for people: a distribution and its version, or a path
+    origin: str = ""  # shown to users: a distribution and its version, or a path
 
     def to_json(self) -> dict[str, str]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that was loaded: its variants and suites, and the hash of the source that makes its numbers."""
+    """A loaded plugin: its variants, suites and further modules, and the hash of its source code."""
 
     source: PluginSource
     sha256: str
@@ -57,18 +57,18 @@ class Plugin:
     suites: tuple[Suite, ...]
     modules: tuple[str, ...]
     module: ModuleType
-    hooks: pluggy.PluginManager  # holds this plugin alone
+    hooks: pluggy.PluginManager  # with this plugin only
 
 
 def entry_point_sources() -> list[PluginSource]:
-    """List the entry points of group `attnbench`, sorted by name, those of one name made distinct. Imports none."""
+    """Return the entry points of the group `attnbench`, sorted by name and with unique names, without importing any."""
     sources: list[PluginSource] = []
     taken: set[str] = set()
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else ""
         source = PluginSource(point.name, "entry point", point.value, origin)
         if any(other.target == source.target and other.name == source.name for other in sources):
-            continue  # one distribution that is seen twice on the path
+            continue  # the same distribution, found twice on the path
         name = point.name if point.name not in taken else f"{point.name} ({origin or point.value})"
         taken.add(name)
         sources.append(PluginSource(name, source.kind, source.target, origin))
@@ -76,7 +76,7 @@ def entry_point_sources() -> list[PluginSource]:
 
 
 def named_source(text: str) -> PluginSource:
-    """Make a source of what `--plugin` was given: FILE.py or package.module. Raises UsageError if there is no such."""
+    """Return the source for a value of `--plugin`, FILE.py or package.module; raises UsageError if it is not found."""
     if text.endswith(".py") or "/" in text:
         path = Path(text).expanduser().resolve()
         if not path.is_file():
@@ -84,12 +84,12 @@ def named_source(text: str) -> PluginSource:
         return PluginSource(path.stem, "file", str(path), str(path))
     top = text.partition(".")[0]
     if not all(part.isidentifier() for part in text.split(".")) or importlib.util.find_spec(top) is None:
-        raise UsageError(f"plugin {text!r} is no module that Python finds, nor a path to a .py file")
+        raise UsageError(f"plugin {text!r} is neither a module that Python finds nor a path to a .py file")
     return PluginSource(text, "module", text, text)
 
 
 def source_files(source: PluginSource) -> list[Path]:
-    """List the files whose content makes the plugin, without importing it: a file, or all of its top package."""
+    """Return the source files of a plugin without importing it: its file, or all files of its top-level package."""
     if source.kind == "file":
         return [Path(source.target)]
     spec = importlib.util.find_spec(source.target.partition(":")[0].partition(".")[0])
@@ -101,9 +101,9 @@ def source_files(source: PluginSource) -> list[Path]:
 
 
 def load_plugin(source: PluginSource) -> Plugin:
-    """Import a plugin and ask its hooks one by one; raises PluginError, in words fit for a table's cell.
+    """Import a plugin and call the hooks that offer something; raises PluginError, with a reason on one line.
 
-    Anything that the plugin raises is caught, SystemExit too; what it does to the process is not.
+    Any exception of the plugin is caught, SystemExit too; it can still crash the process.
     """
     try:
         module = _import(source)
@@ -123,7 +123,7 @@ def load_plugin(source: PluginSource) -> Plugin:
 
 
 def variant_of(source: PluginSource, name: str) -> Variant:
-    """Load a plugin for one of its variants; raises PluginError."""
+    """Load a plugin and return one of its variants; raises PluginError."""
     for candidate in load_plugin(source).variants:
         if candidate.name == name:
             return candidate
@@ -133,9 +133,10 @@ def variant_of(source: PluginSource, name: str) -> Variant:
 def load_all(
     sources: Iterable[PluginSource], skip: Mapping[str, PluginError]
 ) -> Iterator[tuple[PluginSource, Plugin | PluginError | None]]:
-    """Load plugins one by one, each with the modules that it names; yield (source, None) before, then the outcome.
+    """Load plugins one by one; yield (source, None) before each, then (source, outcome).
 
-    The outcome is the plugin or the error by which it did not load; a plugin whose name is in `skip` gets that error.
+    The outcome is the plugin, or the error if it did not load. A plugin whose name is in `skip` is not loaded, and that
+    error is its outcome. The further modules that a plugin names are loaded after it as plugins.
     """
     for source in sources:
         queue = [source]
@@ -177,7 +178,7 @@ def _import(source: PluginSource) -> ModuleType:
         if spec is None or spec.loader is None:
             raise PluginError(f"{source.target} can't be imported: expected a Python file")
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses and pickling look their module up
+        sys.modules[name] = module  # dataclasses and pickle look up the module by name
         spec.loader.exec_module(module)
         return module
     target, _, attribute = source.target.partition(":")
@@ -238,7 +239,7 @@ def _parsed_suite(table: Any, source: PluginSource) -> Suite:
 
 
 def _failure(what: str, error: BaseException) -> PluginError:
-    """Make a PluginError of an exception that a plugin raised, with the remedy for its kind."""
+    """Return the PluginError for an exception of a plugin, with the remedy for its type."""
     reason = f"{what} {describe(error)}{_where(error)}"
     if isinstance(error, ModuleNotFoundError):
         return PluginError(reason, "install the package, or import it inside prepare and say so in unsupported_reason")
@@ -246,7 +247,7 @@ def _failure(what: str, error: BaseException) -> PluginError:
 
 
 def _where(error: BaseException) -> str:
-    """Give the innermost file and line of an exception."""
+    """Return the innermost file and line of an exception."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -254,7 +255,7 @@ def _where(error: BaseException) -> str:
 
 
 def _sha256(source: PluginSource, module: ModuleType) -> str:
-    """Hash a module's source and that of the siblings it imports, so that an edit makes its cells stale."""
+    """Return the hash of a module's source and of the siblings it imports, so that an edit makes its cells stale."""
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256()
     paths = source_files(source) if file is None or source.kind == "entry point" else with_siblings(Path(file))
@@ -265,7 +266,7 @@ def _sha256(source: PluginSource, module: ModuleType) -> str:
 
 
 def with_siblings(file: Path) -> set[Path]:
-    """Give a plugin's file and those beside it that it imports, late ones too, without running any."""
+    """Return a plugin's file and the files beside it that it imports, also inside functions, without running them."""
     found: set[Path] = set()
     queue = [file]
     while queue:

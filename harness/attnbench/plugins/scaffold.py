@@ -1,4 +1,4 @@
-"""New plugins from templates: one file, or a package to install and publish."""
+"""New plugins from templates: a file, or a package to install and publish."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnbench.errors import UsageError
 from attnbench.plugins.variant import NAME_PATTERN
 
 TEMPLATES = Path(__file__).parent / "templates"
-BUILT_INS = Path("variants", "attnbench_variants")  # in a clone, a file in this folder is a plugin by being there
+BUILT_INS = Path("variants", "attnbench_variants")  # in a clone, every file in this folder is a plugin
 PACKAGE_FILES = {
     "package/pyproject.toml.txt": "pyproject.toml",
     "package/README.md.txt": "README.md",
@@ -23,9 +23,10 @@ PACKAGE_FILES = {
 
 
 def new_file(name: str, folder: Path) -> Path:
-    """Write the file of a variant `name` and return its path: among the built-ins of a clone at `folder`, else in it.
+    """Write the file of a new variant and return its path.
 
-    Raises UsageError for a name that no variant or no module can have, and where the file is there already.
+    If `folder` is a clone of attnbench, the file goes to the built-in variants, else into `folder`. Raises UsageError
+    for a name that no variant or no module can have, and if the file exists.
     """
     home = folder / BUILT_INS if (folder / BUILT_INS).is_dir() else folder
     module = module_name(name)
@@ -35,7 +36,7 @@ def new_file(name: str, folder: Path) -> Path:
 
 
 def new_package(name: str, folder: Path) -> list[Path]:
-    """Write an installable plugin package of a variant `name` into a new folder and return its files' paths.
+    """Write an installable plugin package with a new variant into a new folder and return the paths of its files.
 
     Raises UsageError for a name that no variant or no module can have, and for a folder that is not empty.
     """
@@ -51,7 +52,7 @@ def new_package(name: str, folder: Path) -> list[Path]:
 
 
 def module_name(name: str) -> str:
-    """Give the Python module's name for a variant's: `my-attn` -> `my_attn`. Raises UsageError if there is none."""
+    """Return the module name for a variant name: `my-attn` -> `my_attn`. Raises UsageError if there is none."""
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(
             f"name {name!r}: expected letters, digits, '.', '_', '+' or '-', a letter or digit first, as in my-attn"

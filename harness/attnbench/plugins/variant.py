@@ -1,4 +1,4 @@
-"""The plugin contract: what one implementation of attention says of itself."""
+"""The plugin contract: what an implementation of attention declares and provides."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 Layout = Literal["BHSD", "BSHD"]
 Tier = Literal["fused", "plain", "quantised"]
 LAYOUTS = ("BHSD", "BSHD")
-KINDS = ("cpu", "cuda")  # of devices
+KINDS = ("cpu", "cuda")  # kinds of device
 TIERS = ("fused", "plain", "quantised")
-TRAITS = ("nan-safe", "repeatable", "batch-invariant", "empty-keys")  # that a variant may promise
+TRAITS = ("nan-safe", "repeatable", "batch-invariant", "empty-keys")  # properties that a variant may promise
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-PACKAGE_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # of a distribution's name, PEP 508
+PACKAGE_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # the name of a distribution, PEP 508
 
 Timed = Callable[[], "torch.Tensor"]
 
@@ -30,23 +30,23 @@ Timed = Callable[[], "torch.Tensor"]
 class Variant:
     """One implementation of attention. Subclass it, set `name`, and write `prepare`.
 
-    - `layout`: inputs are made, and the output is expected, in this layout: `BHSD` (batch, heads, sequence, head_dim)
-      or `BSHD` (batch, sequence, heads, head_dim); so no conversion is timed.
+    - `layout`: the layout of inputs and output, `BHSD` (batch, heads, sequence, head_dim) or `BSHD` (batch, sequence,
+      heads, head_dim). Inputs are made in it, so no conversion is timed.
     - `tier`: `fused` keeps scores in float32 and must meet the strict error rule; `plain` stores scores in the
-      workload's own dtype, as a textbook implementation does, and is judged against one; `quantised` computes in 8
-      bits or fewer, and is held to a share of the answer's size.
-    - `exact`: False for what is not softmax attention (linear attention, recurrent layers): timed, but shown apart.
-    - `default_on`: the kinds of device, of 'cpu' and 'cuda', on which a run that names no variant takes this one: leave
-      out a kind on which its set-up takes minutes, or where nobody would ask for it unnamed.
-    - `ranks`: how many devices one call works on by itself, as a ring of processes does; such a variant takes workloads
+      workload's dtype, as a textbook implementation does, and is compared with one; `quantised` computes in 8
+      bits or fewer, and its error must stay below a share of the answer's size.
+    - `exact`: False if it is not softmax attention (linear attention, recurrent layers); it is timed, but shown apart.
+    - `default_on`: the kinds of device, 'cpu' and 'cuda', on which runs without `--variant` include this one. Leave out
+      a kind on which its set-up takes minutes, or on which it is of little use.
+    - `ranks`: the number of devices that one call works on, as a ring of processes does. Such a variant takes workloads
       with split `ring` and this number of `gpus`.
-    - `costly_on`: the kinds of device on which each new shape costs seconds, because it is compiled or
-      interpreted; there the conformance suite runs one level lower.
-    - `packages`: the distributions (`pip` names) whose versions change this variant's numbers, as in ("flash-attn",);
+    - `costly_on`: the kinds of device on which each new shape takes seconds, because it is compiled or interpreted.
+      There the conformance suite runs one level lower.
+    - `packages`: the distributions (`pip` names) whose versions change this variant's results, as in ("flash-attn",);
       after an upgrade of one of them `attnbench run --resume` measures the variant again.
     - `baseline`: True for a variant that others are compared with. The baseline of a run is the first such variant by
       name, unless `--baseline` names another.
-    - `traits`: optional properties that the variant promises and is then held to (docs/conformance.md lists them).
+    - `traits`: optional properties that the variant promises and that are then checked (see docs/conformance.md).
     """
 
     name: str = ""
@@ -61,18 +61,19 @@ class Variant:
     traits: ClassVar[frozenset[str]] = frozenset()
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - for overriding
-        """Say in words why this variant can't do `workload` on `device` ('cpu' or 'cuda'); None means that it can.
+        """Return the reason why this variant can't do `workload` on `device` ('cpu' or 'cuda'); None if it can.
 
-        Asked before anything is made. Missing libraries belong here too: 'needs the package X (pip install X)'.
+        It is called before any tensor is made. A missing library is a reason, too: 'needs the package X (pip install
+        X)'.
         """
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Timed:  # noqa: ARG002 - for overriding
         """Do the untimed set-up (block masks, plans, compiling) and return the callable that is timed.
 
-        The callable takes no argument, reads `inputs` anew at each call, returns a fresh output tensor in `layout`,
-        leaves its inputs as they are, and works on the current stream. In `backward` the harness calls autograd on
-        what it returned.
+        The callable takes no argument, reads `inputs` on each call, returns a new output tensor in `layout`, does not
+        change its inputs, and works on the current stream. For `backward` workloads the harness calls autograd on
+        its output.
         """
         raise PluginError(f"variant {self.name!r} ({type(self).__name__}) has no prepare method: write one")
 
@@ -81,16 +82,16 @@ class Variant:
         workload: Workload,  # noqa: ARG002 - for overriding
         inputs: Inputs,  # noqa: ARG002 - for overriding
     ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]] | None:
-        """Return a callable that gives the output and its log-sum-exp, or None: offering it is optional.
+        """Return a callable that returns the output and its log-sum-exp, or None; implementing it is optional.
 
         The log-sum-exp is the natural logarithm of the sum of the exponentiated, masked scores, (B, Hq, Sq) in
-        float32 whatever the layout, -inf for a row that sees no key. It is checked, never timed.
+        float32 in both layouts, -inf for a row that sees no key. It is checked, never timed.
         """
         return None
 
 
 class FunctionVariant(Variant):
-    """A variant made of one function of tensors, by the `variant` decorator."""
+    """A variant made from a function of tensors by the `variant` decorator."""
 
     def __init__(self, name: str, function: Callable[..., Any], layout: Layout, tier: Tier) -> None:
         self.name = name
@@ -101,7 +102,7 @@ class FunctionVariant(Variant):
         self.__module__ = function.__module__
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Return a callable that hands the tensors and the workload to the function."""
+        """Return a callable that calls the function with the tensors and the workload."""
         function, query, key, value = self.function, inputs.query, inputs.key, inputs.value
         return lambda: function(query, key, value, workload)
 
@@ -109,7 +110,7 @@ class FunctionVariant(Variant):
 def variant(
     name: str, *, layout: Layout = "BHSD", tier: Tier = "fused"
 ) -> Callable[[Callable[..., Any]], FunctionVariant]:
-    """Make a variant of a function `(query, key, value, workload) -> output`, tensors shaped as `layout` says.
+    """Return a decorator that makes a variant of a function `(query, key, value, workload) -> output`.
 
     With the default layout: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv) -> (B, Hq, Sq, Dv).
     """
@@ -121,7 +122,7 @@ def variant(
 
 
 def contract_violation(candidate: object) -> str | None:
-    """Say what about `candidate` breaks the contract of a variant, or None."""
+    """Return how `candidate` breaks the contract of a variant, or None if it does not."""
     if inspect.isclass(candidate) and issubclass(candidate, Variant):
         return f"{candidate.__name__} is a class: return an instance, {candidate.__name__}()"
     if not isinstance(candidate, Variant):
@@ -156,7 +157,7 @@ def contract_violation(candidate: object) -> str | None:
 
 
 def _are_distributions(names: object) -> bool:
-    """Whether `names` is a tuple or list of names that a distribution can have."""
+    """Return whether `names` is a tuple or list of valid distribution names."""
     return isinstance(names, (tuple, list)) and all(
         isinstance(name, str) and PACKAGE_PATTERN.fullmatch(name) for name in names
     )
