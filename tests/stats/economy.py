@@ -1,7 +1,7 @@
-"""How many samples each rule takes to know a median within 0.5%, on a simulated machine; prints a table.
+"""Print how many samples each stopping rule needs for a median within 0.5%, on a simulated machine.
 
-Run it as `python tests/stats/economy.py`. Fixed rules that have not reached the precision are run again, and their
-samples pooled, until they have; ours stops by itself.
+Run it as `python tests/stats/economy.py`. attnbench's rule stops when it is precise enough. A rule of fixed length that
+has not reached the precision is run again, and its samples are pooled, until it has.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ RULE = MeasureConfig(precision=PRECISION, budget_s=30.0, min_time_s=0, block_s=0
 DEFAULT = MeasureConfig(precision=PRECISION, budget_s=30.0)
 
 
-def ours(machine, cost_ns, protocol):
-    """Count the samples until the stopping rule has enough."""
-    stopping, count = Stopping(protocol, "cuda"), 0
+def samples_of_stopping_rule(machine, cost_ns, config):
+    """Return how many samples attnbench's stopping rule takes."""
+    stopping, count = Stopping(config, "cuda"), 0
     while not stopping.done:
-        block = machine.block(cost_ns, protocol.block_s * 1e9)
+        block = machine.block(cost_ns, config.block_s * 1e9)
         stopping.add(block)
         count += len(block)
     return count
 
 
-def fixed(machine, cost_ns, seconds, fewest=1):
-    """Count the samples of a rule of fixed length, run again until its interval is narrow enough."""
+def samples_of_fixed_length(machine, cost_ns, seconds, fewest=1):
+    """Return how many samples a rule of fixed length takes, run again until its interval is narrow enough."""
     calls = max(fewest, int(seconds * 1e9 / cost_ns))
     samples = []
     for _ in range(MOST_RUNS):
@@ -47,43 +47,42 @@ def fixed(machine, cost_ns, seconds, fewest=1):
 
 
 def mean_counts(noise, cost_ns, seeds):
-    """Give the mean samples of our rule, our default, do_bench and pytest-benchmark at one noise level."""
+    """Return the mean number of samples of RULE, DEFAULT, do_bench and pytest-benchmark at one noise level."""
     counts = []
     for seed in range(seeds):
         machine = Machine(seed=seed, noise=noise)
         counts.append(
             (
-                ours(machine, cost_ns, RULE),
-                ours(machine, cost_ns, DEFAULT),
-                fixed(machine, cost_ns, DO_BENCH_S),
-                fixed(machine, cost_ns, PYTEST_BENCHMARK_S, PYTEST_BENCHMARK_ROUNDS),
+                samples_of_stopping_rule(machine, cost_ns, RULE),
+                samples_of_stopping_rule(machine, cost_ns, DEFAULT),
+                samples_of_fixed_length(machine, cost_ns, DO_BENCH_S),
+                samples_of_fixed_length(machine, cost_ns, PYTEST_BENCHMARK_S, PYTEST_BENCHMARK_ROUNDS),
             )
         )
     return [statistics.fmean(column) for column in zip(*counts, strict=True)]
 
 
 def table(cost_ns, seeds):
-    """Give a row of counts a noise level, and the geometric means of our rule's and our default's shares of the others.
+    """Return a row of `mean_counts` for each noise level, and the geometric means of the ratios of these counts.
 
-    Returned as (rows, shares): shares are rule / do_bench, rule / pytest-benchmark, default / do_bench,
-    default / pytest-benchmark.
+    The ratios are RULE / do_bench, RULE / pytest-benchmark, DEFAULT / do_bench and DEFAULT / pytest-benchmark.
     """
     rows = {noise: mean_counts(noise, cost_ns, seeds) for noise in NOISE}
     pairs = ((0, 2), (0, 3), (1, 2), (1, 3))
-    shares = [statistics.geometric_mean(row[mine] / row[theirs] for row in rows.values()) for mine, theirs in pairs]
-    return rows, shares
+    ratios = [statistics.geometric_mean(row[ours] / row[theirs] for row in rows.values()) for ours, theirs in pairs]
+    return rows, ratios
 
 
 def main():
     """Print the table for calls of 100 us and of 1 ms."""
     for cost_ns in (1e5, 1e6):
-        rows, shares = table(cost_ns, seeds=20)
+        rows, ratios = table(cost_ns, seeds=20)
         print(f"\nCalls of {cost_ns / 1e3:.0f} us\n")
         print("| noise | rule | default | do_bench | pytest-benchmark |\n| --- | --- | --- | --- | --- |")
         for noise, row in rows.items():
             print(f"| {noise:.1%} | " + " | ".join(f"{count:.0f}" for count in row) + " |")
-        print("\nrule / do_bench {:.2f}, rule / pytest-benchmark {:.2f}, ".format(*shares[:2]), end="")
-        print("default / do_bench {:.2f}, default / pytest-benchmark {:.2f}".format(*shares[2:]))
+        print("\nrule / do_bench {:.2f}, rule / pytest-benchmark {:.2f}, ".format(*ratios[:2]), end="")
+        print("default / do_bench {:.2f}, default / pytest-benchmark {:.2f}".format(*ratios[2:]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A simulated device: its own clock, drift, noise, throttling and launch latency; no GPU, no sleeping."""
+"""A simulated machine with its own clock, for tests that neither sleep nor need a GPU."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Machine:
-    """Advances its own time by what calls cost on it.
+    """A machine whose clock advances by the time that each call takes on it.
 
     - `noise`: relative standard deviation of a call; `rho`: lag-1 autocorrelation of that noise (AR(1))
-    - `drift`: relative slow-down per simulated second; `throttle_at_s`: when calls get `throttle_factor` times as long
+    - `drift`: relative slow-down per simulated second
     - `spike`: share of calls that take three times as long
-    - `launch_ns`: what the host needs to start a call on an asynchronous device
+    - `throttle_at_s`: when calls begin to take `throttle_factor` times as long
+    - `launch_ns`: time that the host needs to start a call on an asynchronous device
     """
 
     seed: int = 0
@@ -33,7 +34,7 @@ class Machine:
         self._state = self.random.gauss(0, 1)
 
     def call(self, cost_ns):
-        """Spend what a call of `cost_ns` costs now, and give it."""
+        """Make a call that takes `cost_ns` on an undisturbed machine; return the time that it takes now."""
         self._state = self.rho * self._state + math.sqrt(1 - self.rho**2) * self.random.gauss(0, 1)
         seconds = self.now_ns / 1e9
         took = cost_ns * (1 + self.drift * seconds) * math.exp(self.noise * self._state)
@@ -43,7 +44,7 @@ class Machine:
         return took
 
     def block(self, cost_ns, duration_ns):
-        """Sample calls for `duration_ns`, at least one."""
+        """Return the times of calls made for `duration_ns`, at least one."""
         end = self.now_ns + duration_ns
         samples = [self.call(cost_ns)]
         while self.now_ns < end:
@@ -51,16 +52,16 @@ class Machine:
         return samples
 
 
-def session(machine, costs, protocol, device="cpu", *, interleave=True):
-    """Measure cells of the given costs as a run does, A B B A; give for each its Blocks and its Stopping."""
+def session(machine, costs, config, device="cpu", *, interleave=True):
+    """Measure cells of the given costs in the order A B B A, as a run does; return (Blocks, Stopping) of each."""
     from attnbench.stats.paired import Blocks
     from attnbench.stats.stopping import Stopping
 
-    stoppings = [Stopping(protocol, device) for _ in costs]
+    stoppings = [Stopping(config, device) for _ in costs]
     samples, sizes, rounds = ([[] for _ in costs] for _ in range(3))
 
-    def one(index, number):
-        block = machine.block(costs[index], protocol.block_s * 1e9)
+    def measure_block(index, number):
+        block = machine.block(costs[index], config.block_s * 1e9)
         samples[index] += block
         sizes[index].append(len(block))
         rounds[index].append(number)
@@ -71,13 +72,13 @@ def session(machine, costs, protocol, device="cpu", *, interleave=True):
         number = 0
         while not all(stopping.done for stopping in stoppings):
             for index in order if number % 2 == 0 else reversed(order):
-                one(index, number)
+                measure_block(index, number)
             number += 1
     else:
         for index in order:
             number = 0
             while not stoppings[index].done:
-                one(index, number)
+                measure_block(index, number)
                 number += 1
     blocks = [Blocks(*taken) for taken in zip(samples, sizes, rounds, strict=True)]
     return list(zip(blocks, stoppings, strict=True))

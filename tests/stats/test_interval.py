@@ -11,24 +11,24 @@ from attnbench.stats.interval import lag1_autocorrelation, median_interval
 
 
 def generator(seed):
-    """Give a seeded generator of noise."""
+    """Return a seeded random generator."""
     return random.Random(seed)  # noqa: S311 - simulated noise
 
 
 def independent(count, seed):
-    """Give 2% log-normal noise around 100."""
+    """Return samples with 2% log-normal noise around 100."""
     noise = generator(seed)
     return [100 * math.exp(0.02 * noise.gauss(0, 1)) for _ in range(count)]
 
 
 def drifting(count, seed):
-    """Give a machine that slows down by 2% under 1% noise; its median is 101."""
+    """Return samples with 1% noise of a machine that slows down by 2%; their median is 101."""
     noise = generator(seed)
     return [100 * (1 + 0.02 * index / count) * math.exp(0.01 * noise.gauss(0, 1)) for index in range(count)]
 
 
 def autocorrelated(count, seed, rho=0.8):
-    """Give AR(1) noise of 2% around 100."""
+    """Return samples with 2% AR(1) noise around 100."""
     noise = generator(seed)
     state, samples = noise.gauss(0, 1), []
     for _ in range(count):
@@ -38,13 +38,15 @@ def autocorrelated(count, seed, rho=0.8):
 
 
 @pytest.mark.parametrize(
-    ("samples", "median"), [(independent, 100), (drifting, 101), (autocorrelated, 100)], ids=lambda one: str(one)[:20]
+    ("samples", "median"),
+    [(independent, 100), (drifting, 101), (autocorrelated, 100)],
+    ids=["independent", "drifting", "autocorrelated"],
 )
 @pytest.mark.parametrize("count", [60, 240])
 def test_the_interval_covers_the_median(samples, median, count):
-    """At least 93% of intervals hold the true median under independent, drifting and autocorrelated noise."""
+    """At least 93% of intervals contain the true median under independent, drifting and autocorrelated noise."""
     intervals = [median_interval(samples(count, seed)) for seed in range(400)]
-    assert sum(one.low <= median <= one.high for one in intervals) / len(intervals) >= 0.93
+    assert sum(interval.low <= median <= interval.high for interval in intervals) / len(intervals) >= 0.93
 
 
 def test_intervals_that_ignore_autocorrelation_do_not_cover():
@@ -56,8 +58,8 @@ def test_intervals_that_ignore_autocorrelation_do_not_cover():
     assert covered / 200 < 0.6
 
 
-def test_a_shift_between_blocks_is_seen_though_neighbours_are_not_alike():
-    """Blocks that scatter more than their samples explain make block medians stand for the samples."""
+def test_a_shift_between_blocks_is_detected_without_autocorrelation():
+    """If block medians scatter more than their samples explain, the interval is computed from the block medians."""
     noise = generator(1)
     samples = [100 + shift + noise.gauss(0, 2) for shift in (noise.gauss(0, 1) for _ in range(20)) for _ in range(50)]
     plain = median_interval(independent(1000, 2), block_sizes=[50] * 20)
@@ -67,40 +69,40 @@ def test_a_shift_between_blocks_is_seen_though_neighbours_are_not_alike():
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_few_samples_promise_less(count):
-    """Below six samples no order statistics reach 95%, and the interval says what they do reach."""
-    one = median_interval(list(range(1, count + 1)))
-    assert one.coverage == pytest.approx(max(0.0, 1 - 2 * 0.5**count))
-    assert (one.low, one.high) == (1, count)
+def test_few_samples_reach_a_lower_coverage(count):
+    """Fewer than six samples can't reach 95%, and the interval's coverage is what they do reach."""
+    interval = median_interval(list(range(1, count + 1)))
+    assert interval.coverage == pytest.approx(max(0.0, 1 - 2 * 0.5**count))
+    assert (interval.low, interval.high) == (1, count)
 
 
 def test_a_single_sample_has_no_precision():
-    """One sample never looks precise."""
+    """The interval of one sample is infinitely wide relative to its median."""
     assert median_interval([5.0]).relative_half_width == math.inf
 
 
 def test_no_sample_is_an_error():
-    """Without samples there is no median."""
+    """An empty list of samples raises ValueError."""
     with pytest.raises(ValueError, match="at least one sample"):
         median_interval([])
 
 
 def test_block_sizes_must_fit():
-    """Block sizes that do not sum to the number of samples are refused."""
+    """Block sizes that do not sum to the number of samples raise ValueError."""
     with pytest.raises(ValueError, match="sum to 16"):
         median_interval([1.0, 2.0, 3.0], block_sizes=[2] * 8)
 
 
 @given(st.lists(st.floats(1, 1e9), min_size=1, max_size=80), st.floats(1e-3, 1e3))
-def test_the_interval_holds_its_median_and_scales(samples, factor):
-    """The interval encloses the median, lies within the samples, and scales with the unit."""
-    one, scaled = median_interval(samples), median_interval([sample * factor for sample in samples])
-    assert min(samples) <= one.low <= one.median <= one.high <= max(samples)
-    assert scaled.median == pytest.approx(one.median * factor)
+def test_the_interval_contains_its_median_and_scales(samples, factor):
+    """The interval contains the median, lies within the samples, and scales with the unit."""
+    interval, scaled = median_interval(samples), median_interval([sample * factor for sample in samples])
+    assert min(samples) <= interval.low <= interval.median <= interval.high <= max(samples)
+    assert scaled.median == pytest.approx(interval.median * factor)
 
 
 def test_outliers_do_not_hide_autocorrelation():
-    """A few huge spikes leave the ranks' autocorrelation where it was."""
+    """A few very large outliers hardly change the autocorrelation of the ranks."""
     samples = autocorrelated(400, 3)
     spiked = [sample * (50 if index % 40 == 0 else 1) for index, sample in enumerate(samples)]
     assert lag1_autocorrelation(spiked) > 0.5

@@ -20,14 +20,14 @@ from attnbench.stats.paired import (
     verdicts_between_runs,
 )
 
-PROTOCOL = MeasureConfig(min_time_s=0.1, block_s=0.02, budget_s=1.0)
+CONFIG = MeasureConfig(min_time_s=0.1, block_s=0.02, budget_s=1.0)
 
 
-def told_apart(slow_down, sessions, *, interleave=True, margin=0.01, **machine):
-    """Count simulated sessions of a baseline and a copy that is `slow_down` slower, by verdict faster or slower."""
+def share_judged_different(slow_down, sessions, *, interleave=True, margin=0.01, **machine):
+    """Return the share of simulated sessions in which a copy, `slow_down` times slower, is judged faster or slower."""
     found = 0
     for seed in range(sessions):
-        cells = session(Machine(seed=seed, **machine), [1e6, 1e6 * slow_down], PROTOCOL, interleave=interleave)
+        cells = session(Machine(seed=seed, **machine), [1e6, 1e6 * slow_down], CONFIG, interleave=interleave)
         (baseline, _), (candidate, _) = cells
         row = paired_log_ratios(candidate, baseline)
         found += verdicts({0: row}, margin=margin)[0].verdict in ("faster", "slower")
@@ -35,21 +35,21 @@ def told_apart(slow_down, sessions, *, interleave=True, margin=0.01, **machine):
 
 
 @pytest.mark.parametrize("drift", [0.05, 0.1])
-def test_identical_code_is_not_told_apart_under_drift(drift):
-    """Interleaved A/A sessions give at most 5% false positives while the machine slows down by 1% or 2% a run."""
-    assert told_apart(1.0, 100, noise=0.01, drift=drift) <= 0.05
-    assert told_apart(1.0, 100, noise=0.01, drift=drift, margin=0.0) <= 0.05
+def test_identical_code_is_not_judged_different_under_drift(drift):
+    """Interleaved A/A sessions give at most 5% false positives while the machine slows down by 1% or 2% per run."""
+    assert share_judged_different(1.0, 100, noise=0.01, drift=drift) <= 0.05
+    assert share_judged_different(1.0, 100, noise=0.01, drift=drift, margin=0.0) <= 0.05
 
 
-def test_sequential_measurement_tells_identical_code_apart():
-    """Counter-example: one after the other, the same sessions mistake drift for a difference most of the time."""
-    assert told_apart(1.0, 40, noise=0.01, drift=0.1, margin=0.0, interleave=False) >= 0.45
+def test_sequential_measurement_judges_identical_code_different():
+    """Counter-example: without interleaving at least 45% of the same sessions mistake drift for a difference."""
+    assert share_judged_different(1.0, 40, noise=0.01, drift=0.1, margin=0.0, interleave=False) >= 0.45
 
 
 def test_a_slow_down_of_three_percent_is_found():
-    """At 1% noise at least 95% of sessions find 3%, with independent and with autocorrelated noise."""
-    assert told_apart(1.03, 60, noise=0.01) >= 0.95
-    assert told_apart(1.03, 60, noise=0.01, rho=0.8) >= 0.95
+    """At 1% noise at least 95% of sessions find a 3% slow-down, with independent and autocorrelated noise."""
+    assert share_judged_different(1.03, 60, noise=0.01) >= 0.95
+    assert share_judged_different(1.03, 60, noise=0.01, rho=0.8) >= 0.95
 
 
 def test_a_table_of_identical_rows_is_rarely_wrong_anywhere():
@@ -58,12 +58,14 @@ def test_a_table_of_identical_rows_is_rarely_wrong_anywhere():
     wrong = 0
     for seed in range(40):
         table = {row: list(0.01 * generator.standard_normal(10)) for row in range(30)}
-        wrong += any(one.verdict in ("faster", "slower") for one in verdicts(table, margin=0.0, seed=seed).values())
+        wrong += any(
+            result.verdict in ("faster", "slower") for result in verdicts(table, margin=0.0, seed=seed).values()
+        )
     assert wrong <= 5  # 40 x 5% = 2; more than 5 has a chance of 1%
 
 
-def placed(generator, workloads, candidates, placement):
-    """Give tables of identical code whose processes differ, each for good, by `placement`; and the controls' rows."""
+def simulated_table(generator, workloads, candidates, placement):
+    """Return a table of identical code whose processes differ permanently by `placement`, and the controls' rows."""
     table, controls = {}, []
     for workload in range(workloads):
         spread = placement[workload % len(placement)]
@@ -77,30 +79,29 @@ def placed(generator, workloads, candidates, placement):
     return table, controls
 
 
-def share_told_apart(sessions, *shape, floored):
-    """Give the share of simulated runs of identical code in which any row of the table got a verdict."""
+def share_of_wrong_tables(sessions, *shape, floored):
+    """Return the share of simulated runs of identical code in which any row is judged faster or slower."""
     generator = np.random.default_rng(11)
-    told = 0
+    wrong = 0
     for _ in range(sessions):
-        table, controls = placed(generator, *shape)
+        table, controls = simulated_table(generator, *shape)
         judged = verdicts(table, floor=floor_of(controls) if floored else None, margin=0.0)
-        told += any(one.verdict in ("faster", "slower") for one in judged.values())
-    return told / sessions
+        wrong += any(result.verdict in ("faster", "slower") for result in judged.values())
+    return wrong / sessions
 
 
 @pytest.mark.parametrize(
     ("workloads", "placement"), [(1, [0.05]), (3, [0.05]), (8, [0.15]), (8, [0.002, 0.01, 0.02, 0.05])], ids=str
 )
-def test_processes_that_differ_for_good_are_not_told_apart(workloads, placement):
-    """Where memory layout makes processes of the same code differ, about 5% of tables at most hold a false verdict."""
-    assert (
-        share_told_apart(100, workloads, 3, placement, floored=True) <= 0.08
-    )  # 5%, within one standard error and a half
+def test_processes_of_the_same_code_are_not_judged_different(workloads, placement):
+    """If memory layout makes processes of the same code differ, at most about 5% of tables contain a false verdict."""
+    share = share_of_wrong_tables(100, workloads, 3, placement, floored=True)
+    assert share <= 0.08  # 5% plus one and a half standard errors
 
 
-def test_rounds_alone_mistake_the_placement_of_processes_for_a_difference():
-    """Counter-example: without the controls' floor nearly every such table is wrong, for no round shows a placement."""
-    assert share_told_apart(20, 3, 3, [0.05], floored=False) >= 0.9
+def test_without_a_floor_the_placement_of_processes_is_mistaken_for_a_difference():
+    """Counter-example: without the controls' floor nearly all such tables are wrong."""
+    assert share_of_wrong_tables(20, 3, 3, [0.05], floored=False) >= 0.9
 
 
 def test_a_difference_beyond_the_floor_is_found():
@@ -108,14 +109,14 @@ def test_a_difference_beyond_the_floor_is_found():
     generator = np.random.default_rng(12)
     found = 0
     for _ in range(20):
-        table, controls = placed(generator, 8, 3, [0.002])
+        table, controls = simulated_table(generator, 8, 3, [0.002])
         slower = {key: [ratio + 0.03 for ratio in row] for key, row in table.items()}
-        found += sum(one.verdict == "slower" for one in verdicts(slower, floor=floor_of(controls)).values())
+        found += sum(result.verdict == "slower" for result in verdicts(slower, floor=floor_of(controls)).values())
     assert found / (20 * 24) >= 0.95
 
 
-def test_a_control_is_judged_by_the_others():
-    """Controls that scatter alike are not told apart, one that stands out is, and a single one can't be judged."""
+def test_a_control_is_judged_with_the_floor_of_the_others():
+    """Controls that scatter alike are no false positives, one that stands out is, and a single one is not judged."""
     generator = np.random.default_rng(13)
     rows = [list(shift + 0.002 * generator.standard_normal(12)) for shift in (0.05, -0.06, 0.04, -0.05)]
     assert control(rows).false_positives == 0
@@ -126,25 +127,25 @@ def test_a_control_is_judged_by_the_others():
     assert control(rows[:1]).false_positives == 0
 
 
-def test_each_control_is_looked_at_once(monkeypatch):
-    """Judging a thousand controls, each by all the others, takes work for a thousand and not for a million."""
-    looked_at = []
-    monkeypatch.setattr(paired, "winsorise", lambda rows: (looked_at.extend(rows), winsorise(rows))[1])
+def test_each_control_is_winsorised_once(monkeypatch):
+    """Judging each of a thousand controls with the floor of the others processes a thousand rows, not a million."""
+    winsorised = []
+    monkeypatch.setattr(paired, "winsorise", lambda rows: (winsorised.extend(rows), winsorise(rows))[1])
     generator = np.random.default_rng(14)
     rows = [list(0.002 * generator.standard_normal(8)) for _ in range(1_000)]
     assert control(rows).cells == 1_000
-    assert len(looked_at) == 1_000
+    assert len(winsorised) == 1_000
 
 
 def test_verdicts_can_be_read_from_their_intervals():
-    """Faster, slower, same and undecided follow from where the row's interval lies."""
+    """The verdicts faster, slower, same and undecided follow from where the row's interval lies."""
     generator = np.random.default_rng(4)
     means = {"faster": -0.2, "slower": 0.2, "same": 0.001, "undecided": 0.0}
     spread = {"undecided": 0.2}
     table = {name: list(mean + spread.get(name, 0.002) * generator.standard_normal(20)) for name, mean in means.items()}
-    for name, one in verdicts(table).items():
-        assert one.verdict == name
-        assert one.low < one.ratio < one.high
+    for name, result in verdicts(table).items():
+        assert result.verdict == name
+        assert result.low < result.ratio < result.high
     judged = verdicts(table)
     assert judged["faster"].high < 1 < judged["slower"].low
     assert judged["same"].low > 0.99
@@ -152,26 +153,26 @@ def test_verdicts_can_be_read_from_their_intervals():
 
 
 def test_a_row_of_one_round_alone_is_undecided():
-    """One round gives a ratio; without another row of few rounds nobody knows what it scatters by."""
-    one = verdicts({"row": [0.1]})["row"]
-    assert (one.verdict, one.low, one.high, one.rounds) == ("undecided", None, None, 1)
-    assert one.ratio == pytest.approx(1.105, abs=1e-3)
+    """One round gives a ratio but no interval, if no other row shows how much rounds scatter."""
+    result = verdicts({"row": [0.1]})["row"]
+    assert (result.verdict, result.low, result.high, result.rounds) == ("undecided", None, None, 1)
+    assert result.ratio == pytest.approx(1.105, abs=1e-3)
     assert verdicts({"row": []}, floor=floor_of([[0.01] * 10]))["row"].verdict == "undecided"
 
 
-def test_few_rounds_scatter_like_the_most_restless_of_their_table():
-    """A row of one round is judged by another's scatter, with Student's t of the degrees that all short rows have."""
-    one = verdicts({"one": [0.7], "restless": [0.68, 0.72, 0.7], "calm": [0.7, 0.7001]})["one"]
-    half = 3.182 * 0.02  # the t of (3 - 1) + (2 - 1) degrees, at the last of Holm's levels
-    assert one.verdict == "slower"
-    assert (one.low, one.high) == pytest.approx((np.exp(0.7 - half), np.exp(0.7 + half)), rel=1e-3)
+def test_short_rows_share_the_largest_scatter_of_their_table():
+    """A row of one round is judged with the largest scatter of a short row, and the degrees of freedom of all."""
+    result = verdicts({"one": [0.7], "noisy": [0.68, 0.72, 0.7], "quiet": [0.7, 0.7001]})["one"]
+    half = 3.182 * 0.02  # t of (3 - 1) + (2 - 1) degrees of freedom, at the last of Holm's levels
+    assert result.verdict == "slower"
+    assert (result.low, result.high) == pytest.approx((np.exp(0.7 - half), np.exp(0.7 + half)), rel=1e-3)
 
 
 def slow_calls(seed, costs, noises):
-    """Measure eight workloads whose calls are so long that the budget gives them one to six rounds of two samples.
+    """Simulate eight workloads whose calls are so long that the budget allows one to six rounds of two samples.
 
-    Each process has a speed of its own that differs by 1%, and the machine slows down; the last two cells of each
-    workload are the baseline and its A/A control. Gives the table and the controls' rows.
+    The speeds of the processes differ by 1%, and the machine slows down. The last two cells of each workload are the
+    baseline and its A/A control. Returns the table and the controls' rows.
     """
     table, controls = {}, []
     generator = random.Random(seed)  # noqa: S311 - simulated noise
@@ -179,12 +180,12 @@ def slow_calls(seed, costs, noises):
         length = generator.uniform(0.15e9, 0.6e9)
         machine = Machine(seed=generator.randrange(1 << 30), drift=0.01)
         samples = [[] for _ in costs]
-        placed = [1 + 0.01 * generator.gauss(0, 1) for _ in costs]
+        speeds = [1 + 0.01 * generator.gauss(0, 1) for _ in costs]
         rounds = range(max(1, int(1e9 / length)))
         for number in rounds:
             for index in range(len(costs)) if number % 2 == 0 else reversed(range(len(costs))):
                 machine.noise = noises[index]
-                samples[index] += [machine.call(length * costs[index] * placed[index]) for _ in range(2)]
+                samples[index] += [machine.call(length * costs[index] * speeds[index]) for _ in range(2)]
         *candidates, baseline, twin = (Blocks(taken, [2] * len(rounds), list(rounds)) for taken in samples)
         for place, candidate in enumerate(candidates):
             table[workload, place] = paired_log_ratios(candidate, baseline)
@@ -192,43 +193,43 @@ def slow_calls(seed, costs, noises):
     return table, controls
 
 
-@pytest.mark.parametrize("noises", [[0.01] * 5, [0.2, 0.1, 0.05, 0.01, 0.01]], ids=["alike", "restless"])
-def test_few_rounds_of_identical_code_are_not_told_apart(noises):
-    """Of tables whose rows have one to six rounds about 5% at most hold a false verdict, restless candidates or not."""
-    told = 0
+@pytest.mark.parametrize("noises", [[0.01] * 5, [0.2, 0.1, 0.05, 0.01, 0.01]], ids=["equal noise", "noisy candidates"])
+def test_short_rows_of_identical_code_are_not_judged_different(noises):
+    """Of tables with rows of one to six rounds at most about 5% contain a false verdict, also with noisy candidates."""
+    wrong = 0
     for seed in range(100):
         table, controls = slow_calls(seed, [1.0] * 5, noises)
         assert max(map(len, table.values())) < 8
         judged = verdicts(table, floor=floor_of(controls), margin=0.0)
-        told += any(one.verdict in ("faster", "slower") for one in judged.values())
-    assert told / 100 <= 0.08  # 5%, within one standard error and a half
+        wrong += any(result.verdict in ("faster", "slower") for result in judged.values())
+    assert wrong / 100 <= 0.08  # 5% plus one and a half standard errors
 
 
-def test_few_rounds_tell_what_takes_twice_as_long():
-    """At 1% noise and placement, twice as long is told in at least 95% of rows with one to six rounds."""
+def test_short_rows_find_a_factor_of_two():
+    """At 1% noise and placement, at least 95% of rows with one to six rounds find a candidate twice as slow."""
     judged = []
     for seed in range(10):
         table, controls = slow_calls(seed, [2.0] * 3 + [1.0] * 2, [0.01] * 5)
         judged += verdicts(table, floor=floor_of(controls)).values()
-    assert sum(one.verdict == "slower" for one in judged) / len(judged) >= 0.95
+    assert sum(result.verdict == "slower" for result in judged) / len(judged) >= 0.95
 
 
 def test_rows_without_any_scatter_are_decided():
-    """A device without noise gives a zero-width interval and a plain verdict."""
+    """A device without noise gives an interval of zero width, and so a verdict."""
     judged = verdicts({"slow": [0.1] * 10, "same": [0.0] * 10})
     assert judged["slow"].verdict == "slower"
     assert judged["same"].verdict == "same"
 
 
 def test_ratios_pair_the_rounds_that_both_have():
-    """Only rounds measured for both count, and several blocks of one round count as one."""
+    """Only rounds that both have are paired, and several blocks of one round count as one."""
     candidate = Blocks([2.0, 2.0, 4.0, 8.0], [2, 1, 1], [0, 2, 3])
     baseline = Blocks([1.0, 1.0, 2.0, 9.0], [1, 1, 1, 1], [0, 2, 2, 4])
     assert paired_log_ratios(candidate, baseline) == pytest.approx([np.log(2), np.log(4 / 1.5)])
 
 
 def test_the_noise_floor_is_what_identical_code_differed_by():
-    """The control's floor is the largest difference of few controls, and none is told apart in plain noise."""
+    """The noise floor of few controls is their largest difference, and plain noise gives no false positive."""
     generator = np.random.default_rng(5)
     rows = [list(shift + 0.001 * generator.standard_normal(12)) for shift in (0.0, 0.004, -0.006)]
     found = control(rows)
@@ -243,13 +244,13 @@ def test_the_noise_floor_is_what_identical_code_differed_by():
     [(1.05, (0.0, None), True), (1.02, (0.0, 0.0), False), (1.05, (0.001, 0.02), False)],
 )
 def test_a_regression_lies_beyond_the_bar_and_the_noise_floors(low, floors, expected):
-    """The whole interval must lie beyond the bar and beyond three times each run's noise floor."""
-    comparison = PairedResult(1.08, low, 1.1, 0.0, 0.95, "slower", 10)
-    assert is_regression(comparison, 0.03, *floors) is expected
+    """The whole interval must lie above the bar and above three times each run's noise floor."""
+    result = PairedResult(1.08, low, 1.1, 0.0, 0.95, "slower", 10)
+    assert is_regression(result, 0.03, *floors) is expected
 
 
 def test_runs_are_compared_without_pairs():
-    """Between two runs each side's blocks scatter by themselves; 10% is found, and equal cells are not told apart."""
+    """Between two runs each side is resampled separately; 10% is found, and equal cells are judged the same."""
     generator = random.Random(6)  # noqa: S311 - simulated noise
 
     def cell(cost):
@@ -263,9 +264,9 @@ def test_runs_are_compared_without_pairs():
 
 
 def test_few_rounds_of_two_runs_are_compared():
-    """Between two runs, too, a cell of two rounds that takes three times as long is told, and an equal one is not."""
+    """Between two runs a cell of two rounds that is three times as slow is found, and an equal one is undecided."""
     old, new = Blocks([99.0, 101.0], [1, 1], [0, 1]), Blocks([297.0, 303.0], [1, 1], [0, 1])
     judged = verdicts_between_runs({"slow": (new, old), "equal": (old, old), "other": (new, new)})
-    assert {name: one.verdict for name, one in judged.items()} == {
+    assert {name: result.verdict for name, result in judged.items()} == {
         "slow": "slower", "equal": "undecided", "other": "undecided"
     }  # fmt: skip
