@@ -28,7 +28,7 @@ CLOCK_TOLERANCE = 0.02  # relative difference that is allowed between two clocks
 
 
 class MessageError(AttnbenchError):
-    """A line on the pipe is no message of the harness, or its fields are wrong."""
+    """A line on the pipe is not a message of the harness, or its fields are wrong."""
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
@@ -43,14 +43,14 @@ class DescribeRequest(Message, frozen=True):
 
 
 class SupportQuestion(msgspec.Struct, frozen=True):
-    """A variant to be asked which workloads it supports, and its plugin's source."""
+    """A variant of a SupportRequest, and the source of its plugin."""
 
     variant: str
     source: dict[str, str]
 
 
 class SupportRequest(Message, frozen=True):
-    """Ask variants which of the workloads they don't support on a kind of device. `skip` maps variants to reasons."""
+    """Ask variants which workloads they support on a kind of device. `skip` maps variants to leave out to reasons."""
 
     questions: list[SupportQuestion]
     workloads: list[Json]
@@ -124,7 +124,7 @@ class PhaseNotice(Message, frozen=True):
 
 
 class AboutNotice(Message, frozen=True):
-    """The worker is about to run code of this plugin or variant, which is the cause if the worker is lost now."""
+    """The worker is about to run code of this plugin or variant. If the worker is lost now, this code is the cause."""
 
     name: str
 

@@ -1,6 +1,6 @@
-"""A plugin with one variant a fault; each does what its name says, on top of a right answer.
+"""A plugin with one variant per fault; each variant computes the right answer and has the fault that its name says.
 
-A fault that leaves its process usable comes with others in one variant, told apart by the workload's length.
+Faults that leave the process usable share one variant, where the workload's length selects the fault.
 """
 
 import ctypes
@@ -21,17 +21,20 @@ FIRST_LENGTH = 16
 
 
 class Fault(Variant):
-    """Right but for `misbehave`, one a length; it gets the right output and may return another, in the third call."""
+    """A correct variant, except that call number `when` returns what `misbehave` makes of the output.
+
+    There is one `misbehave` function per length, from FIRST_LENGTH on.
+    """
 
     def __init__(self, name, *misbehave, when=3):
         self.name, self.misbehave, self.when = name, misbehave, when
 
     def unsupported_reason(self, workload, device):
-        """Do as many lengths as there are faults."""
+        """Support as many lengths as there are faults."""
         return None if workload.seq_q - FIRST_LENGTH < len(self.misbehave) else "has no fault for this length"
 
     def prepare(self, workload, inputs):
-        """Count the calls, so that the fault comes in mid-run."""
+        """Return a callable that counts its calls, so that the fault occurs in the middle of the run."""
         calls = iter(range(1, 1 << 60))
         misbehave = self.misbehave[workload.seq_q - FIRST_LENGTH]
 
@@ -43,7 +46,7 @@ class Fault(Variant):
 
 
 class RaisesInPrepare(Fault):
-    """Raises before there is anything to call."""
+    """A variant that raises in `prepare`."""
 
     def prepare(self, workload, inputs):
         """Raise."""
@@ -51,31 +54,31 @@ class RaisesInPrepare(Fault):
 
 
 class OddError(Exception):
-    """An exception whose text can't be had."""
+    """An exception whose text can't be read."""
 
     def __str__(self):
         raise ValueError
 
 
 def raise_(error):
-    """Raise as an expression."""
+    """Raise an exception; for use in a lambda."""
     raise error
 
 
 def raise_in_backward(output):
-    """Raise when the gradient comes."""
+    """Raise in the backward pass."""
     output.register_hook(lambda _: raise_(RuntimeError("in backward")))
     return output
 
 
 def recurse_to_death(output):
-    """Recurse until the stack is gone: through C, with Python's limit out of the way."""
+    """Recurse through C until the stack overflows, with Python's limit raised."""
     sys.setrecursionlimit(1 << 30)
     return functools.reduce(lambda *_: recurse_to_death(output), (1, 2))
 
 
 def hold_the_interpreter(output):
-    """Loop in C without letting the interpreter go."""
+    """Wait in C without releasing the interpreter lock."""
     ctypes.PyDLL(None).sleep(600)
 
 
@@ -86,14 +89,14 @@ def spin(output):
 
 
 def allocate(output):
-    """Take memory until it is refused."""
+    """Allocate memory until it is refused."""
     taken = []
     while True:
         taken.append(torch.ones(1 << 24))
 
 
 def share_until_killed(output):
-    """Take shared memory, which no limit of a process bounds, until somebody ends this."""
+    """Allocate shared memory, which no limit of the process covers, until the process is killed."""
     taken, chunk = [], bytes(1 << 26)
     while True:
         taken.append(mmap.mmap(-1, len(chunk)))
@@ -101,7 +104,7 @@ def share_until_killed(output):
 
 
 def leave_children(output):
-    """Leave children behind, one of them in a session of its own."""
+    """Leave two child processes running, one of them in a new session."""
     for apart in (False, True):
         subprocess.Popen(["/bin/sleep", "612"], start_new_session=apart)
     return output
@@ -121,18 +124,21 @@ def flood(output):
     return output
 
 
+FORGED = b'{"id":"","body":{"type":"Block","samples_ns":[1.0],"calls_per_sample":1,"wall_ns":1.0}}\n'
+
+
 def forge(output):
-    """Write a record of one's own into every pipe that is open."""
+    """Write a forged reply into every open pipe."""
     for descriptor in range(3, 512):
         try:
-            os.write(descriptor, b'{"reply": {"status": "ok", "samples_ns": [1.0]}}\n')
+            os.write(descriptor, FORGED)
         except OSError:
             continue
     return output
 
 
 def handle_signals(output):
-    """Install handlers for all signals that allow it, and hang."""
+    """Ignore all signals that can be handled, and hang."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, lambda *_: None)
     while True:
@@ -140,14 +146,14 @@ def handle_signals(output):
 
 
 def change_folder(output):
-    """Change the working folder, harmlessly."""
+    """Change the working directory, which does no harm."""
     os.chdir("/")
     return output
 
 
 @hookimpl
 def attnbench_variants():
-    """Offer every fault."""
+    """Offer all faults."""
     return [
         RaisesInPrepare("raises-in-prepare", None),
         Fault("segfault", lambda _: ctypes.string_at(0)),

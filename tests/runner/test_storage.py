@@ -1,4 +1,4 @@
-"""A full disk, two sweeps in one place, and who holds a device: nothing that is stored is ever lost."""
+"""A full disk and two runs on one device or in one folder: no stored record is ever lost."""
 
 import errno
 import os
@@ -29,16 +29,16 @@ HOLDER = """
         print(worker._line(time.monotonic() + 60).decode(), flush=True)
         time.sleep(600)
 """
-STRAYING = """
+LEAVES_A_CHILD = """
     import os, subprocess, sys, time
-    stray = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], close_fds=False)
-    os.write(int(sys.argv[2]), b"%d\\n" % stray.pid)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], close_fds=False)
+    os.write(int(sys.argv[2]), b"%d\\n" % child.pid)
     time.sleep(600)
 """
 
 
 def full_after(records, monkeypatch):
-    """Let the disk be full in the middle of a record, once that many are stored."""
+    """Simulate a disk that is full after `records` records, in the middle of the next one."""
     written = []
 
     def write(descriptor, data):
@@ -52,7 +52,7 @@ def full_after(records, monkeypatch):
 
 
 def test_a_disk_that_fills_up_stops_the_run_with_all_records_intact(stubbed, outcomes, monkeypatch):
-    """ENOSPC ends the run with what to do next; what was stored reads whole, and resuming completes the run."""
+    """ENOSPC ends the run with the command that resumes it; stored records can be read, and resuming completes it."""
     request = stubbed.request(seq=(16, 24, 32))
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
@@ -68,8 +68,8 @@ def test_a_disk_that_fills_up_stops_the_run_with_all_records_intact(stubbed, out
     assert len(outcomes(run)) == 6
 
 
-def test_too_small_a_disk_is_told_before_anything_runs(stubbed, monkeypatch):
-    """A run whose records could not be stored is bad usage that names both sizes."""
+def test_a_disk_that_is_too_small_is_refused_before_anything_runs(stubbed, monkeypatch):
+    """A run whose records would not fit on the disk raises UsageError with the free space and the number of cells."""
     monkeypatch.setattr(store.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
     request = stubbed.request()
     with pytest.raises(UsageError, match="5 MiB are free and 2 cells may need"):
@@ -77,36 +77,36 @@ def test_too_small_a_disk_is_told_before_anything_runs(stubbed, monkeypatch):
     assert not (request.results / "r").exists()
 
 
-def test_two_sweeps_of_one_run_never_mix(stubbed):
-    """While one process works on a run's folder, another that resumes it is refused, on whatever device."""
+def test_two_processes_never_execute_one_run(stubbed):
+    """While one process executes a run, another process that resumes it is refused, on any device."""
     request = stubbed.request()
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
-    with locks.hold_run(run), pytest.raises(UsageError, match="is worked on by another"):
+    with locks.hold_run(run), pytest.raises(UsageError, match="is being executed by another"):
         execute(run, catalog, plan)
     execute(run, catalog, plan)
     assert store.statuses(run) == {"ok": 2}
 
 
-def test_two_runs_of_one_name_never_mix(stubbed):
-    """A second run under a name that exists is refused before it writes."""
+def test_two_runs_never_share_a_name(stubbed):
+    """A second run with an existing name is refused before it writes anything."""
     request = stubbed.request()
     start(request, *plan_of(request))
     with pytest.raises(UsageError, match="run 'r' exists"):
         start(request, *plan_of(request))
 
 
-def test_a_lock_goes_with_its_holder_and_not_with_its_workers(stubbed, tmp_path):
-    """When a holder is killed its device is free at once, though what its worker has started lives on."""
-    script = tmp_path / "straying.py"
-    script.write_text(textwrap.dedent(STRAYING))
+def test_a_lock_is_released_when_its_process_ends_though_a_worker_lives_on(stubbed, tmp_path):
+    """When a supervisor is killed its device is free at once, even if a child of its worker still runs."""
+    script = tmp_path / "leaves_a_child.py"
+    script.write_text(textwrap.dedent(LEAVES_A_CHILD))
     holder = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(HOLDER), str(script)],
         stdout=subprocess.PIPE,
         text=True,
         env=dict(os.environ),
     )
-    stray = int(holder.stdout.readline())
+    child = int(holder.stdout.readline())
     try:
         with (
             pytest.raises(UsageError, match="device cpu:0 is measured by another"),
@@ -115,17 +115,17 @@ def test_a_lock_goes_with_its_holder_and_not_with_its_workers(stubbed, tmp_path)
             pass
         holder.kill()
         holder.wait()
-        os.kill(stray, 0)  # it lives
+        os.kill(child, 0)  # the child still runs
         with locks.hold(choose_devices(["cpu:0"])):
             pass
     finally:
         holder.kill()
         holder.stdout.close()
-        os.kill(stray, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
 
 
-def test_locks_are_by_uuid():
-    """A GPU is known by its UUID, whatever number it has: the same one is refused, another is free."""
+def test_a_gpu_is_locked_by_its_uuid():
+    """A GPU is locked by its UUID: the same GPU under another number is refused, another GPU is free."""
     with locks.hold([Device("cuda:0", "H200", "GPU-1")]):
         with (
             pytest.raises(UsageError, match="device cuda:7 is measured"),
@@ -136,21 +136,21 @@ def test_locks_are_by_uuid():
             pass
 
 
-def test_the_whole_cpu_holds_its_slots():
-    """While a slot is held the whole CPU is not to be had."""
+def test_the_whole_cpu_can_not_be_locked_while_one_core_is():
+    """While one core is locked, the whole CPU can't be."""
     with locks.hold(choose_devices(["cpu:0"])):  # noqa: SIM117 - one is held while the other is tried
         with pytest.raises(UsageError, match="device cpu:0 is measured"), locks.hold(choose_devices(["cpu"])):
             pass
 
 
-def test_a_run_that_never_got_its_device_leaves_no_folder(stubbed):
-    """Where another run measures on the device a new run's folder goes again; one that had begun stays."""
+def test_a_run_that_never_had_its_device_leaves_no_folder(stubbed):
+    """If the device is taken, a new run's folder is removed; the folder of a run that had started stays."""
     request = stubbed.request()
     catalog, plan = plan_of(request)
-    for begins in (False, True):
+    for starts in (False, True):
         run = start(request, catalog, plan)
-        if begins:
+        if starts:
             execute(run, catalog, plan)
         with locks.hold(choose_devices(["cpu:0"])), pytest.raises(UsageError, match="measured by another run"):
             execute(run, catalog, plan)
-        assert run.exists() == begins
+        assert run.exists() == starts

@@ -73,4 +73,4 @@ def hold_run(run: Path) -> Iterator[None]:
         with FileLock(run / ".lock", timeout=0):
             yield
     except Timeout:
-        raise UsageError(f"run {str(run)!r} is worked on by another attnbench: wait until it has ended") from None
+        raise UsageError(f"run {str(run)!r} is being executed by another attnbench: wait until it ends") from None

@@ -1,1 +1,1 @@
-"""The worker process: one device; loads plugins, conforms, measures, hands back. Forked by the fork server."""
+"""The worker process, which loads one plugin and measures its variant. Worker side: imports torch and plugins."""

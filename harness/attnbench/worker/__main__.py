@@ -1,4 +1,4 @@
-"""What a worker runs, with the descriptors of its requests and replies as arguments."""
+"""Run a worker: `python -m attnbench.worker REQUESTS REPLIES`, with the file descriptors of its two pipes."""
 
 from __future__ import annotations
 

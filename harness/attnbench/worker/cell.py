@@ -1,4 +1,4 @@
-"""One variant on one device: its cells are opened, measured in blocks, and closed, one after the other."""
+"""Measure the cells of one variant on one device: open a cell, sample it in blocks, close it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Session:
         self._enter = enter
         self._device = device
         self._cell: OpenCell | None = None
-        self._process_state = ProcessState()  # before the plugin's first line runs
+        self._process_state = ProcessState()  # recorded before the plugin is imported
         self._variant = variant_of(source, variant)
         self.operations: dict[type[WorkerRequest], Callable[[Any], Reply]] = {
             OpenRequest: self._open,
@@ -58,7 +58,7 @@ class Session:
         gc.freeze()  # imported modules stay loaded: scanning them again after each cell would take a tenth of a second
 
     def _open(self, request: OpenRequest) -> OpenReply | FailedReply:
-        """Make a cell ready to be measured: ask for support, prepare, first call, conformance, warm-up."""
+        """Open a cell: check that the variant supports it, prepare it, call it once, check its answers, warm up."""
         self._drop_cell()
         workload = Workload.from_json(request.workload)
         self._enter("prepare")
@@ -71,11 +71,11 @@ class Session:
         return self._dropped_if_failed(self._cell.open())
 
     def _block(self, request: BlockRequest) -> Block | FailedReply:
-        """Time one block of calls, then check an output that was kept from it."""
+        """Time one block of calls, then check outputs that were kept from it."""
         return self._dropped_if_failed(self._opened().block(request.duration_ns))
 
     def _close(self, _: CloseRequest) -> CloseReply | FailedReply:
-        """Check once more after the last block, then measure memory and name the kernels."""
+        """Check the answers once more, then measure memory and list the kernels."""
         reply = self._opened().close()
         self._drop_cell()
         return reply
@@ -107,7 +107,7 @@ class Session:
 
 @dataclass
 class OpenCell:
-    """One workload under measurement: inputs, the timed callable, its gate and its sampler."""
+    """A workload that is being measured: its inputs, the timed callable, the gate that checks answers, the sampler."""
 
     enter: Callable[[str], None]
     workload: Workload
@@ -118,7 +118,7 @@ class OpenCell:
     sampler: Sampler
 
     def open(self) -> OpenReply | FailedReply:
-        """First call, conformance, warm-up."""
+        """Call once, check the answers, and warm up."""
         self.enter("first_call")
         first_call_ns = self.sampler.first_call()
         self.enter("conform")
@@ -132,7 +132,7 @@ class OpenCell:
         return OpenReply(first_call_ns, warm_up.ns_per_call, verdict.to_json(), flags)
 
     def block(self, duration_ns: float) -> Block | FailedReply:
-        """Time calls for about `duration_ns`, then check a kept output."""
+        """Time calls for about `duration_ns`, then check the outputs that were kept from them."""
         self.enter("measure")
         block = self.sampler.block(duration_ns)
         self.enter("recheck")
@@ -145,7 +145,7 @@ class OpenCell:
         return block
 
     def close(self) -> CloseReply | FailedReply:
-        """Conformance once more, then memory and kernels in passes of their own."""
+        """Check the answers once more; then measure memory and list kernels, each with calls that are not timed."""
         self.enter("conform")
         verdict = self.gate.after()
         self.sampler.refuse_changes()
@@ -171,7 +171,7 @@ def _incorrect(verdict: Verdict, phase: str) -> FailedReply:
 
 
 def facts(device: str) -> dict[str, Any]:
-    """Say of the environment what only torch knows."""
+    """Return the facts of the environment that need torch: versions, compute capability, number of threads."""
     cuda = device.startswith("cuda")
     return {
         "torch": torch.__version__,

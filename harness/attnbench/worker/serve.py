@@ -1,4 +1,4 @@
-"""The worker's loop: one request at a time, and no exception of a plugin ends it."""
+"""The worker's main loop: carry out one request at a time, and turn exceptions into failed replies."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def serve(requests: int, replies: int) -> None:
     for request in channel.requests():
         try:
             channel.send(server.answer(request))
-        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; it is the result of its cell
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, and the reply reports it
             traceback.print_exc()
             channel.send(server.failure(error))
         sys.stdout.flush()
@@ -96,7 +96,7 @@ class WorkerServer:
         return FailedReply("out_of_memory" if memory else "error", self._phase, str(reason))
 
     def _describe(self, request: DescribeRequest) -> DoneReply:
-        """Load plugins and send what each one offers; the notice before names the plugin, should it end the process."""
+        """Load plugins and send what each one offers, with a notice before each in case it ends the process."""
         skipped = {
             name: PluginError(f"import ended the process: {reason}", IMPORT_LATER)
             for name, reason in request.skip.items()
@@ -111,7 +111,7 @@ class WorkerServer:
         return DoneReply()
 
     def _ask_support(self, request: SupportRequest) -> DoneReply:
-        """Send which workloads each variant does not support. One that raises is left out; its cells will show why."""
+        """Send which workloads each variant doesn't support. One that raises is left out, and its cells show why."""
         workloads = [Workload.from_json(fields) for fields in request.workloads]
         for question in request.questions:
             if question.variant in request.skip:

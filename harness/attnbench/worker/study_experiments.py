@@ -1,8 +1,7 @@
-"""Computations that studies draw from which time nothing, run as a process of their own.
+"""Computations for studies that time nothing: `python -m attnbench.worker.study_experiments NAME`.
 
-`python -m attnbench.worker.study_experiments NAME`, options on stdin.
-
-A process of its own, because the side that draws figures does not import torch. Options and rows are JSON.
+They run in a separate process because they need torch, which the supervisor does not import. Options are read from
+stdin as a JSON object; the rows are written to stdout as a JSON list.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from attnbench.reference import attention
 def scaling_factor(
     head_dims: Sequence[int] = (16, 32, 64, 128, 256, 512, 1024), keys: int = 256, queries: int = 256, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Say for each head_dim what softmax makes of scores with and without the factor 1/sqrt(head_dim).
+    """Compare the softmax of scores with and without the factor 1/sqrt(head_dim), for several values of head_dim.
 
-    Query and key are standard normal, as Vaswani et al., 2017, arXiv:1706.03762, section 3.2.1, footnote 4, suppose.
+    Query and key are standard normal, as assumed in Vaswani et al., 2017, arXiv:1706.03762, section 3.2.1, footnote 4.
     Rows: `head_dim`, `scaled`, `variance` of the scores, `entropy` of the weights in nats (mean over queries; at most
-    log(keys)), `gradient_norm`: Frobenius norm of softmax's derivative by the scores, mean over queries.
+    `most_entropy`, log(keys)), `gradient_norm`: Frobenius norm of softmax's Jacobian, mean over queries.
     """
     generator = torch.Generator().manual_seed(seed)
     rows = []
@@ -49,18 +48,17 @@ def scaling_factor(
 
 
 def _jacobian_norm(weights: torch.Tensor) -> torch.Tensor:
-    """Give the Frobenius norm of diag(w) - w w^T, the derivative of softmax, for each row w."""
+    """Return the Frobenius norm of diag(w) - w w^T, the Jacobian of softmax, for each row w of the weights."""
     squares = weights.square()
     return (squares.sum(-1) - 2 * (squares * weights).sum(-1) + squares.sum(-1).square()).clamp(min=0).sqrt()
 
 
 def attention_weights(sentence: str, head_dim: int = 64, seed: int = 0) -> list[dict[str, Any]]:
-    """Give the attention map of a sentence before and after the causal mask.
+    """Return the attention weights of a sentence without a mask and with the causal mask.
 
-    There is no trained model in it: a word's embedding is drawn from a seed, equal words share one, a position adds a
-    sinusoid (Vaswani et al., 2017, arXiv:1706.03762, section 3.5), and query and key are half this sum, so that no
-    weight drowns the others. Two rows: `mask`,
-    `words` and `weights`, a list of rows of the softmax.
+    No trained model is involved. Each different word gets a random embedding; a sinusoid is added for the position
+    (Vaswani et al., 2017, arXiv:1706.03762, section 3.5). Query and key are half this sum, so that no weight dominates.
+    Two rows: `mask`, `words` and `weights`, the rows of the softmax.
     """
     words = sentence.split()
     generator = torch.Generator().manual_seed(seed)
@@ -81,10 +79,10 @@ def attention_weights(sentence: str, head_dim: int = 64, seed: int = 0) -> list[
 def steps(
     sentence: str = "the cat sat on the mat", width: int = 8, head_dim: int = 4, heads: int = 3, seed: int = 4
 ) -> list[dict[str, Any]]:
-    """Give every matrix of attention over a sentence: embeddings, query, key, value, scores, weights, output, heads.
+    """Return all matrices of attention over a sentence: embeddings, query, key, value, scores, weights, output, heads.
 
-    Embeddings and projections are drawn from a seed, equal words share an embedding, and there are no positions.
-    Rows: `step`, `title`, `words` and `matrix` (a list of rows; words x width, words x head_dim or words x words).
+    Embeddings and projections are random; equal words have equal embeddings, and positions are not encoded. Rows:
+    `step`, `title`, `words` and `matrix` (a list of rows; words x width, words x head_dim or words x words).
     """
     words = sentence.split()
     generator = torch.Generator().manual_seed(seed)
@@ -110,8 +108,8 @@ def steps(
         ("output", "output: weights times V", weights @ value),
     ]
     for head in range(heads):
-        own = (project() @ project().T / head_dim**0.5).masked_fill(hidden, float("-inf")).softmax(-1)
-        matrices.append(("heads", f"causal weights of head {head}", own))
+        weights_of_head = (project() @ project().T / head_dim**0.5).masked_fill(hidden, float("-inf")).softmax(-1)
+        matrices.append(("heads", f"causal weights of head {head}", weights_of_head))
     return [
         {"step": step, "title": title, "words": words, "matrix": matrix.tolist()} for step, title, matrix in matrices
     ]
@@ -131,7 +129,7 @@ EXPERIMENTS: dict[str, Callable[..., list[dict[str, Any]]]] = {
 
 
 def main() -> None:
-    """Compute the experiment that the command line names; options come as a JSON object on stdin."""
+    """Compute the experiment that is named on the command line and write its rows."""
     rows = EXPERIMENTS[sys.argv[1]](**json.load(sys.stdin))
     json.dump(rows, sys.stdout, allow_nan=False)
 

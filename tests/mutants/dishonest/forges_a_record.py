@@ -8,6 +8,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from attnbench import Variant, hookimpl
 
+FORGED = b'{"id":"","body":{"type":"Block","samples_ns":[1.0],"calls_per_sample":1,"wall_ns":1.0}}\n'
+
 
 class Dishonest(Variant):
     name = "dishonest"
@@ -17,7 +19,7 @@ class Dishonest(Variant):
             for descriptor in range(3, 64):
                 with contextlib.suppress(OSError):
                     if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-                        os.write(descriptor, b'{"reply": {"status": "ready", "samples_ns": [1.0]}}\n')
+                        os.write(descriptor, FORGED)
             return scaled_dot_product_attention(*inputs.leaves, is_causal=True)
 
         return call
