@@ -18,7 +18,7 @@ PROTOCOL = MeasureConfig(warm_up_max_s=0.3)
 BLOCKS, BLOCK_NS = 10, 10e6
 
 WRONG = "tolerance|error"
-# What the reason must say of each trick; a wrong answer is named by the rule that it breaks.
+# A pattern for the reason with which each trick must be reported; WRONG matches the reasons for a wrong answer.
 TRICKS = {
     "cached_by_id": WRONG,
     "cached_by_pointer": WRONG,
@@ -63,18 +63,18 @@ TRICKS = {
 }
 
 
-# These leave something behind in their process: each gets one of its own.
+# These change their process for good, so each runs in a separate worker.
 LASTING = re.compile("patche|sets|thread|forges|sleeps")
 
 
-class Line:
-    """A worker that serves one file of the pack after the other."""
+class PackRunner:
+    """Runs the variants of the pack, one after the other, in the same worker."""
 
     def __init__(self):
         self._worker = None
 
     def outcome(self, trick, workload, device="cpu"):
-        """Run a file of the pack through a real worker, as the runner does; give status and reason."""
+        """Run a file of the pack in a real worker, as the runner does, and return status and reason."""
         source = {"name": trick, "kind": "file", "target": str(PACK / f"{trick}.py")}
         try:
             self._ask(LoadRequest(source, "dishonest", device))
@@ -101,52 +101,52 @@ class Line:
 
 @pytest.fixture(scope="module")
 def shared():
-    """One worker for all that leave nothing behind."""
-    line = Line()
-    yield line
-    line.stop()
+    """Return a runner for all variants that don't change their process."""
+    runner = PackRunner()
+    yield runner
+    runner.stop()
 
 
 @pytest.fixture
 def outcome(shared):
-    """Run a trick in the shared worker, or in one of its own."""
-    own = Line()
+    """Run a trick in the shared worker, or in a separate one if it changes its process."""
+    separate = PackRunner()
 
     def run(trick, workload, device="cpu"):
-        return (own if LASTING.search(trick) else shared).outcome(trick, workload, device)
+        return (separate if LASTING.search(trick) else shared).outcome(trick, workload, device)
 
     yield run
-    own.stop()
+    separate.stop()
 
 
 def test_the_whole_pack_is_tried():
-    """Each file of the pack is the control, needs CUDA, or has its line in the table."""
+    """Each file of the pack is the control, needs CUDA, or has an entry in the table."""
     assert {path.stem for path in PACK.glob("*.py")} == {*TRICKS, "honest", "side_stream"}
 
 
 @pytest.mark.parametrize("workload", [WORKLOAD, TRAINING], ids=lambda one: one.direction)
 def test_an_honest_variant_passes(workload, outcome):
-    """The control of the pack ends ok, so that what flags the others does not flag everybody."""
+    """The control of the pack is ok, which shows that the checks don't reject every variant."""
     assert outcome("honest", workload) == ("ok", None)
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_a_dishonest_variant_is_flagged(trick, outcome):
-    """Each trick ends incorrect or in an error, with a reason that names it, and so without a time."""
+def test_a_dishonest_variant_is_caught(trick, outcome):
+    """Each trick ends as incorrect or as an error with a reason that names it, and so without samples."""
     status, reason = outcome(trick, WORKLOAD)
     assert status in ("incorrect", "error"), (status, reason)
     assert re.search(TRICKS[trick], reason), reason
 
 
 @pytest.mark.parametrize("trick", ["right_then_wrong", "stale_memory", "sets_grad_mode"])
-def test_training_is_no_hiding_place(trick, outcome):
-    """The same tricks are flagged in forward_backward."""
+def test_tricks_are_caught_in_training_too(trick, outcome):
+    """The same tricks are caught in forward_backward."""
     status, reason = outcome(trick, TRAINING)
     assert status in ("incorrect", "error"), (status, reason)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_work_left_on_a_side_stream_is_flagged(outcome):
-    """What a side stream has not written yet is missing from the copy that is checked."""
+def test_work_left_on_a_side_stream_is_caught(outcome):
+    """Results that a side stream has not written yet are missing from the copy that is checked."""
     status, reason = outcome("side_stream", WORKLOAD, "cuda")
     assert status in ("incorrect", "error"), (status, reason)

@@ -1,4 +1,4 @@
-"""Whatever a variant does costs its own cell and nothing else."""
+"""Whatever a variant does affects its own cell only."""
 
 import contextlib
 import os
@@ -44,7 +44,7 @@ EXPECTED = {
     ("wrong", 19): ("incorrect", "nan"),
     ("wrong", 20): ("incorrect", "meta"),
 }
-HONEST = ("naive", "deletes-itself")
+FAULTLESS = ("naive", "deletes-itself")
 LIMITS = CellLimits(timeout_s=5.0, host_memory_bytes=3 << 29)
 
 DELETER = """
@@ -65,13 +65,13 @@ def attnbench_variants():
 
 @pytest.fixture(scope="module")
 def left_before():
-    """Give what was in shared memory and the temporary folder before the run."""
+    """Return what was in shared memory and the temporary folder before the run."""
     return leftovers()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, left_before):
-    """Run the pack beside an honest variant, once for all tests."""
+    """Run the pack together with a variant without faults, once for all tests."""
     folder = tmp_path_factory.mktemp("faults")
     deleter = folder / "deleter.py"
     deleter.write_text(DELETER)
@@ -91,15 +91,15 @@ def run(tmp_path_factory, left_before):
 
 @pytest.fixture(scope="module")
 def records(run):
-    """Give the run's records by variant and length, the A/A control left out."""
+    """Return the run's records by variant and length, without those of the A/A control."""
     return {
         (record.variant, record.workload.seq_q): record for record in read_run(run[0]).records if not record.control
     }
 
 
 def leftovers():
-    """List shared memory that no process uses, and the temporary folders of workers that this process supervises."""
-    shared = {str(path) for path in Path("/dev/shm").iterdir()}  # noqa: S108 - only looked at
+    """Return shared memory that no process uses, and the temporary folders of this process's workers."""
+    shared = {str(path) for path in Path("/dev/shm").iterdir()}  # noqa: S108 - only listed
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
             used = maps.read_text(errors="replace")
@@ -108,8 +108,8 @@ def leftovers():
 
 
 @pytest.mark.parametrize("cell", EXPECTED, ids=lambda cell: f"{cell[0]}-{cell[1]}")
-def test_a_fault_is_recorded_as_what_it_is(records, cell):
-    """Each fault's record has the status and a reason that name it, and a time only if it is ok."""
+def test_a_fault_is_recorded_with_its_status_and_reason(records, cell):
+    """Each fault's record has the right status, a reason that names the fault, and samples only if it is ok."""
     status, reason = EXPECTED[cell]
     record = records[cell]
     assert record.status == status, record.reason
@@ -117,16 +117,16 @@ def test_a_fault_is_recorded_as_what_it_is(records, cell):
     assert bool(record.samples_ns) == (status == "ok")
 
 
-def test_the_honest_neighbour_is_measured(records):
-    """What shares the run with all faults is ok at every length."""
-    assert {records[name, length].status for name in HONEST for length in LENGTHS} == {"ok"}
+def test_variants_without_faults_are_measured(records):
+    """Variants without faults in the same run are ok at every length."""
+    assert {records[name, length].status for name in FAULTLESS for length in LENGTHS} == {"ok"}
 
 
-def test_nothing_is_lost(run, records):
-    """Every cell has exactly one record, and no line is torn."""
+def test_no_record_is_lost(run, records):
+    """Every cell has exactly one record, and every line is complete."""
     reading = read_run(run[0])
     tried = {cell for cell, record in records.items() if record.status != "unsupported"}
-    assert tried == {*EXPECTED, *((name, length) for name in HONEST for length in LENGTHS)}
+    assert tried == {*EXPECTED, *((name, length) for name in FAULTLESS for length in LENGTHS)}
     assert len(records) == len(read_manifest(run[0])["plan"])
     assert len([record for record in reading.records if not record.control]) == len(records)
     assert not reading.torn_lines
@@ -134,7 +134,7 @@ def test_nothing_is_lost(run, records):
 
 
 def test_nothing_is_left_running(run):
-    """No child of a worker outlives the run, not even one that left its session; none is left as a zombie."""
+    """No child of a worker outlives the run, not even one in a new session, and no zombie is left."""
     running = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
     assert ["/bin/sleep", "612"] not in running
     children = psutil.Process().children(recursive=True)
@@ -143,19 +143,19 @@ def test_nothing_is_left_running(run):
 
 
 def test_no_file_is_left(run, left_before):
-    """Shared memory and the temporary folder are as they were."""
+    """Shared memory and the temporary folder are as before the run."""
     assert leftovers() <= left_before
 
 
-def test_a_flood_is_kept_within_bounds(run, records):
-    """A cell's log holds the beginning of its output, a mebibyte at most."""
+def test_the_log_of_a_flood_is_limited(run, records):
+    """A cell's log holds at most the first mebibyte of its output."""
     log = run[0] / records["harmless", 16].log
     assert log.read_bytes().startswith(b"flood ")
     assert log.stat().st_size <= 1024 * 1024
 
 
 def test_a_hang_leaves_the_stack_in_the_log(run, records):
-    """A cell that was ended by its deadline has every thread's stack in its log."""
+    """The log of a cell that exceeded its deadline holds the stack of every thread."""
     assert "in spin" in (run[0] / records["loops", 16].log).read_text()
 
 
@@ -163,12 +163,12 @@ BARE = """
 from attnbench import hookimpl, variant
 
 @variant({name!r})
-def of_that_name(query, key, value, workload):
+def named(query, key, value, workload):
     return query
 
 @hookimpl
 def attnbench_variants():
-    return [of_that_name]
+    return [named]
 """
 UNLOADABLE = {
     "sleeps": ("import time; time.sleep(600)", "not within 2 s"),
@@ -181,9 +181,9 @@ UNLOADABLE = {
 }
 
 
-def test_what_goes_wrong_at_import_costs_its_plugin_alone(tmp_path, monkeypatch):
-    """A plugin that hangs, raises or exits when imported, or offers a hostile name, is a row with its reason."""
-    read_catalog()  # described once, the built-in ones come from the cache
+def test_an_error_at_import_affects_its_plugin_only(tmp_path, monkeypatch):
+    """A plugin that hangs, raises or exits at import, or has a hostile name, is listed with the reason."""
+    read_catalog()  # from now on the built-in plugins come from the cache
     paths = {name: tmp_path / f"{name}.py" for name in UNLOADABLE}
     for name, (text, _) in UNLOADABLE.items():
         paths[name].write_text(text, encoding="utf-8")

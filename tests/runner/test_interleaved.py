@@ -1,4 +1,4 @@
-"""In which order the lanes of a group take turns."""
+"""The order of the variants in the rounds of interleaved cells."""
 
 from itertools import pairwise
 
@@ -6,19 +6,19 @@ import pytest
 
 from attnbench.runner.interleaved import round_order
 
-LANES = ["sdpa", "naive", "chunked", "control"]
+RUNNERS = ["sdpa", "naive", "chunked", "control"]
 
 
-@pytest.mark.parametrize("lanes", [LANES[:1], LANES[:2], LANES], ids=len)
-def test_rounds_come_in_pairs_of_which_the_second_is_the_first_in_reverse(lanes):
-    """Every lane has its turn in every round, A B B A, so that a steady drift costs all of them alike."""
-    rounds = [round_order(lanes, number) for number in range(12)]
-    assert all(sorted(order) == sorted(lanes) for order in rounds)
+@pytest.mark.parametrize("runners", [RUNNERS[:1], RUNNERS[:2], RUNNERS], ids=len)
+def test_every_second_round_is_the_reverse_of_the_one_before(runners):
+    """Every runner has one turn in each round, A B B A, so that a steady drift affects all of them equally."""
+    rounds = [round_order(runners, number) for number in range(12)]
+    assert all(sorted(order) == sorted(runners) for order in rounds)
     assert all(rounds[number + 1] == rounds[number][::-1] for number in range(0, 12, 2))
 
 
-def test_everybody_follows_itself_equally_often():
-    """Who comes last in a round comes first in the next; over the rounds that falls to each lane alike."""
-    rounds = [round_order(LANES, number) for number in range(2 * len(LANES) + 1)]
-    twice = [first[-1] for first, second in pairwise(rounds) if first[-1] == second[0]]
-    assert sorted(twice) == sorted(LANES)
+def test_every_runner_follows_itself_equally_often():
+    """The last runner of a round is the first of the next; over the rounds each runner has this place equally often."""
+    rounds = [round_order(RUNNERS, number) for number in range(2 * len(RUNNERS) + 1)]
+    follows_itself = [first[-1] for first, second in pairwise(rounds) if first[-1] == second[0]]
+    assert sorted(follows_itself) == sorted(RUNNERS)

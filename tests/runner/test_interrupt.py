@@ -1,4 +1,4 @@
-"""Ctrl-C once finishes the block, twice stops now; either way what is done is stored and the run can be resumed."""
+"""Ctrl-C once finishes the block, twice stops at once; finished cells are stored and the run can be resumed."""
 
 import json
 import os
@@ -33,7 +33,7 @@ SHAPE = [
 
 @pytest.fixture
 def command(stubbed, tmp_path):
-    """Start the command line with workers that answer at once, and wait until beta is at its second length."""
+    """Start the command line with stand-in workers, and wait until beta's second length is open."""
     started = []
 
     def start():
@@ -59,30 +59,30 @@ def command(stubbed, tmp_path):
 
 
 def opened(stubbed):
-    """Give the cells that workers have opened so far."""
+    """Return the cells that workers have opened so far."""
     return {cell[:2] for cell in stubbed.opened()} if stubbed.log.exists() else set()
 
 
 def completed(stubbed, run):
-    """Resume a run without faults; give its statuses."""
+    """Resume a run without faults and return its statuses."""
     stubbed.behave()
     execute(run, *resumed(run))
     return store.statuses(run)
 
 
-def test_once_finishes_what_is_at_work(stubbed, command, tmp_path):
-    """After one SIGINT the present step is finished, the cell is stored as interrupted, and 130 tells how to resume."""
+def test_one_interrupt_finishes_the_current_step(stubbed, command, tmp_path):
+    """After one SIGINT the current step is finished, its cell is stored as interrupted, and the exit code is 130."""
     released = tmp_path / "released"
     stubbed.behave(beta={"24": {"open": f"until:{released}"}})
     process = command()
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.5)
-    assert process.poll() is None  # it waits for the step that is at work
+    assert process.poll() is None  # it waits for the current step
     released.touch()
-    _, told = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 130
     run = tmp_path / "r"
-    assert f"interrupted; go on with: attnbench run --resume {run}" in told
+    assert f"interrupted; go on with: attnbench run --resume {run}" in output
     statuses = {(r.variant, r.workload.seq_k): r.status for r in store.read_run(run).records if not r.control}
     assert statuses["alpha", 16] == statuses["beta", 16] == "ok"
     assert statuses["beta", 24] == "interrupted"
@@ -93,8 +93,8 @@ def test_once_finishes_what_is_at_work(stubbed, command, tmp_path):
     assert store.read_run(run).torn_lines == 1
 
 
-def test_twice_stops_at_once(stubbed, command, tmp_path):
-    """A second SIGINT ends the workers in mid-step; the cell is interrupted, not crashed, and the run resumable."""
+def test_two_interrupts_stop_at_once(stubbed, command, tmp_path):
+    """A second SIGINT kills the workers; the cell is interrupted, not crashed, and the run can be resumed."""
     stubbed.behave(beta={"24": {"open": "hang:prepare"}})
     process = command()
     assert stubbed.workers()
@@ -103,15 +103,15 @@ def test_twice_stops_at_once(stubbed, command, tmp_path):
     assert process.poll() is None
     began = time.monotonic()
     os.kill(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert time.monotonic() - began < 30  # the step would have taken ten minutes
     assert process.returncode == 130
     run = tmp_path / "r"
-    assert "attnbench run --resume" in told
+    assert "attnbench run --resume" in output
     assert store.statuses(run)["interrupted"] >= 1
     assert set(store.statuses(run)) == {"ok", "interrupted"}
     assert not stubbed.workers()
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["summary"]["interrupted"] is True
     assert completed(stubbed, run) == {"ok": 4}
-    assert not list(Path("/tmp").glob(f"attnbench-worker-{process.pid}-*"))  # noqa: S108 - only looked at
+    assert not list(Path("/tmp").glob(f"attnbench-worker-{process.pid}-*"))  # noqa: S108 - only listed

@@ -1,4 +1,4 @@
-"""Observers are told of a run's events, and none of their faults is the run's."""
+"""Observers receive a run's events, and their failures don't affect the run."""
 
 import threading
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ def attnbench_record_stored(record):
 
 @pytest.fixture
 def observers(tmp_path):
-    """Make observers of plugins' texts, and stop them."""
+    """Start observers from the source texts of plugins; they end with the test."""
     opened = ExitStack()
 
     def make(*texts, observes=("record_stored",)):
@@ -38,7 +38,7 @@ def observers(tmp_path):
 
 
 def test_events_arrive_in_order(observers, tmp_path):
-    """An observer is told of each event that it observes, in order, and of no other."""
+    """An observer receives the events that it observes, in order, and no others."""
     running = observers(NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):
         running.notify("cell_started", {"variant": variant})
@@ -47,8 +47,8 @@ def test_events_arrive_in_order(observers, tmp_path):
     assert running.problems == []
 
 
-def test_one_that_raises_leaves_the_others(observers, tmp_path):
-    """An observer that raises becomes a problem by its name; the others are told all the same, and so is it again."""
+def test_an_observer_that_raises_does_not_affect_the_others(observers, tmp_path):
+    """Each exception of an observer is a problem with its name; all observers keep receiving events."""
     raising = NOTING.format(events="/nowhere/at/all")
     running = observers(raising, NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):
@@ -59,8 +59,8 @@ def test_one_that_raises_leaves_the_others(observers, tmp_path):
 
 
 @pytest.mark.parametrize(("fault", "word"), [("import os; os._exit(3)", "code 3"), ("import time; time.sleep(60)", "")])
-def test_one_that_dies_or_hangs_is_told_no_more(observers, fault, word, monkeypatch):
-    """An observer that ends or blocks its process is a problem, once, and the run goes on without observers."""
+def test_an_observer_that_exits_or_hangs_ends_observing(observers, fault, word, monkeypatch):
+    """An observer that ends or blocks its process is one problem, and the run continues without observers."""
     monkeypatch.setattr(observing, "IMPORT_TIMEOUT_S", 20.0 if word else 3.0)
     text = f"from attnbench import hookimpl\n@hookimpl\ndef attnbench_record_stored(record):\n    {fault}\n"
     running = observers(text)
@@ -72,14 +72,14 @@ def test_one_that_dies_or_hangs_is_told_no_more(observers, fault, word, monkeypa
 
 
 def test_without_observers_nothing_is_started(observers):
-    """Where no plugin observes anything no process is started."""
+    """No process is started if no plugin observes anything."""
     running = observers("", observes=())
     running.notify("record_stored", {})
     assert running._worker is None
 
 
-def test_observers_outlive_the_thread_that_tells_them_first(observers, tmp_path):
-    """What a device's thread told first, others tell on when that thread has ended."""
+def test_observers_outlive_the_thread_that_notified_them_first(observers, tmp_path):
+    """Other threads can notify the observers after the thread that notified them first has ended."""
     running = observers(NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):
         thread = threading.Thread(target=running.notify, args=("record_stored", {"variant": variant}))

@@ -1,4 +1,4 @@
-"""Runs from start to end on a stand-in plugin, small enough for a second of measuring."""
+"""Whole runs of small stand-in plugins, with about a second of measuring."""
 
 import json
 
@@ -47,7 +47,7 @@ OBSERVED = """
     def attnbench_record_stored(record):
         note("record_stored", record["status"])
         if record["variant"] == "naive":
-            raise RuntimeError("observer's own fault")
+            raise RuntimeError("the observer fails")
 
     @hookimpl
     def attnbench_run_ended(summary):
@@ -57,7 +57,7 @@ OBSERVED = """
 
 @pytest.fixture
 def request_of(tmp_path):
-    """Make a request for tiny cells."""
+    """Build a request for tiny cells."""
 
     def make(*variants, plugins=(), **fields):
         axes = {"heads": [2], "seq": [16], "head_dim": [8]}
@@ -67,26 +67,26 @@ def request_of(tmp_path):
     return make
 
 
-class Watching(RunListener):
-    """Keeps what it hears."""
+class RecordingListener(RunListener):
+    """Keeps the problems and the findings that it receives."""
 
     def __init__(self):
-        self.complaints, self.findings = [], []
+        self.problems, self.findings = [], []
 
     def run_started(self, manifest):
         self.findings = manifest["doctor"]
 
     def observer_failed(self, problem):
-        self.complaints.append(problem)
+        self.problems.append(problem)
 
 
 def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of, write_plugin, tmp_path):
-    """Observers see each event, a finished run lacks nothing, and an edited plugin makes its own cells missing."""
+    """Observers receive each event, a finished run has no cells left, and editing a plugin makes its cells stale."""
     plugin = write_plugin("observed", OBSERVED)
     request = request_of("own", "naive", plugins=[plugin], name="r")
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
-    listener = Watching()
+    listener = RecordingListener()
     summary = execute(run, catalog, plan, listener=listener)
     assert dict(summary.statuses) == {"ok": 2} == statuses(run)
 
@@ -95,9 +95,10 @@ def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of,
     assert [value for event, value in notes if event == "cell_started"] == ["own", "naive"]
     assert notes[-1] == ["run_ended", {"ok": 2}]
     assert any(
-        "observed: attnbench_record_stored raised RuntimeError: observer's own fault" in c for c in listener.complaints
+        "observed: attnbench_record_stored raised RuntimeError: the observer fails" in problem
+        for problem in listener.problems
     )
-    assert listener.findings, "who watches hears what attnbench doctor found before anything is timed"
+    assert listener.findings, "the listener receives the findings of attnbench doctor before anything is timed"
 
     records = read_run(run).records
     assert {record.variant for record in records if record.control} == {"own"}
@@ -113,18 +114,18 @@ def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of,
     assert [cell.variant.name for cell in resumed(run)[1].cells] == ["own"]
 
 
-def test_the_turns_are_a_b_b_a(stubbed):
-    """Each second round goes through the variants in reverse, and every lane shares its rounds with the baseline."""
+def test_blocks_are_in_a_b_b_a_order(stubbed):
+    """Every second round is in reverse order, and each variant shares all its rounds with the baseline."""
     run, _ = stubbed.run("alpha", "beta", "gamma")
     rounds = {(record.variant, record.control): record.block_rounds for record in read_run(run).records}
     assert set(rounds["beta", False]) <= set(rounds["alpha", False])
     assert all(list(numbers) == list(range(len(numbers))) for numbers in rounds.values())
-    turns = [turn.split()[1] for turn in stubbed.log.open() if turn.startswith("block")]
-    assert turns[:8] == ["alpha", "beta", "gamma", "alpha", "alpha", "gamma", "beta", "alpha"]  # with the A/A control
+    blocks = [line.split()[1] for line in stubbed.log.open() if line.startswith("block")]
+    assert blocks[:8] == ["alpha", "beta", "gamma", "alpha", "alpha", "gamma", "beta", "alpha"]  # with the A/A control
 
 
 def test_a_device_that_another_run_holds_is_refused(request_of):
-    """While a device is held, a second run on it is bad usage that names the device."""
+    """While a run holds a device, a second run on it raises UsageError with the device's name."""
     request = request_of("naive")
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)

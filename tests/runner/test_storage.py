@@ -138,7 +138,7 @@ def test_a_gpu_is_locked_by_its_uuid():
 
 def test_the_whole_cpu_can_not_be_locked_while_one_core_is():
     """While one core is locked, the whole CPU can't be."""
-    with locks.hold(choose_devices(["cpu:0"])):  # noqa: SIM117 - one is held while the other is tried
+    with locks.hold(choose_devices(["cpu:0"])):  # noqa: SIM117 - the second lock is tried while the first is held
         with pytest.raises(UsageError, match="device cpu:0 is measured"), locks.hold(choose_devices(["cpu"])):
             pass
 

@@ -1,4 +1,4 @@
-"""Whatever a worker does, its cell says so and the others go on; workers here answer at once, or as they are told."""
+"""Whatever a worker does is recorded in its cell, and the run continues. Stand-in workers misbehave on request."""
 
 import pytest
 
@@ -34,7 +34,7 @@ BLOCK = {"type": "Block", "samples_ns": [1.0], "calls_per_sample": 1, "wall_ns":
     ],
 )
 def test_each_phase_has_a_deadline(stubbed, outcomes, monkeypatch, operation, phase):
-    """A phase that outlasts its own deadline is a timeout of that phase, and the neighbour is measured."""
+    """A phase that exceeds its deadline is a timeout of that phase, and the other variant is measured."""
     monkeypatch.setitem(limits.DEADLINES_S, phase, 0.3)
     stubbed.behave(alpha={operation: f"hang:{phase}"})
     run, _ = stubbed.run()
@@ -44,15 +44,15 @@ def test_each_phase_has_a_deadline(stubbed, outcomes, monkeypatch, operation, ph
     assert outcomes(run)["beta", 16].status == "ok"
 
 
-def test_a_users_limit_bounds_every_phase_but_loading():
-    """--timeout holds for each phase of a cell; importing torch keeps its own deadline."""
-    given = CellLimits(timeout_s=5.0)
-    assert {given.deadline_s(phase) for phase in ("prepare", "conform", "warm_up", "measure")} == {5.0}
-    assert given.deadline_s("import") == CellLimits().deadline_s("import") > 5.0
+def test_the_timeout_option_applies_to_every_phase_except_loading():
+    """--timeout applies to each phase of a cell; importing torch keeps its default deadline."""
+    cell_limits = CellLimits(timeout_s=5.0)
+    assert {cell_limits.deadline_s(phase) for phase in ("prepare", "conform", "warm_up", "measure")} == {5.0}
+    assert cell_limits.deadline_s("import") == CellLimits().deadline_s("import") > 5.0
 
 
 @pytest.mark.parametrize(
-    ("operation", "told", "reason"),
+    ("operation", "reply", "reason"),
     [
         ("open", "raw", "wrote to the results pipe"),
         ("block", "flood", "a reply is over"),
@@ -77,10 +77,10 @@ def test_a_users_limit_bounds_every_phase_but_loading():
         ("close", {"type": "CloseReply", "peak_bytes": 2**63}, "does not fit: RecordError"),
     ],
 )
-def test_a_forged_oversized_or_malformed_answer_is_an_error(stubbed, outcomes, monkeypatch, operation, told, reason):
-    """An answer that makes no sense is its own cell's error; all other cells are measured."""
+def test_a_forged_oversized_or_malformed_reply_is_an_error(stubbed, outcomes, monkeypatch, operation, reply, reason):
+    """A reply that is forged, too large or malformed is an error of its cell; all other cells are measured."""
     monkeypatch.setattr(process, "MAX_REPLY_BYTES", 1 << 16)
-    stubbed.behave(alpha={operation: told})
+    stubbed.behave(alpha={operation: reply})
     run, summary = stubbed.run()
     record = outcomes(run)["alpha", 16]
     assert record.status == "error"
@@ -89,8 +89,8 @@ def test_a_forged_oversized_or_malformed_answer_is_an_error(stubbed, outcomes, m
     assert summary.failed == 1
 
 
-def test_after_three_crashes_a_variant_is_not_tried(stubbed, outcomes):
-    """The fourth cell of a variant that crashed three times is recorded as a crash without being started."""
+def test_after_three_crashes_a_variant_is_not_tried_again(stubbed, outcomes):
+    """After three crashes of a variant its other cells are recorded as crashes without being started."""
     stubbed.behave(alpha={"block": "segfault"})
     run, _ = stubbed.run(seq=(16, 24, 32, 40, 48))
     records = outcomes(run)
@@ -102,8 +102,8 @@ def test_after_three_crashes_a_variant_is_not_tried(stubbed, outcomes):
     assert all(records["beta", length].status == "ok" for length in (16, 24, 32, 40, 48))
 
 
-def test_after_a_cuda_error_the_neighbour_is_run_again_in_a_new_worker(stubbed, outcomes, tmp_path):
-    """Who met a CUDA error is tried once more, alone and in a new worker: the victim is measured, the culprit not."""
+def test_after_a_cuda_error_each_variant_is_tried_again_in_a_new_worker(stubbed, outcomes, tmp_path):
+    """Cells that met a CUDA error are tried once more, alone and in a new worker; one of the two then succeeds."""
     stubbed.behave(alpha={"block": CUDA_ERROR}, beta={"block": {"once": str(tmp_path / "met"), "do": CUDA_ERROR}})
     run, _ = stubbed.run("alpha", "beta", "gamma")
     records = outcomes(run)
@@ -118,14 +118,14 @@ def test_after_a_cuda_error_the_neighbour_is_run_again_in_a_new_worker(stubbed, 
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Put two alike GPUs and one of another model in the place of this machine's devices."""
+    """Simulate a machine with two GPUs of one model and a third of another model."""
     models = {"cuda:0": "H200", "cuda:1": "H200", "cuda:2": "L4"}
     known = {name: Device(name, model, f"GPU-{name}", "570.1") for name, model in models.items()}
     monkeypatch.setattr(local_executor, "choose_devices", lambda names: [known[name] for name in names])
 
 
 def test_devices_of_one_model_share_the_cells(stubbed, outcomes, gpus):
-    """Each cell is measured once, by whichever device is free, and the variants of one workload by the same."""
+    """Each cell is measured once, on the device that is free, and all variants of a workload on the same device."""
     run, summary = stubbed.run(seq=tuple(range(16, 160, 8)), devices=["cuda:0", "cuda:1"])
     records = outcomes(run)
     assert summary.statuses == {"ok": 36} == store.statuses(run)
@@ -134,8 +134,8 @@ def test_devices_of_one_model_share_the_cells(stubbed, outcomes, gpus):
     assert all(records["alpha", length].device == records["beta", length].device for length in range(16, 160, 8))
 
 
-def test_the_longest_cells_go_first_where_devices_share_them(stubbed, gpus):
-    """Several devices of one model take the longest workloads first; a device by itself takes them as planned."""
+def test_devices_that_share_cells_take_the_longest_first(stubbed, gpus):
+    """Several devices of one model take the longest workloads first; a single device takes them as planned."""
     stubbed.run("alpha", seq=(16, 24, 32, 40, 48, 56), devices=["cuda:0", "cuda:1"])
     assert {length for _, length, _ in stubbed.opened()[:2]} <= {48, 56}
     stubbed.log.unlink()
@@ -143,8 +143,8 @@ def test_the_longest_cells_go_first_where_devices_share_them(stubbed, gpus):
     assert [length for _, length, _ in stubbed.opened()] == [16, 16, 24, 24, 32, 32]
 
 
-def test_another_device_of_its_model_stands_in_for_one_that_has_gone(stubbed, outcomes, gpus, monkeypatch):
-    """A run whose first GPU is not there any more is resumed on the other of its model."""
+def test_another_device_of_its_model_replaces_one_that_is_gone(stubbed, outcomes, gpus, monkeypatch):
+    """A run whose first GPU is gone is resumed on the other GPU of the same model."""
     request = stubbed.request(devices=["cuda:0", "cuda:1"])
     run = start(request, *plan_of(request))
     known = Device("cuda:1", "H200", "GPU-cuda:1", "570.1")
@@ -162,8 +162,8 @@ def test_another_device_of_its_model_stands_in_for_one_that_has_gone(stubbed, ou
         resumed(run)
 
 
-def test_every_device_measures_all_cells_if_asked(stubbed, gpus):
-    """With --every-device each device measures each cell, and each of these is a cell of its own when resuming."""
+def test_every_device_measures_all_cells_on_request(stubbed, gpus):
+    """With --every-device each device measures every cell, and resuming treats these as separate cells."""
     run, summary = stubbed.run(devices=["cuda:0", "cuda:1"], every_device=True)
     assert summary.statuses == {"ok": 4} == store.statuses(run)
     (run / "records-cuda-1.jsonl").unlink()

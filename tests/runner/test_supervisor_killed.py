@@ -1,4 +1,4 @@
-"""The supervisor is killed at random instants: what was stored is there, and resuming completes the run."""
+"""The supervisor is killed at random moments: stored records remain, and resuming completes the run."""
 
 import os
 import random
@@ -12,11 +12,11 @@ from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute, start
 
 LENGTHS = (16, 24, 32, 40)
-RUNS, KILLS = 5, 10  # each run is killed so often, in mid-sweep and while it is being resumed
+RUNS, KILLS = 5, 10  # each run is killed this often, in its first execution and while it is being resumed
 
 
 def content(run):
-    """Give all that counts of each cell's latest record."""
+    """Return the parts of each cell's latest record that must not depend on the kills."""
     return {
         key: (record.variant, record.workload, record.status, record.samples_ns[:3])
         for key, record in store.latest(run).items()
@@ -24,7 +24,7 @@ def content(run):
 
 
 def supervise(run, stored):
-    """Resume a run in a child process, which tells of each record once it is stored; give the child."""
+    """Resume a run in a child process, which writes the id of each stored record to a pipe; return its process id."""
     child = os.fork()
     if child == 0:
         try:
@@ -37,16 +37,16 @@ def supervise(run, stored):
 
 
 def test_a_killed_run_is_completed_cell_for_cell(stubbed):
-    """At 50 instants: what was told of is stored, one workload's cells are lost at most, and resuming completes all."""
+    """After each of 50 kills all reported records are stored, and resuming completes the run."""
     began = time.monotonic()
     undisturbed, _ = stubbed.run(seq=LENGTHS, name="undisturbed")
     took_s = time.monotonic() - began
     for seed in range(RUNS):
         request = stubbed.request(seq=LENGTHS, name=f"killed-{seed}")
         run = start(request, *plan_of(request))
-        instants = random.Random(seed)  # noqa: S311 - when to strike, not a secret
+        moments = random.Random(seed)  # noqa: S311 - moments of kills, not a secret
         for _ in range(KILLS):
-            kill_and_look(stubbed, run, instants.uniform(0.0, took_s))
+            kill_and_look(stubbed, run, moments.uniform(0.0, took_s))
         execute(run, *resumed(run))
         assert content(run) == content(undisturbed)
         cells = [record.cell_id for record in store.read_run(run).records if not record.control]
@@ -58,7 +58,7 @@ def test_a_killed_run_is_completed_cell_for_cell(stubbed):
 
 
 def kill_and_look(stubbed, run, after_s):
-    """Resume a run, kill its supervisor, and compare what it had told of with what is stored."""
+    """Resume a run, kill its supervisor, and compare the records that it reported with those that are stored."""
     stubbed.log.unlink(missing_ok=True)
     before = set(store.latest(run))
     reading, writing = os.pipe()
@@ -67,10 +67,10 @@ def kill_and_look(stubbed, run, after_s):
     time.sleep(after_s)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    with os.fdopen(reading) as told:
-        heard = set(told.read().split())
+    with os.fdopen(reading) as reports:
+        reported = set(reports.read().split())
     stored = store.read_run(run)
-    assert heard <= {record.record_id for record in stored.records}
+    assert reported <= {record.record_id for record in stored.records}
     assert not stored.problems
     assert before <= set(store.latest(run))
     done = {(record.variant, record.workload.seq_k) for record in store.latest(run).values()}

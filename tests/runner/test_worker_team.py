@@ -1,4 +1,4 @@
-"""Several devices at once: which they are, what one reply is made of theirs, and where cells go."""
+"""Teams of devices: how they are formed, where cells are placed, and how their replies are merged."""
 
 from types import SimpleNamespace
 
@@ -17,12 +17,12 @@ GPUS = [Device(f"cuda:{index}", "H200", f"GPU-{index}", "550", 100) for index in
 
 @pytest.fixture
 def four_gpus(monkeypatch):
-    """Stand in for a machine with four GPUs."""
+    """Simulate a machine with four GPUs."""
     monkeypatch.setattr(placement, "list_devices", lambda: GPUS)
 
 
-def test_a_team_sees_its_members_alone():
-    """A team is named by its members, its worker sees them all, and nothing else."""
+def test_a_team_sees_its_members_only():
+    """A team is named after its members, and its worker sees these devices and no others."""
     pair = Device.team(GPUS[:2])
     assert (pair.name, pair.model, pair.size, pair.kind) == ("cuda:0+cuda:1", "2 x H200", 2, "cuda")
     assert pair.worker_environment()["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-1"
@@ -30,14 +30,14 @@ def test_a_team_sees_its_members_alone():
 
 
 def test_a_team_is_chosen_by_its_name():
-    """What a record calls its devices chooses them again."""
-    (one,) = choose_devices(["cpu:0+cpu:0"])
-    assert [member.name for member in one.members] == ["cpu:0", "cpu:0"]
-    assert one.cores == choose_devices(["cpu:0"])[0].cores
+    """The name of a team in a record selects the same devices again."""
+    (team,) = choose_devices(["cpu:0+cpu:0"])
+    assert [member.name for member in team.members] == ["cpu:0", "cpu:0"]
+    assert team.cores == choose_devices(["cpu:0"])[0].cores
 
 
 def test_each_workload_has_its_place(four_gpus):
-    """Workloads on 1, 2 and 8 devices go to each by itself, to the first two, and to all there are at once."""
+    """Workloads for 1, 2 and 8 devices go to each device alone, to the first two, and to all four at once."""
     workloads = [Workload(**SIZES, gpus=count) for count in (1, 2, 8)]
     devices = with_teams(GPUS, workloads)
     assert [device.name for device in devices[4:]] == ["cuda:0+cuda:1", "cuda:0+cuda:1+cuda:2+cuda:3"]
@@ -48,8 +48,8 @@ def test_each_workload_has_its_place(four_gpus):
     assert devices_for(workloads[0], GPUS) == GPUS
 
 
-def test_what_does_not_fit_says_why(four_gpus):
-    """Too few devices, and a split that is not the variant's, are said in a line."""
+def test_a_placement_problem_has_a_reason(four_gpus):
+    """Too few devices, or a split that the variant does not have, is reported in one line."""
     plain, ring = (SimpleNamespace(ranks=ranks) for ranks in (1, 2))
     pair = Device.team(GPUS[:2])
     batch, sequence = (Workload(**SIZES, gpus=2, split=split) for split in ("batch", "ring"))
@@ -61,8 +61,8 @@ def test_what_does_not_fit_says_why(four_gpus):
     assert "needs 1 device, and has 2" in placement_problem(pair, plain, Workload(**SIZES))
 
 
-def test_the_slowest_rank_counts():
-    """Of the members' blocks the slowest is kept, beside the medians of all."""
+def test_the_reply_of_the_slowest_member_is_kept():
+    """The slowest block is kept, with the medians of all members; memory is that of the largest member."""
     fast, slow = (Block([t, t + 2.0], 1, 20.0, telemetry={"a": t}) for t in (1.0, 5.0))
     assert slowest_reply([fast, slow]) == Block([5.0, 7.0], 1, 20.0, telemetry={"a": 5.0, "rank_ns": [2.0, 6.0]})
     opened = [OpenReply(1.0, t, {}, [flag]) for t, flag in ((2.0, "x"), (1.0, "y"))]
@@ -71,15 +71,15 @@ def test_the_slowest_rank_counts():
     assert slowest_reply(closed) == closed[1]
 
 
-def test_one_that_fails_fails_all():
-    """The failure of one member is the team's, and so is a reply of another type."""
+def test_the_failure_of_one_member_fails_the_team():
+    """A failed reply, or a reply of another type, is returned instead of the merged one."""
     wrong = FailedReply("incorrect", "conform", "row 3")
     assert slowest_reply([OpenReply(1.0, 1.0, {}), wrong]) == wrong
     assert slowest_reply([OpenReply(1.0, 1.0, {}), DoneReply()]) == DoneReply()
 
 
-def test_all_are_asked_before_any_is_waited_for():
-    """Requests go to every member first, so that they work at the same time."""
+def test_all_members_get_a_request_before_any_reply_is_read():
+    """Requests are sent to all members first, so that they work at the same time."""
     calls = []
 
     class FakeWorker:

@@ -1,4 +1,4 @@
-"""The command line with workers that answer at once: `python stub_run.py run ...` is `attnbench run ...`."""
+"""The command line with stand-in workers: `python stub_run.py run ...` corresponds to `attnbench run ...`."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""Synthetic runs: folders as `attnbench run` leaves them, with latencies from a simple model of a machine.
+"""Synthetic runs: folders like those that `attnbench run` writes, with latencies from a simple model of a machine.
 
-A variant's time is a launch plus the larger of its arithmetic and its traffic; drift is shared by all variants of a
-round, as on a real machine, and noise is each sample's own. Nothing here is measured.
+The time of a call is the launch latency plus the larger of the times for arithmetic and memory traffic. All variants
+of a round share the same drift, as on a real machine; the noise of each sample is independent. Nothing is measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from attnbench.workloads.workload import NO_MASK, Workload
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides how fast a synthetic device is."""
+    """The properties of a synthetic device that decide its speed."""
 
     device: str
     name: str
@@ -40,7 +40,7 @@ A100 = Machine("cuda:0", "NVIDIA A100-SXM4-80GB", 2.5e14, 1.7e12, 6_000, 8e10)
 
 @dataclass(frozen=True)
 class Kind:
-    """How a synthetic variant behaves: the share of peak it reaches, and what it stores or breaks."""
+    """How a synthetic variant behaves: its share of the peak rate, whether it stores the scores, how it fails."""
 
     efficiency: float
     stores_scores: bool = False
@@ -77,7 +77,7 @@ def workloads(
     heads: int = 8,
     head_dim: int = 64,
 ) -> list[Workload]:
-    """All combinations of a few axes."""
+    """Return all combinations of the axes."""
     return [
         Workload.from_json(
             {
@@ -95,7 +95,7 @@ def workloads(
 
 
 def true_ns(variant: str, workload: Workload, machine: Machine) -> float:
-    """Give the model's noise-free nanoseconds of one call."""
+    """Return the time of one call in nanoseconds, without noise."""
     kind = KINDS.get(variant, Kind(0.3 + int(hashlib.sha256(variant.encode()).hexdigest(), 16) % 40 / 100))
     flops = workload.flops() if kind.skips_masked else dataclasses.replace(workload, mask=NO_MASK).flops()
     if kind.linear:
@@ -106,7 +106,7 @@ def true_ns(variant: str, workload: Workload, machine: Machine) -> float:
 
 
 def peak_bytes(variant: str, workload: Workload) -> int:
-    """Give the model's peak memory above the inputs."""
+    """Return the peak memory of one call in bytes, without the inputs."""
     output = workload.batch * workload.heads * workload.seq_q * workload.head_dim_v * DTYPE_BYTES[workload.dtype]
     return output + (2 * _score_bytes(workload) if KINDS.get(variant, Kind(0.5)).stores_scores else 0)
 
@@ -128,7 +128,7 @@ def make_run(
     started: str = "2026-01-01T12:00:00+00:00",
     replace: dict[str, object] | None = None,
 ) -> Path:
-    """Write a run's folder and return it.
+    """Write the folder of a run and return its path.
 
     `slower` multiplies the time of some variants; `replace` overrides fields of every record.
     """
@@ -191,7 +191,7 @@ def _record(run: Path, variant: str, workload: Workload, machine: Machine, *, co
 
 
 def _outcome(record: Record, times: list[float], block: int, machine: Machine, started: str) -> Record:
-    """Give the record its status and all that goes with it."""
+    """Return the record with its status and the fields that belong to it."""
     kind = KINDS.get(record.variant, Kind(0.5))
     status, reason = kind.status, kind.reason
     if status == "unsupported" and machine.device != "cpu":
@@ -227,7 +227,7 @@ def _outcome(record: Record, times: list[float], block: int, machine: Machine, s
 
 
 def _telemetry(record: Record, blocks: int, machine: Machine) -> list[dict[str, object]]:
-    """Give what was seen of the machine in each block; a CPU shows no power, and one block in 20 throttles."""
+    """Return the telemetry of each block; a CPU reports no power, and about one block in 20 is throttled."""
     power = None if machine.device == "cpu" else 300.0 + int(record.cell_id, 16) % 200
     seldom = int(record.cell_id, 16) % 20
     return [{"power_w": power, "throttle": ["power"] if block == seldom else []} for block in range(blocks)]

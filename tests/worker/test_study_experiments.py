@@ -1,4 +1,4 @@
-"""What studies compute without timing anything."""
+"""The computations of studies that time nothing."""
 
 import pytest
 import torch
@@ -20,15 +20,15 @@ def test_scaling_keeps_the_variance():
     assert rows[256, False]["gradient_norm"] < rows[16, False]["gradient_norm"]
 
 
-def test_jacobian_norm_is_autograds():
-    """The closed form is the norm of what autograd gives for softmax."""
+def test_the_jacobian_norm_agrees_with_autograd():
+    """The closed form equals the norm of the Jacobian that autograd computes."""
     scores = torch.randn(7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     jacobian = torch.autograd.functional.jacobian(lambda x: x.softmax(-1), scores)
     assert torch.isclose(_jacobian_norm(scores.softmax(-1)), jacobian.norm())
 
 
 def test_weights_of_a_sentence():
-    """Rows sum to 1 with and without the mask, and the mask leaves nothing above the diagonal."""
+    """Rows sum to 1 with and without the mask; with it, all weights above the diagonal are 0."""
     free, causal = attention_weights("one two one three")
     assert free["words"] == ["one", "two", "one", "three"]
     for row in free["weights"] + causal["weights"]:
@@ -37,8 +37,8 @@ def test_weights_of_a_sentence():
     assert causal["weights"][0][0] == 1
 
 
-def test_steps_are_those_of_attention():
-    """The output is softmax(Q K^T / sqrt(D)) V, and the heads' weights hide later words."""
+def test_the_steps_compute_attention():
+    """The output is softmax(Q K^T / sqrt(D)) V, and the weights of the heads are causal."""
     rows = steps("a b a", width=6, head_dim=4, heads=2)
     found = {row["step"]: torch.tensor(row["matrix"]) for row in rows}
     expected = scaled_dot_product_attention(found["query"], found["key"], found["value"])
@@ -50,8 +50,8 @@ def test_steps_are_those_of_attention():
 
 @pytest.mark.parametrize("name", ["scaling-factor", "weights", "steps"])
 def test_computed_studies_from_end_to_end(name, tmp_path):
-    """A computed study writes rows, figure and finding."""
-    sizes, said = {
+    """A computed study writes its rows, figures and finding."""
+    sizes, phrase = {
         "scaling-factor": ({"head_dims": [4, 64], "keys": 16, "queries": 16}, "head_dim 4 to 64"),
         "weights": ({"sentence": "a b a"}, "a sentence of 3 words (2 different ones"),
         "steps": ({"sentence": "a b a"}, "3 words"),
@@ -61,10 +61,10 @@ def test_computed_studies_from_end_to_end(name, tmp_path):
         "rows.json", "finding.md", "figure.svg", "figure.png",
     }  # fmt: skip
     assert outcome.finding in (outcome.folder / "finding.md").read_text()
-    assert said in outcome.finding
+    assert phrase in outcome.finding
 
 
-def test_failed_experiment_says_why():
-    """An experiment that fails hands its last line on."""
+def test_a_failed_experiment_is_reported_with_its_reason():
+    """The error of a failed experiment contains the last line of its output."""
     with pytest.raises(AttnbenchError, match=r"experiment weights failed: .*unexpected keyword argument 'depth'"):
         compute("weights", {"depth": 3})
