@@ -1,4 +1,4 @@
-"""Runs from Python, as a notebook makes them."""
+"""Runs that are made and opened from Python, as in a notebook."""
 
 import pandas as pd
 import pytest
@@ -19,8 +19,8 @@ def run(tmp_path_factory):
     )  # fmt: skip
 
 
-def test_a_run_gives_its_records(run):
-    """The run counts its cells and gives the same frame as `attnbench.load` of it or of its folder."""
+def test_a_run_returns_its_records(run):
+    """A run counts its cells by status and returns the same frame as `attnbench.load`."""
     assert run.statuses == {"ok": 2}
     cells = run.records[~run.records["control"]]
     assert list(cells["workload_id"]) == [TINY.id, "b1-h2-s8-d8-float32-causal-forward"]
@@ -28,7 +28,7 @@ def test_a_run_gives_its_records(run):
 
 
 def test_a_run_shows_its_tables_in_a_notebook(run):
-    """As text a run says where it is and what it came to; as HTML it has tables, and names in them are escaped."""
+    """The text of a run shows its path and its statuses, and its HTML shows its tables."""
     assert repr(run) == f"Run({str(run.path)!r}): 2 ok"
     shown = run._repr_html_()
     assert "<table>" in shown
@@ -37,21 +37,21 @@ def test_a_run_shows_its_tables_in_a_notebook(run):
 
 
 def test_a_finished_run_has_nothing_to_resume(run):
-    """Resuming a run that lacks nothing measures nothing, and gives the run."""
+    """Resuming a complete run measures nothing and returns the run."""
     before = len(run.records)
     assert run.resume(progress=False) is run
     assert len(run.records) == before
 
 
 def test_a_run_is_opened_by_its_path(run):
-    """`Run(path)` is the run that is there; where there is none it says so."""
+    """`Run(path)` opens the run in a folder and raises an error if there is none."""
     assert attnbench.Run(run.path).statuses == run.statuses
     with pytest.raises(UsageError, match="unknown run"):
         attnbench.Run(run.path / "nowhere")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "told"),
+    ("arguments", "error", "message"),
     [
         ({"variants": "naiv"}, UsageError, "did you mean 'naive'"),
         ({"sequence": 16}, UsageError, "unknown axis 'sequence'"),
@@ -60,15 +60,15 @@ def test_a_run_is_opened_by_its_path(run):
         ({"suites": "quik"}, UsageError, "did you mean 'quick'"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_runs(tmp_path, arguments, error, told):
-    """A wrong value raises an error that names it, and no folder is made."""
-    with pytest.raises(error, match=told):
+def test_a_wrong_value_is_refused_before_anything_runs(tmp_path, arguments, error, message):
+    """A wrong value raises an error that names it, and no folder is created."""
+    with pytest.raises(error, match=message):
         attnbench.run(results=tmp_path / "results", progress=False, devices="cpu:0", **arguments)
     assert not (tmp_path / "results").exists()
 
 
-def test_a_plugin_that_is_named_must_load(tmp_path):
-    """A named plugin with an error in it ends the run before it starts, with the file and the line."""
+def test_a_plugin_that_is_given_must_load(tmp_path):
+    """A run does not start if a given plugin has an error, and the message has the file and the line."""
     broken = tmp_path / "broken.py"
     broken.write_text("import attnbench\nthis is no Python\n")
     with pytest.raises(PluginError, match=r"broken\.py did not load: import failed: SyntaxError.*broken\.py, line 2"):

@@ -18,7 +18,7 @@ CELLS = synthetic.workloads(seqs=(64, 128, 256), heads=2, head_dim=16)
 
 @pytest.fixture
 def table(tmp_path):
-    """Write a dispatch table for this machine's CPU, on which chunked is said to be fastest."""
+    """Write a dispatch table for this machine's CPU in which chunked is the fastest variant."""
     dispatch._variant.cache_clear()
     here = synthetic.Machine("cpu", dispatch._device_name("cpu"), 1.2e11, 1.4e10, 9_000, 8e9)
     variants = ("naive", "sdpa", "chunked", "xformers")
@@ -31,7 +31,7 @@ def table(tmp_path):
 
 
 def tensors(seq, *, grad=False, kv_heads=2):
-    """Draw query, key and value."""
+    """Return random query, key and value."""
     generator = torch.Generator().manual_seed(0)
     return [
         torch.randn((1, heads, seq, 16), generator=generator).requires_grad_(grad) for heads in (2, kv_heads, kv_heads)
@@ -39,26 +39,26 @@ def tensors(seq, *, grad=False, kv_heads=2):
 
 
 def test_best_names_the_fastest_measured_variant(table):
-    """`best` answers from the table, for shapes between the measured ones too."""
+    """`best` returns the fastest variant in the table, also for shapes between the measured ones."""
     workload = Workload(heads=2, seq_q=100, head_dim=16, mask="causal")
     assert attnbench.best(workload, "cpu", table) == "chunked"
 
 
 def test_best_reads_runs_as_well_as_a_table(table):
-    """A folder of runs does as a table."""
+    """A folder of runs can be used as the table."""
     assert attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu", table.parent) == "chunked"
 
 
 def test_the_table_may_come_from_the_environment(table, monkeypatch):
-    """Without an argument, ATTNBENCH_TABLE names the table."""
+    """Without the argument the table is the one in ATTNBENCH_TABLE."""
     monkeypatch.setenv("ATTNBENCH_TABLE", str(table))
     assert attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu") == "chunked"
 
 
 @pytest.mark.parametrize("mask", ["none", "causal"])
 @pytest.mark.parametrize("grad", [False, True])
-def test_attention_gives_what_attention_is(table, mask, grad):
-    """The dispatched result, and its gradients, are those of plain scaled dot-product attention."""
+def test_attention_equals_scaled_dot_product_attention(table, mask, grad):
+    """The dispatched output and its gradients equal those of scaled dot-product attention."""
     query, key, value = tensors(100, grad=grad)
     output = attnbench.attention(query, key, value, mask=mask, table=table)
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=mask == "causal")
@@ -69,8 +69,8 @@ def test_attention_gives_what_attention_is(table, mask, grad):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_attention_takes_the_next_in_order_where_the_fastest_cannot(table, monkeypatch):
-    """A variant that says it can't do a shape is passed over for the next fastest in the table."""
+def test_attention_uses_the_next_variant_if_the_fastest_refuses(table, monkeypatch):
+    """If the fastest variant does not support a workload, the next in the table's order is used."""
     installed = dict(dispatch._installed())
     monkeypatch.setattr(type(installed["chunked"]), "unsupported_reason", lambda *_: "not today")
     workload = Workload(heads=2, seq_q=64, head_dim=16)
@@ -79,20 +79,20 @@ def test_attention_takes_the_next_in_order_where_the_fastest_cannot(table, monke
     dispatch._variant.cache_clear()
 
 
-def test_shapes_never_measured_are_an_error_that_says_what_to_do(table):
-    """Another head_dim was never measured: no guess, but the command that measures it."""
+def test_shapes_that_were_never_measured_are_refused_with_a_remedy(table):
+    """For a head_dim that was never measured the error names the command that measures it."""
     with pytest.raises(UsageError, match=r"nothing like .*d32.* was measured on .*attnbench run"):
         attnbench.best(Workload(heads=2, seq_q=64, head_dim=32), "cpu", table)
 
 
-def test_a_table_that_cannot_be_read_is_told(tmp_path):
+def test_a_table_that_cannot_be_read_is_named(tmp_path):
     """A missing table is a usage error that names it."""
     with pytest.raises(UsageError, match=r"dispatch table .*none\.json.* can't be read"):
         attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu", tmp_path / "none.json")
 
 
 def test_seeded_masks_and_odd_shapes_are_refused(table):
-    """Masks whose lengths come from a seed are no masks of real data."""
+    """Masks with seeded lengths and tensors without four dimensions are refused."""
     with pytest.raises(UsageError, match="padding has lengths that come from a seed"):
         attnbench.attention(*tensors(64), mask="padding", table=table)
     with pytest.raises(UsageError, match="four dimensions"):

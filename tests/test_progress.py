@@ -1,4 +1,4 @@
-"""What a run shows while it works."""
+"""The progress display of a run: lines, a bar on a terminal, and HTML in a notebook."""
 
 import dataclasses
 import sys
@@ -20,7 +20,7 @@ WORKLOADS = [Workload(heads=1, seq_q=length, head_dim=8) for length in (16, 32, 
 
 
 def plan(*names, devices=(CPU,), **settings):
-    """Plan every variant on every workload."""
+    """Return a plan of the named variants on every workload."""
     entries = [
         VariantEntry(
             name, "p", None, "", "BHSD", "fused", exact=True, default_on=("cpu",), traits=(), packages=(),
@@ -36,7 +36,7 @@ def plan(*names, devices=(CPU,), **settings):
 
 
 def record(status, reason=None, **fields):
-    """Make a record of naive's first cell."""
+    """Return a record of naive's first cell."""
     samples = (2e6, 1e6, 3e6) if status == "ok" else ()
     return Record(
         record_id="r", run_id="r", cell_id="c", variant="naive", plugin="p", plugin_sha256="", workload=WORKLOADS[0],
@@ -49,21 +49,21 @@ RECORDS = [record("ok"), record("unsupported", "no"), record("crash", "SIGSEGV \
 
 
 @pytest.mark.parametrize(
-    ("level", "told"),
+    ("level", "shown"),
     [
         ("quiet", ["[3/3] cpu naive b1-h1-s16-d8-float32-none-forward: crash: SIGSEGV ?[31m"]),
         ("normal", ["2 cells to time", "[1/3] ", "[3/3] "]),
         ("verbose", ["2 cells to time", "[1/3] ", "[2/3] ", "[3/3] "]),
     ],
 )
-def test_lines_tell_what_the_level_asks_for(capsys, level, told):
-    """Quiet tells failures alone, verbose unsupported cells too; the control is never counted, escapes are disarmed."""
+def test_the_level_decides_which_records_are_shown(capsys, level, shown):
+    """Quiet shows only failures, verbose also unsupported cells; the control is not counted; escapes are removed."""
     with Progress(plan("naive"), level) as watching:
         watching.announce({"a": "no"}, 5.0)
         for each in RECORDS:
             watching.record_stored(each)
     lines = capsys.readouterr().err.splitlines()
-    assert [line[: len(beginning)] for line, beginning in zip(lines, told, strict=True)] == told
+    assert [line[: len(beginning)] for line, beginning in zip(lines, shown, strict=True)] == shown
 
 
 FINDINGS = [
@@ -73,19 +73,19 @@ FINDINGS = [
 
 
 @pytest.mark.parametrize(
-    ("level", "told"), [("quiet", ""), ("normal", "attnbench doctor warns of load (2.0 of 2 CPUs busy)\n")]
+    ("level", "shown"), [("quiet", ""), ("normal", "attnbench doctor warns of load (2.0 of 2 CPUs busy)\n")]
 )
-def test_what_may_spoil_the_times_is_said_at_the_start(capsys, level, told):
-    """What attnbench doctor warns of is one line before the first cell, but under quiet; where all is well, none."""
+def test_warnings_of_doctor_are_shown_at_the_start(capsys, level, shown):
+    """Doctor's warnings are one line before the first cell; there is none with quiet or without a warning."""
     with Progress(plan("naive"), level) as watching:
         watching.run_started({"doctor": FINDINGS})
         watching.run_started({"doctor": FINDINGS[:1]})
         watching.run_started({})
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == shown
 
 
 def test_a_bar_keeps_lines_for_failures(capsys):
-    """On a terminal what went well moves the bar, and only a failure gets a line."""
+    """On a terminal a success only advances the bar, and a failure is shown as a line."""
     with Bar(plan("naive")) as watching:
         for each in RECORDS:
             watching.record_stored(each)
@@ -95,8 +95,8 @@ def test_a_bar_keeps_lines_for_failures(capsys):
     assert "3/3" in shown
 
 
-def test_colour_is_off_where_it_is_not_wanted(capsys, monkeypatch):
-    """With NO_COLOR a terminal gets no colour."""
+def test_no_color_turns_colours_off(capsys, monkeypatch):
+    """With NO_COLOR in the environment no colours are written to a terminal."""
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
     with Progress(plan("naive")) as watching:
@@ -104,8 +104,8 @@ def test_colour_is_off_where_it_is_not_wanted(capsys, monkeypatch):
     assert "\x1b[31m" not in capsys.readouterr().err
 
 
-def test_a_notebook_gets_html(monkeypatch):
-    """In a notebook's kernel the bar is HTML that is updated in place, with what failed under it, escaped."""
+def test_a_notebook_shows_html(monkeypatch):
+    """In a notebook the bar is HTML that is updated in place, with escaped lines of the failures below it."""
     shown = []
 
     class Shown:
@@ -132,20 +132,20 @@ def test_a_notebook_gets_html(monkeypatch):
 
 
 def test_outside_a_terminal_and_a_notebook_lines_are_written(monkeypatch):
-    """Where standard error is no terminal plain lines are written."""
+    """If standard error is not a terminal, plain lines are written."""
     monkeypatch.setitem(sys.modules, "IPython", None)
     assert type(progress(plan("naive"))) is Progress
 
 
-def test_times_are_said_as_people_say_them():
-    """Seconds, then minutes, then hours; cells that are unsupported are counted apart."""
+def test_times_are_shown_in_readable_units():
+    """Durations are in seconds, minutes or hours, and unsupported cells are counted separately."""
     said = {4.4: "4 s", 89: "89 s", 100: "2 min", 3600: "60 min", 7500: "2 h 5 min"}
     assert {seconds: duration(seconds) for seconds in said} == said
     assert announcement(10, 0, 60) == "10 cells to time, about 60 s"
 
 
-def test_the_estimate_grows_with_what_is_measured():
-    """More cells, a longer budget and the control cost more; unsupported cells and a second device cost nothing."""
+def test_the_estimate_grows_with_cells_budget_and_control():
+    """More cells, a longer budget and the control add time; unsupported cells and a second device add none."""
     one = estimated_seconds(plan("naive"), ())
     assert estimated_seconds(plan("naive", "sdpa"), ()) > one
     assert estimated_seconds(plan("naive", budget_s=30.0), ()) > one + 3 * 20

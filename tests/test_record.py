@@ -1,4 +1,4 @@
-"""Records: what the schema lets in, and what it refuses."""
+"""Records: the values that the schema accepts and those that it refuses."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from attnbench.record import SCHEMA, STATUSES, Record
 
 
 def fields(**changes):
-    """Give the fields of a good record, with changes."""
+    """Return the fields of a valid record, with changes."""
     return {
         "record_id": "r1", "run_id": "run", "cell_id": "c1", "variant": "naive", "plugin": "attnbench_variants.naive",
         "plugin_sha256": "00", "workload": Workload(heads=2, seq_q=8, head_dim=4, mask="window:2:0"), "device": "cpu",
@@ -21,8 +21,8 @@ def fields(**changes):
     }  # fmt: skip
 
 
-def test_line_round_trip():
-    """A record comes back from its line as it went in, tuples and workload included."""
+def test_a_record_survives_a_round_trip():
+    """A record that is read from its line equals the original, tuples and workload included."""
     record = Record(**fields(kernels=("a", "b"), error={"rule": "row", "worst_ratio": None}, flags=("noisy",)))
     line = record.to_line()
     assert line.endswith("}\n")
@@ -30,50 +30,50 @@ def test_line_round_trip():
     assert Record.from_json(json.loads(line)) == record
 
 
-def test_line_is_ascii_without_nan():
-    """A line is plain ASCII, so that no locale can tear it, and NaN is refused rather than written."""
+def test_a_line_is_ascii_without_nan():
+    """A line is ASCII, so that it does not depend on the locale, and NaN is refused."""
     assert Record(**fields(device_name="Tësla\n\u2028")).to_line().isascii()
     with pytest.raises(ValueError, match="JSON"):
         Record(**fields(peak_bytes=None, telemetry={"power_w": math.nan})).to_line()
 
 
-def test_unknown_fields_are_left_out():
-    """A field of a later version is left out on reading, not an error."""
+def test_unknown_fields_are_ignored():
+    """A field of a later version is ignored on reading."""
     stored = json.loads(Record(**fields()).to_line())
     assert Record.from_json({**stored, "from_the_future": 1}) == Record(**fields())
 
 
 @pytest.mark.parametrize("status", [status for status in STATUSES if status != "ok"])
 @pytest.mark.parametrize("times", ["samples_ns", "cold_samples_ns"])
-def test_no_time_without_a_correct_answer(status, times):
-    """Times are refused for every status but ok."""
+def test_only_ok_records_have_times(status, times):
+    """Samples are refused for every status except ok."""
     with pytest.raises(RecordError, match="yet it has times"):
         Record(**fields(status=status, samples_ns=(), block_sizes=(), block_rounds=()) | {times: (1.0,)})
 
 
-def test_ok_needs_times():
-    """A record that is ok without a sample is refused."""
+def test_ok_records_must_have_times():
+    """A record with status ok and no samples is refused."""
     with pytest.raises(RecordError, match="yet it has no times"):
         Record(**fields(samples_ns=(), block_sizes=(), block_rounds=()))
 
 
 @pytest.mark.parametrize("sample", [0, -1.0, math.nan, math.inf, True, "1", None])
 def test_samples_are_positive_numbers(sample):
-    """A sample that is no positive, finite number is refused and shown."""
+    """A sample that is not a positive, finite number is refused, and the message shows it."""
     with pytest.raises(RecordError, match="expected a positive number"):
         Record(**fields(samples_ns=(1.0, sample), block_sizes=(2,), block_rounds=(0,)))
 
 
-def test_blocks_account_for_every_sample():
-    """Block sizes sum to the number of samples, and each block has its round."""
+def test_block_sizes_sum_to_the_samples():
+    """The block sizes must sum to the number of samples, and each block must have a round."""
     with pytest.raises(RecordError, match="sum to the number of samples"):
         Record(**fields(block_sizes=(2, 2)))
     with pytest.raises(RecordError, match="differ in length"):
         Record(**fields(block_rounds=(0,)))
 
 
-def test_unknown_status_and_schema():
-    """A status outside the eight and a schema of another version are refused."""
+def test_an_unknown_status_or_schema_is_refused():
+    """A status that is not one of the eight and a schema of another version are refused."""
     with pytest.raises(RecordError, match="status is 'fine'"):
         Record(**fields(status="fine"))
     with pytest.raises(RecordError, match=f"this version reads {SCHEMA}"):
@@ -92,14 +92,14 @@ def test_unknown_status_and_schema():
         fields(workload=None),
     ],
 )
-def test_what_does_not_fit_is_a_record_error(stored):
-    """Whatever JSON is handed over, a misfit is a RecordError that names the record."""
+def test_malformed_json_is_a_record_error(stored):
+    """Any JSON value that is not a valid record raises RecordError."""
     with pytest.raises(RecordError, match="record"):
         Record.from_json(stored)
 
 
-def test_the_designs_fields_are_there():
-    """The schema has the fields that its readers were promised."""
+def test_the_schema_has_its_documented_fields():
+    """A stored record has all the fields that readers rely on."""
     promised = (
         "schema record_id run_id cell_id variant plugin plugin_sha256 workload device device_name environment_id "
         "protocol_id status phase reason samples_ns first_call_ns cold_samples_ns peak_bytes saved_bytes flops bytes "

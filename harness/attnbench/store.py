@@ -45,9 +45,8 @@ class RecordWriter:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            os.write(
-                self._descriptor, b"\n"
-            )  # end a line that a crash left incomplete, so that the next record has its own line
+            # A crash left the last line incomplete: end it, so that the next record has a line of its own.
+            os.write(self._descriptor, b"\n")
 
     def append(self, record: Record) -> None:
         """Write one record and sync it to disk.

@@ -1,4 +1,4 @@
-"""No pickle anywhere, and no plugin where only results are read."""
+"""Security boundaries: no pickle, no plugin code where only results are read, and safe parsing of foreign data."""
 
 import ast
 import json
@@ -25,7 +25,7 @@ SOURCES = sorted([*(ROOT / "harness").rglob("*.py"), *(ROOT / "variants").rglob(
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_pickles_or_evaluates(path):
-    """No module imports a pickling library, loads with one, or evaluates text."""
+    """No module imports a pickling library, loads with one, or evaluates text as code."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             imported = {alias.name.partition(".")[0] for alias in node.names}
@@ -45,7 +45,7 @@ def test_no_module_pickles_or_evaluates(path):
     "command", [("report", "r"), ("compare", "r", "r"), ("list", "runs"), ("export", "-o", "x.csv")]
 )
 def test_a_command_that_reads_results_loads_no_plugin(tmp_path, command):
-    """An installed plugin that would leave a mark when imported leaves none; nor is torch imported."""
+    """Commands that read results import neither an installed plugin nor torch."""
     synthetic.make_run(tmp_path / "results", name="r", variants=("naive", "sdpa"), rounds=4)
     site = tmp_path / "site"
     info = site / "marker-1.dist-info"
@@ -78,15 +78,15 @@ HONEST = {
 
 
 @given(st.text())
-def test_no_control_character_gets_through(text):
-    """Whatever a text is, what is shown of it is one line that prints."""
+def test_printable_text_has_no_control_characters(text):
+    """Any text becomes a single line of printable characters."""
     assert printable(text).isprintable()
     assert printable(printable(text)) == printable(text)
 
 
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_bytes_of_any_kind_are_a_value_or_a_value_error(data):
-    """Reading ends in a JSON value or in ValueError, never in anything else."""
+def test_any_bytes_parse_to_a_value_or_a_value_error(data):
+    """Parsing any bytes returns a JSON value or raises ValueError."""
     try:
         parse(data)
     except ValueError:
@@ -96,8 +96,8 @@ def test_bytes_of_any_kind_are_a_value_or_a_value_error(data):
 @given(
     st.dictionaries(st.sampled_from([*HONEST, "reason", "log", "flops", "kernels", "unheard-of"]), ANYTHING, max_size=3)
 )
-def test_a_record_with_any_values_is_read_or_told_as_a_problem(tmp_path_factory, changes):
-    """A line is a record, a problem or torn; a record that was read makes a row of finite numbers."""
+def test_a_record_with_any_values_is_read_or_reported_as_a_problem(tmp_path_factory, changes):
+    """A line is a record, a problem or incomplete; a record that was read becomes a row of finite numbers."""
     from attnbench.analysis import load
 
     run = tmp_path_factory.mktemp("fuzz")
@@ -113,8 +113,8 @@ def test_a_record_with_any_values_is_read_or_told_as_a_problem(tmp_path_factory,
 
 
 @given(ANYTHING)
-def test_a_manifest_of_any_value_is_an_object_or_bad_usage(tmp_path_factory, value):
-    """Reading gives an object whose texts all print, or UsageError."""
+def test_any_manifest_is_an_object_or_a_usage_error(tmp_path_factory, value):
+    """Reading a manifest returns an object with printable texts or raises UsageError."""
     run = tmp_path_factory.mktemp("fuzz")
     (run / "manifest.json").write_text(json.dumps(value))
     try:
@@ -125,8 +125,8 @@ def test_a_manifest_of_any_value_is_an_object_or_bad_usage(tmp_path_factory, val
     assert all(name.isprintable() for name in manifest)
 
 
-def test_a_record_of_wrong_types_names_the_field():
-    """The message says which field is what."""
+def test_the_error_of_a_wrong_type_names_the_field():
+    """The message names the field with the wrong type, and the type."""
     with pytest.raises(RecordError, match="variant is a dict"):
         Record.from_json({**HONEST, "variant": {}})
 
@@ -139,8 +139,8 @@ def test_a_record_of_wrong_types_names_the_field():
     ),
     st.integers(0, 40),
 )
-def test_a_glance_at_a_line_finds_what_a_closer_look_finds(value, depth):
-    """What is parsed the fast way is what a look at every value gives, and what that refuses is refused."""
+def test_the_quick_check_agrees_with_cleaning_each_value(value, depth):
+    """Parsing with the quick check returns the same value, or refuses the same text, as cleaning every value."""
     for _ in range(depth):
         value = [value] if depth % 2 else {"]": value}
     line = json.dumps(value, allow_nan=True).encode()

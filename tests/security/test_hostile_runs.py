@@ -1,4 +1,4 @@
-"""Runs of others are data: reading them ends in records, problems and lines that print."""
+"""Runs of other people are data: reading hostile ones yields records, problems and printable lines."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # objects, who
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Lay out a home with a secret, the hostile runs beside it, and where output may go."""
+    """Create a home folder with a secret, hostile runs beside it, and a folder for output."""
     place = tmp_path_factory.mktemp("hostile")
     (place / "home").mkdir()
     secret = place / "home" / "secret"
@@ -33,7 +33,7 @@ def place(tmp_path_factory):
 
 
 def attnbench(place, *arguments):
-    """Run the command line in the folder, as on a terminal."""
+    """Run the command line in the folder, with output as on a terminal."""
     environment = {**os.environ, "FORCE_COLOR": "", "HOME": str(place / "home")}
     return subprocess.run(
         [sys.executable, "-m", "attnbench", *map(str, arguments)],
@@ -42,17 +42,17 @@ def attnbench(place, *arguments):
 
 
 def assert_harmless(place, done):
-    """No traceback, no control character, nothing of the secret, and the secret as it was."""
-    told = (done.stdout + done.stderr).decode("utf-8", "strict")
-    assert "Traceback" not in told, told[-2000:]
-    assert "defect of attnbench" not in told, told[-2000:]
-    strange = {character for character in told if not character.isprintable()} - PRINTS
+    """Assert that there is no traceback, no control character and no part of the secret, which is unchanged."""
+    printed = (done.stdout + done.stderr).decode("utf-8", "strict")
+    assert "Traceback" not in printed, printed[-2000:]
+    assert "defect of attnbench" not in printed, printed[-2000:]
+    strange = {character for character in printed if not character.isprintable()} - PRINTS
     assert not strange, strange
-    assert SECRET not in told
+    assert SECRET not in printed
     assert (place / "home" / "secret").read_text() == SECRET
     assert sorted(path.name for path in (place / "home").iterdir() if not path.name.startswith(".")) == ["secret"]
     assert not (place / "owned").exists()
-    assert len(told) < 2_000_000
+    assert len(printed) < 2_000_000
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def assert_harmless(place, done):
     ids=lambda command: " ".join(command[:2]),
 )
 def test_a_command_that_reads_hostile_runs_is_harmless(place, command):
-    """It ends without a traceback, lets no control character through, and writes nothing of a file outside."""
+    """Each command ends without a traceback, prints no control character, and reads no file outside the run."""
     assert_harmless(place, attnbench(place, *command))
     written = (path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
     assert [path for path in written if SECRET.encode() in path.read_bytes()] == [place / "home" / "secret"]
 
 
-def test_what_is_sound_in_a_hostile_run_is_still_read(place):
-    """The honest records stand; every other line is counted as torn or told as a problem."""
+def test_valid_records_of_a_hostile_run_are_read(place):
+    """The valid records are read, and every other line is counted as incomplete or reported as a problem."""
     reading = read_run(place / "results" / "lines")
     honest = [record for record in reading.records if record.variant in ("naive", "sdpa") and record.status == "ok"]
     assert len(honest) >= 6
