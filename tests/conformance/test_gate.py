@@ -11,8 +11,8 @@ from attnbench.tensors.inputs import make_inputs, refill
 TRAINING = Workload(4, 200, 16, batch=2, kv_heads=2, mask=Mask("causal"), direction="forward_backward")
 
 
-@variant("honest")
-def honest(query, key, value, workload):
+@variant("correct")
+def correct(query, key, value, workload):
     """Compute attention with torch's own function and an explicit mask."""
     rows, columns = torch.arange(workload.seq_q)[:, None], torch.arange(workload.seq_k)[None]
     seen = columns <= rows + workload.seq_k - workload.seq_q if workload.mask.is_causal else None
@@ -34,7 +34,7 @@ def verdict_on(function, workload=TRAINING, **options):
 def test_correct_attention_passes_before_during_and_after(dtype):
     """Correct answers pass the checks before, during and after the timing, with an error within the tolerance."""
     workload = Workload.from_json({**TRAINING.to_json(), "dtype": dtype})
-    gate = gate_of(honest, workload)
+    gate = gate_of(correct, workload)
     output = gate.call()
     grads = torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output)
     for verdict in (gate.before(), gate.after()):
@@ -51,7 +51,7 @@ def test_correct_attention_passes_before_during_and_after(dtype):
 def test_a_long_sequence_is_checked_at_sampled_rows():
     """At 65536 keys the gate compares only a few rows, and still finds a scale that is 2% off."""
     workload = Workload(2, 64, 16, kv_heads=1, seq_k=65536, direction="forward_backward")
-    assert gate_of(honest, workload).before().passed
+    assert gate_of(correct, workload).before().passed
     wrong = verdict_on(
         lambda q, k, v, w: scaled_dot_product_attention(q, k, v, scale=1.02 / 4, enable_gqa=True), workload
     )
@@ -67,16 +67,16 @@ WRONG = {
         q, k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1), is_causal=True
     ),
     "a fresh tensor": lambda q, k, v, w: q,
-    "dtype is torch.float64": lambda q, k, v, w: honest.function(q, k, v, w).double(),
-    "shape is (2, 4, 199, 16)": lambda q, k, v, w: honest.function(q, k, v, w)[:, :, 1:],
-    "autograd can't reach": lambda q, k, v, w: honest.function(q, k, v, w).detach(),
-    "returned tuple": lambda q, k, v, w: (honest.function(q, k, v, w), None),
+    "dtype is torch.float64": lambda q, k, v, w: correct.function(q, k, v, w).double(),
+    "shape is (2, 4, 199, 16)": lambda q, k, v, w: correct.function(q, k, v, w)[:, :, 1:],
+    "autograd can't reach": lambda q, k, v, w: correct.function(q, k, v, w).detach(),
+    "returned tuple": lambda q, k, v, w: (correct.function(q, k, v, w), None),
     "inputs.query was written to": lambda q, k, v, w: (
-        honest.function(q, k, v, w),
+        correct.function(q, k, v, w),
         q.detach().mul_(2),
     )[0],
-    "gradient of value is missing": lambda q, k, v, w: honest.function(q, k, v.detach(), w),
-    "nothing was written here": lambda q, k, v, w: honest.function(q, k, v, w) * (torch.arange(200) < 192)[:, None],
+    "gradient of value is missing": lambda q, k, v, w: correct.function(q, k, v.detach(), w),
+    "nothing was written here": lambda q, k, v, w: correct.function(q, k, v, w) * (torch.arange(200) < 192)[:, None],
 }
 
 
@@ -102,7 +102,7 @@ class OneBuffer(Variant):
 
     def prepare(self, workload, inputs):
         buffer = torch.empty_like(inputs.query)
-        return lambda: buffer.copy_(honest.function(*inputs.leaves, workload))
+        return lambda: buffer.copy_(correct.function(*inputs.leaves, workload))
 
 
 class Stale(Variant):
@@ -111,7 +111,7 @@ class Stale(Variant):
     name = "stale"
 
     def prepare(self, workload, inputs):
-        answer = honest.function(*inputs.leaves, workload)
+        answer = correct.function(*inputs.leaves, workload)
         return answer.clone
 
 
@@ -124,7 +124,7 @@ def test_stale_answers_and_reused_buffers_are_found():
 
 def test_nan_is_a_failure_without_a_ratio():
     """An answer with NaN fails, with a worst_ratio of None."""
-    verdict = verdict_on(lambda q, k, v, w: honest.function(q, k, v, w) * float("nan"))
+    verdict = verdict_on(lambda q, k, v, w: correct.function(q, k, v, w) * float("nan"))
     assert not verdict.passed
     assert verdict.worst_ratio is None
     assert "overflow" in verdict.reason
@@ -134,7 +134,7 @@ def test_nan_is_a_failure_without_a_ratio():
 def test_empty_problems_pass(sizes):
     """The empty answer to a problem without sequences or queries is correct."""
     workload = Workload.from_json({"heads": 2, "seq_q": 8, "head_dim": 8, "direction": "forward_backward", **sizes})
-    assert gate_of(honest, workload).before().passed
+    assert gate_of(correct, workload).before().passed
 
 
 def dropped(rate, factor=None):
@@ -159,6 +159,6 @@ def test_dropout_is_judged_by_rules_for_any_draw():
 def test_timed_inputs_are_dense_and_fresh_after_the_gate():
     """The gate refills the inputs at the end: no row of grad_output remains 0 from its sampling."""
     workload = Workload(8, 2048, 8, direction="forward_backward")
-    gate = gate_of(honest, workload)
+    gate = gate_of(correct, workload)
     gate.before()
     assert gate.inputs.grad_output.abs().sum(-1).min() > 0

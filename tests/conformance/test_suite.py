@@ -211,7 +211,7 @@ def test_a_needless_refusal_gets_a_hint():
 
     (result,) = outcomes(RefusesCausal(), "refusals", level="full")
     assert result.status == "hint"
-    assert "too shy" in result.reason
+    assert "needless refusal" in result.reason
     assert [each.status for each in outcomes(Plain(), "refusals", level="full")] == ["passed"]
 
 

@@ -1,1 +1,1 @@
-"""Checks of a variant against the reference."""
+"""The conformance suite that every variant must pass, and the gate around each timing."""

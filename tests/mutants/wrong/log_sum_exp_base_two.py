@@ -16,10 +16,10 @@ class Mutant(Tiled):
 
     def prepare_lse(self, workload, inputs):
         """Return the logarithm in base 2."""
-        honest = super().prepare_lse(workload, inputs)
+        correct = super().prepare_lse(workload, inputs)
 
         def call():
-            output, lse = honest()
+            output, lse = correct()
             return output, lse / math.log(2)
 
         return call

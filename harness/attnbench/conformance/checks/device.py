@@ -28,7 +28,7 @@ DELAY_CYCLES = 100_000_000  # tens of milliseconds, in which work on another str
 ROOM = 3  # free memory needed, in multiples of the tensors' bytes: a product may widen one of them to float32
 KEPT_FREE = 4 << 30  # bytes left to other processes
 REFUSALS = 4  # refused workloads that are tried
-MACHINE_WORDS = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")  # of refusals that name the machine
+MACHINE_WORDS = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")  # in reasons that concern the machine
 LARGEST_TELLING_SOFTCAP = 8.0  # scores hardly reach a larger one, so an answer that ignores it would look correct
 PAST = (1 << 24) + 64  # times a width of 128: more than 2^31 elements
 REFUSABLE = [
@@ -90,7 +90,7 @@ def refusals(subject: Subject, workload: Workload) -> str | None:  # noqa: ARG00
     chosen = random.Random(subject.seed).sample(of_shape, min(REFUSALS, len(of_shape)))  # noqa: S311 - seeded choice
     for each, reason in chosen:
         if _runs_correctly(subject, each):
-            raise Hint(f"too shy: {each.id} is declared unsupported ({reason}), yet it runs and its answer is right")
+            raise Hint(f"needless refusal: {each.id} is declared unsupported ({reason}), but it runs correctly")
     return None
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject, Trial
     from attnbench.workloads.workload import Workload
 
-LSE_FACTOR = 8.0  # of eps (1 + max|score|), as for the output in float32
+LSE_FACTOR = 8.0  # the tolerance in units of eps (1 + max|score|), as for the output in float32
 
 
 def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -23,7 +23,7 @@ EQUAL_ROWS_SLACK = 16.0  # rounding errors of equal queries or keys are equal to
 ALIKE_ROWS_SLACK = 4.0  # the same for logits of ordinary size: torch's nested tensors reach 2.5 at a head_dim of 160
 CLIMB = 40.0  # scores go from -CLIMB to CLIMB
 CROWD, FEW = 4000, 2  # this many keys e^-12 below the best count for 1% beside FEW keys above them
-SPREAD = 0.3  # of queries that point one way
+SPREAD = 0.3  # standard deviation of queries and gradients around their common direction
 
 
 @check(
