@@ -1,6 +1,6 @@
-"""The built-in plugin: each module of this package is a plugin of its own, found by being here.
+"""The built-in variants. Each module of this package is a plugin of its own and is found without registration.
 
-Modules whose names start with an underscore hold what several variants share and offer none themselves.
+Modules whose names start with an underscore hold code that several variants share, and offer no variant.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from attnbench import hookimpl
 
 @hookimpl
 def attnbench_modules() -> list[str]:
-    """Name every public module in this folder, so that a file dropped in is there without a reinstall."""
+    """Return the public modules of this folder, so that a new file is a plugin without a new installation."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
     return [f"{__name__}.{name}" for name in modules if not name.startswith("_")]

@@ -1,4 +1,4 @@
-"""What a library can do, as a table that gives the reason for each refusal."""
+"""The abilities of a library as a table, from which the reason for each refusal follows."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from attnbench import Workload
 
 
-INSTALLS = {"flash-attn-3": "pip install ./hopper in a clone of the repository flash-attention"}  # others: by name
+INSTALLS = {
+    "flash-attn-3": "pip install ./hopper in a clone of the repository flash-attention"
+}  # all other packages are installed by their names
 
 
 @dataclass(frozen=True)
 class Abilities:
-    """What one library's attention can do on a CUDA GPU.
+    """The abilities of one library's attention on a CUDA GPU.
 
-    `library` is what is imported and `package` what pip installs; `masks` are the kinds of mask that it has, `causal`
-    meaning a bottom-right aligned one; `capability` is the least compute capability and `newest` the greatest.
+    `library` is the module to import and `package` the name that pip installs. `masks` are the supported kinds of mask,
+    of which `causal` is bottom-right aligned. `capability` is the lowest compute capability and `newest` the highest.
     """
 
     library: str
@@ -38,7 +40,7 @@ class Abilities:
     newest: tuple[int, int] | None = None
 
     def lacking(self, workload: Workload, device: str) -> str | None:
-        """Say why the library can't do `workload` on `device`, beginning with what a user can change; None: it can."""
+        """Return why the library can't run `workload` on `device`, or None; reasons that users can change are first."""
         if not installed(self.library):
             return missing(self.package)
         if device == "cpu":
@@ -87,12 +89,12 @@ class Abilities:
 
 
 def missing(package: str) -> str:
-    """Say which package is needed, and how it is installed; `package` may name extras."""
+    """Return the reason that a package is missing, with the command that installs it; `package` may name extras."""
     return f"needs the package {package.split('[', maxsplit=1)[0]} ({INSTALLS.get(package, f'pip install {package}')})"
 
 
 def installed(module: str) -> bool:
-    """Whether `module` (dotted names too) can be found; nothing but parent packages is imported."""
+    """Whether a module can be found, which imports only its parent packages."""
     try:
         return find_spec(module) is not None
     except (ImportError, ValueError):

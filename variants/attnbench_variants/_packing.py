@@ -1,4 +1,4 @@
-"""Sequences of different lengths, laid end to end without padding."""
+"""Sequences of different lengths, packed end to end without padding."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Packing:
-    """Where each sequence (or document) of a batch begins when all are laid end to end.
+    """The starts of the sequences (or documents) of a batch when they are packed end to end.
 
-    `query_starts` and `key_starts` are (N + 1,) int32, the last being the total; `longest_query` and `longest_key`
-    the greatest lengths. `key_index` says which rows of the flattened batch are keys that count; None: all.
+    `query_starts` and `key_starts` are (N + 1,) int32, of which the last entry is the total length. `longest_query` and
+    `longest_key` are the largest lengths. `key_index` selects the keys that are not padding from the flattened batch;
+    None means all.
     """
 
     query_starts: torch.Tensor
@@ -30,7 +31,7 @@ class Packing:
     def pack(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Lay (B, S, H, X) tensors end to end, (total, H, X); padded keys are left out, which copies the others."""
+        """Pack (B, S, H, X) tensors to (total, H, X). Padded keys are left out, which copies the keys that remain."""
         query, key, value = (tensor.flatten(0, 1) for tensor in (query, key, value))
         if self.key_index is None:
             return query, key, value
@@ -38,7 +39,7 @@ class Packing:
 
 
 def packing(workload: Workload, device: torch.device) -> Packing:
-    """Pack the batch by its mask: documents each on their own, padded keys left out, else whole sequences."""
+    """Return the packing for the workload's mask: documents, sequences without padded keys, or whole sequences."""
     w = workload
     if w.mask.kind == "document":
         lengths = [length for sequence in range(w.batch) for length in w.document_lengths(sequence)]

@@ -1,8 +1,8 @@
-"""Attention tile by tile in plain torch: online softmax forward, recomputation backward.
+"""Attention tile by tile in plain torch, with an online softmax and a backward pass that recomputes the scores.
 
-Beyond the output, and four bytes a row for backward, it needs one tile of scores forward and two backward, however long
-the sequences. After Rabe and Staats, 2021, arXiv:2112.05682 (chunks of queries and of keys, recomputed backward) and
-Dao, 2023, arXiv:2307.08691 (one division a row, each row's log-sum-exp kept for backward).
+For sequences of any length it needs, besides the output and four bytes per row for the backward pass, one tile of
+scores forward and two backward. Follows Rabe and Staats, 2021, arXiv:2112.05682 (chunks of queries and keys,
+recomputed backward) and Dao, 2023, arXiv:2307.08691 (one division per row, each row's log-sum-exp kept for backward).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """Attend chunk by chunk; keeps the inputs, the output and each row's log-sum-exp, if there is a backward."""
+        """Compute the output chunk by chunk; inputs, output and each row's log-sum-exp are saved for backward."""
         output = query.new_empty((*query.shape[:3], value.shape[-1]))
         lse = query.new_empty((*query.shape[:3], 1), dtype=torch.float32) if any(ctx.needs_input_grad) else None
         keys = _Keys(key.flatten(0, 1), value.flatten(0, 1))
@@ -42,8 +42,9 @@ class TiledAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         """Recompute each tile's weights and add up the three gradients, in float32.
 
-        Gradients that are float32 themselves grow in place, all in one pass. Narrower ones take two passes, in each of
-        which only a tile of sums is under way: over the keys for queries, and over the queries for keys and values.
+        Float32 gradients are accumulated in place, all in one pass. Gradients in half precision need two passes, each
+        of which holds only one tile of float32 sums: one over the keys for the gradient of queries, and one over the
+        queries for the gradients of keys and values.
         """
         *inputs, output, lse = ctx.saved_tensors
         plan: Plan = ctx.plan
@@ -78,15 +79,15 @@ class _Keys:
     value: torch.Tensor
 
     def part(self, heads: slice) -> _Keys:
-        """Take those of some heads."""
+        """Return the keys and values of some heads."""
         return _Keys(self.key[heads], self.value[heads])
 
 
 @dataclass(frozen=True)
 class _Queries:
-    """A chunk's rows in backward, each (heads, group * rows, ...) float32.
+    """A chunk's rows in the backward pass, each (heads, group * rows, ...) float32.
 
-    `inner` is the sum over all keys of each weight times its gradient: what softmax subtracts.
+    `inner` is the sum over all keys of weight times its gradient, the term that the derivative of softmax subtracts.
     """
 
     scaled: torch.Tensor
@@ -96,14 +97,14 @@ class _Queries:
 
     @classmethod
     def of(cls, plan: Plan, chunk: Chunk, query: torch.Tensor, *results: torch.Tensor) -> _Queries:
-        """Take them from the whole query, output, log-sum-exp and output gradient."""
+        """Select the chunk's rows of query, output, log-sum-exp and output gradient."""
         output, lse, grad = (plan.rows(tensor, chunk) for tensor in results)
         return cls(plan.rows(query, chunk) * plan.scale, grad, lse, (grad * output).sum(-1, keepdim=True))
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile in backward: its keys (heads, keys, D), weights and gradients of scores (heads, group * rows, keys)."""
+    """A tile in backward: keys (heads, keys, D), and weights and gradients of scores (heads, group * rows, keys)."""
 
     key: torch.Tensor
     weights: torch.Tensor
@@ -134,7 +135,7 @@ class _Tile:
         return cls(key, weights if kept is None else weights.mul_(kept), grad_scores)
 
     def add_to(self, grad_key: torch.Tensor, grad_value: torch.Tensor, rows: _Queries) -> None:
-        """Add the tile's share to float32 gradients of its keys and values, (heads, keys, ...)."""
+        """Add the tile's contribution to the float32 gradients of its keys and values, (heads, keys, ...)."""
         grad_value.baddbmm_(self.weights.transpose(1, 2), rows.grad)
         grad_key.baddbmm_(self.grad_scores.transpose(1, 2), rows.scaled)
 
@@ -142,13 +143,13 @@ class _Tile:
 def _attend(
     plan: Plan, chunk: Chunk, query: torch.Tensor, keys: _Keys, buffer: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give a chunk's output and log-sum-exp; both are 0 where a row sees no key."""
+    """Return a chunk's output and log-sum-exp; both are 0 in rows that see no key."""
     output = query.new_zeros((*query.shape[:2], keys.value.shape[-1]))
     peak = total = query.new_zeros((*query.shape[:2], 1))
     for number, columns in enumerate(chunk.tiles(plan.keys)):
         inside = chunk.heads, columns
         weights = plan.scores(query, keys.key[inside].float(), (chunk, columns), buffer)
-        new_peak = weights.amax(-1, keepdim=True).clamp_(min=LOWEST)  # finite, so that hidden keys add exact 0
+        new_peak = weights.amax(-1, keepdim=True).clamp_(min=LOWEST)  # finite, so that hidden keys add exactly 0
         if number:
             new_peak = torch.maximum(peak, new_peak)
             shrink = (peak - new_peak).exp_()

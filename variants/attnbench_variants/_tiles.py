@@ -1,4 +1,4 @@
-"""Tiles of scores: those of some heads, a chunk of queries and a chunk of keys."""
+"""Tiles of scores, each of some heads, a chunk of queries and a chunk of keys."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 
 QUERIES = {"cpu": 256, "cuda": 1024}
 KEYS = {"cpu": 512, "cuda": 4096}
-ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}  # of one tile: what fits a cache, what hides launches
+ELEMENTS = {
+    "cpu": 1 << 19,
+    "cuda": 1 << 26,
+}  # of one tile: it fits the CPU's cache, or keeps a GPU busy longer than a kernel launch
 KEPT_LIMITS = 4
-EVEN_TO = 16  # keys: a vector's width
+EVEN_TO = 16  # keys, the width of a vector instruction
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Query `rows` of some key `heads` (counted over the batch), and the keys that matter to them.
+    """Query `rows` of some key `heads` (counted over the batch), and the range of keys that they see.
 
-    Keys from `start` to `stop` are seen by some row; those from `full_start` to `full_stop` by every row. `low` says of
-    each row how far after `start` its first key lies, `high` how far after `full_stop` its last one ends.
+    Keys from `start` to `stop` are seen by at least one row, and keys from `full_start` to `full_stop` by every row.
+    `low` is the distance of each row's first key from `start`, and `high` that of each row's end from `full_stop`.
     """
 
     heads: slice
@@ -40,7 +43,7 @@ class Chunk:
     full_stop: int
 
     def tiles(self, size: int) -> Iterator[slice]:
-        """Cut the keys that matter into slices of at most `size`, about even: a narrow last one would be slow."""
+        """Yield slices of the visible keys, at most `size` long and of about equal length: a narrow one is slow."""
         length = self.stop - self.start
         even = -(-length // max(1, -(-length // size)))
         step = min(size, -(-even // EVEN_TO) * EVEN_TO)
@@ -48,10 +51,10 @@ class Chunk:
             yield slice(start, min(start + step, self.stop))
 
     def edges(self, keys: slice) -> Iterator[tuple[slice, Edge]]:
-        """Give the parts of `keys`, counted from their start, that only some rows see, each with what it hides.
+        """Yield the parts of `keys` that only some rows see, relative to the start of `keys`, with their edges.
 
-        Keys before `full_start` are hidden by a row's low end alone, those from `full_stop` on by its high end; keys
-        that are both come twice.
+        Keys before `full_start` can be hidden only by a row's low end, and keys from `full_stop` on only by its high
+        end. Keys for which both are true are yielded twice.
         """
         before = slice(keys.start, min(keys.stop, self.full_start))
         if before.start < before.stop:
@@ -63,9 +66,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Edge:
-    """A mask's edge across `width` keys: row i's first key past it is `ends[i] + shift`; `side` is what it hides.
+    """A mask's edge across `width` keys; the first key of row i past the edge is `ends[i] + shift`.
 
-    1 hides the keys from there on, -1 those before. Edges that are alike hide alike, wherever they lie.
+    `side` 1 hides the keys from there on, and -1 the keys before. Equal edges hide the same keys relative to their
+    part, so that their limits can be cached.
     """
 
     ends: tuple[int, ...]
@@ -74,9 +78,9 @@ class Edge:
     side: int
 
     def limits(self, device: torch.device) -> torch.Tensor:
-        """Give the upper limits of scores, (rows, width): -inf where a key is hidden, else inf.
+        """Return upper limits of the scores, (rows, width): -inf for a hidden key and inf for a visible one.
 
-        Taking the minimum is several times as fast as masking.
+        Taking the minimum with them is several times as fast as masking.
         """
         ends = torch.tensor(self.ends, device=device)[:, None] + self.shift
         columns = torch.arange(self.width, device=device)
@@ -84,7 +88,7 @@ class Edge:
 
 
 class Plan:
-    """What is known of a workload before it runs: its chunks, and what becomes of a score."""
+    """The chunks of a workload, and how its scores are computed from products, prepared before the first call."""
 
     def __init__(self, workload: Workload, inputs: Inputs) -> None:
         device = inputs.query.device
@@ -105,7 +109,7 @@ class Plan:
 
     def _chunks(self, ranges: list[_visible.Ranges]) -> Iterator[Chunk]:
         heads = self.workload.batch * self.workload.kv_heads
-        apart = heads // max(1, len(ranges))  # heads of one sequence, or of all where sequences are alike
+        apart = heads // max(1, len(ranges))  # heads of one sequence, or of all if the sequences have equal masks
         for number, each in enumerate(ranges):
             for first in range(0, apart, self.heads):
                 begin = number * apart + first
@@ -117,7 +121,7 @@ class Plan:
                     yield Chunk(of_heads, rows, low, high, lows[0], highs[-1], lows[-1], highs[0])
 
     def buffer(self) -> torch.Tensor:
-        """Make room for one tile of scores."""
+        """Return an empty buffer for one tile of scores."""
         heads = min(self.heads, self.workload.batch * self.workload.kv_heads)
         return torch.empty(heads * self.group * self.queries * self.keys, dtype=torch.float32, device=self.device)
 
@@ -132,8 +136,8 @@ class Plan:
     ) -> torch.Tensor:
         """Fill `buffer` with a tile of capped, biased and masked scores, (heads, group * rows, keys) float32.
 
-        `query` (heads, group * rows, D) comes scaled, `key` is (heads, keys, D); `place` is the tile's chunk and keys.
-        Under a softcap, `bend` is filled with the capped scores' derivative by the raw ones.
+        `query` (heads, group * rows, D) is already scaled, `key` is (heads, keys, D), and `place` is the tile's chunk
+        and keys. With a softcap, `bend` is filled with the derivative of the capped scores by the raw ones.
         """
         chunk, keys = place
         scores = multiply(query, key, buffer)
@@ -151,7 +155,7 @@ class Plan:
         return scores
 
     def kept(self, chunk: Chunk, keys: slice) -> torch.Tensor:
-        """Redraw a tile of dropout: 1 / (1 - p) where a weight is kept, else 0; (heads, group * rows, keys) float32."""
+        """Return a tile of dropout, (heads, group * rows, keys) float32: 1 / (1 - p) for a kept weight, else 0."""
         heads = torch.arange(chunk.heads.start * self.group, chunk.heads.stop * self.group, device=self.device)
         rows = torch.arange(chunk.rows.start, chunk.rows.stop, device=self.device)
         rows = (heads[:, None] * self.workload.seq_q + rows).view(len(heads) // self.group, -1, 1)
@@ -160,7 +164,7 @@ class Plan:
         return kept.float().div_(1.0 - self.workload.dropout)
 
     def rows(self, tensor: torch.Tensor, chunk: Chunk) -> torch.Tensor:
-        """Take a chunk's rows of a (B, Hq, Sq, X) tensor as (heads, group * rows, X) float32."""
+        """Return a chunk's rows of a (B, Hq, Sq, X) tensor as (heads, group * rows, X) float32."""
         grouped = tensor.flatten(0, 1).unflatten(0, (-1, self.group))
         return grouped[chunk.heads, :, chunk.rows].flatten(1, 2).float()
 
@@ -178,5 +182,5 @@ def multiply(left: torch.Tensor, right: torch.Tensor, buffer: torch.Tensor) -> t
 
 
 def _within(part: slice, whole: slice) -> slice:
-    """Count `part` from the start of `whole`."""
+    """Return the slice `part` relative to the start of `whole`."""
     return slice(part.start - whole.start, part.stop - whole.start)

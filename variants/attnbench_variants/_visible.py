@@ -1,4 +1,4 @@
-"""Which keys each query row sees, as tensors: under every mask that is one range of keys a row."""
+"""The keys that each query row sees, as tensors; under every mask they are one contiguous range per row."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranges:
-    """The keys that each row of one sequence sees: `low[i] <= j < high[i]`, both (Sq,) int64, rising with i.
+    """The keys that each row of one sequence sees: row i sees key j if `low[i] <= j < high[i]`.
 
-    The lists are for planning on the host, the tensors for masking on the device.
+    `low` and `high` are (Sq,) int64 and never decrease with i. The lists are for planning on the host, the tensors for
+    masking on the device.
     """
 
     low_list: list[int]
@@ -24,19 +25,19 @@ class Ranges:
     high: torch.Tensor
 
     def hidden(self, rows: slice, keys: slice) -> torch.Tensor:
-        """Tell which of `keys` are hidden from each of `rows`, (rows, keys) bool."""
+        """Return which of `keys` are hidden from each of `rows`, (rows, keys) bool."""
         columns = torch.arange(keys.start, keys.stop, device=self.low.device)
         return (columns < self.low[rows, None]) | (columns >= self.high[rows, None])
 
 
 def ranges(workload: Workload, device: torch.device) -> list[Ranges]:
-    """Give one `Ranges` for each sequence of the batch, or a single one where all sequences are alike."""
+    """Return one `Ranges` for each sequence of the batch, or a single one if all sequences have the same."""
     sequences = range(workload.batch if workload.mask.is_seeded else min(1, workload.batch))
     return [_ranges_of(workload, sequence, device) for sequence in sequences]
 
 
 def hidden(workload: Workload, device: torch.device) -> torch.Tensor | None:
-    """Make the dense mask, (B or 1, 1, Sq, Sk) bool, True where a key is hidden; None if every key is visible."""
+    """Return the dense mask, (B or 1, 1, Sq, Sk) bool, True for a hidden key, or None if every key is visible."""
     if sees_everything(workload):
         return None
     everything = slice(0, workload.seq_q), slice(0, workload.seq_k)
@@ -49,7 +50,7 @@ def sees_everything(workload: Workload) -> bool:
 
 
 def simplest_kind(workload: Workload) -> str:
-    """Give the mask's kind, or a simpler one that comes to the same: `none`, or `causal` for a square top-left mask."""
+    """Return the mask's kind, or a simpler equivalent: `none`, or `causal` for a square top-left mask."""
     if sees_everything(workload):
         return "none"
     if workload.mask.kind == "causal-top-left" and workload.seq_q == workload.seq_k:
@@ -64,7 +65,7 @@ def has_blank_rows(workload: Workload) -> bool:
 
 
 def distances(rows: slice, keys: slice, workload: Workload, device: torch.device) -> torch.Tensor:
-    """Give |i + Sk - Sq - j| for ALiBi, (rows, keys) float32."""
+    """Return ALiBi's distances |i + Sk - Sq - j|, (rows, keys) float32."""
     offset = workload.seq_k - workload.seq_q
     query_positions = torch.arange(rows.start + offset, rows.stop + offset, device=device, dtype=torch.float32)
     key_positions = torch.arange(keys.start, keys.stop, device=device, dtype=torch.float32)

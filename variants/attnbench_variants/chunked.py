@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 class Chunked(Variant):
     """Attention over key chunks inside query chunks, with an online softmax and a recomputing backward pass.
 
-    Never holds more than a tile or two of scores, and skips the tiles that the mask hides. Scores are float32.
-    After Rabe and Staats, 2021, arXiv:2112.05682.
+    Holds at most two tiles of scores, in float32, and skips tiles that the mask hides. Follows Rabe and Staats, 2021,
+    arXiv:2112.05682.
     """
 
     name = "chunked"
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Find out which tiles the mask leaves to do."""
+        """Plan the tiles that the mask leaves visible."""
         from attnbench_variants._tiled_attention import TiledAttention
         from attnbench_variants._tiles import Plan
 
@@ -32,5 +32,5 @@ class Chunked(Variant):
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `chunked`."""
+    """Return `chunked`."""
     return [Chunked()]

@@ -1,4 +1,4 @@
-"""FlashAttention 2, 3 and 4: the authors' own packages."""
+"""FlashAttention 2, 3 and 4 from their authors' packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSION_2 = Abilities(
 PAGED = replace(
     VERSION_2, masks=frozenset({"none", "causal", "window", "padding"}), backward=False, alibi=False, dropout=False
 )
-PAGE_SIZE = 256  # of which flash-attn 2 takes multiples
+PAGE_SIZE = 256  # flash-attn 2 requires a multiple of this
 VERSION_3 = replace(  # built from the repository's folder hopper
     VERSION_2,
     library="flash_attn_interface",
@@ -42,7 +42,7 @@ class FlashAttention(Variant):
     """flash_attn_func, and flash_attn_varlen_func for padded and packed batches, on (B, S, H, D) tensors.
 
     Dao, 2023, arXiv:2307.08691; Shah et al., 2024, arXiv:2407.08608. Causal masks and windows are bottom-right
-    aligned, and rows that see no key give 0. Padding is taken out and packed in the timed call, as users have to.
+    aligned, and rows that see no key give 0. Padding is removed in the timed call, as users have to do.
     """
 
     layout = "BSHD"
@@ -55,7 +55,7 @@ class FlashAttention(Variant):
         self.__doc__ = f"FlashAttention's own package {abilities.package}: flash_attn_func and flash_attn_varlen_func."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say what this version lacks."""
+        """Return what this version lacks for the workload, or None."""
         return self.abilities.lacking(workload, device) or next(_refusals(self.version, workload, device), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
@@ -100,7 +100,7 @@ class FlashAttention(Variant):
 class PagedFlashAttention(FlashAttention):
     """flash_attn_with_kvcache of FlashAttention 2: new queries against a cache of keys and values in pages.
 
-    The pages are views of the keys and values as they are, in order; the table that names them is made in `prepare`.
+    The pages are views of the keys and values in their order; the page table is made in `prepare`.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class PagedFlashAttention(FlashAttention):
         self.__doc__ = PagedFlashAttention.__doc__
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say what the paged kernel lacks."""
+        """Return what the paged kernel lacks for the workload, or None."""
         reason = super().unsupported_reason(workload, device)
         if reason is None and workload.seq_k % PAGE_SIZE:
             return f"its pages hold {PAGE_SIZE} keys: seq_k must be a multiple of that, not {workload.seq_k}"
@@ -135,7 +135,7 @@ class PagedFlashAttention(FlashAttention):
 
 
 def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
-    """Say which combinations of what a version can do its own checks, or its compiler, refuse."""
+    """Yield reasons why a version's own checks, or its compiler, refuse a combination of supported features."""
     import torch
 
     w = workload
@@ -158,7 +158,7 @@ def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
 
 
 def _refusals_on_hopper(workload: Workload) -> Iterator[str]:
-    """Say what of flash-attn 4 does not compile for compute capability 9."""
+    """Yield reasons why flash-attn 4 does not compile for compute capability 9."""
     w = workload
     if w.head_dim != w.head_dim_v and w.kv_heads != w.heads and w.needs_gradient:
         yield "flash-attn 4 has no backward pass of grouped heads with another head_dim_v on this GPU"
@@ -167,7 +167,7 @@ def _refusals_on_hopper(workload: Workload) -> Iterator[str]:
 
 
 def _refusals_on_blackwell(workload: Workload) -> Iterator[str]:
-    """Say what of flash-attn 4 its own checks refuse on compute capability 10 and 11."""
+    """Yield reasons why flash-attn 4's own checks refuse a workload on compute capability 10 and 11."""
     w, widths = workload, (workload.head_dim, workload.head_dim_v)
     if max(widths) > 128 and widths not in ((192, 128), (256, 256)):
         yield (
@@ -179,13 +179,13 @@ def _refusals_on_blackwell(workload: Workload) -> Iterator[str]:
 
 
 def _output(result: Any) -> torch.Tensor:
-    """Take the output alone: some versions return (output, log-sum-exp)."""
+    """Return only the output; some versions return (output, log-sum-exp)."""
     return result[0] if isinstance(result, tuple) else result
 
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer the three versions, and the paged cache of the second."""
+    """Return the three versions, and version 2 with a paged cache."""
     return [
         FlashAttention("flash-attn-2", VERSION_2, 2),
         PagedFlashAttention(),

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     import torch
 
-WORKSPACE_BYTES = 128 << 20  # what FlashInfer's documentation recommends
+WORKSPACE_BYTES = 128 << 20  # recommended by FlashInfer's documentation
 PAGE_SIZE = 16
-TENSOR_CORE_GROUP = 4  # from this many query heads a key head, decoding is faster on tensor cores
+TENSOR_CORE_GROUP = 4  # with at least this many query heads per key head, decoding is faster on tensor cores
 ABILITIES = Abilities(
     library="flashinfer",
     package="flashinfer-python",
@@ -31,8 +31,8 @@ ABILITIES = Abilities(
 class FlashInfer(Variant):
     """FlashInfer's batch wrappers (Ye et al., 2025, arXiv:2501.01005), planned in `prepare`.
 
-    One query a sequence that sees all its keys is decoded from pages, which are views of the keys and values as they
-    are; all else is a ragged prefill. Masks other than causal and left windows go in as a custom mask.
+    Workloads with one query per sequence that sees all its keys are decoded from pages, which are views of the keys and
+    values. All others are a ragged prefill. Masks other than causal and left windows become a custom mask.
     """
 
     name = "flashinfer"
@@ -40,7 +40,7 @@ class FlashInfer(Variant):
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say what FlashInfer lacks."""
+        """Return what FlashInfer lacks for the workload, or None."""
         return ABILITIES.lacking(workload, device)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
@@ -133,5 +133,5 @@ def _workspace(device: torch.device) -> torch.Tensor:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `flashinfer`."""
+    """Return `flashinfer`."""
     return [FlashInfer()]

@@ -17,9 +17,9 @@ RECOMPILATIONS = 1 << 16
 
 
 class Flex(Variant):
-    """torch.nn.attention.flex_attention, compiled; mask and scores' changes are functions that it fuses.
+    """torch.nn.attention.flex_attention, compiled with the mask, softcap and ALiBi as functions that it fuses.
 
-    Dong et al., 2024, arXiv:2412.05496. The block mask is made and the kernel compiled in `prepare`.
+    Dong et al., 2024, arXiv:2412.05496. `prepare` makes the block mask and compiles the kernel.
     """
 
     name = "flex"
@@ -28,7 +28,7 @@ class Flex(Variant):
     costly_on = ("cpu", "cuda")  # each shape and mask is compiled
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say what flex_attention lacks."""
+        """Return what flex_attention lacks for the workload, or None."""
         w, on_cpu = workload, device == "cpu"
         refusals = (
             (w.dropout > 0, "flex_attention has no dropout"),
@@ -42,7 +42,7 @@ class Flex(Variant):
         return next((reason for applies, reason in refusals if applies), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the block mask and compile for this very shape."""
+        """Make the block mask and compile for this shape."""
         from torch.nn.attention.flex_attention import create_block_mask
 
         from attnbench_variants._visible import sees_everything
@@ -70,7 +70,7 @@ class Flex(Variant):
 
 
 def mask_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
-    """Give the `mask_mod` of the workload's mask: (batch, head, query, key) indices -> whether the key is visible."""
+    """Return the `mask_mod` of the workload's mask: (batch, head, query, key) indices -> whether the key is visible."""
     mask, offset = workload.mask, workload.seq_k - workload.seq_q
     left, right, prefix = mask.left, mask.right, mask.prefix
     lengths, documents = inputs.key_lengths, inputs.document_ids
@@ -87,7 +87,7 @@ def mask_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Ten
 
 
 def score_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor] | None:
-    """Give the `score_mod` of softcap and ALiBi, or None where there is neither."""
+    """Return the `score_mod` of softcap and ALiBi, or None for a workload with neither."""
     import torch
 
     cap, slopes, offset = workload.softcap, inputs.alibi_slopes, workload.seq_k - workload.seq_q
@@ -108,10 +108,10 @@ def score_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Te
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., torch.Tensor]:
-    """Compile flex_attention once for all workloads; each shape and function is a recompilation.
+    """Compile flex_attention once for all workloads; each new shape or function recompiles it.
 
-    Past its limit of recompilations torch would fall back to an uncompiled form that holds all scores, so the limit is
-    lifted, and `fullgraph` makes an error of any fallback.
+    After a number of recompilations torch would fall back to an uncompiled form that holds all scores. Therefore the
+    limit is raised, and `fullgraph` turns any fallback into an error.
     """
     import torch
     from torch.nn.attention.flex_attention import flex_attention
@@ -123,5 +123,5 @@ def _compiled() -> Callable[..., torch.Tensor]:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `flex`."""
+    """Return `flex`."""
     return [Flex()]

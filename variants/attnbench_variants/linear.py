@@ -1,4 +1,4 @@
-"""Linear attention: a kernel in place of softmax, so that the cost grows with the sequence and not with its square."""
+"""Linear attention: a kernel function replaces softmax, so that the cost is linear in the sequence length."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ if TYPE_CHECKING:
 
     import torch
 
-CHUNK = 128  # queries that are attended at once under a causal mask
+CHUNK = 128  # queries that are computed at once under a causal mask
 TINY = 1e-6  # keeps the denominator from 0
 
 
 class Linear(Variant):
     """phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)), phi(x) = elu(x) + 1, in float32; not softmax attention.
 
-    Katharopoulos et al., 2020, arXiv:2006.16236, equations 5 to 9. Under a causal mask the state is carried from
-    chunk to chunk.
+    Katharopoulos et al., 2020, arXiv:2006.16236, equations 5 to 9. Under a causal mask each chunk passes
+    its state to the next.
     """
 
     name = "linear"
     exact = False
-    default_on = ()  # no softmax attention: for who asks for it by name
+    default_on = ()  # not softmax attention, so it runs only when named
 
-    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - alike on all devices
-        """Say why linear attention has no counterpart of the workload."""
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - the same on all devices
+        """Return why linear attention has no equivalent of the workload, or None."""
         from attnbench_variants._visible import simplest_kind
 
         w, kind = workload, simplest_kind(workload)
         if kind not in ("none", "causal") or (kind == "causal" and w.seq_q != w.seq_k):
-            return f"linear attention is written for mask none and square causal ones, not {w.mask}"
+            return f"linear attention supports mask none and square causal masks, not {w.mask}"
         if w.softcap is not None or w.alibi or w.dropout or w.scale is not None:
             return "linear attention has no scores: no scale, softcap, ALiBi or dropout"
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Choose between the two forms."""
+        """Choose the form with or without a causal mask."""
         from attnbench_variants._visible import simplest_kind
 
         attend = _bidirectional if simplest_kind(workload) == "none" else _causal
@@ -84,5 +84,5 @@ def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `linear`."""
+    """Return `linear`."""
     return [Linear()]

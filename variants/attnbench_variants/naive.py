@@ -1,4 +1,4 @@
-"""Attention as the textbook writes it: all scores at once."""
+"""Textbook attention that computes all scores at once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 class Naive(Variant):
     """Softmax(scale * Q K^T) V, step by step (Vaswani et al., 2017, arXiv:1706.03762, equation 1).
 
-    Keeps a whole score matrix (B, Hq, Sq, Sk), in the workload's dtype.
+    Holds a whole score matrix (B, Hq, Sq, Sk) in the workload's dtype.
     """
 
     name = "naive"
     tier = "plain"
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the mask, the bias and the dropped weights; the arithmetic is what is timed."""
+        """Make the mask, the bias and the dropout mask; only the arithmetic is timed."""
         import torch
 
         from attnbench_variants import _visible
@@ -51,7 +51,7 @@ class Naive(Variant):
             if hidden is not None:
                 scores = scores.masked_fill(hidden, float("-inf"))
             weights = torch.softmax(scores, dim=-1)
-            if blank_rows:  # softmax over nothing is NaN; attention over nothing is 0
+            if blank_rows:  # softmax over no key is NaN, but attention over no key is 0
                 weights = weights.masked_fill(hidden, 0.0)
             if kept is not None:
                 weights = weights * kept / (1.0 - workload.dropout)
@@ -61,7 +61,7 @@ class Naive(Variant):
 
 
 def _kept(workload: Workload, inputs: Inputs) -> torch.Tensor:
-    """Draw the weights that dropout keeps, (B, Hq, Sq, Sk) bool."""
+    """Return which weights dropout keeps, (B, Hq, Sq, Sk) bool."""
     import torch
 
     from attnbench_variants import _dropout
@@ -73,5 +73,5 @@ def _kept(workload: Workload, inputs: Inputs) -> torch.Tensor:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `naive`."""
+    """Return `naive`."""
     return [Naive()]

@@ -1,4 +1,4 @@
-"""Recurrent layers of attention's width: what a sequence costs that is stepped through one token at a time."""
+"""Recurrent layers as wide as attention, for the cost of processing a sequence one token at a time."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 
 class Recurrent(Variant):
-    """One torch recurrent layer over tokens of width heads * head_dim; no attention, so it is shown apart.
+    """One torch recurrent layer over tokens of width heads * head_dim. It is not attention, so it is shown separately.
 
-    A token is the sum of its query, key and value, so that each of them is read and gets a gradient. The layer's
-    weights are seeded, made in `prepare`, and no gradient is taken for them.
+    A token is the sum of its query, key and value, so that all three are read and get a gradient. The layer's weights
+    are made in `prepare` from a seed, and no gradient is computed for them.
     """
 
     layout = "BSHD"
     exact = False
-    default_on = ()  # no attention: for who asks for it by name, as the study of parallelism does
+    default_on = ()  # not attention, so it runs only when named, as in the study of parallelism
 
     def __init__(self, name: str, layer: str) -> None:
         self.name = name
         self.layer = layer  # a class of torch.nn
-        self.__doc__ = f"torch.nn.{layer} of attention's width, stepped through one token at a time; no attention."
+        self.__doc__ = f"torch.nn.{layer} as wide as attention, one token at a time; not attention."
 
-    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - alike on all devices
-        """Say why a recurrent layer has no counterpart of the workload."""
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - the same on all devices
+        """Return why a recurrent layer has no equivalent of the workload, or None."""
         w = workload
         alike = (w.heads, w.seq_q, w.head_dim) == (w.kv_heads, w.seq_k, w.head_dim_v)
         if w.mask.kind not in ("causal", "causal-top-left"):
-            return f"a recurrent layer sees the past alone: its mask is causal, not {w.mask}"
+            return f"a recurrent layer sees only earlier tokens: its mask is causal, not {w.mask}"
         if not alike:
             return "a recurrent layer needs queries, keys and values of one shape"
         if w.softcap is not None or w.alibi or w.dropout or w.scale is not None:
@@ -62,5 +62,5 @@ class Recurrent(Variant):
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `lstm` and `gru`."""
+    """Return `lstm` and `gru`."""
     return [Recurrent("lstm", "LSTM"), Recurrent("gru", "GRU")]

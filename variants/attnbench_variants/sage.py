@@ -26,18 +26,18 @@ KEY_BLOCK = 64  # keys that version 1 reads at once
 
 
 class Sage(Variant):
-    """sageattention.sageattn on (B, H, S, D) tensors (Zhang et al., 2024, arXiv:2410.02367); it has no backward."""
+    """sageattention.sageattn on (B, H, S, D) tensors (Zhang et al., 2024, arXiv:2410.02367); no backward pass."""
 
     name = "sage"
     packages = (ABILITIES.package,)
     tier = "quantised"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say what SageAttention lacks."""
+        """Return what SageAttention lacks for the workload, or None."""
         return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Bind the call; before version 2 it centres the keys in place, so there it gets a copy."""
+        """Return the call; versions before 2 centre the keys in place, so they get a copy."""
         from sageattention import sageattn
 
         from attnbench_variants._visible import simplest_kind
@@ -70,11 +70,11 @@ def _refusals(workload: Workload) -> Iterator[str]:
 def _major_version() -> int:
     try:
         return int(version("sageattention").split(".")[0])
-    except PackageNotFoundError:  # built in place: only version 2 and later are
+    except PackageNotFoundError:  # only version 2 and later can be built without being installed
         return 2
 
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `sage`."""
+    """Return `sage`."""
     return [Sage()]

@@ -1,4 +1,4 @@
-"""torch's scaled_dot_product_attention: the dispatcher, and each of its backends pinned."""
+"""torch's scaled_dot_product_attention with a free choice of backend, and pinned to each of its backends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     import torch
 
-IMPLEMENTATIONS = {  # what torch imports for each, what pip calls it, and the GPUs that torch routes to it
+# By torch's name: the module that torch imports, its package, and the major compute capabilities that it supports.
+IMPLEMENTATIONS = {
     "FA3": ("flash_attn_interface", "flash-attn-3", (9,)),
     "FA4": ("flash_attn.cute.interface", "flash-attn-4", (9, 10)),
 }
@@ -23,25 +24,29 @@ IMPLEMENTATIONS = {  # what torch imports for each, what pip calls it, and the G
 class Sdpa(Variant):
     """torch.nn.functional.scaled_dot_product_attention, free to choose its backend or pinned to one.
 
-    `causal` needs care: torch's `is_causal` is top-left aligned. Where that differs from our bottom-right alignment, a
-    lower-right bias goes in on CUDA and a boolean mask elsewhere. A pinned backend that can't do a workload raises;
-    it never falls back.
+    torch's `is_causal` is top-left aligned. If that differs from our bottom-right alignment, the mask is passed as a
+    lower-right bias on CUDA and as a boolean tensor elsewhere. A pinned backend that does not support a workload
+    raises an error and never falls back to another.
     """
 
     def __init__(self, name: str, backend: str | None = None, implementation: str | None = None) -> None:
         self.name = name
         self.backend = backend  # a name in torch.nn.attention.SDPBackend
-        self.implementation = implementation  # of the flash backend, by torch's registry; None: torch's own
+        self.implementation = (
+            implementation  # of the flash backend, by its name in torch's registry; None means torch's own
+        )
         self.baseline = backend is None
         if implementation is not None:
             self.packages = (IMPLEMENTATIONS[implementation][1],)
         if backend is not None:
-            self.default_on = ("cuda",) if backend == "MATH" else self.default_on  # on a CPU `naive` does the same
+            self.default_on = (
+                ("cuda",) if backend == "MATH" else self.default_on
+            )  # on a CPU this is the same as `naive`
             routed = f", routed to {implementation}" if implementation else ""
             self.__doc__ = f"torch's scaled_dot_product_attention, pinned to its backend {backend}{routed}."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say what scaled_dot_product_attention, or the pinned backend, lacks; on CUDA it is torch that judges."""
+        """Return what scaled_dot_product_attention or the pinned backend lacks, or None; on CUDA torch is asked."""
         if workload.softcap is not None:
             return "scaled_dot_product_attention has no softcap"
         if self.implementation is not None and (reason := _unregistered(self.implementation)):
@@ -57,7 +62,7 @@ class Sdpa(Variant):
         )
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the mask or bias; the timed callable makes the one call."""
+        """Make the mask or bias; the timed callable is the single call."""
         from torch.nn.functional import scaled_dot_product_attention
 
         arguments = _mask_arguments(workload, inputs.query.device, inputs.alibi_slopes)
@@ -76,7 +81,7 @@ class Sdpa(Variant):
         return attend
 
     def _pinned(self) -> contextlib.AbstractContextManager[Any]:
-        """Allow only the pinned backend, for one call: a few microseconds, so that no other variant is affected."""
+        """Allow only the pinned backend during one call, so that no other variant is affected."""
         if self.backend is None:
             return contextlib.nullcontext()
         from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -84,9 +89,9 @@ class Sdpa(Variant):
         return sdpa_kernel(getattr(SDPBackend, self.backend))
 
     def _refusals_on_cuda(self, workload: Workload, device: str) -> Iterator[str]:
-        """Say what torch does not judge by itself."""
+        """Yield reasons that torch does not check itself."""
         if workload.alibi and workload.dtype != "float32" and self.backend != "MATH":
-            yield f"ALiBi would go in as a bias tensor in {workload.dtype}, which rounds it away"
+            yield f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is too coarse for it"
         if self.implementation is not None:
             yield from _unrouted(self.implementation, workload, device)
 
@@ -101,7 +106,7 @@ class Sdpa(Variant):
         return None
 
     def _lacking_on_cuda(self, workload: Workload, device: torch.device) -> str | None:
-        """Ask torch, with stand-ins that have the workload's shapes but only one row of memory."""
+        """Ask torch with tensors that have the workload's shapes but use the memory of only one row."""
         import torch
         from torch.backends import cuda
 
@@ -136,12 +141,12 @@ class Sdpa(Variant):
             warnings.simplefilter("always")
             if judges[self.backend](parameters, True):
                 return None
-        said = "; ".join(str(warning.message).split(" (Triggered")[0] for warning in caught)
-        return f"torch says: {said}" if said else "torch says that this backend can't, and not why"
+        reasons = "; ".join(str(warning.message).split(" (Triggered")[0] for warning in caught)
+        return f"torch says: {reasons}" if reasons else "torch refuses it for this backend without a reason"
 
 
 def _unregistered(implementation: str) -> str | None:
-    """Say why torch can't route its flash backend to `implementation`, or None."""
+    """Return why torch can't route its flash backend to `implementation`, or None."""
     from torch.nn import attention
 
     known = getattr(attention, "list_flash_attention_impls", list)()
@@ -152,7 +157,7 @@ def _unregistered(implementation: str) -> str | None:
 
 
 def _unrouted(implementation: str, workload: Workload, device: str) -> Iterator[str]:
-    """Say why torch would not hand this workload to `implementation` on this GPU."""
+    """Yield reasons why torch would not pass this workload to `implementation` on this GPU."""
     import torch
 
     if workload.dropout:
@@ -164,7 +169,7 @@ def _unrouted(implementation: str, workload: Workload, device: str) -> Iterator[
 
 
 def _select(implementation: str | None) -> None:
-    """Route torch's flash backend to `implementation`; costs next to nothing where it is so already."""
+    """Route torch's flash backend to `implementation`; this takes almost no time if it is already routed there."""
     from torch.nn import attention
 
     if not hasattr(attention, "current_flash_attention_impl"):
@@ -179,7 +184,7 @@ def _select(implementation: str | None) -> None:
 
 
 def _mask_form(workload: Workload, device_type: str) -> str:
-    """Choose how the mask goes in: `nothing`, `is_causal`, `lower_right` or `mask` (a tensor)."""
+    """Return how the mask is passed: `nothing`, `is_causal`, `lower_right` or `mask` (a tensor)."""
     from attnbench_variants._visible import simplest_kind
 
     w, kind = workload, simplest_kind(workload)
@@ -195,7 +200,7 @@ def _mask_form(workload: Workload, device_type: str) -> str:
 
 
 def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> dict[str, Any]:
-    """Give scaled_dot_product_attention's arguments for the mask and, where there is one, ALiBi's bias."""
+    """Return scaled_dot_product_attention's arguments for the mask and, if the workload has it, ALiBi's bias."""
     from attnbench_variants import _visible
 
     form = _mask_form(workload, device.type)
@@ -204,7 +209,7 @@ def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tens
     if form == "is_causal":
         return {"is_causal": True}
     if form == "lower_right":
-        from torch.nn.attention.bias import causal_lower_right  # takes seconds: it imports torch's compiler
+        from torch.nn.attention.bias import causal_lower_right  # takes seconds, because it imports torch's compiler
 
         return {"attn_mask": causal_lower_right(workload.seq_q, workload.seq_k)}
     hidden = _visible.hidden(workload, device)
@@ -218,7 +223,7 @@ def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tens
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `sdpa`, its pinned backends, and the implementations that its flash backend can be routed to."""
+    """Return `sdpa`, its pinned backends, and the implementations that its flash backend can be routed to."""
     return [
         Sdpa("sdpa"),
         Sdpa("sdpa-math", "MATH"),

@@ -1,4 +1,4 @@
-"""Decoding with the keys split: parts are attended side by side and merged, so that one query keeps a device busy."""
+"""Decoding with split keys: parts are computed in parallel and merged, so that a single query keeps a device busy."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 MOST_QUERIES = 64
 MOST_PARTS = 32
-LEAST_KEYS = 256  # of a part, below which splitting costs more than it gains
+LEAST_KEYS = 256  # in a part; with fewer keys splitting costs more time than it saves
 
 
 class SplitKeys(Variant):
-    """Attention over equal parts of the keys at once, merged by their log-sum-exp, in plain torch and float32.
+    """Attention over equal parts of the keys in parallel, merged by their log-sum-exp, in plain torch and float32.
 
-    After Flash-Decoding (Dao et al., 2023, pytorch.org/blog/flash-decoding). Holds all scores of its few queries.
+    Follows Flash-Decoding (Dao et al., 2023, pytorch.org/blog/flash-decoding). Holds all scores of its few queries.
     """
 
     name = "chunked-splitkv"
 
-    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - alike on all devices
-        """Refuse what is no decoding."""
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - the same on all devices
+        """Return why the workload is not decoding, or None."""
         if workload.seq_q > MOST_QUERIES:
-            return f"made for decoding: at most {MOST_QUERIES} queries a sequence, not {workload.seq_q}"
+            return f"made for decoding: at most {MOST_QUERIES} queries per sequence, not {workload.seq_q}"
         if workload.dropout:
             return "made for decoding: no dropout"
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the mask and the bias, cut as the keys are."""
+        """Make the mask and the bias, split like the keys."""
         from attnbench_variants import _visible
 
         w, device = workload, inputs.query.device
@@ -52,7 +52,7 @@ class SplitKeys(Variant):
 def _attend(
     workload: Workload, inputs: Inputs, parts: int, hidden: torch.Tensor | None, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """Attend each part and merge; tensors are (B, Hkv, parts, group, Sq, ...) on the way."""
+    """Compute each part and merge them; intermediate tensors are (B, Hkv, parts, group, Sq, ...)."""
     import torch
 
     w = workload
@@ -66,7 +66,7 @@ def _attend(
         scores = scores + bias
     if hidden is not None:
         scores = scores.masked_fill(hidden, float("-inf"))
-    lowest = torch.finfo(scores.dtype).min  # finite, so that a part without a visible key adds exact 0
+    lowest = torch.finfo(scores.dtype).min  # finite, so that a part without a visible key adds exactly 0
     peak = scores.detach().amax(-1, keepdim=True).clamp(min=lowest) if w.seq_k else scores.new_zeros(())
     weights = torch.exp(scores - peak)
     output = (weights.flatten(3, 4) @ value).unflatten(3, (group, w.seq_q))
@@ -77,17 +77,17 @@ def _attend(
 
 
 def _parts(keys: int) -> int:
-    """Give the greatest number of equal parts that leaves each of them keys enough."""
+    """Return the largest number of equal parts that have at least LEAST_KEYS keys each."""
     most = max(1, min(MOST_PARTS, keys // LEAST_KEYS))
     return next(parts for parts in range(most, 0, -1) if keys % parts == 0)
 
 
 def _cut(tensor: torch.Tensor, parts: int) -> torch.Tensor:
-    """Turn (..., group, Sq, Sk) into (..., parts, group, Sq, Sk / parts)."""
+    """Reshape (..., group, Sq, Sk) to (..., parts, group, Sq, Sk / parts)."""
     return tensor.unflatten(-1, (parts, -1 if tensor.shape[-1] else 0)).movedim(-2, -4)
 
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `chunked-splitkv`."""
+    """Return `chunked-splitkv`."""
     return [SplitKeys()]

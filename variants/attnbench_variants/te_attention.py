@@ -29,11 +29,16 @@ class TransformerEngine(Variant):
     """transformer_engine.pytorch.DotProductAttention, free to choose its backend, on (B, S, H, D) tensors."""
 
     name = "transformer-engine"
-    packages = ("transformer-engine", "transformer-engine-torch", "flash-attn", "flash-attn-3")  # it calls these, too
+    packages = (
+        "transformer-engine",
+        "transformer-engine-torch",
+        "flash-attn",
+        "flash-attn-3",
+    )  # it may call the latter two
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say what Transformer Engine lacks."""
+        """Return what Transformer Engine lacks for the workload, or None."""
         return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
@@ -76,7 +81,7 @@ class TransformerEngine(Variant):
 
 
 def _refusals(workload: Workload) -> Iterator[str]:
-    """Say which of Transformer Engine's features do not go together, or came later than the version at hand."""
+    """Yield features that Transformer Engine can't combine, or that the installed version does not have yet."""
     from attnbench_variants._visible import simplest_kind
 
     if workload.alibi and simplest_kind(workload) != "causal":
@@ -89,7 +94,7 @@ def _refusals(workload: Workload) -> Iterator[str]:
 
 
 def _mask_arguments(workload: Workload) -> dict[str, Any]:
-    """Give `attn_mask_type`, and `window_size` where there is one."""
+    """Return `attn_mask_type`, and `window_size` for a window."""
     from attnbench_variants._visible import simplest_kind
 
     kind, mask = simplest_kind(workload), workload.mask
@@ -105,5 +110,5 @@ def _mask_arguments(workload: Workload) -> dict[str, Any]:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `transformer-engine`."""
+    """Return `transformer-engine`."""
     return [TransformerEngine()]

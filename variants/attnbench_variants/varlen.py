@@ -1,4 +1,4 @@
-"""Attention over sequences laid end to end: torch's varlen kernel, and torch's nested tensors."""
+"""Attention over packed sequences, by torch's varlen kernel and by torch's nested tensors."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ ABILITIES = Abilities(
 class Varlen(Variant):
     """torch.nn.attention.varlen.varlen_attn: FlashAttention on packed sequences, CUDA only.
 
-    Padding is taken out and packed in the timed call, as users have to; documents are packed already.
+    Padding is removed in the timed call, as users have to do; documents are packed already.
     """
 
     name = "varlen"
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say what torch's varlen kernel lacks."""
+        """Return what torch's varlen kernel lacks for the workload, or None."""
         reason = ABILITIES.lacking(workload, device)
         if reason is None and "window_size" not in _parameters():
             return "needs torch 2.11 or later, whose varlen_attn has windows (pip install -U torch)"
         return reason
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Find where each sequence begins."""
+        """Compute where each sequence begins."""
         from torch.nn.attention.varlen import varlen_attn
 
         from attnbench_variants._packing import packing
@@ -60,11 +60,11 @@ class Varlen(Variant):
 
 
 class NestedSdpa(Variant):
-    """scaled_dot_product_attention on jagged nested tensors, made in the timed call of packed sequences.
+    """scaled_dot_product_attention on jagged nested tensors, made of packed sequences in the timed call.
 
-    On a CPU torch scales query and key apart, in their own dtype, which costs half precision more digits than a plain
-    implementation: there it takes float32 alone.
-    Where no fused kernel fits, torch goes score by score: it is judged as a plain variant.
+    On a CPU torch scales query and key separately in their own dtype, which loses more digits in half precision than a
+    plain implementation, so that only float32 is supported there. Without a fitting fused kernel torch stores the
+    scores in the workload's dtype, so it is judged as a plain variant.
     """
 
     name = "varlen-nested"
@@ -73,7 +73,7 @@ class NestedSdpa(Variant):
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say what nested tensors lack."""
+        """Return what nested tensors lack for the workload, or None."""
         from attnbench_variants._visible import simplest_kind
 
         w = workload
@@ -95,7 +95,7 @@ class NestedSdpa(Variant):
         return next((reason for applies, reason in refusals if applies), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Find where each sequence begins."""
+        """Compute where each sequence begins."""
         from torch.nested import nested_tensor_from_jagged
         from torch.nn.functional import scaled_dot_product_attention
 
@@ -122,7 +122,7 @@ class NestedSdpa(Variant):
 
 
 def _at_start(tensor: torch.Tensor) -> torch.Tensor:
-    """Copy a view that begins within its storage: the backward pass of nested tensors forgets where."""
+    """Copy a view that begins inside its storage, because the backward pass of nested tensors loses the offset."""
     return tensor.clone() if tensor.storage_offset() else tensor
 
 
@@ -136,5 +136,5 @@ def _parameters() -> set[str]:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `varlen` and `varlen-nested`."""
+    """Return `varlen` and `varlen-nested`."""
     return [Varlen(), NestedSdpa()]

@@ -1,4 +1,4 @@
-"""xformers' memory_efficient_attention: its dispatcher, and each of its operators pinned."""
+"""xformers' memory_efficient_attention with a free choice of operator, and pinned to each of its operators."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     import torch
 
 Arrangement = Literal["batch", "blocks", "packed"]
-TILE_ALIGNMENT = 8  # elements that a bias tensor's rows must be a multiple of
+TILE_ALIGNMENT = 8  # the rows of a bias tensor must be a multiple of this many elements
 
 
 class Xformers(Variant):
     """xformers.ops.memory_efficient_attention on (batch, sequence, heads, head_dim) tensors; CUDA only.
 
-    Masks go in as xformers' own bias classes where it has one for them. Padded and packed batches are one long sequence
-    with a block-diagonal bias: views of the tensors or, for operators and backward passes that have no padded blocks,
-    without the padded keys, taken out in the timed call. Grouped queries are its five-dimensional form, which is for
-    inference alone.
+    Masks are passed as xformers' own bias classes where it has one. Padded and packed batches are passed as one long
+    sequence with a block-diagonal bias. The tensors are views, except for operators and backward passes that do not
+    support padded blocks: for these the padded keys are removed in the timed call. Grouped queries use the
+    five-dimensional form, which supports only inference.
     """
 
     layout = "BSHD"
@@ -37,7 +37,7 @@ class Xformers(Variant):
             self.__doc__ = f"xformers' memory_efficient_attention, pinned to its operator {operator}; CUDA only."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say what is missing, or what each of xformers' operators says that it lacks."""
+        """Return what is missing, or the reasons of each of xformers' operators, or None."""
         if find_spec("xformers") is None:
             return missing("xformers")
         if device == "cpu":
@@ -49,7 +49,7 @@ class Xformers(Variant):
         return next(_refusals(workload), None) or self.lacking(workload, torch.device(device))
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Build the bias; the timed callable makes the one call."""
+        """Build the bias; the timed callable is the single call."""
         from xformers.ops import memory_efficient_attention
 
         arrangement = arrange(workload, self.operator)
@@ -68,7 +68,7 @@ class Xformers(Variant):
         return attend
 
     def lacking(self, workload: Workload, device: torch.device) -> str | None:
-        """Ask the operators, with stand-ins that have the workload's shapes but only one row of memory."""
+        """Ask the operators with tensors that have the workload's shapes but use the memory of only one row."""
         import torch
         from xformers.ops import fmha
 
@@ -97,17 +97,17 @@ class Xformers(Variant):
 
 
 def _refusals(workload: Workload) -> Iterator[str]:
-    """Say what no operator can do, and none is to be asked about."""
+    """Yield reasons that hold for every operator, so that none has to be asked."""
     if 0 in (workload.batch, workload.seq_q, workload.seq_k):
         yield "memory_efficient_attention takes no empty batch or sequence"
     if workload.softcap is not None:
         yield "memory_efficient_attention has no softcap"
     if workload.alibi and workload.dtype != "float32":
-        yield f"ALiBi would go in as a bias tensor in {workload.dtype}, which rounds it away"
+        yield f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is too coarse for it"
 
 
 def arrange(workload: Workload, operator: str | None) -> Arrangement:
-    """Say how the batch goes in: as it is, as the blocks of one long sequence, or so and without padded keys."""
+    """Return how the batch is passed: unchanged, as blocks of one long sequence, or as such without padded keys."""
     w = workload
     if w.alibi:
         return "batch"
@@ -119,9 +119,9 @@ def arrange(workload: Workload, operator: str | None) -> Arrangement:
 
 
 def _is_causal(workload: Workload) -> bool:
-    """Whether no query sees a later key, nor would by a window's right side: one query is the last position.
+    """Whether no query sees a later key. A single query is at the last position, where a window's right side is empty.
 
-    xformers' triton_splitk takes two-sided windows of several queries, and gives each the window of the last.
+    xformers' triton_splitk accepts two-sided windows of several queries but gives each query the window of the last.
     """
     from attnbench_variants._visible import simplest_kind
 
@@ -130,7 +130,7 @@ def _is_causal(workload: Workload) -> bool:
 
 
 def _sizes(workload: Workload, arrangement: Arrangement) -> tuple[int, int, int]:
-    """Give batch and numbers of queries and keys as the operator sees them."""
+    """Return the batch size and the numbers of queries and keys that the operator gets."""
     w = workload
     keys = {"batch": w.seq_k, "blocks": w.batch * w.seq_k, "packed": sum(w.key_lengths)}[arrangement]
     return (w.batch, w.seq_q, keys) if arrangement == "batch" else (1, w.batch * w.seq_q, keys)
@@ -139,7 +139,7 @@ def _sizes(workload: Workload, arrangement: Arrangement) -> tuple[int, int, int]
 def _viewing(
     workload: Workload, arrangement: Arrangement, device: torch.device
 ) -> Callable[..., tuple[torch.Tensor, ...]]:
-    """Give what brings (B, S, H, X) tensors of query, key and value into the arrangement."""
+    """Return a function that brings (B, S, H, X) tensors of query, key and value into the arrangement."""
     from attnbench_variants._packing import packing
 
     if arrangement == "batch":
@@ -153,9 +153,9 @@ def _viewing(
 def grouped(
     workload: Workload, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """View grouped queries as (B, S, Hkv, group, X), their keys and values expanded; others stay as they are.
+    """Return grouped queries as (B, S, Hkv, group, X) with expanded keys and values; other tensors unchanged.
 
-    No backward pass takes five dimensions: for training each key and value is repeated, as users have to.
+    No backward pass supports five dimensions, so for training each key and value is repeated, as users have to do.
     """
     if workload.kv_heads == workload.heads:
         return query, key, value
@@ -171,7 +171,7 @@ def _has_five_dimensions(workload: Workload) -> bool:
 
 
 def make_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | None, arrangement: Arrangement) -> Any:
-    """Give `attn_bias` for the workload's mask and ALiBi: one of xformers' classes, a tensor, or None."""
+    """Return `attn_bias` for the workload's mask and ALiBi: an instance of xformers' classes, a tensor, or None."""
     from attnbench_variants._visible import sees_everything
 
     if arrangement != "batch":
@@ -182,7 +182,7 @@ def make_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | N
 
 
 def _block_bias(workload: Workload, device: torch.device, arrangement: Arrangement) -> Any:
-    """Give the bias class of one long sequence: documents, padded keys or none of them, or causal blocks."""
+    """Return the bias of one long sequence: blocks of documents, of padded or unpadded keys, or causal blocks."""
     from xformers.ops.fmha import attn_bias as biases
 
     w, mask = workload, workload.mask
@@ -202,7 +202,7 @@ def _block_bias(workload: Workload, device: torch.device, arrangement: Arrangeme
 
 
 def _aligned_bias(workload: Workload) -> Any:
-    """Give the bias class of a causal or window mask; xformers' local masks count the diagonal into their size."""
+    """Return the bias of a causal or window mask; the sizes of xformers' local masks include the diagonal."""
     from xformers.ops.fmha import attn_bias as biases
 
     mask = workload.mask
@@ -216,7 +216,7 @@ def _aligned_bias(workload: Workload) -> Any:
 
 
 def _tensor_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> torch.Tensor:
-    """Make a dense bias (B, Hq, Sq, Sk), or (B, Hkv, group, Sq, Sk) in five dimensions, with aligned rows."""
+    """Return a dense bias (B, Hq, Sq, Sk), or (B, Hkv, group, Sq, Sk) in five dimensions, with aligned rows."""
     import torch
 
     from attnbench_variants import _visible
@@ -235,18 +235,18 @@ def _tensor_bias(workload: Workload, device: torch.device, slopes: torch.Tensor 
 
 
 def _refusal(operators: list[Any], problem: Any) -> str | None:
-    """Give the operators' reasons why none of them can do `problem`, or None where one can."""
+    """Return the reasons why no operator supports `problem`, or None if one does."""
     if operators == [None]:
         return "this operator has no backward pass"
     reasons = {operator.NAME: operator.not_supported_reasons(problem) for operator in operators}
     if not all(reasons.values()):
         return None
-    return "; ".join(f"{name}: {', '.join(said)}" for name, said in reasons.items())
+    return "; ".join(f"{name}: {', '.join(texts)}" for name, texts in reasons.items())
 
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer `xformers` and its pinned operators."""
+    """Return `xformers` and its pinned operators."""
     return [
         Xformers("xformers"),
         Xformers("xformers-cutlass", "cutlass"),

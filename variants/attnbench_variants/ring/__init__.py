@@ -96,5 +96,5 @@ def _unsplittable(workload: Workload, ranks: int) -> str | None:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer the ring on two processes and on four."""
+    """Return the ring on two processes and on four."""
     return [Ring("ring", 2), Ring("ring-4", 4)]

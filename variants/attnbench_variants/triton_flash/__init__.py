@@ -74,5 +74,5 @@ class TritonFlash(Variant):
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Offer the variant."""
+    """Return the variant."""
     return [TritonFlash()]
