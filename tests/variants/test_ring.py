@@ -9,8 +9,8 @@ from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import cases, run_case
 from attnbench.tensors.inputs import make_inputs
 from attnbench_variants.ring import Ring
-from attnbench_variants.ring.crew import crew_of, dismiss
-from attnbench_variants.ring.member import Call, Member
+from attnbench_variants.ring.rank import Call, Member
+from attnbench_variants.ring.rank_group import crew_of, dismiss
 from attnbench_variants.ring.zigzag import chunks_of, gathered, scattered
 
 RING = Ring("ring", 2)

@@ -50,8 +50,8 @@ class Ring(Variant):
             raise ValueError(f"{self.name} {problem}")
         import torch
 
-        from attnbench_variants.ring.crew import crew_of, dtype_index
-        from attnbench_variants.ring.member import BACKWARD, FORWARD, Call
+        from attnbench_variants.ring.rank import BACKWARD, FORWARD, Call
+        from attnbench_variants.ring.rank_group import crew_of, dtype_index
 
         crew = crew_of(self.ranks, inputs.query.device.type)
         query, key, value = inputs.leaves

@@ -1,6 +1,6 @@
 """One rank of the ring: it keeps its queries and passes keys and values on (Liu et al., 2023, arXiv:2310.01889).
 
-`python -m attnbench_variants.ring.member RANK RANKS FILE DEVICE` serves calls until standard input closes. Rank 0 is
+`python -m attnbench_variants.ring.rank RANK RANKS FILE DEVICE` serves calls until standard input closes. Rank 0 is
 the process that the variant runs in; it announces each call, hands out the parts and collects the answers.
 """
 

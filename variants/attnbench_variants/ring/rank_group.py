@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from attnbench_variants.ring.member import DTYPES, Call, Member, join
+from attnbench_variants.ring.rank import DTYPES, Call, Member, join
 from attnbench_variants.ring.zigzag import gathered, scattered
 
 
@@ -34,7 +34,7 @@ class Crew:
         self._folder = tempfile.TemporaryDirectory()
         file = str(Path(self._folder.name) / "meeting-point")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "attnbench_variants.ring.member"]
+        command = [sys.executable, "-m", "attnbench_variants.ring.rank"]
         self._others = [
             subprocess.Popen(
                 [*command, str(rank), str(ranks), file, _device(kind, rank)], stdin=subprocess.PIPE, env=environment
