@@ -1,4 +1,4 @@
-"""`pytest --pyargs attnbench.benchmarks`: cells as pytest-benchmark's tests."""
+"""`pytest --pyargs attnbench.benchmarks`: cells as tests of pytest-benchmark."""
 
 import json
 import os
@@ -56,30 +56,32 @@ def attnbench_variants():
 
 
 def run_pytest(folder, *options, **environment):
-    """Run the benchmarks as a user would, in a folder without any configuration."""
+    """Run the benchmarks as a user does, in a folder without configuration."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "attnbench.benchmarks", *options]
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # xdist's, for one
+    outside = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
+    }  # e.g. those of pytest-xdist
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env={**outside, **environment}
     )
 
 
 def saved(folder):
-    """Read the benchmarks that were saved, by file name."""
+    """Return the saved benchmarks of each file, sorted by file name."""
     files = sorted(Path(folder).glob(".benchmarks/*/*.json"))
     return [json.loads(file.read_text(encoding="utf-8"))["benchmarks"] for file in files]
 
 
 @pytest.fixture
 def plugin(tmp_path):
-    """Give the path of a plugin with variants of every outcome."""
+    """Return the path of a plugin with variants of every outcome."""
     path = tmp_path / "outcomes.py"
     path.write_text(PLUGIN, encoding="utf-8")
     return str(path)
 
 
 def test_only_right_answers_are_timed_and_saved(tmp_path, plugin):
-    """A right variant is timed and saved with what it is, a wrong one fails unsaved, one that can't says why."""
+    """A right variant is timed and saved with its facts, a wrong one fails unsaved, an unable one is skipped."""
     done = run_pytest(
         tmp_path, *TINY, "--plugin", plugin, "--variant", "as-asked,wrong,unable", "--direction",
         "forward,backward", "--benchmark-autosave", "-rs",
@@ -101,8 +103,8 @@ def test_only_right_answers_are_timed_and_saved(tmp_path, plugin):
         assert 0 <= facts["worst_ratio"] <= 1
 
 
-def test_slower_than_before_fails_where_asked(tmp_path, plugin):
-    """`--benchmark-compare-fail` fails when a cell got slower, and `pytest-benchmark compare` shows both runs."""
+def test_compare_fail_fails_on_a_slow_down(tmp_path, plugin):
+    """`--benchmark-compare-fail` fails if a cell got slower, and `pytest-benchmark compare` shows both runs."""
     options = (*TINY, "--plugin", plugin, "--variant", "as-asked", "--benchmark-autosave")
     assert run_pytest(tmp_path, *options).returncode == 0
     slower = run_pytest(tmp_path, *options, "--benchmark-compare", "--benchmark-compare-fail=min:100%", PAUSE="0.1")
@@ -125,15 +127,15 @@ def test_slower_than_before_fails_where_asked(tmp_path, plugin):
     ],
 )
 def test_bad_options_are_one_line(tmp_path, options, message):
-    """A bad option ends the session as a usage error that says what would be right, without a traceback."""
+    """A wrong option ends the session with a usage error that has what was expected, without a traceback."""
     done = run_pytest(tmp_path, *options)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_other_sessions_see_nothing(pytester):
-    """In any other session the plugin adds no option, so a suite's own `--seq` meets none of ours."""
+def test_other_sessions_have_no_options(pytester):
+    """In other sessions the plugin adds no options, so a test suite may have its own `--seq`."""
     pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--seq', type=int)")
     pytester.makepyfile("def test_own(request): assert request.config.getoption('--seq') == 3")
     pytester.runpytest_subprocess("--seq", "3").assert_outcomes(passed=1)

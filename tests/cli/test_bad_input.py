@@ -1,4 +1,4 @@
-"""What is wrong in a command is told in one line, with what would be right."""
+"""Wrong commands end with one line that has the wrong value and what was expected."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ def attnbench(*arguments):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ("run -v sdpaa", "unknown variant 'sdpaa': did you mean 'sdpa'?"),
         ("run -s quik", "unknown suite 'quik': did you mean 'quick'?"),
@@ -32,7 +32,7 @@ def attnbench(*arguments):
         ("run -p nowhere.py", "plugin file 'nowhere.py' does not exist"),
         ("run --resume nowhere", "unknown run 'nowhere'"),
         ("run --sequence 5", "No such option: --sequence"),
-        ("explain", "(attnbench explain --help lists what there is)"),
+        ("explain", "(attnbench explain --help lists all options)"),
         ("list variant", "unknown list 'variant': did you mean 'variants'?"),
         ("check", "no variant named"),
         ("check naive --quick --thorough", "contradict each other"),
@@ -42,17 +42,17 @@ def attnbench(*arguments):
         ("runn", "No such command 'runn'"),
     ],
 )
-def test_bad_usage_exits_2_with_one_line(arguments, told):
+def test_bad_usage_exits_2_with_one_line(arguments, message):
     """The exit code is 2, and one line names the value and what was expected."""
     done = attnbench(*arguments.split())
     assert done.returncode == 2, done.stderr
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not done.stdout
 
 
-def test_a_results_folder_that_can_not_be_written_is_bad_usage(tmp_path):
-    """A results folder that is a file is told by its name."""
+def test_an_unwritable_results_folder_is_a_usage_error(tmp_path):
+    """A results folder that is a file is refused with its path."""
     (tmp_path / "file").write_text("")
     done = attnbench("run", "-v", "naive", "--seq", "16", "--results", str(tmp_path / "file"))
     assert done.returncode == 2
@@ -66,16 +66,16 @@ def test_debug_shows_the_traceback():
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "run --help", "list suites", "list devices --json"])
-def test_what_needs_no_plugin_answers(arguments):
-    """Help and lists exit 0 and print on standard output alone."""
+def test_help_and_lists_print_to_standard_output(arguments):
+    """Help and lists exit 0 and print only to standard output."""
     done = attnbench(*arguments.split())
     assert done.returncode == 0
     assert done.stdout
     assert not done.stderr
 
 
-def test_a_dry_run_lists_cells_and_what_is_unsupported(tmp_path):
-    """A dry run names each cell, says why one can't be done, and writes nothing."""
+def test_a_dry_run_lists_supported_and_unsupported_cells(tmp_path):
+    """A dry run prints each cell, with the reason if it is unsupported, and writes nothing."""
     done = attnbench(
         "run", "--dry-run", "-v", "naive,sdpa-cudnn", "-d", "cpu", "--seq", "16", "--results", str(tmp_path)
     )
@@ -86,8 +86,8 @@ def test_a_dry_run_lists_cells_and_what_is_unsupported(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_shape_that_no_variant_can_run_is_bad_input(tmp_path):
-    """A user's suite file with such a shape ends with 2 before anything runs, and says where it stands and why."""
+def test_a_workload_that_no_variant_supports_is_a_usage_error(tmp_path):
+    """A workload of a suite file that no variant supports is refused before anything runs, with place and reason."""
     suite = tmp_path / "mine.toml"
     suite.write_text('name = "mine"\n[[grid]]\nheads = 1\nseq = 16\nhead_dim = 8\nsoftcap = 3.0\n')
     done = attnbench("run", "-s", str(suite), "-v", "sdpa", "-d", "cpu", "--results", str(tmp_path / "results"))
@@ -97,8 +97,8 @@ def test_a_shape_that_no_variant_can_run_is_bad_input(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_an_unknown_variant_points_to_a_file_of_its_name(tmp_path):
-    """Where a plugin's file of that name lies, the message says how it is loaded."""
+def test_an_unknown_variant_points_to_a_plugin_file(tmp_path):
+    """If the current folder has a plugin file for an unknown variant, the message shows how to load it."""
     (tmp_path / "my_attn.py").write_text("")
     done = subprocess.run(
         [sys.executable, "-m", "attnbench", "check", "my-attn"],

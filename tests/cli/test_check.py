@@ -1,4 +1,4 @@
-"""`attnbench check` from the command line: verdicts, exit status, JSON, and variants that end their process."""
+"""`attnbench check`: results, exit code, JSON, and variants that crash their process."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def attnbench_variants():
 
 @pytest.fixture
 def check(tmp_path):
-    """Run `attnbench check` on one check of the plugin's variants."""
+    """Return a function that runs `attnbench check` on the plugin's variants."""
     plugin = tmp_path / "plugin.py"
     plugin.write_text(PLUGIN)
 
@@ -45,7 +45,7 @@ def check(tmp_path):
 
 
 def test_failures_come_with_remedy_and_command_and_exit_1(check):
-    """A wrong variant and one that ends its process fail, each with a remedy and a command; others go on."""
+    """A wrong variant and one that crashes fail with a remedy and a command; the other variants are still checked."""
     done = check("--only", "repeated-heads", "--json")
     results = json.loads(done.stdout)
     found = {name: {each["status"] for each in results if each["variant"] == name} for name in ("right", "wrong")}
@@ -60,7 +60,7 @@ def test_failures_come_with_remedy_and_command_and_exit_1(check):
 
 
 def test_a_right_variant_exits_0_with_one_line(check):
-    """Piped, a variant that passes gives one line with its tier and counts."""
+    """Piped, a variant that passes prints one line with its tier and counts."""
     done = check("right", "--only", "repeated-heads")
     assert done.returncode == 0
     assert done.stdout.startswith("right (plain): 1 passed in ")

@@ -1,4 +1,4 @@
-"""What the command line says of itself, and what a shell offers while it is typed."""
+"""The help of the command line, and its shell completion."""
 
 import os
 import shlex
@@ -26,13 +26,13 @@ def attnbench(*arguments, **environment):
 
 
 def test_every_command_has_examples():
-    """The examples are of the commands that there are, and each command has some."""
+    """Each command has examples, and no other command has."""
     assert set(EXAMPLES) == set(GROUP.commands)
 
 
 @pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
-def test_every_example_is_understood(line):
-    """Each example names its command, and only options and arguments that the command has."""
+def test_every_example_is_valid(line):
+    """Each example has its command, with only options and arguments of that command."""
     program, name, *arguments = shlex.split(line.partition(" >")[0])
     assert program == "attnbench"
     assert line in EXAMPLES[name]
@@ -41,7 +41,7 @@ def test_every_example_is_understood(line):
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_help_ends_with_the_examples(name, capsys):
-    """The help of each command has a usage line, says each option, and shows its examples line by line."""
+    """The help of each command has a usage line, a text for each option, and its examples line by line."""
     with pytest.raises(typer.Exit):
         GROUP.commands[name].make_context(name, ["--help"])
     shown = capsys.readouterr().out
@@ -51,8 +51,8 @@ def test_help_ends_with_the_examples(name, capsys):
     assert shown.rstrip().endswith("\n".join(f"    {line}" for line in EXAMPLES[name]))
 
 
-def test_the_list_of_commands_is_whole():
-    """Each command stands in the list with the whole first sentence of its help, in no more than 80 columns."""
+def test_the_list_of_commands_is_complete():
+    """Each command is listed with the whole first sentence of its help, in at most 80 columns."""
     shown = attnbench("--help", COLUMNS="80").stdout
     assert "..." not in shown.partition("Commands:")[2]
     assert max(map(len, shown.splitlines())) <= 80
@@ -60,12 +60,12 @@ def test_the_list_of_commands_is_whole():
 
 
 def test_version():
-    """--version prints the version alone."""
+    """--version prints only the version."""
     assert attnbench("--version").stdout == f"attnbench {__version__}\n"
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"),
+    ("typed", "completed"),
     [
         ("attnbench stu", "study"),
         ("attnbench run -v naive,sdpa-fl", "naive,sdpa-flash"),
@@ -78,30 +78,30 @@ def test_version():
         ("attnbench compare first sec", "second"),
     ],
 )
-def test_a_shell_is_offered_what_fits(typed, offered, tmp_path, monkeypatch):
-    """Commands, variants, suites, masks, runs and more are completed, also behind a comma."""
+def test_the_shell_completes_values(typed, completed, tmp_path, monkeypatch):
+    """Commands, variants, suites, masks, runs and more are completed, also after a comma."""
     for run in ("first", "second"):
         synthetic.make_run(tmp_path / "results", name=run, cells=synthetic.workloads(seqs=(256,)), variants=("sdpa",))
     monkeypatch.chdir(tmp_path)
     words = typed.split()
     done = attnbench(_ATTNBENCH_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(words) - 1))
-    assert done.stdout.splitlines() == [offered], done.stderr
+    assert done.stdout.splitlines() == [completed], done.stderr
 
 
 def test_completion_never_fails():
-    """What goes wrong while values are looked up offers nothing."""
+    """An error while values are looked up leads to no suggestion."""
     assert last_of(lambda: 1 / 0)("a") == []
 
 
 def test_both_quiet_and_verbose_contradict_each_other():
-    """Asking for less and for more is bad usage."""
+    """Giving both --quiet and --verbose is a usage error."""
     done = attnbench("run", "-q", "--verbose", "--dry-run")
     assert done.returncode == 2
     assert "--quiet and --verbose contradict each other" in done.stderr
 
 
-def test_help_imports_nothing_that_takes_its_time():
-    """What draws, measures or watches is imported by the commands that need it, so that help answers at once."""
+def test_help_imports_nothing_slow():
+    """Slow packages are imported only by the commands that need them, so --help is fast."""
     code = (
         "import contextlib, io, sys\n"
         "from attnbench.cli import main\n"
@@ -121,7 +121,7 @@ def test_help_imports_nothing_that_takes_its_time():
     ("command", "shown"), [("list suites", "quick"), ("run --suite quick --variant sdpa --dry-run", "cells to time")]
 )
 def test_scipy_is_imported_with_the_first_interval(command, shown, tmp_path):
-    """Listing and planning compute no interval, and so do not wait for SciPy."""
+    """Listing and planning compute no interval, so they do not import SciPy."""
     code = (
         "import contextlib, sys\n"
         "from attnbench.cli import main\n"

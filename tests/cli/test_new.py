@@ -1,4 +1,4 @@
-"""`attnbench new`: what it writes and says."""
+"""`attnbench new`: the files it writes and the commands it prints."""
 
 import os
 import shlex
@@ -16,8 +16,8 @@ def attnbench(folder, *arguments):
     )
 
 
-def test_new_file_is_found_by_the_command_it_names(tmp_path):
-    """The command to time it, taken as it is printed, plans cells of the new variant."""
+def test_the_printed_commands_find_the_new_file(tmp_path):
+    """The printed run command plans cells of the new variant."""
     written = attnbench(tmp_path, "new", "my-attn")
     assert written.returncode == 0, written.stderr
     assert (tmp_path / "my_attn.py").is_file()
@@ -28,8 +28,8 @@ def test_new_file_is_found_by_the_command_it_names(tmp_path):
     assert "my-attn" in planned.stdout
 
 
-def test_new_package_is_installed_and_found(tmp_path):
-    """The package installs into a fresh environment beside attnbench; its variant is listed, checked and timed."""
+def test_the_new_package_can_be_installed_and_is_found(tmp_path):
+    """The package installs into a new environment next to attnbench; its variant is listed, checked and timed."""
     written = attnbench(tmp_path, "new", "my-attn", "--package", "plugin")
     assert written.returncode == 0, written.stderr
     assert "pip install -e plugin" in written.stdout
@@ -54,7 +54,7 @@ def test_new_package_is_installed_and_found(tmp_path):
 
 
 def fresh_environment(folder):
-    """Make an environment that has only what the current one has installed, and give its Python."""
+    """Return the Python of a new environment that has the packages of the current one."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
     paths = [path for path in sys.path if "site-packages" in path or Path(path, "attnbench").is_dir()]

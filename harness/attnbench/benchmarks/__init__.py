@@ -1,7 +1,7 @@
-"""The cells as pytest-benchmark sees them: `pytest --pyargs attnbench.benchmarks --variant sdpa --seq 512`.
+"""Cells as tests of pytest-benchmark: `pytest --pyargs attnbench.benchmarks --variant sdpa --seq 512`.
 
-Each cell is a test: it is skipped with the reason where the variant can't do the workload, fails where the answer is
-wrong, and is timed by the `benchmark` fixture only when it is right, so that `--benchmark-autosave`,
-`--benchmark-compare-fail` and `pytest-benchmark compare` work as they do elsewhere. `attnbench run` measures more
-carefully: it interleaves variants, stops on an interval, and isolates each variant in a process of its own.
+Each cell is one test. It is skipped with the reason if the variant does not support the workload, fails if the answer
+is wrong, and is timed by the `benchmark` fixture if the answer is right, so `--benchmark-autosave`,
+`--benchmark-compare-fail` and `pytest-benchmark compare` work as usual. `attnbench run` measures more carefully: it
+interleaves variants, stops at a given precision, and runs each variant in a separate process.
 """

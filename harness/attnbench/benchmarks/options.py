@@ -1,4 +1,4 @@
-"""The options of `pytest --pyargs attnbench.benchmarks`; a pytest plugin that does nothing in any other session."""
+"""Options of `pytest --pyargs attnbench.benchmarks`: a pytest plugin that does nothing in other sessions."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LISTS: dict[str, tuple[Callable[[str], Any], str]] = {
     "device": (str, "devices, as attnbench list devices names them; default: the first GPU, or else the CPU"),
     "plugin": (str, "further plugins: FILE.py or package.module"),
 }
-AXES = [axis for axis in OPTIONS if not axis.surrounds]  # one process times attention alone, on one device
+AXES = [axis for axis in OPTIONS if not axis.surrounds]  # one process times attention only, on one device
 
 
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
-    """Add the options where the benchmarks are asked for, and only there: other suites may have a `--seq` as well."""
+    """Add the options if the benchmarks are to run, and only then: other test suites may have a `--seq`, too."""
     if not any(TARGET in argument for argument in args):
         return
     group = parser.getgroup("attnbench", "attnbench: the cells to time; values are comma-separated")
@@ -45,7 +45,7 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
 
 
 def pytest_collection(session: pytest.Session) -> None:
-    """Choose the cells before anything is collected, so that a bad option ends the session in one line."""
+    """Choose the cells before the collection, so that a wrong option ends the session with one line."""
     if not hasattr(session.config.option, destination("variant")):
         return
     from attnbench.benchmarks.selection import choose_cells
@@ -57,7 +57,7 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def destination(name: str) -> str:
-    """Give the attribute under which pytest keeps the option `--name`."""
+    """Return the attribute in which pytest stores the option `--name`."""
     return f"attnbench_{name.replace('-', '_')}"
 
 

@@ -1,4 +1,4 @@
-"""One test a cell: right first, then timed."""
+"""One test per cell: the answer is checked, then timed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 SEED = 0
 WARM_UP_CALLS = 5
-BACKWARD_ROUNDS = 1000  # at most; each has a forward pass before it that is not timed
+BACKWARD_ROUNDS = 1000  # at most, because an untimed forward pass precedes each
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test of each cell; `variant`, `workload` and `device` are there for `--group-by=param:NAME`."""
+    """Make one test per cell; its parameters serve for `--group-by=param:NAME`."""
     cells = metafunc.config.stash[CELLS]
     metafunc.parametrize(
         ("device", "workload", "variant"),
@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, workload: str, variant: str) -> None:
-    """The variant gives the right answer on the workload, before and after it is timed."""
+    """The variant's answer on the workload is right before and after the timing."""
     cells = request.config.stash[CELLS]
     entry, problem = cells.variants[variant], cells.workloads[workload]
     implementation = variant_of(entry.source, variant)
@@ -63,7 +63,7 @@ def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, 
         pytest.fail(f"wrong before it was timed: {before.reason}", pytrace=False)
     _time(benchmark, DirectionCall(call, inputs, problem), problem)
     after = gate.after()
-    benchmark.has_error = not after.passed  # then its time is not saved either
+    benchmark.has_error = not after.passed  # so that pytest-benchmark does not save the time
     if not after.passed:
         pytest.fail(f"wrong after it was timed: {after.reason}", pytrace=False)
     benchmark.extra_info.update(_facts(benchmark, entry, problem, device), **before.to_json())
@@ -82,7 +82,7 @@ def _time(benchmark: Any, direction_call: DirectionCall, workload: Workload) -> 
     rounds = math.ceil(benchmark._max_time / seconds_per_call)  # noqa: SLF001 - what --benchmark-max-time was given
     benchmark.pedantic(
         lambda ready: ready(),
-        setup=lambda: ((direction_call.prepare()[0],), {}),  # the forward pass, which is not timed
+        setup=lambda: ((direction_call.prepare()[0],), {}),  # the untimed forward pass
         rounds=min(BACKWARD_ROUNDS, max(benchmark._min_rounds, rounds)),  # noqa: SLF001 - and --benchmark-min-rounds
     )
 
@@ -105,8 +105,10 @@ def _facts(benchmark: Any, entry: VariantEntry, workload: Workload, device: str)
 
 
 def _timer(device: str) -> Callable[[], float]:
-    """Give a clock in seconds that waits until every device is done."""
-    clock = functools.cache(lambda: clock_for(device))  # made at the first reading: collecting wakes no GPU
+    """Return a clock in seconds that waits for the device on each reading."""
+    clock = functools.cache(
+        lambda: clock_for(device)
+    )  # made at the first reading, so that the collection does not initialise a GPU
 
     def synchronised() -> float:
         clock().synchronise()

@@ -1,4 +1,4 @@
-"""Arguments and printing; the only package that exits."""
+"""The command line: one module per command. Supervisor side; the only package that exits the process."""
 
 from attnbench.cli.app import main
 

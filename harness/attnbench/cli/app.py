@@ -1,4 +1,4 @@
-"""The command `attnbench`: its commands, and what becomes of errors."""
+"""The program `attnbench`: its commands, and its handling of errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from attnbench.untrusted import printable
 
 app = typer.Typer(
     help="Measure implementations of attention: correct first, then timed.",
-    rich_markup_mode=None,  # plain help is read as well, and printed in half the time
+    rich_markup_mode=None,  # plain help is as readable and takes half the time to print
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -49,7 +49,7 @@ def options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where a command fails.")] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Take the options before a command."""
 
 
 COMMANDS = (
@@ -91,10 +91,10 @@ def main() -> None:
 
 
 def _one_line(error: TyperException) -> str:
-    """Give the command line's own complaint, with where to read on: the help of the command that it is about."""
+    """Return the parser's error message, with the command whose --help explains more."""
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
-    return f"{message} ({context.command_path if context else 'attnbench'} --help lists what there is)"
+    return f"{message} ({context.command_path if context else 'attnbench'} --help lists all options)"
 
 
 def _fail(message: str, code: int) -> int:

@@ -1,4 +1,4 @@
-"""Reading of option values: lists at commas, numbers, percentages."""
+"""Arguments and options that several commands have, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Suites = Annotated[
 ]
 Workloads = Annotated[
     list[str] | None,
-    typer.Option("-w", "--workload", metavar="ID", help="Whole workloads, by their ids, as --dry-run prints."),
+    typer.Option("-w", "--workload", metavar="ID", help="Whole workloads, by id, as --dry-run prints them."),
 ]
 Variants = Annotated[
     list[str] | None,
@@ -63,66 +63,70 @@ Plugins = Annotated[
     list[str] | None, typer.Option("-p", "--plugin", metavar="PLUGIN", help="FILE.py or package.module.")
 ]
 Strict = Annotated[bool, typer.Option("--strict-plugins", help="Fail if any plugin does not load.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Tell of failures and results alone.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Tell of everything.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show only failures and results.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Verbose output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 ResultsFolder = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of runs.")]
-RunName = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The run's name; default: the time.")]
+RunName = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of the run; default: the time.")]
 Resume = Annotated[
     str | None,
-    typer.Option(metavar="RUN", autocompletion=last_of(completion.runs), help="Run what this run still lacks."),
+    typer.Option(metavar="RUN", autocompletion=last_of(completion.runs), help="Run the missing cells of this run."),
 ]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="With --resume: failed cells too.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells and run none.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="With --resume: also run failed cells again.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells without running them.")]
 Precision = Annotated[
-    str | None, typer.Option(metavar="PERCENT", help="Half-width of the median's interval, e.g. 0.5%.")
+    str | None,
+    typer.Option(metavar="PERCENT", help="Relative half-width of the median's interval to reach, e.g. 0.5%."),
 ]
 Budget = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling a cell; bounds its warm-up too.")
+    float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling per cell; limits the warm-up, too.")
 ]
-Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds that any phase of a cell may last.")]
-Exhaustive = Annotated[bool, typer.Option("--exhaustive", help="Try what is known not to fit in memory, too.")]
-HostMemory = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="The machine's memory that a worker may take, e.g. 8GiB.")
-]
+Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="Time limit of each phase of a cell.")]
+Exhaustive = Annotated[bool, typer.Option("--exhaustive", help="Also try cells that are known not to fit in memory.")]
+HostMemory = Annotated[str | None, typer.Option(metavar="SIZE", help="Host memory that a worker may use, e.g. 8GiB.")]
 Baseline = Annotated[
     str | None,
-    typer.Option(metavar="VARIANT", autocompletion=last_of(completion.variants), help="What speed-ups are over."),
+    typer.Option(
+        metavar="VARIANT", autocompletion=last_of(completion.variants), help="Variant that speed-ups are relative to."
+    ),
 ]
 EveryDevice = Annotated[
-    bool, typer.Option("--every-device", help="Measure all cells on each device, also on several of one model.")
+    bool, typer.Option("--every-device", help="Measure all cells on each device, even if several are of one model.")
 ]
 Mode = Annotated[
     str,
-    typer.Option(metavar="MODE", help="hot, cold (caches emptied before each call) or graph (a CUDA graph's kernels)."),
+    typer.Option(
+        metavar="MODE", help="hot, cold (caches emptied before each call) or graph (kernels of a CUDA graph)."
+    ),
 ]
 ExecutorName = Annotated[
-    str, typer.Option("--executor", metavar="NAME", help="Where cells run: local, ray or slurm (a fleet of machines).")
+    str, typer.Option("--executor", metavar="NAME", help="Where cells run: local, ray or slurm (a cluster).")
 ]
 Address = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster's; without it Ray is started on this machine.")
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Address of a Ray cluster; without it, Ray is started on this machine."),
 ]
-NoInterleave = Annotated[bool, typer.Option("--no-interleave", help="One variant after the other.")]
+NoInterleave = Annotated[bool, typer.Option("--no-interleave", help="Measure one variant after the other.")]
 Runs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RUN]...",
         autocompletion=last_of(completion.runs),
-        help="Runs, by folder or name; none: the latest.",
+        help="Runs, by folder or name; default: the latest.",
     ),
 ]
 
 
 def level(*, quiet: bool, verbose: bool) -> Level:
-    """Say how much to tell; raises UsageError for both at once."""
+    """Return the amount of output; raises UsageError if both options are given."""
     if quiet and verbose:
         raise UsageError("--quiet and --verbose contradict each other: give one")
     return "quiet" if quiet else "verbose" if verbose else "normal"
 
 
 def split(values: Iterable[str] | None) -> list[str]:
-    """Take repeated and comma-separated values apart."""
+    """Return the values of an option that is repeated or comma-separated."""
     return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
 
 
@@ -134,9 +138,9 @@ def run_folders(runs: list[str] | None, results: Path) -> list[Path]:
 
 
 def with_axis_options(command: Callable[..., None], after: str) -> Callable[..., None]:
-    """Return the command with an option for each workload axis behind its parameter `after`.
+    """Add an option for each workload axis to a command, after its parameter `after`, and return the command.
 
-    The command takes them as `**axes`: the text of each option, or None, by the axis's name.
+    The command takes the options as `**axes`: for each axis the text of its option, or None.
     """
     parameters = list(inspect.signature(command, eval_str=True).parameters.values())
     place = next(index for index, parameter in enumerate(parameters, 1) if parameter.name == after)
@@ -157,7 +161,7 @@ def _annotation(option: Option) -> Any:
 
 
 def axis_values(axis: Axis, text: str | None) -> list[Any]:
-    """Read the values of an axis, e.g. [512, 1024] for `512,1024`, none for None; raises UsageError for a wrong one."""
+    """Return the values of an axis, e.g. [512, 1024] for `512,1024` and [] for None; raises UsageError."""
     if text is None:
         return []
     option = f"--{axis.name.replace('_', '-')}"
@@ -171,13 +175,13 @@ def axis_values(axis: Axis, text: str | None) -> list[Any]:
 
 
 def numbers_or_types(text: str | None) -> tuple[str | None, list[str]]:
-    """Take apart what `--gpus` gives: numbers of devices, as their text, or else types of the fleet's devices."""
+    """Split the value of `--gpus` into a text of numbers of devices, or else a list of types of GPU."""
     types = [part for part in split([text] if text else None) if not re.fullmatch(r"[-+]?[0-9.]+", part)]
     return (None, types) if types else (text, [])
 
 
 def size(name: str, text: str | None) -> int | None:
-    """Read a number of bytes such as 512MiB or 8GiB; raises UsageError."""
+    """Return the bytes of a size such as 512MiB or 8GiB, None for None; raises UsageError."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", text.strip(), re.IGNORECASE)
@@ -187,7 +191,7 @@ def size(name: str, text: str | None) -> int | None:
 
 
 def fraction(name: str, text: str | None) -> float | None:
-    """Read a fraction such as 0.5% or 0.005; raises UsageError."""
+    """Return the value of a fraction such as 0.5% or 0.005, None for None; raises UsageError."""
     if text is None:
         return None
     try:

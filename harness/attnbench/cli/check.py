@@ -1,4 +1,4 @@
-"""`attnbench check`: the conformance suite."""
+"""`attnbench check`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def check(
     plugin: Plugins = None,
     device: OneDevice = None,
     all_: Annotated[bool, typer.Option("--all", help="Check every variant.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="The most telling tests alone.")] = False,
-    thorough: Annotated[bool, typer.Option("--thorough", help="Drawn workloads and large ones too.")] = False,
-    only: Annotated[str | None, typer.Option(metavar="CHECK,CHECK", help="These checks alone.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the most revealing tests.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Also random workloads and large ones.")] = False,
+    only: Annotated[str | None, typer.Option(metavar="CHECK,CHECK", help="Only these checks.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of all random values.")] = 0,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds that one test may last.")] = 300.0,
-    explain: Annotated[str | None, typer.Option(metavar="CHECK", help="Say what a check demands and why.")] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time limit of one test.")] = 300.0,
+    explain: Annotated[str | None, typer.Option(metavar="CHECK", help="Show what a check demands and why.")] = None,
     json_: Json = False,
     strict_plugins: Strict = False,
 ) -> None:

@@ -22,11 +22,11 @@ def compare(
         list[str],
         typer.Argument(
             autocompletion=last_of(completion.runs),
-            help="The run that is judged; of several, each against the one before.",
+            help="The run to judge; several are each compared with the one before.",
         ),
     ],
     fail_if_slower: Annotated[
-        str | None, typer.Option(metavar="PERCENT", help="Exit 1 if a cell is surely slower by more.")
+        str | None, typer.Option(metavar="PERCENT", help="Exit 1 if a cell is certainly slower by more.")
     ] = None,
     format_: Annotated[str, typer.Option("--format", help="table or markdown")] = "table",
     json_: Json = False,

@@ -1,4 +1,4 @@
-"""What a shell offers while a command is typed; comma-separated values are completed one by one."""
+"""Shell completion of option values; comma-separated values are completed one by one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def last_of(offered: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """Complete the last of comma-separated values by what is offered; whatever goes wrong offers nothing."""
+    """Return a function that completes the last of comma-separated values; on any error it suggests nothing."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
@@ -20,35 +20,35 @@ def last_of(offered: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 
 def variants() -> Iterable[str]:
-    """Name the variants; plugins that were described before are not imported for it."""
+    """Return the names of the variants; plugins that are in the cache are not imported."""
     from attnbench.plan.catalog import read_catalog
 
     return read_catalog().variants
 
 
 def suites() -> Iterable[str]:
-    """Name the built-in suites."""
+    """Return the names of the built-in suites."""
     from attnbench.workloads.suite import built_in_suites
 
     return built_in_suites()
 
 
 def devices() -> Iterable[str]:
-    """Name this machine's devices."""
+    """Return the names of this machine's devices."""
     from attnbench.plan.devices import list_devices
 
     return [device.name for device in list_devices()]
 
 
 def runs() -> Iterable[str]:
-    """Name the runs in the usual folder."""
+    """Return the names of the runs in the default folder."""
     from attnbench.store import list_runs
 
     return [run.name for run in list_runs(Path("results"))]
 
 
 def studies() -> Iterable[str]:
-    """Name the studies."""
+    """Return the names of the studies."""
     from attnbench.study import MODULES
 
     return ["list", *MODULES]

@@ -10,7 +10,7 @@ MARKS = {"ok": "ok     ", "warning": "WARNING", "unknown": "?      "}
 
 
 def doctor(json_: Json = False) -> None:
-    """Say what on this machine would make timings lie, and what to do about it; change nothing."""
+    """Show what on this machine would distort timings, and what to do about it; change nothing."""
     from attnbench.machine.doctor import examine
 
     findings = examine()

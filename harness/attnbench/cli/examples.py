@@ -1,4 +1,4 @@
-"""Examples of every command: they end its --help, and the command line's reference takes them from here."""
+"""Examples of every command, for the end of its --help and for the reference in the documentation."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def epilog(command: str) -> str | None:
-    """Give what ends a command's --help; the mark at the start keeps its lines as they are."""
+    """Return the end of a command's --help; the first character keeps its lines unwrapped."""
     lines = EXAMPLES.get(command)
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None

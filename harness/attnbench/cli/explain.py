@@ -13,7 +13,7 @@ from attnbench.errors import UsageError
 
 
 def explain(
-    cell: Annotated[str, typer.Argument(help="A cell's id, or its beginning.")],
+    cell: Annotated[str, typer.Argument(help="The cell's id, or the beginning of it.")],
     results: ResultsFolder = Path("results"),
 ) -> None:
     """Show a cell's outcome, whether it is stale and why, and the command that runs it again."""
@@ -28,7 +28,7 @@ def explain(
         if record.cell_id.startswith(cell) and not record.control
     ]
     if not found:
-        raise UsageError(f"no cell {cell!r} under {str(results)!r}: `attnbench list runs` names the runs")
+        raise UsageError(f"no cell {cell!r} under {str(results)!r}: `attnbench list runs` shows the runs")
     for run, record in found:
         print(f"{record.cell_id}  {record.variant}  {record.workload.id}  {record.device} ({record.device_name})")
         manifest = store.read_manifest(run)

@@ -1,4 +1,4 @@
-"""`attnbench new`: a plugin to start from."""
+"""`attnbench new`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import typer
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="The variant's name, e.g. my-attn.")],
+    name: Annotated[str, typer.Argument(help="Name of the variant, e.g. my-attn.")],
     package: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write an installable package into this new folder.")
     ] = None,
 ) -> None:
-    """Write a plugin that passes `check`, and say what to type next.
+    """Write a new plugin that passes `check`, and print the next commands.
 
-    Without --package it is one file: beside the built-in variants in a clone of attnbench, else in this folder.
+    Without --package it is one file: next to the built-in variants in a clone of attnbench, else in this folder.
     """
     from attnbench.plugins import scaffold
 

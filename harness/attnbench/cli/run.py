@@ -48,17 +48,17 @@ def run(
 ) -> None:
     """Check, time and record every cell: variants x workloads x devices.
 
-    Without options: suite `standard` on every GPU, or else suite `quick` on the CPU, which takes two cores about two
-    minutes. Without --variant: those that such a device takes by default; -v "*" takes all.
+    Without options: suite `standard` on every GPU, or suite `quick` on the CPU, which takes about two minutes on two
+    cores. Without --variant: the default variants of the device; -v "*" means all.
     """
-    _sweep(SimpleNamespace(**locals()))
+    _run(SimpleNamespace(**locals()))
 
 
 with_axis_options(run, after="plugin")
 
 
-def _sweep(options: SimpleNamespace) -> None:
-    """Do what the options ask for; ends the command with its exit code."""
+def _run(options: SimpleNamespace) -> None:
+    """Run the command with its options; raises typer.Exit with the exit code."""
     from attnbench.cli.run_output import print_next, print_plan, print_summary, watched
     from attnbench.plan.history import History
     from attnbench.plan.support import unsupported_reasons
@@ -67,12 +67,12 @@ def _sweep(options: SimpleNamespace) -> None:
     from attnbench.runner.run import execute, start
     from attnbench.store import latest, read_manifest
 
-    telling = level(quiet=options.quiet, verbose=options.verbose)
+    verbosity = level(quiet=options.quiet, verbose=options.verbose)
     limits = CellLimits(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
     folder, request, catalog, plan, executor = _planned(options)
     unsupported = (
         unsupported_reasons(plan) if options.executor == "local" else {}
-    )  # a fleet's machines say it themselves
+    )  # the machines of a cluster check it themselves
     history = History(options.results)
     if folder is None:
         refuse_unrunnable(request, catalog, plan, unsupported)
@@ -80,10 +80,10 @@ def _sweep(options: SimpleNamespace) -> None:
         print_plan(plan, unsupported, history)
         return
     folder = folder or start(request, catalog, plan)
-    with watched(plan, unsupported, history, telling) as listener:
+    with watched(plan, unsupported, history, verbosity) as listener:
         try:
             summary = execute(folder, catalog, plan, executor=executor, limits=limits, listener=listener)
-        except KeyboardInterrupt:  # before or after the sweep, which ends in good order by itself
+        except KeyboardInterrupt:  # before the first or after the last cell; in between the run stops cleanly by itself
             _leave_interrupted(folder)
     print_summary(folder, summary)
     print_next(latest(folder).values(), read_manifest(folder).get("plugin_arguments", []))
@@ -93,7 +93,7 @@ def _sweep(options: SimpleNamespace) -> None:
 
 
 def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, Plan, Executor]:
-    """Give what is to be run and where, and with --resume the folder that it goes on in."""
+    """Return the folder of the run to resume, if any, the request, catalog and plan, and the executor."""
     from attnbench.cli.executors import find_executor
     from attnbench.runner.request import plan_of
     from attnbench.runner.resume import resumed
@@ -118,7 +118,7 @@ def _leave_interrupted(run: Path) -> None:
 
 
 def _request(options: SimpleNamespace) -> Request:
-    """Read the options' texts; raises UsageError."""
+    """Return the request that the options describe; raises UsageError."""
     from attnbench.measure_config import MeasureConfig
     from attnbench.runner.request import Request
 

@@ -1,4 +1,4 @@
-"""What `attnbench run` prints: the plan of a dry run, and what a run came to."""
+"""Output of `attnbench run`: the plan of a dry run, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ NEXT = {
     "incorrect": "attnbench check {variant}{plugins} names the rule that it breaks and the usual bug",
     "error": "attnbench explain {cell} names its log, with the traceback, and the command that runs it again",
     "crash": "attnbench explain {cell} names its log and the command that runs it again",
-    "timeout": "--timeout SECONDS gives it longer; attnbench explain {cell} names its log, with where it stood",
-    "out_of_memory": "a smaller --batch or --seq; attnbench report says what still fits",
+    "timeout": "--timeout SECONDS gives it more time; attnbench explain {cell} names its log, and where it stopped",
+    "out_of_memory": "try a smaller --batch or --seq; attnbench report shows what still fits",
 }
 
 
@@ -32,14 +32,14 @@ NEXT = {
 def watched(
     plan: Plan, unsupported: Mapping[str, str], history: History, level: Level = "normal"
 ) -> Iterator[Progress]:
-    """Say what a run will be and how long it takes, and show how it goes."""
+    """Announce a run and its estimated duration, and show its progress."""
     with progress(plan, level) as shown:
         shown.announce(unsupported, history.estimated_seconds(plan, unsupported))
         yield shown
 
 
 def print_plan(plan: Plan, unsupported: Mapping[str, str], history: History) -> None:
-    """Print every cell of the plan with what it will take, or the reason why it will be unsupported."""
+    """Print each cell of the plan with its estimated memory and time, or the reason why it is unsupported."""
     for cell in plan.cells:
         reason = unsupported.get(cell.cell_id)
         ending = f"unsupported: {printable(reason)}" if reason else _expectation(history, cell)
@@ -52,7 +52,7 @@ def print_plan(plan: Plan, unsupported: Mapping[str, str], history: History) -> 
 
 
 def print_summary(folder: Path, summary: RunSummary) -> None:
-    """Say what the run came to, and what to type next."""
+    """Print the number of cells by status, the time, and the command for the report."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
     counts = counts or "no cell was missing"
     print(
@@ -62,7 +62,7 @@ def print_summary(folder: Path, summary: RunSummary) -> None:
 
 
 def print_next(records: Iterable[Record], plugins: Iterable[str]) -> None:
-    """Say of each variant that failed what to type next, one line for each kind of failure; `plugins` were named."""
+    """Print the next step for each variant and kind of failure; `plugins` are those that the user named."""
     named = "".join(f" --plugin {shlex.quote(plugin)}" for plugin in plugins)
     failed: dict[tuple[str, str], Record] = {}
     for record in records:

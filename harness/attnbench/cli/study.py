@@ -21,18 +21,16 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", autocompletion=last_of(completion.studies), help="Which study; 'list' names them all."
+            metavar="NAME", autocompletion=last_of(completion.studies), help="Name of the study; 'list' shows all."
         ),
     ],
     variant: Variants = None,
     device: OneDevice = None,
     plugin: Plugins = None,
-    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the study's folder is made in.")] = Path(
-        "results"
-    ),
-    budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling a cell.")] = None,
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the study's folder.")] = Path("results"),
+    budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling per cell.")] = None,
 ) -> None:
-    """Measure what is said of attention: a figure, and one paragraph from its numbers alone."""
+    """Test a common claim about attention by measuring it: a figure, and a paragraph with its numbers."""
     from attnbench.cli.run_output import watched
     from attnbench.plan.history import History
     from attnbench.plan.support import unsupported_reasons

@@ -52,7 +52,7 @@ class Workload:
 
     heads: int = field(metadata=size("h", "Numbers of query heads.", place=1, near=True))
     seq_q: int = field(metadata=size("q", least=0, place=4, setting=False))
-    head_dim: int = field(metadata=size("d", "Widths of a head.", place=6))
+    head_dim: int = field(metadata=size("d", "Head dimensions of queries and keys.", place=6))
     batch: int = field(
         default=1,
         metadata=size("b", "Batch sizes, e.g. 1,4.", least=0, place=0, in_every_id=True, setting=False, near=True),
@@ -64,7 +64,7 @@ class Workload:
         default=-1,
         metadata=size(
             "k",
-            "Numbers of keys, where they differ from the queries'.",
+            "Numbers of keys, if different from the number of queries.",
             least=0,
             same_as="seq_q",
             place=5,
@@ -72,7 +72,7 @@ class Workload:
         ),
     )
     head_dim_v: int = field(
-        default=0, metadata=size("v", "Widths of a value, where they differ.", same_as="head_dim", place=7)
+        default=0, metadata=size("v", "Head dimensions of values, if different.", same_as="head_dim", place=7)
     )
     dtype: str = field(
         default="float32",
@@ -110,19 +110,19 @@ class Workload:
     embed_dim: int = field(
         default=0,
         metadata=size(
-            "embed", "Widths of a whole layer around attention; 0: attention alone.", least=0, surrounds=True
+            "embed", "Embedding widths of a whole attention layer; 0: attention only.", least=0, surrounds=True
         ),
     )
     layout: str = field(
         default="native",
-        metadata=choice("LAYOUT", LAYOUTS, "native, BHSD, BSHD: which layout tensors come in.", surrounds=True),
+        metadata=choice("LAYOUT", LAYOUTS, "native, BHSD, BSHD: the layout of the given tensors.", surrounds=True),
     )
     distribution: str = field(
         default="normal",
         metadata=choice(
             "NAME",
             DISTRIBUTIONS,
-            "Values that are timed: normal, uniform, integers, outliers, zeros.",
+            "Distribution of the timed inputs: normal, uniform, integers, outliers, zeros.",
             surrounds=True,
         ),
     )
@@ -130,7 +130,7 @@ class Workload:
         default=1,
         metadata=size(
             "gpus",
-            "Numbers of devices at once (on a CPU, of cores); or, of a fleet, types of GPU, e.g. H100,A100.",
+            "Numbers of devices at once (on a CPU, of cores); or, on a cluster, types of GPU, e.g. H100,A100.",
             metavar="N,N|TYPE,TYPE",
             surrounds=True,
         ),
@@ -138,7 +138,11 @@ class Workload:
     split: str = field(
         default="batch",
         metadata=choice(
-            "SPLIT", SPLITS, "batch, heads, ring: what the devices share out.", written_with="gpus", surrounds=True
+            "SPLIT",
+            SPLITS,
+            "batch, heads, ring: what is divided among the devices.",
+            written_with="gpus",
+            surrounds=True,
         ),
     )
 
@@ -315,7 +319,7 @@ SEQ = Axis(
     kind=int,
     prefix="s",
     place=3,
-    option=Option("Sequence lengths, of queries and keys alike.", "N,N"),
+    option=Option("Sequence lengths of both queries and keys.", "N,N"),
 )  # a shorthand for seq_q and seq_k
 _DECLARED = [
     dataclasses.replace(spec.metadata["axis"], name=spec.name, default=spec.default)

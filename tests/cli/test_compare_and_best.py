@@ -1,4 +1,4 @@
-"""What `compare`, `best` and `export` print and write."""
+"""Output of `attnbench compare` and `attnbench best`."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ OPTIONS = {"cells": CELLS, "variants": ("sdpa", "chunked"), "rounds": 8, "noise"
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Write three runs of one machine: `chunked` gets slower in the second and stays so in the third."""
+    """Return a folder with three runs of one machine; `chunked` is slower in the second and third."""
     folder = tmp_path_factory.mktemp("results")
     for place, (name, factor) in enumerate((("one", 1.0), ("two", 1.5), ("three", 1.5))):
         started = f"2026-0{place + 1}-01T00:00:00+00:00"
@@ -27,8 +27,8 @@ def attnbench(*arguments):
     return subprocess.run([sys.executable, "-m", "attnbench", *arguments], capture_output=True, text=True, check=False)
 
 
-def test_the_gate_fails_on_a_sure_slow_down_and_writes_the_page(results, tmp_path):
-    """With --fail-if-slower the exit code is 1, and the page, the Markdown and the code agree on what regressed."""
+def test_a_certain_slow_down_fails_and_is_on_the_page(results, tmp_path):
+    """With --fail-if-slower the exit code is 1, and the page and the Markdown show the same regression."""
     page = tmp_path / "page.html"
     arguments = ("--fail-if-slower", "3%", "--format", "markdown", "--html", str(page), "--results", str(results))
     done = attnbench("compare", "one", "two", *arguments)
@@ -38,8 +38,8 @@ def test_the_gate_fails_on_a_sure_slow_down_and_writes_the_page(results, tmp_pat
     assert "1 slower beyond the gate" in page.read_text()
 
 
-def test_three_runs_are_held_each_against_the_one_before(results):
-    """Of three runs two comparisons are printed, under the runs' names; JSON is for two runs alone."""
+def test_of_three_runs_each_is_compared_with_the_one_before(results):
+    """Three runs give two comparisons with the names of the runs; JSON needs exactly two runs."""
     done = attnbench("compare", "one", "two", "three", "--results", str(results))
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("one to two") < done.stdout.index("two to three")
@@ -49,7 +49,7 @@ def test_three_runs_are_held_each_against_the_one_before(results):
 
 
 def test_the_best_as_json_is_a_dispatch_table(results):
-    """`best --format json` prints JSON alone, a region a shape, with the order to fall back along."""
+    """`best --format json` prints only JSON, with one region per shape and the order of fallbacks."""
     done = attnbench("best", "one", "--format", "json", "--results", str(results))
     (region,) = json.loads(done.stdout)["regions"]
     assert (region["variant"], region["order"]) == ("sdpa", ["sdpa", "chunked"])
