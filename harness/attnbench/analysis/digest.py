@@ -14,7 +14,7 @@ import pyarrow as pa
 from attnbench.record import FIELDS, Record
 from attnbench.stats.interval import median_interval
 from attnbench.stats.roofline import Peaks
-from attnbench.store import read_manifest, read_run
+from attnbench.store import declared_baseline, read_manifest, read_run
 from attnbench.untrusted import mapping
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ SCHEMA = pa.schema(
     + [(name, pa.large_string()) for name in ("run", "workload_id")]
     + [(name, pa.float64()) for name in DERIVED]
 )
-# Keys of a table's metadata: the run's name, how many of its lines are not records, and its declared baselines in JSON.
-RUN, TORN, PROBLEMS, BASELINES = b"run", b"torn_lines", b"problems", b"baselines"
+# Keys of a table's metadata: the run's name, how many of its lines are not records, and its declared baseline, if any.
+RUN, TORN, PROBLEMS, BASELINE = b"run", b"torn_lines", b"problems", b"baseline"
 
 
 def digest(run: Path) -> pa.Table:
@@ -56,15 +56,9 @@ def digest(run: Path) -> pa.Table:
         RUN: name,
         TORN: str(reading.torn_lines),
         PROBLEMS: str(len(reading.problems)),
-        BASELINES: orjson.dumps(_declared_baselines(manifest)).decode(),
+        BASELINE: declared_baseline(manifest) or "",
     }
     return pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata))
-
-
-def _declared_baselines(manifest: Mapping[str, Any]) -> list[str]:
-    """List the variants that a run's manifest marks as baselines."""
-    variants = mapping(manifest.get("variants"))
-    return [str(name) for name, fields in variants.items() if mapping(fields).get("baseline") is True]
 
 
 def _row(record: Record, run: str, peaks: Mapping[tuple[str, str], Peaks]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
-from attnbench.analysis.digest import BASELINES, DERIVED, LISTS, OBJECTS, PROBLEMS, RUN, SCHEMA, TEXTS, TORN
+from attnbench.analysis.digest import BASELINE, DERIVED, LISTS, OBJECTS, PROBLEMS, RUN, SCHEMA, TEXTS, TORN
 from attnbench.analysis.digest_cache import digests
 from attnbench.errors import UsageError
 from attnbench.record import FIELDS
@@ -85,8 +85,8 @@ def to_frame(tables: Sequence[pa.Table]) -> pd.DataFrame:
         table = table.drop_columns(name)
     frame = pd.DataFrame(columns | _workloads(columns["workload_id"]))
     frame.attrs["skipped"] = skipped
-    declared = (orjson.loads(digest.schema.metadata[BASELINES]) for digest in tables)
-    frame.attrs["baselines"] = sorted(set(itertools.chain.from_iterable(declared)))
+    declared = {digest.schema.metadata[BASELINE].decode() for digest in tables}
+    frame.attrs["baselines"] = sorted(declared - {""})
     return frame
 
 
