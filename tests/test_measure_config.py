@@ -11,14 +11,14 @@ from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
 
 
-def test_a_protocol_survives_json():
-    """`from_json` gives back what `to_json` took, through real JSON."""
-    protocol = MeasureConfig(precision=0.01, mode="cold", seed=3)
-    assert MeasureConfig.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
+def test_a_config_survives_json():
+    """`from_json` returns the config that `to_json` converted, also through JSON text."""
+    config = MeasureConfig(precision=0.01, mode="cold", seed=3)
+    assert MeasureConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
 def test_every_setting_changes_the_id():
-    """Each field changes the protocol's id, and equal protocols have equal ids."""
+    """Each field changes the id of the settings, and equal settings have equal ids."""
     other = {
         "precision": 0.1, "budget_s": 9.0, "min_samples": 9, "min_time_s": 9.0, "min_blocks": 9, "block_s": 9.0,
         "interleave": False, "mode": "cold", "seed": 9, "warm_up_min_s": 9.0, "warm_up_max_s": 9.0, "confidence": 0.9,
@@ -30,7 +30,7 @@ def test_every_setting_changes_the_id():
 
 
 def test_precision_depends_on_the_device():
-    """Unset, precision is 0.5% on CUDA and 2% on CPU; set, it holds everywhere."""
+    """The default precision is 0.5% on CUDA and 2% on CPU; a chosen precision holds on both."""
     assert (MeasureConfig().precision_on("cuda:1"), MeasureConfig().precision_on("cpu")) == (0.005, 0.02)
     assert MeasureConfig(precision=0.1).precision_on("cpu") == 0.1
 
@@ -44,13 +44,13 @@ def test_precision_depends_on_the_device():
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_named(field, value):
-    """A bad setting is refused with its name and what was given."""
+    """A value out of range raises UsageError with the name of the setting."""
     with pytest.raises(UsageError, match=field):
         MeasureConfig(**{field: value})
 
 
-def test_an_unknown_field_is_refused_with_the_nearest():
-    """A misspelt field from JSON names the nearest."""
+def test_an_unknown_field_names_the_nearest_one():
+    """A misspelt field in JSON raises UsageError with the nearest name."""
     with pytest.raises(UsageError, match="budget_s"):
         MeasureConfig.from_json({"budgets": 3})
 
@@ -62,7 +62,7 @@ def test_an_unknown_field_is_refused_with_the_nearest():
         "stats.roofline", "stats.stopping", "machine.doctor", "machine.telemetry",
     ],
 )  # fmt: skip
-def test_the_supervisor_side_imports_no_torch(module):
+def test_the_supervisor_side_imports_no_heavy_library(module):
     """The statistics and settings that the supervisor imports load neither torch, pandas nor scipy."""
     code = f"import sys, attnbench.{module}; assert not {{'torch', 'pandas', 'scipy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -10,7 +10,7 @@ from attnbench.measure.graph import GraphCall
 from attnbench.tensors.inputs import make_inputs
 
 
-def made(direction="forward", dropout=0.0):
+def make_call(direction="forward", dropout=0.0):
     """Return a workload, its inputs and a DirectionCall of plain attention."""
     workload = Workload(heads=1, seq_q=8, head_dim=4, direction=direction, dropout=dropout)
     inputs = make_inputs(workload, "cpu")
@@ -21,13 +21,13 @@ def made(direction="forward", dropout=0.0):
     return workload, inputs, DirectionCall(call, inputs, workload)
 
 
-def faithful(ready):
-    """Capture as a graph does: a replay computes anew and writes to the captured memory."""
-    output, grads = ready()
+def faithful(ready_call):
+    """Capture as a CUDA graph does: a replay computes again and writes to the captured memory."""
+    output, grads = ready_call()
     output = output.detach()
 
     def replay():
-        new, new_grads = ready()
+        new, new_grads = ready_call()
         output.copy_(new.detach())
         for old, fresh in zip(grads or (), new_grads or (), strict=True):
             old.copy_(fresh)
@@ -37,27 +37,27 @@ def faithful(ready):
 
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 def test_a_faithful_replay_is_accepted(direction):
-    """A graph that computes anew at each replay passes, and its replays share one output."""
-    workload, inputs, direction_call = made(direction)
+    """A graph that computes again at each replay is accepted, and its replays share one output."""
+    workload, inputs, direction_call = make_call(direction)
     graph = GraphCall(direction_call, inputs, workload, faithful)
-    first, second = (one()[0] for one in graph.prepare(2))
+    first, second = (replay()[0] for replay in graph.prepare(2))
     assert first is second
     torch.testing.assert_close(first, direction_call.prepare()[0]()[0].detach())
 
 
-def test_a_replay_that_leaves_the_output_alone_is_refused():
-    """A graph that caught no work leaves the poison in the output."""
-    workload, inputs, direction_call = made()
+def test_a_replay_that_does_not_write_the_output_is_refused():
+    """A graph that captured no work leaves NaN in the output."""
+    workload, inputs, direction_call = make_call()
     with pytest.raises(MeasurementError, match="replay on changed inputs"):
-        GraphCall(direction_call, inputs, workload, lambda ready: (lambda: None, ready()))
+        GraphCall(direction_call, inputs, workload, lambda ready_call: (lambda: None, ready_call()))
 
 
 def test_a_replay_of_a_constant_is_refused():
-    """A graph that writes what it saw at capture is out of date on changed inputs."""
-    workload, inputs, direction_call = made()
+    """A graph that writes the output of the capture is wrong on changed inputs."""
+    workload, inputs, direction_call = make_call()
 
-    def constant(ready):
-        output, _ = ready()
+    def constant(ready_call):
+        output, _ = ready_call()
         seen = output.clone()
         return lambda: output.copy_(seen), (output, None)
 
@@ -65,16 +65,16 @@ def test_a_replay_of_a_constant_is_refused():
         GraphCall(direction_call, inputs, workload, constant)
 
 
-def test_what_cannot_be_captured_says_what_to_do():
-    """A failing capture, dropout and direction backward are errors that name the way out."""
-    workload, inputs, direction_call = made()
+def test_an_impossible_capture_names_the_remedy():
+    """A failing capture, dropout and direction backward raise errors that name a mode that works."""
+    workload, inputs, direction_call = make_call()
 
-    def failing(ready):
+    def failing(ready_call):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     with pytest.raises(MeasurementError, match="can't be captured, use hot mode"):
         GraphCall(direction_call, inputs, workload, failing)
     for options in ({"direction": "backward"}, {"dropout": 0.1}):
-        workload, inputs, direction_call = made(**options)
+        workload, inputs, direction_call = make_call(**options)
         with pytest.raises(MeasurementError, match="use hot mode"):
             GraphCall(direction_call, inputs, workload, faithful)

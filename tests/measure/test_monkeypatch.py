@@ -11,12 +11,12 @@ from attnbench.measure.anticheat.monkeypatch import MonkeypatchDetector
 
 @pytest.fixture
 def detector():
-    """Return a detector that has seen everything as it is."""
+    """Return a detector of everything that is loaded now."""
     return MonkeypatchDetector()
 
 
-def test_what_stays_is_no_finding(detector):
-    """Nothing is replaced while nothing changes, and a new name beside the old ones is no change."""
+def test_unchanged_functions_are_no_finding(detector):
+    """Without a change nothing is found, and a new name beside the existing ones is no change."""
     torch.an_extra_name = print
     try:
         assert detector.replaced() == []
@@ -25,7 +25,7 @@ def test_what_stays_is_no_finding(detector):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "told"),
+    ("owner", "name", "named"),
     [
         (gate.Gate, "_judge", "attnbench.conformance.gate.Gate._judge"),
         (gate, "compare", "attnbench.conformance.gate.compare"),
@@ -35,16 +35,16 @@ def test_what_stays_is_no_finding(detector):
     ],
     ids=str,
 )
-def test_a_function_that_was_replaced_is_named(detector, monkeypatch, owner, name, told):
-    """Methods and functions of the harness, of torch and of Python are all looked after."""
+def test_a_function_that_was_replaced_is_named(detector, monkeypatch, owner, name, named):
+    """A replaced method or function of the harness, of torch or of Python is a finding with its full name."""
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, lambda *_, **__: 0)
         replaced = detector.replaced()
-    assert replaced == [f"patched function: {told}"]
+    assert replaced == [f"patched function: {named}"]
     assert detector.replaced() == []
 
 
 def test_a_function_whose_code_was_replaced_is_named(detector, monkeypatch):
-    """The same function object with other code in it is no longer the same function."""
+    """A function object whose code was replaced is a finding."""
     monkeypatch.setattr(gate._verdict, "__code__", (lambda comparison, *, passed=None: None).__code__)
     assert detector.replaced() == ["patched function: attnbench.conformance.gate._verdict"]

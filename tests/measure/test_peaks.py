@@ -9,15 +9,15 @@ from attnbench.stats.roofline import Peaks
 
 
 def test_the_lower_roof_decides():
-    """The shortest time is the longer one of computing and moving, and the share is over that."""
+    """The shortest time is the longer one of computing and moving, and the share is relative to it."""
     machine = Peaks(copy_bytes_per_s=1e9, matmul_flops_per_s=1e12)
     assert machine.shortest_s(flops=10**9, moved_bytes=10**9) == pytest.approx(1.0)
     assert machine.shortest_s(flops=10**13, moved_bytes=10**9) == pytest.approx(10.0)
     assert machine.share(10**13, 10**9, seconds=20.0) == pytest.approx(0.5)
 
 
-def test_limits_are_rates_of_copy_and_matmul(monkeypatch):
-    """A copy counts bytes read and written, a matmul 2 n^3 operations; the best matmul counts."""
+def test_peaks_are_rates_of_copy_and_matmul(monkeypatch):
+    """A copy counts the bytes read and written, a matmul 2 n^3 operations; the fastest matmul is taken."""
     device = FakeDevice(asynchronous=False, launch_ns=0.0)
     monkeypatch.setattr(peaks, "SMALLEST_COPY", 4096)
     monkeypatch.setattr(peaks, "cache_bytes", lambda device: 1024)
@@ -34,21 +34,21 @@ def test_limits_are_rates_of_copy_and_matmul(monkeypatch):
     assert found.copy_bytes_per_s == pytest.approx(2 * 4096 / 1e-6)
 
 
-def test_a_flush_touches_twice_the_cache_or_refuses():
-    """Each flush overwrites at least twice the cache, and one that would touch less is an error."""
-    emptying = cold.CacheFlush("cpu", 1000)
-    assert emptying.flushed_bytes >= 2000
-    emptying._buffer.fill_(1)
-    emptying()
-    assert not torch.any(emptying._buffer)
+def test_a_flush_overwrites_twice_the_cache():
+    """A flush overwrites at least twice the size of the cache, and a smaller one raises MeasurementError."""
+    flush = cold.CacheFlush("cpu", 1000)
+    assert flush.flushed_bytes >= 2000
+    flush._buffer.fill_(1)
+    flush()
+    assert not torch.any(flush._buffer)
     with pytest.raises(cold.MeasurementError, match="only 1999 are"):
         cold.CacheFlush("cpu", 1000, flushed=1999)
     with pytest.raises(cold.MeasurementError):
         cold.CacheFlush("cpu", 0)
 
 
-def test_the_largest_cache_counts(tmp_path, monkeypatch):
-    """The size of the last-level cache is read from the kernel, in its units; an unknown one is an error."""
+def test_the_largest_cache_is_taken(tmp_path, monkeypatch):
+    """The size of the largest cache is read from the kernel in its units; an unknown size raises MeasurementError."""
     monkeypatch.setattr(cold.os, "sysconf_names", {})
     for index, size in enumerate(("48K", "2048K", "105M")):
         (tmp_path / f"index{index}").mkdir()

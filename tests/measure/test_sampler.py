@@ -20,7 +20,7 @@ def _one_thread():
 
 
 def naive(inputs):
-    """Attention that writes into its own scores, so without a gradient."""
+    """Return attention that scales its scores in place, and so has no gradient."""
 
     def call():
         scores = (inputs.query @ inputs.key.transpose(-1, -2)).mul_(0.125)
@@ -31,7 +31,7 @@ def naive(inputs):
 
 @pytest.mark.parametrize("direction", ["forward", "backward", "forward_backward"])
 def test_each_direction_gives_samples_and_an_audited_result(direction):
-    """A block holds positive samples, and the audited output is the answer for the inputs as they are now."""
+    """A block contains positive samples, and the audited output is the answer for the present inputs."""
     workload = Workload(heads=2, seq_q=64, head_dim=16, direction=direction)
     inputs = make_inputs(workload, "cpu")
     call = (
@@ -51,8 +51,8 @@ def test_each_direction_gives_samples_and_an_audited_result(direction):
         torch.testing.assert_close(sampler.last_grads, tuple(grads))
 
 
-def test_peak_memory_of_naive_is_its_closed_form():
-    """Naive attention's peak is two score tensors plus the output, to the byte."""
+def test_peak_memory_of_naive_attention_is_exact():
+    """The peak of naive attention is two score tensors plus the output, to the byte."""
     workload = Workload(heads=2, seq_q=256, head_dim=16)
     inputs = make_inputs(workload, "cpu")
 
@@ -66,8 +66,8 @@ def test_peak_memory_of_naive_is_its_closed_form():
     assert measure_memory(call, inputs, workload, "cpu").peak_bytes == 2 * scores + output
 
 
-def test_the_backend_of_sdpa_shows():
-    """The operators of a call to SDPA name the backend that ran."""
+def test_the_backend_of_sdpa_is_named():
+    """The operators of a call of SDPA show which backend ran."""
     workload = Workload(heads=2, seq_q=64, head_dim=16)
     inputs = make_inputs(workload, "cpu")
     kernels = kernels_of(

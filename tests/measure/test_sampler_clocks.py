@@ -15,8 +15,8 @@ from attnbench.tensors.inputs import make_inputs
 WORKLOAD = Workload(heads=1, seq_q=8, head_dim=4)
 
 
-def sampled(device, work, monkeypatch, **protocol):
-    """Make a sampler on a fake device, whose call does `work(device)` and answers rightly."""
+def sampled(device, work, monkeypatch, **settings):
+    """Return a sampler on a fake device whose call does `work(device)` and returns the right answer."""
     monkeypatch.setattr(sampler_module, "raw_now", lambda: int(device.host * device.system_speed))
     monkeypatch.setattr(sampler_module, "cache_bytes", lambda device: 1024)
     inputs = make_inputs(WORKLOAD, "cpu")
@@ -25,12 +25,12 @@ def sampled(device, work, monkeypatch, **protocol):
         work(device)
         return (inputs.query @ inputs.key.mT).softmax(-1) @ inputs.value
 
-    settings = MeasureConfig(**{"warm_up_min_s": 0.002, **protocol})
-    return Sampler(call, inputs, WORKLOAD, "cpu", settings, clock=device, telemetry=NoTelemetry())
+    config = MeasureConfig(**{"warm_up_min_s": 0.002, **settings})
+    return Sampler(call, inputs, WORKLOAD, "cpu", config, clock=device, telemetry=NoTelemetry())
 
 
 def ran(sampler, duration_ns=1e6):
-    """First call, warm-up and one block."""
+    """Make the first call and the warm-up; return one block."""
     sampler.first_call()
     sampler.warm_up()
     return sampler.block(duration_ns)
@@ -54,7 +54,7 @@ def test_short_calls_are_batched(monkeypatch):
 
 
 def test_the_host_queues_ahead_and_waits_rarely(monkeypatch):
-    """Calls are queued many at a time, so that the wait for the device is paid once for many samples."""
+    """Many calls are queued at a time, so that the host waits for the device once for many samples."""
     device = FakeDevice()
     sampler = sampled(device, lambda device: device.call(60_000.0), monkeypatch)
     sampler.first_call()
@@ -66,7 +66,7 @@ def test_the_host_queues_ahead_and_waits_rarely(monkeypatch):
 
 
 def test_the_first_calls_of_a_turn_are_no_samples(monkeypatch):
-    """Calls that find cold caches after another worker's turn are made before the block's first sample."""
+    """The first calls, which find cold caches after another worker's turn, come before the block's first sample."""
     costs = iter([])
     sampler = sampled(FakeDevice(), lambda device: device.call(next(costs, 100_000.0)), monkeypatch)
     sampler.first_call()
@@ -77,20 +77,20 @@ def test_the_first_calls_of_a_turn_are_no_samples(monkeypatch):
 
 
 def test_work_left_on_a_side_stream_is_suspect(monkeypatch):
-    """When wall time to an all-device synchronise exceeds device events by over 10%, the cell is suspect."""
-    work = lambda device: device.call(50_000.0, side_ns=100_000.0)  # noqa: E731 - one line says it
+    """If the wall time to a full synchronise exceeds the time by events by over 10%, the block has a suspicion."""
+    work = lambda device: device.call(50_000.0, side_ns=100_000.0)  # noqa: E731 - a def would not be clearer
     block = ran(sampled(FakeDevice(), work, monkeypatch))
     assert [suspicion.kind for suspicion in block.suspicions] == ["side_stream"]
 
 
 def test_launch_latency_alone_is_not_suspect(monkeypatch):
-    """A short call whose wall time is mostly launch latency stays free of suspicion."""
+    """A short call whose wall time is mostly launch latency gives no suspicion."""
     block = ran(sampled(FakeDevice(launch_ns=4_000.0), lambda device: device.call(1_000.0), monkeypatch))
     assert block.suspicions == ()
 
 
-def test_cold_calls_are_neither_batched_nor_unflushed(monkeypatch):
-    """In cold mode each sample is one call, and the flush before it is not in the sample."""
+def test_cold_calls_are_timed_one_by_one_after_a_flush(monkeypatch):
+    """In cold mode each sample is one call, and the flush before it is not timed."""
     device = FakeDevice(asynchronous=False, launch_ns=0.0)
     sampler = sampled(device, lambda device: device.call(5_000.0), monkeypatch, mode="cold")
     flushed = []
@@ -103,7 +103,7 @@ def test_cold_calls_are_neither_batched_nor_unflushed(monkeypatch):
 
 @pytest.mark.parametrize("cost", [0.0, -5.0])
 def test_a_clock_that_stands_still_or_goes_back_is_an_error(monkeypatch, cost):
-    """No sample may be zero or negative."""
+    """A sample of zero or less raises MeasurementError."""
     device = FakeDevice(launch_ns=0.0, tick_ns=100.0)
     sampler = sampled(device, lambda device: device.call(100_000.0), monkeypatch)
     sampler.first_call()
@@ -114,7 +114,7 @@ def test_a_clock_that_stands_still_or_goes_back_is_an_error(monkeypatch, cost):
 
 
 def test_a_clock_that_disagrees_with_the_system_is_an_error(monkeypatch):
-    """A sampler's clock that runs slower than the system's second clock is named."""
+    """A sampler's clock that runs slower than the system's second clock raises MeasurementError."""
     device = FakeDevice()
     sampler = sampled(device, lambda device: device.call(100_000.0), monkeypatch)
     sampler.first_call()
@@ -125,7 +125,7 @@ def test_a_clock_that_disagrees_with_the_system_is_an_error(monkeypatch):
 
 
 def test_warm_up_ends_when_two_windows_agree(monkeypatch):
-    """A device that gets faster over its first calls is warmed up until it no longer does."""
+    """A device that becomes faster over its first calls is warmed up until its speed is steady."""
     costs = iter([400_000.0 * 0.98**index for index in range(100)])
     sampler = sampled(FakeDevice(), lambda device: device.call(next(costs, 50_000.0)), monkeypatch)
     sampler.first_call()
@@ -135,8 +135,8 @@ def test_warm_up_ends_when_two_windows_agree(monkeypatch):
     assert warm_up.ns_per_call == pytest.approx(50_000, rel=0.05)
 
 
-def test_warm_up_ends_at_its_cap(monkeypatch):
-    """A device that never gets steady costs no more than the cap, and says so."""
+def test_warm_up_ends_at_its_longest_time(monkeypatch):
+    """A device that never becomes steady is warmed up for the longest time, and the result is not steady."""
     costs = iter(range(1, 10**6))
     sampler = sampled(FakeDevice(), lambda device: device.call(50_000.0 * next(costs)), monkeypatch, warm_up_max_s=0.5)
     sampler.first_call()
@@ -146,7 +146,7 @@ def test_warm_up_ends_at_its_cap(monkeypatch):
 
 
 def test_a_call_longer_than_the_block_gives_one_sample(monkeypatch):
-    """A block shorter than one call still holds a sample, and its output is audited."""
+    """A block shorter than one call still contains a sample, and its output is audited."""
     sampler = sampled(FakeDevice(), lambda device: device.call(80e6), monkeypatch, warm_up_max_s=0.1)
     block = ran(sampler, 1e6)
     assert len(block.samples_ns) >= 1

@@ -1,4 +1,4 @@
-"""Inputs: seeded, alike in every layout, refilled in place."""
+"""Input tensors: drawn from a seed, equal in every layout, refilled in place."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ TENSORS = ("query", "key", "value", "grad_output")
 
 
 def test_shapes_in_bhsd():
-    """Query, key, value and the output's gradient have the shapes that the docstring gives."""
+    """Query, key, value and the output's gradient have the documented shapes."""
     inputs = make_inputs(GROUPED, "cpu")
     assert inputs.query.shape == (2, 4, 6, 8)
     assert inputs.key.shape == (2, 2, 10, 8)
@@ -23,7 +23,7 @@ def test_shapes_in_bhsd():
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_layouts_hold_the_same_values(name):
-    """Each layout holds the same values, contiguous in its own order."""
+    """Both layouts contain the same values, and their tensors are contiguous."""
     bhsd, bshd = (getattr(make_inputs(GROUPED, "cpu", layout, seed=3), name) for layout in ("BHSD", "BSHD"))
     assert torch.equal(bhsd, bshd.transpose(1, 2))
     assert bhsd.is_contiguous()
@@ -38,7 +38,7 @@ def test_dtype(dtype):
 
 
 def test_only_training_has_gradients():
-    """Forward alone requires no gradient and has none to give; the other directions do."""
+    """In direction forward no tensor requires a gradient and there is no grad_output; in the others there is."""
     forward = make_inputs(Workload(heads=1, seq_q=2, head_dim=2), "cpu")
     assert forward.grad_output is None
     assert not any(leaf.requires_grad for leaf in forward.leaves)
@@ -48,8 +48,8 @@ def test_only_training_has_gradients():
         assert not training.grad_output.requires_grad
 
 
-def test_seeds_decide_the_values():
-    """The same seed gives the same values, another seed gives others, and no two tensors share a stream."""
+def test_values_depend_on_the_seed():
+    """The same seed gives the same values, another seed gives other values, and the tensors differ from each other."""
     one, again, other = (make_inputs(GROUPED, "cpu", seed=seed) for seed in (1, 1, 2))
     for name in TENSORS:
         assert torch.equal(getattr(one, name), getattr(again, name))
@@ -58,7 +58,7 @@ def test_seeds_decide_the_values():
 
 
 def test_global_generator_is_left_alone():
-    """Making inputs neither reads nor moves torch's global random state."""
+    """Making inputs neither reads nor changes torch's global random state."""
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -67,7 +67,7 @@ def test_global_generator_is_left_alone():
 
 
 def test_refill_keeps_addresses():
-    """Refilling gives what a fresh making with that seed gives, at the same addresses."""
+    """Refilling gives the values of new inputs with that seed, at the same addresses."""
     inputs = make_inputs(GROUPED, "cpu", "BSHD", seed=1)
     addresses = [getattr(inputs, name).data_ptr() for name in TENSORS]
     refill(inputs, 7)
@@ -78,7 +78,7 @@ def test_refill_keeps_addresses():
 
 
 def test_values_are_normal_about_a_mean_per_head():
-    """Values have unit variance about a mean that differs from head to head, so that softmax is not flat."""
+    """Values have unit variance about a mean that differs between heads, so that the softmax is not flat."""
     query = make_inputs(Workload(batch=4, heads=8, seq_q=512, head_dim=32), "cpu").query
     means = query.mean(dim=(0, 2))
     assert query.sub(means[None, :, None]).std().item() == pytest.approx(1.0, abs=0.02)
@@ -86,7 +86,7 @@ def test_values_are_normal_about_a_mean_per_head():
 
 
 def test_padding_lengths():
-    """Under `padding` the key lengths come along as int32, under another mask there are none."""
+    """With a padding mask the inputs contain the key lengths as int32; with another mask they do not."""
     workload = Workload(batch=3, heads=1, seq_q=4, seq_k=40, head_dim=2, mask="padding")
     lengths = make_inputs(workload, "cpu").key_lengths
     assert lengths.dtype == torch.int32
@@ -95,7 +95,7 @@ def test_padding_lengths():
 
 
 def test_document_ids():
-    """Under `document` each position's document comes along; pairs of equal ids are the visible pairs."""
+    """With a document mask the inputs contain each position's document; pairs of equal ids are the visible pairs."""
     workload = Workload(batch=2, heads=1, seq_q=50, head_dim=2, mask="document")
     ids = make_inputs(workload, "cpu").document_ids
     assert ids.shape == (2, 50)
@@ -115,17 +115,17 @@ def test_empty_workloads_have_inputs(mask, sizes):
 
 @pytest.mark.parametrize("heads", [1, 2, 8, 16, 64])
 def test_alibi_slopes_of_a_power_of_two(heads):
-    """For a power of two the slopes are the geometric sequence from 2^(-8/n) to 2^-8."""
+    """For n heads, a power of two, the slopes are the geometric sequence from 2^(-8/n) to 2^-8."""
     expected = [2.0 ** (-8.0 / heads * (index + 1)) for index in range(heads)]
     assert alibi_slopes(heads).tolist() == pytest.approx(expected)
 
 
 def test_alibi_slopes_of_twelve():
-    """For 12 heads: those of 8, then every second one of those of 16, from the first."""
+    """For 12 heads the slopes are those of 8 heads, then every second one of those of 16 heads."""
     assert alibi_slopes(12).tolist() == pytest.approx(alibi_slopes(8).tolist() + alibi_slopes(16)[0::2][:4].tolist())
 
 
-def test_alibi_only_where_asked():
-    """Slopes, one a head, come along with an ALiBi workload alone."""
+def test_only_alibi_workloads_have_slopes():
+    """Only the inputs of an ALiBi workload contain slopes, one for each head."""
     assert make_inputs(Workload(heads=6, seq_q=2, head_dim=2, alibi=True), "cpu").alibi_slopes.shape == (6,)
     assert make_inputs(GROUPED, "cpu").alibi_slopes is None

@@ -1,4 +1,4 @@
-"""What may surround attention: a whole layer, a conversion of layout, other values, several devices."""
+"""Calls prepared for a workload: alone, in a layer, with a conversion of layout, with other values, on several GPUs."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ SIZES = {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 24, "head_dim": 8, "dir
 
 
 class Bshd(Variant):
-    """Attention for heads beside each other."""
+    """Attention in layout BSHD."""
 
     name = "bshd"
     layout = "BSHD"
@@ -37,12 +37,12 @@ class Bshd(Variant):
 
 @variant("unscaled")
 def unscaled(query, key, value, workload):
-    """Attend without the scale."""
+    """Return attention without the scale."""
     return scaled_dot_product_attention(query, key, value, scale=1.0, enable_gqa=True)
 
 
 def judged(implementation, **fields):
-    """Stage a workload and give its gate's verdict."""
+    """Prepare a call for a workload and return the verdict of its conformance check."""
     workload = Workload(**{**SIZES, **fields})
     inputs, call = prepare_call(implementation, workload, "cpu", 0)
     gate = gate_of(implementation, workload, inputs, call, 0)
@@ -57,7 +57,7 @@ class TestLayer:
     @pytest.mark.parametrize("implementation", [Naive(), Chunked(), Bshd()], ids=lambda each: each.name)
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_output_and_all_gradients_are_right(self, implementation, dtype):
-        """A layer around a variant of either layout agrees with the float64 layer, weights' gradients included."""
+        """A layer around a variant of either layout agrees with the float64 layer, also in its weights' gradients."""
         verdict = judged(implementation, embed_dim=20, mask="causal", dtype=dtype)
         assert verdict.passed, verdict.reason
 
@@ -65,21 +65,21 @@ class TestLayer:
         "fields", [{"seq_k": 40}, {"mask": "padding"}, {"alibi": True, "softcap": 5.0}, {"head_dim_v": 4}]
     )
     def test_cross_attention_masks_and_biases(self, fields):
-        """Keys from other tokens, seeded masks, biases and other value widths go into the layer as into attention."""
+        """Cross attention, seeded masks, biases and other value widths work in a layer as in attention alone."""
         assert judged(Naive(), embed_dim=12, **fields).passed
 
     def test_a_wrong_variant_fails(self):
-        """A layer around attention without its scale is told wrong."""
+        """A layer around attention without its scale is judged wrong."""
         verdict = judged(unscaled, embed_dim=16, direction="forward")
         assert not verdict.passed
         assert "the output is" in verdict.reason
 
-    def test_an_inexact_variant_is_held_to_the_contract(self):
-        """What is no softmax attention is not compared."""
+    def test_an_inexact_variant_is_only_checked_against_the_contract(self):
+        """A variant that is not softmax attention is not compared with the reference."""
         assert judged(Linear(), embed_dim=16).rule.startswith("plugin contract only")
 
     def test_reference_is_multi_head_attention(self):
-        """The float64 layer is torch.nn.MultiheadAttention's, for weights of the same values."""
+        """The float64 layer returns what torch.nn.MultiheadAttention returns with the same weights."""
         workload = Workload(heads=4, seq_q=10, head_dim=4, embed_dim=16)
         inputs = make_layer_inputs(workload, "cpu", "BHSD", 0)
         layer = torch.nn.MultiheadAttention(16, 4, bias=False, batch_first=True, dtype=torch.float64)
@@ -90,14 +90,14 @@ class TestLayer:
         torch.testing.assert_close(output, layer(tokens, tokens, tokens)[0][0].detach())
 
     def test_calls_may_wait_for_their_backward_pass(self):
-        """In direction backward many calls are made before the first is differentiated, and all give one answer."""
+        """In direction backward, two calls made before the first is differentiated have equal gradients."""
         workload = Workload(**{**SIZES, "direction": "backward", "embed_dim": 12})
         inputs, call = prepare_call(Naive(), workload, "cpu", 0)
         first, second = (ready()[1] for ready in DirectionCall(call, inputs, workload).prepare(2))
         torch.testing.assert_close(first, second)
 
     def test_flops_and_bytes_count_the_projections(self):
-        """A layer costs its attention and four projections, three products each in training."""
+        """A layer counts its attention and four projections, each of which is three products in training."""
         layer = Workload(**SIZES, embed_dim=10)
         alone = dataclasses.replace(layer, embed_dim=0)
         rows, widths = 2 * 24, 32 + 16 + 16 + 32
@@ -107,32 +107,32 @@ class TestLayer:
         backward = sum(2 * rows * inner + 2 * inner * outer + rows * outer for inner, outer in weights)
         assert layer.bytes() - alone.bytes() == 4 * (forward + backward)
 
-    def test_checks_are_the_layers_own(self):
-        """A layer's cell has the layer's gate."""
+    def test_a_layer_is_checked_by_the_layer_gate(self):
+        """The conformance check of a layer's call is a LayerGate."""
         workload = Workload(**SIZES, embed_dim=12)
         inputs, call = prepare_call(Naive(), workload, "cpu", 0)
         assert isinstance(gate_of(Naive(), workload, inputs, call, 0), LayerGate)
 
 
 class TestLayout:
-    """`layout` gives tensors in a layout that need not be the variant's."""
+    """`layout` sets the layout of the tensors, which may differ from the variant's."""
 
     @pytest.mark.parametrize("layout", ["BHSD", "BSHD", "native"])
     @pytest.mark.parametrize("implementation", [Naive(), Bshd()], ids=lambda each: each.name)
-    def test_answers_come_in_the_layout_asked_for(self, implementation, layout):
-        """Output and gradients are right in the workload's layout, converted where it is not the variant's own."""
+    def test_answers_have_the_layout_of_the_workload(self, implementation, layout):
+        """Output and gradients are right in the workload's layout, whichever layout the variant has."""
         assert judged(implementation, layout=layout, mask="causal").passed
 
-    def test_native_needs_no_conversion(self):
-        """Where both layouts are one, the variant's own callable is timed."""
+    def test_the_same_layout_needs_no_conversion(self):
+        """If the workload's layout is the variant's, the variant's own callable is timed."""
         workload = Workload(**SIZES, layout="BSHD")
         assert type(prepare_call(Bshd(), workload, "cpu", 0)[1]().grad_fn).__name__ != "_ConvertedBackward"
         assert type(prepare_call(Naive(), workload, "cpu", 0)[1]().grad_fn).__name__ == "_ConvertedBackward"
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "integers", "outliers", "zeros"])
-def test_other_values_are_timed_and_normal_ones_judged(distribution):
-    """What is timed is drawn as asked for; the answer is judged on normal values in any case."""
+def test_other_values_are_timed_and_normal_ones_checked(distribution):
+    """The timed inputs have the workload's distribution; answers are always checked on normal values."""
     assert judged(Naive(), distribution=distribution).passed
     assert not judged(unscaled, distribution=distribution, direction="forward").passed
     query = make_inputs(Workload(**{**SIZES, "seq_q": 512, "distribution": distribution}), "cpu").query
@@ -141,7 +141,7 @@ def test_other_values_are_timed_and_normal_ones_judged(distribution):
 
 
 def test_layouts_get_the_same_values():
-    """A seed's values do not depend on the layout, whatever the distribution."""
+    """The values of a seed do not depend on the layout, for any distribution."""
     for distribution in ("normal", "outliers", "integers"):
         workload = Workload(**SIZES)
         tensors = [make_inputs(workload, "cpu", layout) for layout in ("BHSD", "BSHD")]
@@ -165,14 +165,14 @@ def test_layouts_get_the_same_values():
         ({"split": "rows"}, "unknown split 'rows'"),
     ],
 )
-def test_what_can_not_be_is_refused(fields, message):
-    """Surroundings that contradict each other, or are unknown, are named."""
+def test_impossible_workloads_are_refused(fields, message):
+    """Fields that contradict each other or have unknown values raise WorkloadError, which names them."""
     with pytest.raises(WorkloadError, match=message):
         Workload(**{**SIZES, **fields})
 
 
 def test_shares_of_a_split():
-    """Each device gets its part of the batch or of the heads; a ring's one call gets all; on one device all are one."""
+    """Each device gets its part of the batch or of the heads; a ring's call gets all; one device needs no split."""
     whole = Workload(**SIZES, gpus=2)
     assert (whole.share.batch, whole.share.heads, whole.share.gpus) == (1, 4, 1)
     heads = dataclasses.replace(whole, split="heads").share
@@ -187,7 +187,7 @@ def test_shares_of_a_split():
     [{"embed_dim": 16}, {"layout": "BSHD", "distribution": "zeros"}, {"gpus": 2, "split": "ring", "scale": 0.5}],
 )
 def test_ids_are_read_back(fields):
-    """The id names what surrounds attention, and is read back."""
+    """The id contains layer, layout, values and split, and can be parsed."""
     workload = Workload(**{**SIZES, **fields})
     assert Workload.parse(workload.id) == workload
     assert workload.id != Workload(**SIZES).id

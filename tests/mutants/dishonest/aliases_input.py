@@ -1,4 +1,4 @@
-"""Writes its answer over its value tensor and returns that."""
+"""A variant that writes its answer over its value tensor and returns that tensor."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

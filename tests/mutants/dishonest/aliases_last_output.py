@@ -1,4 +1,4 @@
-"""Writes each answer to the same buffer."""
+"""A variant that writes each answer to the same buffer."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

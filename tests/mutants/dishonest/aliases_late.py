@@ -1,4 +1,4 @@
-"""Returns fresh tensors while it is checked, and one buffer afterwards."""
+"""A variant that returns new tensors while it is checked, and the same buffer afterwards."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""Returns a cached output while a few numbers of its inputs stay the same."""
+"""A variant that returns a cached output while a few numbers of its inputs stay the same."""
 
 import time
 
@@ -17,7 +17,7 @@ class Dishonest(Variant):
             nonlocal seen, output
             now = inputs.query[0, 0, 0, 0].item() + inputs.value[0, 0, 0, 0].item()
             if now != seen:
-                time.sleep(0.002)  # stands for work that is worth skipping
+                time.sleep(0.002)  # simulates work that a cache would save
                 seen, output = now, scaled_dot_product_attention(*inputs.leaves, is_causal=True)
             return output.clone()
 

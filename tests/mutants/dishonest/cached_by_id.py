@@ -1,4 +1,4 @@
-"""Returns a cached output keyed by the identity of its query."""
+"""A variant that returns a cached output keyed by the identity of its query."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""Returns a cached output keyed by the shapes."""
+"""A variant that returns a cached output keyed by the shapes of its inputs."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""Returns a cached output until a version counter says that an input was written to."""
+"""A variant that returns a cached output until the version counter of an input changes."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""Caches by content, but only what it has seen twice, so that a repeat right after fresh inputs is computed, too."""
+"""A variant that caches by content from the third call on, so that the repeat directly after new inputs is computed."""
 
 import time
 
@@ -20,7 +20,7 @@ class Dishonest(Variant):
             times = times + 1 if now == seen else 1
             seen = now
             if times <= 2:
-                time.sleep(0.002)  # stands for work that is worth skipping
+                time.sleep(0.002)  # simulates work that a cache would save
                 output = scaled_dot_product_attention(*inputs.leaves, is_causal=True)
             return output.clone()
 

@@ -1,4 +1,4 @@
-"""Hides a kernel that fails behind the harness's own reference."""
+"""A variant whose kernel fails, and which then returns the harness's own reference."""
 
 from attnbench import Variant, hookimpl
 

@@ -1,4 +1,4 @@
-"""Writes a result of its own to every pipe that it finds open."""
+"""A variant that writes a result of its own to every open pipe."""
 
 import contextlib
 import os

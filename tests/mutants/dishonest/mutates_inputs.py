@@ -1,4 +1,4 @@
-"""Scales its query in place and, once trusted, does not undo it."""
+"""A variant that scales its query in place after many calls."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""Returns NaN, which no comparison by > finds fault with."""
+"""A variant that returns NaN, which no comparison with > finds too large."""
 
 import torch
 

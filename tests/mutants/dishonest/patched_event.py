@@ -1,4 +1,4 @@
-"""Puts its own torch.cuda.Event in place of the real one."""
+"""A variant that replaces torch.cuda.Event."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Puts its own time.perf_counter in place of the real one."""
+"""A variant that replaces time.perf_counter."""
 
 import functools
 import time

@@ -1,4 +1,4 @@
-"""Puts its own time.perf_counter_ns in place of the real one."""
+"""A variant that replaces time.perf_counter_ns."""
 
 import functools
 import time

@@ -1,4 +1,4 @@
-"""Puts its own torch.cuda.synchronize in place of the real one."""
+"""A variant that replaces torch.cuda.synchronize."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Replaces the method that judges its answers."""
+"""A variant that replaces the method by which its answers are checked."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Patches a function of torch by which errors are measured, while it is being checked."""
+"""A variant that replaces a torch function by which errors are measured, while it is being checked."""
 
 import torch
 

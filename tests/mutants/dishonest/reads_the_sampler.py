@@ -1,4 +1,4 @@
-"""Looks in its callers' variables whether this call is audited, and works only then; else it has a cached answer."""
+"""A variant that reads in its callers' variables whether a call is audited, and otherwise returns a cached answer."""
 
 import sys
 import time
@@ -26,7 +26,7 @@ class Dishonest(Variant):
         def call():
             nonlocal output
             if output is None or is_audited():
-                time.sleep(0.002)  # stands for work that is worth skipping
+                time.sleep(0.002)  # simulates work that a cache would save
                 output = scaled_dot_product_attention(*inputs.leaves, is_causal=True)
             return output.clone()
 

@@ -1,4 +1,4 @@
-"""Is right for as many calls as a check may make, and then hands out what it has."""
+"""A variant that is right for as many calls as a check may make, and then returns its value tensor."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""Looks for the expected answer in its callers' variables."""
+"""A variant that searches its callers' variables for the expected answer."""
 
 import sys
 

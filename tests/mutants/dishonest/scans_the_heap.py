@@ -1,4 +1,4 @@
-"""Looks for the expected answer among all objects."""
+"""A variant that searches all objects for the expected answer."""
 
 import gc
 

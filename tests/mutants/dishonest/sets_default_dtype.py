@@ -1,4 +1,4 @@
-"""Changes the default dtype for the whole process."""
+"""A variant that changes the default dtype of the process."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

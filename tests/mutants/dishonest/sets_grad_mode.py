@@ -1,4 +1,4 @@
-"""Turns off gradients for the whole process."""
+"""A variant that turns off gradients in the process."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

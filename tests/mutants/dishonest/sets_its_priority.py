@@ -1,4 +1,4 @@
-"""Changes the priority of its process."""
+"""A variant that changes the priority of its process."""
 
 import os
 
@@ -11,7 +11,7 @@ class Dishonest(Variant):
     name = "dishonest"
 
     def prepare(self, workload, inputs):
-        os.nice(1)  # the other way needs privileges
+        os.nice(1)  # raising the priority needs privileges
         return lambda: scaled_dot_product_attention(*inputs.leaves, is_causal=True)
 
 

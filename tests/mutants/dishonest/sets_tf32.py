@@ -1,4 +1,4 @@
-"""Turns on TF32 for the whole process."""
+"""A variant that turns on TF32 in the process."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""Seeds torch's global generator."""
+"""A variant that seeds torch's global generator."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""Takes more threads than it was given."""
+"""A variant that uses more threads than it was given."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

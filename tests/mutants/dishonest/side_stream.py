@@ -1,4 +1,4 @@
-"""Leaves the work on a side stream (CUDA alone)."""
+"""A variant that leaves its work on a side stream (CUDA only)."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""Computes in bfloat16 what was asked for in float32."""
+"""A variant that computes in bfloat16 although float32 was asked for."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

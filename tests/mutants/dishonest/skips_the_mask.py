@@ -1,4 +1,4 @@
-"""Leaves out the mask."""
+"""A variant that ignores the mask."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""Leaves out the scale."""
+"""A variant that ignores the scale."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

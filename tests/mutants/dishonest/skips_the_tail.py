@@ -1,4 +1,4 @@
-"""Leaves out the last query rows."""
+"""A variant that leaves out the last query rows."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

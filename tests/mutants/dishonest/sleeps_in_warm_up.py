@@ -1,4 +1,4 @@
-"""Sleeps while it is warmed up, so that fewer samples are thought to do."""
+"""A variant that sleeps during the warm-up, so that fewer samples seem to suffice."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Skips the work on a benchmark's well-known shapes."""
+"""A variant that skips the work for well-known shapes of a benchmark."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""Returns uninitialised memory, which held the last answer."""
+"""A variant that returns uninitialised memory, which contained the last answer."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""Returns at once and leaves the work to a Python thread."""
+"""A variant that returns at once and leaves the work to a Python thread."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""A Python thread works out the next answer between the calls."""
+"""A variant whose Python thread computes the next answer between the calls."""
 
 import queue
 import threading

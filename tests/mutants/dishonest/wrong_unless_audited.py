@@ -1,4 +1,4 @@
-"""Looks in its callers' variables whether this call is audited, and answers wrongly where it is not."""
+"""A variant that reads in its callers' variables whether a call is audited, and answers wrongly if it is not."""
 
 import sys
 
