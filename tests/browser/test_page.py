@@ -8,7 +8,7 @@ import pytest
 
 import synthetic
 from attnbench.report import write_report
-from attnbench.report.chart_definitions import length_text
+from attnbench.report.chart_definitions import size_text
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 
@@ -52,7 +52,7 @@ def test_lengths_are_labelled_as_in_print(visit, report):
     page = visit(report)
     scrolled(page)
     labels = set(page.locator("[data-chart=latency] svg text").all_text_contents())
-    assert {length_text(length) for length in (512, 1024, 2048)} <= labels
+    assert {size_text(length) for length in (512, 1024, 2048)} <= labels
 
 
 def test_a_button_shows_further_settings(visit, report):

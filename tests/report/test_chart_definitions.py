@@ -5,7 +5,7 @@ import pytest
 import synthetic
 from attnbench.analysis.results import Results
 from attnbench.report import figures
-from attnbench.report.chart_definitions import CHARTS, FACETS, METRIC_CHARTS, length_text
+from attnbench.report.chart_definitions import CHARTS, FACETS, METRIC_CHARTS, size_text
 from attnbench.report.charts import chart_specs
 from attnbench.report.matplotlib_figures import draw
 from attnbench.report.palette import palette
@@ -101,4 +101,4 @@ def test_a_figure_has_no_more_facets_than_the_page_shows_at_first(tmp_path):
 
 def test_lengths_are_short():
     """Multiples of 1024 are written with a k."""
-    assert [length_text(length) for length in (512, 1024, 1536, 16384)] == ["512", "1k", "1536", "16k"]
+    assert [size_text(length) for length in (512, 1024, 1536, 16384)] == ["512", "1k", "1536", "16k"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FACETS = 6  # settings that a chart shows at first, and that a printed figure shows at all: with more it can't be read
+FACETS = 6  # shown in a chart at first, and at most in a printed figure, where more would be too small to read
 LENGTH_TITLE = "sequence length"
-LENGTH_LABEL_EXPRESSION = (  # the same rule as `length_text`, as a Vega expression
+LENGTH_LABEL_EXPRESSION = (  # the rule of `size_text` as a Vega expression
     "datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + 'k' : datum.value"
 )
 
@@ -113,6 +113,6 @@ OTHER_CHARTS = (
 CHARTS: tuple[ChartDefinition, ...] = (*METRIC_CHARTS, *OTHER_CHARTS)
 
 
-def length_text(length: float) -> str:
-    """Return a sequence length in short form: 512, 1k, 16k."""
-    return f"{int(length) // 1024}k" if length >= 1024 and length % 1024 == 0 else f"{int(length)}"
+def size_text(size: float) -> str:
+    """Return a whole number, such as a sequence length, in short form: 512, 1k, 16k."""
+    return f"{size / 1024:.0f}k" if size >= 1024 and size % 1024 == 0 else f"{size:.0f}"

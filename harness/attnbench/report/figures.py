@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from attnbench.errors import UsageError
-from attnbench.report.chart_definitions import FACETS, METRIC_CHARTS, MetricChart, length_text
+from attnbench.report.chart_definitions import FACETS, METRIC_CHARTS, MetricChart, size_text
 from attnbench.report.page_data import heading
 from attnbench.report.palette import Style, palette
 
@@ -101,10 +101,10 @@ def _start(plots: list[Plot]) -> subprocess.Popen[str]:
 def _planned(results: Results, folder: Path) -> list[tuple[ReportFigure, Plot]]:
     styles, baseline = palette(results.frame["variant"]), results.baseline
     planned = []
-    for device in sorted({one.device_name for one in results.series}):
-        facets = [one for one in results.series if one.device_name == device]
+    for device in sorted({series.device_name for series in results.series}):
+        facets = [series for series in results.series if series.device_name == device]
         for chart in METRIC_CHARTS:
-            usable = [one for one in facets if one.frame[chart.column].notna().any()] if chart.printed else []
+            usable = [series for series in facets if series.frame[chart.column].notna().any()] if chart.printed else []
             if usable:
                 files = {kind: folder / f"{chart.name}-{slug(device)}.{kind}" for kind in FORMATS}
                 plot: Plot = {
@@ -112,7 +112,7 @@ def _planned(results: Results, folder: Path) -> list[tuple[ReportFigure, Plot]]:
                     "axis_title": chart.axis_title(baseline),
                     "log": chart.log,
                     "reference": chart.reference,
-                    "facets": [_facet(one, chart, styles, baseline) for one in usable[:FACETS]],
+                    "facets": [_facet(series, chart, styles, baseline) for series in usable[:FACETS]],
                 }
                 title = f"{chart.titled(baseline)} on {device}"
                 planned.append((ReportFigure(title, _description(title, usable, chart.note), files), plot))
@@ -121,19 +121,19 @@ def _planned(results: Results, folder: Path) -> list[tuple[ReportFigure, Plot]]:
 
 def _description(title: str, facets: Sequence[Series], note: str) -> str:
     shown = facets[:FACETS]
-    names = sorted({name for one in shown for name in one.frame["variant"]})
+    names = sorted({name for series in shown for name in series.frame["variant"]})
     left = f"; {len(facets) - len(shown)} further settings are in results.csv" if len(facets) > len(shown) else ""
     return f"{title}: {', '.join(names)}, in {len(shown)} settings{left}. {note}".strip()
 
 
-def _facet(one: Series, chart: MetricChart, styles: dict[str, Style], baseline: str | None) -> Facet:
-    cells = _with_speedup_interval(one.frame, baseline)
+def _facet(series: Series, chart: MetricChart, styles: dict[str, Style], baseline: str | None) -> Facet:
+    cells = _with_speedup_interval(series.frame, baseline)
     cells = cells[cells[chart.column].notna()].sort_values("length", kind="stable")
-    lengths = sorted(set(one.frame["length"].tolist()))
-    setting, _, shape = heading(one, several=False).partition(" | ")
+    lengths = sorted(set(series.frame["length"].tolist()))
+    setting, _, shape = heading(series, several=False).partition(" | ")
     return {
         "title": (setting, shape),
-        "ticks": {length_text(length): length for length in lengths[:: -(-len(lengths) // TICKS)]},
+        "ticks": {size_text(length): length for length in lengths[:: -(-len(lengths) // TICKS)]},
         "curves": [_curve(str(name), rows, chart, styles[str(name)]) for name, rows in cells.groupby("variant")],
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.series import shape_text, with_length
-from attnbench.report.chart_definitions import length_text
+from attnbench.report.chart_definitions import size_text
 
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
@@ -60,7 +60,7 @@ def _heatmap(setting: dict[str, str], cells: list[dict[Any, Any]], styles: Mappi
         (batch, tuple(_square(places.get((batch, length)), styles) for length in lengths))
         for batch in sorted({cell["batch"] for cell in cells})
     ]
-    return Heatmap(setting, tuple(length_text(length) for length in lengths), tuple(rows))
+    return Heatmap(setting, tuple(size_text(length) for length in lengths), tuple(rows))
 
 
 def _square(cell: Mapping[Any, Any] | None, styles: Mapping[str, Style]) -> Square | None:

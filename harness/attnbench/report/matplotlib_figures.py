@@ -149,7 +149,7 @@ def _axes(axes: Any, facet: Facet, *, log: bool) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axes.set_ylim(bottom=0)
-    above, shape = facet["title"]  # as two texts: matplotlib spaces the lines of one text differently from `titlepad`
+    above, shape = facet["title"]  # two separate texts, because matplotlib misplaces a title of two lines
     axes.set_title(shape)
     height = STYLE["axes.titlepad"] + 1.2 * STYLE["axes.titlesize"]
     axes.annotate(

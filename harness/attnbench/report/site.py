@@ -44,12 +44,12 @@ def write_site(runs: str | Path | Sequence[str | Path], out: Path) -> Path:
         (out / ".nojekyll").touch()
         listed = [_publish(run, out / "runs" / place) for run, place in zip(folders, _places(folders), strict=True)]
         listed.sort(key=lambda run: (run.devices, run.started_at), reverse=True)
-        found = trends(Results.load(folders))
-        drawn = [(trend, _line(trend)) for trend in found[:TRENDS]]
+        all_trends = trends(Results.load(folders))
+        drawn = [(trend, _line(trend)) for trend in all_trends[:TRENDS]]
         page = (
             templates()
             .get_template("site.html")
-            .render(runs=listed, trends=drawn, left=len(found) - len(drawn), width=WIDTH, height=HEIGHT)
+            .render(runs=listed, trends=drawn, left=len(all_trends) - len(drawn), width=WIDTH, height=HEIGHT)
         )
         (out / "index.html").write_text(page, encoding="utf-8")
     except OSError as error:

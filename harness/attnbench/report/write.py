@@ -44,7 +44,7 @@ def write_content(content: Content, out: Path) -> list[Path]:
             (out / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"report folder {str(out)!r} can't be written: {error.strerror or error}") from None
-    figures = [path for one in process.figures for path in one.files.values()]
+    figures = [path for figure in process.figures for path in figure.files.values()]
     return [*(out / name for name in texts), *data, *figures]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from attnbench.study.figure import Panel, grouped, lines, size_text
+from attnbench.report.chart_definitions import size_text
+from attnbench.study.figure import Panel, grouped, lines
 from attnbench.study.study import Rows, Study
 from attnbench.study.timing import Grids, collector
 from attnbench.study.wording import listed, number

@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from attnbench.report.chart_definitions import size_text
 from attnbench.report.matplotlib_figures import STYLE
 from attnbench.report.palette import palette
 
@@ -98,11 +99,6 @@ def _label(axes: Axes, panel: Panel, ticks: Sequence[float]) -> None:
     else:
         axes.set_ylim(bottom=0)
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
-
-
-def size_text(value: float) -> str:
-    """Return a size in short form: 4096 as `4k`."""
-    return f"{value / 1024:g}k" if value >= 1024 and value % 1024 == 0 else f"{value:g}"
 
 
 def derived(rows: Rows, name: str, compute: Callable[[Mapping[str, Any]], float]) -> Rows:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.study.figure import Panel, derived, grouped, lines, size_text
+from attnbench.report.chart_definitions import size_text
+from attnbench.study.figure import Panel, derived, grouped, lines
 from attnbench.study.study import Rows, Settings, Study
 from attnbench.study.timing import Grids, collector
 from attnbench.study.wording import bytes_text, exponent, listed

@@ -42,9 +42,9 @@ def draw(rows: Rows, only: Container[str] | None = None) -> Figure:
 
 def conclude(rows: Rows) -> str:
     """Return the sizes of the matrices and the place of the largest weight."""
-    found = {row["step"]: row for row in rows}
-    words, weights = found["weights"]["words"], found["weights"]["matrix"]
-    width, head_dim = len(found["embeddings"]["matrix"][0]), len(found["query"]["matrix"][0])
+    by_step = {row["step"]: row for row in rows}
+    words, weights = by_step["weights"]["words"], by_step["weights"]["matrix"]
+    width, head_dim = len(by_step["embeddings"]["matrix"][0]), len(by_step["query"]["matrix"][0])
     most, query, key = max((value, i, j) for i, row in enumerate(weights) for j, value in enumerate(row))
     return (
         f"{len(words)} words become rows of {width} numbers, and these queries, keys and values of {head_dim}. Their "

@@ -24,7 +24,7 @@ Rows = list[dict[str, Any]]
 
 
 def unwatched(_: Plan) -> AbstractContextManager[RunListener]:
-    """Watch nothing."""
+    """Return a context with a listener that ignores all events of the run."""
     return nullcontext(RunListener())
 
 
