@@ -77,6 +77,14 @@ def test_a_selection_of_records_has_results_of_its_own(tmp_path):
     assert causal.baseline == results.baseline
 
 
+def test_runs_of_one_name_keep_their_manifests(tmp_path):
+    """Two runs whose folders have the same name, as copies from two machines may, have two manifests."""
+    for machine in (synthetic.H200, synthetic.A100):
+        synthetic.make_run(tmp_path / machine.name, name="r", machine=machine, **SMALL)
+    found = [next(iter(manifest["environments"].values())) for manifest in Results.load(tmp_path).manifests]
+    assert {environment["device_name"] for environment in found} == {synthetic.H200.name, synthetic.A100.name}
+
+
 def test_each_part_is_computed_once(tmp_path, monkeypatch):
     """Records are paired with their controls once, however many tables ask for noise floors and leaders."""
     calls = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,52 +26,51 @@ CELL = [*PROBLEM, "device", "variant", "control"]
 
 
 class Results:
-    """The records of one or more runs, and what follows from them.
+    """The records of one or more runs, and everything that is derived from them.
 
-    Each part is computed once, when it is first read, so that one object can be handed to every table and chart.
-    Frames that are returned are shared: copy one before changing it.
+    Each part is computed once, when it is first read, so that one object can be handed to every table and chart. The
+    frames are shared by all readers: copy one before changing it.
 
         results = Results.load("results/first")
         results.ranked[["variant", "workload_id", "latency_ms"]]
     """
 
-    def __init__(
-        self, records: pd.DataFrame, baseline: str | None = None, runs: Mapping[str, Path] | None = None
-    ) -> None:
-        """Hold a frame that `attnbench.load` returned; `runs` are the runs' folders by name, where they are known.
+    def __init__(self, records: pd.DataFrame, baseline: str | None = None, folders: Sequence[Path] = ()) -> None:
+        """Build results from a frame that `attnbench.load` returned.
 
-        `baseline` is the variant that speed-ups are over; None chooses it from the records.
+        `baseline` is the variant that speed-ups are over; None chooses it from the records. `folders` are those of the
+        runs, which have the manifests and logs.
         """
         self._records = records
         self._requested_baseline = baseline
-        self.runs = dict(runs or {})
+        self.folders = tuple(folders)
 
     @classmethod
     def load(cls, path: Paths, baseline: str | None = None) -> Self:
         """Read runs, as `attnbench.load` does.
 
-        Raises UsageError if `path` holds no run, and if `baseline` is not among the runs' variants.
+        Raises UsageError if `path` has no run, and if `baseline` is not among the runs' variants.
         """
         folders = find_runs(path)
         records = read_frame(folders)
         if baseline is not None and baseline not in set(records["variant"]):
             raise unknown("baseline", baseline, records["variant"].unique())
-        return cls(records, baseline, {folder.name: folder for folder in folders})
+        return cls(records, baseline, folders)
 
     def within(self, mask: Any) -> Results:
-        """Return the results of the records that `mask`, a truth value for each of them, selects."""
-        return Results(self._records[mask], self.baseline, self.runs)
+        """Return the results of the records for which `mask` is true, with the same baseline."""
+        return Results(self._records[mask], self.baseline, self.folders)
 
     @cached_property
-    def manifests(self) -> dict[str, dict[str, Any]]:
-        """The runs' manifests by the runs' names."""
-        return {name: read_manifest(folder) for name, folder in self.runs.items()}
+    def manifests(self) -> list[dict[str, Any]]:
+        """The manifests of the runs, in the order of `folders`."""
+        return [read_manifest(folder) for folder in self.folders]
 
     @cached_property
     def baseline(self) -> str | None:
         """The variant that speed-ups are over; None if no variant could be ranked.
 
-        The one that was asked for, else the one with an A/A control, else the first by name of those that the runs'
+        It is the requested one, else the one with an A/A control, else the first by name of those that the runs'
         manifests mark as baselines, else the one with the most ranked records.
         """
         if self._requested_baseline is not None:

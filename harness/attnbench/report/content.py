@@ -60,7 +60,7 @@ def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -
         inexact=tuple(tables.inexact(results, LATENCY_TABLES)),
         failures=tables.failures(results),
         method=tuple(tables.method(results)),
-        provenance=tables.provenance(results.manifests.values()),
+        provenance=tables.provenance(results.manifests),
     )
 
 

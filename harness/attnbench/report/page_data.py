@@ -88,7 +88,7 @@ def payload(content: Content) -> dict[str, Any]:
         columns["histogram"] = [
             _histogram(hot or cold) for hot, cold in zip(frame["samples_ns"], frame["cold_samples_ns"], strict=True)
         ]
-        lists["log"], columns["log"] = _logs(frame, results.runs)
+        lists["log"], columns["log"] = _logs(frame, {folder.name: folder for folder in results.folders})
         columns["rerun"] = _commands(frame, results)
     styles = palette(results.frame["variant"])
     return {
@@ -112,8 +112,9 @@ def packed(value: Mapping[str, Any]) -> str:
 
 def _commands(frame: pd.DataFrame, results: Results) -> list[str]:
     """Return for each cell the command that runs it again."""
+    manifests = {folder.name: manifest for folder, manifest in zip(results.folders, results.manifests, strict=True)}
     return [
-        shlex.join(rerun_command(variant, workload, device, results.manifests.get(run, {})))
+        shlex.join(rerun_command(variant, workload, device, manifests.get(run, {})))
         for run, variant, workload, device in zip(
             frame["run"], frame["variant"], frame["workload"], frame["device"], strict=True
         )

@@ -48,7 +48,7 @@ def standings(results: Results, ranked: Sequence[Contest]) -> list[Table]:
 
 def method(results: Results) -> list[Table]:
     """Return the tables of the method: settings by kind of device, data quality, tiers, and what `doctor` found."""
-    manifests = list(results.manifests.values())
+    manifests = results.manifests
     protocols = {
         (kind, name, str(MeasureConfig().precision_on(kind) if name == "precision" and value is None else value))
         for manifest in manifests
@@ -63,7 +63,7 @@ def method(results: Results) -> list[Table]:
         row("A/A control", noise_text(results.noise)),
         row("cells stopped by the budget before they reached the precision", _share(timed["stopped_by"] == "budget")),
         row("blocks measured under throttling or another's load", share),
-        row("cells with more than 10% of their blocks so", _share(throttled > 0.1)),
+        row("cells with more than 10% such blocks", _share(throttled > 0.1)),
     ]
     flags = Counter(flag for names in timed["flags"] for flag in names)
     quality += [row(f"cells flagged {flag}", count) for flag, count in sorted(flags.items())]
@@ -71,7 +71,7 @@ def method(results: Results) -> list[Table]:
         Table(
             "Protocol", ("devices", "setting", "value"), tuple(row(*setting) for setting in sorted(protocols)), labels=3
         ),
-        Table("How far to trust it", ("what", "value"), tuple(quality), labels=2),
+        Table("Data quality", ("what", "value"), tuple(quality), labels=2),
         standards(manifests),
         doctor(manifests),
     ]
