@@ -1,4 +1,4 @@
-"""Axes: each workload field is declared once, and everything that lists fields follows the declarations."""
+"""Axes: each workload field is declared once, and all lists of fields follow the declarations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SET = {
 
 @pytest.mark.parametrize(("name", "fields"), FROZEN.items())
 def test_ids_of_earlier_versions_are_kept(name, fields):
-    """Ids that earlier versions wrote are written and read byte for byte the same."""
+    """Workloads keep the ids of earlier versions, byte for byte, and these ids can be read."""
     workload = Workload.from_json(fields)
     assert workload.id == name
     assert Workload.parse(name) == workload
@@ -52,13 +52,13 @@ def test_ids_of_earlier_versions_are_kept(name, fields):
     ],
 )
 def test_incomplete_ids_are_refused(text):
-    """A text that no workload has as its id is refused with an example of an id."""
+    """A text that is not the id of any workload is refused with an example of an id."""
     with pytest.raises(WorkloadError, match="expected an id such as b1-h8-s512-d64-float32-causal-forward"):
         Workload.parse(text)
 
 
 def test_every_field_is_an_axis():
-    """Each field of a workload has an axis of its name and default."""
+    """Each field of a workload has an axis with the same name and default."""
     defaults = {spec.name: spec.default for spec in dataclasses.fields(Workload)}
     assert {name: axis.default for name, axis in AXES.items()} == defaults
     assert all(axis.name == name for name, axis in AXES.items())
@@ -66,7 +66,7 @@ def test_every_field_is_an_axis():
 
 @pytest.mark.parametrize("name", [name for name, axis in AXES.items() if axis.is_optional])
 def test_every_field_is_an_axis_of_suites(name):
-    """A suite's grid may set each field that a workload can do without."""
+    """A suite's grid may set each optional field."""
     grid = {**PLAIN, "heads": 16, "kv_heads": 8, "gpus": 2, "batch": 4, name: SET.get(name) or AXES[name].choices[-1]}
     grid |= {"gpus": 1} if name == "embed_dim" else {}
     (workload,) = expand(grid, "here")
@@ -90,7 +90,7 @@ def test_options_of_the_benchmarks_are_the_axes_of_attention():
 
 
 def test_lists_of_fields_follow_the_axes():
-    """Chart settings, dispatch tables, imports and sizes hold exactly the fields that their axes say."""
+    """Chart settings, dispatch tables, imports and sizes have exactly the fields that the axes declare."""
     axes = AXES.values()
     assert set(series.SETTING) & AXES.keys() == {axis.name for axis in axes if axis.setting}
     assert set(dispatch_table.EXACT) & AXES.keys() == {axis.name for axis in axes if axis.exact}
@@ -99,13 +99,13 @@ def test_lists_of_fields_follow_the_axes():
     assert list(SIZES) == ["batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v"]
 
 
-def test_settings_of_a_chart_tell_all_workloads_apart_that_a_line_must_not_join():
-    """Batch and lengths alone may differ along a line of a chart."""
+def test_only_batch_and_lengths_differ_along_a_line():
+    """Only batch and lengths may differ along a line of a chart."""
     assert [axis.name for axis in AXES.values() if not axis.setting] == ["batch", "seq_q", "seq_k"]
 
 
 def test_attention_alone_has_the_default_surroundings():
-    """`Workload.attention` resets each axis that surrounds attention, and no other."""
+    """`Workload.attention` resets exactly the axes that surround the attention."""
     layer = Workload(**PLAIN, batch=4, alibi=True, embed_dim=256, distribution="outliers", gpus=2)
     changed = {name for name in AXES if getattr(layer, name) != getattr(layer.attention, name)}
     assert changed == {"embed_dim", "distribution", "gpus"}

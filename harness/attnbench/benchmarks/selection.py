@@ -46,5 +46,5 @@ def _choose_devices(wanted: list[str]) -> list[str]:
     for device in chosen:
         if device.cores is not None or device.members:
             raise UsageError(f"device {device.name!r}: expected cpu or cuda:N; single cores need attnbench run")
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order in which the devices are listed
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of list_devices
     return [device.name for device in chosen]

@@ -79,11 +79,11 @@ def _time(benchmark: Any, direction_call: DirectionCall, workload: Workload) -> 
     for ready in direction_call.prepare(WARM_UP_CALLS):
         ready()
     seconds_per_call = (time.perf_counter() - begun) / WARM_UP_CALLS
-    rounds = math.ceil(benchmark._max_time / seconds_per_call)  # noqa: SLF001 - what --benchmark-max-time was given
+    rounds = math.ceil(benchmark._max_time / seconds_per_call)  # noqa: SLF001 - the value of --benchmark-max-time
     benchmark.pedantic(
         lambda ready: ready(),
         setup=lambda: ((direction_call.prepare()[0],), {}),  # the untimed forward pass
-        rounds=min(BACKWARD_ROUNDS, max(benchmark._min_rounds, rounds)),  # noqa: SLF001 - and --benchmark-min-rounds
+        rounds=min(BACKWARD_ROUNDS, max(benchmark._min_rounds, rounds)),  # noqa: SLF001 - the value of --benchmark-min-rounds
     )
 
 
@@ -99,7 +99,7 @@ def _facts(benchmark: Any, entry: VariantEntry, workload: Workload, device: str)
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
-    if benchmark.stats is not None:  # None under --benchmark-disable
+    if benchmark.stats is not None:  # None with --benchmark-disable
         facts["tflops"] = workload.flops() / benchmark.stats.stats.median / 1e12
     return facts
 

@@ -50,7 +50,7 @@ def compare(
     _print_comparisons(found, format_, json_=json_)
     if html is not None:
         print(f"page: {write_page(found, html)}", file=sys.stderr if json_ or format_ == "markdown" else sys.stdout)
-    raise typer.Exit(1 if bar is not None and any(one.regressions for _, _, one in found) else 0)
+    raise typer.Exit(1 if bar is not None and any(comparison.regressions for _, _, comparison in found) else 0)
 
 
 def _print_comparisons(found: Any, format_: str, *, json_: bool) -> None:

@@ -13,7 +13,7 @@ def last_of(offered: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
         before, comma, last = incomplete.rpartition(",")
         try:
             return [f"{before}{comma}{name}" for name in offered() if name.startswith(last)]
-        except Exception:  # noqa: BLE001 - a message would land in the middle of the user's line
+        except Exception:  # noqa: BLE001 - a message would appear in the middle of the user's line
             return []
 
     return complete

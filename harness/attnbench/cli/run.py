@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from attnbench.cli import arguments as given
+from attnbench.cli import arguments
 from attnbench.cli.arguments import axis_values, fraction, level, numbers_or_types, size, split, with_axis_options
 from attnbench.workloads.workload import OPTIONS
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 
 def run(
-    suite: given.Suites = None,
-    workload: given.Workloads = None,
-    variant: given.Variants = None,
-    device: given.Devices = None,
-    plugin: given.Plugins = None,
-    results: given.ResultsFolder = Path("results"),
-    name: given.RunName = None,
-    resume: given.Resume = None,
-    retry_failed: given.RetryFailed = False,
-    exhaustive: given.Exhaustive = False,
-    every_device: given.EveryDevice = False,
-    baseline: given.Baseline = None,
-    dry_run: given.DryRun = False,
-    precision: given.Precision = None,
-    budget: given.Budget = None,
-    timeout: given.Timeout = None,
-    host_memory: given.HostMemory = None,
-    mode: given.Mode = "hot",
-    executor: given.ExecutorName = "local",
-    address: given.Address = None,
-    no_interleave: given.NoInterleave = False,
-    strict_plugins: given.Strict = False,
-    quiet: given.Quiet = False,
-    verbose: given.Verbose = False,
+    suite: arguments.Suites = None,
+    workload: arguments.Workloads = None,
+    variant: arguments.Variants = None,
+    device: arguments.Devices = None,
+    plugin: arguments.Plugins = None,
+    results: arguments.ResultsFolder = Path("results"),
+    name: arguments.RunName = None,
+    resume: arguments.Resume = None,
+    retry_failed: arguments.RetryFailed = False,
+    exhaustive: arguments.Exhaustive = False,
+    every_device: arguments.EveryDevice = False,
+    baseline: arguments.Baseline = None,
+    dry_run: arguments.DryRun = False,
+    precision: arguments.Precision = None,
+    budget: arguments.Budget = None,
+    timeout: arguments.Timeout = None,
+    host_memory: arguments.HostMemory = None,
+    mode: arguments.Mode = "hot",
+    executor: arguments.ExecutorName = "local",
+    address: arguments.Address = None,
+    no_interleave: arguments.NoInterleave = False,
+    strict_plugins: arguments.Strict = False,
+    quiet: arguments.Quiet = False,
+    verbose: arguments.Verbose = False,
     **axes: str | None,
 ) -> None:
     """Check, time and record every cell: variants x workloads x devices.

@@ -14,8 +14,8 @@ from attnbench.untrusted import printable
 if TYPE_CHECKING:
     from attnbench.report.table import Table as ReportTable
 
-PIPED_WIDTH = 400  # columns of a table of rows where the output is no terminal
-PIPED_REPORT_WIDTH = 200  # columns of a report's table there
+PIPED_WIDTH = 400  # characters per line of a table of rows, if the output is not a terminal
+PIPED_REPORT_WIDTH = 200  # the same for a table of a report
 
 
 def new_table(*columns: str) -> Table:
@@ -58,7 +58,7 @@ def print_table(table: ReportTable) -> None:
 
 
 def _console(piped_width: int) -> Console:
-    """Return a console as wide as the terminal, or of a fixed width where the output is no terminal."""
+    """Return a console as wide as the terminal, or of a fixed width if the output is not a terminal."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else piped_width)
 
 

@@ -103,7 +103,7 @@ def source_files(source: PluginSource) -> list[Path]:
 def load_plugin(source: PluginSource) -> Plugin:
     """Import a plugin and call the hooks that offer something; raises PluginError, with a reason on one line.
 
-    Any exception of the plugin is caught, SystemExit too; it can still crash the process.
+    Every exception of the plugin is caught, SystemExit included, but a plugin can still crash the process.
     """
     try:
         module = _import(source)
@@ -164,7 +164,7 @@ def observes(plugin: Plugin, hook: str) -> bool:
 
 
 def call_hook(hooks: pluggy.PluginManager, hook: str, *arguments: Any) -> list[Any]:
-    """Call the implementations of `hook` by pluggy, wrappers included, and return their results."""
+    """Call the implementations of `hook` through pluggy, wrappers included, and return their results."""
     caller = getattr(hooks.hook, hook)
     results: list[Any] = caller(**dict(zip(caller.spec.argnames, arguments, strict=True)))
     return results

@@ -1,4 +1,4 @@
-"""Axis: what attnbench knows about one field of a workload."""
+"""Axes: declarations of the fields of a workload."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from attnbench.errors import WorkloadError, unknown
 
-PATTERNS = {int: r"\d+", float: r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"}  # of a number as `repr` writes it
+PATTERNS = {int: r"\d+", float: r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"}  # numbers as `repr` writes them
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,21 @@ class Option:
 class Axis:
     """The declaration of one workload field, kept in the field's metadata.
 
-    Ids, checks, suites, command-line options, charts, dispatch tables and pages take their fields from here, so that
-    a new field is declared once. `declared_axes` fills in `name` and `default` from the dataclass.
+    Ids, checks, suites, command-line options, charts, dispatch tables and pages derive their fields from the axes, so
+    a new field is declared once. In `AXES` of workload.py each axis also has the `name` and `default` of its field.
 
-    - `kind` is the type of the value. An `int` is at least `least`, a `float` is one that `accepts` returns true for
-      (`expected` describes it), a `str` is one of `choices` (any text where there are none).
-    - `prefix` precedes the value in an id. `pattern` is the regular expression of the value there; by default it
-      follows from `kind` and `choices`. An id leaves a value out if it is the default, unless `in_every_id` is set.
-      With `written_with` the value is written exactly where that other axis is.
-    - `same_as` names the field whose value an omitted one takes.
-    - `place` is the axis's rank in ids, options and tables; axes without one follow in the order of declaration.
-    - `option` is the command-line option; None if there is none.
-    - `surrounds`: the axis describes what is around the attention (a layer, a layout, devices), not the attention.
-    - `setting`: all points on one line of a chart have the same value.
-    - `near`: a dispatch table may apply to another value; values are compared by the distance of their logarithms.
+    - `kind`: the type of the value. An `int` is at least `least`; `accepts` returns true for valid values of a `float`,
+      which `expected` describes; a `str` is one of `choices`, or any string if there are no choices.
+    - `prefix`: the text before the value in an id. `pattern` is the regular expression of the value there; by default
+      it follows from `kind` and `choices`.
+    - `in_every_id`: whether ids have the value even if it is the default. With `written_with`, an id has the value if
+      and only if it has that of the axis `written_with`.
+    - `same_as`: the field whose value this one takes if it is omitted.
+    - `place`: the position in ids, options and tables; axes without a place come last, in the order of declaration.
+    - `option`: the command-line option, or None.
+    - `surrounds`: whether the axis describes the surroundings of the attention: a layer, a layout, several devices.
+    - `setting`: whether all points on one line of a chart have the same value.
+    - `near`: whether a dispatch table also applies to other values, the nearest ones by their logarithms.
     """
 
     name: str = ""

@@ -1,17 +1,17 @@
-"""What a workload costs at least: floating-point operations and bytes moved."""
+"""The minimal cost of a workload: floating-point operations and bytes moved."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attnbench.workloads.visible import visible_counts
+from attnbench.workloads.visible_keys import visible_counts
 
 if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-LSE_BYTES = 4  # the log-sum-exp of each row is kept in float32, whatever the dtype
+LSE_BYTES = 4  # the log-sum-exp of each row is stored in float32 for all dtypes
 
 
 def flops(workload: Workload) -> int:
@@ -56,7 +56,7 @@ class Projection:
 
 
 def projections(workload: Workload) -> tuple[Projection, ...]:
-    """Return a layer's projections to query, key and value and of the output; none for attention alone."""
+    """Return a layer's projections to query, key and value and of the output; none if the workload is not a layer."""
     w = workload
     if not w.embed_dim:
         return ()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attnbench.errors import WorkloadError, unknown
-from attnbench.workloads import cost, visible
+from attnbench.workloads import cost, visible_keys
 from attnbench.workloads.axis import Axis, Option, choice, flag, number, size
 from attnbench.workloads.mask import PLAIN_KINDS, Mask
 
@@ -244,23 +244,23 @@ class Workload:
         Seeded lengths lie between a quarter of seq_k and seq_k, and the first sequence is full, as in a batch that was
         padded to its longest member. They depend on batch and seq_k only.
         """
-        return visible.key_lengths(self)
+        return visible_keys.key_lengths(self)
 
     def document_lengths(self, sequence: int) -> tuple[int, ...]:
         """Return the lengths of the documents packed into one sequence of the batch; they sum to seq_q.
 
         Without a `document` mask the sequence is one document. Seeded lengths depend on seq_q and the sequence's index.
         """
-        return visible.document_lengths(self, sequence)
+        return visible_keys.document_lengths(self, sequence)
 
     def visible_keys(self, sequence: int = 0) -> Iterator[range]:
         """Yield for each query row of one sequence of the batch the range of key columns that it sees."""
-        return visible.visible_keys(self, sequence)
+        return visible_keys.visible_keys(self, sequence)
 
     @property
     def visible_pairs(self) -> int:
         """The number of pairs of a query and a key that it sees, summed over the batch (of one head)."""
-        return visible.visible_counts(self)[0]
+        return visible_keys.visible_counts(self)[0]
 
     def flops(self) -> int:
         """Return the floating-point operations of the direction over the visible pairs.
@@ -326,6 +326,6 @@ _DECLARED = [
     for spec in dataclasses.fields(Workload)
 ]
 AXES: Mapping[str, Axis] = {axis.name: axis for axis in sorted(_DECLARED, key=lambda axis: axis.place)}
-SPELT = sorted([SEQ, *AXES.values()], key=lambda axis: axis.place)  # with the shorthand, as ids and options have it
+SPELT = sorted([SEQ, *AXES.values()], key=lambda axis: axis.place)  # in the order of ids and options
 OPTIONS = [axis for axis in SPELT if axis.option]
 ID = _id_pattern()

@@ -1,4 +1,4 @@
-"""Which keys each query of a workload sees, and how many pairs of a query and a visible key there are."""
+"""The keys that each query of a workload sees, and their number."""
 
 from __future__ import annotations
 
