@@ -12,7 +12,7 @@ from simulated import Machine
 
 from attnbench.measure_config import MeasureConfig
 from attnbench.stats.interval import median_interval
-from attnbench.stats.stopping import Stopping
+from attnbench.stats.stopping import StoppingRule
 
 NOISE = (0.002, 0.005, 0.01, 0.02, 0.05)
 PRECISION = 0.005
@@ -27,7 +27,7 @@ DEFAULT = MeasureConfig(precision=PRECISION, budget_s=30.0)
 
 def samples_of_stopping_rule(machine, cost_ns, config):
     """Return how many samples attnbench's stopping rule takes."""
-    stopping, count = Stopping(config, "cuda"), 0
+    stopping, count = StoppingRule(config, "cuda"), 0
     while not stopping.done:
         block = machine.block(cost_ns, config.block_s * 1e9)
         stopping.add(block)

@@ -53,11 +53,11 @@ class Machine:
 
 
 def session(machine, costs, config, device="cpu", *, interleave=True):
-    """Measure cells of the given costs in the order A B B A, as a run does; return (Blocks, Stopping) of each."""
+    """Measure cells of the given costs in the order A B B A, as a run does; return (Blocks, StoppingRule) of each."""
     from attnbench.stats.paired import Blocks
-    from attnbench.stats.stopping import Stopping
+    from attnbench.stats.stopping import StoppingRule
 
-    stoppings = [Stopping(config, device) for _ in costs]
+    stoppings = [StoppingRule(config, device) for _ in costs]
     samples, sizes, rounds = ([[] for _ in costs] for _ in range(3))
 
     def measure_block(index, number):

@@ -12,10 +12,10 @@ from attnbench.stats.bootstrap import winsorise
 from attnbench.stats.paired import (
     Blocks,
     PairedResult,
-    control,
     floor_of,
     is_regression,
     paired_log_ratios,
+    summarise_controls,
     verdicts,
     verdicts_between_runs,
 )
@@ -119,12 +119,10 @@ def test_a_control_is_judged_with_the_floor_of_the_others():
     """Controls that scatter alike are no false positives, one that stands out is, and a single one is not judged."""
     generator = np.random.default_rng(13)
     rows = [list(shift + 0.002 * generator.standard_normal(12)) for shift in (0.05, -0.06, 0.04, -0.05)]
-    assert control(rows).false_positives == 0
-    assert (
-        control([*[[0.001 * sign] * 12 for sign in (1, -1) * 6], [0.3 + 0.001 * i for i in range(12)]]).false_positives
-        == 1
-    )
-    assert control(rows[:1]).false_positives == 0
+    assert summarise_controls(rows).false_positives == 0
+    outlier = [0.3 + 0.001 * index for index in range(12)]
+    assert summarise_controls([*[[0.001 * sign] * 12 for sign in (1, -1) * 6], outlier]).false_positives == 1
+    assert summarise_controls(rows[:1]).false_positives == 0
 
 
 def test_each_control_is_winsorised_once(monkeypatch):
@@ -133,7 +131,7 @@ def test_each_control_is_winsorised_once(monkeypatch):
     monkeypatch.setattr(paired, "winsorise", lambda rows: (winsorised.extend(rows), winsorise(rows))[1])
     generator = np.random.default_rng(14)
     rows = [list(0.002 * generator.standard_normal(8)) for _ in range(1_000)]
-    assert control(rows).cells == 1_000
+    assert summarise_controls(rows).cells == 1_000
     assert len(winsorised) == 1_000
 
 
@@ -232,11 +230,11 @@ def test_the_noise_floor_is_what_identical_code_differed_by():
     """The noise floor of few controls is their largest difference, and plain noise gives no false positive."""
     generator = np.random.default_rng(5)
     rows = [list(shift + 0.001 * generator.standard_normal(12)) for shift in (0.0, 0.004, -0.006)]
-    found = control(rows)
+    found = summarise_controls(rows)
     assert found.cells == 3
     assert found.noise_floor == pytest.approx(0.006, abs=0.001)
     assert found.false_positives == 0
-    assert control([]).noise_floor is None
+    assert summarise_controls([]).noise_floor is None
 
 
 @pytest.mark.parametrize(

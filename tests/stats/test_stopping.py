@@ -6,14 +6,14 @@ import pytest
 from simulated import Machine
 
 from attnbench.measure_config import MeasureConfig
-from attnbench.stats.stopping import Stopping
+from attnbench.stats.stopping import StoppingRule
 
 CONFIG = MeasureConfig(precision=0.005, budget_s=2.0, block_s=0.02)
 
 
 def run(machine, config=CONFIG, cost=1e6):
     """Sample a simulated machine until the stopping rule is done; return the rule and the blocks."""
-    stopping, blocks = Stopping(config, "cuda"), []
+    stopping, blocks = StoppingRule(config, "cuda"), []
     while not stopping.done:
         blocks.append(machine.block(cost, config.block_s * 1e9))
         assert stopping.add(blocks[-1]) is not stopping.done
@@ -46,8 +46,8 @@ def test_calls_longer_than_the_budget_still_give_a_sample():
 def test_the_interval_is_computed_only_when_the_samples_have_doubled(monkeypatch):
     """Between two looks at the interval the samples at least double, so lucky streaks do not end the sampling."""
     looks = []
-    original = Stopping._look
-    monkeypatch.setattr(Stopping, "_look", lambda self: looks.append(len(self._samples)) or original(self))
+    original = StoppingRule._look
+    monkeypatch.setattr(StoppingRule, "_look", lambda self: looks.append(len(self._samples)) or original(self))
     stopping, _ = run(Machine(noise=0.2))
     assert stopping.stopped_by == "budget"
     assert len(looks) > 2

@@ -52,8 +52,8 @@ class RunComparison:
 
     changes: tuple[Change, ...]
     bar: float
-    old_noise: paired.Control
-    new_noise: paired.Control
+    old_noise: paired.ControlSummary
+    new_noise: paired.ControlSummary
     same_device: bool
 
     @property

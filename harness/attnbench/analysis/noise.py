@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.load_runs import PROBLEM
-from attnbench.stats.paired import Blocks, Control, paired_log_ratios
+from attnbench.stats.paired import Blocks, ControlSummary, paired_log_ratios
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ def control_ratios(current: pd.DataFrame) -> Ratios:
     }
 
 
-def noise_text(found: Control) -> str:
+def noise_text(found: ControlSummary) -> str:
     """Write a noise floor as the note under a table."""
     if found.noise_floor is None:
         return "No A/A control in these cells: the noise floor is unknown."

@@ -15,12 +15,12 @@ from attnbench.analysis.ranking import winners
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import Cell, Place, compare_with_baseline, floors, leaders
 from attnbench.errors import unknown
-from attnbench.stats.paired import control, floor_of
+from attnbench.stats.paired import floor_of, summarise_controls
 from attnbench.store import read_manifest
 
 if TYPE_CHECKING:
     from attnbench.stats.noise_floor import NoiseFloor
-    from attnbench.stats.paired import Control, PairedResult
+    from attnbench.stats.paired import ControlSummary, PairedResult
 
 CELL = [*PROBLEM, "device", "variant", "control"]
 
@@ -133,9 +133,9 @@ class Results:
         return control_ratios(self.current)
 
     @cached_property
-    def noise(self) -> Control:
+    def noise(self) -> ControlSummary:
         """What all A/A controls together show."""
-        return control(list(self.control_ratios.values()))
+        return summarise_controls(list(self.control_ratios.values()))
 
     @cached_property
     def floor(self) -> NoiseFloor | None:
@@ -165,10 +165,11 @@ class Results:
         """The ranked records as series over sequence length."""
         return series(self.ranked)
 
-    def noise_within(self, cells: pd.DataFrame) -> Control:
+    def noise_within(self, cells: pd.DataFrame) -> ControlSummary:
         """Return what the A/A controls show on the problems of `cells` alone."""
         problems = set(zip(*(cells[name] for name in PROBLEM), strict=True))
-        return control([self.control_ratios[problem] for problem in sorted(problems & self.control_ratios.keys())])
+        known = sorted(problems & self.control_ratios.keys())
+        return summarise_controls([self.control_ratios[problem] for problem in known])
 
     @cached_property
     def _latest(self) -> pd.Index:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from attnbench.measure_config import MeasureConfig
     from attnbench.plan.cells import Cell
     from attnbench.runner.limits import CellLimits
-    from attnbench.stats.stopping import Stopping
+    from attnbench.stats.stopping import StoppingRule
 
 THROTTLED_LIMIT = 0.10  # share of samples taken under throttling above which the record gets the flag `throttled`
 
@@ -52,7 +52,7 @@ class CellProgress:
     flags: list[str] = field(default_factory=list)
     telemetry: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
-    stopping: Stopping | None = None
+    stopping: StoppingRule | None = None
 
     def record(
         self, context: CellContext, status: str, phase: str, log: Path | None, *, control: bool, **fields: Any

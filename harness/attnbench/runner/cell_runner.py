@@ -24,7 +24,7 @@ from attnbench.messages import (
 )
 from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share, utc_now
 from attnbench.runner.worker_team import start_worker
-from attnbench.stats.stopping import Stopping
+from attnbench.stats.stopping import StoppingRule
 
 if TYPE_CHECKING:
     from attnbench.measure_config import MeasureConfig
@@ -68,10 +68,10 @@ class CellRunner:
         return self._current.call_ns
 
     @property
-    def stopping(self) -> Stopping:
+    def stopping(self) -> StoppingRule:
         """The rule that decides when the open cell has enough samples."""
         if self._current.stopping is None:
-            self._current.stopping = Stopping(self._protocol, self._current.cell.device.kind)
+            self._current.stopping = StoppingRule(self._protocol, self._current.cell.device.kind)
         return self._current.stopping
 
     def open(self, cell: Cell) -> Record | None:

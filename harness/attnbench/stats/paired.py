@@ -66,7 +66,7 @@ class PairedResult:
 
 
 @dataclass(frozen=True)
-class Control:
+class ControlSummary:
     """Summary of the A/A controls of a run.
 
     - `cells`: how many controls there are
@@ -141,7 +141,7 @@ def floor_of(rows: Sequence[Sequence[float]]) -> NoiseFloor | None:
     return NoiseFloor.of(_means(rows))
 
 
-def control(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: int = 0) -> Control:
+def summarise_controls(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: int = 0) -> ControlSummary:
     """Summarise the A/A controls' paired log-ratios, one row for each control cell.
 
     Each control is judged alone, as a variant would be, with the noise floor of the other controls. A single control
@@ -149,7 +149,7 @@ def control(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: 
     """
     rows = [row for row in rows if row]
     if not rows:
-        return Control(0, 0, None)
+        return ControlSummary(0, 0, None)
     resampled = resample([np.asarray(row, dtype=np.float64) for row in rows], None, seed)
     false_positives = 0
     for row, floor_of_others in zip(resampled, NoiseFloor.of_others(_means(rows)), strict=True):
@@ -158,7 +158,7 @@ def control(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: 
     differences = sorted(abs(row.mean) for row in resampled)
     enough = len(differences) >= FEWEST_FOR_QUANTILE
     position = math.ceil(0.95 * len(differences)) - 1 if enough else len(differences) - 1
-    return Control(len(rows), false_positives, math.expm1(differences[position]))
+    return ControlSummary(len(rows), false_positives, math.expm1(differences[position]))
 
 
 def _log_medians(blocks: Blocks) -> Floats:

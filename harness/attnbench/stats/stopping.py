@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PRECISION, BUDGET = "precision", "budget"
 
 
-class Stopping:
+class StoppingRule:
     """The stopping rule of one cell: after each block, `add` returns whether another one is needed.
 
     The interval is computed only when the minimums of the measure config are first met, and then each time that the
