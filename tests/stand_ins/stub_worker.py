@@ -46,7 +46,7 @@ VARIANTS = ("alpha", "beta", "gamma")
 
 
 def behaviour(variant, workload):
-    """Return what the environment asks of a variant, at a workload's length if it says so."""
+    """Return how the environment says that a variant behaves, at the workload's length if that is given."""
     wanted = json.loads(os.environ.get("STUB", "{}")).get(variant, {})
     return {**wanted, **wanted.get(str(workload.get("seq_k")), {})}
 
@@ -109,26 +109,26 @@ def check(request):
 def load(request):
     """Serve one variant."""
     STATE["variant"] = request.variant
-    return asked("load") or DoneReply()
+    return requested("load") or DoneReply()
 
 
 def open_(request):
     """Open a cell."""
     STATE["workload"] = request.workload
     note("open")
-    return asked("open") or OpenReply(1e6, 1e4, {})
+    return requested("open") or OpenReply(1e6, 1e4, {})
 
 
 def block(_):
     """Take as long as a block and return samples."""
     note("block")
     time.sleep(WALL_NS / 1e9)
-    return asked("block") or Block(samples(STATE["variant"], STATE["workload"]), 1, WALL_NS)
+    return requested("block") or Block(samples(STATE["variant"], STATE["workload"]), 1, WALL_NS)
 
 
 def close(_):
     """Close a cell."""
-    return asked("close") or CloseReply(peak_bytes=1, kernels=("stub",))
+    return requested("close") or CloseReply(peak_bytes=1, kernels=("stub",))
 
 
 def note(operation):
@@ -138,8 +138,8 @@ def note(operation):
             log.write(f"{operation} {STATE['variant']} {STATE['workload']['seq_k']} {os.getpid()}\n")
 
 
-def asked(operation):
-    """Do what the environment asks for, if anything."""
+def requested(operation):
+    """Misbehave in an operation if the environment says so; return the reply to send instead, or None."""
     behaves = behaviour(STATE["variant"], STATE.get("workload", {}))
     if operation == "open" and STATE["workload"]["seq_k"] > behaves.get("limit", 1 << 60):
         return FailedReply("out_of_memory", "prepare", "OutOfMemoryError")
@@ -152,7 +152,7 @@ def asked(operation):
 
 
 def misbehave(wanted):
-    """Do what the environment asks for."""
+    """Misbehave in one way; return the reply to send instead, or None."""
     if isinstance(wanted, dict):
         return wanted
     if wanted == "raw":
@@ -174,7 +174,7 @@ def misbehave(wanted):
 
 
 def send(message):
-    """Send a message of the current request; a dict is sent as it is, however wrong."""
+    """Send a message of the current request; a dict is sent without validation."""
     if isinstance(message, dict):
         data = (json.dumps({"id": STATE["id"], "body": message}) + "\n").encode()
     else:

@@ -87,7 +87,7 @@ class InterleavedCells:
                 if self._runners.limits.exhaustive
                 else self._queue.memory.predicted_reason(cell.variant.name, cell.workload)
             )
-            if reason := self._queue.surveyed().reason(cell.variant, cell.workload):
+            if reason := self._queue.support().reason(cell.variant, cell.workload):
                 self._store(self._runners.for_cell(cell).refuse(cell, "unsupported", reason))
             elif rule:
                 self._store(self._runners.for_cell(cell).refuse(cell, "out_of_memory", rule, PREDICTED))

@@ -64,7 +64,7 @@ class LocalExecutor:
         return choose_devices(list(names))
 
     def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:
-        """Describe this machine's environment."""
+        """Return this machine's environment."""
         return environment_of(device, packages)
 
     @contextmanager

@@ -37,7 +37,7 @@ class WorkQueue:
         self._searches = deque(_searches(plan, devices[0]))
         self._taken: dict[str, Cell | None] = {}  # by working device: its search, or None for a group
         self._changed = threading.Condition()
-        self._survey: SupportAnswers | None = None
+        self._support: SupportAnswers | None = None
         self._outcomes: dict[tuple[str, str], dict[int, LengthOutcome]] = {}
         self.memory = OutOfMemory()
         self.crashes: Counter[tuple[str, bool]] = Counter()  # by variant, those of the A/A control separately
@@ -84,15 +84,15 @@ class WorkQueue:
             series = self._outcomes.setdefault((record.variant, series_key(record.workload)), {})
             series[record.workload.seq_k] = LengthOutcome.from_record(record)
 
-    def surveyed(self) -> SupportAnswers:
-        """Ask once what will be unsupported, whichever device comes first."""
+    def support(self) -> SupportAnswers:
+        """Return which cells are unsupported; the variants are asked on the first call only."""
         with self._changed:
-            if self._survey is None:
-                self._survey = support_of(self._plan, self.devices[0])
-            return self._survey
+            if self._support is None:
+                self._support = support_of(self._plan, self.devices[0])
+            return self._support
 
     def _next_search(self, device: Device) -> list[Cell] | None:
-        """Take the next length of the first search that is not at its end; a search is one variant's."""
+        """Return the next cell of the first search that has not found its frontier, or None."""
         while self._searches:
             search = self._searches.popleft()
             length = next_length(self._outcomes.get((search.variant.name, series_key(search.workload)), {}))
@@ -103,7 +103,7 @@ class WorkQueue:
 
 
 def _searches(plan: Plan, device: Device) -> list[Cell]:
-    """Give one cell for each variant and series whose frontier is to be searched."""
+    """Return one cell for each variant and series of lengths whose memory frontier is to be searched."""
     found: dict[tuple[str, str], Cell] = {}
     for cell in plan.frontier:
         if cell.device == device:

@@ -90,10 +90,10 @@ class Scheduler:
         queues = [WorkQueue(self._plan, devices, earlier) for devices in self._plan.device_groups]
         side_by_side = [queue for queue in queues if not queue.devices[0].members]
         with self._interrupts.counted():
-            self._work_off(side_by_side)
+            self._run_queues(side_by_side)
             for queue in queues:
                 if queue not in side_by_side and not self._halted():
-                    self._work_off([queue])  # a team needs all its devices for itself
+                    self._run_queues([queue])  # a team needs all its devices for itself
         if self._errors and not self._interrupts.count:
             raise self._errors[0]
         self.summary.wall_s = time.monotonic() - began
@@ -103,9 +103,9 @@ class Scheduler:
         self.summary.phase_s = {phase: round(seconds, 3) for phase, seconds in self._phase_seconds.items()}
         return self.summary
 
-    def _work_off(self, queues: list[WorkQueue]) -> None:
+    def _run_queues(self, queues: list[WorkQueue]) -> None:
         threads = [
-            threading.Thread(target=self._guarded, args=(queue, device), daemon=True)
+            threading.Thread(target=self._catch_errors, args=(queue, device), daemon=True)
             for queue in queues
             for device in queue.devices
         ]
@@ -120,13 +120,13 @@ class Scheduler:
                 if self._at_once():
                     WorkerProcess.end_all()
 
-    def _guarded(self, queue: WorkQueue, device: Device) -> None:
+    def _catch_errors(self, queue: WorkQueue, device: Device) -> None:
         try:
-            self._work_on(queue, device)
+            self._run_device(queue, device)
         except BaseException as error:  # noqa: BLE001 - raised in the main thread
             self._errors.append(error)
 
-    def _work_on(self, queue: WorkQueue, device: Device) -> None:
+    def _run_device(self, queue: WorkQueue, device: Device) -> None:
         writer = store.RecordWriter(self._run, re.sub(r"[:+]", "-", device.name))
         context = CellContext(
             self._run,
