@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from attnbench import messages
+from attnbench import Workload, messages
+from attnbench.measure_config import MeasureConfig
 from attnbench.messages import (
     AboutNotice,
     Block,
@@ -44,17 +45,19 @@ from attnbench.messages import (
     encode,
     new_id,
 )
+from attnbench.plugins.loading import PluginSource
 
-SOURCE = {"name": "mine", "kind": "file", "target": "/mine.py", "origin": "/mine.py"}
+SOURCE = PluginSource("mine", "file", "/mine.py", "/mine.py")
+WORKLOAD = Workload(heads=2, seq_q=8, head_dim=4, mask="causal", scale=0.5)
 REQUESTS = [
     DescribeRequest([SOURCE], {"other": "it exited"}),
-    SupportRequest([SupportQuestion("sdpa", SOURCE)], [{"seq_q": 8}], "cuda"),
+    SupportRequest([SupportQuestion("sdpa", SOURCE)], [WORKLOAD], "cuda"),
     PeaksRequest("cuda:0", ["float16"]),
     CheckRequest(SOURCE, "sdpa", "cpu", "quick", 3, ["needle"], "/mine.py", ["needle-0"]),
     ExplainRequest("needle"),
     ObserveRequest("attnbench_record_stored", {"variant": "sdpa"}, [SOURCE]),
     LoadRequest(SOURCE, "sdpa", "cpu"),
-    OpenRequest({"seq_q": 8}, {"budget_s": 1.0}),
+    OpenRequest(WORKLOAD, MeasureConfig(budget_s=1.0, precision=0.1)),
     BlockRequest(2e7),
     CloseRequest(),
 ]
@@ -68,7 +71,7 @@ ANSWERS = [
         "abc",
         "/mine.py",
         [VariantDescription("sdpa", "BHSD", "fused", True, ("cpu",), 1, ("torch",), False, ("nan-safe",), "One call.")],
-        [SuiteDescription("tiny", "A suite.", "mine", 1.0, False, [GridDescription("grid", "mine", [{"seq_q": 8}])])],
+        [SuiteDescription("tiny", "A suite.", "mine", 1.0, False, [GridDescription("grid", "mine", [WORKLOAD])])],
         ["record_stored"],
     ),
     SupportNotice("sdpa", [None, "needs CUDA"]),
@@ -154,6 +157,14 @@ def test_an_authentic_line_with_wrong_fields_is_refused(body, problem):
     with pytest.raises(MessageError, match="the worker's answer does not fit: ValidationError") as refused:
         decode_answer(forged(body), "x")
     assert problem in str(refused.value)
+
+
+def test_an_impossible_workload_is_refused():
+    """The checks of a workload apply to the suites that a plugin offers."""
+    body = json.loads(encode("x", ANSWERS[2]))["body"]
+    body["suites"][0]["grids"][0]["workloads"][0]["heads"] = -1
+    with pytest.raises(MessageError, match="the worker's answer does not fit: WorkloadError: heads"):
+        decode_answer(forged(body), "x")
 
 
 def test_a_deeply_nested_body_is_refused():

@@ -6,8 +6,8 @@ The supervisor sends one request at a time. The worker answers it with any numbe
     {"id": "4f0c...", "body": {"type": "BlockRequest", "duration_ns": 2e7}}
 
 The id is random and new for each request, and every answer repeats it. Code of a plugin that writes to the pipe can't
-pass for the worker, because it does not have the id. NaN and infinities are sent as null. Workloads, measure configs
-and plugin sources are sent as their `to_json`, which the receiver validates.
+pass for the worker, because it does not have the id. NaN and infinities are sent as null. The receiver checks the type
+of every field, and runs the checks of workloads and measure configs.
 
 Both sides import this module; it imports neither torch nor a plugin.
 """
@@ -21,8 +21,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from attnbench.errors import AttnbenchError, describe
+from attnbench.measure_config import MeasureConfig
+from attnbench.plugins.loading import PluginSource
+from attnbench.workloads.workload import Workload
 
-Json = dict[str, Any]  # an object in the form of its class's `to_json`
+Json = dict[str, Any]  # an object that is stored or passed on as it is
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 CLOCK_TOLERANCE = 0.02  # relative difference that is allowed between two clocks
 
@@ -38,7 +41,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True)
 class DescribeRequest(Message, frozen=True):
     """Load plugins and describe each one. `skip` maps the names of plugins not to load to the reasons."""
 
-    sources: list[dict[str, str]]
+    sources: list[PluginSource]
     skip: dict[str, str] = {}
 
 
@@ -46,14 +49,14 @@ class SupportQuestion(msgspec.Struct, frozen=True):
     """A variant of a SupportRequest, and the source of its plugin."""
 
     variant: str
-    source: dict[str, str]
+    source: PluginSource
 
 
 class SupportRequest(Message, frozen=True):
     """Ask variants which workloads they support on a kind of device. `skip` maps variants to leave out to reasons."""
 
     questions: list[SupportQuestion]
-    workloads: list[Json]
+    workloads: list[Workload]
     device: str
     skip: dict[str, str] = {}
 
@@ -68,7 +71,7 @@ class PeaksRequest(Message, frozen=True):
 class CheckRequest(Message, frozen=True):
     """Run the conformance suite on a variant, except for the tests whose ids are in `done`."""
 
-    source: dict[str, str]
+    source: PluginSource
     variant: str
     device: str
     level: Literal["quick", "full", "thorough"]
@@ -89,13 +92,13 @@ class ObserveRequest(Message, frozen=True):
 
     hook: str
     argument: Json
-    sources: list[dict[str, str]] | None = None
+    sources: list[PluginSource] | None = None
 
 
 class LoadRequest(Message, frozen=True):
     """Import torch and the plugin of one variant; the requests that follow concern this variant."""
 
-    source: dict[str, str]
+    source: PluginSource
     variant: str
     device: str
 
@@ -103,8 +106,8 @@ class LoadRequest(Message, frozen=True):
 class OpenRequest(Message, frozen=True):
     """Prepare a cell: set-up, first call, conformance, warm-up."""
 
-    workload: Json
-    protocol: Json
+    workload: Workload
+    config: MeasureConfig
 
 
 class BlockRequest(Message, frozen=True):
@@ -149,7 +152,7 @@ class GridDescription(msgspec.Struct, frozen=True):
 
     title: str
     source: str
-    workloads: list[Json]
+    workloads: list[Workload]
 
 
 class SuiteDescription(msgspec.Struct, frozen=True):
@@ -166,7 +169,7 @@ class SuiteDescription(msgspec.Struct, frozen=True):
 class PluginNotice(Message, frozen=True):
     """What a plugin offers, or the `reason` why it did not load and the `remedy`."""
 
-    source: dict[str, str]
+    source: PluginSource
     reason: str | None = None
     remedy: str | None = None
     sha256: str = ""
@@ -357,7 +360,7 @@ def decode_answer(line: bytes, identity: str) -> Notice | Reply:
         raise MessageError(f"something other than the harness wrote to the results pipe: {line[:80]!r}")
     try:
         return _answer_decoder.decode(parts.body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, AttnbenchError, RecursionError, UnicodeDecodeError) as error:
         raise MessageError(f"the worker's answer does not fit: {describe(error)}") from None
 
 

@@ -10,6 +10,7 @@ from attnbench import Workload
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
 from attnbench.measure_config import MeasureConfig
 from attnbench.messages import BlockRequest, CloseRequest, FailedReply, LoadRequest, OpenRequest
+from attnbench.plugins.loading import PluginSource
 
 PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal")
@@ -75,10 +76,10 @@ class PackRunner:
 
     def outcome(self, trick, workload, device="cpu"):
         """Run a file of the pack in a real worker, as the runner does, and return status and reason."""
-        source = {"name": trick, "kind": "file", "target": str(PACK / f"{trick}.py")}
+        source = PluginSource(trick, "file", str(PACK / f"{trick}.py"))
         try:
             self._ask(LoadRequest(source, "dishonest", device))
-            reply = self._ask(OpenRequest(workload.to_json(), PROTOCOL.to_json()))
+            reply = self._ask(OpenRequest(workload, PROTOCOL))
             for _ in range(BLOCKS):
                 if not isinstance(reply, FailedReply):
                     reply = self._ask(BlockRequest(BLOCK_NS))

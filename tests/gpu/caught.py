@@ -7,6 +7,7 @@ from attnbench import Workload
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
 from attnbench.measure_config import MeasureConfig
 from attnbench.messages import BlockRequest, CloseRequest, FailedReply, LoadRequest, OpenRequest
+from attnbench.plugins.loading import PluginSource
 
 PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
@@ -21,9 +22,9 @@ def measure(path):
         return worker.request(request, lambda phase: DEADLINE_S)
 
     try:
-        source = {"name": path.stem, "kind": "file", "target": str(path)}
+        source = PluginSource(path.stem, "file", str(path))
         ask(LoadRequest(source, "dishonest", "cuda:0"))
-        reply = ask(OpenRequest(WORKLOAD.to_json(), MeasureConfig(warm_up_max_s=0.3).to_json()))
+        reply = ask(OpenRequest(WORKLOAD, MeasureConfig(warm_up_max_s=0.3)))
         for _ in range(BLOCKS):
             if not isinstance(reply, FailedReply):
                 reply = ask(BlockRequest(BLOCK_NS))

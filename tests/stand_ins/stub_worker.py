@@ -48,13 +48,13 @@ VARIANTS = ("alpha", "beta", "gamma")
 def behaviour(variant, workload):
     """Return how the environment says that a variant behaves, at the workload's length if that is given."""
     wanted = json.loads(os.environ.get("STUB", "{}")).get(variant, {})
-    return {**wanted, **wanted.get(str(workload.get("seq_k")), {})}
+    return {**wanted, **wanted.get(str(workload and workload.seq_k), {})}
 
 
 def describe(request):
     """Offer three variants of one plugin."""
     for source in request.sources:
-        send(AboutNotice(source["name"]))
+        send(AboutNotice(source.name))
         variants = [
             VariantDescription(
                 name,
@@ -84,7 +84,7 @@ def support(request):
 
 def samples(variant, workload):
     """Return samples that depend on variant and workload alone."""
-    seed = hashlib.sha256(f"{variant}{sorted(workload.items())}".encode()).digest()
+    seed = hashlib.sha256(f"{variant}{sorted(workload.to_json().items())}".encode()).digest()
     return [1e4 + byte for byte in seed[:3]]
 
 
@@ -97,7 +97,7 @@ def peaks(request):
 def check(request):
     """Find every trait but one."""
     for name in request.only:
-        wanted = behaviour(request.variant, {}).get("check")
+        wanted = behaviour(request.variant, None).get("check")
         if wanted is not None:
             STATE["variant"] = request.variant
             misbehave(wanted)
@@ -135,13 +135,13 @@ def note(operation):
     """Add a line to the log: what is done with which variant at which length."""
     if "STUB_LOG" in os.environ:
         with Path(os.environ["STUB_LOG"]).open("a") as log:
-            log.write(f"{operation} {STATE['variant']} {STATE['workload']['seq_k']} {os.getpid()}\n")
+            log.write(f"{operation} {STATE['variant']} {STATE['workload'].seq_k} {os.getpid()}\n")
 
 
 def requested(operation):
     """Misbehave in an operation if the environment says so; return the reply to send instead, or None."""
-    behaves = behaviour(STATE["variant"], STATE.get("workload", {}))
-    if operation == "open" and STATE["workload"]["seq_k"] > behaves.get("limit", 1 << 60):
+    behaves = behaviour(STATE["variant"], STATE.get("workload"))
+    if operation == "open" and STATE["workload"].seq_k > behaves.get("limit", 1 << 60):
         return FailedReply("out_of_memory", "prepare", "OutOfMemoryError")
     wanted = behaves.get(operation)
     if isinstance(wanted, dict) and "once" in wanted:

@@ -23,7 +23,6 @@ from attnbench.plugins import loading, variant
 from attnbench.plugins.loading import PluginSource, entry_point_sources, named_source, source_files
 from attnbench.workloads import suite
 from attnbench.workloads.suite import Grid, Suite, choose_suites
-from attnbench.workloads.workload import Workload
 
 IMPORT_TIMEOUT_S = 60.0
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
@@ -123,7 +122,7 @@ def refuse_broken(catalog: Catalog, plugins: Sequence[str]) -> None:
 
 def _describe(sources: list[PluginSource]) -> list[PluginNotice]:
     deadline_s = float(os.environ.get("ATTNBENCH_IMPORT_TIMEOUT", IMPORT_TIMEOUT_S))
-    request = DescribeRequest([source.to_json() for source in sources])
+    request = DescribeRequest(sources)
     return isolated_query(request, PluginNotice, NO_GPU, deadline_s, needs_torch=False)[0]
 
 
@@ -131,12 +130,12 @@ def _of_source(described: Iterable[PluginNotice], source: PluginSource) -> list[
     return [
         description
         for description in described
-        if description.source["name"] == source.name or description.source["name"].startswith(f"{source.name}/")
+        if description.source.name == source.name or description.source.name.startswith(f"{source.name}/")
     ]
 
 
 def _entry(description: PluginNotice) -> PluginEntry:
-    source = PluginSource(**description.source)
+    source = description.source
     if description.reason is not None:
         return PluginEntry(source, description.reason, description.remedy)
     variants = tuple(
@@ -165,8 +164,7 @@ def _entry(description: PluginNotice) -> PluginEntry:
 
 
 def _grid(description: GridDescription) -> Grid:
-    workloads = tuple(Workload.from_json(workload) for workload in description.workloads)
-    return Grid(description.title, description.source, workloads)
+    return Grid(description.title, description.source, tuple(description.workloads))
 
 
 def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:

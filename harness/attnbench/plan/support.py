@@ -44,8 +44,8 @@ def ask_support(device: Device, variants: Iterable[VariantEntry], workloads: Ite
 @functools.lru_cache
 def _answers(device: Device, variants: tuple[VariantEntry, ...], workloads: tuple[Workload, ...]) -> SupportAnswers:
     unique = {variant.name: variant for variant in variants}
-    questions = [SupportQuestion(name, variant.source.to_json()) for name, variant in unique.items()]
-    request = SupportRequest(questions, [workload.share.to_json() for workload in workloads], device.kind)
+    questions = [SupportQuestion(name, variant.source) for name, variant in unique.items()]
+    request = SupportRequest(questions, [workload.share for workload in workloads], device.kind)
     answers, _ = isolated_query(request, SupportNotice, device.worker_environment(), ANSWER_TIMEOUT_S)
     return SupportAnswers(
         device,

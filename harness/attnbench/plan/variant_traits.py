@@ -49,7 +49,7 @@ def _test(variant: VariantEntry, device: Device) -> dict[str, str]:
         if isinstance(notice, CheckResultNotice):
             statuses.setdefault(notice.result["check"], set()).add(notice.result["status"])
 
-    request = CheckRequest(variant.source.to_json(), variant.name, device.torch_name, level="quick", only=list(TRAITS))
+    request = CheckRequest(variant.source, variant.name, device.torch_name, level="quick", only=list(TRAITS))
     worker = WorkerProcess(device.worker_environment(), device.cores, host_memory(device.kind))
     try:
         worker.request(request, lambda _: TIMEOUT_S, keep_status)

@@ -83,9 +83,7 @@ class CellRunner:
         try:
             worker = self._ready_worker(cell)
             worker.log_to(self._log_path(cell))
-            reply = worker.request(
-                OpenRequest(cell.workload.share.to_json(), self._protocol.to_json()), self._deadline_s
-            )
+            reply = worker.request(OpenRequest(cell.workload.share, self._protocol), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
         if not isinstance(reply, OpenReply):
@@ -190,7 +188,7 @@ class CellRunner:
         if self._worker is None:
             self._worker = start_worker(cell.device, cell.variant, self._context.limits.host_memory_bytes)
             self._worker.log_to(self._log_path(cell))
-            self._worker.post(LoadRequest(cell.variant.source.to_json(), cell.variant.name, cell.device.torch_name))
+            self._worker.post(LoadRequest(cell.variant.source, cell.variant.name, cell.device.torch_name))
             self._loaded = None
 
     def wait_until_loaded(self) -> None:

@@ -54,7 +54,7 @@ def check_variant(
                 on_result(notice.result)
 
         request = CheckRequest(
-            variant.source.to_json(),
+            variant.source,
             variant.name,
             device.torch_name,
             level,

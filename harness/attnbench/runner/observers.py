@@ -54,7 +54,7 @@ class Observers:
             sources, limit = None, LAST_TIMEOUT_S if event == "run_ended" else EVENT_TIMEOUT_S
             if not self._plugins_sent:
                 self._plugins_sent = True
-                sources, limit = [plugin.source.to_json() for plugin in self._plugins], IMPORT_TIMEOUT_S
+                sources, limit = [plugin.source for plugin in self._plugins], IMPORT_TIMEOUT_S
             try:
                 reply = self._worker.request(ObserveRequest(f"attnbench_{event}", argument, sources), lambda _: limit)
             except WorkerLostError as lost:

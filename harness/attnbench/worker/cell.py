@@ -15,7 +15,6 @@ from attnbench.measure.anticheat.integrity import ProcessState
 from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.sampler import Sampler
-from attnbench.measure_config import MeasureConfig
 from attnbench.messages import (
     Block,
     BlockRequest,
@@ -29,13 +28,14 @@ from attnbench.messages import (
 )
 from attnbench.plugins.loading import PluginSource, variant_of
 from attnbench.tensors.prepared_call import prepare_call
-from attnbench.workloads.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.conformance.gate import Gate, Verdict
     from attnbench.conformance.layer_gate import LayerGate
+    from attnbench.measure_config import MeasureConfig
     from attnbench.plugins.variant import Timed
     from attnbench.tensors.inputs import Inputs
+    from attnbench.workloads.workload import Workload
 
 AnyReply = TypeVar("AnyReply", bound=Reply)
 
@@ -60,14 +60,14 @@ class Session:
     def _open(self, request: OpenRequest) -> OpenReply | FailedReply:
         """Open a cell: check that the variant supports it, prepare it, call it once, check its answers, warm up."""
         self._drop_cell()
-        workload = Workload.from_json(request.workload)
+        workload = request.workload
         self._enter("prepare")
         reason = self._variant.unsupported_reason(workload.attention, torch.device(self._device).type)
         if reason is not None:
             if not isinstance(reason, str):
                 raise PluginError(f"unsupported_reason returned {reason!r}: expected a text or None")
             return FailedReply("unsupported", "prepare", reason)
-        self._cell = self._prepared(workload, MeasureConfig.from_json(request.protocol))
+        self._cell = self._prepared(workload, request.config)
         return self._dropped_if_failed(self._cell.open())
 
     def _block(self, request: BlockRequest) -> Block | FailedReply:

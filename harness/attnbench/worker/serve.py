@@ -36,9 +36,8 @@ from attnbench.messages import (
     VariantDescription,
     WorkerRequest,
 )
-from attnbench.plugins.loading import Plugin, PluginSource, call_hook, load_all, load_plugin, observes, variant_of
+from attnbench.plugins.loading import Plugin, call_hook, load_all, load_plugin, observes, variant_of
 from attnbench.worker.channel import Channel
-from attnbench.workloads.workload import Workload
 
 IMPORT_LATER = "import what ends the process inside prepare, where it costs one cell alone"
 OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
@@ -101,25 +100,26 @@ class WorkerServer:
             name: PluginError(f"import ended the process: {reason}", IMPORT_LATER)
             for name, reason in request.skip.items()
         }
-        for source, outcome in load_all([PluginSource(**fields) for fields in request.sources], skipped):
+        for source, outcome in load_all(request.sources, skipped):
             if outcome is None:
                 self._channel.send(AboutNotice(source.name))
             elif isinstance(outcome, PluginError):
-                self._channel.send(PluginNotice(source.to_json(), str(outcome), outcome.remedy))
+                self._channel.send(PluginNotice(source, str(outcome), outcome.remedy))
             else:
                 self._channel.send(_described(outcome))
         return DoneReply()
 
     def _ask_support(self, request: SupportRequest) -> DoneReply:
         """Send which workloads each variant doesn't support. One that raises is left out, and its cells show why."""
-        workloads = [Workload.from_json(fields) for fields in request.workloads]
         for question in request.questions:
             if question.variant in request.skip:
                 continue
             self._channel.send(AboutNotice(question.variant))
             try:
-                variant = variant_of(PluginSource(**question.source), question.variant)
-                reasons = [variant.unsupported_reason(workload.attention, request.device) for workload in workloads]
+                variant = variant_of(question.source, question.variant)
+                reasons = [
+                    variant.unsupported_reason(workload.attention, request.device) for workload in request.workloads
+                ]
             except (Exception, SystemExit):  # noqa: BLE001 - its cells will raise it again and record it
                 traceback.print_exc()
                 continue
@@ -140,7 +140,7 @@ class WorkerServer:
         from attnbench.conformance.subject import Subject
         from attnbench.conformance.suite import cases, repro, run_case
 
-        variant = variant_of(PluginSource(**request.source), request.variant)
+        variant = variant_of(request.source, request.variant)
         subject = Subject(variant, request.device, request.seed)
         for case in cases(subject.variant, request.device, request.level, request.only):
             if case.id in request.done:
@@ -162,7 +162,7 @@ class WorkerServer:
     def _observe(self, request: ObserveRequest) -> ObserveReply:
         """Call one hook of every observing plugin; an exception costs neither the run nor the other plugins."""
         if request.sources is not None:
-            self._observers = [load_plugin(PluginSource(**fields)) for fields in request.sources]
+            self._observers = [load_plugin(source) for source in request.sources]
         problems = []
         for plugin in self._observers:
             try:
@@ -176,7 +176,7 @@ class WorkerServer:
         self.enter("import")
         from attnbench.worker.cell import Session
 
-        session = Session(self.enter, PluginSource(**request.source), request.variant, request.device)
+        session = Session(self.enter, request.source, request.variant, request.device)
         self._operations |= session.operations
         return DoneReply()
 
@@ -204,17 +204,14 @@ def _described(plugin: Plugin) -> PluginNotice:
             suite.source,
             suite.budget_s,
             suite.frontier,
-            [
-                GridDescription(grid.title, grid.source, [workload.to_json() for workload in grid.workloads])
-                for grid in suite.grids
-            ],
+            [GridDescription(grid.title, grid.source, list(grid.workloads)) for grid in suite.grids],
         )
         for suite in plugin.suites
     ]
     file = getattr(plugin.module, "__file__", None)
     events = [event for event in EVENTS if observes(plugin, f"attnbench_{event}")]
     return PluginNotice(
-        plugin.source.to_json(),
+        plugin.source,
         sha256=plugin.sha256,
         file=file,
         variants=variants,
