@@ -1,4 +1,4 @@
-"""`ring`: the split, and the answers of rings of two to four processes."""
+"""`ring`: the split of sequences, and the results of rings of two to four processes."""
 
 import pytest
 import torch
@@ -9,23 +9,23 @@ from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import cases, run_case
 from attnbench.tensors.inputs import make_inputs
 from attnbench_variants.ring import Ring
-from attnbench_variants.ring.rank import Call, Member
-from attnbench_variants.ring.rank_group import crew_of, dismiss
+from attnbench_variants.ring.rank import Call, Rank
+from attnbench_variants.ring.rank_group import rank_group_of, stop_rank_group
 from attnbench_variants.ring.zigzag import chunks_of, gathered, scattered
 
 RING = Ring("ring", 2)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_crew_left():
-    """End the processes when the module's tests are done."""
+def no_processes_left():
+    """Stop the processes after the tests of this module."""
     yield
-    dismiss()
+    stop_rank_group()
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
-def test_split_and_joined_is_the_same(ranks):
-    """Parts put together again are the whole, and each chunk is held once."""
+def test_splitting_and_joining_returns_the_sequence(ranks):
+    """Joining the parts returns the whole sequence, and each chunk belongs to exactly one rank."""
     whole = torch.arange(2 * 3 * 24 * 2.0).view(2, 3, 24, 2)
     parts = scattered(whole, ranks)
     assert {tuple(part.shape) for part in parts} == {(2, 3, 24 // ranks, 2)}
@@ -35,18 +35,18 @@ def test_split_and_joined_is_the_same(ranks):
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_causal_work_is_balanced(ranks):
-    """Under a causal mask each rank computes the same number of whole and of diagonal chunk pairs in all."""
+    """Under a causal mask each rank computes the same number of full and of diagonal chunk pairs."""
     work = []
     for rank in range(ranks):
-        pairs = [pair for source in range(ranks) for pair in Member(rank, ranks, "cpu")._pairs(source, causal=True)]
+        pairs = [pair for source in range(ranks) for pair in Rank(rank, ranks, "cpu")._pairs(source, causal=True)]
         work.append((len(pairs), sum(diagonal for _, _, diagonal in pairs)))
     assert set(work) == {(2 * ranks + 1, 2)}
 
 
-def test_calls_survive_being_announced():
-    """What rank 0 announces is what the others hear."""
+def test_a_call_survives_a_round_trip():
+    """A call that is converted to a tensor and back equals the original."""
     call = Call(1, 7, 5, 2, 8, 4, 16, 64, 32, 2, causal=True, scale=64**-0.5)
-    assert Call.heard(call.announced()) == call
+    assert Call.from_tensor(call.to_tensor()) == call
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_calls_survive_being_announced():
     ids=str,
 )
 def test_ring_is_exact(ranks, fields):
-    """Output and gradients are attention's, whatever the number of ranks, with grouped heads, call after call."""
+    """Output and gradients equal those of attention for any number of ranks, also with grouped heads."""
     workload = Workload(
         **{"batch": 2, "heads": 4, "seq_q": 48, "head_dim": 8, "direction": "forward_backward", **fields}
     )
@@ -71,19 +71,19 @@ def test_ring_is_exact(ranks, fields):
     assert verdict.passed, verdict.reason
 
 
-def test_each_call_keeps_its_own_parts_as_long_as_its_graph_lives():
-    """Two calls differentiated after both ran give each its own gradients; what nobody can ask for is forgotten."""
+def test_ranks_keep_the_parts_of_a_call_as_long_as_its_graph_exists():
+    """Calls that are differentiated after both ran have their own gradients, and unreachable parts are released."""
     workload = Workload(heads=2, seq_q=16, head_dim=8, mask="causal", direction="forward_backward")
     (check,) = cases(RING, only=["interleaved"], level="quick")
     assert run_case(Subject(RING), check).status == "passed"
     inputs = make_inputs(workload, "cpu")
     call = RING.prepare(workload, inputs)
     outputs = [call() for _ in range(3)]
-    kept = crew_of(2, "cpu")._own._kept
+    kept = rank_group_of(2, "cpu")._own._kept
     assert len(kept) == 3
     del outputs[:2]
     call()
-    assert len(crew_of(2, "cpu")._own._kept) == 2, "the third call's and the last one's"
+    assert len(rank_group_of(2, "cpu")._own._kept) == 2, "the third call's and the last one's"
 
 
 @pytest.mark.parametrize(
@@ -98,15 +98,15 @@ def test_each_call_keeps_its_own_parts_as_long_as_its_graph_lives():
         ({"alibi": True}, "has no ALiBi"),
     ],
 )
-def test_says_what_it_cannot_do(fields, reason, monkeypatch):
-    """Masks, lengths and extras that the ring does not know are refused with the reason."""
+def test_unsupported_workloads_are_refused(fields, reason, monkeypatch):
+    """Masks, lengths and options that the ring does not support are refused with the reason."""
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
     problem = Workload(**{"heads": 1, "seq_q": 8, "head_dim": 8, **fields})
     assert reason in RING.unsupported_reason(problem, "cpu")
 
 
-def test_needs_a_device_a_rank(monkeypatch):
-    """Each process wants a core or a GPU of its own."""
+def test_each_rank_needs_a_device(monkeypatch):
+    """The ring is refused if there are fewer cores or GPUs than ranks."""
     problem = Workload(heads=1, seq_q=16, head_dim=8)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
     assert RING.unsupported_reason(problem, "cpu") is None
@@ -115,8 +115,8 @@ def test_needs_a_device_a_rank(monkeypatch):
     assert RING.unsupported_reason(problem, "cuda") == "needs 2 GPUs in one worker, which sees 1"
 
 
-def test_what_does_not_split_is_refused_before_any_rank_waits_for_it():
-    """Asked for a length that is no multiple of two chunks a rank, the ring raises in place of hanging."""
+def test_a_length_that_does_not_split_raises_in_prepare():
+    """For a length that is not a multiple of two chunks per rank, prepare raises and does not hang."""
     workload = Workload(heads=2, seq_q=6, head_dim=8)
     with pytest.raises(ValueError, match="ring needs a length that is a multiple of 4"):
         Ring("ring", 2).prepare(workload, make_inputs(workload, "cpu"))

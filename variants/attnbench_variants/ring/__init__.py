@@ -1,8 +1,8 @@
-"""`ring`: context-parallel attention over processes that pass keys and values around.
+"""`ring`: context-parallel attention over processes that pass keys and values around in a ring.
 
-Liu et al., 2023, arXiv:2310.01889. Handing the parts out and collecting the answers is timed too, because the harness
-hands over whole tensors; a model that keeps its sequence split would not pay for it. Each process but the first, which
-is the worker itself, computes on one thread.
+Liu et al., 2023, arXiv:2310.01889. The time includes scattering the inputs and gathering the outputs, because the
+harness has whole tensors; a model that keeps its sequence split would not spend this time. The first process is the
+worker itself, and all other processes compute on one thread.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 class Ring(Variant):
     """Ring attention on `ranks` processes, forward and backward: no mask or causal, balanced by a zig-zag split."""
 
-    default_on = ("cuda",)  # on a CPU its processes share the cores that one process would use
+    default_on = ("cuda",)  # on a CPU the processes share the cores that a single process would use
 
     def __init__(self, name: str, ranks: int) -> None:
         self.name, self.ranks = name, ranks
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say why not: too few devices, a mask that the ring does not know, or a length that does not split."""
+        """Return what prevents it, or None: too few devices, an unsupported mask, or a length that does not split."""
         import torch
         import torch.distributed as dist
 
@@ -38,22 +38,23 @@ class Ring(Variant):
         if device == "cuda" and torch.cuda.device_count() < self.ranks:
             return f"needs {self.ranks} GPUs in one worker, which sees {torch.cuda.device_count()}"
         if device == "cpu" and len(os.sched_getaffinity(0)) < self.ranks:
-            return f"needs {self.ranks} cores, one a process, and there are {len(os.sched_getaffinity(0))}"
+            return f"needs {self.ranks} cores, one for each process, and has {len(os.sched_getaffinity(0))}"
         return _unsplittable(workload, self.ranks)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Start the other ranks, once a process; each call then hands out, computes and collects.
+        """Start the other ranks, once for each process; a call then scatters, computes and gathers.
 
-        Raises ValueError for what does not split: ranks with unequal parts would wait for each other for ever.
+        Raises ValueError for a workload that does not split, because ranks with unequal parts would wait for each other
+        forever.
         """
         if problem := _unsplittable(workload, self.ranks):
             raise ValueError(f"{self.name} {problem}")
         import torch
 
         from attnbench_variants.ring.rank import BACKWARD, FORWARD, Call
-        from attnbench_variants.ring.rank_group import crew_of, dtype_index
+        from attnbench_variants.ring.rank_group import dtype_index, rank_group_of
 
-        crew = crew_of(self.ranks, inputs.query.device.type)
+        group = rank_group_of(self.ranks, inputs.query.device.type)
         query, key, value = inputs.leaves
         numbers = (
             workload.batch, workload.heads, workload.kv_heads, workload.seq_q // self.ranks, workload.head_dim,
@@ -63,12 +64,12 @@ class Ring(Variant):
         class Attention(torch.autograd.Function):
             @staticmethod
             def forward(context: Any, *tensors: torch.Tensor) -> torch.Tensor:
-                context.ticket = ticket = crew.ticket()  # as long as the graph lives the ranks keep their parts
-                return crew.forward(Call(FORWARD, ticket.number, crew.oldest, *numbers), *tensors)
+                context.ticket = ticket = group.ticket()  # the ranks keep their parts as long as the graph exists
+                return group.forward(Call(FORWARD, ticket.number, group.oldest, *numbers), *tensors)
 
             @staticmethod
             def backward(context: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
-                return crew.backward(Call(BACKWARD, context.ticket.number, crew.oldest, *numbers), grad_output)
+                return group.backward(Call(BACKWARD, context.ticket.number, group.oldest, *numbers), grad_output)
 
         def call() -> torch.Tensor:
             output: torch.Tensor = Attention.apply(query, key, value)
@@ -78,16 +79,16 @@ class Ring(Variant):
 
 
 def _unsplittable(workload: Workload, ranks: int) -> str | None:
-    """Say what about the workload the ring can't do, or None."""
+    """Return what the ring does not support about the workload, or None."""
     problems = (
-        (workload.mask.kind not in ("none", "causal"), f"has no mask {workload.mask}: none and causal alone"),
+        (workload.mask.kind not in ("none", "causal"), f"has no mask {workload.mask}: only none and causal"),
         (workload.softcap is not None, "has no softcap"),
         (workload.alibi, "has no ALiBi"),
         (bool(workload.dropout), "has no dropout"),
-        (workload.seq_q != workload.seq_k, "needs seq_q == seq_k: both are split alike"),
+        (workload.seq_q != workload.seq_k, "needs seq_q == seq_k, because both are split in the same way"),
         (
             not workload.seq_q or bool(workload.seq_q % (2 * ranks)),
-            f"needs a length that is a multiple of {2 * ranks}: two chunks a rank",
+            f"needs a length that is a multiple of {2 * ranks}, two chunks for each rank",
         ),
         (not workload.batch, "needs a batch of at least 1"),
     )

@@ -1,7 +1,7 @@
-"""One rank of the ring: it keeps its queries and passes keys and values on (Liu et al., 2023, arXiv:2310.01889).
+"""One rank of the ring, which keeps its queries and passes keys and values on (Liu et al., 2023, arXiv:2310.01889).
 
 `python -m attnbench_variants.ring.rank RANK RANKS FILE DEVICE` serves calls until standard input closes. Rank 0 is
-the process that the variant runs in; it announces each call, hands out the parts and collects the answers.
+the process that the variant runs in. It broadcasts each call, scatters the inputs and gathers the results.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from attnbench_variants.ring.zigzag import chunks_of
 
 FORWARD, BACKWARD = 0, 1
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-IDLE = timedelta(days=1)  # members wait for the next call as long as the worker lives
+IDLE = timedelta(days=1)  # ranks wait for the next call as long as the worker exists
 
 
 @dataclass(frozen=True)
 class Call:
-    """What rank 0 announces: the operation, the whole problem's shapes, and how scores become weights.
+    """A call as rank 0 broadcasts it: the operation, shapes, causal mask and scale.
 
-    `ticket` numbers the forward call that this is, or whose gradients are asked for; of those before `oldest` nobody
-    will ask any more.
+    `ticket` is the number of the forward call, which is this one or the one whose gradients are computed. The parts of
+    calls before `oldest` are not needed any more.
     """
 
     operation: int
@@ -36,25 +36,25 @@ class Call:
     batch: int
     heads: int
     kv_heads: int
-    length: int  # of a rank's part
+    length: int  # of the part of one rank
     head_dim: int
     head_dim_v: int
     dtype: int
     causal: bool
     scale: float
 
-    def announced(self) -> torch.Tensor:
-        """Give the call as numbers that every rank can be sent."""
+    def to_tensor(self) -> torch.Tensor:
+        """Return the call as a float64 tensor, which can be broadcast."""
         return torch.tensor([float(value) for value in vars(self).values()], dtype=torch.float64)
 
     @classmethod
-    def heard(cls, numbers: torch.Tensor) -> Call:
-        """Read what `announced` made."""
+    def from_tensor(cls, numbers: torch.Tensor) -> Call:
+        """Return the call from the result of `to_tensor`."""
         *whole, causal, scale = numbers.tolist()
         return cls(*(int(value) for value in whole), causal=bool(causal), scale=scale)
 
     def shapes(self) -> dict[str, tuple[int, int, int, int]]:
-        """Give the shapes of a rank's part of query, key, value and output."""
+        """Return the shapes of a rank's part of query, key, value and output."""
         return {
             "query": (self.batch, self.heads, self.length, self.head_dim),
             "key": (self.batch, self.kv_heads, self.length, self.head_dim),
@@ -63,15 +63,15 @@ class Call:
         }
 
 
-class Member:
-    """The work of one rank; between a forward call and its backward pass it keeps its part of the problem."""
+class Rank:
+    """The computation of one rank, which keeps its part of a forward call until the backward pass."""
 
     def __init__(self, rank: int, ranks: int, device: str) -> None:
         self.rank, self.ranks, self.device = rank, ranks, torch.device(device)
         self._kept: dict[int, tuple[torch.Tensor, ...]] = {}  # by ticket
 
     def forward(self, call: Call, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Attend to every rank's keys in turn, the next ones under way meanwhile; returns this rank's output."""
+        """Attend to the keys of every rank in turn while the next ones are sent; returns this rank's output."""
         queries = query.float().chunk(2, 2)
         outputs = [torch.zeros((*part.shape[:3], call.head_dim_v), device=self.device) for part in queries]
         peaks = [torch.full((*part.shape[:3], 1), -torch.inf, device=self.device) for part in queries]
@@ -95,7 +95,7 @@ class Member:
         return output.to(query.dtype)
 
     def backward(self, call: Call, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Send keys, values and their growing gradients around the ring; returns this rank's three gradients."""
+        """Send keys, values and their partial gradients around the ring; returns this rank's three gradients."""
         query, key, value, output, peak, total = self._kept[call.ticket]
         grads = grad_output.float()
         row_dots = ((grads * output).sum(-1)).chunk(2, 2)
@@ -118,7 +118,7 @@ class Member:
         return torch.cat(grad_queries, 2).to(query.dtype), travelling[0].to(key.dtype), travelling[1].to(value.dtype)
 
     def _pairs(self, source: int, causal: bool) -> list[tuple[int, int, bool]]:
-        """List which half of mine meets which half of `source`'s, and whether they are the same chunk."""
+        """Return the pairs of this rank's and `source`'s chunks to compute, and whether both are the same chunk."""
         mine, theirs = chunks_of(self.rank, self.ranks), chunks_of(source, self.ranks)
         return [
             (i, j, causal and mine[i] == theirs[j])
@@ -128,7 +128,7 @@ class Member:
         ]
 
     def _rotate(self, tensors: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[dist.Work]]:
-        """Start sending to the next rank and receiving from the one before."""
+        """Start sending to the next rank and receiving from the previous one."""
         arriving = [torch.empty_like(tensor) for tensor in tensors]
         after, before = (self.rank + 1) % self.ranks, (self.rank - 1) % self.ranks
         operations = [dist.P2POp(dist.isend, tensor.contiguous(), after) for tensor in tensors]
@@ -136,10 +136,10 @@ class Member:
         return arriving, dist.batch_isend_irecv(operations)
 
     @staticmethod
-    def _arrived(under_way: tuple[list[torch.Tensor], list[dist.Work]]) -> list[torch.Tensor]:
-        for work in under_way[1]:
+    def _arrived(transfer: tuple[list[torch.Tensor], list[dist.Work]]) -> list[torch.Tensor]:
+        for work in transfer[1]:
             work.wait()
-        return under_way[0]
+        return transfer[0]
 
     @staticmethod
     def _split(tensors: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -147,33 +147,33 @@ class Member:
 
 
 def join(rank: int, ranks: int, file: str, device: str) -> None:
-    """Enter the group of ranks, which meet at a file; tensors on the CPU go by gloo, those on GPUs by NCCL."""
+    """Join the process group through a shared file; CPU tensors are sent by gloo, GPU tensors by NCCL."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     dist.init_process_group(backend, init_method=f"file://{file}", rank=rank, world_size=ranks, timeout=IDLE)
 
 
-def serve(member: Member) -> None:
-    """Answer rank 0's calls, one after the other."""
+def serve(rank: Rank) -> None:
+    """Compute rank 0's calls, one after the other."""
     while True:
         numbers = torch.empty(len(fields(Call)), dtype=torch.float64)
         dist.broadcast(numbers, 0)
-        call = Call.heard(numbers)
+        call = Call.from_tensor(numbers)
         shapes, dtype = call.shapes(), DTYPES[call.dtype]
         names = ("query", "key", "value") if call.operation == FORWARD else ("output",)
-        parts = [torch.empty(shapes[name], dtype=dtype, device=member.device) for name in names]
+        parts = [torch.empty(shapes[name], dtype=dtype, device=rank.device) for name in names]
         for part in parts:
             dist.scatter(part, None, 0)
-        answers = (member.forward(call, *parts),) if call.operation == FORWARD else member.backward(call, *parts)
+        answers = (rank.forward(call, *parts),) if call.operation == FORWARD else rank.backward(call, *parts)
         for answer in answers:
             dist.gather(answer.contiguous(), None, 0)
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor, scale: float, *, diagonal: bool) -> torch.Tensor:
-    """Give the scores of some keys, (B, Hq, R, Rk); causal on the diagonal.
+    """Return the scores of some keys, (B, Hq, R, Rk); on the diagonal they are causal.
 
-    They become weights by their peak and their total, kept apart: the logarithm of the two together would have the
-    rounding of the peak, which for scores of 10,000 is a thousandth of a weight.
+    Row maximum and sum of weights are kept separately. Their combination, the log-sum-exp, would be rounded to the
+    precision of the maximum, which for scores of 10,000 is an error of 0.1% in a weight.
     """
     scores = _per_group(query, key.mT) * scale
     if diagonal:
@@ -198,19 +198,19 @@ def _over_group(left: torch.Tensor, right: torch.Tensor, kv_heads: int) -> torch
     return first.mT @ second
 
 
-def _leave_with_the_parent() -> None:
+def _exit_with_parent() -> None:
     sys.stdin.read()
     os._exit(0)
 
 
 def main() -> None:
-    """Serve as one rank until the parent is gone."""
-    threading.Thread(target=_leave_with_the_parent, daemon=True).start()
+    """Serve as one rank until the parent process ends."""
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     rank, ranks, file, device = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     join(rank, ranks, file, device)
-    serve(Member(rank, ranks, device))
+    serve(Rank(rank, ranks, device))
 
 
 if __name__ == "__main__":

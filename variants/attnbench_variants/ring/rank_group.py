@@ -1,4 +1,4 @@
-"""The ranks of a ring, seen from rank 0: started once a process, then asked call by call."""
+"""The ranks of a ring as rank 0 uses them: started once for each process, then called."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from attnbench_variants.ring.rank import DTYPES, Call, Member, join
+from attnbench_variants.ring.rank import DTYPES, Call, Rank, join
 from attnbench_variants.ring.zigzag import gathered, scattered
 
 
 @dataclass(eq=False)
 class Ticket:
-    """Stands for one forward call, whose parts all ranks keep as long as somebody holds it."""
+    """Identifies a forward call. All ranks keep the parts of the call as long as its ticket is referenced."""
 
     number: int
 
 
-class Crew:
-    """`ranks` processes, this one included."""
+class RankGroup:
+    """The `ranks` processes of a ring, including this one."""
 
     def __init__(self, ranks: int, kind: str) -> None:
         self.ranks, self.kind = ranks, kind
         self._folder = tempfile.TemporaryDirectory()
-        file = str(Path(self._folder.name) / "meeting-point")
+        file = str(Path(self._folder.name) / "rendezvous")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "attnbench_variants.ring.rank"]
+        command = [sys.executable, "-m", Rank.__module__]
         self._others = [
             subprocess.Popen(
                 [*command, str(rank), str(ranks), file, _device(kind, rank)], stdin=subprocess.PIPE, env=environment
@@ -42,12 +42,12 @@ class Crew:
             for rank in range(1, ranks)
         ]
         join(0, ranks, file, _device(kind, 0))
-        self._own = Member(0, ranks, _device(kind, 0))
+        self._own = Rank(0, ranks, _device(kind, 0))
         self._numbers = itertools.count()
-        self._held: set[int] = set()  # numbers of the tickets that somebody holds
+        self._held: set[int] = set()  # numbers of the tickets that are still referenced
 
     def ticket(self) -> Ticket:
-        """Give a new forward call its ticket."""
+        """Return the ticket of a new forward call."""
         ticket = Ticket(next(self._numbers))
         self._held.add(ticket.number)
         weakref.finalize(ticket, self._held.discard, ticket.number)
@@ -55,20 +55,20 @@ class Crew:
 
     @property
     def oldest(self) -> int:
-        """The number of the oldest ticket that somebody holds."""
+        """The number of the oldest ticket that is still referenced."""
         return min(self._held, default=0)
 
     def forward(self, call: Call, *tensors: torch.Tensor) -> torch.Tensor:
         """Compute the whole output (B, Hq, S, Dv) of whole query, key and value."""
-        return self._collect(self._own.forward(call, *self._hand_out(call, tensors)))
+        return self._gather(self._own.forward(call, *self._scatter(call, tensors)))
 
     def backward(self, call: Call, grad_output: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute the gradients of query, key and value of the forward call whose ticket `call` names."""
-        answers = self._own.backward(call, *self._hand_out(call, (grad_output,)))
-        return tuple(self._collect(answer) for answer in answers)
+        """Compute the gradients of query, key and value for the forward call with the ticket of `call`."""
+        answers = self._own.backward(call, *self._scatter(call, (grad_output,)))
+        return tuple(self._gather(answer) for answer in answers)
 
     def stop(self) -> None:
-        """End the other ranks and leave the group."""
+        """End the other ranks and leave the process group."""
         for process in self._others:
             process.kill()
             process.wait()
@@ -76,8 +76,8 @@ class Crew:
             dist.destroy_process_group()
         self._folder.cleanup()
 
-    def _hand_out(self, call: Call, tensors: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-        dist.broadcast(call.announced(), 0)
+    def _scatter(self, call: Call, tensors: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+        dist.broadcast(call.to_tensor(), 0)
         own = []
         for tensor in tensors:
             parts = scattered(tensor, self.ranks)
@@ -85,32 +85,32 @@ class Crew:
             dist.scatter(own[-1], parts, 0)
         return own
 
-    def _collect(self, part: torch.Tensor) -> torch.Tensor:
+    def _gather(self, part: torch.Tensor) -> torch.Tensor:
         parts = [torch.empty_like(part) for _ in range(self.ranks)]
         dist.gather(part.contiguous(), parts, 0)
         return gathered(parts)
 
 
-_CREWS: dict[tuple[int, str], Crew] = {}
+_RANK_GROUPS: dict[tuple[int, str], RankGroup] = {}
 
 
-def crew_of(ranks: int, kind: str) -> Crew:
-    """Give this process's crew; another size ends the one before, because a process is in one group at a time."""
-    if (ranks, kind) not in _CREWS:
-        dismiss()
-        _CREWS[ranks, kind] = Crew(ranks, kind)
-    return _CREWS[ranks, kind]
+def rank_group_of(ranks: int, kind: str) -> RankGroup:
+    """Return this process's group of a size; a group of another size is stopped, because only one can exist."""
+    if (ranks, kind) not in _RANK_GROUPS:
+        stop_rank_group()
+        _RANK_GROUPS[ranks, kind] = RankGroup(ranks, kind)
+    return _RANK_GROUPS[ranks, kind]
 
 
 @atexit.register
-def dismiss() -> None:
-    """End the crew, if there is one."""
-    while _CREWS:
-        _CREWS.popitem()[1].stop()
+def stop_rank_group() -> None:
+    """Stop this process's group, if there is one."""
+    while _RANK_GROUPS:
+        _RANK_GROUPS.popitem()[1].stop()
 
 
 def dtype_index(dtype: torch.dtype) -> int:
-    """Give the number by which ranks speak of a dtype."""
+    """Return the number that stands for a dtype in calls."""
     return DTYPES.index(dtype)
 
 

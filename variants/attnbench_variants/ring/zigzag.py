@@ -1,7 +1,7 @@
-"""Which rank holds which part of a sequence, so that a causal mask gives all ranks the same work.
+"""The zig-zag split of a sequence over ranks, with which a causal mask gives all ranks the same work.
 
-The sequence is cut into 2N chunks and rank r holds chunks r and 2N - 1 - r: an early one, which sees little, and a
-late one, which sees much (as in Llama 3's context parallelism, Grattafiori et al., 2024, arXiv:2407.21783, sec. 3.3.2).
+The sequence is split into 2N chunks, and rank r holds chunks r and 2N - 1 - r: an early chunk, which sees few keys, and
+a late one, which sees many (as in Llama 3, Grattafiori et al., 2024, arXiv:2407.21783, section 3.3.2).
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import torch
 
 
 def chunks_of(rank: int, ranks: int) -> tuple[int, int]:
-    """Give the two chunks of `rank`, the earlier one first."""
+    """Return the two chunks of `rank`, the earlier one first."""
     return rank, 2 * ranks - 1 - rank
 
 
 def scattered(whole: torch.Tensor, ranks: int) -> list[torch.Tensor]:
-    """Cut (B, H, S, D) into one contiguous (B, H, S / ranks, D) a rank; S must be a multiple of 2 * ranks."""
+    """Split (B, H, S, D) into a contiguous (B, H, S / ranks, D) for each rank; S must be a multiple of 2 * ranks."""
     chunks = whole.chunk(2 * ranks, dim=2)
     return [torch.cat([chunks[index] for index in chunks_of(rank, ranks)], dim=2) for rank in range(ranks)]
 
 
 def gathered(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Put the ranks' parts together again: `scattered`'s inverse."""
+    """Join the parts of all ranks to (B, H, S, D), the inverse of `scattered`."""
     ranks = len(parts)
     chunks: list[torch.Tensor] = [parts[0]] * (2 * ranks)
     for rank, part in enumerate(parts):

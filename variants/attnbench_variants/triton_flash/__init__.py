@@ -1,4 +1,4 @@
-"""`triton-flash`: FlashAttention-2's algorithm (Dao, 2023, arXiv:2307.08691) as kernels of our own in Triton."""
+"""`triton-flash`: the algorithm of FlashAttention-2 (Dao, 2023, arXiv:2307.08691) as Triton kernels."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class TritonFlash(Variant):
 
     name = "triton-flash"
     packages = ("triton",)
-    costly_on = ("cpu",)  # in Triton's interpreter
+    costly_on = ("cpu",)  # where Triton's interpreter runs it
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Say why not: the package, the device, dropout or a head too wide for shared memory."""
+        """Return what prevents it, or None: the package, the device, dropout, or a head too wide for shared memory."""
         if find_spec("triton") is None:
             return "needs the package triton (pip install triton)"
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
         if device == "cpu" and not interpreted:
-            return "needs a CUDA device (or TRITON_INTERPRET=1 in the environment: on the CPU, in Triton's interpreter)"
+            return "needs a CUDA GPU (or TRITON_INTERPRET=1 in the environment, for Triton's interpreter on the CPU)"
         if device != "cpu" and interpreted:
             return "TRITON_INTERPRET=1 is set, which runs on the CPU: unset it to run on the GPU"
         if workload.dropout:
@@ -42,15 +42,15 @@ class TritonFlash(Variant):
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Compile and tune the kernels by one call, backward included where the workload has it."""
+        """Compile and tune the kernels with one call, including the backward pass if the workload has one."""
         import torch
 
         from attnbench_variants.triton_flash.attention import (
             FlashAttention,
             attend,
+            clear_tuning,
             contiguous,
             describe,
-            forget_tuning,
         )
 
         problem = describe(workload, inputs)
@@ -65,7 +65,7 @@ class TritonFlash(Variant):
 
         timed = differentiable if workload.needs_gradient else forward
         if query.is_cuda:
-            forget_tuning()
+            clear_tuning()
             output = timed()
             if workload.needs_gradient:
                 torch.autograd.grad(output, inputs.leaves, inputs.grad_output)

@@ -21,12 +21,12 @@ LARGEST_TILE = 128
 
 @dataclass(frozen=True)
 class Problem:
-    """What the kernels must know beside query, key and value; what the mask does not have is None.
+    """The kernels' arguments besides query, key and value; a parameter that the mask does not use is None.
 
-    - `offset`: the key column that row 0's diagonal stands on
-    - `left`, `right`: keys seen on either side of the diagonal; `prefix`: keys that every row sees
+    - `offset`: the key on the diagonal of row 0
+    - `left`, `right`: visible keys on either side of the diagonal; `prefix`: keys that every row sees
     - `key_lengths` (B,) int32; `document_starts`, `document_stops` (B, S) int32: each position's document
-    - `slopes` (Hq,) float32: ALiBi's
+    - `slopes` (Hq,) float32: the slopes of ALiBi
     """
 
     scale: float
@@ -42,17 +42,17 @@ class Problem:
 
     @property
     def tables(self) -> tuple[torch.Tensor | None, ...]:
-        """The tensors, in the kernels' order."""
+        """The tensors in the order of the kernels' arguments."""
         return self.key_lengths, self.document_starts, self.document_stops, self.slopes
 
     @property
     def numbers(self) -> tuple[float | None, ...]:
-        """The numbers, in the kernels' order."""
+        """The numbers in the order of the kernels' arguments."""
         return self.offset, self.left, self.right, self.prefix, self.scale, self.softcap
 
 
 def describe(workload: Workload, inputs: Inputs) -> Problem:
-    """Say in the kernels' terms what `workload` asks for."""
+    """Return the kernels' arguments for a workload."""
     mask, alignment = workload.mask, workload.seq_k - workload.seq_q
     problem = Problem(
         scale=workload.effective_scale,
@@ -74,7 +74,7 @@ def describe(workload: Workload, inputs: Inputs) -> Problem:
 
 
 class FlashAttention(torch.autograd.Function):
-    """softmax(scores) @ value, keeping for the backward pass the output and one number a row."""
+    """softmax(scores) @ value; the output and one number per row are saved for the backward pass."""
 
     @staticmethod
     def forward(
@@ -94,14 +94,14 @@ class FlashAttention(torch.autograd.Function):
 
 
 def contiguous(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Give tensors as the kernels read them: one row after the other. What lies so already is not copied."""
+    """Return the tensors in contiguous form, as the kernels read them; contiguous tensors are not copied."""
     return tuple(tensor.contiguous() for tensor in tensors)
 
 
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, problem: Problem
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the output and each row's log-sum-exp (B, Hq, Sq), float32, in units of log2, of contiguous tensors."""
+    """Return the output and each row's log-sum-exp (B, Hq, Sq), float32 in units of log2, of contiguous tensors."""
     batch, heads, seq_q, head_dim = query.shape
     output = query.new_empty((batch, heads, seq_q, value.shape[3]))
     log_sum = query.new_empty((batch, heads, seq_q), dtype=torch.float32)
@@ -120,7 +120,7 @@ def gradients(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, output: torch.Tensor, log_sum: torch.Tensor,
     grad_output: torch.Tensor, problem: Problem,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Give the gradients of query, key and value."""
+    """Return the gradients of query, key and value."""
     batch, heads, seq_q, head_dim = query.shape
     kv_heads, seq_k, head_dim_v = value.shape[1:]
     grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
@@ -142,14 +142,14 @@ def gradients(
     return grads
 
 
-def forget_tuning() -> None:
-    """Have the kernels tuned anew at the next call, so that a result does not depend on which shapes came before."""
+def clear_tuning() -> None:
+    """Discard the tuning results, so that the time of a workload does not depend on the shapes before it."""
     for kernel in (forward_kernel, grad_key_value_kernel, grad_query_kernel):
         kernel.cache.clear()
 
 
 def _widths(head_dim: int, head_dim_v: int) -> dict[str, int]:
-    """Give the head sizes and the powers of two, 16 at least, that tiles of them are stored in."""
+    """Return the head sizes and their padded sizes in tiles: powers of two of at least 16."""
     return {
         "HEAD_DIM": head_dim,
         "HEAD_DIM_V": head_dim_v,
@@ -159,7 +159,7 @@ def _widths(head_dim: int, head_dim_v: int) -> dict[str, int]:
 
 
 def _document_ranges(workload: Workload) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give where each position's document starts and stops, (B, S) int32 each."""
+    """Return where each position's document starts and stops, (B, S) int32 each."""
     starts, stops = [], []
     for sequence in range(workload.batch):
         lengths = torch.tensor(workload.document_lengths(sequence))

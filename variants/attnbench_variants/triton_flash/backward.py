@@ -1,8 +1,9 @@
-"""The backward pass, without the scores having been kept: they are computed again from their row's log-sum-exp.
+"""The backward pass, which computes the weights again from the scores and each row's log-sum-exp.
 
-Three kernels (Dao, 2023, arXiv:2307.08691, section 3.1.2): the row sums of output * grad_output; then one program a
-tile of keys for the gradients of key and value; then one a tile of queries for that of query. No atomic additions,
-so the same gradients come out at each call; a key head gathers the gradients of its group's query heads itself.
+There are three kernels (Dao, 2023, arXiv:2307.08691, section 3.1.2). The first computes the row sums of output *
+grad_output; the second, with one program per tile of keys, the gradients of key and value; the third, with one program
+per tile of queries, the gradient of query. There are no atomic additions, so every call has the same result: the
+program of a key head adds up the contributions of its group's query heads itself.
 """
 
 import triton
@@ -29,7 +30,7 @@ def row_dot_kernel(
 def _gradient_of_scores(
     products, weight_gradients, log_sum, row_dots, distance, seen, scale, softcap, slope, MASKED: tl.constexpr
 ):
-    """Give the softmax weights and the gradient of the scaled products; `log_sum`, `row_dots` broadcast over keys."""
+    """Return the softmax weights and the gradient of the scaled products; `log_sum`, `row_dots` broadcast over keys."""
     derivative = 1.0
     if softcap is not None or slope is not None:
         scores, derivative = bent_scores(products, distance, scale, softcap, slope)
@@ -48,11 +49,11 @@ def _gather_from_rows(
     scale, softcap, slope, HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr, RAGGED: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add to a key tile's gradients what the query rows from `begin` to `end` give; scores are (N, M), transposed."""
+    """Add the contributions of query rows `begin` to `end` to a key tile's gradients; scores are transposed, (N, M)."""
     for first in range(begin, end, BLOCK_M):
         first = tl.multiple_of(first, BLOCK_M)  # noqa: PLW2901 - a hint to the compiler
         rows = first + tl.arange(0, BLOCK_M)
-        # rows past seq_q read as zeros with an infinite log-sum-exp: their weights are 0
+        # rows past seq_q are loaded as zeros with an infinite log-sum-exp, so that their weights are 0
         query_tile = load_tile(query, rows, tl.arange(0, BLOCK_D), seq_q, HEAD_DIM, BLOCK_D != HEAD_DIM, RAGGED)
         grad_tile = load_tile(
             grad_output, rows, tl.arange(0, BLOCK_DV), seq_q, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, RAGGED
@@ -88,11 +89,11 @@ def grad_key_value_kernel(
 ):  # fmt: skip
     """Write `grad_key` (B, Hkv, Sk, D) and `grad_value` (B, Hkv, Sk, Dv); BLOCK_N keys a program, BLOCK_M rows a step.
 
-    RAGGED says that seq_q may be no multiple of BLOCK_M. Of one head the first tile of keys goes first: under a
-    causal mask the most rows see it.
+    RAGGED means that seq_q may not be a multiple of BLOCK_M. Each head's first tile of keys comes first, because under
+    a causal mask most rows see it.
     """
     tiles = tl.cdiv(seq_k, BLOCK_N)
-    kv_head = tl.program_id(0) // tiles  # of all sequences
+    kv_head = tl.program_id(0) // tiles  # counted over all sequences
     sequence = kv_head // kv_heads
     first_key = tl.program_id(0) % tiles * BLOCK_N
     keys = first_key + tl.arange(0, BLOCK_N)
@@ -118,7 +119,7 @@ def grad_key_value_kernel(
     end = tl.where(first_key < limit, end, 0)
     full_end = tl.minimum(full_end, tl.cdiv(end, BLOCK_M) * BLOCK_M)
     if left is None and document_starts is None:
-        full_end = tl.maximum(full_begin, end)  # rows past seq_q weigh nothing, so the last ones need no mask
+        full_end = tl.maximum(full_begin, end)  # rows past seq_q have weight 0, so the last ones need no mask
 
     grad_key_sum = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     grad_value_sum = tl.zeros([BLOCK_N, BLOCK_DV], tl.float32)
@@ -152,7 +153,7 @@ def grad_key_value_kernel(
                 HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, RAGGED, True,
             )  # fmt: skip
 
-    counts = keys[:, None] < limit  # a key that does not count has no gradient
+    counts = keys[:, None] < limit  # a padded key has no gradient
     grad_key += kv_head.to(tl.int64) * seq_k * HEAD_DIM
     grad_value += kv_head.to(tl.int64) * seq_k * HEAD_DIM_V
     tl.store(
@@ -173,7 +174,7 @@ def _gather_from_keys(
     scale, softcap, slope, HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_DV: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add to a query tile's gradient what the keys from `begin` to `end` give."""
+    """Add the contributions of keys `begin` to `end` to a query tile's gradient."""
     for first in range(begin, end, BLOCK_N):
         first = tl.multiple_of(first, BLOCK_N)  # noqa: PLW2901 - a hint to the compiler
         keys = first + tl.arange(0, BLOCK_N)

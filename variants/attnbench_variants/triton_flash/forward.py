@@ -1,4 +1,4 @@
-"""The forward pass: one program a tile of queries, walking over the tiles of keys that it sees."""
+"""The forward pass, with one program per tile of queries that loops over the visible tiles of keys."""
 
 import triton
 import triton.language as tl
@@ -14,7 +14,7 @@ def _attend(
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Take the keys from `begin` to `end` into the running softmax (Milakov & Gimelshein, 2018, arXiv:1805.02867).
+    """Add the keys from `begin` to `end` to the online softmax (Milakov & Gimelshein, 2018, arXiv:1805.02867).
 
     `weighted` (M, Dv) is the sum of values weighted by exp2(score - peak), `total` (M) the sum of those weights and
     `peak` (M) the highest score in units of log2. Without softcap and ALiBi the scale is folded into exp2's argument.
@@ -36,7 +36,7 @@ def _attend(
             scores = tl.where(seen, scores, float("-inf"))
         new_peak = tl.maximum(peak, tl.max(scores, 1) * unit)
         base = new_peak
-        if MASKED:  # a row that has seen no key yet: -inf - -inf would be NaN
+        if MASKED:  # in a row that has seen no key yet, -inf - -inf would be NaN
             base = tl.where(new_peak == float("-inf"), 0.0, new_peak)
         weights = tl.exp2(scores * unit - base[:, None])
         decay = tl.exp2(peak - base)
@@ -57,11 +57,11 @@ def forward_kernel(
 ):  # fmt: skip
     """Write `output` (B, H, Sq, Dv) and `log_sum` (B, H, Sq): log2 of the sum of exp(score), +inf if nothing is seen.
 
-    Programs are numbered so that one head's tiles are neighbours and share its keys in the cache, its last tile first:
-    under a causal mask that is the longest, and should not be left over for the end.
+    Programs are numbered so that the tiles of one head are neighbours and share its keys in the cache. The last tile
+    comes first, because under a causal mask it takes longest and should not be the last one to run.
     """
     tiles = tl.cdiv(seq_q, BLOCK_M)
-    head = tl.program_id(0) // tiles  # of all sequences: sequence * heads + head
+    head = tl.program_id(0) // tiles  # counted over all sequences: sequence * heads + head
     sequence = head // heads
     kv_head = sequence * kv_heads + (head % heads) // (heads // kv_heads)
     first_row = (tiles - 1 - tl.program_id(0) % tiles) * BLOCK_M

@@ -1,9 +1,9 @@
-"""Every mask as a range of keys a row: `start <= key < stop`, and the other way round.
+"""Masks as a range of visible keys per row, `start <= key < stop`, and as a range of rows per key.
 
-All of the harness's masks let a query see one contiguous range of keys, and neither end of it ever moves left from
-one row to the next. So the ends for the first and the last row of a tile say which tiles of keys are seen by no row
-(skipped), by every row (computed without a mask) or by some (computed with it); the backward pass over tiles of keys
-asks the same of columns. What a mask does not have is None, which Triton resolves while compiling.
+Under every mask of the harness a query sees one contiguous range of keys, and neither end of the range moves left from
+one row to the next. Therefore the ranges of the first and last row of a tile decide which tiles of keys are seen by no
+row (skipped), by every row (computed without a mask) or by some rows (computed with it). The backward pass over tiles
+of keys does the same with columns. A parameter that a mask does not use is None, which Triton resolves at compile time.
 """
 
 import triton
@@ -12,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def keys_seen(row, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops):
-    """Give the range of keys that each `row` of `sequence` sees; `row` is a number or a vector."""
+    """Return the range of keys that each `row` of `sequence` sees; `row` is a number or a vector."""
     start = row * 0
     stop = row * 0 + seq_k
     if left is not None:
@@ -32,7 +32,7 @@ def keys_seen(row, sequence, seq_q, seq_k, offset, left, right, prefix, key_leng
 
 @triton.jit
 def rows_seeing(key, sequence, seq_q, seq_k, offset, left, right, prefix, document_starts, document_stops):
-    """Give the range of rows that see the number `key`, which must be one that counts in its sequence."""
+    """Return the range of rows that see `key`, the number of a key that is not padding."""
     start = key * 0
     stop = key * 0 + seq_q
     if right is not None:
@@ -49,11 +49,11 @@ def rows_seeing(key, sequence, seq_q, seq_k, offset, left, right, prefix, docume
 
 @triton.jit
 def phases(first_start, last_start, first_stop, last_stop, BLOCK: tl.constexpr):
-    """Split the columns that a tile needs into those before, in and after the part that all of the tile needs.
+    """Split the columns of a tile into those before, in and after the part that every row of the tile sees.
 
-    Takes the ranges of the tile's first and last member; returns (begin, full_begin, full_end, end): tiles of
-    [begin, full_begin) and [full_end, end) need a mask, those of [full_begin, full_end) none. All but `end` are
-    multiples of BLOCK, and `full_begin` may lie past `end`.
+    Takes the ranges of the tile's first and last row and returns (begin, full_begin, full_end, end). Columns in
+    [begin, full_begin) and [full_end, end) need a mask, those in [full_begin, full_end) do not. All except `end` are
+    multiples of BLOCK, and `full_begin` may be larger than `end`.
     """
     begin = first_start // BLOCK * BLOCK
     full_begin = tl.cdiv(last_start, BLOCK) * BLOCK

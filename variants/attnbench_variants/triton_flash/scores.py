@@ -1,4 +1,4 @@
-"""From products of queries and keys to scores in units of log2, so that softmax needs exp2 alone."""
+"""Scores in units of log2, computed from products of queries and keys, so that softmax needs only exp2."""
 
 import triton
 import triton.language as tl
@@ -10,13 +10,13 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def tile_pointers(tensor, rows, columns, width):
-    """Point at a tile of a row-major matrix that is `width` wide."""
+    """Return pointers to a tile of a row-major matrix of `width` columns."""
     return tensor + rows[:, None] * width + columns[None, :]
 
 
 @triton.jit
 def load_tile(tensor, rows, columns, row_limit, WIDTH: tl.constexpr, PADDED: tl.constexpr, CHECKED: tl.constexpr):
-    """Load a tile; what lies past `row_limit` (where CHECKED) or past WIDTH (where PADDED) reads as 0."""
+    """Load a tile with 0 past `row_limit` (if CHECKED) and past WIDTH (if PADDED)."""
     pointers = tile_pointers(tensor, rows, columns, WIDTH)
     if CHECKED and PADDED:
         return tl.load(pointers, mask=(rows[:, None] < row_limit) & (columns[None, :] < WIDTH), other=0.0)
@@ -29,7 +29,7 @@ def load_tile(tensor, rows, columns, row_limit, WIDTH: tl.constexpr, PADDED: tl.
 
 @triton.jit
 def dot(left, right, addend=None):
-    """Give left @ right + addend in float32, without TF32; the interpreter can't multiply bfloat16: it is widened."""
+    """Return left @ right + addend in float32 without TF32; bfloat16 is widened in the interpreter, which needs it."""
     if INTERPRETED:
         left = left.to(tl.float32)
         right = right.to(tl.float32)
@@ -38,17 +38,17 @@ def dot(left, right, addend=None):
 
 @triton.jit
 def narrowed(tile, dtype):
-    """Round float32 to the nearest `dtype`, which the interpreter, cutting bfloat16 off, does not do by itself."""
+    """Round float32 to the nearest `dtype`; Triton's interpreter would truncate to bfloat16."""
     if INTERPRETED and dtype == tl.bfloat16:
         bits = tile.to(tl.uint32, bitcast=True)
-        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16  # what is cut off must be 0, or 0 would not stay 0
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16  # the low bits must be 0, or 0 would not stay 0
         tile = bits.to(tl.float32, bitcast=True)
     return tile.to(dtype)
 
 
 @triton.jit
 def hyperbolic_tangent(x):
-    """Compute tanh by exp2, and by its series where the difference of near numbers would cost digits."""
+    """Compute tanh by exp2, and by its series near 0, where the difference would lose digits."""
     square = x * x
     series = x * (1.0 + square * (-0.333333333 + square * (0.133333333 + square * -0.053968254)))
     quotient = 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2_E)) + 1.0)
@@ -59,7 +59,7 @@ def hyperbolic_tangent(x):
 def bent_scores(products, distance, scale, softcap, slope):
     """Cap the scaled products and add ALiBi; `distance` is |i + seq_k - seq_q - j|.
 
-    Returns the scores in units of log2 and the derivative of the natural scores by the scaled products.
+    Returns the scores in units of log2, and the derivative of the unscaled scores by the scaled products.
     """
     scores = products * scale
     derivative = 1.0

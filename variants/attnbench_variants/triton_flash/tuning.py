@@ -1,4 +1,4 @@
-"""Which tile sizes are tried on a GPU, and the one that Triton's interpreter takes."""
+"""The tile sizes that are tried on a GPU, and the one for Triton's interpreter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,16 +13,17 @@ TUNED_FOR = [
     "heads", "kv_heads", "seq_q", "seq_k", "offset", "left", "right", "prefix", "softcap",
     "HEAD_DIM", "HEAD_DIM_V",
 ]  # fmt: skip
-SHORT = 512  # sequences up to here take one program's time to start and end: nothing is worth tuning
+SHORT = 512  # shorter sequences take about as long as launching a program, so tuning gains nothing
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What one program of a kernel keeps in registers and shared memory, for an outer and an inner tile.
+    """The registers and shared memory that one program of a kernel needs for an outer and an inner tile.
 
-    The outer tile (rows, or keys for the gradients of key and value) stays; inner ones stream through `num_stages`
-    buffers. `widths` are the head sizes of the accumulators, `score_tiles` how many float32 tiles of scores live at
-    once, `registers` the most of a thread's 255 that both may take: more was seen to spill when compiled for sm_90.
+    The outer tile (rows, or keys for the gradients of key and value) stays in place; inner tiles are loaded into
+    `num_stages` buffers. `widths` are the head sizes of the accumulators, and `score_tiles` is the number of float32
+    tiles of scores in use at once. Both together may take at most `registers` of a thread's 255 registers; kernels
+    compiled for sm_90 spilled with more.
     """
 
     outer_is_keys: bool
@@ -32,12 +33,12 @@ class Needs:
     kept: tuple[str, ...]
 
     def tile(self, config: Config) -> tuple[int, int]:
-        """Give the outer and the inner length of a candidate's tile."""
+        """Return the outer and the inner length of a candidate's tile."""
         rows, keys = config.kwargs["BLOCK_M"], config.kwargs["BLOCK_N"]
         return (keys, rows) if self.outer_is_keys else (rows, keys)
 
     def registers_of(self, config: Config, arguments: dict[str, Any]) -> float:
-        """Estimate the registers of a thread that accumulators and scores take."""
+        """Estimate the registers per thread that accumulators and scores take."""
         outer, inner = self.tile(config)
         width = sum(arguments[name] for name in self.widths)
         return outer * (width + self.score_tiles * inner) / (32 * config.num_warps)
@@ -58,9 +59,10 @@ KERNELS = {
 
 
 def tuned(kernel_name: str) -> Callable[[Any], Any]:
-    """Have Triton time the candidates on the first call of each shape and keep the fastest.
+    """Return a decorator with which Triton times the candidates on the first call of each shape and keeps the fastest.
 
-    In the interpreter nothing is timed, and unequal small tiles make short sequences cover the tiles' borders.
+    In the interpreter nothing is timed. Small tiles of unequal sizes are used there, so that even short sequences have
+    several tiles.
     """
     if knobs.runtime.interpret:
         return triton.autotune([Config({"BLOCK_M": 64, "BLOCK_N": 32})], key=[])
@@ -72,7 +74,7 @@ def tuned(kernel_name: str) -> Callable[[Any], Any]:
 
 
 def candidates() -> list[Config]:
-    """Give all tile sizes, warps and depths of pipelining that are tried for some shape."""
+    """Return all combinations of tile sizes, warps and pipeline stages that are tried for some shape."""
     return [
         Config({"BLOCK_M": rows, "BLOCK_N": keys}, num_warps=warps, num_stages=stages)
         for rows, keys, warps, stages in product((16, 32, 64, 128), (16, 32, 64, 128), (4, 8), (1, 2, 3))
@@ -80,15 +82,16 @@ def candidates() -> list[Config]:
 
 
 def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], shared_bytes: int) -> list[Config]:
-    """Keep the candidates that suit the shape and fit into registers and `shared_bytes` of shared memory.
+    """Return the candidates that suit the shape and fit into registers and `shared_bytes` of shared memory.
 
-    Never empty: the smallest candidate always stays. `arguments` are the kernel's, constants included.
+    The list is never empty, because the smallest candidate always remains. `arguments` are those of the kernel,
+    including constants.
     """
     needs = KERNELS[kernel_name]
     lengths = arguments["seq_q"], arguments["seq_k"]
     outer_length = lengths[1] if needs.outer_is_keys else lengths[0]
     wide = arguments["BLOCK_D"] + arguments["BLOCK_DV"] > 256  # heads of 192 and 256 need smaller tiles, more threads
-    half = arguments["query"].element_size() == 2  # tensor cores; float32 is multiplied by the ordinary units
+    half = arguments["query"].element_size() == 2  # multiplied on tensor cores, unlike float32
 
     def suits(config: Config) -> bool:
         outer, inner = needs.tile(config)
@@ -99,7 +102,7 @@ def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], 
         elif half:
             shape = outer >= 64 and inner >= 32 and config.num_stages > 1
             shape = shape and (inner <= outer if outer == 128 else inner == 64 or (wide and inner == 32))
-            busy = needs.registers_of(config, arguments) >= 96  # else eight warps have too little to do
+            busy = needs.registers_of(config, arguments) >= 96  # with less work per thread eight warps are too many
             shape = shape and (config.num_warps == 4 or (busy and (wide or outer == 128)))
         else:
             shape = outer in (32, 64) and inner in (16, 32) and config.num_stages == 2
@@ -114,6 +117,6 @@ def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], 
 
 
 def shared_memory() -> int:
-    """Give the bytes of shared memory that one program may have on the current CUDA device."""
+    """Return the bytes of shared memory that one program can use on the current CUDA device."""
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return int(properties.shared_memory_per_block_optin)
