@@ -70,9 +70,8 @@ def _run(options: SimpleNamespace) -> None:
     verbosity = level(quiet=options.quiet, verbose=options.verbose)
     limits = CellLimits(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
     folder, request, catalog, plan, executor = _planned(options)
-    unsupported = (
-        unsupported_reasons(plan) if options.executor == "local" else {}
-    )  # the machines of a cluster check it themselves
+    # The machines of a cluster check by themselves which cells they support.
+    unsupported = unsupported_reasons(plan) if options.executor == "local" else {}
     history = History(options.results)
     if folder is None:
         refuse_unrunnable(request, catalog, plan, unsupported)
