@@ -1,4 +1,4 @@
-"""A cache of digests: Parquet files that may be deleted at any time, because the runs' own files are the truth.
+"""A cache of digests: Parquet files that may be deleted at any time, because they can be remade from the runs.
 
 A digest's key is made of the run's files (by name, size, times and inode) and of the source of this package, so that a
 digest of an older state of the run, or made by other code, is not found.

@@ -117,9 +117,9 @@ def pick(table: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
 
 
 def dispatch_gains(results: Results, over: str) -> dict[str, DispatchGain]:
-    """Cross-validate the table, by device: for each fifth of the shapes, choose by a table made of the others.
+    """Return the gain of following the table over always taking the variant `over`, by device.
 
-    The gain is over always taking the variant `over`.
+    The gain is cross-validated: for each fifth of the shapes, the table is made of the other shapes.
     """
     by_device: dict[str, list[list[Shape]]] = {}
     for setting in _settings(_dispatchable(results)):

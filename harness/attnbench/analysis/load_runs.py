@@ -1,4 +1,4 @@
-"""Reads runs into one pandas frame: a row a record, with what is derived from its raw samples."""
+"""Reading of runs into a pandas frame: a row for each record, with the numbers derived from its samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What A/A controls show: how far two measurements of the same variant lie apart."""
+"""A/A controls: how much two measurements of the same variant differ."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def control_ratios(current: pd.DataFrame) -> Ratios:
 
 
 def noise_text(found: ControlSummary) -> str:
-    """Write a noise floor as the note under a table."""
+    """Return the note under a table that states the noise floor and the false positives."""
     if found.noise_floor is None:
         return "No A/A control in these cells: the noise floor is unknown."
     pairs = f"{found.cells} pair{'s' if found.cells > 1 else ''}"

@@ -20,7 +20,7 @@ CONTEST = ["device_name", "mask", "direction", "mode"]
 
 @dataclass(frozen=True)
 class Standing:
-    """One variant's place among the others of a device, mask, direction and mode."""
+    """One variant's results among the others of a device, mask, direction and mode."""
 
     variant: str
     cells: int  # all that were tried, whatever their status
@@ -60,9 +60,9 @@ class Contest:
 
 
 def winners(ranked: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a problem: `fastest`, its latency and interval, `tied` (all first places), `next` and `margin`.
+    """Return a row for each problem: `fastest`, its latency and interval, `tied`, `next` and `margin`.
 
-    A variant shares the first place if it can't be shown to be slower than the fastest (`leads` of `Results.ranked`).
+    `tied` lists all variants that share the first place: those that can't be shown to be slower than the fastest.
     `next` is the fastest variant that does not share it, and `margin` its latency over that of the fastest (NaN if all
     tie or no other ran); `contenders` counts the ranked variants.
     """

@@ -134,12 +134,12 @@ class Results:
 
     @cached_property
     def noise(self) -> ControlSummary:
-        """What all A/A controls together show."""
+        """The noise floor and the false positives of all A/A controls together."""
         return summarise_controls(list(self.control_ratios.values()))
 
     @cached_property
     def floor(self) -> NoiseFloor | None:
-        """The noise floor that all A/A controls together show; None without a control."""
+        """The noise floor of all A/A controls together, in the form that widens intervals; None without a control."""
         return floor_of(list(self.control_ratios.values()))
 
     @cached_property
@@ -157,7 +157,7 @@ class Results:
 
     @cached_property
     def winners(self) -> pd.DataFrame:
-        """The fastest variants of each problem, a row a problem: see `ranking.winners`."""
+        """The fastest variants of each problem, a row for each problem: see `ranking.winners`."""
         return winners(self.ranked)
 
     @cached_property
@@ -166,7 +166,7 @@ class Results:
         return series(self.ranked)
 
     def noise_within(self, cells: pd.DataFrame) -> ControlSummary:
-        """Return what the A/A controls show on the problems of `cells` alone."""
+        """Return noise floor and false positives of the A/A controls on the problems of `cells` only."""
         problems = set(zip(*(cells[name] for name in PROBLEM), strict=True))
         known = sorted(problems & self.control_ratios.keys())
         return summarise_controls([self.control_ratios[problem] for problem in known])
@@ -185,7 +185,7 @@ class Results:
 
 
 def load(path: Paths) -> pd.DataFrame:
-    """Read runs into a frame of one row a record.
+    """Read runs into a frame with a row for each record.
 
     `path` is a run, as `attnbench.run` returns it, or its folder, a folder of runs (at any depth), or a list of these.
     Columns are the record's fields, the workload's fields (`mask` as its text), and

@@ -23,7 +23,7 @@ FEWEST_LENGTHS = 3
 
 @dataclass(frozen=True)
 class Exponent:
-    """Latency grows as length ** `exponent` in one series; the exponents between neighbours lie in `low` to `high`."""
+    """Latency grows as length ** `exponent` in one series; `low` to `high` is the interval."""
 
     series: Series
     variant: str
@@ -35,7 +35,7 @@ class Exponent:
 
 @dataclass(frozen=True)
 class Crossover:
-    """The length beyond which `after` is faster than `before`; from `low` to `high` their intervals overlap."""
+    """The length beyond which `after` is faster than `before`; from `low` to `high` the order is uncertain."""
 
     series: Series
     before: str
@@ -132,7 +132,7 @@ def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Point
     """Yield the crossover of two variants, if they have one."""
     lengths = [length for length in first[1] if length in second[1]]
     pairs = [(first[1][length], second[1][length]) for length in lengths]
-    # 1 where the first is slower, -1 where the second is, 0 where their intervals overlap
+    # At each length: 1 if the first variant is slower, -1 if the second is, 0 if their intervals overlap.
     order = [1 if one[1] > other[2] else -1 if one[2] < other[1] else 0 for one, other in pairs]
     decided = [index for index, sign in enumerate(order) if sign]
     changes = [(i, j) for i, j in itertools.pairwise(decided) if order[i] != order[j]]

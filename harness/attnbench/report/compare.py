@@ -21,7 +21,7 @@ from attnbench.stats.paired import FASTER, SAME, SLOWER, UNDECIDED
 IN_COMMENT = 60  # changes in a pull request's comment
 ON_PAGE = 1_000  # changes of two runs on the page; `attnbench compare --json` prints all
 UNCHANGED = (SAME, STILL_FAILING)
-WIDTH, SPAN = 132, 1.0  # of the drawing of a ratio: in pixels, and in octaves from its middle to either end
+WIDTH, SPAN = 132, 1.0  # of a drawn ratio: pixels, and octaves from the middle to each end
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ LATENCY_TABLES = 40  # at most, of each kind; all cells are in results.csv
 
 @dataclass(frozen=True)
 class Content:
-    """What a report says, without any format."""
+    """The parts of a report, independent of any format."""
 
     title: str
     summary: str

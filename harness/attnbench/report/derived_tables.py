@@ -24,7 +24,7 @@ EXPONENT_NOTE = (
 
 @dataclass(frozen=True)
 class Fits:
-    """All that is derived from several cells of the results."""
+    """Everything that is derived from several cells of the results."""
 
     regions: tuple[Region, ...]
     exponents: tuple[Exponent, ...]
@@ -103,7 +103,7 @@ def _gain(gain: ParallelGain) -> tuple[TableCell, ...]:
 
 
 def regions_table(table: Sequence[Region]) -> Table:
-    """Return the dispatch table in a form to read."""
+    """Return the dispatch table as a table for people."""
     return Table(
         "Fastest variant by region of shapes",
         ("device", "setting", "lengths", "variant", "margin", "clear", "tied with"),
