@@ -1,4 +1,4 @@
-"""Judging workloads in a process of its own, for libraries that read the environment when they are imported."""
+"""Check workloads in a separate process, for libraries that read the environment when they are imported."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def verdicts(script: str, workloads: list[dict[str, Any]], *arguments: str, **environment: str) -> list[dict[str, Any]]:
-    """Hand the workloads to a script as JSON on its stdin; give its verdicts, one JSON object a line of its stdout."""
+    """Send workloads to a script as JSON on stdin, and return its verdicts, one JSON object per line of stdout."""
     done = subprocess.run(
         [sys.executable, script, *arguments],
         input=json.dumps(workloads),

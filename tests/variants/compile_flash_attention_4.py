@@ -1,4 +1,4 @@
-"""Compile flash-attn 4's kernels for Hopper where there is no GPU: workloads as JSON on stdin, one verdict a line.
+"""Compile flash-attn 4's kernels for Hopper without a GPU: workloads as JSON on stdin, one verdict per line.
 
 The package is real, and so are its checks and its compiler; the tensors have shapes and no contents, and nothing is
 run. A process of its own, because the package reads from the environment, at import, for which GPU it compiles.
@@ -11,7 +11,7 @@ import warnings
 
 
 class Context:
-    """What an autograd function keeps between its two passes, where autograd itself takes no tensor of a GPU."""
+    """The context of an autograd function, because autograd itself does not accept fake tensors of a GPU."""
 
     needs_input_grad = (True,) * 64
 
@@ -20,10 +20,10 @@ class Context:
         self.saved_tensors = tensors
 
     def mark_non_differentiable(self, *tensors):
-        """Nothing to mark."""
+        """Do nothing; there is nothing to mark."""
 
     def set_materialize_grads(self, value):
-        """Nothing to set."""
+        """Do nothing; there is nothing to set."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the tests of variants share: running one, and judging its answers by the gate that stands around each timing."""
+"""Fixtures that run a variant and check its results with the gate that also surrounds each timing."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from attnbench.tensors.inputs import make_inputs
 
 @pytest.fixture
 def run():
-    """Run a variant on a workload: inputs, and [output, *gradients]."""
+    """Return a function that runs a variant on a workload and returns the inputs and [output, *gradients]."""
 
     def once(variant, workload):
         inputs = make_inputs(workload, "cpu", variant.layout)
@@ -24,7 +24,7 @@ def run():
 
 @pytest.fixture
 def assert_passes():
-    """Assert that a variant claims a workload and passes the gate on it."""
+    """Return a function that asserts that a variant supports a workload and passes the gate on it."""
 
     def check(variant, workload):
         assert variant.unsupported_reason(workload, "cpu") is None

@@ -1,4 +1,4 @@
-"""Stand-ins for attention libraries that need a GPU: their documented signatures, and their documented answers.
+"""Fakes of attention libraries that need a GPU, with their documented signatures and results.
 
 Each function or class has the parameters, in their order and with their defaults, of the version named beside it, so
 that a call that would not bind there fails here; what it computes is what that version's documentation says.
@@ -15,7 +15,7 @@ import torch
 
 
 def dense(query, key, value, *, causal=False, window=(-1, -1), softcap=0.0, slopes=None, scale=None, hidden=None):
-    """Attend one sequence, (Sq, H, D), (Sk, Hkv, D), (Sk, Hkv, Dv) -> (Sq, H, Dv), as FlashAttention documents it.
+    """Compute attention of one sequence, (Sq, H, D), (Sk, Hkv, D), (Sk, Hkv, Dv) -> (Sq, H, Dv), as documented.
 
     Bottom-right aligned, windows inclusive, -1 for no bound, rows without a visible key 0.
     """
@@ -41,12 +41,12 @@ def dense(query, key, value, *, causal=False, window=(-1, -1), softcap=0.0, slop
 
 
 def batched(query, key, value, **named):
-    """Attend each sequence of (B, S, H, D) tensors."""
+    """Compute attention of each sequence of (B, S, H, D) tensors."""
     return torch.stack([dense(*sequence, **named) for sequence in zip(query, key, value, strict=True)])
 
 
 def ragged(query, key, value, query_starts, key_starts, **named):
-    """Attend sequences laid end to end, (total, H, D)."""
+    """Compute attention of packed sequences, (total, H, D)."""
     assert query_starts.dtype == key_starts.dtype == torch.int32
     assert query_starts[-1] == len(query)
     assert key_starts[-1] == len(key) == len(value)
@@ -284,7 +284,7 @@ class DotProductAttention:
 
 
 def install(monkeypatch):
-    """Put the stand-ins where the libraries would be, and pretend a GPU of compute capability 9.0."""
+    """Install the fakes in the libraries' places, and a fake GPU of compute capability 9.0."""
     import torch.nn.attention.varlen as torch_varlen
 
     modules = {

@@ -1,4 +1,4 @@
-"""Run a variant in Triton's interpreter: workloads as JSON on stdin, one verdict a line on stdout.
+"""Run a variant in Triton's interpreter: workloads as JSON on stdin, one verdict per line on stdout.
 
 A process of its own, because TRITON_INTERPRET has to be set before triton is first imported.
 """
@@ -17,12 +17,12 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def judge(variant: str, workloads: list[dict[str, Any]], **environment: str) -> list[dict[str, Any]]:
-    """Hold a variant to the gate on each workload, in one interpreter process; give its verdicts."""
+    """Check a variant with the gate on each workload, in one interpreter process, and return the verdicts."""
     return verdicts(__file__, workloads, variant, TRITON_INTERPRET="1", **environment)
 
 
 def wrong(judged: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give what failed, to be empty."""
+    """Return the verdicts that failed."""
     return [verdict for verdict in judged if not verdict["passed"]]
 
 
@@ -35,7 +35,7 @@ def _variants() -> list[Variant]:
 
 
 def main() -> None:
-    """Judge each workload."""
+    """Check each workload and print its verdict."""
     torch.set_num_threads(1)
     variant = {each.name: each for each in _variants()}[sys.argv[1]]
     for fields in json.load(sys.stdin):

@@ -1,4 +1,4 @@
-"""Libraries whose kernels are Triton's, run for real in Triton's interpreter: a plugin.
+"""A plugin that runs libraries with Triton kernels in Triton's interpreter.
 
 `TRITON_INTERPRET=1 attnbench check -p tests/variants/interpreted.py` holds the libraries themselves, and the wrappers
 around them, to the conformance suite where there is no GPU. They ask for one, so a GPU of compute capability 9.0 is
@@ -24,7 +24,7 @@ MULTIPROCESSORS = 132
 
 @contextlib.contextmanager
 def pretended_gpu():
-    """Let CPU tensors pass for CUDA's, and torch tell of a GPU."""
+    """Make CPU tensors look like CUDA tensors, and torch report a GPU."""
     properties = SimpleNamespace(multi_processor_count=MULTIPROCESSORS)
     with contextlib.ExitStack() as stack:
         for owner, name, stand_in in (
@@ -49,12 +49,12 @@ class Interpreted(Variant):
         self.layout, self.tier = wrapped.layout, wrapped.tier
 
     def unsupported_reason(self, workload, device):
-        """Say what the wrapper would say on a GPU."""
+        """Return what the wrapper would return on a GPU."""
         with pretended_gpu():
             return self.wrapped.unsupported_reason(workload, "cuda")
 
     def prepare(self, workload, inputs):
-        """Prepare the wrapper; the GPU is pretended during the call alone."""
+        """Prepare the wrapper; the fake GPU exists only during the call."""
         call = self.wrapped.prepare(workload, inputs)
 
         def attend():
@@ -65,7 +65,7 @@ class Interpreted(Variant):
 
 
 class UnguardedSage(Interpreted):
-    """Sage where its wrapper refuses it: to see that it is right to."""
+    """Sage on workloads that its wrapper refuses, to test that the refusal is justified."""
 
     def __init__(self) -> None:
         super().__init__(Sage())
@@ -77,18 +77,18 @@ class UnguardedSage(Interpreted):
 
 
 class InterpretedSplitK(Interpreted):
-    """xformers' triton_splitk: its operator looks at where tensors lie, and takes no CPU's."""
+    """xformers' triton_splitk, whose operator checks the device of tensors and refuses the CPU."""
 
     def __init__(self) -> None:
         super().__init__(Xformers("xformers-triton-splitk", "triton_splitk"))
 
     def unsupported_reason(self, workload, device):
-        """Ask the operator itself."""
+        """Return the reasons of the operator itself."""
         with willing_operator():
             return next(xformers_mea._refusals(workload), None) or self.wrapped.lacking(workload, torch.device("cpu"))
 
     def prepare(self, workload, inputs):
-        """Prepare and call with the operator willing."""
+        """Prepare and call with an operator that accepts the CPU."""
         call = super().prepare(workload, inputs)
 
         def attend():
@@ -100,7 +100,7 @@ class InterpretedSplitK(Interpreted):
 
 @contextlib.contextmanager
 def willing_operator():
-    """Let triton_splitk refuse what it will, but for lying on a CPU bfloat16 alone: there the interpreter is wrong."""
+    """Let triton_splitk accept CPU tensors, except in bfloat16, which the interpreter rounds wrongly."""
     from xformers.ops.fmha import triton_splitk
 
     asked = triton_splitk.FwOp.not_supported_reasons

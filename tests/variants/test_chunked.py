@@ -1,4 +1,4 @@
-"""`chunked`: tiles, memory, dropout."""
+"""`chunked`: its tiles, memory and dropout."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ MASKS = ["none", "causal", "causal-top-left", "window:20:3", "window:0:30", "pre
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    """Tiles so small that a short sequence has many."""
+    """Make the tiles so small that a short sequence has many."""
     monkeypatch.setattr(_tiles, "QUERIES", {"cpu": 16})
     monkeypatch.setattr(_tiles, "KEYS", {"cpu": 24})
     monkeypatch.setattr(_tiles, "ELEMENTS", {"cpu": 2 * 16 * 24})
@@ -28,20 +28,20 @@ def problem(**fields):
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("kv_heads", [2, 6])
-def test_many_tiles_make_one_answer(small_tiles, assert_passes, mask, kv_heads):
-    """The answer is right whatever the tiles, partly or wholly hidden ones among them."""
+def test_many_tiles_on_squares(small_tiles, assert_passes, mask, kv_heads):
+    """Output and gradients are correct with many tiles, including partly and fully hidden ones."""
     assert_passes(Chunked(), problem(mask=mask, kv_heads=kv_heads))
 
 
 @pytest.mark.parametrize("seq_k", [40, 131])
 @pytest.mark.parametrize("mask", ["causal", "causal-top-left", "window:20:3", "prefix:100", "padding"])
-def test_many_tiles_of_a_rectangle(small_tiles, assert_passes, mask, seq_k):
-    """Likewise where queries and keys differ in number, with a softcap and ALiBi."""
+def test_many_tiles_on_rectangles(small_tiles, assert_passes, mask, seq_k):
+    """Output and gradients are correct for unequal numbers of queries and keys, with softcap and ALiBi."""
     assert_passes(Chunked(), problem(mask=mask, seq_k=seq_k, softcap=2.0, alibi=True, head_dim_v=5))
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_tiles_are_all_visible_pairs_and_few_others(small_tiles, mask):
+def test_tiles_cover_visible_pairs_once(small_tiles, mask):
     """Every visible pair lies in exactly one tile, and tiles without a visible pair are skipped."""
     workload = problem(mask=mask, seq_k=90 if mask == "document" else 120)
     plan = _tiles.Plan(workload, make_inputs(workload, "cpu"))
@@ -60,7 +60,7 @@ def test_tiles_are_all_visible_pairs_and_few_others(small_tiles, mask):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 def test_extra_memory_does_not_grow_with_the_sequence(direction, dtype):
-    """Four times the sequence takes at most 1.1 times the memory besides what is returned, gradients' sums included."""
+    """A sequence of four times the length needs at most 1.1 times the memory besides the results."""
 
     def extra(length):
         workload = Workload(heads=2, seq_q=length, head_dim=16, direction=direction, dtype=dtype)
@@ -74,8 +74,8 @@ def test_extra_memory_does_not_grow_with_the_sequence(direction, dtype):
 
 @pytest.mark.parametrize("mask", ["none", "causal", "window:20:3", "document"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_narrow_gradients_are_summed_in_float32(small_tiles, run, mask, dtype):
-    """In float16 and bfloat16 each gradient is that of float32 on the same values, rounded once."""
+def test_half_precision_gradients_are_summed_in_float32(small_tiles, run, mask, dtype):
+    """In float16 and bfloat16 each gradient equals the float32 gradient of the same values, rounded once."""
     inputs, answers = run(Chunked(), problem(mask=mask, dtype=dtype, kv_heads=2))
     wide = problem(mask=mask, kv_heads=2)
     copies = make_inputs(wide, "cpu")
@@ -90,15 +90,15 @@ def test_narrow_gradients_are_summed_in_float32(small_tiles, run, mask, dtype):
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
 def test_scores_of_any_size(small_tiles, assert_passes, size):
-    """Whether scores are small or large, the answer is right."""
+    """Output and gradients are correct for small and for large scores."""
     assert_passes(Chunked(), problem(mask="causal", scale=size))
 
 
 class TestDropout:
-    """Dropout is drawn from a counter, so that each pass draws the same."""
+    """Dropout comes from a counter, so that both passes drop the same weights."""
 
     def test_chunked_drops_what_naive_drops(self, small_tiles, run):
-        """Both variants draw the same weights from the same seed, forward and backward, whatever the tiles."""
+        """Both variants drop the same weights for the same seed, forward and backward, with any tiles."""
         workload = problem(dropout=0.3, mask="causal", kv_heads=2, seq_k=100, softcap=3.0)
         _, expected = run(Naive(), workload)
         _, answers = run(Chunked(), workload)
@@ -106,8 +106,8 @@ class TestDropout:
             torch.testing.assert_close(answer, like)
 
     @pytest.mark.parametrize("variant", [Naive(), Chunked()], ids=lambda each: each.name)
-    def test_share_and_size_of_what_is_kept(self, variant):
-        """A share of 1 - p of the weights is kept, each times 1/(1 - p), independently by row, head and sequence."""
+    def test_share_and_scale_of_kept_weights(self, variant):
+        """A share of 1 - p of the weights is kept and scaled by 1/(1 - p), independently by row, head and sequence."""
         workload = Workload(batch=2, heads=2, seq_q=128, seq_k=256, head_dim=4, head_dim_v=256, dropout=0.25)
         inputs = make_inputs(workload, "cpu", seed=3)
         inputs.query.zero_()  # all weights are 1/256 then, and the identity as values shows them
@@ -121,8 +121,8 @@ class TestDropout:
         assert correlation.abs().max() < 0.4
         assert correlation.mean().abs() < 0.002
 
-    def test_another_seed_drops_others(self, run):
-        """Different seeds draw different weights."""
+    def test_different_seeds_drop_different_weights(self, run):
+        """Different seeds drop different weights."""
         workload = problem(dropout=0.5, direction="forward")
         inputs = make_inputs(workload, "cpu")
         answers = []
@@ -131,8 +131,8 @@ class TestDropout:
             answers.append(Chunked().prepare(workload, inputs)())
         assert not torch.allclose(*answers)
 
-    def test_gradients_are_those_of_the_drawn_function(self):
-        """Backward differentiates the very function that forward computed: it agrees with finite differences."""
+    def test_gradients_agree_with_finite_differences(self):
+        """The backward pass uses the weights of the forward pass: the gradients agree with finite differences."""
         workload = Workload(heads=2, kv_heads=1, seq_q=5, seq_k=7, head_dim=3, dropout=0.4, direction="backward")
         inputs = make_inputs(workload, "cpu")
         call = Chunked().prepare(workload, inputs)

@@ -1,4 +1,4 @@
-"""`naive`, `chunked` and `sdpa` on everything that they claim to do."""
+"""`naive`, `chunked` and `sdpa` on all features that they support."""
 
 import pytest
 
@@ -19,20 +19,20 @@ DIRECTION = "forward_backward"
 
 
 def workload(**fields):
-    """Make a small workload."""
+    """Return a small workload."""
     return Workload(**{"batch": 2, "heads": 4, "seq_q": 37, "head_dim": 16, "direction": DIRECTION, **fields})
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda each: each.name)
 def variant(request):
-    """Each variant in turn."""
+    """Return each variant in turn."""
     return request.param
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("mask", MASKS)
 def test_every_mask_on_every_shape(variant, mask, shape, assert_passes):
-    """Output and gradients are right under each mask, also where queries and keys differ in number."""
+    """Output and gradients are correct under each mask, also for unequal numbers of queries and keys."""
     assert_passes(variant, workload(mask=mask, **shape))
 
 
@@ -51,18 +51,18 @@ def test_grouped_queries(variant, kv_heads, mask, assert_passes):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("mask", ["none", "causal"])
 def test_half_precision(variant, dtype, mask, assert_passes):
-    """In 16 bits the answer is right to that precision."""
+    """Output and gradients are correct in float16 and bfloat16."""
     assert_passes(variant, workload(dtype=dtype, mask=mask, kv_heads=2))
 
 
-def test_a_scale_of_its_own(variant, assert_passes):
+def test_custom_scale(variant, assert_passes):
     """A given scale replaces 1/sqrt(head_dim)."""
     assert_passes(variant, workload(scale=1.0))
 
 
 @pytest.mark.parametrize("mask", ["causal", "padding"])
 def test_alibi(variant, mask, assert_passes):
-    """ALiBi's bias goes in with its slope per head."""
+    """ALiBi's bias has the slope of each head."""
     assert_passes(variant, workload(alibi=True, mask=mask, heads=6, kv_heads=3))
 
 
@@ -80,20 +80,20 @@ def test_softcap(variant, alibi, assert_passes):
 
 
 @pytest.mark.parametrize("sizes", [{"seq_q": 0}, {"seq_k": 0}, {"batch": 0}], ids=str)
-def test_nothing_to_attend(variant, sizes, assert_passes):
-    """Empty batches, queries and keys give empty or zero answers, not an error."""
+def test_empty_sizes(variant, sizes, assert_passes):
+    """Empty batches, queries and keys have empty or zero results and raise no error."""
     assert_passes(variant, workload(**sizes))
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_other_directions(variant, direction, run):
-    """`forward` needs no gradient and `backward` has one."""
+    """`forward` works without gradients, and `backward` computes them."""
     _, answers = run(variant, workload(direction=direction))
     assert len(answers) == (1 if direction == "forward" else 4)
 
 
-def test_each_call_reads_the_inputs_anew(variant):
-    """The timed callable answers for what the inputs hold now, with a fresh tensor."""
+def test_each_call_reads_the_inputs_again(variant):
+    """The timed callable reads the current inputs and returns a new tensor."""
     import torch
 
     from attnbench.tensors.inputs import make_inputs, refill

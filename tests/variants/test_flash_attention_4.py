@@ -1,4 +1,4 @@
-"""`flash-attn-4` with the package itself, compiled for Hopper: no GPU is needed, the package is (`-rs` says so)."""
+"""`flash-attn-4` with the package itself, compiled for Hopper. It needs the package but no GPU."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ BOTH_WAYS = ("forward", "forward_backward")
 
 
 def compiled(*changes):
-    """Compile small workloads in one process; give the verdicts."""
+    """Compile small workloads in one process and return the verdicts."""
     base = {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 128, "head_dim": 64, "dtype": "bfloat16", "mask": "causal"}
     return verdicts(str(SCRIPT), [{**base, **change} for change in changes], **HOPPER)
 
 
-def test_what_is_claimed_compiles():
-    """Every mask, both ways, each width, softcap and few queries: what the wrapper claims, the library compiles."""
+def test_supported_workloads_compile():
+    """The library compiles what the wrapper supports: masks, directions, widths, softcap and few queries."""
     masks = ("none", "causal", "window:20:0", "window:20:5", "padding", "document")
     found = compiled(
         *[{"mask": mask, "direction": way} for mask in masks for way in BOTH_WAYS],
@@ -33,8 +33,8 @@ def test_what_is_claimed_compiles():
     assert [verdict for verdict in found if verdict["refused"] or verdict["error"]] == []
 
 
-def test_what_is_refused_does_not_compile():
-    """The widths that the wrapper refuses on Hopper are those on which the library fails."""
+def test_refused_workloads_do_not_compile():
+    """The library fails for the widths that the wrapper refuses on Hopper."""
     found = compiled(
         {"head_dim": 64, "head_dim_v": 200},
         {"head_dim": 96, "head_dim_v": 256},

@@ -1,4 +1,4 @@
-"""SageAttention and xformers' triton_splitk: the libraries themselves, in Triton's interpreter."""
+"""The libraries SageAttention and xformers (triton_splitk) in Triton's interpreter."""
 
 import inspect
 
@@ -13,12 +13,12 @@ LOW = ("float16", "bfloat16")
 
 
 def workload(**fields):
-    """Make a small workload with grouped heads, whose keys are whole blocks and whose queries are not."""
+    """Return a small workload with grouped heads, whose keys fill whole blocks and whose queries do not."""
     return {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 100, "seq_k": 128, "head_dim": 64, **fields}
 
 
 def test_sage():
-    """Sage is right within its tier: each head_dim, with and without a causal mask, few queries, another scale."""
+    """Sage is correct within its tier for each head_dim, with and without a causal mask, few queries and a scale."""
     cases = [
         *[workload(head_dim=head_dim, dtype=dtype) for head_dim in (64, 96, 128) for dtype in LOW],
         *[workload(seq_q=150, seq_k=150, mask="causal", dtype=dtype) for dtype in LOW],
@@ -31,14 +31,14 @@ def test_sage():
 
 
 def test_sage_miscounts_part_blocks():
-    """What the wrapper refuses Sage for is so: asked all the same, it counts keys that are not there."""
+    """On workloads that the wrapper refuses, Sage counts keys that do not exist."""
     (verdict,) = judge("unguarded-sage", [workload(seq_k=77, dtype="float16")])
     assert not verdict["passed"]
     assert "constant factor" in verdict["reason"]
 
 
 def test_split_keys():
-    """triton_splitk is right where its wrapper claims it: causal, windows, padding, biases, one query or more."""
+    """triton_splitk is correct on what its wrapper supports: causal, windows, padding, biases, one or more queries."""
     cases = [
         *[workload(seq_q=7, seq_k=100, mask=mask, dtype="float16") for mask in ("causal", "window:30:0", "padding")],
         *[workload(seq_q=1, seq_k=300, mask=mask, dtype="float16") for mask in ("none", "window:30:9", "padding")],
@@ -49,7 +49,7 @@ def test_split_keys():
 
 
 def test_the_recorded_signature():
-    """The stand-in of sageattn has the signature of the one at hand."""
+    """The fake of sageattn has the signature of the installed one."""
     from sageattention import sageattn
 
     real, recorded = (inspect.signature(each).parameters.values() for each in (sageattn, fake_libraries.sageattn))

@@ -1,4 +1,4 @@
-"""Wrappers of libraries that need a GPU, on stand-ins with the libraries' signatures and documented answers."""
+"""Wrappers of libraries that need a GPU, tested with fakes of the libraries."""
 
 import inspect
 
@@ -32,13 +32,13 @@ PACKAGES = {
 
 
 def workload(**fields):
-    """Make a small workload that most libraries take."""
+    """Return a small workload that most libraries support."""
     return Workload(**{"batch": 3, "heads": 4, "seq_q": 24, "head_dim": 64, "dtype": "bfloat16", **fields})
 
 
 @pytest.fixture
 def libraries(monkeypatch):
-    """Stand-ins in the libraries' place."""
+    """Install fakes in the libraries' places."""
     fake_libraries.install(monkeypatch)
     monkeypatch.setattr(sage, "version", lambda name: "1.0.6")
     monkeypatch.setattr(te_attention, "version", lambda name: "2.20.2")
@@ -46,12 +46,12 @@ def libraries(monkeypatch):
 
 @pytest.fixture(params=VARIANTS, ids=lambda each: each.name)
 def variant(request):
-    """Each wrapper in turn."""
+    """Return each wrapper in turn."""
     return request.param
 
 
 def judge(variant, problem):
-    """Skip what the variant refuses; assert that the rest passes the gate."""
+    """Skip workloads that the variant refuses, and assert that all others pass the gate."""
     reason = variant.unsupported_reason(problem, "cuda")
     if reason is not None:
         pytest.skip(reason)
@@ -63,13 +63,13 @@ def judge(variant, problem):
 @pytest.mark.parametrize("seq_k", [24, 40, 16])
 @pytest.mark.parametrize("mask", MASKS)
 def test_masks(libraries, variant, mask, seq_k):
-    """Each mask that is claimed goes into the library so that its answer is right, and the call binds."""
+    """For each supported mask the call fits the library's signature and its result is correct."""
     judge(variant, workload(mask=mask, seq_k=24 if mask == "document" else seq_k, kv_heads=2))
 
 
 @pytest.mark.parametrize("mask", ["none", "causal", "padding"])
 def test_decoding(libraries, variant, mask):
-    """One query a sequence is right too, from whole and partly filled pages of keys."""
+    """Decoding one query per sequence is correct with full and partly filled pages of keys."""
     judge(variant, workload(seq_q=1, seq_k=50, mask=mask, kv_heads=1, batch=4))
 
 
@@ -85,7 +85,7 @@ def test_decoding(libraries, variant, mask):
     ids=str,
 )
 def test_pages(libraries, variant, fields):
-    """Keys and values in pages give the right answer: causal, in sequences of other lengths, windowed, capped."""
+    """Paged keys and values are correct with a causal mask, unequal lengths, a window and a softcap."""
     problem = workload(**{"seq_q": 1, "seq_k": 512, "kv_heads": 2, **fields})
     assert variant.unsupported_reason(problem, "cuda") is None
     judge(variant, problem)
@@ -105,13 +105,13 @@ def test_pages(libraries, variant, fields):
     ],
     ids=str,
 )
-def test_what_else_is_claimed(libraries, variant, fields):
-    """Softcap, ALiBi, scale, another value width and gradients are right wherever they are claimed."""
+def test_other_features(libraries, variant, fields):
+    """Softcap, ALiBi, scale, another value width and gradients are correct wherever they are supported."""
     judge(variant, workload(**fields))
 
 
-def test_claims():
-    """What is claimed is what the libraries document: masks, softcap, ALiBi, dropout and backward of each."""
+def test_supported_features_are_those_documented():
+    """The wrappers support what the libraries document: masks, softcap, ALiBi, dropout and backward."""
     two, paged, three, four = (each.abilities for each in FLASH)
     assert not paged.backward
     assert (two.softcap, two.alibi, two.dropout, two.other_value_dim) == (True, True, True, False)
@@ -121,7 +121,7 @@ def test_claims():
 
 
 def test_versions_agree_with_torch():
-    """The recorded signature of torch's varlen kernel is that of the torch at hand."""
+    """The fake of torch's varlen kernel has the signature of the installed torch."""
     from torch.nn.attention.varlen import varlen_attn
 
     recorded = inspect.signature(fake_libraries.varlen_attn).parameters
@@ -143,7 +143,7 @@ class TestRefusals:
         assert package.split("[")[0] in variant.packages, "its version is part of the cells' identity"
 
     def test_a_cpu_has_no_kernels(self, libraries, variant):
-        """With the library there, a CPU is refused."""
+        """A CPU is refused although the library is installed."""
         assert "needs a CUDA GPU" in variant.unsupported_reason(workload(), "cpu")
 
     @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ class TestRefusals:
         ids=str,
     )
     def test_shapes(self, libraries, variant, fields, word):
-        """Dtypes, head dims and empty sequences that the kernels lack are refused."""
+        """Dtypes, head dimensions and empty sequences that the kernels do not support are refused."""
         assert word in variant.unsupported_reason(workload(**fields), "cuda")
 
-    def test_gpus_too_old_and_too_new(self, libraries, monkeypatch):
-        """A GPU outside a library's range is refused with both numbers."""
+    def test_gpus_that_are_too_old_or_too_new(self, libraries, monkeypatch):
+        """A GPU outside a library's range is refused with the required and the actual compute capability."""
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
         assert "8.0 or later, this GPU has 7.5" in FLASH[0].unsupported_reason(workload(), "cuda")
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (10, 0))
@@ -190,7 +190,7 @@ class TestRefusals:
         ids=lambda each: getattr(each, "name", str(each)),
     )
     def test_combinations(self, libraries, monkeypatch, variant, capability, fields, word):
-        """What a library's own checks refuse only together, or only on some GPUs, is refused with the reason."""
+        """Combinations that a library's own checks refuse, perhaps only on some GPUs, are refused with the reason."""
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         assert word in variant.unsupported_reason(workload(**fields), "cuda")
 
@@ -207,18 +207,18 @@ class TestRefusals:
         ],
         ids=lambda each: getattr(each, "name", str(each)),
     )
-    def test_what_they_let_through(self, libraries, monkeypatch, variant, capability, fields):
-        """The shapes beside the refused ones, which the libraries document, are not refused."""
+    def test_neighbours_of_refused_combinations(self, libraries, monkeypatch, variant, capability, fields):
+        """Documented shapes next to the refused ones are not refused."""
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         assert variant.unsupported_reason(workload(**fields), "cuda") is None
 
     def test_an_old_transformer_engine_has_no_softcap(self, libraries, monkeypatch):
-        """Before its softcap came, Transformer Engine refuses one and names the version."""
+        """Versions of Transformer Engine without a softcap refuse one and name the version that has it."""
         monkeypatch.setattr(te_attention, "version", lambda name: "2.19.0")
         assert "since 2.20" in TransformerEngine().unsupported_reason(workload(softcap=2.0), "cuda")
 
     def test_keys_that_sage_would_miscount(self, libraries, monkeypatch):
-        """Sage before version 2 is refused part blocks of keys, which it counts as whole ones; later it is not."""
+        """Partial blocks of keys, which versions of Sage before 2 count as full ones, are refused only for them."""
         assert "multiple of 64, not 24" in Sage().unsupported_reason(workload(), "cuda")
         assert Sage().unsupported_reason(workload(mask="causal"), "cuda") is None
         monkeypatch.setattr(sage, "version", lambda name: "2.2.0")
@@ -233,5 +233,5 @@ class TestRefusals:
         "variant", [FLASH[1], FLASH[2], FlashInfer(), Sage(), Varlen()], ids=lambda each: each.name
     )
     def test_dropout(self, libraries, variant):
-        """What has no dropout says so."""
+        """Libraries without dropout refuse it."""
         assert "no dropout" in variant.unsupported_reason(workload(dropout=0.1), "cuda")

@@ -1,4 +1,4 @@
-"""Variants beside the plain ones that run on a CPU: decoding, packed, recurrent and linear."""
+"""Other variants that run on a CPU: decoding, packed, recurrent and linear."""
 
 import pytest
 import torch
@@ -15,15 +15,15 @@ MASKS = ["none", "causal", "causal-top-left", "window:5:0", "window:3:4", "prefi
 
 
 def workload(**fields):
-    """Make a small training workload."""
+    """Return a small training workload."""
     return Workload(**{"batch": 2, "heads": 4, "seq_q": 24, "head_dim": 16, "direction": "forward_backward", **fields})
 
 
 class TestSplitKeys:
     @pytest.mark.parametrize("shape", [{"seq_q": 1, "seq_k": 96}, {"seq_q": 8, "seq_k": 90}, {"seq_q": 9, "seq_k": 4}])
     @pytest.mark.parametrize("mask", MASKS)
-    def test_parts_are_merged_to_one_answer(self, monkeypatch, assert_passes, mask, shape):
-        """The answer is right though the keys are split, and parts without a visible key add nothing."""
+    def test_split_keys_are_merged(self, monkeypatch, assert_passes, mask, shape):
+        """The output is correct with split keys, and parts without a visible key add nothing."""
         monkeypatch.setattr(split_keys, "LEAST_KEYS", 8)
         assert_passes(SplitKeys(), workload(mask=mask, kv_heads=2, head_dim_v=24, **shape))
 
@@ -35,34 +35,34 @@ class TestSplitKeys:
         assert_passes(SplitKeys(), workload(seq_q=3, seq_k=64, kv_heads=1, **fields))
 
     @pytest.mark.parametrize("sizes", [{"seq_q": 0, "seq_k": 32}, {"seq_q": 1, "seq_k": 0}, {"batch": 0}], ids=str)
-    def test_nothing_to_attend(self, assert_passes, sizes):
-        """Empty batches, queries and keys give empty or zero answers."""
+    def test_empty_sizes(self, assert_passes, sizes):
+        """Empty batches, queries and keys have empty or zero results."""
         assert_passes(SplitKeys(), workload(**sizes))
 
     @pytest.mark.parametrize(("keys", "parts"), [(0, 1), (200, 1), (1024, 4), (1000, 2), (65536, 32), (65537, 1)])
     def test_parts_are_equal_and_not_too_small(self, keys, parts):
-        """The keys are split into the most equal parts that leave each part keys enough."""
+        """The keys are split into as many equal parts as have at least LEAST_KEYS keys each."""
         assert split_keys._parts(keys) == parts
 
     def test_long_queries_are_refused(self):
-        """A prefill is no decoding, and the reason says so."""
+        """A prefill is refused with the reason that it is not decoding."""
         assert "at most 64 queries" in SplitKeys().unsupported_reason(workload(seq_q=65), "cpu")
 
 
 class TestNested:
     @pytest.mark.parametrize("mask", ["none", "padding", "document"])
     def test_jagged_sequences(self, assert_passes, mask):
-        """Nested tensors give the right answer for whole, padded and packed batches, and its gradients."""
+        """Nested tensors have correct outputs and gradients for whole, padded and packed batches."""
         assert_passes(NestedSdpa(), workload(mask=mask, batch=3))
 
     def test_half_precision_is_for_gpus(self):
-        """On a CPU half precision is refused, where torch loses digits that no rule grants; on a GPU it is not."""
+        """Half precision is refused on a CPU, where torch loses too many digits, but not on a GPU."""
         half = workload(dtype="bfloat16")
         assert "lose more digits" in NestedSdpa().unsupported_reason(half, "cpu")
         assert NestedSdpa().unsupported_reason(half, "cuda") is None
 
     def test_fewer_queries_than_keys(self, assert_passes):
-        """Padded keys may be more than the queries."""
+        """The result is correct if there are more padded keys than queries."""
         assert_passes(NestedSdpa(), workload(mask="padding", batch=3, seq_k=40, scale=0.5))
 
     @pytest.mark.parametrize(
@@ -76,12 +76,12 @@ class TestNested:
         ids=str,
     )
     def test_refusals(self, fields, word):
-        """What nested tensors lack is said."""
+        """Features that nested tensors lack are refused with the reason."""
         assert word in NestedSdpa().unsupported_reason(workload(**fields), "cpu")
 
 
 def test_varlen_needs_a_gpu():
-    """Torch's varlen kernel has no CPU form, and the reason says so."""
+    """Torch's varlen kernel is refused on a CPU with the reason."""
     assert "CUDA" in Varlen().unsupported_reason(workload(), "cpu")
 
 
@@ -89,12 +89,12 @@ def test_varlen_needs_a_gpu():
 class TestRecurrent:
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_keeps_the_contract(self, variant, assert_passes, dtype):
-        """A recurrent layer gives an output and gradients of the right kind."""
+        """A recurrent layer has an output and gradients of the right shape and dtype."""
         assert not variant.exact
         assert_passes(variant, workload(mask="causal", dtype=dtype))
 
-    def test_sees_the_past_alone(self, variant, run):
-        """A change of the last token leaves all earlier outputs as they were."""
+    def test_outputs_depend_only_on_earlier_tokens(self, variant, run):
+        """Changing the last token changes no earlier output."""
         inputs, (output, *_) = run(variant, workload(mask="causal", direction="forward"))
         problem = workload(mask="causal", direction="forward")
         with torch.no_grad():
@@ -107,19 +107,19 @@ class TestRecurrent:
         "fields", [{"mask": "none"}, {"mask": "causal", "kv_heads": 2}, {"mask": "causal", "dropout": 0.1}], ids=str
     )
     def test_refusals(self, variant, fields):
-        """What has no recurrent counterpart is refused."""
+        """Workloads without a recurrent equivalent are refused."""
         assert "recurrent" in variant.unsupported_reason(workload(**fields), "cpu")
 
 
 class TestLinear:
     @pytest.mark.parametrize("fields", [{}, {"mask": "causal"}, {"seq_k": 40, "kv_heads": 2, "head_dim_v": 8}], ids=str)
     def test_keeps_the_contract(self, assert_passes, fields):
-        """Linear attention gives an output and gradients of the right kind."""
+        """Linear attention has an output and gradients of the right shape and dtype."""
         assert not Linear().exact
         assert_passes(Linear(), workload(**fields))
 
     @pytest.mark.parametrize("mask", ["none", "causal"])
-    def test_is_attention_with_a_kernel(self, run, mask):
+    def test_equals_the_quadratic_definition(self, run, mask):
         """Both forms equal the quadratic definition, phi(q) . phi(k) normalised over the visible keys."""
         inputs, (output, *_) = run(Linear(), workload(mask=mask, seq_q=300, direction="forward"))
         query, key = (torch.nn.functional.elu(t.double()) + 1 for t in (inputs.query, inputs.key))
@@ -129,13 +129,13 @@ class TestLinear:
         torch.testing.assert_close(output.double(), expected, rtol=1e-4, atol=1e-5)
 
     def test_refusals(self):
-        """What linear attention is not written for is refused."""
+        """Workloads that linear attention does not support are refused."""
         assert "padding" in Linear().unsupported_reason(workload(mask="padding"), "cpu")
         assert "scale" in Linear().unsupported_reason(workload(scale=1.0), "cpu")
 
 
-def test_inputs_of_recurrent_layers_are_left_alone(run):
-    """The seeded weights do not disturb torch's generator."""
+def test_recurrent_layers_leave_the_generator_unchanged(run):
+    """Making the seeded weights does not change the state of torch's generator."""
     torch.manual_seed(5)
     before = torch.get_rng_state()
     make_inputs(workload(), "cpu")

@@ -1,4 +1,4 @@
-"""What `sdpa` and its pinned backends refuse, and that they never fall back."""
+"""`sdpa` and its pinned backends: what they refuse, and that they never fall back."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ FLASH = Sdpa("sdpa-flash", "FLASH_ATTENTION")
 
 
 def workload(**fields):
-    """Make a small workload."""
+    """Return a small workload."""
     return Workload(**{"heads": 2, "seq_q": 8, "head_dim": 16, **fields})
 
 
@@ -24,13 +24,13 @@ def test_names():
 
 @pytest.mark.parametrize("variant", attnbench_variants(), ids=lambda each: each.name)
 def test_softcap_is_refused(variant):
-    """Torch's scaled_dot_product_attention has no softcap, and each variant says so."""
+    """Each variant refuses a softcap, which scaled_dot_product_attention does not have."""
     assert "no softcap" in variant.unsupported_reason(workload(softcap=30.0), "cpu")
 
 
 @pytest.mark.parametrize("backend", ["EFFICIENT_ATTENTION", "CUDNN_ATTENTION"])
 def test_kernels_that_a_cpu_lacks(backend):
-    """The memory-efficient and cuDNN backends need a CUDA GPU, and say so."""
+    """The memory-efficient and cuDNN backends refuse a CPU."""
     assert "CUDA" in Sdpa("x", backend).unsupported_reason(workload(), "cpu")
 
 
@@ -39,8 +39,8 @@ def test_kernels_that_a_cpu_lacks(backend):
     [({"dropout": 0.1}, "dropout"), ({"head_dim_v": 8}, "head_dim_v")],
     ids=["dropout", "head_dim_v"],
 )
-def test_what_flash_lacks_on_a_cpu_is_what_torch_refuses(fields, word):
-    """Where the CPU's flash kernel is said to be unable, torch has none indeed: it raises, it never falls back."""
+def test_torch_raises_for_what_flash_refuses_on_a_cpu(fields, word):
+    """For workloads that the CPU's flash kernel refuses, torch raises an error and does not fall back."""
     problem = workload(**fields)
     assert word in FLASH.unsupported_reason(problem, "cpu")
     with pytest.warns(UserWarning, match="."), pytest.raises(RuntimeError, match="No available kernel"):
@@ -62,28 +62,28 @@ def test_what_flash_lacks_on_a_cpu_is_what_torch_refuses(fields, word):
     ],
     ids=str,
 )
-def test_how_a_mask_goes_in(fields, device, form):
+def test_how_a_mask_is_passed(fields, device, form):
     """Square and top-left causal masks are torch's is_causal; bottom-right ones are not."""
     assert _mask_form(workload(**fields), device) == form
 
 
 class TestOnCuda:
-    """On CUDA torch judges; here its judge is a stand-in."""
+    """On CUDA torch is asked; here its answer is a fake."""
 
     def test_without_a_gpu(self):
-        """Asked for CUDA where there is none, it says so."""
+        """CUDA is refused on a machine without a GPU."""
         if torch.cuda.is_available():
             pytest.skip("this machine has a GPU")
         assert "CUDA GPU" in FLASH.unsupported_reason(workload(), "cuda")
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
     def test_alibi_in_half_precision(self, monkeypatch, dtype):
-        """A bias tensor in 16 bits would make wrong answers, so ALiBi is refused there."""
+        """ALiBi is refused in half precision, where a bias tensor would be too coarse."""
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         assert "ALiBi" in FLASH.unsupported_reason(workload(alibi=True, dtype=dtype), "cuda")
 
-    def test_torch_gives_the_reason(self, monkeypatch):
-        """The reason is what torch warns of, and the judge gets the workload's shapes, dtype and mask."""
+    def test_the_reason_is_that_of_torch(self, monkeypatch):
+        """The reason is torch's warning, and torch is asked with the workload's shapes, dtype and mask."""
         import warnings
 
         asked = []
@@ -107,7 +107,7 @@ class TestOnCuda:
         assert not parameters.is_causal
 
     def test_torch_agrees(self, monkeypatch):
-        """Where torch says that the backend can, there is no reason."""
+        """There is no reason if torch accepts the workload for the backend."""
         monkeypatch.setattr(torch.backends.cuda, "can_use_flash_attention", lambda parameters, debug: True)
         assert FLASH._lacking_on_cuda(workload(), torch.device("cpu")) is None
 
@@ -121,7 +121,7 @@ class TestRegisteredImplementations:
         ids=["FA3", "FA4"],
     )
     def test_a_missing_package_is_named(self, monkeypatch, name, package, install):
-        """Without the package its name and the command that installs it are said."""
+        """Without the package the reason has its name and the command that installs it."""
         monkeypatch.setattr(sdpa, "installed", lambda module: False)
         reason = Sdpa("x", "FLASH_ATTENTION", name).unsupported_reason(workload(), "cuda")
         assert reason.startswith(f"needs the package {package} (pip install {install}")
@@ -135,26 +135,26 @@ class TestRegisteredImplementations:
             ("FA4", (9, 0), {"dropout": 0.1}, "no dropout"),
         ],
     )
-    def test_what_torch_does_not_route(self, monkeypatch, name, capability, fields, reason):
-        """GPUs and dropout that torch's registered kernels refuse when they are called are refused before."""
+    def test_workloads_that_torch_does_not_route(self, monkeypatch, name, capability, fields, reason):
+        """GPUs and dropout that torch's registered kernels would refuse in the call are refused beforehand."""
         monkeypatch.setattr(sdpa, "installed", lambda module: True)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         assert reason in Sdpa("x", "FLASH_ATTENTION", name).unsupported_reason(workload(**fields), "cuda")
 
     def test_an_old_torch(self, monkeypatch):
-        """A torch that does not know the implementation is said to be too old."""
+        """A torch that can't register the implementation is refused as too old."""
         monkeypatch.setattr(torch.nn.attention, "list_flash_attention_impls", list)
         reason = Sdpa("x", "FLASH_ATTENTION", "FA4").unsupported_reason(workload(), "cuda")
         assert "needs a torch that can register FA4" in reason
 
     def test_a_cpu_is_refused(self, monkeypatch):
-        """These kernels are for CUDA, whatever the CPU's own flash kernel can do."""
+        """These kernels refuse a CPU, although it has a flash kernel of its own."""
         monkeypatch.setattr(sdpa, "installed", lambda module: True)
         assert "CUDA" in Sdpa("x", "FLASH_ATTENTION", "FA3").unsupported_reason(workload(), "cpu")
 
-    def test_the_route_is_set_and_taken_back(self, monkeypatch):
-        """Each call goes to its own variant's implementation, and nothing is done where it is set already."""
+    def test_each_call_uses_the_implementation_of_its_variant(self, monkeypatch):
+        """Each call is routed to its variant's implementation, and nothing is done if it is already set."""
         done, current = [], [None]
 
         def activate(name):

@@ -1,4 +1,4 @@
-"""`triton-flash`: its numerics in Triton's interpreter, its kernels compiled for GPUs that need not be there."""
+"""`triton-flash`: its results in Triton's interpreter, and its kernels compiled for GPUs without having one."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ RECTANGLES = [
 
 
 def workload(**fields):
-    """Make a small training problem whose sequences cover several tiles, the last one in part."""
+    """Return a small training workload whose sequences have several tiles, of which the last is partial."""
     return {
         "heads": 2, "kv_heads": 1, "seq_q": 100, "head_dim": 16, "mask": "causal",
         "direction": "forward_backward", **fields,
@@ -37,7 +37,7 @@ def workload(**fields):
 
 
 def test_masks_on_squares():
-    """Output and gradients are right under every mask, with grouped heads, skipping and covering tiles in part."""
+    """Output and gradients are correct under every mask, with grouped heads and with skipped and partial tiles."""
     batch = {"padding": 2, "document": 2}
     heads = {"causal": 2}
     cases = [workload(mask=mask, batch=batch.get(mask, 1), heads=heads.get(mask, 1)) for mask in SQUARE_MASKS]
@@ -45,12 +45,12 @@ def test_masks_on_squares():
 
 
 def test_masks_on_rectangles():
-    """Likewise where queries and keys differ in number, with rows that see no key, softcap and ALiBi."""
+    """They are correct for unequal numbers of queries and keys, rows that see no key, softcap and ALiBi."""
     assert not wrong(judge(TritonFlash.name, [workload(heads=1, **shape) for shape in RECTANGLES]))
 
 
 def test_shapes_and_dtypes():
-    """Heads that are no power of two, values of another size, half precision, a scale, empty sides and batches."""
+    """They are correct for odd head sizes, wider values, half precision, a scale, and empty sequences and batches."""
     cases = [
         workload(head_dim=40, head_dim_v=24),
         workload(head_dim=5, head_dim_v=80, seq_q=33, heads=6, kv_heads=2),
@@ -64,7 +64,7 @@ def test_shapes_and_dtypes():
 
 
 def test_bfloat16_is_rounded_to_nearest():
-    """Interpreted, bfloat16 is as exact as on a GPU: the interpreter by itself cuts digits off, up to the tolerance."""
+    """In the interpreter bfloat16 is as precise as on a GPU, although the interpreter itself truncates."""
     verdicts = judge(
         TritonFlash.name,
         [workload(dtype="bfloat16", direction="forward", heads=8, batch=2, mask=mask) for mask in BOTH],
@@ -74,7 +74,7 @@ def test_bfloat16_is_rounded_to_nearest():
 
 
 def test_needs_a_gpu_or_the_interpreter(monkeypatch):
-    """On a CPU it says what it needs; in the interpreter it is there, but not for a GPU."""
+    """A CPU is refused except in the interpreter, which in turn refuses a GPU."""
     variant, small = TritonFlash(), Workload(heads=1, seq_q=4, head_dim=8)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert "needs a CUDA device (or TRITON_INTERPRET=1" in variant.unsupported_reason(small, "cpu")
@@ -88,14 +88,14 @@ def test_needs_a_gpu_or_the_interpreter(monkeypatch):
     ("fields", "reason"),
     [({"dropout": 0.1}, "has no dropout"), ({"head_dim": 576, "head_dim_v": 512}, "a head of 576 is wider than 256")],
 )
-def test_says_what_it_cannot_do(fields, reason):
+def test_unsupported_workloads_are_refused(fields, reason):
     """Dropout and heads too wide for shared memory are refused with the reason."""
     problem = Workload(**{"heads": 1, "seq_q": 4, "head_dim": 8, **fields})
     assert reason in TritonFlash().unsupported_reason(problem, "cuda")
 
 
-def test_missing_triton_is_said(monkeypatch):
-    """Without triton the reason says what to install."""
+def test_missing_triton_is_named(monkeypatch):
+    """Without triton the reason has the command that installs it."""
     monkeypatch.setattr("attnbench_variants.triton_flash.find_spec", lambda name: None)
     reason = TritonFlash().unsupported_reason(Workload(heads=1, seq_q=4, head_dim=8), "cuda")
     assert reason == "needs the package triton (pip install triton)"
@@ -103,7 +103,7 @@ def test_missing_triton_is_said(monkeypatch):
 
 @pytest.fixture
 def fitting():
-    """Choose candidates by kernel and shape."""
+    """Return a function that returns the candidates for a kernel and shape."""
     from attnbench_variants.triton_flash import tuning
 
     def fit(kernel, dtype=torch.bfloat16, head_dim=128, *, seq_q=4096, seq_k=4096, shared_bytes=232448):
@@ -119,7 +119,7 @@ def fitting():
 @pytest.mark.parametrize("kernel", ["forward", "grad_key_value", "grad_query"])
 @pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_a_handful_of_candidates_is_timed(fitting, kernel, head_dim, dtype):
+def test_at_most_twelve_candidates_are_timed(fitting, kernel, head_dim, dtype):
     """For long sequences 1 to 12 candidates remain on Hopper (227 KiB) and Ampere (163 KiB), one for short ones."""
     for shared_bytes in (232448, 166912):
         configs = fitting(kernel, dtype, head_dim, shared_bytes=shared_bytes)
@@ -137,7 +137,7 @@ def test_one_query_gets_a_small_tile(fitting):
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("kernel", ["forward", "grad_key_value", "grad_query"])
 def test_kernels_compile_for_a_gpu(kernel, capability):
-    """Each kernel compiles to machine code of Ampere and Hopper, with tensor cores' instructions in it."""
+    """Each kernel compiles to machine code of Ampere and Hopper with tensor core instructions."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("compiling needs TRITON_INTERPRET unset")
     from triton.backends.compiler import GPUTarget
@@ -179,8 +179,8 @@ print(result.status, result.reason)
 """
 
 
-def test_it_reads_tensors_of_any_strides():
-    """The suite's check of views and strides passes in the interpreter: what lies otherwise is copied first."""
+def test_tensors_of_any_strides_are_read_correctly():
+    """The conformance check of views and strides passes in the interpreter."""
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-c", STRIDED]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

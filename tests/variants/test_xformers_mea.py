@@ -1,4 +1,4 @@
-"""`xformers` where it can't run: its biases, its views, its call and its reasons."""
+"""`xformers` without a GPU: its biases, its views, its call and its reasons."""
 
 import inspect
 
@@ -15,18 +15,18 @@ CPU = torch.device("cpu")
 
 
 def workload(**fields):
-    """Make a small workload."""
+    """Return a small workload."""
     return Workload(**{"batch": 2, "heads": 4, "seq_q": 24, "head_dim": 16, **fields})
 
 
 @pytest.mark.parametrize("variant", xformers_mea.attnbench_variants(), ids=lambda each: each.name)
-def test_a_cpu_is_refused_in_words(variant):
-    """On a CPU the reason is said in words."""
+def test_a_cpu_is_refused(variant):
+    """A CPU is refused with the reason."""
     assert "needs a CUDA GPU" in variant.unsupported_reason(workload(), "cpu")
 
 
 def test_a_missing_library_is_named(monkeypatch):
-    """Without xformers the reason names the package and how to install it."""
+    """Without xformers the reason names the package and the command that installs it."""
     monkeypatch.setattr(xformers_mea, "find_spec", lambda name: None)
     assert Xformers("xformers").unsupported_reason(workload(), "cuda") == (
         "needs the package xformers (pip install xformers)"
@@ -34,7 +34,7 @@ def test_a_missing_library_is_named(monkeypatch):
 
 
 def arranged(problem, operator=None):
-    """Give the leaves as the operator sees them, and the bias."""
+    """Return the tensors and the bias as the operator gets them."""
     inputs = make_inputs(problem, "cpu", "BSHD")
     arrangement = arrange(problem, operator)
     leaves = xformers_mea._viewing(problem, arrangement, CPU)(*inputs.leaves)
@@ -52,7 +52,7 @@ def arranged(problem, operator=None):
     ],
 )  # fmt: skip
 def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads, direction, operator):
-    """Each of xformers' bias classes, materialised by xformers, hides exactly the keys that the mask hides."""
+    """Each bias, materialised by xformers itself, hides exactly the keys that the mask hides."""
     problem = workload(mask=mask, seq_k=seq_k, kv_heads=kv_heads, direction=direction)
     (query, key, _), bias = arranged(problem, operator)
     hidden = _visible.hidden(problem, CPU)
@@ -73,7 +73,7 @@ def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads, direction, oper
 
 
 def test_grouped_heads_are_repeated_for_training():
-    """Every query head gets its own copy of its key head where there is a backward pass, else a view."""
+    """With a backward pass each query head gets a copy of its key head, without one a view."""
     for direction, shape in (("forward", (2, 24, 2, 2, 16)), ("backward", (2, 24, 4, 16))):
         problem = workload(kv_heads=2, direction=direction)
         (query, key, value), _ = arranged(problem)
@@ -90,8 +90,8 @@ def test_grouped_heads_are_repeated_for_training():
         (None, "backward", "packed"), ("flash", "forward_backward", "packed"), ("triton_splitk", "forward", "blocks"),
     ],
 )  # fmt: skip
-def test_padding_is_taken_out_where_an_operator_has_no_padded_blocks(operator, direction, arrangement):
-    """Padded keys stay in place where the operator can skip them, and are taken out for training and for cutlass."""
+def test_padding_is_removed_if_an_operator_has_no_padded_blocks(operator, direction, arrangement):
+    """Padded keys stay if the operator can skip them, and are removed for training and for cutlass."""
     assert arrange(workload(mask="padding", direction=direction), operator) == arrangement
 
 
@@ -102,14 +102,14 @@ def test_padding_is_taken_out_where_an_operator_has_no_padded_blocks(operator, d
         ("causal-top-left", 8, "batch"), ("causal", 60, "batch"), ("none", 8, "batch"),
     ],
 )  # fmt: skip
-def test_split_keys_take_causal_blocks(mask, seq_q, arrangement):
-    """triton_splitk gets causal masks and left windows as blocks; what it would answer wrongly it is left to refuse."""
+def test_split_keys_get_causal_blocks(mask, seq_q, arrangement):
+    """triton_splitk gets causal masks and left windows as blocks; others are passed in a form that it refuses."""
     assert arrange(workload(mask=mask, seq_q=seq_q, seq_k=40), "triton_splitk") == arrangement
 
 
 @pytest.mark.parametrize("mask", ["padding", "document"])
 def test_alibi_on_padded_and_packed_batches(mask):
-    """A tensor of biases is for whole batches: with it, padding and documents are not packed."""
+    """With a bias tensor, padded batches and documents are not packed."""
     from xformers.ops import fmha
 
     problem = workload(mask=mask, alibi=True)
@@ -138,7 +138,7 @@ def test_alibi_is_a_bias_of_the_shape_that_xformers_validates(kv_heads):
 @pytest.mark.parametrize("mask", ["none", "padding", "document", "window:4:4"])
 @pytest.mark.parametrize("kv_heads", [2, 4])
 def test_the_call_binds_and_validates(monkeypatch, mask, kv_heads):
-    """The call fits memory_efficient_attention's signature and its validation; the output comes back in BSHD."""
+    """The call fits the signature and validation of memory_efficient_attention, and the output is in BSHD."""
     import xformers.ops
     from xformers.ops import fmha
 
@@ -162,8 +162,8 @@ def test_the_call_binds_and_validates(monkeypatch, mask, kv_heads):
     assert calls[0]["p"] == 0.25
 
 
-def test_operators_give_the_reasons():
-    """What an operator lacks is said in its own words; one without a backward pass says that."""
+def test_the_reasons_are_those_of_the_operators():
+    """The reason is the operator's own text, or that it has no backward pass."""
     reason = Xformers("xformers-flash", "flash").lacking(workload(head_dim=300), CPU)
     assert "fa2F" in reason
     assert "> 256" in reason
