@@ -284,7 +284,7 @@ class CellRunners:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Time in seconds that workers which have ended spent in each phase."""
+        """Seconds spent in each phase by workers that have ended."""
         total: dict[str, float] = {}
         for runner in self._runners.values():
             for phase, seconds in runner.seconds.items():

@@ -44,7 +44,7 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
 
 @contextmanager
 def hold_one(devices: Sequence[Device], wait_s: float) -> Iterator[Device]:
-    """Hold the lock of the first device that is free; raises UsageError if none is after `wait_s` seconds."""
+    """Hold the lock of the first free device; raises UsageError if none gets free within `wait_s` seconds."""
     deadline = time.monotonic() + wait_s
     with ExitStack() as held:
         while time.monotonic() < deadline:

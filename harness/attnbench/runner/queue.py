@@ -92,7 +92,7 @@ class WorkQueue:
             return self._support
 
     def _next_search(self, device: Device) -> list[Cell] | None:
-        """Return the next cell of the first search that has not found its frontier, or None."""
+        """Return the next cell of the first unfinished search, or None."""
         while self._searches:
             search = self._searches.popleft()
             length = next_length(self._outcomes.get((search.variant.name, series_key(search.workload)), {}))

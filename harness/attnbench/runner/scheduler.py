@@ -33,10 +33,10 @@ LOOK_EVERY_S = 0.2
 
 @dataclass
 class RunSummary:
-    """What a run has done: the number of records by status, and where its time went.
+    """The result of a run: the number of records by status, and how its time was spent.
 
-    `useful_share` is the share of the devices' time in phases that calls and checks of variants fill. `frontier_ends`
-    counts the records with `out_of_memory` that a search of the memory frontier looked for; they are not failures.
+    `useful_share` is the share of the devices' time in which variants were called or checked. `frontier_ends` counts
+    the `out_of_memory` records that end a search of the memory frontier; they are expected and no failures.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)

@@ -98,7 +98,7 @@ class WorkerTeam:
 
 
 def slowest_reply(replies: Sequence[Reply]) -> Reply:
-    """Return the first failed reply, else the reply of the slowest member, or of the largest where memory is reported.
+    """Merge replies: return the first failed one, else that of the slowest member (or largest, for memory).
 
     A block has the medians of all members as `rank_ns` in its telemetry; an opened cell has the flags of all members.
     """
