@@ -1,7 +1,7 @@
-"""Sliding-window attention in plain PyTorch, compiled: work grows with the window, not with the square of the length.
+"""Sliding-window attention in plain PyTorch, compiled; its work grows with the window times the sequence length.
 
 `attnbench run -p examples/compiled_window.py -v example-compiled-window,sdpa --mask window:128:0 --heads 8 --seq 2048
---head-dim 64`. Queries are taken in blocks; each block meets only the stretch of keys that its window can reach, as in
+--head-dim 64`. Queries are processed in blocks, and each block only uses the keys that its window can reach, as in
 Longformer (Beltagy et al., 2020, arXiv:2004.05150, section 3.1).
 """
 
@@ -12,21 +12,21 @@ from attnbench import Variant, hookimpl
 
 
 def window_attention(query, key, value, *, left, right, scale, block):
-    """Attend within a window: (B, H, Sq, D), (B, H, Sk, D), (B, H, Sk, Dv) -> (B, H, Sq, Dv).
+    """Return attention within a window: (B, H, Sq, D), (B, H, Sk, D), (B, H, Sk, Dv) -> (B, H, Sq, Dv).
 
-    Row i sees keys i + Sk - Sq - left to i + Sk - Sq + right, both included; a row that sees none gives zeros.
+    Row i sees keys i + Sk - Sq - left to i + Sk - Sq + right, both included. A row that sees no key is zero.
     """
     seq_q, seq_k = query.shape[2], key.shape[2]
     blocks = -(-seq_q // block)
     reach = left + block + right  # keys that one block of queries can see
-    first = seq_k - seq_q - left  # the first key of the first block, before or after the sequence's own start
+    first = seq_k - seq_q - left  # the first key of the first block; it may lie before the sequence starts
 
     query = pad(query, (0, 0, 0, blocks * block - seq_q)).unflatten(2, (blocks, block))
     row = torch.arange(block, device=query.device)[:, None]
     column = torch.arange(reach, device=query.device)
-    place = first + block * torch.arange(blocks, device=query.device)[:, None] + column  # (blocks, reach), of a key
-    inside = (place >= 0) & (place < seq_k)
-    key, value = (tensor[:, :, place.clamp(0, seq_k - 1)] for tensor in (key, value))
+    position = first + block * torch.arange(blocks, device=query.device)[:, None] + column  # of keys: (blocks, reach)
+    inside = (position >= 0) & (position < seq_k)
+    key, value = (tensor[:, :, position.clamp(0, seq_k - 1)] for tensor in (key, value))
     scores = torch.einsum("bhnqd,bhnkd->bhnqk", query.float() * scale, key.float())
     visible = (column >= row) & (column <= row + left + right) & inside[:, None]
     weights = scores.masked_fill(~visible, float("-inf")).softmax(-1).masked_fill(~visible, 0.0)
@@ -38,10 +38,10 @@ class CompiledWindow(Variant):
     """Sliding-window attention in blocks, compiled by torch.compile."""
 
     name = "example-compiled-window"
-    costly_on = ("cpu",)  # each new shape is compiled for seconds, so the conformance suite asks for fewer
+    costly_on = ("cpu",)  # each new shape is compiled for seconds, so the conformance suite uses fewer shapes
 
     def unsupported_reason(self, workload, device):
-        """Refuse every mask but a window, and what the function does not compute."""
+        """Refuse masks other than a window, and features that the function does not compute."""
         if workload.mask.kind != "window":
             return f"mask {workload.mask}: only window:L:R"
         if workload.softcap or workload.alibi or workload.dropout:
@@ -51,8 +51,8 @@ class CompiledWindow(Variant):
         return None
 
     def prepare(self, workload, inputs):
-        """Compile for this workload's shapes; heads that share keys are spread out first, inside the timed call."""
-        torch.compiler.reset()  # past a number of shapes torch.compile would give up and run uncompiled, without a word
+        """Compile for this workload's shapes; the timed call first repeats keys and values for grouped heads."""
+        torch.compiler.reset()  # otherwise torch.compile silently stops compiling after a number of shapes
         compiled = torch.compile(window_attention, dynamic=False, fullgraph=True)
         groups = workload.heads // workload.kv_heads
         left, right = min(workload.mask.left, workload.seq_k), min(workload.mask.right, workload.seq_k)

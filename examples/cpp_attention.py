@@ -1,8 +1,8 @@
-"""A C++ extension as a variant, built on the fly by torch.utils.cpp_extension: one pass over the keys for each row.
+"""A C++ extension as a variant, built when first used: one pass over the keys for each row.
 
-`attnbench run -p examples/cpp_attention.py -v example-cpp,naive`. The first use compiles it, which takes half a minute
-and is not timed; torch keeps what was built. A row's softmax is computed online, as in Milakov and Gimelshein, 2018,
-arXiv:1805.02867, so no scores are stored.
+`attnbench run -p examples/cpp_attention.py -v example-cpp,naive`. The first use compiles it by
+torch.utils.cpp_extension, which takes half a minute and is not timed; torch caches the result. Each row's softmax is
+computed online, as in Milakov and Gimelshein, 2018, arXiv:1805.02867, so no scores are stored.
 """
 
 import functools
@@ -25,7 +25,7 @@ SOURCE = """
 // query (B, Hq, Sq, D), key (B, Hkv, Sk, D), value (B, Hkv, Sk, Dv), float32 -> (B, Hq, Sq, Dv)
 at::Tensor attention(const at::Tensor& any_query, const at::Tensor& any_key, const at::Tensor& any_value,
                      double scale, bool causal) {
-  // What a caller passes may be a view of any strides; the loops below read rows that lie one after the other.
+  // The inputs may be views with any strides; the loops below need rows that are contiguous.
   const at::Tensor query = any_query.contiguous(), key = any_key.contiguous(), value = any_value.contiguous();
   const int64_t batch = query.size(0), heads = query.size(1), seq_q = query.size(2), width = query.size(3);
   const int64_t kv_heads = key.size(1), seq_k = key.size(2), width_v = value.size(3);
@@ -33,7 +33,7 @@ at::Tensor attention(const at::Tensor& any_query, const at::Tensor& any_key, con
   const float *q = query.const_data_ptr<float>(), *k = key.const_data_ptr<float>(), *v = value.const_data_ptr<float>();
   float* out = output.mutable_data_ptr<float>();
   at::parallel_for(0, batch * heads * seq_q, 16, [&](int64_t begin, int64_t end) {
-    std::vector<double> sum(width_v);  // after tens of thousands of keys a float's sum would have lost digits
+    std::vector<double> sum(width_v);  // a float would lose digits over tens of thousands of keys
     for (int64_t row = begin; row < end; ++row) {
       const int64_t head = row / seq_q, i = row % seq_q;
       const int64_t kv_head = head / heads * kv_heads + head % heads / (heads / kv_heads);
@@ -70,12 +70,12 @@ TORCH_LIBRARY(attnbench_example, library) { library.def("attention", &attention)
 
 @functools.cache
 def attention_in_cpp():
-    """Build the extension, or take what was built before, and give its function."""
+    """Build the extension, unless it has been built before, and return its function."""
     load_inline(
         "attnbench_example",
         SOURCE,
         is_python_module=False,
-        no_implicit_headers=True,  # torch/extension.h would treble the time to build
+        no_implicit_headers=True,  # torch/extension.h would triple the build time
         extra_cflags=["-O3", "-march=native", "-fopenmp-simd"],
     )
     return torch.ops.attnbench_example.attention
@@ -86,8 +86,8 @@ class CppAttention(Variant):
 
     name = "example-cpp"
 
-    def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one reason a line reads best
-        """Refuse machines without a compiler and what the C++ does not compute."""
+    def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one return for each reason is easiest to read
+        """Refuse machines without a compiler, and features that the C++ code does not compute."""
         if device != "cpu":
             return "runs on the CPU only"
         if not (shutil.which("c++") and shutil.which("ninja")):
@@ -103,7 +103,7 @@ class CppAttention(Variant):
         return None
 
     def prepare(self, workload, inputs):
-        """Build the extension, and bind what does not change from call to call."""
+        """Build the extension, and bind the arguments that are the same for every call."""
         attention = attention_in_cpp()
         scale, causal = workload.effective_scale, workload.mask.is_causal
         return lambda: attention(inputs.query, inputs.key, inputs.value, scale, causal)

@@ -1,8 +1,8 @@
-"""An observer as a plugin: appends each record to a CSV file as soon as it is stored, to be watched with `tail -f`.
+"""An observer as a plugin: append each record to a CSV file when it is stored, to be watched with `tail -f`.
 
-`LIVE_TABLE=live.csv attnbench run -p examples/live_table.py`. An experiment tracker is fed in just this way: start
-its run where `attnbench_run_started` is, log where `attnbench_record_stored` is. Observers run in a process of their
-own, so that neither a slow nor a broken one touches a measurement.
+`LIVE_TABLE=live.csv attnbench run -p examples/live_table.py`. An experiment tracker works in the same way: start its
+run in `attnbench_run_started` and log in `attnbench_record_stored`. Observers run in a separate process, so a slow or
+broken one does not affect any measurement.
 """
 
 import csv
@@ -16,26 +16,26 @@ COLUMNS = ("variant", "workload", "device", "status", "median_ms", "reason")
 
 
 def table():
-    """Give the file's path, asked for anew so that a test or a user may move it."""
+    """Return the file's path, from the environment variable LIVE_TABLE."""
     return Path(os.environ.get("LIVE_TABLE", "live.csv"))
 
 
 def append(row):
-    """Write one line and close the file, so that whoever watches sees whole lines."""
+    """Write one line and close the file, so that readers only see whole lines."""
     with table().open("a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerow(row)
 
 
 @hookimpl
 def attnbench_run_started():  # a hook may leave out the arguments that it does not need
-    """Start the table with its head."""
+    """Start a new table with its header."""
     table().unlink(missing_ok=True)
     append(COLUMNS)
 
 
 @hookimpl
 def attnbench_record_stored(record):
-    """Append one record; times are there only if the answer was right."""
+    """Append one record; it has times only if its result was correct."""
     samples = record["samples_ns"]
     median = f"{statistics.median(samples) / 1e6:.4f}" if samples else ""
     workload = Workload.from_json(record["workload"]).id

@@ -1,7 +1,7 @@
-"""A Triton kernel as a variant: FlashAttention's forward pass, one program a block of queries.
+"""A Triton kernel as a variant: FlashAttention's forward pass, with one program for each block of queries.
 
-On a GPU: `attnbench run -p examples/triton_attention.py -v example-triton,sdpa`. Without one, Triton's interpreter
-shows whether the kernel is right, though not how fast: `TRITON_INTERPRET=1 attnbench check example-triton -p
+On a GPU: `attnbench run -p examples/triton_attention.py -v example-triton,sdpa`. Without a GPU, Triton's interpreter
+shows whether the kernel is correct, but not how fast it is: `TRITON_INTERPRET=1 attnbench check example-triton -p
 examples/triton_attention.py`. The algorithm is that of Dao, 2023, arXiv:2307.08691, section 3.1.
 """
 
@@ -12,7 +12,7 @@ import torch
 
 from attnbench import Variant, hookimpl
 
-LOG2_E = 1.4426950408889634  # the kernel raises 2, not e, to the scores: that is one instruction on a GPU
+LOG2_E = 1.4426950408889634  # the kernel computes powers of 2, which are one instruction on a GPU, instead of e
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 if HAS_TRITON:
@@ -20,13 +20,13 @@ if HAS_TRITON:
     import triton.language as tl
 
     @triton.jit
-    def _forward(  # noqa: PLR0917 - a kernel takes its pointers and sizes one by one
+    def _forward(  # noqa: PLR0917 - a kernel takes its pointers and sizes as separate arguments
         query_ptr, key_ptr, value_ptr, output_ptr, scale, seq_q, seq_k, heads, groups,
         HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, CAUSAL: tl.constexpr,
         BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
     ):  # fmt: skip
-        """Attend from BLOCK_Q rows of one head, walking along the keys with an online softmax."""
-        head = tl.program_id(1).to(tl.int64)  # counts batch and heads
+        """Compute BLOCK_Q rows of one head in a loop over blocks of keys, with an online softmax."""
+        head = tl.program_id(1).to(tl.int64)  # index over batch and heads
         kv_head = head // heads * (heads // groups) + head % heads // groups
         rows = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
         width, width_v = tl.arange(0, HEAD_DIM), tl.arange(0, HEAD_DIM_V)
@@ -40,17 +40,17 @@ if HAS_TRITON:
         end = tl.minimum(seq_k, tl.max(last) + 1) if CAUSAL else seq_k
         for start in range(0, end, BLOCK_K):
             columns = start + tl.arange(0, BLOCK_K)
-            there = columns[:, None] < seq_k
+            valid = columns[:, None] < seq_k
             at = kv_head * seq_k + columns
-            key = tl.load(key_ptr + at[:, None] * HEAD_DIM + width[None, :], mask=there, other=0.0)
-            value = tl.load(value_ptr + at[:, None] * HEAD_DIM_V + width_v[None, :], mask=there, other=0.0)
+            key = tl.load(key_ptr + at[:, None] * HEAD_DIM + width[None, :], mask=valid, other=0.0)
+            value = tl.load(value_ptr + at[:, None] * HEAD_DIM_V + width_v[None, :], mask=valid, other=0.0)
             scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
             visible = columns[None, :] < seq_k
             if CAUSAL:
                 visible = visible & (columns[None, :] <= last[:, None])
             scores = tl.where(visible, scores, float("-inf"))
             new_largest = tl.maximum(largest, tl.max(scores, 1))
-            shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)  # a row that has seen no key yet
+            shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)  # for a row that has seen no key yet
             weights = tl.exp2(scores - shift[:, None])
             decay = tl.exp2(largest - shift)
             total = total * decay + tl.sum(weights, 1)
@@ -63,12 +63,12 @@ if HAS_TRITON:
 
 
 class TritonAttention(Variant):
-    """FlashAttention's forward pass as a Triton kernel, to copy from."""
+    """FlashAttention's forward pass as a Triton kernel."""
 
     name = "example-triton"
 
-    def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one reason a line reads best
-        """Refuse what the kernel does not do, and a CPU unless Triton interprets."""
+    def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one return for each reason is easiest to read
+        """Refuse features that the kernel does not compute, and a CPU without Triton's interpreter."""
         if not HAS_TRITON:
             return "needs the package triton (pip install triton)"
         if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
@@ -87,7 +87,7 @@ class TritonAttention(Variant):
         return None
 
     def prepare(self, workload, inputs):
-        """Choose the grid; the first call compiles, and is not timed either."""
+        """Choose the grid. The kernel is compiled by the first call, which is not timed."""
         block = 64 if workload.head_dim <= 64 else 32
         grid = (triton.cdiv(workload.seq_q, block), workload.batch * workload.heads)
         shape = (workload.batch, workload.heads, workload.seq_q, workload.head_dim_v)
@@ -95,7 +95,7 @@ class TritonAttention(Variant):
         def attention():
             output = torch.empty(shape, dtype=inputs.query.dtype, device=inputs.query.device)
             if output.numel():
-                # Views of any strides may come; the kernel reads rows that lie one after the other.
+                # The inputs may be views with any strides; the kernel needs rows that are contiguous.
                 query, key, value = (tensor.contiguous() for tensor in (inputs.query, inputs.key, inputs.value))
                 _forward[grid](
                     query, key, value, output, workload.effective_scale * LOG2_E,

@@ -1,9 +1,8 @@
 """Every code block in README and docs runs.
 
-The blocks of a page run in their order, in one folder and with one Python namespace. A comment before a block may say
-more: `<!-- file: NAME -->` has the block written to that file instead of run, and `<!-- tiny: OPTIONS -->` has its
-`attnbench run` really run, or its check made, with OPTIONS to make it small. Every other `attnbench run` is planned
-with --dry-run.
+The blocks of a page run in order, in one folder and with one Python namespace. A comment before a block can change
+that: `<!-- file: NAME -->` writes the block to a file instead, and `<!-- tiny: OPTIONS -->` adds OPTIONS to its
+`attnbench run` or `attnbench check` so that it is quick. Without a comment, `attnbench run` gets --dry-run.
 """
 
 import os
@@ -21,12 +20,12 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTE = re.compile(r"<!-- (?P<kind>file|tiny): ?(?P<value>.*?) ?-->")
-ELSEWHERE = ("git", "pip", "podman", "source", "twine")  # they change the machine: only their syntax is checked
-TO_READ = ("text", "{image}", "{include}", "{eval-rst}")  # shown, not run
+SYNTAX_ONLY = ("git", "pip", "podman", "source", "twine")  # not run, because they change the machine
+NOT_CODE = ("text", "{image}", "{include}", "{eval-rst}")
 
 
 def blocks(page):
-    """Yield the language, the code and the note before each fenced block of a page."""
+    """Yield the language and code of each fenced block of a page, and the comment before it."""
     note = None
     for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
         if token.type == "html_block":
@@ -38,7 +37,7 @@ def blocks(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=lambda page: page.stem)
 def test_page(page, tmp_path, monkeypatch):
-    """All code blocks of the page run, one after the other."""
+    """All code blocks of the page run in order."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
@@ -49,22 +48,22 @@ def test_page(page, tmp_path, monkeypatch):
             Path(value).write_text(code, encoding="utf-8")
             compile(code, value, "exec") if value.endswith(".py") else tomllib.loads(code)
         elif language == "python":
-            exec(compile(code, str(page), "exec"), namespace)  # noqa: S102 - the documentation's own code
+            exec(compile(code, str(page), "exec"), namespace)  # noqa: S102 - this project's code
         elif language == "toml":
             tomllib.loads(code)
         elif language == "console":
             for line in code.splitlines():
                 run(re.split(r"\s+# ", line)[0], value if kind == "tiny" else None)
         else:
-            assert language.split(" ")[0] in TO_READ, f"no test runs a block in {language!r}"
+            assert language.split(" ")[0] in NOT_CODE, f"no test runs a block in {language!r}"
 
 
 def run(line, options):
-    """Run one command line of a page; `options` are added to `attnbench run` and `check`."""
+    """Run one command of a page; `options` are added to `attnbench run` and `attnbench check`."""
     words = shlex.split(line)
     if words[0] == "make":
         words = ["make", "--dry-run", "--directory", str(ROOT), *words[1:]]
-    elif words[0] in ELSEWHERE:
+    elif words[0] in SYNTAX_ONLY:
         words = ["bash", "-n", "-c", line]
     elif words[:2] == ["attnbench", "run"] and "--dry-run" not in words:
         words += shlex.split("--dry-run" if options is None else options)

@@ -1,4 +1,4 @@
-"""The README's finding, from a published run."""
+"""The README's finding is written from a published run."""
 
 import subprocess
 import sys
@@ -15,15 +15,15 @@ MARKED = "# A\n\n<!-- headline: written by docs/headline.py -->\nold\n<!-- /head
 
 @pytest.fixture
 def headline(monkeypatch):
-    """Import the script, which stands in docs/."""
+    """Import the script from docs/."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import headline
 
     return headline
 
 
-def test_the_finding_stands_between_its_comments(headline, tmp_path):
-    """The table with its verdict, the figure at its fixed path and a link to the report replace the old section."""
+def test_the_finding_is_written_between_its_comments(headline, tmp_path):
+    """The old section is replaced by the table with its verdict, the figure and a link to the report."""
     cells = synthetic.workloads(seqs=(256, 512), masks=("causal",), directions=("forward",))
     run = synthetic.make_run(tmp_path / "results" / "published" / "box", name="one", cells=cells, rounds=8)
     write_report(run, run / "report")
@@ -41,7 +41,7 @@ def test_the_finding_stands_between_its_comments(headline, tmp_path):
     assert (tmp_path / "results" / "published" / "headline.svg").read_text().startswith("<?xml")
 
 
-def test_this_machine_has_a_folder_s_name():
-    """The folder is named for the device, in letters, digits and dashes."""
+def test_the_machine_option_prints_a_folder_name():
+    """The folder for this machine's runs is named after its device, in letters, digits and dashes."""
     done = subprocess.run([sys.executable, SCRIPT, "--machine"], capture_output=True, text=True, check=True)
     assert done.stdout.strip().replace("-", "").isalnum()

@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, and names what there is."""
+"""The documentation builds without warnings, and covers hooks, the public interface, records and checks."""
 
 import dataclasses
 import html
@@ -34,7 +34,7 @@ def test_site_builds_strictly(tmp_path):
 
 
 def test_every_hook_is_documented():
-    """Each hook stands in the plugin author's guide, in the table and in an example."""
+    """The guide for plugin authors has each hook in its table and in an example."""
     guide = (DOCS / "plugins.md").read_text(encoding="utf-8")
     for hook in HOOKS:
         assert getattr(hookspecs, hook).__doc__
@@ -43,14 +43,14 @@ def test_every_hook_is_documented():
 
 
 def test_every_public_name_is_documented():
-    """The page of the Python interface has each name of `attnbench.__all__`."""
+    """The page on the Python interface documents exactly the names in `attnbench.__all__`."""
     page = (DOCS / "api.md").read_text(encoding="utf-8")
     documented = {name.rpartition(".")[2] for name in re.findall(r"^\.\. auto\w+:: (\S+)", page, flags=re.MULTILINE)}
     assert documented == set(attnbench.__all__)
 
 
 def test_every_field_of_a_record_is_documented():
-    """The page on records explains each field of the schema, and none that is not there."""
+    """The page on records explains exactly the fields of a record."""
     page = (DOCS / "records.md").read_text(encoding="utf-8")
     explained = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
     assert explained == sorted(set(explained), key=explained.index)

@@ -1,4 +1,4 @@
-"""The plugins in examples/ are right, and say what they can't do."""
+"""The plugins in examples/ compute the right result, and refuse what they don't support."""
 
 import csv
 import importlib.util
@@ -20,7 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def load(name):
-    """Import an example as `--plugin` does, from its file."""
+    """Import an example from its file, as `--plugin` does."""
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -29,14 +29,16 @@ def load(name):
 
 
 def check(variant, *names):
-    """Hold a variant to checks of the conformance suite, quick level; give how many passed."""
+    """Run checks of the conformance suite at the quick level, fail if one fails, and return how many passed."""
     results = list(checks(variant, level="quick", only=names or None))
-    assert [f"{each.check} {each.workload_id}: {each.reason}" for each in results if each.status == "failed"] == []
-    return sum(each.status == "passed" for each in results)
+    assert [
+        f"{result.check} {result.workload_id}: {result.reason}" for result in results if result.status == "failed"
+    ] == []
+    return sum(result.status == "passed" for result in results)
 
 
-def judge(variant, **fields):
-    """Hold a variant to the gate that stands before each timing."""
+def pass_gate(variant, **fields):
+    """Fail unless the variant passes the check that precedes each timing."""
     workload = Workload.from_json({"batch": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, **fields})
     assert variant.unsupported_reason(workload, "cpu") is None
     inputs = make_inputs(workload, "cpu", variant.layout)
@@ -45,20 +47,20 @@ def judge(variant, **fields):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
-def test_triton_kernel_is_right():
-    """In Triton's interpreter the kernel is right with grouped heads, any alignment and strides, and part blocks."""
+def test_triton_kernel_is_correct():
+    """In Triton's interpreter, the kernel is correct with grouped heads, any strides, and partly filled blocks."""
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_examples import check, judge, load
+from test_examples import check, load, pass_gate
 (variant,) = load("triton_attention").attnbench_variants()
 assert check(variant, "masks", "dtypes", "strides", "fresh-output", "neighbours", "refusals") > 10
 for mask in ("none", "causal"):
     for sizes in ({{"seq_q": 70}}, {{"seq_q": 5, "seq_k": 40}}, {{"seq_q": 40, "seq_k": 5}}):
-        judge(variant, mask=mask, head_dim_v=32, **sizes)
+        pass_gate(variant, mask=mask, head_dim_v=32, **sizes)
 print("right")
 """
-    done = subprocess.run(  # a process of its own: triton reads the variable when it is first imported
+    done = subprocess.run(  # in a new process, because triton reads the variable when it is imported
         [sys.executable, "-c", program], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
@@ -66,7 +68,7 @@ print("right")
 
 
 def test_triton_kernel_without_a_gpu(monkeypatch):
-    """Without a GPU and without the interpreter the kernel is unsupported, with what to do."""
+    """Without a GPU and without the interpreter, the kernel is unsupported, and the reason says what to set."""
     pytest.importorskip("triton")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     (variant,) = load("triton_attention").attnbench_variants()
@@ -74,18 +76,18 @@ def test_triton_kernel_without_a_gpu(monkeypatch):
     assert "TRITON_INTERPRET=1" in reason
 
 
-def test_compiled_window_is_right():
-    """Compiled, the window attention and its gradients are right, with grouped heads and more keys than queries."""
+def test_compiled_window_is_correct():
+    """Compiled, output and gradients are correct, with grouped heads and with more keys than queries."""
     (variant,) = load("compiled_window").attnbench_variants()
-    judge(variant, seq_q=50, seq_k=70, mask="window:9:4")
-    judge(variant, seq_q=128, mask="window:64:0", direction="forward_backward")
+    pass_gate(variant, seq_q=50, seq_k=70, mask="window:9:4")
+    pass_gate(variant, seq_q=128, mask="window:64:0", direction="forward_backward")
     assert check(variant, "masks")
 
 
 @pytest.mark.parametrize("sizes", [(33, 33), (7, 40), (40, 7), (1, 50), (64, 64)])
 @pytest.mark.parametrize("window", [(0, 0), (3, 2), (100, 5)])
-def test_window_function_is_right(sizes, window):
-    """Uncompiled, it and its gradients are right for windows inside, across and beyond the sequence."""
+def test_window_function_is_correct(sizes, window):
+    """Uncompiled, output and gradients are correct for windows inside the sequence and beyond its ends."""
     module = load("compiled_window")
     (variant,) = module.attnbench_variants()
     seq_q, seq_k = sizes
@@ -105,19 +107,19 @@ def test_window_function_is_right(sizes, window):
 
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
-def test_cpp_extension_is_right(monkeypatch):
-    """The C++ extension builds, is right with grouped heads and either alignment, and passes the conformance suite."""
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")  # ninja stands beside python
+def test_cpp_extension_is_correct(monkeypatch):
+    """The C++ extension builds, is correct with fewer or more keys than queries, and passes the conformance suite."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")  # ninja is installed beside python
     (variant,) = load("cpp_attention").attnbench_variants()
     for mask in ("none", "causal"):
         for sizes in ({"seq_q": 33}, {"seq_q": 7, "seq_k": 40}, {"seq_q": 40, "seq_k": 7}):
-            judge(variant, mask=mask, head_dim_v=24, **sizes)
+            pass_gate(variant, mask=mask, head_dim_v=24, **sizes)
     assert check(variant) > 80
 
 
 @pytest.mark.parametrize("name", ["triton_attention", "compiled_window", "cpp_attention"])
 def test_examples_refuse_what_they_do_not_compute(name):
-    """Each example refuses softcap, ALiBi and dropout in words rather than computing something else."""
+    """Each example refuses softcap, ALiBi and dropout with a reason, instead of ignoring them."""
     (variant,) = load(name).attnbench_variants()
     mask = "window:4:0" if name == "compiled_window" else "none"
     for feature in ({"softcap": 5.0}, {"alibi": True}, {"dropout": 0.5}):
@@ -126,7 +128,7 @@ def test_examples_refuse_what_they_do_not_compute(name):
 
 
 def test_live_table_shows_each_record(tmp_path, monkeypatch):
-    """The observer starts its table anew with a run and appends a line a record, without a time where there is none."""
+    """The observer starts a new table with each run and appends a line for each record, without a time if it failed."""
     monkeypatch.setenv("LIVE_TABLE", str(tmp_path / "live.csv"))
     observer = load("live_table")
     workload = Workload(heads=1, seq_q=4, head_dim=2).to_json()
@@ -143,7 +145,7 @@ def test_live_table_shows_each_record(tmp_path, monkeypatch):
 
 
 def test_example_suite_is_a_suite():
-    """The example suite is read, and its grids give prefill, decode and training."""
+    """The example suite can be read, and its grids contain prefill, decode and training."""
     suite = read_suite(EXAMPLES / "my_model.toml")
     assert suite.name == "my-model"
     assert len(suite.workloads) == 7

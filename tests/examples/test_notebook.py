@@ -10,7 +10,7 @@ TINY = 'variants = "sdpa,naive"\nseq = [16, 32]\nheads, head_dim = 2, 8\nmask = 
 
 
 def test_notebook_runs_on_tiny_sizes(tmp_path, monkeypatch):
-    """With tiny sizes put in for its own, every cell runs; a table and a figure come out, and the report is written."""
+    """With tiny sizes, every cell runs, a table and a figure are shown, and the report is written."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
@@ -29,7 +29,7 @@ def test_notebook_runs_on_tiny_sizes(tmp_path, monkeypatch):
 
 
 def test_notebook_is_stored_without_outputs():
-    """No output and no execution count is committed with the notebook."""
+    """The notebook is committed without outputs and execution counts."""
     for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None

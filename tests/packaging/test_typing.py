@@ -1,4 +1,4 @@
-"""The public interface is typed, and the types hold what they say."""
+"""The public interface is typed, and type checkers find wrong uses of it."""
 
 import os
 import subprocess
@@ -65,10 +65,10 @@ run("sdpa", precision="1%")
 
 
 def test_types_of_the_public_interface(tmp_path):
-    """Strict mypy accepts a well-typed plugin, and refuses a wrong layout, a wrong size and a wrong attribute."""
+    """Strict mypy accepts a correct plugin, and rejects a wrong layout, size, attribute and argument."""
     for name, text in (("good.py", GOOD), ("bad.py", BAD)):
         (tmp_path / name).write_text(text, encoding="utf-8")
-    checked = subprocess.run(  # with the repository's settings, so that `make lint` has filled the cache already
+    checked = subprocess.run(  # with the repository's settings, so that the cache of `make lint` is used
         [sys.executable, "-m", "mypy", "--no-error-summary", tmp_path / "good.py", tmp_path / "bad.py"],
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip

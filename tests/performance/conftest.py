@@ -1,4 +1,4 @@
-"""Interleaved timing: what is compared runs turn by turn, so that both meet the same noise."""
+"""Interleaved timing: two callables run in turn, so that both are exposed to the same noise."""
 
 import statistics
 import time
@@ -12,7 +12,7 @@ ROUNDS = 7
 
 
 def _prepared(variant, workload, seed=0):
-    """Give a callable that does the workload's whole direction once."""
+    """Return a callable that runs the workload's direction once, forward, backward or both."""
     inputs = make_inputs(workload, "cpu", variant.layout, seed)
     call = variant.prepare(workload, inputs)
     if not workload.needs_gradient:
@@ -22,23 +22,23 @@ def _prepared(variant, workload, seed=0):
 
 @pytest.fixture
 def prepared():
-    """Prepare a variant for a workload."""
+    """Return a function that prepares a variant for a workload."""
     return _prepared
 
 
 @pytest.fixture
 def speedup(benchmark):
-    """Time a callable against a baseline, turn by turn; gives the median of baseline's time over the callable's."""
+    """Return a function that times a callable and a baseline in turn and returns the callable's median speedup."""
 
     def measure(subject, baseline):
         seconds = []
 
-        def turn():
+        def time_baseline():
             started = time.perf_counter()
             baseline()
             seconds.append(time.perf_counter() - started)
 
-        benchmark.pedantic(subject, setup=turn, rounds=ROUNDS, warmup_rounds=1)
+        benchmark.pedantic(subject, setup=time_baseline, rounds=ROUNDS, warmup_rounds=1)
         pairs = zip(seconds[-ROUNDS:], benchmark.stats.stats.data, strict=True)
         ratio = statistics.median(theirs / ours for theirs, ours in pairs)
         benchmark.extra_info["speedup"] = ratio

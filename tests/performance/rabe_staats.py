@@ -1,19 +1,19 @@
-"""Memory-efficient attention as the paper's own listing has it, in torch: what users find when they look for one.
+"""Memory-efficient attention, a port of the paper's listing to torch.
 
-Rabe and Staats, 2021, arXiv:2112.05682, figure 1: query chunks outside, key chunks inside, one einsum a product, each
-key chunk checkpointed so that backward recomputes it, and all key chunks' results kept and merged at the end. It is
-the baseline of a comparison, kept as published: nothing is done in place, and masked chunks are not skipped.
+Rabe and Staats, 2021, arXiv:2112.05682, figure 1: the outer loop is over chunks of queries and the inner one over
+chunks of keys, each product is one einsum, each chunk of keys is checkpointed so that backward recomputes it, and the
+results of all chunks of keys are kept and merged at the end. It is the baseline of a comparison and kept as published:
+nothing is done in place, and masked chunks are not skipped.
 """
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
-QUERY_CHUNK = 1024  # the paper's default
-KEY_CHUNK = 4096  # likewise
+QUERY_CHUNK, KEY_CHUNK = 1024, 4096  # the paper's defaults
 
 
 def rabe_staats_attention(query, key, value, *, causal=False, query_chunk=QUERY_CHUNK, key_chunk=KEY_CHUNK):
-    """Attend, (B, S, H, D) each, chunk by chunk."""
+    """Return the attention output; query, key, value and output are (B, S, H, D)."""
     chunks = []
     for start in range(0, query.shape[1], query_chunk):
         rows = query[:, start : start + query_chunk]

@@ -1,4 +1,4 @@
-"""Whether the numbers agree with others', and whether verdicts are right on a real machine."""
+"""Medians agree with torch's own timer, and verdicts are right on a real machine."""
 
 import textwrap
 
@@ -49,16 +49,18 @@ PLUGIN = """
 
 
 def test_medians_agree_with_torchs_own_timer(benchmark):
-    """Taken in turns, the sampler's median and blocked_autorange's lie within 3% or in each other's interval."""
+    """Medians of the sampler and of blocked_autorange agree within 3%, or their intervals overlap."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    workload = Workload(heads=4, seq_q=512, head_dim=64)  # long enough for Timer to time single calls, as we do
+    workload = Workload(
+        heads=4, seq_q=512, head_dim=64
+    )  # long enough for Timer to time single calls, as the sampler does
     inputs = make_inputs(workload, "cpu")
-    call = lambda: scaled_dot_product_attention(*inputs.leaves)  # noqa: E731 - what Timer takes, too
+    call = lambda: scaled_dot_product_attention(*inputs.leaves)  # noqa: E731 - Timer needs the same callable
     sampler = Sampler(call, inputs, workload, "cpu", MeasureConfig())
     timer = Timer("call()", globals={"call": call}, num_threads=1)
 
-    def turns():
+    def measure_in_turn():
         ours, sizes, theirs, their_sizes = [], [], [], []
         sampler.first_call()
         sampler.warm_up()
@@ -72,7 +74,7 @@ def test_medians_agree_with_torchs_own_timer(benchmark):
         return median_interval(ours, block_sizes=sizes), median_interval(theirs, block_sizes=their_sizes)
 
     try:
-        ours, theirs = benchmark.pedantic(turns, rounds=1)
+        ours, theirs = benchmark.pedantic(measure_in_turn, rounds=1)
     finally:
         torch.set_num_threads(threads)
     ratio = ours.median / theirs.median
@@ -82,15 +84,15 @@ def test_medians_agree_with_torchs_own_timer(benchmark):
     assert abs(ratio - 1) <= 0.03 or overlap
 
 
-def test_ten_percent_are_told_slower_and_a_copy_is_not(benchmark, tmp_path):
-    """Through the real runner, a tenth of extra arithmetic is told slower, and an identical copy is not."""
+def test_a_tenth_of_extra_work_is_slower_and_a_copy_is_not(benchmark, tmp_path):
+    """In a real run, a variant with 12.5% more arithmetic gets the verdict slower, and an identical copy does not."""
     plugin = tmp_path / "three.py"
     plugin.write_text(textwrap.dedent(PLUGIN))
     request = Request(
         variants=["plain", "copy", "slower"],
         devices=["cpu:0"],
         plugins=[str(plugin)],
-        axes={"seq": [16, 32, 48, 64], "heads": [2], "head_dim": [16]},  # four controls, so that the floor is narrow
+        axes={"seq": [16, 32, 48, 64], "heads": [2], "head_dim": [16]},  # four A/A controls make the noise floor narrow
         protocol=MeasureConfig(precision=0.001, budget_s=2.5, warm_up_max_s=0.5),
         results=tmp_path / "results",
     )
@@ -99,12 +101,13 @@ def test_ten_percent_are_told_slower_and_a_copy_is_not(benchmark, tmp_path):
     benchmark.pedantic(lambda: execute(run, catalog, plan), rounds=1)
     results = Results.load(run, "plain")
     assert set(results.frame["status"]) == {"ok"}, results.frame["reason"]
-    told = {"copy": [], "slower": []}
-    for (*_, workload, _, variant), one in results.comparisons.items():
-        told[variant].append(one)
-        benchmark.extra_info[f"{variant}, {workload}"] = one.ratio
-        print(f"\n{variant}, {workload}: {one.verdict}, {one.ratio:.3f} ({one.low:.3f} to {one.high:.3f})")
+    comparisons = {"copy": [], "slower": []}
+    for (*_, workload, _, variant), comparison in results.comparisons.items():
+        comparisons[variant].append(comparison)
+        benchmark.extra_info[f"{variant}, {workload}"] = comparison.ratio
+        interval = f"{comparison.low:.3f} to {comparison.high:.3f}"
+        print(f"\n{variant}, {workload}: {comparison.verdict}, {comparison.ratio:.3f} ({interval})")
     print(noise_text(results.noise))
-    assert {one.verdict for one in told["copy"]} <= {"same", "undecided"}
-    assert [one.verdict for one in told["slower"]].count("slower") >= 3
-    assert all(one.low < 1.125 < one.high + 0.05 for one in told["slower"])  # 45 products for 40, beside the attention
+    assert {comparison.verdict for comparison in comparisons["copy"]} <= {"same", "undecided"}
+    assert [comparison.verdict for comparison in comparisons["slower"]].count("slower") >= 3
+    assert all(each.low < 1.125 < each.high + 0.05 for each in comparisons["slower"])  # 45 products instead of 40

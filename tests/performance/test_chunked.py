@@ -1,4 +1,4 @@
-"""How fast `chunked` is on a CPU, and what it takes of memory."""
+"""The speed of `chunked` on a CPU, and its use of memory."""
 
 import pytest
 from rabe_staats import rabe_staats_attention
@@ -39,7 +39,7 @@ def test_against_naive(speedup, prepared, mask, least):
 @pytest.mark.parametrize("length", [2048, 4096, 8192])
 @pytest.mark.parametrize(("mask", "most"), [("none", 1.4), ("causal", 1.7)])
 def test_against_flash(speedup, prepared, mask, most, length):
-    """From 2048 tokens on `chunked` takes at most 1.4 times as long as torch's flash kernel, 1.7 where causal."""
+    """From 2048 tokens on, `chunked` takes at most 1.4 times as long as torch's flash kernel, 1.7 if causal."""
     workload = Workload(heads=8, seq_q=length, head_dim=64, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(FLASH, workload)) >= 1 / most
 
@@ -47,7 +47,7 @@ def test_against_flash(speedup, prepared, mask, most, length):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 def test_extra_memory(benchmark, direction, dtype):
-    """From 2048 to 16384 tokens the memory beyond what is returned grows by less than a tenth."""
+    """From 2048 to 16384 tokens, the memory beyond the returned tensors grows by less than a tenth."""
 
     def extra(length):
         workload = Workload(heads=8, seq_q=length, head_dim=64, direction=direction, dtype=dtype)
@@ -67,13 +67,13 @@ def test_extra_memory(benchmark, direction, dtype):
 @pytest.mark.parametrize(("direction", "least"), [("forward", 2.0), ("forward_backward", 1.5)])
 @pytest.mark.parametrize("mask", ["none", "causal"])
 def test_against_the_published_algorithm(speedup, prepared, direction, least, mask):
-    """At 4096 tokens `chunked` is at least 2 times as fast as the paper's own listing, 1.5 times in training."""
+    """At 4096 tokens `chunked` is at least twice as fast as the paper's listing, 1.5 times in training."""
     workload = Workload(heads=8, seq_q=4096, head_dim=64, direction=direction, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(RabeStaats(), workload)) >= least
 
 
-def test_the_published_algorithm_is_ported_right():
-    """The baseline of the comparison gives the right answer and gradients."""
+def test_the_port_of_the_published_algorithm_is_correct():
+    """The baseline of the comparison returns the right output and gradients."""
     workload = Workload(heads=2, seq_q=96, head_dim=16, direction="forward_backward", mask="causal")
     inputs = make_inputs(workload, "cpu", "BSHD")
     variant = RabeStaats(query_chunk=32, key_chunk=40)
