@@ -20,5 +20,5 @@ class Mutant(Tiled):
 
 @hookimpl
 def attnbench_variants():
-    """Offer the mutant."""
+    """Return the mutant."""
     return [Mutant()]
