@@ -21,7 +21,7 @@ from attnbench.workloads.workload import Workload
 SCHEMA = 1
 NOT_INTERLEAVED = "not_interleaved"  # flag of a record whose rounds were not shared with other variants
 STATUSES = ("ok", "incorrect", "unsupported", "out_of_memory", "timeout", "crash", "error", "interrupted")
-LARGEST = 2**63 - 1  # larger integers fit no column of 64 bits
+LARGEST = 2**63 - 1  # larger integers do not fit into a 64-bit column
 LONGEST_NAME = 1_000  # characters
 SHORTEST_NS, LONGEST_NS = 1e-3, 1e18  # bounds of a sample, far wider than any clock's range
 NAMES = (

@@ -45,7 +45,7 @@ class RecordWriter:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            # A crash left the last line incomplete: end it, so that the next record has a line of its own.
+            # A crash left the last line incomplete: end it, so that the next record starts a new line.
             os.write(self._descriptor, b"\n")
 
     def append(self, record: Record) -> None:

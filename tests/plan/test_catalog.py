@@ -108,7 +108,7 @@ def test_a_name_given_twice_names_both_sources(write_plugin):
 
 
 def test_each_module_of_a_plugin_is_loaded_separately(tmp_path, monkeypatch):
-    """In a package that lists its modules, a broken module has an entry of its own and the others load."""
+    """In a package that lists its modules, a broken module has a separate entry and the others load."""
     package = tmp_path / "some_variants"
     package.mkdir()
     (package / "__init__.py").write_text(

@@ -15,7 +15,7 @@ from attnbench.store import read_run
 
 SECRET = "the secret that no output may hold"  # noqa: S105 - a text to look for
 PRINTS = {"\n", "\t"}
-MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # objects, whose fields are other than they should be
+MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # lines that are objects with wrong fields
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_valid_records_of_a_hostile_run_are_read(place):
     assert len(honest) >= 6
     lines = sum(len(path.read_bytes().splitlines()) for path in (place / "results" / "lines").glob("records-*.jsonl"))
     assert len(reading.records) + reading.torn_lines + len(reading.problems) == lines
-    assert reading.torn_lines == 8  # no JSON, too deep, or a text without end
+    assert reading.torn_lines == 8  # lines that are not JSON, too deep, or unterminated
     assert len(reading.problems) > 100
     reading = read_run(place / "results" / "links")
     assert len(reading.problems) == 4

@@ -1,7 +1,7 @@
 """Compile flash-attn 4's kernels for Hopper without a GPU: workloads as JSON on stdin, one verdict per line.
 
-The package is real, and so are its checks and its compiler; the tensors have shapes and no contents, and nothing is
-run. A process of its own, because the package reads from the environment, at import, for which GPU it compiles.
+The package with its checks and its compiler is the real one. The tensors have shapes but no contents, and no kernel
+runs. This is a separate process because the package reads at import, from the environment, for which GPU it compiles.
 """
 
 import functools
@@ -56,7 +56,7 @@ def main() -> None:
 
         return apply
 
-    _packing._starts = starts  # torch.tensor makes no tensor without contents
+    _packing._starts = starts  # torch.tensor can't make a tensor without contents
     interface._flash_attn_fwd = with_statistics(interface._flash_attn_fwd)
     torch.cuda.is_available = lambda: True
     torch.cuda.get_device_capability = lambda device=None: (9, 0)

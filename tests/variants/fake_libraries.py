@@ -1,7 +1,7 @@
 """Fakes of attention libraries that need a GPU, with their documented signatures and results.
 
-Each function or class has the parameters, in their order and with their defaults, of the version named beside it, so
-that a call that would not bind there fails here; what it computes is what that version's documentation says.
+Each function or class has the parameters, order and defaults of the version that is named beside it, so that a call
+that does not fit the library's signature fails here, too. The results are those that the documentation describes.
 """
 
 # ruff: noqa: D103 - signatures as they were recorded
@@ -17,7 +17,7 @@ import torch
 def dense(query, key, value, *, causal=False, window=(-1, -1), softcap=0.0, slopes=None, scale=None, hidden=None):
     """Compute attention of one sequence, (Sq, H, D), (Sk, Hkv, D), (Sk, Hkv, Dv) -> (Sq, H, Dv), as documented.
 
-    Bottom-right aligned, windows inclusive, -1 for no bound, rows without a visible key 0.
+    Masks are bottom-right aligned, windows include both ends, -1 means no bound, and rows without a visible key are 0.
     """
     group = query.shape[1] // key.shape[1]
     queries, keys, values = (tensor.float().transpose(0, 1) for tensor in (query, key, value))
@@ -115,7 +115,7 @@ def flash_attn_3_varlen_func(
     return ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, window=window_size, **named)
 
 
-# flash-attn-4 4.0.0b36: flash_attn/cute/interface.py; it gives (output, log-sum-exp or None)
+# flash-attn-4 4.0.0b36: flash_attn/cute/interface.py; it returns (output, log-sum-exp or None)
 def flash_attn_4_func(
     q, k, v, qv=None, gather_kv_indices=None, softmax_scale=None, causal=False, window_size=(None, None),
     learnable_sink=None, softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False, score_mod=None,

@@ -1,6 +1,6 @@
 """Run a variant in Triton's interpreter: workloads as JSON on stdin, one verdict per line on stdout.
 
-A process of its own, because TRITON_INTERPRET has to be set before triton is first imported.
+This is a separate process because TRITON_INTERPRET must be set before triton is first imported.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import torch
-from apart import verdicts
+from separate_process import verdicts
 
 from attnbench import Variant, Workload
 from attnbench.conformance.gate import Gate

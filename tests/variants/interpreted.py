@@ -1,8 +1,8 @@
 """A plugin that runs libraries with Triton kernels in Triton's interpreter.
 
-`TRITON_INTERPRET=1 attnbench check -p tests/variants/interpreted.py` holds the libraries themselves, and the wrappers
-around them, to the conformance suite where there is no GPU. They ask for one, so a GPU of compute capability 9.0 is
-pretended while they are asked and called.
+`TRITON_INTERPRET=1 attnbench check -p tests/variants/interpreted.py` checks the libraries and their wrappers with the
+conformance suite on a machine without a GPU. Because they require one, a fake GPU of compute capability 9.0 is
+installed while they are asked and called.
 """
 
 from __future__ import annotations

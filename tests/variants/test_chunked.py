@@ -110,7 +110,7 @@ class TestDropout:
         """A share of 1 - p of the weights is kept and scaled by 1/(1 - p), independently by row, head and sequence."""
         workload = Workload(batch=2, heads=2, seq_q=128, seq_k=256, head_dim=4, head_dim_v=256, dropout=0.25)
         inputs = make_inputs(workload, "cpu", seed=3)
-        inputs.query.zero_()  # all weights are 1/256 then, and the identity as values shows them
+        inputs.query.zero_()  # all weights are 1/256, and with the identity as values they are the output
         inputs.value.copy_(torch.eye(256))
         weights = variant.prepare(workload, inputs)() * 256
         kept = weights > 0

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from apart import verdicts
+from separate_process import verdicts
 
 pytest.importorskip("flash_attn.cute", reason="needs flash-attn-4, which CONTRIBUTING.md says how to install")
 

@@ -149,7 +149,7 @@ class TestRegisteredImplementations:
         assert "needs a torch that can register FA4" in reason
 
     def test_a_cpu_is_refused(self, monkeypatch):
-        """These kernels refuse a CPU, although it has a flash kernel of its own."""
+        """These kernels refuse a CPU, although torch has a flash kernel for it."""
         monkeypatch.setattr(sdpa, "installed", lambda module: True)
         assert "CUDA" in Sdpa("x", "FLASH_ATTENTION", "FA3").unsupported_reason(workload(), "cpu")
 

@@ -1,4 +1,4 @@
-"""The built-in variants. Each module of this package is a plugin of its own and is found without registration.
+"""The built-in variants. Each module of this package is a separate plugin that is found without registration.
 
 Modules whose names start with an underscore hold code that several variants share, and offer no variant.
 """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 CHUNK = 128  # queries that are computed at once under a causal mask
-TINY = 1e-6  # keeps the denominator from 0
+TINY = 1e-6  # added to the denominator, which could be 0
 
 
 class Linear(Variant):

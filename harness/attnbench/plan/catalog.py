@@ -26,7 +26,7 @@ from attnbench.workloads.suite import Grid, Suite, choose_suites
 
 IMPORT_TIMEOUT_S = 60.0
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
-CONTRACT_MODULES = (variant, suite, loading, messages)  # their source decides how a plugin is described
+CONTRACT_MODULES = (variant, suite, loading, messages)  # the description of a plugin depends on their source, too
 
 
 @dataclass(frozen=True)
