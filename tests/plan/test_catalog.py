@@ -156,7 +156,7 @@ def test_a_description_is_cached_until_the_source_changes(write_plugin, monkeypa
 
 @pytest.mark.parametrize("module", catalog_module.CONTRACT_MODULES, ids=lambda module: module.__name__)
 def test_an_edit_to_the_contract_makes_cached_descriptions_stale(write_plugin, tmp_path, monkeypatch, module):
-    """When the source of the plugin contract changes, plugins are described anew."""
+    """When the source of the plugin contract changes, plugins are described again."""
     path, copy = write_plugin("mine", GOOD.format(name="mine")), tmp_path / "contract.py"
     shutil.copy(module.__file__, copy)
     monkeypatch.setattr(module, "__file__", str(copy))

@@ -165,13 +165,13 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("variant", "capability", "fields", "word"),
         [
-            (FLASH[0], (9, 0), {"softcap": 2.0, "dropout": 0.1}, "no dropout beside a softcap"),
-            (FLASH[2], (9, 0), {"head_dim": 128, "head_dim_v": 64}, "not 64 beside 128"),
+            (FLASH[0], (9, 0), {"softcap": 2.0, "dropout": 0.1}, "not support dropout with a softcap"),
+            (FLASH[2], (9, 0), {"head_dim": 128, "head_dim_v": 64}, "not 64 with 128"),
             (
                 FLASH[3],
                 (9, 0),
                 {"head_dim": 64, "head_dim_v": 256},
-                "does not compile for a head_dim_v of 256 beside 64",
+                "does not compile for a head_dim_v of 256 with a head_dim of 64",
             ),
             (
                 FLASH[3],

@@ -55,7 +55,7 @@ class Abilities:
         if kind not in self.masks:
             yield f"{name} has no mask {w.mask}: it has {', '.join(sorted(self.masks))}"
         if w.dtype not in self.dtypes:
-            yield f"{name} takes {' and '.join(self.dtypes)}, not {w.dtype}"
+            yield f"{name} supports {' and '.join(self.dtypes)}, not {w.dtype}"
         if w.needs_gradient and not self.backward:
             yield f"{name} has no backward pass"
         for wanted, able, what in (
@@ -69,11 +69,11 @@ class Abilities:
         for width in (w.head_dim, w.head_dim_v):
             if not self.least_head_dim <= width <= self.most_head_dim or width % self.head_dim_step:
                 yield (
-                    f"{name} takes a head_dim of {self.least_head_dim} to {self.most_head_dim} "
+                    f"{name} supports a head_dim of {self.least_head_dim} to {self.most_head_dim} "
                     f"in steps of {self.head_dim_step}, not {width}"
                 )
         if 0 in (w.batch, w.seq_q, w.seq_k):
-            yield f"{name} takes no empty batch or sequence"
+            yield f"{name} does not support an empty batch or sequence"
 
     def _too_old_or_new(self, device: str) -> str | None:
         import torch

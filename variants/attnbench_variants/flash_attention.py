@@ -142,13 +142,13 @@ def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
     if w.alibi and w.mask.kind == "padding":
         yield "flash_attn_varlen_func counts ALiBi's distances from each sequence's own end, not from seq_k"
     if version == 2 and w.softcap is not None and w.dropout:
-        yield "flash-attn 2 has no dropout beside a softcap"
+        yield "flash-attn 2 does not support dropout with a softcap"
     if version == 3 and w.head_dim != w.head_dim_v:
         wide = 128 < w.head_dim <= 192 and 96 < w.head_dim_v <= 128
         if not wide and w.head_dim > 64:
             yield (
-                "flash-attn 3 takes another head_dim_v beside a head_dim of at most 64, and one of 97 to 128 beside "
-                f"one of 129 to 192, not {w.head_dim_v} beside {w.head_dim}"
+                "flash-attn 3 supports another head_dim_v with a head_dim of at most 64, and one of 97 to 128 with "
+                f"a head_dim of 129 to 192, not {w.head_dim_v} with {w.head_dim}"
             )
     if version == 4:
         major, _ = torch.cuda.get_device_capability(device)
@@ -163,7 +163,8 @@ def _refusals_on_hopper(workload: Workload) -> Iterator[str]:
     if w.head_dim != w.head_dim_v and w.kv_heads != w.heads and w.needs_gradient:
         yield "flash-attn 4 has no backward pass of grouped heads with another head_dim_v on this GPU"
     if w.head_dim <= 96 and w.head_dim_v > 192:
-        yield f"flash-attn 4 does not compile for a head_dim_v of {w.head_dim_v} beside {w.head_dim} on this GPU"
+        widths = f"a head_dim_v of {w.head_dim_v} with a head_dim of {w.head_dim}"
+        yield f"flash-attn 4 does not compile for {widths} on this GPU"
 
 
 def _refusals_on_blackwell(workload: Workload) -> Iterator[str]:
@@ -171,7 +172,7 @@ def _refusals_on_blackwell(workload: Workload) -> Iterator[str]:
     w, widths = workload, (workload.head_dim, workload.head_dim_v)
     if max(widths) > 128 and widths not in ((192, 128), (256, 256)):
         yield (
-            "flash-attn 4 takes a head_dim of at most 128, 256, or 192 with a head_dim_v of 128 on this GPU, "
+            "flash-attn 4 supports a head_dim of at most 128, 256, or 192 with a head_dim_v of 128 on this GPU, "
             f"not {w.head_dim} with {w.head_dim_v}"
         )
     if widths == (256, 256) and w.softcap is not None and w.needs_gradient:

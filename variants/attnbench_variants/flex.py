@@ -33,10 +33,10 @@ class Flex(Variant):
         refusals = (
             (w.dropout > 0, "flex_attention has no dropout"),
             (on_cpu and w.needs_gradient, "flex_attention has no backward pass on the CPU"),
-            (0 in (w.batch, w.seq_q, w.seq_k), "flex_attention takes no empty batch or sequence"),
+            (0 in (w.batch, w.seq_q, w.seq_k), "flex_attention does not support an empty batch or sequence"),
             (
                 not on_cpu and min(w.head_dim, w.head_dim_v) < LEAST_HEAD_DIM_ON_CUDA,
-                f"flex_attention takes a head_dim of {LEAST_HEAD_DIM_ON_CUDA} or more on CUDA",
+                f"flex_attention supports a head_dim of {LEAST_HEAD_DIM_ON_CUDA} or more on CUDA",
             ),
         )
         return next((reason for applies, reason in refusals if applies), None)

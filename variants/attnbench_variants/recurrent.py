@@ -31,15 +31,15 @@ class Recurrent(Variant):
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - the same on all devices
         """Return why a recurrent layer has no equivalent of the workload, or None."""
         w = workload
-        alike = (w.heads, w.seq_q, w.head_dim) == (w.kv_heads, w.seq_k, w.head_dim_v)
+        same_shape = (w.heads, w.seq_q, w.head_dim) == (w.kv_heads, w.seq_k, w.head_dim_v)
         if w.mask.kind not in ("causal", "causal-top-left"):
             return f"a recurrent layer sees only earlier tokens: its mask is causal, not {w.mask}"
-        if not alike:
+        if not same_shape:
             return "a recurrent layer needs queries, keys and values of one shape"
         if w.softcap is not None or w.alibi or w.dropout or w.scale is not None:
             return "a recurrent layer has no scores: no scale, softcap, ALiBi or dropout"
         if 0 in (w.batch, w.seq_q):
-            return "a recurrent layer takes no empty batch or sequence"
+            return "a recurrent layer does not support an empty batch or sequence"
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:

@@ -84,13 +84,13 @@ class NestedSdpa(Variant):
             ),
             (w.heads != w.kv_heads, "torch's nested tensors have no grouped queries: kv_heads must equal heads"),
             (w.softcap is not None, "scaled_dot_product_attention has no softcap"),
-            (w.alibi, "torch's nested tensors take no bias"),
+            (w.alibi, "torch's nested tensors do not support a bias"),
             (w.dropout > 0, "dropout on nested tensors is not offered by all of torch's backends"),
             (
                 simplest_kind(w) not in ("none", "padding", "document"),
-                f"torch's nested tensors take no mask {w.mask}: none, padding or document",
+                f"torch's nested tensors do not support mask {w.mask}, only none, padding and document",
             ),
-            (0 in (w.batch, w.seq_q, w.seq_k), "nested tensors take no empty batch or sequence"),
+            (0 in (w.batch, w.seq_q, w.seq_k), "nested tensors do not support an empty batch or sequence"),
         )
         return next((reason for applies, reason in refusals if applies), None)
 

@@ -99,7 +99,7 @@ class Xformers(Variant):
 def _refusals(workload: Workload) -> Iterator[str]:
     """Yield reasons that hold for every operator, so that none has to be asked."""
     if 0 in (workload.batch, workload.seq_q, workload.seq_k):
-        yield "memory_efficient_attention takes no empty batch or sequence"
+        yield "memory_efficient_attention does not support an empty batch or sequence"
     if workload.softcap is not None:
         yield "memory_efficient_attention has no softcap"
     if workload.alibi and workload.dtype != "float32":
