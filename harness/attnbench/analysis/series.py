@@ -11,6 +11,9 @@ import pandas as pd
 from attnbench.workloads.workload import AXES
 
 TITLE = ("direction", "mask", "dtype")  # the fields that begin a series' title and its sort key
+OPTIONAL = [  # options of attention, such as softcap, that a series is named by if they are not the default
+    name for name, axis in AXES.items() if axis.exact and axis.is_optional and not axis.same_as and axis.kind is not str
+]
 SETTING = [
     *("environment_id", "device_name", "mode", *TITLE),
     *(name for name, axis in AXES.items() if axis.setting and name not in TITLE),
@@ -67,16 +70,22 @@ def series(frame: pd.DataFrame) -> list[Series]:
 
 
 def shape_text(fields: Any) -> str:
-    """Return heads and widths in short, `H32/8 D128`: with key/value heads and value width if they differ."""
+    """Return heads, widths and options in short, such as `H32/8 D128 softcap 50`.
+
+    Key/value heads and the value width appear if they differ, options if they do not have their default.
+    """
     heads, width = f"H{fields['heads']}", f"D{fields['head_dim']}"
     if fields["kv_heads"] != fields["heads"]:
         heads += f"/{fields['kv_heads']}"
     if fields["head_dim_v"] != fields["head_dim"]:
         width += f"/{fields['head_dim_v']}"
-    extras = [f"{name} {fields[name]:g}" for name in ("scale", "softcap") if pd.notna(fields[name])]
-    extras += ["alibi"] if fields["alibi"] else []
-    extras += [f"dropout {fields['dropout']:g}"] if fields["dropout"] else []
-    return " ".join([heads, width, *extras])
+    given = (axis for name, axis in AXES.items() if name in OPTIONAL and fields[name] != axis.default)
+    options = [
+        axis.name if axis.kind is bool else f"{axis.name} {fields[axis.name]:g}"
+        for axis in given
+        if pd.notna(fields[axis.name])
+    ]
+    return " ".join([heads, width, *options])
 
 
 def surroundings_text(fields: Any) -> str:
