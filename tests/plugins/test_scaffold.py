@@ -16,7 +16,7 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def load(path, name):
-    """Import a written file."""
+    """Return the module of a written file."""
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -46,7 +46,7 @@ def test_file_refuses_what_it_does_not_compute(tmp_path):
         assert variant.unsupported_reason(Workload(heads=1, seq_q=4, head_dim=2, **fields), "cpu")
 
 
-def test_in_a_clone_the_file_joins_the_built_ins(tmp_path):
+def test_in_a_clone_the_file_is_next_to_the_built_in_variants(tmp_path):
     """In a clone of attnbench the file goes to the folder of the built-in variants."""
     (tmp_path / "variants" / "attnbench_variants").mkdir(parents=True)
     assert new_file("my-attn", tmp_path) == tmp_path / "variants" / "attnbench_variants" / "my_attn.py"

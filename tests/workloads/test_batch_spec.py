@@ -25,6 +25,6 @@ def test_parse(text, requests):
 
 @pytest.mark.parametrize("text", ["", "q", "2q2k_", "s1k", "q2m", "q0", "0q1", "q4s2", "q-1", "q1s0"])
 def test_invalid_specs_are_refused(text):
-    """A text that is no batch, or a query longer than its sequence, is refused with the text."""
+    """A text that is not a batch, or that has a query longer than its sequence, is refused."""
     with pytest.raises(WorkloadError, match=f"batch spec '{text}': .*expected"):
         parse_batch_spec(text)

@@ -113,7 +113,7 @@ def test_suite_without_grid_is_refused(write, text):
 
 
 def test_missing_and_unreadable_files(write, tmp_path):
-    """A file that is missing or no text is refused with the reason."""
+    """A missing file, or one that is not UTF-8 text, is refused with the reason."""
     with pytest.raises(UsageError, match=r"none\.toml: can't be read: No such file"):
         read_suite(tmp_path / "none.toml")
     path = write("")

@@ -21,7 +21,7 @@ MASKS = st.one_of(
 
 @st.composite
 def workloads(draw):
-    """Small workloads over every mask, with grouped heads, seq_q != seq_k and head_dim_v != head_dim."""
+    """Draw small workloads with every mask, grouped heads, seq_q != seq_k and head_dim_v != head_dim."""
     mask = draw(MASKS)
     kv_heads = draw(st.integers(1, 3))
     seq_q = draw(st.integers(0, 12))
@@ -134,6 +134,12 @@ def test_visible_pairs_in_closed_form(mask, seq_q, seq_k, pairs):
 def test_ids_are_injective(one, other):
     """Two workloads have the same id exactly when they are equal."""
     assert (one.id == other.id) == (one == other)
+
+
+@given(workloads())
+def test_ids_are_read_back(workload):
+    """`parse` returns the workload of an id."""
+    assert Workload.parse(workload.id) == workload
 
 
 CHANGES = {
