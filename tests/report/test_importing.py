@@ -6,6 +6,7 @@ import pytest
 
 import attnbench
 import synthetic
+from attnbench import Workload
 from attnbench.analysis.results import Results
 from attnbench.errors import UsageError
 from attnbench.report import export, headline
@@ -43,6 +44,17 @@ def test_an_imported_export_has_the_same_shapes_and_times(tmp_path):
     after = again.set_index(["variant", "workload_id"])["latency_ms"]
     assert after.to_dict() == pytest.approx(before.to_dict())
     assert imported.skipped == ()
+
+
+def test_an_imported_export_keeps_every_field_of_the_attention(tmp_path):
+    """A workload with none of the default options is the same after an export and an import."""
+    fields = {"heads": 4, "kv_heads": 2, "seq_q": 8, "seq_k": 16, "head_dim": 8, "head_dim_v": 4, "batch": 2}
+    options = {"scale": 0.5, "softcap": 30.0, "alibi": True, "dropout": 0.1, "mask": "causal", "dtype": "float16"}
+    workload = Workload(**fields, **options, direction="backward")
+    run = synthetic.make_run(tmp_path / "a", cells=[workload], variants=("sdpa",))
+    file = export(attnbench.load(run), tmp_path / "ours.json", "pytest-benchmark")
+    imported = import_pytest_benchmark(file, tmp_path / "b", "theirs")
+    assert set(attnbench.load(imported.run)["workload_id"]) == {workload.id}
 
 
 def test_imported_results_are_shown_but_never_ranked(tmp_path):
