@@ -14,7 +14,7 @@ from attnbench.workloads.workload import AXES
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
-Key = tuple[str, str, str, str]
+ContestKey = tuple[str, str, str, str]
 CONTEST = ["device_name", "mask", "direction", "mode"]
 
 
@@ -95,12 +95,12 @@ def contests(results: Results) -> list[Contest]:
     won = dict(iter(results.winners.groupby(CONTEST)))
     nothing = pd.DataFrame()
     return [
-        _contest(cast("Key", key), rows, won.get(key, nothing), results.baseline)
+        _contest(cast("ContestKey", key), rows, won.get(key, nothing), results.baseline)
         for key, rows in cells.groupby(CONTEST, sort=True)
     ]
 
 
-def _contest(key: Key, cells: pd.DataFrame, won: pd.DataFrame, baseline: str | None) -> Contest:
+def _contest(key: ContestKey, cells: pd.DataFrame, won: pd.DataFrame, baseline: str | None) -> Contest:
     won = won[won["contenders"] > 1] if len(won) else won
     ties = won["tied"] if len(won) else pd.Series(dtype=object)
     undecided = int((ties.map(len) > 1).sum())

@@ -13,7 +13,7 @@ from attnbench.analysis.load_runs import COLUMNS, PROBLEM, UNCHECKED, Paths, fin
 from attnbench.analysis.noise import Ratios, control_ratios
 from attnbench.analysis.ranking import winners
 from attnbench.analysis.series import Series, series
-from attnbench.analysis.verdict import Cell, Place, compare_with_baseline, floors, leaders
+from attnbench.analysis.verdict import CellKey, Place, compare_with_baseline, floors, leaders
 from attnbench.errors import unknown
 from attnbench.stats.paired import floor_of, summarise_controls
 from attnbench.store import read_manifest
@@ -148,7 +148,7 @@ class Results:
         return floors(self.control_ratios)
 
     @cached_property
-    def comparisons(self) -> dict[Cell, PairedResult]:
+    def comparisons(self) -> dict[CellKey, PairedResult]:
         """Each ranked cell compared with the baseline's, by the problem's fields and the variant.
 
         Cells are compared if they were measured in turns in one run of a device with an A/A control.

@@ -20,14 +20,14 @@ ROW = [
     *PROBLEM, "variant", "mask", "direction", "run_id", "device", "flags", "latency_low_ms", "latency_high_ms",
     "samples_ns", "cold_samples_ns", "block_sizes", "block_rounds",
 ]  # fmt: skip
-Cell = tuple[Any, ...]  # PROBLEM's fields, and the variant
+CellKey = tuple[Any, ...]  # PROBLEM's fields, and the variant
 Place = tuple[str, str]  # a device's name, and a mode
 Row = Mapping[Any, Any]
 
 
 def compare_with_baseline(
     ranked: pd.DataFrame, baseline: str | None, known_floors: Mapping[Place, NoiseFloor]
-) -> dict[Cell, PairedResult]:
+) -> dict[CellKey, PairedResult]:
     """Compare each ranked cell with the baseline's on the same problem, by PROBLEM's fields and the variant.
 
     Cells are paired if they were measured in turns in one run; others are left out.
@@ -61,18 +61,18 @@ def floors(ratios: Ratios) -> dict[Place, NoiseFloor]:
 
 
 def _compare(
-    ranked: pd.DataFrame, against: Mapping[Cell, Row], known_floors: Mapping[Place, NoiseFloor]
-) -> dict[Cell, PairedResult]:
+    ranked: pd.DataFrame, against: Mapping[CellKey, Row], known_floors: Mapping[Place, NoiseFloor]
+) -> dict[CellKey, PairedResult]:
     """Compare rows with the row of `against` for their problem; none on a device whose noise floor is unknown."""
     blocks = {problem: blocks_of(row) for problem, row in against.items()}
-    tables: dict[Cell, dict[Cell, list[float]]] = {}
+    tables: dict[CellKey, dict[CellKey, list[float]]] = {}
     for row in ranked[ROW].to_dict("records"):
         problem = _problem(row)
         other = against.get(problem)
         if (row["device_name"], row["mode"]) in known_floors and other is not None and _measured_in_turns(row, other):
             table = tables.setdefault(tuple(row[name] for name in TABLE), {})
             table[(*problem, row["variant"])] = paired_log_ratios(blocks_of(row), blocks[problem])
-    found: dict[Cell, PairedResult] = {}
+    found: dict[CellKey, PairedResult] = {}
     for (device_name, _, _, mode), table in sorted(tables.items()):
         found |= verdicts(table, floor=known_floors[device_name, mode])
     return found
@@ -90,9 +90,9 @@ def _leads(row: Row, fastest: Row, comparison: PairedResult | None) -> bool:
     return comparison.verdict != SLOWER
 
 
-def _by_problem(cells: pd.DataFrame) -> dict[Cell, Row]:
+def _by_problem(cells: pd.DataFrame) -> dict[CellKey, Row]:
     return {_problem(row): row for row in cells[ROW].to_dict("records")}
 
 
-def _problem(row: Row) -> Cell:
+def _problem(row: Row) -> CellKey:
     return tuple(row[name] for name in PROBLEM)
