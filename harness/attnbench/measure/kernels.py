@@ -1,18 +1,62 @@
-"""The kernels that one call ran, which reveal a silent fall-back to another backend."""
+"""A profiled call and the kernels that it ran, which reveal a silent fall-back to another backend."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.autograd.profiler import profile
+
 from attnbench.measure.call import DirectionCall
-from attnbench.measure.profiling import MEMORY, ProfiledEvent, profiled
 
 if TYPE_CHECKING:
     from attnbench.plugins.variant import Timed
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
+
+
+MEMORY = "[memory]"
+
+
+@dataclass(frozen=True)
+class ProfiledEvent:
+    """One event of a profile: an operator, a device kernel, or an allocation (`name` is then `[memory]`).
+
+    `bytes` is the size of an allocation, negative when memory is freed.
+    """
+
+    name: str
+    start_ns: int
+    device: str  # "cpu" or "cuda"
+    bytes: int = 0
+
+
+def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) -> tuple[Any, list[ProfiledEvent]]:
+    """Run `action` once under torch's profiler; return its result and the events in order of time.
+
+    This uses the profiler on which `torch.profiler.profile` is built, because importing the latter also imports
+    torch's compiler, which takes seconds.
+    """
+    on_cuda = device.startswith("cuda")
+    with profile(use_device="cuda" if on_cuda else None, profile_memory=memory) as profiler:
+        result = action()
+        if on_cuda:
+            torch.cuda.synchronize()
+    recorded = profiler.kineto_results.events()
+    events = [
+        ProfiledEvent(
+            event.name(),
+            event.start_ns(),
+            "cuda" if event.device_type() == torch._C._autograd.DeviceType.CUDA else "cpu",  # noqa: SLF001
+            event.nbytes() if event.name() == MEMORY else 0,
+        )
+        for event in recorded
+    ]
+    return result, sorted(events, key=lambda event: event.start_ns)
+
 
 MOST_NAMES = 100
 # The first pattern that matches any of the names decides. The names are from the sources of torch/aten's operators.

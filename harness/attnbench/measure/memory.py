@@ -10,7 +10,7 @@ import torch
 
 from attnbench.measure.call import DirectionCall
 from attnbench.measure.clock import gpu_uuid
-from attnbench.measure.profiling import MEMORY, profiled
+from attnbench.measure.kernels import MEMORY, profiled
 
 if TYPE_CHECKING:
     from attnbench.plugins.variant import Timed

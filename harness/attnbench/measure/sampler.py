@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import Telemetry, telemetry_for
 from attnbench.measure.anticheat.audit import Audit, checksums
-from attnbench.measure.anticheat.implausible_times import patched_clock, side_stream, slow_warm_up
-from attnbench.measure.anticheat.integrity import ProcessState, harness_answers_called
-from attnbench.measure.call import DirectionCall, Result
+from attnbench.measure.anticheat.integrity import (
+    ProcessState,
+    harness_answers_called,
+    patched_clock,
+    side_stream,
+    slow_warm_up,
+)
+from attnbench.measure.call import DirectionCall, GraphCall, Result
 from attnbench.measure.clock import Clock, clock_for, cpu_now, gpu_uuid, raw_now
 from attnbench.measure.cold import CacheFlush, cache_bytes
-from attnbench.measure.graph import GraphCall
 from attnbench.messages import Block, Suspicion
 
 if TYPE_CHECKING:
