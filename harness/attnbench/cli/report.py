@@ -30,8 +30,8 @@ def report(
     target = out or folders[-1] / "report"
     if out is None and target.is_symlink():
         raise UsageError(f"{str(target)!r} is a link: remove it, or choose another --out")
-    document = read(folders, baseline)
-    paths = write_content(document, target)
-    for table in document.headline:
+    content = read(folders, baseline)
+    paths = write_content(content, target)
+    for table in content.headline:
         print_table(table)
     print(f"report: {paths[0]}")
