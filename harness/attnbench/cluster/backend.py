@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from attnbench.errors import AttnbenchError
 
 Task = Callable[[dict[str, Any]], dict[str, Any]]
-UNLABELLED = "any"  # the label of a node without a GPU to which the cluster gives no label
+UNLABELLED = "any"  # the label of devices that have none in the cluster
 
 
 class NodeLostError(AttnbenchError):

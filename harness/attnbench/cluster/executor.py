@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
     from attnbench.runner.limits import CellLimits
 
-MAX_LOST_NODES = 3  # with the same group, before its cells are recorded as crashes
-MISSING_NODES_S = 120.0  # without any node of a type, before the cells of that type are given up
+MAX_LOST_NODES = 3  # after so many lost nodes, the cells of a group are recorded as crashes
+MISSING_NODES_S = 120.0  # the cells of a type without nodes are given up after this time
 POLL_S = 1.0
 
 
@@ -63,13 +63,13 @@ class ClusterExecutor:
                 waiting.discard(handle)
         return [self._device(device_type) for device_type in chosen]
 
-    def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - a node lists the packages of its own plugins
-        """Return the environment of the node that was asked; each record refers to that of its own node."""
+    def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - each node lists the packages of its plugins
+        """Return the environment of the node that described this type; each record refers to the one of its node."""
         return self._described[device.name].environments[device.kind]
 
     @contextmanager
-    def reserve(self, run: Path, plan: Plan) -> Iterator[None]:  # noqa: ARG002 - the cluster's scheduler reserves
-        """Reserve nothing: the scheduler gives a device to one task at a time, and each node locks its own."""
+    def reserve(self, run: Path, plan: Plan) -> Iterator[None]:  # noqa: ARG002 - the cluster's scheduler reserves devices
+        """Reserve nothing: the scheduler gives a device to one task at a time, and each node locks its devices."""
         try:
             yield
         finally:
@@ -131,7 +131,7 @@ class QueuedGroup:
 
 
 class GroupQueue:
-    """One execution of a plan: keeps as many groups running as the cluster has devices of their type.
+    """The queue of a plan's groups, which keeps as many of them running as the cluster has devices of their type.
 
     A group whose node is lost is queued again. `missing_nodes_s` is how long a type of device may be missing from the
     cluster before its cells are given up.
@@ -182,7 +182,7 @@ class GroupQueue:
         return self.summary
 
     def _submit_waiting(self) -> None:
-        """Submit groups while devices of their type are free, and give up those whose type has gone."""
+        """Submit groups while devices of their type are free, and give up those whose type is no longer available."""
         if self._interrupts.count:
             self._waiting = {name: deque() for name in self._waiting}
         available = {device_type.name: device_type for device_type in self._cluster.device_types()}

@@ -1,4 +1,4 @@
-"""Ray as a cluster: a running one, given by its address, or a Ray that is started on this machine for one run."""
+"""Ray as a cluster: either a running one with an address, or a Ray that is started on this machine for one run."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from attnbench.cache import cache_folder
 from attnbench.cluster.backend import UNLABELLED, DeviceType, NodeLostError, Task
 from attnbench.errors import UsageError
 
-JOB_LIMIT_MINUTES = 240  # unless SBATCH_TIMELIMIT is set
+JOB_LIMIT_MINUTES = 240  # used unless SBATCH_TIMELIMIT is set
 POLL_S = 0.5
 SINFO_MAX_AGE_S = 30.0  # after which sinfo is called again
 GPUS = re.compile(r"gpu:(?:([^:,()]+):)?(\d+)")
@@ -25,7 +25,7 @@ LOST_STATES = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "INTERRUPTED", "CANCELLED"
 class SlurmCluster:
     """Run each task as a job with one GPU or one core. `scheduler` is a name of submitit's: `slurm`, or `local`.
 
-    submitit's files are kept in the user's cache folder, which all nodes must share, and not in the run's folder.
+    The files of submitit are kept in the user's cache folder, which all nodes must share, and not in the run's folder.
     """
 
     name = "slurm"

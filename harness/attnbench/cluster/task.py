@@ -1,8 +1,7 @@
 """The functions that run on a node of a cluster, and the messages that they take and return.
 
-An order names plugins, variants and a workload. The only code that travels with it are the files of plugins that the
-command line gives by path, so that a node without them can load them. A node measures like a local run, with workers
-of its own.
+An order names plugins, variants and a workload. It contains code only for plugins that the command line names by path:
+their files, so that a node can load them. A node measures in the same way as a local run, in worker processes.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from attnbench.workloads.workload import Workload
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
 
-LOCK_TIMEOUT_S = 3600.0  # while another run holds the devices
+LOCK_TIMEOUT_S = 3600.0  # how long to wait while another run uses all devices
 
 
 class NodeRequest(msgspec.Struct, frozen=True):
@@ -117,7 +116,9 @@ def describe_node(argument: dict[str, Any]) -> dict[str, Any]:
     request = msgspec.convert(argument, NodeRequest)
     with _unpacked(request.plugins) as plugins:
         catalog = read_catalog(plugins)
-    devices = [device for device in list_devices() if device.name != "cpu"]  # a cluster assigns single cores
+    devices = [
+        device for device in list_devices() if device.name != "cpu"
+    ]  # a cluster assigns single cores, not the whole CPU
     description = NodeDescription(
         host=platform.node(),
         devices=devices,

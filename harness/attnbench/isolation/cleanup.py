@@ -1,4 +1,4 @@
-"""Removal of what a worker can leave behind: processes that left its process group, and temporary files."""
+"""Remove what a worker can leave behind: processes that left its process group, and temporary files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
-MARK_VARIABLE = "ATTNBENCH_WORKER"  # environment variable whose value is inherited by all descendants of a worker
-MARK_LENGTH = 32  # characters
+MARK_VARIABLE = "ATTNBENCH_WORKER"  # an environment variable, which all descendants of a worker inherit
+MARK_LENGTH = 32  # characters of the mark
 FOLDER_PREFIX = "attnbench-worker-"
 MAX_PASSES = 20  # processes may start others while they are being ended
 
 
 class WorkerCleanup:
-    """The mark and the temporary folder of one worker, by which all that it leaves behind is found and removed.
+    """The mark and the temporary folder of one worker, which identify everything that it leaves behind.
 
     The mark is the value of an environment variable, so every descendant inherits it. Creates the folder.
     """
@@ -31,7 +31,7 @@ class WorkerCleanup:
     def environment(self) -> dict[str, str]:
         """Return the environment variables that the worker must be started with.
 
-        torch's cache of compiled kernels stays out of the temporary folder, so that later workers can use it.
+        The cache of torch's compiled kernels stays out of the temporary folder, so that later workers can use it.
         """
         variables = {MARK_VARIABLE: self._mark, "TMPDIR": str(self._folder)}
         if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class ForkRequest:
-    """What a new worker runs, and the limits it gets before it runs it.
+    """What a new worker runs, in which environment and under which memory limit.
 
     - `entry`: a module's name or a script's path, run as `__main__` with two descriptors as its arguments: the one it
       reads requests from and the one it writes replies to

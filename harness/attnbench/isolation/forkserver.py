@@ -25,10 +25,10 @@ from attnbench.isolation.cleanup import MARK_LENGTH, MARK_VARIABLE
 if TYPE_CHECKING:
     from attnbench.isolation.fork_request import ForkRequest
 
-MAX_IDLE = 4  # fork servers without a worker that are kept
+MAX_IDLE = 4  # how many fork servers without a worker are kept
 GRACE_S = 1.0
-START_TIMEOUT_S = 300.0  # before the first worker is forked, torch is imported, perhaps from a network disk
-NOT_FOR_WORKERS = ("PYTEST_CURRENT_TEST",)  # changes with every test, which would need a fork server for each
+START_TIMEOUT_S = 300.0  # the first worker waits for the import of torch, which may be slow on a network disk
+NOT_FOR_WORKERS = ("PYTEST_CURRENT_TEST",)  # it changes with every test, so every test would start a fork server
 
 
 class ForkedWorker:
@@ -53,9 +53,9 @@ class ForkedWorker:
         return self._reported[0] if self._reported else None
 
     def wait(self, timeout_s: float) -> int | None:
-        """Return the exit code, or minus the signal that ended the worker; None if it still runs or never started.
+        """Return the exit code, or the negative number of the signal that ended it; None if it still runs.
 
-        If the fork server has ended, the kernel has killed its workers.
+        None also if it never started. If the fork server has ended, the kernel has killed its workers.
         """
         self._read_report(timeout_s, until=2)
         if len(self._reported) > 1:

@@ -29,15 +29,15 @@ from attnbench.isolation.cleanup import MARK_LENGTH, MARK_VARIABLE
 from attnbench.isolation.fork_request import ForkRequest
 
 MAX_REQUEST_BYTES = 1 << 16
-DESCRIPTORS = 4  # sent with each request: requests, replies, log, report
+DESCRIPTORS = 4  # each request is sent with four: requests, replies, log and report
 PR_SET_PDEATHSIG = 1
 
 
 class ForkServerLoop:
     """Fork a worker for each ForkRequest that arrives on the socket, and report how each worker ended.
 
-    The report of a worker is two lines in its pipe: its process id and, when it has ended, its exit code or minus the
-    signal that ended it.
+    The report of a worker is two lines in its pipe: its process id and, when it has ended, its exit code, or the
+    negative number of the signal that ended it.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -147,7 +147,7 @@ class ForkServerLoop:
         parent, so the mark is written over the fork server's.
         """
         os.environ.update(environment)
-        tempfile.tempdir = None  # it was computed from another TMPDIR
+        tempfile.tempdir = None  # Python has cached the folder of another TMPDIR
         mark = environment.get(MARK_VARIABLE, "").encode()
         if self._mark_address and len(mark) == MARK_LENGTH:
             ctypes.memmove(self._mark_address, mark, MARK_LENGTH)
@@ -183,7 +183,9 @@ def _report(report: int, number: int) -> None:
 def _fork() -> int | None:
     """Fork; return None if the system refuses."""
     try:
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # about libraries' idle threads
+        with warnings.catch_warnings(
+            action="ignore", category=DeprecationWarning
+        ):  # Python warns about idle threads of libraries
             return os.fork()
     except OSError:
         return None

@@ -7,8 +7,8 @@ import os
 import threading
 from pathlib import Path
 
-MAX_LOG_BYTES = 1024 * 1024  # of one cell's output; the rest is dropped
-GRACE_S = 1.0  # for output that is still in the pipe when a worker ends
+MAX_LOG_BYTES = 1024 * 1024  # kept of one cell's output; the rest is dropped
+GRACE_S = 1.0  # time to read what is still in the pipe when a worker ends
 
 
 class WorkerLog:

@@ -10,7 +10,7 @@ import psutil
 
 from attnbench.machine.cgroups import ControlGroups
 
-RESERVE_SHARE = 0.05  # of the memory stays free for everything else, within these bounds in bytes:
+RESERVE_SHARE = 0.05  # share of the memory that stays free for other processes, within these bounds in bytes:
 MIN_RESERVE, MAX_RESERVE = 1 << 30, 8 << 30
 CHECK_INTERVAL_S = 0.1
 

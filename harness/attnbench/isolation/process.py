@@ -31,9 +31,11 @@ from attnbench.messages import (
 )
 
 ENTRY = worker.__name__  # the module, or the path of a script, that a worker runs
-IMPORTED = (f"{worker.__name__}.cell",)  # imported by the fork server for workers that need torch; it imports torch
+IMPORTED = (
+    f"{worker.__name__}.cell",
+)  # the fork server imports this module, and so torch, for workers that need torch
 MAX_REPLY_BYTES = 64 * 1024 * 1024
-GRACE_S = 1.0  # between SIGTERM and SIGKILL
+GRACE_S = 1.0  # time between SIGTERM and SIGKILL
 KILL_TIMEOUT_S = 10.0  # for the kernel to end a process after SIGKILL
 
 
@@ -96,7 +98,7 @@ class WorkerProcess:
     def end_all(cls) -> None:
         """Kill every worker of this supervisor at once; a thread that waits for one gets a WorkerLostError."""
         for running in cls._running.copy():  # a copy, because other threads start and end workers meanwhile
-            running._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - same class
+            running._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - a method of this class
         forkserver.end_all()  # also ends workers whose process id is not known yet
 
     def request(

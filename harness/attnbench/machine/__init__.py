@@ -1,1 +1,1 @@
-"""The machine itself: what disturbs timings, its state beside each block. Both sides; no torch."""
+"""The state of the machine: what disturbs timings, and telemetry of each block. Both sides; no torch."""

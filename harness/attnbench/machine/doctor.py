@@ -1,4 +1,4 @@
-"""Check the machine for what distorts timings, and say what to do about it. Nothing is changed."""
+"""Check the machine for conditions that distort timings, and suggest remedies; nothing is changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attnbench.machine.cgroups import ControlGroups
 
 OK, WARNING, UNKNOWN = "ok", "warning", "unknown"
 LOAD_SECONDS = 0.3
-BUSY_CORES = 0.3  # load of other processes below which there is no warning
+BUSY_CORES = 0.3  # a lower load of other processes is no warning
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HOT_CELSIUS = 85
 
@@ -36,7 +36,10 @@ class Finding:
 
 
 def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
-    """Check CPU, load, container and GPUs. Tests replace `root`, which holds `/sys` and `/proc`, and `nvml`, pynvml."""
+    """Check CPU, load, container and GPUs.
+
+    `root` is the folder that holds `/sys` and `/proc`, and `nvml` is the module pynvml; tests replace both.
+    """
     checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
         ("governor", lambda: governor(root)),
         ("turbo", lambda: turbo(root)),
@@ -114,7 +117,7 @@ def _percent(process: psutil.Process) -> float:
 
 
 def threads(root: Path) -> Finding:
-    """Check whether more threads would run than this process may use cores."""
+    """Check whether more threads would run than there are cores for this process."""
     cores = usable_cores(root)
     for name in THREAD_VARIABLES:
         value = os.environ.get(name, "")

@@ -18,7 +18,7 @@ from attnbench.machine.cgroups import ControlGroups
 STEAL_LIMIT = 0.02  # share of the block's CPU time taken by the hypervisor, above which the block is tagged
 WAITED_LIMIT = 0.02  # share of the block for which a thread of this process was ready to run but had no core
 FOREIGN_LIMIT = 0.5  # cores used by other processes, above which a block is tagged if waiting can't be read
-FOREIGN_WINDOW_S = 0.2  # several blocks, because the kernel counts CPU time in ticks of 10 ms
+FOREIGN_WINDOW_S = 0.2  # load is averaged over this time, because the kernel counts CPU time in ticks of 10 ms
 THERMAL = "cpu*/thermal_throttle/core_throttle_count"
 CPUS = Path("/sys/devices/system/cpu")
 
