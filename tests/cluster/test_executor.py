@@ -162,7 +162,7 @@ def test_a_type_that_its_node_does_not_have_is_an_error():
     """If the scheduler promises a GPU and the node finds none, the error names the node and the type."""
     cluster = FakeCluster([H100])
     cluster.result = lambda handle: description(DeviceType("H100", "cpu", 1))
-    with pytest.raises(UsageError, match="node n has H100, but the node finds no cuda device"):
+    with pytest.raises(UsageError, match="machine n has H100, but that machine finds no cuda device"):
         ClusterExecutor(cluster).devices([])
 
 

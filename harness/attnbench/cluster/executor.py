@@ -110,7 +110,7 @@ class ClusterExecutor:
         first = next((device for device in node.devices if device.kind == device_type.kind), None)
         if first is None:
             raise UsageError(
-                f"the cluster says that node {node.host} has {device_type.label}, but the node finds no "
+                f"the cluster says that machine {node.host} has {device_type.label}, but that machine finds no "
                 f"{device_type.kind} device: check its driver"
             )
         return replace(first, name=device_type.name, near_cores=(), uuid=f"{self.name}/{device_type.name}")
