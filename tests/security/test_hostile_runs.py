@@ -15,9 +15,7 @@ from attnbench.store import read_run
 
 SECRET = "the secret that no output may hold"  # noqa: S105 - a text to look for
 PRINTS = {"\n", "\t"}
-MANIFESTS = tuple(
-    f"manifest-{index}" for index in range(4, 21)
-)  # the manifests that are objects, but with wrong fields
+MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # those that are objects, but with wrong fields
 
 
 @pytest.fixture(scope="module")
