@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from attnbench.cli import main
+from attnbench.cluster import task
 from attnbench.plan import environment
 from attnbench.runner.request import plan_of
 from attnbench.runner.resume import resumed
@@ -89,3 +90,29 @@ def test_explain_names_the_package_and_both_versions(declared, install, monkeypa
         printed[variant] = capsys.readouterr().out
     assert "stale: fast-library changed: it is 1.1, it was 1.0" in printed["alpha"]
     assert "stale" not in printed["beta"]
+
+
+def test_on_a_cluster_the_version_of_the_node_that_measures_counts(declared, install):
+    """The cell id of a record has the version on the node that measured, not that on the machine with the plan."""
+    install(library="1.0")
+    _, plan = plan_of(declared.request("alpha"))
+    (cell,) = plan.cells
+    order = {
+        "run": "r",
+        "plugins": [],
+        "variants": {"alpha": cell.variant.sha256},
+        "baselines": [],
+        "workload": cell.workload.to_json(),
+        "device": "cpu:any",
+        "kind": "cpu",
+        "protocol": plan.protocols["cpu"].to_json(),
+        "cell_limits": {},
+        "peak_dtypes": [],
+    }
+    planned = {record["cell_id"] for record in task.measure_group(order)["records"] if not record["control"]}
+    assert planned == {cell.cell_id}
+    assert task.describe_node({"plugins": []})["environments"]["cpu"]["packages"]["fast-library"] == "1.0"
+    install(library="1.1")
+    result = task.measure_group(order)
+    assert result["environment"]["packages"]["fast-library"] == "1.1"
+    assert {record["cell_id"] for record in result["records"]} == {ids(declared)["alpha"]} != planned
