@@ -208,7 +208,7 @@ class DoneReply(Message, frozen=True):
 
 
 class FailedReply(Message, frozen=True):
-    """The request was not carried out. `status` and `phase` are those of the cell's record."""
+    """The request did not succeed. `status`, `phase`, `reason` and `error` are those of the cell's record."""
 
     status: Literal["unsupported", "incorrect", "out_of_memory", "error"]
     phase: str
@@ -219,7 +219,7 @@ class FailedReply(Message, frozen=True):
 class PeaksReply(Message, frozen=True):
     """Peak rates by dtype, and the facts of the environment that need torch."""
 
-    limits: dict[str, dict[str, float]]
+    peaks: dict[str, dict[str, float]]
     facts: Json
 
 

@@ -46,7 +46,7 @@ def test_a_killed_run_is_completed_cell_for_cell(stubbed):
         run = start(request, *plan_of(request))
         moments = random.Random(seed)  # noqa: S311 - moments of kills, not a secret
         for _ in range(KILLS):
-            kill_and_look(stubbed, run, moments.uniform(0.0, took_s))
+            kill_and_compare(stubbed, run, moments.uniform(0.0, took_s))
         execute(run, *resumed(run))
         assert content(run) == content(undisturbed)
         cells = [record.cell_id for record in store.read_run(run).records if not record.control]
@@ -57,7 +57,7 @@ def test_a_killed_run_is_completed_cell_for_cell(stubbed):
     assert not stubbed.workers()
 
 
-def kill_and_look(stubbed, run, after_s):
+def kill_and_compare(stubbed, run, after_s):
     """Resume a run, kill its supervisor, and compare the records that it reported with those that are stored."""
     stubbed.log.unlink(missing_ok=True)
     before = set(store.latest(run))

@@ -30,7 +30,7 @@ def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -
     if not wanted:
         return known
     found = _measure(device, wanted)
-    answer = {"limits": {**known["limits"], **found.limits}, "facts": found.facts}
+    answer = {"limits": {**known["limits"], **found.peaks}, "facts": found.facts}
     write_cached(name, answer)
     return answer
 

@@ -131,7 +131,7 @@ class WorkerServer:
         from attnbench.measure.peaks import measure_peaks
         from attnbench.worker.cell import facts
 
-        self.enter("limits")
+        self.enter("peaks")
         measured = {dtype: measure_peaks(request.device, dtype).to_json() for dtype in request.dtypes}
         return PeaksReply(measured, facts(request.device))
 
