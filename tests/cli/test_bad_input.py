@@ -21,7 +21,7 @@ def attnbench(*arguments):
         ("run --mask casual", "unknown mask 'casual': did you mean 'causal'?"),
         ("run --direction backwards", "unknown direction 'backwards': did you mean 'backward'?"),
         ("run -d gpu", "unknown device 'gpu'"),
-        ("run -d cuda:7", "device 'cuda:7' is not here"),
+        ("run -d cuda:7", "device 'cuda:7' is not on this machine"),
         ("run --seq 0x10", "--seq '0x10': expected whole numbers"),
         ("run --heads -4", "heads is -4: expected a whole number of at least 1"),
         ("run --heads 0", "heads is 0: expected a whole number of at least 1"),
