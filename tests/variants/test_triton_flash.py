@@ -77,7 +77,7 @@ def test_needs_a_gpu_or_the_interpreter(monkeypatch):
     """A CPU is refused except in the interpreter, which in turn refuses a GPU."""
     variant, small = TritonFlash(), Workload(heads=1, seq_q=4, head_dim=8)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert "needs a CUDA device (or TRITON_INTERPRET=1" in variant.unsupported_reason(small, "cpu")
+    assert "needs a CUDA GPU (or TRITON_INTERPRET=1" in variant.unsupported_reason(small, "cpu")
     assert variant.unsupported_reason(small, "cuda") is None
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert variant.unsupported_reason(small, "cpu") is None
