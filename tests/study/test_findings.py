@@ -6,7 +6,7 @@ import pytest
 
 from attnbench.errors import AttnbenchError, UsageError
 from attnbench.study import MODULES, Settings, Study, find_study, gpus, make
-from attnbench.study.wording import bytes_text, exponent, listed, number
+from attnbench.study.study import bytes_text, exponent, listed, number
 
 
 def row(variant="naive", **fields):

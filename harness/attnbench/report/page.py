@@ -6,23 +6,52 @@ import json
 import re
 from collections.abc import Mapping
 from importlib import resources
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from attnbench.report.chart_definitions import CHARTS, FACETS
+from attnbench.atomic_write import write_atomically
+from attnbench.cache import cache_folder
+from attnbench.report.chart_definitions import CHARTS, FACETS, palette
 from attnbench.report.charts import chart_specs
-from attnbench.report.markdown import METHOD
 from attnbench.report.page_data import packed, payload
-from attnbench.report.palette import palette
-from attnbench.report.vega import missing_packages, runtime
+from attnbench.report.write import METHOD
 
 if TYPE_CHECKING:
     from attnbench.report.content import Content
     from attnbench.report.figures import FigureProcess, ReportFigure
     from attnbench.report.table import Table
+
+
+NEEDED = ("altair", "vl_convert")
+
+
+def missing_packages() -> list[str]:
+    """Return the packages of the extra `report` that are not installed."""
+    return [name for name in NEEDED if find_spec(name) is None]
+
+
+def runtime() -> str:
+    """Return the script that draws Vega-Lite, from the user's cache if it is there: bundling it takes seconds."""
+    import vl_convert
+
+    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    try:
+        return kept.read_text(encoding="utf-8")
+    except OSError:
+        bundled: str = vl_convert.javascript_bundle()  # type: ignore[call-arg] # all its arguments are optional
+        script = bundled.replace("</script", "<\\/script")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, script)
+    except OSError:
+        return script  # without a writable cache, each report bundles it anew
+    return script
+
 
 WITHOUT_SCRIPTS = ("latency", "speedup")  # printed figures that the page shows if JavaScript is off
 SVG_PATH, DECIMALS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")

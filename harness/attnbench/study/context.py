@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.report.chart_definitions import size_text
 from attnbench.study.figure import Panel, derived, grouped, lines
-from attnbench.study.study import Rows, Study
+from attnbench.study.study import Rows, Study, exponent, number
 from attnbench.study.timing import Grids, collector
-from attnbench.study.wording import exponent, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

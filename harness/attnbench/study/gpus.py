@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.study.figure import Panel, lines
-from attnbench.study.study import Rows, Settings, Study
+from attnbench.study.study import Rows, Settings, Study, listed, number
 from attnbench.study.timing import Grids, run_suite
-from attnbench.study.wording import listed, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

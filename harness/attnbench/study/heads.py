@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attnbench.study.figure import Panel, grouped, lines
-from attnbench.study.study import Rows, Study
+from attnbench.study.study import Rows, Study, listed, number
 from attnbench.study.timing import Grids, collector
-from attnbench.study.wording import listed, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

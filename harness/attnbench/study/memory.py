@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.report.chart_definitions import size_text
 from attnbench.study.figure import Panel, derived, grouped, lines
-from attnbench.study.study import Rows, Settings, Study
+from attnbench.study.study import Rows, Settings, Study, bytes_text, exponent, listed
 from attnbench.study.timing import Grids, collector
-from attnbench.study.wording import bytes_text, exponent, listed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from attnbench.report.matplotlib_figures import STYLE
-from attnbench.study.study import Rows, Settings, Study, compute
-from attnbench.study.wording import number
+from attnbench.study.study import Rows, Settings, Study, compute, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.study.figure import heat_maps
-from attnbench.study.study import Rows, Settings, Study, compute
-from attnbench.study.wording import number
+from attnbench.study.study import Rows, Settings, Study, compute, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
