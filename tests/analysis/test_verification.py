@@ -3,8 +3,8 @@
 import pytest
 
 import synthetic
+from attnbench.analysis.compare import agreement, sample
 from attnbench.analysis.results import Results
-from attnbench.analysis.verification import agreement, sample
 
 CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))
 

@@ -7,8 +7,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.benchmark import Timer
 
 from attnbench import Workload
-from attnbench.analysis.noise import noise_text
 from attnbench.analysis.results import Results
+from attnbench.analysis.verdict import noise_text
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
 from attnbench.runner.request import Request, plan_of

@@ -2,7 +2,7 @@
 
 import synthetic
 from attnbench.analysis.results import Results
-from attnbench.report.verdicts import verdicts
+from attnbench.report.derived_tables import verdict_tables
 
 CELLS = synthetic.workloads(seqs=(256, 512, 1024), masks=("causal",), directions=("forward",))
 
@@ -10,7 +10,7 @@ CELLS = synthetic.workloads(seqs=(256, 512, 1024), masks=("causal",), directions
 def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tmp_path):
     """A slower variant has its verdict, ratio and interval; the baseline has no column; the noise floor is a note."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), slower={"chunked": 3.0})
-    (table,) = verdicts(Results.load(run, "sdpa"))
+    (table,) = verdict_tables(Results.load(run, "sdpa"))
     assert table.columns == ("workload", "chunked")
     assert table.title.endswith("causal · forward: verdicts over sdpa")
     assert len(table.rows) == len(CELLS)
@@ -23,4 +23,4 @@ def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tm
 def test_without_a_control_there_is_no_table(tmp_path):
     """A run without a noise floor has no table of verdicts."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), baseline=None)
-    assert verdicts(Results.load(run, "sdpa")) == []
+    assert verdict_tables(Results.load(run, "sdpa")) == []

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 
 from attnbench.analysis.load_runs import COLUMNS, PROBLEM, UNCHECKED, Paths, find_runs, read_frame
-from attnbench.analysis.noise import Ratios, control_ratios
 from attnbench.analysis.ranking import winners
 from attnbench.analysis.series import Series, series
-from attnbench.analysis.verdict import CellKey, Place, compare_with_baseline, floors, leaders
+from attnbench.analysis.verdict import CellKey, Place, Ratios, compare_with_baseline, control_ratios, floors, leaders
 from attnbench.errors import unknown
 from attnbench.stats.paired import floor_of, summarise_controls
 from attnbench.store import read_manifest

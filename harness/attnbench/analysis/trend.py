@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.noise import blocks_of
+from attnbench.analysis.verdict import blocks_of
 from attnbench.stats import paired
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ def verify(
     results: ResultsFolder = Path("results"),
 ) -> None:
     """Run K random cells of a run again and show whether they agree; exit 1 if one does not."""
+    from attnbench.analysis.compare import agreement
+    from attnbench.analysis.compare import sample as draw_sample
     from attnbench.analysis.results import Results
-    from attnbench.analysis.verification import agreement
-    from attnbench.analysis.verification import sample as draw_sample
     from attnbench.runner.resume import start_again
     from attnbench.runner.run import execute
     from attnbench.store import find_run

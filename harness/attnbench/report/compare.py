@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.analysis.compare import DEFAULT_BAR, STILL_FAILING, Change, RunComparison, compare
-from attnbench.analysis.noise import noise_text
 from attnbench.analysis.results import Results
+from attnbench.analysis.verdict import noise_text
 from attnbench.errors import UsageError
 from attnbench.report.page import templates
 from attnbench.report.table import Table, TableCell, row, to_markdown

@@ -12,14 +12,19 @@ from attnbench.analysis.ranking import Contest, contests
 from attnbench.analysis.results import Results
 from attnbench.report import tables
 from attnbench.report.chart_definitions import palette
-from attnbench.report.derived_tables import Fits, derived_tables, fit
+from attnbench.report.derived_tables import Fits, derived_tables, fit, verdict_tables
 from attnbench.report.heatmap import Heatmap, heatmaps
-from attnbench.report.verdicts import verdicts
 
 if TYPE_CHECKING:
     from attnbench.report.table import Table
 
 LATENCY_TABLES = 40  # at most, of each kind; all cells are in results.csv
+METHOD = (
+    "Every cell was checked against an fp64 reference before, during and after it was timed; a cell that failed has no"
+    " latency. Latency is the median of the raw samples with its distribution-free 95% interval. TFLOP/s counts only"
+    " visible query-key pairs. Peak memory is what a call allocates on top of its inputs. Variants whose intervals"
+    " overlap share a place."
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -
         gains={} if results.baseline is None else dispatch_gains(results, results.baseline),
         heatmaps=tuple(heatmaps(results, palette(results.frame["variant"]))),
         headline=tuple(tables.standings(results, ranked)),
-        latencies=(*tables.latencies(results, LATENCY_TABLES), *verdicts(results, LATENCY_TABLES)),
+        latencies=(*tables.latencies(results, LATENCY_TABLES), *verdict_tables(results, LATENCY_TABLES)),
         fits=fits,
         fitted=tuple(derived_tables(fits)),
         inexact=tuple(tables.inexact(results, LATENCY_TABLES)),

@@ -1,24 +1,44 @@
-"""Tables of what is derived from several cells: regions, fits over length, shares of layers, devices."""
+"""Tables of what is derived from several cells: verdicts, regions, fits over length, layers, devices, traits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.dispatch_table import Region, regions
+from attnbench.analysis.load_runs import PROBLEM
+from attnbench.analysis.ranking import CONTEST
 from attnbench.analysis.scaling import Crossover, Exponent, Reach, crossovers, exponents, reaches
 from attnbench.analysis.scaling_out import DeviceRatio, ParallelGain, Share, device_ratios, gains, shares
 from attnbench.analysis.series import TITLE
+from attnbench.analysis.verdict import noise_text
+from attnbench.plugins.variant import TRAITS
 from attnbench.report.table import Table, TableCell, row
+from attnbench.stats.paired import FASTER, PairedResult
+from attnbench.untrusted import mapping
 
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
+
 
 MOST = 400  # rows of a table at most
 EXPONENT_NOTE = (
     "Latency grows as length to this power: the median slope between all pairs of lengths. The interval spans the"
     " slopes of neighbouring lengths and their noise: a curve that bends has a wide one."
+)
+VERDICT_NOTE = (
+    "Time over the baseline's in paired rounds, with its 95% interval, corrected over the table and widened by"
+    " the noise floor. same: the interval lies within 0.99 to 1.01; undecided: a wider interval holds 1."
+)
+TRAITS_TITLE = "Conformance tiers and traits"
+TRAIT_NOTES = (
+    (
+        "A tier sets the requirements: fused keeps scores in float32 and meets the strict error rule; plain stores them"
+        " in the workload's dtype and is judged against a textbook implementation that does; quantised computes in"
+        " 8 bits."
+    ),
+    "Traits are measured; only a variant that claims a trait must have it, because correct implementations differ.",
 )
 
 
@@ -146,3 +166,50 @@ def _crossover(crossover: Crossover) -> tuple[TableCell, ...]:
 def _reach(reach: Reach) -> tuple[TableCell, ...]:
     out = reach.smallest_out or ("none that was tried" if reach.all_fit else "none; longer ones failed otherwise")
     return row(reach.series.device_name, reach.series.title, reach.variant, reach.largest_ok or "none", out)
+
+
+def verdict_tables(results: Results, limit: int | None = None) -> list[Table]:
+    """Return the verdicts of all variants over the baseline, a table for each device, mask, direction and mode."""
+    made = []
+    for (device, mask, direction, mode), cells in results.frame.groupby(CONTEST, sort=True):
+        found: dict[str, dict[str, PairedResult]] = {}
+        for *problem, variant, workload in cells[[*PROBLEM, "variant", "workload_id"]].itertuples(index=False):
+            if comparison := results.comparisons.get((*problem, variant)):
+                found.setdefault(workload, {})[variant] = comparison
+        if not found:
+            continue
+        variants = sorted({variant for by_variant in found.values() for variant in by_variant})
+        rows = [row(name, *(_verdict_cell(found[name].get(variant)) for variant in variants)) for name in sorted(found)]
+        label = "" if mode == "hot" else f" · {mode}"
+        title = f"{device} · {mask} · {direction}{label}: verdicts over {results.baseline}"
+        notes = (VERDICT_NOTE, noise_text(results.noise_within(cells)))
+        made.append(Table(title, ("workload", *variants), tuple(rows), notes))
+    return made[:limit]
+
+
+def _verdict_cell(comparison: PairedResult | None) -> TableCell:
+    if comparison is None:
+        return TableCell("")
+    low, high = comparison.low, comparison.high
+    interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+    return TableCell(f"{comparison.verdict} {comparison.ratio:.3f}{interval}", best=comparison.verdict == FASTER)
+
+
+def tiers_and_traits(manifests: Iterable[dict[str, Any]]) -> Table:
+    """Return each timed variant's tier and traits, on each device of the runs whose manifests have them."""
+    rows = dict.fromkeys(fields for manifest in manifests for fields in _trait_rows(manifest))
+    return Table(
+        TRAITS_TITLE,
+        ("variant", "device", "tier", *TRAITS),
+        tuple(row(*fields) for fields in rows),
+        TRAIT_NOTES,
+        labels=3,
+    )
+
+
+def _trait_rows(manifest: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    declared = mapping(manifest.get("variants"))
+    for device, variants in sorted(mapping(manifest.get("traits")).items()):
+        for name, traits in sorted(mapping(variants).items()):
+            found = [str(mapping(traits).get(trait, "not run")) for trait in TRAITS]
+            yield name, device, str(mapping(declared.get(name)).get("tier", "")), *found

@@ -18,8 +18,8 @@ from attnbench.atomic_write import write_atomically
 from attnbench.cache import cache_folder
 from attnbench.report.chart_definitions import CHARTS, FACETS, palette
 from attnbench.report.charts import chart_specs
+from attnbench.report.content import METHOD
 from attnbench.report.page_data import packed, payload
-from attnbench.report.write import METHOD
 
 if TYPE_CHECKING:
     from attnbench.report.content import Content

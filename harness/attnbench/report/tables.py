@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.load_runs import UNCHECKED
-from attnbench.analysis.noise import noise_text
 from attnbench.analysis.ranking import CONTEST, Contest, Standing, contests
 from attnbench.analysis.results import Results
 from attnbench.analysis.series import Series, series
+from attnbench.analysis.verdict import noise_text
 from attnbench.measure_config import MeasureConfig
-from attnbench.report.standards import standards
+from attnbench.report.derived_tables import tiers_and_traits
 from attnbench.report.table import Table, TableCell, row
 from attnbench.untrusted import listing, mapping
 
@@ -72,7 +72,7 @@ def method(results: Results) -> list[Table]:
             "Protocol", ("devices", "setting", "value"), tuple(row(*setting) for setting in sorted(protocols)), labels=3
         ),
         Table("Data quality", ("what", "value"), tuple(quality), labels=2),
-        standards(manifests),
+        tiers_and_traits(manifests),
         doctor(manifests),
     ]
     return [table for table in made if table.rows]

@@ -7,23 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.errors import UsageError
-from attnbench.report.content import Content, read
+from attnbench.report.content import METHOD, Content, read
 from attnbench.report.exporting import export
 from attnbench.report.figures import FigureProcess
 from attnbench.report.page import interactive_parts, to_page
 from attnbench.report.table import Table, escape_markdown, to_latex, to_markdown
 
 if TYPE_CHECKING:
-    from attnbench.report.content import Content
     from attnbench.report.figures import ReportFigure
-
-
-METHOD = (
-    "Every cell was checked against an fp64 reference before, during and after it was timed; a cell that failed has no"
-    " latency. Latency is the median of the raw samples with its distribution-free 95% interval. TFLOP/s counts only"
-    " visible query-key pairs. Peak memory is what a call allocates on top of its inputs. Variants whose intervals"
-    " overlap share a place."
-)
 
 
 def to_markdown_report(content: Content, process: FigureProcess, folder: Path) -> str:

@@ -5,8 +5,8 @@ import math
 import pytest
 
 import synthetic
-from attnbench.analysis.noise import blocks_of, noise_text
 from attnbench.analysis.results import Results
+from attnbench.analysis.verdict import blocks_of, noise_text
 
 CELLS = synthetic.workloads(seqs=(256, 512, 1024, 2048), directions=("forward",))
 
