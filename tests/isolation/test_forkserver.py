@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from attnbench.isolation import forkserver, process
-from attnbench.isolation.fork_request import ForkRequest
+from attnbench.isolation.forkserver_main import ForkRequest
 from attnbench.isolation.log import WorkerLog
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
 from attnbench.messages import CloseRequest

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.gate import CONTRACT, BaseGate, Gate, Verdict
-from attnbench.conformance.sampling import across
+from attnbench.conformance.gate import CONTRACT, BaseGate, Gate, Verdict, across
 from attnbench.conformance.subject import Snapshot, storages
 from attnbench.conformance.tolerance import QUANTISED_SHARE
 from attnbench.reference import attention, bias, visible

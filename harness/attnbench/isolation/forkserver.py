@@ -23,7 +23,7 @@ from attnbench.isolation import forkserver_main
 from attnbench.isolation.cleanup import MARK_LENGTH, MARK_VARIABLE
 
 if TYPE_CHECKING:
-    from attnbench.isolation.fork_request import ForkRequest
+    from attnbench.isolation.forkserver_main import ForkRequest
 
 MAX_IDLE = 4  # how many fork servers without a worker are kept
 GRACE_S = 1.0

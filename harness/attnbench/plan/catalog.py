@@ -17,7 +17,7 @@ from attnbench import messages
 from attnbench.atomic_write import write_atomically
 from attnbench.cache import cache_folder
 from attnbench.errors import PluginError, UsageError
-from attnbench.isolation.isolated_query import isolated_query
+from attnbench.isolation.process import isolated_query
 from attnbench.messages import DescribeRequest, GridDescription, PluginNotice
 from attnbench.plugins import loading, variant
 from attnbench.plugins.loading import PluginSource, entry_point_sources, named_source, source_files

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attnbench.conformance.check import check
 from attnbench.conformance.check_workloads import DTYPES, of_all_shapes, workload
 from attnbench.conformance.checks.log_sum_exp import judge_log_sum_exp, offered
-from attnbench.conformance.sampling import across, keep_rows
+from attnbench.conformance.gate import across, keep_rows
 from attnbench.reference import evaluate, in_bhsd
 
 if TYPE_CHECKING:

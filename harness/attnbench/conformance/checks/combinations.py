@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attnbench.conformance.check import check
-from attnbench.conformance.check_workloads import DTYPES, workload
+from attnbench.conformance.check_workloads import DTYPES, covering, workload
 from attnbench.conformance.checks.answers import compare_with_reference
-from attnbench.conformance.pairwise import covering
 
 if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject

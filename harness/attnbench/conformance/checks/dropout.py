@@ -9,9 +9,8 @@ import torch
 
 from attnbench.conformance.accuracy import compare
 from attnbench.conformance.check import Failed, check
-from attnbench.conformance.check_workloads import DTYPES, workload
+from attnbench.conformance.check_workloads import DTYPES, covering, workload
 from attnbench.conformance.dropout_rules import any_draw
-from attnbench.conformance.pairwise import covering
 from attnbench.reference import Part, evaluate
 from attnbench.tensors.inputs import make_inputs
 

@@ -2,8 +2,8 @@
 
 import itertools
 
+from attnbench.conformance.check_workloads import covering
 from attnbench.conformance.checks.combinations import CHOICES, COMBINED
-from attnbench.conformance.pairwise import covering
 
 
 def pairs(combinations):
