@@ -7,8 +7,7 @@ import pytest
 from attnbench import Workload
 from attnbench.plan import devices
 from attnbench.plan.cells import Plan, interchangeable, make_plan
-from attnbench.plan.core_affinity import cores_near_gpus
-from attnbench.plan.devices import Device, choose_devices, list_devices
+from attnbench.plan.devices import Device, choose_devices, cores_near_gpus, list_devices
 
 
 @pytest.fixture

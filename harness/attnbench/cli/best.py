@@ -21,7 +21,7 @@ def best(
     """Show which correct variant is fastest, shape by shape; as JSON it is a dispatch table."""
     from attnbench.analysis.dispatch_table import regions, to_json
     from attnbench.analysis.results import Results
-    from attnbench.cli.table_output import print_table
+    from attnbench.cli.output import print_table
     from attnbench.report.derived_tables import regions_table
 
     if format_ not in ("table", "json"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from attnbench.cli.table_output import new_table
+from attnbench.cli.output import new_table
 from attnbench.plan.variant_traits import holds
 from attnbench.untrusted import printable
 

@@ -54,7 +54,7 @@ def compare(
 
 
 def _print_comparisons(found: Any, format_: str, *, json_: bool) -> None:
-    from attnbench.cli.table_output import print_table
+    from attnbench.cli.output import print_table
     from attnbench.report.compare import comparison_json, comparison_markdown, comparison_table
 
     for old, new, comparison in found:

@@ -11,7 +11,7 @@ from attnbench.cli.arguments import Address, ExecutorName, Json
 def devices(executor: ExecutorName = "local", address: Address = None, json_: Json = False) -> None:
     """List the devices of this machine, or with --executor the machines of a cluster."""
     from attnbench.cli.executors import find_cluster
-    from attnbench.cli.table_output import print_rows
+    from attnbench.cli.output import print_rows
 
     cluster = find_cluster(executor, address)
     if cluster is None:

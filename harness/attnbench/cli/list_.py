@@ -30,7 +30,7 @@ def list_(
 ) -> None:
     """List variants, suites, plugins, devices or runs; a plugin that did not load is listed with its reason."""
     from attnbench.cli.devices import local_devices
-    from attnbench.cli.table_output import print_rows
+    from attnbench.cli.output import print_rows
 
     if what not in WHAT:
         raise unknown("list", what, WHAT)

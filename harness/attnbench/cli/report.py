@@ -22,7 +22,7 @@ def report(
     Several runs make one report that compares their machines; `attnbench compare` shows what changed from one run to
     the next.
     """
-    from attnbench.cli.table_output import print_table
+    from attnbench.cli.output import print_table
     from attnbench.report.content import read
     from attnbench.report.write import write_content
 

@@ -59,7 +59,7 @@ with_axis_options(run, after="plugin")
 
 def _run(options: SimpleNamespace) -> None:
     """Run the command with its options; raises typer.Exit with the exit code."""
-    from attnbench.cli.run_output import print_next, print_plan, print_summary, watched
+    from attnbench.cli.output import print_next, print_plan, print_summary, watched
     from attnbench.plan.history import History
     from attnbench.plan.support import unsupported_reasons
     from attnbench.runner.limits import CellLimits

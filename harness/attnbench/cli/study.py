@@ -31,7 +31,7 @@ def study(
     budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling per cell.")] = None,
 ) -> None:
     """Test a common claim about attention by measuring it: a figure, and a paragraph with its numbers."""
-    from attnbench.cli.run_output import watched
+    from attnbench.cli.output import watched
     from attnbench.plan.history import History
     from attnbench.plan.support import unsupported_reasons
     from attnbench.study import MODULES, Settings, find_study, make

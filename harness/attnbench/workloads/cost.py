@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attnbench.workloads.visible_keys import visible_counts
+from attnbench.workloads.mask import visible_counts
 
 if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload

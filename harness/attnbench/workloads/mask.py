@@ -1,11 +1,19 @@
-"""Masks: the keys that each query sees."""
+"""Masks: their rules, their text, and the keys that each query sees."""
 
 from __future__ import annotations
 
+import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from attnbench.errors import WorkloadError, unknown
+
+if TYPE_CHECKING:
+    from attnbench.workloads.workload import Workload
+
 
 PLAIN_KINDS = ("none", "causal", "causal-top-left", "padding", "document")
 FORMS = (*PLAIN_KINDS, "window:L:R", "prefix:N")
@@ -69,3 +77,60 @@ class Mask:
     def is_seeded(self) -> bool:
         """Whether the mask depends on seeded per-sequence lengths."""
         return self.kind in ("padding", "document")
+
+
+def key_lengths(workload: Workload) -> tuple[int, ...]:
+    """Return the number of valid keys of each sequence in the batch; see `Workload.key_lengths`."""
+    if workload.mask.kind != "padding" or workload.seq_k == 0:
+        return (workload.seq_k,) * workload.batch
+    generator = random.Random(f"padding:{workload.batch}:{workload.seq_k}")  # noqa: S311 - a seeded shape, not a secret
+    shortest = max(1, workload.seq_k // 4)
+    drawn = [generator.randint(shortest, workload.seq_k) for _ in range(workload.batch)]
+    return (workload.seq_k, *drawn[1:])
+
+
+def document_lengths(workload: Workload, sequence: int) -> tuple[int, ...]:
+    """Return the lengths of the documents packed into one sequence; see `Workload.document_lengths`."""
+    if workload.mask.kind != "document" or workload.seq_q == 0:
+        return (workload.seq_q,)
+    generator = random.Random(f"document:{workload.seq_q}:{sequence}")  # noqa: S311 - a seeded shape, not a secret
+    lengths: list[int] = []
+    while (left := workload.seq_q - sum(lengths)) > 0:
+        lengths.append(min(left, max(1, round(generator.expovariate(4 / workload.seq_q)))))
+    return tuple(lengths)
+
+
+def visible_keys(workload: Workload, sequence: int) -> Iterator[range]:
+    """Yield for each query row of one sequence the range of key columns that the row sees."""
+    offset, end = workload.seq_k - workload.seq_q, workload.seq_k
+    mask, rows = workload.mask, range(workload.seq_q)
+    if mask.kind == "document":
+        start = 0
+        for length in document_lengths(workload, sequence):
+            yield from (range(start, start + length) for _ in range(length))
+            start += length
+    elif mask.kind in ("none", "padding"):
+        yield from (range(key_lengths(workload)[sequence]) for _ in rows)
+    elif mask.kind == "causal-top-left":
+        yield from (range(min(end, row + 1)) for row in rows)
+    elif mask.kind == "window":
+        for row in rows:
+            yield range(max(0, row + offset - mask.left), min(end, row + offset + mask.right + 1))
+    else:  # causal and prefix
+        for row in rows:
+            yield range(min(end, max(mask.prefix, row + offset + 1)))
+
+
+@lru_cache(maxsize=4096)
+def visible_counts(workload: Workload) -> tuple[int, int]:
+    """Return the visible pairs and the keys that at least one query sees, both summed over the batch (of one head)."""
+    alike = not workload.mask.is_seeded  # then all sequences have the same counts
+    pairs = seen = 0
+    for sequence in range(min(1, workload.batch) if alike else workload.batch):
+        end = 0  # range starts never move left, so keys before `end` are counted already
+        for keys in visible_keys(workload, sequence):
+            pairs += len(keys)
+            seen += max(0, keys.stop - max(end, keys.start)) if keys else 0
+            end = max(end, keys.stop) if keys else end
+    factor = workload.batch if alike else 1
+    return pairs * factor, seen * factor

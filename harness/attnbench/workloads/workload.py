@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attnbench.errors import WorkloadError, unknown
-from attnbench.workloads import cost, visible_keys
+from attnbench.workloads import cost, mask
 from attnbench.workloads.axis import Axis, Option, choice, flag, number, size
 from attnbench.workloads.mask import PLAIN_KINDS, Mask
 
@@ -244,23 +244,23 @@ class Workload:
         Seeded lengths lie between a quarter of seq_k and seq_k, and the first sequence is full, as in a batch that was
         padded to its longest member. They depend on batch and seq_k only.
         """
-        return visible_keys.key_lengths(self)
+        return mask.key_lengths(self)
 
     def document_lengths(self, sequence: int) -> tuple[int, ...]:
         """Return the lengths of the documents packed into one sequence of the batch; they sum to seq_q.
 
         Without a `document` mask the sequence is one document. Seeded lengths depend on seq_q and the sequence's index.
         """
-        return visible_keys.document_lengths(self, sequence)
+        return mask.document_lengths(self, sequence)
 
     def visible_keys(self, sequence: int = 0) -> Iterator[range]:
         """Yield for each query row of one sequence of the batch the range of key columns that it sees."""
-        return visible_keys.visible_keys(self, sequence)
+        return mask.visible_keys(self, sequence)
 
     @property
     def visible_pairs(self) -> int:
         """The number of pairs of a query and a key that it sees, summed over the batch (of one head)."""
-        return visible_keys.visible_counts(self)[0]
+        return mask.visible_counts(self)[0]
 
     def flops(self) -> int:
         """Return the floating-point operations of the direction over the visible pairs.
