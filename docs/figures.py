@@ -34,6 +34,7 @@ STYLE = {
     "axes.spines.right": False,
     "figure.facecolor": "white",
 }
+TORCH_FREE, WITH_TORCH = ("#e8f0fa", "#2166ac"), ("#fdeadb", "#b35806")  # fill and border of a part
 MASKS = (
     ("none", 8, 8), ("causal", 8, 8), ("window:2:0", 8, 8), ("window:2:1", 8, 8),
     ("prefix:3", 8, 8), ("document", 16, 16), ("causal", 4, 8), ("causal-top-left", 4, 8),
@@ -73,9 +74,10 @@ def masks(path: Path) -> None:
 def layers(path: Path) -> None:
     """Draw the package's layers, as import-linter enforces them, and the imports between its parts.
 
-    An import that follows from a chain of other imports is left out, to keep the picture readable.
+    Parts that may import torch have another colour. An import that follows from a chain of other imports is left out,
+    to keep the picture readable.
     """
-    layers = _layers()
+    layers, torch_free = _contracts()
     place = {
         name: (2.1 * (x - (len(layer) - 1) / 2), -y) for y, layer in enumerate(layers) for x, name in enumerate(layer)
     }
@@ -85,7 +87,8 @@ def layers(path: Path) -> None:
         for number, (importer, imported) in enumerate(sorted(imports.edges, key=lambda edge: (place[edge[0]], edge))):
             _arrow(axes, place[importer], place[imported], side=1 if number % 2 else -1)
         for name, (x, y) in place.items():
-            box = {"boxstyle": "round,pad=0.35", "facecolor": "#e8f0fa", "edgecolor": "#2166ac"}
+            face, edge = TORCH_FREE if name in torch_free else WITH_TORCH
+            box = {"boxstyle": "round,pad=0.35", "facecolor": face, "edgecolor": edge}
             axes.text(x, y, name, ha="center", va="center", bbox=box, zorder=3)
         axes.set(xlim=(-4.6, 4.6), ylim=(-len(layers) + 0.4, 0.6))
         axes.axis("off")
@@ -93,17 +96,16 @@ def layers(path: Path) -> None:
         _save(figure, path)
 
 
-def _layers() -> list[list[str]]:
-    """Return the layers in import-linter's contract, from the top, without names of modules that do not exist."""
+def _contracts() -> tuple[list[list[str]], set[str]]:
+    """Return the layers in import-linter's contracts, from the top, and the parts that may not import torch."""
     with (ROOT / "pyproject.toml").open("rb") as file:
-        contract = tomllib.load(file)["tool"]["importlinter"]["contracts"][0]
-    package = ROOT / "harness" / "attnbench"
-    layers = []
-    for layer in contract["layers"]:
-        names = [part.strip(" ()").removeprefix("attnbench.") for part in layer.replace(":", "|").split("|")]
-        existing = [name for name in names if (package / name).is_dir() or (package / f"{name}.py").is_file()]
-        layers += [existing] if existing else []
-    return layers
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    (wall,) = (contract for contract in contracts if "torch" in contract.get("forbidden_modules", ()))
+    return (
+        [[part.strip() for part in layer.split("|")] for layer in layers],
+        {name.removeprefix("attnbench.") for name in wall["source_modules"]},
+    )
 
 
 def _imports(names: list[str]) -> nx.DiGraph:

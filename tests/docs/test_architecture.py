@@ -1,0 +1,57 @@
+"""The page on architecture names things that exist."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "architecture.md"
+LINK = re.compile(r"\[`([\w.]+)`\]\(\.\./(harness/[\w/]+\.py)\)")
+PACKAGE = ROOT / "harness" / "attnbench"
+
+
+def defined(path):
+    """Return the names of a module's functions, classes and methods, as `name` or `Class.name`."""
+    names = {path.name}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+    return names
+
+
+def test_each_linked_function_is_defined_where_its_link_leads():
+    """Every function and class in the step-by-step list is defined in the module that its link names."""
+    links = LINK.findall(PAGE.read_text(encoding="utf-8"))
+    assert len(links) > 15
+    missing = [(name, path) for name, path in links if name not in defined(ROOT / path)]
+    assert not missing
+
+
+def test_the_pipeline_names_every_folder_and_module():
+    """The table of the pipeline has every folder of the package, and every module at its top but the smallest ones."""
+    table = PAGE.read_text(encoding="utf-8").split("## The pipeline")[1].split("## Glossary")[0]
+    folders = {f"{path.name}/" for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    modules = {path.name for path in PACKAGE.glob("*.py")}
+    named = set(re.findall(r"`([\w]+(?:/|\.py))`", table))
+    assert folders <= named
+    assert modules - named == {"__init__.py", "__main__.py", "atomic_write.py", "cache.py", "errors.py", "untrusted.py"}
+
+
+def test_the_glossary_is_short():
+    """The glossary explains at most 12 words."""
+    glossary = PAGE.read_text(encoding="utf-8").split("## Glossary")[1].split("\n## ")[0]
+    assert 0 < len(re.findall(r"^: ", glossary, re.MULTILINE)) <= 12
+
+
+def test_each_part_of_the_package_may_import_torch_or_is_forbidden_to():
+    """The contract on torch covers every folder and module except those on the worker side."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (wall,) = (contract for contract in contracts if "torch" in contract.get("forbidden_modules", ()))
+    covered = {name.removeprefix("attnbench.") for name in wall["source_modules"]}
+    parts = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} | {path.stem for path in PACKAGE.glob("*.py")}
+    worker_side = {"benchmarks", "conformance", "dispatch", "measure", "reference", "tensors", "worker"}
+    assert parts - covered == {"__init__", "__main__", *worker_side}
