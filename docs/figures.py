@@ -35,6 +35,7 @@ STYLE = {
     "figure.facecolor": "white",
 }
 TORCH_FREE, WITH_TORCH = ("#e8f0fa", "#2166ac"), ("#fdeadb", "#b35806")  # fill and border of a part
+COLUMNS = (-3.4, 0.9, 3.8)  # of the supervisor, of what both sides import, and of the worker
 MASKS = (
     ("none", 8, 8), ("causal", 8, 8), ("window:2:0", 8, 8), ("window:2:1", 8, 8),
     ("prefix:3", 8, 8), ("document", 16, 16), ("causal", 4, 8), ("causal-top-left", 4, 8),
@@ -72,28 +73,45 @@ def masks(path: Path) -> None:
 
 
 def layers(path: Path) -> None:
-    """Draw the package's layers, as import-linter enforces them, and the imports between its parts.
+    """Draw the parts of the package on their sides of the wall, and the imports between them, which all point down.
 
-    Parts that may import torch have another colour. An import that follows from a chain of other imports is left out,
-    to keep the picture readable.
+    Parts that may import torch are on the worker's side, parts that `worker` imports are on both sides, and the others
+    are the supervisor's. An import that follows from a chain of other imports is left out, so that the picture stays
+    readable.
     """
     layers, torch_free = _contracts()
-    place = {
-        name: (2.1 * (x - (len(layer) - 1) / 2), -y) for y, layer in enumerate(layers) for x, name in enumerate(layer)
-    }
-    imports = nx.transitive_reduction(_imports(list(place)))
+    imports = _imports([name for layer in layers for name in layer])
+    place = _places(imports, torch_free)
+    depth = max(-y for _, y in place.values())
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8.5, 0.6 * len(layers) + 0.4))
-        for number, (importer, imported) in enumerate(sorted(imports.edges, key=lambda edge: (place[edge[0]], edge))):
-            _arrow(axes, place[importer], place[imported], side=1 if number % 2 else -1)
+        figure, axes = plt.subplots(figsize=(9, 0.55 * depth + 1.2))
+        for importer, imported in sorted(nx.transitive_reduction(imports).edges):
+            _arrow(axes, place[importer], place[imported])
         for name, (x, y) in place.items():
             face, edge = TORCH_FREE if name in torch_free else WITH_TORCH
             box = {"boxstyle": "round,pad=0.35", "facecolor": face, "edgecolor": edge}
             axes.text(x, y, name, ha="center", va="center", bbox=box, zorder=3)
-        axes.set(xlim=(-4.6, 4.6), ylim=(-len(layers) + 0.4, 0.6))
+        for x, title in zip(COLUMNS, ("supervisor", "both sides", "worker side: imports torch"), strict=True):
+            axes.text(x, 1, title, ha="center", va="center", fontweight="bold")
+        axes.set(xlim=(-5.6, 5.4), ylim=(-depth - 0.6, 1.5))
         axes.axis("off")
         figure.tight_layout()
         _save(figure, path)
+
+
+def _places(imports: nx.DiGraph, torch_free: set[str]) -> dict[str, tuple[float, float]]:
+    """Return where each part is drawn: in the column of its side, below everything that imports it."""
+    shared = nx.descendants(imports, "worker") & torch_free
+    cells: dict[tuple[int, int], list[str]] = {}
+    for level, names in enumerate(nx.topological_generations(imports)):
+        for name in sorted(names):
+            side = 2 if name not in torch_free else 1 if name in shared else 0
+            cells.setdefault((level, side), []).append(name)
+    return {
+        name: (COLUMNS[side] + 1.5 * (index - (len(names) - 1) / 2), -level)
+        for (level, side), names in cells.items()
+        for index, name in enumerate(names)
+    }
 
 
 def _contracts() -> tuple[list[list[str]], set[str]]:
@@ -122,15 +140,15 @@ def _imports(names: list[str]) -> nx.DiGraph:
     return imports
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], side: int) -> None:
-    straight = start[1] - end[1] <= 1 or start[0] != end[0]
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    bent = start[0] == end[0] and start[1] - end[1] > 1  # around the parts between them
     style = {
         "arrowstyle": "-|>",
         "color": "#8795a5",
         "lw": 0.9,
         "shrinkA": 9,
         "shrinkB": 9,
-        "connectionstyle": f"arc3,rad={0 if straight else 0.35 * side}",
+        "connectionstyle": f"arc3,rad={0.35 if bent else 0}",
     }
     axes.annotate("", end, start, arrowprops=style)
 
