@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from attnbench.errors import AttnbenchError, UsageError
 from attnbench.isolation.memory_limit import host_memory
 from attnbench.isolation.process import WorkerLostError, WorkerProcess
@@ -42,6 +44,8 @@ def check_variant(
     A test that ends the worker, or takes longer than `timeout_s`, fails, and a new worker continues with the next test.
     Raises AttnbenchError if the variant can't be loaded.
     """
+    only = None if only is None else list(only)
+    request = CheckRequest(variant.source, variant.name, device.torch_name, level, seed, only, plugin)
     done: list[str] = []
     for _ in range(MOST_CRASHES):
         started: list[CheckStartNotice] = []
@@ -53,36 +57,28 @@ def check_variant(
                 done.append(notice.id)
                 on_result(notice.result)
 
-        request = CheckRequest(
-            variant.source,
-            variant.name,
-            device.torch_name,
-            level,
-            seed,
-            None if only is None else list(only),
-            plugin,
-            done,
-        )
-        lost = _one_worker(device, request, timeout_s, take)
+        lost = _one_worker(device, msgspec.structs.replace(request, done=done), timeout_s, take)
         if lost is None:
             return
         if not started:
             raise AttnbenchError(f"variant {variant.name} can't be checked: {lost.reason}")
-        last = started[-1]
-        done.append(last.id)
-        on_result(
-            {
-                "check": last.check,
-                "workload_id": last.workload_id,
-                "remedy": last.remedy,
-                "repro": last.repro,
-                "status": "failed",
-                "reason": lost.reason,
-            }
-        )
+        done.append(started[-1].id)
+        on_result(_failed(started[-1], lost.reason))
     on_result(
         {"check": "all others", "workload_id": "", "status": "failed", "reason": f"not tried: {MOST_CRASHES} crashes"}
     )
+
+
+def _failed(test: CheckStartNotice, reason: str) -> dict[str, Any]:
+    """Return the result of a test that ended its worker."""
+    return {
+        "check": test.check,
+        "workload_id": test.workload_id,
+        "remedy": test.remedy,
+        "repro": test.repro,
+        "status": "failed",
+        "reason": reason,
+    }
 
 
 def explain_check(name: str) -> str:

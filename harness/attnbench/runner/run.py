@@ -6,7 +6,7 @@ import json
 import secrets
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,15 +61,7 @@ def execute(
         executor.reserve(run, plan),
         Observers(catalog, run / "logs" / "observers.log") as observers,
     ):
-
-        def cell_started(cell: Cell) -> None:
-            listener.cell_started(cell)
-            observers.notify("cell_started", cell.to_json())
-
-        def record_stored(record: Record) -> None:
-            listener.record_stored(record)
-            observers.notify("record_stored", json.loads(record.to_line()))
-
+        cell_started, record_stored = _reporters(listener, observers)
         manifest = store.read_manifest(run)
         listener.run_started(manifest)
         observers.notify("run_started", manifest)
@@ -84,6 +76,20 @@ def execute(
     for problem in observers.problems:
         listener.observer_failed(problem)
     return summary
+
+
+def _reporters(listener: RunListener, observers: Observers) -> tuple[Callable[[Cell], None], Callable[[Record], None]]:
+    """Return two functions that report a started cell, or a stored record, to the listener and the observers."""
+
+    def cell_started(cell: Cell) -> None:
+        listener.cell_started(cell)
+        observers.notify("cell_started", cell.to_json())
+
+    def record_stored(record: Record) -> None:
+        listener.record_stored(record)
+        observers.notify("record_stored", json.loads(record.to_line()))
+
+    return cell_started, record_stored
 
 
 def _conclude(run: Path, summary: RunSummary, problems: Sequence[str]) -> None:
@@ -134,13 +140,5 @@ def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> di
             }
             for variant in dict.fromkeys(cell.variant for cell in (*plan.cells, *plan.frontier))
         },
-        "plan": [
-            {
-                "cell_id": cell.cell_id,
-                "variant": cell.variant.name,
-                "workload": cell.workload.to_json(),
-                "device": cell.device.name,
-            }
-            for cell in plan.cells
-        ],
+        "plan": [cell.to_json() for cell in plan.cells],
     }
