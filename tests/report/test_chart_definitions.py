@@ -5,9 +5,10 @@ import pytest
 import synthetic
 from attnbench.analysis.results import Results
 from attnbench.report import figures
-from attnbench.report.chart_definitions import CHARTS, FACETS, METRIC_CHARTS, palette, size_text
+from attnbench.report.chart_definitions import CHARTS, FACETS, METRIC_CHARTS, size_text
 from attnbench.report.charts import chart_specs
 from attnbench.report.matplotlib_figures import draw
+from attnbench.report.palette import palette
 
 PRINTED = [chart for chart in METRIC_CHARTS if chart.printed]
 

@@ -8,9 +8,9 @@ import shlex
 import pytest
 
 import synthetic
-from attnbench.report.chart_definitions import COLOURS, palette
 from attnbench.report.content import read
 from attnbench.report.page_data import log_end, packed, payload
+from attnbench.report.palette import COLOURS, palette
 from attnbench.workloads.workload import Workload
 
 CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))

@@ -1,8 +1,7 @@
-"""One call in the direction of a workload: what is prepared beforehand, and what is timed, also as a CUDA graph."""
+"""One call in the direction of a workload: what is prepared beforehand, and what is timed."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from attnbench.errors import MeasurementError
-from attnbench.measure.anticheat.audit import change_content, poison
 
 if TYPE_CHECKING:
     from attnbench.plugins.variant import Timed
@@ -63,65 +61,3 @@ class DirectionCall:
                     "(no torch.no_grad, no detach)"
                 ) from error
             raise
-
-
-WARM_UP_CALLS = 3  # on a side stream before the capture, as PyTorch's notes on CUDA graphs ask for
-
-Capture = Callable[["ReadyCall"], tuple[Callable[[], None], "Result"]]
-
-
-class GraphCall:
-    """Takes the place of a `DirectionCall`: the callables that it prepares replay one captured graph.
-
-    All replays write to the same memory. The constructor captures the call and verifies the replay: with new content in
-    the inputs and NaN in the output, a replay must return what an ordinary call returns. Raises MeasurementError if
-    the call can't be captured or the replay is wrong.
-    """
-
-    def __init__(
-        self, direction_call: DirectionCall, inputs: Inputs, workload: Workload, capture: Capture | None = None
-    ) -> None:
-        if workload.direction == "backward" or workload.dropout:
-            what = "dropout" if workload.dropout else "direction backward"
-            raise MeasurementError(f"graph mode can't do {what}: use hot mode, or forward_backward without dropout")
-        try:
-            self._replay, self._result = (capture or capture_on_cuda)(direction_call.prepare()[0])
-        except RuntimeError as error:
-            raise MeasurementError(f"graph mode: the call can't be captured, use hot mode: {error}") from error
-        self._verify(direction_call, inputs)
-
-    def prepare(self, calls: int = 1) -> list[ReadyCall]:
-        """Return `calls` replays to time."""
-        return [self._replayed] * calls
-
-    def _replayed(self) -> Result:
-        self._replay()
-        return self._result
-
-    def _verify(self, direction_call: DirectionCall, inputs: Inputs) -> None:
-        change_content(inputs, random.Random(0))  # noqa: S311 - any other content will do
-        poison(self._result)
-        output, grads = self._replayed()
-        expected, expected_grads = direction_call.prepare()[0]()
-        try:
-            torch.testing.assert_close(output, expected.detach())
-            torch.testing.assert_close(grads, expected_grads)
-        except AssertionError as error:
-            raise MeasurementError(
-                "graph mode: a replay on changed inputs does not return what the call returns, "
-                f"so the graph captured something else: {str(error).splitlines()[0]}"
-            ) from error
-
-
-def capture_on_cuda(ready_call: ReadyCall) -> tuple[Callable[[], None], Result]:
-    """Capture one call on the current device; return the function that replays it and the tensors that it writes."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP_CALLS):
-            ready_call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output, grads = ready_call()
-    return graph.replay, (output.detach(), grads)

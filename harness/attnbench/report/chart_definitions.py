@@ -1,8 +1,7 @@
-"""What each chart shows and how each variant looks, declared once for the page and for print."""
+"""What each chart shows, declared once: the page's Vega-Lite and matplotlib's figures both read it from here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 FACETS = 6  # shown in a chart at first, and at most in a printed figure, where more would be too small to read
@@ -117,33 +116,3 @@ CHARTS: tuple[ChartDefinition, ...] = (*METRIC_CHARTS, *OTHER_CHARTS)
 def size_text(size: float) -> str:
     """Return a whole number, such as a sequence length, in short form: 512, 1k, 16k."""
     return f"{size / 1024:.0f}k" if size >= 1024 and size % 1024 == 0 else f"{size:.0f}"
-
-
-# Okabe and Ito's palette without black and yellow, then Tol's muted one: colour-blind readers can distinguish them,
-# and they have enough contrast on a white and on a dark page.
-COLOURS = (
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#aa4499", "#999933", "#44aa99", "#cc6677",
-    "#8878cc", "#8c6d46",
-)  # fmt: skip
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
-DASHES: tuple[tuple[int, ...], ...] = ((), (5, 2), (2, 1.5), (6, 2, 1.5, 2))  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a variant is drawn; `dash` is an on-off pattern in points, empty for a solid line."""
-
-    colour: str
-    marker: str
-    dash: tuple[float, ...]
-
-
-def palette(variants: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each variant, in alphabetical order; past twelve, colours repeat with other dashes."""
-    names = sorted(set(variants))
-    return {
-        name: Style(
-            COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], DASHES[index // len(COLOURS) % len(DASHES)]
-        )
-        for index, name in enumerate(names)
-    }

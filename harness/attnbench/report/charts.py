@@ -12,7 +12,7 @@ from attnbench.report.chart_definitions import LENGTH_LABEL_EXPRESSION, LENGTH_T
 from attnbench.report.page_data import ENDS
 
 if TYPE_CHECKING:
-    from attnbench.report.chart_definitions import Style
+    from attnbench.report.palette import Style
 
 SLOWER = "latency over the fastest"
 GREY = "#8a8f98"  # for lines that belong to no variant; visible on a white and on a dark page

@@ -11,9 +11,9 @@ from attnbench.analysis.dispatch_table import DispatchGain, dispatch_gains
 from attnbench.analysis.ranking import Contest, contests
 from attnbench.analysis.results import Results
 from attnbench.report import tables
-from attnbench.report.chart_definitions import palette
 from attnbench.report.derived_tables import Fits, derived_tables, fit, verdict_tables
 from attnbench.report.heatmap import Heatmap, heatmaps
+from attnbench.report.palette import palette
 
 if TYPE_CHECKING:
     from attnbench.report.table import Table

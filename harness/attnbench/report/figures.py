@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from attnbench.errors import UsageError
-from attnbench.report.chart_definitions import FACETS, METRIC_CHARTS, MetricChart, Style, palette, size_text
+from attnbench.report.chart_definitions import FACETS, METRIC_CHARTS, MetricChart, size_text
 from attnbench.report.page_data import heading
+from attnbench.report.palette import Style, palette
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from attnbench.report.chart_definitions import size_text
 
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
-    from attnbench.report.chart_definitions import Style
+    from attnbench.report.palette import Style
 
 MOST = 200  # maps on a page
 KEY = ["device_name", "direction", "mask", "dtype", "mode", "shape"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from attnbench.analysis.series import Series, series, with_length
 from attnbench.plan.rerun import rerun_command
-from attnbench.report.chart_definitions import palette
+from attnbench.report.palette import palette
 from attnbench.workloads.workload import AXES
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from attnbench.report.chart_definitions import palette, size_text
+from attnbench.report.chart_definitions import size_text
 from attnbench.report.matplotlib_figures import STYLE
+from attnbench.report.palette import palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
