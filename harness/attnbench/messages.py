@@ -338,7 +338,7 @@ def encode(identity: str, message: Message) -> bytes:
     line = {"id": identity, "body": message}
     try:
         return msgspec.json.encode(line, enc_hook=_plain) + b"\n"
-    except UnicodeEncodeError:  # half of a surrogate pair, as in names of files that are no UTF-8: send it as "?"
+    except UnicodeEncodeError:  # half of a surrogate pair, e.g. in a file name that is not UTF-8, is sent as "?"
         text = json.dumps(msgspec.to_builtins(line, enc_hook=_plain), ensure_ascii=False)
         return msgspec.json.encode(json.loads(text.encode(errors="replace"))) + b"\n"
 

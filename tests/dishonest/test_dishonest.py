@@ -1,3 +1,5 @@
+"""Each dishonest variant of the pack is caught, and the honest one is not."""
+
 from __future__ import annotations
 
 import re

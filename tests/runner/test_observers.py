@@ -116,7 +116,7 @@ def test_a_hook_wrapper_runs_around_an_observer(observers, tmp_path):
     assert running.problems == []
 
 
-def test_an_observer_that_exits_is_a_problem_of_its_own(observers, tmp_path):
+def test_an_observer_that_raises_system_exit_is_reported(observers, tmp_path):
     """SystemExit in one observer is reported by the plugin's name, and the other observers are called."""
     text = "from attnbench import hookimpl\n@hookimpl\ndef attnbench_record_stored():\n    raise SystemExit(3)\n"
     running = observers(text, NOTING.format(events=str(tmp_path / "events")))

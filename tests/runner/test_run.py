@@ -121,7 +121,16 @@ def test_blocks_are_in_a_b_b_a_order(stubbed):
     assert set(rounds["beta", False]) <= set(rounds["alpha", False])
     assert all(list(numbers) == list(range(len(numbers))) for numbers in rounds.values())
     blocks = [line.split()[1] for line in stubbed.log.open() if line.startswith("block")]
-    assert blocks[:8] == ["alpha", "beta", "gamma", "alpha", "alpha", "gamma", "beta", "alpha"]  # with the A/A control
+    assert blocks[:8] == [
+        "alpha",
+        "beta",
+        "gamma",
+        "alpha",
+        "alpha",
+        "gamma",
+        "beta",
+        "alpha",
+    ]  # one alpha is the A/A control
 
 
 def test_a_device_that_another_run_holds_is_refused(request_of):

@@ -129,7 +129,7 @@ def test_devices_of_one_model_share_the_cells(stubbed, outcomes, gpus):
     run, summary = stubbed.run(seq=tuple(range(16, 160, 8)), devices=["cuda:0", "cuda:1"])
     records = outcomes(run)
     assert summary.statuses == {"ok": 36} == store.statuses(run)
-    assert len(stubbed.opened()) == 36 + 18  # with one A/A control a workload
+    assert len(stubbed.opened()) == 36 + 18  # plus one A/A control per workload
     assert {record.device for record in records.values()} == {"cuda:0", "cuda:1"}
     assert all(records["alpha", length].device == records["beta", length].device for length in range(16, 160, 8))
 
