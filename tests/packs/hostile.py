@@ -1,4 +1,4 @@
-"""Runs as somebody hostile would publish them: each attacks the reader in its own way, and none may have an effect."""
+"""Runs that an attacker could publish. Each attacks the reader in a different way, and none may have an effect."""
 
 import copy
 import json
@@ -12,13 +12,13 @@ SCRIPT = "<script>alert('owned')</script><img src=x onerror=alert('owned')>"
 MARKUP = "[link=file:///etc/passwd]x[/link] ${jndi:x} {{7*7}} =cmd|' /C calc'!A0 | a | `b` \\input{/etc/passwd}"
 TRAVERSAL = "../../../../etc/passwd"
 NAMES = (ESCAPE, "</script>" + SCRIPT, MARKUP + "\x00\ud800\r\n", TRAVERSAL + "a" * 900, "")
-FEW = ("device_name", "environment_id", "mode")  # each of these makes a figure of its own
+FEW = ("device_name", "environment_id", "mode")  # each distinct value of these makes a separate figure
 
 TEXT_FIELDS = ("variant", "plugin", "device", "device_name", "environment_id", "reason", "mode", "phase", "started_at")
 
 
 def make(folder, secret):
-    """Write the runs into `folder`; `secret` is a file outside, whose content no output may hold. Returns the runs."""
+    """Write all runs into `folder` and return them; no output may contain the content of the file `secret`."""
     return [
         *(write(folder) for write in (_lines, _numbers, _manifests, _plugin)),
         _links(folder, secret),
@@ -27,7 +27,7 @@ def make(folder, secret):
 
 
 def write_few(folder, secret):
-    """Write some of the runs, for what takes its time with each."""
+    """Write only some of the runs, for tests that take long with each."""
     return [_names(folder), _logs(folder, secret)]
 
 
@@ -49,7 +49,7 @@ def _append(run, *lines):
 
 
 def _names(folder):
-    """Names that are scripts, escapes and paths, in every text of a record and of the manifest."""
+    """Write a run with scripts, escapes and paths in every text of its records and manifest."""
     run = _base(folder, "names")
     _, records = _records(run)
     for index, name in enumerate(NAMES):
@@ -67,7 +67,7 @@ def _names(folder):
 
 
 def _lines(folder):
-    """Lines that are no records: nesting, binary, wrong types in every field, enormous texts."""
+    """Write a run with lines that are not records: deep nesting, binary data, wrong types in every field, huge texts."""
     run = _base(folder, "lines")
     _, records = _records(run)
     _append(run, b"[" * 100_000, b'{"a":' * 5_000, b"\xff\xfe\x00", b"null", b"[]", b'"x"', b"1" * 5_000, b"{", b"NaN")
@@ -83,20 +83,20 @@ def _lines(folder):
 
 
 def _numbers(folder):
-    """Numbers at and beyond all bounds."""
+    """Write a run with numbers at and beyond all bounds."""
     run = _base(folder, "numbers")
     _, records = _records(run)
     for value in ("1e999", "-1e999", "NaN", "Infinity", "5e-324", "1e308", "0", "-0.0", "9" * 400, "1e18", "1e-3"):
         text = json.dumps({**records[0], "samples_ns": ["@"], "block_sizes": [1], "block_rounds": [0]})
         _append(run, text.replace('"@"', value).encode())
         for field in ("peak_bytes", "flops", "bytes", "saved_bytes", "first_call_ns", "error", "telemetry"):
-            told = {"error": {"worst_ratio": "@"}, "telemetry": {"blocks": [{"power_w": "@", "throttle": "@"}]}}
-            _append(run, json.dumps({**records[0], field: told.get(field, "@")}).replace('"@"', value).encode())
+            nested = {"error": {"worst_ratio": "@"}, "telemetry": {"blocks": [{"power_w": "@", "throttle": "@"}]}}
+            _append(run, json.dumps({**records[0], field: nested.get(field, "@")}).replace('"@"', value).encode())
     return run
 
 
 def _manifests(folder):
-    """Manifests whose fields are other than they should be."""
+    """Write runs whose manifests have fields of wrong types."""
     wrong = (
         {}, [], "x", None, {"limits": []}, {"limits": {"cpu": {"float32": {"x": 1}}}}, {"environments": []},
         {"environments": {"cpu": []}}, {"summary": []}, {"summary": {"statuses": []}}, {"plan": 5}, {"plan": [[]]},
@@ -114,7 +114,7 @@ def _manifests(folder):
 
 
 def _links(folder, secret):
-    """Links and pipes where files are expected, the report's own files among them."""
+    """Write a run with links and pipes instead of files, including the files of its report."""
     run = _base(folder, "links")
     (run / "records-link.jsonl").symlink_to(secret)
     (run / "records-zero.jsonl").symlink_to("/dev/zero")
@@ -128,7 +128,7 @@ def _links(folder, secret):
 
 
 def _logs(folder, secret):
-    """Give it logs that lead out of the run's folder, or that are full of scripts and escapes."""
+    """Write a run whose logs are outside its folder, or full of scripts and escapes."""
     run = _base(folder, "logs")
     _, records = _records(run)
     failed = {"status": "error", "samples_ns": [], "block_sizes": [], "block_rounds": [], "reason": SCRIPT}
@@ -142,7 +142,7 @@ def _logs(folder, secret):
 
 
 def _plugin(folder):
-    """Give it a manifest that names a plugin which came with it."""
+    """Write a run whose manifest names a plugin inside its folder."""
     run = _base(folder, "plugin")
     mark = Path(folder).parent / "owned"
     (run / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")
