@@ -67,7 +67,7 @@ def _names(folder):
 
 
 def _lines(folder):
-    """Write a run with lines that are not records: deep nesting, binary data, wrong types in every field, huge texts."""
+    """Write a run with lines that are not records: nesting, binary data, wrong types in every field, huge texts."""
     run = _base(folder, "lines")
     _, records = _records(run)
     _append(run, b"[" * 100_000, b'{"a":' * 5_000, b"\xff\xfe\x00", b"null", b"[]", b'"x"', b"1" * 5_000, b"{", b"NaN")
