@@ -141,7 +141,7 @@ def run(
 
 def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None, *, progress: bool) -> None:
     from attnbench.plan.history import estimated_seconds
-    from attnbench.plan.support import unsupported_reasons
+    from attnbench.plan.unsupported import unsupported_reasons
     from attnbench.progress import progress as watch
     from attnbench.runner.limits import CellLimits
     from attnbench.runner.run import execute

@@ -7,7 +7,7 @@ import pytest
 import synthetic
 from attnbench.analysis.compare import compare
 from attnbench.analysis.results import Results
-from attnbench.report.compare import comparison_json, comparison_markdown, comparison_table
+from attnbench.report.comparison import comparison_json, comparison_markdown, comparison_table
 
 CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))
 

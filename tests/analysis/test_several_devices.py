@@ -6,8 +6,8 @@ import pandas as pd
 
 import attnbench
 import synthetic
+from attnbench.analysis.device_scaling import device_ratios
 from attnbench.analysis.results import Results
-from attnbench.analysis.scaling_out import device_ratios
 
 CELLS = synthetic.workloads(seqs=(512, 1024, 2048), masks=("causal",), directions=("forward",))
 

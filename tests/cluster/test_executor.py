@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.cluster import task
+from attnbench.cluster import node_task
 from attnbench.cluster.backend import DeviceType, NodeLostError
 from attnbench.cluster.executor import MAX_LOST_NODES, ClusterExecutor, GroupQueue
 from attnbench.errors import UsageError
@@ -30,7 +30,7 @@ class FakeCluster:
 
     def submit(self, function, argument, device_type):
         json.dumps(argument)  # raises unless it holds plain values alone
-        if function is task.describe_node:
+        if function is node_task.describe_node:
             return "describe", device_type
         self.orders.append((device_type.name, argument))
         handle = len(self.orders) - 1
@@ -205,8 +205,8 @@ def test_a_plugin_file_is_sent_with_the_files_that_it_imports(tmp_path):
     (tmp_path / "beside.py").write_text("NAME = 'travels'\n")
     plugin = tmp_path / "travelling.py"
     plugin.write_text("import beside\n")
-    packed = json.loads(json.dumps(task.pack_plugins([str(plugin), "some.module"])))
-    with task._unpacked(packed) as (unpacked, module):
+    packed = json.loads(json.dumps(node_task.pack_plugins([str(plugin), "some.module"])))
+    with node_task._unpacked(packed) as (unpacked, module):
         assert module == "some.module"
         assert unpacked != str(plugin)
         assert Path(unpacked).read_text() == "import beside\n"

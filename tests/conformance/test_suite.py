@@ -12,7 +12,7 @@ import torch
 from attnbench import Variant, variant
 from attnbench.conformance.check import LEVELS, Failed, Skipped
 from attnbench.conformance.check_workloads import workload
-from attnbench.conformance.checks import device, fuzz
+from attnbench.conformance.checks import device, hypothesis_fuzz
 from attnbench.conformance.checks.log_sum_exp import log_sum_exp
 from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import CHECKS, cases, checks, find_check, run_case
@@ -226,7 +226,7 @@ def test_a_variant_that_is_not_softmax_attention_only_keeps_the_contract():
 
 def test_hypothesis_shrinks_to_the_smallest_failing_workload(monkeypatch):
     """A bug from 21 keys on is reported at the smallest such workload; a correct variant passes."""
-    monkeypatch.setattr(fuzz, "EXAMPLES", 20)
+    monkeypatch.setattr(hypothesis_fuzz, "EXAMPLES", 20)
 
     class WrongFrom21Keys(Tiled):
         def scores(self, workload, inputs, query, key, rows, columns):
@@ -234,8 +234,8 @@ def test_hypothesis_shrinks_to_the_smallest_failing_workload(monkeypatch):
             return scores * 1.01 if workload.seq_k > 20 else scores
 
     with pytest.raises(Failed, match=r"k21-.*the smallest that fails|s21-.*the smallest that fails"):
-        fuzz.drawn.run(Subject(WrongFrom21Keys()), workload(seq=8))
-    assert "workloads drawn" in fuzz.drawn.run(Subject(Tiled(), seed=3), workload(seq=8, dtype="bfloat16"))
+        hypothesis_fuzz.drawn.run(Subject(WrongFrom21Keys()), workload(seq=8))
+    assert "workloads drawn" in hypothesis_fuzz.drawn.run(Subject(Tiled(), seed=3), workload(seq=8, dtype="bfloat16"))
 
 
 def test_the_large_index_check_finds_the_last_key(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attnbench import Workload
-from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.measure_config import MeasureConfig
 from attnbench.messages import BlockRequest, CloseRequest, FailedReply, LoadRequest, OpenRequest
 from attnbench.plugins.loading import PluginSource

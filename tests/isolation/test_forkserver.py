@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from attnbench.isolation import forkserver, process
+from attnbench.isolation import forkserver_client, worker_process
 from attnbench.isolation.forkserver_main import ForkRequest
 from attnbench.isolation.log import WorkerLog
-from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.messages import CloseRequest
 
 PREAMBLE = """
@@ -34,13 +34,13 @@ def reply_of(tmp_path, monkeypatch):
     def run(text, imports=(), environment=None, cores=None):
         script = tmp_path / f"worker{len(workers)}.py"
         script.write_text(textwrap.dedent(PREAMBLE) + textwrap.dedent(text) + "\ntime.sleep(600)\n")
-        monkeypatch.setattr(process, "ENTRY", str(script))
-        monkeypatch.setattr(process, "IMPORTED", imports)
+        monkeypatch.setattr(worker_process, "ENTRY", str(script))
+        monkeypatch.setattr(worker_process, "IMPORTED", imports)
         workers.append(WorkerProcess(environment or {}, cores))
         return json.loads(workers[-1]._line(time.monotonic() + 60))
 
     yield run
-    monkeypatch.setattr(process, "GRACE_S", 0.05)
+    monkeypatch.setattr(worker_process, "GRACE_S", 0.05)
     for worker in workers:
         worker.stop()
 
@@ -91,7 +91,7 @@ def test_processes_that_a_worker_forked_end_with_it(reply_of, monkeypatch):
         reply(child)
     """
     child = psutil.Process(reply_of(text))
-    monkeypatch.setattr(process, "GRACE_S", 0.05)
+    monkeypatch.setattr(worker_process, "GRACE_S", 0.05)
     next(iter(WorkerProcess._running)).stop()
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
@@ -108,8 +108,8 @@ def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, 
     """The fork server reports exit codes and signals, and the traceback of an exception goes to the log."""
     script = tmp_path / "worker.py"
     script.write_text(f"import os, sys\n{text}\n")
-    monkeypatch.setattr(process, "ENTRY", str(script))
-    monkeypatch.setattr(process, "IMPORTED", ())
+    monkeypatch.setattr(worker_process, "ENTRY", str(script))
+    monkeypatch.setattr(worker_process, "IMPORTED", ())
     worker = WorkerProcess({})
     worker.log_to(tmp_path / "log")
     with pytest.raises(WorkerLostError, match=reason):
@@ -145,15 +145,15 @@ def test_a_killed_fork_server_is_replaced(reply_of):
 
 def test_idle_fork_servers_are_ended(reply_of, monkeypatch):
     """Fork servers without a worker are ended on request, and the oldest of them when there are too many."""
-    monkeypatch.setattr(process, "GRACE_S", 0.05)
-    forkserver.end_idle()
+    monkeypatch.setattr(worker_process, "GRACE_S", 0.05)
+    forkserver_client.end_idle()
     parents = []
-    for number in range(forkserver.MAX_IDLE + 2):
+    for number in range(forkserver_client.MAX_IDLE + 2):
         parents.append(psutil.Process(reply_of("reply(os.getppid())", environment={"NUMBER": str(number)})))
         next(iter(WorkerProcess._running)).stop()
     alive = [parent.is_running() for parent in parents]
-    assert alive == [False, False] + [True] * forkserver.MAX_IDLE
-    forkserver.end_idle()
+    assert alive == [False, False] + [True] * forkserver_client.MAX_IDLE
+    forkserver_client.end_idle()
     assert not any(parent.is_running() for parent in parents)
 
 
@@ -184,7 +184,9 @@ def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
     assert not any(folder.exists() for folder in found)
 
 
-@pytest.mark.parametrize("module", [process.ENTRY, *process.IMPORTED, forkserver.forkserver_main.__name__])
+@pytest.mark.parametrize(
+    "module", [worker_process.ENTRY, *worker_process.IMPORTED, forkserver_client.forkserver_main.__name__]
+)
 def test_modules_that_are_started_by_name_exist(module):
     """The names that a fork server runs and imports, which no import statement checks, are modules."""
     assert importlib.util.find_spec(module)
@@ -198,5 +200,5 @@ def test_a_fork_request_survives_encoding():
 
 def test_the_fork_server_starts_without_torch():
     """It imports nothing heavy by itself: a worker that needs no torch starts in a moment."""
-    code = f"import sys, {forkserver.forkserver_main.__name__}; sys.exit('torch' in sys.modules)"
+    code = f"import sys, {forkserver_client.forkserver_main.__name__}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from attnbench.isolation import cleanup, memory_limit, process
+from attnbench.isolation import cleanup, memory_limit, worker_process
 from attnbench.isolation.memory_limit import HostMemory
-from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.messages import CloseRequest
 
 MIB = 1 << 20
@@ -28,8 +28,8 @@ def run_script(tmp_path, monkeypatch):
     def run(text):
         script = tmp_path / "worker.py"
         script.write_text(text)
-        monkeypatch.setattr(process, "ENTRY", str(script))
-        monkeypatch.setattr(process, "IMPORTED", ())
+        monkeypatch.setattr(worker_process, "ENTRY", str(script))
+        monkeypatch.setattr(worker_process, "IMPORTED", ())
 
     return run
 
@@ -107,7 +107,7 @@ def test_a_worker_killed_by_the_kernel_ran_out_of_memory(run_script, monkeypatch
     """A SIGKILL is out_of_memory if the kernel's count of such kills grew meanwhile, and else a crash."""
     run_script("import os; os.kill(os.getpid(), 9)")
     for counts, status in ((iter((1, 1)), "crash"), (iter((1, 2)), "out_of_memory")):
-        monkeypatch.setattr(process, "oom_kill_count", lambda counts=counts: next(counts))
+        monkeypatch.setattr(worker_process, "oom_kill_count", lambda counts=counts: next(counts))
         with pytest.raises(WorkerLostError) as lost:
             WorkerProcess({}).request(CloseRequest(), lambda _: 30.0)
         assert lost.value.status == status
@@ -129,7 +129,7 @@ def test_a_worker_leaves_nothing_behind(run_script, monkeypatch, tmp_path):
         time.sleep(0.02)
     folder = Path(notes.read_text())
     assert folder.is_dir()
-    monkeypatch.setattr(process, "GRACE_S", 0.1)
+    monkeypatch.setattr(worker_process, "GRACE_S", 0.1)
     worker.stop()
     assert not folder.parent.exists()
     assert not [found for found in psutil.process_iter(["cmdline"]) if child in (found.info["cmdline"] or ())]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from fake_device import FakeDevice
 
-from attnbench.measure import cold, peaks
+from attnbench.measure import cache_flush, peaks
 from attnbench.stats.roofline import Peaks
 
 
@@ -36,23 +36,23 @@ def test_peaks_are_rates_of_copy_and_matmul(monkeypatch):
 
 def test_a_flush_overwrites_twice_the_cache():
     """A flush overwrites at least twice the size of the cache, and a smaller one raises MeasurementError."""
-    flush = cold.CacheFlush("cpu", 1000)
+    flush = cache_flush.CacheFlush("cpu", 1000)
     assert flush.flushed_bytes >= 2000
     flush._buffer.fill_(1)
     flush()
     assert not torch.any(flush._buffer)
-    with pytest.raises(cold.MeasurementError, match="only 1999 are"):
-        cold.CacheFlush("cpu", 1000, flushed=1999)
-    with pytest.raises(cold.MeasurementError):
-        cold.CacheFlush("cpu", 0)
+    with pytest.raises(cache_flush.MeasurementError, match="only 1999 are"):
+        cache_flush.CacheFlush("cpu", 1000, flushed=1999)
+    with pytest.raises(cache_flush.MeasurementError):
+        cache_flush.CacheFlush("cpu", 0)
 
 
 def test_the_largest_cache_is_taken(tmp_path, monkeypatch):
     """The size of the largest cache is read from the kernel in its units; an unknown size raises MeasurementError."""
-    monkeypatch.setattr(cold.os, "sysconf_names", {})
+    monkeypatch.setattr(cache_flush.os, "sysconf_names", {})
     for index, size in enumerate(("48K", "2048K", "105M")):
         (tmp_path / f"index{index}").mkdir()
         (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
-    assert cold.cache_bytes("cpu", tmp_path) == 105 * 2**20
-    with pytest.raises(cold.MeasurementError, match="hot mode"):
-        cold.cache_bytes("cpu", tmp_path / "none")
+    assert cache_flush.cache_bytes("cpu", tmp_path) == 105 * 2**20
+    with pytest.raises(cache_flush.MeasurementError, match="hot mode"):
+        cache_flush.cache_bytes("cpu", tmp_path / "none")

@@ -10,7 +10,7 @@ import pytest
 
 from attnbench import Workload
 from attnbench.errors import PluginError
-from attnbench.observers.facts import metrics, parameters
+from attnbench.observers.record_values import metrics, parameters
 from attnbench.plan.catalog import Catalog, PluginEntry
 from attnbench.plugins.loading import load_plugin, named_source, observes
 from attnbench.record import Record

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from attnbench.cli import main
-from attnbench.cluster import task
+from attnbench.cluster import node_task
 from attnbench.plan import environment
 from attnbench.runner.request import plan_of
 from attnbench.runner.resume import resumed
@@ -109,10 +109,10 @@ def test_on_a_cluster_the_version_of_the_node_that_measures_counts(declared, ins
         "cell_limits": {},
         "peak_dtypes": [],
     }
-    planned = {record["cell_id"] for record in task.measure_group(order)["records"] if not record["control"]}
+    planned = {record["cell_id"] for record in node_task.measure_group(order)["records"] if not record["control"]}
     assert planned == {cell.cell_id}
-    assert task.describe_node({"plugins": []})["environments"]["cpu"]["packages"]["fast-library"] == "1.0"
+    assert node_task.describe_node({"plugins": []})["environments"]["cpu"]["packages"]["fast-library"] == "1.0"
     install(library="1.1")
-    result = task.measure_group(order)
+    result = node_task.measure_group(order)
     assert result["environment"]["packages"]["fast-library"] == "1.1"
     assert {record["cell_id"] for record in result["records"]} == {ids(declared)["alpha"]} != planned

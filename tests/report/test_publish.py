@@ -4,7 +4,7 @@ import pytest
 
 import synthetic
 from attnbench.errors import UsageError
-from attnbench.report.compare import compared, write_page
+from attnbench.report.comparison import compared, write_page
 from attnbench.report.site import write_site
 
 CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward",))

@@ -4,7 +4,7 @@ import pytest
 
 from attnbench import store
 from attnbench.errors import UsageError
-from attnbench.isolation import process
+from attnbench.isolation import worker_process
 from attnbench.plan.devices import Device
 from attnbench.runner import limits, local_executor
 from attnbench.runner.limits import CellLimits
@@ -79,7 +79,7 @@ def test_the_timeout_option_applies_to_every_phase_except_loading():
 )
 def test_a_forged_oversized_or_malformed_reply_is_an_error(stubbed, outcomes, monkeypatch, operation, reply, reason):
     """A reply that is forged, too large or malformed is an error of its cell; all other cells are measured."""
-    monkeypatch.setattr(process, "MAX_REPLY_BYTES", 1 << 16)
+    monkeypatch.setattr(worker_process, "MAX_REPLY_BYTES", 1 << 16)
     stubbed.behave(alpha={operation: reply})
     run, summary = stubbed.run()
     record = outcomes(run)["alpha", 16]

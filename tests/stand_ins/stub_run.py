@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from attnbench.cli import main
-from attnbench.isolation import process
+from attnbench.isolation import worker_process
 
 WORKER = str(Path(__file__).parent / "stub_worker.py")
 IMPORTED = ("attnbench.messages",)
 
 if __name__ == "__main__":
-    process.ENTRY, process.IMPORTED = WORKER, IMPORTED
+    worker_process.ENTRY, worker_process.IMPORTED = WORKER, IMPORTED
     main()

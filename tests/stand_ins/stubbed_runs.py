@@ -8,7 +8,7 @@ import pytest
 
 import stub_run
 from attnbench import store
-from attnbench.isolation import process
+from attnbench.isolation import worker_process
 from attnbench.machine import doctor
 from attnbench.measure_config import MeasureConfig
 from attnbench.runner.request import Request, plan_of
@@ -35,8 +35,8 @@ class StubbedRuns:
     def __init__(self, folder, monkeypatch):
         self.folder, self._patch = folder, monkeypatch
         self.log = folder / "opened"
-        monkeypatch.setattr(process, "ENTRY", stub_run.WORKER)
-        monkeypatch.setattr(process, "IMPORTED", stub_run.IMPORTED)
+        monkeypatch.setattr(worker_process, "ENTRY", stub_run.WORKER)
+        monkeypatch.setattr(worker_process, "IMPORTED", stub_run.IMPORTED)
         monkeypatch.setattr(doctor, "LOAD_SECONDS", 0.01)
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         monkeypatch.setenv("STUB_LOG", str(self.log))

@@ -9,7 +9,7 @@ import torch
 from attnbench import Workload
 from attnbench.conformance.gate import Gate
 from attnbench.tensors.inputs import make_inputs
-from attnbench_variants import _abilities, flash_attention, sage, te_attention
+from attnbench_variants import _library_support, flash_attention, sage, te_attention
 from attnbench_variants.flash_infer import FlashInfer
 from attnbench_variants.sage import Sage
 from attnbench_variants.te_attention import TransformerEngine
@@ -134,7 +134,7 @@ class TestRefusals:
     @pytest.mark.parametrize("variant", VARIANTS[:-1], ids=lambda each: each.name)
     def test_a_missing_library_is_named(self, monkeypatch, variant):
         """Without the library the reason names the package and the command that installs it."""
-        monkeypatch.setattr(_abilities, "installed", lambda name: False)
+        monkeypatch.setattr(_library_support, "installed", lambda name: False)
         package = PACKAGES[variant.name]
         how = "./hopper in a clone of the repository flash-attention" if variant.name == "flash-attn-3" else package
         reason = f"needs the package {package.split('[')[0]} (pip install {how})"

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from attnbench import Inputs, Variant, Workload, hookimpl
-from attnbench_variants._abilities import Abilities
+from attnbench_variants._library_support import Abilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

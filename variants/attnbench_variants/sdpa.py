@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from attnbench import Inputs, Variant, Workload, hookimpl
-from attnbench_variants._abilities import installed, missing
+from attnbench_variants._library_support import installed, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from attnbench import Inputs, Variant, Workload, hookimpl
-from attnbench_variants._abilities import Abilities, installed
+from attnbench_variants._library_support import Abilities, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

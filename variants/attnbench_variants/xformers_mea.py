@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from attnbench import Inputs, Variant, Workload, hookimpl
-from attnbench_variants._abilities import missing
+from attnbench_variants._library_support import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 
 from attnbench.analysis.digest import SCHEMA, digest
 from attnbench.atomic_write import write_atomically
-from attnbench.cache import cache_folder
 from attnbench.errors import AttnbenchError
 from attnbench.store import MANIFEST
+from attnbench.user_cache import cache_folder
 
 WORTH_BYTES = 256 * 1024  # of records; a smaller run is read faster than its digest is looked up
 ONE_PROCESS_BYTES = 64 * 1024 * 1024  # of records; for fewer, a second process is not worth its start

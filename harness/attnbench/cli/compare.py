@@ -38,7 +38,7 @@ def compare(
     With --fail-if-slower 3% the exit code is 1 only if a whole interval lies beyond the bar and beyond three times
     the noise floor of both runs' A/A controls.
     """
-    from attnbench.report.compare import compared, write_page
+    from attnbench.report.comparison import compared, write_page
     from attnbench.store import find_run
 
     if format_ not in ("table", "markdown"):
@@ -55,7 +55,7 @@ def compare(
 
 def _print_comparisons(found: Any, format_: str, *, json_: bool) -> None:
     from attnbench.cli.output import print_table
-    from attnbench.report.compare import comparison_json, comparison_markdown, comparison_table
+    from attnbench.report.comparison import comparison_json, comparison_markdown, comparison_table
 
     for old, new, comparison in found:
         if json_:

@@ -61,7 +61,7 @@ def _run(options: SimpleNamespace) -> None:
     """Run the command with its options; raises typer.Exit with the exit code."""
     from attnbench.cli.output import print_next, print_plan, print_summary, watched
     from attnbench.plan.history import History
-    from attnbench.plan.support import unsupported_reasons
+    from attnbench.plan.unsupported import unsupported_reasons
     from attnbench.runner.limits import CellLimits
     from attnbench.runner.request import refuse_unrunnable
     from attnbench.runner.run import execute, start

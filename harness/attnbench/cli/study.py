@@ -33,7 +33,7 @@ def study(
     """Test a common claim about attention by measuring it: a figure, and a paragraph with its numbers."""
     from attnbench.cli.output import watched
     from attnbench.plan.history import History
-    from attnbench.plan.support import unsupported_reasons
+    from attnbench.plan.unsupported import unsupported_reasons
     from attnbench.study import MODULES, Settings, find_study, make
 
     if name == "list":

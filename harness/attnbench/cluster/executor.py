@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from attnbench import store
-from attnbench.cluster import task
+from attnbench.cluster import node_task
 from attnbench.cluster.backend import Cluster, DeviceType, NodeLostError
-from attnbench.cluster.task import GroupOrder, GroupResult, NodeDescription, NodeRequest
+from attnbench.cluster.node_task import GroupOrder, GroupResult, NodeDescription, NodeRequest
 from attnbench.errors import RecordError, UsageError, describe, unknown
 from attnbench.record import Record
 from attnbench.runner.cell_progress import CellContext, CellProgress, utc_now
@@ -41,7 +41,7 @@ class ClusterExecutor:
     def __init__(self, cluster: Cluster, labels: Sequence[str] = (), plugins: Sequence[str] = ()) -> None:
         self.name = cluster.name
         self._cluster, self._labels = cluster, list(labels)
-        self._plugins = task.pack_plugins(plugins)
+        self._plugins = node_task.pack_plugins(plugins)
         self._described: dict[str, NodeDescription] = {}  # one node of each type, by the type's name
 
     def devices(self, names: Sequence[str]) -> list[Device]:
@@ -52,7 +52,7 @@ class ClusterExecutor:
         chosen = self._choose({found.name: found for found in self._cluster.device_types()}, names)
         request = msgspec.to_builtins(NodeRequest(self._plugins))
         asked = {
-            self._cluster.submit(task.describe_node, request, device_type): device_type.name
+            self._cluster.submit(node_task.describe_node, request, device_type): device_type.name
             for device_type in chosen
             if device_type.name not in self._described
         }
@@ -230,7 +230,7 @@ class GroupQueue:
             cell_limits=self._limits.to_json(),
             peak_dtypes=sorted(dtypes) if needs_peaks else [],
         )
-        self._running[self._cluster.submit(task.measure_group, msgspec.to_builtins(order), device_type)] = group
+        self._running[self._cluster.submit(node_task.measure_group, msgspec.to_builtins(order), device_type)] = group
 
     def _collect(self, handle: Any, group: QueuedGroup) -> None:
         """Store the result of a finished task; queue the group again if its node was lost."""

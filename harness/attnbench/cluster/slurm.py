@@ -11,9 +11,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from attnbench.cache import cache_folder
 from attnbench.cluster.backend import UNLABELLED, DeviceType, NodeLostError, Task
 from attnbench.errors import UsageError
+from attnbench.user_cache import cache_folder
 
 JOB_LIMIT_MINUTES = 240  # used unless SBATCH_TIMELIMIT is set
 POLL_S = 0.5

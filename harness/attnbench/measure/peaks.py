@@ -8,8 +8,8 @@ from statistics import median
 
 import torch
 
+from attnbench.measure.cache_flush import FLUSH_FACTOR, cache_bytes
 from attnbench.measure.clock import Clock, clock_for
-from attnbench.measure.cold import FLUSH_FACTOR, cache_bytes
 from attnbench.stats.roofline import Peaks
 
 MATMUL_SIZES = {"cuda": (2048, 4096, 8192), "cpu": (256, 512, 1024)}

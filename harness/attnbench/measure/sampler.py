@@ -20,9 +20,9 @@ from attnbench.measure.anticheat.integrity import (
     side_stream,
     slow_warm_up,
 )
+from attnbench.measure.cache_flush import CacheFlush, cache_bytes
 from attnbench.measure.call import DirectionCall, Result
 from attnbench.measure.clock import Clock, clock_for, cpu_now, gpu_uuid, raw_now
-from attnbench.measure.cold import CacheFlush, cache_bytes
 from attnbench.measure.graph import GraphCall
 from attnbench.messages import Block, Suspicion
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.hookspecs import hookimpl
-from attnbench.observers.facts import metrics, parameters
+from attnbench.observers.record_values import metrics, parameters
 
 try:
     from mlflow import MlflowClient

@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 from attnbench.hookspecs import hookimpl
-from attnbench.observers.facts import metrics, parameters
+from attnbench.observers.record_values import metrics, parameters
 
 try:
     import wandb

@@ -15,12 +15,12 @@ import msgspec
 
 from attnbench import messages
 from attnbench.atomic_write import write_atomically
-from attnbench.cache import cache_folder
 from attnbench.errors import PluginError, UsageError
-from attnbench.isolation.process import isolated_query
+from attnbench.isolation.worker_process import isolated_query
 from attnbench.messages import DescribeRequest, GridDescription, PluginNotice
 from attnbench.plugins import loading, variant
 from attnbench.plugins.loading import PluginSource, entry_point_sources, named_source, source_files
+from attnbench.user_cache import cache_folder
 from attnbench.workloads import suite
 from attnbench.workloads.suite import Grid, Suite, choose_suites
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cache import read_cached, write_cached
 from attnbench.isolation.memory_limit import host_memory
-from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.messages import CheckRequest, CheckResultNotice, Notice
 from attnbench.plugins.variant import TRAITS
+from attnbench.user_cache import read_cached, write_cached
 
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry

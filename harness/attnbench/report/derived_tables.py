@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from attnbench.analysis.device_scaling import DeviceRatio, ParallelGain, Share, device_ratios, gains, shares
 from attnbench.analysis.dispatch_table import Region, regions
+from attnbench.analysis.length_scaling import Crossover, Exponent, Reach, crossovers, exponents, reaches
 from attnbench.analysis.load_runs import PROBLEM
 from attnbench.analysis.ranking import CONTEST
-from attnbench.analysis.scaling import Crossover, Exponent, Reach, crossovers, exponents, reaches
-from attnbench.analysis.scaling_out import DeviceRatio, ParallelGain, Share, device_ratios, gains, shares
 from attnbench.analysis.series import TITLE
 from attnbench.analysis.verdict import noise_text
 from attnbench.plugins.variant import TRAITS

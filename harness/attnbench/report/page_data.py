@@ -21,9 +21,9 @@ from attnbench.workloads.workload import AXES
 if TYPE_CHECKING:
     import pandas as pd
 
+    from attnbench.analysis.device_scaling import ParallelGain
+    from attnbench.analysis.length_scaling import Crossover, Exponent, Reach
     from attnbench.analysis.results import Results
-    from attnbench.analysis.scaling import Crossover, Exponent, Reach
-    from attnbench.analysis.scaling_out import ParallelGain
     from attnbench.report.content import Content
     from attnbench.report.derived_tables import Fits
 

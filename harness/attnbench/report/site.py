@@ -11,7 +11,7 @@ from attnbench.analysis.results import Results
 from attnbench.analysis.trend import Trend, trends
 from attnbench.errors import UsageError
 from attnbench.report.figures import slug
-from attnbench.report.page import templates
+from attnbench.report.html_page import templates
 from attnbench.report.write import write_report
 from attnbench.store import read_manifest
 from attnbench.untrusted import mapping

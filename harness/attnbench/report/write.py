@@ -9,8 +9,8 @@ from attnbench.errors import UsageError
 from attnbench.report.content import Content, read
 from attnbench.report.exporting import export
 from attnbench.report.figures import FigureProcess
+from attnbench.report.html_page import interactive_parts, to_page
 from attnbench.report.markdown import to_markdown_report
-from attnbench.report.page import interactive_parts, to_page
 from attnbench.report.table import to_latex
 
 

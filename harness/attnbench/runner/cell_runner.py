@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import RecordError, describe
-from attnbench.isolation.process import WorkerLostError
+from attnbench.isolation.worker_process import WorkerLostError
 from attnbench.messages import (
     Block,
     BlockRequest,

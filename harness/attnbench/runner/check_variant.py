@@ -9,7 +9,7 @@ import msgspec
 
 from attnbench.errors import AttnbenchError, UsageError
 from attnbench.isolation.memory_limit import host_memory
-from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.messages import (
     CheckRequest,
     CheckResultNotice,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from attnbench.cache import cache_folder
 from attnbench.errors import UsageError
 from attnbench.plan.devices import Device, list_devices
+from attnbench.user_cache import cache_folder
 
 LOOK_EVERY_S = 0.2
 

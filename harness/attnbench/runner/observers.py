@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from attnbench.isolation.process import WorkerLostError, WorkerProcess
+from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.messages import ObserveReply, ObserveRequest, failure_reason
 from attnbench.plan.catalog import NO_GPU, Catalog, PluginEntry
 

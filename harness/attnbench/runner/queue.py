@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from attnbench.plan.memory_frontier import LengthOutcome, OutOfMemory, at_length, next_length, series_key
-from attnbench.plan.support import SupportAnswers, support_of
+from attnbench.plan.unsupported import SupportAnswers, support_of
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench import store
 from attnbench.errors import StorageError, UsageError
-from attnbench.isolation import forkserver
+from attnbench.isolation import forkserver_client
 from attnbench.isolation.cleanup import clear_abandoned
 from attnbench.plan.environment import machine_facts
 from attnbench.record import SCHEMA, Record
@@ -72,7 +72,7 @@ def execute(
         observers.notify("run_ended", dict(summary.statuses))
         summary.extend_to(time.monotonic() - began)
         _conclude(run, summary, observers.problems)
-    forkserver.end_idle()
+    forkserver_client.end_idle()
     for problem in observers.problems:
         listener.observer_failed(problem)
     return summary

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench import store
-from attnbench.isolation.process import WorkerProcess
+from attnbench.isolation.worker_process import WorkerProcess
 from attnbench.plan.memory_frontier import SEARCHED
 from attnbench.runner.cell_progress import CellContext
 from attnbench.runner.cell_runner import CellRunners

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from attnbench.isolation.memory_limit import host_memory
-from attnbench.isolation.process import WorkerProcess
+from attnbench.isolation.worker_process import WorkerProcess
 from attnbench.messages import Block, CloseReply, FailedReply, OpenReply, Reply, WorkerRequest
 
 if TYPE_CHECKING:

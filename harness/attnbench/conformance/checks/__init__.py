@@ -3,15 +3,15 @@
 from attnbench.conformance.check import Check
 from attnbench.conformance.checks import (
     answers,
-    calls,
     combinations,
     device,
     dropout,
-    fuzz,
+    hypothesis_fuzz,
     log_sum_exp,
     needle,
     probes,
     properties,
+    repeated_calls,
     strides,
     traits,
 )
@@ -23,11 +23,11 @@ FAMILIES = (
     probes,
     properties,
     strides,
-    calls,
+    repeated_calls,
     dropout,
     log_sum_exp,
     device,
-    fuzz,
+    hypothesis_fuzz,
     traits,
 )
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attnbench.isolation.process import isolated_query
+from attnbench.isolation.worker_process import isolated_query
 from attnbench.messages import SupportNotice, SupportQuestion, SupportRequest
 from attnbench.plan.placement import placement_problem
 

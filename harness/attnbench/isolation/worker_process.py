@@ -16,9 +16,9 @@ import msgspec
 
 from attnbench import worker
 from attnbench.errors import PluginError
-from attnbench.isolation import forkserver
+from attnbench.isolation import forkserver_client
 from attnbench.isolation.cleanup import WorkerCleanup
-from attnbench.isolation.forkserver import fork_worker
+from attnbench.isolation.forkserver_client import fork_worker
 from attnbench.isolation.forkserver_main import ForkRequest
 from attnbench.isolation.log import WorkerLog
 from attnbench.isolation.memory_limit import CHECK_INTERVAL_S, HostMemory, oom_kill_count
@@ -106,7 +106,7 @@ class WorkerProcess:
         """Kill every worker of this supervisor at once; a thread that waits for one gets a WorkerLostError."""
         for running in cls._running.copy():  # a copy, because other threads start and end workers meanwhile
             running._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - a method of this class
-        forkserver.end_all()  # also ends workers whose process id is not known yet
+        forkserver_client.end_all()  # also ends workers whose process id is not known yet
 
     def request(
         self,

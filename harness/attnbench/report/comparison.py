@@ -14,7 +14,7 @@ from attnbench.analysis.compare import DEFAULT_BAR, STILL_FAILING, Change, RunCo
 from attnbench.analysis.results import Results
 from attnbench.analysis.verdict import noise_text
 from attnbench.errors import UsageError
-from attnbench.report.page import templates
+from attnbench.report.html_page import templates
 from attnbench.report.table import Table, TableCell, row, to_markdown
 from attnbench.stats.paired import FASTER, SAME, SLOWER, UNDECIDED
 

@@ -4,8 +4,8 @@ import pytest
 
 import attnbench
 import synthetic
+from attnbench.analysis.length_scaling import crossovers, exponents, reaches
 from attnbench.analysis.results import Results
-from attnbench.analysis.scaling import crossovers, exponents, reaches
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
 CELLS = synthetic.workloads(seqs=LENGTHS, masks=("none",), directions=("forward",))

@@ -15,12 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from attnbench.atomic_write import write_atomically
-from attnbench.cache import cache_folder
 from attnbench.report.chart_definitions import CHARTS, FACETS
 from attnbench.report.charts import chart_specs
 from attnbench.report.content import METHOD
 from attnbench.report.page_data import packed, payload
 from attnbench.report.palette import palette
+from attnbench.user_cache import cache_folder
 
 if TYPE_CHECKING:
     from attnbench.report.content import Content

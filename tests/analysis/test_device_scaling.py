@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from attnbench import Workload
+from attnbench.analysis.device_scaling import gains, shares
 from attnbench.analysis.results import Results
-from attnbench.analysis.scaling_out import gains, shares
 
 SIZES = {"batch": 4, "heads": 8, "seq_q": 16, "head_dim": 8}
 
