@@ -143,7 +143,7 @@ def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None
     from attnbench.plan.history import estimated_seconds
     from attnbench.plan.unsupported import unsupported_reasons
     from attnbench.progress import progress as watch
-    from attnbench.runner.limits import CellLimits
+    from attnbench.runner.cell_limits import CellLimits
     from attnbench.runner.run import execute
 
     with watch(plan, "normal" if progress else "quiet") as watching:

@@ -16,7 +16,7 @@ from rich.progress import Progress as RichBar
 from rich.text import Text
 
 from attnbench.plan.memory_frontier import SEARCHED
-from attnbench.runner.listener import RunListener
+from attnbench.runner.run_listener import RunListener
 from attnbench.untrusted import printable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from attnbench.cluster import node_task
 from attnbench.cluster.backend import DeviceType, NodeLostError
 from attnbench.cluster.executor import MAX_LOST_NODES, ClusterExecutor, GroupQueue
 from attnbench.errors import UsageError
-from attnbench.runner.limits import CellLimits
+from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.request import Request, plan_of
 from attnbench.runner.run import start
 from attnbench.store import read_manifest, read_run

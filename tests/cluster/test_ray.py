@@ -11,9 +11,9 @@ from attnbench.cluster.ray import TYPE_LABEL, RayCluster
 from attnbench.errors import UsageError
 from attnbench.isolation import forkserver_main
 from attnbench.measure_config import MeasureConfig
-from attnbench.runner.listener import RunListener
 from attnbench.runner.request import Request, plan_of
 from attnbench.runner.run import execute, start
+from attnbench.runner.run_listener import RunListener
 from attnbench.store import read_manifest, read_run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'attnbench[ray]'")

@@ -11,7 +11,7 @@ import pytest
 from attnbench.isolation.cleanup import FOLDER_PREFIX
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import read_catalog
-from attnbench.runner.limits import CellLimits
+from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.request import Request, plan_of
 from attnbench.runner.run import execute, start
 from attnbench.store import read_manifest, read_run

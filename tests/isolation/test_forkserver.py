@@ -163,9 +163,9 @@ def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
     script.write_text(textwrap.dedent(PREAMBLE) + "\nreply([os.getpid(), os.getppid()])\ntime.sleep(600)\n")
     text = """
         import sys, time
-        from attnbench.isolation import process
-        process.ENTRY, process.IMPORTED = sys.argv[1], ()
-        print(process.WorkerProcess({})._line(time.monotonic() + 60).decode(), flush=True)
+        from attnbench.isolation import worker_process
+        worker_process.ENTRY, worker_process.IMPORTED = sys.argv[1], ()
+        print(worker_process.WorkerProcess({})._line(time.monotonic() + 60).decode(), flush=True)
         time.sleep(600)
     """
     supervisor = subprocess.Popen(

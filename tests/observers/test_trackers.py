@@ -14,7 +14,7 @@ from attnbench.observers.record_values import metrics, parameters
 from attnbench.plan.catalog import Catalog, PluginEntry
 from attnbench.plugins.loading import load_plugin, named_source, observes
 from attnbench.record import Record
-from attnbench.runner.observers import Observers
+from attnbench.runner.observer_process import Observers
 
 TIMED = Record(
     record_id="r1", run_id="mine", cell_id="c1", variant="sdpa", plugin="builtin/sdpa", plugin_sha256="",

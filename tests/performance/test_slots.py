@@ -6,9 +6,9 @@ import time
 import pytest
 
 from attnbench.measure_config import MeasureConfig
-from attnbench.runner.listener import RunListener
 from attnbench.runner.request import Request, plan_of
 from attnbench.runner.run import execute, start
+from attnbench.runner.run_listener import RunListener
 
 MIN_RATIO = 1.8
 # The precision can't be reached, so each cell is sampled for its whole budget and costs the same in both runs.

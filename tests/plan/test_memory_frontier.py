@@ -6,7 +6,7 @@ import pytest
 
 from attnbench import Workload
 from attnbench.plan.memory_frontier import LONGEST_CALL_S, LengthOutcome, at_length, next_length, no_smaller, series_key
-from attnbench.runner.limits import CellLimits
+from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute
 

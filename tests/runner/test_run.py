@@ -8,10 +8,10 @@ from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.devices import choose_devices
 from attnbench.runner import locks
-from attnbench.runner.listener import RunListener
 from attnbench.runner.request import Request, plan_of
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute, start
+from attnbench.runner.run_listener import RunListener
 from attnbench.store import read_manifest, read_run, statuses
 
 QUICK = MeasureConfig(budget_s=0.2, min_blocks=2, block_s=0.01, min_time_s=0.01, warm_up_max_s=0.2)

@@ -20,12 +20,12 @@ from attnbench.runner.run import execute, start
 
 HOLDER = """
     import sys, time
-    from attnbench.isolation import process
+    from attnbench.isolation import worker_process
     from attnbench.runner import locks
     from attnbench.plan.devices import Device, choose_devices
-    process.ENTRY, process.IMPORTED = sys.argv[1], ()
+    worker_process.ENTRY, worker_process.IMPORTED = sys.argv[1], ()
     with locks.hold(choose_devices(["cpu:0"])):
-        worker = process.WorkerProcess({})
+        worker = worker_process.WorkerProcess({})
         print(worker._line(time.monotonic() + 60).decode(), flush=True)
         time.sleep(600)
 """

@@ -6,8 +6,9 @@ from attnbench import store
 from attnbench.errors import UsageError
 from attnbench.isolation import worker_process
 from attnbench.plan.devices import Device
-from attnbench.runner import limits, local_executor
-from attnbench.runner.limits import CellLimits
+from attnbench.runner import cell_limits as limits
+from attnbench.runner import local_executor
+from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.request import plan_of
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute, start

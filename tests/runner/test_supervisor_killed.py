@@ -6,10 +6,10 @@ import signal
 import time
 
 from attnbench import store
-from attnbench.runner.listener import RunListener
 from attnbench.runner.request import plan_of
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute, start
+from attnbench.runner.run_listener import RunListener
 
 LENGTHS = (16, 24, 32, 40)
 RUNS, KILLS = 5, 10  # each run is killed this often, in its first execution and while it is being resumed

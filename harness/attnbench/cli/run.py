@@ -62,7 +62,7 @@ def _run(options: SimpleNamespace) -> None:
     from attnbench.cli.output import print_next, print_plan, print_summary, watched
     from attnbench.plan.history import History
     from attnbench.plan.unsupported import unsupported_reasons
-    from attnbench.runner.limits import CellLimits
+    from attnbench.runner.cell_limits import CellLimits
     from attnbench.runner.request import refuse_unrunnable
     from attnbench.runner.run import execute, start
     from attnbench.store import latest, read_manifest

@@ -14,7 +14,7 @@ from attnbench.cli.completion import last_of
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Plan
-    from attnbench.runner.listener import RunListener
+    from attnbench.runner.run_listener import RunListener
 
 
 def study(

@@ -19,13 +19,12 @@ from attnbench.cluster.node_task import GroupOrder, GroupResult, NodeDescription
 from attnbench.errors import RecordError, UsageError, describe, unknown
 from attnbench.record import Record
 from attnbench.runner.cell_progress import CellContext, CellProgress, utc_now
-from attnbench.runner.interrupts import Interrupts
-from attnbench.runner.scheduler import RunSummary
+from attnbench.runner.scheduler import Interrupts, RunSummary
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
     from attnbench.plan.devices import Device
-    from attnbench.runner.limits import CellLimits
+    from attnbench.runner.cell_limits import CellLimits
 
 MAX_LOST_NODES = 3  # after so many lost nodes, the cells of a group are recorded as crashes
 MISSING_NODES_S = 120.0  # the cells of a type without nodes are given up after this time

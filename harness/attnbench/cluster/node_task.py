@@ -27,7 +27,7 @@ from attnbench.plan.devices import Device, list_devices
 from attnbench.plan.environment import environment_of
 from attnbench.plugins.loading import with_siblings
 from attnbench.runner import locks
-from attnbench.runner.limits import CellLimits
+from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.scheduler import Scheduler
 from attnbench.store import create_run, read_run
 from attnbench.workloads.workload import Workload

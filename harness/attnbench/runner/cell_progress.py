@@ -15,7 +15,7 @@ from attnbench.record import Record
 if TYPE_CHECKING:
     from attnbench.measure_config import MeasureConfig
     from attnbench.plan.cells import Cell
-    from attnbench.runner.limits import CellLimits
+    from attnbench.runner.cell_limits import CellLimits
     from attnbench.stats.stopping import StoppingRule
 
 THROTTLED_LIMIT = 0.10  # share of samples taken under throttling above which the record gets the flag `throttled`

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from attnbench.measure_config import MeasureConfig
     from attnbench.plan.cells import Cell
     from attnbench.record import Record
-    from attnbench.runner.limits import CellLimits
+    from attnbench.runner.cell_limits import CellLimits
     from attnbench.runner.worker_team import WorkerHandle
 
 LONGEST_REASON = 10_000  # characters

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from attnbench.plan.cells import Cell, Plan
     from attnbench.record import Record
-    from attnbench.runner.limits import CellLimits
+    from attnbench.runner.cell_limits import CellLimits
 
 
 DOCTOR = "doctor"  # a key of the manifest, written when the run first gets its devices

@@ -18,10 +18,10 @@ from attnbench.isolation.cleanup import clear_abandoned
 from attnbench.plan.environment import machine_facts
 from attnbench.record import SCHEMA, Record
 from attnbench.runner import locks
-from attnbench.runner.limits import CellLimits
-from attnbench.runner.listener import RunListener
+from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.local_executor import LOCAL_EXECUTOR, Executor
-from attnbench.runner.observers import Observers
+from attnbench.runner.observer_process import Observers
+from attnbench.runner.run_listener import RunListener
 
 if TYPE_CHECKING:
     from attnbench.plan.catalog import Catalog

@@ -4,28 +4,56 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from attnbench import store
 from attnbench.isolation.worker_process import WorkerProcess
 from attnbench.plan.memory_frontier import SEARCHED
+from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.cell_progress import CellContext
 from attnbench.runner.cell_runner import CellRunners
 from attnbench.runner.interleaved import InterleavedCells
-from attnbench.runner.interrupts import Interrupts
-from attnbench.runner.limits import CellLimits
 from attnbench.runner.queue import WorkQueue
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
     from attnbench.plan.devices import Device
     from attnbench.record import Record
+
+
+class Interrupts:
+    """Counts SIGINT; after `most` of them the next one raises KeyboardInterrupt, as Python does by default."""
+
+    def __init__(self, most: int) -> None:
+        self.count = 0
+        self._most = most
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Handle SIGINT within this context. Does nothing outside the main thread, where Python delivers no signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._count)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _count(self, _signal: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > self._most:
+            raise KeyboardInterrupt
+
 
 USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")
 LOOK_EVERY_S = 0.2

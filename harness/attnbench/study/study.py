@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import AttnbenchError
-from attnbench.runner.listener import RunListener
+from attnbench.runner.run_listener import RunListener
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

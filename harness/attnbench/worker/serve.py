@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from attnbench.errors import PluginError, UsageError, describe
@@ -23,6 +23,7 @@ from attnbench.messages import (
     FailedReply,
     GridDescription,
     LoadRequest,
+    Notice,
     ObserveReply,
     ObserveRequest,
     PeaksReply,
@@ -35,9 +36,35 @@ from attnbench.messages import (
     SupportRequest,
     VariantDescription,
     WorkerRequest,
+    decode_request,
+    encode,
 )
 from attnbench.plugins.loading import Plugin, call_hook, load_all, load_plugin, observes, variant_of
-from attnbench.worker.channel import Channel
+
+
+class Channel:
+    """Reads requests from one pipe and writes notices and replies to the other, with the id of the current request."""
+
+    def __init__(self, requests: int, replies: int) -> None:
+        self._requests = os.fdopen(requests, "rb")
+        self._replies = replies
+        self._id = ""
+        os.set_inheritable(requests, False)
+        os.set_inheritable(replies, False)
+        self._write = os.write  # kept from before the plugin is imported, which could patch it
+
+    def requests(self) -> Iterator[WorkerRequest]:
+        """Yield requests until the supervisor closes its end."""
+        for line in self._requests:
+            self._id, request = decode_request(line)
+            yield request
+
+    def send(self, message: Notice | Reply) -> None:
+        """Send one notice or reply of the current request."""
+        data = encode(self._id, message)
+        while data:
+            data = data[self._write(self._replies, data) :]
+
 
 IMPORT_LATER = "import what ends the process inside prepare, where it costs one cell alone"
 OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")

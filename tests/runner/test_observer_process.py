@@ -7,8 +7,8 @@ import pytest
 
 from attnbench.plan.catalog import Catalog, PluginEntry
 from attnbench.plugins.loading import named_source
-from attnbench.runner import observers as observing
-from attnbench.runner.observers import Observers
+from attnbench.runner import observer_process as observing
+from attnbench.runner.observer_process import Observers
 
 NOTING = """
 from attnbench import hookimpl
