@@ -124,5 +124,6 @@ def test_container_installs_from_what_it_copies_first(tmp_path):
     made = subprocess.run(
         [shutil.which("make"), "-n", ".venv/installed"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert "pip install --quiet --no-compile -c constraints.txt -e '.[report,xformers,pytest]'" in made.stdout, made.stderr
+    command = "pip install --quiet --no-compile -c constraints.txt -e '.[report,xformers,pytest]'"
+    assert command in made.stdout, made.stderr
     assert steps[-1] == ["CMD", '["make",', '"bench"]']
