@@ -72,7 +72,7 @@ def test_an_impossible_capture_names_the_remedy():
     def failing(ready_call):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    with pytest.raises(MeasurementError, match="can't be captured, use hot mode"):
+    with pytest.raises(MeasurementError, match="can't be captured as a CUDA graph, use hot mode"):
         GraphCall(direction_call, inputs, workload, failing)
     for options in ({"direction": "backward"}, {"dropout": 0.1}):
         workload, inputs, direction_call = make_call(**options)

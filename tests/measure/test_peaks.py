@@ -19,7 +19,7 @@ def test_the_lower_roof_decides():
 def test_peaks_are_rates_of_copy_and_matmul(monkeypatch):
     """A copy counts the bytes read and written, a matmul 2 n^3 operations; the fastest matmul is taken."""
     device = FakeDevice(asynchronous=False, launch_ns=0.0)
-    monkeypatch.setattr(peaks, "SMALLEST_COPY", 4096)
+    monkeypatch.setattr(peaks, "MIN_COPY_BYTES", 4096)
     monkeypatch.setattr(peaks, "cache_bytes", lambda device: 1024)
     monkeypatch.setattr(peaks, "MATMUL_SIZES", {"cpu": (8, 16)})
     rates = {8: 1e9, 16: 4e9}
@@ -41,7 +41,7 @@ def test_a_flush_overwrites_twice_the_cache():
     flush._buffer.fill_(1)
     flush()
     assert not torch.any(flush._buffer)
-    with pytest.raises(cache_flush.MeasurementError, match="only 1999 are"):
+    with pytest.raises(cache_flush.MeasurementError, match="only 1999 bytes"):
         cache_flush.CacheFlush("cpu", 1000, flushed=1999)
     with pytest.raises(cache_flush.MeasurementError):
         cache_flush.CacheFlush("cpu", 0)

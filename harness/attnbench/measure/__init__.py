@@ -1,1 +1,1 @@
-"""Measurement of one cell: samples, memory, kernels, peak rates. Worker side: imports torch."""
+"""Measurement of one cell (samples, memory, kernels) and of peak rates. Runs in workers and imports torch."""

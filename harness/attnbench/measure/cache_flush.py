@@ -9,32 +9,35 @@ import torch
 
 from attnbench.errors import MeasurementError
 
-FLUSH_FACTOR = 2  # times the size of the cache; less may leave inputs in a cache that does not evict the oldest first
+# A flush overwrites this many times the size of the cache. Overwriting less may leave inputs in a cache that does not
+# evict the oldest lines first.
+FLUSH_FACTOR = 2
 CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 class CacheFlush:
-    """Overwrites FLUSH_FACTOR times `cache` bytes on `device` at each call.
+    """A callable that flushes the cache of `device` by overwriting a buffer.
 
-    `flushed` is another number of bytes to overwrite. Raises MeasurementError if it is too small to flush the cache.
+    `cache` is the size of the cache in bytes. The buffer has `flushed` bytes, by default FLUSH_FACTOR times `cache`.
+    Raises MeasurementError if the buffer is too small to flush the cache.
     """
 
     def __init__(self, device: str, cache: int, flushed: int | None = None) -> None:
         self.flushed_bytes = FLUSH_FACTOR * cache if flushed is None else flushed
         if cache <= 0 or self.flushed_bytes < FLUSH_FACTOR * cache:
             raise MeasurementError(
-                f"a cold call on {device} needs {FLUSH_FACTOR} x {cache} bytes of cache to be overwritten, "
-                f"but only {self.flushed_bytes} are"
+                f"the flush before a cold call on {device} overwrites only {self.flushed_bytes} bytes: "
+                f"expected at least {FLUSH_FACTOR} times the size of the cache, which is {cache} bytes"
             )
         self._buffer = torch.empty(self.flushed_bytes, dtype=torch.int8, device=device)
 
     def __call__(self) -> None:
-        """Overwrite the buffer, in the order of work of the current stream."""
+        """Overwrite the buffer; on CUDA, queue this on the current stream."""
         self._buffer.zero_()
 
 
 def cache_bytes(device: str, caches: Path = CPU_CACHES) -> int:
-    """Return the size of the last-level cache of `device` in bytes. Raises MeasurementError if it is not known."""
+    """Return the size of the last-level cache of `device` in bytes. Raises MeasurementError if it is unknown."""
     if device.startswith("cuda"):
         return int(torch.cuda.get_device_properties(torch.device(device)).L2_cache_size)
     sizes = [_parse(path.read_text()) for path in caches.glob("index*/size")]
@@ -42,7 +45,7 @@ def cache_bytes(device: str, caches: Path = CPU_CACHES) -> int:
     if largest := max(sizes, default=0):
         return largest
     raise MeasurementError(
-        "the system does not report the size of this CPU's cache, which a cold call must flush: use hot mode"
+        "cold mode must flush the CPU's cache, but the system does not report its size: use hot mode"
     )
 
 

@@ -1,4 +1,4 @@
-"""One call in the direction of a workload: what is prepared beforehand, and what is timed."""
+"""One call in the direction of a workload, split into an untimed preparation and the timed part."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 
-_grad = torch.autograd.grad  # kept before a plugin is imported, so that no plugin can replace it
+# This reference is taken before any plugin is imported, so that no plugin can replace the function.
+_grad = torch.autograd.grad
 
 Result = tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]  # the output, and the gradients of query, key and value
 ReadyCall = Callable[[], Result]
 
 
 class DirectionCall:
-    """A variant's callable with the passes that the workload's direction asks for.
+    """A variant's callable, extended to the forward and backward passes of the workload's direction.
 
-    `prepare` does everything that is not timed, and returns the callables to time:
+    `prepare` does the untimed work and returns the callables to time. What they run depends on the direction:
 
     - `forward`: the variant's callable
     - `forward_backward`: the variant's callable, then autograd on its output with `grad_output`
-    - `backward`: autograd alone; `prepare` has done the forward pass
+    - `backward`: autograd alone; `prepare` runs the forward pass
 
-    Gradients are new tensors for each call (`torch.autograd.grad`) and are never accumulated into `.grad`.
+    Each call returns its gradients as new tensors (`torch.autograd.grad`) and accumulates nothing into `.grad`.
     """
 
     def __init__(self, call: Timed, inputs: Inputs, workload: Workload) -> None:
@@ -40,7 +41,7 @@ class DirectionCall:
         self._direction = workload.direction
 
     def prepare(self, calls: int = 1) -> list[ReadyCall]:
-        """Return `calls` callables to time, each of which must be called once."""
+        """Return `calls` callables to time. Call each of them only once."""
         if self._direction == "backward":
             return [partial(self._backward, self._call()) for _ in range(calls)]
         return [self._forward if self._direction == "forward" else self._forward_backward] * calls

@@ -1,4 +1,4 @@
-"""The clock of a device, which times work on it, and the clocks of the host."""
+"""Clocks that time work on a device, and the clocks of the host that check them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import torch
 
 from attnbench.errors import MeasurementError
 
-# Kept before a plugin is imported: a plugin that replaces these functions does not change what times it.
+# These references are taken before any plugin is imported, so a plugin that replaces the functions in their modules
+# can't change how it is timed.
 _now = time.perf_counter_ns
 _raw_now = time.clock_gettime_ns
 _Event = torch.cuda.Event
 _synchronise = torch.cuda.synchronize
 _device_count = torch.cuda.device_count
 
-LAUNCH_FLOOR_CALLS = 20
+LAUNCH_FLOOR_CALLS = 20  # empty calls that are timed; the launch floor is their median
 
 
 class Clock(Protocol):
-    """The clock of a device, as the sampler uses it: marks in the device's order of work, and wall time.
+    """The clock that the sampler reads: marks in the device's queue of work, and the wall time of the host.
 
-    - `asynchronous`: whether calls return before the device has done their work
-    - `launch_floor_ns`: on an asynchronous device, how much longer an empty call takes in wall time, to a synchronise
-      of all devices, than between two marks
+    - `asynchronous`: whether calls return before the device has finished their work
+    - `launch_floor_ns`: the wall time of an empty call, up to the end of a synchronise of all devices, minus its time
+      between two marks; 0 on a device that is not asynchronous
     """
 
     asynchronous: bool
@@ -35,17 +36,17 @@ class Clock(Protocol):
         """Return the wall time in ns since an arbitrary start."""
 
     def mark(self) -> Any:
-        """Mark the current point in the device's order of work."""
+        """Put a mark into the device's queue of work and return it."""
 
     def elapsed_ns(self, start: Any, end: Any) -> float:
-        """Return the ns between two marks; `synchronise` must have been called after the second one."""
+        """Return the time between two marks in ns; call `synchronise` after the second mark first."""
 
     def synchronise(self) -> None:
         """Wait until all devices have finished their work on all streams."""
 
 
 class CpuClock:
-    """The wall time of a CPU, where a call has finished when it returns."""
+    """The clock of a CPU: wall time, because a call has finished when it returns."""
 
     asynchronous = False
     launch_floor_ns = 0.0
@@ -55,7 +56,7 @@ class CpuClock:
 
     @staticmethod
     def elapsed_ns(start: int, end: int) -> float:
-        """Return the ns between two marks."""
+        """Return the time between two marks in ns."""
         return float(end - start)
 
     @staticmethod
@@ -64,7 +65,7 @@ class CpuClock:
 
 
 class CudaClock:
-    """CUDA events on the current stream of one device, and wall time to a synchronise of all devices."""
+    """The clock of a CUDA device: its marks are CUDA events on the current stream."""
 
     asynchronous = True
 
@@ -81,12 +82,12 @@ class CudaClock:
 
     @staticmethod
     def elapsed_ns(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
-        """Return the ns between two events."""
+        """Return the time between two events in ns."""
         return float(start.elapsed_time(end)) * 1e6
 
     @staticmethod
     def synchronise() -> None:
-        """Wait for all streams of all devices, so that work on another stream is included in the wall time."""
+        """Wait for all streams of all devices, so that the wall time includes work on other streams."""
         for index in range(_device_count()):
             _synchronise(index)
 
@@ -108,11 +109,11 @@ def clock_for(device: str) -> Clock:
         return CpuClock()
     if kind == "cuda":
         return CudaClock(device)
-    raise MeasurementError(f"device {device!r} has no clock here: expected cpu, cuda or cuda:N")
+    raise MeasurementError(f"there is no clock for device {device!r}: expected cpu, cuda or cuda:N")
 
 
 def gpu_uuid(device: str) -> str:
-    """Return NVML's UUID of torch's `device`. Unlike its number, it does not depend on CUDA_VISIBLE_DEVICES."""
+    """Return the UUID by which NVML identifies `device`, whose index depends on CUDA_VISIBLE_DEVICES."""
     return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"
 
 
@@ -140,10 +141,10 @@ _EVENT_METHODS = {name: getattr(_Event, name) for name in ("record", "elapsed_ti
 
 
 def cpu_now() -> int:
-    """Return the CPU time of all threads of the process in ns, which does not advance while they sleep."""
+    """Return the CPU time that all threads of this process have used, in ns. Sleeping threads use none."""
     return _raw_now(time.CLOCK_PROCESS_CPUTIME_ID)
 
 
 def raw_now() -> int:
-    """Return the time in ns of a second clock of the system, independent of the one that `Clock.now` reads."""
+    """Return the system's monotonic clock in ns, read by another function than `Clock.now` to check it."""
     return _raw_now(time.CLOCK_MONOTONIC)

@@ -1,4 +1,4 @@
-"""A call captured as a CUDA graph, which runs the kernels without the host's launches."""
+"""A call captured as a CUDA graph, which replays all kernels with one launch from the host."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-WARM_UP_CALLS = 3  # on a side stream before the capture, as PyTorch's notes on CUDA graphs ask for
+WARM_UP_CALLS = 3  # made on a side stream before the capture, as PyTorch's notes on CUDA graphs recommend
 
+# Captures a call and returns the function that replays it, with the tensors that each replay overwrites.
 Capture = Callable[["ReadyCall"], tuple[Callable[[], None], "Result"]]
 
 
 class GraphCall:
-    """Takes the place of a `DirectionCall`: the callables that it prepares replay one captured graph.
+    """A replacement for `DirectionCall` that prepares replays of one captured graph.
 
-    All replays write to the same memory. The constructor captures the call and verifies the replay: with new content in
-    the inputs and NaN in the output, a replay must return what an ordinary call returns. Raises MeasurementError if
-    the call can't be captured or the replay is wrong.
+    All replays write to the same memory. The constructor captures the call and then verifies a replay: after it has
+    changed the inputs and filled the output with NaN, a replay must return the same result as an ordinary call. Raises
+    MeasurementError if the call can't be captured or the replay is wrong.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class GraphCall:
     ) -> None:
         if workload.direction == "backward" or workload.dropout:
             what = "dropout" if workload.dropout else "direction backward"
-            raise MeasurementError(f"graph mode can't do {what}: use hot mode, or forward_backward without dropout")
+            raise MeasurementError(
+                f"graph mode does not support {what}: use hot mode, or direction forward_backward without dropout"
+            )
         try:
             self._replay, self._result = (capture or capture_on_cuda)(direction_call.prepare()[0])
         except RuntimeError as error:
-            raise MeasurementError(f"graph mode: the call can't be captured, use hot mode: {error}") from error
+            raise MeasurementError(f"the call can't be captured as a CUDA graph, use hot mode: {error}") from error
         self._verify(direction_call, inputs)
 
     def prepare(self, calls: int = 1) -> list[ReadyCall]:
@@ -50,7 +53,7 @@ class GraphCall:
         return self._result
 
     def _verify(self, direction_call: DirectionCall, inputs: Inputs) -> None:
-        change_content(inputs, random.Random(0))  # noqa: S311 - any other content will do
+        change_content(inputs, random.Random(0))  # noqa: S311 - the new content need not be unpredictable
         poison(self._result)
         output, grads = self._replayed()
         expected, expected_grads = direction_call.prepare()[0]()
@@ -59,13 +62,13 @@ class GraphCall:
             torch.testing.assert_close(grads, expected_grads)
         except AssertionError as error:
             raise MeasurementError(
-                "graph mode: a replay on changed inputs does not return what the call returns, "
-                f"so the graph captured something else: {str(error).splitlines()[0]}"
+                "graph mode: a replay on changed inputs must return the same result as an ordinary call, but "
+                f"differs, use hot mode: {str(error).splitlines()[0]}"
             ) from error
 
 
 def capture_on_cuda(ready_call: ReadyCall) -> tuple[Callable[[], None], Result]:
-    """Capture one call on the current device; return the function that replays it and the tensors that it writes."""
+    """Capture one call on the current device; return the replay function and the tensors that a replay overwrites."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

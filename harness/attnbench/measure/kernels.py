@@ -1,4 +1,4 @@
-"""A profiled call and the kernels that it ran, which reveal a silent fall-back to another backend."""
+"""The kernels that a profiled call runs. They show whether it silently fell back to another backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 
-MEMORY = "[memory]"
+MEMORY = "[memory]"  # the profiler's name for an allocation
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class ProfiledEvent:
 
 
 def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) -> tuple[Any, list[ProfiledEvent]]:
-    """Run `action` once under torch's profiler; return its result and the events in order of time.
+    """Run `action` once under torch's profiler; return its result and the events sorted by start time.
 
-    This uses the profiler on which `torch.profiler.profile` is built, because importing the latter also imports
-    torch's compiler, which takes seconds.
+    This uses the lower-level `torch.autograd.profiler`, because importing `torch.profiler` also imports torch's
+    compiler, which takes seconds.
     """
     on_cuda = device.startswith("cuda")
     with profile(use_device="cuda" if on_cuda else None, profile_memory=memory) as profiler:
@@ -58,8 +58,9 @@ def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) ->
     return result, sorted(events, key=lambda event: event.start_ns)
 
 
-MOST_NAMES = 100
-# The first pattern that matches any of the names decides. The names are from the sources of torch/aten's operators.
+MAX_NAMES = 100  # names of kernels or operators that are kept for each call
+# The backend of the first pattern that matches any kernel or operator name. The names are from the sources of torch's
+# ATen operators.
 BACKENDS = (
     ("cudnn", r"cudnn_attention|cudnn.*(sdpa|fort_native)|fort_native_sdpa"),
     ("flash", r"flash_attention|flash_(fwd|bwd)|flashattn|FlashAttn"),
@@ -69,6 +70,7 @@ BACKENDS = (
     ("triton", r"^triton_|_triton|^_?attn_(fwd|bwd)"),
     ("composed", r"softmax|aten::(bmm|matmul|exp)|gemm|cutlass"),
 )
+# Events that are no computation: launches, copies, and operators that only make views or allocate memory.
 BOOKKEEPING = re.compile(
     r"^(autograd::engine|Memcpy|Memset|cuda[A-Z]|cuLaunch|aten::(as_strided|transpose|view|expand|reshape|_reshape_alias|_unsafe_view|"
     r"empty|empty_like|empty_strided|resolve_conj|resolve_neg|unsqueeze|squeeze|select|slice|permute|t|detach|alias|to|"
@@ -81,9 +83,9 @@ class Kernels:
     """The kernels of one call.
 
     - `names`: device kernels (CUDA) or operators (CPU), in order of first appearance; None if the profiler failed
-    - `backend`: the backend that the names show: `flash`, `efficient`, `cudnn`, `flex`, `math` (torch's fall-back),
-      `triton` or `composed` (of plain operators); None for any other
-    - `reason`: why there are no names
+    - `backend`: the backend to which the names belong: `flash`, `efficient`, `cudnn`, `flex`, `math` (torch's
+      fall-back), `triton` or `composed` (plain operators such as matmul and softmax); None if no name is recognised
+    - `reason`: why `names` is None
     """
 
     names: tuple[str, ...] | None
@@ -96,26 +98,29 @@ class Kernels:
 
 
 def kernels_of(call: Timed, inputs: Inputs, workload: Workload, device: str) -> Kernels:
-    """Profile one call in the workload's direction; an error of the profiler is returned as `reason`, not raised."""
+    """Profile one call in the workload's direction and return its kernels.
+
+    If the profiler fails, the error is returned as `reason` and not raised.
+    """
     try:
         _, events = profiled(DirectionCall(call, inputs, workload).prepare()[0], device=device)
-    except Exception as error:  # noqa: BLE001 - the cell is timed already and stays valid if the profiler fails
+    except Exception as error:  # noqa: BLE001 - the cell is already timed, and the times stay valid if the profiler fails
         return Kernels(None, reason=f"the profiler failed: {type(error).__name__}: {error}")
     return describe(events, device)
 
 
 def describe(events: list[ProfiledEvent], device: str) -> Kernels:
-    """Return the kernels that the events of a profile show."""
+    """Return the kernels in the events of a profile."""
     where = "cuda" if device.startswith("cuda") else "cpu"
     names = dict.fromkeys(event.name for event in events if event.device == where and event.name != MEMORY)
-    kept = tuple(name for name in names if not BOOKKEEPING.match(name))[:MOST_NAMES]
+    kept = tuple(name for name in names if not BOOKKEEPING.match(name))[:MAX_NAMES]
     if not kept:
         return Kernels(None, reason=f"the profiler recorded no {'kernel' if where == 'cuda' else 'operator'}")
     return Kernels(kept, backend_of(kept))
 
 
 def backend_of(names: tuple[str, ...]) -> str | None:
-    """Return the backend that the names of kernels or operators show, or None."""
+    """Return the backend to which these kernel or operator names belong, or None if no name is recognised."""
     for backend, pattern in BACKENDS:
         if any(re.search(pattern, name) for name in names):
             return backend

@@ -1,4 +1,4 @@
-"""Measurement of the memory that one call needs, in a call that is not timed."""
+"""Measurement of the memory that one call needs. The measured call is not timed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class Memory:
     """The memory of one call, in bytes.
 
-    - `peak_bytes`: the most that was allocated at once in the timed part, minus what was allocated before it
-    - `saved_bytes`: what the forward pass keeps for the backward pass, without its output; None for `forward`
-    - `reserved_bytes`: what torch's allocator additionally reserved on the device; None on CPU
-    - `driver_bytes`: by how much the memory of this process grew according to the driver, as a cross-check for memory
+    - `peak_bytes`: the peak of allocated memory during the timed part, minus the memory that was allocated before
+    - `saved_bytes`: the memory that the forward pass keeps for the backward pass, without the output; None in
+      direction `forward`
+    - `reserved_bytes`: by how much torch's allocator increased its reserved memory on the device; None on CPU
+    - `driver_bytes`: by how much the memory of this process grew according to the driver, which also counts memory
       that torch's allocator does not manage; None on CPU and where NVML does not report it
     """
 
@@ -40,10 +41,11 @@ class Memory:
 
 
 def measure_memory(call: Timed, inputs: Inputs, workload: Workload, device: str) -> Memory:
-    """Measure one call in the workload's direction; call it before, so that its workspaces are already allocated.
+    """Return the memory of one call in the workload's direction.
 
-    On a CPU torch's profiler reports each allocation, and their running sum is exact. On CUDA the statistics of torch's
-    caching allocator are read.
+    Make at least one call before, so that workspaces which are allocated only once are not counted. On a CPU the peak
+    is the largest running sum of the allocations that torch's profiler reports, and is exact. On CUDA it comes from the
+    statistics of torch's caching allocator.
     """
     if device.startswith("cuda"):
         return _on_cuda(DirectionCall(call, inputs, workload), call, workload, torch.device(device))
@@ -91,5 +93,5 @@ def _driver_bytes(device: torch.device) -> int | None:
 
     try:
         return NvmlTelemetry(gpu_uuid(str(device))).used_bytes()
-    except Exception:  # noqa: BLE001 - without NVML this cross-check is left out
+    except Exception:  # noqa: BLE001 - NVML may be missing, and `driver_bytes` is optional
         return None

@@ -12,20 +12,21 @@ from attnbench.measure.cache_flush import FLUSH_FACTOR, cache_bytes
 from attnbench.measure.clock import Clock, clock_for
 from attnbench.stats.roofline import Peaks
 
-MATMUL_SIZES = {"cuda": (2048, 4096, 8192), "cpu": (256, 512, 1024)}
-SMALLEST_COPY = 2**28  # bytes
-TRIES = 5
+MATMUL_SIZES = {"cuda": (2048, 4096, 8192), "cpu": (256, 512, 1024)}  # the n of the measured n x n matrices
+MIN_COPY_BYTES = 2**28  # size of the measured copy; it is larger on a device with a very large cache
+TRIES = 5  # timed calls of each copy or matmul; the rate comes from their median
 
 
 def measure_peaks(device: str, dtype: str, clock: Clock | None = None) -> Peaks:
-    """Return the peak rates of `device` for `dtype`: of a copy much larger than the cache, and of the fastest matmul.
+    """Return the peak rates of `device` for `dtype`.
 
-    The bytes of a copy count twice, as read and as written. A matmul of n x n matrices counts 2 n^3 FLOPs.
+    The copy rate is measured with a copy much larger than the cache, and counts each byte twice, as read and as
+    written. The matmul rate is the highest rate of several sizes; a matmul of n x n matrices counts 2 n^3 FLOPs.
     """
     clock = clock or clock_for(device)
     kind = device.partition(":")[0]
     torch_dtype: torch.dtype = getattr(torch, dtype)
-    size = max(SMALLEST_COPY, 2 * FLUSH_FACTOR * cache_bytes(device))
+    size = max(MIN_COPY_BYTES, 2 * FLUSH_FACTOR * cache_bytes(device))
     source = torch.ones(size, dtype=torch.int8, device=device)
     target = torch.empty_like(source)
     copy_rate = 2 * size / _median_s(partial(target.copy_, source), clock)
@@ -38,7 +39,10 @@ def measure_peaks(device: str, dtype: str, clock: Clock | None = None) -> Peaks:
 
 
 def _median_s(action: Callable[[], object], clock: Clock) -> float:
-    """Return the median time in seconds; the shortest time may be an error of a virtual machine's clock."""
+    """Return the median time of `action` in seconds.
+
+    The minimum is not used, because the clock of a virtual machine may report times that are too short.
+    """
     action()
     clock.synchronise()
     marks = []

@@ -34,14 +34,17 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-WINDOW = 20  # calls in one window of the warm-up
-AGREEMENT = 0.01  # relative difference between the medians of two windows that counts as steady
-SHORTEST_SAMPLE_NS = 50_000.0  # shorter hot calls are timed several at once
-MOST_QUEUED = 256  # calls queued on a device before the host waits
-QUEUE_NS = 20e6  # about how much work is queued before the host waits
-LEAD_IN_NS = 2e6  # of untimed calls before each block, because another process has used the caches in between
-PLAIN_CALLS_BEFORE_REPEAT = 3  # plain calls after the audited one, so that a cache of outputs is in use at the repeat
+WINDOW_CALLS = 20  # the warm-up compares windows of this many calls
+STEADY_TOLERANCE = 0.01  # largest relative difference between the medians of two windows that counts as steady
+MIN_SAMPLE_NS = 50_000.0  # hot calls shorter than this are timed in batches, whose mean is one sample
+MAX_QUEUED_CALLS = 256  # upper limit of the calls queued on a device before the host waits
+QUEUE_NS = 20e6  # about this much work is queued on a device before the host waits
+LEAD_IN_NS = 2e6  # duration of the untimed calls before each block; they refill caches that another process has used
+# In a long enough block, the repeat comes at least this many plain calls after the audited call, because a cache of
+# outputs may work only from the third call on the same inputs.
+PLAIN_CALLS_BEFORE_REPEAT = 3
 
+# The kinds of timed calls: an ordinary call, the audited call on changed inputs, and the repeat on unchanged inputs.
 PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
 
 
@@ -49,10 +52,10 @@ PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
 class WarmUp:
     """The result of a warm-up.
 
-    - `steady`: whether two windows agreed; otherwise the warm-up ended at its longest time
+    - `steady`: whether the last two windows agreed; otherwise the warm-up ended at its time limit
     - `ns_per_call`: median time of a call in the last window
     - `calls`, `elapsed_ns`: number of calls and wall time
-    - `cpu_share`: CPU time divided by wall time; near 0 if the callable slept, but not on a busy machine
+    - `cpu_share`: CPU time divided by wall time; near 0 if the callable slept
     """
 
     steady: bool
@@ -63,11 +66,12 @@ class WarmUp:
 
 
 class Sampler:
-    """Samples one cell on one device: call `first_call`, then `warm_up`, then `block` any number of times.
+    """The sampler of one cell on one device: call `first_call`, then `warm_up`, then `block` any number of times.
 
-    `process_state` is the state before the plugin was imported; without it, only later changes are found. `last_output`
-    and `last_grads` are copies of the result of a random timed call of the last block; they can be checked against the
-    inputs as they are now. The methods raise MeasurementError if the measured times can't be trusted.
+    `process_state` is the state before the plugin was imported; without it, only changes after the construction of the
+    sampler are found. After a block, `last_output` and `last_grads` are the audited result of a random timed call, to
+    be checked against the current content of the inputs. The methods raise MeasurementError if the measured times can't
+    be trusted.
     """
 
     def __init__(
@@ -104,25 +108,31 @@ class Sampler:
 
     @property
     def last_output(self) -> torch.Tensor | None:
-        """A copy of the output of the last block's audited call."""
+        """A copy of the output of the audited call in the last block; None before the first block."""
         return self._audit.output
 
     @property
     def last_grads(self) -> tuple[torch.Tensor, ...] | None:
-        """Copies of that call's gradients of query, key and value; None for `forward`."""
+        """Copies of the gradients from the audited call in the last block; None in direction `forward`."""
         return self._audit.grads
 
     @property
     def plain_result(self) -> Result | None:
-        """Copies of output and gradients of a plain call after the last block's audited one, if one was copied."""
+        """Copies of output and gradients from a plain call after the audited call, or None if no copy was made."""
         return self._audit.plain
 
     def refuse_changes(self) -> None:
-        """Raise MeasurementError if the plugin has changed its process. Call this after each conformance check, too."""
+        """Raise MeasurementError if the plugin has changed its process.
+
+        `block` checks this too. Call this method after each conformance check.
+        """
         self._refuse(self._process_state.changes(seeded_calls=self._workload.dropout > 0))
 
     def first_call(self) -> float:
-        """Call once, which includes lazy compiling and autotuning; return the wall time in ns to a full synchronise."""
+        """Make the first call, which may compile and autotune, and return its wall time in ns.
+
+        The wall time ends when all devices have finished their work.
+        """
         ready_call = self._direction_call.prepare()[0]
         self._clock.synchronise()
         start = self._clock.now()
@@ -132,9 +142,10 @@ class Sampler:
         return self._ns_per_call
 
     def warm_up(self) -> WarmUp:
-        """Call until two windows of 20 calls agree within 1%, within the config's bounds.
+        """Make calls until two successive windows of 20 calls agree within 1%, and return the result.
 
-        From now on the values of the inputs must stay the same, up to the order in which an audit puts them.
+        The config sets the shortest and the longest duration. After this method only the audit may change the inputs,
+        which reorders their values; any other change is an error.
         """
         clock, config = self._clock, self._config
         self._content = checksums(self._inputs)
@@ -150,16 +161,16 @@ class Sampler:
             calls += len(window)
             windows.append(median(window))
             self._ns_per_call = windows[-1]
-            steady = len(windows) > 1 and len(window) == WINDOW and _agree(windows[-2], windows[-1])
+            steady = len(windows) > 1 and len(window) == WINDOW_CALLS and _agree(windows[-2], windows[-1])
             elapsed = float(clock.now() - begun)
-        if config.mode != "cold" and self._ns_per_call < SHORTEST_SAMPLE_NS:
-            self._calls_per_sample = math.ceil(SHORTEST_SAMPLE_NS / self._ns_per_call)
+        if config.mode != "cold" and self._ns_per_call < MIN_SAMPLE_NS:
+            self._calls_per_sample = math.ceil(MIN_SAMPLE_NS / self._ns_per_call)
         cpu_share = (cpu_now() - cpu_begun) / max(1, raw_now() - raw_begun)
         self._warm_up = WarmUp(steady, self._ns_per_call, calls, elapsed, cpu_share)
         return self._warm_up
 
     def block(self, duration_ns: float) -> Block:
-        """Sample for about `duration_ns`, at least one call, and check everything that could falsify the times."""
+        """Take samples for about `duration_ns`, at least one, and return the block if its times can be trusted."""
         self.refuse_changes()
         self._lead_in()
         threads = self._process_state.thread_times()
@@ -179,35 +190,38 @@ class Sampler:
         return Block(samples, self._calls_per_sample, wall, device_ns, synchronised_ns, telemetry, suspicions)
 
     def _lead_in(self) -> None:
-        """Make untimed calls, because the first ones after another worker's turn find cold caches and idle cores."""
-        for _ in range(max(1, min(MOST_QUEUED, int(LEAD_IN_NS / max(1.0, self._ns_per_call))))):
+        """Make untimed calls, because after another worker's turn the first calls find cold caches and idle cores."""
+        for _ in range(max(1, min(MAX_QUEUED_CALLS, int(LEAD_IN_NS / max(1.0, self._ns_per_call))))):
             self._result = self._direction_call.prepare()[0]()
         self._clock.synchronise()
 
     def _window(self, deadline: float) -> list[float]:
-        """Return the times of the next WINDOW calls in ns; fewer if the deadline passes."""
+        """Make up to WINDOW_CALLS calls before the deadline, at least one, and return their times in ns."""
         times: list[float] = []
-        while len(times) < WINDOW and (not times or self._clock.now() < deadline):
-            marks = [self._timed(1) for _ in range(min(self._queue_length(), WINDOW - len(times)))]
+        while len(times) < WINDOW_CALLS and (not times or self._clock.now() < deadline):
+            marks = [self._timed(1) for _ in range(min(self._queue_length(), WINDOW_CALLS - len(times)))]
             self._clock.synchronise()
             times += [self._positive(self._clock.elapsed_ns(start, end)) for start, end in marks]
         return times
 
     def _queue_length(self) -> int:
-        """Return how many samples to queue before the host waits; 1 where calls have finished when they return."""
+        """Return how many samples to queue before the host waits; 1 on a device that is not asynchronous."""
         if not self._clock.asynchronous:
             return 1
-        return max(1, min(MOST_QUEUED, int(QUEUE_NS / max(1.0, self._ns_per_call * self._calls_per_sample))))
+        return max(1, min(MAX_QUEUED_CALLS, int(QUEUE_NS / max(1.0, self._ns_per_call * self._calls_per_sample))))
 
     def _collect(self, duration_ns: float) -> list[float]:
-        """Return the samples of one block in ns: plain calls, one audited call at a random time, and a last repeat."""
+        """Return the samples of one block in ns.
+
+        The block makes plain calls with one audited call among them at a random time, and ends with the repeat.
+        """
         clock, self._block_calls, self._plain_ns = self._clock, 0, []
         begun = clock.now()
         deadline = begun + max(0.0, duration_ns - self._ns_per_call)  # leaves time for the repeat
         audit_at = begun + self._audit.draw_start(max(0.0, duration_ns - self._ns_per_call))
         plain_wanted = min(PLAIN_CALLS_BEFORE_REPEAT, int(duration_ns / max(1.0, self._ns_per_call) / 4))
         samples: list[float] = []
-        plain_since: int | None = None  # plain calls since the audited one; None before it
+        plain_since: int | None = None  # number of plain calls since the audited call; None before the audited call
         while plain_since is None or plain_since < plain_wanted or not samples or clock.now() < deadline:
             taken = []
             for _ in range(self._queue_length()):
@@ -224,9 +238,10 @@ class Sampler:
         return samples + self._sort_by_kind([(REPEAT, self._timed(1, REPEAT))])
 
     def _sort_by_kind(self, taken: list[tuple[str, tuple[Any, Any]]]) -> list[float]:
-        """Note the time of each call by kind and return the samples.
+        """Store the time of each call by its kind, and return the samples.
 
-        Where a sample is the mean of several calls, the time of a single audited call is no sample.
+        If samples are means of several calls, the audited call and the repeat are not samples, because each is a single
+        call.
         """
         samples = []
         self._clock.synchronise()
@@ -270,21 +285,25 @@ class Sampler:
     def _check(self, samples: list[float], wall: float, bounds: tuple[int, int], *, unchanged: bool) -> None:
         """Raise MeasurementError if the block shows that its times can't be trusted.
 
-        `bounds` are the shortest and the longest wall time by the system's second clock, which is read just inside and
-        just outside of the block.
+        `bounds` are the shortest and the longest wall time of the block by the system's second clock. This clock is
+        read just before and just after each reading of the sampler's clock.
         """
         if not unchanged:
-            raise MeasurementError("mutated inputs: a callable must leave its inputs as they are")
+            raise MeasurementError("mutated inputs: a callable must not change its inputs")
         finding = patched_clock(wall, *bounds) or self._audit.slow_fresh_calls()
         finding = finding or self._audit.slow_audited_calls(self._plain_ns)
         warm_up = self._warm_up
-        if warm_up and (warm_up.steady or not self._clock.asynchronous):  # a device may still be raising its clock rate
+        if warm_up and (warm_up.steady or not self._clock.asynchronous):  # a GPU may raise its clock rate later
             finding = finding or (slow_warm_up(warm_up, samples) if self._calls_per_sample == 1 else None)
         if finding:
             raise MeasurementError(finding)
 
     def _two_clocks(self) -> tuple[float | None, float | None, tuple[Suspicion, ...]]:
-        """Time one call by device events and by wall time to a full synchronise; return the closest of three tries."""
+        """Time one call by device events and by wall time until all devices are synchronised, both in ns.
+
+        Returns the try with the smallest difference out of three. Returns no times on a device that is not
+        asynchronous.
+        """
         clock = self._clock
         if not clock.asynchronous:
             return None, None, ()
@@ -304,12 +323,12 @@ class Sampler:
 
 
 def _agree(first: float, second: float) -> bool:
-    return abs(first - second) <= AGREEMENT * max(first, second)
+    return abs(first - second) <= STEADY_TOLERANCE * max(first, second)
 
 
 @contextmanager
 def _garbage_collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from running within a block."""
+    """Disable the garbage collector within the context."""
     enabled = gc.isenabled()
     gc.disable()
     try:

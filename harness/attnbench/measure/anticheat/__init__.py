@@ -1,1 +1,1 @@
-"""Detection of variants that manipulate or observe the measurement instead of computing. Worker side: imports torch."""
+"""Detection of variants that cheat by manipulating or observing their measurement. Runs in workers, imports torch."""

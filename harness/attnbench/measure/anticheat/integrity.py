@@ -1,4 +1,4 @@
-"""Detection of a variant that changes its process (flags, clocks, functions, threads) or reports implausible times."""
+"""Detection of variants that change their process (flags, clocks, functions, threads) or have implausible times."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from attnbench.measure.sampler import WarmUp
 
 
-THREAD_SHARE = 0.01  # of a block's wall time; the idle helper threads of ordinary libraries use less
-ANSWER_MODULES = (reference.__name__, conformance.__name__)  # their functions compute right answers
+# A thread counts as busy if its CPU time exceeds this share of a block's wall time. The idle helper threads of ordinary
+# libraries use less.
+THREAD_SHARE = 0.01
+# Modules with functions that compute correct answers. A variant must not call these functions.
+ANSWER_MODULES = (reference.__name__, conformance.__name__)
 
 
 def read_flags() -> dict[str, Any]:
-    """Return the global flags of torch and Python that change results, speed or random numbers, by name."""
+    """Return by name the global flags of torch and Python that affect results or speed."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     return {
         "default dtype": torch.get_default_dtype(),
@@ -71,9 +74,10 @@ def _flushes_denormals() -> bool:
 
 
 class ProcessState:
-    """The state of the process at construction, which must come before the plugin is imported.
+    """The state of the process before a plugin is imported, to compare with its later state.
 
-    `changes()` then returns what is different, in words for the reason in a record.
+    Construct it before the import. `changes()` then describes each difference in words that a record can give as the
+    reason of a failure.
     """
 
     def __init__(self) -> None:
@@ -86,7 +90,7 @@ class ProcessState:
     def changes(self, *, seeded_calls: bool = False) -> list[str]:
         """Return a finding for each changed flag, seed, clock or function.
 
-        `seeded_calls` permits a change of torch's global seed, which dropout needs.
+        `seeded_calls` allows changes of torch's global seed, which calls with dropout set.
         """
         now = read_flags()
         found = [f"{name} changed from {old} to {now[name]}" for name, old in self._flags.items() if now[name] != old]
@@ -98,7 +102,7 @@ class ProcessState:
         return [*clocks, *(f"global state: {change}" for change in found), *self._monkeypatches.replaced()]
 
     def thread_times(self) -> dict[str, int]:
-        """Return the CPU time in ns of each Python thread started since construction, by name; -1 if unknown."""
+        """Return by name the CPU time in ns of each Python thread started since construction; -1 if unknown."""
         named = {thread.ident: thread for thread in threading.enumerate()}
         times = {}
         for ident in set(sys._current_frames()) - self._threads - {threading.get_ident()}:  # noqa: SLF001 - as above
@@ -113,7 +117,7 @@ class ProcessState:
         `before` is what `thread_times` returned at the start of the block, `wall_ns` ago.
         """
         return [
-            f"thread: {name!r} worked beside the timed calls; a callable must do all its work before it returns"
+            f"thread: {name!r} worked while calls were timed; a callable must do all its work before it returns"
             for name, time in self.thread_times().items()
             if time < 0 or time - before.get(name, 0) > THREAD_SHARE * wall_ns
         ]
@@ -145,37 +149,43 @@ def _cpu_time_ns(native_id: int) -> int:
         return 0
 
 
-SIDE_STREAM_GAP = 0.10
-SLOW_WARM_UP_RATIO = 2.0
-SLEEPING_CPU_SHARE = 0.25  # CPU time over wall time of a warm-up that slept
+SIDE_STREAM_GAP = 0.10  # relative excess of wall time over event time above which work on a side stream is suspected
+SLOW_WARM_UP_RATIO = 2.0  # warm-up calls slower than this many times the timed calls are suspicious
+SLEEPING_CPU_SHARE = 0.25  # CPU time over wall time below which a warm-up is taken to have slept
 
 
 def patched_clock(wall_ns: float, shortest_ns: float, longest_ns: float) -> str | None:
-    """Return a finding if the block's wall time does not lie within the bounds that the system's second clock gives."""
+    """Return a finding if the block's wall time lies outside the bounds measured by the system's second clock."""
     if shortest_ns * (1 - CLOCK_TOLERANCE) <= wall_ns <= longest_ns * (1 + CLOCK_TOLERANCE):
         return None
     return (
-        f"patched clock: the block took {wall_ns / 1e6:.3f} ms by the sampler's clock, {shortest_ns / 1e6:.3f} to "
-        f"{longest_ns / 1e6:.3f} ms by the system's"
+        f"patched clock: the block took {wall_ns / 1e6:.3f} ms by the sampler's clock, but "
+        f"{shortest_ns / 1e6:.3f} to {longest_ns / 1e6:.3f} ms by the system's clock"
     )
 
 
 def slow_warm_up(warm_up: WarmUp, samples: Sequence[float]) -> str | None:
-    """Return a finding if calls slept in the warm-up and take far less time now, which would reduce the samples."""
+    """Return a finding if calls slept during the warm-up and are far faster when timed.
+
+    The times of the warm-up determine how many calls are made, so slow ones would reduce the number of samples.
+    """
     if warm_up.cpu_share >= SLEEPING_CPU_SHARE or median(samples) * SLOW_WARM_UP_RATIO >= warm_up.ns_per_call:
         return None
     return (
         f"slow warm-up: calls took {warm_up.ns_per_call / 1e3:.1f} us while warming up, but "
-        f"{median(samples) / 1e3:.1f} us when timed; sleeping there would shrink the number of samples"
+        f"{median(samples) / 1e3:.1f} us when timed; a callable must not sleep"
     )
 
 
 def side_stream(device_ns: float, synchronised_ns: float, launch_floor_ns: float) -> Suspicion | None:
-    """Return a suspicion if a call took much longer to a full synchronise than by events on the current stream."""
+    """Return a suspicion if a call took much longer by wall time than by events on the current stream.
+
+    `synchronised_ns` is the wall time up to the end of a synchronise of all devices.
+    """
     if synchronised_ns - device_ns <= launch_floor_ns + SIDE_STREAM_GAP * device_ns:
         return None
     finding = (
-        f"a call took {device_ns / 1e3:.1f} us by device events, but {synchronised_ns / 1e3:.1f} us of wall "
-        f"time to an all-device synchronise (launch floor {launch_floor_ns / 1e3:.1f} us)"
+        f"a call took {device_ns / 1e3:.1f} us by device events, but {synchronised_ns / 1e3:.1f} us of wall time until "
+        f"all devices were synchronised, of which launching explains {launch_floor_ns / 1e3:.1f} us"
     )
     return Suspicion("side_stream", finding)

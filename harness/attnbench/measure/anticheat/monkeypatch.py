@@ -16,16 +16,16 @@ import torch
 import attnbench
 
 HARNESS = f"{attnbench.__name__}."
-# What the harness measures and checks with.
+# Objects outside the harness with functions that the harness uses to measure and check.
 SHARED: tuple[Any, ...] = (builtins, math, json, os, torch, torch.Tensor, torch.autograd, torch.nn.functional)
 
-MAY_CHANGE = {"torch.manual_seed"}  # torch's own compiler wraps it when it is imported
+MAY_CHANGE = {"torch.manual_seed"}  # not watched, because torch's compiler wraps this function when it is imported
 
 
 class MonkeypatchDetector:
-    """The functions of the harness, and those of torch and Python that it relies on, as they are at construction.
+    """A snapshot of the functions of the harness, and of the functions of torch and Python on which it relies.
 
-    Modules that are imported later and names that are added later are not watched.
+    The snapshot is taken at construction. Modules and names that are added later are not watched.
     """
 
     def __init__(self) -> None:
