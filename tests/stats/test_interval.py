@@ -89,7 +89,7 @@ def test_no_sample_is_an_error():
 
 def test_block_sizes_must_fit():
     """Block sizes that do not sum to the number of samples raise ValueError."""
-    with pytest.raises(ValueError, match="sum to 16"):
+    with pytest.raises(ValueError, match="add up to 16"):
         median_interval([1.0, 2.0, 3.0], block_sizes=[2] * 8)
 
 

@@ -1,1 +1,1 @@
-"""Statistics of samples: intervals, stopping rule, paired comparison, noise floor, roofline. Both sides; no torch."""
+"""Statistics of samples: intervals, stopping rule, paired comparison, noise floor, roofline. Does not import torch."""

@@ -1,4 +1,4 @@
-"""Bootstrap of rows of log-ratios: the mean of a row, and confidence intervals and p-values of that mean."""
+"""Bootstrap of rows of log-ratios: the mean of each row, with its confidence interval and p-value."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
     from attnbench.stats.noise_floor import Floats, NoiseFloor
 
-FEWEST_ROUNDS = 8  # shorter rows have too few different resamples for an interval
+MIN_RESAMPLED_ROUNDS = 8  # rows with fewer rounds have too few different resamples for an interval
 RESAMPLES = 1_999
-LOWEST_RESAMPLED_LEVEL = 10 / (RESAMPLES + 1)  # ten resamples lie beyond the quantile of this level
-LOWEST_LOG_LEVEL = math.log(1e-9)  # p-values are not computed more exactly than this
-ROWS_AT_ONCE = 500  # rows resampled by one matrix product
-OUTLIER_DEVIATIONS = 3.0
+MIN_RESAMPLED_LEVEL = 10 / (RESAMPLES + 1)  # at this level only ten resamples lie beyond the quantile
+MIN_LOG_LEVEL = math.log(1e-9)  # the smallest p-value that is computed is 1e-9
+ROWS_PER_BATCH = 500  # this many rows are resampled with one matrix product
+OUTLIER_DEVIATIONS = 3.0  # robust standard deviations from the median; rounds further away are moved to this distance
 
 
 @dataclass(frozen=True)
 class ResampledRow:
-    """The mean log-ratio of a row with what its confidence intervals are computed from.
+    """The mean log-ratio of a row, with the statistics that determine its confidence intervals.
 
     - `mean`, `error`: mean log-ratio and its standard error
-    - `sorted_t`: |t| of each resample, ascending; empty for a row of fewer than FEWEST_ROUNDS rounds, whose quantiles
-      are those of Student's t
+    - `sorted_t`: |t| of each resample in ascending order; empty for a row of fewer than MIN_RESAMPLED_ROUNDS rounds,
+      which uses the quantiles of Student's t
     - `degrees`: degrees of freedom of Student's t
     - `floor`: the noise floor that widens the intervals; None without A/A controls
     """
@@ -45,8 +45,9 @@ class ResampledRow:
     def half_width(self, level: float) -> float:
         """Return half the width of the confidence interval with confidence 1 - `level`.
 
-        Holm's correction of a large table needs levels that no affordable number of resamples reaches. Below
-        LOWEST_RESAMPLED_LEVEL the quantile is Student's, scaled to equal the resamples' quantile at that level.
+        In a large table Holm's correction needs levels so small that too many resamples would be needed. Below
+        MIN_RESAMPLED_LEVEL, the quantiles of Student's t are used. They are scaled to agree with the resamples at
+        MIN_RESAMPLED_LEVEL.
         """
         return float(_SimilarRows([self]).half_widths(np.array([level]))[0])
 
@@ -58,27 +59,29 @@ def p_values(rows: Sequence[ResampledRow]) -> list[float]:
         similar.setdefault((bool(row.sorted_t.size), row.degrees, row.floor), []).append(index)
     values = [1.0] * len(rows)
     for indices in similar.values():
-        for start in range(0, len(indices), ROWS_AT_ONCE):
-            chosen = indices[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(indices), ROWS_PER_BATCH):
+            chosen = indices[start : start + ROWS_PER_BATCH]
             for index, value in zip(chosen, _p_values_of_similar([rows[index] for index in chosen]), strict=True):
                 values[index] = float(value)
     return values
 
 
 def _p_values_of_similar(rows: Sequence[ResampledRow]) -> Floats:
-    """Return the p-values of rows with equal degrees of freedom and floor, by bisection for all rows at once."""
+    """Return the p-values of rows with equal degrees of freedom and equal floor, by bisection."""
     means, similar = np.array([abs(row.mean) for row in rows]), _SimilarRows(rows)
-    low, high = np.full(len(rows), LOWEST_LOG_LEVEL), np.zeros(len(rows))
+    low, high = np.full(len(rows), MIN_LOG_LEVEL), np.zeros(len(rows))
     for _ in range(20):
         middle = (low + high) / 2
         reached = similar.half_widths(np.exp(middle)) >= means
         low, high = np.where(reached, middle, low), np.where(reached, high, middle)
-    no_scatter = similar.half_widths(np.full(len(rows), LOWEST_RESAMPLED_LEVEL)) == 0  # then any difference is certain
+    no_scatter = (
+        similar.half_widths(np.full(len(rows), MIN_RESAMPLED_LEVEL)) == 0
+    )  # without scatter any difference is certain
     return np.where(no_scatter, np.where(means > 0, 0.0, 1.0), np.exp(high))
 
 
 class _SimilarRows:
-    """Rows with equal degrees of freedom and floor, either all resampled or none, as arrays."""
+    """Arrays of rows with equal degrees of freedom and equal floor. Either all rows are resampled or no row is."""
 
     def __init__(self, rows: Sequence[ResampledRow]) -> None:
         self._errors = np.array([row.error for row in rows])
@@ -86,7 +89,7 @@ class _SimilarRows:
         self._degrees, self._floor = rows[0].degrees, rows[0].floor
 
     def half_widths(self, levels: Floats) -> Floats:
-        """Return `ResampledRow.half_width` for all rows, each at its own level."""
+        """Return `ResampledRow.half_width` for each row, at the level given for it."""
         half: Floats = self._quantiles(levels) * self._errors
         if self._floor is None or not self._floor.scale:
             return half
@@ -98,38 +101,39 @@ class _SimilarRows:
         student = student_quantile(levels, self._degrees)
         if not resamples:
             return student
-        ranks = np.ceil((1 - np.maximum(levels, LOWEST_RESAMPLED_LEVEL)) * (resamples + 1)).astype(int)
+        ranks = np.ceil((1 - np.maximum(levels, MIN_RESAMPLED_LEVEL)) * (resamples + 1)).astype(int)
         resampled = np.where(ranks, self._sorted_t[np.arange(count), ranks - 1], 0.0)
-        scale = student / student_quantile(LOWEST_RESAMPLED_LEVEL, self._degrees)
-        return resampled * np.where(levels < LOWEST_RESAMPLED_LEVEL, scale, 1.0)
+        scale = student / student_quantile(MIN_RESAMPLED_LEVEL, self._degrees)
+        return resampled * np.where(levels < MIN_RESAMPLED_LEVEL, scale, 1.0)
 
 
 def resample(rows: Sequence[Floats], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
-    """Resample rows of log-ratios; rows of one length share the same draws, so one matrix product resamples them all.
+    """Resample rows of log-ratios.
 
-    Rows of fewer than FEWEST_ROUNDS rounds are not resampled. One or two rounds do not show how much a row scatters,
-    so all these rows share the largest standard deviation of any of them, with the degrees of freedom of all together.
+    Rows of equal length share the same draws, so one matrix product resamples all of them. Rows of fewer than
+    MIN_RESAMPLED_ROUNDS rounds are not resampled. One or two rounds do not show how much a row scatters, so all short
+    rows use the largest standard deviation among them, with the sum of their degrees of freedom.
     """
     resampled: dict[int, ResampledRow] = {}
     scatter = _Scatter.of(rows)
     for indices, stacked in by_length(rows):
-        short = stacked.shape[1] < FEWEST_ROUNDS
+        short = stacked.shape[1] < MIN_RESAMPLED_ROUNDS
         found = [scatter.row(row, floor) for row in stacked] if short else _resample_stacked(stacked, floor, seed)
         resampled |= zip(indices, found, strict=True)
     return [resampled[index] for index in range(len(rows))]
 
 
 def by_length(rows: Sequence[Floats]) -> Iterator[tuple[list[int], Floats]]:
-    """Yield the indices of up to ROWS_AT_ONCE rows of equal length, and these rows as one array (rows, length)."""
+    """Yield batches of rows of equal length: their indices, and the rows as an array (rows, length)."""
     for length in sorted({row.size for row in rows}):
         indices = [index for index, row in enumerate(rows) if row.size == length]
-        for start in range(0, len(indices), ROWS_AT_ONCE):
-            chosen = indices[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(indices), ROWS_PER_BATCH):
+            chosen = indices[start : start + ROWS_PER_BATCH]
             yield chosen, np.stack([rows[index] for index in chosen])
 
 
 def _resample_stacked(rows: Floats, floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
-    """Resample rows of equal length, (rows, length)."""
+    """Resample rows of equal length, given as an array (rows, length)."""
     length = rows.shape[1]
     winsorised, inflations = winsorise(rows)
     means = winsorised.mean(axis=1)
@@ -144,11 +148,11 @@ def _resample_stacked(rows: Floats, floor: NoiseFloor | None, seed: int) -> list
 
 
 def resample_unpaired(rows: Sequence[tuple[Floats, Floats]], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
-    """Resample pairs (new, old) of unpaired rows, each side separately, for the difference of means new - old."""
+    """Resample the difference of means new - old for pairs (new, old) of rows; each side is resampled separately."""
     scatter = _Scatter.of([side for sides in rows for side in sides])
     return [
         scatter.difference(new, old, floor)
-        if min(new.size, old.size) < FEWEST_ROUNDS
+        if min(new.size, old.size) < MIN_RESAMPLED_ROUNDS
         else _resample_difference(new, old, floor, seed)
         for new, old in rows
     ]
@@ -170,44 +174,46 @@ def _resample_difference(new: Floats, old: Floats, floor: NoiseFloor | None, see
 
 
 def winsorise(rows: Floats) -> tuple[Floats, Floats]:
-    """Return the rows, (..., length), with outliers moved to OUTLIER_DEVIATIONS robust standard deviations.
+    """Return rows, (..., length), with their outliers moved towards the median, and a correction of the standard error.
 
-    Also returns the factor by which the standard error of each row's mean must grow, as for a trimmed mean (Tukey and
-    McLaughlin, 1963): as if the outliers were not there.
+    Values further than OUTLIER_DEVIATIONS robust standard deviations from their row's median are moved to this
+    distance. The correction is a factor for the standard error of each row's mean, as for a trimmed mean (Tukey and
+    McLaughlin, 1963).
     """
     middle = np.median(rows, axis=-1, keepdims=True)
     distance = np.abs(rows - middle)
     limit = OUTLIER_DEVIATIONS * 1.4826 * np.median(distance, axis=-1, keepdims=True)
-    limit = np.where(limit == 0, np.inf, limit)  # more than half the values are equal: the others are no outliers
+    limit = np.where(limit == 0, np.inf, limit)  # if most values are equal, the others are not outliers
     kept = np.sum(distance <= limit, axis=-1)
     return np.clip(rows, middle - limit, middle + limit), rows.shape[-1] / kept
 
 
 @dataclass(frozen=True)
 class _Scatter:
-    """The largest standard deviation among a table's short rows, and the degrees of freedom of all of them."""
+    """The largest standard deviation among the short rows of a table, and the sum of their degrees of freedom."""
 
     deviation: float
     degrees: int
 
     @classmethod
     def of(cls, rows: Sequence[Floats]) -> _Scatter:
-        """Return the scatter of the rows of 2 to FEWEST_ROUNDS - 1 rounds, or of longer rows if there are none.
+        """Return the scatter of the short rows: those of at least 2 and fewer than MIN_RESAMPLED_ROUNDS rounds.
 
-        It is infinite if every row has fewer than 2 rounds.
+        If a table has no such rows, return the scatter of its longer rows. The deviation is infinite if every row has
+        fewer than 2 rounds.
         """
         known = [row for row in rows if row.size > 1]
-        known = [row for row in known if row.size < FEWEST_ROUNDS] or known
+        known = [row for row in known if row.size < MIN_RESAMPLED_ROUNDS] or known
         deviation = max((float(row.std(ddof=1)) for row in known), default=math.inf)
         return cls(deviation, sum(row.size - 1 for row in known) or 1)
 
     def row(self, row: Floats, floor: NoiseFloor | None) -> ResampledRow:
-        """Return a short row with this scatter; the error of an empty row is infinite."""
+        """Return the statistics of a short row with this scatter. The error of an empty row is infinite."""
         mean, error = (float(row.mean()), self.deviation / math.sqrt(row.size)) if row.size else (0.0, math.inf)
         return ResampledRow(mean, error, np.empty(0), row.size, self.degrees, floor)
 
     def difference(self, new: Floats, old: Floats, floor: NoiseFloor | None) -> ResampledRow:
-        """Return the difference of two unpaired rows, of which at least one is short."""
+        """Return the statistics of the difference new - old of two unpaired rows with this scatter."""
         mean = float(new.mean() - old.mean())
         error = self.deviation * math.sqrt(1 / new.size + 1 / old.size)
         return ResampledRow(mean, error, np.empty(0), min(new.size, old.size), self.degrees, floor)
@@ -215,13 +221,13 @@ class _Scatter:
 
 @functools.lru_cache(maxsize=8)
 def _draws(length: int, seed: int) -> Floats:
-    """Return how often each round is drawn in each resample, (RESAMPLES, length)."""
+    """Return the number of times that each resample draws each round, (RESAMPLES, length)."""
     generator = np.random.default_rng((abs(seed), seed < 0, length))
     return generator.multinomial(length, np.full(length, 1 / length), size=RESAMPLES).astype(np.float64)
 
 
 def _moments(draws: Floats, deviations: Floats) -> tuple[Floats, Floats]:
-    """Return mean and variance of each resample of the deviations, which are (length,) or (length, rows)."""
+    """Return mean and variance of each resample of `deviations`, an array (length,) or (length, rows)."""
     length = deviations.shape[0]
     means = draws @ deviations / length
     squares = draws @ (deviations * deviations) / length

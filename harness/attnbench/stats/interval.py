@@ -1,4 +1,4 @@
-"""Distribution-free confidence intervals of a median, which stay valid under autocorrelation and drift."""
+"""Distribution-free confidence intervals of a median, valid under autocorrelation and drift."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-AUTOCORRELATION_LIMIT = 0.2
-EXCESS_LIMIT = 2.0  # variance of the block medians, divided by the variance that their samples explain
-FEWEST_BLOCKS = 8
-INDEPENDENT_SAMPLES_PER_BLOCK = 8  # so many make the medians of neighbouring blocks nearly independent
-MOST_CORRELATED = 0.99
+AUTOCORRELATION_LIMIT = 0.2  # samples with a higher lag-1 autocorrelation of their ranks count as correlated
+# Samples also count as correlated if the variance of the block medians exceeds this many times the variance that the
+# scatter within blocks explains.
+EXCESS_LIMIT = 2.0
+MIN_BLOCKS = 8  # an interval is computed from block medians only if there are at least this many blocks
+# Blocks are joined until each is worth this many independent samples, which makes the medians of neighbouring blocks
+# nearly independent.
+INDEPENDENT_SAMPLES_PER_BLOCK = 8
+MAX_CORRELATION = 0.99  # larger correlations are reduced to this value, to limit the length of blocks
 
 
 @dataclass(frozen=True)
 class Interval:
     """A median and its confidence interval, in the unit of the samples.
 
-    - `coverage`: the confidence that the order statistics reach; few samples can't reach the confidence asked for
-    - `from_blocks`: the interval was computed from the medians of blocks, because neighbouring samples were correlated
+    - `coverage`: the confidence of the interval; with few samples it is lower than the requested confidence
+    - `from_blocks`: whether the interval was computed from block medians, because neighbouring samples were correlated
     """
 
     median: float
@@ -32,7 +36,7 @@ class Interval:
 
     @property
     def relative_half_width(self) -> float:
-        """Half the width of the interval divided by the median; infinite when there was only one value."""
+        """Half the width of the interval divided by the median; infinite if there was only one sample."""
         if self.coverage == 0:
             return math.inf
         return (self.high - self.low) / 2 / self.median
@@ -41,16 +45,16 @@ class Interval:
 def median_interval(
     samples: Sequence[float], confidence: float = 0.95, block_sizes: Sequence[int] | None = None
 ) -> Interval:
-    """Return the median of `samples`, in the order in which they were taken, and its confidence interval.
+    """Return the median of `samples` and its confidence interval. The samples must be in the order of measurement.
 
     The ends of the interval are two of the samples, whose ranks come from the binomial distribution (David and
     Nagaraja, Order Statistics, 2003, section 7.1), so no distribution of the samples is assumed. Where neighbouring
     samples are correlated (the lag-1 autocorrelation of their ranks is above 0.2, or block medians scatter more than
-    their samples explain), the interval is computed from the medians of blocks. Blocks are joined until their medians
-    are no longer correlated.
+    the scatter within blocks explains), the interval is computed from block medians, and
+    blocks are joined until their medians are no longer correlated.
 
-    `block_sizes` are the sizes of the blocks as they were measured; without them the samples are cut into blocks of
-    equal size. Raises ValueError if there are no samples, or if the block sizes do not sum to their number.
+    `block_sizes` are the sizes of the measured blocks; without this argument the samples are cut into blocks of equal
+    size. Raises ValueError if there are no samples, or if the block sizes do not add up to the number of samples.
     """
     if not samples:
         raise ValueError("median_interval needs at least one sample, got none")
@@ -58,10 +62,10 @@ def median_interval(
     blocks = _split(samples, block_sizes)
     correlation = lag1_autocorrelation(samples)
     correlated = correlation > AUTOCORRELATION_LIMIT or _excess_variance(blocks) > EXCESS_LIMIT
-    if len(blocks) < FEWEST_BLOCKS or not correlated:
+    if len(blocks) < MIN_BLOCKS or not correlated:
         return Interval(middle, *_enclosing_order_statistics(samples, confidence))
-    medians = _uncorrelated_medians(blocks, min(max(correlation, 0.0), MOST_CORRELATED))
-    if lag1_autocorrelation(medians) > AUTOCORRELATION_LIMIT:  # too few blocks to join: only their whole range is safe
+    medians = _uncorrelated_medians(blocks, min(max(correlation, 0.0), MAX_CORRELATION))
+    if lag1_autocorrelation(medians) > AUTOCORRELATION_LIMIT:  # with too few blocks to join, use the whole range
         low, high, coverage = min(medians), max(medians), confidence
     else:
         low, high, coverage = _enclosing_order_statistics(medians, confidence)
@@ -71,9 +75,11 @@ def median_interval(
 def lag1_autocorrelation(samples: Sequence[float]) -> float:
     """Return the lag-1 autocorrelation of the samples' ranks, or 0 for fewer than 3 samples.
 
-    A few outliers would hide the autocorrelation of the samples themselves; they do not change that of the ranks.
+    Ranks are used because a few outliers would hide the autocorrelation of the samples.
     """
-    from scipy.stats import rankdata  # takes a second to import, and most commands compute no interval
+    from scipy.stats import (
+        rankdata,
+    )  # imported on first use: it takes a second, and most commands do not need it
 
     if len(samples) < 3:
         return 0.0
@@ -83,7 +89,7 @@ def lag1_autocorrelation(samples: Sequence[float]) -> float:
 
 
 def _enclosing_order_statistics(samples: Sequence[float], confidence: float) -> tuple[float, float, float]:
-    """Return the two order statistics that enclose the median, and the confidence that they reach."""
+    """Return the two order statistics that enclose the median, and the confidence of this interval."""
     ordered = sorted(samples)
     left_out, coverage = _left_out_at_each_end(len(ordered), confidence)
     return ordered[left_out], ordered[-1 - left_out], coverage
@@ -91,35 +97,36 @@ def _enclosing_order_statistics(samples: Sequence[float], confidence: float) -> 
 
 @functools.lru_cache(maxsize=4096)
 def _left_out_at_each_end(count: int, confidence: float) -> tuple[int, float]:
-    """Return how many of `count` values lie outside the interval at each end, and the confidence of the interval."""
-    from scipy.stats import binom  # takes a second to import, and most commands compute no interval
+    """Return how many of `count` values lie outside the interval at each end, and the interval's confidence."""
+    from scipy.stats import binom  # imported on first use: it takes a second, and most commands do not need it
 
-    # The interval lies above the true median when at most `left_out` values lie below it, a binomial number.
+    # The interval lies above the true median if at most `left_out` values lie below the median. The number of values
+    # below the median has a binomial distribution.
     left_out = max(0, int(binom.ppf((1 - confidence) / 2, count, 0.5)) - 1)
     return left_out, max(0.0, 1 - 2 * float(binom.cdf(left_out, count, 0.5)))
 
 
 def _split(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Sequence[float]]:
-    """Cut the samples into blocks of the given sizes, or of equal size where fewer than FEWEST_BLOCKS are given."""
-    if sizes is None or len(sizes) < FEWEST_BLOCKS:
-        count = max(1, min(len(samples), max(FEWEST_BLOCKS, math.isqrt(len(samples)))))
+    """Cut the samples into blocks of the given sizes, or of equal size if fewer than MIN_BLOCKS sizes are given."""
+    if sizes is None or len(sizes) < MIN_BLOCKS:
+        count = max(1, min(len(samples), max(MIN_BLOCKS, math.isqrt(len(samples)))))
         edges = [len(samples) * index // count for index in range(count + 1)]
     else:
         edges = [0, *itertools.accumulate(sizes)]
         if edges[-1] != len(samples):
-            raise ValueError(f"block_sizes sum to {edges[-1]}, but there are {len(samples)} samples")
+            raise ValueError(f"block_sizes add up to {edges[-1]}, but there are {len(samples)} samples")
     return [samples[start:end] for start, end in itertools.pairwise(edges) if end > start]
 
 
 def _uncorrelated_medians(blocks: list[Sequence[float]], correlation: float) -> list[float]:
-    """Return the medians of the blocks, which are joined in pairs while they are too short or still correlated.
+    """Join neighbouring blocks until they are long enough and uncorrelated, and return their medians.
 
-    At least FEWEST_BLOCKS blocks are kept. Under AR(1) noise of lag-1 correlation r, a sample is worth
-    (1 - r) / (1 + r) independent ones (Geyer, 1992, doi:10.1214/ss/1177011137).
+    At least MIN_BLOCKS blocks are kept. Under AR(1) noise with lag-1 correlation r, a sample is worth
+    (1 - r) / (1 + r) independent samples (Geyer, 1992, doi:10.1214/ss/1177011137).
     """
     needed = INDEPENDENT_SAMPLES_PER_BLOCK * (1 + correlation) / (1 - correlation)
     medians = [median(block) for block in blocks]
-    while len(blocks) // 2 >= FEWEST_BLOCKS and (
+    while len(blocks) // 2 >= MIN_BLOCKS and (
         len(blocks[0]) < needed or lag1_autocorrelation(medians) > AUTOCORRELATION_LIMIT
     ):
         joined = [[*first, *second] for first, second in zip(blocks[::2], blocks[1::2], strict=False)]
@@ -131,8 +138,8 @@ def _uncorrelated_medians(blocks: list[Sequence[float]], correlation: float) -> 
 
 
 def _excess_variance(blocks: list[Sequence[float]]) -> float:
-    """Return the variance of the block medians divided by the variance that the samples within blocks explain."""
-    if len(blocks) < FEWEST_BLOCKS or min(len(block) for block in blocks) < 4:
+    """Return the variance of the block medians divided by the variance that the scatter within blocks explains."""
+    if len(blocks) < MIN_BLOCKS or min(len(block) for block in blocks) < 4:
         return 0.0
     medians = [median(block) for block in blocks]
     mean = sum(medians) / len(medians)
@@ -142,6 +149,6 @@ def _excess_variance(blocks: list[Sequence[float]]) -> float:
 
 
 def _robust_deviation(block: Sequence[float]) -> float:
-    """Return a robust standard deviation: the interquartile range of a normal distribution is 1.349 of them."""
+    """Return the interquartile range divided by 1.349, which estimates the standard deviation robustly."""
     lower, _, upper = quantiles(block, n=4, method="inclusive")
     return (upper - lower) / 1.349

@@ -1,4 +1,4 @@
-"""The noise floor: by how much two processes that run identical code differ, estimated from the A/A controls."""
+"""The noise floor: the typical difference between two processes that run identical code."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """By how much pairs of processes that run identical code differ, as the A/A controls of a run showed.
+    """The typical difference between two processes that run identical code, estimated from the A/A controls of a run.
 
-    Such a difference (memory layout, core, neighbouring processes) lasts as long as the processes do, so it can't be
-    seen in the scatter of one pair's own rounds.
+    Memory layout, the choice of core and neighbouring processes cause such differences. They last as long as the
+    processes, so the scatter between the rounds of one pair of processes does not show them.
 
     - `scale`: standard deviation of the controls' mean log-ratios around 0
-    - `degrees`: the number of controls that it effectively rests on, used as degrees of freedom
+    - `degrees`: the effective number of controls, used as degrees of freedom
     """
 
     scale: float
@@ -30,17 +30,18 @@ class NoiseFloor:
 
     @classmethod
     def of(cls, means: Sequence[float]) -> NoiseFloor | None:
-        """Return the noise floor of the controls with these mean log-ratios, or None without controls.
+        """Return the noise floor of controls with these mean log-ratios, or None without controls.
 
-        Short calls scatter more than long ones. Where a few controls make up most of the sum of squares, only twice
-        their number is counted (by the participation ratio), so that many quiet cells do not hide a few noisy ones.
+        Short calls scatter more than long ones, and many quiet controls must not hide a few noisy ones. Where a few
+        controls contribute most of the sum of squares, the sum is divided by about twice the number of these few
+        controls (twice the participation ratio) and not by the number of all controls.
         """
         squares = [mean * mean for mean in means]
         return cls._of_sums(len(squares), math.fsum(squares), math.fsum(square**2 for square in squares))
 
     @classmethod
     def of_others(cls, means: Sequence[float]) -> list[NoiseFloor | None]:
-        """Return for each control the noise floor of all the others, in a time proportional to their number."""
+        """Return for each control the noise floor of all other controls, in linear time."""
         squares = [mean * mean for mean in means]
         sums = zip(_sums_without_each(squares), _sums_without_each([square**2 for square in squares]), strict=True)
         return [cls._of_sums(len(squares) - 1, total, fourth) for total, fourth in sums]
@@ -57,8 +58,8 @@ class NoiseFloor:
     def between(cls, new: NoiseFloor | None, old: NoiseFloor | None) -> NoiseFloor | None:
         """Return the noise floor of a comparison of two runs, or None if neither run has one.
 
-        A run's own floor is the difference of two of its processes. Between two runs each side is one process, so the
-        variances of the two floors are averaged.
+        The floor of one run describes the difference of two of its processes. In a comparison of two runs, each run
+        contributes one process, so the variance is the mean of the variances of both floors.
         """
         known = [floor for floor in (new, old) if floor is not None]
         if not known:
@@ -66,23 +67,23 @@ class NoiseFloor:
         return cls(math.sqrt(fmean(floor.scale**2 for floor in known)), sum(floor.degrees for floor in known))
 
     def half_width(self, level: float | Floats) -> Floats:
-        """Return the absolute log-ratio that identical code exceeds with probability `level`."""
+        """Return the absolute log-ratio that two processes of identical code exceed with probability `level`."""
         return self.scale * student_quantile(level, self.degrees)
 
 
 def student_quantile(level: float | Floats, degrees: int) -> Floats:
-    """Return the t that |T| exceeds with probability `level`, for Student's T with `degrees` degrees of freedom."""
-    from scipy.stats import t  # takes a second to import, and most commands compute no interval
+    """Return the value that |T| exceeds with probability `level`, for Student's T with `degrees` degrees of freedom."""
+    from scipy.stats import t  # imported on first use: it takes a second, and most commands do not need it
 
     quantiles: Floats = t.isf(np.asarray(level) / 2, degrees)
     return quantiles
 
 
 def _sums_without_each(values: Sequence[float]) -> list[float]:
-    """Return for each value the sum of all the others.
+    """Return for each value the sum of all other values.
 
-    Sums from both ends are added. Subtracting each value from the total would lose the digits of small values beside a
-    large one.
+    Each result adds the sum of the values before and the sum of the values after. Subtracting a large value from the
+    total would lose digits of the small values.
     """
     before = list(itertools.accumulate(values, initial=0.0))
     after = list(itertools.accumulate(reversed(values), initial=0.0))[::-1]

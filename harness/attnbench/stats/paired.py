@@ -1,7 +1,7 @@
 """Paired comparison of two variants: which one is faster, and how certain that is.
 
-Variants that take turns share the drift of the machine, so their times are compared round by round. All ratios are the
-candidate's time divided by the baseline's: a ratio above 1 means slower.
+Variants take turns in rounds, so the drift of the machine affects all of them alike. Their times are therefore compared
+round by round. All ratios are the candidate's time divided by the baseline's time: a ratio above 1 means slower.
 """
 
 from __future__ import annotations
@@ -21,24 +21,28 @@ from attnbench.stats.noise_floor import Floats, NoiseFloor
 
 Key = TypeVar("Key")
 
-SAME_MARGIN = 0.01
-FEWEST_FOR_QUANTILE = 20  # fewer controls have no 95% quantile, so the largest of their differences is taken
-FLOOR_FACTOR = 3.0
-WIDEST = math.log(100.0)  # an interval wider than a factor of 100 either way is not reported
+SAME_MARGIN = 0.01  # the verdict is `same` if the whole interval of the ratio lies within 1 +- this margin
+MIN_CONTROLS_FOR_QUANTILE = 20  # with fewer controls the noise floor is their largest difference, not a 95% quantile
+FLOOR_FACTOR = 3.0  # a regression must exceed this many times the noise floor
+MAX_HALF_WIDTH = math.log(100.0)  # wider intervals of a log-ratio are not reported
 
 FASTER, SLOWER, SAME, UNDECIDED = "faster", "slower", "same", "undecided"
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The samples of one cell as its record holds them: `sizes` and `rounds` are each block's length and round."""
+    """The samples of one cell, block after block, as in its record.
+
+    - `sizes`: the number of samples in each block
+    - `rounds`: the round in which each block was measured
+    """
 
     samples_ns: Sequence[float]
     sizes: Sequence[int]
     rounds: Sequence[int]
 
     def medians(self) -> dict[int, float]:
-        """Return the median sample of each round in ns; several blocks of one round count as one."""
+        """Return the median sample of each round in ns, over all blocks of the round."""
         edges = [0, *itertools.accumulate(self.sizes)]
         gathered: dict[int, list[float]] = {}
         for (start, end), round_number in zip(itertools.pairwise(edges), self.rounds, strict=True):
@@ -50,10 +54,11 @@ class Blocks:
 class PairedResult:
     """The ratio of two variants' times, with its confidence interval and verdict.
 
-    - `low`, `high`: the interval; None where it would be wider than a factor of 100
-    - `p_value`: not corrected for the number of rows
-    - `confidence`: that of the interval, after Holm's correction, so that the verdict can be read from the interval
-    - `rounds`: how many pairs of block medians were compared
+    - `low`, `high`: the ends of the interval; both are None if the interval reaches further than a factor of 100
+    - `p_value`: the p-value, not corrected for the number of rows
+    - `confidence`: the confidence of the interval after Holm's correction, so that interval and verdict agree
+    - `verdict`: `faster`, `slower`, `same` or `undecided`
+    - `rounds`: the number of pairs of block medians that were compared
     """
 
     ratio: float
@@ -69,10 +74,10 @@ class PairedResult:
 class ControlSummary:
     """Summary of the A/A controls of a run.
 
-    - `cells`: how many controls there are
-    - `false_positives`: how many of them were judged faster or slower, although the code is identical
-    - `noise_floor`: the relative difference that 95% of the controls stay below, or the largest difference if there are
-      fewer than 20 controls; None without a control
+    - `cells`: the number of controls
+    - `false_positives`: the number of controls that were judged faster or slower, although the code is identical
+    - `noise_floor`: the 95% quantile of the controls' relative differences, or the largest difference if there are
+      fewer than 20 controls; None without controls
     """
 
     cells: int
@@ -81,7 +86,7 @@ class ControlSummary:
 
 
 def paired_log_ratios(candidate: Blocks, baseline: Blocks) -> list[float]:
-    """Return log(candidate / baseline) of the block medians of each round that both have, in order of rounds."""
+    """Return log(candidate / baseline) of the median times for each round in which both were measured, in order."""
     candidate_medians, baseline_medians = candidate.medians(), baseline.medians()
     shared_rounds = sorted(candidate_medians.keys() & baseline_medians.keys())
     return [math.log(candidate_medians[number] / baseline_medians[number]) for number in shared_rounds]
@@ -95,18 +100,19 @@ def verdicts(
     margin: float = SAME_MARGIN,
     seed: int = 0,
 ) -> dict[Key, PairedResult]:
-    """Judge each row of a table of paired log-ratios; the error is corrected for all rows of the table together.
+    """Judge each row of a table of paired log-ratios, and return the results by row.
 
     The interval of a row's mean log-ratio is a symmetric bootstrap-t interval (Hall, 1988,
     doi:10.1214/aos/1176350933). Outlying rounds are first moved to 3 robust standard deviations from the row's median.
     This interval holds for the measured pair of processes. `floor` widens it to cover other pairs of processes that run
-    the same code: Student's t, with as many degrees of freedom as there were controls, is added in quadrature. Rows of
-    fewer than FEWEST_ROUNDS rounds are not resampled: they share the largest standard deviation of any of them, and
-    their interval uses Student's t.
+    the same code: the half-width of the noise floor, from Student's t, is added in quadrature.
 
-    Rows are tested in order of their p-values, each at the level of Holm's correction (Holm, 1979), until one does not
-    pass. The verdict is `same` if the whole interval lies within 1 +- `margin`, otherwise `faster` or `slower` if the
-    interval excludes 1, otherwise `undecided`.
+    Rows of fewer than MIN_RESAMPLED_ROUNDS rounds are too short to resample. Their intervals use Student's t, with the
+    largest standard deviation among the short rows.
+
+    Holm's correction (Holm, 1979) limits the chance of any false verdict in the table to 1 - `confidence`. The verdict
+    is `same` if the whole interval lies within 1 +- `margin`. Otherwise it is `faster` or `slower` if the interval
+    excludes 1, and `undecided` if it does not.
     """
     rows = resample([np.asarray(row, dtype=np.float64) for row in table.values()], floor, seed)
     return dict(zip(table, _judge_with_holm(rows, 1 - confidence, margin), strict=True))
@@ -120,32 +126,32 @@ def verdicts_between_runs(
     margin: float = SAME_MARGIN,
     seed: int = 0,
 ) -> dict[Key, PairedResult]:
-    """Judge pairs (new, old) of cells of two runs, which share no rounds.
+    """Judge pairs (new, old) of cells from two runs, and return the results by key.
 
-    Like `verdicts`, with both sides resampled separately; the median of each round counts once. What differs between
-    two sessions (temperature, other processes) shows neither in the scatter of one run nor in its controls: compare a
-    difference with the noise floors of both runs, as `is_regression` does.
+    This works like `verdicts`, but the runs share no rounds, so the round medians of both sides are resampled
+    separately. Temperature and other processes may differ between the two runs, which neither the scatter of one run
+    nor its controls show. Therefore compare a difference with the noise floors of both runs, as `is_regression` does.
     """
     rows = resample_unpaired([(_log_medians(new), _log_medians(old)) for new, old in table.values()], floor, seed)
     return dict(zip(table, _judge_with_holm(rows, 1 - confidence, margin), strict=True))
 
 
 def is_regression(result: PairedResult, bar: float, *noise_floors: float | None) -> bool:
-    """Return whether the whole interval lies above `bar` (0.03: 3% slower) and above 3 times each noise floor."""
+    """Return whether the whole interval lies above `bar` (0.03 means 3% slower) and above 3 times each noise floor."""
     floors = [FLOOR_FACTOR * floor for floor in noise_floors if floor is not None]
     return result.verdict == SLOWER and result.low is not None and result.low > 1 + max(bar, *floors, 0.0)
 
 
 def floor_of(rows: Sequence[Sequence[float]]) -> NoiseFloor | None:
-    """Return the noise floor of the A/A controls' paired log-ratios, a row for each control; None without controls."""
+    """Return the noise floor from the paired log-ratios of A/A controls, one row for each; None without controls."""
     return NoiseFloor.of(_means(rows))
 
 
 def summarise_controls(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: int = 0) -> ControlSummary:
-    """Summarise the A/A controls' paired log-ratios, one row for each control cell.
+    """Summarise the paired log-ratios of A/A controls, one row for each control cell.
 
-    Each control is judged alone, as a variant would be, with the noise floor of the other controls. A single control
-    can't be judged, and so is no false positive.
+    Each control is judged like a variant in a table of one row, with the noise floor of the other controls. A run with
+    a single control therefore has no false positives.
     """
     rows = [row for row in rows if row]
     if not rows:
@@ -156,7 +162,7 @@ def summarise_controls(rows: Sequence[Sequence[float]], *, confidence: float = 0
         interval = _interval(dataclasses.replace(row, floor=floor_of_others), 1 - confidence)
         false_positives += floor_of_others is not None and _verdict(interval, SAME_MARGIN) in (FASTER, SLOWER)
     differences = sorted(abs(row.mean) for row in resampled)
-    enough = len(differences) >= FEWEST_FOR_QUANTILE
+    enough = len(differences) >= MIN_CONTROLS_FOR_QUANTILE
     position = math.ceil(0.95 * len(differences)) - 1 if enough else len(differences) - 1
     return ControlSummary(len(rows), false_positives, math.expm1(differences[position]))
 
@@ -166,7 +172,7 @@ def _log_medians(blocks: Blocks) -> Floats:
 
 
 def _means(rows: Sequence[Sequence[float]]) -> list[float]:
-    """Return the mean of each row that is not empty, after its outliers are winsorised."""
+    """Return the winsorised mean of each row that is not empty."""
     arrays = [np.asarray(row, dtype=np.float64) for row in rows if row]
     means = np.empty(len(arrays))
     for indices, stacked in by_length(arrays):
@@ -177,7 +183,7 @@ def _means(rows: Sequence[Sequence[float]]) -> list[float]:
 def _judge_with_holm(rows: list[ResampledRow], alpha: float, margin: float) -> list[PairedResult]:
     chances = p_values(rows)
     judged: dict[int, PairedResult] = {}
-    remaining = len(rows)  # how many rows still share the error; one fewer after each row that passes
+    remaining = len(rows)  # the number of rows that share the allowed error; it decreases with each row that passes
     stopped = False
     for index in sorted(range(len(rows)), key=chances.__getitem__):
         level = alpha / remaining
@@ -194,9 +200,9 @@ def _judge(row: ResampledRow, p_value: float, level: float, margin: float) -> Pa
 
 
 def _interval(row: ResampledRow, level: float) -> tuple[float, float] | None:
-    """Return the confidence interval of the ratio of times, or None if it is wider than a factor of 100 either way."""
+    """Return the confidence interval of the ratio of times, or None if it reaches further than a factor of 100."""
     half = row.half_width(level)
-    return None if half > WIDEST else (math.exp(row.mean - half), math.exp(row.mean + half))
+    return None if half > MAX_HALF_WIDTH else (math.exp(row.mean - half), math.exp(row.mean + half))
 
 
 def _verdict(interval: tuple[float, float] | None, margin: float) -> str:

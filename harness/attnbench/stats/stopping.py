@@ -1,4 +1,4 @@
-"""The stopping rule: when a cell has enough samples."""
+"""The stopping rule, which decides when a cell has enough samples."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PRECISION, BUDGET = "precision", "budget"
 
 
 class StoppingRule:
-    """The stopping rule of one cell: after each block, `add` returns whether another one is needed.
+    """The stopping rule of one cell: after each block, `add` returns whether another block is needed.
 
-    The interval is computed only when the minimums of the measure config are first met, and then each time that the
-    number of samples has doubled. Computing it after every block would stop at lucky streaks and so reduce the
-    interval's coverage.
+    The interval is computed when the minimums of the measure config are first met, and again each time the number of
+    samples has doubled. If it were computed after every block, sampling would stop whenever the interval is narrow by
+    chance, and too few intervals would contain the true median.
     """
 
     def __init__(self, config: MeasureConfig, device: str) -> None:
@@ -33,7 +33,7 @@ class StoppingRule:
 
     @property
     def done(self) -> bool:
-        """Whether sampling ends; `stopped_by` is then the reason: `precision` or `budget`."""
+        """Whether sampling is finished; `stopped_by` then gives the reason, `precision` or `budget`."""
         return self.stopped_by is not None
 
     @property
@@ -42,7 +42,7 @@ class StoppingRule:
         return self._elapsed_ns
 
     def add(self, samples_ns: Sequence[float], elapsed_ns: float | None = None) -> bool:
-        """Add the samples of one block and return whether to continue.
+        """Add the samples of one block and return whether another block is needed.
 
         `elapsed_ns` is the wall time of the whole block; without it, the sum of the samples is used.
         """
