@@ -17,7 +17,7 @@ SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)),
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Make a run that is large enough for the cache, and an empty cache."""
-    monkeypatch.setattr(digest_cache, "WORTH_BYTES", 1)
+    monkeypatch.setattr(digest_cache, "MIN_CACHED_BYTES", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return synthetic.make_run(tmp_path / "results", name="r", **SMALL)
 
@@ -177,7 +177,7 @@ def full_disk(*_, **__):
 @pytest.mark.parametrize("writable", [True, False])
 def test_many_new_runs_are_read_by_several_processes(run, read, tmp_path, monkeypatch, writable):
     """Large new runs are read by other processes, even if the cache can't be written."""
-    monkeypatch.setattr(digest_cache, "ONE_PROCESS_BYTES", 1)
+    monkeypatch.setattr(digest_cache, "MIN_PARALLEL_BYTES", 1)
     for seed in range(3):
         synthetic.make_run(run.parent, name=f"other-{seed}", seed=seed, **SMALL)
     if not writable:

@@ -1,4 +1,7 @@
-"""Supervisor side: what the records of runs show (speed-ups, verdicts, rankings, fits), as data without any format."""
+"""Analysis of the records of runs: speed-ups, verdicts, rankings and fits, as data for the report to format.
+
+This package runs in the supervisor, so it imports neither torch nor a plugin.
+"""
 
 from __future__ import annotations
 

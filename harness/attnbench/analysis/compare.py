@@ -1,4 +1,7 @@
-"""Comparison of runs, cell by cell: what changed, how certain that is, which cells regressed, what a rerun confirms."""
+"""Comparison of two sets of runs, cell by cell: changes in latency and status, and regressions.
+
+`agreement` also uses it to verify a run by measuring a sample of its cells again.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
 
 
 CELL = ["variant", "workload_id", "mode"]
-DEFAULT_BAR = 0.03  # relative slow-down beyond which a cell is a regression
+DEFAULT_BAR = 0.03  # a cell that is slower by more than this fraction is a regression
 NEWLY_FAILING, FIXED, REMOVED, ADDED, STILL_FAILING = "newly failing", "fixed", "removed", "added", "still failing"
-ORDER = (
+ORDER = (  # the verdicts, most serious first
     NEWLY_FAILING, paired.SLOWER, REMOVED, paired.UNDECIDED, paired.FASTER, FIXED, ADDED, paired.SAME,
     STILL_FAILING,
 )  # fmt: skip
@@ -29,10 +32,12 @@ ORDER = (
 
 @dataclass(frozen=True)
 class Change:
-    """One cell in the old and the new runs; `ratio` is the new latency over the old, so that above 1 is slower.
+    """The change of one cell from the old runs to the new runs.
 
-    `verdict` is one of `stats.paired`'s if both sides have a time, else one of this module's (`added`, `fixed`, ...).
-    `regression` says whether the cell is slower beyond the bar and the noise floors, or newly failing.
+    `ratio` is the new latency divided by the old one, so a ratio above 1 means slower. `low` and `high` are the ends of
+    its interval. If the cell was timed in both sets of runs, `verdict` is one of the verdicts of `stats.paired`;
+    otherwise it is one of this module's, such as `added` or `fixed`. `regression` is true if the cell is newly failing,
+    or if it is slower by more than the bar and three times the noise floors.
     """
 
     variant: str
@@ -53,7 +58,7 @@ class Change:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """All changes, the most serious first, with the bar and the noise floors that decided which are regressions."""
+    """All changes, most serious first, with the bar and the noise floors that decide which changes are regressions."""
 
     changes: tuple[Change, ...]
     bar: float
@@ -68,16 +73,17 @@ class RunComparison:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many cells have each verdict, the most serious verdict first."""
+        """The number of cells with each verdict, most serious verdict first."""
         found = [change.verdict for change in self.changes]
         return {verdict: found.count(verdict) for verdict in ORDER if verdict in found}
 
 
 def compare(old: Results, new: Results, bar: float = DEFAULT_BAR) -> RunComparison:
-    """Compare two sets of runs; a cell that is slower by more than `bar` (0.03: 3%) is a regression.
+    """Compare two sets of runs and return the change of each cell.
 
-    Cells are matched by variant, workload, mode and device name; if the two sides have no device name in common (one
-    GPU against another), by the rest. Verdicts come from both sides' blocks, corrected over all cells together.
+    A cell that is slower by more than `bar`, such as 0.03 for 3%, is a regression. Cells are matched by variant,
+    workload, mode and device name. If the two sets have no device name in common, as when two GPUs are compared, the
+    device name is ignored. Verdicts are computed from the blocks of both sets and corrected for the number of cells.
     """
     same_device = bool(set(old.current["device_name"]) & set(new.current["device_name"]))
     key = [*CELL, "device_name"] if same_device else CELL
@@ -153,12 +159,14 @@ def _time(cell: dict[str, Any] | None) -> float | None:
     return float(cell["latency_ms"]) if cell and cell["status"] == "ok" else None
 
 
-TOLERANCE = 0.05  # two sessions differ by more than the noise within each: temperature, other load, memory layout
+# A second measurement may differ from the first by this fraction. Temperature, other load and memory layout make two
+# runs differ by more than the noise within either run.
+TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A cell that was drawn to be measured again."""
+    """A cell that was chosen at random to be measured again."""
 
     variant: str
     workload: Workload
@@ -167,7 +175,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The outcome of a verification: the cells that agree, and those whose status or time differs beyond doubt."""
+    """The outcome of a verification: the cells that agree, and the cells whose status or time clearly differs."""
 
     agreeing: tuple[Change, ...]
     disagreeing: tuple[Change, ...]
@@ -182,24 +190,28 @@ class Agreement:
         """Return the outcome as one sentence."""
         total = len(self.agreeing) + len(self.disagreeing)
         return (
-            f"{len(self.agreeing)} of {total} cells agree: same status, and no interval beyond"
-            f" {self.tolerance:.0%} and three times the noise floors."
+            f"{len(self.agreeing)} of {total} cells agree: their status is the same, and their time does not differ by"
+            f" more than {self.tolerance:.0%} and three times the noise floors."
         )
 
 
 def sample(results: Results, count: int, seed: int = 0) -> list[Sampled]:
-    """Draw `count` of a run's cells at random, or all if it has fewer; unsupported cells are left out."""
+    """Choose `count` cells of a run at random, or all cells if the run has fewer.
+
+    Unsupported and interrupted cells are never chosen.
+    """
     cells = results.current
     cells = cells[~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
     rows: list[dict[Any, Any]] = cells.sort_values("cell_id").to_dict("records")
-    drawn = random.Random(seed).sample(rows, min(count, len(rows)))  # noqa: S311 - a sample, not a secret
+    drawn = random.Random(seed).sample(rows, min(count, len(rows)))  # noqa: S311 - a statistical sample needs no cryptographic randomness
     return [Sampled(row["variant"], row["workload"], row["device"]) for row in drawn]
 
 
 def agreement(old: Results, again: Results, tolerance: float = TOLERANCE) -> Agreement:
-    """Compare the cells of `again` with the same cells of `old`.
+    """Compare the cells that were measured again with the same cells of the old runs.
 
-    A time disagrees if its whole interval lies beyond `tolerance` and three times both noise floors, either way.
+    A cell disagrees if its status changed, or if the whole interval of its ratio differs from 1 by more than both
+    `tolerance` and three times the larger noise floor. It may be slower or faster.
     """
     repeated = again.frame[~again.frame["control"]]
     cells = set(zip(repeated["variant"], repeated["workload_id"], strict=True))

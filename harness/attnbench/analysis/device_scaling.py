@@ -1,4 +1,4 @@
-"""Attention's share of a layer, what several devices gain, and one kind of device against another."""
+"""Attention's share of a layer's time, the speed-up from several devices, and comparisons of device models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = ["run", "variant", "mode", "device_name", "workload", "latency_ms"]
 
 @dataclass(frozen=True)
 class Share:
-    """The latency of a layer and of its attention alone, both by the same variant in the same run."""
+    """The latency of a layer and of its attention alone, measured with the same variant in the same run."""
 
     device_name: str
     variant: str
@@ -36,9 +36,10 @@ class Share:
 
 @dataclass(frozen=True)
 class ParallelGain:
-    """What splitting a problem over several devices gains.
+    """The speed-up of one problem that is split over several devices.
 
-    `latency_ms` is the time of the slowest device with its part, `alone_ms` that of one device with the whole problem.
+    `latency_ms` is the time that the slowest device needs for its part. `alone_ms` is the time that one device needs
+    for the whole problem.
     """
 
     device_name: str
@@ -66,7 +67,7 @@ class ParallelGain:
 
 @dataclass(frozen=True)
 class DeviceRatio:
-    """How much faster a variant is on `device` than on `slower`, over the shapes that it ran on both."""
+    """The speed-up of a variant on `device` over the device `slower`, on the shapes that it ran on both."""
 
     device: str
     slower: str
@@ -76,9 +77,9 @@ class DeviceRatio:
     dtype: str
     variant: str
     shapes: int
-    speedup: float  # geometric mean
-    low: float  # smallest
-    high: float  # largest
+    speedup: float  # geometric mean over the shapes
+    low: float  # smallest speed-up of a shape
+    high: float  # largest speed-up of a shape
 
 
 def shares(results: Results) -> list[Share]:
@@ -97,9 +98,9 @@ def shares(results: Results) -> list[Share]:
 
 
 def gains(results: Results) -> list[ParallelGain]:
-    """Compare each cell of several devices with the same variant on one of these devices, in the same run.
+    """Compare each cell that ran on several devices with the same cell on one device, in the same run.
 
-    Variants that always span several devices, such as ring attention, have no time on one and are left out.
+    Variants that always use several devices, such as ring attention, have no single-device time and are left out.
     """
     if not (results.current["gpus"] > 1).any():
         return []
@@ -111,7 +112,7 @@ def gains(results: Results) -> list[ParallelGain]:
     found = []
     for cell in cells:
         workload = cell["workload"]
-        _, _, model = cell["device_name"].partition(" x ")  # of "2 x NVIDIA H100"
+        _, _, model = cell["device_name"].partition(" x ")  # "2 x NVIDIA H100" gives "NVIDIA H100"
         times = alone.get(_key({**cell, "device_name": model}, dataclasses.replace(workload, gpus=1)))
         if workload.gpus > 1 and times:
             names = cell["device_name"], cell["variant"], cell["mode"]
@@ -120,7 +121,7 @@ def gains(results: Results) -> list[ParallelGain]:
 
 
 def device_ratios(results: Results) -> list[DeviceRatio]:
-    """Compare each kind of device with the slowest one, variant by variant, on the shapes that both ran."""
+    """Compare each device model with the slowest one, variant by variant, on the shapes that both ran."""
     ranked = results.ranked[results.ranked["gpus"] == 1]
     if ranked["device_name"].nunique() < 2:
         return []
@@ -153,6 +154,9 @@ def _key(cell: dict[Any, Any], workload: Workload) -> tuple[Any, ...]:
 
 
 def _slowest(table: pd.DataFrame) -> Any:
-    """Return the device with the largest median time on the problems that all devices ran, or else on all it ran."""
+    """Return the device with the largest median latency.
+
+    Only the problems that all devices ran are counted. If there are none, all problems of each device are counted.
+    """
     common = table.dropna()
     return (common if len(common) else table).median().idxmax()

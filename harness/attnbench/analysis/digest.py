@@ -1,4 +1,4 @@
-"""Digests: a run as an Arrow table, a row for each record, with the numbers derived from its raw samples."""
+"""Digests of runs: Arrow tables with a row for each record, including the numbers derived from its raw samples."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from attnbench.untrusted import mapping
 if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
-LISTS = {
+NUMBER_LISTS = {
     **dict.fromkeys(("samples_ns", "cold_samples_ns"), pa.large_list(pa.float64())),
     **dict.fromkeys(("block_sizes", "block_rounds"), pa.large_list(pa.int64())),
 }
-TEXTS = ("kernels", "flags")  # as JSON: many rows share a few values
-OBJECTS = ("error", "telemetry")  # as JSON: objects of any form that are rarely read
-KINDS = {
+JSON_LISTS = ("kernels", "flags")  # lists of strings, stored as JSON because many rows share a few values
+JSON_OBJECTS = ("error", "telemetry")  # stored as JSON because their structure varies and they are rarely read
+TYPES = {  # the Arrow type of each field of a record
     **dict.fromkeys(FIELDS, pa.large_string()),
     **dict.fromkeys(("control", "exact"), pa.bool_()),
     **dict.fromkeys(("schema", "peak_bytes", "saved_bytes", "flops", "bytes"), pa.int64()),
-    **LISTS,
+    **NUMBER_LISTS,
     "first_call_ns": pa.float64(),
 }
 DERIVED = (
@@ -38,23 +38,24 @@ DERIVED = (
     "roofline_pct", "power_w", "energy_mj", "throttled_share",
 )  # fmt: skip
 SCHEMA = pa.schema(
-    [(name, KINDS[name]) for name in FIELDS if name != "workload"]
+    [(name, TYPES[name]) for name in FIELDS if name != "workload"]
     + [(name, pa.large_string()) for name in ("run", "workload_id")]
     + [(name, pa.float64()) for name in DERIVED]
 )
-# Keys of a table's metadata: the run's name, how many of its lines are not records, and its declared baseline, if any.
-RUN, TORN, PROBLEMS, BASELINE = b"run", b"torn_lines", b"problems", b"baseline"
+# Keys of the metadata of a table: the run's name, the number of half-written lines, the number of lines that do not fit
+# the record schema, and the baseline that the manifest declares (empty if it declares none).
+RUN, TORN_LINES, PROBLEMS, BASELINE = b"run", b"torn_lines", b"problems", b"baseline"
 
 
 def digest(run: Path) -> pa.Table:
-    """Read a run's records into a table; raises UsageError if the folder has no manifest."""
+    """Read a run's records into a table. Raises UsageError if the folder has no manifest."""
     manifest, reading = read_manifest(run), read_run(run)
     peaks = _peaks(manifest)
-    name = run.name.encode(errors="replace").decode()  # a folder's name may hold bytes that are not text
+    name = run.name.encode(errors="replace").decode()  # a folder's name may contain bytes that are not valid UTF-8
     rows = [_row(record, name, peaks) for record in reading.records]
     metadata = {
         RUN: name,
-        TORN: str(reading.torn_lines),
+        TORN_LINES: str(reading.torn_lines),
         PROBLEMS: str(len(reading.problems)),
         BASELINE: declared_baseline(manifest) or "",
     }
@@ -64,7 +65,7 @@ def digest(run: Path) -> pa.Table:
 def _row(record: Record, run: str, peaks: Mapping[tuple[str, str], Peaks]) -> dict[str, Any]:
     workload = record.workload
     row: dict[str, Any] = vars(record) | {"run": run, "workload_id": _workload_id(workload)}
-    row.update({name: _json(row[name]) for name in (*TEXTS, *OBJECTS)})
+    row.update({name: _json(row[name]) for name in (*JSON_LISTS, *JSON_OBJECTS)})
     error = record.error or {}
     row.update(error_ratio=_number(error.get("worst_ratio")), error_max_abs=_number(error.get("max_abs")))
     blocks = _blocks(record)
@@ -96,7 +97,10 @@ def _peaks(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Peaks]:
 
 
 def _roofline_pct(record: Record, seconds: float, peaks: Peaks | None) -> float | None:
-    """Return the percentage of the roofline that a call of `seconds` reaches; None if rates or counts are unknown."""
+    """Return the percentage of the roofline that a call of `seconds` reaches.
+
+    Returns None if the device's peak rates, or the FLOPs or bytes of a call, are unknown.
+    """
     if peaks is None or record.flops is None or record.bytes is None:
         return None
     return 100 * peaks.share(record.flops, record.bytes, seconds)
@@ -109,7 +113,7 @@ def _blocks(record: Record) -> list[dict[str, Any]]:
 
 
 def _power_and_throttling(blocks: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Return the mean power over the blocks, in W, and the share of blocks under throttling; None if unknown."""
+    """Return the mean power of the blocks, in W, and the share of blocks that were throttled; None if unknown."""
     powers = [block["power_w"] for block in blocks if isinstance(block.get("power_w"), (int, float))]
     throttled = [bool(block["throttle"]) for block in blocks if block.get("throttle") is not None]
     return {
@@ -119,9 +123,10 @@ def _power_and_throttling(blocks: list[dict[str, Any]]) -> dict[str, float | Non
 
 
 def _energy_mj(blocks: list[dict[str, Any]], power_w: float | None, median_ns: float) -> float | None:
-    """Return the energy of one call, in mJ: from the energy counter, else the mean power times the median time.
+    """Return the energy of one call, in mJ.
 
-    The counter's ticks are longer than a block, so only the mean over all blocks is meaningful.
+    It comes from the device's energy counter, or from mean power times median latency if there is no counter. The
+    counter is updated less often than once per block, so only the mean over all blocks is meaningful.
     """
     found = [block.get("energy_per_call_j") for block in blocks]
     counted = [joules for joules in found if isinstance(joules, (int, float))]

@@ -1,10 +1,10 @@
 """A cache of digests: Parquet files that may be deleted at any time, because they can be remade from the runs.
 
-A digest's key is made of the run's files (by name, size, times and inode) and of the source of this package, so that a
-digest of an older state of the run, or made by other code, is not found.
+The key of a digest is a hash over the run's files (their names, sizes, times and inodes) and over this package's source
+files. A digest is therefore not reused after the run or the code has changed.
 
-`python -m attnbench.analysis.digest_cache FOLDER` makes the digests of the runs on standard input, a path in JSON a
-line, and writes them to the folder. `digests` starts several such processes for large runs.
+`python -m attnbench.analysis.digest_cache FOLDER` reads the paths of runs from standard input, one JSON string per
+line, and writes their digests to the folder. `digests` starts several such processes if there is much to read.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from attnbench.errors import AttnbenchError
 from attnbench.store import MANIFEST
 from attnbench.user_cache import cache_folder
 
-WORTH_BYTES = 256 * 1024  # of records; a smaller run is read faster than its digest is looked up
-ONE_PROCESS_BYTES = 64 * 1024 * 1024  # of records; for fewer, a second process is not worth its start
-KEPT_S = 30 * 24 * 3600.0  # a digest that was not read for so long is removed
+MIN_CACHED_BYTES = 256 * 1024  # of records; reading a smaller run is faster than looking up its digest
+MIN_PARALLEL_BYTES = 64 * 1024 * 1024  # of records; reading fewer takes less time than starting a second process
+MAX_UNUSED_S = 30 * 24 * 3600.0  # a digest that has not been read for this long is removed
 PACKAGE = Path(__file__).parents[1]
 KEY = b"made_from"
 
 
 def digests(runs: Sequence[Path]) -> list[pa.Table]:
-    """Return the digests of runs, in their order; raises UsageError if a run has no manifest."""
+    """Return the digest of each run, in the order of `runs`. Raises UsageError if a run has no manifest."""
     folder = digest_folder()
     new = [run for run in runs if not has_digest(run, folder)]
-    if sum(map(record_bytes, new)) < ONE_PROCESS_BYTES:
+    if sum(map(record_bytes, new)) < MIN_PARALLEL_BYTES:
         return _fetch_all(runs, folder)
     with contextlib.ExitStack() as stack:
         if not _is_writable(folder):
@@ -54,29 +54,29 @@ def digests(runs: Sequence[Path]) -> list[pa.Table]:
 
 
 def digest_folder() -> Path:
-    """Return the path of the folder of digests, which may not exist yet."""
+    """Return the path of the folder with the cached digests. The folder may not exist yet."""
     return cache_folder() / "digests"
 
 
 def fetch(run: Path, folder: Path, *, keep_all: bool = False) -> pa.Table:
     """Return a run's digest from the folder, or make it.
 
-    A new digest is written to the folder if the run is large enough, or with `keep_all`. Raises UsageError if there is
-    no run.
+    A new digest is written to the folder if the run is large enough, or if `keep_all` is true. Raises UsageError if the
+    run's folder has no manifest.
     """
     path, key = place(run, folder)
     found = _read(path, key)
     if found is not None:
         return found
     made = digest(run)
-    worth = keep_all or record_bytes(run) >= WORTH_BYTES
-    if worth and place(run, folder)[1] == key:  # else the run was written to meanwhile
+    cached = keep_all or record_bytes(run) >= MIN_CACHED_BYTES
+    if cached and place(run, folder)[1] == key:  # a different key means that the run changed while it was read
         _write(made, path, key)
     return made
 
 
 def has_digest(run: Path, folder: Path) -> bool:
-    """Whether the folder has a file for the run's present state."""
+    """Return whether the folder has a digest of the run's current state."""
     return place(run, folder)[0].exists()
 
 
@@ -86,7 +86,7 @@ def record_bytes(run: Path) -> int:
 
 
 def place(run: Path, folder: Path) -> tuple[Path, str]:
-    """Return the path of the digest of the run's present state, and the key that the file must carry."""
+    """Return the path for a digest of the run's current state, and the key that its metadata must contain."""
     files = sorted([run / MANIFEST, *run.glob("records-*.jsonl")])
     facts = [(path.name, *_facts(path)) for path in files]
     key = hashlib.sha256(json.dumps([_made_by(), str(run.resolve()), facts]).encode()).hexdigest()
@@ -95,31 +95,31 @@ def place(run: Path, folder: Path) -> tuple[Path, str]:
 
 
 def remove_unused(folder: Path) -> None:
-    """Remove the digests that were not read for KEPT_S seconds."""
+    """Remove the digests that have not been read for MAX_UNUSED_S seconds."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
-            if time.time() - path.stat().st_mtime > KEPT_S:
+            if time.time() - path.stat().st_mtime > MAX_UNUSED_S:
                 path.unlink(missing_ok=True)
 
 
 def _fetch_all(runs: Sequence[Path], folder: Path) -> list[pa.Table]:
-    """Fetch the runs' digests, two at a time: reading Parquet releases the interpreter's lock."""
+    """Fetch the digests in two threads, which run in parallel because reading Parquet releases the GIL."""
     with ThreadPoolExecutor(max_workers=2) as readers:
         return list(readers.map(lambda run: fetch(run, folder), runs))
 
 
 def _make_in_processes(runs: Sequence[Path], folder: Path, processes: int) -> None:
-    """Make digests in several processes. If one of them fails, `fetch` makes what is missing and reports the error."""
+    """Make digests in several processes. If a process fails, `fetch` makes the missing digests and raises its error."""
     command = [sys.executable, "-P", "-m", "attnbench.analysis.digest_cache", str(folder)]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     started = []
     for first in range(min(processes, len(runs))):
-        with tempfile.TemporaryFile("w+", encoding="ascii") as orders:
-            orders.writelines(f"{json.dumps(str(run.resolve()))}\n" for run in runs[first::processes])
-            orders.seek(0)
+        with tempfile.TemporaryFile("w+", encoding="ascii") as paths:
+            paths.writelines(f"{json.dumps(str(run.resolve()))}\n" for run in runs[first::processes])
+            paths.seek(0)
             process = subprocess.Popen(
                 command,
-                stdin=orders,
+                stdin=paths,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": path},
@@ -147,13 +147,13 @@ def _facts(path: Path) -> tuple[int, ...]:
 
 @functools.cache
 def _made_by() -> str:
-    """Return a hash of the code that makes digests: its files' names, sizes and times at the first call."""
+    """Return a hash over the names, sizes and times of this package's source files, as they were at the first call."""
     facts = [(str(path.relative_to(PACKAGE)), *_facts(path)[1:3]) for path in sorted(PACKAGE.rglob("*.py"))]
     return hashlib.sha256(json.dumps([str(PACKAGE), pa.__version__, facts]).encode()).hexdigest()
 
 
 def _read(path: Path, key: str) -> pa.Table | None:
-    """Read a digest; None if the file is missing or damaged, or does not carry the key or today's columns."""
+    """Read a digest; return None if the file is missing or damaged, or has another key or other columns."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
@@ -166,7 +166,7 @@ def _read(path: Path, key: str) -> pa.Table | None:
 
 
 def _write(table: pa.Table, path: Path, key: str) -> None:
-    """Write a digest. If that fails it is only made again next time, so no error is raised."""
+    """Write a digest. Errors are ignored, because the digest can be made again next time."""
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: key})
     with contextlib.suppress(OSError, pa.ArrowException):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -177,7 +177,7 @@ def _write(table: pa.Table, path: Path, key: str) -> None:
 
 
 def _remove_outdated(kept: Path) -> None:
-    """Remove the digests of the run's earlier states."""
+    """Remove the other digests of the same run, which describe earlier states of it."""
     of_run = kept.name.partition("-")[0]
     for path in kept.parent.glob(f"{of_run}-*"):
         if path != kept:
@@ -185,8 +185,8 @@ def _remove_outdated(kept: Path) -> None:
 
 
 def main(folder: str) -> None:
-    """Make the digests of the runs on standard input."""
-    gc.disable()  # a run's records have no reference cycles, and searching for some takes a tenth of the time
+    """Make the digests of the runs whose paths are on standard input."""
+    gc.disable()  # records have no reference cycles, and searching for cycles would take a tenth of the time
     for line in sys.stdin.read().splitlines():
         with contextlib.suppress(AttnbenchError, OSError):
             fetch(Path(json.loads(line)), Path(folder), keep_all=True)

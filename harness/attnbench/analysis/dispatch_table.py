@@ -1,4 +1,4 @@
-"""The dispatch table: the fastest correct variant in each region of shapes, and what following the table gains."""
+"""The dispatch table, which gives the fastest correct variant for each region of shapes, and the speed-up from it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
 SCHEMA = 1
+# A region applies only to shapes that have the same values in the EXACT fields. For the NEAR fields, the region with the
+# nearest values applies.
 EXACT = ("mode", *TITLE, *(name for name, axis in AXES.items() if axis.exact and name not in TITLE), "form")
-NEAR = tuple(name for name, axis in AXES.items() if axis.near)  # the nearest measured values apply to others
+NEAR = tuple(name for name, axis in AXES.items() if axis.near)
 SETTING = ("device_name", *NEAR, *EXACT)
 DEFAULTS = {"mode": "hot", "form": "self", **{name: axis.default for name, axis in AXES.items() if axis.is_optional}}
 COLUMNS = ["variant", "workload_id", "length", "latency_ms", "leads", *SETTING]
-FOLDS = 5
+FOLDS = 5  # of the cross-validation
 
 
 @dataclass(frozen=True)
 class Region:
-    """A range of lengths of one setting in which `variant` is the fastest, or can't be shown to be slower.
+    """A range of lengths in one setting for which `variant` is the fastest, or shares the first place.
 
-    `order` ranks all variants that were measured there, fastest first; `margin` is the median factor to the fastest
-    variant that does not share the first place (None if all do); `clear` of the `shapes` had a single leader. `setting`
-    holds the values of SETTING, by name.
+    `order` ranks all variants that were measured in the region, fastest first, and `tied` names the others that share a
+    first place. `margin` is the median ratio of the latency of the fastest variant that does not share the first place
+    to that of `variant`; it is None if all variants share the first place. `shapes` counts the measured shapes, and
+    `clear` those with a single leader. `setting` maps the names in SETTING to their values.
     """
 
     variant: str
@@ -50,29 +53,32 @@ class Region:
 
 @dataclass(frozen=True)
 class DispatchGain:
-    """The gain of following the table over always taking one variant, on shapes that were left out of the table."""
+    """The speed-up from following the dispatch table, compared with always using the variant `over`.
+
+    It is measured on shapes that were left out when the table was made. `worst` is the smallest ratio of a shape.
+    """
 
     over: str
     shapes: int
-    gain: float  # geometric mean of the ratios of latencies
+    gain: float  # geometric mean over the shapes of the latency ratio
     worst: float
 
     def __str__(self) -> str:
         """Return the gain as one sentence."""
         return (
-            f"Following the dispatch table is {self.gain:.2f}x as fast as always taking {self.over}"
-            f" (geometric mean over {self.shapes} shapes, each left out of the table that chose for it;"
+            f"Following the dispatch table is {self.gain:.2f}x as fast as always using {self.over}"
+            f" (geometric mean over {self.shapes} shapes, each left out of the table that chose its variant;"
             f" worst {self.worst:.2f}x)."
         )
 
 
 def regions(results: Results) -> list[Region]:
-    """Find the regions: neighbouring lengths of one setting are joined while one variant leads at all of them."""
+    """Return the regions. Neighbouring lengths of one setting form a region if one variant leads at all of them."""
     return [region for setting in _settings(_dispatchable(results)) for region in _regions(setting)]
 
 
 def _dispatchable(results: Results) -> pd.DataFrame:
-    """Return the ranked records of attention alone: a table can't dispatch to a layer, a layout or several devices."""
+    """Return the ranked records of attention alone, without layers, other layouts, other inputs or several devices."""
     ranked = results.ranked
     for name, axis in AXES.items():
         if axis.surrounds:
@@ -86,9 +92,14 @@ def to_json(table: Iterable[Region]) -> dict[str, Any]:
 
 
 def from_json(table: Mapping[str, Any]) -> list[Region]:
-    """Read a table that `to_json` wrote; raises UsageError if the table has another schema or does not fit it."""
+    """Read a dispatch table from the JSON values that `to_json` returned.
+
+    Raises UsageError if the table has another schema version, or does not fit the schema.
+    """
     if table.get("schema") != SCHEMA:
-        raise UsageError(f"dispatch table has schema {table.get('schema')!r}: expected {SCHEMA}; make it again")
+        raise UsageError(
+            f"dispatch table has schema {table.get('schema')!r}: expected {SCHEMA}; create the table again"
+        )
     try:
         return [_region_of({**DEFAULTS, **row}) for row in table["regions"]]
     except (TypeError, KeyError, AttributeError) as error:
@@ -107,19 +118,19 @@ def _region_of(row: Mapping[str, Any]) -> Region:
 
 
 def pick(table: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
-    """Return the region nearest to a shape; None if its mask, direction, dtype or head_dim was never measured.
+    """Return the region nearest to a shape, or None if no region has its mask, direction, dtype, head_dim and so on.
 
-    `shape` has the fields of a region's setting, and `length`. The distance is the sum of the distances in octaves of
-    length (0 inside the region's range), batch, heads and kv_heads.
+    `shape` has the fields of a region's setting and `length`. The distance is the sum of the differences of the base-2
+    logarithms of length, batch, heads and kv_heads. A length inside the region's range adds nothing.
     """
     alike = [region for region in table if all(_same(region.setting[name], shape[name]) for name in EXACT)]
     return min(alike, key=lambda region: _distance(region, shape), default=None)
 
 
 def dispatch_gains(results: Results, over: str) -> dict[str, DispatchGain]:
-    """Return the gain of following the table over always taking the variant `over`, by device.
+    """Return, by device name, the speed-up from following the table instead of always using the variant `over`.
 
-    The gain is cross-validated: for each fifth of the shapes, the table is made of the other shapes.
+    The speed-up is cross-validated: each fifth of the shapes is tested with a table made from the other shapes.
     """
     by_device: dict[str, list[list[Shape]]] = {}
     for setting in _settings(_dispatchable(results)):
@@ -137,18 +148,21 @@ def dispatch_gains(results: Results, over: str) -> dict[str, DispatchGain]:
 
 @dataclass(frozen=True)
 class Shape:
-    """One measured workload: its setting and length, and each variant's latency, fastest first."""
+    """One measured workload: its setting, its length, and the latency of each variant in ms, fastest first."""
 
     workload_id: str
     setting: Mapping[str, Any]
     length: int
     latencies: Mapping[str, float]
-    leaders: frozenset[str]  # the fastest, and all that can't be shown to be slower
-    behind: float | None  # latency of the fastest variant that is not a leader
+    leaders: frozenset[str]  # the fastest variant, and the variants that can't be shown to be slower
+    behind: float | None  # latency of the fastest variant that is not a leader, in ms
 
 
 def _settings(ranked: pd.DataFrame) -> list[list[Shape]]:
-    """Return the shapes of each series, by length, in plain values: pandas is slow on frames of a few rows."""
+    """Return the shapes of each series, sorted by length.
+
+    Shapes hold plain Python values, because pandas is slow on frames of a few rows.
+    """
     found = []
     needed = {*SERIES, *COLUMNS, "seq_q", "seq_k"}
     for line in series(ranked[[name for name in ranked.columns if name in needed]]):
@@ -184,7 +198,7 @@ def _regions(shapes: Sequence[Shape]) -> list[Region]:
 
 
 def _joinable(shapes: Sequence[Shape]) -> int:
-    """Return how many of the first shapes have a leader in common."""
+    """Return the number of shapes, counted from the first, that have a leader in common."""
     common = shapes[0].leaders
     for index, shape in enumerate(shapes):
         common &= shape.leaders
@@ -215,9 +229,12 @@ def _region(shapes: Sequence[Shape]) -> Region:
 
 
 def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) -> list[float]:
-    """Return the ratios of latencies on the shapes held out of a table that was made of all others."""
+    """Return the latency of `over` divided by that of the table's choice, for each shape in `held`.
+
+    The table is made from all other shapes.
+    """
     kept = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
-    alike: dict[tuple[Any, ...], list[Region]] = {}  # by the values that `pick` requires to be equal, to search few
+    alike: dict[tuple[Any, ...], list[Region]] = {}  # by EXACT values, so that `pick` searches few regions
     for region in (region for setting in kept if setting for region in _regions(setting)):
         alike.setdefault(tuple(region.setting[name] for name in EXACT), []).append(region)
     ratios = []
@@ -239,7 +256,7 @@ def _distance(region: Region, shape: Mapping[str, Any]) -> float:
 
 def _plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
-    return None if value is None or value != value else value  # noqa: PLR0124 - NaN differs from itself
+    return None if value is None or value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Scaling over sequence length: growth exponents, lengths at which one variant overtakes another, memory limits."""
+"""Scaling with sequence length: growth exponents, crossovers between variants, and memory limits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from attnbench.analysis.series import Series, series
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
-Points = dict[int, tuple[float, ...]]  # by length: latency, the low and the high end of its interval
+Points = dict[int, tuple[float, ...]]  # latency and the ends of its interval, in ms, by length
 INTERVAL = ("latency_ms", "latency_low_ms", "latency_high_ms")
-TRIED = ("variant", "status", "length")
-OUT = "out_of_memory"
-FEWEST_LENGTHS = 3
+OUT_OF_MEMORY = "out_of_memory"
+MIN_LENGTHS = 3  # for an exponent, because any two points lie on a line
 
 
 @dataclass(frozen=True)
 class Exponent:
-    """Latency grows as length ** `exponent` in one series; `low` to `high` is the interval."""
+    """The exponent of a variant's growth: its latency in a series grows as length ** `exponent`.
+
+    `low` and `high` are the ends of the exponent's interval, and `lengths` is the number of measured lengths.
+    """
 
     series: Series
     variant: str
@@ -35,7 +37,7 @@ class Exponent:
 
 @dataclass(frozen=True)
 class Crossover:
-    """The length beyond which `after` is faster than `before`; from `low` to `high` the order is uncertain."""
+    """The length at which the variant `after` overtakes `before`; between `low` and `high` the order is uncertain."""
 
     series: Series
     before: str
@@ -47,7 +49,10 @@ class Crossover:
 
 @dataclass(frozen=True)
 class Reach:
-    """A variant's largest length that fits in memory and its smallest that does not; `all_fit` if all tried did."""
+    """The largest length of a variant that fits in memory, and the smallest length that does not.
+
+    `all_fit` is true if every length that was tried ran.
+    """
 
     series: Series
     variant: str
@@ -57,24 +62,24 @@ class Reach:
 
 
 def exponents(results: Results) -> list[Exponent]:
-    """Fit each variant's exponent: the median of the slopes between all pairs of lengths (Theil and Sen).
+    """Fit the exponent of each variant as the median of the slopes between all pairs of lengths (Theil and Sen).
 
-    The exponent's interval spans the slopes between neighbouring lengths, each widened by the latencies' own intervals,
-    so that a curve that bends has a wide one.
+    The interval of the exponent spans the slopes between neighbouring lengths, widened by the intervals of the
+    latencies. A curve that bends therefore has a wide interval.
     """
     return [
         Exponent(line, variant, len(points), *_slopes(points))
         for line in results.series
         for variant, points in _curves(line).items()
-        if len(points) >= FEWEST_LENGTHS
+        if len(points) >= MIN_LENGTHS
     ]
 
 
 def crossovers(results: Results) -> list[Crossover]:
-    """Find where one variant overtakes another.
+    """Find the lengths at which one variant overtakes another.
 
-    A pair of variants has a crossover if, among the lengths at which their intervals do not overlap, the order changes
-    exactly once.
+    Only the lengths at which the intervals of the two variants do not overlap are considered. A pair of variants has a
+    crossover if its order changes exactly once over these lengths.
     """
     found: list[Crossover] = []
     for line in results.series:
@@ -84,27 +89,31 @@ def crossovers(results: Results) -> list[Crossover]:
 
 
 def reaches(results: Results) -> list[Reach]:
-    """Return the memory limits of all variants, in each setting in which a variant ran out of memory at some batch."""
+    """Return the memory limits of all variants, for each setting in which some variant ran out of memory."""
     cells = results.exact
     cells = cells[~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
     lines = series(cells)
-    short = {line.setting for line in lines if (line.frame["status"] == OUT).any()}
+    short = {line.setting for line in lines if (line.frame["status"] == OUT_OF_MEMORY).any()}
     return [reach for line in lines if line.setting in short for reach in _reaches(line)]
 
 
 def _reaches(line: Series) -> Iterator[Reach]:
     lengths: dict[str, dict[str, list[int]]] = {}
-    for variant, status, length in zip(*(line.frame[name].tolist() for name in TRIED), strict=True):
+    for variant, status, length in zip(
+        *(line.frame[name].tolist() for name in ("variant", "status", "length")), strict=True
+    ):
         lengths.setdefault(variant, {}).setdefault(status, []).append(length)
     for variant, by_status in sorted(lengths.items()):
-        largest, smallest = max(by_status.get("ok", ()), default=None), min(by_status.get(OUT, ()), default=None)
+        largest = max(by_status.get("ok", ()), default=None)
+        smallest = min(by_status.get(OUT_OF_MEMORY, ()), default=None)
         yield Reach(line, variant, largest, smallest, all_fit=set(by_status) == {"ok"})
 
 
 def _curves(line: Series) -> dict[str, Points]:
-    """Return each variant's latency and interval by length; medians if a length was measured more than once.
+    """Return the latency and interval of each variant, by length.
 
-    In plain values, because pandas is slow on frames of a few rows.
+    A length that was measured more than once has the medians. The result holds plain Python values, because pandas is
+    slow on frames of a few rows.
     """
     gathered: dict[str, dict[int, list[tuple[float, ...]]]] = {}
     columns = (line.frame[name].tolist() for name in ("variant", "length", *INTERVAL))
@@ -118,7 +127,7 @@ def _curves(line: Series) -> dict[str, Points]:
 
 def _slopes(points: Points) -> tuple[float, float, float]:
     """Return the exponent and the ends of its interval."""
-    from scipy.stats import theilslopes  # takes a second to import, and most commands fit no exponent
+    from scipy.stats import theilslopes  # takes a second to import, and most commands do not need it
 
     places = [(math.log(length), *map(math.log, values)) for length, values in points.items()]
     middle = float(theilslopes([place[1] for place in places], [place[0] for place in places]).slope)
@@ -129,7 +138,7 @@ def _slopes(points: Points) -> tuple[float, float, float]:
 
 
 def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Points]) -> Iterator[Crossover]:
-    """Yield the crossover of two variants, if they have one."""
+    """Yield the crossover of two variants, if there is exactly one."""
     lengths = [length for length in first[1] if length in second[1]]
     pairs = [(first[1][length], second[1][length]) for length in lengths]
     # At each length: 1 if the first variant is slower, -1 if the second is, 0 if their intervals overlap.
@@ -140,7 +149,7 @@ def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Point
         return
     start, end = changes[0]
     places = [math.log2(length) for length in lengths]
-    middle, low, high = (  # the log-ratio of the latencies, and the extremes that their intervals allow
+    middle, low, high = (  # the logarithm of the latency ratio, and its extremes within the intervals
         [math.log(one[i] / other[j]) for one, other in pairs] for i, j in ((0, 0), (1, 2), (2, 1))
     )
     ends = sorted([_zero(places, low, start, end), _zero(places, high, start, end)])
@@ -149,7 +158,10 @@ def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Point
 
 
 def _zero(lengths: Sequence[float], values: Sequence[float], start: int, end: int) -> float:
-    """Return where `values` first changes its sign between two points, by linear interpolation of the logarithms."""
+    """Return the first place between two points where `values` changes its sign, by linear interpolation.
+
+    `lengths` and the result are base-2 logarithms.
+    """
     for i in range(start, end):
         if values[i] == 0:
             return lengths[i]

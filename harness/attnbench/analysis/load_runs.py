@@ -1,4 +1,4 @@
-"""Reading of runs into a pandas frame: a row for each record, with the numbers derived from its samples."""
+"""Reading of runs into a pandas frame with a row for each record, including the numbers derived from its samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
-from attnbench.analysis.digest import BASELINE, DERIVED, LISTS, OBJECTS, PROBLEMS, RUN, SCHEMA, TEXTS, TORN
+from attnbench.analysis.digest import (
+    BASELINE,
+    DERIVED,
+    JSON_LISTS,
+    JSON_OBJECTS,
+    NUMBER_LISTS,
+    PROBLEMS,
+    RUN,
+    SCHEMA,
+    TORN_LINES,
+)
 from attnbench.analysis.digest_cache import digests
 from attnbench.errors import UsageError
 from attnbench.record import FIELDS
@@ -24,16 +34,16 @@ from attnbench.store import MANIFEST
 from attnbench.workloads.workload import AXES, Workload
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-UNCHECKED = "unchecked"  # the flag of a record whose answers were not checked here
+UNCHECKED = "unchecked"  # flags a record that was imported from elsewhere, without a check of its outputs
 WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
 COLUMNS = (*FIELDS, "run", "workload_id", *DERIVED, "speedup", *WORKLOAD_FIELDS)
 PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # variants are compared within one problem
-NO_SAMPLES = array("d")
-NULLABLE = tuple(name for name, axis in AXES.items() if axis.default is None)  # numbers that a workload may lack
+NO_SAMPLES = array("d")  # shared by all rows without samples, to save memory
+NULLABLE = tuple(name for name, axis in AXES.items() if axis.default is None)  # workload fields that may be missing
 
 
 class JsonText(Mapping[str, Any]):
-    """A JSON object that is parsed each time it is read, because a million parsed ones would fill the memory."""
+    """A JSON object that is parsed each time it is read, because a million parsed objects would fill the memory."""
 
     __slots__ = ("_index", "_texts")
 
@@ -58,29 +68,33 @@ class JsonText(Mapping[str, Any]):
 
 
 def read_frame(runs: Sequence[Path]) -> pd.DataFrame:
-    """Read runs into a frame of COLUMNS, in which `speedup` is not set yet: it depends on the baseline."""
+    """Read runs into a frame with COLUMNS. `speedup` is NaN until the baseline is known."""
     return to_frame(digests(runs)).assign(speedup=math.nan)[list(COLUMNS)]
 
 
 def find_runs(path: Paths) -> list[Path]:
-    """List the folders of runs that `path` names, in its order and then by name; raises UsageError if there is none."""
+    """List the folders of the runs in `path`, a folder or several.
+
+    Each folder is a run, or contains runs at any depth. The runs are in the order of `path`, and by name within a
+    folder. Raises UsageError if a folder contains no run.
+    """
     found: dict[Path, None] = {}
     for start in map(Path, [path] if isinstance(path, (str, os.PathLike)) else path):
         under = [start] if (start / MANIFEST).is_file() else sorted(file.parent for file in start.rglob(MANIFEST))
         if not under:
             raise UsageError(
-                f"no run in {str(start)!r}: expected a run's folder, with a {MANIFEST}, or a folder of runs"
+                f"no run in {str(start)!r}: expected the folder of a run, which has a {MANIFEST}, or a folder of runs"
             )
         found.update(dict.fromkeys(under))
     return list(found)
 
 
 def to_frame(tables: Sequence[pa.Table]) -> pd.DataFrame:
-    """Return one frame of all digests' rows, with each row's workload as an object and as columns."""
+    """Join digests into one frame, with the workload of each row as an object and as columns."""
     table = pa.concat_tables([SCHEMA.empty_table(), *(digest.replace_schema_metadata() for digest in tables)])
     skipped = dict(filter(None, map(_skipped, tables)))
     columns: dict[str, Any] = {}
-    for name in table.column_names:  # one by one, so that each column's memory is released before the next is made
+    for name in table.column_names:  # one at a time, to release the memory of each column before the next is converted
         columns[name] = _column(name, table.column(name).combine_chunks())
         table = table.drop_columns(name)
     frame = pd.DataFrame(columns | _workloads(columns["workload_id"]))
@@ -91,20 +105,20 @@ def to_frame(tables: Sequence[pa.Table]) -> pd.DataFrame:
 
 
 def _column(name: str, values: Any) -> Any:
-    if name in OBJECTS:
+    if name in JSON_OBJECTS:
         valid = values.is_valid().to_numpy(zero_copy_only=False)
         return _objects([JsonText(values, index) if known else None for index, known in enumerate(valid)])
-    if name in TEXTS:
+    if name in JSON_LISTS:
         places, distinct = pd.factorize(values.to_pandas())
         parsed = _objects([*(tuple(orjson.loads(text)) for text in distinct), None])
-        return parsed[places]  # a missing value has place -1: None, the last
-    if name in LISTS:
+        return parsed[places]  # a missing value has place -1, which selects the None at the end
+    if name in NUMBER_LISTS:
         return _objects(_lists(values))
     return values.to_pandas()
 
 
 def _workloads(ids: pd.Series) -> dict[str, Any]:
-    """Return the workload columns of each row. Many rows share a few workloads, so each id is parsed once."""
+    """Return the workload columns. Each id is parsed only once, because many rows share a few workloads."""
     places, distinct = pd.factorize(ids)
     found = [Workload.parse(text) for text in distinct]
     fields = pd.DataFrame([workload.to_json() for workload in found], columns=list(WORKLOAD_FIELDS))
@@ -114,8 +128,8 @@ def _workloads(ids: pd.Series) -> dict[str, Any]:
 
 
 def _lists(values: Any) -> list[Any]:
-    """Return each row's list in a compact form: samples as an array, integers of blocks as a tuple that rows share."""
-    flat = values.values.to_numpy()  # noqa: PD011 - an attribute of Arrow's arrays, not of pandas'
+    """Return the list of each row in a compact form: floats as an array, integers as a tuple that equal rows share."""
+    flat = values.values.to_numpy()  # noqa: PD011 - this is an Arrow array, not a pandas object
     data = memoryview(flat).cast("B")
     edges = (values.offsets.to_numpy() * flat.itemsize).tolist()
     rows = (data[start:end].tobytes() for start, end in itertools.pairwise(edges))
@@ -130,7 +144,7 @@ def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
 
 
 def _skipped(digest: pa.Table) -> tuple[str, dict[str, int]] | None:
-    """Return a run's name and how many of its lines are not records; None if all are."""
+    """Return a run's name and the number of its lines that are not records, or None if every line is a record."""
     metadata = digest.schema.metadata
-    counts = {name.decode(): int(metadata[name]) for name in (TORN, PROBLEMS)}
+    counts = {name.decode(): int(metadata[name]) for name in (TORN_LINES, PROBLEMS)}
     return (metadata[RUN].decode(), counts) if any(counts.values()) else None

@@ -1,4 +1,7 @@
-"""Rankings: which variant is fastest on which problem and in which contest, with ties kept as ties."""
+"""Rankings: the fastest variants of each problem, and the standings of each device, mask, direction and mode.
+
+Variants that can't be shown to differ share a place.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,18 @@ CONTEST = ["device_name", "mask", "direction", "mode"]
 
 @dataclass(frozen=True)
 class Standing:
-    """One variant's results among the others of a device, mask, direction and mode."""
+    """The results of one variant in a contest."""
 
     variant: str
-    cells: int  # all that were tried, whatever their status
-    unsupported: int
-    ranked: int  # correct and timed
-    fastest: int  # shapes on which every other variant is slower
-    tied: int  # shapes on which it shares the first place with variants that can't be shown to be slower
-    speedup: float | None  # geometric mean over the baseline, on the shapes that both ran
-    speedup_low: float | None  # smallest of them
-    speedup_high: float | None  # largest of them
-    tflops: float | None  # highest of them
+    cells: int  # number of cells, whatever their status
+    unsupported: int  # number of cells that the variant does not support
+    ranked: int  # number of cells that are correct and timed
+    fastest: int  # number of shapes on which every other variant is slower
+    tied: int  # number of shapes on which the variant shares the first place
+    speedup: float | None  # over the baseline: geometric mean over the shapes that both variants ran
+    speedup_low: float | None  # smallest speed-up of a shape
+    speedup_high: float | None  # largest speed-up of a shape
+    tflops: float | None  # highest rate of a shape
 
 
 @dataclass(frozen=True)
@@ -42,29 +45,29 @@ class Contest:
     mask: str
     direction: str
     mode: str
-    shapes: int  # on which at least two variants could be ranked
-    undecided: int  # of these, the ones whose first place is shared
+    shapes: int  # number of shapes on which at least two variants could be ranked
+    undecided: int  # number of these shapes on which several variants share the first place
     standings: tuple[Standing, ...]  # best first
     finding: str  # the outcome in words
 
     @property
     def setting(self) -> str:
-        """Mask, direction and mode in words."""
+        """The mask, direction and mode in words."""
         mask = "no mask" if self.mask == "none" else self.mask
         return f"{mask}, {self.direction}{'' if self.mode == 'hot' else f', {self.mode}'}"
 
     @property
     def verdict(self) -> str:
-        """The outcome as a sentence that names device and setting."""
+        """The outcome as a sentence that names the device and the setting."""
         return f"On {self.device_name}, {self.setting}: {self.finding}"
 
 
 def winners(ranked: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each problem: `fastest`, its latency and interval, `tied`, `next` and `margin`.
+    """Return a row for each problem, with its `fastest` variant and the latency and interval of that variant.
 
-    `tied` lists all variants that share the first place: those that can't be shown to be slower than the fastest.
-    `next` is the fastest variant that does not share it, and `margin` its latency over that of the fastest (NaN if all
-    tie or no other ran); `contenders` counts the ranked variants.
+    `tied` lists the variants that share the first place: the fastest variant, and those that can't be shown to be
+    slower. `next` is the fastest variant that does not share the first place, and `margin` is its latency divided by
+    that of the fastest variant (NaN if there is no such variant). `contenders` is the number of ranked variants.
     """
     ranked = ranked.sort_values("latency_ms", kind="stable")
     first = ranked.drop_duplicates(PROBLEM).set_index(PROBLEM)

@@ -1,4 +1,4 @@
-"""The results of one or more runs: their records, and every part that analysis and reports derive from them."""
+"""The results of one or more runs: their records, and everything that is computed from the records."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CELL = [*PROBLEM, "device", "variant", "control"]
 
 
 class Results:
-    """The records of one or more runs, and everything that is derived from them.
+    """The records of one or more runs, and everything that is computed from the records.
 
-    Each part is computed once, when it is first read, so that one object can be handed to every table and chart. The
-    frames are shared by all readers: copy one before changing it.
+    Each property is computed when it is first used, and then kept. Its value is shared, so copy a frame before you
+    change it.
 
         results = Results.load("results/first")
         results.ranked[["variant", "workload_id", "latency_ms"]]
@@ -37,8 +37,8 @@ class Results:
     def __init__(self, records: pd.DataFrame, baseline: str | None = None, folders: Sequence[Path] = ()) -> None:
         """Build results from a frame that `attnbench.load` returned.
 
-        `baseline` is the variant that speed-ups are over; None chooses it from the records. `folders` are those of the
-        runs, which have the manifests and logs.
+        Speed-ups are relative to the variant `baseline`; if it is None, it is chosen from the records. `folders` are
+        the folders of the runs, with their manifests and logs.
         """
         self._records = records
         self._requested_baseline = baseline
@@ -48,7 +48,7 @@ class Results:
     def load(cls, path: Paths, baseline: str | None = None) -> Self:
         """Read runs, as `attnbench.load` does.
 
-        Raises UsageError if `path` has no run, and if `baseline` is not among the runs' variants.
+        Raises UsageError if `path` contains no run, or if the runs have no variant named `baseline`.
         """
         folders = find_runs(path)
         records = read_frame(folders)
@@ -67,10 +67,10 @@ class Results:
 
     @cached_property
     def baseline(self) -> str | None:
-        """The variant that speed-ups are over; None if no variant could be ranked.
+        """The variant that speed-ups are relative to; None if no variant could be ranked.
 
-        It is the requested one, else the one with an A/A control, else the first by name of those that the runs'
-        manifests mark as baselines, else the one with the most ranked records.
+        It is the first of these that exists: the requested variant, the variant with an A/A control, the first variant
+        by name that the manifests mark as a baseline, the variant with the most ranked records.
         """
         if self._requested_baseline is not None:
             return self._requested_baseline
@@ -83,7 +83,7 @@ class Results:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """All records; `speedup` is the baseline's median latency on the same problem over the row's."""
+        """All records. `speedup` is the baseline's median latency on the same problem divided by the record's."""
         records = self._records
         columns = [*PROBLEM, "variant", "control", "status", "latency_ms"]
         base = records.loc[self._latest, columns]
@@ -93,17 +93,20 @@ class Results:
 
     @cached_property
     def current(self) -> pd.DataFrame:
-        """The last record of each cell: a cell that was measured again in the same environment counts once.
+        """The latest record of each cell in each environment.
 
-        If several devices of one model ran the same problem, only one of them counts: the device with the most records
-        of the problem, and of these the one that ran it last. Variants are compared within a device, where they were
-        measured in turns.
+        If several devices of one model ran the same problem, only the records of one device count, because variants
+        are compared within a device, where they were measured in turns. It is the device with the most records of the
+        problem, or the latest of these devices if several have equally many.
         """
         return self.frame.loc[self._latest]
 
     @cached_property
     def rankable(self) -> pd.Series:
-        """Whether each record may be ranked: checked here, timed, exact attention, and not the A/A control."""
+        """Whether each record may be ranked.
+
+        A ranked record is timed and computes exact attention. Its outputs were checked, and it is not an A/A control.
+        """
         records = self._records
         checked = pd.Series([UNCHECKED not in flags for flags in records["flags"]], index=records.index, dtype=bool)
         timed = (records["status"] == "ok") & records["latency_ms"].notna()
@@ -111,34 +114,34 @@ class Results:
 
     @cached_property
     def ranked(self) -> pd.DataFrame:
-        """The current records that may be ranked; `leads` says whether a row shares its problem's first place."""
+        """The current records that may be ranked, with `leads` (see `Results.leads`)."""
         ranked = self.current[self.rankable.loc[self._latest]]
         return ranked.assign(leads=leaders(ranked, self.floors))
 
     @cached_property
     def leads(self) -> pd.Series:
-        """Whether each record shares its problem's first place; False for what is not ranked."""
+        """Whether each record has the first place of its problem, alone or shared; False for unranked records."""
         return self.ranked["leads"].reindex(self._records.index, fill_value=False)
 
     @cached_property
     def exact(self) -> pd.DataFrame:
-        """The current records of exact attention, failed ones and the A/A control too, with `leads`."""
+        """The current records of exact attention, with `leads`, including failed records and A/A controls."""
         cells = self.current[self.current["exact"]]
         return cells.assign(leads=self.leads.loc[cells.index])
 
     @cached_property
     def control_ratios(self) -> Ratios:
-        """The log-ratios between each A/A control and its twin, a list of rounds by problem."""
+        """The log-ratio of latency between each A/A control and its twin in each round, by problem."""
         return control_ratios(self.current)
 
     @cached_property
     def noise(self) -> ControlSummary:
-        """The noise floor and the false positives of all A/A controls together."""
+        """The noise floor and the number of false positives over all A/A controls."""
         return summarise_controls(list(self.control_ratios.values()))
 
     @cached_property
     def floor(self) -> NoiseFloor | None:
-        """The noise floor of all A/A controls together, in the form that widens intervals; None without a control."""
+        """The noise floor over all A/A controls, as an object that can widen intervals; None without a control."""
         return floor_of(list(self.control_ratios.values()))
 
     @cached_property
@@ -148,24 +151,24 @@ class Results:
 
     @cached_property
     def comparisons(self) -> dict[CellKey, PairedResult]:
-        """Each ranked cell compared with the baseline's, by the problem's fields and the variant.
+        """The comparison of each ranked cell with the baseline, by the problem's fields and the variant.
 
-        Cells are compared if they were measured in turns in one run of a device with an A/A control.
+        Only cells that were measured in turns with the baseline, on a device with an A/A control, are compared.
         """
         return compare_with_baseline(self.ranked, self.baseline, self.floors)
 
     @cached_property
     def winners(self) -> pd.DataFrame:
-        """The fastest variants of each problem, a row for each problem: see `ranking.winners`."""
+        """A frame with a row for each problem that names its fastest variants; see `ranking.winners`."""
         return winners(self.ranked)
 
     @cached_property
     def series(self) -> list[Series]:
-        """The ranked records as series over sequence length."""
+        """The ranked records, grouped into series over sequence length."""
         return series(self.ranked)
 
     def noise_within(self, cells: pd.DataFrame) -> ControlSummary:
-        """Return noise floor and false positives of the A/A controls on the problems of `cells` only."""
+        """Return the noise floor and false positives of the A/A controls that ran the same problems as `cells`."""
         problems = set(zip(*(cells[name] for name in PROBLEM), strict=True))
         known = sorted(problems & self.control_ratios.keys())
         return summarise_controls([self.control_ratios[problem] for problem in known])
@@ -186,22 +189,23 @@ class Results:
 def load(path: Paths) -> pd.DataFrame:
     """Read runs into a frame with a row for each record.
 
-    `path` is a run, as `attnbench.run` returns it, or its folder, a folder of runs (at any depth), or a list of these.
-    Columns are the record's fields, the workload's fields (`mask` as its text), and
+    `path` is a run that `attnbench.run` returned, the folder of a run, a folder that contains runs at any depth, or a
+    list of these. The columns are the fields of the record, the fields of the workload (`mask` as a string), and
 
-    - `run` (the folder's name), `workload_id`
-    - `latency_ms`, the samples' median, its 95% interval `latency_low_ms` to `latency_high_ms`, and `samples`, how many
-    - `tflops` (1e12 FLOP/s over the visible pairs), `gbps` (1e9 bytes/s of compulsory traffic), `roofline_pct` (percent
-      of the device's measured peak, if the run has it)
-    - `speedup` over the run's baseline, on the same workload and device
-    - `error_ratio` (error over its tolerance), `error_max_abs`
-    - `power_w` (mean while it ran), `energy_mj` (of one call: from the energy counter, else mean power times median
-      latency), `throttled_share` (of its blocks)
+    - `run` (the name of the run's folder) and `workload_id`
+    - `latency_ms` (the median of the samples), `latency_low_ms` and `latency_high_ms` (the ends of its 95% interval),
+      and `samples` (the number of samples)
+    - `tflops` (1e12 FLOP/s, counting only visible query-key pairs), `gbps` (1e9 bytes/s of compulsory traffic), and
+      `roofline_pct` (percent of the roofline, if the run measured the device's peak rates)
+    - `speedup` over the baseline, on the same workload and device
+    - `error_ratio` (the error divided by its tolerance) and `error_max_abs`
+    - `power_w` (mean power during the timed calls), `energy_mj` (energy of one call, from the energy counter or else
+      mean power times median latency), and `throttled_share` (the share of blocks that were throttled)
 
-    Samples and blocks are arrays (`array.array`), `kernels` and `flags` tuples, `error` and `telemetry` mappings.
-    What a record lacks is NaN. `frame.attrs["skipped"]` counts by run the lines that are not records: `torn_lines`,
-    half-written ones, and `problems`, those that do not fit the schema; `frame.attrs["baselines"]` names the variants
-    that the runs mark as baselines. A large run is read once: its rows are kept in the user's cache for the next time.
-    Raises UsageError if there is no run.
+    Samples are of type `array.array`, and blocks, `kernels` and `flags` are tuples. `error` and `telemetry` are
+    mappings. Missing values are NaN or None. `frame.attrs["skipped"]` gives, by run, the number of lines that are not
+    records: `torn_lines` are half-written, and `problems` do not fit the schema. `frame.attrs["baselines"]` names the
+    variants that the runs mark as baselines. The rows of a large run are cached, so a second call is faster. Raises
+    UsageError if `path` contains no run.
     """
     return Results.load(path).frame[list(COLUMNS)]

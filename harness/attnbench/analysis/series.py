@@ -1,4 +1,4 @@
-"""Series: the cells that form one line of a chart over sequence length, and the line's title."""
+"""Series: the cells of one chart over sequence length, which differ only in variant and length, and their title."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from attnbench.workloads.workload import AXES
 
 TITLE = ("direction", "mask", "dtype")  # the fields that begin a series' title and its sort key
-OPTIONAL = [  # options of attention, such as softcap, that a series is named by if they are not the default
+OPTIONAL = [  # options of attention, such as softcap, that appear in a series' title unless they have the default value
     name for name, axis in AXES.items() if axis.exact and axis.is_optional and not axis.same_as and axis.kind is not str
 ]
 SETTING = [
@@ -23,7 +23,10 @@ SETTING = [
 
 @dataclass(frozen=True)
 class Series:
-    """Cells that differ only in variant and length, and in batch if every length was measured at one batch."""
+    """Cells that differ only in variant and length.
+
+    Their batch may differ as well if every length was measured at exactly one batch.
+    """
 
     device_name: str
     mode: str
@@ -35,25 +38,25 @@ class Series:
 
     @property
     def title(self) -> str:
-        """The setting in words, without the device: `forward · causal · bfloat16 · B1 H8 D64`."""
+        """The setting in words, without the device, such as `forward · causal · bfloat16 · B1 H8 D64`."""
         mode = "" if self.mode == "hot" else f" · {self.mode}"
         return f"{self.direction} · {self.mask} · {self.dtype}{mode} · {self.shape}"
 
     @property
     def setting(self) -> tuple[str, ...]:
-        """The values that it shares with the series of other batches."""
+        """The setting without the batch, which is equal for series that differ only in batch."""
         shape = self.shape.partition(" ")[2] if self.batch else self.shape
         return (self.device_name, self.mode, self.direction, self.mask, self.dtype, shape)
 
     @property
     def batch(self) -> int | None:
-        """The batch of all its cells; None if the batch shrinks as length grows."""
+        """The batch of all cells; None if the batch differs between lengths."""
         batches = set(self.frame["batch"].tolist())
         return batches.pop() if len(batches) == 1 else None
 
 
 def with_length(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add `length`, the longer of seq_q and seq_k, and `form`: `self`, `decode` (one query) or `cross`."""
+    """Add the columns `length`, the larger of seq_q and seq_k, and `form`: `self`, `decode` (one query) or `cross`."""
     form = pd.Series("cross", index=frame.index)
     form[frame["seq_q"] == frame["seq_k"]] = "self"
     form[(frame["seq_q"] == 1) & (frame["seq_k"] > 1)] = "decode"
@@ -61,7 +64,7 @@ def with_length(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def series(frame: pd.DataFrame) -> list[Series]:
-    """Split a frame into series, those with the most lengths first, then by setting."""
+    """Split a frame into series, sorted by decreasing number of lengths and then by setting."""
     found = []
     for key, setting in with_length(frame).groupby(SETTING, dropna=False, sort=True):
         fields = dict(zip(SETTING, key, strict=True))
@@ -70,9 +73,10 @@ def series(frame: pd.DataFrame) -> list[Series]:
 
 
 def shape_text(fields: Any) -> str:
-    """Return heads, widths and options in short, such as `H32/8 D128 softcap 50`.
+    """Return heads, head dimensions and options in short form, such as `H32/8 D128 softcap 50`.
 
-    Key/value heads and the value width appear if they differ, options if they do not have their default.
+    The number of key/value heads and the head dimension of values appear only if they differ from those of queries.
+    Options appear only if they differ from their default.
     """
     heads, width = f"H{fields['heads']}", f"D{fields['head_dim']}"
     if fields["kv_heads"] != fields["heads"]:
@@ -89,7 +93,7 @@ def shape_text(fields: Any) -> str:
 
 
 def surroundings_text(fields: Any) -> str:
-    """Return what surrounds attention, such as ` layer of 512 in BSHD`; empty for attention alone."""
+    """Describe the layer, layout, inputs and devices, as in ` layer of 512 in BSHD`; empty if all are the defaults."""
     extras = [f"layer of {fields['embed_dim']}"] if fields["embed_dim"] else []
     extras += [f"in {fields['layout']}"] if fields["layout"] != "native" else []
     extras += [fields["distribution"]] if fields["distribution"] != "normal" else []
@@ -98,7 +102,10 @@ def surroundings_text(fields: Any) -> str:
 
 
 def _by_batch(setting: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Keep a setting whole if each length has one batch (a constant number of tokens), else split it by batch."""
+    """Split a setting by batch, unless each length has exactly one batch.
+
+    A setting with a constant number of tokens, whose batch shrinks as length grows, therefore stays one series.
+    """
     lengths, batches = setting["length"].tolist(), setting["batch"].tolist()
     if len(set(zip(lengths, batches, strict=True))) == len(set(lengths)):
         yield setting

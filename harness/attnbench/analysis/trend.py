@@ -1,4 +1,4 @@
-"""Trends: one cell's latency over many runs, and the runs at which it changed."""
+"""Trends: the latency of each cell over many runs, and the runs in which it changed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
 KEY = ["device_name", "variant", "workload_id", "mode"]
-FEWEST_RUNS = 2
+MIN_RUNS = 2  # of a trend
 
 
 @dataclass(frozen=True)
 class Point:
-    """A cell's median latency in one run; `change` is `faster` or `slower` if it differs from the run before."""
+    """The median latency of a cell in one run.
+
+    `change` is `faster` or `slower` if the latency differs from that in the run before, and None if it does not.
+    """
 
     run: str
     started_at: str
@@ -32,7 +35,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Trend:
-    """A cell that several runs measured, oldest first."""
+    """The latencies of a cell in several runs, oldest run first."""
 
     device_name: str
     variant: str
@@ -42,18 +45,19 @@ class Trend:
 
     @property
     def changes(self) -> int:
-        """The number of change points."""
+        """The number of points with a change."""
         return sum(point.change is not None for point in self.points)
 
 
 def trends(results: Results) -> list[Trend]:
-    """Return the trend of each cell that at least two runs measured, those with the most change points first.
+    """Return the trend of each cell that at least two runs measured, sorted by decreasing number of changes.
 
-    A run is a change point if the interval of the ratio to the run before, corrected over all pairs of runs, lies
-    beyond 1 by more than three times the noise floors of both.
+    Each run is compared with the run before it. The latency has changed if the whole interval of the ratio differs from
+    1 by more than three times the larger noise floor of the two runs. Intervals are corrected for the number of
+    comparisons.
     """
     rankable = results.frame[results.rankable]
-    histories = [history for history in _histories(rankable) if len(history) >= FEWEST_RUNS]
+    histories = [history for history in _histories(rankable) if len(history) >= MIN_RUNS]
     steps = {
         (place, index): (blocks_of(history[index]), blocks_of(history[index - 1]))
         for place, history in enumerate(histories)

@@ -1,4 +1,4 @@
-"""Verdicts within a run: which of two variants is faster, which share the first place, what A/A controls show."""
+"""Verdicts within a run: the faster of two variants, shared first places, and the noise floor of A/A controls."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from attnbench.stats.noise_floor import NoiseFloor
 
 
-Ratios = dict[tuple[str, ...], list[float]]  # by problem, a log-ratio for each round
+Ratios = dict[tuple[str, ...], list[float]]  # the log-ratio of each round, by problem
 
 
 def control_ratios(current: pd.DataFrame) -> Ratios:
-    """Return by problem the log-ratio of each round between an A/A control and its twin: the same variant and run."""
+    """Return the log-ratio of latency between each A/A control and its twin in each round, by problem.
+
+    The twin of a control is the cell of the same variant and problem in the same run.
+    """
     timed = current[current["status"] == "ok"]
     key = ["run_id", "device", *PROBLEM, "variant"]
     columns = [*key, "samples_ns", "cold_samples_ns", "block_sizes", "block_rounds"]
@@ -33,7 +36,7 @@ def control_ratios(current: pd.DataFrame) -> Ratios:
 
 
 def noise_text(found: ControlSummary) -> str:
-    """Return the note under a table that states the noise floor and the false positives."""
+    """Return a note for the foot of a table that states the noise floor and the number of false positives."""
     if found.noise_floor is None:
         return "No A/A control in these cells: the noise floor is unknown."
     pairs = f"{found.cells} pair{'s' if found.cells > 1 else ''}"
@@ -44,7 +47,7 @@ def noise_text(found: ControlSummary) -> str:
 
 
 def blocks_of(cell: Any, suffix: str = "") -> Blocks:
-    """Return a row's samples in their blocks; each sample without a block becomes a block."""
+    """Return the samples of a row in blocks. If the row has no blocks, each sample becomes a block."""
     samples = cell[f"samples_ns{suffix}"] or cell[f"cold_samples_ns{suffix}"]
     sizes = cell[f"block_sizes{suffix}"]
     if not sizes:
@@ -52,31 +55,32 @@ def blocks_of(cell: Any, suffix: str = "") -> Blocks:
     return Blocks(samples, sizes, cell[f"block_rounds{suffix}"])
 
 
-TABLE = ["device_name", "mask", "direction", "mode"]  # verdicts of one table are corrected together
+TABLE = ["device_name", "mask", "direction", "mode"]  # the verdicts in one table are corrected for their number
 ROW = [
     *PROBLEM, "variant", "mask", "direction", "run_id", "device", "flags", "latency_low_ms", "latency_high_ms",
     "samples_ns", "cold_samples_ns", "block_sizes", "block_rounds",
 ]  # fmt: skip
-CellKey = tuple[Any, ...]  # PROBLEM's fields, and the variant
-Place = tuple[str, str]  # a device's name, and a mode
+CellKey = tuple[Any, ...]  # the values of PROBLEM's fields, then the variant
+Place = tuple[str, str]  # a device name and a mode
 Row = Mapping[Any, Any]
 
 
 def compare_with_baseline(
     ranked: pd.DataFrame, baseline: str | None, known_floors: Mapping[Place, NoiseFloor]
 ) -> dict[CellKey, PairedResult]:
-    """Compare each ranked cell with the baseline's on the same problem, by PROBLEM's fields and the variant.
+    """Compare each ranked cell with the baseline's cell on the same problem.
 
-    Cells are paired if they were measured in turns in one run; others are left out.
+    The result is keyed by the values of PROBLEM's fields and the variant. Cells that were not measured in turns with
+    the baseline in one run are left out.
     """
     return _compare(ranked, _by_problem(ranked[ranked["variant"] == baseline]), known_floors)
 
 
 def leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> pd.Series:
-    """Return whether each ranked cell is its problem's fastest, or cannot be shown to be slower than the fastest.
+    """Return whether each ranked cell is the fastest on its problem, or cannot be shown to be slower than the fastest.
 
-    Cells that can't be paired with the fastest (another run, not interleaved, no A/A control) share the first place if
-    their interval begins below the end of the fastest's.
+    A cell can't be paired with the fastest cell if they are from different runs, if they were not interleaved, or if
+    the device has no A/A control. Such a cell shares the first place if its interval overlaps the fastest cell's.
     """
     ranked = ranked.sort_values("latency_ms", kind="stable")
     fastest = _by_problem(ranked.drop_duplicates(PROBLEM))
@@ -89,7 +93,7 @@ def leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> p
 
 
 def floors(ratios: Ratios) -> dict[Place, NoiseFloor]:
-    """Return the noise floor that the A/A controls show, by device name and mode."""
+    """Return the noise floor of the A/A controls, by device name and mode."""
     name, mode = PROBLEM.index("device_name"), PROBLEM.index("mode")
     rows: dict[Place, list[list[float]]] = {}
     for problem, row in ratios.items():
@@ -100,7 +104,7 @@ def floors(ratios: Ratios) -> dict[Place, NoiseFloor]:
 def _compare(
     ranked: pd.DataFrame, against: Mapping[CellKey, Row], known_floors: Mapping[Place, NoiseFloor]
 ) -> dict[CellKey, PairedResult]:
-    """Compare rows with the row of `against` for their problem; none on a device whose noise floor is unknown."""
+    """Compare each row with the row of `against` for its problem, on devices with a known noise floor only."""
     blocks = {problem: blocks_of(row) for problem, row in against.items()}
     tables: dict[CellKey, dict[CellKey, list[float]]] = {}
     for row in ranked[ROW].to_dict("records"):
