@@ -68,15 +68,15 @@ def test_memory_states_the_growth_and_how_many_sequences_fit():
     rows = [{**r, "sequence_bytes": r["seq_q"] ** 2, "largest_batch": 3} for r in growing()]
     finding = find_study("memory").conclude(rows)
     assert "naive needs 1.00 MiB for one sequence of 1k tokens, growing as the length to the power of 2.00" in finding
-    assert "so that 3 fit" in finding
+    assert "so 3 such sequences fit" in finding
 
 
 def test_parallelism_compares_recurrent_layers_with_attention():
     """`parallelism` compares a recurrent layer's time per token with the fastest attention, at both ends."""
     rows = growing("sdpa", 1.0) + [{**r, "exact": False} for r in growing("lstm", 2.0)]
     finding = find_study("parallelism").conclude(rows)
-    assert "lstm takes 7.81 against 7.81 microseconds of sdpa at 128 tokens (1.00 times)" in finding
-    assert "62.5 against 7.81 microseconds of sdpa at 1k tokens (8.00 times)" in finding
+    assert "lstm takes 7.81 against 7.81 microseconds for sdpa at 128 tokens (1.00 times)" in finding
+    assert "62.5 against 7.81 microseconds for sdpa at 1k tokens (8.00 times)" in finding
     assert "nothing to compare" in find_study("parallelism").conclude(growing())
 
 
@@ -93,7 +93,7 @@ def test_figures_are_drawn(name, tmp_path):
 def test_a_study_without_a_timed_cell_is_an_error(tmp_path):
     """If no cell of a study was timed, the error says so and names the folder with the records."""
     empty = Study("empty", "Is anything timed?", lambda settings, folder: [], lambda rows: None, lambda rows: "")
-    with pytest.raises(AttnbenchError, match=r"study empty: no cell was timed; the records in .*study-empty"):
+    with pytest.raises(AttnbenchError, match=r"study empty: no cell was timed; see the records in .*study-empty"):
         make(empty, Settings(tmp_path))
 
 
@@ -125,8 +125,8 @@ def test_gpus_computes_the_efficiency_of_each_split():
 def test_gpus_states_speed_up_and_efficiency():
     """`gpus` states the speed-up of the most devices for each split, and that one device can't split anything."""
     finding = gpus.conclude(split_rows())
-    assert "with a batch of 4 split, naive is 1.60 times as fast (80% scaling efficiency)" in finding
-    assert "with heads of 8 split, naive is 2.00 times as fast (100% scaling efficiency)" in finding
+    assert "when the batch of 4 is split, naive is 1.60 times as fast (80% scaling efficiency)" in finding
+    assert "when the 8 heads are split, naive is 2.00 times as fast (100% scaling efficiency)" in finding
     assert "nothing was split" in gpus.conclude(split_rows(numbers=(1,)))
     assert {line.get_label() for line in gpus.draw(split_rows()).axes[0].get_lines()} == {
         "naive, by batch", "naive, by heads",

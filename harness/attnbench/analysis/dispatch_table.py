@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
 SCHEMA = 1
-# A region applies only to shapes that have the same values in the EXACT fields. For the NEAR fields, the region with the
-# nearest values applies.
+# A region applies only to shapes that have the same values in the EXACT fields. Among these regions, the one with the
+# nearest values in the NEAR fields is chosen.
 EXACT = ("mode", *TITLE, *(name for name, axis in AXES.items() if axis.exact and name not in TITLE), "form")
 NEAR = tuple(name for name, axis in AXES.items() if axis.near)
 SETTING = ("device_name", *NEAR, *EXACT)

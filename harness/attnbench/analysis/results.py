@@ -70,7 +70,7 @@ class Results:
         """The variant that speed-ups are relative to; None if no variant could be ranked.
 
         It is the first of these that exists: the requested variant, the variant with an A/A control, the first variant
-        by name that the manifests mark as a baseline, the variant with the most ranked records.
+        by name that the manifests mark as a baseline, or the variant with the most ranked records.
         """
         if self._requested_baseline is not None:
             return self._requested_baseline
@@ -96,8 +96,8 @@ class Results:
         """The latest record of each cell in each environment.
 
         If several devices of one model ran the same problem, only the records of one device count, because variants
-        are compared within a device, where they were measured in turns. It is the device with the most records of the
-        problem, or the latest of these devices if several have equally many.
+        are compared within a device, where they were measured in turns. The chosen device is the one with the most
+        records of the problem. If several devices have equally many, the one that ran the problem last is chosen.
         """
         return self.frame.loc[self._latest]
 

@@ -1,4 +1,4 @@
-"""Plugins that log each record of a run to an experiment tracker, in a process beside the supervisor.
+"""Plugins that log each record of a run to an experiment tracker, in a separate process.
 
-Use one with `attnbench run -p attnbench.observers.mlflow`.
+For example, use the MLflow plugin with `attnbench run -p attnbench.observers.mlflow`.
 """

@@ -1,9 +1,12 @@
-"""Log records to MLflow: `attnbench run -p attnbench.observers.mlflow`; needs `pip install 'attnbench[mlflow]'`.
+"""Log records to MLflow.
 
-Each run becomes an MLflow run of the experiment named by MLFLOW_EXPERIMENT_NAME (default: attnbench), and each record a
-run nested in it, with variant, workload and device as parameters and its numbers as metrics. MLFLOW_TRACKING_URI names
-the tracking server, as usual. Without it, runs go to the folder `mlruns`, unless the full mlflow with its database
-packages is installed, whose default is used then.
+Install it with `pip install 'attnbench[mlflow]'`, and use it with `attnbench run -p attnbench.observers.mlflow`.
+
+Each run becomes an MLflow run in the experiment that MLFLOW_EXPERIMENT_NAME names (default: attnbench). Each record
+becomes a nested run, with variant, workload and device as parameters and its numbers as metrics.
+
+MLFLOW_TRACKING_URI sets the tracking server, as usual. If it is not set, runs are stored in the folder `mlruns`. If the
+full mlflow package with its database dependencies is installed, MLflow's own default is used instead.
 """
 
 from __future__ import annotations
@@ -23,14 +26,14 @@ try:
 except ImportError as error:
     raise ImportError(f"needs the package mlflow-skinny (pip install 'attnbench[mlflow]'): {error}") from error
 
-LONGEST_VALUE = 6000  # characters: MLflow's limit for a parameter
+MAX_VALUE_LENGTH = 6000  # characters; MLflow rejects longer parameter values
 STATUSES = {"ok": "FINISHED", "unsupported": "FINISHED", "interrupted": "KILLED"}
-current: dict[str, Any] = {}  # of the observed run: the client, and the ids of the experiment and the parent run
+current: dict[str, Any] = {}  # the client of the observed run, its experiment id and its run id
 
 
 @hookimpl
 def attnbench_run_started(manifest: dict[str, Any]) -> None:
-    """Start the parent run, in which the records are nested."""
+    """Start the MLflow run that will contain the nested run of each record."""
     client = MlflowClient(tracking_uri=_tracking_uri())
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "attnbench")
     existing = client.get_experiment_by_name(name)
@@ -39,7 +42,7 @@ def attnbench_run_started(manifest: dict[str, Any]) -> None:
     current.update(client=client, experiment=experiment, parent=parent)
     client.log_param(parent, "cells", len(manifest["plan"]))
     for fact, value in manifest.get("machine", {}).items():
-        client.set_tag(parent, f"machine.{fact}", str(value)[:LONGEST_VALUE])
+        client.set_tag(parent, f"machine.{fact}", str(value)[:MAX_VALUE_LENGTH])
 
 
 @hookimpl
@@ -56,7 +59,7 @@ def attnbench_record_stored(record: dict[str, Any]) -> None:
     started = run.info.start_time
     client.log_batch(
         run.info.run_id,
-        params=[Param(name, value[:LONGEST_VALUE]) for name, value in about.items()],
+        params=[Param(name, value[:MAX_VALUE_LENGTH]) for name, value in about.items()],
         metrics=[Metric(name, value, started, 0) for name, value in metrics(record).items()],
     )
     client.set_terminated(run.info.run_id, STATUSES.get(record["status"], "FAILED"))
@@ -64,7 +67,7 @@ def attnbench_record_stored(record: dict[str, Any]) -> None:
 
 @hookimpl
 def attnbench_run_ended(summary: dict[str, Any]) -> None:
-    """Log the number of records by status, and end the run."""
+    """Log the number of records with each status, and end the MLflow run."""
     client: MlflowClient = current["client"]
     for status, count in summary.items():
         client.log_metric(current["parent"], f"cells_{status}", count)
@@ -72,10 +75,10 @@ def attnbench_run_ended(summary: dict[str, Any]) -> None:
 
 
 def _tracking_uri() -> str | None:
-    """Return the tracking URI; None is MLflow's default.
+    """Return the tracking URI, or None for MLflow's default.
 
-    Without MLFLOW_TRACKING_URI and without a database package this is the folder `mlruns`. MLflow accepts a folder only
-    if MLFLOW_ALLOW_FILE_STORE is set.
+    If MLFLOW_TRACKING_URI is not set and no database package is installed, return the URI of the folder `mlruns`. For a
+    folder, also set MLFLOW_ALLOW_FILE_STORE, because MLflow rejects folders without it.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or (
         None if find_spec("sqlalchemy") else (Path.cwd() / "mlruns").as_uri()

@@ -1,4 +1,4 @@
-"""A record as experiment trackers log it: its names as parameters, its numbers as metrics."""
+"""Conversion of a record into the parameters and metrics that experiment trackers log."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from attnbench.workloads.workload import Workload
 
-NAMES = ("cell_id", "variant", "plugin", "device", "device_name", "status", "mode", "reason")
+DESCRIPTIVE_FIELDS = ("cell_id", "variant", "plugin", "device", "device_name", "status", "mode", "reason")
 
 
 def parameters(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the record's names and its workload's fields as strings; unknown ones are left out."""
-    about = {name: record.get(name) for name in NAMES}
+    """Return the descriptive fields of a record and of its workload as strings, without missing values."""
+    about = {name: record.get(name) for name in DESCRIPTIVE_FIELDS}
     workload = Workload.from_json(record["workload"])
     return {
         name: str(value)
@@ -23,9 +23,10 @@ def parameters(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the record's known numbers: `latency_ms` (median), `samples`, `tflops`, `peak_bytes` and so on.
+    """Return the numbers of a record: `latency_ms` (median), `samples`, `tflops`, `peak_bytes` and so on.
 
-    A record without samples, such as that of an incorrect variant, has no latency.
+    Missing values are left out. For example, a record without samples, such as that of an incorrect variant, has no
+    latency.
     """
     samples = record.get("samples_ns") or record.get("cold_samples_ns")
     error = record.get("error") or {}

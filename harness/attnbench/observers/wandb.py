@@ -1,8 +1,9 @@
-"""Log records to W&B: `attnbench run -p attnbench.observers.wandb`; needs `pip install 'attnbench[wandb]'`.
+"""Log records to Weights & Biases.
 
-Each run becomes a Weights & Biases run of the project named by WANDB_PROJECT (default: attnbench). Each record is a
-step of it, and the table `records` holds all of them. WANDB_MODE=offline keeps everything in the folder `wandb`, as
-usual.
+Install it with `pip install 'attnbench[wandb]'`, and use it with `attnbench run -p attnbench.observers.wandb`.
+
+Each run becomes a W&B run in the project that WANDB_PROJECT names (default: attnbench). Each record becomes a step of
+that run and a row of its table `records`. As usual, WANDB_MODE=offline stores everything in the folder `wandb`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ try:
 except ImportError as error:
     raise ImportError(f"needs the package wandb (pip install 'attnbench[wandb]'): {error}") from error
 
-current: dict[str, Any] = {}  # of the observed run: the W&B run, and the rows of its table so far
+current: dict[str, Any] = {}  # the W&B run of the observed run, and the rows of its table so far
 
 
 @hookimpl
 def attnbench_run_started(manifest: dict[str, Any]) -> None:
-    """Start the W&B run, with the machine and the number of cells as its configuration."""
+    """Start a W&B run, with the machine and the number of cells as its configuration."""
     current["run"] = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "attnbench"),
         name=manifest["run_id"],
@@ -34,7 +35,7 @@ def attnbench_run_started(manifest: dict[str, Any]) -> None:
 
 @hookimpl
 def attnbench_record_stored(record: dict[str, Any]) -> None:
-    """Log one record: its numbers under the variant's name, and a row for the table."""
+    """Add one record to the table, and log its numbers under the variant's name unless it is an A/A control."""
     about, numbers = parameters(record), metrics(record)
     current["rows"].append({**about, **numbers, "control": bool(record["control"])})
     if not record["control"]:
@@ -43,7 +44,7 @@ def attnbench_record_stored(record: dict[str, Any]) -> None:
 
 @hookimpl
 def attnbench_run_ended(summary: dict[str, Any]) -> None:
-    """Log the table and the number of records by status, and end the W&B run."""
+    """Log the table and the number of records with each status, and end the W&B run."""
     columns = list(dict.fromkeys(name for row in current["rows"] for name in row))
     table = wandb.Table(columns=columns, data=[[row.get(name) for name in columns] for row in current["rows"]])
     current["run"].log({"records": table})

@@ -1,4 +1,7 @@
-"""Studies of common claims about attention, on the supervisor's side: each writes rows, a figure and a finding."""
+"""Studies of common claims about attention. Each study writes its measured rows, a figure and a finding.
+
+This package runs in the supervisor, so it imports neither torch nor a plugin.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from importlib import import_module
 from attnbench.errors import unknown
 from attnbench.study.study import Rows, Settings, Study, StudyResult, make
 
-MODULES = {
+MODULES = {  # the module of each study, by name
     "parallelism": "parallelism",
     "memory": "memory",
     "scaling-factor": "scaling_factor",
@@ -23,7 +26,7 @@ __all__ = ["MODULES", "Rows", "Settings", "Study", "StudyResult", "find_study", 
 
 
 def find_study(name: str) -> Study:
-    """Return a study by its name; raises UsageError, with the nearest name, if there is no such study."""
+    """Return the study with this name. Raises UsageError, which suggests the nearest name, if there is none."""
     if name not in MODULES:
         raise unknown("study", name, MODULES)
     study: Study = import_module(f"attnbench.study.{MODULES[name]}").STUDY

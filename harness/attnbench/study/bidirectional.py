@@ -1,4 +1,4 @@
-"""The study `bidirectional`: causal attention, as in GPT, against attention without a mask, as in BERT."""
+"""The study `bidirectional`, which compares causal attention, as in GPT, with unmasked attention, as in BERT."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ SIZES = {
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Return a grid of the same shapes without and with the causal mask."""
+    """Return a grid that runs the same shapes without a mask and with the causal mask."""
     return [{**sizes, "mask": ["none", "causal"]}]
 
 
 def ratios(rows: Rows) -> Rows:
-    """Return the ratio of causal to bidirectional latency, and the share of visible pairs, by variant and length."""
+    """Return a row for each variant and length that ran with both masks.
+
+    `ratio` is the causal latency divided by the bidirectional latency. `pairs` is the share of query-key pairs that the
+    causal mask leaves visible.
+    """
     paired: dict[tuple[str, int], dict[str, Any]] = {}
     for row in rows:
         paired.setdefault((row["variant"], row["seq_q"]), {})[row["mask"]] = row
@@ -42,19 +46,19 @@ def ratios(rows: Rows) -> Rows:
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw causal over bidirectional latency, beside the share of pairs that the causal mask leaves."""
+    """Draw the ratio of causal to bidirectional latency, with the share of visible query-key pairs for comparison."""
     measured = ratios(rows)
     share = {row["seq_q"]: row["pairs"] for row in measured}
     ideal = [{"variant": "share of visible pairs", "seq_q": length, "ratio": pairs} for length, pairs in share.items()]
-    panel = Panel("seq_q", "tokens", "ratio", "latency, causal over bidirectional", log_y=False)
+    panel = Panel("seq_q", "tokens", "ratio", "latency, causal / bidirectional", log_y=False)
     return lines([(panel, measured + ideal)])
 
 
 def conclude(rows: Rows) -> str:
-    """Return how much time each variant saves at the longest length, and how much it could."""
+    """Return a paragraph on the latency ratio of each variant at its longest length and the share of visible pairs."""
     measured = ratios(rows)
     if not measured:
-        return "No variant ran with both masks at one length, so there is nothing to compare."
+        return "No variant ran with both masks at the same length, so there is nothing to compare."
     parts = []
     for variant, its_rows in sorted(grouped(measured, "variant").items()):
         last = max(its_rows, key=lambda row: row["seq_q"])
@@ -62,8 +66,8 @@ def conclude(rows: Rows) -> str:
     longest = max(measured, key=lambda row: row["seq_q"])
     return (
         f"At {size_text(longest['seq_q'])} tokens a causal mask leaves {100 * longest['pairs']:.1f}% of the query-key "
-        f"pairs, so an implementation that skips all others would need that share of the time. On "
-        f"{rows[0]['device_name']}, with the causal mask instead of none, {listed(parts)}."
+        f"pairs, so an implementation that skips the masked pairs would ideally need that share of the time. On "
+        f"{rows[0]['device_name']}, with the causal mask instead of no mask, {listed(parts)}."
     )
 
 

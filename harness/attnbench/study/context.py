@@ -1,4 +1,4 @@
-"""The study `context`: the cost of a wider context window with a causal mask."""
+"""The study `context`, which measures the cost of a wider context window with a causal mask."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def grids(sizes: Mapping[str, Any]) -> Grids:
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw latency, and latency per token, over the context."""
+    """Draw latency and latency per token against the context length."""
     rows = derived(rows, "us_per_token", lambda row: 1e3 * row["latency_ms"] / (row["batch"] * row["seq_q"]))
     whole = Panel(
         "seq_q", "context (tokens)", "latency_ms", "latency (ms)", low="latency_low_ms", high="latency_high_ms"
@@ -34,7 +34,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return how each variant's latency grows with the context."""
+    """Return a sentence on the growth of each variant's latency with the context."""
     parts = []
     for variant, its_rows in sorted(grouped(rows, "variant").items()):
         its_rows.sort(key=lambda row: row["seq_q"])

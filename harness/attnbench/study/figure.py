@@ -1,4 +1,4 @@
-"""The figures that studies draw, in the report's style: lines over a size, and heat maps."""
+"""The figures of studies, in the style of the report: line charts and heat maps."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
     from attnbench.study.study import Rows
 
-NAME_INCHES = 1.1  # the width of a variant's entry in a legend
+LEGEND_ENTRY_INCHES = 1.1  # width of a variant's entry in the legend
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: the fields of a row to draw, a line for each group; `low` and `high` are the ends of a band."""
+    """One pair of axes, with a line for each value of the field `group`.
+
+    `x` and `y` are the fields of a row to draw. `low` and `high`, if given, are the fields with the ends of a band
+    around the line.
+    """
 
     x: str
     x_label: str
@@ -58,7 +62,7 @@ def lines(panels: Sequence[tuple[Panel, Rows]]) -> Figure:
             [handles[name] for name in sorted(handles)],
             sorted(handles),
             loc="outside lower center",
-            ncols=min(4, int(figure.get_figwidth() / NAME_INCHES)),
+            ncols=min(4, int(figure.get_figwidth() / LEGEND_ENTRY_INCHES)),
             frameon=False,
         )
     return figure
@@ -67,13 +71,16 @@ def lines(panels: Sequence[tuple[Panel, Rows]]) -> Figure:
 def heat_maps(
     maps: Sequence[tuple[str, Sequence[str], Sequence[Sequence[float]]]], x_label: str, y_label: str
 ) -> Figure:
-    """Draw square maps side by side on one colour scale; each map is its title, its words and its rows of weights."""
+    """Draw square heat maps side by side on one colour scale.
+
+    Each map is a tuple of its title, the words that label both axes, and a row of weights for each word.
+    """
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(3.4 * len(maps) + 0.6, 3.4), layout="constrained")
         all_axes = figure.subplots(1, len(maps), squeeze=False)[0]
-        most = max(value for _, _, rows in maps for row in rows for value in row)
+        largest = max(value for _, _, rows in maps for row in rows for value in row)
         for axes, (title, words, rows) in zip(all_axes, maps, strict=True):
-            image = axes.imshow(rows, cmap="viridis", vmin=0.0, vmax=most)
+            image = axes.imshow(rows, cmap="viridis", vmin=0.0, vmax=largest)
             axes.set_xticks(range(len(words)), words, rotation=60, ha="right", rotation_mode="anchor")
             axes.set_yticks(range(len(words)), words)
             axes.set(title=title, xlabel=x_label, ylabel=y_label)
@@ -82,7 +89,7 @@ def heat_maps(
 
 
 def grouped(rows: Rows, key: str) -> dict[str, Rows]:
-    """Return the rows in lists by the text of a field."""
+    """Return lists of rows, by the value of the field `key` as a string."""
     groups: dict[str, Rows] = {}
     for row in rows:
         groups.setdefault(str(row[key]), []).append(row)

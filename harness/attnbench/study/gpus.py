@@ -1,4 +1,4 @@
-"""The study `gpus`: one problem split by batch or by heads over several devices that work at the same time."""
+"""The study `gpus`, which splits one problem by batch or by heads over several devices that run at the same time."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ SIZES = {
     "cpu": {"batch": 4, "heads": 8, "head_dim": 64, "seq": 512, "dtype": "float32"},
     "cuda": {"batch": 16, "heads": 16, "head_dim": 128, "seq": 4096, "dtype": "bfloat16"},
 }
-SPLITS = ("batch", "heads")  # data and head parallelism, in which attention needs no communication between devices
+SPLITS = ("batch", "heads")  # neither split needs communication between devices
 MASK = "causal"
 
 
 def counts(devices: int, sizes: Mapping[str, Any]) -> list[int]:
-    """Return the powers of two, up to the number of devices, by which both batch and heads can be divided."""
+    """Return the powers of two, up to the number of devices, that divide both the batch and the heads."""
     powers = [1 << power for power in range(devices.bit_length()) if 1 << power <= devices]
     return [count for count in powers if all(sizes[split] % count == 0 for split in SPLITS)]
 
 
 def grids(sizes: Mapping[str, Any], numbers: Sequence[int] = (1,)) -> Grids:
-    """Return a grid of one problem over each number of devices, by each split."""
+    """Return a grid that runs one problem on each number of devices with each split."""
     return [{**sizes, "mask": MASK, "gpus": list(numbers), "split": list(SPLITS)}]
 
 
 def collect(settings: Settings, folder: Path) -> Rows:
-    """Run the problem on each number of devices at once; a split takes as long as its slowest device."""
+    """Time the problem on each number of devices, and return the rows with their efficiency.
+
+    The latency of a split problem is that of the slowest device.
+    """
     devices = alike(settings.device)
     sizes = {**SIZES[devices[0].kind], **settings.sizes}
     numbers = counts(len(devices), sizes)
@@ -44,7 +47,10 @@ def collect(settings: Settings, folder: Path) -> Rows:
 
 
 def alike(name: str | None) -> list[Device]:
-    """Return the devices that can share the work: all GPUs, or else all CPU cores."""
+    """Return the devices that can share the work: all GPUs or all CPU cores.
+
+    `name` is a device of the kind to return; None is the default device of a run.
+    """
     from attnbench.plan.devices import choose_devices, list_devices
 
     kind = choose_devices([name] if name else [])[0].kind
@@ -52,7 +58,10 @@ def alike(name: str | None) -> list[Device]:
 
 
 def by_split(timed: Rows, sizes: Mapping[str, Any]) -> Rows:
-    """Return the rows with `split` and `devices`; a row on one device belongs to every split."""
+    """Return the rows with the fields `split`, `devices` and `whole`, the size of the axis that is split.
+
+    A row on one device is repeated for every split.
+    """
     return [
         {**row, "split": split, "devices": row["gpus"], "whole": sizes[split]}
         for split in SPLITS
@@ -62,7 +71,10 @@ def by_split(timed: Rows, sizes: Mapping[str, Any]) -> Rows:
 
 
 def with_efficiency(rows: Rows) -> Rows:
-    """Add `efficiency`: one device's latency over `devices` times the split's latency; 1 is a perfect split."""
+    """Return the rows with the field `efficiency`; 1 is a perfect split.
+
+    The efficiency is the latency on one device, divided by the number of devices times the latency of the split.
+    """
     alone = {(row["variant"], row["split"]): row["latency_ms"] for row in rows if row["devices"] == 1}
     return [
         {**row, "efficiency": alone[row["variant"], row["split"]] / (row["devices"] * row["latency_ms"])}
@@ -72,7 +84,7 @@ def with_efficiency(rows: Rows) -> Rows:
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw latency and scaling efficiency over the number of devices, a line for each variant and split."""
+    """Draw latency and scaling efficiency against the number of devices, with a line for each variant and split."""
     rows = [{**row, "label": f"{row['variant']}, by {row['split']}"} for row in rows]
     latency = Panel("devices", "devices at once", "latency_ms", "latency of the slowest (ms)", "label")
     efficiency = Panel("devices", "devices at once", "efficiency", "scaling efficiency", "label", log_y=False)
@@ -80,17 +92,18 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return the speed-up of the largest number of devices for each split."""
+    """Return a paragraph on the speed-up of each split at the largest number of devices."""
     most = max(row["devices"] for row in rows)
     device = rows[0]["device_name"]
     if most == 1:
-        return f"This machine has one device of its kind ({device}), so nothing was split."
+        return f"This machine has only one device of this kind ({device}), so nothing was split."
     parts = [
         _speedups(split, [row for row in rows if row["split"] == split and row["devices"] == most]) for split in SPLITS
     ]
     return (
-        f"{most} devices ({device}) work at the same time, each on its share and without communication. Their slowest "
-        f"latency against that of one device with the whole problem: {'; '.join(part for part in parts if part)}."
+        f"{most} devices ({device}) ran at the same time, each on its share and without communication. The latency of "
+        "the slowest device is compared with that of one device on the whole problem: "
+        f"{'; '.join(part for part in parts if part)}."
     )
 
 
@@ -102,8 +115,9 @@ def _speedups(split: str, rows: Sequence[Mapping[str, Any]]) -> str:
         f"({100 * row['efficiency']:.0f}% scaling efficiency)"
         for row in rows
     ]
-    whole = "a batch" if split == "batch" else "heads"
-    return f"with {whole} of {rows[0]['whole']} split, {listed(parts)}"
+    size = rows[0]["whole"]
+    condition = f"when the batch of {size} is split" if split == "batch" else f"when the {size} heads are split"
+    return f"{condition}, {listed(parts)}"
 
 
 STUDY = Study("gpus", "How much faster are several devices on one problem?", collect, draw, conclude)

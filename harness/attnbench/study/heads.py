@@ -1,4 +1,4 @@
-"""The study `heads`: 1 to 32 heads at one model width."""
+"""The study `heads`, which divides one model width among 1 to 32 heads."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ SIZES = {
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Return grids that divide one model width among more and more heads."""
+    """Return a grid for each number of heads, all with the same model width."""
     shared = {name: sizes[name] for name in ("seq", "batch", "dtype")}
     return [{"heads": heads, "head_dim": sizes["width"] // heads, **shared} for heads in sizes["heads"]]
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw latency over the number of heads."""
+    """Draw latency against the number of heads."""
     panel = Panel("heads", "heads", "latency_ms", "latency (ms)", low="latency_low_ms", high="latency_high_ms")
     return lines([(panel, rows)])
 
 
 def conclude(rows: Rows) -> str:
-    """Return each variant's fastest and slowest number of heads."""
+    """Return a paragraph on the fastest and slowest number of heads of each variant."""
     parts = []
     for variant, its_rows in sorted(grouped(rows, "variant").items()):
         fastest, slowest = (choose(its_rows, key=lambda row: row["latency_ms"]) for choose in (min, max))
@@ -42,10 +42,11 @@ def conclude(rows: Rows) -> str:
             f"{number(slowest['latency_ms'] / fastest['latency_ms'])} times as long)"
         )
     first = rows[0]
+    gflop = number(first["flops"] / 1e9)
     return (
         f"At a width of {first['heads'] * first['head_dim']} and {first['seq_q']} tokens, every number of heads needs "
-        f"the same {number(first['flops'] / 1e9)} GFLOP of matrix products, but the softmax has more scores with more "
-        f"heads. On {first['device_name']}, {listed(parts)}."
+        f"the same {gflop} GFLOP of matrix products, but more heads give the softmax more scores. "
+        f"On {first['device_name']}, {listed(parts)}."
     )
 
 

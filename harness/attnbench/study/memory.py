@@ -1,4 +1,4 @@
-"""The study `memory`: bytes, and the largest batch that fits, over sequence length."""
+"""The study `memory`, which measures memory and the largest batch that fits at growing sequence lengths."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ SIZES = {
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Return a grid that trains on one sequence of each length."""
+    """Return a grid of training steps on one sequence of each length."""
     return [{**sizes, "mask": "causal", "direction": "forward_backward"}]
 
 
 def collect(settings: Settings, folder: Path) -> Rows:
-    """Measure the peak memory of one sequence, and divide the device's memory by it to find the largest batch."""
+    """Measure the peak memory of one sequence of each length.
+
+    The largest batch is the device's memory divided by the memory of one sequence.
+    """
     import psutil
 
     from attnbench.plan.devices import choose_devices
@@ -43,13 +46,13 @@ def collect(settings: Settings, folder: Path) -> Rows:
 
 
 def _input_bytes(row: Mapping[str, Any]) -> int:
-    """Return the bytes of a sequence's query, key, value and output gradient, which are of equal size here."""
+    """Return the bytes of the query, key, value and output gradient, which have equal sizes in this study."""
     itemsize = 2 if row["dtype"] in ("float16", "bfloat16") else 4
     return int(4 * row["batch"] * row["heads"] * row["seq_q"] * row["head_dim"] * itemsize)
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw bytes and the largest batch over sequence length."""
+    """Draw the memory of one sequence and the largest batch against sequence length."""
     rows = derived(rows, "mib", lambda row: row["sequence_bytes"] / 2**20)
     fitting = [row for row in rows if row["largest_batch"]]
     return lines(
@@ -61,7 +64,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return how memory grows for each variant, and how many sequences fit at the longest length."""
+    """Return a paragraph on the growth of each variant's memory and the number of longest sequences that fit."""
     parts = []
     for variant, its_rows in sorted(grouped(rows, "variant").items()):
         its_rows.sort(key=lambda row: row["seq_q"])
@@ -73,11 +76,11 @@ def conclude(rows: Rows) -> str:
             growth = f", growing as the length to the power of {power:.2f}"
         parts.append(
             f"{variant} needs {bytes_text(last['sequence_bytes'])} for one sequence of {size_text(last['seq_q'])} "
-            f"tokens{growth}, so that {last['largest_batch']:,.0f} fit"
+            f"tokens{growth}, so {last['largest_batch']:,.0f} such sequences fit"
         )
     return (
-        f"Training with a causal mask on {rows[0]['device_name']}, inputs included, {listed(parts)}. The number that "
-        "fits is the device's memory divided by the bytes of one sequence; nothing else is counted."
+        f"Training with a causal mask on {rows[0]['device_name']}, inputs included, {listed(parts)}. The number of "
+        "sequences that fit is the device's memory divided by the memory of one sequence, without anything else."
     )
 
 

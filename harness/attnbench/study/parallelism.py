@@ -1,4 +1,4 @@
-"""The study `parallelism`: attention sees all tokens at once, a recurrent layer steps through them."""
+"""The study `parallelism`, which compares attention with recurrent layers that process one token after another."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ SIZES = {
     "cpu": {"heads": 4, "head_dim": 32, "seq": [32, 64, 128, 256, 512, 1024], "dtype": "float32"},
     "cuda": {"batch": 8, "heads": 16, "head_dim": 64, "seq": [128, 256, 512, 1024, 2048, 4096], "dtype": "bfloat16"},
 }
-RECURRENT = ("lstm", "gru", "linear")  # compared with attention; no run has them by default
+RECURRENT = ("lstm", "gru", "linear")  # variants to compare with attention; not among a run's default variants
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Return a grid that trains on longer and longer sequences at one width."""
+    """Return a grid of training steps on sequences of growing length at one width."""
     return [{**sizes, "mask": "causal", "direction": "forward_backward"}]
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw the time per token over sequence length."""
+    """Draw the time per token against sequence length."""
     panel = Panel("seq_q", "tokens in the sequence", "us_per_token", "microseconds per token, training")
     return lines([(panel, _per_token(rows))])
 
 
 def conclude(rows: Rows) -> str:
-    """Return how recurrent layers and linear attention compare with the fastest softmax attention."""
+    """Return a paragraph that compares recurrent layers and linear attention with the fastest softmax attention."""
     rows = _per_token(rows)
     attention, recurrent = ([row for row in rows if row["exact"] is exact] for exact in (True, False))
     if not attention or not recurrent:
-        return "Attention and a recurrent layer did not both run, so there is nothing to compare."
+        return "There is nothing to compare, because attention or the recurrent layers did not run."
     parts = []
     for variant, its_rows in sorted(grouped(recurrent, "variant").items()):
         by_length = sorted({row["seq_q"]: row for row in its_rows}.items())
@@ -45,20 +45,21 @@ def conclude(rows: Rows) -> str:
     first = rows[0]
     return (
         f"Training at width {first['heads'] * first['head_dim']}, batch {first['batch']}, on {first['device_name']}, "
-        f"time per token: {'; '.join(parts)}. The first time is that of the recurrent layer or linear attention, with "
-        "its projections; the second that of the fastest softmax attention at that length, which has no projections."
+        f"time per token: {'; '.join(parts)}. The first time of each pair is that of the recurrent layer or linear "
+        "attention, including its projections. The second is that of the fastest softmax attention at the same length, "
+        "which has no projections."
     )
 
 
 def _compare(row: Mapping[str, Any], attention: Rows) -> str:
-    """Return a layer's time per token and that of the fastest attention at the same length."""
+    """Return a phrase with the time per token of a row and of the fastest attention at the same length."""
     time, where = number(row["us_per_token"]), f"at {size_text(row['seq_q'])} tokens"
     rivals = [rival for rival in attention if rival["seq_q"] == row["seq_q"]]
     if not rivals:
         return f"{time} microseconds {where}"
     best = min(rivals, key=lambda rival: float(rival["us_per_token"]))
     return (
-        f"{time} against {number(best['us_per_token'])} microseconds of {best['variant']} {where} "
+        f"{time} against {number(best['us_per_token'])} microseconds for {best['variant']} {where} "
         f"({number(row['us_per_token'] / best['us_per_token'])} times)"
     )
 

@@ -1,4 +1,4 @@
-"""The study `scaling-factor`: what dividing the scores by sqrt(head_dim) does."""
+"""The study `scaling-factor`, which shows the effect of dividing the scores by sqrt(head_dim)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 LABELS = {True: "scores / sqrt(head_dim)", False: "unscaled scores"}
 
 
-def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - part of the interface of a study
-    """Compute the scores' variance, the weights' entropy and the gradient norm for each head_dim."""
+def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - every study's `collect` takes a folder
+    """Compute the variance of the scores, the entropy of the weights and the gradient norm for each head_dim."""
     return compute("scaling-factor", settings.sizes)
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw variance, entropy and gradient norm over head_dim, with and without the factor."""
+    """Draw variance, entropy and gradient norm against head_dim, for scaled and unscaled scores."""
     rows = derived(rows, "label", lambda row: LABELS[row["scaled"]])  # type: ignore[arg-type, return-value]
     panels = (
         Panel("head_dim", "head_dim", "variance", "variance of the scores", "label"),
@@ -31,18 +31,18 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return how variance, entropy and gradient norm change from the smallest to the largest head_dim."""
+    """Return a paragraph on the change of each quantity from the smallest to the largest head_dim."""
     ends = {}
     for scaled in (True, False):
         by_head_dim = sorted((row for row in rows if row["scaled"] is scaled), key=lambda row: row["head_dim"])
         ends[scaled] = by_head_dim[0], by_head_dim[-1]
     (first, last), (kept_first, kept_last) = ends[False], ends[True]
-    most = last["most_entropy"]
+    uniform_entropy = last["most_entropy"]
     return (
         f"From head_dim {first['head_dim']} to {last['head_dim']}, the variance of unscaled scores goes from "
         f"{number(first['variance'])} to {number(last['variance'])}; the entropy of the weights from "
         f"{number(first['entropy'])} to {number(last['entropy'])} nats, where uniform weights would have "
-        f"{number(most)}; and the norm of softmax's derivative from {number(first['gradient_norm'])} to "
+        f"{number(uniform_entropy)}; and the norm of softmax's derivative from {number(first['gradient_norm'])} to "
         f"{number(last['gradient_norm'])}. Divided by sqrt(head_dim), the variance is "
         f"{number(kept_first['variance'])} and {number(kept_last['variance'])}, the entropy "
         f"{number(kept_first['entropy'])} and {number(kept_last['entropy'])} nats, and the derivative's norm "

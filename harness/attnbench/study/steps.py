@@ -1,4 +1,4 @@
-"""The study `steps`: what attention computes, matrix by matrix."""
+"""The study `steps`, which shows each matrix that attention computes."""
 
 from __future__ import annotations
 
@@ -15,47 +15,48 @@ from attnbench.study.study import Rows, Settings, Study, compute, number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-POSITIVE = ("weights", "heads")  # their colour scale starts at 0; that of all other matrices is centred on it
-ACROSS = 4  # matrices side by side in the figure
+NON_NEGATIVE = ("weights", "heads")  # steps with a colour scale from 0; all other colour scales are centred on 0
+MAX_COLUMNS = 4  # matrices side by side in the figure
 
 
-def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - part of the interface of a study
-    """Compute the matrices of each step for one sentence."""
+def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - every study's `collect` takes a folder
+    """Compute the matrix of each step for one sentence."""
     return compute("steps", settings.sizes)
 
 
 def draw(rows: Rows, only: Container[str] | None = None) -> Figure:
-    """Draw the matrices of all steps, or only of the named ones, as heat maps."""
+    """Draw the matrices of all steps, or of the steps in `only`, as heat maps."""
     chosen = [row for row in rows if only is None or row["step"] in only]
-    across = min(ACROSS, len(chosen))
+    across = min(MAX_COLUMNS, len(chosen))
     down = -(-len(chosen) // across)
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(2.7 * across, 2.5 * down), layout="constrained")
         places = list(figure.subplots(down, across, squeeze=False).flat)
         for axes, row in zip(places, chosen, strict=False):
-            _matrix(axes, row["title"], row["words"], row["matrix"], positive=row["step"] in POSITIVE)
+            _matrix(axes, row["title"], row["words"], row["matrix"], non_negative=row["step"] in NON_NEGATIVE)
         for axes in places[len(chosen) :]:
             axes.axis("off")
     return figure
 
 
 def conclude(rows: Rows) -> str:
-    """Return the sizes of the matrices and the place of the largest weight."""
+    """Return a paragraph on the sizes of the matrices and the position of the largest weight."""
     by_step = {row["step"]: row for row in rows}
     words, weights = by_step["weights"]["words"], by_step["weights"]["matrix"]
     width, head_dim = len(by_step["embeddings"]["matrix"][0]), len(by_step["query"]["matrix"][0])
-    most, query, key = max((value, i, j) for i, row in enumerate(weights) for j, value in enumerate(row))
+    largest, query, key = max((value, i, j) for i, row in enumerate(weights) for j, value in enumerate(row))
     return (
-        f"{len(words)} words become rows of {width} numbers, and these queries, keys and values of {head_dim}. Their "
-        f"{len(words) ** 2} scores, divided by the square root of {head_dim}, become weights that sum to 1 in a row. "
-        f"The largest, {number(most)}, is that of '{words[query]}' (word {query + 1}) on '{words[key]}' (word "
-        f"{key + 1}). The output has a row of {head_dim} numbers for each word again."
+        f"Each of the {len(words)} words becomes a row of {width} numbers, and each row becomes a query, a key and a "
+        f"value of {head_dim} numbers. The {len(words) ** 2} scores are divided by the square root of {head_dim} and "
+        f"become weights, which sum to 1 in each row. The largest weight, {number(largest)}, is that of "
+        f"'{words[query]}' (word {query + 1}) on '{words[key]}' (word {key + 1}). The output has a row of {head_dim} "
+        "numbers for each word."
     )
 
 
-def _matrix(axes: Axes, title: str, words: list[str], matrix: list[list[float]], *, positive: bool) -> None:
+def _matrix(axes: Axes, title: str, words: list[str], matrix: list[list[float]], *, non_negative: bool) -> None:
     limit = max(abs(value) for row in matrix for value in row)
-    low, colours = (0.0, "Blues") if positive else (-limit, "RdBu_r")
+    low, colours = (0.0, "Blues") if non_negative else (-limit, "RdBu_r")
     axes.imshow(matrix, cmap=colours, vmin=low, vmax=limit)
     square = len(matrix[0]) == len(words)
     axes.set_xticks(range(len(words)) if square else [], words if square else [], rotation=60)

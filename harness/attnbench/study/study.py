@@ -1,4 +1,4 @@
-"""A study: a question, the numbers that answer it, a figure of them and a paragraph in words."""
+"""A study answers a question with measured rows, a figure and a finding, which is a paragraph in words."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Row = Mapping[str, Any]
 
 
 def listed(parts: Sequence[str]) -> str:
-    """Return parts joined as in a sentence: a, b and c."""
+    """Return the parts joined as in a sentence, such as `a, b and c`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def number(value: float) -> str:
-    """Return a number with three digits, with an exponent only if it is very large or very small."""
+    """Format a number with three significant digits, in scientific notation only if it is very large or very small."""
     if value == 0 or not 1e-3 <= abs(value) < 1e6:
         return f"{value:.3g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -39,7 +39,7 @@ def number(value: float) -> str:
 
 
 def bytes_text(count: float) -> str:
-    """Return a number of bytes in the largest unit that fits."""
+    """Format a number of bytes in the largest suitable unit, such as `1.50 KiB`."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{number(count / size)} {unit}"
@@ -47,7 +47,10 @@ def bytes_text(count: float) -> str:
 
 
 def exponent(first: tuple[float, float], last: tuple[float, float]) -> float:
-    """Return b of the curve y = a * x**b through two points (x, y); all values are above 0, and the two x differ."""
+    """Return the exponent b of the curve y = a * x**b through two points (x, y).
+
+    All values must be above 0, and the two x must differ.
+    """
     return math.log(last[1] / first[1]) / math.log(last[0] / first[0])
 
 
@@ -55,13 +58,17 @@ Rows = list[dict[str, Any]]
 
 
 def unwatched(_: Plan) -> AbstractContextManager[RunListener]:
-    """Return a context with a listener that ignores all events of the run."""
+    """Return a context manager with a listener that ignores all events of the run."""
     return nullcontext(RunListener())
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A user's settings of a study; `sizes` replaces some of the study's sizes, `watch` shows its run's progress."""
+    """The settings of a study that the user can choose.
+
+    `sizes` replaces some of the study's sizes. `watch` returns a context manager whose listener shows the progress of
+    the study's run.
+    """
 
     results: Path = Path("results")
     device: str | None = None
@@ -74,7 +81,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Study:
-    """A study: `collect` returns rows of JSON values, and `draw` and `conclude` depend on these rows only."""
+    """A question and how to answer it.
+
+    `collect` returns rows of JSON values. `draw` makes a figure from the rows, and `conclude` makes the finding.
+    """
 
     name: str
     question: str
@@ -85,19 +95,22 @@ class Study:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A finished study: its folder holds rows.json, finding.md, figure.svg, figure.png and the run, if it has one."""
+    """A finished study.
+
+    `folder` has rows.json, finding.md, figure.svg, figure.png and, if the study timed variants, its run.
+    """
 
     folder: Path
     finding: str
 
 
 def make(study: Study, settings: Settings) -> StudyResult:
-    """Collect a study's rows, then write its figure and its finding; raises AttnbenchError if it has no rows."""
+    """Run a study and write its rows, finding and figure to a new folder. Raises AttnbenchError if it has no rows."""
     folder = settings.results / f"study-{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
     rows = study.collect(settings, folder)
     if not rows:
-        raise AttnbenchError(f"study {study.name}: no cell was timed; the records in {folder} say why")
+        raise AttnbenchError(f"study {study.name}: no cell was timed; see the records in {folder} for the reasons")
     (folder / "rows.json").write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     finding = study.conclude(rows)
     (folder / "finding.md").write_text(f"# {study.question}\n\n{finding}\n\n![](figure.svg)\n", encoding="utf-8")
@@ -108,9 +121,10 @@ def make(study: Study, settings: Settings) -> StudyResult:
 
 
 def compute(experiment: str, options: Mapping[str, Any]) -> Rows:
-    """Run an experiment that times nothing in a separate process, because it needs torch, and return its rows.
+    """Run an experiment that times nothing, and return its rows.
 
-    Raises AttnbenchError, with the last line of its output, if it fails.
+    It runs in a separate process, because it needs torch. Raises AttnbenchError, with the last line of the process's
+    standard error, if the experiment fails.
     """
     process = subprocess.run(
         [sys.executable, "-m", "attnbench.worker.study_experiments", experiment],

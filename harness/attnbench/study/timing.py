@@ -1,4 +1,4 @@
-"""Runs of the studies that time variants: a suite is run as by `attnbench run`, and its timed cells become rows."""
+"""The studies that time variants run a suite, as `attnbench run` does, and use its timed cells as rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnbench.study.study import Rows, Settings
 
-KEPT = (
+COLUMNS = (  # of the loaded run that become fields of a row
     "variant", "exact", "device", "device_name", "batch", "heads", "seq_q", "head_dim", "dtype", "mask", "direction",
     "latency_ms", "latency_low_ms", "latency_high_ms", "peak_bytes", "saved_bytes", "flops", "bytes", "gpus",
     "split",
@@ -26,8 +26,9 @@ def collector(
 ) -> Callable[[Settings, Path], Rows]:
     """Return a study's `collect` function, which runs the study's grids and returns a row for each timed cell.
 
-    `sizes` are the study's sizes by kind of device; the user's settings replace some of them before `grids` builds the
-    suite from them. If the user chose no variants, a run's default variants are timed, and those in `also`.
+    `sizes` are the default sizes of the study for each kind of device, and `grids` builds the suite from the sizes. The
+    user's settings may replace some sizes. If the user chose no variants, the default variants of a run and the
+    variants in `also` are timed.
     """
 
     def collect(settings: Settings, folder: Path) -> Rows:
@@ -43,7 +44,7 @@ def collector(
 def run_suite(
     name: str, grids: Grids, settings: Settings, folder: Path, devices: list[str], *, also: Sequence[str] = ()
 ) -> Rows:
-    """Write the suite into the study's folder, run it, and return a row for each timed cell."""
+    """Write a suite to the study's folder, run it, and return a row for each timed cell."""
     from attnbench.analysis import load
     from attnbench.measure_config import MeasureConfig
     from attnbench.runner.request import Request, plan_of
@@ -67,12 +68,12 @@ def run_suite(
         execute(done, catalog, plan, listener=watching)
     frame = load(done)
     timed = frame[(frame["status"] == "ok") & ~frame["control"] & frame["latency_ms"].notna()]
-    rows: Rows = json.loads(timed[list(KEPT)].to_json(orient="records"))
+    rows: Rows = json.loads(timed[list(COLUMNS)].to_json(orient="records"))
     return rows
 
 
 def _default_variants(settings: Settings, devices: list[str]) -> list[str]:
-    """Return the names of the variants that a run on these devices has by default."""
+    """Return the names of the variants that run by default on these devices."""
     from attnbench.plan.catalog import read_catalog
     from attnbench.plan.cells import default_variants
     from attnbench.plan.devices import choose_devices
@@ -81,7 +82,10 @@ def _default_variants(settings: Settings, devices: list[str]) -> list[str]:
 
 
 def suite_text(name: str, grids: Grids) -> str:
-    """Return grids as a suite's TOML; values are strings, numbers and lists, which look the same in JSON and TOML."""
+    """Return the grids as a suite in TOML.
+
+    Values are strings, numbers, booleans or lists, which have the same form in JSON and TOML.
+    """
     lines = [f"name = {json.dumps(name)}"]
     for grid in grids:
         lines += ["", "[[grid]]", *(f"{key} = {json.dumps(value)}" for key, value in grid.items())]

@@ -1,4 +1,4 @@
-"""The study `weights`: what the causal mask does to an attention map."""
+"""The study `weights`, which shows the effect of the causal mask on an attention map."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SENTENCE = "the cat sat on the mat because the cat was tired"
 TITLES = {"none": "no mask", "causal": "causal mask"}
 
 
-def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - part of the interface of a study
-    """Compute the sentence's attention weights without and with the mask."""
+def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - every study's `collect` takes a folder
+    """Compute the attention weights of a sentence without a mask and with the causal mask."""
     return compute("weights", {"sentence": SENTENCE, **settings.sizes})
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw both maps as heat maps on one scale."""
+    """Draw the attention map of each mask as a heat map, on one colour scale."""
     maps = [(TITLES[row["mask"]], row["words"], row["weights"]) for row in rows]
     return heat_maps(maps, "key: the word attended to", "query: the word that attends")
 
 
 def conclude(rows: Rows) -> str:
-    """Return how much weight the mask takes from later words, and which words gain it."""
+    """Return a paragraph on the weight that the mask takes from later words and gives to earlier words."""
     by_mask = {row["mask"]: row["weights"] for row in rows}
     words, length = rows[0]["words"], len(rows[0]["words"])
     later = {mask: sum(sum(row[index + 1 :]) for index, row in enumerate(w)) / length for mask, w in by_mask.items()}
