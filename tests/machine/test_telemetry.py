@@ -81,7 +81,7 @@ def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
     from attnbench.machine import nvml
 
     monkeypatch.setattr(nvml, "NvmlTelemetry", lambda uuid: NvmlTelemetry(uuid, FakeNvml(Init=None)))
-    with pytest.warns(RuntimeWarning, match="Driver Not Loaded") as caught:
+    with pytest.warns(RuntimeWarning, match="NVML can't be used: Driver Not Loaded") as caught:
         reader = telemetry.telemetry_for("cuda:0", lambda device: "GPU-1")
     assert len(caught) == 1
     reader.start()

@@ -1,1 +1,1 @@
-"""The state of the machine: what disturbs timings, and telemetry of each block. Both sides; no torch."""
+"""The state of the machine: conditions that disturb timings, and telemetry of each block. Does not import torch."""

@@ -1,7 +1,8 @@
-"""The limits that Linux control groups, and so containers and batch systems, set on this process.
+"""The limits that Linux control groups set on this process. Containers and batch systems use such groups.
 
-Both versions are read: in version 2 all controllers share one tree under `/sys/fs/cgroup`, in version 1 each has its
-own. A limit of a group holds for all groups below it, so every group from the process's own up to the root counts.
+Both versions of control groups are read: in version 2 all controllers share one tree under `/sys/fs/cgroup`, and in
+version 1 each controller has a separate tree. The limit of a group also holds for all groups below it, so the limits of
+all groups from the root to the group of this process apply.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-UNLIMITED_BYTES = 1 << 60  # version 1 writes a number near 2^63 for "no limit"
+UNLIMITED_BYTES = 1 << 60  # larger limits mean "no limit", for which version 1 writes a number near 2^63
 
 
 class ControlGroups:
-    """The control groups that this process is in, as `/proc/self/cgroup` lists them when the object is made.
+    """The control groups of this process, which the constructor reads from `/proc/self/cgroup`.
 
-    `root` is the folder that holds `proc` and `sys`. Where there are no control groups, nothing is limited.
+    `root` is the folder that contains `proc` and `sys`. A system without control groups has no limits.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -39,9 +40,9 @@ class ControlGroups:
         return min((limit for limit, _ in self._memory_limits()), default=None)
 
     def available_memory(self) -> int | None:
-        """Return the bytes that are left below the tightest limit, or None if there is no limit.
+        """Return how many bytes this process may still allocate before it reaches a limit, or None without a limit.
 
-        Cached file contents that the kernel can drop do not count as used.
+        File caches that the kernel can drop do not count as used.
         """
         return min((limit - used for limit, used in self._memory_limits()), default=None)
 
@@ -50,14 +51,14 @@ class ControlGroups:
         return min(self._cpu_quotas(), default=None)
 
     def throttled_us(self) -> int:
-        """Return for how many microseconds CPU quotas have stopped these groups so far."""
+        """Return the total time in microseconds for which CPU quotas have stopped these groups."""
         statistics = [_statistics(folder / "cpu.stat") for folder in self._cpu]
         version_2 = sum(fields.get("throttled_usec", 0) for fields in statistics)
         version_1_ns = sum(fields.get("throttled_time", 0) for fields in statistics)
         return version_2 + version_1_ns // 1000
 
     def _memory_limits(self) -> Iterator[tuple[int, int]]:
-        """Yield the limit and the use, in bytes, of each group that has a limit."""
+        """Yield limit and used memory, in bytes, of each group that has a limit."""
         for folder in self._memory:
             limit = _number(folder, "memory.max", "memory.limit_in_bytes")
             if limit is None or limit >= UNLIMITED_BYTES:
@@ -67,7 +68,7 @@ class ControlGroups:
             yield limit, used - statistics.get("total_inactive_file", statistics.get("inactive_file", 0))
 
     def _cpu_quotas(self) -> Iterator[float]:
-        """Yield the quota, in cores, of each group that has one."""
+        """Yield the CPU quota, in cores, of each group that has a quota."""
         for folder in self._cpu:
             with contextlib.suppress(OSError, ValueError):  # version 2, where "max" means no quota
                 quota, period = map(int, (folder / "cpu.max").read_text(encoding="ascii").split())
@@ -81,9 +82,9 @@ class ControlGroups:
 
 
 def _with_ancestors(mount: Path, path: str) -> list[Path]:
-    """Return the folders of a group and of those above it, the mounted one last.
+    """Return the folder of a group, followed by the folders of the groups above it, up to `mount`.
 
-    A container may see a path that only exists outside of it; then the mounted folder is the container's own group.
+    In a container, `path` may exist only outside the container. Then `mount` is the folder of the container's group.
     """
     group = mount / path.strip("/")
     if ".." in group.parts:
@@ -92,7 +93,7 @@ def _with_ancestors(mount: Path, path: str) -> list[Path]:
 
 
 def _number(folder: Path, *names: str) -> int | None:
-    """Return the number in the first of the files that can be read; None if there is none, or if it says "max"."""
+    """Return the number in the first of these files that can be read; None if no file can or if it contains "max"."""
     for name in names:
         with contextlib.suppress(OSError):
             text = (folder / name).read_text(encoding="ascii").strip()
@@ -101,7 +102,7 @@ def _number(folder: Path, *names: str) -> int | None:
 
 
 def _statistics(path: Path) -> dict[str, int]:
-    """Read a file of lines `name number`; return nothing if it can't be read."""
+    """Return the numbers in a file of lines `name number` by name, or an empty dict if it can't be read."""
     with contextlib.suppress(OSError, ValueError):
         return {name: int(value) for name, value in map(str.split, path.read_text(encoding="ascii").splitlines())}
     return {}

@@ -1,4 +1,4 @@
-"""Check the machine for conditions that distort timings, and suggest remedies; nothing is changed."""
+"""Checks of the machine for conditions that distort timings. They suggest remedies and change nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import psutil
 from attnbench.machine.cgroups import ControlGroups
 
 OK, WARNING, UNKNOWN = "ok", "warning", "unknown"
-LOAD_SECONDS = 0.3
-BUSY_CORES = 0.3  # a lower load of other processes is no warning
+LOAD_SECONDS = 0.3  # load and steal time are measured over this time
+BUSY_CORES = 0.3  # a higher load of other processes, in cores, is a warning
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HOT_CELSIUS = 85
 
@@ -36,9 +36,9 @@ class Finding:
 
 
 def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
-    """Check CPU, load, container and GPUs.
+    """Run all checks of CPU, load, container, memory and GPUs, and return their findings.
 
-    `root` is the folder that holds `/sys` and `/proc`, and `nvml` is the module pynvml; tests replace both.
+    `root` is the folder that contains `sys` and `proc`, and `nvml` is the module pynvml. Tests replace both.
     """
     checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
         ("governor", lambda: governor(root)),
@@ -57,15 +57,17 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - a check that fails on this system must not hide the others
-        return Finding(name, UNKNOWN, f"this system gives no answer: {error}")
+        return Finding(name, UNKNOWN, f"the check failed on this system: {error}")
 
 
 def governor(root: Path) -> Finding:
-    """Check how the kernel chooses the CPU's frequency."""
+    """Check whether the kernel's frequency governor keeps the CPU at its full frequency."""
     paths = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor"))
     chosen = sorted({path.read_text().strip() for path in paths})
     if not chosen:
-        return Finding("governor", UNKNOWN, "this system shows no frequency governor (usual in a virtual machine)")
+        return Finding(
+            "governor", UNKNOWN, "this system does not show its frequency governor, as is usual in a virtual machine"
+        )
     if chosen == ["performance"]:
         return Finding("governor", OK, "performance on all CPUs")
     remedy = "sudo cpupower frequency-set -g performance"
@@ -86,18 +88,20 @@ def turbo(root: Path) -> Finding:
         return Finding("turbo", UNKNOWN, "this system does not show whether turbo is on")
     if not on:
         return Finding("turbo", OK, "off")
-    return Finding("turbo", WARNING, "on: clocks depend on heat and on how many cores work", remedy)
+    return Finding("turbo", WARNING, "on: the CPU's frequency depends on heat and on the number of busy cores", remedy)
 
 
 def load() -> Finding:
-    """Check how much CPU time other processes use right now."""
+    """Check how much CPU time other processes use at present."""
     busy = sum(psutil.cpu_percent(interval=LOAD_SECONDS, percpu=True)) / 100
     average = os.getloadavg()[0]
     found = f"{busy:.1f} of {os.cpu_count()} CPUs busy now, load average {average:.1f}"
     if busy <= BUSY_CORES:
         return Finding("load", OK, found)
-    busiest = ", ".join(_busiest()) or "no single one"
-    return Finding("load", WARNING, f"{found}; most used by {busiest}", "stop them, or expect wider intervals")
+    busiest = ", ".join(_busiest()) or "no process above 10%"
+    return Finding(
+        "load", WARNING, f"{found}; the busiest: {busiest}", "stop these processes, or expect wider intervals"
+    )
 
 
 def _busiest() -> list[str]:
@@ -117,7 +121,7 @@ def _percent(process: psutil.Process) -> float:
 
 
 def threads(root: Path) -> Finding:
-    """Check whether more threads would run than there are cores for this process."""
+    """Check whether torch would start more threads than this process has usable cores."""
     cores = usable_cores(root)
     for name in THREAD_VARIABLES:
         value = os.environ.get(name, "")
@@ -131,53 +135,53 @@ def threads(root: Path) -> Finding:
 
 
 def usable_cores(root: Path = Path("/")) -> float:
-    """Return the number of cores that this process may use by its affinity and its container's CPU quota."""
+    """Return the number of cores that CPU affinity and the container's CPU quota allow this process to use."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = ControlGroups(root).cpu_quota()
     return affinity if quota is None else min(affinity, quota)
 
 
 def container(root: Path) -> Finding:
-    """Check for a CPU quota, which stops all threads for the rest of each period once it is used up."""
+    """Check for a CPU quota. Once the quota of a period is used up, all threads stop until the next period."""
     quota = ControlGroups(root).cpu_quota()
     if quota is None:
         return Finding("container", OK, "no CPU quota")
-    found = f"a CPU quota of {quota:g} cores: once spent, everything stops until the next period"
+    found = f"a CPU quota of {quota:g} cores: once it is used up, all threads stop until the next period"
     remedy = "start the container with whole CPUs (--cpuset-cpus) instead of a quota (--cpus)"
     return Finding("container", WARNING, found, remedy)
 
 
 def memory(root: Path) -> Finding:
-    """Check whether memory is so short that the system swaps, or that a container's limit ends a cell."""
+    """Check whether memory is so short that the system may swap, or that a container's limit may end a worker."""
     free, swap = psutil.virtual_memory(), psutil.swap_memory()
     found = f"{free.available / 2**30:.1f} GiB available, {swap.used / 2**30:.1f} GiB swapped out"
     limit = ControlGroups(root).memory_limit()
     if limit is not None and limit < free.total:
-        found += f", the container is limited to {limit / 2**30:.1f} GiB"
+        found += f"; the container is limited to {limit / 2**30:.1f} GiB"
         if limit < free.available:
-            return Finding("memory", WARNING, found, "raise the container's --memory, or large workloads are killed")
+            return Finding("memory", WARNING, found, "raise the container's --memory, or large workloads may be killed")
     if free.percent > 90 or swap.percent > 50:
         return Finding("memory", WARNING, found, "free memory, or run smaller workloads")
     return Finding("memory", OK, found)
 
 
 def virtual_machine(root: Path) -> Finding:
-    """Check whether this is a virtual machine, whose hypervisor may give the CPUs to others."""
+    """Check whether this is a virtual machine. Its hypervisor may give the CPUs to other machines at any time."""
     flags = (root / "proc/cpuinfo").read_text()
     if "hypervisor" not in flags:
         return Finding("virtual machine", OK, "no hypervisor")
     steal = float(getattr(psutil.cpu_times_percent(interval=LOAD_SECONDS), "steal", 0.0))
-    found = f"a hypervisor runs this machine and took {steal:.1f}% of its CPU time just now"
-    return Finding("virtual machine", WARNING, found, "rely on interleaved ratios, not on absolute times")
+    found = f"a hypervisor runs this machine and took {steal:.1f}% of its CPU time during this check"
+    return Finding("virtual machine", WARNING, found, "rely on ratios of interleaved variants, not on absolute times")
 
 
 def gpus(nvml: Any = None) -> list[Finding]:
-    """Check each NVIDIA GPU."""
+    """Check each NVIDIA GPU, and return all findings."""
     try:
         nvml = nvml or import_module("pynvml")
         nvml.nvmlInit()
         count = nvml.nvmlDeviceGetCount()
-    except Exception as error:  # noqa: BLE001 - no driver, no GPU or no permission means that there is nothing to check
+    except Exception as error:  # noqa: BLE001 - without a driver, a GPU or permission there is nothing to check
         return [Finding("gpu", UNKNOWN, f"no NVIDIA GPU can be queried: {error}")]
     return [finding for index in range(count) for finding in _gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index)]
 
@@ -206,14 +210,22 @@ def _gpu_finding(name: str, check: Callable[..., Found], nvml: Any, handle: Any,
 def _persistence(nvml: Any, handle: Any, index: int) -> Found:
     if nvml.nvmlDeviceGetPersistenceMode(handle):
         return OK, "on", None
-    return WARNING, "off: the driver unloads between runs, and clocks start cold", f"sudo nvidia-smi -i {index} -pm 1"
+    return (
+        WARNING,
+        "off: the driver is unloaded between runs, and the GPU starts each run at a low clock",
+        f"sudo nvidia-smi -i {index} -pm 1",
+    )
 
 
 def _ecc(nvml: Any, handle: Any, _index: int) -> Found:
     current, _ = nvml.nvmlDeviceGetEccMode(handle)
     errors = nvml.nvmlDeviceGetTotalEccErrors(handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
     if errors:
-        return WARNING, f"{errors} uncorrected memory errors since boot", "have the GPU checked before publishing"
+        return (
+            WARNING,
+            f"{errors} uncorrected memory errors since boot",
+            "have the GPU checked before you publish its results",
+        )
     return OK, f"{'on' if current else 'off'}, no uncorrected errors", None
 
 
@@ -221,8 +233,8 @@ def _mig(nvml: Any, handle: Any, index: int) -> Found:
     current, _ = nvml.nvmlDeviceGetMigMode(handle)
     if not current:
         return OK, "off", None
-    remedy = f"report the slice's name with the numbers, or sudo nvidia-smi -i {index} -mig 0"
-    return WARNING, "on: a slice of the GPU, sharing bandwidth and power with its neighbours", remedy
+    remedy = f"publish the slice's name with the results, or run sudo nvidia-smi -i {index} -mig 0"
+    return WARNING, "on: each slice of the GPU shares bandwidth and power with the other slices", remedy
 
 
 def _throttling(nvml: Any, handle: Any, index: int) -> Found:
@@ -232,26 +244,31 @@ def _throttling(nvml: Any, handle: Any, index: int) -> Found:
     active = [name for bit, name in THROTTLE_BITS.items() if reasons & bit]
     if not active:
         return OK, "none", None
-    return WARNING, ", ".join(active), f"improve cooling, or lower the clocks: sudo nvidia-smi -i {index} -lgc <MHz>"
+    return WARNING, ", ".join(active), f"improve the cooling, or lower the clock: sudo nvidia-smi -i {index} -lgc <MHz>"
 
 
 def _co_tenants(nvml: Any, handle: Any, _index: int) -> Found:
     pids = [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle) if process.pid != os.getpid()]
     if not pids:
         return OK, "none", None
-    return WARNING, f"processes {', '.join(map(str, pids))} use this GPU", "stop them, or choose another GPU with -d"
+    return (
+        WARNING,
+        f"processes {', '.join(map(str, pids))} use this GPU",
+        "stop these processes, or choose another GPU with -d",
+    )
 
 
 def _temperature(nvml: Any, handle: Any, _index: int) -> Found:
     celsius = nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
     if celsius < HOT_CELSIUS:
         return OK, f"{celsius} C", None
-    return WARNING, f"{celsius} C", "let it cool down, or improve cooling"
+    return WARNING, f"{celsius} C", "let the GPU cool down, or improve the cooling"
 
 
 def _clocks(nvml: Any, handle: Any, index: int) -> Found:
     now = nvml.nvmlDeviceGetApplicationsClock(handle, nvml.NVML_CLOCK_SM)
-    most = nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM)
-    if now >= most:
-        return OK, f"applications may use the full {most} MHz", None
-    return WARNING, f"applications are held to {now} of {most} MHz", f"sudo nvidia-smi -i {index} -rac, or report it"
+    maximum = nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM)
+    if now >= maximum:
+        return OK, f"applications may use the full {maximum} MHz", None
+    remedy = f"run sudo nvidia-smi -i {index} -rac, or publish the clock with the results"
+    return WARNING, f"applications are limited to {now} of {maximum} MHz", remedy

@@ -1,4 +1,4 @@
-"""The state of an NVIDIA GPU, read by NVML: clocks, power, temperature, throttling, energy and other processes."""
+"""The state of an NVIDIA GPU as NVML reports it: clock, power, temperature, throttling, energy, processes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pynvml
 
-# Bits of nvmlDeviceGetCurrentClocksEventReasons that mean that the GPU is slowed down (NVML API reference, clock event
-# reasons). `idle` and `applications clocks` are left out: an idle GPU is not slowed down, and the user sets the other.
+# Bits of nvmlDeviceGetCurrentClocksEventReasons which mean that the GPU is slowed down (NVML API reference, clock event
+# reasons). The bits for an idle GPU and for clocks that the user has set are left out, because neither is throttling.
 THROTTLE_BITS = {
     0x0000000000000004: "power_cap",
     0x0000000000000008: "hardware_slowdown",
@@ -21,7 +21,10 @@ THROTTLE_BITS = {
 
 
 class NvmlTelemetry:
-    """Read the state of the GPU with this UUID; raises NVMLError if NVML can't be opened. `library` replaces pynvml."""
+    """A reader of the state of the GPU with this UUID.
+
+    Tests replace pynvml with another `library`. Raises NVMLError if NVML can't be opened.
+    """
 
     def __init__(self, uuid: str, library: Any = pynvml) -> None:
         self._nvml = library
@@ -34,10 +37,10 @@ class NvmlTelemetry:
         self._energy_mj = self._query(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
 
     def read(self) -> dict[str, Any]:
-        """Return the state as JSON values, with units in the names; None for a value that NVML does not provide.
+        """Return the state as JSON values, with units in the names. Values that NVML does not provide are None.
 
-        `energy_j` is the energy since `start`, `throttle` lists the reasons why the GPU is slowed down, and
-        `foreign_pids` lists other processes on the GPU.
+        `energy_j` is the energy used since `start`, `throttle` lists the reasons why the GPU is slowed down, and
+        `foreign_pids` lists the PIDs of other processes that use the GPU.
         """
         nvml = self._nvml
         power_mw = self._query(nvml.nvmlDeviceGetPowerUsage)
@@ -53,7 +56,7 @@ class NvmlTelemetry:
         }
 
     def used_bytes(self) -> int | None:
-        """Return the GPU memory that this process holds by the driver's count, or None if the driver does not say."""
+        """Return the GPU memory of this process as counted by the driver, or None if the driver does not report it."""
         processes = self._query(self._nvml.nvmlDeviceGetComputeRunningProcesses) or []
         return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
 

@@ -1,4 +1,7 @@
-"""The machine's state during each block of samples. Reading it needs no torch, and an error never ends a run."""
+"""The state of the machine during each block of samples.
+
+Reading the state does not need torch, and a state that can't be read does not stop a run.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ import psutil
 
 from attnbench.machine.cgroups import ControlGroups
 
-STEAL_LIMIT = 0.02  # share of the block's CPU time taken by the hypervisor, above which the block is tagged
-WAITED_LIMIT = 0.02  # share of the block for which a thread of this process was ready to run but had no core
-FOREIGN_LIMIT = 0.5  # cores used by other processes, above which a block is tagged if waiting can't be read
-FOREIGN_WINDOW_S = 0.2  # load is averaged over this time, because the kernel counts CPU time in ticks of 10 ms
+# A block is tagged in `throttle` if one of these limits is exceeded.
+STEAL_LIMIT = 0.02  # share of the CPU time of the block that the hypervisor took
+WAITED_LIMIT = 0.02  # share of the block's time in which a thread of this process was ready to run but had no core
+FOREIGN_LIMIT = 0.5  # cores used by other processes; applies only if the kernel does not count the waiting time
+FOREIGN_WINDOW_S = 0.2  # load is averaged over this time, because the kernel may count CPU time in ticks of 10 ms
 THERMAL = "cpu*/thermal_throttle/core_throttle_count"
 CPUS = Path("/sys/devices/system/cpu")
 
@@ -32,15 +36,15 @@ class Telemetry(Protocol):
     def read(self) -> dict[str, Any]:
         """Return the state during the block as JSON values, with units in the names.
 
-        `throttle` lists what slowed the block down.
+        `throttle` lists the reasons why the block was slowed down.
         """
 
 
 def telemetry_for(device: str, gpu_uuid: Callable[[str], str]) -> Telemetry:
     """Return the reader for `device` ('cpu', 'cuda' or 'cuda:N').
 
-    `gpu_uuid` returns the UUID of a CUDA device, which needs torch. If NVML can't be used, warn once and return a
-    reader that reads nothing.
+    `gpu_uuid` must return the UUID of a CUDA device; it is a parameter because finding the UUID needs torch. If NVML
+    can't be used, issue one warning and return a reader that returns an empty state.
     """
     if not device.startswith("cuda"):
         return CpuTelemetry()
@@ -48,8 +52,10 @@ def telemetry_for(device: str, gpu_uuid: Callable[[str], str]) -> Telemetry:
 
     try:
         return NvmlTelemetry(gpu_uuid(device))
-    except Exception as error:  # noqa: BLE001 - without NVML, timing goes on
-        warnings.warn(f"no telemetry of {device}: NVML says {error}", RuntimeWarning, stacklevel=2)
+    except Exception as error:  # noqa: BLE001 - timing does not need NVML
+        warnings.warn(
+            f"the state of {device} is not recorded, because NVML can't be used: {error}", RuntimeWarning, stacklevel=2
+        )
         return NoTelemetry()
 
 
@@ -65,9 +71,9 @@ class NoTelemetry:
 
 
 class CpuTelemetry:
-    """Read load, frequency, steal time, and the CPU time that other processes took on the cores of this process.
+    """A reader of load, frequency, steal time, and the CPU time that other processes use on this process's cores.
 
-    The run's other processes sleep while a block is timed, so all of this time was taken by processes outside the run.
+    All other workers of a run sleep while a block is timed, so this CPU time is used by processes outside the run.
     """
 
     def __init__(self) -> None:
@@ -75,7 +81,7 @@ class CpuTelemetry:
         self._cores = (
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         )
-        # Of each of the last blocks: the CPU seconds that other processes took, and the block's own seconds.
+        # For each recent block: the CPU seconds that other processes used, and the duration of the block in seconds.
         self._taken: collections.deque[tuple[float, float]] = collections.deque()
         self.start()
 
@@ -90,9 +96,13 @@ class CpuTelemetry:
     def read(self) -> dict[str, Any]:
         """Return the state since `start`.
 
-        `steal` and `waited` are shares of the block's time: for `waited`, a thread was ready to run but had no core
-        (None if the kernel does not count it). `foreign_cores` is the number of cores that other processes kept busy
-        during the last blocks, or None until these are long enough.
+        - `load_1m`, `cpu_mhz`: load average and CPU frequency
+        - `steal`: the share of the CPU time that the hypervisor took
+        - `waited`: the share of the time in which a thread of this process was ready to run but had no core; None if
+          the kernel does not count it
+        - `foreign_cores`: the number of cores that other processes kept busy during the last blocks; None until these
+          blocks are long enough
+        - `throttle`: the reasons why the block was slowed down
         """
         wall = max(time.perf_counter() - self._wall, 1e-9)
         busy, stolen = _cpu_seconds(self._cores)
@@ -119,7 +129,10 @@ class CpuTelemetry:
         }
 
     def _foreign_cores(self, taken_s: float, wall_s: float) -> float | None:
-        """Return the cores that others kept busy during the last blocks; None until these fill FOREIGN_WINDOW_S."""
+        """Return the number of cores that other processes kept busy during the last FOREIGN_WINDOW_S.
+
+        Returns None until the blocks so far fill this window.
+        """
         self._taken.append((taken_s, wall_s))
         while sum(wall for _, wall in list(self._taken)[1:]) >= FOREIGN_WINDOW_S:
             self._taken.popleft()
@@ -128,20 +141,20 @@ class CpuTelemetry:
 
 
 def _cpu_seconds(cores: Sequence[int]) -> tuple[float, float]:
-    """Return the seconds for which these cores have been busy, and those that the hypervisor took from them."""
+    """Return the seconds for which these cores were busy, and the seconds that the hypervisor took from these cores."""
     times = psutil.cpu_times(percpu=True)
     chosen = [times[core] for core in cores if core < len(times)]
     return sum(map(_busy, chosen)), sum(getattr(core, "steal", 0.0) for core in chosen)
 
 
 def _waited_ns() -> int | None:
-    """Return for how long this process's threads were ready to run but had no core (Linux, sched-stats.rst).
+    """Return the time in ns in which threads of this process were ready to run but had no core.
 
-    None if the kernel does not count it.
+    Returns None if the kernel does not count this time (see sched-stats.rst in the documentation of Linux).
     """
     waited = 0
     for path in Path("/proc/self/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread has ended meanwhile
+        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread may have ended
             waited += int(path.read_text().split()[1])
     return waited or None
 

@@ -74,9 +74,7 @@ def _p_values_of_similar(rows: Sequence[ResampledRow]) -> Floats:
         middle = (low + high) / 2
         reached = similar.half_widths(np.exp(middle)) >= means
         low, high = np.where(reached, middle, low), np.where(reached, high, middle)
-    no_scatter = (
-        similar.half_widths(np.full(len(rows), MIN_RESAMPLED_LEVEL)) == 0
-    )  # without scatter any difference is certain
+    no_scatter = similar.half_widths(np.full(len(rows), MIN_RESAMPLED_LEVEL)) == 0  # then any difference is certain
     return np.where(no_scatter, np.where(means > 0, 0.0, 1.0), np.exp(high))
 
 

@@ -48,10 +48,10 @@ def median_interval(
     """Return the median of `samples` and its confidence interval. The samples must be in the order of measurement.
 
     The ends of the interval are two of the samples, whose ranks come from the binomial distribution (David and
-    Nagaraja, Order Statistics, 2003, section 7.1), so no distribution of the samples is assumed. Where neighbouring
-    samples are correlated (the lag-1 autocorrelation of their ranks is above 0.2, or block medians scatter more than
-    the scatter within blocks explains), the interval is computed from block medians, and
-    blocks are joined until their medians are no longer correlated.
+    Nagaraja, Order Statistics, 2003, section 7.1), so no distribution of the samples is assumed. Samples
+    count as correlated if the lag-1 autocorrelation of their ranks is above 0.2, or if block medians scatter more than
+    the scatter within blocks explains. The interval is then computed from block medians, and blocks are joined until
+    their medians are no longer correlated.
 
     `block_sizes` are the sizes of the measured blocks; without this argument the samples are cut into blocks of equal
     size. Raises ValueError if there are no samples, or if the block sizes do not add up to the number of samples.

@@ -1,1 +1,1 @@
-"""The tensors of a workload, and the layer or layout conversion around a variant. Worker side: imports torch."""
+"""The tensors of a workload, and the layer or layout conversion around a variant. Runs in workers, imports torch."""

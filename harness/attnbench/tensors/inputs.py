@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from attnbench.plugins.variant import Layout
     from attnbench.workloads.workload import Workload
 
-HEAD_MEAN_DEVIATION = 0.5  # standard deviation of the means of the heads
-OUTLIER_SHARE, OUTLIER_SIZE = 0.001, 10.0
+HEAD_MEAN_DEVIATION = 0.5  # standard deviation of the heads' mean values in distribution `normal`
+# Distribution `outliers` multiplies this share of the values by this factor.
+OUTLIER_SHARE, OUTLIER_FACTOR = 0.001, 10.0
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Inputs:
 
     - `query` (B, Hq, Sq, D), `key` (B, Hkv, Sk, D), `value` (B, Hkv, Sk, Dv): they require gradients unless the
       direction is `forward`
-    - `grad_output` (B, Hq, Sq, Dv): the gradient of the output, from which the harness starts backpropagation; None if
-      the direction is `forward`
+    - `grad_output` (B, Hq, Sq, Dv): the gradient of the output, with which the harness starts the backward pass; None
+      if the direction is `forward`
     - `key_lengths` (B,) int32: with a `padding` mask, the number of valid keys in each sequence; otherwise None
     - `document_ids` (B, Sq) int32: with a `document` mask, the document of each position; otherwise None
     - `alibi_slopes` (Hq,) float32: with ALiBi, the slope of each head; otherwise None
@@ -48,7 +49,7 @@ class Inputs:
 
 
 def make_inputs(workload: Workload, device: str, layout: Layout = "BHSD", seed: int = 0) -> Inputs:
-    """Return the inputs of `workload` on `device`; a seed gives the same values in each layout and on each device."""
+    """Return the inputs of `workload` on `device`. Their values depend on the seed, not on layout or device."""
     inputs = Inputs(
         layout=layout,
         **{
@@ -70,15 +71,15 @@ def make_inputs(workload: Workload, device: str, layout: Layout = "BHSD", seed: 
 def refill(inputs: Inputs, seed: int, distribution: str = "normal") -> None:
     """Overwrite the tensors in place with new values from `seed`.
 
-    The addresses stay the same, so an answer that a variant cached by address becomes wrong and is detected. The
+    The addresses stay the same, so an output that a variant cached by address becomes wrong and is detected. The
     distributions are:
 
-    - `normal`: unit variance around a mean for each head. Answers are checked on these values: with uniform ones the
-      softmax averages nearly equal weights, which hides a missing key or a wrong scale.
+    - `normal`: unit variance around a mean for each head. Outputs are checked with these values. With uniform values,
+      all weights of the softmax would be nearly equal, which hides a missing key or a wrong scale.
     - `uniform`: from -1 to 1
-    - `integers`: whole numbers from -3 to 3; few of their bits are set, so they need less power
-    - `outliers`: `normal`, with one value in a thousand ten times as large, as in the activations of language models
-    - `zeros`: the values with which a device needs the least power
+    - `integers`: whole numbers from -3 to 3. Few of their bits are set, so the device needs less power.
+    - `outliers`: `normal` values, one in a thousand multiplied by ten, as in the activations of language models
+    - `zeros`: only zeros, with which the device needs the least power
     """
     for name in ("query", "key", "value", "grad_output"):
         tensor = getattr(inputs, name)
@@ -96,8 +97,8 @@ def dtype_of(workload: Workload) -> torch.dtype:
 def alibi_slopes(heads: int) -> torch.Tensor:
     """Return the slopes of ALiBi, (heads,) float32 (Press et al., 2022, arXiv:2108.12409, section 3).
 
-    With n the largest power of two up to `heads`, the first n slopes are a geometric sequence that starts at 2^(-8/n).
-    The others are every second slope of the sequence for 2n, as in the authors' code.
+    Let n be the largest power of two up to `heads`. The first n slopes are a geometric sequence from 2^(-8/n) to 2^-8.
+    The remaining slopes are every second slope of the sequence for 2n heads, as in the authors' code.
     """
     power = 1 << (heads.bit_length() - 1)
     slopes = [2 ** (-8 * (index + 1) / power) for index in range(power)]
@@ -120,7 +121,10 @@ def _shapes(workload: Workload, layout: Layout) -> list[tuple[str, tuple[int, in
 
 
 def _draw(distribution: str, tensor: torch.Tensor, layout: Layout, seed: int) -> torch.Tensor:
-    """Return new values for `tensor`, drawn on the CPU in BHSD order: they depend on neither layout nor device."""
+    """Return new values for `tensor`.
+
+    They are drawn on the CPU in BHSD order, so that they do not depend on layout or device.
+    """
     generator = torch.Generator().manual_seed(seed)
     batch, first, second, width = tensor.shape
     shape = (batch, first, second, width) if layout == "BHSD" else (batch, second, first, width)
@@ -135,7 +139,7 @@ def _normal(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
 
 def _outliers(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
     values = _normal(shape, generator)
-    return torch.where(torch.rand(shape, generator=generator) < OUTLIER_SHARE, OUTLIER_SIZE * values, values)
+    return torch.where(torch.rand(shape, generator=generator) < OUTLIER_SHARE, OUTLIER_FACTOR * values, values)
 
 
 _DISTRIBUTIONS: dict[str, Callable[[Sequence[int], torch.Generator], torch.Tensor]] = {

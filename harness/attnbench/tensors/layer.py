@@ -1,6 +1,6 @@
 """An attention layer around any variant: projections to query, key and value, attention, and output projection.
 
-Vaswani et al., 2017, arXiv:1706.03762, section 3.2.2.
+This is multi-head attention as in Vaswani et al., 2017, arXiv:1706.03762, section 3.2.2.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerInputs(Inputs):
-    """The input tensors of an attention layer, in the form of a `BSHD` problem with one head.
+    """The input tensors of an attention layer, in layout `BSHD` with one head as wide as the embedding, E.
 
     - `query` (B, Sq, 1, E): the token embeddings
-    - `key`, `value`: both are the tokens from which keys and values are projected: `query` itself, or, in cross
-      attention, a tensor (B, Sk, 1, E)
-    - `grad_output` (B, Sq, 1, E): the gradient of the layer's output
-    - `weights`: the matrices of the projections to query, key and value and of the output, (outer, inner) each
-    - `attention`: the tensors that the variant reads, in its own layout; each call writes its projections to them
+    - `key`, `value` (B, Sk, 1, E): one tensor with the embeddings from which keys and values are projected. This is
+      `query` itself, or another tensor in cross attention.
+    - `grad_output` (B, Sq, 1, E): the gradient of the layer's output; None if the direction is `forward`
+    - `weights`: four matrices (outer, inner), for the projections to query, key and value and for the output projection
+    - `attention`: the tensors that the variant reads, in the variant's layout; each call writes the projections there
     """
 
     weights: tuple[torch.Tensor, ...] = ()
     attention: Inputs | None = None
 
     @property
-    def leaves(self) -> tuple[torch.Tensor, ...]:  # type: ignore[override] # a layer has more leaves
-        """The tensors for which gradients are computed: the tokens, those of cross attention, and the weights."""
+    def leaves(self) -> tuple[torch.Tensor, ...]:  # type: ignore[override] # a layer has more than three leaves
+        """The tensors for which gradients are computed: the embeddings, two in cross attention, and the weights."""
         tokens = (self.query,) if self.key is self.query else (self.query, self.key)
         return (*tokens, *self.weights)
 
@@ -66,7 +66,7 @@ def make_layer_inputs(workload: Workload, device: str, layout: Layout, seed: int
 
 
 def refill_layer(inputs: LayerInputs, seed: int, distribution: str = "normal") -> None:
-    """Overwrite tokens and weights in place. The weights are normal, scaled so that a projection keeps the variance."""
+    """Overwrite embeddings and weights in place; normal weights are scaled so that projections keep the variance."""
     refill(inputs, seed, distribution)
     generator = torch.Generator().manual_seed(seed)
     for weight in inputs.weights:
@@ -74,7 +74,7 @@ def refill_layer(inputs: LayerInputs, seed: int, distribution: str = "normal") -
 
 
 def prepare_layer(variant: Variant, workload: Workload, inputs: LayerInputs) -> Timed:
-    """Prepare a variant; return a callable for the layer, whose output (B, Sq, 1, E) depends on `inputs.leaves`."""
+    """Prepare a variant, and return a callable that computes the layer's output (B, Sq, 1, E) from `inputs.leaves`."""
     projected = inputs.attention
     assert projected is not None, "make the inputs with make_layer_inputs"  # noqa: S101 - only the harness calls this
     attend = variant.prepare(workload.attention, projected)
@@ -82,7 +82,7 @@ def prepare_layer(variant: Variant, workload: Workload, inputs: LayerInputs) -> 
 
 
 class _Layer(torch.autograd.Function):
-    """The layer as one autograd function, so that projections are written where the variant reads, without a copy."""
+    """The layer as one autograd function, which writes the projections directly to the variant's input tensors."""
 
     @staticmethod
     def forward(
@@ -119,7 +119,7 @@ class _Layer(torch.autograd.Function):
 
 
 def _project(tokens: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, layout: Layout) -> None:
-    """Write the projection of tokens (B, S, 1, E) to `target`; layout `BHSD` needs one more copy, as in a model."""
+    """Write the projection of tokens (B, S, 1, E) to `target`. Layout `BHSD` needs an extra copy, as in real models."""
     rows = tokens.flatten(0, 2)
     if layout == "BSHD":
         torch.mm(rows, weight.T, out=target.flatten(2).flatten(0, 1))
@@ -129,12 +129,12 @@ def _project(tokens: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, l
 
 
 def _join_heads(tensor: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Return the heads side by side, (B * S, H * D)."""
+    """Return the tensor with its heads side by side, as (B * S, H * D)."""
     return (tensor.transpose(1, 2) if layout == "BHSD" else tensor).flatten(2).flatten(0, 1)
 
 
 def _split_heads(rows: torch.Tensor, like: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Return the rows, (B * S, H * D), as a contiguous tensor with the shape of `like`."""
+    """Return `rows` (B * S, H * D) as a contiguous tensor with the shape of `like`."""
     batch, first, second, width = like.shape
     if layout == "BSHD":
         return rows.view(like.shape)

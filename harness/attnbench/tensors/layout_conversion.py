@@ -1,4 +1,4 @@
-"""Conversion of tensors to a variant's own layout and back, where a workload asks for the other layout."""
+"""Conversion of tensors to a variant's layout and back, for workloads with a different layout."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def convert_layout(variant: Variant, workload: Workload, inputs: Inputs) -> Timed:
-    """Prepare a variant of the other layout; return a callable that converts `inputs` and the output at each call.
+    """Prepare a variant whose layout differs from that of `inputs`, and return a callable that converts at each call.
 
-    The tensors in the variant's layout are allocated here, once, and overwritten by each call, so the measured memory
-    of a call does not include them.
+    The callable converts the inputs to the variant's layout, and the output back to the layout of the inputs. The
+    converted inputs are allocated only once, in this function, so the measured memory of a call does not include them.
     """
     converted = make_inputs(workload.attention, str(inputs.query.device), variant.layout, inputs.seed)
     attend = variant.prepare(workload.attention, converted)
@@ -31,7 +31,8 @@ class _Converted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, attend: Timed, converted: Inputs, *leaves: torch.Tensor) -> torch.Tensor:
         for target, leaf in zip(converted.leaves, leaves, strict=True):
-            # Writing to `.data` leaves the version counter as it is, because earlier calls may still be differentiated.
+            # Write to `.data`, which does not increase the version counter. Otherwise autograd would raise an error for
+            # earlier calls whose backward pass has not run yet.
             target.data.copy_(leaf.transpose(1, 2))
         with torch.set_grad_enabled(any(leaf.requires_grad for leaf in leaves)):
             output = attend()

@@ -1,4 +1,4 @@
-"""A variant prepared for a workload: alone, with a conversion of layout, or inside an attention layer."""
+"""Preparation of a variant for a workload: alone, with a layout conversion, or inside an attention layer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def prepare_call(variant: Variant, workload: Workload, device: str, seed: int) -> tuple[Inputs, Timed]:
-    """Return the inputs of `workload` on `device` and the callable that is timed on them.
+    """Return the inputs of `workload` on `device`, and the callable to time, which reads these inputs.
 
-    Without a layer or a conversion around the variant, the callable is what its `prepare` returned; the caller must
-    check that it can be called.
+    Without a layer or a layout conversion, this is the object that the variant's `prepare` returned. The caller must
+    check that it is callable.
     """
     if workload.embed_dim:
         layer_inputs = make_layer_inputs(workload, device, variant.layout, seed)
