@@ -11,7 +11,7 @@ from attnbench.machine import doctor
 
 
 def place(root, path, text):
-    """Write a file of a fake /sys or /proc."""
+    """Write a file of a fake /sys or /proc under the folder `root`."""
     file = root / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
@@ -19,7 +19,7 @@ def place(root, path, text):
 
 @pytest.mark.parametrize(("chosen", "level"), [("performance", "ok"), ("powersave", "warning")])
 def test_a_governor_that_follows_the_load_is_a_warning(tmp_path, chosen, level):
-    """Any governor but `performance` is a warning with the command that changes it."""
+    """Any governor except `performance` gives a warning, with the command that changes the governor."""
     place(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", f"{chosen}\n")
     finding = doctor.governor(tmp_path)
     assert finding.level == level
@@ -31,7 +31,7 @@ def test_a_governor_that_follows_the_load_is_a_warning(tmp_path, chosen, level):
     [("intel_pstate/no_turbo", "0", "1"), ("cpufreq/boost", "1", "0")],
 )
 def test_turbo_is_read_from_both_drivers(tmp_path, path, on, off):
-    """Turbo is read from Intel's driver, whose file says 1 for off, and from the generic one, which says 1 for on."""
+    """Turbo is read from Intel's driver, where 1 means off, and from the generic driver, where 1 means on."""
     place(tmp_path, f"sys/devices/system/cpu/{path}", on)
     assert doctor.turbo(tmp_path).level == "warning"
     place(tmp_path, f"sys/devices/system/cpu/{path}", off)
@@ -39,7 +39,7 @@ def test_turbo_is_read_from_both_drivers(tmp_path, path, on, off):
 
 
 def test_a_cpu_quota_is_a_warning_in_cores(tmp_path):
-    """A container's CPU quota is a warning that says how many cores it allows; no quota is fine."""
+    """A container's CPU quota gives a warning with the number of cores that the quota allows; no quota is ok."""
     assert doctor.container(tmp_path).level == "ok"
     place(tmp_path, "proc/self/cgroup", "0::/\n")
     place(tmp_path, "sys/fs/cgroup/cpu.max", "max 100000\n")
@@ -51,7 +51,7 @@ def test_a_cpu_quota_is_a_warning_in_cores(tmp_path):
 
 
 def test_a_containers_memory_limit_is_a_warning_if_it_is_below_the_free_memory(tmp_path):
-    """A limit below the machine's free memory is a warning in GiB; a limit above its total memory is not mentioned."""
+    """A limit below the free memory gives a warning, and a limit above the total memory is not mentioned."""
     place(tmp_path, "proc/self/cgroup", "0::/\n")
     place(tmp_path, "sys/fs/cgroup/memory.max", f"{2**28}\n")
     finding = doctor.memory(tmp_path)
@@ -63,7 +63,7 @@ def test_a_containers_memory_limit_is_a_warning_if_it_is_below_the_free_memory(t
 
 
 def test_more_threads_than_cores_are_a_warning(tmp_path, monkeypatch):
-    """A number of threads above the container's CPU quota is a warning."""
+    """More threads than the container's CPU quota allows give a warning."""
     place(tmp_path, "proc/self/cgroup", "0::/\n")
     place(tmp_path, "sys/fs/cgroup/cpu.max", "100000 100000\n")
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
@@ -73,7 +73,7 @@ def test_more_threads_than_cores_are_a_warning(tmp_path, monkeypatch):
 
 
 class FakeNvml:
-    """One GPU whose answers can be set; an answer that is an exception is raised."""
+    """A fake NVML with one GPU that returns the given answers. An answer that is an exception is raised."""
 
     NVML_MEMORY_ERROR_TYPE_UNCORRECTED = NVML_VOLATILE_ECC = NVML_TEMPERATURE_GPU = NVML_CLOCK_SM = 0
 
@@ -85,7 +85,7 @@ class FakeNvml:
         }  # fmt: skip
 
     def nvmlInit(self):  # noqa: N802 - NVML's own name
-        """Open the library."""
+        """Do nothing."""
 
     def nvmlDeviceGetCount(self):  # noqa: N802 - NVML's own name
         """Return 1."""
@@ -118,8 +118,8 @@ class FakeNvml:
         ("clocks", {"ApplicationsClock": 1200}),
     ],
 )
-def test_each_fault_of_a_gpu_is_one_warning_with_a_remedy(name, answers):
-    """On a GPU with one fault, one check is a warning with a remedy, and all others are ok."""
+def test_each_fault_of_a_gpu_gives_one_warning(name, answers):
+    """On a GPU with one fault, one check gives a warning, and all other checks are ok."""
     findings = {finding.check.removeprefix("gpu 0 "): finding for finding in doctor.gpus(FakeNvml(**answers))}
     assert findings.pop(name).level == "warning"
     assert {finding.level for finding in findings.values()} == {"ok"}
@@ -133,7 +133,7 @@ def test_a_failed_check_does_not_hide_the_others():
 
 
 def test_the_real_machine_is_examined_without_torch():
-    """`examine` works on any machine, each warning has a remedy, and torch is not imported."""
+    """On the real machine, each warning of `examine` has a remedy, and torch is not imported."""
     code = (
         "import sys; from attnbench.machine.doctor import examine; findings = examine();"
         "assert all(finding.remedy for finding in findings if finding.level == 'warning'), findings;"

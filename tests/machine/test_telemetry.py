@@ -15,7 +15,7 @@ class NVMLError(Exception):
 
 
 class FakeNvml:
-    """An NVML whose answers can be set; None raises an error."""
+    """A fake NVML that returns the given answers. An answer of None raises NVMLError."""
 
     NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
     NVMLError = NVMLError
@@ -29,12 +29,12 @@ class FakeNvml:
         }  # fmt: skip
 
     def nvmlInit(self):  # noqa: N802 - NVML's own name
-        """Open the library, or raise if that is set."""
+        """Do nothing, or raise NVMLError if the answer for `Init` is None."""
         if self.answers.get("Init", True) is None:
             raise NVMLError("Driver Not Loaded")
 
     def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802 - NVML's own name
-        """Return a handle."""
+        """Return the UUID as the handle."""
         return uuid
 
     def __getattr__(self, name):
@@ -56,7 +56,7 @@ def read(**answers):
 
 
 def test_a_block_on_a_gpu_has_clock_power_temperature_energy_and_other_processes():
-    """All values have the units in their names, and the energy is that of the block."""
+    """All values are converted to the units in their names, and the energy is the energy of the block."""
     assert read() == {
         "sm_clock_mhz": 1755, "power_w": 350.0, "temperature_c": 61, "energy_j": 3.0, "throttle": [],
         "foreign_pids": [1],
@@ -64,20 +64,20 @@ def test_a_block_on_a_gpu_has_clock_power_temperature_energy_and_other_processes
 
 
 def test_throttle_reasons_are_named_and_idle_is_not_one():
-    """Reasons that slow a GPU down are listed by name; an idle GPU or chosen clocks are not throttling."""
+    """Reasons for throttling are listed by name; an idle GPU and clocks that the user has set are not reasons."""
     assert read(CurrentClocksEventReasons=0x4 | 0x40)["throttle"] == ["power_cap", "thermal_hardware"]
     assert read(CurrentClocksEventReasons=0x1 | 0x2)["throttle"] == []
 
 
 @pytest.mark.parametrize("refused", ["TotalEnergyConsumption", "PowerUsage", "ComputeRunningProcesses", "ClockInfo"])
 def test_a_value_that_nvml_refuses_is_none(refused):
-    """Only the refused value is None; the others are read."""
+    """If NVML refuses to return one value, only this value is None."""
     known = read(**{refused: None})
     assert sum(value is None for value in known.values()) == 1
 
 
 def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
-    """If NVML is missing, there is one warning and an empty state, and timing goes on."""
+    """If NVML is missing, there is one warning, and the state is empty."""
     from attnbench.machine import nvml
 
     monkeypatch.setattr(nvml, "NvmlTelemetry", lambda uuid: NvmlTelemetry(uuid, FakeNvml(Init=None)))
@@ -89,7 +89,7 @@ def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
 
 
 def test_cpu_telemetry_reads_the_real_machine():
-    """On this machine, load, steal time and waiting are numbers, and there is no warning."""
+    """On the real machine, the state can be read without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         reader = telemetry.telemetry_for("cpu", str)
@@ -114,7 +114,7 @@ def test_a_block_is_tagged_if_the_cpu_quota_stopped_it(monkeypatch, throttled_us
 
 @pytest.mark.parametrize(("waited_ns", "tagged"), [(0, False), (10_000_000, False), (300_000_000, True)])
 def test_a_block_is_tagged_when_its_threads_had_to_wait_for_a_core(monkeypatch, waited_ns, tagged):
-    """A block is tagged if a thread was ready but others had its core for 30% of the time, and not for 1%."""
+    """A block is tagged `foreign_load` if a thread waited for a core for 30% of the time, but not for 1%."""
     clock = iter([0.0, 0.0, 1.0])
     waited = iter([5, 5, 5 + waited_ns])
     monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
@@ -127,7 +127,7 @@ def test_a_block_is_tagged_when_its_threads_had_to_wait_for_a_core(monkeypatch, 
 
 
 def test_without_waiting_times_foreign_load_is_measured_over_several_blocks(monkeypatch):
-    """The kernel counts CPU time in ticks of 10 ms, too coarse for one block of 20 ms but not for several."""
+    """Load by other processes is measured over several blocks, because CPU time is counted in ticks of 10 ms."""
     monkeypatch.setattr(telemetry, "_waited_ns", lambda: None)
     clock, busy = iter(n * 0.02 for n in range(100)), iter(n * 0.02 for n in range(100))
     monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))

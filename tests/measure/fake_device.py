@@ -1,10 +1,13 @@
-"""A simulated device for the sampler, on which the host queues work, without a GPU."""
+"""A simulated device for tests of the sampler without a GPU. The host can queue work on it."""
 
 from __future__ import annotations
 
 
 class FakeDevice:
-    """The times in ns that the host, the device and a side stream have reached. It is also the sampler's clock."""
+    """A device with a side stream that also serves as the sampler's clock.
+
+    `host`, `device` and `side` are the current times in ns of the host, the device and the side stream.
+    """
 
     def __init__(self, *, asynchronous=True, launch_ns=1_000.0, tick_ns=100.0):
         self.asynchronous = asynchronous
@@ -12,7 +15,7 @@ class FakeDevice:
         self.tick_ns = tick_ns
         self.host = self.device = self.side = 0.0
         self.synchronised = 0
-        self.system_speed = 1.0  # of the system's second clock, relative to this clock
+        self.system_speed = 1.0  # speed of the system's second clock relative to this clock
         self.launch_floor_ns = 2 * launch_ns
 
     def call(self, cost_ns, *, side_ns=0.0):
@@ -30,12 +33,12 @@ class FakeDevice:
         return int(self.host)
 
     def mark(self):
-        """Return an event: the time at which the device reaches this point."""
+        """Return an event, which is the time at which the device reaches this point."""
         return max(self.device, self.host)
 
     @staticmethod
     def elapsed_ns(start, end):
-        """Return the time between two events."""
+        """Return the time between two events in ns."""
         return end - start
 
     def synchronise(self):

@@ -22,7 +22,7 @@ def make_call(direction="forward", dropout=0.0):
 
 
 def faithful(ready_call):
-    """Capture as a CUDA graph does: a replay computes again and writes to the captured memory."""
+    """Imitate the capture of a CUDA graph: a replay computes the call again and writes to the captured memory."""
     output, grads = ready_call()
     output = output.detach()
 
@@ -37,7 +37,7 @@ def faithful(ready_call):
 
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 def test_a_faithful_replay_is_accepted(direction):
-    """A graph that computes again at each replay is accepted, and its replays share one output."""
+    """A graph that computes the call again at each replay is accepted, and its replays share one output."""
     workload, inputs, direction_call = make_call(direction)
     graph = GraphCall(direction_call, inputs, workload, faithful)
     first, second = (replay()[0] for replay in graph.prepare(2))
@@ -46,14 +46,14 @@ def test_a_faithful_replay_is_accepted(direction):
 
 
 def test_a_replay_that_does_not_write_the_output_is_refused():
-    """A graph that captured no work leaves NaN in the output."""
+    """A graph that captured no work leaves NaN in the output, and is refused."""
     workload, inputs, direction_call = make_call()
     with pytest.raises(MeasurementError, match="replay on changed inputs"):
         GraphCall(direction_call, inputs, workload, lambda ready_call: (lambda: None, ready_call()))
 
 
 def test_a_replay_of_a_constant_is_refused():
-    """A graph that writes the output of the capture is wrong on changed inputs."""
+    """A graph that only writes the captured output again is wrong on changed inputs, and is refused."""
     workload, inputs, direction_call = make_call()
 
     def constant(ready_call):
@@ -66,7 +66,7 @@ def test_a_replay_of_a_constant_is_refused():
 
 
 def test_an_impossible_capture_names_the_remedy():
-    """A failing capture, dropout and direction backward raise errors that name a mode that works."""
+    """A failed capture, dropout and direction backward each raise an error that suggests hot mode."""
     workload, inputs, direction_call = make_call()
 
     def failing(ready_call):

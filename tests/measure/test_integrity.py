@@ -24,19 +24,19 @@ PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 
 @pytest.mark.parametrize("name", ANSWER_MODULES)
 def test_modules_with_answers_can_be_imported(name):
-    """Each module that a variant must not call exists under its name, so that a call into it is recognised."""
+    """Each module that a variant must not call can be imported by its listed name, so calls to it are recognised."""
     assert importlib.import_module(name).__name__ == name
 
 
 def test_a_call_of_the_reference_is_named():
-    """A callable that returns the reference's answer is a finding with the function's full name."""
+    """If a callable calls the reference, the finding gives the full name of the called function."""
     inputs = make_inputs(WORKLOAD, "cpu")
     (finding,) = harness_answers_called(lambda: reference.attend(WORKLOAD, inputs))
     assert "fall-back to the reference: the callable called attnbench.reference." in finding
 
 
 def test_a_call_of_the_conformance_suite_is_named():
-    """A callable that has the conformance suite compute its answer is a finding with the function's full name."""
+    """If a callable calls the conformance suite, the finding gives the full name of the called function."""
     workload = Workload(heads=2, seq_q=8, head_dim=4, embed_dim=8)
     inputs = make_layer_inputs(workload, "cpu", "BHSD", 0)
     rows = Rows(0, torch.arange(8))
@@ -44,8 +44,8 @@ def test_a_call_of_the_conformance_suite_is_named():
     assert "the callable called attnbench.conformance." in finding
 
 
-def test_a_call_that_computes_by_itself_is_no_finding():
-    """A callable of torch's operators alone is no finding, and a profiler that was set before is set again."""
+def test_a_call_of_torch_alone_is_no_finding():
+    """A callable that only calls torch's operators gives no finding, and the previous profiler is restored."""
     inputs = make_inputs(WORKLOAD, "cpu")
     seen = []
     sys.setprofile(lambda *event: seen.append(event))
@@ -58,7 +58,7 @@ def test_a_call_that_computes_by_itself_is_no_finding():
 
 
 def test_the_fall_back_of_the_dishonest_pack_is_refused():
-    """The dishonest variant that hides a failing kernel behind the reference gets no warm-up, and so no time."""
+    """A variant that falls back to the reference when its kernel fails is refused before the warm-up."""
     spec = importlib.util.spec_from_file_location("fall_back", PACK / "falls_back_to_the_reference.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -71,7 +71,7 @@ def test_the_fall_back_of_the_dishonest_pack_is_refused():
 
 
 def test_a_worker_watches_all_modules_that_measure_and_judge():
-    """What measures, judges and answers is loaded before a plugin is, so that a replaced function of it is found."""
+    """Workers load all modules that measure or check before any plugin, so that replaced functions are detected."""
     code = (
         "import json, attnbench.worker.cell\n"
         "from attnbench.measure.anticheat.monkeypatch import MonkeypatchDetector\n"

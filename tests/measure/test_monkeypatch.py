@@ -11,12 +11,12 @@ from attnbench.measure.anticheat.monkeypatch import MonkeypatchDetector
 
 @pytest.fixture
 def detector():
-    """Return a detector of everything that is loaded now."""
+    """Return a detector that watches all modules loaded so far."""
     return MonkeypatchDetector()
 
 
 def test_unchanged_functions_are_no_finding(detector):
-    """Without a change nothing is found, and a new name beside the existing ones is no change."""
+    """Without a replaced function there is no finding, even if a new name is added to a watched module."""
     torch.an_extra_name = print
     try:
         assert detector.replaced() == []
@@ -36,7 +36,7 @@ def test_unchanged_functions_are_no_finding(detector):
     ids=str,
 )
 def test_a_function_that_was_replaced_is_named(detector, monkeypatch, owner, name, named):
-    """A replaced method or function of the harness, of torch or of Python is a finding with its full name."""
+    """A replaced function or method of the harness, torch or Python gives a finding with its full name."""
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, lambda *_, **__: 0)
         replaced = detector.replaced()
@@ -45,6 +45,6 @@ def test_a_function_that_was_replaced_is_named(detector, monkeypatch, owner, nam
 
 
 def test_a_function_whose_code_was_replaced_is_named(detector, monkeypatch):
-    """A function object whose code was replaced is a finding."""
+    """If only the code of a function object is replaced, this is a finding too."""
     monkeypatch.setattr(gate._verdict, "__code__", (lambda comparison, *, passed=None: None).__code__)
     assert detector.replaced() == ["patched function: attnbench.conformance.gate._verdict"]

@@ -1,6 +1,7 @@
-"""Seeded samples and tables, and what attnbench made of them with numerics written by hand, before it used SciPy.
+"""Statistics of seeded samples and tables, to compare with the results of an earlier version of attnbench.
 
-`earlier_numerics.json` holds the results; `results()` computes them again from the same samples.
+The earlier version had numerics written by hand and did not use SciPy. Its results are in `earlier_numerics.json`, and
+`results()` computes them again from the same samples.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DEGREES = (1, 2, 3, 4, 7, 10, 31, 120, 200)
 
 
 def series(count, rho, seed=0):
-    """Return `count` samples of 2% AR(1) noise around 100, every seventh rounded so that there are ties."""
+    """Return `count` samples with 2% AR(1) noise around 100. Every seventh sample is rounded, to give ties."""
     noise = random.Random(f"{count} {rho} {seed}")  # noqa: S311 - simulated noise
     state, samples = noise.gauss(0, 1), []
     for index in range(count):
@@ -33,7 +34,7 @@ def series(count, rho, seed=0):
 
 
 def table(seed, lengths):
-    """Return paired log-ratios by row: one row for each length, each with its own mean and scatter."""
+    """Return a table of paired log-ratios with one row for each of `lengths`. The means of the rows differ."""
     noise = np.random.default_rng(seed)
     return {
         str(row): (0.03 * noise.standard_normal() + 0.01 * noise.standard_normal(length)).tolist()
@@ -42,7 +43,7 @@ def table(seed, lengths):
 
 
 def intervals():
-    """Return the interval of each series at each confidence, by name."""
+    """Return the interval of each series at each confidence; the keys are 'count rho confidence'."""
     return {
         f"{count} {rho} {confidence}": median_interval(series(count, rho), confidence)
         for count in COUNTS

@@ -1,7 +1,8 @@
-"""Print how many samples each stopping rule needs for a median within 0.5%, on a simulated machine.
+"""Compare how many samples different benchmark tools need for a median within 0.5%, on a simulated machine.
 
-Run it as `python tests/stats/economy.py`. attnbench's rule stops when it is precise enough. A rule of fixed length that
-has not reached the precision is run again, and its samples are pooled, until it has.
+Run this script with `python tests/stats/economy.py` to print the table. attnbench's stopping rule stops when the
+interval is narrow enough. The other tools run for a fixed time, so they are run again, with all samples pooled, until
+the interval is as narrow.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from attnbench.stats.stopping import StoppingRule
 
 NOISE = (0.002, 0.005, 0.01, 0.02, 0.05)
 PRECISION = 0.005
-DO_BENCH_S = 0.1  # triton.testing.do_bench: as many calls as fit into rep = 100 ms
-PYTEST_BENCHMARK_S, PYTEST_BENCHMARK_ROUNDS = 1.0, 5  # --benchmark-max-time and --benchmark-min-rounds
-MOST_RUNS = 50
+DO_BENCH_S = 0.1  # triton.testing.do_bench makes as many calls as fit into 100 ms, the default of `rep`
+PYTEST_BENCHMARK_S, PYTEST_BENCHMARK_ROUNDS = 1.0, 5  # defaults of --benchmark-max-time and --benchmark-min-rounds
+MAX_RUNS = 50  # runs of a tool with a fixed time before the comparison gives up
 
-# Asks for the precision, 20 samples and 10 blocks. DEFAULT asks for at least 0.2 s as well.
+# RULE requires the precision, 20 samples and 10 blocks. DEFAULT also requires at least 0.2 s of measurement.
 RULE = MeasureConfig(precision=PRECISION, budget_s=30.0, min_time_s=0, block_s=0.002)
 DEFAULT = MeasureConfig(precision=PRECISION, budget_s=30.0)
 
@@ -36,10 +37,10 @@ def samples_of_stopping_rule(machine, cost_ns, config):
 
 
 def samples_of_fixed_length(machine, cost_ns, seconds, fewest=1):
-    """Return how many samples a rule of fixed length takes, run again until its interval is narrow enough."""
+    """Return how many samples a tool with a fixed time takes, if it is run until its interval is narrow enough."""
     calls = max(fewest, int(seconds * 1e9 / cost_ns))
     samples = []
-    for _ in range(MOST_RUNS):
+    for _ in range(MAX_RUNS):
         samples += [machine.call(cost_ns) for _ in range(calls)]
         if median_interval(samples).relative_half_width <= PRECISION:
             break
@@ -63,9 +64,10 @@ def mean_counts(noise, cost_ns, seeds):
 
 
 def table(cost_ns, seeds):
-    """Return a row of `mean_counts` for each noise level, and the geometric means of the ratios of these counts.
+    """Return a row of `mean_counts` for each noise level, and ratios of these counts.
 
-    The ratios are RULE / do_bench, RULE / pytest-benchmark, DEFAULT / do_bench and DEFAULT / pytest-benchmark.
+    The ratios are geometric means over the noise levels, in this order: RULE / do_bench,
+    RULE / pytest-benchmark, DEFAULT / do_bench and DEFAULT / pytest-benchmark.
     """
     rows = {noise: mean_counts(noise, cost_ns, seeds) for noise in NOISE}
     pairs = ((0, 2), (0, 3), (1, 2), (1, 3))

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Machine:
-    """A machine whose clock advances by the time that each call takes on it.
+    """A machine with a clock that advances by the duration of each call.
 
-    - `noise`: relative standard deviation of a call; `rho`: lag-1 autocorrelation of that noise (AR(1))
+    - `noise`: relative standard deviation of the time of a call
+    - `rho`: lag-1 autocorrelation of the noise (AR(1))
     - `drift`: relative slow-down per simulated second
     - `spike`: share of calls that take three times as long
-    - `throttle_at_s`: when calls begin to take `throttle_factor` times as long
+    - `throttle_at_s`: simulated time in seconds after which calls take `throttle_factor` times as long
     - `launch_ns`: time that the host needs to start a call on an asynchronous device
     """
 
@@ -34,7 +35,7 @@ class Machine:
         self._state = self.random.gauss(0, 1)
 
     def call(self, cost_ns):
-        """Make a call that takes `cost_ns` on an undisturbed machine; return the time that it takes now."""
+        """Simulate a call that takes `cost_ns` on an undisturbed machine, and return its time on this machine in ns."""
         self._state = self.rho * self._state + math.sqrt(1 - self.rho**2) * self.random.gauss(0, 1)
         seconds = self.now_ns / 1e9
         took = cost_ns * (1 + self.drift * seconds) * math.exp(self.noise * self._state)
@@ -44,7 +45,7 @@ class Machine:
         return took
 
     def block(self, cost_ns, duration_ns):
-        """Return the times of calls made for `duration_ns`, at least one."""
+        """Simulate calls for `duration_ns`, at least one, and return their times in ns."""
         end = self.now_ns + duration_ns
         samples = [self.call(cost_ns)]
         while self.now_ns < end:
@@ -53,7 +54,11 @@ class Machine:
 
 
 def session(machine, costs, config, device="cpu", *, interleave=True):
-    """Measure cells of the given costs in the order A B B A, as a run does; return (Blocks, StoppingRule) of each."""
+    """Measure cells with calls of the given costs, and return (Blocks, StoppingRule) for each cell.
+
+    With `interleave`, blocks of the cells alternate in the order A B B A, as in a run. Otherwise the cells are measured
+    one after the other.
+    """
     from attnbench.stats.paired import Blocks
     from attnbench.stats.stopping import StoppingRule
 

@@ -7,35 +7,35 @@ import earlier_numerics
 import pytest
 
 EARLIER = json.loads((Path(__file__).parent / "earlier_numerics.json").read_text())
-NORMAL_ABOVE = 1000  # samples from which on the earlier ranks came from the normal approximation
-INTERPOLATED = 1e-5  # relative error of the earlier Student's t, which was interpolated in a table
-HALVED = 5e-5  # relative width of the last range of levels in which a p-value is searched for
+MAX_EXACT_SAMPLES = 1000  # for more samples the earlier version used the normal approximation of the ranks
+STUDENT_TOLERANCE = 1e-5  # relative error of the earlier quantiles of Student's t, which were interpolated in a table
+P_VALUE_TOLERANCE = 5e-5  # relative width of the interval at which the bisection for a p-value ends
 
 
 @pytest.fixture(scope="module")
 def results():
-    """Return the results of the present code on the same samples."""
+    """Return the results of the current code for the same samples."""
     return earlier_numerics.results()
 
 
 def test_intervals_are_the_earlier_ones(results):
-    """Up to 1000 samples, and from block medians, the intervals agree with the earlier ones to 1e-9."""
+    """Intervals of up to 1000 samples, and intervals from block medians, agree with the earlier ones to 1e-9."""
     compared = 0
     for name, (*numbers, from_blocks) in EARLIER["intervals"].items():
         *found, found_from_blocks = results["intervals"][name]
         assert found_from_blocks == from_blocks, name
-        if int(name.split()[0]) <= NORMAL_ABOVE or from_blocks:
+        if int(name.split()[0]) <= MAX_EXACT_SAMPLES or from_blocks:
             assert found == pytest.approx(numbers, rel=1e-9), name
             compared += 1
     assert compared > 90
 
 
 def test_exact_ranks_of_many_samples_differ_by_one_at_most(results):
-    """Above 1000 samples the exact ranks give the earlier, approximate interval or one that is a rank narrower."""
+    """Above 1000 samples the interval is equal to the earlier one, or narrower by at most one rank at each end."""
     narrower = 0
     for name, (median, low, high, _, from_blocks) in EARLIER["intervals"].items():
         count, rho, _ = name.split()
-        if int(count) <= NORMAL_ABOVE or from_blocks:
+        if int(count) <= MAX_EXACT_SAMPLES or from_blocks:
             continue
         found_median, found_low, found_high, *_ = results["intervals"][name]
         samples = sorted(earlier_numerics.series(int(count), float(rho)))
@@ -47,16 +47,16 @@ def test_exact_ranks_of_many_samples_differ_by_one_at_most(results):
 
 
 def test_students_t_is_the_earlier_one(results):
-    """Quantiles agree to what the earlier interpolation was good for."""
-    assert results["student"] == pytest.approx(EARLIER["student"], rel=INTERPOLATED)
+    """Quantiles of Student's t agree within the error of the earlier interpolation."""
+    assert results["student"] == pytest.approx(EARLIER["student"], rel=STUDENT_TOLERANCE)
 
 
 def test_paired_results_are_the_earlier_ones(results):
-    """Verdicts are the earlier ones, and ratios, intervals and p-values agree to the earlier interpolation."""
+    """Verdicts equal the earlier ones; ratios, intervals and p-values agree within the earlier numerical error."""
     assert results["paired"].keys() == EARLIER["paired"].keys()
     for name, (ratio, low, high, p_value, verdict) in EARLIER["paired"].items():
         found_ratio, *ends, found_p_value, found_verdict = results["paired"][name]
         assert found_verdict == verdict, name
         assert found_ratio == pytest.approx(ratio, rel=1e-9), name
-        assert ends == [None if end is None else pytest.approx(end, rel=INTERPOLATED) for end in (low, high)], name
-        assert found_p_value == pytest.approx(p_value, rel=HALVED), name
+        assert ends == [None if end is None else pytest.approx(end, rel=STUDENT_TOLERANCE) for end in (low, high)], name
+        assert found_p_value == pytest.approx(p_value, rel=P_VALUE_TOLERANCE), name

@@ -22,7 +22,7 @@ def independent(count, seed):
 
 
 def drifting(count, seed):
-    """Return samples with 1% noise of a machine that slows down by 2%; their median is 101."""
+    """Return samples with 1% noise from a machine that slows down by 2%. Their true median is 101."""
     noise = generator(seed)
     return [100 * (1 + 0.02 * index / count) * math.exp(0.01 * noise.gauss(0, 1)) for index in range(count)]
 
@@ -54,7 +54,7 @@ def test_intervals_that_ignore_autocorrelation_do_not_cover():
     covered = 0
     for seed in range(200):
         ordered = sorted(autocorrelated(240, seed))
-        covered += ordered[104] <= 100 <= ordered[135]  # the binomial's ranks for 240 samples at 95%
+        covered += ordered[104] <= 100 <= ordered[135]  # the binomial distribution's ranks for 240 samples at 95%
     assert covered / 200 < 0.6
 
 
@@ -70,7 +70,7 @@ def test_a_shift_between_blocks_is_detected_without_autocorrelation():
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_samples_reach_a_lower_coverage(count):
-    """Fewer than six samples can't reach 95%, and the interval's coverage is what they do reach."""
+    """Fewer than six samples can't reach a coverage of 95%, so the interval has a lower coverage."""
     interval = median_interval(list(range(1, count + 1)))
     assert interval.coverage == pytest.approx(max(0.0, 1 - 2 * 0.5**count))
     assert (interval.low, interval.high) == (1, count)
@@ -88,14 +88,14 @@ def test_no_sample_is_an_error():
 
 
 def test_block_sizes_must_fit():
-    """Block sizes that do not sum to the number of samples raise ValueError."""
+    """Block sizes that do not add up to the number of samples raise ValueError."""
     with pytest.raises(ValueError, match="add up to 16"):
         median_interval([1.0, 2.0, 3.0], block_sizes=[2] * 8)
 
 
 @given(st.lists(st.floats(1, 1e9), min_size=1, max_size=80), st.floats(1e-3, 1e3))
 def test_the_interval_contains_its_median_and_scales(samples, factor):
-    """The interval contains the median, lies within the samples, and scales with the unit."""
+    """The interval contains the median and lies within the range of the samples; the median scales with the unit."""
     interval, scaled = median_interval(samples), median_interval([sample * factor for sample in samples])
     assert min(samples) <= interval.low <= interval.median <= interval.high <= max(samples)
     assert scaled.median == pytest.approx(interval.median * factor)

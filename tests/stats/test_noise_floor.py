@@ -10,7 +10,7 @@ from attnbench.stats.noise_floor import NoiseFloor, student_quantile
     [(1, 12.706, 636.62), (2, 4.303, 31.599), (3, 3.182, 12.924), (10, 2.228, 4.587), (120, 1.980, 3.373)],
 )
 def test_students_t_agrees_with_printed_tables(degrees, at_5_percent, at_1_permille):
-    """Two-sided quantiles agree with printed tables, for odd and even degrees of freedom."""
+    """Two-sided quantiles agree with printed tables for odd and even degrees of freedom."""
     assert student_quantile(0.05, degrees) == pytest.approx(at_5_percent, rel=1e-3)
     assert student_quantile(0.001, degrees) == pytest.approx(at_1_permille, rel=1e-3)
     assert student_quantile(1e-5, degrees) > student_quantile(1e-4, degrees)
@@ -22,7 +22,7 @@ def test_students_t_with_many_degrees_is_normal():
 
 
 def test_the_floor_is_the_root_mean_square_of_the_controls():
-    """Positive and negative differences count alike, and without a control there is no noise floor."""
+    """The sign of a control's difference has no effect, and without controls there is no noise floor."""
     floor = NoiseFloor.of([0.03, -0.04])
     assert floor.scale == pytest.approx((0.0025 / 2) ** 0.5)
     assert floor.degrees == 2
@@ -32,14 +32,14 @@ def test_the_floor_is_the_root_mean_square_of_the_controls():
 
 
 def test_quiet_controls_do_not_hide_a_noisy_one():
-    """If one control of ten is far off, the floor rests on two controls at most, and so stays near it."""
+    """If one of ten controls differs far more than the others, its difference dominates the floor."""
     floor = NoiseFloor.of([0.001] * 9 + [0.05])
     assert floor.scale > 0.03
     assert floor.degrees <= 2
 
 
 def test_between_two_runs_each_side_is_one_process():
-    """The variances of both runs' floors are averaged, and a single known floor is used for both."""
+    """The variances of both runs' floors are averaged; if only one run has a floor, it is used for both."""
     new, old = NoiseFloor(0.03, 4), NoiseFloor(0.04, 6)
     assert NoiseFloor.between(new, old) == NoiseFloor(pytest.approx((0.0025 / 2) ** 0.5), 10)
     assert NoiseFloor.between(new, None) == new
@@ -47,7 +47,7 @@ def test_between_two_runs_each_side_is_one_process():
 
 
 def test_the_floor_of_the_other_controls_leaves_one_out():
-    """Each control gets the floor of the list without it, however large it is; a single control gets none."""
+    """Each control gets the floor of all other controls, even next to a very large one; a single control gets None."""
     means = [0.001, -0.002, 0.0, 0.3, 0.004]
     others = NoiseFloor.of_others(means)
     for index, floor in enumerate(others):

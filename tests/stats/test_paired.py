@@ -24,7 +24,7 @@ CONFIG = MeasureConfig(min_time_s=0.1, block_s=0.02, budget_s=1.0)
 
 
 def share_judged_different(slow_down, sessions, *, interleave=True, margin=0.01, **machine):
-    """Return the share of simulated sessions in which a copy, `slow_down` times slower, is judged faster or slower."""
+    """Return the share of sessions in which a candidate, `slow_down` times slower, is judged faster or slower."""
     found = 0
     for seed in range(sessions):
         cells = session(Machine(seed=seed, **machine), [1e6, 1e6 * slow_down], CONFIG, interleave=interleave)
@@ -36,18 +36,18 @@ def share_judged_different(slow_down, sessions, *, interleave=True, margin=0.01,
 
 @pytest.mark.parametrize("drift", [0.05, 0.1])
 def test_identical_code_is_not_judged_different_under_drift(drift):
-    """Interleaved A/A sessions give at most 5% false positives while the machine slows down by 1% or 2% per run."""
+    """Interleaved sessions of identical code give at most 5% false verdicts while the machine slows down."""
     assert share_judged_different(1.0, 100, noise=0.01, drift=drift) <= 0.05
     assert share_judged_different(1.0, 100, noise=0.01, drift=drift, margin=0.0) <= 0.05
 
 
 def test_sequential_measurement_judges_identical_code_different():
-    """Counter-example: without interleaving at least 45% of the same sessions mistake drift for a difference."""
+    """Counter-example: without interleaving, at least 45% of such sessions mistake drift for a difference."""
     assert share_judged_different(1.0, 40, noise=0.01, drift=0.1, margin=0.0, interleave=False) >= 0.45
 
 
 def test_a_slow_down_of_three_percent_is_found():
-    """At 1% noise at least 95% of sessions find a 3% slow-down, with independent and autocorrelated noise."""
+    """At least 95% of sessions with 1% noise, independent or autocorrelated, detect a slow-down of 3%."""
     assert share_judged_different(1.03, 60, noise=0.01) >= 0.95
     assert share_judged_different(1.03, 60, noise=0.01, rho=0.8) >= 0.95
 
@@ -65,7 +65,10 @@ def test_a_table_of_identical_rows_is_rarely_wrong_anywhere():
 
 
 def simulated_table(generator, workloads, candidates, placement):
-    """Return a table of identical code whose processes differ permanently by `placement`, and the controls' rows."""
+    """Return a table of rows for identical code, and the rows of the controls.
+
+    Each process has a constant difference in speed, with a standard deviation from `placement`.
+    """
     table, controls = {}, []
     for workload in range(workloads):
         spread = placement[workload % len(placement)]
@@ -94,18 +97,18 @@ def share_of_wrong_tables(sessions, *shape, floored):
     ("workloads", "placement"), [(1, [0.05]), (3, [0.05]), (8, [0.15]), (8, [0.002, 0.01, 0.02, 0.05])], ids=str
 )
 def test_processes_of_the_same_code_are_not_judged_different(workloads, placement):
-    """If memory layout makes processes of the same code differ, at most about 5% of tables contain a false verdict."""
+    """If processes of the same code differ in speed, at most about 5% of tables contain a false verdict."""
     share = share_of_wrong_tables(100, workloads, 3, placement, floored=True)
     assert share <= 0.08  # 5% plus one and a half standard errors
 
 
 def test_without_a_floor_the_placement_of_processes_is_mistaken_for_a_difference():
-    """Counter-example: without the controls' floor nearly all such tables are wrong."""
+    """Counter-example: without a noise floor, nearly all tables of such processes contain a false verdict."""
     assert share_of_wrong_tables(20, 3, 3, [0.05], floored=False) >= 0.9
 
 
 def test_a_difference_beyond_the_floor_is_found():
-    """With processes that differ by 0.2%, a slow-down of 3% is found in at least 95% of rows of eight workloads."""
+    """If processes of the same code differ by 0.2%, a slow-down of 3% is detected in at least 95% of rows."""
     generator = np.random.default_rng(12)
     found = 0
     for _ in range(20):
@@ -116,7 +119,10 @@ def test_a_difference_beyond_the_floor_is_found():
 
 
 def test_a_control_is_judged_with_the_floor_of_the_others():
-    """Controls that scatter alike are no false positives, one that stands out is, and a single one is not judged."""
+    """Only a control that differs far more than the others is a false positive.
+
+    A single control is not judged.
+    """
     generator = np.random.default_rng(13)
     rows = [list(shift + 0.002 * generator.standard_normal(12)) for shift in (0.05, -0.06, 0.04, -0.05)]
     assert summarise_controls(rows).false_positives == 0
@@ -126,7 +132,7 @@ def test_a_control_is_judged_with_the_floor_of_the_others():
 
 
 def test_each_control_is_winsorised_once(monkeypatch):
-    """Judging each of a thousand controls with the floor of the others processes a thousand rows, not a million."""
+    """Judging a thousand controls, each with the floor of the others, winsorises a thousand rows, not a million."""
     winsorised = []
     monkeypatch.setattr(paired, "winsorise", lambda rows: (winsorised.extend(rows), winsorise(rows))[1])
     generator = np.random.default_rng(14)
@@ -136,7 +142,7 @@ def test_each_control_is_winsorised_once(monkeypatch):
 
 
 def test_verdicts_can_be_read_from_their_intervals():
-    """The verdicts faster, slower, same and undecided follow from where the row's interval lies."""
+    """The verdicts faster, slower, same and undecided follow from the position of the interval."""
     generator = np.random.default_rng(4)
     means = {"faster": -0.2, "slower": 0.2, "same": 0.001, "undecided": 0.0}
     spread = {"undecided": 0.2}
@@ -151,7 +157,7 @@ def test_verdicts_can_be_read_from_their_intervals():
 
 
 def test_a_row_of_one_round_alone_is_undecided():
-    """One round gives a ratio but no interval, if no other row shows how much rounds scatter."""
+    """A single round without other rows gives a ratio but no interval, because its scatter is unknown."""
     result = verdicts({"row": [0.1]})["row"]
     assert (result.verdict, result.low, result.high, result.rounds) == ("undecided", None, None, 1)
     assert result.ratio == pytest.approx(1.105, abs=1e-3)
@@ -159,7 +165,7 @@ def test_a_row_of_one_round_alone_is_undecided():
 
 
 def test_short_rows_share_the_largest_scatter_of_their_table():
-    """A row of one round is judged with the largest scatter of a short row, and the degrees of freedom of all."""
+    """A row of one round is judged with the largest scatter and the total degrees of freedom of all short rows."""
     result = verdicts({"one": [0.7], "noisy": [0.68, 0.72, 0.7], "quiet": [0.7, 0.7001]})["one"]
     half = 3.182 * 0.02  # t of (3 - 1) + (2 - 1) degrees of freedom, at the last of Holm's levels
     assert result.verdict == "slower"
@@ -167,10 +173,10 @@ def test_short_rows_share_the_largest_scatter_of_their_table():
 
 
 def slow_calls(seed, costs, noises):
-    """Simulate eight workloads whose calls are so long that the budget allows one to six rounds of two samples.
+    """Simulate eight workloads with calls so long that the budget allows only one to six rounds of two samples.
 
     The speeds of the processes differ by 1%, and the machine slows down. The last two cells of each workload are the
-    baseline and its A/A control. Returns the table and the controls' rows.
+    baseline and its A/A control. Returns the table and the rows of the controls.
     """
     table, controls = {}, []
     generator = random.Random(seed)  # noqa: S311 - simulated noise
@@ -193,7 +199,7 @@ def slow_calls(seed, costs, noises):
 
 @pytest.mark.parametrize("noises", [[0.01] * 5, [0.2, 0.1, 0.05, 0.01, 0.01]], ids=["equal noise", "noisy candidates"])
 def test_short_rows_of_identical_code_are_not_judged_different(noises):
-    """Of tables with rows of one to six rounds at most about 5% contain a false verdict, also with noisy candidates."""
+    """At most about 5% of tables with one to six rounds contain a false verdict, even with noisy candidates."""
     wrong = 0
     for seed in range(100):
         table, controls = slow_calls(seed, [1.0] * 5, noises)
@@ -204,7 +210,7 @@ def test_short_rows_of_identical_code_are_not_judged_different(noises):
 
 
 def test_short_rows_find_a_factor_of_two():
-    """At 1% noise and placement, at least 95% of rows with one to six rounds find a candidate twice as slow."""
+    """At least 95% of rows with one to six rounds detect a candidate that takes twice as long, at 1% noise."""
     judged = []
     for seed in range(10):
         table, controls = slow_calls(seed, [2.0] * 3 + [1.0] * 2, [0.01] * 5)
@@ -213,21 +219,21 @@ def test_short_rows_find_a_factor_of_two():
 
 
 def test_rows_without_any_scatter_are_decided():
-    """A device without noise gives an interval of zero width, and so a verdict."""
+    """Rows without noise have an interval of zero width, and therefore a verdict."""
     judged = verdicts({"slow": [0.1] * 10, "same": [0.0] * 10})
     assert judged["slow"].verdict == "slower"
     assert judged["same"].verdict == "same"
 
 
-def test_ratios_pair_the_rounds_that_both_have():
-    """Only rounds that both have are paired, and several blocks of one round count as one."""
+def test_ratios_pair_the_common_rounds():
+    """Only rounds in which both were measured are paired, and all blocks of one round count as one block."""
     candidate = Blocks([2.0, 2.0, 4.0, 8.0], [2, 1, 1], [0, 2, 3])
     baseline = Blocks([1.0, 1.0, 2.0, 9.0], [1, 1, 1, 1], [0, 2, 2, 4])
     assert paired_log_ratios(candidate, baseline) == pytest.approx([np.log(2), np.log(4 / 1.5)])
 
 
-def test_the_noise_floor_is_what_identical_code_differed_by():
-    """The noise floor of few controls is their largest difference, and plain noise gives no false positive."""
+def test_the_noise_floor_of_few_controls_is_their_largest_difference():
+    """The noise floor of a few controls is their largest difference, and noise alone gives no false positive."""
     generator = np.random.default_rng(5)
     rows = [list(shift + 0.001 * generator.standard_normal(12)) for shift in (0.0, 0.004, -0.006)]
     found = summarise_controls(rows)
@@ -248,7 +254,7 @@ def test_a_regression_lies_beyond_the_bar_and_the_noise_floors(low, floors, expe
 
 
 def test_runs_are_compared_without_pairs():
-    """Between two runs each side is resampled separately; 10% is found, and equal cells are judged the same."""
+    """Between two runs, a slow-down of 10% is detected, and equal cells are judged the same."""
     generator = random.Random(6)  # noqa: S311 - simulated noise
 
     def cell(cost):
@@ -262,7 +268,7 @@ def test_runs_are_compared_without_pairs():
 
 
 def test_few_rounds_of_two_runs_are_compared():
-    """Between two runs a cell of two rounds that is three times as slow is found, and an equal one is undecided."""
+    """Between two runs of two rounds, a cell that takes three times as long is slower, and equal ones are undecided."""
     old, new = Blocks([99.0, 101.0], [1, 1], [0, 1]), Blocks([297.0, 303.0], [1, 1], [0, 1])
     judged = verdicts_between_runs({"slow": (new, old), "equal": (old, old), "other": (new, new)})
     assert {name: result.verdict for name, result in judged.items()} == {

@@ -12,7 +12,7 @@ CONFIG = MeasureConfig(precision=0.005, budget_s=2.0, block_s=0.02)
 
 
 def run(machine, config=CONFIG, cost=1e6):
-    """Sample a simulated machine until the stopping rule is done; return the rule and the blocks."""
+    """Take samples on a simulated machine until the stopping rule is done, and return the rule and the blocks."""
     stopping, blocks = StoppingRule(config, "cuda"), []
     while not stopping.done:
         blocks.append(machine.block(cost, config.block_s * 1e9))
@@ -21,7 +21,7 @@ def run(machine, config=CONFIG, cost=1e6):
 
 
 def test_a_quiet_machine_stops_for_precision_at_the_minimums():
-    """Without noise, sampling ends as soon as the minimum samples, blocks and time are reached."""
+    """Without noise, sampling ends as soon as the minimum number of samples, blocks and seconds is reached."""
     stopping, blocks = run(Machine())
     assert stopping.stopped_by == "precision"
     assert len(blocks) == CONFIG.min_blocks
@@ -29,7 +29,7 @@ def test_a_quiet_machine_stops_for_precision_at_the_minimums():
 
 
 def test_a_precision_that_cannot_be_met_ends_with_the_budget():
-    """On a noisy machine sampling ends with the budget, and the interval is wider than the precision."""
+    """On a noisy machine, sampling ends when the budget is spent, with an interval wider than the precision."""
     stopping, _ = run(Machine(noise=0.5))
     assert stopping.stopped_by == "budget"
     assert stopping.interval.relative_half_width > 0.005
@@ -37,23 +37,22 @@ def test_a_precision_that_cannot_be_met_ends_with_the_budget():
 
 
 def test_calls_longer_than_the_budget_still_give_a_sample():
-    """A call that takes longer than the whole budget gives one sample, and sampling stops by budget."""
+    """A call that takes longer than the whole budget gives one sample, and ends sampling by budget."""
     stopping, blocks = run(Machine(), cost=5e9)
     assert stopping.stopped_by == "budget"
     assert [len(block) for block in blocks] == [1]
 
 
 def test_the_interval_is_computed_only_when_the_samples_have_doubled(monkeypatch):
-    """Between two looks at the interval the samples at least double, so lucky streaks do not end the sampling."""
+    """The interval is computed again only after the number of samples has doubled, and at the end of the budget."""
     looks = []
     original = StoppingRule._look
     monkeypatch.setattr(StoppingRule, "_look", lambda self: looks.append(len(self._samples)) or original(self))
     stopping, _ = run(Machine(noise=0.2))
     assert stopping.stopped_by == "budget"
     assert len(looks) > 2
-    assert all(
-        second >= 2 * first for first, second in itertools.pairwise(looks[:-1])
-    )  # the last look is at the end of the budget
+    before_the_end = looks[:-1]  # the last interval is computed at the end of the budget
+    assert all(second >= 2 * first for first, second in itertools.pairwise(before_the_end))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_the_interval_is_computed_only_when_the_samples_have_doubled(monkeypatch
     ids=["at the minimums", "after some looks", "autocorrelated"],
 )
 def test_stopping_keeps_the_coverage(precision, machine):
-    """At the moment of stopping at least 93% of intervals still contain the true median."""
+    """At least 93% of the intervals at which sampling stops contain the true median."""
     config = MeasureConfig(precision=precision, budget_s=1.0, block_s=0.02)
     covered = 0
     for seed in range(150):
@@ -72,7 +71,7 @@ def test_stopping_keeps_the_coverage(precision, machine):
 
 
 def test_throttling_shows_in_the_interval():
-    """If a machine throttles half-way, the interval spans both speeds."""
+    """If a machine starts to throttle during the measurement, the interval includes both speeds."""
     config = MeasureConfig(precision=0.005, min_time_s=1.0, budget_s=1.5)
     stopping, _ = run(Machine(noise=0.005, throttle_at_s=0.5), config)
     assert stopping.stopped_by == "budget"

@@ -1,4 +1,4 @@
-"""Input tensors: drawn from a seed, equal in every layout, refilled in place."""
+"""Tests of the input tensors: values, layouts, and refilling in place."""
 
 import pytest
 import torch
@@ -37,8 +37,8 @@ def test_dtype(dtype):
     assert make_inputs(workload, "cpu").query.dtype == dtype_of(workload) == getattr(torch, dtype)
 
 
-def test_only_training_has_gradients():
-    """In direction forward no tensor requires a gradient and there is no grad_output; in the others there is."""
+def test_only_directions_with_a_backward_pass_have_gradients():
+    """Query, key and value require gradients, and there is a `grad_output`, in all directions except forward."""
     forward = make_inputs(Workload(heads=1, seq_q=2, head_dim=2), "cpu")
     assert forward.grad_output is None
     assert not any(leaf.requires_grad for leaf in forward.leaves)
@@ -58,7 +58,7 @@ def test_values_depend_on_the_seed():
 
 
 def test_global_generator_is_left_alone():
-    """Making inputs neither reads nor changes torch's global random state."""
+    """Making inputs does not change torch's global random state."""
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -67,7 +67,7 @@ def test_global_generator_is_left_alone():
 
 
 def test_refill_keeps_addresses():
-    """Refilling gives the values of new inputs with that seed, at the same addresses."""
+    """Refilled inputs equal new inputs with the same seed, but keep their addresses."""
     inputs = make_inputs(GROUPED, "cpu", "BSHD", seed=1)
     addresses = [getattr(inputs, name).data_ptr() for name in TENSORS]
     refill(inputs, 7)
@@ -78,7 +78,7 @@ def test_refill_keeps_addresses():
 
 
 def test_values_are_normal_about_a_mean_per_head():
-    """Values have unit variance about a mean that differs between heads, so that the softmax is not flat."""
+    """Values have unit variance around a mean that differs between heads."""
     query = make_inputs(Workload(batch=4, heads=8, seq_q=512, head_dim=32), "cpu").query
     means = query.mean(dim=(0, 2))
     assert query.sub(means[None, :, None]).std().item() == pytest.approx(1.0, abs=0.02)
@@ -86,7 +86,7 @@ def test_values_are_normal_about_a_mean_per_head():
 
 
 def test_padding_lengths():
-    """With a padding mask the inputs contain the key lengths as int32; with another mask they do not."""
+    """With a padding mask the inputs contain the key lengths as int32; with other masks they do not."""
     workload = Workload(batch=3, heads=1, seq_q=4, seq_k=40, head_dim=2, mask="padding")
     lengths = make_inputs(workload, "cpu").key_lengths
     assert lengths.dtype == torch.int32
@@ -95,7 +95,7 @@ def test_padding_lengths():
 
 
 def test_document_ids():
-    """With a document mask the inputs contain each position's document; pairs of equal ids are the visible pairs."""
+    """With a document mask the inputs contain document ids; positions with equal ids are visible to each other."""
     workload = Workload(batch=2, heads=1, seq_q=50, head_dim=2, mask="document")
     ids = make_inputs(workload, "cpu").document_ids
     assert ids.shape == (2, 50)
@@ -107,7 +107,7 @@ def test_document_ids():
 @pytest.mark.parametrize("mask", ["none", "padding", "document"])
 @pytest.mark.parametrize("sizes", [{"batch": 0, "seq_q": 3}, {"batch": 2, "seq_q": 0}])
 def test_empty_workloads_have_inputs(mask, sizes):
-    """An empty batch or sequence gives empty tensors, not an error."""
+    """An empty batch or sequence gives empty tensors and no error."""
     inputs = make_inputs(Workload(heads=2, head_dim=4, mask=mask, direction="forward_backward", **sizes), "cpu")
     assert inputs.query.numel() == 0
     assert inputs.query.shape[3] == 4

@@ -1,4 +1,4 @@
-"""Calls prepared for a workload: alone, in a layer, with a conversion of layout, with other values, on several GPUs."""
+"""Tests of prepared calls: alone, in a layer, with a layout conversion, with other distributions, on several GPUs."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ def unscaled(query, key, value, workload):
 
 
 def judged(implementation, **fields):
-    """Prepare a call for a workload and return the verdict of its conformance check."""
+    """Prepare a call for a workload, check it before and after one timed call, and return the verdict."""
     workload = Workload(**{**SIZES, **fields})
     inputs, call = prepare_call(implementation, workload, "cpu", 0)
     gate = gate_of(implementation, workload, inputs, call, 0)
@@ -52,12 +52,12 @@ def judged(implementation, **fields):
 
 
 class TestLayer:
-    """`embed_dim` makes a workload a whole layer."""
+    """Tests of workloads with `embed_dim`, which are whole layers."""
 
     @pytest.mark.parametrize("implementation", [Naive(), Chunked(), Bshd()], ids=lambda each: each.name)
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_output_and_all_gradients_are_right(self, implementation, dtype):
-        """A layer around a variant of either layout agrees with the float64 layer, also in its weights' gradients."""
+        """The output and all gradients of a layer agree with the float64 layer, whatever the variant's layout."""
         verdict = judged(implementation, embed_dim=20, mask="causal", dtype=dtype)
         assert verdict.passed, verdict.reason
 
@@ -65,17 +65,17 @@ class TestLayer:
         "fields", [{"seq_k": 40}, {"mask": "padding"}, {"alibi": True, "softcap": 5.0}, {"head_dim_v": 4}]
     )
     def test_cross_attention_masks_and_biases(self, fields):
-        """Cross attention, seeded masks, biases and other value widths work in a layer as in attention alone."""
+        """Layers work with cross attention, seeded masks, biases and a different width of values."""
         assert judged(Naive(), embed_dim=12, **fields).passed
 
     def test_a_wrong_variant_fails(self):
-        """A layer around attention without its scale is judged wrong."""
+        """A layer around a variant that ignores the scale fails the check."""
         verdict = judged(unscaled, embed_dim=16, direction="forward")
         assert not verdict.passed
         assert "the output is" in verdict.reason
 
     def test_an_inexact_variant_is_only_checked_against_the_contract(self):
-        """A variant that is not softmax attention is not compared with the reference."""
+        """A variant that is not exact softmax attention is not compared with the reference."""
         assert judged(Linear(), embed_dim=16).rule.startswith("plugin contract only")
 
     def test_reference_is_multi_head_attention(self):
@@ -90,14 +90,14 @@ class TestLayer:
         torch.testing.assert_close(output, layer(tokens, tokens, tokens)[0][0].detach())
 
     def test_calls_may_wait_for_their_backward_pass(self):
-        """In direction backward, two calls made before the first is differentiated have equal gradients."""
+        """In direction backward, two calls whose forward passes both run first have equal gradients."""
         workload = Workload(**{**SIZES, "direction": "backward", "embed_dim": 12})
         inputs, call = prepare_call(Naive(), workload, "cpu", 0)
         first, second = (ready()[1] for ready in DirectionCall(call, inputs, workload).prepare(2))
         torch.testing.assert_close(first, second)
 
     def test_flops_and_bytes_count_the_projections(self):
-        """A layer counts its attention and four projections, each of which is three products in training."""
+        """FLOPs and bytes of a layer include its four projections, each with three matmuls in a training step."""
         layer = Workload(**SIZES, embed_dim=10)
         alone = dataclasses.replace(layer, embed_dim=0)
         rows, widths = 2 * 24, 32 + 16 + 16 + 32
@@ -108,23 +108,23 @@ class TestLayer:
         assert layer.bytes() - alone.bytes() == 4 * (forward + backward)
 
     def test_a_layer_is_checked_by_the_layer_gate(self):
-        """The conformance check of a layer's call is a LayerGate."""
+        """`gate_of` returns a LayerGate for a layer."""
         workload = Workload(**SIZES, embed_dim=12)
         inputs, call = prepare_call(Naive(), workload, "cpu", 0)
         assert isinstance(gate_of(Naive(), workload, inputs, call, 0), LayerGate)
 
 
 class TestLayout:
-    """`layout` sets the layout of the tensors, which may differ from the variant's."""
+    """Tests of workloads with `layout`, which may differ from the layout of the variant."""
 
     @pytest.mark.parametrize("layout", ["BHSD", "BSHD", "native"])
     @pytest.mark.parametrize("implementation", [Naive(), Bshd()], ids=lambda each: each.name)
     def test_answers_have_the_layout_of_the_workload(self, implementation, layout):
-        """Output and gradients are right in the workload's layout, whichever layout the variant has."""
+        """Output and gradients are right in the workload's layout, whatever the layout of the variant."""
         assert judged(implementation, layout=layout, mask="causal").passed
 
     def test_the_same_layout_needs_no_conversion(self):
-        """If the workload's layout is the variant's, the variant's own callable is timed."""
+        """If workload and variant have the same layout, the variant's callable is timed without a conversion."""
         workload = Workload(**SIZES, layout="BSHD")
         assert type(prepare_call(Bshd(), workload, "cpu", 0)[1]().grad_fn).__name__ != "_ConvertedBackward"
         assert type(prepare_call(Naive(), workload, "cpu", 0)[1]().grad_fn).__name__ == "_ConvertedBackward"
@@ -132,7 +132,7 @@ class TestLayout:
 
 @pytest.mark.parametrize("distribution", ["uniform", "integers", "outliers", "zeros"])
 def test_other_values_are_timed_and_normal_ones_checked(distribution):
-    """The timed inputs have the workload's distribution; answers are always checked on normal values."""
+    """The timed inputs have the workload's distribution, but outputs are always checked with normal values."""
     assert judged(Naive(), distribution=distribution).passed
     assert not judged(unscaled, distribution=distribution, direction="forward").passed
     query = make_inputs(Workload(**{**SIZES, "seq_q": 512, "distribution": distribution}), "cpu").query
@@ -141,7 +141,7 @@ def test_other_values_are_timed_and_normal_ones_checked(distribution):
 
 
 def test_layouts_get_the_same_values():
-    """The values of a seed do not depend on the layout, for any distribution."""
+    """The values drawn from a seed are the same in each layout, for each distribution."""
     for distribution in ("normal", "outliers", "integers"):
         workload = Workload(**SIZES)
         tensors = [make_inputs(workload, "cpu", layout) for layout in ("BHSD", "BSHD")]
@@ -166,13 +166,17 @@ def test_layouts_get_the_same_values():
     ],
 )
 def test_impossible_workloads_are_refused(fields, message):
-    """Fields that contradict each other or have unknown values raise WorkloadError, which names them."""
+    """Contradictory fields and unknown values raise a WorkloadError that names the fields."""
     with pytest.raises(WorkloadError, match=message):
         Workload(**{**SIZES, **fields})
 
 
 def test_shares_of_a_split():
-    """Each device gets its part of the batch or of the heads; a ring's call gets all; one device needs no split."""
+    """`share` is the part of the workload for one device.
+
+    It has a part of the batch or of the heads. With split ring it is the whole workload, and with one device the split
+    has no effect.
+    """
     whole = Workload(**SIZES, gpus=2)
     assert (whole.share.batch, whole.share.heads, whole.share.gpus) == (1, 4, 1)
     heads = dataclasses.replace(whole, split="heads").share
@@ -186,8 +190,8 @@ def test_shares_of_a_split():
     "fields",
     [{"embed_dim": 16}, {"layout": "BSHD", "distribution": "zeros"}, {"gpus": 2, "split": "ring", "scale": 0.5}],
 )
-def test_ids_are_read_back(fields):
-    """The id contains layer, layout, values and split, and can be parsed."""
+def test_ids_can_be_parsed(fields):
+    """The id of a workload contains its layer, layout, distribution and split, and can be parsed."""
     workload = Workload(**{**SIZES, **fields})
     assert Workload.parse(workload.id) == workload
     assert workload.id != Workload(**SIZES).id

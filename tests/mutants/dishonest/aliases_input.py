@@ -1,4 +1,4 @@
-"""A variant that writes its answer over its value tensor and returns that tensor."""
+"""A variant that overwrites its value tensor with its output and returns this tensor."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""A variant that writes each answer to the same buffer."""
+"""A variant that writes each output to the same buffer."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""A variant that returns new tensors while it is checked, and the same buffer afterwards."""
+"""A variant that returns a new tensor at each early call, but the same buffer at all later calls."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""A variant that returns a cached output while a few numbers of its inputs stay the same."""
+"""A variant that returns a cached output as long as two elements of its inputs do not change."""
 
 import time
 

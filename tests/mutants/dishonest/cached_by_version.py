@@ -1,4 +1,4 @@
-"""A variant that returns a cached output until the version counter of an input changes."""
+"""A variant that returns a cached output keyed by the version counters of its inputs."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,7 @@
-"""A variant that caches by content from the third call on, so that the repeat directly after new inputs is computed."""
+"""A variant that returns a cached output from the third call with the same inputs.
+
+A single repeat directly after new inputs would not detect this cache.
+"""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A variant that writes a result of its own to every open pipe."""
+"""A variant that writes a forged result to every open pipe."""
 
 import contextlib
 import os

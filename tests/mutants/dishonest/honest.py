@@ -1,4 +1,4 @@
-"""The control: plain SDPA, which must not be flagged."""
+"""An honest variant, plain SDPA, to show that the checks do not flag correct code."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

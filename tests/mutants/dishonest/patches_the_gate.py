@@ -1,4 +1,4 @@
-"""A variant that replaces the method by which its answers are checked."""
+"""A variant that replaces the method that checks its outputs."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A variant that replaces a torch function by which errors are measured, while it is being checked."""
+"""A variant that replaces a torch function with which its errors are measured."""
 
 import torch
 

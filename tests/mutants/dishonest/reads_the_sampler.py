@@ -1,4 +1,4 @@
-"""A variant that reads in its callers' variables whether a call is audited, and otherwise returns a cached answer."""
+"""A variant that reads its callers' variables, and returns a cached output unless the call is audited."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""A variant that searches its callers' variables for the expected answer."""
+"""A variant that searches its callers' variables for the expected output."""
 
 import sys
 

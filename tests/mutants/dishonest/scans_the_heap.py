@@ -1,4 +1,4 @@
-"""A variant that searches all objects for the expected answer."""
+"""A variant that searches all Python objects for the expected output."""
 
 import gc
 

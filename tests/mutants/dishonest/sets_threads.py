@@ -1,4 +1,4 @@
-"""A variant that uses more threads than it was given."""
+"""A variant that increases torch's number of threads."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""A variant that computes in bfloat16 although float32 was asked for."""
+"""A variant that computes in bfloat16 although the workload's dtype is float32."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""A variant that leaves out the last query rows."""
+"""A variant that skips the last rows of the output."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""A variant that sleeps during the warm-up, so that fewer samples seem to suffice."""
+"""A variant that sleeps during the warm-up, to reduce the number of samples."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A variant that returns at once and leaves the work to a Python thread."""
+"""A variant that returns an empty tensor, which a Python thread fills later."""
 
 import queue
 import threading

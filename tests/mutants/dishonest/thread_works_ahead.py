@@ -1,4 +1,4 @@
-"""A variant whose Python thread computes the next answer between the calls."""
+"""A variant with a Python thread that computes the next output between the calls."""
 
 import queue
 import threading
@@ -18,7 +18,7 @@ class Dishonest(Variant):
             while wanted.acquire():
                 ready.put(scaled_dot_product_attention(*inputs.leaves, is_causal=True))
 
-        threading.Thread(target=work, name="prophet", daemon=True).start()
+        threading.Thread(target=work, name="works ahead", daemon=True).start()
 
         def call():
             output = ready.get()

@@ -1,4 +1,4 @@
-"""A variant that reads in its callers' variables whether a call is audited, and answers wrongly if it is not."""
+"""A variant that reads its callers' variables, and returns a wrong output unless the call is audited."""
 
 import sys
 
