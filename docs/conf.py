@@ -1,4 +1,4 @@
-"""Sphinx's configuration; figures and generated pages are written before each build."""
+"""Configuration of Sphinx, which writes figures and generated pages before each build."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ sys.path.insert(0, str(HERE))
 
 project = "attnbench"
 author = "attnbench developers"
-copyright = author  # noqa: A001 - Sphinx reads this name
+copyright = author  # noqa: A001 - Sphinx requires this name
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
@@ -18,7 +18,7 @@ html_theme = "furo"
 html_title = "attnbench"
 html_static_path: list[str] = []
 html_show_sphinx = False
-smartquotes = False  # else the two hyphens of an option become a dash
+smartquotes = False  # because smart quotes would turn the two hyphens of an option into a dash
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

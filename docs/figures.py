@@ -1,4 +1,4 @@
-"""Draw the figures of the documentation from what the code computes."""
+"""Draw the documentation's figures from values that the code computes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-PARTS = {  # the steps that each figure of part of the study `steps` shows
+PARTS = {  # figures that show only some steps of the study `steps`, and which steps
     "embeddings": ("embeddings",), "query_key_value": ("query", "key", "value"), "scores": ("scores", "scaled"),
     "softmax": ("weights",), "output": ("weights", "value", "output"), "heads": ("heads",),
 }  # fmt: skip
@@ -34,8 +34,8 @@ STYLE = {
     "axes.spines.right": False,
     "figure.facecolor": "white",
 }
-TORCH_FREE, WITH_TORCH = ("#e8f0fa", "#2166ac"), ("#fdeadb", "#b35806")  # fill and border of a part
-COLUMNS = (-3.4, 0.9, 3.8)  # of the supervisor, of what both sides import, and of the worker
+TORCH_FREE, WITH_TORCH = ("#e8f0fa", "#2166ac"), ("#fdeadb", "#b35806")  # fill and border colours of a part
+COLUMNS = (-3.4, 0.9, 3.8)  # horizontal places of supervisor, shared and worker parts
 MASKS = (
     ("none", 8, 8), ("causal", 8, 8), ("window:2:0", 8, 8), ("window:2:1", 8, 8),
     ("prefix:3", 8, 8), ("document", 16, 16), ("causal", 4, 8), ("causal-top-left", 4, 8),
@@ -43,7 +43,7 @@ MASKS = (
 
 
 def studies(folder: Path) -> None:
-    """Write the figures and findings of the studies that time nothing."""
+    """Write the figures and findings of the studies that need no timings."""
     for name in ("steps", "scaling-factor", "weights"):
         study = find_study(name)
         rows = study.collect(Settings(), folder)
@@ -55,7 +55,7 @@ def studies(folder: Path) -> None:
 
 
 def masks(path: Path) -> None:
-    """Draw which keys each query sees under each mask, from `Workload.visible_keys`."""
+    """Draw the keys that each query sees under each mask, according to `Workload.visible_keys`."""
     with plt.rc_context(STYLE):
         figure, rows = plt.subplots(2, 4, figsize=(10, 5.2))
         for axes, (mask, seq_q, seq_k) in zip(rows.flat, MASKS, strict=True):
@@ -75,9 +75,9 @@ def masks(path: Path) -> None:
 def layers(path: Path) -> None:
     """Draw the parts of the package on their sides of the wall, and the imports between them, which all point down.
 
-    Parts that may import torch are on the worker's side, parts that `worker` imports are on both sides, and the others
-    are the supervisor's. An import that follows from a chain of other imports is left out, so that the picture stays
-    readable.
+    Parts that may import torch are on the worker's side. Torch-free parts that `worker` imports are on both sides, and
+    the others are on the supervisor's side. An import is left out if a chain of other imports implies it, to keep the
+    picture readable.
     """
     layers, torch_free = _contracts()
     imports = _imports([name for layer in layers for name in layer])
@@ -141,7 +141,7 @@ def _imports(names: list[str]) -> nx.DiGraph:
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    bent = start[0] == end[0] and start[1] - end[1] > 1  # around the parts between them
+    bent = start[0] == end[0] and start[1] - end[1] > 1  # bends around the parts between the two ends
     style = {
         "arrowstyle": "-|>",
         "color": "#8795a5",

@@ -1,4 +1,4 @@
-"""Write the parts of the site that come from the code: figures, the command line's reference, tables of checks."""
+"""Write the generated parts of the site: figures, the command-line reference and tables of checks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Write a published run's finding into README.md: `python docs/headline.py RUN`.
+"""Write the headline of a published run into README.md: `python docs/headline.py RUN`.
 
-The section between two comments in README.md is replaced by a figure and the standings of the run. The figure is
-always copied to the same path. With `--machine` instead of a run, the name of this machine's folder under
-results/published is printed.
+The section between the two `headline` comments in README.md is replaced by a figure and the standings of the run. The
+figure is always copied to the same path. `python docs/headline.py --machine` instead prints the name of this machine's
+folder under results/published.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Write reference pages from the code: the command line, and the checks of the conformance suite."""
+"""Write reference pages from the code: the command line and the checks of the conformance suite."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command_line() -> str:
 
 
 def checks(table: Iterable[Check]) -> str:
-    """Return a Markdown table of conformance checks: what each demands, and the usual bug that it finds."""
+    """Return a Markdown table of conformance checks: their demands, and the usual bug that each check finds."""
     rows = (f"| `{check.name}` | {check.demands} | {check.usual_bug} |" for check in table)
     return "\n".join(("| check | demands | usual bug |", "|---|---|---|", *rows)) + "\n"
 

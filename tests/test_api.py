@@ -1,4 +1,4 @@
-"""Runs that are made and opened from Python, as in a notebook."""
+"""Runs are started and opened from Python, as in a notebook."""
 
 import pandas as pd
 import pytest
@@ -20,7 +20,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_returns_its_records(run):
-    """A run counts its cells by status and returns the same frame as `attnbench.load`."""
+    """`statuses` counts cells by status, `records` has a row per cell, and `attnbench.load` accepts a run or a path."""
     assert run.statuses == {"ok": 2}
     cells = run.records[~run.records["control"]]
     assert list(cells["workload_id"]) == [TINY.id, "b1-h2-s8-d8-float32-causal-forward"]
@@ -68,7 +68,7 @@ def test_a_wrong_value_is_refused_before_anything_runs(tmp_path, arguments, erro
 
 
 def test_a_plugin_that_is_given_must_load(tmp_path):
-    """A run does not start if a given plugin has an error, and the message has the file and the line."""
+    """A plugin that does not load prevents the run, and the message contains the file and the line."""
     broken = tmp_path / "broken.py"
     broken.write_text("import attnbench\nthis is no Python\n")
     with pytest.raises(PluginError, match=r"broken\.py did not load: import failed: SyntaxError.*broken\.py, line 2"):

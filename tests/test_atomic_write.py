@@ -9,7 +9,7 @@ from attnbench.atomic_write import write_atomically
 
 @pytest.mark.parametrize(("data", "stored"), [("µs\n", "µs\n".encode()), (b"\x00\xff", b"\x00\xff")])
 def test_a_file_is_created_or_replaced_as_a_whole(tmp_path, data, stored):
-    """Text is stored as UTF-8 and bytes as they are, whether or not the file exists, and no other file is left."""
+    """Text is stored as UTF-8 and bytes unchanged, whether or not the file exists, and no temporary file is left."""
     path = tmp_path / "file.json"
     for _ in range(2):
         write_atomically(path, data)
@@ -34,6 +34,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, step):
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
-    """The folder is not created: callers choose its permissions."""
+    """A missing folder is not created, because only the caller knows which permissions it should have."""
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "missing" / "file.json", "text")

@@ -39,7 +39,7 @@ def tensors(seq, *, grad=False, kv_heads=2):
 
 
 def test_best_names_the_fastest_measured_variant(table):
-    """`best` returns the fastest variant in the table, also for shapes between the measured ones."""
+    """`best` returns the fastest variant in the table, even for a shape between two measured ones."""
     workload = Workload(heads=2, seq_q=100, head_dim=16, mask="causal")
     assert attnbench.best(workload, "cpu", table) == "chunked"
 
@@ -50,7 +50,7 @@ def test_best_reads_runs_as_well_as_a_table(table):
 
 
 def test_the_table_may_come_from_the_environment(table, monkeypatch):
-    """Without the argument the table is the one in ATTNBENCH_TABLE."""
+    """If the argument `table` is missing, the path comes from ATTNBENCH_TABLE."""
     monkeypatch.setenv("ATTNBENCH_TABLE", str(table))
     assert attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu") == "chunked"
 
@@ -70,7 +70,7 @@ def test_attention_equals_scaled_dot_product_attention(table, mask, grad):
 
 
 def test_attention_uses_the_next_variant_if_the_fastest_refuses(table, monkeypatch):
-    """If the fastest variant does not support a workload, the next in the table's order is used."""
+    """If the fastest variant does not support a workload, the next variant in the table is used."""
     installed = dict(dispatch._installed())
     monkeypatch.setattr(type(installed["chunked"]), "unsupported_reason", lambda *_: "not today")
     workload = Workload(heads=2, seq_q=64, head_dim=16)
@@ -80,20 +80,20 @@ def test_attention_uses_the_next_variant_if_the_fastest_refuses(table, monkeypat
 
 
 def test_shapes_that_were_never_measured_are_refused_with_a_remedy(table):
-    """For a head_dim that was never measured the error names the command that measures it."""
-    with pytest.raises(UsageError, match=r"nothing like .*d32.* was measured on .*attnbench run"):
+    """For a head_dim that was not measured, the error suggests the command that measures it."""
+    with pytest.raises(UsageError, match=r"no workload similar to .*d32.* was measured on .*attnbench run"):
         attnbench.best(Workload(heads=2, seq_q=64, head_dim=32), "cpu", table)
 
 
 def test_a_table_that_cannot_be_read_is_named(tmp_path):
-    """A missing table is a usage error that names it."""
+    """A missing table raises a usage error that names the file."""
     with pytest.raises(UsageError, match=r"dispatch table .*none\.json.* can't be read"):
         attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu", tmp_path / "none.json")
 
 
 def test_seeded_masks_and_odd_shapes_are_refused(table):
     """Masks with seeded lengths and tensors without four dimensions are refused."""
-    with pytest.raises(UsageError, match="padding has lengths that come from a seed"):
+    with pytest.raises(UsageError, match="padding has random lengths"):
         attnbench.attention(*tensors(64), mask="padding", table=table)
     with pytest.raises(UsageError, match="four dimensions"):
         attnbench.attention(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), table=table)

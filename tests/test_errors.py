@@ -46,10 +46,10 @@ def test_the_documented_hierarchy_names_every_exception():
     ],
 )
 def test_unknown_names_the_nearest_or_all(name, message):
-    """The error for an unknown name has the nearest known name, or all names if none is near."""
+    """The error for an unknown name suggests the nearest known name, or lists all names if none is similar."""
     assert str(unknown("variant", name, ["sdpa-flash", "sdpa", "naive", "sdpa"])) == message
 
 
 def test_unknown_where_nothing_is_known():
-    """Without any choices the error has no names."""
+    """If there are no known names, the error says so."""
     assert str(unknown("suite", "x", [])) == "unknown suite 'x': expected one of (none is known)"

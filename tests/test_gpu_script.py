@@ -1,4 +1,4 @@
-"""The script that runs everything on a GPU: its dry run, and how it resumes, with a fake Python."""
+"""The GPU script's dry run, failures and resumption, tested with a fake Python interpreter."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ exit 0
 
 @pytest.fixture
 def script(tmp_path):
-    """Return a function that runs the script with a fake Python, which logs its calls and can fail or hang."""
+    """Return a function that runs the script with a fake interpreter, which logs its calls and can fail or hang."""
     python = tmp_path / "python"
     python.write_text(FAKE_PYTHON)
     python.chmod(0o755)
@@ -52,7 +52,7 @@ def test_dry_run_lists_the_pieces_and_runs_none(script):
 
 
 def test_done_pieces_are_not_run_again(script):
-    """The next call skips a piece that succeeded and retries one that failed; a failed piece stops no other."""
+    """A failed piece does not stop the others; the next call retries it and skips the pieces that succeeded."""
     first, _ = script("agreement", "caught", "suite-gpt", FAILING="tests/gpu/agreement.py", FAILURE="3")
     assert first.returncode == 1
     assert "agreement: exit 3" in first.stdout
@@ -71,7 +71,7 @@ def test_suite_with_failed_cells_is_done(script):
 
 
 def test_suite_out_of_time_is_resumed(script, tmp_path):
-    """A suite that runs out of time is interrupted, and the next call resumes its run."""
+    """A suite that exceeds the time limit is interrupted, and the next call resumes its run."""
     done, _ = script("suite-gpt", SLOW="-s gpt", LIMIT="1")
     assert "out of time" in done.stdout
     run = tmp_path / "out" / "runs" / "gpt"

@@ -1,3 +1,5 @@
+"""Settings of the measurement: JSON, ids, defaults and errors."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -12,13 +14,13 @@ from attnbench.measure_config import MeasureConfig
 
 
 def test_a_config_survives_json():
-    """`from_json` returns the config that `to_json` converted, also through JSON text."""
+    """A config that is converted to JSON text and back equals the original."""
     config = MeasureConfig(precision=0.01, mode="cold", seed=3)
     assert MeasureConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
 def test_every_setting_changes_the_id():
-    """Each field changes the id of the settings, and equal settings have equal ids."""
+    """Changing any field changes the id, and equal settings have equal ids."""
     other = {
         "precision": 0.1, "budget_s": 9.0, "min_samples": 9, "min_time_s": 9.0, "min_blocks": 9, "block_s": 9.0,
         "interleave": False, "mode": "cold", "seed": 9, "warm_up_min_s": 9.0, "warm_up_max_s": 9.0, "confidence": 0.9,
@@ -30,7 +32,7 @@ def test_every_setting_changes_the_id():
 
 
 def test_precision_depends_on_the_device():
-    """The default precision is 0.5% on CUDA and 2% on CPU; a chosen precision holds on both."""
+    """The default precision is 0.5% on CUDA and 2% on CPU; an explicit precision applies to both."""
     assert (MeasureConfig().precision_on("cuda:1"), MeasureConfig().precision_on("cpu")) == (0.005, 0.02)
     assert MeasureConfig(precision=0.1).precision_on("cpu") == 0.1
 
@@ -50,7 +52,7 @@ def test_a_value_out_of_range_is_named(field, value):
 
 
 def test_an_unknown_field_names_the_nearest_one():
-    """A misspelt field in JSON raises UsageError with the nearest name."""
+    """A misspelt field in JSON raises a UsageError that suggests the nearest name."""
     with pytest.raises(UsageError, match="budget_s"):
         MeasureConfig.from_json({"budgets": 3})
 

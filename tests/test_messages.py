@@ -1,4 +1,4 @@
-"""Messages keep their values on the way through the pipe, and nothing else is accepted as one."""
+"""Messages between supervisor and worker keep their values, and invalid messages are refused."""
 
 import json
 import subprocess
@@ -89,13 +89,13 @@ ANSWERS = [
 
 
 def forged(body, identity="x"):
-    """Return a line with any body."""
+    """Return an encoded message with an arbitrary body."""
     return json.dumps({"id": identity, "body": body}).encode() + b"\n"
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
 def test_requests_keep_their_values(request_):
-    """A request is read as it was sent, with its id."""
+    """Decoding an encoded request returns the same request and id."""
     line = encode("some id", request_)
     assert line.count(b"\n") == 1
     assert decode_request(line) == ("some id", request_)
@@ -103,12 +103,12 @@ def test_requests_keep_their_values(request_):
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: type(answer).__name__)
 def test_answers_keep_their_values(answer):
-    """A notice or reply is read as it was sent."""
+    """Decoding an encoded notice or reply returns the same value."""
     assert decode_answer(encode("x", answer), "x") == answer
 
 
 def test_every_message_is_tried_here():
-    """The tables of this file hold each request, notice and reply."""
+    """REQUESTS and ANSWERS contain every type of request, notice and reply."""
     assert {type(request) for request in REQUESTS} == set(messages.WorkerRequest.__args__)
     assert {type(answer) for answer in ANSWERS} == {*messages.Notice.__args__, *messages.Reply.__args__}
 
@@ -130,7 +130,7 @@ def test_every_message_is_tried_here():
     ids=lambda line: line[:30].decode(errors="replace"),
 )
 def test_a_line_without_the_id_of_the_request_is_refused_as_forged(line):
-    """A line that is no message, or whose id is not that of the request, did not come from the harness."""
+    """A line that is not a message, or that lacks the id of the request, is reported as forged."""
     with pytest.raises(MessageError, match="something other than the harness wrote to the results pipe"):
         decode_answer(line, "x")
 
@@ -153,14 +153,14 @@ def test_a_line_without_the_id_of_the_request_is_refused_as_forged(line):
     ],
 )
 def test_an_authentic_line_with_wrong_fields_is_refused(body, problem):
-    """A body of no known type, or with missing, unknown or impossible fields, is refused with the reason."""
+    """A body with an unknown type, or with missing, unknown or invalid fields, is refused with the reason."""
     with pytest.raises(MessageError, match="the worker's answer does not fit: ValidationError") as refused:
         decode_answer(forged(body), "x")
     assert problem in str(refused.value)
 
 
 def test_an_impossible_workload_is_refused():
-    """The checks of a workload apply to the suites that a plugin offers."""
+    """An invalid workload in a plugin's suite is refused with the same check as any workload."""
     body = json.loads(encode("x", ANSWERS[2]))["body"]
     body["suites"][0]["grids"][0]["workloads"][0]["heads"] = -1
     with pytest.raises(MessageError, match="the worker's answer does not fit: WorkloadError: heads"):
@@ -168,7 +168,7 @@ def test_an_impossible_workload_is_refused():
 
 
 def test_a_deeply_nested_body_is_refused():
-    """A body that is nested too deep for the decoder is refused, whichever of the two steps finds it."""
+    """A body that is nested too deeply for the decoder is refused."""
     body = b'{"type":"ObserveReply","problems":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     with pytest.raises(MessageError):
         decode_answer(b'{"id":"x","body":' + body + b"}\n", "x")
@@ -180,8 +180,8 @@ def test_numbers_that_json_does_not_have_become_null():
     assert decode_answer(encode("x", sent), "x") == Block([1.0], 1, 2.0, None, None, {"power_w": None})
 
 
-def test_values_of_libraries_and_odd_texts_can_be_sent():
-    """Subclasses of numbers and texts are sent as plain ones, and half a surrogate pair as a question mark."""
+def test_numpy_numbers_and_unusual_strings_can_be_sent():
+    """Subclasses of float and str are sent as plain values, and a lone surrogate becomes a question mark."""
 
     class Text(str):
         __slots__ = ()
@@ -195,7 +195,7 @@ def test_values_of_libraries_and_odd_texts_can_be_sent():
 
 
 def test_a_block_whose_times_contradict_the_supervisors_clock_is_refused():
-    """A worker's clock that disagrees with the supervisor's, or samples longer than their block, are reported."""
+    """A block is refused if its wall time is longer than the supervisor's, or shorter than the sum of its calls."""
     block = Block([10.0] * 10, calls_per_sample=2, wall_ns=250.0)
     assert block.contradiction(300.0) is None
     assert "patched clock" in block.contradiction(200.0)
@@ -203,13 +203,13 @@ def test_a_block_whose_times_contradict_the_supervisors_clock_is_refused():
 
 
 def test_ids_are_new_for_each_request():
-    """Ids are long and do not repeat."""
+    """Ids have 32 characters and do not repeat."""
     ids = {new_id() for _ in range(100)}
     assert len(ids) == 100
     assert {len(identity) for identity in ids} == {32}
 
 
 def test_messages_need_no_torch():
-    """The supervisor imports the messages without torch."""
+    """Importing the messages does not import torch, so the supervisor can use them."""
     text = "import sys, attnbench.messages; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", text], check=False).returncode == 0

@@ -20,7 +20,7 @@ WORKLOADS = [Workload(heads=1, seq_q=length, head_dim=8) for length in (16, 32, 
 
 
 def plan(*names, devices=(CPU,), **settings):
-    """Return a plan of the named variants on every workload."""
+    """Return a plan of the named variants on every workload and device."""
     entries = [
         VariantEntry(
             name, "p", None, "", "BHSD", "fused", exact=True, default_on=("cpu",), traits=(), packages=(),
@@ -57,7 +57,10 @@ RECORDS = [record("ok"), record("unsupported", "no"), record("crash", "SIGSEGV \
     ],
 )
 def test_the_level_decides_which_records_are_shown(capsys, level, shown):
-    """Quiet shows only failures, verbose also unsupported cells; the control is not counted; escapes are removed."""
+    """`quiet` shows only failures, and `verbose` shows unsupported cells too.
+
+    The control is not counted, and escape sequences are removed.
+    """
     with Progress(plan("naive"), level) as watching:
         watching.announce({"a": "no"}, 5.0)
         for each in RECORDS:
@@ -76,7 +79,7 @@ FINDINGS = [
     ("level", "shown"), [("quiet", ""), ("normal", "attnbench doctor warns of load (2.0 of 2 CPUs busy)\n")]
 )
 def test_warnings_of_doctor_are_shown_at_the_start(capsys, level, shown):
-    """Doctor's warnings are one line before the first cell; there is none with quiet or without a warning."""
+    """The warnings of `attnbench doctor` are shown in one line, except with `quiet` or without a warning."""
     with Progress(plan("naive"), level) as watching:
         watching.run_started({"doctor": FINDINGS})
         watching.run_started({"doctor": FINDINGS[:1]})
@@ -85,7 +88,7 @@ def test_warnings_of_doctor_are_shown_at_the_start(capsys, level, shown):
 
 
 def test_a_bar_keeps_lines_for_failures(capsys):
-    """On a terminal a success only advances the bar, and a failure is shown as a line."""
+    """On a terminal, a successful cell only advances the bar, and a failed cell also has a line."""
     with Bar(plan("naive")) as watching:
         for each in RECORDS:
             watching.record_stored(each)
@@ -96,16 +99,16 @@ def test_a_bar_keeps_lines_for_failures(capsys):
 
 
 def test_no_color_turns_colours_off(capsys, monkeypatch):
-    """With NO_COLOR in the environment no colours are written to a terminal."""
+    """If NO_COLOR is set, no colours are written, even to a terminal."""
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich treat the output as a terminal
     with Progress(plan("naive")) as watching:
         watching.record_stored(RECORDS[2])
     assert "\x1b[31m" not in capsys.readouterr().err
 
 
 def test_a_notebook_shows_html(monkeypatch):
-    """In a notebook the bar is HTML that is updated in place, with escaped lines of the failures below it."""
+    """In a notebook, the bar is HTML that is updated in place, with escaped lines for failed cells below it."""
     shown = []
 
     class Shown:
@@ -138,14 +141,14 @@ def test_outside_a_terminal_and_a_notebook_lines_are_written(monkeypatch):
 
 
 def test_times_are_shown_in_readable_units():
-    """Durations are in seconds, minutes or hours, and unsupported cells are counted separately."""
-    said = {4.4: "4 s", 89: "89 s", 100: "2 min", 3600: "60 min", 7500: "2 h 5 min"}
-    assert {seconds: duration(seconds) for seconds in said} == said
+    """Durations are shown in seconds, minutes or hours."""
+    expected = {4.4: "4 s", 89: "89 s", 100: "2 min", 3600: "60 min", 7500: "2 h 5 min"}
+    assert {seconds: duration(seconds) for seconds in expected} == expected
     assert announcement(10, 0, 60) == "10 cells to time, about 60 s"
 
 
 def test_the_estimate_grows_with_cells_budget_and_control():
-    """More cells, a longer budget and the control add time; unsupported cells and a second device add none."""
+    """More cells, a longer budget and the control add time; unsupported cells and a second device do not."""
     one = estimated_seconds(plan("naive"), ())
     assert estimated_seconds(plan("naive", "sdpa"), ()) > one
     assert estimated_seconds(plan("naive", budget_s=30.0), ()) > one + 3 * 20

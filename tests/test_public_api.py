@@ -1,4 +1,4 @@
-"""The public API, which plugins and notebooks rely on."""
+"""The public API, on which plugins and notebooks rely."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def test_public_names_exist_and_are_documented(name):
 def test_unknown_name_lists_the_known():
     """An unknown attribute raises an AttributeError that lists the public names."""
     with pytest.raises(AttributeError, match=r"'Workloads'.*Workload"):
-        attnbench.Workloads  # noqa: B018 - the access is what is tested
+        attnbench.Workloads  # noqa: B018 - the test is about the attribute access
 
 
 def test_import_is_light():
@@ -40,7 +40,7 @@ def test_import_is_light():
 
 
 def test_distribution_metadata_matches_the_code():
-    """The installed metadata has the module's version and declares the command and the built-in plugin."""
+    """The installed metadata contains the package's version, the command and the built-in plugin."""
     assert metadata("attnbench")["Version"] == attnbench.__version__
     (command,) = entry_points(group="console_scripts", name="attnbench")
     (plugin,) = entry_points(group="attnbench", name="builtin")

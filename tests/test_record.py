@@ -1,4 +1,4 @@
-"""Records: the values that the schema accepts and those that it refuses."""
+"""Records: which values the schema accepts, and which it refuses."""
 
 import json
 import math
@@ -22,7 +22,7 @@ def fields(**changes):
 
 
 def test_a_record_survives_a_round_trip():
-    """A record that is read from its line equals the original, tuples and workload included."""
+    """A record that is read from its line equals the original, including tuples and the workload."""
     record = Record(**fields(kernels=("a", "b"), error={"rule": "row", "worst_ratio": None}, flags=("noisy",)))
     line = record.to_line()
     assert line.endswith("}\n")
@@ -31,14 +31,14 @@ def test_a_record_survives_a_round_trip():
 
 
 def test_a_line_is_ascii_without_nan():
-    """A line is ASCII, so that it does not depend on the locale, and NaN is refused."""
+    """A record's line is ASCII, so that it does not depend on the locale, and a record with NaN is refused."""
     assert Record(**fields(device_name="Tësla\n\u2028")).to_line().isascii()
     with pytest.raises(ValueError, match="JSON"):
         Record(**fields(peak_bytes=None, telemetry={"power_w": math.nan})).to_line()
 
 
 def test_unknown_fields_are_ignored():
-    """A field of a later version is ignored on reading."""
+    """A field that a later version added is ignored."""
     stored = json.loads(Record(**fields()).to_line())
     assert Record.from_json({**stored, "from_the_future": 1}) == Record(**fields())
 
@@ -73,7 +73,7 @@ def test_block_sizes_sum_to_the_samples():
 
 
 def test_an_unknown_status_or_schema_is_refused():
-    """A status that is not one of the eight and a schema of another version are refused."""
+    """An unknown status and the schema of another version are refused."""
     with pytest.raises(RecordError, match="status is 'fine'"):
         Record(**fields(status="fine"))
     with pytest.raises(RecordError, match=f"this version reads {SCHEMA}"):

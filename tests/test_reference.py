@@ -1,4 +1,4 @@
-"""The float64 reference against definitions written out in plain Python."""
+"""The float64 reference agrees with definitions written in plain Python."""
 
 import math
 
@@ -24,11 +24,11 @@ def workload_of(**fields):
         (mask, seq_q, seq_k)
         for mask in MASKS
         for seq_q, seq_k in ((9, 13), (13, 9), (11, 11), (1, 5))
-        if mask != "document" or seq_q == seq_k  # packed documents need as many queries as keys
+        if mask != "document" or seq_q == seq_k  # packed documents need equal numbers of queries and keys
     ],
 )
 def test_visible_keys_agree_with_the_workload(mask, seq_q, seq_k):
-    """The reference's masks agree with Workload.visible_keys, which is a separate implementation."""
+    """The reference's masks agree with `Workload.visible_keys`, a separate implementation."""
     workload = workload_of(mask=mask, seq_q=seq_q, seq_k=seq_k)
     inputs = make_inputs(workload, "cpu")
     for batch in range(workload.batch):
@@ -40,7 +40,7 @@ def test_visible_keys_agree_with_the_workload(mask, seq_q, seq_k):
 @pytest.mark.parametrize("mask", ["none", "causal", "window:3:0", "padding"])
 @pytest.mark.parametrize("extras", [{}, {"softcap": 2.0}, {"alibi": True}, {"scale": 0.7}])
 def test_output_is_softmax_attention_written_out(mask, extras):
-    """The output equals the definition, computed number by number in plain Python."""
+    """Sampled rows of the output equal the definition of attention, computed with Python floats."""
     workload = workload_of(mask=mask, **extras)
     inputs = make_inputs(workload, "cpu", seed=3)
     output = attend(workload, inputs)
@@ -85,7 +85,7 @@ def test_gradients_agree_with_finite_differences():
 
 
 def test_a_part_has_the_values_of_the_whole():
-    """Sampled rows and heads have the same output and dQ as the whole evaluation, in either layout."""
+    """Evaluating only some rows and heads gives the same output as the whole evaluation, in either layout."""
     workload = workload_of(mask="causal", direction="forward_backward")
     whole = attend(workload, make_inputs(workload, "cpu"))
     for layout in ("BHSD", "BSHD"):

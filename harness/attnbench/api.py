@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from attnbench.report.table import Table
     from attnbench.workloads.workload import Workload
 
-Texts = str | Iterable[str]
+Names = str | Iterable[str]
 Values = int | float | str | bool | Iterable[int | float | str | bool]
 
 
 class Run(os.PathLike[str]):
     """A run on disk: `attnbench.run` returns a new one, and `Run(path)` opens an existing one.
 
-    `path` is the run's folder. In a notebook a run shows its headline tables. Raises UsageError if there is no run at
-    `path`.
+    `path` is the run's folder. A notebook displays a run as its headline tables. Raises UsageError if there is no run
+    at `path`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -50,9 +50,9 @@ class Run(os.PathLike[str]):
         return load(self.path)
 
     def resume(self, *, retry_failed: bool = False, timeout_s: float | None = None, progress: bool = True) -> Run:
-        """Run the cells that are missing, interrupted or stale, and with `retry_failed` also those that failed.
+        """Run the cells that are missing, interrupted or stale, and return this run.
 
-        `timeout_s` limits the seconds of each phase of a cell. Returns the run itself.
+        `retry_failed` also runs failed cells again. `timeout_s` is the time limit of each phase of a cell, in seconds.
         """
         from attnbench.runner.resume import resumed
 
@@ -60,9 +60,10 @@ class Run(os.PathLike[str]):
         return self
 
     def report(self, out: str | Path | None = None, *, baseline: str | None = None) -> Path:
-        """Write the report, by default into the run's folder, and return the path of its page.
+        """Write the report into the folder `out`, and return the path of its page.
 
-        `baseline` is the variant that speed-ups are relative to. Raises UsageError if it is not in the run.
+        The default folder is `report` in the run's folder. `baseline` is the variant that speed-ups are relative to.
+        Raises UsageError if the run does not contain the baseline.
         """
         from attnbench.report import write_report
 
@@ -73,7 +74,7 @@ class Run(os.PathLike[str]):
         return f"Run({str(self.path)!r}): {self._counts()}"
 
     def _repr_html_(self) -> str:
-        """Return the headline tables as HTML, best values in bold and values tied with them in italics."""
+        """Return the headline tables as HTML, with the best values in bold and tied values in italics."""
         from attnbench.report import headline
 
         records = self.records
@@ -87,12 +88,12 @@ class Run(os.PathLike[str]):
 
 
 def run(
-    variants: Texts = (),
+    variants: Names = (),
     *,
-    suites: Texts = (),
+    suites: Names = (),
     workloads: Iterable[Workload | str] = (),
-    devices: Texts = (),
-    plugins: Texts = (),
+    devices: Names = (),
+    plugins: Names = (),
     precision: float | None = None,
     budget_s: float | None = None,
     timeout_s: float | None = None,
@@ -104,28 +105,28 @@ def run(
 ) -> Run:
     """Check, time and record every cell, as `attnbench run` does, and return the run.
 
-    Variants, suites, devices and plugins are names in a list or in one comma-separated text; variants may be globs,
-    and suites and plugins may be paths. `workloads` are Workloads or their ids. An axis (`batch`, `heads`, `kv_heads`,
-    `seq`, `seq_q`, `seq_k`, `head_dim`, `head_dim_v`, `dtype`, `mask`, `direction`, `scale`, `softcap`, `alibi`,
-    `dropout`) is a value or a list of values. The defaults are those of `attnbench run`.
+    Variants, suites, devices and plugins are given as a list of names or as one comma-separated string. Variants may be
+    glob patterns, and suites and plugins may be paths. `workloads` are Workload objects or workload ids. Each axis
+    (`batch`, `heads`, `kv_heads`, `seq`, `seq_q`, `seq_k`, `head_dim`, `head_dim_v`, `dtype`, `mask`, `direction`,
+    `scale`, `softcap`, `alibi`, `dropout`) is a value or a list of values. The defaults are those of `attnbench run`.
 
     Sampling of a cell ends when the interval of its median has a relative half-width of `precision`, or after
-    `budget_s` seconds. `timeout_s` limits the seconds of each phase of a cell. `baseline` is the variant that the
-    others are compared with.
+    `budget_s` seconds. `timeout_s` is the time limit of each phase of a cell, in seconds. `baseline` is the variant
+    that the others are compared with.
 
-    Variants run in separate processes, so that none of them can end this one. An interrupted run keeps what it
-    measured, and `Run(path).resume()` continues it. Raises UsageError for a wrong value, before anything runs.
+    Each variant runs in its own process, so a crash does not end this one. An interrupted run keeps its records, and
+    `Run(path).resume()` continues it. Raises UsageError for an invalid value before any cell runs.
     """
     from attnbench.measure_config import MeasureConfig
     from attnbench.runner.request import Request, plan_of
     from attnbench.runner.run import start
 
     request = Request(
-        suites=_texts(suites),
+        suites=_names(suites),
         workloads=[workload if isinstance(workload, str) else workload.id for workload in workloads],
-        variants=_texts(variants),
-        devices=_texts(devices),
-        plugins=_texts(plugins),
+        variants=_names(variants),
+        devices=_names(devices),
+        plugins=_names(plugins),
         axes={axis: _values(value) for axis, value in axes.items()},
         protocol=MeasureConfig(precision=precision),
         budget_s=budget_s,
@@ -153,7 +154,7 @@ def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None
         execute(folder, catalog, plan, limits=CellLimits(timeout_s=timeout_s), listener=watching)
 
 
-def _texts(given: Texts) -> list[str]:
+def _names(given: Names) -> list[str]:
     parts = given.split(",") if isinstance(given, str) else given
     return [part.strip() for part in parts if part.strip()]
 
@@ -163,7 +164,7 @@ def _values(given: Values) -> list[Any]:
 
 
 def _table(table: Table) -> str:
-    """Return a report's table as HTML without styles, which the notebook adds."""
+    """Return a report's table as HTML; the notebook adds the styles."""
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
     rows = []
     for row in table.rows:

@@ -1,7 +1,7 @@
 """Run-time dispatch: compute attention with the variant that was fastest in measurements on this machine.
 
-The dispatch table is the output of `attnbench best --json`, or a folder of runs. Without the argument `table` it is the
-file or folder in the environment variable ATTNBENCH_TABLE, or else the folder `results`.
+A dispatch table is a file with the output of `attnbench best --json`, or a folder of runs. The argument `table` is its
+path. Without it, the environment variable ATTNBENCH_TABLE gives the path, and the default is the folder `results`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from attnbench.workloads.workload import Workload
 if TYPE_CHECKING:
     from attnbench.plugins.variant import Variant
 
-VARIABLE = "ATTNBENCH_TABLE"
-DEFAULT = "results"
+TABLE_VARIABLE = "ATTNBENCH_TABLE"
+DEFAULT_TABLE = "results"
 
 
 def best(workload: Workload, device: str | None = None, table: str | Path | None = None) -> str:
     """Return the name of the variant that was fastest for shapes like `workload` on a device of this machine.
 
-    `device` is 'cpu', 'cuda' or 'cuda:N'; None means the GPU if there is one. If the shapes themselves were not
-    measured, the nearest measured ones of the same mask, direction, dtype and head_dim decide. Raises UsageError if
-    there are none.
+    `device` is 'cpu', 'cuda' or 'cuda:N'; None means the GPU if there is one. If this exact shape was not
+    measured, the result of the nearest measured shape with the same mask, direction, dtype and head_dim is used. Raises
+    UsageError if there is no such shape.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return _region(workload, device, table).variant
@@ -51,12 +51,13 @@ def attention(
     alibi: bool = False,
     table: str | Path | None = None,
 ) -> torch.Tensor:
-    """Compute attention with the fastest measured variant: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv).
+    """Compute attention with the variant that was fastest in measurements.
 
-    Returns (B, Hq, Sq, Dv). `mask` is a mask without seeded lengths: `none`, `causal` (bottom-right aligned),
-    `causal-top-left`, `window:L:R` or `prefix:N`. If the fastest variant does not support the workload, the next one
-    in the table's order is used. The first call loads the variants, which runs the code of installed plugins. Raises
-    UsageError if nothing similar was measured, or if no variant of the table supports the workload.
+    `query` is (B, Hq, Sq, D), `key` is (B, Hkv, Sk, D) and `value` is (B, Hkv, Sk, Dv); the output is (B, Hq, Sq, Dv).
+    `mask` is `none`, `causal` (bottom-right aligned), `causal-top-left`, `window:L:R` or `prefix:N`. If the fastest
+    variant does not support the workload, the next variant in the dispatch table is used. The first call loads the
+    variants, which runs the code of installed plugins. Raises UsageError if no similar workload was measured, or if no
+    variant in the table supports the workload.
     """
     workload = _workload(query, key, value, mask=mask, scale=scale, softcap=softcap, alibi=alibi)
     device = str(query.device)
@@ -84,7 +85,7 @@ def _variant(workload: Workload, device: str, table: str | Path | None) -> Varia
 
 
 def _region(workload: Workload, device: str, table: str | Path | None) -> Region:
-    source = str(table or os.environ.get(VARIABLE) or DEFAULT)
+    source = str(table or os.environ.get(TABLE_VARIABLE) or DEFAULT_TABLE)
     name = _device_name(device)
     candidates = [
         region for region in _table(source) if (region.setting["device_name"], region.setting["mode"]) == (name, "hot")
@@ -92,8 +93,8 @@ def _region(workload: Workload, device: str, table: str | Path | None) -> Region
     found = pick(candidates, _shape(workload))
     if found is None:
         raise UsageError(
-            f"nothing like {workload.id} was measured on {name} in {source!r}: measure it with `attnbench run`, or set "
-            f"{VARIABLE} to another table"
+            f"no workload similar to {workload.id} was measured on {name} in {source!r}: measure it with "
+            f"`attnbench run`, or set {TABLE_VARIABLE} to another table"
         )
     return found
 
@@ -135,7 +136,9 @@ def _workload(
 ) -> Workload:
     mask = Mask.parse(mask) if isinstance(mask, str) else mask
     if mask.is_seeded:
-        raise UsageError(f"mask {mask} has lengths that come from a seed, for measuring only: choose a mask without")
+        raise UsageError(
+            f"mask {mask} has random lengths and is only for benchmarks: choose a mask without random lengths"
+        )
     if not query.dim() == key.dim() == value.dim() == 4:
         raise UsageError("query, key and value must have four dimensions: (batch, heads, sequence, head_dim)")
     batch, heads, seq_q, head_dim = query.shape

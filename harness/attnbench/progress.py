@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 Level = Literal["quiet", "normal", "verbose"]
 COLOURS = {"ok": "green", "unsupported": "bright_black", "interrupted": "yellow"}
-EXPECTED = ("ok", "unsupported")
-UPDATE_S = 0.1  # seconds between two updates of a notebook's bar
+EXPECTED_STATUSES = ("ok", "unsupported")
+UPDATE_S = 0.1  # minimum seconds between two updates of a notebook's bar
 
 
 class Progress(AbstractContextManager["Progress"], RunListener):
-    """Shows the progress of a run in lines on standard error: its size, warnings, and the cells that ended.
+    """A progress display that writes lines to standard error: the number of cells, warnings, and each finished cell.
 
-    With `quiet` only failures are shown, with `verbose` also unsupported cells.
+    The level `quiet` shows only failed cells; the level `verbose` also shows unsupported cells.
     """
 
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
@@ -41,33 +41,33 @@ class Progress(AbstractContextManager["Progress"], RunListener):
         self.console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 10_000)
 
     def __exit__(self, *exception: object) -> None:
-        """Do nothing; the lines stay."""
+        """Do nothing, because the written lines need no clean-up."""
 
     def announce(self, unsupported: Mapping[str, str], seconds: float) -> None:
-        """Show the number of cells and the estimated seconds of the run; `unsupported` holds reasons by cell_id."""
+        """Show the number of cells and the estimated seconds of the run; `unsupported` maps cell ids to reasons."""
         if self.level != "quiet":
             self.console.print(announcement(self.total, len(unsupported), seconds), soft_wrap=True)
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
-        """Show what could distort timings on this machine, before the first cell is timed."""
+        """Show the warnings of `attnbench doctor`, which name what could distort timings on this machine."""
         warning = warning_line(manifest.get("doctor") or ())
         if warning and self.level != "quiet":
             self.console.print(Text(warning, style="yellow"), soft_wrap=True)
 
     def observer_failed(self, problem: str) -> None:
-        """Show an error of an observer."""
+        """Show an error that an observer raised."""
         self.console.print(Text(printable(problem), style="red"), soft_wrap=True)
 
     def record_stored(self, record: Record) -> None:
-        """Count a cell that ended, and show it if its level asks for it."""
+        """Count a finished cell, and show it if the level includes it."""
         if record.control:
             return
-        self.done += SEARCHED not in record.flags  # the number of lengths that a search tries is not known in advance
+        self.done += SEARCHED not in record.flags  # searched lengths are not in the total
         if self.shows(record):
             self.console.print(self.line(record), soft_wrap=True)
 
     def shows(self, record: Record) -> bool:
-        """Whether a record is shown as a line at this level."""
+        """Return whether a record is shown as a line at this level."""
         if record.status == "unsupported":
             return self.level == "verbose"
         return record.status != "ok" or self.level != "quiet"
@@ -85,7 +85,7 @@ class Progress(AbstractContextManager["Progress"], RunListener):
 
 
 class Bar(Progress):
-    """A bar on a terminal with the remaining time. Failures are lines above it, and with `verbose` all cells are."""
+    """A progress bar on a terminal, with lines for failed cells above it; `verbose` shows a line for every cell."""
 
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
         super().__init__(plan, level)
@@ -119,12 +119,12 @@ class Bar(Progress):
         self._bar.update(self._task, completed=self.done)
 
     def shows(self, record: Record) -> bool:
-        """Whether a record is shown as a line above the bar."""
-        return self.level == "verbose" or record.status not in EXPECTED
+        """Return whether a record is shown as a line above the bar."""
+        return self.level == "verbose" or record.status not in EXPECTED_STATUSES
 
 
 class NotebookBar(Progress):
-    """A bar in a notebook's output. It is plain HTML, so it needs no widget and remains in the saved notebook."""
+    """A progress bar in a notebook. It is plain HTML, so it needs no widget and remains in the saved notebook."""
 
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
         super().__init__(plan, level)
@@ -144,12 +144,12 @@ class NotebookBar(Progress):
         self._show(force=True)
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
-        """Show below the bar what could distort timings on this machine."""
+        """Show the warnings of `attnbench doctor` below the bar."""
         self._lines += [warning] if (warning := warning_line(manifest.get("doctor") or ())) else []
         self._show(force=True)
 
     def observer_failed(self, problem: str) -> None:
-        """Show an error of an observer below the bar."""
+        """Show an error that an observer raised below the bar."""
         self._lines.append(printable(problem))
         self._show(force=True)
 
@@ -163,7 +163,7 @@ class NotebookBar(Progress):
         if record.control:
             return
         self.done += SEARCHED not in record.flags
-        if record.status not in EXPECTED:
+        if record.status not in EXPECTED_STATUSES:
             self._lines.append(self.line(record).plain)
         self._show()
 
@@ -197,7 +197,7 @@ def progress(plan: Plan, level: Level = "normal") -> Progress:
 
 
 def in_notebook() -> bool:
-    """Whether this process is a notebook's kernel, whose output can be HTML."""
+    """Return whether this process is the kernel of a notebook, which can display HTML."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and hasattr(shell, "kernel")
 
@@ -210,13 +210,13 @@ def announcement(cells: int, unsupported: int, seconds: float) -> str:
 
 
 def warning_line(findings: Sequence[Mapping[str, Any]]) -> str:
-    """Return a line with the warnings among the findings of `attnbench doctor`, or an empty text without warnings."""
+    """Return the warnings of `attnbench doctor` as one line, or an empty string if there are none."""
     warnings = [f"{finding['check']} ({finding['found']})" for finding in findings if finding["level"] == "warning"]
     return f"attnbench doctor warns of {', '.join(warnings)}" if warnings else ""
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in readable units: '40 s', '3 min', '2 h 5 min'."""
+    """Return a duration in readable units: '40 s', '3 min', '2 h 5 min'."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -14,7 +14,7 @@ MISSING = "THE PAGE IS NOT TESTED: no chromium on this machine (apt-get install 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Start Chromium; without it these tests are skipped with a warning."""
+    """Start Chromium; without Chromium or Playwright, the tests are skipped with a warning."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     try:
         from playwright.sync_api import sync_playwright
@@ -43,9 +43,9 @@ def report(tmp_path_factory):
 
 @pytest.fixture
 def visit(browser):
-    """Return a function that opens a page in a new profile and waits for its script.
+    """Return a function that opens a page in a new browser profile and waits for the page's script.
 
-    The page's console errors are in `problems`, and its requests in `requests`.
+    The page's attribute `problems` lists console errors and warnings, and `requests` lists the requested URLs.
     """
     contexts = []
 

@@ -28,7 +28,7 @@ def shown_cells(page):
 
 
 def test_the_page_loads_without_an_error_and_without_the_network(visit, report):
-    """The page with all its charts logs no error and requests no other file."""
+    """The page with all its charts logs no error or warning and requests no other file."""
     page = visit(report)
     scrolled(page)
     assert page.problems == []
@@ -77,7 +77,7 @@ def test_the_first_paint_does_not_wait_for_the_script(visit, report):
 
 
 def test_a_filter_applies_to_everything_and_is_in_the_address(visit, report):
-    """A chosen device limits cells, verdicts and maps, and is in the address."""
+    """Choosing a device limits cells, verdicts and heatmaps to it and adds it to the address."""
     page = visit(report)
     everything = shown_cells(page)
     page.select_option("#filter-device", "NVIDIA H200")
@@ -99,7 +99,7 @@ def test_an_address_restores_filters_sorting_baseline_and_theme(visit, report):
 
 
 def test_sorting_by_a_column_orders_the_cells(visit, report):
-    """Clicking a column's head sorts by it, clicking again reverses the order, and empty cells come last."""
+    """Clicking a column's heading sorts by that column, and clicking it again reverses the order."""
     page = visit(report)
     page.click("[data-sort=latency_ms]")
     column = [float(text) for text in page.locator("#cells tbody tr td:nth-child(5)").all_inner_texts() if text]
@@ -111,7 +111,7 @@ def test_sorting_by_a_column_orders_the_cells(visit, report):
 
 
 def test_another_baseline_changes_speedups(visit, report):
-    """With `naive` as baseline, its speed-up is 1 and that of the others is higher."""
+    """With `naive` as the baseline, its speed-up is 1, and faster variants have higher speed-ups."""
     page = visit(report, "#device=NVIDIA+H200&direction=forward&mask=none")
     page.select_option("#baseline", "naive")
     rows = [row.split("\t") for row in page.locator("#cells tbody tr").all_inner_texts()]
@@ -122,7 +122,7 @@ def test_another_baseline_changes_speedups(visit, report):
 
 
 def test_a_cell_shows_reason_log_and_the_command_that_reruns_it(visit, report):
-    """Clicking a failed cell in the coverage matrix shows its reason, the end of its log, and an exact command."""
+    """Clicking a failed cell in the coverage matrix shows its reason, its log and the command that reruns it."""
     page = visit(report, "#device=AMD+EPYC+7B13")
     page.locator("#coverage button.s-crash").first.click()
     text = page.locator("#cell").inner_text()
@@ -148,7 +148,7 @@ def test_a_timed_cell_shows_kernels_and_the_histogram_of_its_samples(visit, repo
 
 
 def test_the_keyboard_reaches_a_cell(visit, report):
-    """A cell's button can be focused, and the Enter key opens it."""
+    """A cell's button can be focused, and the Enter key opens the cell."""
     page = visit(report)
     page.locator("#coverage button.s-incorrect").first.focus()
     page.keyboard.press("Enter")
@@ -177,7 +177,7 @@ def test_the_legend_hides_a_variant(visit, report):
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_the_filtered_data_can_be_downloaded(visit, report, kind, tmp_path):
-    """The download has the cells that match the filters, with their numbers."""
+    """The downloaded file contains the cells that match the filters, with their latencies."""
     page = visit(report, "#device=NVIDIA+H200&mask=causal")
     with page.expect_download() as download:
         page.click(f"#{kind}")
@@ -200,14 +200,14 @@ def test_dark_mode_follows_the_system_and_the_button(visit, report):
 
 
 def test_a_phone_needs_no_sideways_scrolling(visit, report):
-    """At the width of a phone the page is as wide as the screen; only tables scroll sideways."""
+    """At the width of a phone, the page is no wider than the screen."""
     page = visit(report, viewport={"width": 390, "height": 844})
     scrolled(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 def test_without_javascript_the_page_has_verdicts_tables_and_figures(visit, report):
-    """With JavaScript off, the page has verdicts, maps, standings, figures and failures, and no unusable controls."""
+    """Without JavaScript, the page shows verdicts, heatmaps, figures and failures, but no controls or empty charts."""
     page = visit(report, wait=False, java_script_enabled=False)
     text = page.locator("body").inner_text()
     assert "On NVIDIA H200\n" in text
@@ -221,7 +221,7 @@ def test_without_javascript_the_page_has_verdicts_tables_and_figures(visit, repo
 
 
 def test_hostile_names_are_shown_as_text(visit, tmp_path):
-    """Names, reasons and logs of a hostile run are text everywhere: in tables, charts, dialogs and tooltips."""
+    """Names and reasons of a hostile run are shown as text in tables, charts, dialogs and tooltips."""
     cells = synthetic.workloads(seqs=(512, 1024), masks=("none",), directions=("forward",))
     variants = ("sdpa", HOSTILE, "</script><script>document.title=1</script>")
     run = synthetic.make_run(

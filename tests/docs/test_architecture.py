@@ -1,4 +1,4 @@
-"""The page on architecture names things that exist."""
+"""The architecture page matches the code."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ def defined(path):
 
 
 def test_each_linked_function_is_defined_where_its_link_leads():
-    """Every function and class in the step-by-step list is defined in the module that its link names."""
+    """Every function and class in the step-by-step list is defined in the module that its link points to."""
     links = LINK.findall(PAGE.read_text(encoding="utf-8"))
     assert len(links) > 15
     missing = [(name, path) for name, path in links if name not in defined(ROOT / path)]
@@ -31,7 +31,7 @@ def test_each_linked_function_is_defined_where_its_link_leads():
 
 
 def test_the_pipeline_names_every_folder_and_module():
-    """The table of the pipeline has every folder of the package, and every module at its top but the smallest ones."""
+    """The pipeline table lists every folder of the package and every top-level module except the smallest."""
     table = PAGE.read_text(encoding="utf-8").split("## The pipeline")[1].split("## Glossary")[0]
     folders = {f"{path.name}/" for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     modules = {path.name for path in PACKAGE.glob("*.py")}
@@ -54,7 +54,7 @@ def test_the_glossary_is_short():
 
 
 def test_each_part_of_the_package_may_import_torch_or_is_forbidden_to():
-    """The contract on torch covers every folder and module except those on the worker side."""
+    """The import contract that forbids torch covers every folder and module except those on the worker side."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
     (wall,) = (contract for contract in contracts if "torch" in contract.get("forbidden_modules", ()))

@@ -1,8 +1,9 @@
 """Every code block in README and docs runs.
 
-The blocks of a page run in order, in one folder and with one Python namespace. A comment before a block can change
-that: `<!-- file: NAME -->` writes the block to a file instead, and `<!-- tiny: OPTIONS -->` adds OPTIONS to its
-`attnbench run` or `attnbench check` so that it is quick. Without a comment, `attnbench run` gets --dry-run.
+The blocks of a page run in order, in one folder and with one Python namespace. A comment before a block changes how it
+is run: `<!-- file: NAME -->` writes the block to a file instead, and `<!-- tiny: OPTIONS -->` adds OPTIONS to each
+`attnbench run` and `attnbench check` in the block to make them quick. `attnbench run` gets --dry-run if there is no
+comment.
 """
 
 import os
@@ -25,7 +26,7 @@ NOT_CODE = ("text", "{image}", "{include}", "{eval-rst}")
 
 
 def blocks(page):
-    """Yield the language and code of each fenced block of a page, and the comment before it."""
+    """Yield the language and code of each fenced block of a page, and the match of the comment before it or None."""
     note = None
     for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
         if token.type == "html_block":
@@ -37,7 +38,7 @@ def blocks(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=lambda page: page.stem)
 def test_page(page, tmp_path, monkeypatch):
-    """All code blocks of the page run in order."""
+    """All code blocks of the page run in order without an error."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)

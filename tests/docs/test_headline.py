@@ -1,4 +1,4 @@
-"""The README's finding is written from a published run."""
+"""docs/headline.py writes the README's headline section from a published run."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def test_the_finding_is_written_between_its_comments(headline, tmp_path):
     run = synthetic.make_run(tmp_path / "results" / "published" / "box", name="one", cells=cells, rounds=8)
     write_report(run, run / "report")
     (tmp_path / "README.md").write_text(MARKED)
-    for _ in range(2):  # a second time changes nothing
+    for _ in range(2):  # running it again changes nothing
         headline.main(str(run), tmp_path)
         text = (tmp_path / "README.md").read_text()
         assert text.startswith("# A\n\n<!-- headline")
@@ -42,6 +42,6 @@ def test_the_finding_is_written_between_its_comments(headline, tmp_path):
 
 
 def test_the_machine_option_prints_a_folder_name():
-    """The folder for this machine's runs is named after its device, in letters, digits and dashes."""
+    """`--machine` prints a folder name that contains only letters, digits and dashes."""
     done = subprocess.run([sys.executable, SCRIPT, "--machine"], capture_output=True, text=True, check=True)
     assert done.stdout.strip().replace("-", "").isalnum()

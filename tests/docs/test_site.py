@@ -34,7 +34,7 @@ def test_site_builds_strictly(tmp_path):
 
 
 def test_every_hook_is_documented():
-    """The guide for plugin authors has each hook in its table and in an example."""
+    """The guide for plugin authors lists each hook in its table and shows it in an example."""
     guide = (DOCS / "plugins.md").read_text(encoding="utf-8")
     for hook in HOOKS:
         assert getattr(hookspecs, hook).__doc__

@@ -1,7 +1,7 @@
-"""Compare attnbench's clocks with other tools; exit 1 if they disagree.
+"""Compare attnbench's timings with those of other tools, and exit with 1 if they disagree.
 
-Cold medians must agree within 1% with triton.testing.do_bench, which flushes the cache too, and the time of a replayed
-CUDA graph must agree within 2% with the sum of its kernels' times in torch's profiler. Three lengths are compared.
+Cold medians must agree within 1% with triton.testing.do_bench, which also flushes the cache. The time of a replayed
+CUDA graph must agree within 2% with the sum of its kernel times in torch's profiler. Three lengths are compared.
 """
 
 import statistics
@@ -25,7 +25,7 @@ class Flash(Variant):
     name = "agreement-flash"
 
     def prepare(self, workload, inputs):
-        """Bind the inputs, with a causal mask."""
+        """Return a callable that computes causal attention of the inputs."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         query, key, value = inputs.leaves
@@ -38,7 +38,7 @@ class Flash(Variant):
 
 
 def median_ns(call, inputs, workload, mode):
-    """Return the sampler's median in nanoseconds, in the mode `cold` or `graph`."""
+    """Return the sampler's median in ns; `mode` is `cold` or `graph`."""
     sampler = Sampler(call, inputs, workload, "cuda:0", MeasureConfig(mode=mode))
     sampler.first_call()
     sampler.warm_up()
@@ -46,7 +46,7 @@ def median_ns(call, inputs, workload, mode):
 
 
 def profiled_ns(call, calls=50):
-    """Return the sum of a call's kernel times in nanoseconds by the profiler, the mean of all calls."""
+    """Return the sum of a call's kernel times in ns according to the profiler, as the mean over all calls."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         for _ in range(calls):
             call()
@@ -56,7 +56,7 @@ def profiled_ns(call, calls=50):
 
 
 def main():
-    """Compare at each length, and print a line for each comparison."""
+    """Print each comparison, and return 1 if any two tools disagree."""
     failed = 0
     for length in LENGTHS:
         workload = Workload(batch=4, heads=16, seq_q=length, head_dim=128, dtype="bfloat16", mask="causal")

@@ -1,4 +1,4 @@
-"""Check that each dishonest or wrong variant is detected on CUDA; exit 1 if one of them is timed."""
+"""Check that each dishonest or wrong variant is detected on CUDA, and exit with 1 if any is timed."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ BLOCKS, BLOCK_NS, DEADLINE_S = 8, 10e6, 60.0
 
 
 def measure(path):
-    """Measure a plugin file in a worker; return the status and the reason."""
+    """Measure the variant of a plugin file in a worker, and return its status and reason."""
     worker = WorkerProcess({})
 
     def ask(request):
@@ -38,7 +38,7 @@ def measure(path):
 
 
 def main():
-    """Try all plugins; only `honest` may be timed."""
+    """Measure all plugins of the pack, and return 1 if any except `honest` is timed or if `honest` is not."""
     missed = []
     for path in sorted(PACK.glob("*.py")):
         status, reason = measure(path)

@@ -1,4 +1,4 @@
-"""Variants that fail in the ways that GPU code can fail, and one that works, whose cells must not be affected."""
+"""Variants that fail in typical ways of GPU code, and one working variant that the failures must not affect."""
 
 import torch
 import triton
@@ -9,13 +9,13 @@ from attnbench import hookimpl, variant
 
 @triton.jit
 def write_out_of_bounds(pointer):
-    """Write a terabyte behind the pointer."""
+    """Write 1 TiB past the pointer."""
     tl.store(pointer + (1 << 38), 1.0)
 
 
 @variant("fault-a-illegal-access")
 def illegal_access(query, key, value, workload):
-    """Write to memory that does not belong to the program."""
+    """Write to memory that the process does not own."""
     write_out_of_bounds[(1,)](torch.zeros(1, device=query.device))
     torch.cuda.synchronize()
     return torch.nn.functional.scaled_dot_product_attention(query, key, value)
@@ -43,7 +43,7 @@ def device_assert(query, key, value, workload):
 
 @variant("fault-e-none")
 def works(query, key, value, workload):
-    """Compute attention by SDPA."""
+    """Compute attention with SDPA."""
     return torch.nn.functional.scaled_dot_product_attention(query, key, value)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run everything that needs a GPU, in pieces of under nine minutes each, the most informative first.
+# Run everything that needs a GPU, in pieces that each take less than nine minutes, the most informative pieces first.
 #
 #   tests/gpu/run_all.sh [--dry-run] [--out DIR] [PIECE...]     run all pieces, or those named
 #   tests/gpu/run_all.sh wheels                                 first, with a network: fill tests/gpu/wheels
@@ -14,7 +14,7 @@ PYTHON=${PYTHON:-python3}
 OUT=${OUT:-results/gpu}
 WHEELS=${WHEELS:-tests/gpu/wheels}
 LIBRARIES=${LIBRARIES-xformers==0.0.35 sageattention==1.0.6} # attention libraries that `wheels` fetches
-LIMIT=${LIMIT:-520} # seconds for each piece; a suite that is interrupted then has stored its records
+LIMIT=${LIMIT:-520} # seconds for each piece; a suite that is interrupted at the limit keeps its records
 BUDGET=${BUDGET:-1} # seconds of sampling for each cell
 DRY=false
 SUITES=(standard gpt long-context llama decode bert vision gemma deepseek-mla translation varlen)

@@ -1,4 +1,4 @@
-"""Runs that an attacker could publish. Each attacks the reader in a different way, and none may have an effect."""
+"""Runs that an attacker could publish. Each run attacks its reader in a different way, and no attack may succeed."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ SCRIPT = "<script>alert('owned')</script><img src=x onerror=alert('owned')>"
 MARKUP = "[link=file:///etc/passwd]x[/link] ${jndi:x} {{7*7}} =cmd|' /C calc'!A0 | a | `b` \\input{/etc/passwd}"
 TRAVERSAL = "../../../../etc/passwd"
 NAMES = (ESCAPE, "</script>" + SCRIPT, MARKUP + "\x00\ud800\r\n", TRAVERSAL + "a" * 900, "")
-FEW = ("device_name", "environment_id", "mode")  # each distinct value of these makes a separate figure
+FIGURE_FIELDS = ("device_name", "environment_id", "mode")  # each distinct value adds a figure, which takes time
 
 TEXT_FIELDS = ("variant", "plugin", "device", "device_name", "environment_id", "reason", "mode", "phase", "started_at")
 
@@ -22,12 +22,12 @@ def make(folder, secret):
     return [
         *(write(folder) for write in (_lines, _numbers, _manifests, _plugin)),
         _links(folder, secret),
-        *write_few(folder, secret),
+        *make_subset(folder, secret),
     ]
 
 
-def write_few(folder, secret):
-    """Write only some of the runs, for tests that take long with each."""
+def make_subset(folder, secret):
+    """Write only two of the runs, for tests that need a long time for each run."""
     return [_names(folder), _logs(folder, secret)]
 
 
@@ -49,11 +49,11 @@ def _append(run, *lines):
 
 
 def _names(folder):
-    """Write a run with scripts, escapes and paths in every text of its records and manifest."""
+    """Write a run with scripts, escapes and paths in every string of its records and manifest."""
     run = _base(folder, "names")
     _, records = _records(run)
     for index, name in enumerate(NAMES):
-        for field in TEXT_FIELDS if index < 2 else set(TEXT_FIELDS) - set(FEW):
+        for field in TEXT_FIELDS if index < 2 else set(TEXT_FIELDS) - set(FIGURE_FIELDS):
             _append(run, {**records[0], field: name, "record_id": f"{index}-{field}"})
         _append(
             run, {**records[0], "flags": [name], "kernels": [name], "telemetry": {name: name}, "error": {name: name}}
@@ -67,7 +67,7 @@ def _names(folder):
 
 
 def _lines(folder):
-    """Write a run with lines that are not records: nesting, binary data, wrong types in every field, huge texts."""
+    """Write a run with lines that are not records: nesting, binary data, wrong types and huge strings."""
     run = _base(folder, "lines")
     _, records = _records(run)
     _append(run, b"[" * 100_000, b'{"a":' * 5_000, b"\xff\xfe\x00", b"null", b"[]", b'"x"', b"1" * 5_000, b"{", b"NaN")
@@ -83,7 +83,7 @@ def _lines(folder):
 
 
 def _numbers(folder):
-    """Write a run with numbers at and beyond all bounds."""
+    """Write a run with numbers at and beyond the limits of their ranges."""
     run = _base(folder, "numbers")
     _, records = _records(run)
     for value in ("1e999", "-1e999", "NaN", "Infinity", "5e-324", "1e308", "0", "-0.0", "9" * 400, "1e18", "1e-3"):
@@ -96,7 +96,7 @@ def _numbers(folder):
 
 
 def _manifests(folder):
-    """Write runs whose manifests have fields of wrong types."""
+    """Write runs with wrong types in their manifests."""
     wrong = (
         {}, [], "x", None, {"limits": []}, {"limits": {"cpu": {"float32": {"x": 1}}}}, {"environments": []},
         {"environments": {"cpu": []}}, {"summary": []}, {"summary": {"statuses": []}}, {"plan": 5}, {"plan": [[]]},
@@ -128,7 +128,7 @@ def _links(folder, secret):
 
 
 def _logs(folder, secret):
-    """Write a run whose logs are outside its folder, or full of scripts and escapes."""
+    """Write a run with log paths that lead out of its folder, and a log full of scripts and escapes."""
     run = _base(folder, "logs")
     _, records = _records(run)
     failed = {"status": "error", "samples_ns": [], "block_sizes": [], "block_rounds": [], "reason": SCRIPT}
@@ -142,7 +142,7 @@ def _logs(folder, secret):
 
 
 def _plugin(folder):
-    """Write a run whose manifest names a plugin inside its folder."""
+    """Write a run with a plugin in its folder and in its manifest."""
     run = _base(folder, "plugin")
     mark = Path(folder).parent / "owned"
     (run / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")

@@ -1,4 +1,4 @@
-"""Interleaved timing: two callables run in turn, so that both are exposed to the same noise."""
+"""Fixtures for interleaved timing: two callables run in turn, so that the same noise affects both."""
 
 import statistics
 import time
@@ -12,7 +12,7 @@ ROUNDS = 7
 
 
 def _prepared(variant, workload, seed=0):
-    """Return a callable that runs the workload's direction once, forward, backward or both."""
+    """Return a callable that runs the variant once on the workload, in the workload's direction."""
     inputs = make_inputs(workload, "cpu", variant.layout, seed)
     call = variant.prepare(workload, inputs)
     if not workload.needs_gradient:
@@ -28,7 +28,7 @@ def prepared():
 
 @pytest.fixture
 def speedup(benchmark):
-    """Return a function that times a callable and a baseline in turn and returns the callable's median speedup."""
+    """Return a function that times a callable and a baseline in turn and returns the median speed-up."""
 
     def measure(subject, baseline):
         seconds = []

@@ -1,9 +1,9 @@
 """Memory-efficient attention, a port of the paper's listing to torch.
 
-Rabe and Staats, 2021, arXiv:2112.05682, figure 1: the outer loop is over chunks of queries and the inner one over
-chunks of keys, each product is one einsum, each chunk of keys is checkpointed so that backward recomputes it, and the
-results of all chunks of keys are kept and merged at the end. It is the baseline of a comparison and kept as published:
-nothing is done in place, and masked chunks are not skipped.
+Source: Rabe and Staats, 2021, arXiv:2112.05682, figure 1. The outer loop is over chunks of queries and the inner loop
+over chunks of keys. Each chunk of keys is checkpointed, so that the backward pass recomputes it, and the results of all
+chunks of keys are merged at the end. This port is a baseline for comparison and follows the listing without
+optimisations: nothing is done in place, and masked chunks are not skipped.
 """
 
 import torch
@@ -13,7 +13,7 @@ QUERY_CHUNK, KEY_CHUNK = 1024, 4096  # the paper's defaults
 
 
 def rabe_staats_attention(query, key, value, *, causal=False, query_chunk=QUERY_CHUNK, key_chunk=KEY_CHUNK):
-    """Return the attention output; query, key, value and output are (B, S, H, D)."""
+    """Return the attention output; all tensors are (B, S, H, D)."""
     chunks = []
     for start in range(0, query.shape[1], query_chunk):
         rows = query[:, start : start + query_chunk]

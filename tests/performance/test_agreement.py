@@ -1,4 +1,4 @@
-"""Medians agree with torch's own timer, and verdicts are right on a real machine."""
+"""Medians agree with torch's timer, and verdicts are right on a real machine."""
 
 import textwrap
 
@@ -49,12 +49,10 @@ PLUGIN = """
 
 
 def test_medians_agree_with_torchs_own_timer(benchmark):
-    """Medians of the sampler and of blocked_autorange agree within 3%, or their intervals overlap."""
+    """The medians of the sampler and of blocked_autorange agree within 3%, or their intervals overlap."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    workload = Workload(
-        heads=4, seq_q=512, head_dim=64
-    )  # long enough for Timer to time single calls, as the sampler does
+    workload = Workload(heads=4, seq_q=512, head_dim=64)  # calls so long that Timer times each one, as the sampler does
     inputs = make_inputs(workload, "cpu")
     call = lambda: scaled_dot_product_attention(*inputs.leaves)  # noqa: E731 - Timer needs the same callable
     sampler = Sampler(call, inputs, workload, "cpu", MeasureConfig())
@@ -85,14 +83,15 @@ def test_medians_agree_with_torchs_own_timer(benchmark):
 
 
 def test_a_tenth_of_extra_work_is_slower_and_a_copy_is_not(benchmark, tmp_path):
-    """In a real run, a variant with 12.5% more arithmetic gets the verdict slower, and an identical copy does not."""
+    """In a real run, a variant with 12.5% more arithmetic is judged slower, and an identical copy is not."""
     plugin = tmp_path / "three.py"
     plugin.write_text(textwrap.dedent(PLUGIN))
     request = Request(
         variants=["plain", "copy", "slower"],
         devices=["cpu:0"],
         plugins=[str(plugin)],
-        axes={"seq": [16, 32, 48, 64], "heads": [2], "head_dim": [16]},  # four A/A controls make the noise floor narrow
+        # Each of the four workloads has an A/A control, and four controls give a narrow noise floor.
+        axes={"seq": [16, 32, 48, 64], "heads": [2], "head_dim": [16]},
         protocol=MeasureConfig(precision=0.001, budget_s=2.5, warm_up_max_s=0.5),
         results=tmp_path / "results",
     )
@@ -110,4 +109,4 @@ def test_a_tenth_of_extra_work_is_slower_and_a_copy_is_not(benchmark, tmp_path):
     print(noise_text(results.noise))
     assert {comparison.verdict for comparison in comparisons["copy"]} <= {"same", "undecided"}
     assert [comparison.verdict for comparison in comparisons["slower"]].count("slower") >= 3
-    assert all(each.low < 1.125 < each.high + 0.05 for each in comparisons["slower"])  # 45 products instead of 40
+    assert all(each.low < 1.125 < each.high + 0.05 for each in comparisons["slower"])  # 45 / 40 = 1.125

@@ -1,4 +1,4 @@
-"""The speed of `chunked` on a CPU, and its use of memory."""
+"""The speed and memory use of `chunked` on a CPU."""
 
 import pytest
 from rabe_staats import rabe_staats_attention
@@ -31,7 +31,7 @@ FLASH = Sdpa("sdpa-flash", "FLASH_ATTENTION")
 
 @pytest.mark.parametrize(("mask", "least"), [("none", 2.2), ("causal", 5.0)])
 def test_against_naive(speedup, prepared, mask, least):
-    """At 4096 tokens `chunked` is at least 2.2 times as fast as `naive`, and 5 times under a causal mask."""
+    """For 4096 tokens, `chunked` is at least 2.2 times as fast as `naive`, or 5 times with a causal mask."""
     workload = Workload(heads=8, seq_q=4096, head_dim=64, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(Naive(), workload)) >= least
 
@@ -39,7 +39,7 @@ def test_against_naive(speedup, prepared, mask, least):
 @pytest.mark.parametrize("length", [2048, 4096, 8192])
 @pytest.mark.parametrize(("mask", "most"), [("none", 1.4), ("causal", 1.7)])
 def test_against_flash(speedup, prepared, mask, most, length):
-    """From 2048 tokens on, `chunked` takes at most 1.4 times as long as torch's flash kernel, 1.7 if causal."""
+    """For 2048 or more tokens, `chunked` takes at most 1.4 times as long as torch's flash kernel, or 1.7 if causal."""
     workload = Workload(heads=8, seq_q=length, head_dim=64, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(FLASH, workload)) >= 1 / most
 
@@ -67,13 +67,13 @@ def test_extra_memory(benchmark, direction, dtype):
 @pytest.mark.parametrize(("direction", "least"), [("forward", 2.0), ("forward_backward", 1.5)])
 @pytest.mark.parametrize("mask", ["none", "causal"])
 def test_against_the_published_algorithm(speedup, prepared, direction, least, mask):
-    """At 4096 tokens `chunked` is at least twice as fast as the paper's listing, 1.5 times in training."""
+    """For 4096 tokens, `chunked` is at least twice as fast as the paper's listing, or 1.5 times in training."""
     workload = Workload(heads=8, seq_q=4096, head_dim=64, direction=direction, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(RabeStaats(), workload)) >= least
 
 
 def test_the_port_of_the_published_algorithm_is_correct():
-    """The baseline of the comparison returns the right output and gradients."""
+    """The port of the paper's listing returns the right output and gradients."""
     workload = Workload(heads=2, seq_q=96, head_dim=16, direction="forward_backward", mask="causal")
     inputs = make_inputs(workload, "cpu", "BSHD")
     variant = RabeStaats(query_chunk=32, key_chunk=40)

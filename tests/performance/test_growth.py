@@ -1,4 +1,4 @@
-"""A million records load within a minute and 4 GB."""
+"""A million records load in less than a minute and 4 GB of memory."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ print(json.dumps({"rows": len(frame), "seconds": time.perf_counter() - started})
 
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory):
-    """Write runs of about a thousand records, which differ in the number of samples for each cell."""
+    """Write runs of about a thousand records each; the runs differ in the number of samples per cell."""
     folder = tmp_path_factory.mktemp("templates")
     return [
         synthetic.make_run(folder, name=f"t{seed}", cells=CELLS, seed=seed, rounds=6 + seed)
@@ -39,7 +39,7 @@ def templates(tmp_path_factory):
 
 @pytest.fixture
 def runs(templates, tmp_path):
-    """Return a function that copies the templates into enough runs; the copies are removed when the test ends."""
+    """Return a function that copies the templates until there are enough records; the test's end removes the copies."""
 
     def make(records):
         for number in range(records // RECORDS_PER_RUN):
@@ -65,7 +65,7 @@ def runs(templates, tmp_path):
 
 
 def peak_bytes(process):
-    """Watch a process and its descendants until it ends; return the most memory that they held at the same time."""
+    """Return the peak memory of a process and its descendants together, polled until the process ends."""
     peak = 0
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""A report of many cells is written in time, and its page is small enough to send to others."""
+"""A report of many cells is written within a time limit, and its page is small enough to share."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ PAGE_BYTES = 3_000_000
 
 
 def write_runs(folder, cells, **axes):
-    """Write runs of two machines with at least `cells` cells together; return the runs and the number of cells."""
+    """Write runs of two machines with at least `cells` cells in total, and return the runs and the number of cells."""
     workloads = synthetic.workloads(seqs=SEQS, **{**AXES, **axes})
     variants = (*synthetic.FEW, *VARIANTS)[: -(-cells // (len(MACHINES) * len(workloads)))]
     runs = [

@@ -1,4 +1,4 @@
-"""Two slots, each pinned to a core, measure nearly twice as many cells in a minute as one."""
+"""Two device slots, each pinned to a core, measure nearly twice as many cells per minute as one slot."""
 
 import os
 import time
@@ -17,7 +17,7 @@ LENGTHS = [256, 264, 272, 280, 288, 296]
 
 
 def cells_a_minute(folder, devices):
-    """Run the same cells on these slots; return the number of cells per minute since the first one started."""
+    """Run the same cells on the given slots, and return the cells per minute since the first cell started."""
     request = Request(
         variants=["sdpa", "sdpa-flash"],
         devices=devices,

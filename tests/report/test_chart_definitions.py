@@ -1,11 +1,11 @@
-"""The page's charts and the printed figures agree, because both come from one definition."""
+"""The page's charts and the printed figures agree, because they share their definitions."""
 
 import pytest
 
 import synthetic
 from attnbench.analysis.results import Results
 from attnbench.report import figures
-from attnbench.report.chart_definitions import CHARTS, FACETS, METRIC_CHARTS, size_text
+from attnbench.report.chart_definitions import CHARTS, MAX_FACETS, METRIC_CHARTS, size_text
 from attnbench.report.charts import chart_specs
 from attnbench.report.matplotlib_figures import draw
 from attnbench.report.palette import palette
@@ -15,13 +15,13 @@ PRINTED = [chart for chart in METRIC_CHARTS if chart.printed]
 
 @pytest.fixture(scope="module")
 def specs():
-    """Return the specifications of the page's charts, by name."""
+    """Return the specification of each chart of the page, by name."""
     return chart_specs(palette(["sdpa", "chunked"]))
 
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """Return the figures planned for print and their plots, by the chart's name."""
+    """Return each figure that is planned for print and its plot, by chart name."""
     folder = tmp_path_factory.mktemp("runs")
     cells = synthetic.workloads(seqs=(512, 1024, 2048), directions=("forward",))
     run = synthetic.make_run(folder, cells=cells, variants=("sdpa", "chunked"), rounds=8)
@@ -35,18 +35,18 @@ def axes_of(spec):
 
 
 def test_each_defined_chart_is_drawn_on_the_page(specs):
-    """The page has a specification for each definition, and none besides."""
+    """The page has a specification for each definition and no others."""
     assert list(specs) == [chart.name for chart in CHARTS]
 
 
 def test_each_printed_chart_is_planned_once_for_a_device(printed):
-    """A report plans a figure for each chart that is defined as printed."""
+    """A report of one device has one figure for each chart that is defined as printed."""
     assert list(printed) == [chart.name for chart in PRINTED]
 
 
 @pytest.mark.parametrize("chart", PRINTED, ids=lambda chart: chart.name)
 def test_page_and_print_show_the_same_axis(chart, specs, printed):
-    """Title, unit and scale of the vertical axis are the same in the page's chart and in the printed figure."""
+    """The page's chart and the printed figure have the same axis titles and the same vertical scale."""
     _, plot = printed[chart.name]
     axes = draw(plot).axes[0]
     assert axes.get_ylabel() == chart.axis_title("sdpa")
@@ -58,7 +58,7 @@ def test_page_and_print_show_the_same_axis(chart, specs, printed):
 
 @pytest.mark.parametrize("chart", PRINTED, ids=lambda chart: chart.name)
 def test_page_and_print_read_the_same_columns(chart, specs, printed):
-    """Both draw the same column, and both draw its interval as a band or neither does."""
+    """The page and the figure draw the same column, and either both or neither have a band for its interval."""
     _, plot = printed[chart.name]
     transform = {step["as"]: step["calculate"] for step in specs[chart.name]["transform"]}
     curves = plot["facets"][0]["curves"]
@@ -71,7 +71,7 @@ def test_page_and_print_read_the_same_columns(chart, specs, printed):
 
 @pytest.mark.parametrize("chart", PRINTED, ids=lambda chart: chart.name)
 def test_titles_are_those_of_the_definition(chart, printed):
-    """A figure's title is the chart's title and the device, and its description names variants and the note."""
+    """A figure's title has the chart's title and the device; its description has the variants and the chart's note."""
     figure, _ = printed[chart.name]
     assert figure.title == f"{chart.titled('sdpa')} on AMD EPYC 7B13"
     assert figure.description.startswith(f"{figure.title}: chunked, sdpa, in ")
@@ -79,7 +79,7 @@ def test_titles_are_those_of_the_definition(chart, printed):
 
 
 def test_a_speed_up_lies_within_its_band(printed):
-    """The speed-up's band is made of the far ends of both latencies' intervals, so it contains the speed-up."""
+    """The band spans all ratios that the intervals of both latencies allow, so it contains the speed-up."""
     _, plot = printed["speedup"]
     for facet in plot["facets"]:
         for curve in facet["curves"]:
@@ -88,14 +88,14 @@ def test_a_speed_up_lies_within_its_band(printed):
 
 
 def test_a_figure_has_no_more_facets_than_the_page_shows_at_first(tmp_path):
-    """A figure of more settings shows the first six; its description counts the others."""
+    """A figure shows the first six of eight settings, and its description counts the other two."""
     cells = synthetic.workloads(
         seqs=(512,), masks=("none", "causal"), directions=("forward", "backward", "forward_backward")
     )
     cells += synthetic.workloads(seqs=(512,), masks=("window:128:0",), directions=("forward", "backward"))
     run = synthetic.make_run(tmp_path, cells=cells, variants=("sdpa", "chunked"), rounds=8)
     (figure, plot), *_ = figures._planned(Results.load(run), tmp_path)
-    assert len(plot["facets"]) == FACETS
+    assert len(plot["facets"]) == MAX_FACETS
     assert "2 further settings are in results.csv" in figure.description
 
 

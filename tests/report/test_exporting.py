@@ -17,7 +17,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024), directions=("forward",))
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory):
-    """Return the frame of a run."""
+    """Return the frame of a run on two workloads."""
     return attnbench.load(synthetic.make_run(tmp_path_factory.mktemp("runs"), cells=CELLS, rounds=8))
 
 
@@ -30,7 +30,7 @@ def test_csv_has_a_row_for_each_record(frame, tmp_path):
 
 
 def test_parquet_keeps_raw_samples(frame, tmp_path):
-    """Parquet also has the raw samples, as JSON text."""
+    """The Parquet file contains the raw samples as JSON text."""
     table = pd.read_parquet(export(frame, tmp_path / "results.parquet", "parquet"))
     index = frame.index[frame["status"] == "ok"][0]
     assert json.loads(table["samples_ns"][index]) == list(frame["samples_ns"][index])
@@ -74,7 +74,7 @@ def test_each_correct_cell_is_one_benchmark_with_its_median(frame, tmp_path):
 
 
 def test_statistics_are_those_that_pytest_benchmark_computes(frame, tmp_path):
-    """Quartiles, outliers and rounds of a benchmark are what pytest-benchmark computes from its samples."""
+    """A benchmark's quartiles, outliers and rounds are those that pytest-benchmark computes from its samples."""
     content = json.loads(export(frame, tmp_path / "export.json", "pytest-benchmark").read_text())
     stats = content["benchmarks"][0]["stats"]
     samples = sorted(stats["data"])

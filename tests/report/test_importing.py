@@ -16,7 +16,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 
 
 def pytest_benchmark_file(*benchmarks):
-    """Return the content of a pytest-benchmark file that another tool wrote."""
+    """Return the content of a pytest-benchmark file with these benchmarks."""
     return {
         "machine_info": {"cpu": {"brand_raw": "Other CPU"}},
         "datetime": "2026-01-01",
@@ -25,7 +25,7 @@ def pytest_benchmark_file(*benchmarks):
 
 
 def benchmark(**params):
-    """Return one benchmark with three rounds."""
+    """Return a benchmark with these parameters and three rounds."""
     return {
         "name": "test_mine[x]",
         "fullname": "t.py::x",
@@ -35,7 +35,7 @@ def benchmark(**params):
 
 
 def test_an_imported_export_has_the_same_shapes_and_times(tmp_path):
-    """An export that is imported again has the same workloads and medians, in a new run."""
+    """Importing an exported run creates a new run with the same workloads and medians."""
     frame = attnbench.load(synthetic.make_run(tmp_path / "a", cells=CELLS, variants=("sdpa", "naive"), rounds=8))
     file = export(frame, tmp_path / "export.json", "pytest-benchmark")
     imported = import_pytest_benchmark(file, tmp_path / "b", "theirs")
@@ -47,7 +47,7 @@ def test_an_imported_export_has_the_same_shapes_and_times(tmp_path):
 
 
 def test_an_imported_export_keeps_every_field_of_the_attention(tmp_path):
-    """A workload with none of the default options is the same after an export and an import."""
+    """A workload in which every option differs from its default survives an export and an import."""
     fields = {"heads": 4, "kv_heads": 2, "seq_q": 8, "seq_k": 16, "head_dim": 8, "head_dim_v": 4, "batch": 2}
     options = {"scale": 0.5, "softcap": 30.0, "alibi": True, "dropout": 0.1, "mask": "causal", "dtype": "float16"}
     workload = Workload(**fields, **options, direction="backward")
@@ -58,7 +58,7 @@ def test_an_imported_export_keeps_every_field_of_the_attention(tmp_path):
 
 
 def test_imported_results_are_shown_but_never_ranked(tmp_path):
-    """Imported results were not checked: they are in the tables with a flag, and in no ranking."""
+    """Imported results have the flag `unchecked` and are not ranked."""
     file = tmp_path / "theirs.json"
     file.write_text(json.dumps(pytest_benchmark_file(benchmark(heads=8, seq=512, head_dim=64))))
     frame = attnbench.load(import_pytest_benchmark(file, tmp_path, "theirs").run)
@@ -71,7 +71,7 @@ def test_imported_results_are_shown_but_never_ranked(tmp_path):
 
 
 def test_benchmarks_without_a_shape_are_skipped_with_the_reason(tmp_path):
-    """A benchmark that can't be a cell is skipped with a reason, and the others are imported."""
+    """A benchmark without a shape is skipped with a reason, and the others are imported."""
     file = tmp_path / "theirs.json"
     file.write_text(
         json.dumps(pytest_benchmark_file(benchmark(heads=8, seq=512, head_dim=64), benchmark(size=3), "no object"))
@@ -84,7 +84,7 @@ def test_benchmarks_without_a_shape_are_skipped_with_the_reason(tmp_path):
 
 @pytest.mark.parametrize("content", ["no json", "[]", '{"benchmarks": 3}', '{"benchmarks": []}'])
 def test_a_file_of_another_kind_is_a_usage_error(tmp_path, content):
-    """A file that is not pytest-benchmark's, or has nothing to import, is a usage error that names the file."""
+    """A file in another format, or with nothing to import, raises a usage error that names the file."""
     file = tmp_path / "other.json"
     file.write_text(content)
     with pytest.raises(UsageError, match=r"other\.json"):

@@ -17,7 +17,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 
 
 def test_each_cell_has_the_command_that_runs_it_again(tmp_path):
-    """A cell's command names its variant, its device and its whole workload."""
+    """A cell's command names its variant, its device and its workload."""
     run = synthetic.make_run(tmp_path, cells=CELLS, rounds=8)
     data = payload(read(run))
     cells, lists = data["cells"], data["lists"]
@@ -43,8 +43,8 @@ def test_a_log_is_read_from_its_end_and_never_from_outside_the_run(tmp_path):
         assert log_end(run, outside) is None
 
 
-def test_columns_have_one_length_and_store_repeated_texts_once(tmp_path):
-    """Each column has an entry for each cell but the control, and a histogram counts all samples."""
+def test_columns_have_one_length_and_store_repeated_strings_once(tmp_path):
+    """Each column has one entry per cell without the control, and each histogram counts all samples of its cell."""
     run = synthetic.make_run(tmp_path, cells=CELLS, rounds=8)
     data = payload(read(run))
     cells = data["cells"]
@@ -56,7 +56,7 @@ def test_columns_have_one_length_and_store_repeated_texts_once(tmp_path):
 
 
 def test_packing_is_reproducible_and_reversible():
-    """The same value packs to the same text, without `<`, and unpacks to itself."""
+    """Packing the same value twice gives the same string without `<`, and unpacking it restores the value."""
     value = {"name": "</script><script>"}
     assert packed(value) == packed(value)
     assert "<" not in packed(value)
@@ -65,7 +65,7 @@ def test_packing_is_reproducible_and_reversible():
 
 @pytest.mark.parametrize("count", [1, 12, 30])
 def test_each_variant_looks_different(count):
-    """No two of up to 48 variants look the same, and looks do not depend on the order of the variants."""
+    """Each variant has its own style, which does not depend on the order of the variants."""
     names = [f"variant-{index:02}" for index in range(count)]
     looks = palette(names)
     assert len(set(looks.values())) == count

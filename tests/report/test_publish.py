@@ -12,7 +12,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def runs(folder, **second):
-    """Write two runs of one machine."""
+    """Write two runs of one machine; `second` changes options of the second run."""
     options = {"cells": CELLS, "variants": ("sdpa", "chunked"), "rounds": 8, "noise": 0.005, "drift": 0.0}
     first = synthetic.make_run(folder / "box", name="one", **options)
     later = {"name": "two", "seed": 5, "started": "2026-02-01T00:00:00+00:00", **options, **second}
@@ -49,7 +49,7 @@ def test_a_comparison_page_shows_newly_failing_cells_first(tmp_path):
 
 
 def test_machines_are_compared_on_common_cells(tmp_path):
-    """Of two kinds of device the page says how much faster the new one is."""
+    """For runs on different devices, the page states the mean speed-up of the new device."""
     options = {"cells": CELLS, "variants": ("sdpa", "chunked"), "rounds": 8}
     old = synthetic.make_run(tmp_path, name="a100", machine=synthetic.A100, **options)
     new = synthetic.make_run(tmp_path, name="h200", machine=synthetic.H200, **options)
@@ -59,6 +59,6 @@ def test_machines_are_compared_on_common_cells(tmp_path):
 
 
 def test_a_page_that_cannot_be_written_is_a_usage_error(tmp_path):
-    """The error for a page whose path is a folder says that it can't be written."""
+    """A page path that is a folder raises a usage error that says that the page can't be written."""
     with pytest.raises(UsageError, match="can't be written"):
         write_page(compared(runs(tmp_path)), tmp_path)

@@ -1,4 +1,4 @@
-"""`attnbench.report` offers its functions without importing pandas at once."""
+"""Importing `attnbench.report` does not import pandas, but its public functions are available."""
 
 import subprocess
 import sys

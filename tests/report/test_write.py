@@ -28,7 +28,7 @@ def written(run, tmp_path_factory):
 
 
 def test_a_report_has_a_page_markdown_data_and_figures(written):
-    """index.html comes first; report.md, results.csv and the figures as SVG, PNG and PDF are beside it."""
+    """index.html comes first, followed by report.md, the tables, the results and each figure as SVG, PNG and PDF."""
     out, paths = written
     assert paths[0] == out / "index.html"
     names = {path.relative_to(out).as_posix() for path in paths}
@@ -45,7 +45,7 @@ def test_a_figure_embeds_its_font_once(written):
 
 
 def test_the_markdown_names_device_units_versions_and_all_failures(run, written):
-    """report.md has the device, units, versions and, for each cell without a latency, its status and reason."""
+    """report.md contains the device, units and versions, and the status and reason of each cell without a latency."""
     text = (written[0] / "report.md").read_text()
     for needed in (
         "AMD EPYC 7B13",
@@ -54,7 +54,7 @@ def test_the_markdown_names_device_units_versions_and_all_failures(run, written)
         "2.13.0+cpu",
         "sdpa",
         "A/A control: noise floor",
-        "blocks measured under throttling or another's load",
+        "blocks timed during throttling or load from other processes",
         "others take 1.2 cores",
         "Following the dispatch table is",
         "Scaling exponents",
@@ -70,11 +70,11 @@ def test_a_variant_without_a_supported_cell_is_only_counted(run):
     (table, *_) = headline(attnbench.load(run), "sdpa")
     assert {cells[0].text for cells in table.rows} >= {"sdpa", "forgets-a-key", "segfaults"}
     assert "xformers" not in {cells[0].text for cells in table.rows}
-    assert any(note.startswith("1 more variant can do none of these") for note in table.notes)
+    assert any(note.startswith("1 more variant supports none of these cells") for note in table.notes)
 
 
 def test_wrong_results_are_shown_but_never_ranked(run, written):
-    """A wrong variant is marked WRONG in the latency table and has no rank in the standings."""
+    """A wrong variant is marked WRONG in the latency table and is not ranked in the standings."""
     assert "WRONG" in (written[0] / "report.md").read_text()
     for table in headline(attnbench.load(run), "sdpa"):
         places = {cells[0].text: [cell.text for cell in cells[1:]] for cells in table.rows}
@@ -83,7 +83,7 @@ def test_wrong_results_are_shown_but_never_ranked(run, written):
 
 
 def test_inexact_variants_have_their_own_section(written):
-    """Linear attention is in the section of inexact variants and in no table of exact ones."""
+    """Linear attention appears only in the section on inexact variants."""
     text = (written[0] / "report.md").read_text()
     before, apart = text.split("## Inexact variants")
     assert "linear-attention" not in before
@@ -149,8 +149,8 @@ def test_an_empty_run_has_a_report(tmp_path):
 
 
 def test_figures_past_the_limit_are_counted(run, tmp_path, monkeypatch):
-    """At most MOST figures are drawn; the page and report.md say how many are left out."""
-    monkeypatch.setattr(figures, "MOST", 3)
+    """At most MAX_FIGURES figures are drawn; the page and report.md say how many are left out."""
+    monkeypatch.setattr(figures, "MAX_FIGURES", 3)
     paths = write_report([run], tmp_path)
     assert len([path for path in paths if path.suffix == ".svg"]) == len(list(tmp_path.glob("figures/*.svg"))) == 3
     for name in ("index.html", "report.md"):
@@ -158,7 +158,7 @@ def test_figures_past_the_limit_are_counted(run, tmp_path, monkeypatch):
 
 
 def test_a_figure_that_cannot_be_written_is_a_usage_error(run, tmp_path):
-    """If a folder has the name of a figure, the report is a usage error that names the figure."""
+    """If a folder has the path of a figure, writing the report raises a usage error that names the figure."""
     (tmp_path / "figures" / "latency-amd-epyc-7b13.svg").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"latency-amd-epyc-7b13\.svg: Is a directory"):
         write_report([run], tmp_path)

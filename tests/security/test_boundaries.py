@@ -1,4 +1,4 @@
-"""Security boundaries: no pickle, no plugin code where only results are read, and safe parsing of foreign data."""
+"""Security boundaries: no pickle, no plugin code in commands that read results, and safe parsing of untrusted data."""
 
 import ast
 import json
@@ -25,7 +25,7 @@ SOURCES = sorted([*(ROOT / "harness").rglob("*.py"), *(ROOT / "variants").rglob(
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_pickles_or_evaluates(path):
-    """No module imports a pickling library, loads with one, or evaluates text as code."""
+    """No module imports a pickling library, calls a loader that unpickles, or evaluates a string as code."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             imported = {alias.name.partition(".")[0] for alias in node.names}
@@ -97,7 +97,7 @@ def test_any_bytes_parse_to_a_value_or_a_value_error(data):
     st.dictionaries(st.sampled_from([*HONEST, "reason", "log", "flops", "kernels", "unheard-of"]), ANYTHING, max_size=3)
 )
 def test_a_record_with_any_values_is_read_or_reported_as_a_problem(tmp_path_factory, changes):
-    """A line is a record, a problem or incomplete; a record that was read becomes a row of finite numbers."""
+    """Any line is read as a record, reported as a problem, or counted as incomplete; latencies are always finite."""
     from attnbench.analysis import load
 
     run = tmp_path_factory.mktemp("fuzz")
@@ -114,7 +114,7 @@ def test_a_record_with_any_values_is_read_or_reported_as_a_problem(tmp_path_fact
 
 @given(ANYTHING)
 def test_any_manifest_is_an_object_or_a_usage_error(tmp_path_factory, value):
-    """Reading a manifest returns an object with printable texts or raises UsageError."""
+    """Reading a manifest returns an object with printable keys or raises UsageError."""
     run = tmp_path_factory.mktemp("fuzz")
     (run / "manifest.json").write_text(json.dumps(value))
     try:
@@ -126,7 +126,7 @@ def test_any_manifest_is_an_object_or_a_usage_error(tmp_path_factory, value):
 
 
 def test_the_error_of_a_wrong_type_names_the_field():
-    """The message names the field with the wrong type, and the type."""
+    """The message contains the name of the field and its wrong type."""
     with pytest.raises(RecordError, match="variant is a dict"):
         Record.from_json({**HONEST, "variant": {}})
 
@@ -140,7 +140,7 @@ def test_the_error_of_a_wrong_type_names_the_field():
     st.integers(0, 40),
 )
 def test_the_quick_check_agrees_with_cleaning_each_value(value, depth):
-    """Parsing with the quick check returns the same value, or refuses the same text, as cleaning every value."""
+    """`parse` skips the cleaning of harmless lines, but returns and refuses the same values as full cleaning."""
     for _ in range(depth):
         value = [value] if depth % 2 else {"]": value}
     line = json.dumps(value, allow_nan=True).encode()

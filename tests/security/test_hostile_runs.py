@@ -1,4 +1,4 @@
-"""Runs of other people are data: reading hostile ones yields records, problems and printable lines."""
+"""Commands that read a hostile run neither execute its content nor print control characters."""
 
 import os
 import subprocess
@@ -13,9 +13,9 @@ import hostile
 from attnbench.analysis import load
 from attnbench.store import read_run
 
-SECRET = "the secret that no output may hold"  # noqa: S105 - a text to look for
-PRINTS = {"\n", "\t"}
-MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # those that are objects, but with wrong fields
+SECRET = "the secret that no output may hold"  # noqa: S105 - not a password, but a string to search for
+ALLOWED_CONTROLS = {"\n", "\t"}
+MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # the manifests that are objects with invalid fields
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,13 @@ def place(tmp_path_factory):
     secret.write_text(SECRET)
     (place / "results").mkdir()
     hostile.make(place / "results", secret)
-    (place / "few").mkdir()
-    hostile.write_few(place / "few", secret)
+    (place / "subset").mkdir()
+    hostile.make_subset(place / "subset", secret)
     return place
 
 
 def attnbench(place, *arguments):
-    """Run the command line in the folder, with output as on a terminal."""
+    """Run attnbench in the folder `place`, with output as on a terminal."""
     environment = {**os.environ, "FORCE_COLOR": "", "HOME": str(place / "home")}
     return subprocess.run(
         [sys.executable, "-m", "attnbench", *map(str, arguments)],
@@ -42,11 +42,11 @@ def attnbench(place, *arguments):
 
 
 def assert_harmless(place, done):
-    """Assert that there is no traceback, no control character and no part of the secret, which is unchanged."""
+    """Assert that the output has no traceback, control character or secret, and that the secret file is unchanged."""
     printed = (done.stdout + done.stderr).decode("utf-8", "strict")
     assert "Traceback" not in printed, printed[-2000:]
     assert "defect of attnbench" not in printed, printed[-2000:]
-    strange = {character for character in printed if not character.isprintable()} - PRINTS
+    strange = {character for character in printed if not character.isprintable()} - ALLOWED_CONTROLS
     assert not strange, strange
     assert SECRET not in printed
     assert (place / "home" / "secret").read_text() == SECRET
@@ -71,7 +71,7 @@ def assert_harmless(place, done):
         ("explain", "names"),
         ("verify", "plugin", "--sample", "1"),
         ("run", "--resume", "plugin"),
-        ("publish", "site", "--results", "few"),
+        ("publish", "site", "--results", "subset"),
     ],
     ids=lambda command: " ".join(command[:2]),
 )
@@ -89,7 +89,7 @@ def test_valid_records_of_a_hostile_run_are_read(place):
     assert len(honest) >= 6
     lines = sum(len(path.read_bytes().splitlines()) for path in (place / "results" / "lines").glob("records-*.jsonl"))
     assert len(reading.records) + reading.torn_lines + len(reading.problems) == lines
-    assert reading.torn_lines == 8  # lines that are not JSON, too deep, or unterminated
+    assert reading.torn_lines == 8  # lines that are not JSON, nested too deeply, or unterminated
     assert len(reading.problems) > 100
     reading = read_run(place / "results" / "links")
     assert len(reading.problems) == 4

@@ -1,35 +1,37 @@
-"""What each chart shows, declared once: the page's Vega-Lite and matplotlib's figures both read it from here."""
+"""Definitions of the charts, shared by the page's Vega-Lite charts and the printed matplotlib figures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FACETS = 6  # shown in a chart at first, and at most in a printed figure, where more would be too small to read
+# A printed figure has no more facets, because they would be too small to read. The page shows the others on request.
+MAX_FACETS = 6
 LENGTH_TITLE = "sequence length"
-LENGTH_LABEL_EXPRESSION = (  # the rule of `size_text` as a Vega expression
+LENGTH_LABEL_EXPRESSION = (  # a Vega expression that formats lengths as `size_text` does
     "datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + 'k' : datum.value"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChartDefinition:
-    """A chart's name, its title and a note on how to read it; a title may name the `{baseline}`."""
+    """A chart's name, title and reading note; the title may contain the placeholder `{baseline}`."""
 
     name: str
     title: str
     note: str = ""
 
     def titled(self, baseline: str | None = None) -> str:
-        """Return the title with the baseline's name in it."""
+        """Return the title with the baseline's name in place of `{baseline}`."""
         return self.title.format(baseline=baseline or "the baseline")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricChart(ChartDefinition):
-    """A chart of one metric over sequence length: a line for each variant, a facet for each setting.
+    """A chart of one metric against sequence length, with a line for each variant and a facet for each setting.
 
-    `column` is the frame's column, shown times `factor`; `low` and `high` are the columns of its 95% interval, drawn as
-    a band. `reference` is a value to mark with a line. `printed` says whether matplotlib draws it for print, too.
+    `column` names the frame's column, and the chart shows its values multiplied by `factor`. `low` and `high` name the
+    columns of the 95% interval, which is drawn as a band. `reference` is a value to mark with a line. `printed` says
+    whether matplotlib also draws the chart for print.
     """
 
     column: str
@@ -43,7 +45,7 @@ class MetricChart(ChartDefinition):
     printed: bool = True
 
     def axis_title(self, baseline: str | None = None) -> str:
-        """Return the vertical axis's title: the quantity, and its unit in parentheses."""
+        """Return the title of the vertical axis: the quantity, followed by its unit in parentheses."""
         quantity = self.quantity.format(baseline=baseline or "the baseline")
         return f"{quantity} ({self.unit})" if self.unit else quantity
 
@@ -67,46 +69,50 @@ METRIC_CHARTS = (
     ),
     MetricChart(
         name="energy", title="Energy per call", column="energy_mj", quantity="energy per call", unit="mJ", log=True,
-        note="From the device's energy counter, or else from the mean power during the cell.", printed=False,
+        printed=False,
+        note="Read from the device's energy counter, or computed from the mean power if there is no counter.",
     ),
     MetricChart(
         name="speedup", title="Speed-up over {baseline}", column="speedup", quantity="speed-up over {baseline}",
         low="speedup_low", high="speedup_high", log=True, reference=1.0,
-        note="The band divides the far ends of both intervals: it is never narrower than a paired interval.",
+        note="The band spans all ratios of values in both intervals, so it is never narrower than a paired interval.",
     ),
 )  # fmt: skip
 
 OTHER_CHARTS = (
     ChartDefinition(
         name="error", title="Speed against error",
-        note="Variants at the lower left are better. Each point is a variant: its worst error over all shapes, and the"
-        " geometric mean of its latency over the fastest. No variant is better in both than one on the dashed line.",
+        note="Each point is a variant, placed by its worst error over all shapes and by the geometric mean of its"
+        " latency relative to the fastest variant. Lower left is better. No other variant is better in both respects"
+        " than a variant on the dashed line.",
     ),
     ChartDefinition(
         name="tradeoff", title="Speed against memory",
-        note="Variants at the lower left are better. Both axes are ratios to the best variant of each shape, as"
-        " geometric means. No variant is better in both than one on the dashed line.",
+        note="Each point is a variant, placed by the geometric means of its latency and memory relative to the best"
+        " variant of each shape. Lower left is better. No other variant is better in both respects than a variant on"
+        " the dashed line.",
     ),
     ChartDefinition(
         name="exponents", title="Scaling exponent of each variant",
-        note="The bar spans the slopes between neighbouring lengths and their noise; the dashed line marks the"
-        " quadratic growth of exact attention.",
+        note="The bar spans the slopes between neighbouring lengths, including their noise. The dashed line marks"
+        " quadratic growth, which is expected of exact attention.",
     ),
     ChartDefinition(
         name="crossovers", title="Crossover lengths",
-        note="From this length on the first variant is faster than the second. Along the bar neither is measurably"
-        " faster.",
+        note="The first variant is faster than the second at every length above the point. Within the bar, neither is"
+        " measurably faster.",
     ),
     ChartDefinition(
-        name="reaches", title="Out-of-memory frontier", note="The largest sequence length that fits, for each batch.",
+        name="reaches", title="Out-of-memory frontier",
+        note="The largest sequence length that fits in memory, for each batch size.",
     ),
     ChartDefinition(
         name="scalings", title="Scaling over devices",
-        note="Several devices of one model work on one problem, each on its share; the slowest one's time counts. The"
-        " dashed line is a perfect split.",
+        note="Several devices of the same model share one problem, and the time of the slowest device counts. The"
+        " dashed line shows perfect scaling.",
     ),
     ChartDefinition(
-        name="devices", title="Devices compared", note="Each device with the variant that is fastest on it.",
+        name="devices", title="Devices compared", note="The throughput of the fastest variant on each device.",
     ),
 )  # fmt: skip
 

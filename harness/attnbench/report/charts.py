@@ -1,6 +1,6 @@
 """The page's interactive charts as Vega-Lite specifications, built with Altair.
 
-The page supplies their data as the data set `rows`.
+The specifications contain no data: the page supplies it as the data set `rows`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from attnbench.report.page_data import ENDS
 if TYPE_CHECKING:
     from attnbench.report.palette import Style
 
-SLOWER = "latency over the fastest"
-GREY = "#8a8f98"  # for lines that belong to no variant; visible on a white and on a dark page
+RELATIVE_LATENCY = "latency relative to the fastest"
+GREY = "#8a8f98"  # for lines that belong to no variant; visible on white and on dark pages
 DEVICE_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
 
@@ -25,15 +25,15 @@ def chart_specs(styles: Mapping[str, Style]) -> dict[str, Any]:
     from altair.utils.schemapi import debug_mode
 
     others: dict[str, Callable[[], Any]] = {
-        "error": lambda: _tradeoff(alt, styles, "worst error over its tolerance"),
-        "tradeoff": lambda: _tradeoff(alt, styles, "peak memory over the least"),
+        "error": lambda: _tradeoff(alt, styles, "worst error relative to the tolerance"),
+        "tradeoff": lambda: _tradeoff(alt, styles, "peak memory relative to the lowest"),
         "exponents": lambda: _exponents(alt, styles),
         "crossovers": lambda: _crossovers(alt, styles),
         "reaches": lambda: _reaches(alt, styles),
         "scalings": lambda: _scalings(alt, styles),
         "devices": lambda: _devices(alt),
     }
-    with debug_mode(False):  # validating each step takes seconds; the page's tests check what is drawn
+    with debug_mode(False):  # validation takes seconds, and the browser tests check the drawn charts
         metrics = {chart.name: _metric_chart(alt, styles, chart) for chart in METRIC_CHARTS}
         return {**metrics, **{name: _faceted(alt, build()) for name, build in others.items()}}
 
@@ -51,7 +51,7 @@ def _dash(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _tips(alt: Any, *fields: tuple[str, str]) -> list[Any]:
-    """Return tooltips for pairs of field and title; numbers have four digits."""
+    """Return a tooltip for each pair of a field and its title; numbers are shown with four digits."""
     return [
         alt.Tooltip(name, title=title, **({"format": ".4~g"} if name.endswith(":Q") else {})) for name, title in fields
     ]
@@ -65,9 +65,10 @@ def _length_axis(alt: Any, name: str = "length", channel: str = "X") -> Any:
 
 
 def _metric_chart(alt: Any, styles: Mapping[str, Style], chart: MetricChart) -> dict[str, Any]:
-    """Return the specification of a metric over length: lines, points and, if it has one, its interval as a band.
+    """Return the specification of a metric over length: lines, points, and a band if the metric has an interval.
 
-    The rows hold the metric's column, which `usermeta` names; Vega-Lite scales it to `value`, `low` and `high`.
+    The data rows have the metric's columns. Vega-Lite multiplies them by the chart's factor and names the products
+    `value`, `low` and `high`. `usermeta` contains the name of the metric's column, for the page's script.
     """
     title = chart.axis_title()
     if chart.log:
@@ -94,15 +95,17 @@ def _metric_chart(alt: Any, styles: Mapping[str, Style], chart: MetricChart) -> 
 
 
 def _tradeoff(alt: Any, styles: Mapping[str, Style], cost: str) -> Any:
-    """Draw a point for each variant, its cost against its latency, and a line through the Pareto-optimal ones."""
+    """Draw a point of cost and relative latency for each variant, and a line through the Pareto-optimal variants."""
     scale = alt.Scale(type="log", nice=False, padding=14)
     x = alt.X("cost:Q", scale=scale, axis=alt.Axis(title=cost, labelOverlap=True, format="~g", tickCount=5))
-    axis = alt.Axis(title=SLOWER, format="~g", tickCount=5)
+    axis = alt.Axis(title=RELATIVE_LATENCY, format="~g", tickCount=5)
     y = alt.Y("slower:Q", scale=scale, axis=axis)
     base = alt.Chart().encode(x=x, y=y)
     best = alt.Y("best:Q", scale=scale, axis=axis)
     pareto_front = alt.Chart().mark_line(color=GREY, strokeDash=[4, 3], interpolate="step-after").encode(x=x, y=best)
-    tips = _tips(alt, ("variant:N", "variant"), ("cost:Q", cost), ("slower:Q", SLOWER), ("shapes:Q", "shapes"))
+    tips = _tips(
+        alt, ("variant:N", "variant"), ("cost:Q", cost), ("slower:Q", RELATIVE_LATENCY), ("shapes:Q", "shapes")
+    )
     points = base.mark_point(filled=True, size=70).encode(color=_colour(alt, styles), tooltip=tips)
     return alt.layer(pareto_front, points)
 
@@ -120,7 +123,7 @@ def _exponents(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _crossovers(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw the lengths from which one variant is faster than another, in the colour of the one that becomes faster."""
+    """Draw the lengths at which one variant becomes faster than another, in the colour of the faster variant."""
     base = alt.Chart().encode(
         y=alt.Y("pair:N", title=None, axis=alt.Axis(labelLimit=190)), color=_colour(alt, styles, "after")
     )
@@ -133,7 +136,7 @@ def _crossovers(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _reaches(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw the largest length that fits for each batch; an upward triangle means that all tried lengths fit."""
+    """Draw the largest length that fits for each batch; an upward triangle means that all lengths tried fit."""
     base = alt.Chart().encode(
         x=alt.X("batch:O", title="batch", axis=alt.Axis(labelAngle=0)),
         y=_length_axis(alt, "largest", "Y"),
@@ -152,9 +155,9 @@ def _reaches(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _scalings(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw the speed-up of several devices over one, with a dashed line for a perfect split."""
+    """Draw the speed-up of several devices over one, with a dashed line for perfect scaling."""
     scale = alt.Scale(type="log", base=2, nice=False, padding=8)
-    axis = alt.Axis(title="devices at once", values=[2**power for power in range(12)], grid=False)
+    axis = alt.Axis(title="number of devices", values=[2**power for power in range(12)], grid=False)
     base = alt.Chart().encode(x=alt.X("devices:Q", scale=scale, axis=axis))
     title = alt.Axis(title="speed-up over one device", values=[2**power for power in range(12)])
     y = alt.Y("speedup:Q", scale=scale, axis=title)
@@ -188,9 +191,9 @@ def _devices(alt: Any) -> Any:
 
 
 def _faceted(alt: Any, chart: Any) -> dict[str, Any]:
-    """Return a chart's specification with a facet for each setting; the page's script sets their size and columns.
+    """Return a chart's specification with a facet for each setting; the page's script sets their size and arrangement.
 
-    The facets are added as plain values, because Altair would make a deep copy of the chart for each step.
+    The facets are added to the finished specification, because Altair would deep-copy the chart at each step.
     """
     header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
     by_setting = alt.Facet("setting:N", header=header, sort=alt.EncodingSortField("place", op="min"))

@@ -18,15 +18,15 @@ from attnbench.report.html_page import templates
 from attnbench.report.table import Table, TableCell, row, to_markdown
 from attnbench.stats.paired import FASTER, SAME, SLOWER, UNDECIDED
 
-IN_COMMENT = 60  # changes in a pull request's comment
-ON_PAGE = 1_000  # changes of two runs on the page; `attnbench compare --json` prints all
+MAX_CHANGES_IN_COMMENT = 60  # rows of the table in a pull request's comment
+MAX_CHANGES_ON_PAGE = 1_000  # for each pair of runs; `attnbench compare --json` prints all changes
 UNCHANGED = (SAME, STILL_FAILING)
-WIDTH, SPAN = 132, 1.0  # of a drawn ratio: pixels, and octaves from the middle to each end
+WIDTH, SPAN = 132, 1.0  # a drawn ratio's width in pixels, and its octaves from the middle (1x) to each end
 
 
 @dataclass(frozen=True)
 class Strip:
-    """The drawing of a ratio and its interval, in pixels; `clipped` if an end of the interval lies outside it."""
+    """Positions in pixels of a ratio and its interval; `clipped` is true if the interval extends past the axis."""
 
     at: float
     left: float
@@ -48,7 +48,7 @@ class Section:
 
 
 def compared(runs: Sequence[Path], bar: float | None = None) -> list[tuple[str, str, RunComparison]]:
-    """Compare each run with the one before it: a list of the older run's name, the newer run's name, and the result."""
+    """Compare each run with the one before it; return the old run's name, the new run's name and the result of each."""
     loaded = [(run.name, Results.load(run)) for run in runs]
     bar = DEFAULT_BAR if bar is None else bar
     return [(old, new, compare(before, after, bar)) for (old, before), (new, after) in pairwise(loaded)]
@@ -71,10 +71,10 @@ def shown_changes(comparison: RunComparison) -> list[Change]:
 
 
 def explanations(comparison: RunComparison) -> list[str]:
-    """Return the notes that explain a comparison's numbers: the ratio, how cells are matched, both noise floors."""
-    notes = ["Ratio: new latency over old, with its corrected 95% interval; above 1 is slower."]
+    """Return the notes that explain a comparison's numbers: the ratio, the matching of cells, and both noise floors."""
+    notes = ["Ratio: new latency over old, with a 95% interval corrected for the number of cells; above 1 is slower."]
     if not comparison.same_device:
-        notes.append("The two sides ran on different devices: cells are matched by variant and workload.")
+        notes.append("The runs are from different devices, so cells are matched by variant and workload.")
     return notes + [f"{side}: {noise_text(found)}" for side, found in _noises(comparison)]
 
 
@@ -82,7 +82,7 @@ def comparison_markdown(comparison: RunComparison) -> str:
     """Return the comparison as a comment for a pull request: the verdict first, details folded."""
     failed = len(comparison.regressions)
     head = f"### Attention benchmark: {failed or 'no'} regression{'s' if failed > 1 else ''}\n"
-    table = comparison_table(comparison, IN_COMMENT)
+    table = comparison_table(comparison, MAX_CHANGES_IN_COMMENT)
     if not table.rows:
         return "\n".join([head, *(f"{note}\n" for note in table.notes)])
     text = to_markdown(table)
@@ -106,7 +106,7 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
 
 def summary_line(comparison: RunComparison) -> str:
     """Return the number of cells with each verdict, and the limits of the gate, as one line."""
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in comparison.counts.items()) or "no cell in either"
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in comparison.counts.items()) or "no cell in either run"
     return f"{len(comparison.changes)} cells: {counts}; gate at {comparison.bar:.1%} and 3x the noise floors."
 
 
@@ -144,10 +144,10 @@ def write_page(comparisons: Sequence[tuple[str, str, RunComparison]], out: Path)
 
 def _section(old: str, new: str, found: RunComparison) -> Section:
     changes, notes = shown_changes(found), explanations(found)
-    left = len(changes) - ON_PAGE
+    left = len(changes) - MAX_CHANGES_ON_PAGE
     if left > 0:
-        notes.append(f"{left} further changes are not shown; `attnbench compare {old} {new} --json` has them all.")
-    rows = tuple((change, _strip(change)) for change in changes[:ON_PAGE])
+        notes.append(f"{left} further changes are not shown; `attnbench compare {old} {new} --json` prints all.")
+    rows = tuple((change, _strip(change)) for change in changes[:MAX_CHANGES_ON_PAGE])
     return Section(old, new, _finding(found), summary_line(found), _variants(found), rows, tuple(notes))
 
 
@@ -178,7 +178,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _variants(found: RunComparison) -> Table:
-    """Return the changes summed up by variant, the one that slowed down most first."""
+    """Return a summary of the changes for each variant, with the variant that slowed down most first."""
     verdicts = (SLOWER, FASTER, SAME, UNDECIDED)
     rows = []
     for name in {change.variant for change in found.changes}:
@@ -195,7 +195,7 @@ def _variants(found: RunComparison) -> Table:
 
 
 def _strip(change: Change) -> Strip | None:
-    """Return where to draw a ratio and its interval on an axis from half to twice, with 1 in the middle."""
+    """Return where to draw a ratio and its interval on an axis from 0.5x to 2x, with 1x in the middle."""
     if change.ratio is None:
         return None
     low, high = change.low or change.ratio, change.high or change.ratio

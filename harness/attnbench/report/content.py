@@ -18,10 +18,10 @@ from attnbench.report.palette import palette
 if TYPE_CHECKING:
     from attnbench.report.table import Table
 
-LATENCY_TABLES = 40  # at most, of each kind; all cells are in results.csv
+MAX_LATENCY_TABLES = 40  # of each kind; results.csv has all cells
 METHOD = (
     "Every cell was checked against an fp64 reference before, during and after it was timed; a cell that failed has no"
-    " latency. Latency is the median of the raw samples with its distribution-free 95% interval. TFLOP/s counts only"
+    " latency. Latency is the median of the raw samples, with a distribution-free 95% interval. TFLOP/s counts only"
     " visible query-key pairs. Peak memory is what a call allocates on top of its inputs. Variants whose intervals"
     " overlap share a place."
 )
@@ -48,7 +48,7 @@ class Content:
 
 
 def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -> Content:
-    """Read a report's content from runs; raises UsageError if there is no run, and if no run has the baseline."""
+    """Read a report's content from runs; raises UsageError if there is no run or if no run contains the baseline."""
     results = Results.load(runs, baseline)
     ranked, fits = contests(results), fit(results)
     return Content(
@@ -59,10 +59,10 @@ def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -
         gains={} if results.baseline is None else dispatch_gains(results, results.baseline),
         heatmaps=tuple(heatmaps(results, palette(results.frame["variant"]))),
         headline=tuple(tables.standings(results, ranked)),
-        latencies=(*tables.latencies(results, LATENCY_TABLES), *verdict_tables(results, LATENCY_TABLES)),
+        latencies=(*tables.latencies(results, MAX_LATENCY_TABLES), *verdict_tables(results, MAX_LATENCY_TABLES)),
         fits=fits,
         fitted=tuple(derived_tables(fits)),
-        inexact=tuple(tables.inexact(results, LATENCY_TABLES)),
+        inexact=tuple(tables.inexact(results, MAX_LATENCY_TABLES)),
         failures=tables.failures(results),
         method=tuple(tables.method(results)),
         provenance=tables.provenance(results.manifests),

@@ -1,4 +1,4 @@
-"""Tables of what is derived from several cells: verdicts, regions, fits over length, layers, devices, traits."""
+"""Tables of values derived from several cells: verdicts, dispatch regions, fits over length, layers and devices."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
 
-MOST = 400  # rows of a table at most
+MAX_ROWS = 400  # per table
 EXPONENT_NOTE = (
-    "Latency grows as length to this power: the median slope between all pairs of lengths. The interval spans the"
-    " slopes of neighbouring lengths and their noise: a curve that bends has a wide one."
+    "Latency grows as length to the power of the exponent, which is the median slope between all pairs of lengths. The"
+    " interval spans the slopes between neighbouring lengths, including their noise; it is wide for a curve that bends."
 )
 VERDICT_NOTE = (
-    "Time over the baseline's in paired rounds, with its 95% interval, corrected over the table and widened by"
-    " the noise floor. same: the interval lies within 0.99 to 1.01; undecided: a wider interval holds 1."
+    "Ratio of the variant's time to the baseline's in paired rounds. Its 95% interval is corrected for the number of"
+    " comparisons and widened by the noise floor. same: the interval lies within 0.99 to 1.01. undecided: the interval"
+    " contains 1 but is wider."
 )
 TRAITS_TITLE = "Conformance tiers and traits"
 TRAIT_NOTES = (
     (
-        "A tier sets the requirements: fused keeps scores in float32 and meets the strict error rule; plain stores them"
-        " in the workload's dtype and is judged against a textbook implementation that does; quantised computes in"
-        " 8 bits."
+        "The tier sets the requirements. A fused variant keeps scores in float32 and must meet the strict error rule. A"
+        " plain variant stores scores in the workload's dtype and is compared with a textbook implementation that does"
+        " the same. A quantised variant computes in 8 bits."
     ),
-    "Traits are measured; only a variant that claims a trait must have it, because correct implementations differ.",
+    "Traits are measured. Only a variant that claims a trait must have it, because correct implementations differ.",
 )
 
 
 @dataclass(frozen=True)
 class Fits:
-    """Everything that is derived from several cells of the results."""
+    """The values that are derived from several cells of the results."""
 
     regions: tuple[Region, ...]
     exponents: tuple[Exponent, ...]
@@ -56,7 +57,7 @@ class Fits:
 
 
 def fit(results: Results) -> Fits:
-    """Derive from results what these tables, and the page's charts of the same names, show."""
+    """Compute the values that the derived tables and the page's charts of the same names show."""
     return Fits(
         tuple(regions(results)), tuple(exponents(results)), tuple(crossovers(results)), tuple(reaches(results)),
         tuple(shares(results)), tuple(gains(results)), tuple(device_ratios(results)),
@@ -64,48 +65,48 @@ def fit(results: Results) -> Fits:
 
 
 def derived_tables(fits: Fits) -> list[Table]:
-    """Return the tables, without those that have no row."""
+    """Return the tables of derived values, without empty tables."""
     made = [
-        regions_table(fits.regions[:MOST]),
+        regions_table(fits.regions[:MAX_ROWS]),
         Table(
             "Device against device",
             ("contest", "variant", "device", "over", "shapes", "speed-up", "range"),
-            tuple(_ratio(ratio) for ratio in fits.ratios[:MOST]),
+            tuple(_ratio(ratio) for ratio in fits.ratios[:MAX_ROWS]),
             ("Geometric mean over the shapes that the variant ran on both devices.",),
             labels=4,
         ),
         Table(
             "Scaling exponents",
             ("device", "setting", "variant", "lengths", "exponent", "interval"),
-            tuple(_exponent(exponent) for exponent in fits.exponents[:MOST]),
+            tuple(_exponent(exponent) for exponent in fits.exponents[:MAX_ROWS]),
             (EXPONENT_NOTE,),
             labels=3,
         ),
         Table(
             "Crossover lengths",
             ("device", "setting", "faster before", "faster after", "length", "interval"),
-            tuple(_crossover(crossover) for crossover in fits.crossovers[:MOST]),
-            ("Interpolated between measured lengths; within the interval the order of the two is uncertain.",),
+            tuple(_crossover(crossover) for crossover in fits.crossovers[:MAX_ROWS]),
+            ("Interpolated between measured lengths. Within the interval, it is uncertain which variant is faster.",),
             labels=4,
         ),
         Table(
             "Out-of-memory frontier",
             ("device", "setting", "variant", "largest that fits", "smallest that does not"),
-            tuple(_reach(reach) for reach in fits.reaches[:MOST]),
+            tuple(_reach(reach) for reach in fits.reaches[:MAX_ROWS]),
             labels=3,
         ),
         Table(
             "Attention's share of a layer",
             ("device", "layer", "variant", "layer (ms)", "attention alone (ms)", "share"),
-            tuple(_share(share) for share in fits.shares[:MOST]),
-            ("Attention alone was timed beside the layer, in the same run; the rest is the four projections.",),
+            tuple(_share(share) for share in fits.shares[:MAX_ROWS]),
+            ("Attention alone was timed in the same run. The rest of the layer is its four projections.",),
             labels=3,
         ),
         Table(
-            "Several devices at once",
+            "Several devices on one problem",
             ("devices", "workload", "variant", "slowest (ms)", "one device (ms)", "times as fast", "efficiency"),
-            tuple(_gain(gain) for gain in fits.gains[:MOST]),
-            ("The slowest device's time with its share, against that of one device with the whole problem.",),
+            tuple(_gain(gain) for gain in fits.gains[:MAX_ROWS]),
+            ("The time of the slowest device on its share, compared with one device on the whole problem.",),
             labels=3,
         ),
     ]
@@ -123,12 +124,12 @@ def _gain(gain: ParallelGain) -> tuple[TableCell, ...]:
 
 
 def regions_table(table: Sequence[Region]) -> Table:
-    """Return the dispatch table as a table for people."""
+    """Return the dispatch table in readable form."""
     return Table(
         "Fastest variant by region of shapes",
         ("device", "setting", "lengths", "variant", "margin", "clear", "tied with"),
         tuple(_region(region) for region in table),
-        ("Margin: median factor to the next variant that is slower. Clear: shapes without a tie.",),
+        ("Margin: median speed-up over the next variant that is measurably slower. Clear: shapes without a tie.",),
         labels=4,
     )
 
@@ -164,12 +165,14 @@ def _crossover(crossover: Crossover) -> tuple[TableCell, ...]:
 
 
 def _reach(reach: Reach) -> tuple[TableCell, ...]:
-    out = reach.smallest_out or ("none that was tried" if reach.all_fit else "none; longer ones failed otherwise")
+    out = reach.smallest_out or (
+        "all lengths tried fit" if reach.all_fit else "unknown: longer ones failed for other reasons"
+    )
     return row(reach.series.device_name, reach.series.title, reach.variant, reach.largest_ok or "none", out)
 
 
 def verdict_tables(results: Results, limit: int | None = None) -> list[Table]:
-    """Return the verdicts of all variants over the baseline, a table for each device, mask, direction and mode."""
+    """Return the verdicts of all variants against the baseline, one table per device, mask, direction and mode."""
     made = []
     for (device, mask, direction, mode), cells in results.frame.groupby(CONTEST, sort=True):
         found: dict[str, dict[str, PairedResult]] = {}
@@ -196,7 +199,7 @@ def _verdict_cell(comparison: PairedResult | None) -> TableCell:
 
 
 def tiers_and_traits(manifests: Iterable[dict[str, Any]]) -> Table:
-    """Return each timed variant's tier and traits, on each device of the runs whose manifests have them."""
+    """Return a table of the tier and traits of each variant on each device, as recorded in the runs' manifests."""
     rows = dict.fromkeys(fields for manifest in manifests for fields in _trait_rows(manifest))
     return Table(
         TRAITS_TITLE,

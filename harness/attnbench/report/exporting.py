@@ -39,7 +39,7 @@ def export(frame: pd.DataFrame, path: Path, kind: str) -> Path:
 
 
 def flat(frame: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
-    """Return the frame with nested values as JSON text, and without raw samples and blocks unless `raw`."""
+    """Return the frame with nested values as JSON text; raw samples and blocks are dropped unless `raw` is true."""
     kept = frame if raw else frame.drop(columns=list(RAW))
     as_text = {name: kept[name].map(_json) for name in NESTED if name in kept}
     return kept.assign(**as_text).drop(columns="workload")
@@ -127,7 +127,7 @@ def _benchmark(cell: pd.Series) -> dict[str, Any]:
 
 
 def _stats(samples: list[float]) -> dict[str, Any]:
-    """Return pytest-benchmark's own statistics of samples in seconds, with the samples as `data`."""
+    """Return the statistics that pytest-benchmark computes from samples in seconds, and the samples as `data`."""
     try:
         stats = import_module("pytest_benchmark.stats").Stats()
     except ImportError:

@@ -1,4 +1,4 @@
-"""Figures of a report for print: planned here as plain values, drawn by matplotlib in another process."""
+"""Printed figures of a report: planned here as plain values and drawn by matplotlib in another process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from attnbench.errors import UsageError
-from attnbench.report.chart_definitions import FACETS, METRIC_CHARTS, MetricChart, size_text
+from attnbench.report.chart_definitions import MAX_FACETS, METRIC_CHARTS, MetricChart, size_text
 from attnbench.report.page_data import heading
 from attnbench.report.palette import Style, palette
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from attnbench.analysis.series import Series
     from attnbench.report.matplotlib_figures import Curve, Facet, Plot
 
-MOST = 24  # figures of a report; each is drawn in three formats
-TICKS = 6  # labelled lengths on an axis, at most
+MAX_FIGURES = 24  # per report; each figure is drawn in three formats
+MAX_TICKS = 6  # labelled lengths on an axis
 FORMATS = ("svg", "png", "pdf")
 
 
@@ -45,32 +45,32 @@ class FigureProcess:
             ...  # write other parts of the report
             process.wait()
 
-    At most MOST figures are drawn.
+    At most MAX_FIGURES figures are drawn.
     """
 
     def __init__(self, results: Results, folder: Path) -> None:
-        """Start drawing each metric over sequence length for each device, with a facet for each series."""
+        """Start drawing a figure for each metric and device, with a facet for each series."""
         folder.mkdir(parents=True, exist_ok=True)
         planned = _planned(results, folder)
-        self.figures = [figure for figure, _ in planned[:MOST]]
+        self.figures = [figure for figure, _ in planned[:MAX_FIGURES]]
         self.left_out = len(planned) - len(self.figures)
         self._process: subprocess.Popen[str] | None = None
         if self.figures:
-            self._process = _start([plot for _, plot in planned[:MOST]])
+            self._process = _start([plot for _, plot in planned[:MAX_FIGURES]])
 
     def __enter__(self) -> Self:
-        """Return itself; the process draws while the block runs."""
+        """Return this object; the process draws while the block runs."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the process if it is still drawing because the block raised."""
+        """Stop the process if it is still drawing, which happens if the block raised an error."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
 
     @property
     def note(self) -> str:
-        """How many figures are not drawn; empty if all are."""
+        """A sentence that counts the figures left out, or an empty string if every figure is drawn."""
         return (
             f"{self.left_out} further figures are not drawn: their values are in results.csv." if self.left_out else ""
         )
@@ -86,12 +86,12 @@ class FigureProcess:
 
 
 def slug(text: str) -> str:
-    """Return a text, such as a device's name, in a form that is safe as a file name: `AMD EPYC` as `amd-epyc`."""
+    """Return a string, such as a device's name, in a form that is safe in a file name: `amd-epyc` for `AMD EPYC`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "device"
 
 
 def _start(plots: list[Plot]) -> subprocess.Popen[str]:
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:  # a pipe could fill up, and would block this process
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:  # a pipe could fill up and block this process
         json.dump(plots, file, allow_nan=False)
         file.seek(0)
         command = [sys.executable, "-m", "attnbench.report.matplotlib_figures"]
@@ -112,7 +112,7 @@ def _planned(results: Results, folder: Path) -> list[tuple[ReportFigure, Plot]]:
                     "axis_title": chart.axis_title(baseline),
                     "log": chart.log,
                     "reference": chart.reference,
-                    "facets": [_facet(series, chart, styles, baseline) for series in usable[:FACETS]],
+                    "facets": [_facet(series, chart, styles, baseline) for series in usable[:MAX_FACETS]],
                 }
                 title = f"{chart.titled(baseline)} on {device}"
                 planned.append((ReportFigure(title, _description(title, usable, chart.note), files), plot))
@@ -120,7 +120,7 @@ def _planned(results: Results, folder: Path) -> list[tuple[ReportFigure, Plot]]:
 
 
 def _description(title: str, facets: Sequence[Series], note: str) -> str:
-    shown = facets[:FACETS]
+    shown = facets[:MAX_FACETS]
     names = sorted({name for series in shown for name in series.frame["variant"]})
     left = f"; {len(facets) - len(shown)} further settings are in results.csv" if len(facets) > len(shown) else ""
     return f"{title}: {', '.join(names)}, in {len(shown)} settings{left}. {note}".strip()
@@ -133,13 +133,13 @@ def _facet(series: Series, chart: MetricChart, styles: dict[str, Style], baselin
     setting, _, shape = heading(series, several=False).partition(" | ")
     return {
         "title": (setting, shape),
-        "ticks": {size_text(length): length for length in lengths[:: -(-len(lengths) // TICKS)]},
+        "ticks": {size_text(length): length for length in lengths[:: -(-len(lengths) // MAX_TICKS)]},
         "curves": [_curve(str(name), rows, chart, styles[str(name)]) for name, rows in cells.groupby("variant")],
     }
 
 
 def _with_speedup_interval(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """Add `speedup_low` and `speedup_high`, the far ends of both variants' intervals divided, as the page has them."""
+    """Add `speedup_low` and `speedup_high`: the range of ratios that both variants' intervals allow, as on the page."""
     base = cells[cells["variant"] == baseline].set_index("workload_id")
     low, high = (cells["workload_id"].map(base[name]) for name in ("latency_low_ms", "latency_high_ms"))
     return cells.assign(speedup_low=low / cells["latency_high_ms"], speedup_high=high / cells["latency_low_ms"])

@@ -13,16 +13,18 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
     from attnbench.report.palette import Style
 
-MOST = 200  # maps on a page
+MAX_HEATMAPS = 200  # on a page
 KEY = ["device_name", "direction", "mask", "dtype", "mode", "shape"]
 NEEDED = [*KEY[:-1], "workload", "workload_id", "batch", "length", "fastest", "tied", "next", "margin", "latency_ms"]
 
 
 @dataclass(frozen=True)
 class Square:
-    """One shape's outcome: `rivals` share the first place with `variant`; `margin` is the factor to the next variant.
+    """The fastest variant of one shape, as a square of a heatmap.
 
-    In a tie `variant` is the first by name, so that equal ties look equal, and `other` is the colour of the second.
+    `rivals` are the variants that are tied with `variant`, and `margin` is the speed-up over the next variant that is
+    measurably slower. In a tie, `variant` is the first name in alphabetical order, so that equal ties look the same,
+    and `other` is the colour of the second.
     """
 
     variant: str
@@ -35,7 +37,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """The map of one setting: a row for each batch, a column for each length; None if that shape was not ranked."""
+    """The heatmap of one setting: rows are batch sizes, columns are lengths; None is a shape that was not ranked."""
 
     setting: dict[str, str]
     lengths: tuple[str, ...]
@@ -43,14 +45,17 @@ class Heatmap:
 
 
 def heatmaps(results: Results, styles: Mapping[str, Style]) -> list[Heatmap]:
-    """Return the maps of all settings in which at least two variants could be ranked, ordered by setting."""
+    """Return the heatmaps of all settings with at least two ranked variants, ordered by setting."""
     table = results.winners
     table = with_length(table[table["contenders"] > 1])
     settings: dict[tuple[str, ...], list[dict[Any, Any]]] = {}
     for cell in table[NEEDED].to_dict("records"):
         key = (*(str(cell[name]) for name in KEY[:-1]), shape_text(vars(cell["workload"])))
         settings.setdefault(key, []).append(cell)
-    return [_heatmap(dict(zip(KEY, key, strict=True)), cells, styles) for key, cells in sorted(settings.items())[:MOST]]
+    return [
+        _heatmap(dict(zip(KEY, key, strict=True)), cells, styles)
+        for key, cells in sorted(settings.items())[:MAX_HEATMAPS]
+    ]
 
 
 def _heatmap(setting: dict[str, str], cells: list[dict[Any, Any]], styles: Mapping[str, Style]) -> Heatmap:

@@ -1,4 +1,4 @@
-"""index.html: the report as one page without any other file."""
+"""index.html: the report as a single, self-contained page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from attnbench.atomic_write import write_atomically
-from attnbench.report.chart_definitions import CHARTS, FACETS
+from attnbench.report.chart_definitions import CHARTS, MAX_FACETS
 from attnbench.report.charts import chart_specs
 from attnbench.report.content import METHOD
 from attnbench.report.page_data import packed, payload
@@ -37,7 +37,7 @@ def missing_packages() -> list[str]:
 
 
 def runtime() -> str:
-    """Return the script that draws Vega-Lite, from the user's cache if it is there: bundling it takes seconds."""
+    """Return the script that draws Vega-Lite charts; it is cached for the user, because bundling it takes seconds."""
     import vl_convert
 
     kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
@@ -50,11 +50,11 @@ def runtime() -> str:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, script)
     except OSError:
-        return script  # without a writable cache, each report bundles it anew
+        return script  # without a writable cache, each report bundles the script again
     return script
 
 
-WITHOUT_SCRIPTS = ("latency", "speedup")  # printed figures that the page shows if JavaScript is off
+NOSCRIPT_CHARTS = ("latency", "speedup")  # charts whose printed figures the page shows if JavaScript is off
 SVG_PATH, DECIMALS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
 SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
 
@@ -65,7 +65,10 @@ def interactive_parts(content: Content) -> dict[str, Any]:
 
 
 def to_page(content: Content, process: FigureProcess, interactive: Mapping[str, Any]) -> str:
-    """Return the page, once the figures are drawn; without `interactive` parts it shows them instead of charts."""
+    """Return the page as HTML, after `process` has drawn the figures.
+
+    If the packages of the extra `report` are missing, the page shows the printed figures instead of interactive charts.
+    """
     missing = missing_packages()
     return (
         templates()
@@ -75,14 +78,14 @@ def to_page(content: Content, process: FigureProcess, interactive: Mapping[str, 
             figures=[
                 _inlined(figure)
                 for figure in process.figures
-                if missing or figure.files["svg"].stem.startswith(WITHOUT_SCRIPTS)
+                if missing or figure.files["svg"].stem.startswith(NOSCRIPT_CHARTS)
             ],
             not_drawn=process.note,
             method=METHOD,
             missing=missing,
             interactive=not missing,
             charts=CHARTS,
-            facets=FACETS,
+            facets=MAX_FACETS,
             standings=_standings(content),
             **interactive,
         )
@@ -90,7 +93,7 @@ def to_page(content: Content, process: FigureProcess, interactive: Mapping[str, 
 
 
 def templates() -> Environment:
-    """Return the templates' environment; it escapes everything but Markup."""
+    """Return the Jinja environment of the templates, which escapes everything except Markup."""
     return Environment(
         loader=PackageLoader("attnbench.report"),
         autoescape=True,
@@ -101,19 +104,19 @@ def templates() -> Environment:
 
 
 def _interactive(content: Content) -> dict[str, Any]:
-    """Return the parts of the page that are not escaped: packed data, escaped JSON and scripts."""
+    """Return the parts of the page that the template does not escape: packed data, JSON and scripts."""
     folder = resources.files("attnbench.report") / "templates"
     specs = json.dumps(chart_specs(palette(content.results.frame["variant"])), separators=(",", ":"))
     return {
-        "data": Markup(packed(payload(content))),  # noqa: S704 - base64
-        "specs": Markup(specs.replace("<", "\\u003c")),  # noqa: S704 - it contains no <, so no tag can begin in it
-        "runtime": Markup(runtime()),  # noqa: S704 - vl-convert's own script
+        "data": Markup(packed(payload(content))),  # noqa: S704 - base64 contains no markup
+        "specs": Markup(specs.replace("<", "\\u003c")),  # noqa: S704 - without <, no tag can begin in it
+        "runtime": Markup(runtime()),  # noqa: S704 - a script from vl-convert
         "scripts": Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),  # noqa: S704
     }
 
 
 def _standings(content: Content) -> dict[str, list[tuple[str, Table]]]:
-    """Return the headline tables by device, each with the contest that it ranks."""
+    """Return the headline tables of each device, each with the title of its contest."""
     by_device: dict[str, list[tuple[str, Table]]] = {}
     for contest, table in zip(content.contests, content.headline, strict=True):
         mode = "" if contest.mode == "hot" else f" · {contest.mode}"
@@ -123,6 +126,6 @@ def _standings(content: Content) -> dict[str, list[tuple[str, Table]]]:
 
 def _inlined(figure: ReportFigure) -> dict[str, Any]:
     text = figure.files["svg"].read_text(encoding="utf-8").replace("\n", " ")
-    text = SVG_PATH.sub(lambda path: DECIMALS.sub(r"\1", path[0]), text)  # a hundredth of a point can't be seen
+    text = SVG_PATH.sub(lambda path: DECIMALS.sub(r"\1", path[0]), text)  # a hundredth of a point is invisible
     text = quote(text, safe=" =:/?&;,.()-+'")
     return {"title": figure.title, "description": figure.description, "source": f"data:image/svg+xml,{text}"}

@@ -1,4 +1,4 @@
-"""Import results of other tools as a run; they were not checked, so they are shown but never ranked."""
+"""Import results of other tools as a run. These results were not checked, so reports show but never rank them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIELDS = tuple(name for name, axis in AXES.items() if not axis.surrounds)
 
 @dataclass(frozen=True)
 class ImportedRun:
-    """An imported run: its folder, its number of benchmarks, and the reasons why others were skipped."""
+    """An imported run: its folder, the number of imported benchmarks, and a reason for each skipped one."""
 
     run: Path
     benchmarks: int
@@ -32,8 +32,8 @@ def import_pytest_benchmark(file: Path, results: Path, name: str) -> ImportedRun
     """Import pytest-benchmark's JSON as a run, with a record for each benchmark that states its shape.
 
     A benchmark states its shape in `params` or `extra_info`: `heads`, `seq` (or `seq_q`), `head_dim`, and optionally
-    other fields of a workload. Its variant is `variant`, or else the name of its function. Raises UsageError if the
-    file can't be read or holds no such benchmark, and if the run exists.
+    other fields of a workload. Its variant is the field `variant` or, without that field, the name of the benchmark's
+    function. Raises UsageError if the file can't be read, if no benchmark states its shape, or if the run exists.
     """
     content = _read(file)
     machine = content.get("machine_info") if isinstance(content.get("machine_info"), dict) else {}
@@ -64,7 +64,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{str(file)!r} can't be read as JSON: {describe(error)}") from None
     if not isinstance(content, dict) or not isinstance(content.get("benchmarks"), list):
-        raise UsageError(f"{str(file)!r} is no pytest-benchmark file: expected an object with a list 'benchmarks'")
+        raise UsageError(f"{str(file)!r} is not a pytest-benchmark file: expected an object with a list 'benchmarks'")
     return content
 
 

@@ -1,7 +1,7 @@
 """Draw plots with matplotlib for print, as SVG, PNG and PDF.
 
-`python -m attnbench.report.matplotlib_figures < plots.json` draws each of a list of `Plot`s. A report starts it as a
-separate process, so that the figures are drawn while the rest of the report is written.
+`python -m attnbench.report.matplotlib_figures < plots.json` draws every `Plot` of a JSON list. A report runs this
+command as a separate process, so that the figures are drawn while the rest of the report is written.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from attnbench.report.chart_definitions import LENGTH_TITLE
 
-ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # widths in inches, for a paper in two columns
-METADATA: dict[str, dict[str, None]] = {  # no date and no version, so that the bytes do not depend on them
+ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # widths of figures in inches, for a paper with two columns
+METADATA: dict[str, dict[str, None]] = {  # None omits dates and versions, so that equal plots give equal bytes
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
@@ -35,7 +35,7 @@ STYLE: Any = {
 
 
 class Curve(TypedDict):
-    """A variant's line: its style, its value at each length, and the interval's ends, empty if there is no interval."""
+    """A variant's line: its style, lengths and values; `low` and `high` are empty if there is no interval."""
 
     variant: str
     colour: str
@@ -48,7 +48,7 @@ class Curve(TypedDict):
 
 
 class Facet(TypedDict):
-    """One pair of axes: its title in two lines, the lengths to label on its axis, and its curves."""
+    """One pair of axes: a title of two lines, the lengths to label on the horizontal axis, and the curves."""
 
     title: tuple[str, str]
     ticks: dict[str, int]
@@ -56,7 +56,7 @@ class Facet(TypedDict):
 
 
 class Plot(TypedDict):
-    """A figure as plain values: its path by format, its vertical axis, a value to mark with a line, and its facets."""
+    """A figure as plain values: a path for each format, the vertical axis, a value to mark by a line, and facets."""
 
     files: dict[str, str]
     axis_title: str
@@ -74,7 +74,7 @@ def write(plot: Plot) -> None:
 
 
 def draw(plot: Plot) -> Figure:
-    """Return a plot's facets as a matplotlib figure, with one legend for all."""
+    """Return a matplotlib figure of a plot's facets, which share one legend."""
     facets = plot["facets"]
     columns = min(3, len(facets))
     rows = -(-len(facets) // columns)
@@ -92,7 +92,7 @@ def draw(plot: Plot) -> Figure:
         handles.update(_facet(axes, facets[index], plot))
         axes.set_ylabel(plot["axis_title"] if index % columns == 0 else "")
         axes.set_xlabel(LENGTH_TITLE if index >= len(facets) - columns else "")
-        axes.xaxis.set_label_coords(0.5, -0.17)  # fixed: to place them itself, matplotlib measures every label
+        axes.xaxis.set_label_coords(0.5, -0.17)  # fixed, because matplotlib would measure every label to place it
         axes.yaxis.set_label_coords(-0.19, 0.5)
     shown = sorted(handles)
     legend_box = figure.legend(
@@ -104,14 +104,14 @@ def draw(plot: Plot) -> Figure:
 
 
 def _disable_ligatures(texts: Iterable[Any]) -> None:
-    """Draw `fl` as two letters: with ligatures, newer matplotlib embeds a font in a PDF more than once."""
+    """Draw letters such as `fl` separately: with ligatures, newer matplotlib embeds a font in a PDF more than once."""
     for text in texts:
         if hasattr(text, "set_fontfeatures"):
             text.set_fontfeatures(("-liga",))
 
 
 def _set_margins(figure: Figure, legend: float) -> None:
-    """Lay the facets out in inches: matplotlib's own layout engine takes longer than all the drawing."""
+    """Set the margins in inches, because matplotlib's layout engine takes longer than all the drawing."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(
         left=0.55 / width, right=1 - 0.08 / width, top=1 - 0.35 / height, bottom=(legend + 0.38) / height,
@@ -144,12 +144,12 @@ def _axes(axes: Any, facet: Facet, *, log: bool) -> None:
         low, high = axes.get_ylim()
         decades = math.log10(high / low)
         ticks = LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=9)
-        axes.yaxis.set_major_locator(ticks if decades > 0.7 else MaxNLocator(4))  # few powers fall into a narrow range
+        axes.yaxis.set_major_locator(ticks if decades > 0.7 else MaxNLocator(4))  # a narrow range has few powers of 10
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axes.set_ylim(bottom=0)
-    above, shape = facet["title"]  # two separate texts, because matplotlib misplaces a title of two lines
+    above, shape = facet["title"]  # drawn separately, because matplotlib misplaces a title of two lines
     axes.set_title(shape)
     height = STYLE["axes.titlepad"] + 1.2 * STYLE["axes.titlesize"]
     axes.annotate(

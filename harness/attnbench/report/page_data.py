@@ -1,4 +1,4 @@
-"""The data embedded in the page for its script: all cells by column, with each repeated text stored once."""
+"""The data embedded in the page for its script: all cells by column, with repeated strings stored once."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from attnbench.report.content import Content
     from attnbench.report.derived_tables import Fits
 
-DETAILED = 20_000  # cells; for more, the page leaves out histograms, logs and commands
-BINS = 16
-LOG_END = 1_500  # bytes of a cell's log that are shown
-LOGS = 300_000  # characters of all logs together
-MOST = 4_000  # rows of a chart of derived values
-ENDS = ["out of memory beyond", "all that were tried fit", "failed otherwise beyond"]
-TEXTS = (
+MAX_DETAILED_CELLS = 20_000  # with more cells, the page leaves out histograms, logs and commands
+HISTOGRAM_BINS = 16
+LOG_TAIL_BYTES = 1_500  # shown from the end of each cell's log
+MAX_LOG_CHARACTERS = 300_000  # of all logs on the page together
+MAX_CHART_ROWS = 4_000  # for each chart of derived values
+ENDS = ["longer ones run out of memory", "all lengths tried fit", "longer ones fail for other reasons"]
+TEXT_COLUMNS = (
     "variant",
     "device_name",
     "device",
@@ -45,7 +45,7 @@ TEXTS = (
     "stopped_by",
     "environment_id",
 )
-NUMBERS = {
+NUMBER_COLUMNS = {  # each with its number of significant digits
     "latency_ms": 5, "latency_low_ms": 5, "latency_high_ms": 5, "tflops": 4, "gbps": 4, "peak_bytes": 12,
     "saved_bytes": 12, "first_call_ns": 4, "error_ratio": 3, "error_max_abs": 3, "samples": 8, "roofline_pct": 4,
     "energy_mj": 4,
@@ -53,30 +53,33 @@ NUMBERS = {
 
 
 class TextIndex:
-    """A list of distinct texts, numbered in the order of their first use; None and NaN have no number."""
+    """A list of distinct strings, numbered in order of first use; None and NaN have no number."""
 
     def __init__(self) -> None:
         self._places: dict[Hashable, int] = {}
 
     def place(self, text: Any) -> int | None:
-        """Return the number of a text, adding the text if it is new."""
+        """Return the number of a string, adding the string if it is new."""
         if text is None or text != text:  # noqa: PLR0124 - NaN differs from itself
             return None
         return self._places.setdefault(text, len(self._places))
 
     @property
     def all(self) -> list[Any]:
-        """All texts, in the order of their numbers."""
+        """All strings, sorted by number."""
         return list(self._places)
 
 
 def payload(content: Content) -> dict[str, Any]:
-    """Return the page's data as JSON values: `cells` by column, with indices into lists of texts and workloads."""
+    """Return the page's data as JSON values; `cells` has a list for each column.
+
+    Columns of strings and workloads hold indices into the lists of distinct strings and workloads.
+    """
     results = content.results
     frame = with_length(results.current[~results.current["control"]]).reset_index(drop=True)
-    detailed = len(frame) <= DETAILED
+    detailed = len(frame) <= MAX_DETAILED_CELLS
     columns, lists = _texts(frame)
-    for name, digits in NUMBERS.items():
+    for name, digits in NUMBER_COLUMNS.items():
         if name in frame:
             columns[name] = _rounded(frame[name], digits)
     columns["exact"] = frame["exact"].astype(int).tolist()
@@ -105,13 +108,13 @@ def payload(content: Content) -> dict[str, Any]:
 
 
 def packed(value: Mapping[str, Any]) -> str:
-    """Return JSON as gzip in base64, so that no text in it can end the script element that holds it."""
+    """Return a value as gzipped JSON in base64, so that no string in it can close the script element around it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 def _commands(frame: pd.DataFrame, results: Results) -> list[str]:
-    """Return for each cell the command that runs it again."""
+    """Return the commands that rerun the cells, one for each cell."""
     manifests = {folder.name: manifest for folder, manifest in zip(results.folders, results.manifests, strict=True)}
     return [
         shlex.join(rerun_command(variant, workload, device, manifests.get(run, {})))
@@ -123,7 +126,7 @@ def _commands(frame: pd.DataFrame, results: Results) -> list[str]:
 
 def _texts(frame: pd.DataFrame) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
     columns, lists = {}, {}
-    for name in TEXTS:
+    for name in TEXT_COLUMNS:
         texts = TextIndex()
         columns[name] = [texts.place(text) for text in frame[name]]
         lists[name] = texts.all
@@ -162,17 +165,17 @@ def _workloads(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def _histogram(samples: tuple[float, ...]) -> list[Any] | None:
-    """Return the smallest and the largest sample, in ms, and the counts of samples in BINS bins of equal width."""
+    """Return the smallest and the largest sample in ms, followed by the number of samples in each bin."""
     if not samples:
         return None
-    counts, _ = np.histogram(samples, BINS)
+    counts, _ = np.histogram(samples, HISTOGRAM_BINS)
     return [float(f"{min(samples) / 1e6:.5g}"), float(f"{max(samples) / 1e6:.5g}"), *counts.tolist()]
 
 
 def _logs(frame: pd.DataFrame, runs: Mapping[str, Path]) -> tuple[list[str], list[int | None]]:
     texts, taken, places = TextIndex(), 0, []
     for run, log, status in zip(frame["run"], frame["log"], frame["status"], strict=True):
-        wanted = isinstance(log, str) and status not in ("ok", "unsupported") and taken < LOGS
+        wanted = isinstance(log, str) and status not in ("ok", "unsupported") and taken < MAX_LOG_CHARACTERS
         text = log_end(runs[run], log) if wanted else None
         taken += len(text or "")
         places.append(texts.place(text))
@@ -180,19 +183,19 @@ def _logs(frame: pd.DataFrame, runs: Mapping[str, Path]) -> tuple[list[str], lis
 
 
 def log_end(run: Path, log: str) -> str | None:
-    """Read the end of a cell's log; None if there is no log, or if its path leads out of the run's folder."""
+    """Return the end of a cell's log, or None if there is no log or its path leads out of the run's folder."""
     path = (run / log).resolve()
     if not path.is_relative_to(run.resolve()) or not path.is_file():
         return None
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LOG_END))
-        return file.read(LOG_END).decode("utf-8", "replace")
+        file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+        return file.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
 
 
 def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of each chart of derived values, with the fields that the page filters by.
 
-    `several` puts the device's name into each heading.
+    If `several` is true, each heading includes the device's name.
     """
     found = {
         "exponents": [_exponent(exponent, several=several) for exponent in fits.exponents],
@@ -204,7 +207,7 @@ def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
         ],
         "scalings": _scalings(fits.gains),
     }
-    return {name: rows[:MOST] for name, rows in found.items()}
+    return {name: rows[:MAX_CHART_ROWS] for name, rows in found.items()}
 
 
 def _exponent(exponent: Exponent, *, several: bool) -> dict[str, Any]:
@@ -240,7 +243,7 @@ def _reach(reach: Reach, *, several: bool) -> dict[str, Any]:
 
 
 def heading(line: Series, *, several: bool, batch: bool = True) -> str:
-    """Return the heading of a series: two lines, which the page's charts break at the bar between them."""
+    """Return the heading of a series: two lines joined by ` | `, which the page's charts show one above the other."""
     *what, shape = line.title.split(" · ")
     shape = shape if batch else shape.partition(" ")[2]
     return f"{' · '.join(what)} | {f'{line.device_name} · ' if several else ''}{shape}"
@@ -258,7 +261,7 @@ def _filters(line: Series, *, several: bool, batch: bool = True) -> dict[str, An
 
 
 def _scalings(gains: Iterable[ParallelGain]) -> list[dict[str, Any]]:
-    """Return a row for each number of devices, and one for the single device that they are compared with."""
+    """Return a row for each number of devices, including the single device that is the reference."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for gain in gains:
         workload, (_, _, model) = gain.workload, gain.device_name.partition(" x ")

@@ -16,13 +16,13 @@ from attnbench.report.write import write_report
 from attnbench.store import read_manifest
 from attnbench.untrusted import mapping
 
-TRENDS = 500  # shown on the page, at most; those with the most change points come first
-WIDTH, HEIGHT = 220, 44  # of a trend's chart, in pixels
+MAX_TRENDS = 500  # on the page; trends with the most change points come first
+WIDTH, HEIGHT = 220, 44  # size of a trend's chart in pixels
 
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A run as the index lists it; `folder` is the path of its report in the site."""
+    """A run's entry in the index; `folder` is the path of its report within the site."""
 
     folder: str
     name: str
@@ -45,7 +45,7 @@ def write_site(runs: str | Path | Sequence[str | Path], out: Path) -> Path:
         listed = [_publish(run, out / "runs" / place) for run, place in zip(folders, _places(folders), strict=True)]
         listed.sort(key=lambda run: (run.devices, run.started_at), reverse=True)
         all_trends = trends(Results.load(folders))
-        drawn = [(trend, _line(trend)) for trend in all_trends[:TRENDS]]
+        drawn = [(trend, _line(trend)) for trend in all_trends[:MAX_TRENDS]]
         page = (
             templates()
             .get_template("site.html")
@@ -58,7 +58,7 @@ def write_site(runs: str | Path | Sequence[str | Path], out: Path) -> Path:
 
 
 def _readable(run: Path) -> bool:
-    """Return whether a run's manifest can be read; one unreadable run must not prevent the site."""
+    """Return whether a run's manifest can be read; unreadable runs are left out of the site."""
     try:
         read_manifest(run)
     except UsageError:
@@ -95,7 +95,7 @@ def _publish(run: Path, folder: Path) -> ListedRun:
 
 
 def _line(trend: Trend) -> list[tuple[float, float, str | None]]:
-    """Return each point of a trend in its chart: x and y in pixels, and its change, if any."""
+    """Return the points of a trend's chart: x and y in pixels, and the change at the point, if any."""
     values = [point.latency_ms for point in trend.points]
     least, most = 0.0, max(values) * 1.05
     step = (WIDTH - 12) / max(1, len(values) - 1)

@@ -15,7 +15,7 @@ LATEX = {
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell of a table: its text, and whether it is the best of its row or tied for it."""
+    """A cell of a table: its text, and whether it is the best of its row or tied for the best."""
 
     text: str
     best: bool = False
@@ -34,7 +34,7 @@ class Table:
 
 
 def row(*texts: object) -> tuple[TableCell, ...]:
-    """Return a row; values that are no cells become plain ones, and None an empty one."""
+    """Return a row of cells; None becomes an empty cell, and any value except a TableCell is converted to text."""
     return tuple(
         text if isinstance(text, TableCell) else TableCell("" if text is None else str(text)) for text in texts
     )

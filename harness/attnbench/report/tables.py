@@ -24,30 +24,30 @@ LATENCY_COLUMNS = [
     "variant", "status", "flags", "length", "batch", "workload_id", "seq_q", "seq_k", "latency_ms", "latency_low_ms",
     "latency_high_ms", "leads",
 ]  # fmt: skip
-NOT_PROVENANCE = ("schema", "run_id", "plan", "doctor")  # a manifest's fields that the table of provenance omits
+NOT_PROVENANCE = ("schema", "run_id", "plan", "doctor")  # fields of a manifest that the provenance table omits
 DOCTOR_LEVELS = ("warning", "unknown", "ok")
-LISTED = 4  # workloads that a row of the table of failures names at most
+MAX_LISTED_WORKLOADS = 4  # in a row of the table of failures
 
 
 def headline(frame: pd.DataFrame, baseline: str | None = None) -> list[Table]:
-    """Return the standings of each device, mask, direction and mode, best variant first, with the verdict in words.
+    """Return a table of standings for each device, mask, direction and mode, with the verdict as its first note.
 
-    `frame` is one that `attnbench.load` returned. `baseline` is the variant that speed-ups are over; None takes the
-    runs' own.
+    The best variant comes first. `frame` is a frame from `attnbench.load`. `baseline` is the variant that speed-ups are
+    relative to; None means the baseline of the runs.
     """
     results = Results(frame, baseline)
     return standings(results, contests(results))
 
 
 def standings(results: Results, ranked: Sequence[Contest]) -> list[Table]:
-    """Return the headline tables of contests that were ranked already."""
+    """Return the headline tables of ranked contests."""
     by_key = dict(iter(results.frame.groupby(CONTEST)))
     noises = [noise_text(results.noise_within(by_key[_key(contest)])) for contest in ranked]
     return [_standings(contest, noise, results.baseline) for contest, noise in zip(ranked, noises, strict=True)]
 
 
 def method(results: Results) -> list[Table]:
-    """Return the tables of the method: settings by kind of device, data quality, tiers, and what `doctor` found."""
+    """Return the tables on the method: settings, data quality, tiers and traits, and the findings of `doctor`."""
     manifests = results.manifests
     protocols = {
         (kind, name, str(MeasureConfig().precision_on(kind) if name == "precision" and value is None else value))
@@ -61,8 +61,10 @@ def method(results: Results) -> list[Table]:
     share = f"{throttled.mean():.1%}" if len(throttled) else "unknown: no clock or throttle state could be read"
     quality = [
         row("A/A control", noise_text(results.noise)),
-        row("cells stopped by the budget before they reached the precision", _share(timed["stopped_by"] == "budget")),
-        row("blocks measured under throttling or another's load", share),
+        row(
+            "cells that used up the time budget before reaching the precision", _share(timed["stopped_by"] == "budget")
+        ),
+        row("blocks timed during throttling or load from other processes", share),
         row("cells with more than 10% such blocks", _share(throttled > 0.1)),
     ]
     flags = Counter(flag for names in timed["flags"] for flag in names)
@@ -79,7 +81,7 @@ def method(results: Results) -> list[Table]:
 
 
 def doctor(manifests: Iterable[dict[str, Any]]) -> Table:
-    """Return what `attnbench doctor` found on each run's machine when the run began, warnings first."""
+    """Return a table of the findings of `attnbench doctor` at the start of each run, with warnings first."""
     found = [
         (str(manifest.get("run_id", "?")), {name: str(value) for name, value in finding.items() if value is not None})
         for manifest in manifests
@@ -91,15 +93,15 @@ def doctor(manifests: Iterable[dict[str, Any]]) -> Table:
         row(run, finding.get("level", "unknown"), finding.get("check"), finding.get("found"), finding.get("remedy"))
         for run, finding in found
     ]
-    title = "What attnbench doctor found when the run began"
+    title = "Findings of attnbench doctor at the start of the run"
     return _of_runs(title, ("run", "level", "check", "found", "remedy"), rows)
 
 
 def latencies(results: Results, limit: int | None = None) -> list[Table]:
-    """Return the median latencies of exact variants, a table for each series.
+    """Return the median latencies of exact variants, in one table for each series.
 
-    The fastest variant of a shape is bold, those that share the first place are italic; a cell without a time has its
-    status.
+    The fastest variant of a shape is bold, and variants that are tied for first place are italic. A cell without a time
+    shows its status.
     """
     return [
         _latency_table(line, (noise_text(results.noise_within(line.frame)),)) for line in series(results.exact)[:limit]
@@ -114,7 +116,7 @@ def inexact(results: Results, limit: int | None = None) -> list[Table]:
 
 
 def failures(results: Results) -> Table:
-    """Return every cell that is not ok, with its reason; cells of one variant with the same reason share a row."""
+    """Return a table of the cells that are not ok; cells of a variant with the same reason share a row."""
     bad = results.current
     bad = bad[bad["status"] != "ok"].assign(reason=bad["reason"].fillna("no reason recorded"))
     keys = ["device_name", "variant", "status", "reason"]
@@ -127,7 +129,7 @@ def failures(results: Results) -> Table:
 
 
 def provenance(manifests: Iterable[dict[str, Any]]) -> Table:
-    """Return where, when and with what each run was made: its manifest's fields, without the plan."""
+    """Return a table of each run's origin: the fields of its manifest, without the plan."""
     rows = []
     for manifest in manifests:
         run = str(manifest.get("run_id", "?"))
@@ -137,14 +139,14 @@ def provenance(manifests: Iterable[dict[str, Any]]) -> Table:
 
 
 def _of_runs(title: str, columns: tuple[str, ...], rows: Sequence[tuple[TableCell, ...]]) -> Table:
-    """Return a table whose first column names the run, without that column if there is only one run."""
+    """Return a table whose first column is the run; the column is left out if there is only one run."""
     if len({cells[0].text for cells in rows}) == 1:
         columns, rows = columns[1:], [cells[1:] for cells in rows]
     return Table(title, columns, tuple(rows), labels=len(columns))
 
 
 def latency_text(milliseconds: float) -> str:
-    """Return a latency in ms as text of three significant digits."""
+    """Return a latency in ms with at least three significant digits."""
     return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"
 
 
@@ -174,9 +176,9 @@ def _standings(contest: Contest, noise_note: str, baseline: str | None) -> Table
 
 
 def _unable(count: int) -> list[str]:
-    """Return the note that says how many variants have no row, because they support none of the cells."""
-    variants = "1 more variant" if count == 1 else f"{count} more variants"
-    return [f'{variants} can do none of these; "Cells without a time" in the report says why.'] if count else []
+    """Return a note that counts the variants without a row, which are those that support none of the cells."""
+    variants = "1 more variant supports" if count == 1 else f"{count} more variants support"
+    return [f'{variants} none of these cells; the report gives reasons under "Cells without a time".'] if count else []
 
 
 def _standing_row(standing: Standing, best: int, baseline: str | None) -> tuple[TableCell, ...]:
@@ -211,7 +213,7 @@ def _latency_table(line: Series, noise_notes: tuple[str, ...] = ()) -> Table:
 
 
 def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
-    """Return the variants that share a shape's first place; none if only one variant has a time."""
+    """Return the variants in a shape's first place, or an empty set if only one variant has a time."""
     ok = [cell for cell in cells.values() if cell["status"] == "ok" and UNCHECKED not in cell["flags"]]
     return {cell["variant"] for cell in ok if cell["leads"]} if len(ok) > 1 else set()
 
@@ -229,8 +231,8 @@ def _latency_cell(cell: dict[str, Any] | None, leaders: set[str]) -> TableCell:
 
 def _some(names: pd.Series) -> str:
     listed = sorted(set(names))
-    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
-    return ", ".join(listed[:LISTED]) + more
+    left = len(listed) - MAX_LISTED_WORKLOADS
+    return ", ".join(listed[:MAX_LISTED_WORKLOADS]) + (f" and {left} more" if left > 0 else "")
 
 
 def _level(level: str) -> int:

@@ -15,17 +15,17 @@ from attnbench.report.table import to_latex
 
 
 def write_report(runs: str | Path | Sequence[str | Path], out: Path, baseline: str | None = None) -> list[Path]:
-    """Write a report of one or more runs into `out`; the page comes first.
+    """Write a report of one or more runs into `out`, and return the paths of its files, the page first.
 
     The files are index.html, report.md, tables.tex (booktabs), results.csv, results.parquet and figures/. `baseline` is
-    the variant that speed-ups are relative to; None takes the runs' own. Raises UsageError if there is no run, the
-    baseline is unknown, or the folder can't be written.
+    the variant that speed-ups are relative to; None means the baseline of the runs. Raises UsageError if there is no
+    run, the baseline is unknown, or the folder can't be written.
     """
     return write_content(read(runs, baseline), out)
 
 
 def write_content(content: Content, out: Path) -> list[Path]:
-    """Write the files of a report whose content was read before, as `write_report` does."""
+    """Write a report from content that is already loaded; see `write_report` for the files and errors."""
     _refuse_links(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,9 @@ def write_content(content: Content, out: Path) -> list[Path]:
 
 
 def _refuse_links(out: Path) -> None:
-    """Raise UsageError if the folder holds symbolic links, through which files could be written outside of it."""
+    """Raise UsageError if the folder contains symbolic links, which could lead to files outside of it."""
     links = [path for path in (out / "figures", *out.glob("*"), *out.glob("figures/*")) if path.is_symlink()]
     if links:
-        raise UsageError(f"report folder {str(out)!r}: {str(links[0])!r} is a link: remove it, or choose another --out")
+        raise UsageError(
+            f"report folder {str(out)!r}: {str(links[0])!r} is a symbolic link: remove it, or choose another --out"
+        )

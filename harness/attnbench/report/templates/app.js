@@ -55,7 +55,7 @@ function setUpTheme() {
   show();
 }
 
-// Parts without a script have their setting as attributes; the filters hide those that do not match.
+// Hides the static parts that do not match the filters. Their settings are in data attributes.
 function showStatic() {
   for (const part of document.querySelectorAll("[data-device]")) {
     part.hidden = FILTERS.some((name) => getState(name) && part.dataset[name] !== undefined && part.dataset[name] !== getState(name));
@@ -113,7 +113,7 @@ async function start() {
     const others = new URLSearchParams(state);
     others.delete("cell");
     const shown = others.toString() + isDark();
-    if (shown === last) return;  // only a cell was opened or closed
+    if (shown === last) return;  // nothing changed except which cell is open
     last = shown;
     const kept = filtered(cells), baseline = getState("baseline", data.baseline);
     for (const title of document.querySelectorAll(".baseline-name")) title.textContent = baseline || "the baseline";

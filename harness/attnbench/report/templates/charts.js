@@ -17,7 +17,7 @@ function chartConfig() {
   };
 }
 
-// Charts with a row for each name: their height follows from the facet with the most names.
+// Charts with a row for each name; the facet with the most names determines the height.
 const NAME_FIELDS = { exponents: "variant", crossovers: "pair" };
 
 function sized(spec, box, rows) {
@@ -30,7 +30,7 @@ function sized(spec, box, rows) {
   return copy;
 }
 
-// The rows that a chart shows; `shown` holds the rows of the cells, and the fitted rows by chart.
+// Returns the rows that a chart shows; `shown` has the rows of the cells, and the rows of derived values by chart.
 function rowsFor(name, specs, shown) {
   if (name in shown.fits) return shown.fits[name];
   if (name === "devices") return fastestByDevice(shown.cells);
@@ -40,7 +40,7 @@ function rowsFor(name, specs, shown) {
   return shown.cells.filter((row) => row[column] !== null && row[column] !== undefined);
 }
 
-// The rows of the first facets, and how many facets are left out; a button shows more.
+// Returns the rows of the first `count` facets, and the number of facets left out.
 function limited(rows, count) {
   const places = new Map();
   for (const row of rows) if (!places.has(row.setting)) places.set(row.setting, row.place ?? places.size);

@@ -2,7 +2,7 @@
 "use strict";
 const STATUS = {
   ok: ["ok", "correct and timed"], incorrect: ["wrong", "its output differs from the reference"], unsupported: ["n/a", "unsupported"],
-  out_of_memory: ["OOM", "out of memory"], timeout: ["slow", "timed out"], crash: ["crash", "its process died"],
+  out_of_memory: ["OOM", "out of memory"], timeout: ["slow", "timed out"], crash: ["crash", "its worker process died"],
   error: ["error", "raised an error"], interrupted: ["cut", "interrupted"],
 };
 const MATRIX_ROWS = 150;

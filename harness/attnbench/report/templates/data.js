@@ -29,13 +29,13 @@ const ok = (cell) => cell.status === "ok";
 const ranked = (cell) => ok(cell) && cell.exact === 1 && !(cell.flags || "").split(", ").includes("unchecked");
 const problem = (cell) => [cell.environment_id, cell.device_name, cell.workload, cell.mode].join("/");
 
-// The cells or other rows that match the filters; the filter `device` compares the device's name.
+// Returns the rows that match the filters; the filter `device` is compared with the device's name.
 function filtered(rows) {
   const chosen = FILTERS.filter((name) => getState(name)).map((name) => [name === "device" ? "device_name" : name, getState(name)]);
   return rows.filter((row) => chosen.every(([name, wanted]) => String(row[name]) === wanted));
 }
 
-// Rows for the charts, with numbers derived from the cells, such as the speed-up over the chosen baseline.
+// Returns a chart row for each ranked cell, with derived numbers such as the speed-up over the chosen baseline.
 function chartRows(cells, baseline) {
   const base = new Map(), fastest = new Map();
   for (const cell of cells.filter(ranked)) {
@@ -54,7 +54,7 @@ function chartRows(cells, baseline) {
       error_ratio: cell.error_ratio > 0 ? cell.error_ratio : null,
       relative: cell.latency_ms / fastest.get(problem(cell)),
       speedup: reference ? reference.latency_ms / cell.latency_ms : null,
-      // The far ends of both intervals, so the band is never narrower than a paired interval.
+      // All ratios of values in the two intervals, so that the band is never narrower than a paired interval.
       speedup_low: reference ? reference.latency_low_ms / cell.latency_high_ms : null,
       speedup_high: reference ? reference.latency_high_ms / cell.latency_low_ms : null,
     };
@@ -78,7 +78,7 @@ function grouped(rows, key) {
   return [...groups.values()];
 }
 
-// A point for each variant and setting: its latency over the fastest, its cost, and the lowest latency at no higher cost.
+// Returns a point for each variant and setting: its cost, its latency relative to the fastest variant, and the lowest relative latency at the same or a lower cost.
 function tradeoffs(rows, cost, gather) {
   return grouped(rows.filter((row) => row[cost] > 0), (row) => row.setting).flatMap((ofSetting) => {
     const points = grouped(ofSetting, (row) => row.variant).map((ofVariant) => ({
@@ -96,7 +96,7 @@ function withRelativeMemory(rows) {
   });
 }
 
-// The fastest variant of each device on each shape that was measured on more than one device.
+// Returns the fastest variant of each device for every shape that was measured on more than one device.
 function fastestByDevice(rows) {
   const single = rows.filter((row) => row.tflops && !(row.gpus > 1));
   if (new Set(single.map((row) => row.device)).size < 2) return [];
