@@ -1,4 +1,4 @@
-"""The noise floor that A/A controls show."""
+"""The noise floor, computed from A/A controls."""
 
 import math
 
@@ -17,7 +17,7 @@ def loaded(tmp_path, **options):
 
 
 def test_the_noise_floor_grows_with_the_noise_and_not_with_the_drift(tmp_path):
-    """The floor follows the samples' noise, not the drift that control and twin share."""
+    """The noise floor depends on the noise of the samples, but not on drift, which affects control and twin equally."""
     quiet = loaded(tmp_path / "quiet", noise=0.001, drift=0.1).noise
     loud = loaded(tmp_path / "loud", noise=0.1, drift=0.0).noise
     assert quiet.cells == loud.cells == len(CELLS)
@@ -26,7 +26,7 @@ def test_the_noise_floor_grows_with_the_noise_and_not_with_the_drift(tmp_path):
 
 
 def test_the_note_has_floor_pairs_and_false_positives(tmp_path):
-    """The note under a table has the floor in percent and the number of pairs that were told apart."""
+    """The note under a table states the noise floor in percent and the number of false positives."""
     found = loaded(tmp_path).noise
     assert noise_text(found) == (
         f"A/A control: noise floor {found.noise_floor:.1%}; {found.false_positives} of 8 pairs of identical code"
@@ -35,7 +35,7 @@ def test_the_note_has_floor_pairs_and_false_positives(tmp_path):
 
 
 def test_without_a_control_the_floor_is_unknown(tmp_path):
-    """A run without a control has no noise floor, and the note says so."""
+    """A run without a control has no noise floor, and the note says that it is unknown."""
     found = loaded(tmp_path, baseline=None).noise
     assert found.noise_floor is None
     assert "unknown" in noise_text(found)
@@ -50,7 +50,7 @@ def test_controls_of_one_run_are_not_paired_with_another_run(tmp_path):
     assert found.noise_floor < math.log(2)
 
 
-def test_each_sample_without_a_block_is_a_block(tmp_path):
-    """The samples of a record without blocks are paired one by one."""
+def test_samples_without_blocks_are_blocks_of_one(tmp_path):
+    """If a record has no blocks, each of its samples becomes a block."""
     row = {"samples_ns": (1.0, 2.0), "cold_samples_ns": (), "block_sizes": (), "block_rounds": ()}
     assert blocks_of(row).medians() == pytest.approx({0: 1.0, 1: 2.0})

@@ -1,4 +1,4 @@
-"""Attention's share of a layer, and what several devices gain."""
+"""Attention's share of a layer's time, and the efficiency of several devices."""
 
 import pandas as pd
 import pytest
@@ -11,7 +11,7 @@ SIZES = {"batch": 4, "heads": 8, "seq_q": 16, "head_dim": 8}
 
 
 def frame(*cells):
-    """Return a frame of cells, each given by its workload's fields, its latency, and other columns."""
+    """Return a frame with a row for each cell, which is a tuple of workload fields, latency in ms and other columns."""
     rows = []
     for number, (fields, latency, other) in enumerate(cells):
         workload = Workload(**SIZES, **fields)
@@ -25,7 +25,7 @@ def frame(*cells):
 
 
 def test_share_of_a_layer():
-    """The share is the time of attention alone over the layer's, and needs both by the same variant."""
+    """The share is the time of attention alone divided by that of the layer, if the same variant ran both."""
     cells = frame(
         ({}, 2.0, {}),
         ({"embed_dim": 64}, 8.0, {}),
@@ -38,7 +38,10 @@ def test_share_of_a_layer():
 
 
 def test_efficiency_of_several_devices():
-    """Efficiency is the speed-up over one device by their number; failed cells and ring attention have none."""
+    """Efficiency is the speed-up over one device divided by the number of devices.
+
+    Failed cells, and variants such as ring attention that never run on one device, have no efficiency.
+    """
     cells = frame(
         ({}, 10.0, {}),
         ({"gpus": 2}, 6.25, {"device_name": "2 x H200"}),

@@ -1,4 +1,4 @@
-"""The cache of digests: reused while a run is unchanged, remade after any change, and never required."""
+"""The cache of digests, which are reused until a run or the code changes. Runs also load without the cache."""
 
 import os
 import time
@@ -16,7 +16,7 @@ SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)),
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Make a run that is large enough for the cache, and an empty cache."""
+    """Make an empty cache and a run, and cache runs of any size."""
     monkeypatch.setattr(digest_cache, "MIN_CACHED_BYTES", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return synthetic.make_run(tmp_path / "results", name="r", **SMALL)
@@ -24,7 +24,7 @@ def run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def read(monkeypatch):
-    """Return the list of runs whose records are read, in order."""
+    """Return a list to which each run is appended when its records are read."""
     read = []
 
     def counting(run):
@@ -35,18 +35,18 @@ def read(monkeypatch):
     return read
 
 
-def kept():
-    """List the cache's files."""
+def cached_files():
+    """List the files in the cache."""
     return sorted(digest_cache.digest_folder().iterdir())
 
 
 def same(one, other):
-    """Whether two frames are equal, nested values included."""
+    """Return whether two frames are equal, including nested values."""
     return one.astype(str).equals(other.astype(str)) and one.dtypes.equals(other.dtypes)
 
 
 def test_a_run_is_read_once(run, read):
-    """The second load takes the same rows from the cache, whose folder only its owner can read."""
+    """The second load gets the same rows from the cache, and only the owner can read the cache's folder."""
     first, second = attnbench.load(run), attnbench.load(run)
     assert len(read) == 1
     assert same(first, second)
@@ -54,7 +54,7 @@ def test_a_run_is_read_once(run, read):
 
 
 def test_a_small_run_is_not_cached(run, read, monkeypatch):
-    """A run of less than a quarter of a MiB of records is not written to the cache."""
+    """A run with less than 256 KiB of records is not written to the cache."""
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(run.parent.parent / "cache"))
     attnbench.load(run)
@@ -62,13 +62,13 @@ def test_a_small_run_is_not_cached(run, read, monkeypatch):
 
 
 def append(run):
-    """Append a record, as a running benchmark does."""
+    """Append a record to the run, as if the benchmark were still running."""
     file = next(run.glob("records-*.jsonl"))
     file.write_bytes(file.read_bytes() + file.read_bytes().splitlines(keepends=True)[0])
 
 
 def edit_in_place(run):
-    """Change a value without changing the file's size and modification time."""
+    """Change a value in the run's records without changing the file's size and modification time."""
     file = next(run.glob("records-*.jsonl"))
     before = file.stat()
     file.write_bytes(file.read_bytes().replace(b'"naive"', b'"NAIVE"'))
@@ -76,30 +76,30 @@ def edit_in_place(run):
 
 
 def another_writer(run):
-    """Add a file of records."""
+    """Add a second file of records to the run."""
     file = next(run.glob("records-*.jsonl"))
     (run / "records-cpu-1.jsonl").write_bytes(file.read_bytes())
 
 
 def other_peak_rates(run):
-    """Change the device's peak rates in the manifest."""
+    """Change the peak rates of the device in the run's manifest."""
     manifest = run / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"matmul_flops_per_s": ', '"matmul_flops_per_s": 2'))
 
 
 @pytest.mark.parametrize("change", [append, edit_in_place, another_writer, other_peak_rates])
 def test_a_changed_run_is_read_again(run, read, change):
-    """A digest of an earlier state of the run is not used, and is removed."""
+    """A changed run is read again, and the digest of its earlier state is removed."""
     before = attnbench.load(run)
     change(run)
     after = attnbench.load(run)
     assert len(read) == 2
     assert not same(before, after)
-    assert len(kept()) == 1
+    assert len(cached_files()) == 1
 
 
 def test_another_version_of_the_code_reads_again(run, read, monkeypatch):
-    """A digest that other code made is not used."""
+    """A digest that another version of the code made is not used."""
     attnbench.load(run)
     monkeypatch.setattr(digest_cache, "_made_by", lambda: "another version")
     attnbench.load(run)
@@ -107,7 +107,7 @@ def test_another_version_of_the_code_reads_again(run, read, monkeypatch):
 
 
 def test_a_run_that_changes_while_it_is_read_is_not_cached(run, monkeypatch):
-    """A digest is not cached if the run was written to while it was read."""
+    """A digest is not cached if the run changed while it was read."""
 
     def slow(run):
         found = digest(run)
@@ -133,50 +133,50 @@ def flipped(path):
 
 
 def of_another_run(path):
-    """Replace the file by a valid one with another key."""
+    """Replace a digest with a valid digest that has another key."""
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"made_from": b"else"}), path)
 
 
 def of_other_columns(path):
-    """Replace the file by one with the right key that lacks a column."""
+    """Replace a digest with one that has the right key but lacks a column."""
     pq.write_table(pq.read_table(path).drop_columns(["variant"]), path)
 
 
 def a_folder(path):
-    """Replace the file by a folder."""
+    """Replace a file with a folder."""
     path.unlink()
     path.mkdir()
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped, of_another_run, of_other_columns, a_folder])
 def test_a_damaged_digest_is_made_again(run, read, damage):
-    """The run itself is read if its file in the cache is damaged or is not the one that was written."""
+    """If the digest of a run is damaged or was replaced, the run is read again."""
     before = attnbench.load(run)
-    damage(kept()[0])
+    damage(cached_files()[0])
     assert same(before, attnbench.load(run))
     assert len(read) == 2
 
 
 def test_runs_load_without_a_writable_cache(run, tmp_path, monkeypatch):
-    """Runs load as usual if the cache folder can't be made, and if the disk is full."""
+    """Runs load as usual if the cache folder can't be created, or if the disk is full."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (tmp_path / "file").write_text("no folder")
     alone = attnbench.load(run)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(digest_cache, "write_atomically", full_disk)
     assert same(alone, attnbench.load(run))
-    assert kept() == []
+    assert cached_files() == []
 
 
 def full_disk(*_, **__):
-    """Fail as on a full disk."""
+    """Raise the error of a full disk."""
     raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize("writable", [True, False])
 def test_many_new_runs_are_read_by_several_processes(run, read, tmp_path, monkeypatch, writable):
-    """Large new runs are read by other processes, even if the cache can't be written."""
+    """Large new runs are read by separate processes, whether or not the cache is writable."""
     monkeypatch.setattr(digest_cache, "MIN_PARALLEL_BYTES", 1)
     for seed in range(3):
         synthetic.make_run(run.parent, name=f"other-{seed}", seed=seed, **SMALL)
@@ -188,18 +188,18 @@ def test_many_new_runs_are_read_by_several_processes(run, read, tmp_path, monkey
 
 
 def test_unused_digests_are_removed(run):
-    """A digest that was not read for a month is removed, and others are kept."""
+    """A digest that has not been read for over a month is removed, and other digests are kept."""
     attnbench.load(run)
     old = digest_cache.digest_folder() / "0-0.parquet"
     old.write_text("old")
     os.utime(old, (time.time() - 40 * 86400,) * 2)
     digest_cache.remove_unused(digest_cache.digest_folder())
-    assert old not in kept()
-    assert len(kept()) == 1
+    assert old not in cached_files()
+    assert len(cached_files()) == 1
 
 
 def test_lines_that_are_not_records_are_counted(run):
-    """The frame counts each run's half-written and malformed lines, also when it comes from the cache."""
+    """`attrs` of the frame has the number of half-written and malformed lines, with and without the cache."""
     file = next(run.glob("records-*.jsonl"))
     file.write_bytes(file.read_bytes() + b'{"record_id": 1}\n{"half')
     for _ in range(2):

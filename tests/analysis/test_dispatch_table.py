@@ -1,4 +1,4 @@
-"""The dispatch table."""
+"""The dispatch table, and the speed-up from following it."""
 
 import json
 
@@ -14,7 +14,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024, 2048, 4096, 8192), masks=("causal",
 
 
 def overtaken(tmp_path):
-    """Load a run in which `sdpa` overtakes `chunked` between 1024 and 4096."""
+    """Load two runs as one device, on which `sdpa` overtakes `chunked` between the lengths 1024 and 4096."""
     slow_start = synthetic.Machine("cpu", "model", 1.2e11, 1.4e10, 15_000_000, 8e9)
     first = synthetic.make_run(tmp_path, name="a", cells=CELLS, variants=("chunked",), baseline=None)
     late = synthetic.make_run(tmp_path, name="b", cells=CELLS, variants=("sdpa",), baseline=None, machine=slow_start)
@@ -22,7 +22,7 @@ def overtaken(tmp_path):
 
 
 def shape(**fields):
-    """Return a shape like those of CELLS."""
+    """Return a shape like those of CELLS, with the given fields replaced."""
     frame = {"mode": "hot", "direction": "forward", "mask": "causal", "dtype": "float32", "form": "self"}
     numbers = {"head_dim": 64, "head_dim_v": 64, "batch": 1, "heads": 8, "kv_heads": 8, "length": 1024}
     extras = {"softcap": None, "alibi": False, "dropout": 0.0, "scale": None}
@@ -30,7 +30,7 @@ def shape(**fields):
 
 
 def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
-    """If one variant is fastest at all lengths, the table has one region, with its margin."""
+    """If one variant is fastest at all lengths, the table has one region, which states the margin."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked", "naive"))
     (region,) = regions(Results.load(run))
     assert (region.variant, region.length_from, region.length_to) == ("sdpa", 512, 8192)
@@ -40,7 +40,7 @@ def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
 
 
 def test_a_crossover_splits_the_lengths(tmp_path):
-    """Each side of a crossover is a region, and a length in between belongs to the nearer one."""
+    """Each side of a crossover is a region, and `pick` chooses the region nearest to a length."""
     table = regions(overtaken(tmp_path))
     assert min((region.variant, region.length_from) for region in table) == ("chunked", 512)
     assert pick(table, shape(length=600)).variant == "chunked"
@@ -48,29 +48,29 @@ def test_a_crossover_splits_the_lengths(tmp_path):
 
 
 def test_a_kind_of_shape_that_was_never_measured_has_no_region(tmp_path):
-    """A table has no region for another mask, direction, dtype or head_dim, however near the length is."""
+    """`pick` returns None for a mask, direction, dtype or head_dim that was never measured."""
     table = regions(overtaken(tmp_path))
     for field, value in (("mask", "none"), ("dtype", "bfloat16"), ("head_dim", 128), ("direction", "backward")):
         assert pick(table, shape(**{field: value})) is None
 
 
 def test_only_ranked_variants_are_chosen(tmp_path):
-    """A wrong, inexact or crashed variant is not in any region's order."""
+    """No region's order contains an incorrect, inexact or unsupported variant."""
     results = Results.load(synthetic.make_run(tmp_path, cells=CELLS[:2]))
     for region in regions(results):
         assert not {"forgets-a-key", "linear-attention", "xformers"} & set(region.order)
 
 
 def test_ties_are_listed(tmp_path):
-    """Two variants that can't be distinguished are tied, and no shape is clear."""
+    """Two variants that can't be distinguished are tied, and no shape has a clear leader."""
     results = Results.load(synthetic.make_run(tmp_path, cells=CELLS[:3], variants=("sdpa", "sdpa-flash", "naive")))
     (region,) = regions(results)
     assert {region.variant, *region.tied} == {"sdpa", "sdpa-flash"}
     assert region.clear == 0
 
 
-def test_a_table_survives_json(tmp_path):
-    """A table written as JSON reads back the same; another schema or a broken row is a usage error."""
+def test_a_table_can_be_written_and_read_as_json(tmp_path):
+    """A table is equal after writing and reading it. Another schema version or an incomplete region is a UsageError."""
     table = regions(overtaken(tmp_path))
     text = json.loads(json.dumps(to_json(table), allow_nan=False))
     assert from_json(text) == table
@@ -81,7 +81,7 @@ def test_a_table_survives_json(tmp_path):
 
 
 def test_the_gain_is_measured_on_shapes_left_out_of_the_table(tmp_path):
-    """Following the table is faster than always taking a variant that is slower at half of the lengths."""
+    """Following the table is faster than always using a variant that is slower at half of the lengths."""
     found = dispatch_gains(overtaken(tmp_path), "sdpa")["one"]
     assert found.shapes == len(CELLS)
     assert found.gain > 1.2

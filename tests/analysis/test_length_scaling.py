@@ -17,7 +17,7 @@ def loaded(tmp_path, **options):
 
 
 def test_exact_attention_grows_with_the_square_of_the_length(tmp_path):
-    """The exponent of attention on the synthetic machine is 2, within its interval."""
+    """The exponent of attention on the synthetic machine is 2, and the interval contains 2."""
     (found,) = exponents(loaded(tmp_path, variants=("sdpa",)))
     assert found.exponent == pytest.approx(2, abs=0.05)
     assert found.low <= 2 <= found.high
@@ -39,7 +39,7 @@ def test_two_lengths_have_no_exponent(tmp_path):
 
 
 def overtaken(tmp_path):
-    """Load a run in which `sdpa` has a higher launch cost than `chunked` and a faster kernel."""
+    """Load two runs as one device, on which `sdpa` has a higher launch cost than `chunked` but a faster kernel."""
     slow_start = synthetic.Machine("cpu", "model", 1.2e11, 1.4e10, 60_000_000, 8e9)
     folder = tmp_path / "runs"
     first = synthetic.make_run(folder, name="a", cells=CELLS, variants=("chunked",), baseline=None)
@@ -48,8 +48,8 @@ def overtaken(tmp_path):
     return Results(frame.assign(device_name="one", environment_id="one"))
 
 
-def test_a_crossover_lies_where_the_models_cross(tmp_path):
-    """The crossover is interpolated between the lengths around it, and lies within its interval."""
+def test_a_crossover_is_between_the_lengths_at_which_the_order_changes(tmp_path):
+    """The crossover is interpolated between neighbouring lengths, and is inside its interval."""
     (found,) = crossovers(overtaken(tmp_path))
     assert (found.before, found.after) == ("chunked", "sdpa")
     assert 2048 < found.length < 8192
@@ -57,12 +57,12 @@ def test_a_crossover_lies_where_the_models_cross(tmp_path):
 
 
 def test_curves_that_never_cross_have_no_crossover(tmp_path):
-    """Variants of which one is always faster, or which always tie, have no crossover."""
+    """Two variants have no crossover if one is faster at all lengths, or if they tie at all lengths."""
     assert crossovers(loaded(tmp_path, variants=("sdpa", "sdpa-flash", "naive"))) == []
 
 
 def test_memory_limits_are_listed_only_if_a_variant_ran_out(tmp_path):
-    """Each variant of such a series has its largest length that fits and its smallest that does not."""
+    """If a variant ran out of memory, each variant has its largest length that fits and its smallest that does not."""
     machine = synthetic.Machine("cpu", "small", 1.2e11, 1.4e10, 9_000, 1e9)
     found = {reach.variant: reach for reach in reaches(loaded(tmp_path, variants=("naive", "sdpa"), machine=machine))}
     assert (found["naive"].largest_ok, found["naive"].smallest_out) == (2048, 4096)

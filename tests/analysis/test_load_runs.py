@@ -13,7 +13,7 @@ SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)),
 
 
 def test_a_run_has_a_row_for_each_record_and_all_documented_columns(tmp_path):
-    """`load` returns a row for each record, with the record's, the workload's and the derived columns."""
+    """`load` returns a row for each record, with the fields of the record and its workload and the derived columns."""
     run = synthetic.make_run(tmp_path, **SMALL)
     frame = attnbench.load(run)
     assert len(frame) == 4 * (len(synthetic.FEW) + 1)
@@ -23,7 +23,7 @@ def test_a_run_has_a_row_for_each_record_and_all_documented_columns(tmp_path):
 
 
 def test_a_list_of_runs_and_their_folder_load_the_same_rows(tmp_path):
-    """A list of runs and a folder that has them at any depth load the same rows."""
+    """A list of runs loads the same rows as a folder that contains these runs at any depth."""
     first = synthetic.make_run(tmp_path / "a", name="one", **SMALL)
     second = synthetic.make_run(tmp_path / "b" / "deep", name="two", machine=synthetic.H200, **SMALL)
     listed = attnbench.load([first, second])
@@ -33,13 +33,13 @@ def test_a_list_of_runs_and_their_folder_load_the_same_rows(tmp_path):
 
 
 def test_a_path_without_a_run_is_a_usage_error(tmp_path):
-    """The error for a path that has no run names the path and what was expected."""
+    """The error for a path without a run states the path and what was expected."""
     with pytest.raises(UsageError, match=r"no run in .*nowhere.*manifest\.json"):
         attnbench.load(tmp_path / "nowhere")
 
 
 def test_rates_follow_from_the_median_and_the_exact_counts(tmp_path):
-    """Latency is the samples' median in ms, inside its interval; TFLOP/s and GB/s are exact counts over latency."""
+    """The latency is inside its interval, and TFLOP/s and GB/s are the exact counts divided by the latency."""
     frame = attnbench.load(synthetic.make_run(tmp_path, **SMALL))
     timed = frame[frame["status"] == "ok"]
     assert (timed["latency_low_ms"] <= timed["latency_ms"]).all()
@@ -51,7 +51,7 @@ def test_rates_follow_from_the_median_and_the_exact_counts(tmp_path):
 
 
 def test_cells_without_a_time_have_no_derived_numbers(tmp_path):
-    """An incorrect or unsupported cell has neither latency, rate nor speed-up."""
+    """An incorrect or unsupported cell has no latency, rates or speed-up."""
     frame = attnbench.load(synthetic.make_run(tmp_path, **SMALL))
     bad = frame[frame["status"] != "ok"]
     assert len(bad)
@@ -59,15 +59,15 @@ def test_cells_without_a_time_have_no_derived_numbers(tmp_path):
 
 
 def test_speedup_is_over_the_baseline_on_the_same_problem(tmp_path):
-    """A variant made twice as slow as the baseline has a speed-up of about 0.5, and the baseline exactly 1."""
+    """A variant that is half as fast as the baseline has a speed-up of about 0.5, and the baseline has exactly 1."""
     run = synthetic.make_run(tmp_path, variants=("sdpa", "sdpa-flash"), slower={"sdpa-flash": 2.0}, **SMALL)
     frame = attnbench.load(run)
     assert (frame.loc[(frame["variant"] == "sdpa") & ~frame["control"], "speedup"] == 1).all()
     assert frame.loc[frame["variant"] == "sdpa-flash", "speedup"].between(0.48, 0.52).all()
 
 
-def test_speedup_never_crosses_machines(tmp_path):
-    """A machine without the baseline has no speed-ups, whatever another machine measured."""
+def test_speedups_compare_cells_of_one_machine_only(tmp_path):
+    """A machine that did not run the baseline has no speed-ups, even if another machine ran it."""
     synthetic.make_run(tmp_path, name="cpu", **SMALL)
     synthetic.make_run(tmp_path, name="gpu", machine=synthetic.H200, variants=("chunked",), baseline=None, **SMALL)
     frame = attnbench.load(tmp_path)
@@ -84,14 +84,17 @@ def test_an_empty_run_gives_an_empty_frame_with_all_columns(tmp_path):
 
 
 def test_a_record_without_counts_has_no_rates(tmp_path):
-    """Rates are NaN if flops and bytes were not recorded."""
+    """TFLOP/s and GB/s are NaN if `flops` and `bytes` were not recorded."""
     run = synthetic.make_run(tmp_path, replace={"flops": None, "bytes": None}, **SMALL)
     timed = attnbench.load(run).query("status == 'ok'")
     assert all(math.isnan(value) for value in [*timed["tflops"], *timed["gbps"]])
 
 
 def test_energy_comes_from_the_counter_else_from_power_and_time(tmp_path):
-    """A call's energy is the mean of the blocks' counts; without a counter, mean power times the median latency."""
+    """The energy of a call is the mean over the blocks of the energy counter.
+
+    Without a counter, it is the mean power times the median latency.
+    """
     counted = {"blocks": [{"energy_per_call_j": 0.0, "power_w": 300.0}, {"energy_per_call_j": 0.004, "power_w": 300.0}]}
     estimated = {"blocks": [{"power_w": 300.0}, {"energy_per_call_j": None, "power_w": 500.0}]}
     for name, telemetry in (("counted", counted), ("estimated", estimated)):

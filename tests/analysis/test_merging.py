@@ -7,7 +7,7 @@ from attnbench.analysis import load
 from attnbench.analysis.results import Results
 from attnbench.report import headline
 
-FEW = {"variants": ("naive", "sdpa"), "rounds": 4}
+OPTIONS = {"variants": ("naive", "sdpa"), "rounds": 4}
 
 
 def cells():
@@ -16,9 +16,11 @@ def cells():
 
 
 def test_copied_folders_load_together(tmp_path):
-    """A folder with the runs of two machines loads as all their records, each with its device."""
+    """A folder with the runs of two machines loads the records of both, each with its device name."""
     for index, machine in enumerate((synthetic.H200, synthetic.A100)):
-        run = synthetic.make_run(tmp_path / f"machine-{index}", name=f"r{index}", cells=cells(), machine=machine, **FEW)
+        run = synthetic.make_run(
+            tmp_path / f"machine-{index}", name=f"r{index}", cells=cells(), machine=machine, **OPTIONS
+        )
         shutil.copytree(run, tmp_path / "merged" / run.name)
     merged = load(tmp_path / "merged")
     parts = [load(tmp_path / f"machine-{index}") for index in (0, 1)]
@@ -28,9 +30,9 @@ def test_copied_folders_load_together(tmp_path):
 
 
 def test_each_type_of_gpu_is_ranked_separately(tmp_path):
-    """Each type of GPU has its own table, and speed-ups are over the baseline on the same type."""
+    """Each type of GPU has a table, and speed-ups are over the baseline on the same type of GPU."""
     runs = [
-        synthetic.make_run(tmp_path, name=name, cells=cells(), machine=machine, **FEW)
+        synthetic.make_run(tmp_path, name=name, cells=cells(), machine=machine, **OPTIONS)
         for name, machine in (("a", synthetic.H200), ("b", synthetic.A100))
     ]
     frame = load(runs)
@@ -41,12 +43,12 @@ def test_each_type_of_gpu_is_ranked_separately(tmp_path):
 
 
 def test_a_repeated_cell_counts_once_in_each_environment(tmp_path):
-    """Of a cell's records in one environment only the latest counts; a record under another driver counts too."""
+    """Only the latest record of a cell in an environment counts. A record with another driver counts separately."""
     environments = {"first": "old-driver", "again": "old-driver", "other": "new-driver"}
     for day, (name, environment) in enumerate(environments.items(), 1):
         synthetic.make_run(
             tmp_path, name=name, cells=cells(), machine=synthetic.H200, baseline=None, seed=day,
-            started=f"2026-01-0{day}T12:00:00+00:00", replace={"environment_id": environment}, **FEW,
+            started=f"2026-01-0{day}T12:00:00+00:00", replace={"environment_id": environment}, **OPTIONS,
         )  # fmt: skip
     frame = load(tmp_path)
     assert len(frame) == 3 * 2 * 2

@@ -10,12 +10,12 @@ CELLS = synthetic.workloads(seqs=(256, 512, 1024), masks=("causal",), directions
 
 
 def ranked(tmp_path, **options):
-    """Load a synthetic run of few cells."""
+    """Load a synthetic run of a few cells."""
     return Results.load(synthetic.make_run(tmp_path, cells=CELLS, rounds=8, **options))
 
 
 def test_the_fastest_variant_wins_by_its_margin_over_the_next(tmp_path):
-    """A variant that is clearly fastest has the first place alone, and its margin is over the runner-up."""
+    """A clearly fastest variant has the first place alone, and the margin is its advantage over the runner-up."""
     table = ranked(tmp_path, variants=("sdpa", "chunked", "naive"), slower={"sdpa": 0.5}).winners
     assert set(table["fastest"]) == {"sdpa"}
     assert set(table["tied"]) == {("sdpa",)}
@@ -24,14 +24,14 @@ def test_the_fastest_variant_wins_by_its_margin_over_the_next(tmp_path):
 
 
 def test_equally_fast_variants_share_the_first_place(tmp_path):
-    """Two variants of the same speed tie, and the margin is over the fastest variant that is slower."""
+    """Two variants of the same speed tie, and the margin is their advantage over the next variant."""
     table = ranked(tmp_path, variants=("sdpa", "sdpa-flash", "naive")).winners
     assert set(table["tied"]) == {("sdpa", "sdpa-flash")}
     assert set(table["next"]) == {"naive"}
 
 
 def test_wrong_and_inexact_variants_and_the_control_never_win(tmp_path):
-    """A wrong or inexact variant and the control have no place, however fast they are."""
+    """Incorrect variants, inexact variants and the control are not ranked, even if they are fastest."""
     results = ranked(tmp_path, variants=("sdpa", "naive", "forgets-a-key", "linear-attention"))
     table = results.winners
     assert set(table["fastest"]) == {"sdpa"}
@@ -39,7 +39,7 @@ def test_wrong_and_inexact_variants_and_the_control_never_win(tmp_path):
 
 
 def test_the_verdict_has_wins_and_margin(tmp_path):
-    """The verdict of a contest has the number of shapes won and the median margin."""
+    """The verdict of a contest states the number of shapes won and the median margin."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "naive"), slower={"naive": 1.0}))
     assert contest.verdict.startswith("On AMD EPYC 7B13, causal, forward: sdpa fastest in 3 of 3 shapes, median ")
     assert contest.undecided == 0
@@ -54,8 +54,8 @@ def test_a_contest_of_ties_has_no_winner(tmp_path):
     assert all(one.fastest == 0 for one in contest.standings)
 
 
-def test_a_variant_alone_is_no_contest(tmp_path):
-    """A variant that was ranked alone wins nothing."""
+def test_a_contest_needs_two_ranked_variants(tmp_path):
+    """A variant wins no shape if no other variant was ranked."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "forgets-a-key")))
     assert contest.shapes == 0
     assert "fewer than two variants" in contest.verdict
@@ -63,7 +63,7 @@ def test_a_variant_alone_is_no_contest(tmp_path):
 
 
 def test_a_standing_counts_all_cells_and_averages_speedups_geometrically(tmp_path):
-    """A standing has the numbers of cells tried and ranked, and the geometric mean and range of the speed-ups."""
+    """A standing counts all cells and the ranked cells, and has the geometric mean and range of the speed-ups."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "naive", "forgets-a-key")))
     by_name = {one.variant: one for one in contest.standings}
     assert (by_name["forgets-a-key"].cells, by_name["forgets-a-key"].ranked) == (3, 0)

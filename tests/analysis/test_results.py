@@ -1,4 +1,4 @@
-"""The results of runs: which records count, and what they are compared with."""
+"""The results of runs: the baseline, the records that count, and the records that are ranked."""
 
 import json
 
@@ -25,7 +25,7 @@ SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)),
     ],
 )
 def test_the_baseline_is_the_controlled_variant_else_the_marked_one(tmp_path, variants, control, marked, expected):
-    """The A/A control decides the baseline, else the run's marks, else the commonest ranked variant."""
+    """The baseline is the variant with a control, else a marked variant, else the one with the most ranked records."""
     run = synthetic.make_run(tmp_path, variants=variants, baseline=control, **SMALL)
     mark(run, marked)
     assert Results.load(run).baseline == expected
@@ -33,14 +33,14 @@ def test_the_baseline_is_the_controlled_variant_else_the_marked_one(tmp_path, va
 
 
 def mark(run, names):
-    """Mark variants as baselines in a run's manifest."""
+    """Mark the named variants as baselines in a run's manifest."""
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["variants"] = {name: {"baseline": True} for name in names}
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_requested_baseline_is_what_speedups_are_over(tmp_path):
-    """Speed-ups are over the baseline that is asked for, and a name that no run has is a usage error."""
+def test_speedups_are_over_a_requested_baseline(tmp_path):
+    """Speed-ups are relative to the requested baseline. A name that is not among the variants is a UsageError."""
     run = synthetic.make_run(tmp_path, variants=("sdpa", "chunked"), **SMALL)
     results = Results.load(run, "chunked")
     assert (results.ranked.loc[results.ranked["variant"] == "chunked", "speedup"] == 1).all()
@@ -50,7 +50,7 @@ def test_a_requested_baseline_is_what_speedups_are_over(tmp_path):
 
 
 def test_a_cell_measured_again_counts_once_by_its_last_record(tmp_path):
-    """Of two runs of one environment, `current` keeps the later record of each cell, and `frame` keeps both."""
+    """If two runs in one environment measured a cell, `current` has the later record, and `frame` has both."""
     synthetic.make_run(tmp_path, name="old", started="2026-01-01T00:00:00+00:00", seed=1, **SMALL)
     synthetic.make_run(tmp_path, name="new", started="2026-02-01T00:00:00+00:00", seed=2, **SMALL)
     results = Results.load(tmp_path)
@@ -58,8 +58,8 @@ def test_a_cell_measured_again_counts_once_by_its_last_record(tmp_path):
     assert set(results.current["run"]) == {"new"}
 
 
-def test_only_correct_exact_variants_that_are_no_control_are_ranked(tmp_path):
-    """The A/A control, inexact variants and cells without a time are never ranked, and never lead."""
+def test_only_correct_exact_variants_are_ranked(tmp_path):
+    """The A/A control, inexact variants and cells without a time are not ranked, so they never lead."""
     results = Results.load(synthetic.make_run(tmp_path, **SMALL))
     assert not {"forgets-a-key", "linear-attention", "xformers"} & set(results.ranked["variant"])
     assert not results.ranked["control"].any()
@@ -67,7 +67,7 @@ def test_only_correct_exact_variants_that_are_no_control_are_ranked(tmp_path):
     assert results.frame[results.leads].index.isin(results.ranked.index).all()
 
 
-def test_a_selection_of_records_has_results_of_its_own(tmp_path):
+def test_within_returns_the_results_of_selected_records(tmp_path):
     """`within` ranks and compares the selected records alone, against the same baseline."""
     results = Results.load(synthetic.make_run(tmp_path, variants=("naive", "sdpa", "chunked"), **SMALL))
     causal = results.within(results.frame["mask"] == "causal")
@@ -78,7 +78,7 @@ def test_a_selection_of_records_has_results_of_its_own(tmp_path):
 
 
 def test_runs_of_one_name_keep_their_manifests(tmp_path):
-    """Two runs whose folders have the same name, as copies from two machines may, have two manifests."""
+    """Two runs have separate manifests even if their folders have the same name, as on two machines."""
     for machine in (synthetic.H200, synthetic.A100):
         synthetic.make_run(tmp_path / machine.name, name="r", machine=machine, **SMALL)
     found = [next(iter(manifest["environments"].values())) for manifest in Results.load(tmp_path).manifests]
@@ -86,7 +86,7 @@ def test_runs_of_one_name_keep_their_manifests(tmp_path):
 
 
 def test_each_part_is_computed_once(tmp_path, monkeypatch):
-    """Records are paired with their controls once, however many tables ask for noise floors and leaders."""
+    """The log-ratios of the controls are computed once, although noise floors and leaders both depend on them."""
     calls = []
     pair = module.control_ratios
     monkeypatch.setattr(module, "control_ratios", lambda current: calls.append(len(current)) or pair(current))

@@ -1,4 +1,4 @@
-"""Series: the cells that form one line over sequence length."""
+"""Series: the cells of one chart over sequence length."""
 
 import attnbench
 import synthetic
@@ -12,27 +12,27 @@ def loaded(tmp_path, cells):
 
 
 def test_each_setting_is_a_series(tmp_path):
-    """Cells of different mask or direction are in different series; cells of different length are not."""
+    """Cells with different masks or directions are in different series, and cells with different lengths are in one."""
     found = series(loaded(tmp_path, synthetic.workloads()))
     assert len(found) == 4
     assert all(one.frame["length"].nunique() == 4 for one in found)
 
 
 def test_a_constant_number_of_tokens_is_one_series(tmp_path):
-    """Cells whose batch shrinks as length grows, as in FlashAttention's table, form one line."""
+    """Cells form one series if the batch shrinks as length grows, as in the benchmarks of FlashAttention."""
     cells = [Workload(heads=2, head_dim=64, batch=4096 // seq, seq_q=seq) for seq in (512, 1024, 2048)]
     (one,) = series(loaded(tmp_path, cells))
     assert one.shape == "B8 to 2 H2 D64"
 
 
 def test_several_batches_at_one_length_split_by_batch(tmp_path):
-    """If a length was measured at several batches, each batch is a series."""
+    """If a length was measured with several batches, there is a series for each batch."""
     found = series(loaded(tmp_path, synthetic.workloads(batches=(1, 4), masks=("none",), directions=("forward",))))
     assert sorted(one.shape for one in found) == ["B1 H8 D64", "B4 H8 D64"]
 
 
 def test_decode_and_cross_attention_are_separate_series_over_the_longer_length(tmp_path):
-    """One query with many keys is `decode`, and its length is the number of keys."""
+    """One query with many keys is `decode`, other different lengths are `cross`, and the longer side is the length."""
     cells = [Workload(heads=8, kv_heads=2, head_dim=64, seq_q=1, seq_k=seq) for seq in (512, 1024)]
     cells += [Workload(heads=8, head_dim=64, seq_q=seq, seq_k=77) for seq in (512, 1024)]
     shapes = {one.shape: sorted(one.frame["length"]) for one in series(loaded(tmp_path, cells))}

@@ -1,4 +1,4 @@
-"""Several devices of one model, and different devices compared."""
+"""Runs on several devices of one model, and comparisons of device models."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024, 2048), masks=("causal",), direction
 
 
 def test_only_one_device_of_a_model_counts(tmp_path):
-    """Cells that several GPUs ran count once, and all variants of a workload come from one device."""
+    """If several GPUs of one model ran the same cells, all records that count come from one GPU."""
     runs = []
     for index, variants in enumerate((("sdpa",), ("sdpa", "chunked"), ("sdpa",))):
         machine = dataclasses.replace(synthetic.H200, device=f"cuda:{index}")

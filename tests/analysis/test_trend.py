@@ -1,4 +1,4 @@
-"""Trends of cells over many runs."""
+"""Trends of the latency of cells over many runs."""
 
 import synthetic
 from attnbench.analysis.results import Results
@@ -8,7 +8,7 @@ CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward
 
 
 def history(tmp_path, factors, variants=("sdpa", "chunked")):
-    """Return the trends of one run a day, in each of which `chunked` is slower by that day's factor."""
+    """Return the trends of daily runs. In each run, `chunked` is slower by the factor of that day."""
     for day, factor in enumerate(factors, 1):
         synthetic.make_run(
             tmp_path,
@@ -25,7 +25,7 @@ def history(tmp_path, factors, variants=("sdpa", "chunked")):
 
 
 def test_a_lasting_slow_down_is_one_change_point(tmp_path):
-    """A cell that becomes slower once and stays so has one change point, at the first slower run."""
+    """A cell that becomes slower and stays slower has one change point, at the first slower run."""
     found = {trend.variant: trend for trend in history(tmp_path, (1, 1, 1.3, 1.3))}
     assert [point.change for point in found["chunked"].points] == [None, None, "slower", None]
     assert found["sdpa"].changes == 0

@@ -4,7 +4,7 @@ import synthetic
 from attnbench.analysis.results import Results
 
 CELLS = synthetic.workloads(seqs=(256, 512, 1024, 2048), masks=("causal",), directions=("forward",))
-COPY = ("sdpa", "sdpa-flash")  # equally fast on the synthetic machine
+EQUALLY_FAST = ("sdpa", "sdpa-flash")  # on the synthetic machine
 
 
 def loaded(tmp_path, **options):
@@ -18,22 +18,22 @@ def leading(results):
 
 
 def verdicts_of(results, variant):
-    """Return the verdicts of a variant over the baseline."""
+    """Return the verdicts of a variant, compared with the baseline."""
     return {comparison.verdict for key, comparison in results.comparisons.items() if key[-1] == variant}
 
 
 def test_a_variant_is_judged_round_by_round_against_the_baseline(tmp_path):
-    """A variant that is a tenth slower is `slower` and a copy is not, though the machine drifts by more than that."""
+    """A variant that is 10% slower is `slower`, and an equally fast one is not, even if the machine drifts by 20%."""
     results = loaded(
-        tmp_path, variants=(*COPY, "chunked"), drift=0.2, noise=0.005, slower={"chunked": 0.45 / 0.62 * 1.1}
+        tmp_path, variants=(*EQUALLY_FAST, "chunked"), drift=0.2, noise=0.005, slower={"chunked": 0.45 / 0.62 * 1.1}
     )
     assert verdicts_of(results, "chunked") == {"slower"}
     assert verdicts_of(results, "sdpa-flash") <= {"same", "undecided"}
 
 
-def test_the_controls_decide_how_much_a_difference_must_be(tmp_path):
-    """A difference that is a verdict on a quiet machine is undecided if the run's own controls differ by more."""
-    results = loaded(tmp_path, variants=COPY, noise=0.002, slower={"sdpa-flash": 1.05})
+def test_a_difference_below_the_noise_floor_is_undecided(tmp_path):
+    """A difference of 5% is `slower` on a quiet machine, but undecided if the A/A controls differ by 10%."""
+    results = loaded(tmp_path, variants=EQUALLY_FAST, noise=0.002, slower={"sdpa-flash": 1.05})
     assert verdicts_of(results, "sdpa-flash") == {"slower"}
     frame = results.frame.copy()
     control = frame["control"]
@@ -44,32 +44,32 @@ def test_the_controls_decide_how_much_a_difference_must_be(tmp_path):
 
 
 def test_without_a_control_intervals_decide_who_leads(tmp_path):
-    """A run without an A/A control has no verdict; variants whose intervals overlap the fastest's share its place."""
-    results = loaded(tmp_path, variants=(*COPY, "naive"), baseline=None)
+    """A run without an A/A control has no verdicts, and variants with overlapping intervals share the first place."""
+    results = loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"), baseline=None)
     assert results.comparisons == {}
-    assert leading(results) == set(COPY)
+    assert leading(results) == set(EQUALLY_FAST)
 
 
 def test_variants_that_cannot_be_shown_to_be_slower_share_the_first_place(tmp_path):
-    """The fastest variant and its copy lead, and the naive one does not."""
-    assert leading(loaded(tmp_path, variants=(*COPY, "naive"))) == set(COPY)
+    """The fastest variant and an equally fast variant lead, and a slower variant does not."""
+    assert leading(loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"))) == set(EQUALLY_FAST)
 
 
 def test_a_slow_variant_with_few_rounds_does_not_lead(tmp_path):
-    """A variant of twice the time whose budget ended after two rounds is slower, though two rounds show little."""
-    results = loaded(tmp_path, variants=(*COPY, "naive"), rounds=2)
-    assert leading(results) == set(COPY)
+    """A variant that takes twice as long is `slower` even if it was measured for only two rounds."""
+    results = loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"), rounds=2)
+    assert leading(results) == set(EQUALLY_FAST)
     assert verdicts_of(results, "naive") == {"slower"}
 
 
-def test_rounds_that_were_not_shared_are_not_paired(tmp_path):
-    """Cells that were measured one after the other are not paired, even if their rounds have the same numbers."""
-    results = loaded(tmp_path, variants=(*COPY, "naive"), replace={"flags": ("not_interleaved",)})
+def test_cells_that_were_not_interleaved_are_not_paired(tmp_path):
+    """Cells that were measured one after the other are not paired, even if their round numbers are equal."""
+    results = loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"), replace={"flags": ("not_interleaved",)})
     assert results.comparisons == {}
 
 
 def test_cells_of_two_runs_are_not_paired(tmp_path):
-    """A variant that ran in another run than the baseline is not paired with it."""
+    """A variant is not paired with the baseline if they were measured in different runs."""
     synthetic.make_run(tmp_path, name="a", cells=CELLS, variants=("sdpa",))
     synthetic.make_run(tmp_path, name="b", cells=CELLS, variants=("chunked",), baseline=None)
     assert {key[-1] for key in Results.load(tmp_path).comparisons} == set()

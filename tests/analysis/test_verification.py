@@ -10,7 +10,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 
 
 def load(folder, name, **options):
-    """Load a synthetic run of few cells."""
+    """Load a synthetic run of a few cells. Its seed is the length of its name, so `one` and `second` differ."""
     options = {"variants": ("sdpa", "chunked", "xformers"), "cells": CELLS, "noise": 0.005, "drift": 0.0, **options}
     return Results.load(synthetic.make_run(folder, name=name, seed=len(name), **options))
 
@@ -25,7 +25,7 @@ def test_a_sample_is_drawn_from_cells_that_can_run(tmp_path):
 
 
 def test_the_same_code_agrees_with_itself(tmp_path):
-    """A second measurement of some cells agrees, and the other cells are not compared."""
+    """Cells that are measured again with the same code agree, and all other cells are left out."""
     found = agreement(load(tmp_path, "one"), load(tmp_path, "second", variants=("chunked",)))
     assert found.agrees
     assert len(found.agreeing) == 2
@@ -34,14 +34,14 @@ def test_the_same_code_agrees_with_itself(tmp_path):
 
 @pytest.mark.parametrize("factor", [0.7, 1.4])
 def test_a_time_that_clearly_differs_disagrees(tmp_path, factor):
-    """A cell disagrees if it is much slower than before, and also if it is much faster."""
+    """A cell disagrees if it is much slower or much faster than before."""
     found = agreement(load(tmp_path, "one"), load(tmp_path, "second", slower={"chunked": factor}))
     assert not found.agrees
     assert {change.variant for change in found.disagreeing} == {"chunked"}
 
 
 def test_another_status_disagrees(tmp_path):
-    """A cell that failed the second time disagrees."""
+    """A cell that fails when it is measured again disagrees."""
     again = load(tmp_path, "second").frame
     again.loc[again["variant"] == "chunked", "status"] = "crash"
     found = agreement(load(tmp_path, "one"), Results(again))
@@ -49,5 +49,5 @@ def test_another_status_disagrees(tmp_path):
 
 
 def test_a_verification_without_cells_does_not_agree(tmp_path):
-    """A second run without records does not confirm the first."""
+    """A run is not verified by a second run without records."""
     assert not agreement(load(tmp_path, "one"), load(tmp_path, "second", cells=[])).agrees

@@ -1,4 +1,4 @@
-"""Findings and figures depend on a study's rows only."""
+"""Findings and figures of studies, made from given rows."""
 
 import math
 
@@ -10,7 +10,7 @@ from attnbench.study.study import bytes_text, exponent, listed, number
 
 
 def row(variant="naive", **fields):
-    """Return the row of one timed cell."""
+    """Return the row of a timed cell, with the given fields replaced."""
     return {
         "variant": variant, "exact": True, "device_name": "a device", "batch": 1, "heads": 8, "seq_q": 128,
         "head_dim": 64, "dtype": "float32", "mask": "causal", "direction": "forward", "latency_ms": 1.0,
@@ -20,26 +20,26 @@ def row(variant="naive", **fields):
 
 
 def growing(variant="naive", power=2.0, **fields):
-    """Return rows of four lengths, with a latency that grows as length ** power."""
+    """Return the rows of four lengths, with a latency in ms that is 1 at length 128 and grows as length ** power."""
     return [row(variant, seq_q=n, latency_ms=(n / 128) ** power, **fields) for n in (128, 256, 512, 1024)]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_each_study_asks_a_question(name):
-    """A study is found by its name, and its question ends with a question mark."""
+    """`find_study` returns each study by its name, and its question ends with a question mark."""
     study = find_study(name)
     assert study.name == name
     assert study.question.endswith("?")
 
 
 def test_unknown_study_names_the_nearest():
-    """A misspelt name is an error that suggests the nearest study."""
+    """A misspelt name is a UsageError that suggests the nearest study."""
     with pytest.raises(UsageError, match="unknown study 'memroy': did you mean 'memory'"):
         find_study("memroy")
 
 
 def test_context_states_the_exponent_and_both_ends():
-    """`context` states each variant's latency at both ends, and the exponent of its growth."""
+    """`context` states each variant's latency at the shortest and longest length, and the exponent of its growth."""
     finding = find_study("context").conclude(growing("naive", 2.0) + growing("quick", 1.0))
     assert "naive goes from 1.00 ms at 128 tokens to 64.0 ms at 1k, 64.0 times for 8.00 times the context" in finding
     assert "power of 2.00" in finding
@@ -55,7 +55,7 @@ def test_heads_names_the_fastest_and_the_slowest_number_of_heads():
 
 
 def test_bidirectional_compares_latency_with_the_visible_pairs():
-    """`bidirectional` states the ratio of latencies and the share of pairs that the mask leaves."""
+    """`bidirectional` states the latency ratio and the share of query-key pairs that the mask leaves visible."""
     rows = growing(flops=200, mask="none") + [{**r, "latency_ms": 0.75 * r["latency_ms"]} for r in growing(flops=101)]
     finding = find_study("bidirectional").conclude(rows)
     assert "leaves 50.5% of the query-key pairs" in finding
@@ -64,7 +64,7 @@ def test_bidirectional_compares_latency_with_the_visible_pairs():
 
 
 def test_memory_states_the_growth_and_how_many_sequences_fit():
-    """`memory` states bytes, how they grow, and how many sequences fit."""
+    """`memory` states the memory of a sequence, the exponent of its growth, and the number of sequences that fit."""
     rows = [{**r, "sequence_bytes": r["seq_q"] ** 2, "largest_batch": 3} for r in growing()]
     finding = find_study("memory").conclude(rows)
     assert "naive needs 1.00 MiB for one sequence of 1k tokens, growing as the length to the power of 2.00" in finding
@@ -72,7 +72,7 @@ def test_memory_states_the_growth_and_how_many_sequences_fit():
 
 
 def test_parallelism_compares_recurrent_layers_with_attention():
-    """`parallelism` compares a recurrent layer's time per token with the fastest attention, at both ends."""
+    """`parallelism` compares time per token with the fastest attention, at the shortest and longest length."""
     rows = growing("sdpa", 1.0) + [{**r, "exact": False} for r in growing("lstm", 2.0)]
     finding = find_study("parallelism").conclude(rows)
     assert "lstm takes 7.81 against 7.81 microseconds for sdpa at 128 tokens (1.00 times)" in finding
@@ -82,7 +82,7 @@ def test_parallelism_compares_recurrent_layers_with_attention():
 
 @pytest.mark.parametrize("name", ["heads", "context", "bidirectional", "memory", "parallelism"])
 def test_figures_are_drawn(name, tmp_path):
-    """Each timed study draws its rows, with a line for each variant."""
+    """The figure of each timed study has a line for each variant."""
     rows = [{**r, "sequence_bytes": 1 << 20, "largest_batch": 5} for r in growing() + growing(mask="none")]
     figure = find_study(name).draw(rows + [{**r, "variant": "other"} for r in rows])
     figure.savefig(tmp_path / "figure.png")
@@ -91,14 +91,14 @@ def test_figures_are_drawn(name, tmp_path):
 
 
 def test_a_study_without_a_timed_cell_is_an_error(tmp_path):
-    """If no cell of a study was timed, the error says so and names the folder with the records."""
+    """If no cell of a study was timed, the error states that and the folder with the records."""
     empty = Study("empty", "Is anything timed?", lambda settings, folder: [], lambda rows: None, lambda rows: "")
     with pytest.raises(AttnbenchError, match=r"study empty: no cell was timed; see the records in .*study-empty"):
         make(empty, Settings(tmp_path))
 
 
 def test_numbers_are_formatted_for_sentences():
-    """Numbers have three digits, bytes a unit, lists an 'and', and an exponent comes from two points."""
+    """Numbers have three digits, bytes have a unit, lists end with `and`, and two points define an exponent."""
     assert [number(x) for x in (0.01234, 1.0, 12.345, 123.4, 1234567.0, 0)] == [
         "0.0123", "1.00", "12.3", "123", "1.23e+06", "0",
     ]  # fmt: skip
@@ -108,14 +108,14 @@ def test_numbers_are_formatted_for_sentences():
 
 
 def split_rows(numbers=(1, 2)):
-    """Return rows of one device and of two; splitting the batch is slower than splitting the heads."""
+    """Return the rows of one and two devices, on which splitting the batch is slower than splitting the heads."""
     times = {(1, "batch"): 10.0, (2, "batch"): 6.25, (2, "heads"): 5.0}
     timed = [row(batch=4, gpus=n, split=split, latency_ms=t) for (n, split), t in times.items() if n in numbers]
     return gpus.with_efficiency(gpus.by_split(timed, {"batch": 4, "heads": 8}))
 
 
 def test_gpus_computes_the_efficiency_of_each_split():
-    """Efficiency is one device's latency over the devices' latency times their number, for each split."""
+    """Efficiency is the speed-up of each split over one device, divided by the number of devices."""
     computed = {(r["split"], r["devices"]): (r["latency_ms"], r["efficiency"]) for r in split_rows()}
     assert computed == {
         ("batch", 1): (10.0, 1.0), ("heads", 1): (10.0, 1.0), ("batch", 2): (6.25, 0.8), ("heads", 2): (5.0, 1.0),
@@ -123,7 +123,7 @@ def test_gpus_computes_the_efficiency_of_each_split():
 
 
 def test_gpus_states_speed_up_and_efficiency():
-    """`gpus` states the speed-up of the most devices for each split, and that one device can't split anything."""
+    """`gpus` states the speed-up of each split with the most devices, or that nothing was split on one device."""
     finding = gpus.conclude(split_rows())
     assert "when the batch of 4 is split, naive is 1.60 times as fast (80% scaling efficiency)" in finding
     assert "when the 8 heads are split, naive is 2.00 times as fast (100% scaling efficiency)" in finding
@@ -134,7 +134,7 @@ def test_gpus_states_speed_up_and_efficiency():
 
 
 def test_gpus_takes_powers_of_two_that_divide_batch_and_heads():
-    """The numbers of devices are powers of two, at most all devices, that divide batch and heads."""
+    """The numbers of devices are the powers of two, up to all devices, that divide both the batch and the heads."""
     assert gpus.counts(5, {"batch": 8, "heads": 8}) == [1, 2, 4]
     assert gpus.counts(4, {"batch": 8, "heads": 2}) == [1, 2]
     assert gpus.counts(1, {"batch": 8, "heads": 2}) == [1]

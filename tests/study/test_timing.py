@@ -17,12 +17,12 @@ from attnbench.study.timing import run_suite, suite_text
 from attnbench.workloads.suite import parse_suite
 
 SHAPE = {"heads": 1, "head_dim": 8, "seq": [16, 32], "dtype": "float32"}
-GRIDS = [  # one small run for the tests of all studies
+GRIDS = [  # a single small run that has the rows of all studies in ROWS
     *bidirectional.grids(SHAPE),
     *memory.grids(SHAPE),
     *heads.grids({"width": 8, "heads": [2], "seq": 16, "batch": 1, "dtype": "float32"}),
 ]
-ROWS = {
+ROWS = {  # which rows of the run belong to each study
     "heads": lambda row: row["mask"] == "none" and row["seq_q"] == 16,
     "context": lambda row: row["mask"] == "causal" and row["direction"] == "forward",
     "bidirectional": lambda row: row["heads"] == 1 and row["direction"] == "forward",
@@ -32,13 +32,13 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def timed_rows(tmp_path_factory):
-    """Return the rows of one run of all studies' tiny grids."""
+    """Return the rows of one run of GRIDS."""
     folder = tmp_path_factory.mktemp("studies")
     return run_suite("all", GRIDS, Settings(folder, variants=["naive"], budget_s=0.02), folder, ["cpu"])
 
 
 def test_suite_text_is_toml():
-    """The text of a suite is TOML with the same grids."""
+    """`suite_text` returns TOML that parses to the same grids."""
     text = suite_text("x", [{"heads": [1, 2], "mask": "causal"}, {"scale": 0.5, "alibi": True}])
     assert tomllib.loads(text) == {
         "name": "x", "grid": [{"heads": [1, 2], "mask": "causal"}, {"scale": 0.5, "alibi": True}],
@@ -47,7 +47,7 @@ def test_suite_text_is_toml():
 
 @pytest.mark.parametrize("name", ROWS)
 def test_timed_studies_draw_and_conclude_from_real_rows(name, timed_rows, monkeypatch, tmp_path):
-    """Each study draws and concludes from the rows of a real run of its tiny grids."""
+    """Each timed study makes a figure and a finding from the rows of a real run."""
     rows = [row for row in timed_rows if ROWS[name](row)]
     assert len(rows) == (4 if name == "bidirectional" else 2)
     monkeypatch.setattr("attnbench.study.timing.run_suite", lambda *_, **__: rows)
@@ -59,7 +59,7 @@ def test_timed_studies_draw_and_conclude_from_real_rows(name, timed_rows, monkey
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
 def test_all_sizes_are_valid_suites(name, kind):
-    """A study's sizes for each kind of device are a suite with workloads."""
+    """The default sizes of each study are a valid suite on each kind of device."""
     module = import_module(f"attnbench.study.{MODULES[name]}")
     if hasattr(module, "SIZES"):
         table = tomllib.loads(suite_text(name, module.grids(module.SIZES[kind])))
@@ -67,7 +67,7 @@ def test_all_sizes_are_valid_suites(name, kind):
 
 
 def test_a_study_runs_from_the_command_line(tmp_path):
-    """`attnbench study` prints the finding and the figure's path."""
+    """`attnbench study` prints the finding and the path of the figure."""
     command = ["study", "weights", "--results", str(tmp_path)]
     done = subprocess.run([sys.executable, "-m", "attnbench", *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -76,23 +76,23 @@ def test_a_study_runs_from_the_command_line(tmp_path):
 
 
 def test_a_study_runs_the_default_variants_and_those_it_needs(tmp_path):
-    """Without --variant, `parallelism` plans the device's default variants and its recurrent layers."""
+    """Without --variant, `parallelism` plans the default variants of the device and the recurrent layers."""
     planned = []
 
     @contextmanager
     def watch(plan):
         planned.extend({cell.variant.name for cell in plan.cells})
-        raise InterruptedError("the plan is all that this test needs")
+        raise InterruptedError("this test needs only the plan")
         yield
 
     with pytest.raises(InterruptedError):
         make(find_study("parallelism"), Settings(tmp_path, device="cpu", watch=watch))
     assert {"naive", "sdpa", "chunked", "lstm", "gru", "linear"} <= set(planned)
-    assert "flex" not in planned, "compiling takes minutes on a CPU, so it runs only if it is named"
+    assert "flex" not in planned, "compiling flex takes minutes on a CPU, so it is not a default variant"
 
 
 def test_gpus_splits_a_problem_over_cores(tmp_path):
-    """`gpus` runs the whole problem on one core, then halves on two cores, and takes the slower core's time."""
+    """`gpus` runs the whole problem on one core, and then half of the problem on each of two cores."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores")
     sizes = {"batch": 2, "heads": 2, "head_dim": 8, "seq": 16}
@@ -110,12 +110,12 @@ def test_gpus_splits_a_problem_over_cores(tmp_path):
 
 
 def sizes_of(sizes):
-    """Return a study's sizes as a workload's fields."""
+    """Return the sizes of a study as the fields of a workload."""
     return {"seq_q" if name == "seq" else name: value for name, value in sizes.items()}
 
 
 def test_gpus_uses_all_devices_of_one_kind(tmp_path, monkeypatch):
-    """`gpus` runs each power of two of the devices of one kind, and concludes from the largest."""
+    """`gpus` uses 1, 2 and 4 of five devices of one kind, and states the speed-up of 4."""
     requested = []
 
     def stand_in(name, grids, settings, folder, devices):
