@@ -1,4 +1,4 @@
-"""The reference: attention in float64, written for clarity, that every variant is compared with."""
+"""The reference that every variant is compared with: attention in float64, written for clarity."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-NEGLIGIBLE = 1e-12  # a weight below this does not change an answer, so the size of its score is ignored
+NEGLIGIBLE_WEIGHT = 1e-12  # a smaller weight does not change an answer, so the size of its score is ignored
 PIECE_PAIRS = 1 << 22  # query-key pairs evaluated at a time, to bound memory
 
 
 @dataclass(frozen=True)
 class Attention:
-    """The result of attention for rows of queries: R rows, Sk keys, any leading dimensions.
+    """The result of attention for R rows of queries and Sk keys, with any leading dimensions.
 
     - `output` (..., R, Dv); exactly 0 for a row that sees no key
     - `weights` (..., R, Sk): the softmax, before dropout
-    - `slope` (..., R, Sk) or None: derivative of the soft-capped score by the score; None without a softcap
+    - `slope` (..., R, Sk): derivative of the soft-capped score with respect to the score; None without a softcap
     - `lse` (..., R): natural log of the sum of the exponentiated scores; -inf for a row that sees no key
-    - `largest_score` (..., R): the largest |score|, before the softcap or with the bias, of keys whose weight counts
+    - `largest_score` (..., R): the largest |score| of the row, before the softcap or after softcap and bias, over the
+      keys that have more than a negligible weight
     """
 
     output: torch.Tensor
@@ -61,7 +62,7 @@ def attention(
         scores = scores + bias
     weights = _masked_softmax(scores, visible)
     with torch.no_grad():
-        size = torch.maximum(products.abs(), scores.abs()).masked_fill(weights < NEGLIGIBLE, 0.0)
+        size = torch.maximum(products.abs(), scores.abs()).masked_fill(weights < NEGLIGIBLE_WEIGHT, 0.0)
         largest = size.amax(-1) if size.shape[-1] else size.new_zeros(size.shape[:-1])
         lse = scores.masked_fill(~visible, -math.inf).logsumexp(-1)
     output = (weights if kept is None else weights * kept) @ value
@@ -103,7 +104,7 @@ def bias(workload: Workload, inputs: Inputs, rows: torch.Tensor) -> torch.Tensor
 
 @dataclass(frozen=True)
 class Part:
-    """The part of a problem to evaluate: all combinations of these sequences, key heads and query rows."""
+    """A part of a problem: all combinations of the given sequences (`batches`), key heads and query rows."""
 
     batches: tuple[int, ...]
     kv_heads: tuple[int, ...]
@@ -161,7 +162,7 @@ def evaluate(
     dtype: torch.dtype = torch.float64,
     kept: torch.Tensor | None = None,
 ) -> Iterator[Piece]:
-    """Yield the reference's answers for `part` (default: all), piece by piece to bound memory.
+    """Yield the reference's answers for `part` (default: the whole problem), piece by piece to bound memory.
 
     Gradients are computed by autograd, with `inputs.grad_output` at the rows of `part` and 0 at all others. `kept`
     (B, Hq, Sq, Sk) is the factor by which dropout multiplied each weight. With a lower `dtype`, the same code serves as
@@ -231,7 +232,9 @@ def _piece(
     if not gradients:
         return piece
     if inputs.grad_output is None:
-        raise ValueError(f"gradients of {workload.id} need inputs.grad_output: its direction is forward")
+        raise ValueError(
+            f"gradients of {workload.id} need inputs.grad_output, which inputs for the direction forward lack"
+        )
     grad_output = queries(in_bhsd(inputs.grad_output, inputs.layout))
     *of_leaves, of_weights = torch.autograd.grad(result.output, (*leaves, result.weights), grad_output)
     return replace(piece, grad_output=grad_output, gradients=tuple(of_leaves), weights_gradient=of_weights)
@@ -248,7 +251,10 @@ def _detached(result: Attention) -> Attention:
 
 
 def _masked_softmax(scores: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """Return the softmax over visible keys: exactly 0, without gradient, at hidden keys and in rows without any key."""
+    """Return the softmax over the visible keys.
+
+    Hidden keys, and all keys of a row that sees none, have a weight of exactly 0 and get no gradient.
+    """
     blind = ~visible.any(-1, keepdim=True)
     scores = scores.masked_fill(~visible, -math.inf).masked_fill(blind, 0.0)
     return torch.softmax(scores, -1).masked_fill(~visible, 0.0)

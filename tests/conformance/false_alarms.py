@@ -1,9 +1,9 @@
 """Run the suite on correct variants over many seeds: count false alarms and find the worst error ratios.
 
-Run from the repository's root: `python tests/conformance/false_alarms.py [--seeds 20] [--first 0] [--level quick]
-[VARIANT...]`; without names, on every variant that this machine's CPU can run. The constants in
-attnbench/conformance/tolerance.py are based on the table that it prints. It takes minutes per variant, so no test runs
-it.
+Run it from the root of the repository: `python tests/conformance/false_alarms.py [--seeds 20] [--first 0]
+[--level quick] [VARIANT...]`. Without names, it tests every variant that this machine's CPU can run. The constants in
+attnbench/conformance/tolerance.py are based on its output. It takes minutes for each variant, so the test suite does
+not include it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from attnbench.plugins.loading import entry_point_sources, load_all
 sys.path.insert(0, str(Path(__file__).parents[1] / "mutants"))
 from tiled import Tiled
 
-SAME_EACH_TIME = ("neighbours", "fresh-output", "empty", "side-stream", "refusals", "large-index", "far-apart")
-CHECKED = [name for name in CHECKS if name not in SAME_EACH_TIME]  # seeds hardly change the results of SAME_EACH_TIME
+SEEDLESS_CHECKS = ("neighbours", "fresh-output", "empty", "side-stream", "refusals", "large-index", "far-apart")
+CHECKED = [name for name in CHECKS if name not in SEEDLESS_CHECKS]  # other results hardly depend on the seed
 
 
 def correct_variants():
-    """Return by name the tiled variant and all built-in variants that can run some workload on this CPU."""
+    """Return a dict by name of the tiled variant and all built-in variants that can run a workload on this CPU."""
     found = {"tiled": Tiled()}
     for _, plugin in load_all(entry_point_sources(), skip={}):
         for candidate in getattr(plugin, "variants", ()):
@@ -37,7 +37,7 @@ def correct_variants():
 
 
 def watch(ratios):
-    """Return accuracy.measurements, changed to record the worst ratio of each rule in `ratios`."""
+    """Return a version of accuracy.measurements that also records the worst ratio of each rule in `ratios`."""
     original = accuracy.measurements
 
     def watched(*arguments, **options):
@@ -50,7 +50,7 @@ def watch(ratios):
 
 
 def run(variant, seeds, level):
-    """Run the suite on one variant; print failures, then counts and worst ratios; return the number of failures."""
+    """Run the suite on one variant, print failures, counts and worst ratios, and return the number of failures."""
     original = accuracy.measurements
     ratios, counts = defaultdict(float), Counter()
     accuracy.measurements = watch(ratios)

@@ -1,4 +1,4 @@
-"""The diagnosis of a wrong answer names the mistake that was made, and no other."""
+"""The diagnosis of a wrong answer names the right mistake, and no other."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def attention(query, key, value, seen, scale):
 
 
 def reason_for(workload, change_mask=lambda seen: seen, factor=1.0):
-    """Return the reason of the verdict on attention with a changed mask and scale."""
+    """Return the reason of the gate's verdict on attention with a changed mask or scale."""
 
     def wrong(query, key, value, workload):
         rows, columns = torch.arange(workload.seq_q)[:, None], torch.arange(workload.seq_k)[None]
@@ -32,9 +32,9 @@ def reason_for(workload, change_mask=lambda seen: seen, factor=1.0):
 @pytest.mark.parametrize("workload", [PLAIN, CAUSAL], ids=["none", "causal"])
 @pytest.mark.parametrize("factor", [1.02, 0.9, 1.3])
 def test_a_wrong_factor_of_the_scores_is_named(workload, factor):
-    """A wrong factor before the softmax is named with its size, and the mask is not mentioned."""
+    """The reason gives the size of a wrong factor before the softmax, and does not mention the mask."""
     reason = reason_for(workload, factor=factor)
-    assert f"likely bug: the scores are {factor:.3g} times the right ones" in reason
+    assert f"likely bug: the scores are multiplied by an extra factor of {factor:.3g}" in reason
     assert "mask" not in reason
 
 
@@ -43,16 +43,16 @@ def test_a_wrong_factor_of_the_scores_is_named(workload, factor):
     [
         (torch.ones_like, "the mask is ignored"),
         (lambda seen: seen & seen.roll(-1, 1), "the last visible key is left out"),
-        (lambda seen: seen | seen.roll(1, 1), "one key too many is seen at the right"),
+        (lambda seen: seen | seen.roll(1, 1), "one key too many is seen on the right"),
     ],
 )
 def test_a_wrong_mask_is_named(change_mask, bug):
-    """A mask that is ignored or off by one is named."""
+    """The reason says that a mask is ignored or off by one."""
     assert f"likely bug: {bug}" in reason_for(CAUSAL, change_mask)
 
 
 def test_an_error_that_no_mistake_explains_has_no_likely_bug():
-    """The reason for an error that none of the usual mistakes explains names no bug."""
+    """If no common mistake explains an error, the reason names no bug."""
 
     def noisy(query, key, value, workload):
         seen = torch.ones(workload.seq_q, workload.seq_k, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The gate: it passes correct answers at any length, and says where and how others are wrong."""
+"""Tests of the gate, which passes correct answers of any length and says where and how others are wrong."""
 
 import pytest
 import torch
@@ -26,13 +26,13 @@ def gate_of(tested, workload, seed=0):
 
 
 def verdict_on(function, workload=TRAINING, **options):
-    """Return the verdict before the timing on a variant made of a function."""
+    """Make a function into a variant and return the gate's verdict on it before the timing."""
     return gate_of(variant("tested", **options)(function), workload).before()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_correct_attention_passes_before_during_and_after(dtype):
-    """Correct answers pass the checks before, during and after the timing, with an error within the tolerance."""
+    """Correct answers pass the checks before, during and after the timing."""
     workload = Workload.from_json({**TRAINING.to_json(), "dtype": dtype})
     gate = gate_of(correct, workload)
     output = gate.call()
@@ -42,7 +42,7 @@ def test_correct_attention_passes_before_during_and_after(dtype):
         assert 0 < verdict.worst_ratio <= 1
         assert set(verdict.to_json()) == {"rule", "worst_ratio", "max_abs"}
     refill(gate.inputs, 5)
-    assert not gate.recheck(output, grads).passed, "an output of other inputs is stale"
+    assert not gate.recheck(output, grads).passed, "the output was computed from the old inputs"
     output = gate.call()
     grads = torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output)
     assert gate.recheck(output.detach(), grads).passed
@@ -89,14 +89,14 @@ def test_the_reason_names_the_bug(reason):
 
 
 def test_a_reason_names_rule_place_and_values():
-    """A failure says the rule, the batch, head and row, and the computed and expected values."""
+    """A reason contains the rule, the batch, head and row, and the computed and expected values."""
     reason = verdict_on(WRONG["the mask is ignored"], Workload(2, 8, 4, mask=Mask("causal"))).reason
     for part in ("float32: ||e|| <= 8 eps", "batch 0", "head ", "row ", " is [", "expected [", "tolerance of"):
         assert part in reason
 
 
 class OneBuffer(Variant):
-    """Writes each output to the same memory."""
+    """Attention that writes each output to the same memory."""
 
     name = "one-buffer"
 
@@ -106,7 +106,7 @@ class OneBuffer(Variant):
 
 
 class Stale(Variant):
-    """Computes its answer once, in prepare."""
+    """Attention that computes its answer once, in prepare."""
 
     name = "stale"
 
@@ -116,14 +116,14 @@ class Stale(Variant):
 
 
 def test_stale_answers_and_reused_buffers_are_found():
-    """A cached answer is found by refilling the inputs in place, and a reused buffer by a second call."""
+    """The gate fails a variant that caches its answer or returns the same buffer twice."""
     workload = Workload(2, 16, 8)
     assert "last call's output" in gate_of(OneBuffer(), workload).before().reason
     assert not gate_of(Stale(), workload).before().passed
 
 
 def test_nan_is_a_failure_without_a_ratio():
-    """An answer with NaN fails, with a worst_ratio of None."""
+    """An answer with NaN fails, and its worst_ratio is None."""
     verdict = verdict_on(lambda q, k, v, w: correct.function(q, k, v, w) * float("nan"))
     assert not verdict.passed
     assert verdict.worst_ratio is None
@@ -157,7 +157,7 @@ def test_dropout_is_judged_by_rules_for_any_draw():
 
 
 def test_timed_inputs_are_dense_and_fresh_after_the_gate():
-    """The gate refills the inputs at the end: no row of grad_output remains 0 from its sampling."""
+    """The gate sets rows of grad_output to 0 while it samples, and fills all rows again before the timing."""
     workload = Workload(8, 2048, 8, direction="forward_backward")
     gate = gate_of(correct, workload)
     gate.before()

@@ -1,4 +1,4 @@
-"""The suite on variants that are not softmax attention."""
+"""Tests of the suite on variants that are not softmax attention."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from attnbench.conformance.suite import cases, run_case
 
 
 class Mean(Variant):
-    """The mean of all values times a factor, which is not softmax attention."""
+    """A variant that returns the mean of all values times a factor, which is not softmax attention."""
 
     name = "mean"
     exact = False
@@ -17,7 +17,11 @@ class Mean(Variant):
         self.factor = factor
 
     def unsupported_reason(self, workload, device):
-        return None if workload.heads == workload.kv_heads and workload.seq_k else "takes equal heads and some keys"
+        return (
+            None
+            if workload.heads == workload.kv_heads and workload.seq_k
+            else "needs as many key heads as query heads, and at least one key"
+        )
 
     def prepare(self, workload, inputs):
         def attend():
@@ -29,7 +33,7 @@ class Mean(Variant):
 
 @pytest.mark.parametrize(("factor", "outcome"), [(2.0, {"passed"}), (float("nan"), {"failed"})])
 def test_any_finite_answer_passes(factor, outcome):
-    """A finite answer that keeps the contract passes, although it is not attention; NaN fails."""
+    """A finite answer passes, although it is not softmax attention; NaN fails."""
     variant = Mean(factor)
     found = {
         run_case(Subject(variant, "cpu", 0), case, level="quick").status

@@ -1,4 +1,4 @@
-"""The suite is tested by mutation: each wrong variant is caught by the checks that the kill table names."""
+"""Mutation tests of the suite: the checks that the kill table names catch each wrong variant."""
 
 import sys
 from pathlib import Path

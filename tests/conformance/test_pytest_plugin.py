@@ -1,4 +1,4 @@
-"""The pytest plugin: plugin authors run the suite in their own repository, one test for each case."""
+"""Tests of the pytest plugin, with which authors of variants run the suite in their own repositories."""
 
 from importlib.metadata import entry_points
 
@@ -26,7 +26,7 @@ RUN = [*([] if INSTALLED else ["-p", "attnbench.conformance.pytest_plugin"]), "-
 
 @pytest.fixture
 def run(pytester):
-    """Return a function that runs pytest on the suite in a new process, beside a plugin file."""
+    """Return a function that runs the suite with pytest in a new process; the file my_plugin.py is in its directory."""
     pytester.makepyfile(my_plugin=PLUGIN)
 
     def run_with(*arguments):
@@ -59,7 +59,7 @@ def test_an_unknown_variant_is_a_usage_error(run):
 
 
 def test_other_runs_of_pytest_get_no_options(pytester):
-    """Without the suite on the command line the options don't exist: a conftest may define --device itself."""
+    """If the suite is not on the command line, its options don't exist, so a conftest can define --device."""
     pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--device')\n")
     pytester.makepyfile("def test_it(pytestconfig):\n    assert pytestconfig.getoption('--device') == 'tpu'\n")
     pytester.runpytest_subprocess(*RUN, "--device", "tpu").assert_outcomes(passed=1)

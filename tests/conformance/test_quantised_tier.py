@@ -1,4 +1,4 @@
-"""The error rules of variants that compute in 8 bits."""
+"""Tests of the error rules for variants that compute in 8 bits."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def to_steps(tensor, steps, block):
-    """Round (..., S, D) to a number of steps on each side of 0, each block of rows relative to its largest entry."""
+    """Round (..., S, D) to `steps` on each side of 0; in each block of rows, the last step is the largest entry."""
     parts = tensor.split(block, -2)
     sizes = (part.abs().amax((-2, -1), keepdim=True).clamp(min=1e-20) / steps for part in parts)
     return torch.cat([(part / size).round() * size for part, size in zip(parts, sizes, strict=True)], -2)
@@ -36,7 +36,7 @@ class Rounded(Variant):
 
     def _rounded(self, tensor):
         rounded = to_steps(tensor.float(), self.steps, tensor.shape[-2])
-        return tensor + (rounded - tensor).detach()  # gradients pass through the rounding unchanged
+        return tensor + (rounded - tensor).detach()  # gradients ignore the rounding
 
 
 class InBlocks(Variant):
@@ -89,13 +89,13 @@ class InBlocks(Variant):
 
 
 def failures(variant, *only):
-    """Run quick checks, by default all; return the names of those that failed, and the number of passed tests."""
+    """Run quick checks (default: all); return the names of the failed checks, and the number of passed tests."""
     results = list(checks(variant, level="quick", only=only or None))
     return {each.check for each in results if each.status == "failed"}, sum(each.status == "passed" for each in results)
 
 
 def test_blocks_of_8_bits_pass_the_whole_suite():
-    """Correct 8-bit attention passes every check, also with sharp logits, ties, and hidden keys in a visible block."""
+    """Correct 8-bit attention passes all checks."""
     failed, passed = failures(InBlocks())
     assert not failed
     assert passed > 40
@@ -107,20 +107,20 @@ def test_blocks_of_8_bits_pass_the_whole_suite():
      "a part block counts as a whole one"],
 )  # fmt: skip
 def test_bugs_in_8_bits_fail(bug):
-    """Bugs fail in spite of the tier's wider rules."""
+    """The wider rules of the quantised tier still catch bugs."""
     failed, _ = failures(InBlocks(bug), "masks", "needle", "dtypes", "no-leak", "combinations")
     assert failed
 
 
 def verdict(variant):
-    """Return the verdict on a variant for one small workload."""
+    """Return the gate's verdict on a variant for one small workload."""
     workload = Workload(batch=2, heads=4, seq_q=128, head_dim=64, dtype="bfloat16")
     inputs = make_inputs(workload, "cpu")
     return Gate(variant, workload, inputs, variant.prepare(workload, inputs), seed=0).before()
 
 
 def test_eight_bits_pass():
-    """Scores from 8-bit queries and keys lie within the quantised tier's tolerance."""
+    """Attention with 8-bit queries and keys stays within the tolerance of the quantised tier."""
     judged = verdict(Rounded(127))
     assert judged.passed, judged.reason
     assert judged.worst_ratio > 0.02
@@ -134,7 +134,7 @@ def test_coarser_rounding_and_wrong_scales_fail(variant):
 
 
 def test_gradients_of_the_tier_are_judged():
-    """The gradients of a quantised variant are judged too."""
+    """In the quantised tier, wrong gradients fail."""
     workload = Workload(heads=2, seq_q=64, head_dim=32, dtype="bfloat16", direction="backward")
     inputs = make_inputs(workload, "cpu")
 

@@ -1,4 +1,4 @@
-"""The conformance suite: which tests a variant gets, what results say, and that correct variants pass."""
+"""Tests of the conformance suite: which tests a variant gets, what results contain, and that correct variants pass."""
 
 import inspect
 import math
@@ -27,18 +27,18 @@ BUILT_IN = ("naive", "sdpa", "chunked")
 
 @variant("textbook", tier="plain")
 def textbook(query, key, value, workload):
-    """Compute plain attention, for workloads without mask, softcap, bias and grouped heads."""
+    """Compute plain attention, without mask, softcap, bias and grouped heads."""
     return torch.softmax(query @ key.mT * workload.effective_scale, -1) @ value
 
 
 class Plain(Variant):
-    """Plain attention that declares everything else unsupported."""
+    """Plain attention that declares all other workloads unsupported."""
 
     name = "plain"
     tier = "plain"
 
     def unsupported_reason(self, workload, device):
-        """Refuse all but plain attention."""
+        """Refuse everything but plain attention."""
         w = workload
         odd = w.mask.kind != "none" or w.softcap or w.alibi or w.dropout or w.kv_heads != w.heads or not w.seq_k
         return "only plain attention is written" if odd else None
@@ -72,7 +72,7 @@ def test_every_check_explains_itself(check):
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_a_check_is_in_one_place(check):
-    """The decorated function in its family's module has the check's name, words and workloads."""
+    """A check's name, explanation and workloads are all in its decorator, in the module of its family."""
     assert check in vars(sys.modules[check.run.__module__]).values()
     source = inspect.getsource(check.run)
     for part in (f'"{check.name}"', *(f"{word}=" for word in ("demands", "why", "usual_bug", "remedy")), check.demands):
@@ -98,7 +98,7 @@ def test_no_correct_variant_fails(name):
 
 
 def test_a_failure_comes_with_reason_remedy_and_command():
-    """A failure has a reason, a remedy and a command that runs that one test again; the other tests still run."""
+    """A failure has a reason, a remedy and a command that runs only that test again; the other tests still run."""
     failed = [
         each for each in checks(textbook, level="quick", plugin="my plug.py", only=["masks"]) if each.status == "failed"
     ]
@@ -111,7 +111,7 @@ def test_a_failure_comes_with_reason_remedy_and_command():
 
 
 def test_an_unsupported_workload_is_skipped_with_the_reason():
-    """A variant is not run on a workload that it refuses; the result has the variant's reason."""
+    """A test on a workload that the variant refuses is skipped, with the variant's reason."""
     results = outcomes(Plain(), "masks", "uniform")
     assert {each.status for each in results} == {"passed", "skipped"}
     refused = [each for each in results if each.status == "skipped"]
@@ -120,7 +120,7 @@ def test_an_unsupported_workload_is_skipped_with_the_reason():
 
 
 def test_a_workload_is_replaced_by_the_nearest_supported_one():
-    """A variant without grouped heads, or with one dtype, is still tested by every check that it can run."""
+    """A variant without grouped heads, or with only one dtype, is tested on workloads that it supports."""
     found = cases(Plain(), only=["lengths", "uniform"])
     assert any(case.check.name == "uniform" and case.workload.kv_heads == case.workload.heads for case in found)
 
@@ -141,7 +141,7 @@ def test_a_workload_is_replaced_by_the_nearest_supported_one():
     ids=["squares", "pages", "tiles"],
 )
 def test_many_demands_are_relaxed_at_once(accepts):
-    """A variant with several limits at once, like libraries for inference, is tested under every mask."""
+    """A variant with several limits at once, as in inference libraries, is still tested under every kind of mask."""
 
     class Limited(Tiled):
         def unsupported_reason(self, workload, device):
@@ -174,12 +174,12 @@ def test_an_error_in_a_check_fails_only_that_test():
 
     result = run_case(Subject(Tiled()), replace(case, check=replace(case.check, run=broken)))
     assert result.status == "failed"
-    assert "the check itself broke, by RuntimeError: sizes differ" in result.reason
+    assert "the check itself raised RuntimeError: sizes differ" in result.reason
     assert Path(__file__).name in result.reason
 
 
 def test_single_key_is_skipped_with_more_keys():
-    """For a variant that does not support a single key the nearest workload has more, and single-key is skipped."""
+    """If a variant does not support a single key, its nearest workload has more keys, and single-key is skipped."""
 
     class Long(Tiled):
         def unsupported_reason(self, workload, device):
@@ -192,7 +192,7 @@ def test_single_key_is_skipped_with_more_keys():
 
 
 def test_a_trait_is_demanded_of_variants_that_claim_it():
-    """A trait that does not hold is a hint, but a failure if the variant claims it."""
+    """A trait that does not hold gives a failure if the variant claims it, and otherwise a hint."""
 
     class Claims(Tiled):
         traits = frozenset({"nan-safe"})
@@ -225,7 +225,7 @@ def test_a_variant_that_is_not_softmax_attention_only_keeps_the_contract():
 
 
 def test_hypothesis_shrinks_to_the_smallest_failing_workload(monkeypatch):
-    """A bug from 21 keys on is reported at the smallest such workload; a correct variant passes."""
+    """A bug that needs at least 21 keys is reported for a workload with 21 keys; a correct variant passes."""
     monkeypatch.setattr(hypothesis_fuzz, "EXAMPLES", 20)
 
     class WrongFrom21Keys(Tiled):
@@ -239,7 +239,7 @@ def test_hypothesis_shrinks_to_the_smallest_failing_workload(monkeypatch):
 
 
 def test_the_large_index_check_finds_the_last_key(monkeypatch):
-    """The check of more than 2^31 elements finds a lost last key, and is skipped if memory is short."""
+    """The large-index check finds that the last key is ignored, and is skipped if there is too little free memory."""
     small = workload(batch=1, heads=1, seq_q=2, seq_k=1000, head_dim=128, head_dim_v=8, direction="forward")
     device.large_index.run(Subject(Tiled()), small)
 
@@ -249,13 +249,13 @@ def test_the_large_index_check_finds_the_last_key(monkeypatch):
 
     with pytest.raises(Failed, match="32 bits"):
         device.large_index.run(Subject(LosesLastKey()), small)
-    monkeypatch.setattr(device, "ROOM", 1 << 40)
+    monkeypatch.setattr(device, "MEMORY_FACTOR", 1 << 40)
     with pytest.raises(Skipped, match="GiB"):
         device.large_index.run(Subject(Tiled()), small)
 
 
 def test_running_out_of_memory_skips_the_large_index_check(monkeypatch):
-    """A variant that needs more memory than is free is skipped with a reason; any other error is a failure."""
+    """Running out of memory skips the check with a reason; any other error is a failure."""
     small = workload(batch=1, heads=1, seq_q=2, seq_k=1000, head_dim=128, head_dim_v=8, direction="forward")
 
     class NeedsTooMuchMemory(Tiled):
@@ -273,7 +273,7 @@ def test_running_out_of_memory_skips_the_large_index_check(monkeypatch):
 
 
 def test_a_costly_variant_is_checked_one_level_lower():
-    """If each new shape is costly, full runs the tests of quick, and quick one workload per check and kind of mask."""
+    """With costly_on, full runs the tests of quick, and quick runs one workload for each check and kind of mask."""
 
     class Costly(Tiled):
         costly_on = ("cpu",)
@@ -290,14 +290,14 @@ def test_a_costly_variant_is_checked_one_level_lower():
 
 
 class Offers(Plain):
-    """Plain attention that offers its log-sum-exp, times `factor`; `detached` cuts its gradient off."""
+    """Plain attention that returns `factor` times its log-sum-exp, without a gradient if `detached`."""
 
     tier = "fused"
     factor = 1.0
     detached = False
 
     def prepare_lse(self, workload, inputs):
-        """Return a callable for output and log-sum-exp that uses torch.logsumexp."""
+        """Return a callable that computes output and log-sum-exp with torch."""
 
         def call():
             scores = inputs.query @ inputs.key.mT * workload.effective_scale
@@ -313,12 +313,12 @@ class ForwardOnly(Plain):
     """Plain attention without a backward pass."""
 
     def unsupported_reason(self, workload, device):
-        """Refuse gradients, in addition to what plain attention refuses."""
+        """Refuse workloads that need gradients or are not plain attention."""
         return "forward only" if workload.needs_gradient else super().unsupported_reason(workload, device)
 
 
 def test_a_variant_without_a_backward_pass_does_not_fail_for_it():
-    """Checks of gradients are skipped for a variant without a backward pass, and others run forward only."""
+    """Without a backward pass, checks of gradients are skipped, and other checks run only the forward pass."""
     only = ["interleaved", "coherent", "fresh-output", "directions", "repeated-calls"]
     results = list(checks(ForwardOnly(), only=only))
     assert {result.status for result in results} == {"passed", "skipped"}
@@ -327,7 +327,7 @@ def test_a_variant_without_a_backward_pass_does_not_fail_for_it():
 
 
 def test_an_offered_log_sum_exp_is_checked_with_its_gradient():
-    """A correct log-sum-exp passes, one in base 2 or without a gradient fails, and without one the check is skipped."""
+    """A correct log-sum-exp passes, and one in base 2 or without gradient fails. Without any, the check is skipped."""
     plain = workload(seq=40, heads=2)
     log_sum_exp.run(Subject(Offers()), plain)
     wrong = Offers()
@@ -350,7 +350,7 @@ def test_side_stream_is_skipped_on_a_cpu():
 
 
 def test_the_needle_names_the_key_that_was_read_instead():
-    """The reason names the key that was read instead, by position, head and batch."""
+    """The reason says which key was read instead: its position, head and batch."""
 
     @variant("rolled")
     def rolled(query, key, value, workload):

@@ -1,1 +1,4 @@
-"""The conformance suite that every variant must pass, and the gate around each timing. Worker side: imports torch."""
+"""The conformance suite, which every variant must pass, and the gate, which checks the answers around each timing.
+
+The package imports torch, so only workers load it.
+"""

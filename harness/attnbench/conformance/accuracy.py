@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 GRADIENTS = ("dquery", "dkey", "dvalue")
-SHOWN = 4  # values of a row that a message shows
+MAX_SHOWN_VALUES = 4  # of a wrong row, in a message
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,18 @@ class Answer:
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """The output and those gradients that are not None."""
+        """The output, followed by the gradients that are not None."""
         return (self.output, *(gradient for gradient in self.gradients or () if gradient is not None))
 
 
 @dataclass(frozen=True)
 class AccuracyResult:
-    """How far the worst of all compared rows is from the reference.
+    """The result of comparing an answer with the reference.
 
-    `worst_ratio` is error / tolerance, or None if the answer is not finite; above 1 the answer is wrong. Then `reason`
-    says where and by how much, and `bug` names the usual mistake that explains it, if one does.
+    `worst_ratio` is error / tolerance of the worst row. The answer is wrong if it is above 1, or None, which stands for
+    an answer with NaN or Inf or a nonzero value where the tolerance is 0. `max_abs` is the largest absolute error of
+    the output. For a wrong answer, `reason` says where the worst row is and by how much it is off, and `bug` names the
+    common mistake that explains the error, or is None.
     """
 
     rule: str
@@ -67,12 +69,12 @@ def compare(
     kept: torch.Tensor | None = None,
     slack: float = 1.0,
 ) -> AccuracyResult:
-    """Judge the output and, if the answer has them, the gradients at `part` (default: everything) by the error rules.
+    """Compare an answer with the reference at `part` (default: the whole problem) and judge it by the error rules.
 
-    `kept` (B, Hq, Sq, Sk) is the factor by which dropout multiplied each weight, if that is known; `slack` multiplies
-    the tolerance of gradients.
+    Gradients are compared if the answer has any; `slack` multiplies their tolerance. `kept` (B, Hq, Sq, Sk) gives the
+    factor by which dropout multiplied each weight, if it is known.
     """
-    worst: dict[bool, tuple[Measured, Piece]] = {}  # by whether it is of the output or of a gradient
+    worst: dict[bool, tuple[Measured, Piece]] = {}  # key: True for the output, False for gradients
     max_abs, finite = 0.0, True
     for measured, piece in measurements(workload, inputs, tier, answer, part, kept=kept):
         if not measured.ratio.numel():
@@ -80,7 +82,7 @@ def compare(
         finite = finite and bool(measured.got.isfinite().all())
         of_output = measured.name == "output"
         if not of_output:
-            measured = replace(measured, tolerance=slack * measured.tolerance)  # noqa: PLW2901 - only the tolerance changes
+            measured = replace(measured, tolerance=slack * measured.tolerance)  # noqa: PLW2901 - only the tolerance differs
         if of_output:
             max_abs = max(max_abs, float((measured.got - measured.expected).abs().nan_to_num(0.0).max()))
         if of_output not in worst or measured.ratio.max() > worst[of_output][0].ratio.max():
@@ -104,7 +106,7 @@ def measurements(
     *,
     kept: torch.Tensor | None,
 ) -> Iterator[tuple[Measured, Piece]]:
-    """Yield the errors of output, dQ, dK and dV, piece by piece."""
+    """Yield the errors of output, dQ, dK and dV in each piece of the reference, together with that piece."""
     dtype = answer.output.dtype
     part = part or Part.whole(workload)
     gradients = answer.gradients is not None
@@ -131,10 +133,10 @@ def _measure(name: str, got: torch.Tensor, expected: torch.Tensor, rule: Rule) -
 
 
 def _explain(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece) -> tuple[str, str | None]:
-    """Return the reason for a failure and the likely bug, or None for the bug.
+    """Return the reason for a failure, and the likely bug or None.
 
-    The reason says where the worst row is, what was computed and expected there, how far the error spreads, and the
-    likely bug.
+    The reason says where the worst row is, what was computed and expected there, which rows are wrong, and the likely
+    bug if one was found.
     """
     place = _unravel(int(measured.ratio.argmax()), measured.ratio.shape)
     index, member, row = place
@@ -158,7 +160,7 @@ def _explain(workload: Workload, inputs: Inputs, measured: Measured, piece: Piec
 
 
 def _unravel(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the index in a tensor of `shape` of the element at place `flat` of its flattened values."""
+    """Convert an index into a flattened tensor to an index into a tensor of `shape`, like numpy.unravel_index."""
     place = []
     for size in reversed(shape):
         flat, remainder = divmod(flat, size)
@@ -168,8 +170,8 @@ def _unravel(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
 
 def _values(row: torch.Tensor) -> str:
     """Format the first values of a row."""
-    shown = ", ".join(f"{float(value):.4g}" for value in row[:SHOWN])
-    return f"[{shown}{', ...' if len(row) > SHOWN else ''}]"
+    shown = ", ".join(f"{float(value):.4g}" for value in row[:MAX_SHOWN_VALUES])
+    return f"[{shown}{', ...' if len(row) > MAX_SHOWN_VALUES else ''}]"
 
 
 def _ranges(positions: list[int]) -> str:

@@ -1,4 +1,4 @@
-"""A check, its decorator, and the result of running it."""
+"""The class of checks, the decorator that creates them, and the result of running one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ Level = Literal["quick", "full", "thorough"]
 Status = Literal["passed", "failed", "skipped", "hint"]
 Run: TypeAlias = "Callable[[Subject, Workload], str | None]"
 LEVELS: tuple[Level, ...] = ("quick", "full", "thorough")
-NO_MEMORY = ("allocate memory", "out of memory", "MemoryError", "bad_alloc")  # how torch's errors say it ran out
+OUT_OF_MEMORY = (
+    "allocate memory",
+    "out of memory",
+    "MemoryError",
+    "bad_alloc",
+)  # parts of the error messages of torch and Python
 
 
 class Failed(AttnbenchError):  # noqa: N818 - an outcome of a check, not an error of the program
-    """The variant does not meet a check; the message says where, what was expected, and what came instead.
+    """Raised if a variant does not meet a check. The message says where, what was expected, and what came instead.
 
-    `bug` names the usual mistake that explains the wrong answer, if one does.
+    `bug` names the common mistake that explains the wrong answer, or is None.
     """
 
     def __init__(self, message: str, bug: str | None = None) -> None:
@@ -30,18 +35,18 @@ class Failed(AttnbenchError):  # noqa: N818 - an outcome of a check, not an erro
         self.bug = bug
 
     def within(self, context: str) -> Failed:
-        """Return the same failure with `context`, the circumstances in which it happened, before its message."""
+        """Return this failure with `context` in front of its message, as in `call 3 of 120: ...`."""
         return Failed(f"{context}: {self}", self.bug)
 
 
 class Raised(Failed):
-    """The variant itself raised an exception."""
+    """Raised if the variant itself raises an exception."""
 
 
 class Skipped(AttnbenchError):  # noqa: N818 - an outcome of a check
-    """A check does not apply here; the message says why.
+    """Raised if a check does not apply; the message says why.
 
-    `refusal` is the variant's own reason, if it declares the workload unsupported.
+    `refusal` is the variant's own reason if it declares the workload unsupported, else None.
     """
 
     def __init__(self, message: str, refusal: str | None = None) -> None:
@@ -50,16 +55,16 @@ class Skipped(AttnbenchError):  # noqa: N818 - an outcome of a check
 
 
 class Hint(AttnbenchError):  # noqa: N818 - an outcome of a check
-    """A finding that is worth reporting but is not a failure."""
+    """Raised for a finding that is worth reporting but is not a failure."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One demand on every variant or, with `trait`, a property that a variant may promise.
+    """A property that every variant must have or, with `trait`, one that a variant may claim to have.
 
-    `demands`, `why`, `usual_bug` and `remedy` are shown to people. `run(subject, workload)` raises Failed, Skipped or
-    Hint; it returns None, or a remark, if the variant passes. The level `full` also runs the workloads of `quick`, and
-    `thorough` those of both.
+    `demands`, `why`, `usual_bug` and `remedy` are shown to users. If the variant passes, `run(subject, workload)`
+    returns None or a remark; otherwise it raises Failed, Skipped or Hint. The level `full` also runs the workloads of
+    `quick`, and `thorough` runs the workloads of all three levels.
     """
 
     name: str
@@ -74,7 +79,7 @@ class Check:
     trait: bool = False
 
     def workloads(self, level: Level) -> list[Workload]:
-        """Return the workloads of a level, which include those of the levels before it."""
+        """Return the workloads of a level, including those of all lower levels, without duplicates."""
         chosen = [*self.quick]
         chosen += self.full if level != "quick" else ()
         chosen += self.thorough if level == "thorough" else ()
@@ -94,7 +99,9 @@ class Check:
 
 
 def check(name: str, *, demands: str, why: str, usual_bug: str, remedy: str, **options: Any) -> Callable[[Run], Check]:
-    """Turn a function of (subject, workload) into a Check; `options` are `quick`, `full`, `thorough` and `trait`.
+    """Return a decorator that turns a function of (subject, workload) into a Check.
+
+    `options` are `quick`, `full`, `thorough` and `trait`.
 
     ```python
     @check("empty", demands="...", why="...", usual_bug="...", remedy="...", quick=[workload(batch=0, seq=20)])
@@ -115,8 +122,8 @@ class CheckResult:
     """The result of one check on one workload.
 
     `status` is `hint` for a finding that is not a failure: a trait that does not hold and is not claimed, or a workload
-    that is declared unsupported although it runs correctly. `repro` is the command line that runs this one test again.
-    `bug` is the usual mistake that explains a wrong answer, and `refusal` the variant's own reason for not supporting
+    that is declared unsupported although it runs correctly. `repro` is the command line that runs only this test again.
+    `bug` is the common mistake that explains a wrong answer. `refusal` is the variant's own reason for not supporting
     the workload.
     """
 
@@ -132,5 +139,5 @@ class CheckResult:
     refusal: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return the fields as a dict of JSON values."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""The small workloads that checks run on: builders, and few combinations in which every two choices meet."""
+"""Build the small workloads that checks run on, and choose combinations that contain every pair of choices."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Pair = tuple[tuple[str, int], tuple[str, int]]
 
 
 def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return combinations of one choice per field in which every pair of choices occurs, those with most pairs first.
+    """Return combinations of one choice per field, such that each pair of choices occurs in at least one of them.
 
-    Most bugs need only one or two features at a time (Kuhn, Wallace and Gallo, 2004, doi:10.1109/TSE.2004.24), and
-    there are too many combinations to run all. The algorithm is greedy: each combination takes, field by field, the
-    choice that makes most new pairs.
+    There are too many combinations to run all of them, and most bugs need only one or two features at a time (Kuhn,
+    Wallace and Gallo, 2004, doi:10.1109/TSE.2004.24). The algorithm is greedy: for one field after the other, it takes
+    the choice that adds the most new pairs. The first combinations therefore contain the most pairs.
 
     >>> covering({"mask": ["none", "causal"], "dtype": ["float32", "float16"]})[0]
     {'mask': 'none', 'dtype': 'float32'}
@@ -30,7 +30,7 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     }
     found: list[dict[str, Any]] = []
     while missing:
-        chosen = dict(next(iter(missing)))  # starts from a missing pair, so each round adds one
+        chosen = dict(next(iter(missing)))  # starting from a missing pair makes each round cover at least one more
         for name in sorted(places, key=lambda name: (name not in chosen, -len(places[name]))):
             if name not in chosen:
                 chosen[name] = _best(name, places[name], chosen, missing, len(found))
@@ -41,7 +41,7 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _best(name: str, choices: range, chosen: dict[str, int], missing: dict[Pair, None], turn: int) -> int:
-    """Return the choice that makes most new pairs; `turn` varies which of several equal ones it is."""
+    """Return the choice that adds the most new pairs; `turn` varies which choice wins a tie."""
 
     def new_pairs(choice: int) -> int:
         others = (((other, place), (name, choice)) for other, place in chosen.items())
@@ -51,7 +51,7 @@ def _best(name: str, choices: range, chosen: dict[str, int], missing: dict[Pair,
 
 
 DEFAULTS = {"batch": 2, "heads": 4, "kv_heads": 2, "head_dim": 32, "direction": "forward_backward"}
-SHAPES = ((100, 100), (70, 150), (150, 70))  # (queries, keys): as many, fewer and more queries than keys
+SHAPES = ((100, 100), (70, 150), (150, 70))  # (queries, keys): equal numbers, fewer queries, and more queries
 LOW_PRECISION = ("float16", "bfloat16")
 DTYPES = ("float32", *LOW_PRECISION)
 
@@ -59,7 +59,7 @@ DTYPES = ("float32", *LOW_PRECISION)
 def workload(**fields: Any) -> Workload:
     """Build a workload from DEFAULTS and `fields`; `seq` sets both seq_q and seq_k.
 
-    With `heads` alone, there are as many key heads as query heads.
+    If `heads` is given without `kv_heads`, there are as many key heads as query heads.
     """
     merged = {**DEFAULTS, **fields}
     if "seq" in merged:
@@ -70,7 +70,10 @@ def workload(**fields: Any) -> Workload:
 
 
 def of_all_shapes(masks: tuple[str, ...], **fields: Any) -> list[Workload]:
-    """Build a workload for each mask and each of SHAPES; packed documents need as many queries as keys."""
+    """Build a workload for each mask and each shape in SHAPES.
+
+    Packed documents need as many queries as keys, so they get only the square shape.
+    """
     return [
         workload(
             mask=mask, seq_q=seq_q, seq_k=seq_k, **{"batch": 3 if mask in ("padding", "document") else 2, **fields}

@@ -1,4 +1,4 @@
-"""Diagnosis: find the usual mistake that gives the same wrong answer as the variant."""
+"""Diagnose a wrong answer: find a common mistake that gives the same answer."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-LIKE = 0.02  # relative distance up to which two rows count as alike: well above rounding, well below any bug
-EXPLAINED = 0.25  # a mistake explains a row if at most this share of the row's error remains
-STEP = 0.01  # relative step of the scale by which the derivative of an answer is estimated
+MAX_DIFFERENCE = 0.02  # relative distance at which two rows still count as equal: above rounding, below any bug
+MAX_UNEXPLAINED = 0.25  # a mistake explains a row if at most this share of the row's error remains
+DERIVATIVE_STEP = 0.01  # relative change of the scale from which the derivative of an answer is estimated
 Mistake = tuple[str, Callable[[], torch.Tensor]]
 
 
 def guess(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece, place: tuple[int, ...]) -> str | None:
-    """Return the usual mistake that explains the row of `measured` at `place` of `piece`, or None."""
+    """Return the common mistake that explains the wrong row of `measured` at index `place`, or None."""
     got = measured.got[place]
     of_output = measured.name == "output"
     if not got.isfinite().all():
         if of_output and not piece.visible[place[-1]].any():
-            return "a row that sees no key divides 0 by 0; give such rows exactly 0"
+            return "a row that sees no key is computed as 0/0; give such rows an output of exactly 0"
         return "an overflow, 0/0, or unwritten memory (subtract the running maximum before exp)"
     if not got.any():
         return "nothing was written here (the last partial tile?), or the mask hides too much"
@@ -35,39 +35,42 @@ def guess(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece, 
         error = (got - measured.expected[place]).norm()
         for text, make in _mistakes(workload, inputs, piece, place, got):
             other = make()
-            if _alike(got, other) and (got - other).norm() <= EXPLAINED * error:
+            if _alike(got, other) and (got - other).norm() <= MAX_UNEXPLAINED * error:
                 return text
     return _factor(workload, got, measured.expected[place])
 
 
 def _alike(got: torch.Tensor, other: torch.Tensor) -> bool:
     """Return whether two rows are equal up to rounding."""
-    return bool((got - other).norm() <= LIKE * other.norm())
+    return bool((got - other).norm() <= MAX_DIFFERENCE * other.norm())
 
 
 def _factor(workload: Workload, got: torch.Tensor, expected: torch.Tensor) -> str | None:
     """Describe the constant factor between the row and the expected one, or return None if there is none."""
     norm = float(expected.square().sum())
     factor = float((got * expected).sum()) / norm if norm else 0.0
-    if not factor or abs(factor - 1) < LIKE or not _alike(got, factor * expected):
+    if not factor or abs(factor - 1) < MAX_DIFFERENCE or not _alike(got, factor * expected):
         return None
     group = workload.heads // workload.kv_heads
     scale = workload.effective_scale
     known = {
         scale: "the scale is applied once too often",
         1 / scale: "the scale is missing",
-        1 / group: "summed over the query heads of a group, then averaged",
-        1 - workload.dropout: "dropout without 1/(1-p)",
-        -1.0: "a sign",
+        1 / group: "the gradient is averaged over the query heads of a group instead of summed",
+        1 - workload.dropout: "dropout does not divide the kept weights by 1-p",
+        -1.0: "the sign is wrong",
     }
-    cause = next((text for value, text in known.items() if abs(factor / value - 1) < LIKE), "a constant factor")
-    return f"{cause} (the row is {factor:.4g} times the right one)"
+    cause = next(
+        (text for value, text in known.items() if abs(factor / value - 1) < MAX_DIFFERENCE),
+        "a constant factor is wrong",
+    )
+    return f"{cause} (the row is {factor:.4g} times the expected one)"
 
 
 def _mistakes(
     workload: Workload, inputs: Inputs, piece: Piece, place: tuple[int, ...], got: torch.Tensor
 ) -> Iterator[Mistake]:
-    """Yield usual mistakes of the forward pass, each with a function that returns the row that it would give."""
+    """Yield common mistakes in the forward pass, each with a function that returns the resulting row."""
     index, member, position = place
     row = piece.rows[position : position + 1]
     head = piece.head(index, member)
@@ -94,16 +97,16 @@ def _mistakes(
         yield "ALiBi is ignored", wrong(bias=None)
         yield "ALiBi's sign is wrong (distant keys must lose weight)", wrong(bias=-slopes[head])
     yield from _wrong_sources(workload, inputs, piece.batch, head, wrong)
-    factor = _stretch(lambda factor: wrong(scale=piece.scale * factor)(), got)
-    yield f"the scores are {factor:.3g} times the right ones", wrong(scale=piece.scale * factor)
+    factor = _factor_of_scores(lambda factor: wrong(scale=piece.scale * factor)(), got)
+    yield f"the scores are multiplied by an extra factor of {factor:.3g}", wrong(scale=piece.scale * factor)
 
 
-def _stretch(answer: Callable[[float], torch.Tensor], got: torch.Tensor) -> float:
-    """Find, by Gauss-Newton steps, the factor of the scores that gives the answer nearest to a row."""
+def _factor_of_scores(answer: Callable[[float], torch.Tensor], got: torch.Tensor) -> float:
+    """Return the factor of the scores for which `answer` is nearest to the row `got`, by Gauss-Newton steps."""
     factor = 1.0
     for _ in range(6):
         here = answer(factor)
-        slope = (answer(factor * (1 + STEP)) - here) / (factor * STEP)
+        slope = (answer(factor * (1 + DERIVATIVE_STEP)) - here) / (factor * DERIVATIVE_STEP)
         if not slope.any():
             return factor
         factor = min(max(factor + float(((got - here) * slope).sum() / slope.square().sum()), factor / 2), 2 * factor)
@@ -113,15 +116,15 @@ def _stretch(answer: Callable[[float], torch.Tensor], got: torch.Tensor) -> floa
 def _wrong_masks(
     workload: Workload, piece: Piece, position: int, wrong: Callable[..., Callable[[], torch.Tensor]]
 ) -> Iterator[Mistake]:
-    """Yield masks that are ignored, inverted, off by one, wrongly aligned, or lack the last tile."""
+    """Yield mistakes in the mask: ignored, inverted, off by one, wrongly aligned, or without the last tile."""
     seen = piece.visible[position : position + 1]
     offset = workload.seq_k - workload.seq_q
     ahead = torch.nn.functional.pad(seen, (1, 0))[:, :-1]
     behind = torch.nn.functional.pad(seen, (0, 1))[:, 1:]
     yield "the mask is ignored", wrong(visible=torch.ones_like(seen))
     yield "the mask is inverted", wrong(visible=~seen)
-    yield "one key too many is seen at the right (an off-by-one in the mask)", wrong(visible=seen | ahead)
-    yield "one key too many is seen at the left (an off-by-one in the window)", wrong(visible=seen | behind)
+    yield "one key too many is seen on the right (an off-by-one in the mask)", wrong(visible=seen | ahead)
+    yield "one key too many is seen on the left (an off-by-one in the window)", wrong(visible=seen | behind)
     yield "the last visible key is left out (an off-by-one, or the diagonal excluded)", wrong(visible=seen & behind)
     yield "the first visible key is left out", wrong(visible=seen & ahead)
     if offset:
@@ -137,36 +140,36 @@ def _wrong_masks(
 
 
 def _shifted(seen: torch.Tensor, shift: int) -> torch.Tensor:
-    """Return a mask whose last visible key is moved by `shift` keys."""
+    """Return a causal mask that ends `shift` keys after the last visible key of `seen`."""
     last = int(seen.nonzero()[-1, 1]) if seen.any() else -1
     columns = torch.arange(seen.shape[1], device=seen.device)[None]
     return columns <= last + shift
 
 
 def _wrong_scales(workload: Workload) -> Iterator[tuple[str, float]]:
-    """Yield mistakes in the scale, each with the scale that it gives."""
+    """Yield mistakes in the scale, each with the wrong scale."""
     right, default = workload.effective_scale, workload.head_dim**-0.5
     if workload.scale is not None:
         yield "the workload's scale is ignored (1/sqrt(head_dim) is used)", default
     yield "the scale is missing", 1.0
     yield "the scale is applied twice", right * right
-    yield "the scale is 1/head_dim in place of 1/sqrt(head_dim)", 1 / workload.head_dim
+    yield "the scale is 1/head_dim instead of 1/sqrt(head_dim)", 1 / workload.head_dim
     padded = {1 << math.ceil(math.log2(workload.head_dim)), -(-workload.head_dim // 64) * 64} - {workload.head_dim}
     for width in sorted(padded):
-        yield f"the scale is that of a head_dim padded to {width}", width**-0.5
+        yield f"the scale is computed from head_dim padded to {width}", width**-0.5
     if workload.head_dim_v != workload.head_dim:
-        yield "the scale is taken from the values' head_dim", workload.head_dim_v**-0.5
+        yield "the scale is computed from the values' head_dim", workload.head_dim_v**-0.5
 
 
 def _wrong_sources(
     workload: Workload, inputs: Inputs, batch: int, head: int, wrong: Callable[..., Callable[[], torch.Tensor]]
 ) -> Iterator[Mistake]:
-    """Yield keys and values that are read from another head or another sequence."""
+    """Yield mistakes that read keys and values from another head or another sequence."""
     key, value = (in_bhsd(tensor, inputs.layout).detach() for tensor in (inputs.key, inputs.value))
     tiled = head % workload.kv_heads
     if tiled != head // (workload.heads // workload.kv_heads):
         sources = {"key": key[batch, tiled].double(), "value": value[batch, tiled].double()}
-        yield "key heads are tiled (h % kv_heads) in place of repeated (h // group)", wrong(**sources)
+        yield "key heads are tiled (h % kv_heads) instead of repeated (h // group)", wrong(**sources)
     if batch:
         sources = {"key": key[0, head * workload.kv_heads // workload.heads].double()}
         sources["value"] = value[0, head * workload.kv_heads // workload.heads].double()

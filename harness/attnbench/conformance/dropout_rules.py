@@ -1,4 +1,4 @@
-"""Rules that hold for dropout whichever weights were drawn: its scale, its rate, and one mask for both passes."""
+"""Rules for answers under dropout that hold whichever weights are dropped."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-DEVIATIONS = 6.0  # standard errors by which a mean over draws may be off
-SAME = 0.02  # relative difference allowed between two sums that are equal up to rounding
-RULE_MEAN = "dropout: the output's mean over draws is the output without dropout (weights are divided by 1-p)"
-RULE_NOISE = "dropout: the output varies as weights dropped with probability p make it vary"
+MAX_STANDARD_ERRORS = 6.0  # by which a mean over draws may be off
+SUM_TOLERANCE = 0.02  # relative difference allowed between two sums that are equal up to rounding
+RULE_MEAN = "dropout: the output's mean over draws is the output without dropout (kept weights are divided by 1-p)"
+RULE_NOISE = "dropout: the variance of the output is that of dropping weights with probability p"
 RULE_MASK = "dropout: <dO, O> = <dV, V>, which holds if backward drops the same weights as forward"
 RULE_SCORES = "dropout: <dQ, Q> = <dK, K>, which holds if dQ and dK come from the same dropped weights"
 
 
 def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> AccuracyResult:
-    """Judge an answer under dropout by the rules that hold for any draw; return the result of the worst one."""
+    """Judge an answer under dropout by the rules that hold for any draw; return the result of the worst rule."""
     results = [*_forward(workload, inputs, answer, part)]
     gradients = answer.gradients
     if gradients is not None and all(gradient is not None for gradient in gradients):
@@ -31,7 +31,11 @@ def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
 
 
 def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> list[AccuracyResult]:
-    """Regress each row of the output on the reference: the factor is 1 on average, and the residual is noise."""
+    """Judge the mean and the noise of the output.
+
+    Each row is regressed on the reference's row. The factors must be 1 on average, and the residuals must be as large
+    as dropout makes them.
+    """
     factors, noise, expected_noise, squared_noise = [], [], [], []
     spread = workload.dropout / (1 - workload.dropout)
     for piece in evaluate(workload, inputs, part):
@@ -50,20 +54,25 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
     error = float(factor.std() / factor.numel() ** 0.5) if factor.numel() > 1 else 1.0
     off = abs(float(factor.mean()) - 1)
     mean = _result(
-        RULE_MEAN, off / (DEVIATIONS * error + SAME / 2), f"the mean factor is {1 + off:.4g} or {1 - off:.4g}"
+        RULE_MEAN,
+        off / (MAX_STANDARD_ERRORS * error + SUM_TOLERANCE / 2),
+        f"the mean factor is {float(factor.mean()):.4g}, expected 1",
     )
     if factor.numel() < 32:
         return [mean]
     expected = torch.stack(expected_noise).sum()
     ratio = float(torch.stack(noise).sum() / expected)
     variance = float(torch.stack(squared_noise).sum() / expected.square()) * _variance_of_draw(workload.dropout)
-    slack = DEVIATIONS * variance**0.5
-    off = max(ratio, 1 / max(ratio, 1e-9)) if slack < 1 else ratio  # with few draws, all weights may be kept by chance
-    return [mean, _result(RULE_NOISE, off / (2 + slack), f"its variance is {ratio:.3g} times that")]
+    slack = MAX_STANDARD_ERRORS * variance**0.5
+    off = max(ratio, 1 / max(ratio, 1e-9)) if slack < 1 else ratio  # with few draws, low noise may be chance
+    return [mean, _result(RULE_NOISE, off / (2 + slack), f"its variance is {ratio:.3g} times the expected one")]
 
 
 def _variance_of_draw(rate: float) -> float:
-    """Return the relative variance of the square of the noise that one draw adds: (0 or 1/(1-p)) - 1."""
+    """Return the relative variance of the squared noise of one weight.
+
+    The noise is 1/(1-p) - 1 if the weight is kept, and -1 if it is dropped.
+    """
     kept = rate / (1 - rate)
     return (rate + (1 - rate) * kept**4) / kept**2 - 1
 
@@ -85,7 +94,11 @@ def _backward(inputs: Inputs, answer: Answer) -> list[AccuracyResult]:
         size = float((left.square().sum() + right.square().sum()).sqrt())
         off = abs(float(left.sum() - right.sum()))
         results.append(
-            _result(rule, off / (SAME * size) if size else 0.0, f"{float(left.sum()):.6g} and {float(right.sum()):.6g}")
+            _result(
+                rule,
+                off / (SUM_TOLERANCE * size) if size else 0.0,
+                f"the sums are {float(left.sum()):.6g} and {float(right.sum()):.6g}",
+            )
         )
     return results
 

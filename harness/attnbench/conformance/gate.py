@@ -22,36 +22,39 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 
-PAIRS = {"cpu": 1 << 20, "cuda": 1 << 25}  # query-key pairs compared per round
-LEAST_ROWS = 8
+PAIRS = {"cpu": 1 << 20, "cuda": 1 << 25}  # query-key pairs compared in each round, by type of device
+MIN_ROWS = 8  # rows compared even if they exceed the number of pairs
 TILE_BORDERS = (63, 64, 127, 128, 255, 256, 511, 512)  # rows at which tiles end and begin
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The part that one round compares; unless `dense`, grad_output must be 0 except at the sampled rows."""
+    """The part of a problem that one round of checks compares.
+
+    If `dense` is False, grad_output must be 0 except at the sampled rows.
+    """
 
     part: Part
     dense: bool
 
 
 def across(workload: Workload, device: str, generator: random.Random) -> Sample:
-    """Sample query rows of all heads and sequences, or of some of them if all would cost too much."""
+    """Sample query rows in all heads and sequences, or in only some heads and sequences if all would cost too much."""
     w = workload
     budget = PAIRS.get(device, PAIRS["cpu"])
     pairs_of_row = max(1, w.batch * w.heads * w.seq_k)
-    rows = _rows(w.seq_q, max(LEAST_ROWS, budget // pairs_of_row), generator)
+    rows = _rows(w.seq_q, max(MIN_ROWS, budget // pairs_of_row), generator)
     cost = max(1, w.heads // w.kv_heads * len(rows) * w.seq_k)  # pairs per key head and sequence
     affordable = max(1, 8 * budget // cost)
     kv_heads = _some(w.kv_heads, affordable, generator)
     batches = _some(w.batch, max(1, min(affordable // max(1, len(kv_heads)), 64)), generator)
     if len(batches) > 1:
-        batches = tuple(sorted({*batches[:-1], w.batch - 1}))  # counters overflow at the last one
+        batches = tuple(sorted({*batches[:-1], w.batch - 1}))  # always the last sequence, where counters overflow
     return Sample(Part(batches, kv_heads, rows), dense=len(rows) == w.seq_q)
 
 
 def whole_group(workload: Workload, pairs: int, generator: random.Random) -> Sample | None:
-    """Return every row of one key head's query heads, or None if these are more than `pairs` query-key pairs."""
+    """Sample all rows of one key head's group; return None if the group has more than `pairs` query-key pairs."""
     w = workload
     if not w.batch or w.heads // w.kv_heads * w.seq_q * w.seq_k > pairs:
         return None
@@ -60,7 +63,7 @@ def whole_group(workload: Workload, pairs: int, generator: random.Random) -> Sam
 
 
 def few_rows(workload: Workload, count: int, generator: random.Random) -> Sample:
-    """Return a few rows of a few heads of one sequence; one of them is the first or the last row."""
+    """Sample a few rows of a few heads of one sequence, among them the first or the last row."""
     w = workload
     batches, kv_heads = _some(w.batch, 1, generator), _some(w.kv_heads, count, generator)
     rows = set(_some(w.seq_q, count, generator))
@@ -70,7 +73,7 @@ def few_rows(workload: Workload, count: int, generator: random.Random) -> Sample
 
 
 def keep_rows(grad_output: torch.Tensor, rows: tuple[int, ...]) -> None:
-    """Set grad_output (B, H, S, D) to 0 at all rows but these."""
+    """Set grad_output (B, H, S, D) to 0 except at `rows`."""
     others = torch.ones(grad_output.shape[2], dtype=torch.bool, device=grad_output.device)
     others[list(rows)] = False
     with torch.no_grad():
@@ -93,9 +96,9 @@ def _some(size: int, count: int, generator: random.Random) -> tuple[int, ...]:
     return tuple(sorted(generator.sample(range(size), min(count, size))))
 
 
-ROUNDS = 2
-RECHECKED_ROWS = 4
-RECHECKED_PAIRS = 1 << 16  # up to this many query-key pairs, all gradients are rechecked
+ROUNDS = 2  # of checks before the timing
+RECHECKED_ROWS = 4  # rows of a timed call that are compared
+RECHECKED_PAIRS = 1 << 16  # a group with at most this many query-key pairs is rechecked as a whole
 CONTRACT = "plugin contract"
 
 
@@ -122,7 +125,10 @@ GateInputs = TypeVar("GateInputs", bound="Inputs")
 
 
 class BaseGate(ABC, Generic[GateInputs]):
-    """The rounds of checks that attention alone and a whole layer share: fresh inputs, a call, a verdict."""
+    """The base class of the gates of attention alone and of a whole layer.
+
+    Each round of checks refills the inputs, calls the variant, and judges its answer.
+    """
 
     def __init__(self, variant: Variant, workload: Workload, inputs: GateInputs, call: Timed, seed: int) -> None:
         self.variant = variant
@@ -134,16 +140,16 @@ class BaseGate(ABC, Generic[GateInputs]):
         self._last: torch.Tensor | None = None  # kept to detect a later output in the same storage
 
     def before(self) -> Verdict:
-        """Check fully ROUNDS times with fresh inputs at the same addresses; then refill them for the timing."""
+        """Run ROUNDS full checks with fresh inputs at the same addresses, then refill the inputs for the timing."""
         return self._rounds(ROUNDS)
 
     def after(self) -> Verdict:
-        """Check fully once more with fresh inputs."""
+        """Run one full check with fresh inputs."""
         return self._rounds(1)
 
     @abstractmethod
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a few rows of the output and gradients of a timed call, for the inputs as they are now."""
+        """Check a few rows of the output and gradients that a timed call gave for the current inputs."""
 
     @abstractmethod
     def _full(self) -> Verdict:
@@ -169,7 +175,7 @@ class BaseGate(ABC, Generic[GateInputs]):
 
 
 class Gate(BaseGate["Inputs"]):
-    """Checks a prepared variant on the cell's own workload with fresh inputs, at bounded cost for any length.
+    """The gate of attention alone: checks of a prepared variant on the cell's workload, at bounded cost for any length.
 
     The reference is computed only after the variant's call and backward pass, and is freed before the next call. Long
     sequences are compared at sampled rows, with a grad_output that is 0 elsewhere, so that float64 gradients need only
@@ -182,7 +188,7 @@ class Gate(BaseGate["Inputs"]):
         self._round = 0
 
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a few rows of the output and of dQ of a timed call; on a small problem, one whole group of heads."""
+        """Check a few rows of a timed call's output and dQ or, on a small problem, a whole group with all gradients."""
         problem = output_problem(output, self.workload, self.inputs, graph=False)
         problem = problem or gradients_problem(grads, self.inputs)
         if problem:
@@ -191,7 +197,9 @@ class Gate(BaseGate["Inputs"]):
         whole = whole_group(self.workload, RECHECKED_PAIRS, generator)
         if whole:
             return self._judge(output, grads, whole)
-        rows_only = None if grads is None else (grads[0], None, None)  # dK and dV sum over all rows
+        rows_only = (
+            None if grads is None else (grads[0], None, None)
+        )  # dK and dV sum over all rows, so a few rows don't suffice
         return self._judge(output, rows_only, few_rows(self.workload, RECHECKED_ROWS, generator))
 
     def _refill(self, seed: int, distribution: str = "normal") -> None:
@@ -207,7 +215,7 @@ class Gate(BaseGate["Inputs"]):
         output: Any = self.call()
         problem = output_problem(output, self.workload, self.inputs)
         if problem is None and storages(output) & storages(self._last):
-            problem = "the output lies in the storage of the last call's output: return a fresh tensor at each call"
+            problem = "the output shares its storage with the last call's output: return a fresh tensor from each call"
         problem = problem or snapshot.problem(self.inputs)
         grads = None
         if problem is None:
@@ -219,7 +227,7 @@ class Gate(BaseGate["Inputs"]):
         return self._judge(self._last, grads, sample)
 
     def _sample(self, generator: random.Random) -> Sample:
-        """Choose a few rows of all heads and all rows of one group of heads in turn."""
+        """Alternate between a few rows of all heads and all rows of one group of heads."""
         device = self.inputs.query.device.type
         self._round += 1
         whole = whole_group(self.workload, 2 * PAIRS.get(device, PAIRS["cpu"]), generator)

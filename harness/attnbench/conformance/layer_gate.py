@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-FACTOR = 4.0  # allowed between two correct implementations, which sum in different orders
+FACTOR = 4.0  # allowed ratio of the errors of two correct implementations, which sum in different orders
 RULE = "layer: ||e|| <= 4 ||e of a plain layer|| + 4 eps ||ref||"
-RECHECKED_ROWS = 4
+RECHECKED_ROWS = 4  # rows of a timed call that are compared
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,23 @@ class Rows:
 
 
 def gate_of(variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> Gate | LayerGate:
-    """Return the gate of a cell: a LayerGate if the inputs are those of a layer, else a Gate."""
+    """Return the gate of a cell: a LayerGate for the inputs of a layer, else a Gate."""
     if isinstance(inputs, LayerInputs):
         return LayerGate(variant, workload, inputs, call, seed)
     return Gate(variant, workload, inputs, call, seed)
 
 
 class LayerGate(BaseGate[LayerInputs]):
-    """Checks a layer around a variant with fresh inputs, as `Gate` checks attention alone.
+    """The gate of a layer around a variant, as `Gate` is the gate of attention alone.
 
-    The error of each row may be four times that of a plain layer in the workload's dtype, at that row or on average.
-    Gradients are compared with a grad_output that is 0 except at the sampled rows, so that the reference needs only
-    those rows. The gradients of all weights, and of all tokens of the sequence, depend on them.
+    The error of each row may be four times that of a plain layer in the workload's dtype. The plain layer's error at
+    that row or its root mean square over all rows counts, whichever is larger. Gradients are compared with a
+    grad_output that is 0 except at the sampled rows, so that the reference needs only those rows. The gradients of all
+    weights, and of all tokens of the sequence, depend on them.
     """
 
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a few rows of the output of a timed call, for the inputs as they are now; gradients must be finite."""
+        """Check a few rows of a timed call's output for the current inputs, and that the gradients are finite."""
         problem = self._problem(output, grads)
         if problem:
             return Verdict(False, CONTRACT, reason=problem)
@@ -68,7 +69,7 @@ class LayerGate(BaseGate[LayerInputs]):
         output = self.call()
         problem = self._problem(output)
         if problem is None and storages(output) & storages(self._last):
-            problem = "the output lies in the storage of the last call's output: return a fresh tensor at each call"
+            problem = "the output shares its storage with the last call's output: return a fresh tensor from each call"
         grads: tuple[torch.Tensor, ...] = ()
         if problem is None and self.workload.needs_gradient and output.numel():
             grads = torch.autograd.grad(output, self.inputs.leaves, self.inputs.grad_output, allow_unused=True)
@@ -80,7 +81,7 @@ class LayerGate(BaseGate[LayerInputs]):
         return self._judge([self._last, *grads], sample)
 
     def _problem(self, output: Any, grads: tuple[torch.Tensor, ...] | None = None) -> str | None:
-        """Return how the layer's results break the contract in type, shape or dtype, or None if they keep it."""
+        """Return how the layer's results break the contract in type, shape or dtype, or None if they don't."""
         wanted = zip(
             ("output", *(f"gradient {n}" for n in range(6))), (self.inputs.query, *self.inputs.leaves), strict=False
         )
@@ -118,7 +119,11 @@ class LayerGate(BaseGate[LayerInputs]):
             return Verdict(True, RULE, ratios[worst], largest)
         name = "output" if worst == 0 else f"gradient of {self._leaf(worst - 1)}"
         return Verdict(
-            False, RULE, ratios[worst], largest, f"{RULE}: the {name} is {ratios[worst]:.3g} times too far off"
+            False,
+            RULE,
+            ratios[worst],
+            largest,
+            f"{RULE}: the error of the {name} is {ratios[worst]:.3g} times the tolerance",
         )
 
     def _leaf(self, index: int) -> str:
@@ -132,8 +137,9 @@ def layer_reference(
 ) -> list[torch.Tensor]:
     """Return the layer's output (R, E) at the sampled rows and, with `gradients`, its gradients.
 
-    Gradients are those for `inputs.grad_output` at the sampled rows, of the sequence's tokens (S, E), in cross
-    attention also of the tokens of the keys, and of the four weights. Written for clarity, not for speed.
+    There is a gradient for the sequence's tokens (S, E), in cross attention another one for the tokens of the keys, and
+    one for each of the four weights. They are computed with `inputs.grad_output` at the sampled rows and 0 elsewhere.
+    The code is written for clarity, not for speed.
     """
     w, attention_inputs = workload, inputs.attention
     assert attention_inputs is not None  # noqa: S101 - the inputs of a layer always contain them
@@ -165,7 +171,7 @@ def layer_reference(
 
 
 def _ratio(got: torch.Tensor, expected: torch.Tensor, plain: torch.Tensor, share: float) -> float:
-    """Return error / tolerance of the worst row; `share` of the expected row's size is part of its tolerance."""
+    """Return error / tolerance of the worst row; the tolerance includes `share` times the norm of the expected row."""
     error, typical = ((answer.detach().double() - expected).norm(dim=-1) for answer in (got, plain))
     tolerance = FACTOR * torch.maximum(typical, typical.square().mean().sqrt()) + share * expected.norm(dim=-1)
     return float(torch.where(error > 0, error / tolerance, 0.0).max())

@@ -27,14 +27,21 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
         return
     group = parser.getgroup("attnbench", "attnbench's conformance suite")
     group.addoption("--variant", action="append", default=[], help="a variant to test; can be repeated")
-    group.addoption("--plugin", action="append", default=[], help="FILE.py or package.module that offers variants")
+    group.addoption(
+        "--plugin", action="append", default=[], help="FILE.py or package.module with variants; can be repeated"
+    )
     group.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="device to test on (default: cpu)")
-    group.addoption("--level", default="full", choices=("quick", "full", "thorough"), help="how much to test")
+    group.addoption(
+        "--level",
+        default="full",
+        choices=("quick", "full", "thorough"),
+        help="how many workloads to test (default: full)",
+    )
     group.addoption("--seed", type=int, default=0, help="seed of all random values (default: 0)")
 
 
 def variants_under_test(config: pytest.Config) -> list[Variant]:
-    """Load the variants that `--variant` names, or else all that `--plugin` offers; raises pytest.UsageError."""
+    """Load the variants that `--variant` names, by default all those of `--plugin`; may raise pytest.UsageError."""
     if VARIANTS not in config.stash:
         config.stash[VARIANTS] = _load(config.getoption("--variant"), config.getoption("--plugin"))
     return config.stash[VARIANTS]
@@ -61,7 +68,10 @@ def _load(names: list[str], plugins: list[str]) -> list[Variant]:
 
 
 def _offered(sources: list[Any]) -> tuple[dict[str, Variant], list[str]]:
-    """Load plugins; return their variants by name, the first one of each name, and the problems with the others."""
+    """Load plugins; return their variants by name, and the errors of the plugins that could not be loaded.
+
+    If several variants have the same name, the first one counts.
+    """
     offered: dict[str, Variant] = {}
     problems = []
     for source, outcome in load_all(sources, skip={}):

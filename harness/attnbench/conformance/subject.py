@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 TENSORS = ("query", "key", "value", "grad_output", "key_lengths", "document_ids", "alibi_slopes")
-BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-BLOCK = 1 << 22  # elements of which the bits are summed at a time
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
+CHUNK = 1 << 22  # elements whose bits are summed at a time, to bound memory
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,26 @@ class Subject:
     seed: int = 0
 
     def seed_of(self, *parts: object) -> int:
-        """Derive a seed from `parts`, different for different parts."""
+        """Derive a seed from the subject's seed and `parts`."""
         text = ":".join(map(str, (self.seed, *parts)))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
     def generator(self, *parts: object) -> torch.Generator:
-        """Return a CPU generator with the seed of `parts`."""
+        """Return a CPU generator seeded with `seed_of(*parts)`."""
         return torch.Generator().manual_seed(self.seed_of(*parts))
 
     def refusal(self, workload: Workload) -> str | None:
-        """Return the variant's reason for not supporting the workload, or None; Failed if unsupported_reason raises."""
+        """Return the variant's reason for not supporting the workload, or None if it supports the workload.
+
+        Raises Failed if `unsupported_reason` raises an exception.
+        """
         reason: str | None = _guarded(
             "unsupported_reason", lambda: self.variant.unsupported_reason(workload, self.device)
         )
         return reason
 
     def require_support(self, workload: Workload) -> None:
-        """Raise Skipped, with the variant's reason, if it declares the workload unsupported."""
+        """Raise Skipped with the variant's reason if the variant declares the workload unsupported."""
         reason = self.refusal(workload)
         if reason is not None:
             raise Skipped(f"{workload.id}: {reason}", reason)
@@ -57,7 +60,7 @@ class Subject:
     def trial(self, workload: Workload, inputs: Inputs | None = None) -> Trial:
         """Prepare the variant on a workload; raises Skipped if the variant declares it unsupported.
 
-        The values of the inputs during `prepare` differ from those of the check, which fills in its own.
+        The check overwrites the inputs after `prepare`, so a variant that computes its answer in `prepare` fails.
         """
         self.require_support(workload)
         made = inputs or make_inputs(workload, self.device, self.variant.layout, self.seed_of("prepare", workload.id))
@@ -77,12 +80,12 @@ class Trial:
     call: Timed
 
     def refill(self, seed: int) -> Trial:
-        """Overwrite the inputs in place with fresh random values."""
+        """Overwrite the inputs in place with fresh random values, and return this trial."""
         refill(self.inputs, seed)
         return self
 
     def fill(self, **values: torch.Tensor) -> Trial:
-        """Overwrite the named inputs in place with values of shape (B, H, S, D)."""
+        """Overwrite the named inputs in place with values of shape (B, H, S, D), and return this trial."""
         with torch.no_grad():
             for name, tensor in values.items():
                 target = getattr(self.inputs, name)
@@ -104,10 +107,10 @@ class Trial:
         return output
 
     def run(self, *, backward: bool = True) -> Answer:
-        """Call the variant and, if the direction has a backward pass, differentiate; return the answer as BHSD.
+        """Call the variant, run its backward pass if the direction has one, and return the answer as BHSD.
 
-        Raises Failed if output, gradients or the inputs afterwards break the contract. `backward=False` leaves the
-        gradients out.
+        `backward=False` skips the backward pass. Raises Failed if output or gradients break the contract, or if the
+        inputs were changed.
         """
         snapshot = Snapshot.take(self.inputs)
         output = self.output()
@@ -134,9 +137,10 @@ class Trial:
         return gradients  # type: ignore[no-any-return]
 
     def judge(self, answer: Answer, part: Part | None = None, *, slack: float = 1.0) -> None:
-        """Raise Failed, with place and rule, if the answer breaks the error rules; `slack` widens those of gradients.
+        """Raise Failed, with place and rule, if the answer breaks the error rules.
 
-        A variant that is not softmax attention (`exact` is False) has no reference here: its answer must be finite.
+        `slack` multiplies the tolerance of gradients. A variant that is not softmax attention (`exact` is False) has no
+        reference, so its answer only has to be finite.
         """
         if not self.variant.exact:
             if not all(bool(tensor.isfinite().all()) for tensor in answer.tensors):
@@ -148,7 +152,7 @@ class Trial:
 
 
 def _guarded(what: str, step: Any) -> Any:
-    """Run a step of the variant; an exception becomes Raised, with the file and line where it was raised."""
+    """Run a step of the variant, and turn any exception into Raised, with the file and line where it was raised."""
     try:
         return step()
     except (Failed, Skipped):
@@ -169,9 +173,9 @@ def output_shape(workload: Workload, layout: str) -> tuple[int, ...]:
 
 
 def output_problem(output: Any, workload: Workload, inputs: Inputs, *, graph: bool = True) -> str | None:
-    """Return how `output` breaks the contract in type, shape, dtype, device or storage, or None if it keeps it.
+    """Return how `output` breaks the contract in type, shape, dtype, device or storage, or None if it doesn't.
 
-    With `graph`, the output must also be connected to its inputs in autograd's graph, if the direction needs that.
+    With `graph`, an output that needs gradients must also be connected to the inputs in autograd's graph.
     """
     if not isinstance(output, torch.Tensor):
         return f"the callable returned {type(output).__name__}: expected one tensor, the output"
@@ -183,20 +187,20 @@ def output_problem(output: Any, workload: Workload, inputs: Inputs, *, graph: bo
         (output.layout != torch.strided, f"tensor layout is {output.layout}, expected a dense (strided) tensor"),
         (
             graph and workload.needs_gradient and not output.requires_grad and output.numel() > 0,
-            "graph is missing: it is detached from its inputs, so autograd can't reach query, key and value",
+            "autograd graph is missing: it is detached from the inputs, so autograd can't reach query, key and value",
         ),
     )
     problem = next((f"the output's {text}" for applies, text in problems if applies), None)
     if problem is None and storages(output) & storages(*(getattr(inputs, name) for name in TENSORS)):
-        return "the output lies in the storage of an input: return a fresh tensor at each call"
+        return "the output shares its storage with an input: return a fresh tensor from each call"
     return problem
 
 
 def gradients_problem(gradients: tuple[torch.Tensor | None, ...] | None, inputs: Inputs) -> str | None:
-    """Return which gradient is missing or has the wrong shape or dtype, or None if all are as expected."""
+    """Return which gradient is missing or has the wrong shape or dtype, or None if all gradients are right."""
     for name, leaf, gradient in zip(("query", "key", "value"), inputs.leaves, gradients or (), strict=False):
         if gradient is None:
-            return f"the gradient of {name} is missing: the output does not depend on it for autograd"
+            return f"the gradient of {name} is missing: in autograd's graph, the output does not depend on {name}"
         if gradient.shape != leaf.shape or gradient.dtype != leaf.dtype:
             return (
                 f"the gradient of {name} is {gradient.dtype} {tuple(gradient.shape)}, "
@@ -206,30 +210,30 @@ def gradients_problem(gradients: tuple[torch.Tensor | None, ...] | None, inputs:
 
 
 def storages(*tensors: torch.Tensor | None) -> set[int]:
-    """Return the addresses of the storages of non-empty tensors."""
+    """Return the addresses of the tensors' storages; empty tensors and None are left out."""
     return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor is not None and tensor.numel()}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A fingerprint of the inputs, by which a write to them is detected without keeping a copy."""
+    """A fingerprint of the inputs, which reveals writes to them without a copy of their values."""
 
     fingerprints: dict[str, tuple[Any, ...]]
 
     @classmethod
     def take(cls, inputs: Inputs) -> Snapshot:
-        """Record address, shape, strides and a position-dependent sum of the bits of every input."""
+        """Record the address, shape, strides and a position-dependent sum of the bits of each input."""
         tensors = ((name, getattr(inputs, name)) for name in TENSORS)
         return cls({name: _fingerprint(tensor) for name, tensor in tensors if tensor is not None})
 
     def problem(self, inputs: Inputs) -> str | None:
-        """Return which input has changed since, and what to do, or None."""
+        """Return which input has changed since the snapshot, with a remedy, or None if none has."""
         for name, before in self.fingerprints.items():
             after = _fingerprint(getattr(inputs, name))
             if after[:-1] != before[:-1]:
-                return f"inputs.{name} was resized or re-strided by the call: leave inputs as they are"
+                return f"inputs.{name} was moved, resized or re-strided by the call: don't modify inputs"
             if after != before:
-                return f"inputs.{name} was written to: leave inputs as they are, and write to a fresh tensor"
+                return f"inputs.{name} was written to: don't modify inputs, write to a fresh tensor"
         return None
 
 
@@ -238,8 +242,8 @@ def _fingerprint(tensor: torch.Tensor) -> tuple[Any, ...]:
     where = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
     if not tensor.numel():
         return (*where, 0)
-    bits = tensor.view(BITS[tensor.element_size()]).unsqueeze(-1).flatten(1)
-    columns = max(1, BLOCK // bits.shape[1])
+    bits = tensor.view(INTEGERS[tensor.element_size()]).unsqueeze(-1).flatten(1)
+    columns = max(1, CHUNK // bits.shape[1])
     total = 0
     for start in range(0, bits.shape[0], columns):
         block = bits[start : start + columns].to(torch.int64)

@@ -1,4 +1,4 @@
-"""The conformance suite: run the checks on a variant, each on its workloads."""
+"""The conformance suite: run each check on a variant, with each of the check's workloads."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from attnbench.plugins.variant import Variant
     from attnbench.workloads.workload import Workload
 
-TILE, PAGE = 128, 256  # some variants take only whole tiles of queries and keys, or whole pages of keys
-LARGEST_SQUARE = 512  # some variants take only as many queries as keys
-NOT_EXACT = ("empty", "fresh-output", "repeatable", "batch-invariant")  # checks of variants with exact = False
+TILE, PAGE = 128, 256  # some variants support only whole tiles of queries and keys, or whole pages of keys
+MAX_SQUARE = 512  # largest length tried for variants that support only as many queries as keys
+# The checks that run on variants with exact = False, because they need no reference.
+CHECKS_WITHOUT_REFERENCE = ("empty", "fresh-output", "repeatable", "batch-invariant")
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class Case:
 
     @property
     def id(self) -> str:
-        """The name of the test: `needle-b2-h4-...`."""
+        """The name of the test, such as `needle-b2-h4-...`."""
         return f"{self.check.name}-{self.workload.id}"
 
 
 def find_check(name: str) -> Check:
-    """Return the check of that name; raises UsageError with the nearest name if it does not exist."""
+    """Return the check of that name. If there is none, raise UsageError with the nearest name."""
     if name not in CHECKS:
         raise UsageError(str(unknown("check", name, CHECKS)))
     return CHECKS[name]
@@ -53,10 +54,12 @@ def cases(
 ) -> list[Case]:
     """Return the tests of a variant, without duplicates, in the order of CHECKS.
 
-    A workload that the variant does not support is replaced by the nearest one that it supports: in another dtype, or
-    with as few changes as possible of these: forward only, no grouped heads, head_dim 64, few queries, whole tiles, as
-    many queries as keys. `only` names the checks to run. If each new shape is costly for the variant, the workloads are
-    those of the level below. Raises UsageError for an unknown level or check.
+    A workload that the variant does not support is replaced by the nearest one that it supports. The replacement may
+    have another dtype, and as few as possible of these changes: forward only, no grouped heads, head_dim 64, few
+    queries, whole tiles, whole pages of keys, as many queries as keys.
+
+    `only` names the checks to run. If the variant declares new shapes costly on the device, the tests are those of the
+    next lower level. Raises UsageError for an unknown level or check.
     """
     if level not in LEVELS:
         raise UsageError(str(unknown("level", level, LEVELS)))
@@ -72,7 +75,7 @@ def cases(
 
 
 def _affordable(check: Check, level: Level) -> list[Workload]:
-    """Return the workloads of the level below; below quick, the first one of each kind of mask."""
+    """Return the workloads of the next lower level or, for quick, the first workload of each kind of mask."""
     if level != "quick":
         return check.workloads(LEVELS[LEVELS.index(level) - 1])
     return list({workload.mask.kind: workload for workload in reversed(check.quick)}.values())
@@ -89,21 +92,21 @@ def checks(
 ) -> Iterator[CheckResult]:
     """Run the suite on a variant and yield the result of each check on each workload.
 
-    `level` is `quick`, `full` or `thorough`; `seed` changes all random values; `only` names the checks to run, by
-    default all of them. `plugin` is the file or module that offers the variant; it appears in the `repro` commands.
+    `level` is `quick`, `full` or `thorough`. `seed` changes all random values. `only` names the checks to run (default:
+    all of them). `plugin` is the file or module that defines the variant; it appears in the `repro` commands.
     """
     for case in cases(variant, device, level, only):
         yield run_case(Subject(variant, device, seed), case, level=level, plugin=plugin)
 
 
 def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str | None = None) -> CheckResult:
-    """Run one test; an error in the check itself is a failure of that test alone."""
+    """Run one test and return its result. An error in the check itself fails only that test."""
     started = time.perf_counter()
     try:
         result = _outcome(subject, case)
-    except Exception as error:  # noqa: BLE001 - an error in one check must not end the others
+    except Exception as error:  # noqa: BLE001 - an error in one check must not stop the others
         last = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"the check itself broke, by {describe(error)} ({last.filename}:{last.lineno})"
+        reason = f"the check itself raised {describe(error)} ({last.filename}:{last.lineno})"
         result = CheckResult(case.check.name, case.workload.id, "failed", reason)
     return replace(
         result,
@@ -115,7 +118,7 @@ def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str
 
 
 def repro(subject: Subject, case: Case, level: Level, plugin: str | None = None) -> str:
-    """Return the command line that runs one test again, alone."""
+    """Return the command line that runs only this test again."""
     words = ["pytest", "--pyargs", "attnbench.conformance", "--variant", subject.variant.name]
     words += ["--plugin", plugin] if plugin else []
     words += ["--device", subject.device] if subject.device != "cpu" else []
@@ -128,8 +131,8 @@ def _outcome(subject: Subject, case: Case) -> CheckResult:
     """Run one check and return its status, reason, bug and refusal."""
     check = case.check
     result = partial(CheckResult, check.name, case.workload.id)
-    if not subject.variant.exact and check.name not in NOT_EXACT:
-        return result("skipped", "not softmax attention (exact is False): no answer to compare with")
+    if not subject.variant.exact and check.name not in CHECKS_WITHOUT_REFERENCE:
+        return result("skipped", "not softmax attention (exact is False), so there is no reference")
     try:
         with _full_precision():
             return result("passed", check.run(subject, case.workload))
@@ -139,21 +142,29 @@ def _outcome(subject: Subject, case: Case) -> CheckResult:
         return result("hint", str(hint))
     except Failed as failure:
         if check.trait and check.name not in subject.variant.traits:
-            return result("hint", f"does not hold, and is not claimed: {failure}", bug=failure.bug)
+            return result(
+                "hint", f"the trait does not hold, and the variant does not claim it: {failure}", bug=failure.bug
+            )
         return result("failed", str(failure), bug=failure.bug)
 
 
 class _Nearest:
-    """Finds the nearest workload that a variant supports, and caches the features for which it supports none."""
+    """A search for the nearest workload that a variant supports; it caches the features for which there is none."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._unsupported: set[tuple[object, ...]] = set()
 
     def to(self, workload: Workload) -> Workload:
-        """Return the workload if it is supported, else its first supported relaxation, else the workload itself."""
+        """Return the workload or, if only a relaxation of it is supported, the first supported relaxation."""
         w = workload
-        features = (str(w.mask), w.softcap is None, w.alibi, w.dropout > 0, w.scale is None)  # never relaxed
+        features = (
+            str(w.mask),
+            w.softcap is None,
+            w.alibi,
+            w.dropout > 0,
+            w.scale is None,
+        )  # no relaxation changes these
         try:
             if self._subject.refusal(w) is None or features in self._unsupported:
                 return w
@@ -167,9 +178,9 @@ class _Nearest:
 
 
 def _relaxations(workload: Workload) -> Iterator[Workload]:
-    """Yield the workload in each dtype, first unchanged, then with one demand made easier, then two, and so on."""
+    """Yield the workload in each dtype, first with no other change, then with one, then with two, and so on."""
     w = workload
-    square = min(LARGEST_SQUARE, _whole_tiles(max(w.seq_q, w.seq_k), TILE))
+    square = min(MAX_SQUARE, _whole_tiles(max(w.seq_q, w.seq_k), TILE))
     changes: tuple[dict[str, Any], ...] = (
         {"direction": "forward"},
         {"kv_heads": w.heads},
@@ -183,7 +194,7 @@ def _relaxations(workload: Workload) -> Iterator[Workload]:
     subsets = itertools.chain.from_iterable(itertools.combinations(easier, count) for count in range(len(easier) + 1))
     for chosen, dtype in itertools.product(subsets, dict.fromkeys((w.dtype, "float32", "bfloat16", "float16"))):
         change = {name: value for part in chosen for name, value in part.items()}
-        with contextlib.suppress(WorkloadError):  # packed documents need as many queries as keys
+        with contextlib.suppress(WorkloadError):  # for example, packed documents need as many queries as keys
             yield replace(w, dtype=dtype, **change)
 
 
@@ -193,7 +204,7 @@ def _whole_tiles(length: int, tile: int) -> int:
 
 @contextlib.contextmanager
 def _full_precision() -> Iterator[None]:
-    """Switch TF32 off while a check runs, so that float32 means float32."""
+    """Disable TF32 while a check runs, so that float32 products have full precision."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32)
     matmul.allow_tf32 = cudnn.allow_tf32 = False

@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_conformance(subject: Subject, case: Case, request: pytest.FixtureRequest) -> None:
-    """The variant passes the check on the workload."""
+    """Test that the variant passes the check on the workload."""
     plugins = request.config.getoption("--plugin")
     result = run_case(subject, case, level=request.config.getoption("--level"), plugin=plugins[0] if plugins else None)
     if result.status == "failed":

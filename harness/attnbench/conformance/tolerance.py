@@ -1,4 +1,4 @@
-"""The error rules: by how much an answer may differ from the reference. docs/conformance.md derives them."""
+"""The error rules: how much an answer may differ from the reference. docs/conformance.md derives them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 OUTPUT_FACTOR_LOW = 1.0  # fused, float16 and bfloat16: ||e|| <= 1.0 eps ||ref||
 OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: ||e|| <= 8 eps (1 + max|score|) ||ref||
 OUTPUT_FACTOR_PLAIN = 2.0  # plain, float16 and bfloat16: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||
-EIGHT_BITS = 127  # quantisation steps on each side of 0
-QUANTISED_FACTOR = 0.05  # quantised, any dtype: ||e|| <= 0.05 ||ref|| + the effect of an 8-bit step in the scores
+STEPS_OF_8_BITS = 127  # quantisation steps on each side of 0
+QUANTISED_FACTOR = 0.05  # quantised, any dtype: ||e|| <= 0.05 ||ref|| + effect of an 8-bit step in the scores
 QUANTISED_SHARE = 0.1  # quantised, gradients: ||e|| <= 0.1 (size ||ref|| + spread)
-# Vectorised exponentials return 0 already well above the smallest normal number.
-FLUSHED = 64 * torch.finfo(torch.float32).smallest_normal
-GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor eps (size ||ref|| + spread)
+# Vectorised exponentials may return 0 below this value, although smaller normal numbers exist.
+FLUSH_LIMIT = 64 * torch.finfo(torch.float32).smallest_normal
+GRADIENT_FACTORS = {  # key: (tier, whether the dtype is float32); rule: ||e|| <= factor eps (size ||ref|| + spread)
     ("fused", True): 4.0,
     ("plain", True): 4.0,
     ("fused", False): 2.0,
@@ -29,7 +29,7 @@ GRADIENT_FACTORS = {  # by (tier, whether the dtype is float32): ||e|| <= factor
 
 @dataclass(frozen=True)
 class Rule:
-    """An error rule: its text, and the tolerance of each row."""
+    """The text of an error rule, and the tolerance that it gives each row."""
 
     text: str
     tolerance: torch.Tensor
@@ -37,7 +37,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Measured:
-    """The errors of one tensor of an answer in one piece, per row: (n, g, R)."""
+    """The errors of one tensor (the output or a gradient) in one piece of an answer, one for each row: (n, g, R)."""
 
     name: str
     rule: str
@@ -48,7 +48,7 @@ class Measured:
 
     @property
     def ratio(self) -> torch.Tensor:
-        """Error / tolerance: 0 if both are 0, infinite if only the tolerance is 0 or the error is NaN."""
+        """Error / tolerance of each row: 0 for no error, infinite if the error is NaN or only the tolerance is 0."""
         ratio = torch.where(self.error > 0, self.error / self.tolerance, 0.0)
         return torch.where(self.error.isnan(), torch.inf, ratio)
 
@@ -56,35 +56,35 @@ class Measured:
 def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | None) -> Rule:
     """Return the rule for each row of the output, (n, g, R).
 
-    `plain` is the answer of a plain implementation in the workload's dtype, which the plain tier is compared with.
+    `plain` is the answer of a plain implementation in the workload's dtype; the plain tier's rule refers to its error.
     """
     eps = torch.finfo(dtype).eps
     norm = piece.attention.output.norm(dim=-1)
     if tier == "quantised":
-        text = f"output, quantised: ||e|| <= {QUANTISED_FACTOR:g} ||ref|| + spread of scores a step off"
-        return Rule(text, QUANTISED_FACTOR * norm + _spread_of_steps(piece))
+        text = f"output, quantised: ||e|| <= {QUANTISED_FACTOR:g} ||ref|| + effect of an 8-bit step in the scores"
+        return Rule(text, QUANTISED_FACTOR * norm + _effect_of_step(piece))
     if dtype == torch.float32:
         tolerance = OUTPUT_FACTOR_FLOAT32 * eps * (1 + piece.attention.largest_score) * norm
         return Rule("output, float32: ||e|| <= 8 eps (1 + max|score|) ||ref||", tolerance)
     if tier == "fused" or plain is None:
         return Rule(f"output, {_name(dtype)} fused: ||e|| <= 1.0 eps ||ref||", OUTPUT_FACTOR_LOW * eps * norm)
     plain_error = (plain.attention.output.double() - piece.attention.output).norm(dim=-1)
-    typical = plain_error.square().mean(-1, keepdim=True).sqrt()  # one row's error may be 0 by chance
+    typical = plain_error.square().mean(-1, keepdim=True).sqrt()  # the error of a single row may be 0 by chance
     tolerance = OUTPUT_FACTOR_PLAIN * torch.maximum(plain_error, typical) + 2 * eps * norm
     text = f"output, {_name(dtype)} plain: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||"
     return Rule(text, torch.where(norm > 0, tolerance, 0.0))
 
 
-def _spread_of_steps(piece: Piece) -> torch.Tensor:
-    """Return by how much each row of the output changes if its scores are off by one step of 8 bits: (n, g, R).
+def _effect_of_step(piece: Piece) -> torch.Tensor:
+    """Return how much each row of the output changes if its scores are off by one 8-bit step: (n, g, R).
 
-    An entry of a query or key is accurate to one step, 1/127 of the largest entry of its head, and a score to delta =
-    scale (||q|| step of keys + max||k|| step of queries). The output is the mean of the values, weighted by p, so it
-    changes by delta sqrt(sum_j p_j^2 ||v_j - output||^2), which is 0 if one key has all the weight.
+    An entry of a query or key is accurate to one step, 1/127 of the largest entry of its head. A score is accurate to
+    delta = scale (||q|| step of keys + max||k|| step of queries). The output is the mean of the values, weighted by p,
+    so it changes by delta sqrt(sum_j p_j^2 ||v_j - output||^2). That is 0 if one key has all the weight.
     """
     if not piece.key.numel() or not piece.query.numel():
         return torch.zeros_like(piece.attention.lse)
-    step_of_query, step_of_key = (t.abs().amax((-2, -1))[..., None] / EIGHT_BITS for t in (piece.query, piece.key))
+    step_of_query, step_of_key = (t.abs().amax((-2, -1))[..., None] / STEPS_OF_8_BITS for t in (piece.query, piece.key))
     size_query, size_key = piece.query.norm(dim=-1), piece.key.norm(dim=-1).amax(-1, keepdim=True)
     delta = piece.scale * (size_query * step_of_key + size_key * step_of_query)
     output, squares = piece.attention.output, piece.attention.weights.square()
@@ -98,12 +98,13 @@ def _spread_of_steps(piece: Piece) -> torch.Tensor:
 def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, Rule, Rule]:
     """Return the rules for each row of dQ (n, g, R), dK and dV (n, 1, Sk).
 
-    The spread of a row is the root sum of squares of the terms that its gradient sums, before they cancel. With weights
-    P, dP = dO V^T and delta = sum_j P dP, each entry dS = P (dP - delta) is accurate to eps P sqrt(dP^2 + delta^2), and
-    delta itself, which fused kernels compute from the rounded output, to eps ||O * dO||. If scores are held in the
-    workload's dtype, every term also has the factor size = 1 + max|score|; otherwise size is 1. The tolerance of a key
-    that no query sees, and of a query that sees no key, is 0. Any other row may also be off by the dtype's smallest
-    step in each of its values.
+    A row of a gradient is a sum of terms that may cancel. Its spread is the root sum of squares of these terms. With
+    weights P, dP = dO V^T and delta = sum_j P dP, each entry dS = P (dP - delta) is accurate to eps P sqrt(dP^2 +
+    delta^2). Fused kernels compute delta from the rounded output, so delta is accurate to eps ||O * dO||. If scores are
+    held in the workload's dtype, each term is multiplied by size = 1 + max|score|; otherwise size is 1.
+
+    The tolerance is 0 for a key that no query sees, and for a query that sees no key. In all other rows, each value may
+    also be off by the dtype's smallest step.
     """
     if piece.gradients is None:
         raise ValueError("this piece was evaluated without gradients")
@@ -133,7 +134,7 @@ def _spreads(piece: Piece, dtype: torch.dtype, *, scores_held_in_dtype: bool) ->
     weights, of_weights, grad_output = piece.attention.weights, piece.weights_gradient, piece.grad_output
     if of_weights is None or grad_output is None:
         raise ValueError("this piece was evaluated without gradients")
-    least = max(torch.finfo(dtype).smallest_normal, FLUSHED)  # below it a float loses relative precision
+    least = max(torch.finfo(dtype).smallest_normal, FLUSH_LIMIT)  # smaller numbers lose relative precision
     row_factor = 1 + piece.attention.largest_score[..., None] if scores_held_in_dtype else 1.0
     slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     delta = (weights * of_weights).sum(-1, keepdim=True)

@@ -1,4 +1,7 @@
-"""The checks of the conformance suite, one module for each family. Worker side: imports torch."""
+"""The checks of the conformance suite, in one module for each family.
+
+The package imports torch, so only workers load it.
+"""
 
 from attnbench.conformance.check import Check
 from attnbench.conformance.checks import (
@@ -31,7 +34,7 @@ FAMILIES = (
     traits,
 )
 
-# All checks by name, in the order in which they run. A family may import the check of another one.
+# All checks by name, in the order in which they run. A check that a family imports from another one counts only there.
 CHECKS = {
     check.name: check
     for family in FAMILIES

@@ -19,7 +19,7 @@ LENGTHS = (1, 2, 63, 64, 65, 127, 129, 257)
 
 
 def compare_with_reference(subject: Subject, workload: Workload) -> None:
-    """Compare the output, the gradients if the direction has them, and the log-sum-exp if the variant offers it."""
+    """Compare output, gradients (if the direction has any) and log-sum-exp (if offered) with the reference."""
     trial = subject.trial(workload)
     trial.refill(subject.seed_of("answer", workload.id))
     trial.judge(trial.run())
@@ -30,10 +30,10 @@ def compare_with_reference(subject: Subject, workload: Workload) -> None:
 
 @check(
     "masks",
-    demands="output and gradients are correct under every kind of mask, with as many, fewer and more queries than keys",
-    why="a mask decides which pairs of query and key count; most bugs of attention kernels are off-by-ones in it",
-    usual_bug="top-left alignment in place of bottom-right (they differ unless Sq = Sk), or a window of W+1 keys",
-    remedy="compare your condition with Mask's docstring: j <= i + Sk - Sq for causal, both ends of a window included",
+    demands="output and gradients are correct under every mask, with fewer, as many, and more queries than keys",
+    why="most bugs in attention kernels are off-by-one errors in the mask",
+    usual_bug="top-left alignment instead of bottom-right (they differ unless Sq = Sk), or a window of W+1 keys",
+    remedy="compare your condition with Mask's docstring: causal is j <= i + Sk - Sq; a window includes both ends",
     quick=[
         *of_all_shapes(
             (
@@ -74,15 +74,15 @@ def compare_with_reference(subject: Subject, workload: Workload) -> None:
     ],
 )
 def masks(subject: Subject, workload: Workload) -> None:
-    """Compare with the reference under a mask."""
+    """Compare the answer with the reference under a mask."""
     compare_with_reference(subject, workload)
 
 
 @check(
     "masked-rows",
-    demands="a row that sees no key has an output of exactly 0 and a gradient of exactly 0",
+    demands="a query that sees no key has an output and a gradient of exactly 0",
     why="causal attention with more queries than keys has such rows; a NaN there spoils a whole training step",
-    usual_bug="0/0 after the softmax (NaN), or finfo.min as the mask, which returns the mean of all values",
+    usual_bug="0/0 in the softmax (NaN), or masking with finfo.min, which gives the mean of all values",
     remedy="mask with -inf, and write 0 where the sum of weights is 0",
     quick=[
         workload(mask="causal", seq_q=150, seq_k=70),
@@ -99,16 +99,16 @@ def masks(subject: Subject, workload: Workload) -> None:
     ],
 )
 def masked_rows(subject: Subject, workload: Workload) -> None:
-    """Compare with the reference where some rows see no key."""
+    """Compare the answer with the reference where some queries see no key."""
     compare_with_reference(subject, workload)
 
 
 @check(
     "lengths",
-    demands="output and gradients are correct at lengths of 1, 2 and just below, at and above multiples of a tile",
+    demands="output and gradients are correct for lengths 1 and 2, and for lengths around multiples of a tile",
     why="the last, partial tile is usually a separate code path",
-    usual_bug="the last partial tile of keys is dropped, or its padding takes part in the sum of weights",
-    remedy="bound-check loads by the true length, and set the scores of positions beyond it to -inf",
+    usual_bug="the last partial tile of keys is dropped, or its padding is counted in the sum of weights",
+    remedy="bound-check loads by the true length, and set the scores beyond it to -inf",
     quick=[
         *[workload(mask="causal", seq=length, heads=2) for length in LENGTHS],
         *[workload(seq_q=5, seq_k=length, heads=2, direction="forward") for length in LENGTHS],
@@ -125,7 +125,7 @@ def masked_rows(subject: Subject, workload: Workload) -> None:
     ],
 )
 def lengths(subject: Subject, workload: Workload) -> None:
-    """Compare with the reference at lengths around multiples of a tile."""
+    """Compare the answer with the reference at lengths around multiples of a tile."""
     compare_with_reference(subject, workload)
 
 
@@ -134,7 +134,7 @@ def lengths(subject: Subject, workload: Workload) -> None:
     demands="output and gradients are correct over many tiles of keys and of queries",
     why="with a single tile, an online softmax never has to rescale",
     usual_bug="the running sum or output is not rescaled when the running maximum grows",
-    remedy="multiply both by exp(old maximum - new maximum) before adding a tile",
+    remedy="multiply sum and output by exp(old maximum - new maximum) before adding a tile",
     quick=[
         workload(seq_q=1, seq_k=1100, heads=2),
         workload(seq_q=16, seq_k=1024, heads=2),
@@ -154,15 +154,15 @@ def lengths(subject: Subject, workload: Workload) -> None:
     ],
 )
 def long(subject: Subject, workload: Workload) -> None:
-    """Compare with the reference over many tiles."""
+    """Compare the answer with the reference over many tiles."""
     compare_with_reference(subject, workload)
 
 
 @check(
     "very-large",
     demands="sampled rows are correct with tens of thousands of keys, queries, heads or sequences",
-    why="counters overflow and errors add up at sizes that are too slow to compare in full",
-    usual_bug="positions, or a grid of heads and sequences, held in 16 bits",
+    why="counters overflow, and errors accumulate, only at large sizes",
+    usual_bug="positions, or indices of heads and sequences, held in 16 bits",
     remedy="hold positions in 32 bits and sums in float32; only the x axis of a CUDA grid can exceed 65535",
     full=[
         workload(seq_q=1, seq_k=2, batch=1, heads=65537, kv_heads=1, head_dim=8, direction="forward"),
@@ -174,7 +174,7 @@ def long(subject: Subject, workload: Workload) -> None:
     ],
 )
 def very_large(subject: Subject, workload: Workload) -> None:
-    """Compare sampled rows only, with a grad_output that is 0 elsewhere, which keeps the reference affordable."""
+    """Compare only sampled rows, with a grad_output that is 0 elsewhere, so that the reference stays affordable."""
     trial = subject.trial(workload)
     seed = subject.seed_of("sampled", workload.id)
     trial.refill(seed)
@@ -188,8 +188,8 @@ def very_large(subject: Subject, workload: Workload) -> None:
     "head-dims",
     demands="output and gradients are correct at head_dim 8 to 256, and with values wider or narrower than keys",
     why="kernels pad head_dim to a power of two and are tuned for 64 and 128",
-    usual_bug="the scale is taken from the padded head_dim, or values are assumed to be as wide as keys",
-    remedy="compute the scale from workload.effective_scale, and read head_dim_v from the value tensor",
+    usual_bug="the scale is computed from the padded head_dim, or values are assumed to be as wide as keys",
+    remedy="use workload.effective_scale as the scale, and read head_dim_v from the value tensor",
     quick=[
         *[workload(seq=70, mask="causal", head_dim=size, heads=2) for size in (8, 40, 64, 80, 96, 128, 256)],
         workload(seq_q=40, seq_k=70, head_dim=192, head_dim_v=128, heads=2),
@@ -213,7 +213,7 @@ def very_large(subject: Subject, workload: Workload) -> None:
     ],
 )
 def head_dims(subject: Subject, workload: Workload) -> None:
-    """Compare with the reference at common and uncommon widths of keys and values."""
+    """Compare the answer with the reference at common and uncommon widths of keys and values."""
     compare_with_reference(subject, workload)
 
 
@@ -221,7 +221,7 @@ def head_dims(subject: Subject, workload: Workload) -> None:
     "heads",
     demands="output and gradients are correct for every grouping of query heads over key heads, and for large batches",
     why="current models use grouped-query attention",
-    usual_bug="key heads are tiled (h % kv_heads) in place of repeated (h // group), or dK is averaged over a group",
+    usual_bug="key heads are tiled (h % kv_heads) instead of repeated (h // group), or dK is averaged over a group",
     remedy="query head h reads key head h // (heads // kv_heads); dK and dV sum over a group's query heads",
     quick=[
         workload(seq=90, mask="causal", batch=3, heads=6, kv_heads=2),
@@ -244,13 +244,13 @@ def head_dims(subject: Subject, workload: Workload) -> None:
     ],
 )
 def heads(subject: Subject, workload: Workload) -> None:
-    """Compare with the reference for a grouping of heads."""
+    """Compare the answer with the reference for a grouping of heads."""
     compare_with_reference(subject, workload)
 
 
 @check(
     "scores",
-    demands="scale, softcap and ALiBi are applied in that order, before the mask, and are differentiated",
+    demands="scale, softcap and ALiBi are applied in this order before the mask, and gradients account for them",
     why="Gemma-2 caps its scores, T5 does not scale them, and BLOOM and MPT use ALiBi",
     usual_bug="a custom scale is ignored, the softcap's derivative is missing, or ALiBi's sign or alignment is wrong",
     remedy="scores = mask(softcap * tanh(scale * q.k / softcap) - slope * |i + Sk - Sq - j|)",
@@ -281,7 +281,7 @@ def heads(subject: Subject, workload: Workload) -> None:
     ],
 )
 def scores(subject: Subject, workload: Workload) -> None:
-    """Compare with the reference where scores are scaled, capped or biased."""
+    """Compare the answer with the reference where scores are scaled, capped or biased."""
     compare_with_reference(subject, workload)
 
 
@@ -298,15 +298,15 @@ def scores(subject: Subject, workload: Workload) -> None:
     ],
 )
 def dtypes(subject: Subject, workload: Workload) -> None:
-    """Compare with the reference in each dtype."""
+    """Compare the answer with the reference in each dtype."""
     compare_with_reference(subject, workload)
 
 
 @check(
     "directions",
-    demands="forward alone and backward alone give the same correct answers",
+    demands="answers are correct in the directions forward and backward, not only in forward_backward",
     why="variants often take a different path when no gradients are needed",
-    usual_bug="the path without gradients skips a step of the other one",
+    usual_bug="the path without gradients skips a step",
     remedy="compare both paths on the same input",
     quick=[
         workload(seq=80, mask="causal", direction=direction, dtype=dtype)
@@ -314,5 +314,5 @@ def dtypes(subject: Subject, workload: Workload) -> None:
     ],
 )
 def directions(subject: Subject, workload: Workload) -> None:
-    """Compare with the reference in one direction alone."""
+    """Compare the answer with the reference in the direction forward or backward."""
     compare_with_reference(subject, workload)

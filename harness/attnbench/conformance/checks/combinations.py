@@ -1,4 +1,4 @@
-"""The check of features in combination: every two choices of two features meet in at least one workload."""
+"""The check of combinations: each choice of a feature occurs with each choice of each other feature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-QUICK = 12  # combinations that the quick level runs
+QUICK_COUNT = 12  # combinations that the quick level runs
 CHOICES: dict[str, list[Any]] = {
     "mask": [
         "none", "causal", "causal-top-left", "window:7:0", "window:20:13", "window:64:0", "window:300:0",
@@ -35,7 +35,7 @@ CHOICES: dict[str, list[Any]] = {
 
 
 def _combined(choice: dict[str, Any]) -> Workload:
-    """Build the workload of one choice of each feature; packed documents get as many keys as queries."""
+    """Build the workload for one choice of each feature; packed documents get as many keys as queries."""
     seq_q, seq_k = choice["lengths"]
     heads, kv_heads = choice["heads"]
     head_dim, head_dim_v = choice["widths"]
@@ -56,13 +56,13 @@ COMBINED = [_combined(choice) for choice in covering(CHOICES)]
 
 @check(
     "combinations",
-    demands="any two choices of mask, lengths, heads, widths, scores, dtype, batch and direction are correct together",
+    demands="every pair of mask, lengths, heads, widths, scores, dtype, batch and direction works together",
     why="features that work alone can fail together, and there are too many pairs to list by hand",
     usual_bug="a fast path for one feature that ignores another",
-    remedy="start from the workload that failed, and leave out one feature after the other",
-    quick=COMBINED[:QUICK],
-    full=COMBINED[QUICK:],
+    remedy="start from the workload that failed, and remove one feature after the other",
+    quick=COMBINED[:QUICK_COUNT],
+    full=COMBINED[QUICK_COUNT:],
 )
 def combinations(subject: Subject, workload: Workload) -> None:
-    """Compare with the reference for a combination of features."""
+    """Compare the answer with the reference for a combination of features."""
     compare_with_reference(subject, workload)

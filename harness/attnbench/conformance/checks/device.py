@@ -1,4 +1,4 @@
-"""Checks that concern only some devices or variants: streams, refusals, tensors of more than 2^31 elements."""
+"""Checks for some devices or variants only: CUDA streams, refusals, and tensors of more than 2^31 elements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from attnbench.conformance.accuracy import Answer
-from attnbench.conformance.check import NO_MEMORY, Failed, Hint, Skipped, check
+from attnbench.conformance.check import OUT_OF_MEMORY, Failed, Hint, Skipped, check
 from attnbench.conformance.check_workloads import workload
 from attnbench.conformance.checks import answers
 from attnbench.conformance.checks.dropout import dropout
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-DELAY_CYCLES = 100_000_000  # tens of milliseconds, in which work on another stream would run too early
-ROOM = 3  # free memory needed, in multiples of the tensors' bytes: a product may widen one of them to float32
-KEPT_FREE = 4 << 30  # bytes left to other processes
-REFUSALS = 4  # refused workloads that are tried
-MACHINE_WORDS = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")  # in reasons that concern the machine
-LARGEST_TELLING_SOFTCAP = 8.0  # scores hardly reach a larger one, so an answer that ignores it would look correct
-PAST = (1 << 24) + 64  # times a width of 128: more than 2^31 elements
+DELAY_CYCLES = 100_000_000  # of a busy stream, tens of milliseconds: work on another stream then runs too early
+MEMORY_FACTOR = 3  # free memory required, in multiples of the tensors' size: variants may copy one to float32
+RESERVED_BYTES = 4 << 30  # of memory, left to other processes
+MAX_REFUSALS = 4  # refused workloads that are run
+# A refusal whose reason contains one of these words depends on the machine, not on the workload.
+MACHINE_WORDS = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")
+MAX_SOFTCAP = 8.0  # scores hardly reach a larger softcap, so an answer that ignores it would look correct
+LONG = (1 << 24) + 64  # a length that, times a width of 128, gives more than 2^31 elements
 REFUSABLE = [
     each
     for each in (
@@ -38,20 +39,20 @@ REFUSABLE = [
         *answers.heads.quick, *answers.scores.workloads("full"), *answers.dtypes.quick, *answers.directions.quick,
         *dropout.workloads("full"),
     )
-    if each.softcap is None or each.softcap <= LARGEST_TELLING_SOFTCAP
+    if each.softcap is None or each.softcap <= MAX_SOFTCAP
 ]  # fmt: skip
 
 
 @check(
     "side-stream",
-    demands="the callable works on the current CUDA stream",
+    demands="the callable runs on the current CUDA stream",
     why="on another stream it races with the work that produces its inputs",
     usual_bug="a kernel launched on the default stream",
     remedy="pass torch.cuda.current_stream().cuda_stream to the launch",
     quick=[workload(seq=70, mask="causal"), workload(seq=70, direction="forward")],
 )
 def side_stream(subject: Subject, workload: Workload) -> None:
-    """Write inputs late on a side stream and call there: work on any other stream would read the old inputs."""
+    """Write inputs on a delayed side stream and call the variant there; on other streams it would read old inputs."""
     if subject.device != "cuda":
         raise Skipped("streams exist on CUDA only")
     trial = subject.trial(workload).refill(subject.seed_of("old", workload.id))
@@ -73,21 +74,21 @@ def side_stream(subject: Subject, workload: Workload) -> None:
 
 @check(
     "refusals",
-    demands="workloads that are declared unsupported do fail; a hint is given if one would have run correctly",
-    why="a variant that refuses too much is missing from tables in which it would do well",
+    demands="workloads declared unsupported really fail; a hint names one that runs correctly",
+    why="a needless refusal leaves the variant out of results",
     usual_bug="unsupported_reason copied from an older version of a kernel",
     remedy="narrow unsupported_reason to what really fails",
     full=[workload(seq=8)],
 )
-def refusals(subject: Subject, workload: Workload) -> str | None:  # noqa: ARG001 - it tries workloads of other checks
-    """Run a few workloads that the variant declares unsupported, and give a hint if one is correct all the same."""
+def refusals(subject: Subject, workload: Workload) -> str | None:  # noqa: ARG001 - the check runs workloads of other checks
+    """Run a few workloads that the variant declares unsupported, and raise Hint if an answer is correct."""
     refused = [(each, reason) for each in REFUSABLE if (reason := subject.refusal(each)) is not None]
     if not refused:
         return "nothing is declared unsupported"
     of_shape = [(each, reason) for each, reason in refused if not any(word in reason.lower() for word in MACHINE_WORDS)]
     if not of_shape:
-        raise Skipped(f"what is unsupported needs another machine: {refused[0][1]}", refused[0][1])
-    chosen = random.Random(subject.seed).sample(of_shape, min(REFUSALS, len(of_shape)))  # noqa: S311 - seeded choice
+        raise Skipped(f"all refusals depend on the machine, for example: {refused[0][1]}", refused[0][1])
+    chosen = random.Random(subject.seed).sample(of_shape, min(MAX_REFUSALS, len(of_shape)))  # noqa: S311 - seeded choice
     for each, reason in chosen:
         if _runs_correctly(subject, each):
             raise Hint(f"needless refusal: {each.id} is declared unsupported ({reason}), but it runs correctly")
@@ -96,16 +97,16 @@ def refusals(subject: Subject, workload: Workload) -> str | None:  # noqa: ARG00
 
 @check(
     "large-index",
-    demands="in tensors of more than 2^31 elements the right elements are read and written",
+    demands="the right elements are read and written in tensors of more than 2^31 elements",
     why="long contexts and large batches reach that size",
     usual_bug="an offset computed in 32-bit integers",
     remedy="compute offsets in 64 bits",
     thorough=[
         workload(dtype="bfloat16", direction="forward", **{"batch": 1, "heads": 1, **shape})
         for shape in (
-            {"seq_q": 2, "seq_k": PAST, "head_dim": 128, "head_dim_v": 8},
-            {"seq_q": 2, "seq_k": PAST, "head_dim": 8, "head_dim_v": 128},
-            {"seq_q": PAST, "seq_k": 2, "head_dim": 128, "head_dim_v": 8},
+            {"seq_q": 2, "seq_k": LONG, "head_dim": 128, "head_dim_v": 8},
+            {"seq_q": 2, "seq_k": LONG, "head_dim": 8, "head_dim_v": 128},
+            {"seq_q": LONG, "seq_k": 2, "head_dim": 128, "head_dim_v": 8},
             {"seq_q": 1, "seq_k": 2048, "head_dim": 128, "head_dim_v": 8, "batch": 1025, "heads": 8},
         )
     ],
@@ -139,11 +140,13 @@ def large_index(subject: Subject, workload: Workload) -> None:
         output = in_bhsd(trial.output(), layout)
     expected = value[:, :, -1:].repeat_interleave(workload.heads // workload.kv_heads, 1)
     if not torch.equal(output[:, :, rows], expected.expand(-1, -1, len(rows), -1)):
-        raise Failed("the last key, beyond 2^31 elements, is not found exactly: is an index held in 32 bits?")
+        raise Failed(
+            "the output is not exactly the value of the last key, beyond 2^31 elements: is an index held in 32 bits?"
+        )
 
 
 def _need_room(subject: Subject, workload: Workload) -> None:
-    """Raise Skipped if less memory is free than the tensors of the workload need."""
+    """Raise Skipped if there is too little free memory for the tensors of the workload."""
     w = workload
     elements = (
         w.heads * w.seq_q * w.head_dim,
@@ -151,29 +154,29 @@ def _need_room(subject: Subject, workload: Workload) -> None:
         w.kv_heads * w.seq_k * w.head_dim_v,
         w.heads * w.seq_q * w.head_dim_v,
     )
-    needed = ROOM * sum(elements) * w.batch * dtype_of(w).itemsize
+    needed = MEMORY_FACTOR * sum(elements) * w.batch * dtype_of(w).itemsize
     free = torch.cuda.mem_get_info()[0] if subject.device == "cuda" else psutil.virtual_memory().available
     if free < needed:
-        raise Skipped(f"needs {needed / 2**30:.0f} GiB of free memory, and {free / 2**30:.0f} GiB are free")
+        raise Skipped(f"needs {needed / 2**30:.0f} GiB of free memory, but only {free / 2**30:.0f} GiB are free")
 
 
 @contextmanager
 def _memory_bounded(device: str) -> Iterator[None]:
-    """Limit this process to the memory that is free, so that the machine stays responsive; running out is Skipped."""
+    """Limit this process to the free memory, to keep the machine responsive; raise Skipped if it runs out."""
     if device != "cpu" or sys.platform != "linux":
         yield
         return
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    free = psutil.virtual_memory().available - KEPT_FREE
+    free = psutil.virtual_memory().available - RESERVED_BYTES
     resource.setrlimit(resource.RLIMIT_DATA, (psutil.Process().memory_info().data + free, before[1]))
     try:
         yield
     except (Failed, MemoryError, RuntimeError) as error:
-        if not any(text in str(error) for text in NO_MEMORY):
+        if not any(text in str(error) for text in OUT_OF_MEMORY):
             raise
-        raise Skipped("the variant needs more memory for it than is free") from error
+        raise Skipped("the variant needs more memory for this workload than is free") from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
@@ -190,6 +193,6 @@ def _runs_correctly(subject: Subject, workload: Workload) -> bool:
 
 
 def _first_heads(workload: Workload) -> Part:
-    """Return all rows of the first heads of the first sequences."""
+    """Return the part with all rows of the first 8 key heads of the first 8 sequences."""
     heads, rows = range(min(workload.kv_heads, 8)), range(workload.seq_q)
     return Part(tuple(range(min(workload.batch, 8))), tuple(heads), tuple(rows))

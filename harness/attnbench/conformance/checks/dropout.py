@@ -1,4 +1,4 @@
-"""Checks of dropout. With the identity matrix as values, the output is the matrix of dropped weights itself."""
+"""Checks of dropout. With the identity matrix as values, the output is the matrix of weights after dropout."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject, Trial
     from attnbench.workloads.workload import Workload
 
-DEVIATIONS = 6.0  # standard deviations by which a count of draws may differ from its mean
-PATTERN = 9.0  # standard deviations from which a correlation counts as a pattern
-LEAST_OVERLAP = 512  # weights that must overlap for a correlation to be computed
-QUIET = 0.2  # size of queries and keys, so that no weight is too small to be distinguished from 0
+MAX_DEVIATIONS = 6.0  # standard deviations by which a share of dropped weights may be off
+PATTERN_DEVIATIONS = 9.0  # a larger correlation, in standard deviations, counts as a pattern
+MIN_OVERLAP = 512  # weights that must overlap before a correlation counts
+SMALL = 0.2  # factor of queries and keys, so that no weight is too small to be distinguished from 0
 
 
 @check(
     "dropout",
     demands="dropped weights are 0, kept ones are divided by 1-p, the rate is p, and backward drops the same weights",
-    why="a model with a wrong factor or another mask in backward still trains, only worse",
+    why="with a wrong factor, or another mask in backward, a model still trains, only worse",
     usual_bug="no division by 1-p, or a new mask drawn in backward",
     remedy="seed with inputs.seed, keep the generator's state for backward, and scale by 1/(1-p)",
     quick=[
@@ -50,7 +50,7 @@ def dropout(subject: Subject, workload: Workload) -> None:
     """Read the dropout mask from the output; judge its values, rate and patterns, and the gradients under it."""
     if workload.head_dim_v < workload.seq_k:
         raise ValueError(f"{workload.id}: reading off the mask needs head_dim_v >= seq_k")
-    trial = _quiet(subject.trial(workload), subject)
+    trial = _fill_to_reveal_mask(subject.trial(workload), subject)
     answer = trial.run()
     weights = torch.zeros((workload.batch, workload.heads, workload.seq_q, workload.seq_k), device=answer.output.device)
     for piece in evaluate(workload, trial.inputs):
@@ -65,7 +65,7 @@ def dropout(subject: Subject, workload: Workload) -> None:
     scaled = kept.float() / (1 - workload.dropout)
     result = compare(workload, trial.inputs, subject.variant.tier, answer, kept=scaled)
     if not result.passed:
-        raise Failed(f"under the mask that the output shows: {result.reason}", result.bug)
+        raise Failed(f"with the dropout mask that was read from the output: {result.reason}", result.bug)
     _judge_seed(subject, workload, visible & kept)
 
 
@@ -94,38 +94,38 @@ COMBINED = [
 
 @check(
     "dropout-anywhere",
-    demands="dropout is correct under every mask, for few queries, grouped heads, every rate and dtype",
+    demands="dropout is correct for every mask, rate and dtype, for few queries, and for grouped heads",
     why="a path for one feature often leaves dropout out or applies it wrongly",
-    usual_bug="a path for single queries that drops nothing, or a rate above 1/2 taken for its opposite",
+    usual_bug="a path for single queries that drops nothing, or p confused with 1-p",
     remedy="draw in the same way in every path: keep a weight with probability 1-p, and divide it by 1-p",
     quick=COMBINED[:3],
     full=COMBINED[3:],
 )
 def dropout_anywhere(subject: Subject, workload: Workload) -> None:
-    """Judge an answer by what is true of any draw: its mean, its noise, and one mask for forward and backward."""
+    """Judge an answer by the rules that hold for any draw: its mean, its noise, and the same mask in both passes."""
     trial = subject.trial(workload).refill(subject.seed_of("dropped", workload.id))
-    trial.fill(query=QUIET * trial.values("query"), key=QUIET * trial.values("key"))
+    trial.fill(query=SMALL * trial.values("query"), key=SMALL * trial.values("key"))
     judge_any_draw(trial, trial.run())
 
 
 def judge_any_draw(trial: Trial, answer: Answer) -> None:
-    """Raise Failed, with the rule, if an answer under dropout breaks what is true of any draw."""
+    """Raise Failed, with the rule, if an answer under dropout breaks a rule that holds for any draw."""
     result = any_draw(trial.workload, trial.inputs, answer, Part.whole(trial.workload))
     if not result.passed:
         raise Failed(result.reason or result.rule)
 
 
-def _quiet(trial: Trial, subject: Subject) -> Trial:
+def _fill_to_reveal_mask(trial: Trial, subject: Subject) -> Trial:
     """Fill the inputs with small queries and keys, and the identity matrix as values."""
     workload = trial.workload
     trial.refill(subject.seed_of("dropout", workload.id))
     identity = torch.eye(workload.seq_k, workload.head_dim_v)
-    trial.fill(query=QUIET * trial.values("query"), key=QUIET * trial.values("key"), value=identity[None, None])
+    trial.fill(query=SMALL * trial.values("query"), key=SMALL * trial.values("key"), value=identity[None, None])
     return trial
 
 
 def _judge_values(workload: Workload, kept: torch.Tensor, dropped: torch.Tensor) -> None:
-    """Judge the factors of the kept and of the dropped weights: 1/(1-p) and 0."""
+    """Raise Failed unless the factor of kept weights is 1/(1-p), and that of dropped weights is 0."""
     right = 1 / (1 - workload.dropout)
     slack = 8 * torch.finfo(getattr(torch, workload.dtype)).eps * 4 + 1e-3
     if dropped.numel() and float(dropped.abs().max()) > slack:
@@ -136,7 +136,7 @@ def _judge_values(workload: Workload, kept: torch.Tensor, dropped: torch.Tensor)
 
 
 def _judge_rate(workload: Workload, visible: torch.Tensor, kept: torch.Tensor) -> None:
-    """Judge the share of dropped weights overall and in each head, key and row, and that no two heads share a mask."""
+    """Raise Failed if the rate is wrong overall or in a head, key or row, or if two heads drop the same weights."""
     rate = workload.dropout
     for text, dimensions in (
         ("all weights", (0, 1, 2, 3)),
@@ -146,28 +146,29 @@ def _judge_rate(workload: Workload, visible: torch.Tensor, kept: torch.Tensor) -
     ):
         count = visible.sum(dimensions).float()
         share = (visible & ~kept).sum(dimensions) / count.clamp(min=1)
-        allowed = DEVIATIONS * (rate * (1 - rate) / count.clamp(min=1)).sqrt() + 1 / count.clamp(min=1)
+        allowed = MAX_DEVIATIONS * (rate * (1 - rate) / count.clamp(min=1)).sqrt() + 1 / count.clamp(min=1)
         off = ((share - rate).abs() > allowed) & (count > 0)
         if off.any():
             found = float(share[off].flatten()[0])
             raise Failed(
-                f"of {text}, a share of {found:.3g} is dropped, expected {rate:g} within {DEVIATIONS:g} deviations"
+                f"the dropped share of {text} is {found:.3g}, expected {rate:g} within "
+                f"{MAX_DEVIATIONS:g} standard deviations"
             )
     drawn = kept[visible.all(0, keepdim=True).all(1, keepdim=True).expand_as(kept)].view(
         workload.batch * workload.heads, -1
     )
     if len(torch.unique(drawn, dim=0)) < len(drawn):
-        raise Failed("two heads drop the same weights: each head of each sequence needs a draw of its own")
+        raise Failed("two heads drop the same weights: draw separately for each head of each sequence")
     _judge_pattern(visible, kept)
 
 
 def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
-    """Place all heads' masks below one another, and find any shift at which they correlate with themselves."""
+    """Stack the masks of all heads, and raise Failed if the stack correlates with a shifted copy of itself."""
     seen = visible.flatten(0, 2).double()
     dropped = (~kept).flatten(0, 2).double()
     rate = float((dropped * seen).sum() / seen.sum())
     centred = (dropped - rate) * seen
-    sizes = [2 * size for size in seen.shape]  # room for shifts without wrapping round
+    sizes = [2 * size for size in seen.shape]  # padded, so that shifted copies don't wrap around
 
     def alike(values: torch.Tensor) -> torch.Tensor:
         overlaps: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(values, s=sizes).abs().square(), s=sizes)
@@ -176,22 +177,22 @@ def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
     count = alike(seen)
     resemblance = alike(centred) / (rate * (1 - rate) * count.clamp(min=1).sqrt())
     _judge_images(visible, centred.view(visible.shape), rate)
-    resemblance = resemblance.masked_fill(count < LEAST_OVERLAP, 0.0)
+    resemblance = resemblance.masked_fill(count < MIN_OVERLAP, 0.0)
     resemblance[0, 0] = 0
-    if float(resemblance.abs().max()) > PATTERN:
+    if float(resemblance.abs().max()) > PATTERN_DEVIATIONS:
         row, key = divmod(int(resemblance.abs().argmax()), sizes[1])
         row, key = (at - size if at > size // 2 else at for at, size in zip((row, key), sizes, strict=True))
         raise Failed(
-            f"the dropped weights repeat themselves {abs(row)} rows (counted on through heads) and {abs(key)} keys "
-            f"further: draw for each weight independently"
+            f"the pattern of dropped weights repeats after {abs(row)} rows (counted across heads) and {abs(key)} keys: "
+            f"draw independently for each weight"
         )
 
 
 def _judge_images(visible: torch.Tensor, centred: torch.Tensor, rate: float) -> None:
-    """Compare each head's mask with its mirror images and, if it is square, with its transpose."""
+    """Raise Failed if masks correlate with their mirror images or, if they are square, with their transposes."""
     images: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "read backwards": lambda mask: mask.flip(-1),
-        "upside down": lambda mask: mask.flip(-2),
+        "with the keys in reverse order": lambda mask: mask.flip(-1),
+        "with the rows in reverse order": lambda mask: mask.flip(-2),
     }
     if visible.shape[-1] == visible.shape[-2]:
         images["with rows and keys exchanged"] = lambda mask: mask.mT
@@ -201,17 +202,17 @@ def _judge_images(visible: torch.Tensor, centred: torch.Tensor, rate: float) -> 
         compared = visible & turned(visible) & (turned(places) != places)
         count = float(compared.sum())
         alike = float((centred * turned(centred) * compared).sum()) / (rate * (1 - rate) * max(count, 1.0) ** 0.5)
-        if count >= LEAST_OVERLAP and abs(alike) > PATTERN:
-            raise Failed(f"a head's dropped weights resemble themselves {text}: draw for each weight independently")
+        if count >= MIN_OVERLAP and abs(alike) > PATTERN_DEVIATIONS:
+            raise Failed(f"a head's mask correlates with the same mask {text}: draw independently for each weight")
 
 
 def _judge_seed(subject: Subject, workload: Workload, kept: torch.Tensor) -> None:
-    """Judge that another seed draws another mask, and that a seed of 0 is no exception."""
+    """Raise Failed if another seed drops the same weights, or if a seed of 0 drops nothing."""
     inputs = make_inputs(workload, subject.device, subject.variant.layout, seed=subject.seed_of("another draw"))
-    trial = _quiet(subject.trial(workload, replace(inputs, seed=inputs.seed + 1)), subject)
+    trial = _fill_to_reveal_mask(subject.trial(workload, replace(inputs, seed=inputs.seed + 1)), subject)
     other = trial.run().output[..., : workload.seq_k] != 0
     if torch.equal(other, kept):
         raise Failed("another inputs.seed drops the same weights: seed the draw with inputs.seed")
-    trial = _quiet(subject.trial(workload, replace(inputs, seed=0)), subject)
+    trial = _fill_to_reveal_mask(subject.trial(workload, replace(inputs, seed=0)), subject)
     if bool((trial.run().output[..., : workload.seq_k] != 0)[kept | other].all()):
-        raise Failed("inputs.seed of 0 drops nothing: it is a seed like any other")
+        raise Failed("an inputs.seed of 0 drops nothing: treat 0 like any other seed")

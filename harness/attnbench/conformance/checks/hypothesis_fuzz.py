@@ -14,20 +14,20 @@ from attnbench.workloads.workload import Workload
 if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
 
-EXAMPLES = 150
-MOST_PAIRS = 4_000_000  # pairs of a query and a key, over all heads and sequences
+EXAMPLES = 150  # workloads drawn for each dtype
+MAX_PAIRS = 4_000_000  # query-key pairs of a workload, over all heads and sequences
 
 
 @check(
     "drawn",
     demands="random workloads are correct; a failure is shrunk to the smallest workload that fails",
     why="random draws contain combinations that the other checks don't list",
-    usual_bug="two features that work apart but not together",
-    remedy="start from the workload that the reason names: nothing smaller fails",
+    usual_bug="two features that work alone but not together",
+    remedy="start from the workload that the reason names; no smaller one was found to fail",
     thorough=[workload(seq=8, dtype=dtype) for dtype in DTYPES],
 )
 def drawn(subject: Subject, workload: Workload) -> str:
-    """Compare random workloads of the given dtype with the reference; a failure names the smallest that fails."""
+    """Check random workloads in the given dtype; a failure names the smallest workload that fails."""
     try:
         import hypothesis
     except ImportError:
@@ -79,7 +79,7 @@ def _workloads(dtype: str) -> Any:
         if same or fields["mask"] == "document":
             fields["seq_k"] = fields["seq_q"]
         pairs = fields["heads"] * fields["seq_q"] * fields["seq_k"]
-        fields["batch"] = min(fields["batch"], max(1, MOST_PAIRS // pairs))
+        fields["batch"] = min(fields["batch"], max(1, MAX_PAIRS // pairs))
         try:
             return Workload.from_json({**fields, "dtype": dtype})
         except WorkloadError:

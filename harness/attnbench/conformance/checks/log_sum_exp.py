@@ -1,4 +1,4 @@
-"""The check of the log-sum-exp that some variants offer beside their output, and of its gradient."""
+"""The check of the log-sum-exp, which some variants return beside their output, and of its gradient."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject, Trial
     from attnbench.workloads.workload import Workload
 
-LSE_FACTOR = 8.0  # the tolerance in units of eps (1 + max|score|), as for the output in float32
+LSE_FACTOR = 8.0  # tolerance in units of eps (1 + max|score|), as for the output in float32
 
 
 def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return output and log-sum-exp (B, Hq, Sq) for the trial's inputs, or None if the variant offers no log-sum-exp.
+    """Return the output and the log-sum-exp (B, Hq, Sq), or None if the variant offers no log-sum-exp.
 
-    Raises Failed if the log-sum-exp is not float32 of that shape.
+    Raises Failed if the log-sum-exp has another shape or another dtype than float32.
     """
     call = trial.variant.prepare_lse(trial.workload, trial.inputs)
     if call is None:
@@ -35,10 +35,10 @@ def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 @check(
     "log-sum-exp",
-    demands="the log-sum-exp of a variant that offers it, and its gradient, are correct",
+    demands="if the variant offers a log-sum-exp, the log-sum-exp and its gradient are correct",
     why="ring attention and other combinations of partial results are built on it",
-    usual_bug="base 2 in place of e, or the maximum left out",
-    remedy="return max + log(sum of exp(score - max)) in float32, and -inf for a row without keys",
+    usual_bug="base 2 instead of e, or the maximum is left out",
+    remedy="return max + log(sum of exp(score - max)) in float32, and -inf for a query that sees no key",
     quick=[
         workload(seq_q=70, seq_k=100, mask="causal"),
         workload(seq_q=100, seq_k=70, mask="causal", dtype="bfloat16"),
@@ -84,7 +84,10 @@ def judge_log_sum_exp(piece: Piece, lse: torch.Tensor) -> None:
 
 
 def _terms(piece: Piece) -> torch.Tensor:
-    """Return the typical size, before they cancel, of the terms that a row's largest score sums: (n, g, R)."""
+    """Return the typical size of the terms that add up to the largest score of each row: (n, g, R).
+
+    The terms may cancel, so a score can be smaller than its terms.
+    """
     if not piece.key.numel():
         return torch.zeros_like(piece.attention.lse)
     longest = piece.key.norm(dim=-1).amax(-1, keepdim=True)
@@ -93,7 +96,7 @@ def _terms(piece: Piece) -> torch.Tensor:
 
 
 def _judge_gradient(piece: Piece, weight: torch.Tensor, of_query: torch.Tensor, of_key: torch.Tensor) -> None:
-    """Compare with the reference: the derivative of the log-sum-exp by the scores is the weights."""
+    """Raise Failed if the gradient is wrong: the derivative of the log-sum-exp by a score is that score's weight."""
     slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     pull = piece.scale * piece.attention.weights * slope * piece.of_queries(weight).double()[..., None]
     right = (pull @ piece.key, (pull.mT @ piece.query).sum(1, keepdim=True))

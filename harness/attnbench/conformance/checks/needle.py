@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 GAP = 40.0  # a logit this far below the largest has a weight of 4e-18, which is negligible in every dtype
 TILE_BORDERS = (0, 1, 63, 64, 127, 128, -2, -1)  # keys at which tiles begin and end
-TARGET_KINDS = 5  # a key at a tile's border, the first and last visible key, and the hidden keys next to those
-ROUNDS = 3  # each query gets another kind of target in each round
-ULPS = 4.0  # a float32 answer may differ from the value by the rounding of one exponential
+TARGET_KINDS = 5  # a key at a tile border, the first and last visible keys, and the hidden keys next to them
+ROUNDS = 3  # in each round, a query gets a different kind of target
+ULPS = 4.0  # error allowed in float32, which is the rounding error of one exponential
 
 
 @check(
     "needle",
-    demands="a query whose key outweighs all others by e^40 gives that key's value exactly; a hidden key has no effect",
-    why="the output shows which key was read, in which head and sequence, at every border of a tile",
-    usual_bug="borders of tiles, head or batch indices, strides, or an off-by-one of the mask",
-    remedy="the reason names the key whose value came instead: follow its index",
+    demands="if one key outweighs all others by e^40, the output is exactly its value; hidden keys have no effect",
+    why="the output shows which key was read, in which head and sequence, at every tile border",
+    usual_bug="an error in tile borders, head or batch indices or strides, or an off-by-one error in the mask",
+    remedy="the reason names the key that was read instead: find out how its index was computed",
     quick=[
         *[workload(mask=mask, seq_q=130, seq_k=257, heads=2) for mask in ("none", "causal", "window:40:3")],
         *[workload(mask=mask, seq=150, batch=3, kv_heads=2) for mask in ("padding", "document", "prefix:20")],
@@ -55,7 +55,7 @@ def needle(subject: Subject, workload: Workload) -> None:
     tiles begin and end, random keys, and the hidden keys next to the visible range, which must have no effect.
     """
     if workload.softcap is not None or workload.alibi:
-        raise Skipped("the needle needs scores without softcap and bias")
+        raise Skipped("needle needs scores without softcap and ALiBi")
     trial = subject.trial(workload)
     generator = subject.generator("needle", workload.id)
     for round_number in range(ROUNDS):
@@ -72,12 +72,12 @@ def needle(subject: Subject, workload: Workload) -> None:
         trial.fill(query=query, key=codes, value=value, grad_output=torch.randint(-2, 3, shape, generator=generator))
         answer = trial.run(backward=round_number == ROUNDS - 1)
         _judge_needle(workload, answer, value, targets, seen)
-        if subject.variant.tier != "quantised":  # 8 bits round equal codes alike, so ties may go either way
+        if subject.variant.tier != "quantised":  # rounding to 8 bits may change which of several equal scores wins
             trial.judge(answer)
 
 
 def rounding_of_one_weight(workload: Workload) -> float:
-    """Return by how much, relatively, a value with all the weight may change: in float32 by ULPS, else not at all.
+    """Return the relative error allowed if one key has all the weight: ULPS units in float32, and 0 in other dtypes.
 
     In float16 and bfloat16 the error of the exponential, computed in float32, disappears when the output is rounded.
     """
@@ -90,7 +90,7 @@ def random_signs(shape: tuple[int, ...], generator: torch.Generator) -> torch.Te
 
 
 def visible_pairs(workload: Workload, inputs: Inputs, batch: int) -> torch.Tensor:
-    """Return which keys every query of sequence `batch` sees: bool (Sq, Sk)."""
+    """Return which keys each query of sequence `batch` sees: bool (Sq, Sk)."""
     return visible(workload, inputs, batch, torch.arange(workload.seq_q, device=inputs.query.device))
 
 
@@ -107,7 +107,7 @@ def _key_codes(workload: Workload, generator: torch.Generator) -> torch.Tensor:
 
 
 def _digits(workload: Workload) -> int:
-    """Return how many binary digits the position of the last key has."""
+    """Return the number of binary digits of the last key's position."""
     return max(1, (workload.seq_k - 1).bit_length())
 
 
@@ -120,7 +120,7 @@ def _amplitude(workload: Workload) -> float:
 def _targets(
     workload: Workload, inputs: Inputs, generator: torch.Generator, round_number: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose each query's target key, (B, Hq, Sq), and return with it whether the query sees that key."""
+    """Choose a target key for each query; return the targets and whether they are visible, both (B, Hq, Sq)."""
     w = workload
     targets = torch.zeros((w.batch, w.heads, w.seq_q), dtype=torch.long)
     hits = torch.zeros_like(targets, dtype=torch.bool)
@@ -144,7 +144,7 @@ def _targets(
 def _judge_needle(
     workload: Workload, answer: Answer, value: torch.Tensor, targets: torch.Tensor, seen: torch.Tensor
 ) -> None:
-    """Raise Failed with the first query that sees its target and did not return that key's value."""
+    """Raise Failed, naming the first query that sees its target but did not return the target's value."""
     group = workload.heads // workload.kv_heads
     index = targets[..., None].expand(-1, -1, -1, workload.head_dim_v)
     expected = value.repeat_interleave(group, 1).gather(2, index)

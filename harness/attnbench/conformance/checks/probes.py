@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 HUGE = 1e4
-FLOAT16_HUGE = 3e4  # of the unscaled product: a plain float16 implementation holds at most 65504
-EQUAL_ROWS_SLACK = 16.0  # rounding errors of equal queries or keys are equal too, and add up in huge logits' gradients
-ALIKE_ROWS_SLACK = 4.0  # the same for logits of ordinary size: torch's nested tensors reach 2.5 at a head_dim of 160
-CLIMB = 40.0  # scores go from -CLIMB to CLIMB
-CROWD, FEW = 4000, 2  # this many keys e^-12 below the best count for 1% beside FEW keys above them
+FLOAT16_HUGE = 3e4  # largest product before scaling in a plain float16 variant, which overflows above 65504
+EQUAL_ROWS_SLACK = 16.0  # factor of gradient tolerances: equal queries or keys have equal errors, which add up
+ORDINARY_LOGITS_SLACK = 4.0  # the same for logits of ordinary size; torch's nested tensors need 2.5
+CLIMB = 40.0  # scores rise from -CLIMB to CLIMB
+CROWD, TOP = 4000, 2  # CROWD keys with a weight of e^-12 add about 1% to TOP keys with a weight of 1
 SPREAD = 0.3  # standard deviation of queries and gradients around their common direction
 
 
 @check(
     "logit-gap",
-    demands="keys 6 below the best logit have a weight of e^-6 each, and thousands of keys 12 below it e^-12 each",
-    why="an error of 2% in the scale shifts such weights by 12%, while it is hidden in ordinary inputs",
+    demands="keys with a logit 6 below the largest weigh e^-6, and each of thousands of keys 12 below it e^-12",
+    why="an error of 2% in the scale changes such weights by 12%, but hardly shows with ordinary inputs",
     usual_bug="the scale of another head_dim, or a scale applied twice; tiles skipped because they seem negligible",
-    remedy="compute the scale from workload.effective_scale, and include every tile that the mask leaves visible",
+    remedy="use workload.effective_scale as the scale, and include every tile that the mask leaves visible",
     quick=[
         workload(seq=90),
         workload(seq=90, mask="causal", head_dim=80, head_dim_v=32, dtype="bfloat16"),
@@ -44,11 +44,11 @@ SPREAD = 0.3  # standard deviation of queries and gradients around their common 
     ],
 )
 def logit_gap(subject: Subject, workload: Workload) -> None:
-    """Put all keys but a few at a logit 6 below the best: any error of the scale shows in their weights of e^-6.
+    """Give most keys a logit 6 below the largest, so that any error in the scale shows in their weights of e^-6.
 
-    With thousands of keys, first all but the first two, then all but the last two are 12 to 13 below the best, and
-    count only together. Their logits differ, because equal weights added to a larger sum in float32 would all lose the
-    same digits even in a correct implementation.
+    With thousands of keys, first all but the first two and then all but the last two have logits 12 to 13 below the
+    largest, so that only all of them together have an effect. These logits differ from each other. If they were equal,
+    adding their weights to a larger sum in float32 would lose the same digits each time, even in a correct variant.
     """
     trial = subject.trial(workload)
     generator = subject.generator("gap", workload.id)
@@ -56,24 +56,24 @@ def logit_gap(subject: Subject, workload: Workload) -> None:
     direction = random_signs((w.batch, w.kv_heads, 1, w.head_dim), generator)
     query = direction.repeat_interleave(w.heads // w.kv_heads, 1).expand(-1, -1, w.seq_q, -1)
     place, drawn = torch.arange(w.seq_k)[:, None], torch.rand((w.batch, w.kv_heads, w.seq_k, 1), generator=generator)
-    crowded = [(place >= FEW) * (12.0 + drawn), (place < w.seq_k - FEW) * (12.0 + drawn)]
+    crowded = [(place >= TOP) * (12.0 + drawn), (place < w.seq_k - TOP) * (12.0 + drawn)]
     for depth in crowded if w.seq_k >= CROWD else [6.0 * (drawn > 0.1)]:
         key = direction * depth / (-w.head_dim * w.effective_scale)
         trial.refill(subject.seed_of("gap", workload.id)).fill(query=query, key=key)
-        trial.judge(trial.run(), slack=ALIKE_ROWS_SLACK)
+        trial.judge(trial.run(), slack=ORDINARY_LOGITS_SLACK)
 
 
 @check(
     "climbing-logits",
     demands="scores that climb or fall by 80 from the first key to the last are weighted correctly",
-    why="either every tile has a larger maximum than all before it, or none has",
-    usual_bug="the factor that rescales after the maximum has grown is bounded or skipped",
+    why="every tile has a larger maximum than the tiles before it or, with falling scores, none has",
+    usual_bug="the factor that rescales when the maximum grows is clamped or skipped",
     remedy="rescale sum and output by exp(old maximum - new maximum) at every tile",
     quick=[workload(seq=200, mask="causal", heads=2)],
     full=[workload(seq_q=30, seq_k=400, heads=2), workload(seq=200, heads=2, dtype="bfloat16")],
 )
 def climbing_logits(subject: Subject, workload: Workload) -> None:
-    """Let the scores climb by 2 CLIMB from the first key to the last, then fall: each tile has a larger maximum."""
+    """Compare answers with scores that rise by 2 CLIMB from the first key to the last, then with falling ones."""
     trial = subject.trial(workload)
     generator = subject.generator("climb", workload.id)
     w = workload
@@ -101,8 +101,9 @@ def climbing_logits(subject: Subject, workload: Workload) -> None:
 def huge_logits(subject: Subject, workload: Workload) -> None:
     """Use scores of about 1e4 and -1e4, mixed and alone in a row, which must neither overflow nor underflow.
 
-    The products sum without rounding in float32. Otherwise equal scores would come out unequal depending on the order
-    of the sum, which is no fault of the variant, and the last digit of 1e4 changes an exponential considerably.
+    The numbers are chosen so that float32 adds the products without rounding. Otherwise, correct variants could fail:
+    equal scores would differ in the last digit, depending on the order of the sum, and the last digit of 1e4 changes an
+    exponential considerably.
     """
     trial = subject.trial(workload)
     generator = subject.generator("huge", workload.id)
@@ -113,7 +114,9 @@ def huge_logits(subject: Subject, workload: Workload) -> None:
     side = _round_to_four_digits(math.sqrt(size / w.head_dim))
     signs = random_signs((w.batch, w.kv_heads, 1, w.head_dim), generator)
     of_key = random_signs((w.batch, w.kv_heads, w.seq_k, 1), generator)
-    of_key *= 1 - 0.25 * torch.randint(0, 2, of_key.shape, generator=generator)  # so that clamped scores show
+    of_key *= 1 - 0.25 * torch.randint(
+        0, 2, of_key.shape, generator=generator
+    )  # two sizes, so that clamped scores change the answer
     of_query = random_signs((w.batch, w.heads, w.seq_q, 1), generator)
     query = side * signs.repeat_interleave(w.heads // w.kv_heads, 1) * of_query
     for keys in (of_key, torch.ones_like(of_key), -torch.ones_like(of_key)):
@@ -122,7 +125,7 @@ def huge_logits(subject: Subject, workload: Workload) -> None:
 
 
 def _round_to_four_digits(number: float) -> float:
-    """Round to four binary digits."""
+    """Round a number to four significant binary digits."""
     step = 2.0 ** (math.floor(math.log2(number)) - 3)
     return step * round(number / step)
 
@@ -137,7 +140,7 @@ def _round_to_four_digits(number: float) -> float:
     full=[workload(seq=200, mask="padding", batch=3), workload(seq=77, mask="window:9:2", dtype="float16")],
 )
 def uniform(subject: Subject, workload: Workload) -> None:
-    """Make all scores equal: the output is the mean of the visible values. Then make all values equal."""
+    """Make all scores equal, so that the output is the mean of the visible values; then make all values equal."""
     trial = subject.trial(workload)
     trial.refill(subject.seed_of("uniform", workload.id)).fill(key=torch.zeros_like(trial.values("key")))
     trial.judge(trial.run())
@@ -161,7 +164,7 @@ UNUSUAL_VALUES: dict[str, Callable[[str, torch.Tensor], torch.Tensor | None]] = 
 
 @check(
     "magnitudes",
-    demands="rows of exact zeros, values with a large mean or size, and tiny gradients are handled like any other",
+    demands="rows of exact zeros, values with a large mean or size, and tiny gradients are handled like any others",
     why="activations have outliers and means, losses are scaled, and padding is often zero",
     usual_bug="a zero row taken for padding, values clamped, subnormals flushed, or delta rounded to the inputs' dtype",
     remedy="hold scores, sums and delta in float32, and give no value a special meaning",
@@ -182,7 +185,7 @@ def magnitudes(subject: Subject, workload: Workload) -> None:
 
 @check(
     "coherent",
-    demands="gradients of keys and values are correct where thousands of queries pull the same way",
+    demands="gradients of keys and values are correct if the terms of thousands of queries have the same sign",
     why="random gradients cancel, which hides a sum that loses digits with every tile",
     usual_bug="dK or dV summed over tiles of queries in float16 or bfloat16",
     remedy="sum gradients in float32, and round once at the end",
@@ -190,7 +193,7 @@ def magnitudes(subject: Subject, workload: Workload) -> None:
     full=[workload(seq_q=4100, seq_k=5, batch=1, heads=2, dtype="float16")],
 )
 def coherent(subject: Subject, workload: Workload) -> None:
-    """Let all queries and all of their gradients point one way, so that nothing cancels in the gradients of keys."""
+    """Make all queries and their gradients similar, so that nothing cancels in the gradients of keys and values."""
     if not workload.needs_gradient:
         raise Skipped("the variant has no backward pass")
     trial = subject.trial(workload).refill(subject.seed_of("coherent", workload.id))
@@ -205,17 +208,17 @@ def coherent(subject: Subject, workload: Workload) -> None:
 
 @check(
     "single-key",
-    demands="with one key the output is its value, bit by bit (float32: to 4 units in the last place)",
+    demands="with one key, the output is its value bit for bit (float32: within 4 units in the last place)",
     why="a softmax over one key is 1",
-    usual_bug="a sum of weights that holds more than the weights",
-    remedy="look at how the sum of weights starts, and at the padding of the only tile",
+    usual_bug="the sum of weights contains something besides the weights",
+    remedy="check the initial value of the sum of weights, and the padding of the only tile",
     quick=[
         workload(seq_q=70, seq_k=1, dtype=dtype, mask=mask)
         for dtype, mask in (("float32", "none"), ("bfloat16", "causal-top-left"))
     ],
 )
 def single_key(subject: Subject, workload: Workload) -> None:
-    """Use one key: the softmax is 1 and the output is its value, in float32 up to the rounding of an exponential."""
+    """Use one key: its weight is 1, so the output is its value, in float32 up to the rounding of an exponential."""
     if workload.seq_k != 1:
         raise Skipped(f"the nearest workload that the variant supports has {workload.seq_k} keys")
     trial = subject.trial(workload).refill(subject.seed_of("single", workload.id))
@@ -227,5 +230,5 @@ def single_key(subject: Subject, workload: Workload) -> None:
     error = (answer.output - expected).abs()
     if not bool((error <= rounding_of_one_weight(workload) * expected.abs()).all()):
         largest = float((answer.output.double() - expected.double()).abs().max())
-        raise Failed(f"one key, so the output must be its value; it is off by up to {largest:.3g}")
+        raise Failed(f"there is one key, so the output must be its value, but it is off by up to {largest:.3g}")
     trial.judge(answer)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-LARGE = 100.0  # size of the values that must have no effect
+LARGE = 100.0  # standard deviation of the new values, which must have no effect
 
 
 @check(
     "no-leak",
-    demands="changing hidden keys and values changes no bit of the rows that don't see them, and they get no gradient",
-    why="a causal model that sees its future trains well and generates nonsense",
+    demands="hidden keys and values change no bit of the rows that don't see them, and get no gradient from them",
+    why="a causal model that sees future tokens trains well but generates nonsense",
     usual_bug="a mask off by one, a document border that leaks, or a mask that adds a large but finite number",
     remedy="mask with -inf before the softmax, in both passes",
     quick=[
@@ -40,10 +40,11 @@ LARGE = 100.0  # size of the values that must have no effect
     ],
 )
 def no_leak(subject: Subject, workload: Workload) -> None:
-    """Change keys and values: rows that see none of them must keep their output bit by bit and send no gradient.
+    """Change some keys and values: rows that see none of them must keep their output bit for bit.
 
-    In 8 bits, visible and hidden keys of a block share one step size, so bits may change. There the changed keys have
-    the size of the others, and the answer must still be correct.
+    These rows must also give those keys and values no gradient. In the quantised tier, visible and hidden keys of a
+    block share one step size, so bits may change. There, the new keys are of ordinary size, and the answer only has to
+    stay correct.
     """
     quantised = subject.variant.tier == "quantised"
     trial = subject.trial(workload).refill(subject.seed_of("leak", workload.id))
@@ -69,14 +70,14 @@ def no_leak(subject: Subject, workload: Workload) -> None:
             if moved.any():
                 batch, head, row = (int(place) for place in moved.nonzero()[0])
                 raise Failed(
-                    f"row {row} of batch {batch}, head {head} sees none of keys {_range(changed)}, yet its output "
-                    f"changed when their {name}s did; so did {int(moved.sum()) - 1} further rows"
+                    f"row {row} of batch {batch}, head {head} sees none of the keys {_range(changed)}, but its output "
+                    f"changed with the {name} tensor there; {int(moved.sum()) - 1} other rows changed too"
                 )
         trial.fill(key=key, value=value)
 
 
 def _sets_of_keys(length: int) -> list[torch.Tensor]:
-    """Return sets of keys to change, each bool (Sk,): all keys from some key on, and the first half."""
+    """Return sets of keys to change, each bool (Sk,): the keys from several borders on, and the first half."""
     places = torch.arange(length)
     borders = sorted({place for place in (length // 3, 64, length - 1) if 0 < place < length})
     return [places >= border for border in borders] + [places < length // 2]
@@ -90,7 +91,10 @@ def _blind_rows(workload: Workload, inputs: Inputs, keys: torch.Tensor) -> torch
 
 
 def _require_no_gradient(trial: Trial, changed: torch.Tensor, blind: torch.Tensor, seed: int) -> None:
-    """Set grad_output to 0 except at blind rows: keys and values that they don't see must get a gradient of 0."""
+    """Raise Failed if keys get a gradient although grad_output is 0 in all rows that see them.
+
+    `changed` (Sk,) marks the keys, and `blind` (B, Sq) the rows that see none of them.
+    """
     trial.refill(seed)
     grad_output = trial.values("grad_output")
     trial.fill(grad_output=grad_output * blind[:, None, :, None].to(grad_output))
@@ -100,7 +104,9 @@ def _require_no_gradient(trial: Trial, changed: torch.Tensor, blind: torch.Tenso
     for name, gradient in zip(("key", "value"), gradients[1:], strict=True):
         leaked = gradient is not None and bool(gradient[:, :, changed.to(gradient.device)].any())
         if leaked:
-            raise Failed(f"gradient of {name}s {_range(changed)} is not 0, though no row with a gradient sees them")
+            raise Failed(
+                f"the gradient of {name}s {_range(changed)} is not 0, but grad_output is 0 in all rows that see them"
+            )
 
 
 def _range(keys: torch.Tensor) -> str:
@@ -118,7 +124,7 @@ def _range(keys: torch.Tensor) -> str:
     full=[workload(seq_q=1, seq_k=300, batch=4, direction="forward", dtype="bfloat16")],
 )
 def independence(subject: Subject, workload: Workload) -> None:
-    """Change one sequence, then one key head: all other sequences and heads must keep their output bit by bit."""
+    """Change one sequence, then one key head: all other sequences and heads must keep their output bit for bit."""
     trial = subject.trial(workload).refill(subject.seed_of("independence", workload.id))
     before = _repeatable_output(trial)
     original = {name: trial.values(name) for name in ("query", "key", "value")}
@@ -139,11 +145,11 @@ def independence(subject: Subject, workload: Workload) -> None:
             if moved.any():
                 at_batch, at_head = (int(place) for place in moved.nonzero()[0])
                 other = f"sequence {batch}" if head is None else f"key head {head}"
-                raise Failed(f"output of batch {at_batch}, head {at_head} changed when only {other} {how}")
+                raise Failed(f"the output of batch {at_batch}, head {at_head} changed when only {other} {how}")
 
 
 def _repeatable_output(trial: Trial) -> torch.Tensor:
-    """Return the output, if the same inputs give the same bits twice; Skipped if not, as bits can't be compared."""
+    """Return the output if a second call gives the same bits; else raise Skipped, as bits can't be compared."""
     first, second = (trial.run(backward=False).output.clone() for _ in range(2))
     if not torch.equal(first, second):
         if not first.isfinite().all():
@@ -154,40 +160,42 @@ def _repeatable_output(trial: Trial) -> torch.Tensor:
 
 @check(
     "permutation",
-    demands="without a mask the order of the keys does not matter",
+    demands="without a mask, the order of the keys does not matter",
     why="attention is a sum over keys",
-    usual_bug="an online softmax that depends on the place of the largest score",
+    usual_bug="an online softmax that depends on the position of the largest score",
     remedy="rescale the running sum and output whenever the maximum grows",
     quick=[workload(seq_q=50, seq_k=130, direction="forward")],
     full=[workload(seq_q=50, seq_k=130, direction="forward", dtype="bfloat16")],
 )
 def permutation(subject: Subject, workload: Workload) -> None:
-    """Permute keys and values together: without a mask the output stays the same within twice the tolerance."""
+    """Permute keys and values together: without a mask, the output may change by at most twice the tolerance."""
     trial = subject.trial(workload).refill(subject.seed_of("permutation", workload.id))
     before = trial.run().output.clone()
     order = torch.randperm(workload.seq_k, generator=subject.generator("permutation", workload.id))
     trial.fill(**{name: trial.values(name)[:, :, order.to(before.device)] for name in ("key", "value")})
-    _require_agreement(trial, trial.run().output, before, "keys and values in another order")
+    _require_agreement(trial, trial.run().output, before, "the output with keys and values in another order")
 
 
 @check(
     "repeated-heads",
-    demands="grouped queries give the output of keys and values that are repeated for each query head",
+    demands="grouped heads give the same output as keys and values repeated for each query head",
     why="this is the definition of grouped-query attention",
-    usual_bug="another order of the heads",
+    usual_bug="heads are grouped in another order",
     remedy="query head h reads key head h // group",
     quick=[workload(seq=70, heads=6, kv_heads=2, mask="causal", direction="forward")],
     full=[workload(seq=70, heads=8, kv_heads=1, direction="forward", dtype="float16")],
 )
 def repeated_heads(subject: Subject, workload: Workload) -> None:
-    """Compare grouped queries with the same problem that has as many key heads as query heads, with repeated keys."""
+    """Compare grouped heads with the same problem in which keys and values are repeated for each query head."""
     grouped = subject.trial(workload).refill(subject.seed_of("repeated", workload.id))
     output = grouped.run().output.clone()
     group = workload.heads // workload.kv_heads
     repeated = subject.trial(replace(workload, kv_heads=workload.heads))
     repeated.fill(query=grouped.values("query"))
     repeated.fill(**{name: grouped.values(name).repeat_interleave(group, 1) for name in ("key", "value")})
-    _require_agreement(grouped, output, repeated.run().output, "keys and values repeated for every query head")
+    _require_agreement(
+        grouped, output, repeated.run().output, "the output with keys and values repeated for every query head"
+    )
 
 
 @check(
@@ -206,7 +214,7 @@ def decode(subject: Subject, workload: Workload) -> None:
     step = subject.trial(replace(workload, seq_q=1, seq_k=workload.seq_k))
     step.fill(query=prefill.values("query")[:, :, -1:], key=prefill.values("key"), value=prefill.values("value"))
     answer = step.run()
-    _require_agreement(step, answer.output, last_row, "the last row of the whole sequence")
+    _require_agreement(step, answer.output, last_row, "the last row of the whole sequence's output")
     step.judge(answer)
 
 
@@ -221,7 +229,7 @@ def _require_agreement(trial: Trial, output: torch.Tensor, other: torch.Tensor, 
         error = (got - expected).norm(dim=-1)
         if not (error <= tolerance).all():
             worst = float((error / tolerance).nan_to_num(math.inf).max())
-            raise Failed(f"the output differs from that of {what}, by {worst:.3g} times what rounding explains")
+            raise Failed(f"the output differs from {what} by {worst:.3g} times the tolerance")
 
 
 @check(
@@ -237,6 +245,6 @@ def _require_agreement(trial: Trial, output: torch.Tensor, other: torch.Tensor, 
     ],
 )
 def empty(subject: Subject, workload: Workload) -> None:
-    """Run on an empty input: the contract demands the right shape."""
+    """Run the variant on an empty input: the output must have the right shape."""
     trial = subject.trial(workload)
     trial.judge(trial.run())

@@ -1,4 +1,4 @@
-"""Checks of several calls in turn: nothing of one call may change the answer of another."""
+"""Checks of several calls: no call may affect the answer of another one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-HELD = 5  # calls whose answers are kept, so that two buffers used in turn are also found
-ROUNDS, CALLS = 4, 30  # a fault in one call of a hundred is found with a probability of 0.7
+HELD_ANSWERS = 5  # answers kept at a time, enough to find two buffers that are used alternately
+ROUNDS, CALLS = 4, 30  # a bug that shows in 1% of calls is found with a probability of 0.7
 
 
 @check(
@@ -38,16 +38,16 @@ def fresh_output(subject: Subject, workload: Workload) -> None:
     trial = subject.trial(workload)
     held: list[torch.Tensor] = []
     copies: list[torch.Tensor] = []
-    for call in range(HELD):
+    for call in range(HELD_ANSWERS):
         answer = trial.refill(subject.seed_of("held", workload.id, call)).run()
         trial.judge(answer)
         if storages(*answer.tensors) & storages(*held):
-            raise Failed("an output or gradient lies in the storage of an earlier call's: return fresh tensors")
+            raise Failed("an output or gradient shares its storage with one of an earlier call: return fresh tensors")
         held += answer.tensors
         copies += [tensor.clone() for tensor in answer.tensors]
     if not all(torch.equal(tensor, copy) for tensor, copy in zip(held, copies, strict=True)):
         raise Failed("an output or gradient of an earlier call changed during a later one")
-    if workload.needs_gradient:  # differentiate a call after a later one: it must have kept what backward needs
+    if workload.needs_gradient:  # the first of two calls must have kept what its backward pass needs
         trial.refill(subject.seed_of("third", workload.id))
         earlier = trial.output()
         trial.output()
@@ -60,7 +60,7 @@ def fresh_output(subject: Subject, workload: Workload) -> None:
     demands="two calls on different inputs each get their own gradients, although both ran forward first",
     why="a model runs all its layers forward before it differentiates the first",
     usual_bug="the log-sum-exp, or another workspace of the backward pass, is kept per shape instead of per call",
-    remedy="save what this call computed for its backward pass in the autograd function's context",
+    remedy="save what the backward pass needs in the context of the autograd function",
     quick=[workload(seq=70, mask="causal")],
     full=[
         workload(seq=90, mask="padding", batch=3, dtype="bfloat16"),
@@ -70,7 +70,7 @@ def fresh_output(subject: Subject, workload: Workload) -> None:
     ],
 )
 def interleaved(subject: Subject, workload: Workload) -> None:
-    """Call on two sets of inputs and only then differentiate both, as two layers of a model do."""
+    """Call the variant on two sets of inputs, then run both backward passes, as for two layers of a model."""
     if not workload.needs_gradient:
         raise Skipped("the variant has no backward pass")
     made = (make_inputs(workload, subject.device, subject.variant.layout, layer) for layer in range(2))
@@ -94,14 +94,14 @@ def _answer(trial: Trial, output: torch.Tensor, gradients: tuple[torch.Tensor, .
 
 @check(
     "repeated-calls",
-    demands="every one of many calls is correct, with values that change from time to time",
-    why="races and caches show only in some of many calls",
-    usual_bug="tiles that are read before they are written, or an answer that is kept",
+    demands="each of many calls is correct, also after the values of the inputs have changed",
+    why="races and stale caches show only in some of many calls",
+    usual_bug="tiles that are read before they are written, or a cached answer",
     remedy="synchronise accesses to shared memory, and keep nothing between calls",
     full=[workload(seq=70, mask="causal", direction=direction) for direction in ("forward", "forward_backward")],
 )
 def repeated_calls(subject: Subject, workload: Workload) -> None:
-    """Call many times, with fresh values from time to time, and judge every answer whose bits are new."""
+    """Call the variant many times, with fresh values from time to time, and judge each answer that has new bits."""
     trial = subject.trial(workload)
     for round_number in range(ROUNDS):
         trial.refill(subject.seed_of("again", workload.id, round_number))
@@ -138,7 +138,7 @@ def _same_bits(first: Answer, second: Answer) -> bool:
     ],
 )
 def neighbours(subject: Subject, workload: Workload) -> None:
-    """Prepare workloads that differ in only one field side by side, then run each of them, the first one twice."""
+    """Prepare workloads that differ in only one field, then run all of them, the first one once more at the end."""
     near = [other for other in _neighbours(workload) if subject.refusal(other) is None]
     trials = [subject.trial(each) for each in (workload, *near, workload)]
     for trial in (*trials, trials[0]):
@@ -181,4 +181,4 @@ def _changed(workload: Workload, change: dict[str, Any]) -> Workload | None:
     try:
         return replace(workload, **change)
     except WorkloadError:
-        return None  # packed documents need as many queries as keys
+        return None  # for example, packed documents need as many queries as keys

@@ -1,4 +1,4 @@
-"""Checks of inputs stored in the many ways in which a model may pass them: views, slices, expanded tensors."""
+"""Checks of the ways in which models store inputs: as views, slices and expanded tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.check import NO_MEMORY, Failed, Raised, Skipped, check
+from attnbench.conformance.check import OUT_OF_MEMORY, Failed, Raised, Skipped, check
 from attnbench.conformance.check_workloads import workload
 from attnbench.conformance.checks.probes import EQUAL_ROWS_SLACK
 from attnbench.tensors.inputs import dtype_of, make_inputs
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 Arrange = Callable[[torch.Tensor], torch.Tensor]
-PAST = 1 << 31  # elements: an offset that does not fit in 32 bits
+LARGE_OFFSET = 1 << 31  # elements; the smallest offset that does not fit in a signed 32-bit integer
 
 
 @check(
     "strides",
-    demands="views of every kind are read correctly: transposed, sliced, unaligned, expanded; inputs and grad_output",
+    demands="inputs and grad_output are read correctly from transposed, sliced, unaligned and expanded views",
     why="models pass slices of a packed QKV tensor, and sum().backward() passes an expanded gradient",
     usual_bug="grad_output assumed contiguous",
-    remedy="use the tensor's strides, or call .contiguous() in the callable and in backward",
+    remedy="use the tensor's strides, or call .contiguous() in the callable and in its backward pass",
     quick=[
         workload(seq_q=40, seq_k=70, mask="causal"),
         workload(seq=66, heads=3, dtype="bfloat16"),
@@ -36,7 +36,7 @@ PAST = 1 << 31  # elements: an offset that does not fit in 32 bits
     ],
 )
 def strides(subject: Subject, workload: Workload) -> None:
-    """Store the inputs in every arrangement and compare each answer; shape and layout stay the same."""
+    """Compare the answer with the reference for inputs with the same shape and layout, stored in different ways."""
     for text, names, arrange in ARRANGEMENTS:
         plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("strides", text))
         try:
@@ -56,8 +56,8 @@ def strides(subject: Subject, workload: Workload) -> None:
 
 @check(
     "far-apart",
-    demands="rows of which the last lies more than 2^31 elements into its storage are read correctly",
-    why="even a short slice of a large key cache is such a view",
+    demands="a tensor is read correctly if its last row starts more than 2^31 elements into its storage",
+    why="even a short slice of a large key cache can be such a view",
     usual_bug="an offset, row times stride, computed in 32-bit integers",
     remedy="compute offsets in 64 bits",
     full=[workload(seq=65, batch=1, heads=1, dtype=dtype) for dtype in ("bfloat16", "float32")],
@@ -67,7 +67,7 @@ def far_apart(subject: Subject, workload: Workload) -> None:
 
     On a CPU the operating system allocates only pages that are touched, so this needs little memory.
     """
-    needed = (PAST + workload.head_dim) * dtype_of(workload).itemsize
+    needed = (LARGE_OFFSET + workload.head_dim) * dtype_of(workload).itemsize
     if subject.device == "cuda" and torch.cuda.mem_get_info()[0] < needed + (1 << 30):
         raise Skipped(f"needs {needed / 2**30:.0f} GiB of free GPU memory")
     for name in ALL:
@@ -75,7 +75,7 @@ def far_apart(subject: Subject, workload: Workload) -> None:
         try:
             _judge(subject, workload, _arranged(plain, (name,), _rows_apart))
         except Failed as failure:
-            if isinstance(failure, Raised) and any(text in str(failure) for text in NO_MEMORY):
+            if isinstance(failure, Raised) and any(text in str(failure) for text in OUT_OF_MEMORY):
                 continue  # a library that copies the whole storage runs out of memory, which is not a wrong answer
             raise failure.within(f"with {name}'s last row beyond 2^31 elements of its storage") from failure
 
@@ -88,7 +88,7 @@ def _judge(subject: Subject, workload: Workload, inputs: Inputs, *, slack: float
 
 
 def _rewrite(trial: Trial, seed: int) -> None:
-    """Write fresh values in place; of an expanded tensor, to the one row that it stores."""
+    """Write fresh values in place. An expanded tensor stores only its first entry, so only that entry is written."""
     fresh = make_inputs(trial.workload, trial.inputs.query.device.type, trial.inputs.layout, seed)
     with torch.no_grad():
         for name in ALL:
@@ -99,7 +99,7 @@ def _rewrite(trial: Trial, seed: int) -> None:
 
 
 def _arranged(inputs: Inputs, names: tuple[str, ...], arrange: Arrange) -> Inputs:
-    """Return the inputs with the named tensors stored as `arrange` does."""
+    """Return the inputs with the named tensors stored as `arrange` returns them."""
     changed: dict[str, Any] = {}
     for name in names:
         tensor = getattr(inputs, name)
@@ -148,9 +148,9 @@ def _unaligned(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _rows_apart(tensor: torch.Tensor) -> torch.Tensor:
-    """Spread the one sequence of one head over 2^31 elements."""
+    """Spread the rows of a tensor with one sequence and one head over 2^31 elements of storage."""
     length, width = tensor.numel() // tensor.shape[-1], tensor.shape[-1]
-    stride = PAST // (length - 1)
+    stride = LARGE_OFFSET // (length - 1)
     storage = torch.empty((length - 1) * (stride + 1) + width, dtype=tensor.dtype, device=tensor.device)
     spread = storage.as_strided((length, width), (stride + 1, 1))
     spread.copy_(tensor.flatten(0, -2))

@@ -1,4 +1,4 @@
-"""Traits: properties in which correct variants differ. They are reported, and demanded of variants that claim them."""
+"""Traits: properties in which correct variants differ. A trait is demanded only of variants that claim it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-CALLS = 4
+CALLS = 4  # compared with the first one
 WORKLOADS = (workload(seq=130, mask="causal"), workload(seq=130, mask="causal", dtype="bfloat16"))
 
 
@@ -29,7 +29,7 @@ WORKLOADS = (workload(seq=130, mask="causal"), workload(seq=130, mask="causal", 
     trait=True,
 )
 def nan_safe(subject: Subject, workload: Workload) -> None:
-    """Write NaN and Inf to keys and values: they must not reach the output of rows that don't see them."""
+    """Write NaN and Inf to some keys and values, which must not change the output of rows that don't see them."""
     trial = subject.trial(workload).refill(subject.seed_of("nan", workload.id))
     before = trial.run().output.clone()
     original = {name: trial.values(name) for name in ("key", "value")}
@@ -54,14 +54,14 @@ def nan_safe(subject: Subject, workload: Workload) -> None:
 @check(
     "repeatable",
     demands="the same inputs give the same bits at each call, gradients included",
-    why="bisecting a training run needs it; atomic additions don't provide it",
+    why="bisecting a training run needs it, and atomic additions prevent it",
     usual_bug="gradients summed by atomic additions",
     remedy="offer a deterministic mode, or don't claim the trait",
     quick=WORKLOADS,
     trait=True,
 )
 def repeatable(subject: Subject, workload: Workload) -> None:
-    """Call several times on the same inputs: output and gradients must have the same bits."""
+    """Call the variant several times on the same inputs: output and gradients must have the same bits."""
     trial = subject.trial(workload).refill(subject.seed_of("repeatable", workload.id))
     first = [tensor.clone() for tensor in trial.run().tensors]
     for _ in range(CALLS):
@@ -73,10 +73,10 @@ def repeatable(subject: Subject, workload: Workload) -> None:
 
 @check(
     "batch-invariant",
-    demands="a sequence's output has the same bits alone as in a batch",
+    demands="the output of a sequence has the same bits alone as in a batch",
     why="reproducible serving needs it",
-    usual_bug="the number of splits or the tile size depends on the batch",
-    remedy="fix the splits, or don't claim the trait",
+    usual_bug="the number of splits or the tile size depends on the batch size",
+    remedy="use a fixed split, or don't claim the trait",
     quick=WORKLOADS,
     trait=True,
 )
@@ -89,13 +89,14 @@ def batch_invariant(subject: Subject, workload: Workload) -> None:
     apart = alone.run().output
     if not torch.equal(together, apart):
         raise Failed(
-            f"a sequence alone differs from itself in a batch, by up to {float((together - apart).abs().max()):.3g}"
+            f"the output of a sequence alone differs from its output in a batch, by up to "
+            f"{float((together - apart).abs().max()):.3g}"
         )
 
 
 @check(
     "empty-keys",
-    demands="without any key the output is 0",
+    demands="without any keys, the output is 0",
     why="cross attention may have an empty context",
     usual_bug="a loop over keys that never writes the output",
     remedy="initialise the output with 0",
@@ -103,6 +104,6 @@ def batch_invariant(subject: Subject, workload: Workload) -> None:
     trait=True,
 )
 def empty_keys(subject: Subject, workload: Workload) -> None:
-    """Run without keys: the output must be 0."""
+    """Run the variant without any keys: the output must be 0."""
     trial = subject.trial(workload)
     trial.judge(trial.run())
