@@ -106,4 +106,4 @@ def test_an_unknown_variant_points_to_a_plugin_file(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert "unknown variant 'my-attn'" in done.stderr
-    assert "my_attn.py is here: load it with --plugin my_attn.py" in done.stderr
+    assert "the current folder has my_attn.py: load it with --plugin my_attn.py" in done.stderr

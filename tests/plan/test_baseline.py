@@ -1,4 +1,4 @@
-"""Which variant is a run's baseline: the one that says so, the one that the user names, or the first."""
+"""The baseline of a run: the variant that the user names, one that declares itself a baseline, or the first."""
 
 import ast
 from pathlib import Path
@@ -29,7 +29,7 @@ def controls(run):
     ],
 )
 def test_the_baseline_is_the_chosen_one_or_the_first_that_is_declared(stubbed, monkeypatch, declared, chosen, baseline):
-    """The A/A control is of the variant named by `--baseline`, else of the first by name that declares it."""
+    """The variant given with `--baseline` has the A/A control, and without it the first declared baseline by name."""
     monkeypatch.setenv("STUB_BASELINES", declared)
     run, _ = stubbed.run("alpha", "beta", "gamma", baseline=chosen)
     assert controls(run) == {baseline}
@@ -37,7 +37,7 @@ def test_the_baseline_is_the_chosen_one_or_the_first_that_is_declared(stubbed, m
 
 
 def test_a_resumed_run_keeps_its_baseline(stubbed, monkeypatch):
-    """The cells that a run still lacks are measured with the baseline that the run began with."""
+    """A resumed run measures the missing cells with the baseline that the run began with."""
     monkeypatch.setenv("STUB_BASELINES", "alpha")
     run, _ = stubbed.run("alpha", "beta", baseline="beta")
     for path in run.glob("records-*.jsonl"):
@@ -50,7 +50,7 @@ def test_a_resumed_run_keeps_its_baseline(stubbed, monkeypatch):
 
 
 def test_a_baseline_must_be_among_the_variants(stubbed):
-    """`--baseline` with a variant that the run does not have is refused, with the nearest name."""
+    """If `--baseline` names a variant that is not in the run, the error suggests the nearest name."""
     with pytest.raises(UsageError, match="unknown baseline 'alpah': did you mean 'alpha'"):
         plan_of(stubbed.request("alpha", "beta", baseline="alpah"))
     with pytest.raises(UsageError, match="unknown baseline 'gamma'"):
@@ -59,15 +59,15 @@ def test_a_baseline_must_be_among_the_variants(stubbed):
 
 @pytest.mark.parametrize("variants", [None, [], {"alpha": None}, {"alpha": {"baseline": "yes"}}, {"alpha": {}}])
 def test_a_manifest_without_a_baseline_declares_none(variants):
-    """A manifest of an older version, or one that holds something else there, declares no baseline."""
+    """A manifest declares no baseline if its variants are missing or malformed, as in older versions."""
     assert declared_baseline({"variants": variants}) is None
 
 
 def test_the_core_names_no_variant():
-    """No string in the harness is the name of a built-in variant; a study may name those that it is about."""
+    """No string in the harness is the name of a built-in variant, except in studies of certain variants."""
     also_words = {
         "linear",  # a scale of a chart's axis
-        "flex",  # a family of kernels, in their own names
+        "flex",  # a prefix of the names of some kernels
         "ring",  # how a workload is split over devices
     }
     names = set(read_catalog().variants) - also_words

@@ -58,7 +58,7 @@ def entry_of(catalog, name):
         ),
         (
             "from attnbench import hookimpl\n@hookimpl\ndef attnbench_variants(): return [print]",
-            "is no Variant: subclass attnbench.Variant",
+            "is not a Variant: subclass attnbench.Variant",
         ),
         (
             "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd",
@@ -67,7 +67,7 @@ def entry_of(catalog, name):
     ],
 )
 def test_a_broken_plugin_is_listed_with_its_reason_and_others_load(write_plugin, monkeypatch, text, reason):
-    """An error or crash of a plugin at import or in a hook becomes its entry's reason, and other plugins load."""
+    """If a plugin fails or crashes at import or in a hook, its entry says why, and the other plugins load."""
     monkeypatch.setenv("ATTNBENCH_IMPORT_TIMEOUT", "20" if "sleep" not in text else "6")
     good = write_plugin("good", GOOD.format(name="stand-in"))
     catalog = read_catalog([write_plugin("broken", text), good])
@@ -83,13 +83,13 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_others_load(write_plugin,
     [
         ("import no_such_library", "install the package"),
         ("import os; os._exit(0)", "import what ends the process inside prepare"),
-        ("x = 1", "end the file with a function attnbench_variants"),
+        ("x = 1", "add a function attnbench_variants"),
         ("raise RuntimeError('No module named: boom')", "fix what the reason names"),
         (GOOD.format(name="sdpa"), "rename one of the two"),
     ],
 )
 def test_a_broken_plugin_has_a_remedy_for_the_kind_of_its_error(write_plugin, text, remedy):
-    """The remedy follows from the kind of the error and not from the text of the reason."""
+    """The remedy depends on the kind of error, and not on the wording of the reason."""
     path = write_plugin("broken", text)
     catalog = read_catalog([path])
     assert entry_of(catalog, "broken").remedy.startswith(remedy)
@@ -108,7 +108,7 @@ def test_a_name_given_twice_names_both_sources(write_plugin):
 
 
 def test_each_module_of_a_plugin_is_loaded_separately(tmp_path, monkeypatch):
-    """In a package that lists its modules, a broken module has a separate entry and the others load."""
+    """In a package that lists its modules, a broken module has its own entry and the other modules load."""
     package = tmp_path / "some_variants"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -138,13 +138,13 @@ def test_strict_raises_for_a_broken_plugin(write_plugin):
 
 @pytest.mark.parametrize("name", ["nowhere.py", "some/where.py", "no_such_module", "not-a-name"])
 def test_a_plugin_that_does_not_exist_is_a_usage_error(name):
-    """A plugin on the command line that does not exist is a usage error that names it."""
+    """A plugin that does not exist is refused with a usage error that names it."""
     with pytest.raises(UsageError, match=name):
         read_catalog([name])
 
 
 def test_a_description_is_cached_until_the_source_changes(write_plugin, monkeypatch):
-    """A second listing starts no worker, and an edited plugin is described again."""
+    """Listing a plugin twice starts only one worker, but an edited plugin is described again."""
     path = write_plugin("mine", GOOD.format(name="mine"))
     read_catalog([path])
     with monkeypatch.context() as patched:

@@ -12,7 +12,7 @@ CPU = SimpleNamespace(name="cpu")
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """Replace measuring, use an empty cache, and return the list of measurements that were made."""
+    """Replace the measurement with a stub, use an empty cache, and return the list of measurements made so far."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     counted = []
 
@@ -38,7 +38,7 @@ def test_peaks_are_cached_by_environment_device_and_dtype(measured):
 
 @pytest.mark.parametrize("torn", ["{", "[]", '{"limits": {"float32": 1}}', '{"limits": [], "facts": {}}'])
 def test_a_malformed_cache_file_is_measured_again(measured, tmp_path, torn):
-    """Rates are measured again if the cache file is truncated or holds something else."""
+    """Rates are measured again if the cache file is truncated or does not hold rates."""
     device_peaks.measured_peaks(CPU, ["float32"], "here")
     (kept,) = (tmp_path / "attnbench").iterdir()
     kept.write_text(torn)

@@ -1,4 +1,4 @@
-"""GPUs as a fake NVML lists them, and the cores that their workers are pinned to."""
+"""GPUs listed by a fake NVML, and the cores that their workers are pinned to."""
 
 from types import SimpleNamespace
 
@@ -28,7 +28,7 @@ GPUS = ["00000000:3B:00.0", "00000000:3C:00.0", "00000000:AF:00.0"]
 
 
 def test_each_gpu_gets_nearby_cores_that_no_other_gpu_gets(system):
-    """Each GPU gets cores of its socket; both threads of a core go to the same GPU, and no core to two GPUs."""
+    """Each GPU gets cores of its socket. Both threads of a core go to the same GPU, and no core goes to two GPUs."""
     assert cores_near_gpus(GPUS, set(range(16)), system) == [(0, 1, 8, 9), (2, 3, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)]
 
 
@@ -61,7 +61,7 @@ def nvml(monkeypatch, system):
 
 
 def test_by_default_all_gpus_are_used_and_their_workers_pinned(nvml):
-    """Without a device name every GPU is chosen, and no two of their workers share a core."""
+    """Without a device name every GPU is chosen, and no two workers share a core."""
     chosen = choose_devices([])
     assert [device.name for device in chosen] == ["cuda:0", "cuda:1", "cuda:2"]
     cores = [device.cores for device in chosen]
@@ -71,7 +71,7 @@ def test_by_default_all_gpus_are_used_and_their_workers_pinned(nvml):
 
 
 def test_gpus_of_one_model_share_their_cells(nvml):
-    """Cells are planned once for each model of GPU, unless every device is to measure them all."""
+    """Cells are planned once for each model of GPU or, with `every_device`, once for each GPU."""
     chosen = choose_devices(["cuda"])
     environment = {"device_name": "x", "driver": "y", "packages": {}}
     workload = Workload(heads=2, seq_q=16, head_dim=8)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from attnbench import Workload
-from attnbench.plan.memory_frontier import LONGEST_CALL_S, LengthOutcome, at_length, next_length, no_smaller, series_key
+from attnbench.plan.memory_frontier import MAX_CALL_S, LengthOutcome, at_length, next_length, no_smaller, series_key
 from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute
@@ -22,7 +22,7 @@ seq = [1024, 2048]
 
 
 def searched(limit, start=(1024, 2048), call_s=0.0):
-    """Search on a device on which lengths up to `limit` fit; return the lengths tried and the largest that fits."""
+    """Search on a device where lengths up to `limit` fit. Return the lengths tried and the largest that fits."""
     known = {length: LengthOutcome("ok" if length <= limit else "out_of_memory", call_s) for length in start}
     tried = []
     while (length := next_length(known)) is not None:
@@ -34,7 +34,7 @@ def searched(limit, start=(1024, 2048), call_s=0.0):
 
 @pytest.mark.parametrize("limit", [256, 700, 1024, 1500, 2048, 5000, 99_999, 1_000_000])
 def test_the_largest_length_is_found_to_an_eighth(limit):
-    """The search finds the largest length that fits to within an eighth of its power of two."""
+    """The search finds the largest length that fits, to within an eighth of the power of two below it."""
     tried, found = searched(limit)
     step = max(256, (1 << (found.bit_length() - 1)) // 8)
     assert found <= limit < found + step
@@ -43,17 +43,17 @@ def test_the_largest_length_is_found_to_an_eighth(limit):
 
 
 def test_a_search_ends_when_memory_is_not_the_limit():
-    """A timeout, a call that would take too long, or a variant that fits at no length ends the search."""
+    """The search ends after a timeout, if the next call would take too long, or if no length fits."""
     assert next_length({1024: LengthOutcome("ok"), 2048: LengthOutcome("timeout")}) is None
-    assert next_length({1024: LengthOutcome("ok", LONGEST_CALL_S / 3)}) is None
-    assert next_length({1024: LengthOutcome("ok", LONGEST_CALL_S / 5)}) == 2048
+    assert next_length({1024: LengthOutcome("ok", MAX_CALL_S / 3)}) is None
+    assert next_length({1024: LengthOutcome("ok", MAX_CALL_S / 5)}) == 2048
     assert next_length({1024: LengthOutcome("unsupported")}) is None
     assert next_length({}) is None
     assert searched(0)[0] == [512, 256]
 
 
 def test_only_workloads_that_need_no_less_memory_are_predicted():
-    """A larger size or dtype or a backward pass needs more memory; another mask, or any smaller size, may not."""
+    """A larger size, a larger dtype or a backward pass needs more memory. With another mask nothing is predicted."""
     larger = [{"seq_q": 256, "seq_k": 256}, {"batch": 2}, {"direction": "backward"}, {"heads": 4, "kv_heads": 4}]
     for change in larger:
         assert no_smaller(dataclasses.replace(SMALL, **change), SMALL)
@@ -72,7 +72,7 @@ def test_workloads_of_a_series_differ_only_in_length():
 
 
 def test_larger_workloads_are_predicted_not_to_fit_unless_exhaustive(stubbed, outcomes):
-    """After out_of_memory a larger cell is recorded with the reason and not started; --exhaustive starts it."""
+    """After a cell ran out of memory, a larger one is recorded with a reason and started only with --exhaustive."""
     stubbed.behave(alpha={"limit": 24})
     run, summary = stubbed.run(seq=(16, 32, 64))
     records = outcomes(run)
@@ -92,7 +92,7 @@ def test_larger_workloads_are_predicted_not_to_fit_unless_exhaustive(stubbed, ou
 
 @pytest.mark.parametrize("operation", ["open", "block", "close"])
 def test_a_cell_that_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path, operation):
-    """A cell that ran out of memory while other cells were open is run once more by itself."""
+    """A cell that ran out of memory while other cells were open is tried once more with no other cell open."""
     failure = {"type": "FailedReply", "status": "out_of_memory", "phase": "measure", "reason": "OutOfMemoryError"}
     stubbed.behave(beta={operation: {"once": str(tmp_path / "met"), "do": failure}})
     run, _ = stubbed.run()
@@ -101,7 +101,7 @@ def test_a_cell_that_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes
 
 
 def test_a_suite_can_request_the_search_for_the_largest_length(stubbed, outcomes, tmp_path):
-    """The largest length is searched for each variant, and not again when the run is resumed."""
+    """The largest length is searched for each variant, and the search is not repeated when the run is resumed."""
     suite = tmp_path / "far.toml"
     suite.write_text(SUITE)
     stubbed.behave(alpha={"limit": 5000}, beta={"limit": 700})

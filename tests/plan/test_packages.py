@@ -16,7 +16,7 @@ from attnbench.store import read_manifest, read_run
 
 @pytest.fixture
 def install(monkeypatch):
-    """Return a function that sets which distributions look installed, by name and version."""
+    """Return a function that pretends that distributions `fast-NAME` are installed in the given versions."""
     real = environment.version
 
     def set_versions(**versions):
@@ -34,7 +34,7 @@ def install(monkeypatch):
 
 @pytest.fixture
 def declared(stubbed, monkeypatch):
-    """Return stubbed runs in which variant alpha declares the distribution fast-library, and beta declares none."""
+    """Return stubbed runs in which the variant alpha declares the distribution fast-library and beta declares none."""
     monkeypatch.setenv("STUB_PACKAGES", json.dumps({"alpha": ["fast-library"]}))
     return stubbed
 
@@ -45,7 +45,7 @@ def ids(stubbed):
 
 
 def test_an_upgrade_changes_the_ids_of_variants_that_declare_the_package(declared, install):
-    """A new version of a declared package changes the cell id of its variant and of no other."""
+    """A new version of a package changes the cell ids of only those variants that declare it."""
     install()
     missing = ids(declared)
     install(library="1.0")
@@ -57,7 +57,7 @@ def test_an_upgrade_changes_the_ids_of_variants_that_declare_the_package(declare
 
 
 def test_the_manifest_lists_the_versions_of_declared_packages(declared, install):
-    """A run's environment lists each installed declared package; a version that differs is another environment."""
+    """A run's environment lists the installed versions of declared packages, and its id depends on them."""
     install(library="1.0")
     run, _ = declared.run("beta")
     described = read_manifest(run)["environments"]["cpu:0"]
@@ -68,7 +68,7 @@ def test_the_manifest_lists_the_versions_of_declared_packages(declared, install)
 
 
 def test_resume_measures_a_variant_again_after_an_upgrade(declared, install):
-    """After an upgrade `--resume` takes the cells of the variant that declares the package, and no other."""
+    """After an upgrade, `--resume` measures only the variant that declares the package."""
     install(library="1.0")
     run, _ = declared.run()
     assert resumed(run)[1].cells == ()
@@ -93,7 +93,7 @@ def test_explain_names_the_package_and_both_versions(declared, install, monkeypa
 
 
 def test_on_a_cluster_the_version_of_the_node_that_measures_counts(declared, install):
-    """The cell id of a record has the version on the node that measured, not that on the machine with the plan."""
+    """A record's cell id depends on the version on the node that measured, not on the machine that planned."""
     install(library="1.0")
     _, plan = plan_of(declared.request("alpha"))
     (cell,) = plan.cells

@@ -1,4 +1,4 @@
-"""The command that repeats a cell plans exactly that cell."""
+"""The command that repeats the measurement of a cell plans exactly that cell."""
 
 import shlex
 
@@ -29,13 +29,13 @@ def test_a_workload_is_read_from_its_id(suite):
 
 
 def test_an_id_carries_every_axis():
-    """An id carries all fields, even a scale that is written with an exponent."""
+    """An id contains all fields, even a scale that is written with an exponent."""
     assert Workload.parse(AXES.id) == AXES
 
 
 @pytest.mark.parametrize("text", ["", "b1", "b1-h8-s512-d64-float32-causal", "b1-h8-s512-d64-float32-causal-forward-x"])
 def test_a_malformed_id_is_refused_with_an_example(text):
-    """A text that is not an id is refused, and the message shows an example."""
+    """A string that is not an id is refused, and the message shows an example."""
     with pytest.raises(WorkloadError, match="expected an id such as b1-h8-s512-d64-float32-causal-forward"):
         Workload.parse(text)
 
@@ -53,7 +53,7 @@ def planned(monkeypatch):
     def plan(command):
         plans = []
 
-        class Planned(Exception):  # noqa: N818 - leaves the command, and is not an error
+        class Planned(Exception):  # noqa: N818 - raised to leave the command, not for an error
             pass
 
         def caught(request, *_):
@@ -71,7 +71,7 @@ def planned(monkeypatch):
 def test_the_command_plans_the_same_cell_for_every_workload_of_every_suite(planned):
     """For every workload of every suite the command plans one cell with the same cell_id.
 
-    The original run sampled each cell for 0.3 s, to 1%, cold, and without interleaving.
+    The original run has a budget of 0.3 s, a precision of 1%, mode cold and no interleaving.
     """
     request = Request(
         suites=sorted(SUITES), variants=["naive"], devices=["cpu"], budget_s=0.3,

@@ -1,4 +1,4 @@
-"""The traits of the variants that a run timed, and their cache."""
+"""The traits of the variants in a run, and the cache of these traits."""
 
 import json
 import shutil
@@ -12,12 +12,12 @@ from attnbench.store import read_manifest
 
 
 def test_every_trait_has_its_check():
-    """The traits of the plugin contract are the checks of the trait family."""
+    """The plugin contract has a trait for each check of the trait family, in the same order."""
     assert tuple(check.name for check in CHECKS) == TRAITS
 
 
 def test_the_manifest_has_the_traits_of_timed_variants(stubbed):
-    """The manifest has the tier, claims and traits of each timed variant, and no traits of one that failed."""
+    """The manifest has the tier, the claims and the tested traits of each variant. A failed one has no traits."""
     stubbed.behave(beta={"open": "exit"})
     manifest = read_manifest(stubbed.run()[0])
     assert manifest["variants"]["alpha"] == {"tier": "fused", "layout": "BHSD", "claims": [], "baseline": False}
@@ -26,7 +26,7 @@ def test_the_manifest_has_the_traits_of_timed_variants(stubbed):
 
 
 def test_traits_are_tested_once_for_each_source(stubbed, monkeypatch):
-    """A second run with the same plugin source uses the cache; one with another source tests again."""
+    """A second run with the same plugin source uses the cached traits. With another source they are tested again."""
     tested = []
     test = variant_traits._test
     monkeypatch.setattr(

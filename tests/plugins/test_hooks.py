@@ -1,4 +1,4 @@
-"""Plugins' hooks are called through pluggy and follow its rules: wrappers, order, arguments, methods."""
+"""Hooks of plugins follow the rules of pluggy for wrappers, order, arguments and methods."""
 
 import re
 import textwrap
@@ -23,7 +23,7 @@ VARIANTS = """
 
 @pytest.fixture
 def loaded(tmp_path):
-    """Load a plugin's text and return the plugin."""
+    """Return a function that loads a plugin from its source text."""
 
     def load(text):
         path = tmp_path / "plugin.py"
@@ -58,7 +58,7 @@ def test_a_wrapper_runs_around_the_implementation(loaded, marker):
 
 
 def test_tryfirst_decides_the_order(loaded):
-    """An implementation that is marked tryfirst is called before the one that was defined before it."""
+    """An implementation with `tryfirst` is called first, even if it is defined last."""
     text = """
     @hookimpl
     def attnbench_variants():
@@ -123,6 +123,6 @@ def test_a_plugin_may_be_an_object_with_methods(tmp_path, monkeypatch):
     ],
 )
 def test_unusable_hooks_are_refused_with_the_reason(loaded, text, reason):
-    """A hook that pluggy does not find, can't call, or that raises makes the plugin fail to load."""
+    """A plugin does not load if pluggy can't find or call a hook, or if the hook raises or returns no list."""
     with pytest.raises(PluginError, match=re.escape(reason)):
         loaded("\n" + text)

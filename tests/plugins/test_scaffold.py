@@ -1,4 +1,4 @@
-"""New plugins from templates: the files that are written, and the names that are refused."""
+"""Templates for new plugins: the files that are written, and the names that are refused."""
 
 import ast
 import importlib.util
@@ -16,7 +16,7 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def load(path, name):
-    """Return the module of a written file."""
+    """Import a file as a module of the given name."""
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -25,7 +25,7 @@ def load(path, name):
 
 
 def test_the_file_has_a_correct_variant(tmp_path):
-    """The unchanged file offers one variant of the name, which passes the gate with and without a causal mask."""
+    """The unchanged template offers one variant, which passes the gate with and without a causal mask."""
     path = new_file("my-attn", tmp_path)
     assert path == tmp_path / "my_attn.py"
     (variant,) = load(path, "written_file").attnbench_variants()
@@ -39,8 +39,8 @@ def test_the_file_has_a_correct_variant(tmp_path):
             assert verdict.passed, verdict.reason
 
 
-def test_file_refuses_what_it_does_not_compute(tmp_path):
-    """The written variant returns a reason for masks and options that it does not compute."""
+def test_the_file_refuses_unsupported_workloads(tmp_path):
+    """The unchanged template's variant gives a reason for each mask and option that it does not support."""
     (variant,) = load(new_file("my-attn", tmp_path), "written_file").attnbench_variants()
     for fields in ({"mask": "window:2:0"}, {"mask": "padding"}, {"softcap": 5.0}, {"alibi": True}, {"dropout": 0.1}):
         assert variant.unsupported_reason(Workload(heads=1, seq_q=4, head_dim=2, **fields), "cpu")
@@ -75,15 +75,15 @@ def test_the_package_is_complete(tmp_path):
     [
         ("my attn", "expected letters, digits"),
         ("", "expected letters, digits"),
-        ("-attn", "a letter or digit first"),
-        ("7th", "makes no Python module, '7th'"),
-        ("class", "makes no Python module, 'class'"),
+        ("-attn", "starting with a letter or digit"),
+        ("7th", "'7th' is not a valid name of a Python module: try my-7th"),
+        ("class", "'class' is not a valid name of a Python module: try my-class"),
         ("torch", "would hide the installed module 'torch': try my-torch"),
         ("json", "would hide the installed module 'json'"),
     ],
 )
 def test_bad_names_are_refused(tmp_path, name, message):
-    """A name that no variant or module can have, or that would hide a library, is refused and nothing is written."""
+    """An invalid name, or one that would hide an installed module, is refused and nothing is written."""
     for write in (new_file, new_package):
         with pytest.raises(UsageError) as refusal:
             write(name, tmp_path / "folder")
@@ -92,9 +92,9 @@ def test_bad_names_are_refused(tmp_path, name, message):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    """A file or folder that exists is left as it is."""
+    """Existing files and folders stay unchanged."""
     (tmp_path / "my_attn.py").write_text("mine")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         new_file("my-attn", tmp_path)
     with pytest.raises(UsageError, match="is not empty"):
         new_package("my-attn", tmp_path)

@@ -1,4 +1,4 @@
-"""The contract of a variant: the declarations that are accepted and those that are refused."""
+"""The contract of a variant: which declarations are accepted and which are refused."""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""The variants and suites that plugins offer, read in a worker process, so that a broken plugin can't end this one."""
+"""The catalog: the variants and suites that plugins offer.
+
+Plugins are loaded in a worker process, so that a broken plugin can't crash the supervisor.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ from attnbench.workloads import suite
 from attnbench.workloads.suite import Grid, Suite, choose_suites
 
 IMPORT_TIMEOUT_S = 60.0
-NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
-CONTRACT_MODULES = (variant, suite, loading, messages)  # the description of a plugin depends on their source, too
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}  # environment variables of a worker that must not use a GPU
+CONTRACT_MODULES = (variant, suite, loading, messages)  # an edit to one of these makes cached descriptions stale
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class VariantEntry:
 
 @dataclass(frozen=True)
 class PluginEntry:
-    """A plugin and what it offers, or the `reason` why it did not load and the `remedy`."""
+    """A plugin and what it offers. If the plugin did not load, `reason` says why and `remedy` says how to fix it."""
 
     source: PluginSource
     reason: str | None
@@ -78,7 +81,7 @@ class Catalog:
         return tuple(sorted({package for variant in self.variants.values() for package in variant.packages}))
 
     def with_baseline(self, baseline: str) -> Catalog:
-        """Return the catalog with one variant as the only baseline, whatever the variants declare."""
+        """Return a copy of the catalog in which the variant `baseline` is the only baseline."""
         plugins = []
         for plugin in self.plugins:
             variants = (dataclasses.replace(entry, baseline=entry.name == baseline) for entry in plugin.variants)
@@ -86,17 +89,17 @@ class Catalog:
         return Catalog(tuple(plugins))
 
     def suites(self, chosen: Sequence[str]) -> list[Suite]:
-        """Return suites by their names or their files' paths. Raises UsageError for an unknown one."""
+        """Return the suites with the given names or file paths. Raises UsageError for an unknown suite."""
         return choose_suites(
             chosen, ((plugin.source.name, suite) for plugin in self.plugins for suite in plugin.suites)
         )
 
 
 def read_catalog(plugins: Sequence[str] = (), *, strict: bool = False) -> Catalog:
-    """Describe the installed plugins and those given by `--plugin`.
+    """Describe the installed plugins and those given with `--plugin`.
 
-    Raises UsageError if a plugin given by `--plugin` can't be found, and with `strict` PluginError if any plugin does
-    not load.
+    Raises UsageError if a plugin given with `--plugin` can't be found. With `strict`, also raises PluginError if any
+    plugin does not load.
     """
     sources = _distinct([*entry_point_sources(), *(named_source(text) for text in plugins)])
     cache = _Cache()
@@ -113,7 +116,7 @@ def read_catalog(plugins: Sequence[str] = (), *, strict: bool = False) -> Catalo
 
 
 def refuse_broken(catalog: Catalog, plugins: Sequence[str]) -> None:
-    """Raise PluginError if a plugin that was given by `--plugin` did not load, because the user wants to run it."""
+    """Raise PluginError if a plugin that the user gave with `--plugin` did not load."""
     named = {named_source(text).target: text for text in plugins}
     for entry in catalog.plugins:
         if entry.reason and entry.source.target in named:
@@ -168,7 +171,10 @@ def _grid(description: GridDescription) -> Grid:
 
 
 def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
-    """Turn a plugin that offers a name twice, or a name that an earlier plugin offers, into one that did not load."""
+    """Refuse each plugin that offers a name twice, or a name that an earlier plugin already offers.
+
+    The entry of a refused plugin has a reason instead of variants and suites.
+    """
     taken: dict[tuple[str, str], PluginEntry] = {}
     kept = []
     for entry in entries:
@@ -180,13 +186,13 @@ def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
             continue
         first, (kind, name) = taken.get(clash, entry), clash
         places = " and ".join(f"by {plugin.source.name} ({plugin.file})" for plugin in (first, entry))
-        reason = f"{kind} {name!r} is given twice: {places}: rename one"
+        reason = f"{kind} {name!r} is offered twice, {places}: rename one of the two"
         kept.append(PluginEntry(entry.source, reason, "rename one of the two", entry.file))
     return kept
 
 
 def _distinct(sources: Iterable[PluginSource]) -> list[PluginSource]:
-    """Drop repeated sources, and add the target to the name of a source whose name is taken."""
+    """Drop repeated sources. If two sources have the same name, add the target to the name of the second."""
     kept: dict[str, PluginSource] = {}
     for source in sources:
         if all(other.target != source.target for other in kept.values()):
@@ -196,7 +202,10 @@ def _distinct(sources: Iterable[PluginSource]) -> list[PluginSource]:
 
 
 class _Cache:
-    """Cached descriptions of plugins that loaded without an error, by their source and their files' state."""
+    """A cache of the descriptions of plugins that loaded without an error.
+
+    A description is found again only if the sizes and modification times of the plugin's files are unchanged.
+    """
 
     def __init__(self) -> None:
         self._folder = cache_folder() / "plugins"
@@ -219,7 +228,7 @@ class _Cache:
             write_atomically(path, msgspec.json.encode(descriptions))
 
     def _path(self, source: PluginSource) -> Path:
-        """Return the entry's path, whose name is a hash of everything that could change the description."""
+        """Return the cache file of a source. Its name is a hash of everything that could change the description."""
         digest = hashlib.sha256(json.dumps(source.to_json()).encode())
         contract = [Path(str(module.__file__)) for module in CONTRACT_MODULES]
         for path in [*source_files(source), *contract]:

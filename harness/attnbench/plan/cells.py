@@ -30,7 +30,7 @@ class Cell:
     cell_id: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the cell as it stands in manifests and observers' events."""
+        """Return the cell as JSON values, in the form that manifests and observers use."""
         return {
             "cell_id": self.cell_id,
             "variant": self.variant.name,
@@ -43,8 +43,8 @@ class Cell:
 class Plan:
     """The cells of a run.
 
-    Each cell names the first device of its model; `shared` lists the devices that share cells with others of the same
-    model. From the cells in `frontier` the search for the largest length that fits in memory starts.
+    Devices of the same model can share their cells: `shared` lists these devices, and a shared cell names the first
+    device of its model. The search for the largest length that fits in memory starts from the cells in `frontier`.
     """
 
     cells: tuple[Cell, ...]
@@ -54,7 +54,7 @@ class Plan:
     frontier: tuple[Cell, ...] = ()
 
     def workload_groups(self, device: Device) -> list[list[Cell]]:
-        """Return the cells of a device in one list for each workload, whose variants are measured side by side."""
+        """Return the cells of a device, grouped by workload. The variants of a group are measured side by side."""
         found: dict[Workload, list[Cell]] = {}
         for cell in self.cells:
             if cell.device == device:
@@ -63,7 +63,7 @@ class Plan:
 
     @property
     def device_groups(self) -> list[list[Device]]:
-        """The devices of the plan in groups that share their cells; the cells name the first device of their group."""
+        """The devices of the plan in groups that share their cells. The cells name the first device of their group."""
         firsts = dict.fromkeys(cell.device for cell in (*self.cells, *self.frontier))
         return [
             [first, *(other for other in self.shared if other not in firsts and interchangeable(other, first))]
@@ -76,18 +76,21 @@ class Plan:
         return [device for group in self.device_groups for device in group]
 
     def cell_at(self, cell: Cell, workload: Workload) -> Cell:
-        """Return the cell of the same variant and device on another workload."""
+        """Return the cell that has the variant and device of `cell`, but another workload."""
         protocol, environment = self.protocols[cell.device.kind], self.environments[cell.device.name]
         return Cell(cell.variant, workload, cell.device, cell_id(cell.variant, workload, protocol, environment))
 
 
 def interchangeable(device: Device, other: Device) -> bool:
-    """Whether two devices are of the same model and driver, so that measurements on either are equivalent."""
+    """Return whether two devices have the same model and driver, so that cells can be measured on either."""
     return (device.kind, device.model, device.driver) == (other.kind, other.model, other.driver)
 
 
 def choose_variants(catalog: Catalog, patterns: Iterable[str]) -> list[VariantEntry]:
-    """Return the variants that match names or globs, or all without one. Raises UsageError if one matches none."""
+    """Return the variants that match the patterns (names or globs), or all variants if there are no patterns.
+
+    Raises UsageError for a pattern that matches no variant.
+    """
     known = catalog.variants
     chosen: dict[str, VariantEntry] = {}
     for pattern in patterns:
@@ -104,13 +107,13 @@ def _not_loaded(catalog: Catalog) -> str:
 
 
 def _file_here(name: str) -> str:
-    """Return a hint if the current folder has a plugin file of that name; such a file is loaded only with --plugin."""
+    """Return a hint if the current folder has a plugin file with that name, which is loaded only with --plugin."""
     path = Path(name.replace("-", "_")).with_suffix(".py")
-    return f"; {path} is here: load it with --plugin {path}" if path.is_file() else ""
+    return f"; the current folder has {path}: load it with --plugin {path}" if path.is_file() else ""
 
 
 def default_variants(catalog: Catalog, devices: Sequence[Device]) -> list[VariantEntry]:
-    """Return the variants of a run that names none: those with one of the devices' kinds in `default_on`."""
+    """Return the variants to run if the user names none: `default_on` must list the kind of one of the devices."""
     kinds = {device.kind for device in devices}
     return [variant for variant in catalog.variants.values() if kinds & set(variant.default_on)]
 
@@ -118,15 +121,16 @@ def default_variants(catalog: Catalog, devices: Sequence[Device]) -> list[Varian
 def choose_workloads(
     catalog: Catalog, suites: Sequence[str], axes: Mapping[str, list[Any]], named: Sequence[str] = ()
 ) -> list[Workload]:
-    """Return the workloads of the suites, in which each axis from the command line replaces the suites' values.
+    """Return the workloads of the suites. Axes given on the command line replace the suites' values.
 
-    Without a suite the axes alone make the workloads, with DEFAULT_AXES for those that are not given. `named` are ids
-    of whole workloads. Raises UsageError for an unknown suite, axis or id, and for `named` together with axes.
+    `named` adds workloads by their ids. If neither suites nor ids are given, the workloads are all combinations of the
+    axes, with DEFAULT_AXES for axes that are not given. Raises UsageError for an unknown suite, axis or id, and if both
+    ids and axes are given.
     """
     given = dict(axes)
     if named and given:
         axis = next(iter(given)).replace("_", "-")
-        raise UsageError(f"--workload names whole workloads, which --{axis} would change: give one or the other")
+        raise UsageError(f"--workload gives complete workloads, which --{axis} would change: use only one of the two")
     workloads: dict[Workload, None] = dict.fromkeys(Workload.parse(text) for text in named)
     for suite in catalog.suites(suites):
         for workload in suite.workloads:
@@ -137,7 +141,7 @@ def choose_workloads(
     return list(workloads)
 
 
-DEFAULT_AXES: Mapping[str, Any] = {"heads": 12, "seq": 1024, "head_dim": 64}  # the heads of GPT-2
+DEFAULT_AXES: Mapping[str, Any] = {"heads": 12, "seq": 1024, "head_dim": 64}  # the shape of GPT-2 (124M)
 
 
 def make_plan(
@@ -150,10 +154,10 @@ def make_plan(
     every_device: bool = False,
     frontier: Collection[Workload] = (),
 ) -> Plan:
-    """Combine variants, workloads and devices into cells, each with its id.
+    """Combine variants, workloads and devices into a plan of cells.
 
-    Devices of the same model share the cells, so that each cell is measured once; with `every_device` each device
-    measures all cells. From the workloads in `frontier` the search for the largest length that fits starts.
+    Devices of the same model share their cells, so that each cell is measured once. With `every_device`, each device
+    measures all cells. The search for the largest length that fits in memory starts from the workloads in `frontier`.
     """
     firsts = [
         device for at, device in enumerate(devices) if not any(interchangeable(device, other) for other in devices[:at])
@@ -170,9 +174,10 @@ def make_plan(
 
 
 def cell_id(variant: VariantEntry, workload: Workload, protocol: MeasureConfig, environment: Mapping[str, Any]) -> str:
-    """Return a hash of everything that could change the number; GPUs of the same model have the same id.
+    """Return a hash of everything that could change the measured time.
 
-    `environment` describes the machine that measures, with its versions of the variant's packages.
+    The id is the same on all devices of the same model. `environment` describes the machine that measures, including
+    the versions of the packages that the variant uses.
     """
     return short_hash(
         {
@@ -188,14 +193,15 @@ def cell_id(variant: VariantEntry, workload: Workload, protocol: MeasureConfig, 
 
 
 def identity_packages(variant: VariantEntry) -> tuple[str, ...]:
-    """Return the distributions whose versions are part of a cell's identity: torch, and what the variant declares."""
+    """Return the distributions that a cell's id depends on: torch and those that the variant declares."""
     return ("torch", *variant.packages)
 
 
 def _kept(workload: Workload, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a suite's workload that the axes from the command line leave unchanged.
 
-    A given `heads` also replaces `kv_heads`, and `head_dim` also `head_dim_v`, if the two are equal in the suite.
+    If `kv_heads` equals `heads` in the suite, a given `heads` replaces both values, and the same applies to
+    `head_dim_v` and `head_dim`.
     """
     dropped = {"seq_q", "seq_k"} if "seq" in given else set()
     if workload.kv_heads == workload.heads and "heads" in given:

@@ -1,4 +1,7 @@
-"""The peak rates of a device, measured once for each environment, in a worker that loads no plugin, and cached."""
+"""The peak rates of a device.
+
+They are measured once for each environment, in a worker that loads no plugin, and cached.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,12 @@ DEADLINE_S = 300.0
 
 
 def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -> dict[str, Any]:
-    """Return `limits`, the peak rates by dtype (copy bytes/s, matmul FLOP/s), and `facts` that only torch can report.
+    """Return the peak rates of a device, and facts that only torch can report, as a dict.
 
-    Rates from the cache count only if they were measured in the same environment. If the cache can't be read or
-    written, the rates are measured again. Raises AttnbenchError if torch does not run on the device, because no cell
-    could run there either.
+    `limits` has the rates of copying (bytes/s) and of matrix multiplication (FLOP/s) for each dtype; `facts` has the
+    facts. Cached rates are used only in the environment in which they were measured. If the cache can't be read, the
+    rates are measured again. Raises AttnbenchError if torch does not run on the device, because no cell could run there
+    either.
     """
     name = f"limits-{environment_id}-{device.name.replace(':', '-')}.json"
     known = _known(name)

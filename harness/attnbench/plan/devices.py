@@ -18,10 +18,10 @@ SYSTEM = Path("/sys")
 
 
 def cores_near_gpus(bus_ids: Sequence[str], allowed: set[int], system: Path = SYSTEM) -> list[tuple[int, ...]]:
-    """Divide the allowed cores among GPUs, so that each core goes to a GPU that it is near.
+    """Divide the allowed cores among GPUs, so that each GPU gets cores that are near it.
 
-    GPUs are given by their PCI addresses, such as `00000000:3B:00.0`. All hardware threads of a core go to the same
-    GPU. Returns the cores of each GPU, or an empty tuple for every GPU if one of them would have no core.
+    `bus_ids` are the PCI addresses of the GPUs, such as `00000000:3B:00.0`. All hardware threads of a core go to the
+    same GPU. Returns the cores of each GPU. If a GPU would get no core, returns an empty tuple for every GPU.
     """
     near = [_local_cores(bus_id, system) & allowed or allowed for bus_id in bus_ids]
     shares: list[list[int]] = [[] for _ in bus_ids]
@@ -47,7 +47,7 @@ def _first_sibling(core: int, system: Path) -> int:
 
 
 def _read_list(path: Path) -> set[int]:
-    """Read a set of cores in the kernel's notation, such as `0-3,8`; an unreadable file is an empty set."""
+    """Read a set of cores in the kernel's notation, such as `0-3,8`. Returns an empty set if the file can't be read."""
     try:
         text = path.read_text(encoding="ascii").strip()
         ends = [part.partition("-") for part in text.split(",") if part]
@@ -56,8 +56,8 @@ def _read_list(path: Path) -> set[int]:
         return set()
 
 
-# Idle OpenMP threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep, and so the
-# threads of one worker would disturb the next worker's block. These settings shorten it to less than 0.5 ms (GNU).
+# Idle OpenMP threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep, and would
+# disturb the next worker, which already times its block. These settings shorten the spinning to less than 0.5 ms (GNU).
 SHORT_SPINS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 
@@ -65,9 +65,9 @@ SHORT_SPINS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 class Device:
     """A device that cells run on.
 
-    `cpu` is the whole CPU, `cpu:N` a slot on one core (its worker is pinned there and runs one thread), and `cuda:N` a
-    GPU in the order of the PCI bus. `uuid` distinguishes devices of the same model. A team is several devices that
-    work together, its `members`; its name is their names joined by `+`.
+    `cpu` is the whole CPU, `cpu:N` is a slot on one core (its worker is pinned there and runs one thread), and `cuda:N`
+    is a GPU, numbered in the order of the PCI bus. `uuid` distinguishes devices of the same model. A team consists of
+    several devices that work together. They are its `members`, and its name joins their names with `+`.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Device:
 
     @property
     def size(self) -> int:
-        """The number of devices: 1, or that of a team's members."""
+        """The number of devices: 1, or the number of members of a team."""
         return len(self.members) or 1
 
     @property
@@ -98,7 +98,7 @@ class Device:
         return self.name.partition(":")[0]
 
     def worker_environment(self) -> dict[str, str]:
-        """Return environment variables with which a worker sees only this device."""
+        """Return the environment variables that make only this device visible to a worker."""
         if self.kind == "cuda":
             return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self.uuid.replace("+", ",")}
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if self.cores is not None else {}
@@ -118,7 +118,7 @@ class Device:
 
     @property
     def torch_name(self) -> str:
-        """The device's name in the worker's torch, which sees its GPU as cuda:0."""
+        """The device's name for torch in the worker, where the only visible GPU is cuda:0."""
         return "cuda:0" if self.kind == "cuda" else "cpu"
 
 
@@ -128,9 +128,11 @@ def list_devices() -> list[Device]:
 
 
 def choose_devices(names: list[str]) -> list[Device]:
-    """Return devices by name; `cuda` means every GPU, and no name means every GPU or, without one, the CPU.
+    """Return the devices with the given names.
 
-    Raises UsageError for a device that this machine does not have, and for `cpu` together with one of its cores.
+    `cuda` means every GPU, and names joined with `+` make a team. Without any name, returns every GPU or, on a machine
+    without a GPU, the CPU. Raises UsageError for a device that this machine does not have, and for `cpu` together with
+    one of its cores.
     """
     known = {device.name: device for device in list_devices()}
     gpus = [device for device in known.values() if device.kind == "cuda"]

@@ -1,4 +1,4 @@
-"""Time and memory that cells took in earlier runs, and the estimates for a plan that follow from them."""
+"""The time and memory that cells took in earlier runs, and estimates for a new plan."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from attnbench.record import Record
     from attnbench.workloads.workload import Workload
 
-MAX_RUNS, MAX_BYTES = 50, 1 << 26  # only the latest runs are read, so that reading takes a second or two
-WORKER_START_S = 2.0  # a worker imports torch and its plugin; two workers start at a time
-CELL_OVERHEAD_S = 1.0  # warm-up, conformance check, memory and kernels of a small workload
+# Only the latest runs are read, up to these limits, so that reading takes a second or two.
+MAX_RUNS, MAX_BYTES = 50, 1 << 26
+WORKER_START_S = 2.0  # added by each worker for importing torch and its plugin, if two workers start at a time
+CELL_OVERHEAD_S = 1.0  # for the warm-up, the conformance check, and reading memory and kernels of a small workload
 
 
 class History:
-    """Records of earlier runs in a results folder, by variant, workload and model of device."""
+    """Time and memory from earlier runs in a results folder, by variant, workload and model of device."""
 
     def __init__(self, results: Path) -> None:
         self._seconds: dict[tuple[str, str, str], float] = {}
@@ -47,7 +48,7 @@ class History:
                     self._peaks[key] = record.peak_bytes
 
     def seconds(self, cell: Cell) -> float | None:
-        """Return the seconds that a cell took when it was last measured, or None if it never was."""
+        """Return the seconds that a cell took when it was last measured, or None if it was never measured."""
         return self._seconds.get(_key(cell))
 
     def memory_bytes(self, cell: Cell) -> int | None:
@@ -56,14 +57,19 @@ class History:
         return None if peak is None else input_bytes(cell.workload) + peak
 
     def too_large(self, cell: Cell) -> Workload | None:
-        """Return a workload that ran out of memory on the same model of device and is no larger than the cell's."""
+        """Return the workload of an earlier failure that shows that a cell will not fit in memory, or None.
+
+        The same variant ran out of memory on this workload and on the same model of device, and the workload is no
+        larger than that of the cell.
+        """
         known = self._memory.get(cell.device.model)
         return known.too_large(cell.variant.name, cell.workload) if known else None
 
     def estimated_seconds(self, plan: Plan, unsupported: Container[str]) -> float:
-        """Estimate how many seconds a plan takes: what its cells took before, and for new cells the usual time.
+        """Estimate how many seconds a plan takes.
 
-        `unsupported` holds the ids of cells that will not be timed.
+        Cells that were measured before are assumed to take as long again, and the others the usual time. `unsupported`
+        has the ids of cells that will not be timed.
         """
         known = {cell.cell_id: seconds for cell in plan.cells if (seconds := self.seconds(cell)) is not None}
         unknown = tuple(cell for cell in plan.cells if cell.cell_id not in known)
@@ -75,10 +81,11 @@ class History:
 
 
 def estimated_seconds(plan: Plan, unsupported: Container[str]) -> float:
-    """Estimate how many seconds a plan takes without earlier records; devices work at the same time.
+    """Estimate how many seconds a plan takes if there are no records of its cells.
 
-    Each cell is assumed to use its whole sampling budget: cells that are precise sooner make up for warm-ups. The A/A
-    control counts as one more cell for each workload. `unsupported` holds the ids of cells that will not be timed.
+    All devices work at the same time. Each cell is assumed to use its whole sampling budget, because cells that reach
+    their precision early make up for the time of warm-ups. The A/A control counts as one more cell for each workload.
+    `unsupported` has the ids of cells that will not be timed.
     """
     return max((_group_seconds(plan, unsupported, devices) for devices in plan.device_groups), default=0.0)
 
@@ -95,7 +102,7 @@ def _group_seconds(plan: Plan, unsupported: Container[str], devices: list[Device
 
 
 def _latest_runs(results: Path) -> list[Path]:
-    """List the latest runs, oldest first, as many as MAX_RUNS and MAX_BYTES allow."""
+    """Return the latest runs within the limits MAX_RUNS and MAX_BYTES, oldest first."""
     chosen: list[Path] = []
     left = MAX_BYTES
     for run in reversed(store.list_runs(results)[-MAX_RUNS:]):

@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.workloads.workload import Workload
 
-SPANNING = "ring"  # the split in which a single call works on all devices
+RING = "ring"  # the split in which one call of a variant works on all devices
 
 
 def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list[Device]:
-    """Return the devices and the teams of them that the workloads need; a workload's `gpus` is its number of devices.
+    """Return the devices, followed by the teams that the workloads need.
 
-    The teams of the whole CPU consist of its cores. If there are too few devices for a workload, the largest possible
-    team takes its place, so that there is a cell that records why the workload is unsupported.
+    A workload needs a team of as many devices as its `gpus` says. If the whole CPU is among the devices, its teams
+    consist of single cores. If there are too few devices for a workload, the largest possible team is added, so that a
+    cell can record why the workload is unsupported.
     """
     counts = sorted({workload.gpus for workload in workloads} - {1})
     here = {device.name: device for device in list_devices()} if counts else {}
@@ -35,7 +36,10 @@ def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list
 
 
 def devices_for(workload: Workload, devices: Sequence[Device]) -> list[Device]:
-    """Return the devices to measure a workload on: every single device, or the best-fitting team of each kind."""
+    """Return the devices to measure a workload on.
+
+    For a workload on one device these are all single devices, and otherwise the best-fitting team of each kind.
+    """
     if workload.gpus == 1:
         return [device for device in devices if not device.members] or list(devices)
     found = []
@@ -46,14 +50,14 @@ def devices_for(workload: Workload, devices: Sequence[Device]) -> list[Device]:
 
 
 def placement_problem(device: Device, variant: VariantEntry, workload: Workload) -> str | None:
-    """Return why a variant can't run a workload on this number of devices, or None if it can."""
+    """Return why a variant can't run a workload on this device or team, or None if it can."""
     w = workload
     if w.gpus == device.size == 1:
         return None
     if w.gpus != device.size:
-        return f"needs {w.gpus} device{'s at once' if w.gpus > 1 else ''}, and has {device.size}: choose with --device"
-    if w.split == SPANNING and variant.ranks != w.gpus:
-        return f"split {SPANNING} is for variants that work on {w.gpus} devices by themselves, as a ring does"
-    if w.split != SPANNING and variant.ranks > 1:
-        return f"works on {variant.ranks} devices by itself: its split is {SPANNING}"
+        return f"needs {w.gpus} device{'s' if w.gpus > 1 else ''}, got {device.size}: choose them with --device"
+    if w.split == RING and variant.ranks != w.gpus:
+        return f"split {RING} needs a variant in which each call works on {w.gpus} devices"
+    if w.split != RING and variant.ranks > 1:
+        return f"each call of the variant works on {variant.ranks} devices: it needs split {RING}"
     return None

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def rerun_command(variant: str, workload: Workload, device: str, manifest: Mapping[str, Any]) -> list[str]:
-    """Return the words of an `attnbench run` command that measures one cell of a run again, under the same cell_id.
+    """Return the arguments of an `attnbench run` command that measures one cell again, under the same cell_id.
 
-    `manifest` is the run's manifest, which lists its plugins and measure configs. Settings that can be given only in
-    Python are left out, because they have no option, and so are malformed entries of a manifest.
+    `manifest` is the run's manifest, which lists its plugins and measure configs. Settings that have no command-line
+    option are left out, and so are malformed entries of the manifest.
     """
     command = ["attnbench", "run", "--variant", variant, "--device", device, "--workload", workload.id]
     settings = mapping(mapping(manifest.get("protocols")).get(device.partition(":")[0]))

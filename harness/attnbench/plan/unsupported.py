@@ -1,4 +1,4 @@
-"""Which cells will be unsupported, as the variants answer before any input is allocated."""
+"""Find the cells of a plan that will be unsupported, by asking the variants before any input is allocated."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ ANSWER_TIMEOUT_S = 120.0
 class SupportAnswers:
     """The reasons why variants do not support workloads on a device.
 
-    A variant that raised or ended the worker gave no answer; its cells are tried, and record what happens.
+    A variant that raised an exception or crashed the worker gave no answer. Its cells are run anyway, and their records
+    say what happened.
     """
 
     device: Device
-    reasons: dict[tuple[str, str], str]  # by variant's name and workload's id
+    reasons: dict[tuple[str, str], str]  # by (name of the variant, id of the workload)
 
     def reason(self, variant: VariantEntry, workload: Workload) -> str | None:
         """Return why a variant can't run a workload, or None if it can."""
@@ -37,7 +38,7 @@ class SupportAnswers:
 
 
 def ask_support(device: Device, variants: Iterable[VariantEntry], workloads: Iterable[Workload]) -> SupportAnswers:
-    """Ask all variants about all workloads on a device, in one worker; answers are cached in this process."""
+    """Ask variants which workloads they support on a device, all in one worker. Answers are cached in this process."""
     return _answers(device, tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(workloads)))
 
 
@@ -59,8 +60,8 @@ def _answers(device: Device, variants: tuple[VariantEntry, ...], workloads: tupl
 
 
 def unsupported_reasons(plan: Plan) -> dict[str, str]:
-    """Return by cell_id the reasons why cells of a plan will be unsupported; devices are asked in parallel."""
-    devices = [group[0] for group in plan.device_groups]  # the cells name the first device of a group
+    """Return the reason for each cell of a plan that will be unsupported, by cell_id. Devices are asked in parallel."""
+    devices = [group[0] for group in plan.device_groups]  # cells name only the first device of each group
     with ThreadPoolExecutor() as threads:
         answers = dict(zip(devices, threads.map(lambda device: support_of(plan, device), devices), strict=True))
     return {
@@ -71,7 +72,7 @@ def unsupported_reasons(plan: Plan) -> dict[str, str]:
 
 
 def support_of(plan: Plan, device: Device) -> SupportAnswers:
-    """Ask the variants of a device's cells about the workloads of these cells."""
+    """Ask the variants that a plan has on a device which of their workloads they support."""
     cells = [cell for cell in plan.cells if cell.device == device]
     if not cells:
         return SupportAnswers(device, {})

@@ -1,4 +1,7 @@
-"""The traits (optional properties) of variants, tested once for each source and environment and cached."""
+"""The traits (optional properties) of variants.
+
+They are tested once for each version of a variant's source and each environment, and then cached.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,21 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.plan.devices import Device
 
-TIMEOUT_S = 20.0  # for one test, and for the plugin's import
-# What a trait's tests say of it, by their status; the first status in this order that occurs counts.
-HOLDS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}
+TIMEOUT_S = 20.0  # for each test, and for the import of the plugin
+# The verdict on a trait by the status of its tests. If they differ, the first status in this order decides.
+VERDICTS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}
 
 
 def holds(statuses: set[str]) -> str:
-    """Return whether a trait holds, as a value of HOLDS, from the statuses of its tests."""
-    return next(text for status, text in HOLDS.items() if status in statuses)
+    """Return the verdict on a trait, a value of VERDICTS, from the statuses of its tests."""
+    return next(verdict for status, verdict in VERDICTS.items() if status in statuses)
 
 
 def tested_traits(device: Device, variants: Iterable[VariantEntry], environment_id: str) -> dict[str, dict[str, str]]:
-    """Return by variant and by trait whether the trait holds on the device, as a value of HOLDS.
+    """Return the verdicts (values of VERDICTS) on the traits of variants on a device, by variant and by trait.
 
-    Variants are left out if they are not exact attention, need several devices, or are not run by default on this kind
-    of device, and also if their tests end the worker or take too long.
+    A variant is left out if it is not exact attention, needs several devices, or is not run by default on this kind of
+    device. It is also left out if its tests crash the worker or take too long.
     """
     name = f"traits-{environment_id}-{device.name.replace(':', '-')}.json"
     kept = read_cached(name)
@@ -67,6 +70,6 @@ def _key(variant: VariantEntry) -> str:
 def _is_wellformed(kept: Any) -> bool:
     return isinstance(kept, dict) and all(
         isinstance(traits, dict)
-        and all(trait in TRAITS and verdict in HOLDS.values() for trait, verdict in traits.items())
+        and all(trait in TRAITS and verdict in VERDICTS.values() for trait, verdict in traits.items())
         for traits in kept.values()
     )

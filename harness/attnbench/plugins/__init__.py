@@ -1,1 +1,1 @@
-"""The plugin contract, plugin loading, and templates for new plugins; only workers load plugins."""
+"""The plugin contract, the loading of plugins (only in workers), and templates for new plugins."""

@@ -1,6 +1,6 @@
-"""Plugin sources, and the loading of plugins with all their errors caught.
+"""Find the sources of plugins, and load plugins with all their errors caught.
 
-Listing sources imports nothing. Loading runs the code of a plugin, so only worker processes do it.
+Listing sources imports no plugin. Loading a plugin runs its code, so only worker processes do it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("attnbench_"))
 
 @dataclass(frozen=True)
 class PluginSource:
-    """The origin of a plugin: an entry point, a file or a module, with its value, path or name as `target`."""
+    """The origin of a plugin. `target` is the value of an entry point, the path of a file, or the name of a module."""
 
     name: str
     kind: str  # "entry point", "file" or "module"
@@ -57,18 +57,21 @@ class Plugin:
     suites: tuple[Suite, ...]
     modules: tuple[str, ...]
     module: ModuleType
-    hooks: pluggy.PluginManager  # with this plugin only
+    hooks: pluggy.PluginManager  # only this plugin is registered
 
 
 def entry_point_sources() -> list[PluginSource]:
-    """Return the entry points of the group `attnbench`, sorted by name and with unique names, without importing any."""
+    """Return the entry points of the group `attnbench`, without importing any of them.
+
+    The sources are sorted by name, and their names are unique.
+    """
     sources: list[PluginSource] = []
     taken: set[str] = set()
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else ""
         source = PluginSource(point.name, "entry point", point.value, origin)
         if any(other.target == source.target and other.name == source.name for other in sources):
-            continue  # the same distribution, found twice on the path
+            continue  # Python found the same distribution twice on its path
         name = point.name if point.name not in taken else f"{point.name} ({origin or point.value})"
         taken.add(name)
         sources.append(PluginSource(name, source.kind, source.target, origin))
@@ -76,15 +79,18 @@ def entry_point_sources() -> list[PluginSource]:
 
 
 def named_source(text: str) -> PluginSource:
-    """Return the source for a value of `--plugin`, FILE.py or package.module; raises UsageError if it is not found."""
+    """Return the source for a value of `--plugin`, which is FILE.py or package.module.
+
+    Raises UsageError if there is no such file or module.
+    """
     if text.endswith(".py") or "/" in text:
         path = Path(text).expanduser().resolve()
         if not path.is_file():
-            raise UsageError(f"plugin file {text!r} does not exist: expected a path to a .py file, or package.module")
+            raise UsageError(f"plugin file {text!r} does not exist: expected the path of a .py file, or package.module")
         return PluginSource(path.stem, "file", str(path), str(path))
     top = text.partition(".")[0]
     if not all(part.isidentifier() for part in text.split(".")) or importlib.util.find_spec(top) is None:
-        raise UsageError(f"plugin {text!r} is neither a module that Python finds nor a path to a .py file")
+        raise UsageError(f"plugin {text!r} is neither an importable module nor the path of a .py file")
     return PluginSource(text, "module", text, text)
 
 
@@ -101,9 +107,10 @@ def source_files(source: PluginSource) -> list[Path]:
 
 
 def load_plugin(source: PluginSource) -> Plugin:
-    """Import a plugin and call the hooks that offer something; raises PluginError, with a reason on one line.
+    """Import a plugin and call its hooks for variants, suites and modules.
 
-    Every exception of the plugin is caught, SystemExit included, but a plugin can still crash the process.
+    Raises PluginError with a one-line reason for every exception of the plugin, even SystemExit. A plugin can still
+    crash the process.
     """
     try:
         module = _import(source)
@@ -123,7 +130,7 @@ def load_plugin(source: PluginSource) -> Plugin:
 
 
 def variant_of(source: PluginSource, name: str) -> Variant:
-    """Load a plugin and return one of its variants; raises PluginError."""
+    """Load a plugin and return one of its variants. Raises PluginError if there is no such variant."""
     for candidate in load_plugin(source).variants:
         if candidate.name == name:
             return candidate
@@ -133,10 +140,10 @@ def variant_of(source: PluginSource, name: str) -> Variant:
 def load_all(
     sources: Iterable[PluginSource], skip: Mapping[str, PluginError]
 ) -> Iterator[tuple[PluginSource, Plugin | PluginError | None]]:
-    """Load plugins one by one; yield (source, None) before each, then (source, outcome).
+    """Load plugins one by one. Yield (source, None) before loading each plugin, and (source, outcome) after it.
 
-    The outcome is the plugin, or the error if it did not load. A plugin whose name is in `skip` is not loaded, and that
-    error is its outcome. The further modules that a plugin names are loaded after it as plugins.
+    The outcome is the plugin, or the error if it did not load. Plugins named in `skip` are not loaded, and the error
+    given there is the outcome. If a plugin names further modules, these are loaded after it as separate plugins.
     """
     for source in sources:
         queue = [source]
@@ -159,12 +166,12 @@ def load_all(
 
 
 def observes(plugin: Plugin, hook: str) -> bool:
-    """Return whether a plugin implements `hook`, e.g. `attnbench_record_stored`."""
+    """Return whether a plugin implements the hook of the given name, e.g. `attnbench_record_stored`."""
     return bool(getattr(plugin.hooks.hook, hook).get_hookimpls())
 
 
 def call_hook(hooks: pluggy.PluginManager, hook: str, *arguments: Any) -> list[Any]:
-    """Call the implementations of `hook` through pluggy, wrappers included, and return their results."""
+    """Call all implementations of a hook through pluggy, including wrappers, and return their results."""
     caller = getattr(hooks.hook, hook)
     results: list[Any] = caller(**dict(zip(caller.spec.argnames, arguments, strict=True)))
     return results
@@ -203,7 +210,7 @@ def _registered_hooks(source: PluginSource, module: ModuleType) -> pluggy.Plugin
     if not callers:
         raise PluginError(
             f"no hook found: {_missing_hook(module)}",
-            "end the file with a function attnbench_variants that has @hookimpl before it",
+            "add a function attnbench_variants with the decorator @hookimpl to the file",
         )
     return manager
 
@@ -220,13 +227,13 @@ def _missing_hook(module: ModuleType) -> str:
 
 
 def _offered(hooks: pluggy.PluginManager, hook: str) -> list[Any]:
-    """Return the items of all lists that a plugin's implementations of `hook` return; raises PluginError."""
+    """Call a hook whose implementations return lists, and return the items of all lists. Raises PluginError."""
     try:
         results = call_hook(hooks, hook)
         offered = [item for result in results for item in result]
     except (Exception, SystemExit) as error:
         raise _failure(f"{hook} raised", error) from error
-    if not results and getattr(hooks.hook, hook).get_hookimpls():  # pluggy drops the result None
+    if not results and getattr(hooks.hook, hook).get_hookimpls():  # pluggy drops results that are None
         raise PluginError(f"{hook} returned None: expected a list")
     return offered
 
@@ -239,15 +246,18 @@ def _parsed_suite(table: Any, source: PluginSource) -> Suite:
 
 
 def _failure(what: str, error: BaseException) -> PluginError:
-    """Return the PluginError for an exception of a plugin, with the remedy for its type."""
+    """Return a PluginError for an exception that a plugin raised. The remedy depends on the type of the exception."""
     reason = f"{what} {describe(error)}{_where(error)}"
     if isinstance(error, ModuleNotFoundError):
-        return PluginError(reason, "install the package, or import it inside prepare and say so in unsupported_reason")
+        return PluginError(
+            reason,
+            "install the package, or import it inside prepare and report a missing package in unsupported_reason",
+        )
     return PluginError(reason)
 
 
 def _where(error: BaseException) -> str:
-    """Return the innermost file and line of an exception."""
+    """Return the file and line where an exception was raised, in parentheses."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -255,7 +265,11 @@ def _where(error: BaseException) -> str:
 
 
 def _sha256(source: PluginSource, module: ModuleType) -> str:
-    """Return the hash of a module's source and of the siblings it imports, so that an edit makes its cells stale."""
+    """Return a hash of a plugin's source files, so that an edit makes its cells stale.
+
+    For an entry point these are all files of the package, and otherwise the module and the files beside it that it
+    imports.
+    """
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256()
     paths = source_files(source) if file is None or source.kind == "entry point" else with_siblings(Path(file))
@@ -266,7 +280,10 @@ def _sha256(source: PluginSource, module: ModuleType) -> str:
 
 
 def with_siblings(file: Path) -> set[Path]:
-    """Return a plugin's file and the files beside it that it imports, also inside functions, without running them."""
+    """Return a plugin's file and the files beside it that it imports, directly or indirectly.
+
+    The files are parsed and not run, so imports inside functions are found, too.
+    """
     found: set[Path] = set()
     queue = [file]
     while queue:

@@ -1,4 +1,4 @@
-"""New plugins from templates: a file, or a package to install and publish."""
+"""Create new plugins from templates: a single file, or a package that can be installed and published."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnbench.errors import UsageError
 from attnbench.plugins.variant import NAME_PATTERN
 
 TEMPLATES = Path(__file__).parent / "templates"
-BUILT_INS = Path("variants", "attnbench_variants")  # in a clone, every file in this folder is a plugin
+BUILT_INS = Path("variants", "attnbench_variants")  # in a clone of attnbench, every file in this folder is a plugin
 PACKAGE_FILES = {
     "package/pyproject.toml.txt": "pyproject.toml",
     "package/README.md.txt": "README.md",
@@ -25,8 +25,8 @@ PACKAGE_FILES = {
 def new_file(name: str, folder: Path) -> Path:
     """Write the file of a new variant and return its path.
 
-    If `folder` is a clone of attnbench, the file goes to the built-in variants, else into `folder`. Raises UsageError
-    for a name that no variant or no module can have, and if the file exists.
+    If `folder` is a clone of attnbench, the file is written to the folder of the built-in variants. Raises UsageError
+    if the name is not valid for a variant and a module, and if the file exists.
     """
     home = folder / BUILT_INS if (folder / BUILT_INS).is_dir() else folder
     module = module_name(name)
@@ -36,9 +36,9 @@ def new_file(name: str, folder: Path) -> Path:
 
 
 def new_package(name: str, folder: Path) -> list[Path]:
-    """Write an installable plugin package with a new variant into a new folder and return the paths of its files.
+    """Write an installable plugin package with a new variant, and return the paths of its files.
 
-    Raises UsageError for a name that no variant or no module can have, and for a folder that is not empty.
+    Raises UsageError if the name is not valid for a variant and a module, and if the folder is not empty.
     """
     module = module_name(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -52,14 +52,14 @@ def new_package(name: str, folder: Path) -> list[Path]:
 
 
 def module_name(name: str) -> str:
-    """Return the module name for a variant name: `my-attn` -> `my_attn`. Raises UsageError if there is none."""
+    """Return the module name for a variant name: `my-attn` -> `my_attn`. Raises UsageError if that is not possible."""
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(
-            f"name {name!r}: expected letters, digits, '.', '_', '+' or '-', a letter or digit first, as in my-attn"
+            f"name {name!r}: expected letters, digits, '.', '_', '+' or '-', starting with a letter or digit"
         )
     module = re.sub(r"\W", "_", name).lower()
     if not module.isidentifier() or keyword.iskeyword(module):
-        raise UsageError(f"name {name!r} makes no Python module, {module!r}: expected a letter first, as in my-attn")
+        raise UsageError(f"name {name!r}: {module!r} is not a valid name of a Python module: try my-{name}")
     if importlib.util.find_spec(module) is not None:
         raise UsageError(f"name {name!r}: a file {module}.py would hide the installed module {module!r}: try my-{name}")
     return module
@@ -77,6 +77,6 @@ def _write(path: Path, template: str, name: str, module: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise UsageError(f"{str(path)!r} exists already: choose another name, or remove it first") from None
+        raise UsageError(f"{str(path)!r} already exists: choose another name, or remove it first") from None
     except OSError as error:
         raise UsageError(f"{str(path)!r} can't be written: {error.strerror}") from None

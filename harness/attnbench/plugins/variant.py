@@ -1,4 +1,4 @@
-"""The plugin contract: what an implementation of attention declares and provides."""
+"""The plugin contract: the attributes and methods of an implementation of attention."""
 
 from __future__ import annotations
 
@@ -31,22 +31,24 @@ class Variant:
     """One implementation of attention. Subclass it, set `name`, and write `prepare`.
 
     - `layout`: the layout of inputs and output, `BHSD` (batch, heads, sequence, head_dim) or `BSHD` (batch, sequence,
-      heads, head_dim). Inputs are made in it, so no conversion is timed.
-    - `tier`: `fused` keeps scores in float32 and must meet the strict error rule; `plain` stores scores in the
-      workload's dtype, as a textbook implementation does, and is compared with one; `quantised` computes in 8
-      bits or fewer, and its error must stay below a share of the answer's size.
-    - `exact`: False if it is not softmax attention (linear attention, recurrent layers); it is timed, but shown apart.
-    - `default_on`: the kinds of device, 'cpu' and 'cuda', on which runs without `--variant` include this one. Leave out
-      a kind on which its set-up takes minutes, or on which it is of little use.
-    - `ranks`: the number of devices that one call works on, as a ring of processes does. Such a variant takes workloads
-      with split `ring` and this number of `gpus`.
-    - `costly_on`: the kinds of device on which each new shape takes seconds, because it is compiled or interpreted.
-      There the conformance suite runs one level lower.
-    - `packages`: the distributions (`pip` names) whose versions change this variant's results, as in ("flash-attn",);
-      after an upgrade of one of them `attnbench run --resume` measures the variant again.
-    - `baseline`: True for a variant that others are compared with. The baseline of a run is the first such variant by
-      name, unless `--baseline` names another.
-    - `traits`: optional properties that the variant promises and that are then checked (see docs/conformance.md).
+      heads, head_dim). Inputs are created in this layout, so no conversion is timed.
+    - `tier`: the accuracy class. `fused` keeps scores in float32 and must meet the strict error bound. `plain` stores
+      scores in the workload's dtype, and its error is compared with that of a textbook implementation. `quantised`
+      computes in 8 bits or fewer, and its error must stay below a certain fraction of the output's size.
+    - `exact`: False if the variant is not softmax attention but, for example, linear attention or a recurrent layer.
+      Such variants are timed, too, but shown separately.
+    - `default_on`: the kinds of device ('cpu', 'cuda') on which runs without `--variant` include this variant. Leave
+      out a kind of device on which the set-up takes minutes or the variant is of little use.
+    - `ranks`: the number of devices that one call works on. It is above 1 for a variant that runs as a ring of
+      processes, which supports only workloads with split `ring` and the same number of `gpus`.
+    - `costly_on`: the kinds of device on which each new shape takes seconds, because the variant is compiled or
+      interpreted. On these devices the conformance suite runs one level lower.
+    - `packages`: the distributions (`pip` names) that affect this variant's results, such as ("flash-attn",). After
+      one of them is upgraded, `attnbench run --resume` measures the variant again.
+    - `baseline`: True for a variant that others are compared with. If a run has several, the first by name is the
+      baseline, unless `--baseline` names another.
+    - `traits`: optional properties that the variant promises and the conformance suite then checks (see
+      docs/conformance.md).
     """
 
     name: str = ""
@@ -60,38 +62,38 @@ class Variant:
     baseline: bool = False
     traits: ClassVar[frozenset[str]] = frozenset()
 
-    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - for overriding
-        """Return the reason why this variant can't do `workload` on `device` ('cpu' or 'cuda'); None if it can.
+    def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - used by subclasses
+        """Return the reason why this variant can't run `workload` on `device` ('cpu' or 'cuda'), or None if it can.
 
-        It is called before any tensor is made. A missing library is a reason, too: 'needs the package X (pip install
-        X)'.
+        The method is called before any tensor is created. A missing library is also a reason, for example 'needs the
+        package X (pip install X)'.
         """
         return None
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:  # noqa: ARG002 - for overriding
-        """Do the untimed set-up (block masks, plans, compiling) and return the callable that is timed.
+    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:  # noqa: ARG002 - used by subclasses
+        """Do the untimed set-up (block masks, plans, compilation) and return the callable that is timed.
 
-        The callable takes no argument, reads `inputs` on each call, returns a new output tensor in `layout`, does not
-        change its inputs, and works on the current stream. For `backward` workloads the harness calls autograd on
-        its output.
+        The callable takes no arguments, reads `inputs` on each call, and returns a new output tensor in `layout`. It
+        must not change its inputs and must work on the current stream. For workloads with a backward pass, the harness
+        calls autograd on the output.
         """
         raise PluginError(f"variant {self.name!r} ({type(self).__name__}) has no prepare method: write one")
 
     def prepare_lse(
         self,
-        workload: Workload,  # noqa: ARG002 - for overriding
-        inputs: Inputs,  # noqa: ARG002 - for overriding
+        workload: Workload,  # noqa: ARG002 - used by subclasses
+        inputs: Inputs,  # noqa: ARG002 - used by subclasses
     ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]] | None:
-        """Return a callable that returns the output and its log-sum-exp, or None; implementing it is optional.
+        """Return a callable that returns the output and its log-sum-exp, or None if the variant does not provide it.
 
-        The log-sum-exp is the natural logarithm of the sum of the exponentiated, masked scores, (B, Hq, Sq) in
-        float32 in both layouts, -inf for a row that sees no key. It is checked, never timed.
+        The log-sum-exp is the natural logarithm of the sum of the exponentiated, masked scores. It has the shape
+        (B, Hq, Sq) in both layouts, is in float32, and is -inf for a row that sees no key. It is checked but not timed.
         """
         return None
 
 
 class FunctionVariant(Variant):
-    """A variant made from a function of tensors by the `variant` decorator."""
+    """A variant that the `variant` decorator makes from a function of tensors."""
 
     def __init__(self, name: str, function: Callable[..., Any], layout: Layout, tier: Tier) -> None:
         self.name = name
@@ -110,9 +112,9 @@ class FunctionVariant(Variant):
 def variant(
     name: str, *, layout: Layout = "BHSD", tier: Tier = "fused"
 ) -> Callable[[Callable[..., Any]], FunctionVariant]:
-    """Return a decorator that makes a variant of a function `(query, key, value, workload) -> output`.
+    """Return a decorator that turns a function `(query, key, value, workload) -> output` into a variant.
 
-    With the default layout: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv) -> (B, Hq, Sq, Dv).
+    Shapes in the default layout: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv) -> (B, Hq, Sq, Dv).
     """
 
     def decorate(function: Callable[..., Any]) -> FunctionVariant:
@@ -126,11 +128,13 @@ def contract_violation(candidate: object) -> str | None:
     if inspect.isclass(candidate) and issubclass(candidate, Variant):
         return f"{candidate.__name__} is a class: return an instance, {candidate.__name__}()"
     if not isinstance(candidate, Variant):
-        return f"{candidate!r} is no Variant: subclass attnbench.Variant or decorate a function with @variant('name')"
+        return (
+            f"{candidate!r} is not a Variant: subclass attnbench.Variant or decorate a function with @variant('name')"
+        )
     problems = (
         (
             not (isinstance(candidate.name, str) and NAME_PATTERN.fullmatch(candidate.name)),
-            "a name has 1 to 100 letters, digits, '.', '_', '+' or '-', and starts with a letter or digit",
+            "expected a name of 1 to 100 letters, digits, '.', '_', '+' or '-', starting with a letter or digit",
         ),
         (candidate.layout not in LAYOUTS, f"layout is {candidate.layout!r}, expected one of {', '.join(LAYOUTS)}"),
         (candidate.tier not in TIERS, f"tier is {candidate.tier!r}, expected one of {', '.join(TIERS)}"),
