@@ -93,7 +93,10 @@ def _with_ancestors(mount: Path, path: str) -> list[Path]:
 
 
 def _number(folder: Path, *names: str) -> int | None:
-    """Return the number in the first of these files that can be read; None if no file can or if it contains "max"."""
+    """Return the number in the first of these files that can be read.
+
+    Returns None if no file can be read, or if the file contains "max".
+    """
     for name in names:
         with contextlib.suppress(OSError):
             text = (folder / name).read_text(encoding="ascii").strip()

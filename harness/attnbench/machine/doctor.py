@@ -75,7 +75,7 @@ def governor(root: Path) -> Finding:
 
 
 def turbo(root: Path) -> Finding:
-    """Check whether the CPU may exceed its nominal frequency, which depends on heat and on the other cores."""
+    """Check whether turbo is on. With turbo, the CPU's frequency depends on heat and on the number of busy cores."""
     intel, generic = (
         root / "sys/devices/system/cpu/intel_pstate/no_turbo",
         root / "sys/devices/system/cpu/cpufreq/boost",
@@ -152,7 +152,7 @@ def container(root: Path) -> Finding:
 
 
 def memory(root: Path) -> Finding:
-    """Check whether memory is so short that the system may swap, or that a container's limit may end a worker."""
+    """Check whether free memory is low, and whether a container's memory limit is below the free memory."""
     free, swap = psutil.virtual_memory(), psutil.swap_memory()
     found = f"{free.available / 2**30:.1f} GiB available, {swap.used / 2**30:.1f} GiB swapped out"
     limit = ControlGroups(root).memory_limit()

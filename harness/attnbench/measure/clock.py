@@ -39,7 +39,7 @@ class Clock(Protocol):
         """Put a mark into the device's queue of work and return it."""
 
     def elapsed_ns(self, start: Any, end: Any) -> float:
-        """Return the time between two marks in ns; call `synchronise` after the second mark first."""
+        """Return the time between two marks in ns. `synchronise` must have been called since the second mark."""
 
     def synchronise(self) -> None:
         """Wait until all devices have finished their work on all streams."""
@@ -146,5 +146,5 @@ def cpu_now() -> int:
 
 
 def raw_now() -> int:
-    """Return the system's monotonic clock in ns, read by another function than `Clock.now` to check it."""
+    """Return the time of the system's monotonic clock in ns. It is read independently of `Clock.now`, to check it."""
     return _raw_now(time.CLOCK_MONOTONIC)

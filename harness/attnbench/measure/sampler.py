@@ -293,7 +293,9 @@ class Sampler:
         finding = patched_clock(wall, *bounds) or self._audit.slow_fresh_calls()
         finding = finding or self._audit.slow_audited_calls(self._plain_ns)
         warm_up = self._warm_up
-        if warm_up and (warm_up.steady or not self._clock.asynchronous):  # a GPU may raise its clock rate later
+        if warm_up and (
+            warm_up.steady or not self._clock.asynchronous
+        ):  # without a steady warm-up, a GPU may only have raised its clock
             finding = finding or (slow_warm_up(warm_up, samples) if self._calls_per_sample == 1 else None)
         if finding:
             raise MeasurementError(finding)
@@ -301,8 +303,9 @@ class Sampler:
     def _two_clocks(self) -> tuple[float | None, float | None, tuple[Suspicion, ...]]:
         """Time one call by device events and by wall time until all devices are synchronised, both in ns.
 
-        Returns the try with the smallest difference out of three. Returns no times on a device that is not
-        asynchronous.
+        Three calls are timed, and the pair of times with the smallest difference is returned. If even these times
+        differ too much, the third value contains a suspicion. On a device that is not asynchronous, both times are
+        None.
         """
         clock = self._clock
         if not clock.asynchronous:

@@ -29,8 +29,8 @@ class ResampledRow:
     """The mean log-ratio of a row, with the statistics that determine its confidence intervals.
 
     - `mean`, `error`: mean log-ratio and its standard error
-    - `sorted_t`: |t| of each resample in ascending order; empty for a row of fewer than MIN_RESAMPLED_ROUNDS rounds,
-      which uses the quantiles of Student's t
+    - `sorted_t`: |t| of each resample in ascending order. For rows of fewer than MIN_RESAMPLED_ROUNDS rounds it is
+      empty, and the intervals use Student's t.
     - `degrees`: degrees of freedom of Student's t
     - `floor`: the noise floor that widens the intervals; None without A/A controls
     """
@@ -53,7 +53,7 @@ class ResampledRow:
 
 
 def p_values(rows: Sequence[ResampledRow]) -> list[float]:
-    """Return for each row the level at which the confidence interval of its mean just reaches 0."""
+    """Return the p-value of each row, which is the level at which the interval of its mean just reaches 0."""
     similar: dict[tuple[bool, int, NoiseFloor | None], list[int]] = {}
     for index, row in enumerate(rows):
         similar.setdefault((bool(row.sorted_t.size), row.degrees, row.floor), []).append(index)
@@ -74,12 +74,13 @@ def _p_values_of_similar(rows: Sequence[ResampledRow]) -> Floats:
         middle = (low + high) / 2
         reached = similar.half_widths(np.exp(middle)) >= means
         low, high = np.where(reached, middle, low), np.where(reached, high, middle)
-    no_scatter = similar.half_widths(np.full(len(rows), MIN_RESAMPLED_LEVEL)) == 0  # then any difference is certain
+    # Without scatter, a mean other than 0 has a p-value of 0.
+    no_scatter = similar.half_widths(np.full(len(rows), MIN_RESAMPLED_LEVEL)) == 0
     return np.where(no_scatter, np.where(means > 0, 0.0, 1.0), np.exp(high))
 
 
 class _SimilarRows:
-    """Arrays of rows with equal degrees of freedom and equal floor. Either all rows are resampled or no row is."""
+    """Arrays of rows with equal degrees of freedom and equal floor. Resampled and short rows are not mixed."""
 
     def __init__(self, rows: Sequence[ResampledRow]) -> None:
         self._errors = np.array([row.error for row in rows])

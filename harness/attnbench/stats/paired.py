@@ -31,8 +31,9 @@ FASTER, SLOWER, SAME, UNDECIDED = "faster", "slower", "same", "undecided"
 
 @dataclass(frozen=True)
 class Blocks:
-    """The samples of one cell, block after block, as in its record.
+    """The samples of one cell, in the order of its blocks.
 
+    - `samples_ns`: the samples of all blocks, in ns
     - `sizes`: the number of samples in each block
     - `rounds`: the round in which each block was measured
     """
@@ -54,7 +55,7 @@ class Blocks:
 class PairedResult:
     """The ratio of two variants' times, with its confidence interval and verdict.
 
-    - `low`, `high`: the ends of the interval; both are None if the interval reaches further than a factor of 100
+    - `low`, `high`: the ends of the interval; both are None if the interval extends more than a factor of 100 from the ratio
     - `p_value`: the p-value, not corrected for the number of rows
     - `confidence`: the confidence of the interval after Holm's correction, so that interval and verdict agree
     - `verdict`: `faster`, `slower`, `same` or `undecided`
@@ -200,7 +201,7 @@ def _judge(row: ResampledRow, p_value: float, level: float, margin: float) -> Pa
 
 
 def _interval(row: ResampledRow, level: float) -> tuple[float, float] | None:
-    """Return the confidence interval of the ratio of times, or None if it reaches further than a factor of 100."""
+    """Return the confidence interval of the ratio of times, or None if it extends more than a factor of 100."""
     half = row.half_width(level)
     return None if half > MAX_HALF_WIDTH else (math.exp(row.mean - half), math.exp(row.mean + half))
 

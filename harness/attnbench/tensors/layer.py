@@ -35,7 +35,7 @@ class LayerInputs(Inputs):
 
     @property
     def leaves(self) -> tuple[torch.Tensor, ...]:  # type: ignore[override] # a layer has more than three leaves
-        """The tensors for which gradients are computed: the embeddings, two in cross attention, and the weights."""
+        """The tensors for which gradients are computed: embeddings (in cross attention two tensors), weights."""
         tokens = (self.query,) if self.key is self.query else (self.query, self.key)
         return (*tokens, *self.weights)
 
@@ -66,7 +66,10 @@ def make_layer_inputs(workload: Workload, device: str, layout: Layout, seed: int
 
 
 def refill_layer(inputs: LayerInputs, seed: int, distribution: str = "normal") -> None:
-    """Overwrite embeddings and weights in place; normal weights are scaled so that projections keep the variance."""
+    """Overwrite embeddings and weights in place with new values from `seed`.
+
+    The weights are normal, scaled so that a projection keeps the variance of its input.
+    """
     refill(inputs, seed, distribution)
     generator = torch.Generator().manual_seed(seed)
     for weight in inputs.weights:

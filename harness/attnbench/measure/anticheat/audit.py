@@ -22,11 +22,12 @@ _INTEGER_OF_SIZE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int
 # Times are compared only with at least this many calls of each kind, because on a busy machine a few calls in a row may
 # be slow by chance.
 MIN_CALLS_TO_JUDGE = 8
-# Outputs count as cached if every call on changed inputs takes more than this many times the time of any repeat.
+# A variant is taken to cache its output if its fastest call on changed inputs takes longer than its slowest repeat times
+# this factor.
 FRESH_RATIO = 1.5
-# Outputs count as cached if every audited call takes more than this many times the time of ordinary calls, plus
-# AUDITED_EXTRA_NS. Audited calls read tensors that were just written, but the CPU's cache explains a smaller ratio. The
-# extra time is allowed because a cold cache may treble the time of a very short call.
+# A variant is also taken to cache its output if its fastest audited call takes longer than ordinary calls times this
+# factor, plus AUDITED_EXTRA_NS. Audited calls read tensors that were just written, but this effect of the CPU's cache is
+# smaller. The extra time is allowed because a cold cache may triple the time of a very short call.
 AUDITED_RATIO = 3.0
 AUDITED_EXTRA_NS = 50_000.0
 HOLD_PROBABILITY = 0.5  # the probability that the last output is kept allocated instead of being freed
