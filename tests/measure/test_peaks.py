@@ -9,7 +9,7 @@ from attnbench.stats.roofline import Peaks
 
 
 def test_the_lower_roof_decides():
-    """The shortest time is the time to compute or the time to move data, whichever is longer; the share uses it."""
+    """The shortest time is the longer of the times to compute and to move data, and the share is relative to it."""
     machine = Peaks(copy_bytes_per_s=1e9, matmul_flops_per_s=1e12)
     assert machine.shortest_s(flops=10**9, moved_bytes=10**9) == pytest.approx(1.0)
     assert machine.shortest_s(flops=10**13, moved_bytes=10**9) == pytest.approx(10.0)

@@ -1,4 +1,4 @@
-"""A simulated machine with its own clock, for tests that neither sleep nor need a GPU."""
+"""A simulated machine with a simulated clock, for tests that neither sleep nor need a GPU."""
 
 from __future__ import annotations
 

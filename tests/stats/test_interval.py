@@ -59,7 +59,7 @@ def test_intervals_that_ignore_autocorrelation_do_not_cover():
 
 
 def test_a_shift_between_blocks_is_detected_without_autocorrelation():
-    """If block medians scatter more than their samples explain, the interval is computed from the block medians."""
+    """If block medians scatter more than the scatter within blocks explains, the interval comes from the medians."""
     noise = generator(1)
     samples = [100 + shift + noise.gauss(0, 2) for shift in (noise.gauss(0, 1) for _ in range(20)) for _ in range(50)]
     plain = median_interval(independent(1000, 2), block_sizes=[50] * 20)

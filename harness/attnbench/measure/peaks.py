@@ -12,10 +12,7 @@ from attnbench.measure.cache_flush import FLUSH_FACTOR, cache_bytes
 from attnbench.measure.clock import Clock, clock_for
 from attnbench.stats.roofline import Peaks
 
-MATMUL_SIZES = {
-    "cuda": (2048, 4096, 8192),
-    "cpu": (256, 512, 1024),
-}  # widths of the square matrices that are multiplied
+MATMUL_SIZES = {"cuda": (2048, 4096, 8192), "cpu": (256, 512, 1024)}  # widths of the square matrices
 MIN_COPY_BYTES = 2**28  # size of the measured copy; it is larger on a device with a very large cache
 TRIES = 5  # timed calls of each copy or matmul; the rate comes from their median
 

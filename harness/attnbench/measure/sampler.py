@@ -293,9 +293,8 @@ class Sampler:
         finding = patched_clock(wall, *bounds) or self._audit.slow_fresh_calls()
         finding = finding or self._audit.slow_audited_calls(self._plain_ns)
         warm_up = self._warm_up
-        if warm_up and (
-            warm_up.steady or not self._clock.asynchronous
-        ):  # without a steady warm-up, a GPU may only have raised its clock
+        # If the warm-up was not steady, calls on a GPU may be faster now only because the GPU has raised its clock.
+        if warm_up and (warm_up.steady or not self._clock.asynchronous):
             finding = finding or (slow_warm_up(warm_up, samples) if self._calls_per_sample == 1 else None)
         if finding:
             raise MeasurementError(finding)

@@ -77,9 +77,7 @@ def lag1_autocorrelation(samples: Sequence[float]) -> float:
 
     Ranks are used because a few outliers would hide the autocorrelation of the samples.
     """
-    from scipy.stats import (
-        rankdata,
-    )  # imported on first use: it takes a second, and most commands do not need it
+    from scipy.stats import rankdata  # imported on first use: it takes a second, and most commands do not need it
 
     if len(samples) < 3:
         return 0.0

@@ -55,7 +55,7 @@ class Blocks:
 class PairedResult:
     """The ratio of two variants' times, with its confidence interval and verdict.
 
-    - `low`, `high`: the ends of the interval; both are None if the interval extends more than a factor of 100 from the ratio
+    - `low`, `high`: the ends of the interval; both are None if they are more than a factor of 100 away from `ratio`
     - `p_value`: the p-value, not corrected for the number of rows
     - `confidence`: the confidence of the interval after Holm's correction, so that interval and verdict agree
     - `verdict`: `faster`, `slower`, `same` or `undecided`
@@ -201,7 +201,7 @@ def _judge(row: ResampledRow, p_value: float, level: float, margin: float) -> Pa
 
 
 def _interval(row: ResampledRow, level: float) -> tuple[float, float] | None:
-    """Return the confidence interval of the ratio of times, or None if it extends more than a factor of 100."""
+    """Return the confidence interval of the ratio of times, or None if its ends are too far apart."""
     half = row.half_width(level)
     return None if half > MAX_HALF_WIDTH else (math.exp(row.mean - half), math.exp(row.mean + half))
 

@@ -22,12 +22,12 @@ _INTEGER_OF_SIZE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int
 # Times are compared only with at least this many calls of each kind, because on a busy machine a few calls in a row may
 # be slow by chance.
 MIN_CALLS_TO_JUDGE = 8
-# A variant is taken to cache its output if its fastest call on changed inputs takes longer than its slowest repeat times
-# this factor.
+# A variant is taken to cache its output if its fastest call on changed inputs takes more than this many times as long
+# as its slowest repeat.
 FRESH_RATIO = 1.5
-# A variant is also taken to cache its output if its fastest audited call takes longer than ordinary calls times this
-# factor, plus AUDITED_EXTRA_NS. Audited calls read tensors that were just written, but this effect of the CPU's cache is
-# smaller. The extra time is allowed because a cold cache may triple the time of a very short call.
+# A variant is also taken to cache its output if its fastest audited call takes more than this many times as long as
+# ordinary calls, plus AUDITED_EXTRA_NS. Audited calls are slower because they read tensors that were just written, but
+# by a smaller factor. The extra time is allowed because a cold cache may triple the time of a very short call.
 AUDITED_RATIO = 3.0
 AUDITED_EXTRA_NS = 50_000.0
 HOLD_PROBABILITY = 0.5  # the probability that the last output is kept allocated instead of being freed
@@ -97,7 +97,10 @@ class Audit:
             self.plain = _copy(result)
 
     def slow_audited_calls(self, plain_ns: list[float]) -> str | None:
-        """Return a finding if all audited calls took far longer than the ordinary calls of a block, `plain_ns`."""
+        """Return a finding if all audited calls took far longer than most ordinary calls.
+
+        `plain_ns` contains the times of the ordinary calls in the last block.
+        """
         audited = self.fresh_ns + self.repeat_ns
         if min(len(self.fresh_ns), len(self.repeat_ns), len(plain_ns)) < MIN_CALLS_TO_JUDGE:
             return None
@@ -126,7 +129,7 @@ def change_content(inputs: Inputs, generator: random.Random | None) -> None:
     """Roll each floating-point tensor along sequence and head_dim by random shifts, in place.
 
     A roll changes the right answer, but keeps the distribution of the values and their address, and takes only one
-    copy. Without a generator the shifts are 0, so the same work changes nothing. The tensors are written through
+    copy. Without a generator the shifts are 0, which is the same work. The tensors are written through
     `.data`, which does not increase their version counters, so a cache keyed by version counters returns a wrong
     output.
     """
@@ -139,14 +142,17 @@ def change_content(inputs: Inputs, generator: random.Random | None) -> None:
 
 
 def poison(result: Result) -> None:
-    """Overwrite a result with NaN, so that its memory contains no answer after it is freed."""
+    """Overwrite a result with NaN, so that its memory does not contain the answer after it is freed."""
     for tensor in (result[0], *(result[1] or ())):
         if tensor.is_floating_point():
             tensor.data.fill_(float("nan"))
 
 
 def checksums(inputs: Inputs) -> tuple[int, ...]:
-    """Return for each input tensor the sum of its bits read as integers, which `change_content` preserves."""
+    """Return for each input tensor the sum of its elements' bits, read as integers.
+
+    The sums do not depend on the order of the elements, so `change_content` preserves them.
+    """
     tensors = (
         inputs.query, inputs.key, inputs.value, inputs.grad_output,
         inputs.key_lengths, inputs.document_ids, inputs.alibi_slopes,

@@ -34,7 +34,7 @@ ANSWER_MODULES = (reference.__name__, conformance.__name__)
 
 
 def read_flags() -> dict[str, Any]:
-    """Return by name the global flags of torch and Python that affect results or speed."""
+    """Return the global flags of torch and Python that affect results or speed, with their names as keys."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     return {
         "default dtype": torch.get_default_dtype(),
@@ -76,8 +76,7 @@ def _flushes_denormals() -> bool:
 class ProcessState:
     """The state of the process before a plugin is imported, to compare with its later state.
 
-    Construct it before the import. `changes()` then describes each difference in words that a record can give as the
-    reason of a failure.
+    Construct the object before the import. Later, `changes()` describes each difference in words for the record.
     """
 
     def __init__(self) -> None:
@@ -102,7 +101,10 @@ class ProcessState:
         return [*clocks, *(f"global state: {change}" for change in found), *self._monkeypatches.replaced()]
 
     def thread_times(self) -> dict[str, int]:
-        """Return by name the CPU time in ns of each Python thread started since construction; -1 if unknown."""
+        """Return the CPU time in ns of each Python thread started since construction, with the thread's name as key.
+
+        The time is -1 if it is unknown.
+        """
         named = {thread.ident: thread for thread in threading.enumerate()}
         times = {}
         for ident in set(sys._current_frames()) - self._threads - {threading.get_ident()}:  # noqa: SLF001 - as above
@@ -114,7 +116,7 @@ class ProcessState:
     def busy_threads(self, before: dict[str, int], wall_ns: float) -> list[str]:
         """Return a finding for each new thread that worked during a block.
 
-        `before` is what `thread_times` returned at the start of the block, `wall_ns` ago.
+        `before` is the result of `thread_times` at the start of the block, and `wall_ns` is the duration of the block.
         """
         return [
             f"thread: {name!r} worked while calls were timed; a callable must do all its work before it returns"
@@ -167,7 +169,7 @@ def patched_clock(wall_ns: float, shortest_ns: float, longest_ns: float) -> str 
 def slow_warm_up(warm_up: WarmUp, samples: Sequence[float]) -> str | None:
     """Return a finding if calls slept during the warm-up and are far faster when timed.
 
-    The times of the warm-up determine how many calls are made, so slow ones would reduce the number of samples.
+    The times of the warm-up determine how many calls are made, so slow warm-up calls would reduce the samples.
     """
     if warm_up.cpu_share >= SLEEPING_CPU_SHARE or median(samples) * SLOW_WARM_UP_RATIO >= warm_up.ns_per_call:
         return None

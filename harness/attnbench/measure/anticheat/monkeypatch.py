@@ -16,7 +16,7 @@ import torch
 import attnbench
 
 HARNESS = f"{attnbench.__name__}."
-# Objects outside the harness with functions that the harness uses to measure and check.
+# Modules and classes outside the harness, whose functions the harness uses to measure and check.
 SHARED: tuple[Any, ...] = (builtins, math, json, os, torch, torch.Tensor, torch.autograd, torch.nn.functional)
 
 MAY_CHANGE = {"torch.manual_seed"}  # not watched, because torch's compiler wraps this function when it is imported
