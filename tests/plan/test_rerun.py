@@ -23,7 +23,7 @@ AXES = Workload(
 
 @pytest.mark.parametrize("suite", sorted(SUITES))
 def test_a_workload_is_read_from_its_id(suite):
-    """For every workload of every suite, parsing its id returns the workload."""
+    """Parsing the id of a workload returns the workload, for every workload of every suite."""
     for workload in SUITES[suite].workloads:
         assert Workload.parse(workload.id) == workload
 

@@ -1,4 +1,4 @@
-"""Axes: each workload field is declared once, and all lists of fields follow the declarations."""
+"""Axes: each workload field is declared once, and all lists of fields are derived from the declarations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SET = {
 
 @pytest.mark.parametrize(("name", "fields"), FROZEN.items())
 def test_ids_of_earlier_versions_are_kept(name, fields):
-    """Workloads keep the ids of earlier versions, byte for byte, and these ids can be read."""
+    """Workloads have the same ids as in earlier versions, and these ids can be parsed."""
     workload = Workload.from_json(fields)
     assert workload.id == name
     assert Workload.parse(name) == workload
@@ -52,7 +52,7 @@ def test_ids_of_earlier_versions_are_kept(name, fields):
     ],
 )
 def test_incomplete_ids_are_refused(text):
-    """A text that is not the id of any workload is refused with an example of an id."""
+    """A string that is not the id of a workload is refused with an example of an id."""
     with pytest.raises(WorkloadError, match="expected an id such as b1-h8-s512-d64-float32-causal-forward"):
         Workload.parse(text)
 
@@ -67,7 +67,7 @@ def test_every_field_is_an_axis():
 @pytest.mark.parametrize("name", [name for name, axis in AXES.items() if axis.is_optional])
 def test_every_field_is_an_axis_of_suites(name):
     """A suite's grid may set each optional field."""
-    value = SET.get(name) or (AXES[name].choices[-1] if AXES[name].choices else AXES[name].least + 1)
+    value = SET.get(name) or (AXES[name].choices[-1] if AXES[name].choices else AXES[name].minimum + 1)
     grid = {**PLAIN, "heads": 16, "kv_heads": 8, "gpus": 2, "batch": 4, name: value}
     grid |= {"gpus": 1} if name == "embed_dim" else {}
     (workload,) = expand(grid, "here")
@@ -75,7 +75,7 @@ def test_every_field_is_an_axis_of_suites(name):
 
 
 def test_options_of_the_command_line_are_the_axes_options():
-    """`attnbench run` has the axes' options, in their order and with their help texts and placeholders."""
+    """`attnbench run` has the options of all axes, in order and with their help texts and placeholders."""
     command = typer.main.get_command(app).commands["run"]
     names = [axis.name for axis in OPTIONS]
     offered = [parameter for parameter in command.params if parameter.name in names]
@@ -113,7 +113,7 @@ def test_attention_alone_has_the_default_surroundings():
 
 
 def field_lists(path: Path) -> list[int]:
-    """Return the lines of a module on which a literal list names four workload fields or more."""
+    """Return the lines of a module where a literal list, tuple or set names at least four workload fields."""
     literals = (ast.Tuple, ast.List, ast.Set)
     lines = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -124,7 +124,7 @@ def field_lists(path: Path) -> list[int]:
 
 
 def test_no_module_outside_workloads_lists_the_fields():
-    """Outside workloads/ no literal list names four workload fields or more.
+    """Outside workloads/ no literal list, tuple or set names four or more workload fields.
 
     Conformance checks and studies are exempt: they choose which fields their own workloads and figures vary.
     """

@@ -19,12 +19,12 @@ from attnbench.workloads.batch_spec import Requests, parse_batch_spec
     ],
 )
 def test_parse(text, requests):
-    """Specs of prefill, decode, extend and mixed batches are read as vLLM's users write them."""
+    """Specs of prefill, decode, extend and mixed batches are parsed in the notation of vLLM."""
     assert parse_batch_spec(text) == requests
 
 
 @pytest.mark.parametrize("text", ["", "q", "2q2k_", "s1k", "q2m", "q0", "0q1", "q4s2", "q-1", "q1s0"])
 def test_invalid_specs_are_refused(text):
-    """A text that is not a batch, or that has a query longer than its sequence, is refused."""
+    """A malformed spec, or one with a query that is longer than its sequence, is refused."""
     with pytest.raises(WorkloadError, match=f"batch spec '{text}': .*expected"):
         parse_batch_spec(text)

@@ -12,7 +12,7 @@ SUITES = built_in_suites()
 
 
 def test_the_documented_suites_exist():
-    """Every documented suite exists, in a file of its name."""
+    """Every documented suite exists, and each file has the name of its suite."""
     assert {path.stem for path in BUILT_IN.glob("*.toml")} == set(SUITES)
     assert set(SUITES) >= {
         "quick", "standard", "long-context", "bert", "gpt", "translation", "vision", "llama", "gemma",
@@ -45,7 +45,7 @@ def test_quick_is_quick():
 
 
 def test_standard_is_the_flash_attention_table():
-    """Every workload of `standard` has 16k tokens of width 2048."""
+    """Every workload of `standard` has 16k tokens and a model width of 2048."""
     for workload in SUITES["standard"].workloads:
         assert workload.batch * workload.seq_q == 16384
         assert workload.heads * workload.head_dim == 2048

@@ -1,4 +1,4 @@
-"""Masks and their texts."""
+"""Masks and their notation."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ TEXTS = st.one_of(
 
 @given(TEXTS)
 def test_text_round_trip(text):
-    """`str` and `parse` are inverse to each other."""
+    """`parse` reads what `str` returns, and the other way round."""
     assert str(Mask.parse(text)) == text
     assert Mask.parse(str(Mask.parse(text))) == Mask.parse(text)
 
@@ -31,7 +31,7 @@ def test_window_reads_left_then_right():
     [("casual", "causal"), ("windw:1:2", "window:L:R"), ("prefix", "prefix:N"), ("causal-top", "causal-top-left")],
 )
 def test_a_misspelt_mask_is_refused_with_the_nearest(text, nearest):
-    """A misspelt mask is refused with the text and the nearest mask."""
+    """A misspelt mask is refused, and the error suggests the nearest mask."""
     with pytest.raises(WorkloadError, match="mask") as refusal:
         Mask.parse(text)
     assert repr(text) in str(refusal.value)
@@ -42,14 +42,14 @@ def test_a_misspelt_mask_is_refused_with_the_nearest(text, nearest):
     "text", ["", "xyzzy", "window:-1:0", "window:1", "window:1:2:3", "prefix:1.5", "causal ", "NONE"]
 )
 def test_no_mask_is_guessed(text):
-    """A text that is not exactly a mask's is refused as a usage error."""
+    """A string that is not exactly a mask is refused with a usage error, and no mask is guessed."""
     with pytest.raises(UsageError):
         Mask.parse(text)
 
 
 @pytest.mark.parametrize("sizes", [{"left": -1}, {"right": -2}])
 def test_negative_window_is_refused(sizes):
-    """Sizes below 0 are also refused when a mask is built from its fields."""
+    """A negative size is refused when a mask is built from its fields."""
     with pytest.raises(WorkloadError, match="0 or more"):
         Mask("window", **sizes)
 

@@ -45,7 +45,7 @@ def write(tmp_path):
 
 
 def test_grid_is_all_combinations(write):
-    """A grid has each combination of its axes, in order, and keeps its title and source."""
+    """A grid makes all combinations of its axes, in order, and keeps its title and source."""
     suite = read_suite(write(GOOD))
     assert [w.heads for w in suite.grids[0].workloads] == [2, 4]
     assert [grid.title for grid in suite.grids] == ["one", "two"]
@@ -67,7 +67,7 @@ def test_batch_spec_keeps_a_given_mask():
 
 
 def test_repeated_workloads_are_dropped():
-    """A workload of two grids is in the suite once."""
+    """A workload that is in two grids is in the suite only once."""
     grid = {"heads": 1, "head_dim": 8, "seq": 4}
     suite = parse_suite({"name": "twice", "grid": [grid, grid]}, "here")
     assert len(suite.workloads) == 1
@@ -90,7 +90,7 @@ def test_repeated_workloads_are_dropped():
         ("kv_heads = 2", 'softcap = "high"', 16, "softcap is 'high': expected a positive number"),
         ("kv_heads = 2", 'alibi = "yes"', 16, "alibi is 'yes': expected true or false"),
         ("2q16_3q1s32", "2q16_3x", 17, "can't read '3x': expected COUNTqQUERYsSEQUENCE"),
-        ("kv_heads = 2", "seq_q = 4", 17, "batch_spec sets seq_q, too: give one of them"),
+        ("kv_heads = 2", "seq_q = 4", 17, "batch_spec also sets seq_q: give only one of the two"),
         ('title = "two"', "title = 2", 14, "title is 2: expected a string"),
         ('name = "mine"', "name = 3", 1, "a suite needs a name, a string"),
         ("heads = 8", "heads = 8\nheads = 8", 16, "not valid TOML: Cannot overwrite a value"),
@@ -98,7 +98,7 @@ def test_repeated_workloads_are_dropped():
     ],
 )
 def test_error_names_file_line_and_remedy(write, old, new, line, message):
-    """A wrong suite file is refused with the file, the line of the culprit and what was expected."""
+    """A malformed suite file is refused with the file, the line of the error and what was expected."""
     assert old in GOOD
     path = write(GOOD.replace(old, new))
     with pytest.raises(UsageError, match=re.escape(f"{path}:{line}: ") + ".*" + re.escape(message)):
@@ -123,19 +123,19 @@ def test_missing_and_unreadable_files(write, tmp_path):
 
 
 def test_unclosed_document_names_its_last_line(write):
-    """A text that ends too early is refused with its last line."""
+    """A file that ends too early is refused with the number of its last line."""
     with pytest.raises(UsageError, match=r"mine\.toml:2: not valid TOML"):
         read_suite(write('name = "x"\ngrid = [\n'))
 
 
 def test_errors_in_a_plugins_table_name_the_grid():
-    """In a suite that was not read from a text, such as a plugin's, the grid is named by its number."""
+    """If a suite was not read from a file, as in a plugin, errors give the number of the grid."""
     with pytest.raises(UsageError, match=r"^plugin p: grid 1: heads is 0"):
         parse_suite({"name": "x", "grid": [{"heads": 0, "seq": 1, "head_dim": 1}]}, "plugin p")
 
 
 def test_choose_by_name_and_path(write):
-    """Suites are chosen by name or by the path of a file, in order and each once."""
+    """Suites are chosen by name or by the path of a file. They keep their order, and repeats are dropped."""
     path = str(write(GOOD))
     assert [suite.name for suite in choose_suites([path, "quick", path])] == ["mine", "quick"]
 
@@ -147,14 +147,14 @@ def test_choose_unknown_name():
 
 
 def test_duplicate_name_is_refused(write):
-    """A suite whose name is taken is refused with its place and with the origin of the other suite."""
+    """Two suites with the same name are refused, with the location of one and the origin of the other."""
     path = write(GOOD.replace('"mine"', '"quick"'))
     with pytest.raises(
-        UsageError, match=re.escape(f"{path}:1: the suite's name 'quick' is taken by that of attnbench")
+        UsageError, match=re.escape(f"{path}:1: the name 'quick' is already used by a suite of attnbench")
     ):
         choose_suites([str(path)])
     given = Suite("quick", "", ())
-    with pytest.raises(UsageError, match="plugin p: the suite's name 'quick' is taken"):
+    with pytest.raises(UsageError, match="plugin p: the name 'quick' is already used by a suite of attnbench"):
         choose_suites(["quick"], [("p", given)])
 
 

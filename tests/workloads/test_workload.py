@@ -1,4 +1,4 @@
-"""Workloads: their FLOPs and bytes, their ids, and the fields they refuse."""
+"""Workloads: their FLOPs and bytes, their ids, and the values that are refused."""
 
 import subprocess
 import sys
@@ -44,9 +44,9 @@ def workloads(draw):
 
 
 def dense(workload, sequence):
-    """Return for each pair of row i and column j whether it is visible, straight from the definition of the mask."""
+    """Return a boolean array (seq_q, seq_k) of the visible pairs, straight from the definition of the mask."""
     i, j = np.indices((workload.seq_q, workload.seq_k))
-    last = i + workload.seq_k - workload.seq_q  # the key on the row's bottom-right diagonal
+    last = i + workload.seq_k - workload.seq_q  # the key on the bottom-right diagonal of each row
     kind, *numbers = str(workload.mask).split(":")
     first, second = (*(int(number) for number in numbers), 0, 0)[:2]
     if kind == "padding":
@@ -68,7 +68,7 @@ def dense(workload, sequence):
 @example(Workload(heads=1, seq_q=5, seq_k=2, head_dim=1, mask="causal"))
 @example(Workload(heads=1, seq_q=1, seq_k=9, head_dim=1, mask="window:2:1"))
 def test_visible_keys_are_the_dense_definition(workload):
-    """`visible_keys` yields for each row exactly the keys that are visible by the definition of the mask."""
+    """`visible_keys` yields exactly the keys that are visible by the definition of the mask."""
     for sequence in range(workload.batch):
         rows = list(workload.visible_keys(sequence))
         assert len(rows) == workload.seq_q
@@ -93,7 +93,7 @@ def test_flops_is_a_brute_force_count(workload):
 
 @given(workloads())
 def test_bytes_is_a_brute_force_count(workload):
-    """`bytes` is the size of all arrays that must be read or written, with the keys and values that a query sees."""
+    """`bytes` is the size of all arrays that must be read or written, without keys and values that no query sees."""
     size, rows = SIZES[workload.dtype], workload.batch * workload.heads * workload.seq_q
     seen = sum(int(dense(workload, sequence).any(axis=0).sum()) for sequence in range(workload.batch))
     query, output = size * rows * workload.head_dim, size * rows * workload.head_dim_v
@@ -126,19 +126,19 @@ def test_bytes_is_a_brute_force_count(workload):
     ],
 )
 def test_visible_pairs_in_closed_form(mask, seq_q, seq_k, pairs):
-    """At real sizes the count agrees with the closed form."""
+    """At realistic sizes the count agrees with the closed form."""
     assert Workload(heads=4, seq_q=seq_q, seq_k=seq_k, head_dim=64, mask=mask).visible_pairs == pairs
 
 
 @given(workloads(), workloads())
 def test_ids_are_injective(one, other):
-    """Two workloads have the same id exactly when they are equal."""
+    """Two workloads have the same id if and only if they are equal."""
     assert (one.id == other.id) == (one == other)
 
 
 @given(workloads())
 def test_ids_are_read_back(workload):
-    """`parse` returns the workload of an id."""
+    """`parse` returns the workload that has the id."""
     assert Workload.parse(workload.id) == workload
 
 
@@ -177,7 +177,7 @@ def test_ids_are_stable(fields, name):
 
 
 def test_equal_numbers_have_one_id():
-    """An integer scale or softcap makes the same workload, with the same id, as the float."""
+    """A number makes the same workload, with the same id, as an integer and as a float."""
     whole = Workload(heads=1, seq_q=1, head_dim=1, scale=1, softcap=50, dropout=0)
     decimal = Workload(heads=1, seq_q=1, head_dim=1, scale=1.0, softcap=50.0, dropout=0.0)
     assert whole == decimal
@@ -199,7 +199,7 @@ def test_seeded_lengths_are_the_same_in_another_process():
 
 @given(st.integers(1, 8), st.integers(1, 300))
 def test_padding_keeps_the_longest_full(batch, seq_k):
-    """Under `padding` the first sequence is full, and the others have at least a quarter of the keys and one key."""
+    """Under `padding` the first sequence is full. The others have at least a quarter of the keys and at least one."""
     lengths = Workload(heads=1, batch=batch, seq_q=1, seq_k=seq_k, head_dim=1, mask="padding").key_lengths
     assert len(lengths) == batch
     assert lengths[0] == seq_k
@@ -216,7 +216,7 @@ def test_documents_fill_the_sequence(seq, sequence):
 
 @given(workloads())
 def test_json_round_trip(workload):
-    """`to_json` and `from_json` are inverse to each other, and equal workloads have equal hashes."""
+    """`from_json` restores the workload from the fields of `to_json`, and equal workloads have equal hashes."""
     again = Workload.from_json(workload.to_json())
     assert again == workload
     assert hash(again) == hash(workload)

@@ -1,1 +1,1 @@
-"""Workloads and suites: attention problems, their masks and ids, and named lists of them. Both sides; no torch."""
+"""Workloads (attention problems with masks and ids) and suites (named lists of workloads). Imports no torch."""

@@ -1,4 +1,4 @@
-"""Axes: declarations of the fields of a workload."""
+"""Axes: the declarations of a workload's fields."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from attnbench.errors import WorkloadError, unknown
 
-PATTERNS = {int: r"\d+", float: r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"}  # numbers as `repr` writes them
+PATTERNS = {int: r"\d+", float: r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"}  # regular expressions of numbers as `repr` writes them
 
 
 @dataclass(frozen=True)
 class Option:
     """The command-line option of an axis.
 
-    `metavar` stands for the value in the help text, and a shell completes the value to one of `suggestions`.
+    `metavar` is the placeholder for the value in the help text. Shell completion offers the `suggestions`.
     """
 
     help: str
@@ -29,26 +29,30 @@ class Axis:
     """The declaration of one workload field, kept in the field's metadata.
 
     Ids, checks, suites, command-line options, charts, dispatch tables and pages derive their fields from the axes, so
-    a new field is declared once. In `AXES` of workload.py each axis also has the `name` and `default` of its field.
+    that a new field is declared only once. `AXES` in workload.py adds the `name` and `default` of the field.
 
-    - `kind`: the type of the value. An `int` is at least `least`; `accepts` returns true for valid values of a `float`,
-      which `expected` describes; a `str` is one of `choices`, or any string if there are no choices.
-    - `prefix`: the text before the value in an id. `pattern` is the regular expression of the value there; by default
-      it follows from `kind` and `choices`.
-    - `in_every_id`: whether ids have the value even if it is the default. With `written_with`, an id has the value if
-      and only if it has that of the axis `written_with`.
-    - `same_as`: the field whose value this one takes if it is omitted.
-    - `place`: the position in ids, options and tables; axes without a place come last, in the order of declaration.
+    - `kind`: the type of the value.
+    - `minimum`: the smallest valid `int`.
+    - `accepts`: a function that returns true for a valid `float`. `expected` describes valid values in errors.
+    - `choices`: the valid values of a `str`. If there are no choices, every string is valid.
+    - `prefix`: the characters before the value in an id.
+    - `pattern`: the regular expression of the value in an id. By default it follows from `kind` and `choices`.
+    - `in_every_id`: whether an id contains the value even if it is the default.
+    - `written_with`: the name of another axis. An id contains the value of this axis if and only if it contains the
+      value of the other axis.
+    - `same_as`: the field that gives the value if this field is omitted.
+    - `place`: the position in ids, options and tables. Axes without a place come last, in the order of declaration.
     - `option`: the command-line option, or None.
     - `surrounds`: whether the axis describes the surroundings of the attention: a layer, a layout, several devices.
     - `setting`: whether all points on one line of a chart have the same value.
-    - `near`: whether a dispatch table also applies to other values, the nearest ones by their logarithms.
+    - `near`: whether a dispatch table may use the nearest measured value (by logarithm) for a value that was not
+      measured.
     """
 
     name: str = ""
     kind: type = str
     default: Any = None
-    least: int = 0
+    minimum: int = 0
     accepts: Callable[[float], bool] = math.isfinite
     expected: str = ""
     choices: tuple[str, ...] = ()
@@ -65,7 +69,7 @@ class Axis:
 
     @property
     def exact(self) -> bool:
-        """Whether a dispatch table applies to the measured value only."""
+        """Whether a dispatch table applies only to values of this axis that were measured."""
         return self.setting and not self.near and not self.surrounds
 
     @property
@@ -74,9 +78,9 @@ class Axis:
         return self.default is not MISSING
 
     def check(self, value: Any) -> Any:
-        """Return the value, numbers of a `float` axis as floats; raises WorkloadError if it is out of range."""
-        if self.kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < self.least):
-            raise self._refusal(value, f"a whole number of at least {self.least}")
+        """Return a valid value, as a float if `kind` is float. Raises WorkloadError if the value is not valid."""
+        if self.kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < self.minimum):
+            raise self._refusal(value, f"a whole number of at least {self.minimum}")
         if self.kind is bool and not isinstance(value, bool):
             raise self._refusal(value, "true or false")
         if self.kind is float and not (value is None and self.default is None):
@@ -91,12 +95,12 @@ class Axis:
         return WorkloadError(f"{self.name} is {value!r}: expected {expected}", field=self.name)
 
     def id_part(self, value: Any) -> str:
-        """Return the value as an id spells it, such as `kv8`, `float16` or `softcap50.0`."""
+        """Return the value in the form that ids use, such as `kv8`, `float16` or `softcap50.0`."""
         return self.name if self.kind is bool else f"{self.prefix}{value}"
 
     @property
     def id_pattern(self) -> str:
-        """Return the regular expression of the field's part of an id, with the dash before it and a group `name`."""
+        """The regular expression of the field's part of an id: a dash and the value, as a group called `name`."""
         pattern = self.pattern or PATTERNS.get(self.kind) or self.name
         if self.choices and not self.pattern:
             always = self.in_every_id or self.written_with
@@ -104,7 +108,7 @@ class Axis:
         return f"-{self.prefix}(?P<{self.name}>{pattern})"
 
     def read(self, text: str) -> Any:
-        """Return the value that a text in an id or an option stands for; raises ValueError for a wrong number."""
+        """Convert a string from an id or an option to a value. Raises ValueError for a malformed number."""
         return True if self.kind is bool else self.kind(text)
 
 
@@ -112,23 +116,23 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def size(prefix: str, help: str = "", *, metavar: str = "N,N", least: int = 1, **more: Any) -> dict[str, Axis]:  # noqa: A002 - as typer and pytest name it
-    """Return the metadata of a field that is a whole number; `help` makes it an option."""
+def size(prefix: str, help: str = "", *, metavar: str = "N,N", minimum: int = 1, **more: Any) -> dict[str, Axis]:  # noqa: A002 - as typer and pytest name it
+    """Return the metadata of a field that is a whole number. With `help`, the field has a command-line option."""
     option = Option(help, metavar) if help else None
-    return {"axis": Axis(kind=int, prefix=prefix, least=least, option=option, **more)}
+    return {"axis": Axis(kind=int, prefix=prefix, minimum=minimum, option=option, **more)}
 
 
 def number(prefix: str, accepts: Callable[[float], bool], expected: str) -> dict[str, Axis]:
-    """Return the metadata of a field that is a finite number which `accepts` returns true for, or the default."""
+    """Return the metadata of a field that is a finite number accepted by `accepts`, or the default."""
     return {"axis": Axis(kind=float, prefix=prefix, accepts=accepts, expected=expected)}
 
 
 def flag() -> dict[str, Axis]:
-    """Return the metadata of a field that is true or false; an id has the field's name if it is true."""
+    """Return the metadata of a field that is true or false. If it is true, ids contain the name of the field."""
     return {"axis": Axis(kind=bool)}
 
 
 def choice(metavar: str, choices: Iterable[str], help: str, **more: Any) -> dict[str, Axis]:  # noqa: A002 - as typer and pytest name it
-    """Return the metadata of a field that is one of `choices`, which an id spells without a prefix."""
+    """Return the metadata of a field that is one of `choices`. Ids contain the value without a prefix."""
     known = tuple(choices)
     return {"axis": Axis(choices=known, option=Option(help, metavar, known), **more)}

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from attnbench.errors import WorkloadError
 
-FORM = "COUNTqQUERYsSEQUENCE, joined by '_', e.g. '2q2k_32q1s1k'"
+FORMAT = "COUNTqQUERYsSEQUENCE, joined by '_', e.g. '2q2k_32q1s1k'"
 SEGMENT = re.compile(r"(\d+)?q(\d+)(k)?(?:(?:s|kv)(\d+)(k)?)?")
 
 
 @dataclass(frozen=True)
 class Requests:
-    """`batch` equal requests of `seq_q` new tokens, which attend to `seq_k` tokens including the new ones."""
+    """A batch of equal requests. Each has `seq_q` new tokens, which attend to `seq_k` tokens including themselves."""
 
     batch: int
     seq_q: int
@@ -21,10 +21,10 @@ class Requests:
 
 
 def parse_batch_spec(text: str) -> tuple[Requests, ...]:
-    """Read a batch spec such as `2q2k_32q1s1k`: two prefills of 2048 tokens, 32 decode steps at 1024 tokens.
+    """Parse a batch spec such as `2q2k_32q1s1k`: two prefills of 2048 tokens and 32 decode steps at 1024 tokens.
 
     Each segment is `COUNT q QUERY s SEQUENCE`. COUNT defaults to 1 and SEQUENCE to QUERY, a `k` multiplies by 1024, and
-    `kv` may replace `s`. Raises WorkloadError for any other text, and for a query longer than its sequence.
+    `kv` may replace `s`. Raises WorkloadError if a segment is malformed or a query is longer than its sequence.
     """
     return tuple(_parse_segment(segment, text) for segment in text.split("_"))
 
@@ -32,7 +32,7 @@ def parse_batch_spec(text: str) -> tuple[Requests, ...]:
 def _parse_segment(segment: str, text: str) -> Requests:
     match = SEGMENT.fullmatch(segment)
     if match is None:
-        message = f"batch spec {text!r}: can't read {segment!r}: expected {FORM}"
+        message = f"batch spec {text!r}: can't read {segment!r}: expected {FORMAT}"
         raise WorkloadError(message, field="batch_spec")
     count, query, query_k, sequence, sequence_k = match.groups()
     batch = int(count or 1)
@@ -41,7 +41,7 @@ def _parse_segment(segment: str, text: str) -> Requests:
     if not 0 < seq_q <= seq_k or batch < 1:
         raise WorkloadError(
             f"batch spec {text!r}: {segment!r} is {batch} x {seq_q} new tokens in a sequence of {seq_k}: "
-            "expected at least one request, and at most as many new tokens as the sequence has",
+            "expected at least one request and one new token, and no more new tokens than the sequence has",
             field="batch_spec",
         )
     return Requests(batch, seq_q, seq_k)

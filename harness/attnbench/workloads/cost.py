@@ -38,25 +38,28 @@ def moved_bytes(workload: Workload) -> int:
 
 @dataclass(frozen=True)
 class Projection:
-    """A projection of an attention layer: `rows` tokens of width `inner` times weights (`outer`, `inner`)."""
+    """A projection of an attention layer: the product of tokens (`rows`, `inner`) and weights (`inner`, `outer`)."""
 
     rows: int
     inner: int
     outer: int
 
     def flops(self, direction: str) -> int:
-        """Return the floating-point operations: one product forward, two (by tokens and by weights) backward."""
+        """Return the floating-point operations: one matrix product forward and two backward."""
         return 2 * self.rows * self.inner * self.outer * {"forward": 1, "backward": 2, "forward_backward": 3}[direction]
 
     def elements(self, direction: str) -> int:
-        """Return the elements moved: both factors and the product forward; these and two gradients backward."""
+        """Return the number of elements moved.
+
+        The forward pass moves both factors and the product. The backward pass also moves the gradients of the factors.
+        """
         factors, product = self.rows * self.inner + self.inner * self.outer, self.rows * self.outer
         forward, backward = factors + product, 2 * factors + product
         return {"forward": forward, "backward": backward, "forward_backward": forward + backward}[direction]
 
 
 def projections(workload: Workload) -> tuple[Projection, ...]:
-    """Return a layer's projections to query, key and value and of the output; none if the workload is not a layer."""
+    """Return the projections of a layer: query, key, value, output. Returns none if the workload is not a layer."""
     w = workload
     if not w.embed_dim:
         return ()

@@ -1,4 +1,4 @@
-"""Masks: their rules, their text, and the keys that each query sees."""
+"""Masks: their rules, their notation, and the keys that each query sees."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ FORMS = (*PLAIN_KINDS, "window:L:R", "prefix:N")
 
 @dataclass(frozen=True)
 class Mask:
-    """A rule for the keys that each query sees; `str(mask)` and `Mask.parse` are inverse to each other.
+    """A rule for the keys that each query sees. `Mask.parse` reads the notation that `str(mask)` returns.
 
-    With i the row of a query, j the column of a key and o = seq_k - seq_q (bottom-right alignment), query i sees key j
-    under
+    Query i sees key j under these conditions, where o = seq_k - seq_q aligns the mask to the bottom right:
 
     - `none`: always
     - `causal`: j <= i + o
     - `causal-top-left`: j <= i
-    - `window:L:R`: i + o - L <= j <= i + o + R, both ends included, as FlashAttention counts
+    - `window:L:R`: i + o - L <= j <= i + o + R, both ends included, as in FlashAttention
     - `prefix:N`: j <= i + o or j < N
-    - `padding`: j < the sequence's key length (seeded, see `Workload.key_lengths`)
-    - `document`: i and j lie in the same packed document (seeded, see `Workload.document_lengths`)
+    - `padding`: j is less than the key length of the sequence (seeded, see `Workload.key_lengths`)
+    - `document`: i and j are in the same packed document (seeded, see `Workload.document_lengths`)
 
-    `left` and `right` are the sizes of a `window`, `prefix` that of a `prefix`; all are 0 for other masks.
+    `left` and `right` are the L and R of a `window`, and `prefix` is the N of a `prefix`. For other masks they are 0.
     """
 
     kind: str = "none"
@@ -43,7 +42,7 @@ class Mask:
     prefix: int = 0
 
     def __post_init__(self) -> None:
-        """Check the kind and the sizes; raises WorkloadError for an unknown kind or a negative size."""
+        """Check the kind and the sizes. Raises WorkloadError for an unknown kind or a negative size."""
         if self.kind not in (*PLAIN_KINDS, "window", "prefix"):
             raise WorkloadError(str(unknown("mask", self.kind, FORMS)), field="mask")
         if min(self.left, self.right, self.prefix) < 0:
@@ -51,7 +50,7 @@ class Mask:
 
     @classmethod
     def parse(cls, text: str) -> Mask:
-        """Read a mask from its text, e.g. `causal` or `window:128:0`; raises WorkloadError for any other text."""
+        """Parse a mask such as `causal` or `window:128:0`. Raises WorkloadError for anything else."""
         if text in PLAIN_KINDS:
             return cls(text)
         if match := re.fullmatch(r"window:(\d+):(\d+)", text):
@@ -61,7 +60,7 @@ class Mask:
         raise WorkloadError(str(unknown("mask", text, FORMS)), field="mask")
 
     def __str__(self) -> str:
-        """Return the text that `parse` reads."""
+        """Return the mask in the notation that `parse` reads."""
         if self.kind == "window":
             return f"window:{self.left}:{self.right}"
         if self.kind == "prefix":
@@ -101,7 +100,7 @@ def document_lengths(workload: Workload, sequence: int) -> tuple[int, ...]:
 
 
 def visible_keys(workload: Workload, sequence: int) -> Iterator[range]:
-    """Yield for each query row of one sequence the range of key columns that the row sees."""
+    """Yield the range of visible key columns for each query row of one sequence."""
     offset, end = workload.seq_k - workload.seq_q, workload.seq_k
     mask, rows = workload.mask, range(workload.seq_q)
     if mask.kind == "document":
@@ -123,11 +122,11 @@ def visible_keys(workload: Workload, sequence: int) -> Iterator[range]:
 
 @lru_cache(maxsize=4096)
 def visible_counts(workload: Workload) -> tuple[int, int]:
-    """Return the visible pairs and the keys that at least one query sees, both summed over the batch (of one head)."""
-    alike = not workload.mask.is_seeded  # then all sequences have the same counts
+    """Return two numbers for one head, summed over the batch: visible pairs, and keys that at least one query sees."""
+    alike = not workload.mask.is_seeded  # without seeded lengths, all sequences have the same counts
     pairs = seen = 0
     for sequence in range(min(1, workload.batch) if alike else workload.batch):
-        end = 0  # range starts never move left, so keys before `end` are counted already
+        end = 0  # the ranges never move left, so all keys before `end` were counted
         for keys in visible_keys(workload, sequence):
             pairs += len(keys)
             seen += max(0, keys.stop - max(end, keys.start)) if keys else 0

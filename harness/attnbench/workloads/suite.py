@@ -19,16 +19,16 @@ from attnbench.workloads.workload import AXES, Workload
 
 @dataclass(frozen=True)
 class SuiteSource:
-    """The origin of a suite: `name` is the path of a file or a description, `text` the TOML text, if there is one.
+    """The origin of a suite. `name` is a file path or a description, and `text` is the TOML source or None.
 
-    A path into the table is a sequence of keys and list positions, such as ("grid", 0, "heads").
+    The methods take a path to an entry of the table as keys and list positions, such as ("grid", 0, "heads").
     """
 
     name: str
     text: str | None = None
 
     def at(self, *path: str | int) -> str:
-        """Return the place of the entry at `path`: `file.toml:12`, or `plugin p: grid 1` if there is no text."""
+        """Return the location of the entry at `path`: `file.toml:12`, or `plugin p: grid 1` if there is no text."""
         line = self.line(*path)
         if line is not None:
             return f"{self.name}:{line}"
@@ -36,10 +36,10 @@ class SuiteSource:
         return ": ".join([self.name, *grid])
 
     def line(self, *path: str | int) -> int | None:
-        """Return the line, counted from 1, on which the entry at `path` starts; None if the text has no such entry.
+        """Return the line, counted from 1, on which the entry at `path` starts, or None if there is no such entry.
 
-        Python's TOML parser reports no positions, but a text cut off between two entries is valid TOML, too. So the
-        entry starts on the line after the longest beginning of the text that is valid and lacks the entry.
+        Python's TOML parser reports no positions. This method therefore parses the first line, the first two lines and
+        so on. The entry starts after the longest part that is valid TOML and does not have the entry yet.
         """
         if self.text is None or not path:
             return None
@@ -57,7 +57,7 @@ class SuiteSource:
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], SuiteSource]:
-    """Read a TOML file into a table and its source; raises UsageError that names the file, the line and the fault."""
+    """Read a TOML file and return its table and its source. Raises UsageError with the file, the line and the fault."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -68,9 +68,8 @@ def read_toml(path: Path) -> tuple[dict[str, Any], SuiteSource]:
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         found = re.search(r" \(at line (\d+), column \d+\)$", message)
-        line = (
-            found[1] if found else str(len(text.splitlines()))
-        )  # without a line the fault is at the end of the document
+        # A message without a line number is about the end of the document.
+        line = found[1] if found else str(len(text.splitlines()))
         raise UsageError(f"{path}:{line}: not valid TOML: {message[: found.start()] if found else message}") from None
 
 
@@ -84,16 +83,19 @@ def _has_entry(table: Any, path: tuple[str | int, ...]) -> bool:
 
 
 BUILT_IN = Path(__file__).parent / "suites"
-NOTES = ("title", "source")
+NOTES = ("title", "source")  # keys of a grid that are not axes
 KEYS = ("name", "description", "source", "budget", "frontier", "defaults", "grid")
-SHORTHANDS = {"seq": ("seq_q", "seq_k"), "batch_spec": ("batch", "seq", "seq_q", "seq_k")}  # fields that each sets
+SHORTHANDS = {
+    "seq": ("seq_q", "seq_k"),
+    "batch_spec": ("batch", "seq", "seq_q", "seq_k"),
+}  # the fields that each one sets
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Workloads that belong together: `title` names their model, `source` the document that gives the shape.
+    """Workloads that belong together. `title` names their model, and `source` is the document that gives the shape.
 
-    `origin` is the source that the suite was read from, in which this grid has number `index`, counted from 0.
+    `origin` is the source that the suite was read from, and `index` is the position of this grid in it.
     """
 
     title: str
@@ -104,7 +106,7 @@ class Grid:
 
     @property
     def where(self) -> str:
-        """The file and line of the grid; empty if it was not read from a file. The line is searched for on each use."""
+        """The file and line of the grid, or an empty string if the grid was not read from a file."""
         return "" if self.origin is None or self.origin.text is None else self.origin.at("grid", self.index)
 
 
@@ -112,9 +114,9 @@ class Grid:
 class Suite:
     """A named list of workloads: those of its grids, in order and without repeats.
 
-    `budget_s` is the default number of seconds for sampling one cell; None means the default of all runs.
-    With `frontier`, a run also searches for the largest length that fits in memory, for each variant and from each
-    workload of the suite.
+    `budget_s` is the default sampling time of one cell in seconds; None means the default of all runs. With `frontier`,
+    a run also searches for the largest length that fits in memory. It does so for each variant, starting from the
+    workloads of the suite.
     """
 
     name: str
@@ -131,13 +133,17 @@ class Suite:
 
 
 def parse_suite(table: Mapping[str, Any], where: str | SuiteSource) -> Suite:
-    """Build a suite from a table as TOML gives it; `where` names its origin in errors. Raises UsageError.
+    """Build a suite from a parsed TOML table. Raises UsageError, with `where` as the origin of the table.
 
-    Keys: `name`, `description`, `source`, `budget` (seconds of sampling per cell), `frontier` (true: search for the
-    largest length that fits in memory), `defaults` (values for all grids), `grid` (a list of tables).
-    In a grid each axis is a value or a list of values, and the grid is all combinations of them; `seq` sets seq_q and
-    seq_k; `batch_spec` ('2q2k_32q1s1k') sets batch, seq_q and seq_k, with one workload per segment, causal unless
-    `mask` is given; `title` and `source` name the model that has the shape, and the document that gives it.
+    The keys are `name`, `description`, `source`, `budget` (sampling time per cell in seconds), `frontier` (true:
+    search for the largest length that fits in memory), `defaults` (values for all grids) and `grid` (a list of tables).
+    A grid has these keys:
+
+    - each axis, as a value or a list of values; the workloads of the grid are all combinations of the values
+    - `seq`, which sets seq_q and seq_k
+    - `batch_spec` (such as '2q2k_32q1s1k'), which sets batch, seq_q and seq_k; each segment makes one workload, which
+      is causal unless the grid has a `mask`
+    - `title`, the model with these shapes, and `source`, the document that gives them
     """
     source = where if isinstance(where, SuiteSource) else SuiteSource(where)
     for key in table:
@@ -171,14 +177,14 @@ def _budget(table: Mapping[str, Any], source: SuiteSource) -> float | None:
 
 
 def expand(grid: Mapping[str, Any], where: str) -> list[Workload]:
-    """Return the workloads of a grid, all combinations of its axes; raises UsageError that starts with `where`."""
+    """Return all combinations of a grid's axes as workloads. Raises UsageError, with `where` as the origin."""
     source = SuiteSource(where)
     _check_axes(grid, source, ())
     return _expand(grid, source, ())
 
 
 def read_suite(path: Path) -> Suite:
-    """Read a suite from a TOML file; raises UsageError that names the file and the line."""
+    """Read a suite from a TOML file. Raises UsageError with the file and the line."""
     return parse_suite(*read_toml(path))
 
 
@@ -189,10 +195,10 @@ def built_in_suites() -> dict[str, Suite]:
 
 
 def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = ()) -> list[Suite]:
-    """Return the suites that a user chose: each by name, or by the path of a TOML file.
+    """Return the suites that a user chose, by name or by the path of a TOML file.
 
-    `offered` are the suites of plugins, each with the plugin's name. Raises UsageError for an unknown name, and for a
-    name that two suites have, because a record could then belong to either.
+    `offered` are pairs of a plugin's name and a suite that it offers. Raises UsageError for an unknown name, and if two
+    suites have the same name, because a record could then belong to either.
     """
     known = built_in_suites()
     origins = dict.fromkeys(known, "attnbench itself")
@@ -207,20 +213,20 @@ def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = 
         elif choice in known:
             suite = known[choice]
         else:
-            raise UsageError(f"{unknown('suite', choice, known)} (a file is given by its path, ending in .toml)")
+            raise UsageError(f"{unknown('suite', choice, known)} (to use a file, give its path, ending in .toml)")
         suites.append(suite)
     return suites
 
 
 def is_file(choice: str) -> bool:
-    """Return whether a user's choice of a suite is the path of a file, not a name."""
+    """Return whether the user chose a suite by the path of a file, and not by its name."""
     return choice.endswith(".toml") or "/" in choice
 
 
 def _add(suite: Suite, origin: str, where: str, known: dict[str, Suite], origins: dict[str, str]) -> None:
     if suite.name in known:
         raise UsageError(
-            f"{where}: the suite's name {suite.name!r} is taken by that of {origins[suite.name]}: give it another name"
+            f"{where}: the name {suite.name!r} is already used by a suite of {origins[suite.name]}: choose another name"
         )
     known[suite.name] = suite
     origins[suite.name] = origin
@@ -252,7 +258,7 @@ def _problem_with(key: str, value: Any, grid: Mapping[str, Any]) -> str | None:
         return f"axis {key!r} is empty: give it at least one value"
     clash = next((axis for axis in SHORTHANDS["batch_spec"] if axis in grid), None)
     if key == "batch_spec" and clash:
-        return f"batch_spec sets {clash}, too: give one of them"
+        return f"batch_spec also sets {clash}: give only one of the two"
     return None
 
 
@@ -269,7 +275,7 @@ def _expand(grid: Mapping[str, Any], source: SuiteSource, path: tuple[str | int,
 
 
 def _timeable(workload: Workload) -> Workload:
-    """Return the workload; raises WorkloadError if it is empty, which only conformance checks may be."""
+    """Return the workload. Raises WorkloadError if it is empty: only conformance checks use empty workloads."""
     for name in ("batch", "seq_q", "seq_k"):
         if getattr(workload, name) == 0:
             message = f"{name} is 0: expected a whole number of at least 1, because an empty workload can't be timed"
@@ -278,7 +284,7 @@ def _timeable(workload: Workload) -> Workload:
 
 
 def _place_of(field: str | None, axes: Collection[str], source: SuiteSource, path: tuple[str | int, ...]) -> str:
-    """Return the place of the axis that set a field: in the grid, in the defaults, or else the grid itself."""
+    """Return the location of the axis that set a field, in the grid or in the defaults, or that of the grid."""
     setters = [*([field] if field else []), *(axis for axis, fields in SHORTHANDS.items() if field in fields)]
     culprit = next((axis for axis in setters if axis in axes), None)
     for place in ((*path, culprit), ("defaults", culprit)) if culprit else ():
@@ -288,7 +294,7 @@ def _place_of(field: str | None, axes: Collection[str], source: SuiteSource, pat
 
 
 def _spell_out(fields: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the fields with the shorthands `seq` and `batch_spec` replaced by the fields that they set."""
+    """Replace the shorthands `seq` and `batch_spec` by the fields that they set; return one dict for each workload."""
     fields = dict(fields)
     if "seq" in fields:
         length = fields.pop("seq")

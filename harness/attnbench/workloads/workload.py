@@ -16,46 +16,47 @@ from attnbench.workloads.mask import PLAIN_KINDS, Mask
 DIRECTIONS = ("forward", "backward", "forward_backward")
 LAYOUTS = ("native", "BHSD", "BSHD")
 DISTRIBUTIONS = ("normal", "uniform", "integers", "outliers", "zeros")
+# The fields that each split divides among the devices.
 SPLITS = {
     "batch": ("batch",),
     "heads": ("heads", "kv_heads"),
     "ring": ("seq_q", "seq_k"),
-}  # the fields that each split divides
+}
 NO_MASK = Mask()
 EXAMPLE_ID = "b1-h8-s512-d64-float32-causal-forward"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One attention problem; frozen, hashable, with a stable `id`.
+    """One attention problem. It is immutable and hashable, and has a stable `id`.
 
     Shapes: query (batch, heads, seq_q, head_dim), key (batch, kv_heads, seq_k, head_dim),
     value (batch, kv_heads, seq_k, head_dim_v), output (batch, heads, seq_q, head_dim_v).
-    By default `kv_heads` is `heads`, `seq_k` is `seq_q`, and `head_dim_v` is `head_dim`; `scale` None means
+    By default `kv_heads` is `heads`, `seq_k` is `seq_q`, and `head_dim_v` is `head_dim`; a `scale` of None means
     1/sqrt(head_dim). `softcap` c replaces the scaled scores s by c * tanh(s / c) before bias and mask; `alibi` adds
     `-slope_h * |i + seq_k - seq_q - j|`; `dropout` is the probability that a weight is dropped.
 
-    The surroundings of the attention:
+    These fields describe the surroundings of the attention:
 
     - `embed_dim` above 0 makes the workload a whole layer: token embeddings (batch, seq_q, embed_dim) are projected to
       query, key and value, and the output of the attention is projected back to (batch, seq_q, embed_dim). If seq_q
-      differs from seq_k, keys and values are projected from other tokens (batch, seq_k, embed_dim), as in cross
+      differs from seq_k, keys and values are projected from a second sequence (batch, seq_k, embed_dim), as in cross
       attention. There are no biases.
-    - `layout`: `native` means the variant's own layout. With `BHSD` or `BSHD` the tensors come in that layout, and a
-      variant with the other layout is timed together with the conversions of inputs and output.
-    - `distribution` of the timed input values; answers are always checked on `normal` ones.
-    - `gpus`: the number of devices that work on the workload at once, each on its share of the dimension that `split`
-      names: the `batch`, the `heads`, or, in a `ring`, the sequence. On a CPU the devices are cores.
+    - `layout`: `native` means the variant's own layout. With `BHSD` or `BSHD` the tensors are given in that layout, and
+      a variant that uses the other layout is timed together with the conversions of its inputs and output.
+    - `distribution`: the distribution of the timed input values. Answers are always checked on `normal` values.
+    - `gpus`: the number of devices that work on the workload at the same time. `split` says what is divided among them:
+      the `batch`, the `heads` or, in a `ring`, the sequence. On a CPU the devices are cores.
 
     Raises WorkloadError for a field that is out of range.
     """
 
     heads: int = field(metadata=size("h", "Numbers of query heads.", place=1, near=True))
-    seq_q: int = field(metadata=size("q", least=0, place=4, setting=False))
+    seq_q: int = field(metadata=size("q", minimum=0, place=4, setting=False))
     head_dim: int = field(metadata=size("d", "Head dimensions of queries and keys.", place=6))
     batch: int = field(
         default=1,
-        metadata=size("b", "Batch sizes, e.g. 1,4.", least=0, place=0, in_every_id=True, setting=False, near=True),
+        metadata=size("b", "Batch sizes, e.g. 1,4.", minimum=0, place=0, in_every_id=True, setting=False, near=True),
     )
     kv_heads: int = field(
         default=0, metadata=size("kv", "Numbers of key and value heads.", same_as="heads", place=2, near=True)
@@ -65,7 +66,7 @@ class Workload:
         metadata=size(
             "k",
             "Numbers of keys, if different from the number of queries.",
-            least=0,
+            minimum=0,
             same_as="seq_q",
             place=5,
             setting=False,
@@ -77,7 +78,7 @@ class Workload:
     dtype: str = field(
         default="float32",
         metadata=choice(
-            "DTYPE", cost.DTYPE_BYTES, "float32, float16, bfloat16.", pattern=r"[a-z]+\d+", in_every_id=True
+            "DTYPE", cost.DTYPE_BYTES, "Data types: float32, float16, bfloat16.", pattern=r"[a-z]+\d+", in_every_id=True
         ),
     )
     mask: Mask = field(
@@ -87,14 +88,14 @@ class Workload:
                 pattern="[a-z][a-z0-9:-]*?",
                 in_every_id=True,
                 option=Option(
-                    "none, causal, causal-top-left, window:L:R ...", "MASK", (*PLAIN_KINDS, "window:", "prefix:")
+                    "Masks: none, causal, causal-top-left, window:L:R ...", "MASK", (*PLAIN_KINDS, "window:", "prefix:")
                 ),
             )
         },
     )
     direction: str = field(
         default="forward",
-        metadata=choice("DIRECTION", DIRECTIONS, "forward, backward, forward_backward.", in_every_id=True),
+        metadata=choice("DIRECTION", DIRECTIONS, "Directions: forward, backward, forward_backward.", in_every_id=True),
     )
     scale: float | None = field(
         default=None,
@@ -110,19 +111,19 @@ class Workload:
     embed_dim: int = field(
         default=0,
         metadata=size(
-            "embed", "Embedding widths of a whole attention layer; 0: attention only.", least=0, surrounds=True
+            "embed", "Embedding widths of a whole attention layer; 0 for attention only.", minimum=0, surrounds=True
         ),
     )
     layout: str = field(
         default="native",
-        metadata=choice("LAYOUT", LAYOUTS, "native, BHSD, BSHD: the layout of the given tensors.", surrounds=True),
+        metadata=choice("LAYOUT", LAYOUTS, "Layouts of the given tensors: native, BHSD, BSHD.", surrounds=True),
     )
     distribution: str = field(
         default="normal",
         metadata=choice(
             "NAME",
             DISTRIBUTIONS,
-            "Distribution of the timed inputs: normal, uniform, integers, outliers, zeros.",
+            "Distributions of the timed inputs: normal, uniform, integers, outliers, zeros.",
             surrounds=True,
         ),
     )
@@ -130,7 +131,7 @@ class Workload:
         default=1,
         metadata=size(
             "gpus",
-            "Numbers of devices at once (on a CPU, of cores); or, on a cluster, types of GPU, e.g. H100,A100.",
+            "Numbers of devices that work together (on a CPU: cores). On a cluster: types of GPU, e.g. H100,A100.",
             metavar="N,N|TYPE,TYPE",
             surrounds=True,
         ),
@@ -140,7 +141,7 @@ class Workload:
         metadata=choice(
             "SPLIT",
             SPLITS,
-            "batch, heads, ring: what is divided among the devices.",
+            "What is divided among the devices: batch, heads, ring.",
             written_with="gpus",
             surrounds=True,
         ),
@@ -155,7 +156,7 @@ class Workload:
             if axis.same_as and value == axis.default:
                 value = getattr(self, axis.same_as)
             object.__setattr__(self, name, axis.check(value))
-        if self.gpus == 1:  # nothing is split, so both splits are the same workload and need the same id
+        if self.gpus == 1:  # nothing is split, so all splits are the same workload and need the same id
             object.__setattr__(self, "split", AXES["split"].default)
         self._check_shapes()
         if self.embed_dim:
@@ -172,13 +173,14 @@ class Workload:
         for name in SPLITS[self.split]:
             if getattr(self, name) % self.gpus:
                 raise WorkloadError(
-                    f"gpus is {self.gpus} and {name} is {getattr(self, name)}: split {self.split} needs a multiple",
+                    f"gpus is {self.gpus} and {name} is {getattr(self, name)}: "
+                    f"split {self.split} needs a multiple of gpus",
                     field="gpus",
                 )
 
     def _check_layer(self) -> None:
         clashes = (
-            ("dropout", self.dropout > 0, "a layer's answer can't be judged under dropout"),
+            ("dropout", self.dropout > 0, "the output of a layer can't be checked under dropout"),
             ("layout", self.layout != "native", "a layer's tokens have no heads to lay out"),
             ("split", self.gpus > 1 and self.split != "batch", "the devices of a layer can only share the batch"),
         )
@@ -189,14 +191,14 @@ class Workload:
 
     @property
     def id(self) -> str:
-        """Return a stable, readable name: equal ids mean equal workloads, across processes and versions."""
+        """A stable, readable name. Equal ids mean equal workloads, across processes and versions."""
         values = {name: getattr(self, name) for name, axis in AXES.items() if self._is_written(axis)}
         if "seq_k" not in values:  # as many keys as queries
             values["seq"] = values.pop("seq_q")
-        return "-".join(axis.id_part(values[axis.name]) for axis in SPELT if axis.name in values)
+        return "-".join(axis.id_part(values[axis.name]) for axis in ID_AXES if axis.name in values)
 
     def _is_written(self, axis: Axis) -> bool:
-        """Return whether the id names the value of an axis."""
+        """Return whether the id contains the value of an axis."""
         if axis.written_with:
             return self._is_written(AXES[axis.written_with])
         usual = getattr(self, axis.same_as) if axis.same_as else axis.default
@@ -204,11 +206,11 @@ class Workload:
 
     @classmethod
     def parse(cls, text: str) -> Workload:
-        """Read a workload from its `id`; raises WorkloadError, which shows an example of an id."""
+        """Parse the `id` of a workload. For anything else, raises WorkloadError with an example of an id."""
         found = ID.fullmatch(f"-{text}")
         if found is None:
             raise WorkloadError(f"workload {text!r}: expected an id such as {EXAMPLE_ID}")
-        read = {axis.name: axis.read for axis in SPELT}
+        read = {axis.name: axis.read for axis in ID_AXES}
         fields = {name: read[name](value) for name, value in found.groupdict().items() if value is not None}
         if "seq" in fields:
             fields["seq_q"] = fields["seq_k"] = fields.pop("seq")
@@ -221,12 +223,12 @@ class Workload:
 
     @property
     def attention(self) -> Workload:
-        """The attention alone, on one device and in a variant's own layout, as a variant sees it."""
+        """The workload that a variant sees: only the attention, on one device and in the variant's own layout."""
         return dataclasses.replace(self, **{name: axis.default for name, axis in AXES.items() if axis.surrounds})
 
     @property
     def share(self) -> Workload:
-        """The part of one of the `gpus` devices; the whole workload for a ring, whose one call spans all devices."""
+        """The part of the workload for one of the devices. In a ring, each call works on the whole workload."""
         divided = (
             {} if self.split == "ring" else {name: getattr(self, name) // self.gpus for name in SPLITS[self.split]}
         )
@@ -239,27 +241,28 @@ class Workload:
 
     @property
     def key_lengths(self) -> tuple[int, ...]:
-        """The number of valid keys of each sequence in the batch: seeded under `padding`, else seq_k.
+        """The number of valid keys of each sequence in the batch: seeded under `padding`, and seq_k otherwise.
 
-        Seeded lengths lie between a quarter of seq_k and seq_k, and the first sequence is full, as in a batch that was
-        padded to its longest member. They depend on batch and seq_k only.
+        Seeded lengths are between a quarter of seq_k and seq_k. The first sequence is full, as in a batch that was
+        padded to its longest sequence. The lengths depend only on batch and seq_k.
         """
         return mask.key_lengths(self)
 
     def document_lengths(self, sequence: int) -> tuple[int, ...]:
         """Return the lengths of the documents packed into one sequence of the batch; they sum to seq_q.
 
-        Without a `document` mask the sequence is one document. Seeded lengths depend on seq_q and the sequence's index.
+        Without a `document` mask the sequence is one document. With it, the lengths are seeded and depend only on seq_q
+        and the index of the sequence.
         """
         return mask.document_lengths(self, sequence)
 
     def visible_keys(self, sequence: int = 0) -> Iterator[range]:
-        """Yield for each query row of one sequence of the batch the range of key columns that it sees."""
+        """Yield the range of visible key columns for each query row of one sequence of the batch."""
         return mask.visible_keys(self, sequence)
 
     @property
     def visible_pairs(self) -> int:
-        """The number of pairs of a query and a key that it sees, summed over the batch (of one head)."""
+        """The number of pairs of a query and a visible key, for one head, summed over the batch."""
         return mask.visible_counts(self)[0]
 
     def flops(self) -> int:
@@ -267,34 +270,41 @@ class Workload:
 
         With P visible pairs: forward 2 * heads * P * (head_dim + head_dim_v); backward 2 * heads * P *
         (3 * head_dim + 2 * head_dim_v), which counts the recomputed scores, as FlashAttention's papers do
-        (Dao, 2023, arXiv:2307.08691, section 4.1); `forward_backward` is their sum. Softmax is not counted. A
-        layer adds its four projections: 2 * tokens * width * embed_dim each forward, twice that backward.
+        (Dao, 2023, arXiv:2307.08691, section 4.1); `forward_backward` is their sum. Softmax is not counted. Each of
+        a layer's four projections adds 2 * tokens * width * embed_dim forward, and twice as many backward.
         """
         return cost.flops(self)
 
     def bytes(self) -> int:
         """Return the bytes that any implementation must move: each input read once, each output written once.
 
-        Keys and values count at kv_heads, and only those that some query sees. forward: Q + K + V + O;
-        backward: reads Q, K, V, O, dO and the log-sum-exp (float32), writes dQ, dK, dV;
-        `forward_backward` is their sum plus the writing of the log-sum-exp. A layer's four projections each read
-        tokens and weights and write their product; backward they read all three and write two gradients.
+        Keys and values are counted for each of the kv_heads, and only if some query sees them.
+
+        - forward: reads Q, K and V, and writes O
+        - backward: reads Q, K, V, O, dO and the log-sum-exp (float32), and writes dQ, dK and dV
+        - forward_backward: both, and writes the log-sum-exp
+
+        Each of a layer's four projections reads tokens and weights and writes their product. The backward pass reads
+        the tokens, the weights and the gradient of the product, and writes two gradients.
         """
         return cost.moved_bytes(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, `mask` as its text."""
+        """Return the fields as JSON values, with `mask` as a string."""
         return {**dataclasses.asdict(self), "mask": str(self.mask)}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Workload:
-        """Build a workload from `to_json`'s fields (those with defaults may be missing); raises WorkloadError."""
+        """Build a workload from the fields that `to_json` returns; those with defaults may be missing.
+
+        Raises WorkloadError.
+        """
         for name, value in fields.items():
             if name not in AXES:
                 raise WorkloadError(str(unknown("workload field", str(name), AXES)))
             if (source := AXES[name].same_as) and value == AXES[name].default:
                 raise WorkloadError(
-                    f"{name} is {value}: expected a whole number, or leave it out for {source}'s", field=name
+                    f"{name} is {value}: expected a whole number; leave it out to use {source}", field=name
                 )
         for name, axis in AXES.items():
             if name not in fields and not axis.is_optional:
@@ -304,9 +314,9 @@ class Workload:
 
 
 def _id_pattern() -> re.Pattern[str]:
-    """Build the regular expression of an id, with a dash before it and a group for each axis."""
-    patterns = {axis.name: axis.id_pattern for axis in SPELT}
-    for axis in SPELT:
+    """Build the regular expression of an id, with a leading dash and a group for each axis."""
+    patterns = {axis.name: axis.id_pattern for axis in ID_AXES}
+    for axis in ID_AXES:
         if axis.written_with:
             patterns[axis.written_with] += patterns.pop(axis.name)
     patterns["seq"] = f"(?:{patterns['seq']}|{patterns.pop('seq_q')}{patterns.pop('seq_k')})"
@@ -314,18 +324,19 @@ def _id_pattern() -> re.Pattern[str]:
     return re.compile("".join(f"(?:{part})?" if name in optional else part for name, part in patterns.items()))
 
 
+# A shorthand for seq_q and seq_k.
 SEQ = Axis(
     name="seq",
     kind=int,
     prefix="s",
     place=3,
     option=Option("Sequence lengths of both queries and keys.", "N,N"),
-)  # a shorthand for seq_q and seq_k
+)
 _DECLARED = [
     dataclasses.replace(spec.metadata["axis"], name=spec.name, default=spec.default)
     for spec in dataclasses.fields(Workload)
 ]
 AXES: Mapping[str, Axis] = {axis.name: axis for axis in sorted(_DECLARED, key=lambda axis: axis.place)}
-SPELT = sorted([SEQ, *AXES.values()], key=lambda axis: axis.place)  # in the order of ids and options
-OPTIONS = [axis for axis in SPELT if axis.option]
+ID_AXES = sorted([SEQ, *AXES.values()], key=lambda axis: axis.place)  # the parts of an id, in order
+OPTIONS = [axis for axis in ID_AXES if axis.option]
 ID = _id_pattern()
