@@ -84,7 +84,7 @@ def test_added_removed_and_fixed_cells_are_listed_as_such(tmp_path):
 
 
 def test_machines_are_compared_by_variant_and_workload(tmp_path):
-    """If the runs have no device name in common, cells are matched without it, and a note under the table says so."""
+    """If the runs have no device name in common, cells are matched without it, and a note states this."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", machine=synthetic.H200))
     assert not found.same_device
     assert by_verdict(found) == {"faster": {"sdpa", "chunked"}}
@@ -102,7 +102,7 @@ def test_markdown_begins_with_the_verdict_and_escapes_names(tmp_path):
 
 
 def test_markdown_without_a_regression_folds_the_other_changes(tmp_path):
-    """If there is no regression, the comment starts with that and hides the other changes in a `<details>` element."""
+    """The comment states that there is no regression, and hides other changes in a `<details>` element."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 0.8}))
     text = comparison_markdown(found)
     assert text.startswith("### Attention benchmark: no regression\n")

@@ -11,7 +11,10 @@ SIZES = {"batch": 4, "heads": 8, "seq_q": 16, "head_dim": 8}
 
 
 def frame(*cells):
-    """Return a frame with a row for each cell, which is a tuple of workload fields, latency in ms and other columns."""
+    """Return a frame with a row for each cell.
+
+    Each cell is a tuple of its workload's fields, its latency in ms and its other columns.
+    """
     rows = []
     for number, (fields, latency, other) in enumerate(cells):
         workload = Workload(**SIZES, **fields)

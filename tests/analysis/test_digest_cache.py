@@ -16,7 +16,7 @@ SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)),
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Make an empty cache and a run, and cache runs of any size."""
+    """Make a run and an empty cache that accepts runs of any size."""
     monkeypatch.setattr(digest_cache, "MIN_CACHED_BYTES", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return synthetic.make_run(tmp_path / "results", name="r", **SMALL)

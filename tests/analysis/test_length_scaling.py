@@ -62,7 +62,7 @@ def test_curves_that_never_cross_have_no_crossover(tmp_path):
 
 
 def test_memory_limits_are_listed_only_if_a_variant_ran_out(tmp_path):
-    """If a variant ran out of memory, each variant has its largest length that fits and its smallest that does not."""
+    """If a variant ran out of memory, `reaches` returns the memory limits of all variants, and otherwise nothing."""
     machine = synthetic.Machine("cpu", "small", 1.2e11, 1.4e10, 9_000, 1e9)
     found = {reach.variant: reach for reach in reaches(loaded(tmp_path, variants=("naive", "sdpa"), machine=machine))}
     assert (found["naive"].largest_ok, found["naive"].smallest_out) == (2048, 4096)

@@ -15,7 +15,7 @@ def ranked(tmp_path, **options):
 
 
 def test_the_fastest_variant_wins_by_its_margin_over_the_next(tmp_path):
-    """A clearly fastest variant has the first place alone, and the margin is its advantage over the runner-up."""
+    """A clearly fastest variant has the first place alone, and the margin compares it with the runner-up."""
     table = ranked(tmp_path, variants=("sdpa", "chunked", "naive"), slower={"sdpa": 0.5}).winners
     assert set(table["fastest"]) == {"sdpa"}
     assert set(table["tied"]) == {("sdpa",)}
@@ -24,7 +24,7 @@ def test_the_fastest_variant_wins_by_its_margin_over_the_next(tmp_path):
 
 
 def test_equally_fast_variants_share_the_first_place(tmp_path):
-    """Two variants of the same speed tie, and the margin is their advantage over the next variant."""
+    """Two variants of the same speed tie, and the margin compares them with the fastest slower variant."""
     table = ranked(tmp_path, variants=("sdpa", "sdpa-flash", "naive")).winners
     assert set(table["tied"]) == {("sdpa", "sdpa-flash")}
     assert set(table["next"]) == {"naive"}
@@ -47,7 +47,7 @@ def test_the_verdict_has_wins_and_margin(tmp_path):
 
 
 def test_a_contest_of_ties_has_no_winner(tmp_path):
-    """If every first place is shared, the verdict says so instead of naming a winner."""
+    """If every first place is shared, the verdict states that there is no clear winner."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "sdpa-flash")))
     assert "no clear winner in 3 shapes; sdpa and sdpa-flash share" in contest.verdict
     assert contest.undecided == 3

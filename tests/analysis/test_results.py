@@ -78,7 +78,7 @@ def test_within_returns_the_results_of_selected_records(tmp_path):
 
 
 def test_runs_of_one_name_keep_their_manifests(tmp_path):
-    """Two runs have separate manifests even if their folders have the same name, as on two machines."""
+    """Two runs have separate manifests even if their folders have the same name."""
     for machine in (synthetic.H200, synthetic.A100):
         synthetic.make_run(tmp_path / machine.name, name="r", machine=machine, **SMALL)
     found = [next(iter(manifest["environments"].values())) for manifest in Results.load(tmp_path).manifests]

@@ -12,7 +12,7 @@ def loaded(tmp_path, cells):
 
 
 def test_each_setting_is_a_series(tmp_path):
-    """Cells with different masks or directions are in different series, and cells with different lengths are in one."""
+    """Cells with different masks or directions are in different series, and different lengths share a series."""
     found = series(loaded(tmp_path, synthetic.workloads()))
     assert len(found) == 4
     assert all(one.frame["length"].nunique() == 4 for one in found)
@@ -32,7 +32,7 @@ def test_several_batches_at_one_length_split_by_batch(tmp_path):
 
 
 def test_decode_and_cross_attention_are_separate_series_over_the_longer_length(tmp_path):
-    """One query with many keys is `decode`, other different lengths are `cross`, and the longer side is the length."""
+    """One query with many keys is `decode`, and other unequal lengths are `cross`. The longer of them is the length."""
     cells = [Workload(heads=8, kv_heads=2, head_dim=64, seq_q=1, seq_k=seq) for seq in (512, 1024)]
     cells += [Workload(heads=8, head_dim=64, seq_q=seq, seq_k=77) for seq in (512, 1024)]
     shapes = {one.shape: sorted(one.frame["length"]) for one in series(loaded(tmp_path, cells))}

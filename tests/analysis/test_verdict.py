@@ -4,7 +4,7 @@ import synthetic
 from attnbench.analysis.results import Results
 
 CELLS = synthetic.workloads(seqs=(256, 512, 1024, 2048), masks=("causal",), directions=("forward",))
-EQUALLY_FAST = ("sdpa", "sdpa-flash")  # on the synthetic machine
+EQUALLY_FAST = ("sdpa", "sdpa-flash")  # these variants have the same speed on the synthetic machine
 
 
 def loaded(tmp_path, **options):
@@ -18,7 +18,7 @@ def leading(results):
 
 
 def verdicts_of(results, variant):
-    """Return the verdicts of a variant, compared with the baseline."""
+    """Return the set of verdicts on a variant, compared with the baseline."""
     return {comparison.verdict for key, comparison in results.comparisons.items() if key[-1] == variant}
 
 

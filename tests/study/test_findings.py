@@ -41,7 +41,7 @@ def test_unknown_study_names_the_nearest():
 def test_context_states_the_exponent_and_both_ends():
     """`context` states each variant's latency at the shortest and longest length, and the exponent of its growth."""
     finding = find_study("context").conclude(growing("naive", 2.0) + growing("quick", 1.0))
-    assert "naive goes from 1.00 ms at 128 tokens to 64.0 ms at 1k, 64.0 times for 8.00 times the context" in finding
+    assert "naive goes from 1.00 ms at 128 tokens to 64.0 ms at 1k, which is 64.0 times as long" in finding
     assert "power of 2.00" in finding
     assert "power of 1.00" in finding
 
@@ -75,8 +75,8 @@ def test_parallelism_compares_recurrent_layers_with_attention():
     """`parallelism` compares time per token with the fastest attention, at the shortest and longest length."""
     rows = growing("sdpa", 1.0) + [{**r, "exact": False} for r in growing("lstm", 2.0)]
     finding = find_study("parallelism").conclude(rows)
-    assert "lstm takes 7.81 against 7.81 microseconds for sdpa at 128 tokens (1.00 times)" in finding
-    assert "62.5 against 7.81 microseconds for sdpa at 1k tokens (8.00 times)" in finding
+    assert "lstm takes 7.81 microseconds at 128 tokens (1.00 times as long as sdpa, at 7.81)" in finding
+    assert "62.5 microseconds at 1k tokens (8.00 times as long as sdpa, at 7.81)" in finding
     assert "nothing to compare" in find_study("parallelism").conclude(growing())
 
 
@@ -91,7 +91,7 @@ def test_figures_are_drawn(name, tmp_path):
 
 
 def test_a_study_without_a_timed_cell_is_an_error(tmp_path):
-    """If no cell of a study was timed, the error states that and the folder with the records."""
+    """If no cell of a study was timed, the error states this and names the folder with the records."""
     empty = Study("empty", "Is anything timed?", lambda settings, folder: [], lambda rows: None, lambda rows: "")
     with pytest.raises(AttnbenchError, match=r"study empty: no cell was timed; see the records in .*study-empty"):
         make(empty, Settings(tmp_path))
@@ -108,7 +108,7 @@ def test_numbers_are_formatted_for_sentences():
 
 
 def split_rows(numbers=(1, 2)):
-    """Return the rows of one and two devices, on which splitting the batch is slower than splitting the heads."""
+    """Return rows for one device and for two devices. Splitting the batch is slower than splitting the heads."""
     times = {(1, "batch"): 10.0, (2, "batch"): 6.25, (2, "heads"): 5.0}
     timed = [row(batch=4, gpus=n, split=split, latency_ms=t) for (n, split), t in times.items() if n in numbers]
     return gpus.with_efficiency(gpus.by_split(timed, {"batch": 4, "heads": 8}))

@@ -211,7 +211,7 @@ def agreement(old: Results, again: Results, tolerance: float = TOLERANCE) -> Agr
     """Compare the cells that were measured again with the same cells of the old runs.
 
     A cell disagrees if its status changed, or if the whole interval of its ratio differs from 1 by more than both
-    `tolerance` and three times the larger noise floor. It may be slower or faster.
+    `tolerance` and three times the larger noise floor, either slower or faster.
     """
     repeated = again.frame[~again.frame["control"]]
     cells = set(zip(repeated["variant"], repeated["workload_id"], strict=True))

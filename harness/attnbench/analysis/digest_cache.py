@@ -32,8 +32,8 @@ from attnbench.errors import AttnbenchError
 from attnbench.store import MANIFEST
 from attnbench.user_cache import cache_folder
 
-MIN_CACHED_BYTES = 256 * 1024  # of records; reading a smaller run is faster than looking up its digest
-MIN_PARALLEL_BYTES = 64 * 1024 * 1024  # of records; reading fewer takes less time than starting a second process
+MIN_CACHED_BYTES = 256 * 1024  # of records; a smaller run is not cached, because reading it is faster
+MIN_PARALLEL_BYTES = 64 * 1024 * 1024  # of records; fewer are read in one process, which is faster
 MAX_UNUSED_S = 30 * 24 * 3600.0  # a digest that has not been read for this long is removed
 PACKAGE = Path(__file__).parents[1]
 KEY = b"made_from"
@@ -177,7 +177,7 @@ def _write(table: pa.Table, path: Path, key: str) -> None:
 
 
 def _remove_outdated(kept: Path) -> None:
-    """Remove the other digests of the same run, which describe earlier states of it."""
+    """Remove all digests of a run except `kept`, because they describe earlier states of the run."""
     of_run = kept.name.partition("-")[0]
     for path in kept.parent.glob(f"{of_run}-*"):
         if path != kept:

@@ -27,17 +27,17 @@ NEAR = tuple(name for name, axis in AXES.items() if axis.near)
 SETTING = ("device_name", *NEAR, *EXACT)
 DEFAULTS = {"mode": "hot", "form": "self", **{name: axis.default for name, axis in AXES.items() if axis.is_optional}}
 COLUMNS = ["variant", "workload_id", "length", "latency_ms", "leads", *SETTING]
-FOLDS = 5  # of the cross-validation
+FOLDS = 5  # number of parts of the cross-validation
 
 
 @dataclass(frozen=True)
 class Region:
     """A range of lengths in one setting for which `variant` is the fastest, or shares the first place.
 
-    `order` ranks all variants that were measured in the region, fastest first, and `tied` names the others that share a
-    first place. `margin` is the median ratio of the latency of the fastest variant that does not share the first place
-    to that of `variant`; it is None if all variants share the first place. `shapes` counts the measured shapes, and
-    `clear` those with a single leader. `setting` maps the names in SETTING to their values.
+    `order` ranks all variants that were measured in the region, fastest first, and `tied` names the other variants that
+    share the first place on some shape. `margin` is the factor by which the fastest variant that does not share the
+    first place is slower than `variant` (median over the shapes; None if all variants share it). `shapes` counts the
+    measured shapes, and `clear` counts the shapes with a single leader. `setting` maps the names in SETTING to values.
     """
 
     variant: str
@@ -55,7 +55,7 @@ class Region:
 class DispatchGain:
     """The speed-up from following the dispatch table, compared with always using the variant `over`.
 
-    It is measured on shapes that were left out when the table was made. `worst` is the smallest ratio of a shape.
+    It is measured on shapes that were left out when the table was made. `worst` is the smallest speed-up on a shape.
     """
 
     over: str
@@ -118,7 +118,7 @@ def _region_of(row: Mapping[str, Any]) -> Region:
 
 
 def pick(table: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
-    """Return the region nearest to a shape, or None if no region has its mask, direction, dtype, head_dim and so on.
+    """Return the region nearest to a shape, or None if no region has the same values in the EXACT fields.
 
     `shape` has the fields of a region's setting and `length`. The distance is the sum of the differences of the base-2
     logarithms of length, batch, heads and kv_heads. A length inside the region's range adds nothing.

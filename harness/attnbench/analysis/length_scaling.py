@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 Points = dict[int, tuple[float, ...]]  # latency and the ends of its interval, in ms, by length
 INTERVAL = ("latency_ms", "latency_low_ms", "latency_high_ms")
 OUT_OF_MEMORY = "out_of_memory"
-MIN_LENGTHS = 3  # for an exponent, because any two points lie on a line
+MIN_LENGTHS = 3  # an exponent needs at least this many lengths, because any two points lie on a line
 
 
 @dataclass(frozen=True)
 class Exponent:
-    """The exponent of a variant's growth: its latency in a series grows as length ** `exponent`.
+    """The growth of a variant's latency in one series, which is proportional to length ** `exponent`.
 
     `low` and `high` are the ends of the exponent's interval, and `lengths` is the number of measured lengths.
     """
@@ -51,7 +51,7 @@ class Crossover:
 class Reach:
     """The largest length of a variant that fits in memory, and the smallest length that does not.
 
-    `all_fit` is true if every length that was tried ran.
+    `all_fit` is true if the variant ran at every length that was tried.
     """
 
     series: Series
@@ -112,8 +112,8 @@ def _reaches(line: Series) -> Iterator[Reach]:
 def _curves(line: Series) -> dict[str, Points]:
     """Return the latency and interval of each variant, by length.
 
-    A length that was measured more than once has the medians. The result holds plain Python values, because pandas is
-    slow on frames of a few rows.
+    If a length was measured more than once, its values are medians. The result holds plain Python values, because
+    pandas is slow on frames of a few rows.
     """
     gathered: dict[str, dict[int, list[tuple[float, ...]]]] = {}
     columns = (line.frame[name].tolist() for name in ("variant", "length", *INTERVAL))

@@ -34,12 +34,12 @@ from attnbench.store import MANIFEST
 from attnbench.workloads.workload import AXES, Workload
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-UNCHECKED = "unchecked"  # flags a record that was imported from elsewhere, without a check of its outputs
+UNCHECKED = "unchecked"  # the flag of an imported record, since its outputs were not checked
 WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
 COLUMNS = (*FIELDS, "run", "workload_id", *DERIVED, "speedup", *WORKLOAD_FIELDS)
 PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # variants are compared within one problem
 NO_SAMPLES = array("d")  # shared by all rows without samples, to save memory
-NULLABLE = tuple(name for name, axis in AXES.items() if axis.default is None)  # workload fields that may be missing
+NULLABLE = tuple(name for name, axis in AXES.items() if axis.default is None)  # workload fields that may be None
 
 
 class JsonText(Mapping[str, Any]):
@@ -73,10 +73,10 @@ def read_frame(runs: Sequence[Path]) -> pd.DataFrame:
 
 
 def find_runs(path: Paths) -> list[Path]:
-    """List the folders of the runs in `path`, a folder or several.
+    """List the folders of all runs in one or more folders.
 
-    Each folder is a run, or contains runs at any depth. The runs are in the order of `path`, and by name within a
-    folder. Raises UsageError if a folder contains no run.
+    Each folder in `path` is a run, or contains runs at any depth. The runs are in the order of
+    `path`, and sorted by name within a folder. Raises UsageError if a folder contains no run.
     """
     found: dict[Path, None] = {}
     for start in map(Path, [path] if isinstance(path, (str, os.PathLike)) else path):

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
 KEY = ["device_name", "variant", "workload_id", "mode"]
-MIN_RUNS = 2  # of a trend
+MIN_RUNS = 2  # a trend needs at least this many runs of a cell
 
 
 @dataclass(frozen=True)
 class Point:
     """The median latency of a cell in one run.
 
-    `change` is `faster` or `slower` if the latency differs from that in the run before, and None if it does not.
+    `change` is `faster` or `slower` if the latency differs from that in the run before. Otherwise it is None.
     """
 
     run: str

@@ -104,7 +104,7 @@ def floors(ratios: Ratios) -> dict[Place, NoiseFloor]:
 def _compare(
     ranked: pd.DataFrame, against: Mapping[CellKey, Row], known_floors: Mapping[Place, NoiseFloor]
 ) -> dict[CellKey, PairedResult]:
-    """Compare each row with the row of `against` for its problem, on devices with a known noise floor only."""
+    """Compare each row with the row of `against` for its problem. Devices without a known noise floor are left out."""
     blocks = {problem: blocks_of(row) for problem, row in against.items()}
     tables: dict[CellKey, dict[CellKey, list[float]]] = {}
     for row in ranked[ROW].to_dict("records"):

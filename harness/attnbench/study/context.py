@@ -47,9 +47,9 @@ def conclude(rows: Rows) -> str:
         times = number(last["latency_ms"] / first["latency_ms"])
         parts.append(
             f"{variant} goes from {number(first['latency_ms'])} ms at {size_text(first['seq_q'])} tokens to "
-            f"{number(last['latency_ms'])} ms at {size_text(last['seq_q'])}, {times} times for "
-            f"{number(last['seq_q'] / first['seq_q'])} times the context; between the two longest contexts it grows as "
-            f"the context to the power of {growth:.2f}"
+            f"{number(last['latency_ms'])} ms at {size_text(last['seq_q'])}, which is {times} times as long for "
+            f"{number(last['seq_q'] / first['seq_q'])} times the context (between the two longest contexts, latency "
+            f"grows as the context to the power of {growth:.2f})"
         )
     return f"On {rows[0]['device_name']}, with a causal mask, {'; '.join(parts)}."
 

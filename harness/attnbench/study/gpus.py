@@ -49,7 +49,7 @@ def collect(settings: Settings, folder: Path) -> Rows:
 def alike(name: str | None) -> list[Device]:
     """Return the devices that can share the work: all GPUs or all CPU cores.
 
-    `name` is a device of the kind to return; None is the default device of a run.
+    `name` selects the kind of device; None selects the kind of the default device.
     """
     from attnbench.plan.devices import choose_devices, list_devices
 
@@ -73,7 +73,7 @@ def by_split(timed: Rows, sizes: Mapping[str, Any]) -> Rows:
 def with_efficiency(rows: Rows) -> Rows:
     """Return the rows with the field `efficiency`; 1 is a perfect split.
 
-    The efficiency is the latency on one device, divided by the number of devices times the latency of the split.
+    The efficiency is the speed-up of the split over one device, divided by the number of devices.
     """
     alone = {(row["variant"], row["split"]): row["latency_ms"] for row in rows if row["devices"] == 1}
     return [

@@ -64,7 +64,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return a paragraph on the growth of each variant's memory and the number of longest sequences that fit."""
+    """Return a paragraph on the growth of memory and the number of sequences that fit at the longest length."""
     parts = []
     for variant, its_rows in sorted(grouped(rows, "variant").items()):
         its_rows.sort(key=lambda row: row["seq_q"])

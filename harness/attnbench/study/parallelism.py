@@ -45,9 +45,8 @@ def conclude(rows: Rows) -> str:
     first = rows[0]
     return (
         f"Training at width {first['heads'] * first['head_dim']}, batch {first['batch']}, on {first['device_name']}, "
-        f"time per token: {'; '.join(parts)}. The first time of each pair is that of the recurrent layer or linear "
-        "attention, including its projections. The second is that of the fastest softmax attention at the same length, "
-        "which has no projections."
+        f"time per token: {'; '.join(parts)}. Recurrent layers and linear attention are timed with their "
+        "projections, and compared with the fastest softmax attention at the same length, which has no projections."
     )
 
 
@@ -59,8 +58,8 @@ def _compare(row: Mapping[str, Any], attention: Rows) -> str:
         return f"{time} microseconds {where}"
     best = min(rivals, key=lambda rival: float(rival["us_per_token"]))
     return (
-        f"{time} against {number(best['us_per_token'])} microseconds for {best['variant']} {where} "
-        f"({number(row['us_per_token'] / best['us_per_token'])} times)"
+        f"{time} microseconds {where} ({number(row['us_per_token'] / best['us_per_token'])} times as long as "
+        f"{best['variant']}, at {number(best['us_per_token'])})"
     )
 
 

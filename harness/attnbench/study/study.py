@@ -81,7 +81,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Study:
-    """A question and how to answer it.
+    """A question, and the functions that answer it.
 
     `collect` returns rows of JSON values. `draw` makes a figure from the rows, and `conclude` makes the finding.
     """
@@ -95,7 +95,7 @@ class Study:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A finished study.
+    """The result of a study.
 
     `folder` has rows.json, finding.md, figure.svg, figure.png and, if the study timed variants, its run.
     """

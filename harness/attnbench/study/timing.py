@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnbench.study.study import Rows, Settings
 
-COLUMNS = (  # of the loaded run that become fields of a row
+COLUMNS = (  # the columns of the loaded run that become the fields of a row
     "variant", "exact", "device", "device_name", "batch", "heads", "seq_q", "head_dim", "dtype", "mask", "direction",
     "latency_ms", "latency_low_ms", "latency_high_ms", "peak_bytes", "saved_bytes", "flops", "bytes", "gpus",
     "split",
