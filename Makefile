@@ -5,22 +5,22 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The user installation and the developer installation, each marked by a file. --no-compile: byte-compiling every package
-# takes longer than downloading it, and Python compiles modules when they are imported.
+# These files mark that the packages for users, and those for developers, are installed. pip is called with --no-compile,
+# because byte-compiling every package takes longer than downloading it, and Python compiles modules when it imports them.
 INSTALLED := $(VENV)/installed
 DEVELOPING := $(VENV)/developing
 EXTRAS := report,xformers,pytest
 PUBLISHED := -v naive,sdpa,sdpa-math,sdpa-flash,chunked,xformers --budget 0.3 --heads 8 --head-dim 64 --batch 1,4 \
 	--seq 128,256,512,1024,2048 --mask none,causal --direction forward,forward_backward
-MACHINE ?=  # the folder under results/published; by default named after the device
-RUN ?=      # more options for `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
-REPORT ?=   # more options for `attnbench report`
-TESTS ?=    # more options for pytest, e.g. make test TESTS="tests/workloads/test_mask.py -x"
+MACHINE ?=  # name of the machine's folder in results/published; default: the name of the device
+RUN ?=      # additional options for `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
+REPORT ?=   # additional options for `attnbench report`
+TESTS ?=    # additional options for pytest, e.g. make test TESTS="tests/workloads/test_mask.py -x"
 RELEASE := $(VENV)/release
 
 .PHONY: bench test lint format perf report publish-run kill-table docs site release clean help
 
-bench: $(INSTALLED)  ## check and time the variants (on every GPU, or on the CPU) and write the report
+bench: $(INSTALLED)  ## check and time the variants (on every GPU, or else on the CPU) and write the report
 	@status=0; $(BIN)/attnbench run $(RUN) || status=$$?; \
 	if [ $$status -le 1 ]; then $(BIN)/attnbench report $(REPORT); fi; exit $$status
 
@@ -37,20 +37,20 @@ format: $(DEVELOPING)  ## format the code and apply ruff's automatic fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-perf: $(DEVELOPING)  ## measure the promised performance ratios; slow, not part of `make test`
+perf: $(DEVELOPING)  ## measure the promised performance ratios; slow, and not part of `make test`
 	$(BIN)/python -m pytest tests/performance --benchmark-only -o norecursedirs=".*" $(TESTS)
 
 report: $(INSTALLED)  ## rewrite the report of the latest run
 	$(BIN)/attnbench report $(REPORT)
 
-publish-run: $(INSTALLED)  ## measure this machine for results/published, write its report, update the README
+publish-run: $(INSTALLED)  ## measure this machine, write run and report to results/published, and update the README
 	@status=0; case "$$($(BIN)/attnbench list devices --json)" in (*'"cuda:'*) chosen=;; (*) chosen="$(PUBLISHED)";; esac; \
 	machine="$(strip $(MACHINE))"; folder="results/published/$${machine:-$$($(BIN)/python docs/headline.py --machine)}"; \
 	name=$$(date -u +%Y-%m-%d-%H%M); $(BIN)/attnbench run $$chosen $(RUN) --results "$$folder" --name $$name || status=$$?; \
 	[ $$status -le 1 ] || exit $$status; \
 	$(BIN)/attnbench report "$$folder/$$name" && $(BIN)/python docs/headline.py "$$folder/$$name"
 
-kill-table: $(DEVELOPING)  ## run the conformance suite on every mutant, and write which checks catch it
+kill-table: $(DEVELOPING)  ## run the conformance suite on every mutant, and update the table of the checks that catch it
 	$(BIN)/python tests/mutants/kill_table.py
 
 docs: $(DEVELOPING)  ## build the documentation into site/docs; a warning is an error
@@ -60,7 +60,7 @@ docs: $(DEVELOPING)  ## build the documentation into site/docs; a warning is an 
 site: $(INSTALLED)  ## write a static site of the published runs into site/runs
 	$(BIN)/attnbench publish site/runs
 
-release: $(DEVELOPING)  ## build the archives, check them, and test the wheel in a clean environment
+release: $(DEVELOPING)  ## build source archive and wheel, check them, and test the wheel in a clean environment
 	rm -rf dist $(RELEASE)
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
@@ -69,7 +69,7 @@ release: $(DEVELOPING)  ## build the archives, check them, and test the wheel in
 	cd $(RELEASE) && bin/attnbench check sdpa naive --quick
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("attnbench needs Python 3.11 or later, %s is %s: say which with make PYTHON=..." % (sys.executable, sys.version.split()[0]))'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("attnbench needs Python 3.11 or later, %s is %s: choose another with make PYTHON=..." % (sys.executable, sys.version.split()[0]))'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[$(EXTRAS)]'

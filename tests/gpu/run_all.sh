@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Run everything that needs a GPU, in pieces that each take less than nine minutes, the most informative pieces first.
+# Run everything that needs a GPU, in pieces of less than nine minutes each. The most informative pieces run first.
 #
-#   tests/gpu/run_all.sh [--dry-run] [--out DIR] [PIECE...]     run all pieces, or those named
-#   tests/gpu/run_all.sh wheels                                 first, with a network: fill tests/gpu/wheels
+#   tests/gpu/run_all.sh wheels                             first, with a network: download wheels to tests/gpu/wheels
+#   tests/gpu/run_all.sh [--dry-run] [--out DIR] [PIECE...] run the named pieces, or all of them
 #
 # The script can be interrupted and called again: a piece that succeeded (DIR/done/PIECE exists) is not run again, and a
-# suite that ran out of time continues. A failed piece does not stop the next. DIR gets logs/, runs/, report/ and
-# summary.md.
+# suite that ran out of time is continued. If a piece fails, the next ones still run. The script writes logs/, runs/,
+# report/ and summary.md to DIR.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -34,7 +34,7 @@ CHOSEN=("${CHOSEN[@]:-${PIECES[@]}}")
 SITE=$PWD/$OUT/site
 case $OUT in /*) SITE=$OUT/site ;; esac
 
-# Commands that the pieces use; `attnbench` is installed from the wheel and not run from the checkout.
+# Commands that the pieces use. `attnbench` runs from the installed wheel, and not from the checkout.
 attnbench() { PYTHONPATH=$SITE "$PYTHON" -m attnbench "$@"; }
 script() { PYTHONPATH=$SITE "$PYTHON" "tests/gpu/$1.py" "${@:2}"; }
 
@@ -48,7 +48,7 @@ piece_smoke() {
   attnbench list devices && attnbench list plugins && attnbench list variants &&
     attnbench run -s quick --dtype bfloat16 -d cuda --budget 0.3 --results "$OUT/runs" --name "smoke-$(date +%s)"
 }
-piece_triton() { # triton-flash against every other backend, forward and backward
+piece_triton() { # compares triton-flash with torch's backends, naive and chunked, forward and backward
   attnbench run -v 'triton-flash,sdpa-*,naive,chunked' -d cuda --heads 16 --head-dim 128 --dtype bfloat16 --mask causal \
     --seq 1024,2048,4096,8192,16384 --direction forward,forward_backward --budget "$BUDGET" --results "$OUT/runs" \
     --name "triton-$(date +%s)"
@@ -73,7 +73,7 @@ piece_report() {
   attnbench report --results "$OUT/runs" --out "$OUT/report" "$OUT"/runs/*
   cat "$OUT/summary.md"
 }
-suite() { # continues a suite that was started before
+suite() { # runs a suite, or continues it if it was started before
   if [ -e "$OUT/runs/$1/manifest.json" ]; then
     attnbench run --resume "$OUT/runs/$1"
   else
@@ -84,8 +84,9 @@ suite() { # continues a suite that was started before
 wheels() {
   mkdir -p "$WHEELS" && rm -f "$WHEELS"/attnbench-*.whl
   "$PYTHON" -m build --quiet --wheel --outdir "$WHEELS" . || return
-  # Packages that GPU images often lack; torch, triton, numpy, pandas, pyarrow, scipy and matplotlib must be there.
-  # shellcheck disable=SC2086 # LIBRARIES is a list of words
+  # Download packages that are often missing on GPU images. torch, triton, numpy, pandas, pyarrow, scipy and matplotlib must
+  # already be installed.
+  # shellcheck disable=SC2086 # LIBRARIES is a list of requirements, separated by spaces
   "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --dest "$WHEELS" \
     typer rich shellingham annotated-doc pluggy nvidia-ml-py msgspec orjson psutil filelock $LIBRARIES
   ls "$WHEELS"
@@ -116,16 +117,16 @@ for piece in "${PIECES[@]}"; do declare -F "piece_$piece" >/dev/null && export -
 export PYTHON OUT WHEELS SITE BUDGET
 bad=0
 for piece in "${CHOSEN[@]}"; do
-  [ -e "$OUT/done/$piece" ] && { echo "$piece: done before"; continue; }
+  [ -e "$OUT/done/$piece" ] && { echo "$piece: already done"; continue; }
   started=$SECONDS
   timeout --signal INT --kill-after 15 "$LIMIT" bash -c 'run_piece "$1"' piece "$piece" >"$OUT/logs/$piece.log" 2>&1
   code=$?
   took=$((SECONDS - started))
   case $code in
     0) touch "$OUT/done/$piece"; echo "$piece: ok, $took s" ;;
-    1) # some cells failed, as their records say; a suite that reached its end is done nevertheless
+    1) # some cells failed, and their records give the reasons; a run that reached its end is not repeated
       case $piece in suite-* | smoke | triton) touch "$OUT/done/$piece" ;; esac
-      bad=1; echo "$piece: failed in part, $took s; $OUT/logs/$piece.log" ;;
+      bad=1; echo "$piece: some cells or tests failed, $took s; see $OUT/logs/$piece.log" ;;
     124 | 130 | 137) bad=1; echo "$piece: out of time after $took s; run again to continue" ;;
     *) bad=1; echo "$piece: exit $code after $took s; $(tail -n 1 "$OUT/logs/$piece.log")" ;;
   esac
