@@ -149,7 +149,7 @@ def dropped(rate, factor=None):
 
 
 def test_dropout_is_judged_by_rules_for_any_draw():
-    """Correct dropout passes; dropout that is not rescaled, or is ignored, fails."""
+    """Correct dropout passes. Dropout without rescaling, and ignored dropout, fail."""
     workload = Workload(4, 128, 16, dropout=0.2, direction="forward_backward")
     assert verdict_on(dropped(0.2), workload).passed
     assert "mean" in verdict_on(dropped(0.2, factor=1.0), workload).reason

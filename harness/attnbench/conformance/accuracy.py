@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 GRADIENTS = ("dquery", "dkey", "dvalue")
-MAX_SHOWN_VALUES = 4  # of a wrong row, in a message
+MAX_SHOWN_VALUES = 4  # a message shows at most this many values of a wrong row
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def _measure(name: str, got: torch.Tensor, expected: torch.Tensor, rule: Rule) -
 def _explain(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece) -> tuple[str, str | None]:
     """Return the reason for a failure, and the likely bug or None.
 
-    The reason says where the worst row is, what was computed and expected there, which rows are wrong, and the likely
-    bug if one was found.
+    The reason says where the worst row is, what was computed and expected there, which rows are wrong and, if one was
+    found, the likely bug.
     """
     place = _unravel(int(measured.ratio.argmax()), measured.ratio.shape)
     index, member, row = place

@@ -16,7 +16,7 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
     There are too many combinations to run all of them, and most bugs need only one or two features at a time (Kuhn,
     Wallace and Gallo, 2004, doi:10.1109/TSE.2004.24). The algorithm is greedy: for one field after the other, it takes
-    the choice that adds the most new pairs. The first combinations therefore contain the most pairs.
+    the choice that adds the most new pairs, so the first combinations contain more new pairs than the later ones.
 
     >>> covering({"mask": ["none", "causal"], "dtype": ["float32", "float16"]})[0]
     {'mask': 'none', 'dtype': 'float32'}
@@ -30,7 +30,7 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     }
     found: list[dict[str, Any]] = []
     while missing:
-        chosen = dict(next(iter(missing)))  # starting from a missing pair makes each round cover at least one more
+        chosen = dict(next(iter(missing)))  # starting from a missing pair, each round covers at least one more
         for name in sorted(places, key=lambda name: (name not in chosen, -len(places[name]))):
             if name not in chosen:
                 chosen[name] = _best(name, places[name], chosen, missing, len(found))

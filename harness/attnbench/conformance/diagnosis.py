@@ -56,7 +56,7 @@ def _factor(workload: Workload, got: torch.Tensor, expected: torch.Tensor) -> st
     known = {
         scale: "the scale is applied once too often",
         1 / scale: "the scale is missing",
-        1 / group: "the gradient is averaged over the query heads of a group instead of summed",
+        1 / group: "averaged over the query heads of a group instead of summed",
         1 - workload.dropout: "dropout does not divide the kept weights by 1-p",
         -1.0: "the sign is wrong",
     }

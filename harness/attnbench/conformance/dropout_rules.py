@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-MAX_STANDARD_ERRORS = 6.0  # by which a mean over draws may be off
+MAX_STANDARD_ERRORS = 6.0  # a mean over draws may be off by at most this many standard errors
 SUM_TOLERANCE = 0.02  # relative difference allowed between two sums that are equal up to rounding
 RULE_MEAN = "dropout: the output's mean over draws is the output without dropout (kept weights are divided by 1-p)"
 RULE_NOISE = "dropout: the variance of the output is that of dropping weights with probability p"
@@ -64,7 +64,7 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
     ratio = float(torch.stack(noise).sum() / expected)
     variance = float(torch.stack(squared_noise).sum() / expected.square()) * _variance_of_draw(workload.dropout)
     slack = MAX_STANDARD_ERRORS * variance**0.5
-    off = max(ratio, 1 / max(ratio, 1e-9)) if slack < 1 else ratio  # with few draws, low noise may be chance
+    off = max(ratio, 1 / max(ratio, 1e-9)) if slack < 1 else ratio  # with few draws, low noise may be due to chance
     return [mean, _result(RULE_NOISE, off / (2 + slack), f"its variance is {ratio:.3g} times the expected one")]
 
 

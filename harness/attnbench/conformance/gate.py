@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 PAIRS = {"cpu": 1 << 20, "cuda": 1 << 25}  # query-key pairs compared in each round, by type of device
-MIN_ROWS = 8  # rows compared even if they exceed the number of pairs
+MIN_ROWS = 8  # at least this many query rows are compared, even if they have more than PAIRS pairs
 TILE_BORDERS = (63, 64, 127, 128, 255, 256, 511, 512)  # rows at which tiles end and begin
 
 
@@ -48,8 +48,8 @@ def across(workload: Workload, device: str, generator: random.Random) -> Sample:
     affordable = max(1, 8 * budget // cost)
     kv_heads = _some(w.kv_heads, affordable, generator)
     batches = _some(w.batch, max(1, min(affordable // max(1, len(kv_heads)), 64)), generator)
-    if len(batches) > 1:
-        batches = tuple(sorted({*batches[:-1], w.batch - 1}))  # always the last sequence, where counters overflow
+    if len(batches) > 1:  # the last sequence is always included, because counters overflow there first
+        batches = tuple(sorted({*batches[:-1], w.batch - 1}))
     return Sample(Part(batches, kv_heads, rows), dense=len(rows) == w.seq_q)
 
 
@@ -92,12 +92,12 @@ def _rows(length: int, count: int, generator: random.Random) -> tuple[int, ...]:
 
 
 def _some(size: int, count: int, generator: random.Random) -> tuple[int, ...]:
-    """Choose at most `count` of the numbers below `size`, in order."""
+    """Choose up to `count` different numbers below `size`, sorted."""
     return tuple(sorted(generator.sample(range(size), min(count, size))))
 
 
-ROUNDS = 2  # of checks before the timing
-RECHECKED_ROWS = 4  # rows of a timed call that are compared
+ROUNDS = 2  # full checks before the timing
+RECHECKED_ROWS = 4  # query rows that are compared after a timed call
 RECHECKED_PAIRS = 1 << 16  # a group with at most this many query-key pairs is rechecked as a whole
 CONTRACT = "plugin contract"
 
@@ -197,9 +197,8 @@ class Gate(BaseGate["Inputs"]):
         whole = whole_group(self.workload, RECHECKED_PAIRS, generator)
         if whole:
             return self._judge(output, grads, whole)
-        rows_only = (
-            None if grads is None else (grads[0], None, None)
-        )  # dK and dV sum over all rows, so a few rows don't suffice
+        # A few rows are not enough to compare dK and dV, which sum over all rows.
+        rows_only = None if grads is None else (grads[0], None, None)
         return self._judge(output, rows_only, few_rows(self.workload, RECHECKED_ROWS, generator))
 
     def _refill(self, seed: int, distribution: str = "normal") -> None:

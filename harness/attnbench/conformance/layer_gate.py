@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FACTOR = 4.0  # allowed ratio of the errors of two correct implementations, which sum in different orders
 RULE = "layer: ||e|| <= 4 ||e of a plain layer|| + 4 eps ||ref||"
-RECHECKED_ROWS = 4  # rows of a timed call that are compared
+RECHECKED_ROWS = 4  # query rows that are compared after a timed call
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ def gate_of(variant: Variant, workload: Workload, inputs: Inputs, call: Timed, s
 class LayerGate(BaseGate[LayerInputs]):
     """The gate of a layer around a variant, as `Gate` is the gate of attention alone.
 
-    The error of each row may be four times that of a plain layer in the workload's dtype. The plain layer's error at
-    that row or its root mean square over all rows counts, whichever is larger. Gradients are compared with a
+    The error of each row may be four times that of a plain layer in the workload's dtype: the plain layer's error at
+    the same row, or its root mean square over all rows, whichever is larger. Gradients are compared with a
     grad_output that is 0 except at the sampled rows, so that the reference needs only those rows. The gradients of all
     weights, and of all tokens of the sequence, depend on them.
     """

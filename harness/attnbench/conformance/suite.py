@@ -149,22 +149,17 @@ def _outcome(subject: Subject, case: Case) -> CheckResult:
 
 
 class _Nearest:
-    """A search for the nearest workload that a variant supports; it caches the features for which there is none."""
+    """A search for the nearest workload that a variant supports, with a cache of unsupported features."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._unsupported: set[tuple[object, ...]] = set()
 
     def to(self, workload: Workload) -> Workload:
-        """Return the workload or, if only a relaxation of it is supported, the first supported relaxation."""
+        """Return the workload, or its first supported relaxation if only a relaxation is supported."""
         w = workload
-        features = (
-            str(w.mask),
-            w.softcap is None,
-            w.alibi,
-            w.dropout > 0,
-            w.scale is None,
-        )  # no relaxation changes these
+        # No relaxation changes these features.
+        features = (str(w.mask), w.softcap is None, w.alibi, w.dropout > 0, w.scale is None)
         try:
             if self._subject.refusal(w) is None or features in self._unsupported:
                 return w
@@ -178,7 +173,7 @@ class _Nearest:
 
 
 def _relaxations(workload: Workload) -> Iterator[Workload]:
-    """Yield the workload in each dtype, first with no other change, then with one, then with two, and so on."""
+    """Yield the workload in each dtype: first without any other change, then with one, then with two, and so on."""
     w = workload
     square = min(MAX_SQUARE, _whole_tiles(max(w.seq_q, w.seq_k), TILE))
     changes: tuple[dict[str, Any], ...] = (

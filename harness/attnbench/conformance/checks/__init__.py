@@ -34,7 +34,8 @@ FAMILIES = (
     traits,
 )
 
-# All checks by name, in the order in which they run. A check that a family imports from another one counts only there.
+# All checks by name, in the order in which they run. Families import checks from each other, so each check is taken
+# only from the module that defines it.
 CHECKS = {
     check.name: check
     for family in FAMILIES

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-DELAY_CYCLES = 100_000_000  # of a busy stream, tens of milliseconds: work on another stream then runs too early
-MEMORY_FACTOR = 3  # free memory required, in multiples of the tensors' size: variants may copy one to float32
-RESERVED_BYTES = 4 << 30  # of memory, left to other processes
-MAX_REFUSALS = 4  # refused workloads that are run
+DELAY_CYCLES = 100_000_000  # delay of tens of milliseconds, so that work on another stream runs too early
+MEMORY_FACTOR = 3  # free memory required, in multiples of the tensors' size: a variant may copy a tensor to float32
+RESERVED_BYTES = 4 << 30  # memory left to other processes
+MAX_REFUSALS = 4  # refused workloads that the check `refusals` runs
 # A refusal whose reason contains one of these words depends on the machine, not on the workload.
 MACHINE_WORDS = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")
-MAX_SOFTCAP = 8.0  # scores hardly reach a larger softcap, so an answer that ignores it would look correct
-LONG = (1 << 24) + 64  # a length that, times a width of 128, gives more than 2^31 elements
+# Scores hardly reach a larger softcap, so an answer that ignores it would look correct.
+MAX_SOFTCAP = 8.0
+LONG = (1 << 24) + 64  # a sequence of this length and a width of 128 has more than 2^31 elements
+# The check `refusals` looks for needlessly refused workloads among these.
 REFUSABLE = [
     each
     for each in (
@@ -112,7 +114,10 @@ def refusals(subject: Subject, workload: Workload) -> str | None:  # noqa: ARG00
     ],
 )
 def large_index(subject: Subject, workload: Workload) -> None:
-    """Place a needle at the last key of every sequence, beyond 2^31 elements: the first and last query must find it."""
+    """Let the last key of each sequence outweigh all others: the first and last query must return its value.
+
+    The last key is stored beyond 2^31 elements.
+    """
     subject.require_support(workload)
     _need_room(subject, workload)
     layout = subject.variant.layout

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject, Trial
     from attnbench.workloads.workload import Workload
 
-MAX_DEVIATIONS = 6.0  # standard deviations by which a share of dropped weights may be off
-PATTERN_DEVIATIONS = 9.0  # a larger correlation, in standard deviations, counts as a pattern
-MIN_OVERLAP = 512  # weights that must overlap before a correlation counts
-SMALL = 0.2  # factor of queries and keys, so that no weight is too small to be distinguished from 0
+MAX_DEVIATIONS = 6.0  # a share of dropped weights may be off by at most this many standard deviations
+PATTERN_DEVIATIONS = 9.0  # a correlation above this many standard deviations counts as a pattern
+MIN_OVERLAP = 512  # a correlation counts only if at least this many weights overlap
+SMALL = 0.2  # queries and keys are multiplied by this, so that every weight is clearly above 0
 
 
 @check(
     "dropout",
     demands="dropped weights are 0, kept ones are divided by 1-p, the rate is p, and backward drops the same weights",
-    why="with a wrong factor, or another mask in backward, a model still trains, only worse",
+    why="a model still trains with a wrong factor or with another mask in backward, but worse",
     usual_bug="no division by 1-p, or a new mask drawn in backward",
     remedy="seed with inputs.seed, keep the generator's state for backward, and scale by 1/(1-p)",
     quick=[
@@ -102,7 +102,7 @@ COMBINED = [
     full=COMBINED[3:],
 )
 def dropout_anywhere(subject: Subject, workload: Workload) -> None:
-    """Judge an answer by the rules that hold for any draw: its mean, its noise, and the same mask in both passes."""
+    """Judge an answer by the rules that hold for any draw: mean, noise, and the same mask in both passes."""
     trial = subject.trial(workload).refill(subject.seed_of("dropped", workload.id))
     trial.fill(query=SMALL * trial.values("query"), key=SMALL * trial.values("key"))
     judge_any_draw(trial, trial.run())

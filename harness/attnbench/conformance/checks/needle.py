@@ -21,7 +21,7 @@ GAP = 40.0  # a logit this far below the largest has a weight of 4e-18, which is
 TILE_BORDERS = (0, 1, 63, 64, 127, 128, -2, -1)  # keys at which tiles begin and end
 TARGET_KINDS = 5  # a key at a tile border, the first and last visible keys, and the hidden keys next to them
 ROUNDS = 3  # in each round, a query gets a different kind of target
-ULPS = 4.0  # error allowed in float32, which is the rounding error of one exponential
+ULPS = 4.0  # error allowed in float32, in units in the last place: the rounding error of one exponential
 
 
 @check(
@@ -77,7 +77,7 @@ def needle(subject: Subject, workload: Workload) -> None:
 
 
 def rounding_of_one_weight(workload: Workload) -> float:
-    """Return the relative error allowed if one key has all the weight: ULPS units in float32, and 0 in other dtypes.
+    """Return the relative error allowed if one key has all the weight: ULPS eps in float32, and 0 in other dtypes.
 
     In float16 and bfloat16 the error of the exponential, computed in float32, disappears when the output is rounded.
     """
@@ -144,7 +144,7 @@ def _targets(
 def _judge_needle(
     workload: Workload, answer: Answer, value: torch.Tensor, targets: torch.Tensor, seen: torch.Tensor
 ) -> None:
-    """Raise Failed, naming the first query that sees its target but did not return the target's value."""
+    """Raise Failed if a query sees its target but did not return the target's value; name the first such query."""
     group = workload.heads // workload.kv_heads
     index = targets[..., None].expand(-1, -1, -1, workload.head_dim_v)
     expected = value.repeat_interleave(group, 1).gather(2, index)

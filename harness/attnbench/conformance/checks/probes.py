@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 HUGE = 1e4
 FLOAT16_HUGE = 3e4  # largest product before scaling in a plain float16 variant, which overflows above 65504
-EQUAL_ROWS_SLACK = 16.0  # factor of gradient tolerances: equal queries or keys have equal errors, which add up
-ORDINARY_LOGITS_SLACK = 4.0  # the same for logits of ordinary size; torch's nested tensors need 2.5
+# Rounding errors of equal queries or keys are equal and add up, so the tolerances of gradients are multiplied by this.
+EQUAL_ROWS_SLACK = 16.0
+ORDINARY_LOGITS_SLACK = 4.0  # the factor for logits of ordinary size, where torch's nested tensors need 2.5
 CLIMB = 40.0  # scores rise from -CLIMB to CLIMB
 CROWD, TOP = 4000, 2  # CROWD keys with a weight of e^-12 add about 1% to TOP keys with a weight of 1
 SPREAD = 0.3  # standard deviation of queries and gradients around their common direction
@@ -28,7 +29,7 @@ SPREAD = 0.3  # standard deviation of queries and gradients around their common 
 
 @check(
     "logit-gap",
-    demands="keys with a logit 6 below the largest weigh e^-6, and each of thousands of keys 12 below it e^-12",
+    demands="keys with logits 6 below the largest have weights of e^-6; keys with logits 12 below it, e^-12",
     why="an error of 2% in the scale changes such weights by 12%, but hardly shows with ordinary inputs",
     usual_bug="the scale of another head_dim, or a scale applied twice; tiles skipped because they seem negligible",
     remedy="use workload.effective_scale as the scale, and include every tile that the mask leaves visible",
@@ -99,7 +100,7 @@ def climbing_logits(subject: Subject, workload: Workload) -> None:
     full=[workload(seq=80, mask="causal", dtype="float16", head_dim=128), workload(seq=80, mask="window:5:0")],
 )
 def huge_logits(subject: Subject, workload: Workload) -> None:
-    """Use scores of about 1e4 and -1e4, mixed and alone in a row, which must neither overflow nor underflow.
+    """Compare answers with scores of about 1e4 and -1e4, both in one row or only one of them.
 
     The numbers are chosen so that float32 adds the products without rounding. Otherwise, correct variants could fail:
     equal scores would differ in the last digit, depending on the order of the sum, and the last digit of 1e4 changes an
@@ -114,9 +115,8 @@ def huge_logits(subject: Subject, workload: Workload) -> None:
     side = _round_to_four_digits(math.sqrt(size / w.head_dim))
     signs = random_signs((w.batch, w.kv_heads, 1, w.head_dim), generator)
     of_key = random_signs((w.batch, w.kv_heads, w.seq_k, 1), generator)
-    of_key *= 1 - 0.25 * torch.randint(
-        0, 2, of_key.shape, generator=generator
-    )  # two sizes, so that clamped scores change the answer
+    # Scores of two sizes, so that clamping them changes the answer.
+    of_key *= 1 - 0.25 * torch.randint(0, 2, of_key.shape, generator=generator)
     of_query = random_signs((w.batch, w.heads, w.seq_q, 1), generator)
     query = side * signs.repeat_interleave(w.heads // w.kv_heads, 1) * of_query
     for keys in (of_key, torch.ones_like(of_key), -torch.ones_like(of_key)):
@@ -158,7 +158,7 @@ UNUSUAL_VALUES: dict[str, Callable[[str, torch.Tensor], torch.Tensor | None]] = 
     "every third row of each input exactly 0": _zero_rows,
     "a mean of 8 in the values": lambda name, tensor: tensor + 8 if name == "value" else None,
     "values a thousand times as large": lambda name, tensor: 1024 * tensor if name == "value" else None,
-    "gradients of 2^-15 of their size": lambda name, tensor: tensor / 32768 if name == "grad_output" else None,
+    "gradients 2^-15 times their usual size": lambda name, tensor: tensor / 32768 if name == "grad_output" else None,
 }
 
 

@@ -71,7 +71,7 @@ def no_leak(subject: Subject, workload: Workload) -> None:
                 batch, head, row = (int(place) for place in moved.nonzero()[0])
                 raise Failed(
                     f"row {row} of batch {batch}, head {head} sees none of the keys {_range(changed)}, but its output "
-                    f"changed with the {name} tensor there; {int(moved.sum()) - 1} other rows changed too"
+                    f"changed when the {name} tensor changed there; {int(moved.sum()) - 1} other rows changed too"
                 )
         trial.fill(key=key, value=value)
 

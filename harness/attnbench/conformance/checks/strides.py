@@ -172,7 +172,7 @@ ARRANGEMENTS: tuple[tuple[str, tuple[str, ...], Arrange], ...] = (
     *[("alone stored in the other layout", (name,), _other_layout) for name in ("query", "key", "value")],
     ("sliced from a wider tensor", ALL, _slice_of_wider),
     ("taken as every second row of a tensor", ALL, _every_second),
-    ("stored with head_dim apart (a transposed view)", ALL, _columns_apart),
+    ("stored with a strided head_dim (a transposed view)", ALL, _columns_apart),
     ("starting one element into their storage", ALL, _unaligned),
     ("expanded over the batch (stride 0)", ("key", "value"), partial(_expanded, dimension=0)),
     ("expanded over dimension 1 (stride 0)", ("key", "value"), partial(_expanded, dimension=1)),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-CALLS = 4  # compared with the first one
+CALLS = 4  # calls that are compared with the first call
 WORKLOADS = (workload(seq=130, mask="causal"), workload(seq=130, mask="causal", dtype="bfloat16"))
 
 
