@@ -1,11 +1,11 @@
-"""Settings and fixtures of all tests."""
+"""Settings and fixtures for all tests."""
 
 import pytest
 from hypothesis import settings
 
 pytest_plugins = ["pytester", "stubbed_runs"]
 
-# Hypothesis draws the same cases on every machine and in every run, and has no deadline that a slow machine would miss.
+# Hypothesis generates the same cases in every run. It has no deadline, because tests would exceed one on slow machines.
 settings.register_profile("attnbench", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("attnbench")
 

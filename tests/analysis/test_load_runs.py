@@ -16,7 +16,7 @@ def test_a_run_has_a_row_for_each_record_and_all_documented_columns(tmp_path):
     """`load` returns a row for each record, with the fields of the record and its workload and the derived columns."""
     run = synthetic.make_run(tmp_path, **SMALL)
     frame = attnbench.load(run)
-    assert len(frame) == 4 * (len(synthetic.FEW) + 1)
+    assert len(frame) == 4 * (len(synthetic.DEFAULT_VARIANTS) + 1)
     assert set(frames.COLUMNS) == set(frame.columns)
     assert set(frame["mask"]) == {"none", "causal"}
     assert set(frame["run"]) == {run.name}

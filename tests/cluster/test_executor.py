@@ -1,4 +1,4 @@
-"""Plans on a simulated cluster: which node gets which group, and what happens when nodes are lost."""
+"""Run plans on a simulated cluster, including lost nodes and failed tasks."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,11 @@ from attnbench.store import read_manifest, read_run
 
 
 class FakeCluster:
-    """A cluster whose tasks end as soon as they are waited for; `outcomes` says how each group's task ends."""
+    """A simulated cluster. Each task ends as soon as it is waited for.
+
+    `outcomes` lists how the tasks end, in order: `lost`, `type lost`, `raises`, `refused`, `wrong` or `ok`. All further
+    tasks end with `ok`.
+    """
 
     name = "fake"
 
@@ -29,7 +33,7 @@ class FakeCluster:
         return self.available
 
     def submit(self, function, argument, device_type):
-        json.dumps(argument)  # raises unless it holds plain values alone
+        json.dumps(argument)  # raises if the argument contains anything but JSON values
         if function is node_task.describe_node:
             return "describe", device_type
         self.orders.append((device_type.name, argument))
@@ -66,19 +70,19 @@ class FakeCluster:
 
 
 def environment(kind):
-    """Return an environment as a node describes it."""
+    """Return an environment like that in a node's description."""
     return {"environment_id": f"e-{kind}", "device_name": f"model {kind}", "driver": "1", "packages": {"torch": "2"}}
 
 
 def description(device_type):
-    """Return the description of a fake node."""
+    """Return the description of a node that has a device of this type."""
     kind, label = device_type.kind, device_type.label
     device = {"name": f"{kind}:0", "model": f"model {label}", "uuid": "u", "driver": "1"}
     return {"host": "n", "devices": [device], "environments": {kind: environment(label)}, "variants": {}}
 
 
 def group_result(device, order, *, wrong):
-    """Return a result with a record for each variant of the order."""
+    """Return a task's result with a record for each variant of the order; `wrong` makes the records invalid."""
     records = [
         {
             "record_id": f"{device}{name}{order['workload']['seq_q']}",
@@ -114,7 +118,10 @@ def group_result(device, order, *, wrong):
 
 @pytest.fixture
 def run_on(stubbed):
-    """Return a function that runs a plan of two lengths on a fake cluster; it returns run, summary and cluster."""
+    """Return a function that runs two variants at two lengths on a simulated cluster.
+
+    The function returns the run's folder, the summary and the cluster.
+    """
 
     def run_plan(device_types, outcomes=(), labels=(), *, missing_nodes_s=0.0):
         cluster = FakeCluster(device_types, outcomes)
@@ -137,21 +144,23 @@ H100, A100, CORES = DeviceType("H100", "cuda", 2), DeviceType("A100", "cuda", 1)
 
 
 def test_each_type_of_gpu_runs_the_whole_plan_in_groups(run_on):
-    """An order holds all variants of a workload, each type gets all orders, and every device of a type is used."""
+    """Each order has all variants of a workload, each type of GPU gets all workloads, and all GPUs are used."""
     run, summary, cluster = run_on([H100, A100, CORES])
     sent = sorted((name, order["workload"]["seq_q"], sorted(order["variants"])) for name, order in cluster.orders)
     assert sent == [(name, seq, ["alpha", "beta"]) for name in ("cuda:A100", "cuda:H100") for seq in (16, 24)]
     assert cluster.most_running == 3
     assert summary.statuses == {"unsupported": 8}
     assert len(read_run(run).records) == 8
-    assert sum(bool(order["peak_dtypes"]) for _, order in cluster.orders) == 2, "peak rates are measured once a type"
+    assert sum(bool(order["peak_dtypes"]) for _, order in cluster.orders) == 2, (
+        "peak rates were not measured once per type"
+    )
     assert set(read_manifest(run)["limits"]) == {"cuda:H100", "cuda:A100"}
-    assert (run / "logs" / "x.log").read_text() == "printed", "a log's path never leads out of logs/"
+    assert (run / "logs" / "x.log").read_text() == "printed", "the log was not written to logs/"
     assert not list(run.parent.parent.glob("*.log"))
 
 
 def test_types_are_chosen_by_label_and_an_unknown_one_is_an_error(run_on):
-    """`--gpus` selects types; a type that the cluster does not have is an error that names the nearest one."""
+    """`--gpus` selects types of GPU, and the error for an unknown type suggests the most similar one."""
     _, _, cluster = run_on([H100, A100], labels=["A100"])
     assert {name for name, _ in cluster.orders} == {"cuda:A100"}
     with pytest.raises(UsageError, match="did you mean 'A100'"):
@@ -159,15 +168,15 @@ def test_types_are_chosen_by_label_and_an_unknown_one_is_an_error(run_on):
 
 
 def test_a_type_that_its_node_does_not_have_is_an_error():
-    """If the scheduler promises a GPU and the node finds none, the error names the node and the type."""
+    """If the scheduler reports a GPU but the node does not find it, the error names the node and the type."""
     cluster = FakeCluster([H100])
     cluster.result = lambda handle: description(DeviceType("H100", "cpu", 1))
-    with pytest.raises(UsageError, match="machine n has H100, but that machine finds no cuda device"):
+    with pytest.raises(UsageError, match="H100 on machine n, but no cuda device was found there"):
         ClusterExecutor(cluster).devices([])
 
 
 def test_a_group_whose_node_is_lost_runs_on_another_of_the_same_type(run_on):
-    """The group is sent again to its own type, and the peak rates are asked for again."""
+    """The group is sent to the same type of device again, and peak rates are requested again."""
     _, summary, cluster = run_on([A100], ["lost"])
     assert summary.statuses == {"unsupported": 4}
     assert [name for name, _ in cluster.orders] == ["cuda:A100"] * 3
@@ -175,7 +184,7 @@ def test_a_group_whose_node_is_lost_runs_on_another_of_the_same_type(run_on):
 
 
 def test_a_group_that_loses_node_after_node_is_a_crash(run_on):
-    """After several lost nodes the group's cells are recorded as crashes, and the other groups run."""
+    """After MAX_LOST_NODES lost nodes a group's cells are recorded as crashes, and the other groups are run."""
     run, summary, cluster = run_on([A100], ["lost"] * MAX_LOST_NODES)
     assert summary.statuses == {"crash": 2, "unsupported": 2}
     assert len(cluster.orders) == MAX_LOST_NODES + 1
@@ -183,7 +192,7 @@ def test_a_group_that_loses_node_after_node_is_a_crash(run_on):
 
 
 def test_cells_are_interrupted_when_no_node_of_their_type_is_left(run_on):
-    """Their records have the status `interrupted`, so that --resume runs them again."""
+    """Cells without a node are recorded as interrupted, so that --resume runs them again."""
     run, summary, _ = run_on([A100], ["type lost"])
     assert summary.statuses == {"interrupted": 4}
     assert all("no machine with cuda:A100 is left" in str(record.reason) for record in read_run(run).records)
@@ -191,17 +200,17 @@ def test_cells_are_interrupted_when_no_node_of_their_type_is_left(run_on):
 
 @pytest.mark.parametrize(
     ("outcome", "reason"),
-    [("raises", "task failed"), ("refused", "no such variant here"), ("wrong", "handed back a wrong record")],
+    [("raises", "task failed"), ("refused", "no such variant here"), ("wrong", "returned an invalid record")],
 )
 def test_a_failed_task_costs_only_its_own_group(run_on, outcome, reason):
-    """A task that raises, refuses or returns a wrong record makes its group's cells errors, and no others."""
+    """If a task raises, refuses or returns an invalid record, only the cells of its group are recorded as errors."""
     run, summary, _ = run_on([A100], [outcome])
     assert summary.statuses == {"error": 2, "unsupported": 2}
     assert reason in str(next(record.reason for record in read_run(run).records if record.status == "error"))
 
 
 def test_a_plugin_file_is_sent_with_the_files_that_it_imports(tmp_path):
-    """The texts of the file and of the module beside it are packed, and are unpacked into one folder on the node."""
+    """A plugin's file and the module that it imports are packed together and unpacked into one folder on the node."""
     (tmp_path / "beside.py").write_text("NAME = 'travels'\n")
     plugin = tmp_path / "travelling.py"
     plugin.write_text("import beside\n")

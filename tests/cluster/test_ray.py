@@ -1,4 +1,4 @@
-"""Plans on a real Ray cluster: several nodes on this machine, one of which is killed while it measures."""
+"""Run plans on a real Ray cluster with several nodes on this machine, and kill one node while it measures."""
 
 import threading
 import time
@@ -19,20 +19,20 @@ from attnbench.store import read_manifest, read_run
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'attnbench[ray]'")
 
 BUDGET = MeasureConfig(budget_s=0.2, warm_up_max_s=0.1)
-START_TIMEOUT_S = 120.0  # until a node measures
+START_TIMEOUT_S = 120.0  # a node must start to measure within this time
 POLL_S = 0.05
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Start a head node that runs no tasks; each test adds other nodes."""
+    """Start a cluster with a head node that runs no tasks; each test adds more nodes."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
             "USAGE_STATS_ENABLED": "0",
             "ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "TMPDIR": "/tmp",  # noqa: S108 - a socket's path must be short
+            "TMPDIR": "/tmp",  # noqa: S108 - the paths of Ray's sockets must be short
         }.items():
             patch.setenv(f"RAY_{name}", value)
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -41,12 +41,12 @@ def cluster():
 
 
 def add_node(cluster, label):
-    """Add a node with one core and a type's label."""
+    """Add a node that has one core and the label of a type."""
     return cluster.add_node(num_cpus=1, labels={TYPE_LABEL: label}, object_store_memory=100 * 1024 * 1024)
 
 
 def processes(node):
-    """Return the fork servers and workers under a node."""
+    """Return the fork servers and workers of a node."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     children = raylet.children(recursive=True)
     return [child for child in children if forkserver_main.__name__ in child.cmdline()]
@@ -69,7 +69,7 @@ def run_on(cluster, tmp_path, labels, seqs, listener=None):
 
 
 def test_each_type_of_node_measures_the_plan(tmp_path, cluster):
-    """Nodes of two types run all cells each, and the records name the type of their device."""
+    """Nodes of two types each run all cells, and each record names the type of its device."""
     labels = ["left", "right"]
     for label in labels:
         add_node(cluster, label)
@@ -83,11 +83,11 @@ def test_each_type_of_node_measures_the_plan(tmp_path, cluster):
 
 
 def test_the_cells_of_a_killed_node_run_on_another_of_its_type(tmp_path, cluster, monkeypatch):
-    """When a node dies while it measures, another node measures its cells, and no record is lost or doubled."""
+    """When a node is killed while it measures, another node measures its cells, each exactly once."""
     nodes = {}
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        monkeypatch.setenv("TMPDIR", str(tmp_path / name))  # where the tasks of this node store their runs
+        monkeypatch.setenv("TMPDIR", str(tmp_path / name))  # tasks of this node store their temporary runs there
         nodes[name] = add_node(cluster, "core")
     victims = []
 
@@ -109,10 +109,10 @@ def test_the_cells_of_a_killed_node_run_on_another_of_its_type(tmp_path, cluster
     killer.join()
     assert victims, "no node was killed while it measured"
     assert summary.statuses == {"ok": 6}
-    assert len(started) > 6, "the cells of the killed node were started once more"
+    assert len(started) > 6, "the cells of the killed node were not started again"
     cells = [record.cell_id for record in read_run(run).records if not record.control]
     assert len(cells) == len(set(cells)) == 6
-    assert not psutil.wait_procs(victims, timeout=10)[1], "the workers of the killed node have ended"
+    assert not psutil.wait_procs(victims, timeout=10)[1], "workers of the killed node are still running"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ def test_the_cells_of_a_killed_node_run_on_another_of_its_type(tmp_path, cluster
     [("127.0.0.1:1", r"no Ray cluster answers at '127\.0\.0\.1:1'"), ("nowhere", r"expected host:port, or auto")],
 )
 def test_an_address_at_which_nothing_answers_is_an_error(address, message):
-    """The error names the address at once, and no Ray is started on this machine instead."""
+    """An address without a cluster raises UsageError instead of starting a cluster on this machine."""
     with pytest.raises(UsageError, match=message):
         RayCluster(address)

@@ -1,4 +1,4 @@
-"""Each dishonest variant of the pack is caught, and the honest one is not."""
+"""The dishonest variants in tests/mutants/dishonest are all caught, and the honest one passes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ TRAINING = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="fo
 PROTOCOL = MeasureConfig(warm_up_max_s=0.3)
 BLOCKS, BLOCK_NS = 10, 10e6
 
-WRONG = "tolerance|error"
-# A pattern for the reason with which each trick must be reported; WRONG matches the reasons for a wrong answer.
+WRONG = "tolerance|error"  # matches the reasons for a wrong answer
+# For each trick, a regular expression that the reported reason must match.
 TRICKS = {
     "cached_by_id": WRONG,
     "cached_by_pointer": WRONG,
@@ -66,18 +66,18 @@ TRICKS = {
 }
 
 
-# These change their process for good, so each runs in a separate worker.
-LASTING = re.compile("patche|sets|thread|forges|sleeps")
+# Tricks with these names change their process permanently, so each of them runs in a separate worker.
+NEEDS_SEPARATE_WORKER = re.compile("patche|sets|thread|forges|sleeps")
 
 
 class PackRunner:
-    """Runs the variants of the pack, one after the other, in the same worker."""
+    """A runner that runs dishonest variants one after the other in the same worker."""
 
     def __init__(self):
         self._worker = None
 
     def outcome(self, trick, workload, device="cpu"):
-        """Run a file of the pack in a real worker, as the runner does, and return status and reason."""
+        """Measure the variant of a trick's file in a real worker, as in a run, and return the status and the reason."""
         source = PluginSource(trick, "file", str(PACK / f"{trick}.py"))
         try:
             self._ask(LoadRequest(source, "dishonest", device))
@@ -104,7 +104,7 @@ class PackRunner:
 
 @pytest.fixture(scope="module")
 def shared():
-    """Return a runner for all variants that don't change their process."""
+    """Yield a runner that all variants share, except those that change their process."""
     runner = PackRunner()
     yield runner
     runner.stop()
@@ -112,30 +112,30 @@ def shared():
 
 @pytest.fixture
 def outcome(shared):
-    """Run a trick in the shared worker, or in a separate one if it changes its process."""
+    """Return a function that runs a trick in the shared worker, or in a separate one if the trick changes its process."""
     separate = PackRunner()
 
     def run(trick, workload, device="cpu"):
-        return (separate if LASTING.search(trick) else shared).outcome(trick, workload, device)
+        return (separate if NEEDS_SEPARATE_WORKER.search(trick) else shared).outcome(trick, workload, device)
 
     yield run
     separate.stop()
 
 
 def test_the_whole_pack_is_tried():
-    """Each file of the pack is the control, needs CUDA, or has an entry in the table."""
+    """Each file of the pack has an entry in TRICKS, except the honest variant and the one that needs CUDA."""
     assert {path.stem for path in PACK.glob("*.py")} == {*TRICKS, "honest", "side_stream"}
 
 
-@pytest.mark.parametrize("workload", [WORKLOAD, TRAINING], ids=lambda one: one.direction)
+@pytest.mark.parametrize("workload", [WORKLOAD, TRAINING], ids=lambda workload: workload.direction)
 def test_an_honest_variant_passes(workload, outcome):
-    """The control of the pack is ok, which shows that the checks don't reject every variant."""
+    """The honest variant has the status ok, which shows that the checks don't reject every variant."""
     assert outcome("honest", workload) == ("ok", None)
 
 
 @pytest.mark.parametrize("trick", TRICKS)
 def test_a_dishonest_variant_is_caught(trick, outcome):
-    """Each trick ends as incorrect or as an error with a reason that names it, and so without samples."""
+    """Each trick is recorded as incorrect or as an error, with a reason that describes the trick."""
     status, reason = outcome(trick, WORKLOAD)
     assert status in ("incorrect", "error"), (status, reason)
     assert re.search(TRICKS[trick], reason), reason
@@ -143,13 +143,13 @@ def test_a_dishonest_variant_is_caught(trick, outcome):
 
 @pytest.mark.parametrize("trick", ["right_then_wrong", "stale_memory", "sets_grad_mode"])
 def test_tricks_are_caught_in_training_too(trick, outcome):
-    """The same tricks are caught in forward_backward."""
+    """Tricks are also caught if the workload's direction is forward_backward."""
     status, reason = outcome(trick, TRAINING)
     assert status in ("incorrect", "error"), (status, reason)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_work_left_on_a_side_stream_is_caught(outcome):
-    """Results that a side stream has not written yet are missing from the copy that is checked."""
+    """A variant that leaves work on a side stream is caught, because the checked copy lacks the unfinished results."""
     status, reason = outcome("side_stream", WORKLOAD, "cuda")
     assert status in ("incorrect", "error"), (status, reason)

@@ -1,6 +1,7 @@
-"""A plugin with one variant per fault; each variant computes the right answer and has the fault that its name says.
+"""A plugin whose variants crash, hang or misbehave in other ways. The name of each variant says what its fault is.
 
-Faults that leave the process usable share one variant, where the workload's length selects the fault.
+Apart from the fault, each variant computes the right answer. Faults after which the process can continue share one
+variant, and the workload's length selects one of them.
 """
 
 import ctypes
@@ -21,20 +22,20 @@ FIRST_LENGTH = 16
 
 
 class Fault(Variant):
-    """A correct variant, except that call number `when` returns what `misbehave` makes of the output.
+    """A variant that is correct, except that call number `when` returns `misbehave(output)` instead of the output.
 
-    There is one `misbehave` function per length, from FIRST_LENGTH on.
+    The first function in `misbehave` applies to the length FIRST_LENGTH, the second to the next length, and so on.
     """
 
     def __init__(self, name, *misbehave, when=3):
         self.name, self.misbehave, self.when = name, misbehave, when
 
     def unsupported_reason(self, workload, device):
-        """Support as many lengths as there are faults."""
+        """Return None for the lengths that have a fault, and a reason for all other lengths."""
         return None if workload.seq_q - FIRST_LENGTH < len(self.misbehave) else "has no fault for this length"
 
     def prepare(self, workload, inputs):
-        """Return a callable that counts its calls, so that the fault occurs in the middle of the run."""
+        """Return a callable that counts its calls, so that the fault occurs in the call with number `when`."""
         calls = iter(range(1, 1 << 60))
         misbehave = self.misbehave[workload.seq_q - FIRST_LENGTH]
 
@@ -49,54 +50,54 @@ class RaisesInPrepare(Fault):
     """A variant that raises in `prepare`."""
 
     def prepare(self, workload, inputs):
-        """Raise."""
+        """Raise RuntimeError."""
         raise RuntimeError("no kernel image")
 
 
 class OddError(Exception):
-    """An exception whose text can't be read."""
+    """An exception that can't be converted to a string."""
 
     def __str__(self):
         raise ValueError
 
 
 def raise_(error):
-    """Raise an exception; for use in a lambda."""
+    """Raise an exception. Lambdas need this function, because `raise` is a statement."""
     raise error
 
 
 def raise_in_backward(output):
-    """Raise in the backward pass."""
+    """Return the output with a hook that raises in the backward pass."""
     output.register_hook(lambda _: raise_(RuntimeError("in backward")))
     return output
 
 
 def recurse_to_death(output):
-    """Recurse through C until the stack overflows, with Python's limit raised."""
+    """Recurse through C code, without Python's recursion limit, until the stack overflows."""
     sys.setrecursionlimit(1 << 30)
     return functools.reduce(lambda *_: recurse_to_death(output), (1, 2))
 
 
 def hold_the_interpreter(output):
-    """Wait in C without releasing the interpreter lock."""
+    """Sleep in C without releasing the GIL."""
     ctypes.PyDLL(None).sleep(600)
 
 
 def spin(output):
-    """Loop in Python."""
+    """Loop forever in Python."""
     while True:
         pass
 
 
 def allocate(output):
-    """Allocate memory until it is refused."""
+    """Allocate memory until an allocation fails."""
     taken = []
     while True:
         taken.append(torch.ones(1 << 24))
 
 
 def share_until_killed(output):
-    """Allocate shared memory, which no limit of the process covers, until the process is killed."""
+    """Allocate shared memory until the process is killed; RLIMIT_DATA does not limit shared memory."""
     taken, chunk = [], bytes(1 << 26)
     while True:
         taken.append(mmap.mmap(-1, len(chunk)))
@@ -111,7 +112,7 @@ def leave_children(output):
 
 
 def close_descriptors(output):
-    """Close every descriptor."""
+    """Close all file descriptors and sleep."""
     os.closerange(0, 512)
     time.sleep(600)
 
@@ -138,7 +139,7 @@ def forge(output):
 
 
 def handle_signals(output):
-    """Ignore all signals that can be handled, and hang."""
+    """Ignore the usual termination signals and sleep forever."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, lambda *_: None)
     while True:
@@ -146,14 +147,14 @@ def handle_signals(output):
 
 
 def change_folder(output):
-    """Change the working directory, which does no harm."""
+    """Change the working directory, which must not affect the run."""
     os.chdir("/")
     return output
 
 
 @hookimpl
 def attnbench_variants():
-    """Offer all faults."""
+    """Return one variant per fault, and the two variants that combine several faults."""
     return [
         RaisesInPrepare("raises-in-prepare", None),
         Fault("segfault", lambda _: ctypes.string_at(0)),

@@ -1,4 +1,4 @@
-"""Whatever a variant does affects its own cell only."""
+"""A variant that crashes, hangs or otherwise misbehaves affects only the current cell and not the rest of a run."""
 
 import contextlib
 import os
@@ -35,9 +35,9 @@ EXPECTED = {
     ("forges", 16): ("error", "wrote to the results pipe"),
     ("ignores-sigterm", 16): ("timeout", "deadline"),
     ("deletes-itself", 16): ("ok", None),
-    ("harmless", 16): ("ok", None),  # floods its output
-    ("harmless", 17): ("ok", None),  # changes the folder
-    ("harmless", 18): ("ok", None),  # leaves children behind
+    ("harmless", 16): ("ok", None),  # prints a GiB
+    ("harmless", 17): ("ok", None),  # changes the working directory
+    ("harmless", 18): ("ok", None),  # leaves child processes running
     ("wrong", 16): ("incorrect", "None"),
     ("wrong", 17): ("incorrect", "shape"),
     ("wrong", 18): ("incorrect", "float64"),
@@ -65,13 +65,13 @@ def attnbench_variants():
 
 @pytest.fixture(scope="module")
 def left_before():
-    """Return what was in shared memory and the temporary folder before the run."""
+    """Return the names of leftover shared memory and temporary folders before the run."""
     return leftovers()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, left_before):
-    """Run the pack together with a variant without faults, once for all tests."""
+    """Run all faults and the faultless variants once for all tests; return the run's folder and summary."""
     folder = tmp_path_factory.mktemp("faults")
     deleter = folder / "deleter.py"
     deleter.write_text(DELETER)
@@ -98,8 +98,8 @@ def records(run):
 
 
 def leftovers():
-    """Return shared memory that no process uses, and the temporary folders of this process's workers."""
-    shared = {str(path) for path in Path("/dev/shm").iterdir()}  # noqa: S108 - only listed
+    """Return the names of shared memory that no process uses and of the temporary folders of this process's workers."""
+    shared = {str(path) for path in Path("/dev/shm").iterdir()}  # noqa: S108 - nothing is written to this folder
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
             used = maps.read_text(errors="replace")
@@ -109,7 +109,7 @@ def leftovers():
 
 @pytest.mark.parametrize("cell", EXPECTED, ids=lambda cell: f"{cell[0]}-{cell[1]}")
 def test_a_fault_is_recorded_with_its_status_and_reason(records, cell):
-    """Each fault's record has the right status, a reason that names the fault, and samples only if it is ok."""
+    """The record of each fault has the expected status and reason, and has samples only if the status is ok."""
     status, reason = EXPECTED[cell]
     record = records[cell]
     assert record.status == status, record.reason
@@ -118,12 +118,12 @@ def test_a_fault_is_recorded_with_its_status_and_reason(records, cell):
 
 
 def test_variants_without_faults_are_measured(records):
-    """Variants without faults in the same run are ok at every length."""
+    """Variants without faults in the same run have the status ok at every length."""
     assert {records[name, length].status for name in FAULTLESS for length in LENGTHS} == {"ok"}
 
 
 def test_no_record_is_lost(run, records):
-    """Every cell has exactly one record, and every line is complete."""
+    """Every cell has exactly one record, and no line of the record files is incomplete."""
     reading = read_run(run[0])
     tried = {cell for cell, record in records.items() if record.status != "unsupported"}
     assert tried == {*EXPECTED, *((name, length) for name in FAULTLESS for length in LENGTHS)}
@@ -134,7 +134,7 @@ def test_no_record_is_lost(run, records):
 
 
 def test_nothing_is_left_running(run):
-    """No child of a worker outlives the run, not even one in a new session, and no zombie is left."""
+    """After the run no fork server, zombie or child of a worker is left, not even a child in a new session."""
     running = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
     assert ["/bin/sleep", "612"] not in running
     children = psutil.Process().children(recursive=True)
@@ -143,19 +143,19 @@ def test_nothing_is_left_running(run):
 
 
 def test_no_file_is_left(run, left_before):
-    """Shared memory and the temporary folder are as before the run."""
+    """The run leaves no shared memory and no temporary folder behind."""
     assert leftovers() <= left_before
 
 
 def test_the_log_of_a_flood_is_limited(run, records):
-    """A cell's log holds at most the first mebibyte of its output."""
+    """The log of a cell contains at most the first MiB of the cell's output."""
     log = run[0] / records["harmless", 16].log
     assert log.read_bytes().startswith(b"flood ")
     assert log.stat().st_size <= 1024 * 1024
 
 
 def test_a_hang_leaves_the_stack_in_the_log(run, records):
-    """The log of a cell that exceeded its deadline holds the stack of every thread."""
+    """The log of a cell that exceeded its deadline contains the stack of every thread."""
     assert "in spin" in (run[0] / records["loops", 16].log).read_text()
 
 
@@ -171,7 +171,7 @@ def attnbench_variants():
     return [named]
 """
 UNLOADABLE = {
-    "sleeps": ("import time; time.sleep(600)", "not within 2 s"),
+    "sleeps": ("import time; time.sleep(600)", "no reply within 2 s"),
     "raises": ("raise RuntimeError('at import')", "RuntimeError: at import"),
     "exits": ("import os; os._exit(0)", "import ended the process"),
     "up": (BARE.format(name="../../up"), "variant '../../up'"),
@@ -182,8 +182,8 @@ UNLOADABLE = {
 
 
 def test_an_error_at_import_affects_its_plugin_only(tmp_path, monkeypatch):
-    """A plugin that hangs, raises or exits at import, or has a hostile name, is listed with the reason."""
-    read_catalog()  # from now on the built-in plugins come from the cache
+    """A plugin that hangs, raises or exits at import, or whose variant has a hostile name, is listed with a reason."""
+    read_catalog()  # fills the cache, so that the short import timeout below does not affect the built-in plugins
     paths = {name: tmp_path / f"{name}.py" for name in UNLOADABLE}
     for name, (text, _) in UNLOADABLE.items():
         paths[name].write_text(text, encoding="utf-8")

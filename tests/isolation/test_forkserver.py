@@ -1,4 +1,4 @@
-"""Workers are forked from a process that has imported torch, and otherwise start like new processes."""
+"""Workers are forked from a process that has already imported torch. Otherwise they start like new processes."""
 
 import importlib.util
 import json
@@ -28,14 +28,14 @@ PREAMBLE = """
 
 @pytest.fixture
 def reply_of(tmp_path, monkeypatch):
-    """Return a function that runs a script as a worker and returns its reply; workers run until the test ends."""
+    """Return a function that runs a script as a worker and returns its first reply; workers run until the test ends."""
     workers = []
 
     def run(text, imports=(), environment=None, cores=None):
         script = tmp_path / f"worker{len(workers)}.py"
         script.write_text(textwrap.dedent(PREAMBLE) + textwrap.dedent(text) + "\ntime.sleep(600)\n")
         monkeypatch.setattr(worker_process, "ENTRY", str(script))
-        monkeypatch.setattr(worker_process, "IMPORTED", imports)
+        monkeypatch.setattr(worker_process, "PRELOADED", imports)
         workers.append(WorkerProcess(environment or {}, cores))
         return json.loads(workers[-1]._line(time.monotonic() + 60))
 
@@ -46,7 +46,7 @@ def reply_of(tmp_path, monkeypatch):
 
 
 def test_modules_are_imported_once_for_all_workers(reply_of):
-    """Two workers share a fork server, which has imported the module; another environment gets another fork server."""
+    """Two workers share a fork server and its imported module. A different environment gets a separate fork server."""
     text = "reply([os.getppid(), 'colorsys' in sys.modules])"
     first, second = reply_of(text, ["colorsys"]), reply_of(text, ["colorsys"])
     assert first == second
@@ -55,12 +55,12 @@ def test_modules_are_imported_once_for_all_workers(reply_of):
 
 
 def test_a_module_that_cant_be_imported_does_not_stop_the_fork_server(reply_of):
-    """The worker starts anyway, and can report the error itself."""
+    """If the fork server can't import a module, the worker starts nevertheless and can report the error."""
     assert reply_of("reply('no_such_module' in sys.modules)", ["no_such_module"]) is False
 
 
 def test_a_worker_inherits_nothing_else_from_the_fork_server(reply_of):
-    """Only its standard streams and two pipes are open, it leads a session, and it has its own temporary folder."""
+    """A worker has only its standard streams and two pipes open, leads a session, and has its own temporary folder."""
     text = """
         import tempfile
         held = [int(name) for name in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + name)]
@@ -75,14 +75,14 @@ def test_a_worker_inherits_nothing_else_from_the_fork_server(reply_of):
 
 
 def test_a_worker_is_pinned_before_libraries_count_its_cores(reply_of):
-    """The fork server, which imports the libraries, is pinned to the worker's cores too."""
+    """The fork server is pinned to the worker's cores too, because libraries count cores when they are imported."""
     core = min(os.sched_getaffinity(0))
     text = "reply([*os.sched_getaffinity(0), *os.sched_getaffinity(os.getppid())])"
     assert reply_of(text, cores=[core]) == [core, core]
 
 
 def test_processes_that_a_worker_forked_end_with_it(reply_of, monkeypatch):
-    """A process that a worker forked, and that left its session, is found by the worker's mark and killed."""
+    """A child process of a worker that started a new session is found by the worker's mark and killed."""
     text = """
         child = os.fork()
         if child == 0:
@@ -105,11 +105,11 @@ def test_processes_that_a_worker_forked_end_with_it(reply_of, monkeypatch):
     ],
 )
 def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, reason):
-    """The fork server reports exit codes and signals, and the traceback of an exception goes to the log."""
+    """The error names the exit code or signal, and the traceback of an exception is written to the log."""
     script = tmp_path / "worker.py"
     script.write_text(f"import os, sys\n{text}\n")
     monkeypatch.setattr(worker_process, "ENTRY", str(script))
-    monkeypatch.setattr(worker_process, "IMPORTED", ())
+    monkeypatch.setattr(worker_process, "PRELOADED", ())
     worker = WorkerProcess({})
     worker.log_to(tmp_path / "log")
     with pytest.raises(WorkerLostError, match=reason):
@@ -118,7 +118,7 @@ def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, 
 
 
 def test_output_before_the_log_file_is_chosen_is_kept(tmp_path):
-    """What a worker printed before `switch` was called, even if it has ended since, goes to the first file."""
+    """Output from before the first call of `switch` is written to the first file, even if the worker has ended."""
     log = WorkerLog()
     writing = os.dup(log.descriptor)
     log.started()
@@ -132,7 +132,7 @@ def test_output_before_the_log_file_is_chosen_is_kept(tmp_path):
 
 
 def test_a_killed_fork_server_is_replaced(reply_of):
-    """When a fork server is killed its workers end with it, and the next worker gets a new fork server."""
+    """When a fork server is killed, its workers end too, and the next worker gets a new fork server."""
     worker, parent = reply_of("reply([os.getpid(), os.getppid()])")
     running = psutil.Process(worker)
     os.kill(parent, signal.SIGKILL)
@@ -144,7 +144,7 @@ def test_a_killed_fork_server_is_replaced(reply_of):
 
 
 def test_idle_fork_servers_are_ended(reply_of, monkeypatch):
-    """Fork servers without a worker are ended on request, and the oldest of them when there are too many."""
+    """If more than MAX_IDLE fork servers have no worker, the oldest are ended; `end_idle` ends all of them."""
     monkeypatch.setattr(worker_process, "GRACE_S", 0.05)
     forkserver_client.end_idle()
     parents = []
@@ -158,13 +158,13 @@ def test_idle_fork_servers_are_ended(reply_of, monkeypatch):
 
 
 def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
-    """Neither the fork server nor a worker outlives the supervisor that started it."""
+    """When a supervisor is killed, its fork server and its worker end too."""
     script = tmp_path / "worker.py"
     script.write_text(textwrap.dedent(PREAMBLE) + "\nreply([os.getpid(), os.getppid()])\ntime.sleep(600)\n")
     text = """
         import sys, time
         from attnbench.isolation import worker_process
-        worker_process.ENTRY, worker_process.IMPORTED = sys.argv[1], ()
+        worker_process.ENTRY, worker_process.PRELOADED = sys.argv[1], ()
         print(worker_process.WorkerProcess({})._line(time.monotonic() + 60).decode(), flush=True)
         time.sleep(600)
     """
@@ -185,10 +185,10 @@ def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", [worker_process.ENTRY, *worker_process.IMPORTED, forkserver_client.forkserver_main.__name__]
+    "module", [worker_process.ENTRY, *worker_process.PRELOADED, forkserver_client.forkserver_main.__name__]
 )
 def test_modules_that_are_started_by_name_exist(module):
-    """The names that a fork server runs and imports, which no import statement checks, are modules."""
+    """The modules that are started or preloaded by name exist; no import statement would reveal a wrong name."""
     assert importlib.util.find_spec(module)
 
 
@@ -199,6 +199,6 @@ def test_a_fork_request_survives_encoding():
 
 
 def test_the_fork_server_starts_without_torch():
-    """It imports nothing heavy by itself: a worker that needs no torch starts in a moment."""
+    """The fork server's own module does not import torch, so a worker that doesn't need torch starts quickly."""
     code = f"import sys, {forkserver_client.forkserver_main.__name__}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

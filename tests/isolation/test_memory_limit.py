@@ -29,13 +29,13 @@ def run_script(tmp_path, monkeypatch):
         script = tmp_path / "worker.py"
         script.write_text(text)
         monkeypatch.setattr(worker_process, "ENTRY", str(script))
-        monkeypatch.setattr(worker_process, "IMPORTED", ())
+        monkeypatch.setattr(worker_process, "PRELOADED", ())
 
     return run
 
 
 def test_a_containers_limit_counts_as_the_machines_memory(monkeypatch):
-    """Total and available memory are the container's where it has less than the machine."""
+    """If a container has less memory than the machine, the container's total and available memory count."""
 
     def limited(limit, available):
         groups = SimpleNamespace(memory_limit=lambda: limit, available_memory=lambda: available)
@@ -47,7 +47,7 @@ def test_a_containers_limit_counts_as_the_machines_memory(monkeypatch):
 
 
 def test_the_default_limit_is_the_machines_memory_less_a_reserve():
-    """By default a worker may hold all memory but the reserve; a GPU's worker is only watched."""
+    """By default a worker may hold all memory except the reserve. The kernel refuses memory only to workers on a CPU."""
     whole = memory_limit.host_memory("cpu")
     assert 0 < whole.reserve_bytes <= memory_limit.total_bytes() / 4
     assert whole.limit_bytes == memory_limit.total_bytes() - whole.reserve_bytes
@@ -57,7 +57,7 @@ def test_the_default_limit_is_the_machines_memory_less_a_reserve():
 
 
 def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
-    """It must be ended if it holds more than its limit, or more than the reserve while less than that is left."""
+    """A process must be ended if it exceeds its limit, or if memory is low and it holds more than the reserve."""
     own = os.getpid()
     with mmap.mmap(-1, 32 * MIB) as shared:
         for page in range(0, len(shared), mmap.PAGESIZE):
@@ -71,7 +71,11 @@ def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
 @pytest.mark.parametrize(
     ("allocation", "status", "reason"),
     [
-        ("[bytearray(1 << 20) for _ in range(1000)]", "crash", "exited with code 1"),  # refused: MemoryError
+        (
+            "[bytearray(1 << 20) for _ in range(1000)]",
+            "crash",
+            "exited with code 1",
+        ),  # the kernel refuses the memory, and MemoryError ends the script
         (
             "import mmap; shared = mmap.mmap(-1, 1 << 30); [shared.write(bytes(1 << 20)) for _ in range(1000)]",
             "out_of_memory",
@@ -80,7 +84,7 @@ def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
     ],
 )
 def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(run_script, allocation, status, reason):
-    """The kernel refuses memory beyond the limit, and the supervisor ends a worker whose memory it can't refuse."""
+    """The kernel refuses private memory beyond the limit. For shared memory the supervisor ends the worker instead."""
     run_script(f"{allocation}; import time; time.sleep(60)")
     worker = WorkerProcess({}, memory=HostMemory(128 * MIB, 0, refuse=True))
     with pytest.raises(WorkerLostError) as lost:
@@ -90,7 +94,7 @@ def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(run_script, alloc
 
 
 def test_the_kernel_kills_a_worker_first_if_memory_runs_out(run_script):
-    """A worker has the highest OOM score, and the memory limit is set on the worker alone."""
+    """A worker has the highest OOM score, and RLIMIT_DATA is set for the worker but not for the supervisor."""
     run_script("import os, sys, time; os.write(int(sys.argv[2]), b'%d\\n' % os.getpid()); time.sleep(60)")
     before = resource.getrlimit(resource.RLIMIT_DATA)
     worker = WorkerProcess({}, memory=HostMemory(512 * MIB, 0, refuse=True))
@@ -104,7 +108,7 @@ def test_the_kernel_kills_a_worker_first_if_memory_runs_out(run_script):
 
 
 def test_a_worker_killed_by_the_kernel_ran_out_of_memory(run_script, monkeypatch):
-    """A SIGKILL is out_of_memory if the kernel's count of such kills grew meanwhile, and else a crash."""
+    """SIGKILL is recorded as out_of_memory if the kernel's count of OOM kills has grown, and as a crash otherwise."""
     run_script("import os; os.kill(os.getpid(), 9)")
     for counts, status in ((iter((1, 1)), "crash"), (iter((1, 2)), "out_of_memory")):
         monkeypatch.setattr(worker_process, "oom_kill_count", lambda counts=counts: next(counts))
@@ -114,7 +118,7 @@ def test_a_worker_killed_by_the_kernel_ran_out_of_memory(run_script, monkeypatch
 
 
 def test_a_worker_leaves_nothing_behind(run_script, monkeypatch, tmp_path):
-    """A descendant in another session ends with its worker, and temporary files are removed."""
+    """A child process in another session ends with its worker, and the worker's temporary files are removed."""
     notes = tmp_path / "notes"
     child = f"import time, tempfile; open({str(notes)!r}, 'w').write(tempfile.mkdtemp()); time.sleep(600)"
     text = f"""
@@ -136,7 +140,7 @@ def test_a_worker_leaves_nothing_behind(run_script, monkeypatch, tmp_path):
 
 
 def test_temporary_folders_of_a_killed_supervisor_are_removed(tmp_path, monkeypatch):
-    """The next run removes the folders of supervisors that have ended, and keeps those of running ones."""
+    """The temporary folders of supervisors that have ended are removed; those of running supervisors are kept."""
     monkeypatch.setattr(cleanup.tempfile, "gettempdir", lambda: str(tmp_path))
     ended = subprocess.Popen(["/bin/true"])
     ended.wait()
@@ -148,7 +152,7 @@ def test_temporary_folders_of_a_killed_supervisor_are_removed(tmp_path, monkeypa
 
 
 def test_all_workers_can_be_ended_at_once(run_script):
-    """A request to a worker that was ended this way raises WorkerLostError with the signal."""
+    """After `end_all`, a request to a worker raises WorkerLostError with the name of the signal."""
     run_script("import time; time.sleep(60)")
     worker = WorkerProcess({})
     WorkerProcess.end_all()

@@ -19,7 +19,7 @@ PAGE_BYTES = 3_000_000
 def write_runs(folder, cells, **axes):
     """Write runs of two machines with at least `cells` cells in total, and return the runs and the number of cells."""
     workloads = synthetic.workloads(seqs=SEQS, **{**AXES, **axes})
-    variants = (*synthetic.FEW, *VARIANTS)[: -(-cells // (len(MACHINES) * len(workloads)))]
+    variants = (*synthetic.DEFAULT_VARIANTS, *VARIANTS)[: -(-cells // (len(MACHINES) * len(workloads)))]
     runs = [
         synthetic.make_run(folder, name=name, variants=variants, cells=workloads, machine=machine, rounds=10)
         for name, machine in MACHINES.items()

@@ -37,7 +37,7 @@ def entry_of(catalog, name):
         ("import sys; sys.exit(3)", "import failed: SystemExit: 3"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "import ended the process: killed by SIGSEGV"),
         ("import os; os._exit(0)", "import ended the process: the process exited with code 0"),
-        ("import time; time.sleep(600)", "import ended the process: not within 6 s"),
+        ("import time; time.sleep(600)", "import ended the process: no reply within 6 s"),
         ("x = 1", "no hook found: expected one of attnbench_variants"),
         ("def attnbench_variants(): return []", "attnbench_variants lacks the @hookimpl decorator"),
         (
@@ -82,7 +82,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_others_load(write_plugin,
     ("text", "remedy"),
     [
         ("import no_such_library", "install the package"),
-        ("import os; os._exit(0)", "import what ends the process inside prepare"),
+        ("import os; os._exit(0)", "move the import that ends the process into prepare"),
         ("x = 1", "add a function attnbench_variants"),
         ("raise RuntimeError('No module named: boom')", "fix what the reason names"),
         (GOOD.format(name="sdpa"), "rename one of the two"),

@@ -48,8 +48,8 @@ def test_columns_have_one_length_and_store_repeated_strings_once(tmp_path):
     run = synthetic.make_run(tmp_path, cells=CELLS, rounds=8)
     data = payload(read(run))
     cells = data["cells"]
-    assert {len(column) for column in cells.values()} == {len(CELLS) * len(synthetic.FEW)}
-    assert sorted(data["lists"]["variant"]) == sorted(synthetic.FEW)
+    assert {len(column) for column in cells.values()} == {len(CELLS) * len(synthetic.DEFAULT_VARIANTS)}
+    assert sorted(data["lists"]["variant"]) == sorted(synthetic.DEFAULT_VARIANTS)
     for histogram, samples in zip(cells["histogram"], cells["samples"], strict=True):
         assert (histogram is None) == (samples is None)
         assert histogram is None or sum(histogram[2:]) == samples

@@ -1,4 +1,4 @@
-"""Ctrl-C once finishes the block, twice stops at once; finished cells are stored and the run can be resumed."""
+"""After one Ctrl-C the current block is finished, and after two the run stops immediately. Either run can be resumed."""
 
 import json
 import os
@@ -33,7 +33,7 @@ SHAPE = [
 
 @pytest.fixture
 def command(stubbed, tmp_path):
-    """Start the command line with stand-in workers, and wait until beta's second length is open."""
+    """Return a function that starts a run with stand-in workers and waits until beta's second cell is open."""
     started = []
 
     def start():
@@ -59,25 +59,25 @@ def command(stubbed, tmp_path):
 
 
 def opened(stubbed):
-    """Return the cells that workers have opened so far."""
+    """Return (variant, length) of the cells that workers have opened so far."""
     return {cell[:2] for cell in stubbed.opened()} if stubbed.log.exists() else set()
 
 
 def completed(stubbed, run):
-    """Resume a run without faults and return its statuses."""
+    """Resume a run with workers that don't misbehave, and return the number of cells by status."""
     stubbed.behave()
     execute(run, *resumed(run))
     return store.statuses(run)
 
 
 def test_one_interrupt_finishes_the_current_step(stubbed, command, tmp_path):
-    """After one SIGINT the current step is finished, its cell is stored as interrupted, and the exit code is 130."""
+    """After one SIGINT the current step is finished, the open cell is recorded as interrupted, and the exit code is 130."""
     released = tmp_path / "released"
     stubbed.behave(beta={"24": {"open": f"until:{released}"}})
     process = command()
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.5)
-    assert process.poll() is None  # it waits for the current step
+    assert process.poll() is None  # the process waits for the current step
     released.touch()
     _, output = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -94,7 +94,7 @@ def test_one_interrupt_finishes_the_current_step(stubbed, command, tmp_path):
 
 
 def test_two_interrupts_stop_at_once(stubbed, command, tmp_path):
-    """A second SIGINT kills the workers; the cell is interrupted, not crashed, and the run can be resumed."""
+    """A second SIGINT kills the workers. The open cell is recorded as interrupted, and the run can be resumed."""
     stubbed.behave(beta={"24": {"open": "hang:prepare"}})
     process = command()
     assert stubbed.workers()
@@ -104,7 +104,7 @@ def test_two_interrupts_stop_at_once(stubbed, command, tmp_path):
     began = time.monotonic()
     os.kill(process.pid, signal.SIGINT)
     _, output = process.communicate(timeout=60)
-    assert time.monotonic() - began < 30  # the step would have taken ten minutes
+    assert time.monotonic() - began < 30  # the hanging step would take ten minutes
     assert process.returncode == 130
     run = tmp_path / "r"
     assert "attnbench run --resume" in output
@@ -114,4 +114,4 @@ def test_two_interrupts_stop_at_once(stubbed, command, tmp_path):
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["summary"]["interrupted"] is True
     assert completed(stubbed, run) == {"ok": 4}
-    assert not list(Path("/tmp").glob(f"attnbench-worker-{process.pid}-*"))  # noqa: S108 - only listed
+    assert not list(Path("/tmp").glob(f"attnbench-worker-{process.pid}-*"))  # noqa: S108 - nothing is written to this folder

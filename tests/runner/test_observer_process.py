@@ -22,7 +22,7 @@ def attnbench_record_stored(record):
 
 @pytest.fixture
 def observers(tmp_path):
-    """Start observers from the source texts of plugins; they end with the test."""
+    """Return a function that starts observers from the source code of plugins; they are stopped after the test."""
     opened = ExitStack()
 
     def make(*texts, observes=("record_stored",)):
@@ -38,7 +38,7 @@ def observers(tmp_path):
 
 
 def test_events_arrive_in_order(observers, tmp_path):
-    """An observer receives the events that it observes, in order, and no others."""
+    """An observer receives only the events that it observes, and receives them in order."""
     running = observers(NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):
         running.notify("cell_started", {"variant": variant})
@@ -48,7 +48,7 @@ def test_events_arrive_in_order(observers, tmp_path):
 
 
 def test_an_observer_that_raises_does_not_affect_the_others(observers, tmp_path):
-    """Each exception of an observer is a problem with its name; all observers keep receiving events."""
+    """Each exception is reported with the observer's name, and all observers continue to receive events."""
     raising = NOTING.format(events="/nowhere/at/all")
     running = observers(raising, NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):
@@ -60,14 +60,14 @@ def test_an_observer_that_raises_does_not_affect_the_others(observers, tmp_path)
 
 @pytest.mark.parametrize(("fault", "word"), [("import os; os._exit(3)", "code 3"), ("import time; time.sleep(60)", "")])
 def test_an_observer_that_exits_or_hangs_ends_observing(observers, fault, word, monkeypatch):
-    """An observer that ends or blocks its process is one problem, and the run continues without observers."""
+    """An observer that ends or blocks the observers' process is reported once, and later events are not sent."""
     monkeypatch.setattr(observing, "IMPORT_TIMEOUT_S", 20.0 if word else 3.0)
     text = f"from attnbench import hookimpl\n@hookimpl\ndef attnbench_record_stored(record):\n    {fault}\n"
     running = observers(text)
     for _ in range(3):
         running.notify("record_stored", {})
     (problem,) = running.problems
-    assert problem.startswith("observer_0: observing record_stored ended")
+    assert problem.startswith("observer_0: the observers' process was lost during record_stored")
     assert word in problem
 
 
@@ -79,7 +79,7 @@ def test_without_observers_nothing_is_started(observers):
 
 
 def test_observers_outlive_the_thread_that_notified_them_first(observers, tmp_path):
-    """Other threads can notify the observers after the thread that notified them first has ended."""
+    """Observers still receive events after the thread that sent the first event has ended."""
     running = observers(NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):
         thread = threading.Thread(target=running.notify, args=("record_stored", {"variant": variant}))
@@ -109,7 +109,7 @@ def around(record):
 
 
 def test_a_hook_wrapper_runs_around_an_observer(observers, tmp_path):
-    """A wrapper of attnbench_record_stored is called, and an implementation without arguments between its halves."""
+    """A hook wrapper runs before and after an implementation, which may leave out the hook's argument."""
     running = observers(WRAPPING.format(events=str(tmp_path / "events")))
     running.notify("record_stored", {"variant": "naive"})
     assert (tmp_path / "events").read_text() == "before naive\nstored\nafter\n"
@@ -117,7 +117,7 @@ def test_a_hook_wrapper_runs_around_an_observer(observers, tmp_path):
 
 
 def test_an_observer_that_raises_system_exit_is_reported(observers, tmp_path):
-    """SystemExit in one observer is reported by the plugin's name, and the other observers are called."""
+    """A SystemExit in one observer is reported with the plugin's name, and the other observers are still called."""
     text = "from attnbench import hookimpl\n@hookimpl\ndef attnbench_record_stored():\n    raise SystemExit(3)\n"
     running = observers(text, NOTING.format(events=str(tmp_path / "events")))
     running.notify("record_stored", {"variant": "naive"})

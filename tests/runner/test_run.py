@@ -1,4 +1,4 @@
-"""Whole runs of small stand-in plugins, with about a second of measuring."""
+"""Complete runs with small plugins and short measurements."""
 
 import json
 
@@ -57,7 +57,7 @@ OBSERVED = """
 
 @pytest.fixture
 def request_of(tmp_path):
-    """Build a request for tiny cells."""
+    """Return a function that builds a request for tiny cells."""
 
     def make(*variants, plugins=(), **fields):
         axes = {"heads": [2], "seq": [16], "head_dim": [8]}
@@ -68,7 +68,7 @@ def request_of(tmp_path):
 
 
 class RecordingListener(RunListener):
-    """Keeps the problems and the findings that it receives."""
+    """A listener that stores the doctor's findings and the observers' problems."""
 
     def __init__(self):
         self.problems, self.findings = [], []
@@ -81,7 +81,7 @@ class RecordingListener(RunListener):
 
 
 def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of, write_plugin, tmp_path):
-    """Observers receive each event, a finished run has no cells left, and editing a plugin makes its cells stale."""
+    """Observers receive each event, resuming a finished run has no cells left, and editing a plugin makes cells stale."""
     plugin = write_plugin("observed", OBSERVED)
     request = request_of("own", "naive", plugins=[plugin], name="r")
     catalog, plan = plan_of(request)
@@ -98,7 +98,7 @@ def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of,
         "observed: attnbench_record_stored raised RuntimeError: the observer fails" in problem
         for problem in listener.problems
     )
-    assert listener.findings, "the listener receives the findings of attnbench doctor before anything is timed"
+    assert listener.findings, "the manifest had no findings of attnbench doctor when the run started"
 
     records = read_run(run).records
     assert {record.variant for record in records if record.control} == {"own"}
@@ -115,7 +115,7 @@ def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of,
 
 
 def test_blocks_are_in_a_b_b_a_order(stubbed):
-    """Every second round is in reverse order, and each variant shares all its rounds with the baseline."""
+    """Every second round is in reverse order, and the baseline takes part in every round of each variant."""
     run, _ = stubbed.run("alpha", "beta", "gamma")
     rounds = {(record.variant, record.control): record.block_rounds for record in read_run(run).records}
     assert set(rounds["beta", False]) <= set(rounds["alpha", False])
@@ -130,13 +130,13 @@ def test_blocks_are_in_a_b_b_a_order(stubbed):
         "gamma",
         "beta",
         "alpha",
-    ]  # one alpha is the A/A control
+    ]  # alpha appears twice per round, because it is also the A/A control
 
 
 def test_a_device_that_another_run_holds_is_refused(request_of):
-    """While a run holds a device, a second run on it raises UsageError with the device's name."""
+    """A second run on a device that is in use raises UsageError with the device's name."""
     request = request_of("naive")
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
-    with locks.hold(choose_devices(["cpu"])), pytest.raises(UsageError, match="device cpu:0 is measured by another"):
+    with locks.hold(choose_devices(["cpu"])), pytest.raises(UsageError, match="device cpu:0 is in use by another"):
         execute(run, catalog, plan)

@@ -1,4 +1,4 @@
-"""A full disk and two runs on one device or in one folder: no stored record is ever lost."""
+"""No record is lost if the disk is full, or if two runs use the same device or folder."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ HOLDER = """
     from attnbench.isolation import worker_process
     from attnbench.runner import locks
     from attnbench.plan.devices import Device, choose_devices
-    worker_process.ENTRY, worker_process.IMPORTED = sys.argv[1], ()
+    worker_process.ENTRY, worker_process.PRELOADED = sys.argv[1], ()
     with locks.hold(choose_devices(["cpu:0"])):
         worker = worker_process.WorkerProcess({})
         print(worker._line(time.monotonic() + 60).decode(), flush=True)
@@ -38,7 +38,7 @@ LEAVES_A_CHILD = """
 
 
 def full_after(records, monkeypatch):
-    """Simulate a disk that is full after `records` records, in the middle of the next one."""
+    """Simulate a disk that becomes full in the middle of the next record after `records` records."""
     written = []
 
     def write(descriptor, data):
@@ -52,7 +52,10 @@ def full_after(records, monkeypatch):
 
 
 def test_a_disk_that_fills_up_stops_the_run_with_all_records_intact(stubbed, outcomes, monkeypatch):
-    """ENOSPC ends the run with the command that resumes it; stored records can be read, and resuming completes it."""
+    """ENOSPC ends the run with a message that has the command to resume it.
+
+    The stored records can still be read, and resuming completes the run.
+    """
     request = stubbed.request(seq=(16, 24, 32))
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
@@ -78,7 +81,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_runs(stubbed, monke
 
 
 def test_two_processes_never_execute_one_run(stubbed):
-    """While one process executes a run, another process that resumes it is refused, on any device."""
+    """A run that one process is executing can't be executed by another process at the same time."""
     request = stubbed.request()
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)
@@ -89,7 +92,7 @@ def test_two_processes_never_execute_one_run(stubbed):
 
 
 def test_two_runs_never_share_a_name(stubbed):
-    """A second run with an existing name is refused before it writes anything."""
+    """Starting a run with the name of an existing run raises UsageError."""
     request = stubbed.request()
     start(request, *plan_of(request))
     with pytest.raises(UsageError, match="run 'r' exists"):
@@ -97,7 +100,7 @@ def test_two_runs_never_share_a_name(stubbed):
 
 
 def test_a_lock_is_released_when_its_process_ends_though_a_worker_lives_on(stubbed, tmp_path):
-    """When a supervisor is killed its device is free at once, even if a child of its worker still runs."""
+    """When a supervisor is killed, its device is free immediately, even if a child of its worker is still running."""
     script = tmp_path / "leaves_a_child.py"
     script.write_text(textwrap.dedent(LEAVES_A_CHILD))
     holder = subprocess.Popen(
@@ -109,13 +112,13 @@ def test_a_lock_is_released_when_its_process_ends_though_a_worker_lives_on(stubb
     child = int(holder.stdout.readline())
     try:
         with (
-            pytest.raises(UsageError, match="device cpu:0 is measured by another"),
+            pytest.raises(UsageError, match="device cpu:0 is in use by another"),
             locks.hold(choose_devices(["cpu"])),
         ):
             pass
         holder.kill()
         holder.wait()
-        os.kill(child, 0)  # the child still runs
+        os.kill(child, 0)  # raises if the child is no longer running
         with locks.hold(choose_devices(["cpu:0"])):
             pass
     finally:
@@ -125,10 +128,10 @@ def test_a_lock_is_released_when_its_process_ends_though_a_worker_lives_on(stubb
 
 
 def test_a_gpu_is_locked_by_its_uuid():
-    """A GPU is locked by its UUID: the same GPU under another number is refused, another GPU is free."""
+    """A GPU is locked by its UUID, so it is locked under any number, and another GPU with the same number is free."""
     with locks.hold([Device("cuda:0", "H200", "GPU-1")]):
         with (
-            pytest.raises(UsageError, match="device cuda:7 is measured"),
+            pytest.raises(UsageError, match="device cuda:7 is in use"),
             locks.hold([Device("cuda:7", "H200", "GPU-1")]),
         ):
             pass
@@ -137,20 +140,20 @@ def test_a_gpu_is_locked_by_its_uuid():
 
 
 def test_the_whole_cpu_can_not_be_locked_while_one_core_is():
-    """While one core is locked, the whole CPU can't be."""
-    with locks.hold(choose_devices(["cpu:0"])):  # noqa: SIM117 - the second lock is tried while the first is held
-        with pytest.raises(UsageError, match="device cpu:0 is measured"), locks.hold(choose_devices(["cpu"])):
+    """The whole CPU can't be locked while one of its cores is locked."""
+    with locks.hold(choose_devices(["cpu:0"])):  # noqa: SIM117 - pytest.raises must not include the first lock
+        with pytest.raises(UsageError, match="device cpu:0 is in use"), locks.hold(choose_devices(["cpu"])):
             pass
 
 
 def test_a_run_that_never_had_its_device_leaves_no_folder(stubbed):
-    """If the device is taken, a new run's folder is removed; the folder of a run that had started stays."""
+    """If the device is in use, the folder of a new run is removed, and the folder of an earlier run is kept."""
     request = stubbed.request()
     catalog, plan = plan_of(request)
     for starts in (False, True):
         run = start(request, catalog, plan)
         if starts:
             execute(run, catalog, plan)
-        with locks.hold(choose_devices(["cpu:0"])), pytest.raises(UsageError, match="measured by another run"):
+        with locks.hold(choose_devices(["cpu:0"])), pytest.raises(UsageError, match="in use by another attnbench run"):
             execute(run, catalog, plan)
         assert run.exists() == starts

@@ -1,4 +1,7 @@
-"""Whatever a worker does is recorded in its cell, and the run continues. Stand-in workers misbehave on request."""
+"""Failures of workers are recorded in the current cell, and the run continues.
+
+The tests use stand-in workers, which misbehave on request.
+"""
 
 import pytest
 
@@ -35,7 +38,7 @@ BLOCK = {"type": "Block", "samples_ns": [1.0], "calls_per_sample": 1, "wall_ns":
     ],
 )
 def test_each_phase_has_a_deadline(stubbed, outcomes, monkeypatch, operation, phase):
-    """A phase that exceeds its deadline is a timeout of that phase, and the other variant is measured."""
+    """A phase that exceeds its deadline is recorded as a timeout, and the other variant is still measured."""
     monkeypatch.setitem(limits.DEADLINES_S, phase, 0.3)
     stubbed.behave(alpha={operation: f"hang:{phase}"})
     run, _ = stubbed.run()
@@ -46,7 +49,7 @@ def test_each_phase_has_a_deadline(stubbed, outcomes, monkeypatch, operation, ph
 
 
 def test_the_timeout_option_applies_to_every_phase_except_loading():
-    """--timeout applies to each phase of a cell; importing torch keeps its default deadline."""
+    """--timeout applies to each phase of a cell, except for the import of torch, which keeps its default deadline."""
     cell_limits = CellLimits(timeout_s=5.0)
     assert {cell_limits.deadline_s(phase) for phase in ("prepare", "conform", "warm_up", "measure")} == {5.0}
     assert cell_limits.deadline_s("import") == CellLimits().deadline_s("import") > 5.0
@@ -65,21 +68,21 @@ def test_the_timeout_option_applies_to_every_phase_except_loading():
             "does not fit: ValidationError: Expected `float`, got `str`",
         ),
         ("open", {"type": "FailedReply", "status": "sparkling", "phase": "x", "reason": "x"}, "enum value 'sparkling'"),
-        ("open", {"type": "FailedReply", "status": "error", "phase": "x" * 1001, "reason": "x"}, "fit: RecordError"),
+        ("open", {"type": "FailedReply", "status": "error", "phase": "x" * 1001, "reason": "x"}, "values: RecordError"),
         ("open", {"state": "ready"}, "does not fit: ValidationError: Object missing required field `type`"),
         ("open", {"type": "DoneReply"}, "the worker sent an unexpected DoneReply"),
         ("load", {"type": "CloseReply"}, "the worker sent an unexpected CloseReply"),
         ("block", {**BLOCK, "samples_ns": ["x"]}, "does not fit: ValidationError: Expected `float`, got `str`"),
         ("block", {**BLOCK, "samples_ns": [-1.0]}, "does not fit: ValidationError: Expected `float` > 0.0"),
         ("block", {**BLOCK, "samples_ns": []}, "does not fit: ValidationError: Expected `array` of length >= 1"),
-        ("block", {**BLOCK, "samples_ns": [1e-9]}, "does not fit: RecordError"),
+        ("block", {**BLOCK, "samples_ns": [1e-9]}, "invalid values: RecordError"),
         ("block", {**BLOCK, "samples_ns": [1e12], "wall_ns": 1e12}, "patched clock"),
         ("close", {"type": "CloseReply", "memory": 1}, "does not fit: ValidationError: Object contains unknown field"),
-        ("close", {"type": "CloseReply", "peak_bytes": 2**63}, "does not fit: RecordError"),
+        ("close", {"type": "CloseReply", "peak_bytes": 2**63}, "invalid values: RecordError"),
     ],
 )
 def test_a_forged_oversized_or_malformed_reply_is_an_error(stubbed, outcomes, monkeypatch, operation, reply, reason):
-    """A reply that is forged, too large or malformed is an error of its cell; all other cells are measured."""
+    """A reply that is forged, too large or malformed is recorded as an error, and all other cells are measured."""
     monkeypatch.setattr(worker_process, "MAX_REPLY_BYTES", 1 << 16)
     stubbed.behave(alpha={operation: reply})
     run, summary = stubbed.run()
@@ -91,7 +94,7 @@ def test_a_forged_oversized_or_malformed_reply_is_an_error(stubbed, outcomes, mo
 
 
 def test_after_three_crashes_a_variant_is_not_tried_again(stubbed, outcomes):
-    """After three crashes of a variant its other cells are recorded as crashes without being started."""
+    """After three crashes of a variant, its remaining cells are recorded as crashes without being started."""
     stubbed.behave(alpha={"block": "segfault"})
     run, _ = stubbed.run(seq=(16, 24, 32, 40, 48))
     records = outcomes(run)
@@ -104,7 +107,10 @@ def test_after_three_crashes_a_variant_is_not_tried_again(stubbed, outcomes):
 
 
 def test_after_a_cuda_error_each_variant_is_tried_again_in_a_new_worker(stubbed, outcomes, tmp_path):
-    """Cells that met a CUDA error are tried once more, alone and in a new worker; one of the two then succeeds."""
+    """After a CUDA error a cell is tried again, alone and in a new worker.
+
+    Here the second try of alpha fails again, and that of beta succeeds.
+    """
     stubbed.behave(alpha={"block": CUDA_ERROR}, beta={"block": {"once": str(tmp_path / "met"), "do": CUDA_ERROR}})
     run, _ = stubbed.run("alpha", "beta", "gamma")
     records = outcomes(run)
@@ -126,17 +132,17 @@ def gpus(monkeypatch):
 
 
 def test_devices_of_one_model_share_the_cells(stubbed, outcomes, gpus):
-    """Each cell is measured once, on the device that is free, and all variants of a workload on the same device."""
+    """Each cell is measured on one device only, and all variants of a workload are measured on the same device."""
     run, summary = stubbed.run(seq=tuple(range(16, 160, 8)), devices=["cuda:0", "cuda:1"])
     records = outcomes(run)
     assert summary.statuses == {"ok": 36} == store.statuses(run)
-    assert len(stubbed.opened()) == 36 + 18  # plus one A/A control per workload
+    assert len(stubbed.opened()) == 36 + 18  # 36 cells, and one A/A control for each of the 18 workloads
     assert {record.device for record in records.values()} == {"cuda:0", "cuda:1"}
     assert all(records["alpha", length].device == records["beta", length].device for length in range(16, 160, 8))
 
 
 def test_devices_that_share_cells_take_the_longest_first(stubbed, gpus):
-    """Several devices of one model take the longest workloads first; a single device takes them as planned."""
+    """Several devices of one model take the longest workloads first. A single device keeps the order of the plan."""
     stubbed.run("alpha", seq=(16, 24, 32, 40, 48, 56), devices=["cuda:0", "cuda:1"])
     assert {length for _, length, _ in stubbed.opened()[:2]} <= {48, 56}
     stubbed.log.unlink()
@@ -145,7 +151,7 @@ def test_devices_that_share_cells_take_the_longest_first(stubbed, gpus):
 
 
 def test_another_device_of_its_model_replaces_one_that_is_gone(stubbed, outcomes, gpus, monkeypatch):
-    """A run whose first GPU is gone is resumed on the other GPU of the same model."""
+    """If a GPU of a run is gone, the run is resumed on another GPU of the same model."""
     request = stubbed.request(devices=["cuda:0", "cuda:1"])
     run = start(request, *plan_of(request))
     known = Device("cuda:1", "H200", "GPU-cuda:1", "570.1")
@@ -164,7 +170,7 @@ def test_another_device_of_its_model_replaces_one_that_is_gone(stubbed, outcomes
 
 
 def test_every_device_measures_all_cells_on_request(stubbed, gpus):
-    """With --every-device each device measures every cell, and resuming treats these as separate cells."""
+    """With --every-device each device measures every cell, and --resume adds the cells that one device lacks."""
     run, summary = stubbed.run(devices=["cuda:0", "cuda:1"], every_device=True)
     assert summary.statuses == {"ok": 4} == store.statuses(run)
     (run / "records-cuda-1.jsonl").unlink()

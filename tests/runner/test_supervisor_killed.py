@@ -1,4 +1,4 @@
-"""The supervisor is killed at random moments: stored records remain, and resuming completes the run."""
+"""After a supervisor is killed at a random moment, its stored records remain, and resuming completes the run."""
 
 import os
 import random
@@ -12,11 +12,11 @@ from attnbench.runner.run import execute, start
 from attnbench.runner.run_listener import RunListener
 
 LENGTHS = (16, 24, 32, 40)
-RUNS, KILLS = 5, 10  # each run is killed this often, in its first execution and while it is being resumed
+RUNS, KILLS = 5, 10  # each of the 5 runs is resumed and killed 10 times
 
 
 def content(run):
-    """Return the parts of each cell's latest record that must not depend on the kills."""
+    """Return the fields of each cell's latest record that must be the same as in an undisturbed run."""
     return {
         key: (record.variant, record.workload, record.status, record.samples_ns[:3])
         for key, record in store.latest(run).items()
@@ -24,7 +24,10 @@ def content(run):
 
 
 def supervise(run, stored):
-    """Resume a run in a child process, which writes the id of each stored record to a pipe; return its process id."""
+    """Resume a run in a child process and return the child's process id.
+
+    The child writes the id of each stored record to the pipe `stored`.
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -44,7 +47,7 @@ def test_a_killed_run_is_completed_cell_for_cell(stubbed):
     for seed in range(RUNS):
         request = stubbed.request(seq=LENGTHS, name=f"killed-{seed}")
         run = start(request, *plan_of(request))
-        moments = random.Random(seed)  # noqa: S311 - moments of kills, not a secret
+        moments = random.Random(seed)  # noqa: S311 - the random numbers need not be secure
         for _ in range(KILLS):
             kill_and_compare(stubbed, run, moments.uniform(0.0, took_s))
         execute(run, *resumed(run))
@@ -58,7 +61,7 @@ def test_a_killed_run_is_completed_cell_for_cell(stubbed):
 
 
 def kill_and_compare(stubbed, run, after_s):
-    """Resume a run, kill its supervisor, and compare the records that it reported with those that are stored."""
+    """Resume a run, kill its supervisor after `after_s`, and compare the reported records with the stored ones."""
     stubbed.log.unlink(missing_ok=True)
     before = set(store.latest(run))
     reading, writing = os.pipe()

@@ -1,4 +1,4 @@
-"""Teams of devices: how they are formed, where cells are placed, and how their replies are merged."""
+"""Teams of devices: forming them, placing cells on them, and merging the replies of their workers."""
 
 from types import SimpleNamespace
 
@@ -22,7 +22,7 @@ def four_gpus(monkeypatch):
 
 
 def test_a_team_sees_its_members_only():
-    """A team is named after its members, and its worker sees these devices and no others."""
+    """A team is named after its members, and its worker sees only the members' devices."""
     pair = Device.team(GPUS[:2])
     assert (pair.name, pair.model, pair.size, pair.kind) == ("cuda:0+cuda:1", "2 x H200", 2, "cuda")
     assert pair.worker_environment()["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-1"
@@ -30,14 +30,14 @@ def test_a_team_sees_its_members_only():
 
 
 def test_a_team_is_chosen_by_its_name():
-    """The name of a team in a record selects the same devices again."""
+    """A team's name, as found in records, selects the same devices again."""
     (team,) = choose_devices(["cpu:0+cpu:0"])
     assert [member.name for member in team.members] == ["cpu:0", "cpu:0"]
     assert team.cores == choose_devices(["cpu:0"])[0].cores
 
 
 def test_each_workload_has_its_place(four_gpus):
-    """Workloads for 1, 2 and 8 devices go to each device alone, to the first two, and to all four at once."""
+    """A workload for 1, 2 or 8 devices goes to each single device, to a team of two, or to a team of all four."""
     workloads = [Workload(**SIZES, gpus=count) for count in (1, 2, 8)]
     devices = with_teams(GPUS, workloads)
     assert [device.name for device in devices[4:]] == ["cuda:0+cuda:1", "cuda:0+cuda:1+cuda:2+cuda:3"]
@@ -49,7 +49,7 @@ def test_each_workload_has_its_place(four_gpus):
 
 
 def test_a_placement_problem_has_a_reason(four_gpus):
-    """Too few devices, or a split that the variant does not have, is reported in one line."""
+    """A wrong number of devices, or a split that the variant does not support, is reported as a reason."""
     plain, ring = (SimpleNamespace(ranks=ranks) for ranks in (1, 2))
     pair = Device.team(GPUS[:2])
     batch, sequence = (Workload(**SIZES, gpus=2, split=split) for split in ("batch", "ring"))
@@ -62,7 +62,7 @@ def test_a_placement_problem_has_a_reason(four_gpus):
 
 
 def test_the_reply_of_the_slowest_member_is_kept():
-    """The slowest block is kept, with the medians of all members; memory is that of the largest member."""
+    """Merging keeps the slowest block, with the medians of all members, and the largest peak memory."""
     fast, slow = (Block([t, t + 2.0], 1, 20.0, telemetry={"a": t}) for t in (1.0, 5.0))
     assert slowest_reply([fast, slow]) == Block([5.0, 7.0], 1, 20.0, telemetry={"a": 5.0, "rank_ns": [2.0, 6.0]})
     opened = [OpenReply(1.0, t, {}, [flag]) for t, flag in ((2.0, "x"), (1.0, "y"))]
@@ -72,14 +72,14 @@ def test_the_reply_of_the_slowest_member_is_kept():
 
 
 def test_the_failure_of_one_member_fails_the_team():
-    """A failed reply, or a reply of another type, is returned instead of the merged one."""
+    """A failed reply, or a reply of an unexpected type, is returned instead of a merged reply."""
     wrong = FailedReply("incorrect", "conform", "row 3")
     assert slowest_reply([OpenReply(1.0, 1.0, {}), wrong]) == wrong
     assert slowest_reply([OpenReply(1.0, 1.0, {}), DoneReply()]) == DoneReply()
 
 
 def test_all_members_get_a_request_before_any_reply_is_read():
-    """Requests are sent to all members first, so that they work at the same time."""
+    """All members get the request before the first reply is awaited, so that they work at the same time."""
     calls = []
 
     class FakeWorker:

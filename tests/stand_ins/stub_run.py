@@ -1,4 +1,4 @@
-"""The command line with stand-in workers: `python stub_run.py run ...` corresponds to `attnbench run ...`."""
+"""Run the command line with stand-in workers: `python stub_run.py run ...` is like `attnbench run ...`."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from attnbench.cli import main
 from attnbench.isolation import worker_process
 
 WORKER = str(Path(__file__).parent / "stub_worker.py")
-IMPORTED = ("attnbench.messages",)
+PRELOADED = ("attnbench.messages",)
 
 if __name__ == "__main__":
-    worker_process.ENTRY, worker_process.IMPORTED = WORKER, IMPORTED
+    worker_process.ENTRY, worker_process.PRELOADED = WORKER, PRELOADED
     main()

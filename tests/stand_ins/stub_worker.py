@@ -1,9 +1,21 @@
-"""A worker that replies at once: it speaks the messages of the harness, imports no torch, and misbehaves on request.
+"""A stand-in for workers that replies immediately, does not import torch, and misbehaves on request.
 
-`STUB` in the environment holds JSON: by variant, by operation, what to do: "exit", "segfault", "raw", "flood",
-"hang:PHASE", "until:FILE", the body of a reply, or {"once": FILE, "do": any of these}; under a length, the same for
-that length alone; and `limit`, the largest length that fits. `STUB_LOG` names a file to which a line is added for every
-cell that is opened and for every block.
+The environment variable `STUB` is a JSON object that maps a variant to an object with its behaviour. The keys are:
+
+- an operation (`load`, `open`, `block`, `close` or `check`): what to do in this operation
+- a length: an object with behaviour for this length only
+- `limit`: the largest length that fits in memory
+
+The value for an operation is one of:
+
+- `exit`, `segfault`: end the process
+- `raw`, `flood`: write invalid or very long data to the pipe for replies
+- `hang:PHASE`: enter a phase and hang
+- `until:FILE`: wait until a file exists
+- an object: send this object as the reply
+- `{"once": FILE, "do": ...}`: do this only the first time, which is when the file does not exist yet
+
+`STUB_LOG` is the path of a file to which a line is added for every opened cell and for every block.
 """
 
 import hashlib
@@ -46,13 +58,13 @@ VARIANTS = ("alpha", "beta", "gamma")
 
 
 def behaviour(variant, workload):
-    """Return how the environment says that a variant behaves, at the workload's length if that is given."""
+    """Return a variant's behaviour from `STUB`, including that for the workload's length."""
     wanted = json.loads(os.environ.get("STUB", "{}")).get(variant, {})
     return {**wanted, **wanted.get(str(workload and workload.seq_k), {})}
 
 
 def describe(request):
-    """Offer three variants of one plugin."""
+    """Send a description of a plugin with three variants."""
     for source in request.sources:
         send(AboutNotice(source.name))
         variants = [
@@ -75,7 +87,7 @@ def describe(request):
 
 
 def support(request):
-    """Support everything."""
+    """Send that every variant supports every workload."""
     for question in request.questions:
         send(AboutNotice(question.variant))
         send(SupportNotice(question.variant, [None] * len(request.workloads)))
@@ -83,19 +95,19 @@ def support(request):
 
 
 def samples(variant, workload):
-    """Return samples that depend on variant and workload alone."""
+    """Return samples that depend only on the variant and the workload."""
     seed = hashlib.sha256(f"{variant}{sorted(workload.to_json().items())}".encode()).digest()
     return [1e4 + byte for byte in seed[:3]]
 
 
 def peaks(request):
-    """Report high rates."""
+    """Return high peak rates."""
     rates = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": 1e12}
     return PeaksReply(dict.fromkeys(request.dtypes, rates), {})
 
 
 def check(request):
-    """Find every trait but one."""
+    """Report that the variant has every requested trait except nan-safe."""
     for name in request.only:
         wanted = behaviour(request.variant, None).get("check")
         if wanted is not None:
@@ -107,39 +119,39 @@ def check(request):
 
 
 def load(request):
-    """Serve one variant."""
+    """Store the name of the variant that the next requests are about."""
     STATE["variant"] = request.variant
     return requested("load") or DoneReply()
 
 
 def open_(request):
-    """Open a cell."""
+    """Store the workload and reply that its cell is open."""
     STATE["workload"] = request.workload
     note("open")
     return requested("open") or OpenReply(1e6, 1e4, {})
 
 
 def block(_):
-    """Take as long as a block and return samples."""
+    """Wait for WALL_NS and return a block of samples."""
     note("block")
     time.sleep(WALL_NS / 1e9)
     return requested("block") or Block(samples(STATE["variant"], STATE["workload"]), 1, WALL_NS)
 
 
 def close(_):
-    """Close a cell."""
+    """Reply that the cell is closed."""
     return requested("close") or CloseReply(peak_bytes=1, kernels=("stub",))
 
 
 def note(operation):
-    """Add a line to the log: what is done with which variant at which length."""
+    """Add a line to the log with the operation, the variant, the length and this process's id."""
     if "STUB_LOG" in os.environ:
         with Path(os.environ["STUB_LOG"]).open("a") as log:
             log.write(f"{operation} {STATE['variant']} {STATE['workload'].seq_k} {os.getpid()}\n")
 
 
 def requested(operation):
-    """Misbehave in an operation if the environment says so; return the reply to send instead, or None."""
+    """Misbehave in an operation if `STUB` requests it; return the reply to send, or None for the usual reply."""
     behaves = behaviour(STATE["variant"], STATE.get("workload"))
     if operation == "open" and STATE["workload"].seq_k > behaves.get("limit", 1 << 60):
         return FailedReply("out_of_memory", "prepare", "OutOfMemoryError")
@@ -152,7 +164,7 @@ def requested(operation):
 
 
 def misbehave(wanted):
-    """Misbehave in one way; return the reply to send instead, or None."""
+    """Misbehave in one way; return the reply to send, or None for the usual reply."""
     if isinstance(wanted, dict):
         return wanted
     if wanted == "raw":
@@ -174,7 +186,7 @@ def misbehave(wanted):
 
 
 def send(message):
-    """Send a message of the current request; a dict is sent without validation."""
+    """Send a message with the id of the current request; a dict is sent without validation."""
     if isinstance(message, dict):
         data = (json.dumps({"id": STATE["id"], "body": message}) + "\n").encode()
     else:

@@ -1,4 +1,4 @@
-"""Fixtures for plugins written by a test, and for runs with stand-in workers."""
+"""Fixtures that write plugins and that make runs with stand-in workers."""
 
 import json
 import textwrap
@@ -30,23 +30,23 @@ def write_plugin(tmp_path):
 
 
 class StubbedRuns:
-    """Runs of the stand-in variants alpha, beta and gamma, which misbehave on request."""
+    """A factory of runs with the stand-in variants alpha, beta and gamma, which misbehave on request."""
 
     def __init__(self, folder, monkeypatch):
         self.folder, self._patch = folder, monkeypatch
         self.log = folder / "opened"
         monkeypatch.setattr(worker_process, "ENTRY", stub_run.WORKER)
-        monkeypatch.setattr(worker_process, "IMPORTED", stub_run.IMPORTED)
+        monkeypatch.setattr(worker_process, "PRELOADED", stub_run.PRELOADED)
         monkeypatch.setattr(doctor, "LOAD_SECONDS", 0.01)
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         monkeypatch.setenv("STUB_LOG", str(self.log))
 
     def behave(self, **variants):
-        """Set what each variant does; see the stand-in worker."""
+        """Set how each variant misbehaves; stub_worker.py describes the values."""
         self._patch.setenv("STUB", json.dumps(variants))
 
     def request(self, *variants, seq=(16,), **fields):
-        """Return a request for tiny cells."""
+        """Return a request for tiny cells, by default of alpha and beta."""
         defaults = {"devices": ["cpu:0"], "protocol": SHORTEST, "results": self.folder / "results", "name": "r"}
         if "suites" not in fields:
             defaults["axes"] = {"heads": [2], "seq": list(seq), "head_dim": [8]}
@@ -60,7 +60,7 @@ class StubbedRuns:
         return run, execute(run, catalog, plan, limits=limits)
 
     def opened(self):
-        """Return (variant, length, worker's process id) of each cell that a worker opened, in order."""
+        """Return (variant, length, worker's process id) for each cell that a worker has opened, in order."""
         lines = map(str.split, self.log.open())
         return [(name, int(length), process) for what, name, length, process in lines if what == "open"]
 
@@ -76,13 +76,13 @@ class StubbedRuns:
 
 @pytest.fixture
 def stubbed(tmp_path, monkeypatch):
-    """Return an object that makes runs with stand-in workers."""
+    """Return a StubbedRuns object, which makes runs with stand-in workers."""
     return StubbedRuns(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def outcomes():
-    """Return a function that reads a run's records by variant and length, without those of the A/A control."""
+    """Return a function that reads a run's records by variant and length, except those of the A/A control."""
 
     def read(run):
         return {

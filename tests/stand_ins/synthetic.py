@@ -1,7 +1,8 @@
-"""Synthetic runs: folders like those that `attnbench run` writes, with latencies from a simple model of a machine.
+"""Make synthetic runs: folders like those of `attnbench run`, with latencies from a simple model of a machine.
 
-The time of a call is the launch latency plus the larger of the times for arithmetic and memory traffic. All variants
-of a round share the same drift, as on a real machine; the noise of each sample is independent. Nothing is measured.
+The time of a call is the launch latency plus the time for arithmetic or for memory traffic, whichever is larger. All
+variants have the same drift in a round, as on a real machine. The noise of each sample is independent. Nothing is
+measured.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ from attnbench.workloads.workload import NO_MASK, Workload
 
 @dataclass(frozen=True)
 class Machine:
-    """The properties of a synthetic device that decide its speed."""
+    """The properties of a synthetic device.
+
+    - `device`, `name`: the device's name, e.g. `cuda:0`, and its model
+    - `matmul_flops`, `copy_bytes`: peak rates in FLOP/s and bytes/s
+    - `launch_ns`: the launch latency in ns
+    - `memory_bytes`: the size of the memory
+    """
 
     device: str
     name: str
@@ -40,7 +47,14 @@ A100 = Machine("cuda:0", "NVIDIA A100-SXM4-80GB", 2.5e14, 1.7e12, 6_000, 8e10)
 
 @dataclass(frozen=True)
 class Kind:
-    """How a synthetic variant behaves: its share of the peak rate, whether it stores the scores, how it fails."""
+    """The properties of a synthetic variant.
+
+    - `efficiency`: the share of the peak rate that the variant reaches
+    - `stores_scores`: whether it stores the scores in memory
+    - `skips_masked`: whether it skips masked scores
+    - `linear`: whether its FLOPs grow linearly with the length
+    - `status`, `reason`: how its cells end
+    """
 
     efficiency: float
     stores_scores: bool = False
@@ -61,10 +75,19 @@ KINDS = {
     "xformers": Kind(0.58, status="unsupported", reason="xformers has no operator for device cpu"),
     "forgets-a-key": Kind(0.7, status="incorrect", reason="output differs from the fp64 reference: worst row 41.3"),
     "segfaults": Kind(0.5, status="crash", reason="worker died of SIGSEGV in phase measure"),
-    "hangs": Kind(0.5, status="timeout", reason="no answer within 60 s in phase prepare"),
+    "hangs": Kind(0.5, status="timeout", reason="no reply within the deadline of phase prepare"),
     "linear-attention": Kind(0.5, exact=False, linear=True),
 }
-FEW = ("naive", "sdpa", "sdpa-flash", "chunked", "xformers", "forgets-a-key", "segfaults", "linear-attention")
+DEFAULT_VARIANTS = (
+    "naive",
+    "sdpa",
+    "sdpa-flash",
+    "chunked",
+    "xformers",
+    "forgets-a-key",
+    "segfaults",
+    "linear-attention",
+)
 
 
 def workloads(
@@ -77,7 +100,7 @@ def workloads(
     heads: int = 8,
     head_dim: int = 64,
 ) -> list[Workload]:
-    """Return all combinations of the axes."""
+    """Return one workload for each combination of the axes."""
     return [
         Workload.from_json(
             {
@@ -115,7 +138,7 @@ def make_run(
     folder: Path,
     *,
     name: str = "20260101-120000",
-    variants: Sequence[str] = FEW,
+    variants: Sequence[str] = DEFAULT_VARIANTS,
     cells: Iterable[Workload] | None = None,
     machine: Machine = CPU,
     baseline: str | None = "sdpa",
@@ -130,7 +153,10 @@ def make_run(
 ) -> Path:
     """Write the folder of a run and return its path.
 
-    `slower` multiplies the time of some variants; `replace` overrides fields of every record.
+    - `slower`: factors by which the times of some variants are multiplied
+    - `noise`, `drift`: the relative noise of a sample, and the amplitude of the relative drift over the rounds
+    - `rounds`, `block`: the number of rounds, and the number of samples in a block
+    - `replace`: fields to override in every record
     """
     run = folder / name
     (run / "logs").mkdir(parents=True)
@@ -191,7 +217,7 @@ def _record(run: Path, variant: str, workload: Workload, machine: Machine, *, co
 
 
 def _outcome(record: Record, times: list[float], block: int, machine: Machine, started: str) -> Record:
-    """Return the record with its status and the fields that belong to it."""
+    """Return the record with its status and the fields that depend on the status."""
     kind = KINDS.get(record.variant, Kind(0.5))
     status, reason = kind.status, kind.reason
     if status == "unsupported" and machine.device != "cpu":
@@ -227,7 +253,7 @@ def _outcome(record: Record, times: list[float], block: int, machine: Machine, s
 
 
 def _telemetry(record: Record, blocks: int, machine: Machine) -> list[dict[str, object]]:
-    """Return the telemetry of each block; a CPU reports no power, and about one block in 20 is throttled."""
+    """Return the telemetry of each block. At most one block per cell is throttled, and a CPU reports no power."""
     power = None if machine.device == "cpu" else 300.0 + int(record.cell_id, 16) % 200
     seldom = int(record.cell_id, 16) % 20
     return [{"power_w": power, "throttle": ["power"] if block == seldom else []} for block in range(blocks)]

@@ -1,4 +1,4 @@
-"""The computations of studies that time nothing."""
+"""The computations of studies that don't time anything."""
 
 import pytest
 import torch
@@ -11,7 +11,10 @@ from attnbench.worker.study_experiments import _jacobian_norm, attention_weights
 
 
 def test_scaling_keeps_the_variance():
-    """Unscaled scores have a variance near head_dim, scaled ones near 1; entropy and gradient fall without scaling."""
+    """The variance of scores is about head_dim without scaling, and about 1 with it.
+
+    Without scaling, the entropy and the gradient fall as head_dim grows.
+    """
     rows = {(row["head_dim"], row["scaled"]): row for row in scaling_factor([16, 256], keys=128, queries=128)}
     for head_dim in (16, 256):
         assert rows[head_dim, False]["variance"] == pytest.approx(head_dim, rel=0.2)
@@ -21,14 +24,14 @@ def test_scaling_keeps_the_variance():
 
 
 def test_the_jacobian_norm_agrees_with_autograd():
-    """The closed form equals the norm of the Jacobian that autograd computes."""
+    """The formula for the norm agrees with the norm of the Jacobian that autograd computes."""
     scores = torch.randn(7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     jacobian = torch.autograd.functional.jacobian(lambda x: x.softmax(-1), scores)
     assert torch.isclose(_jacobian_norm(scores.softmax(-1)), jacobian.norm())
 
 
 def test_weights_of_a_sentence():
-    """Rows sum to 1 with and without the mask; with it, all weights above the diagonal are 0."""
+    """The weights of each row sum to 1. With the causal mask, all weights above the diagonal are 0."""
     free, causal = attention_weights("one two one three")
     assert free["words"] == ["one", "two", "one", "three"]
     for row in free["weights"] + causal["weights"]:
@@ -38,7 +41,7 @@ def test_weights_of_a_sentence():
 
 
 def test_the_steps_compute_attention():
-    """The output is softmax(Q K^T / sqrt(D)) V, and the weights of the heads are causal."""
+    """The output is softmax(Q K^T / sqrt(head_dim)) V, and the weights of the heads are causal."""
     rows = steps("a b a", width=6, head_dim=4, heads=2)
     found = {row["step"]: torch.tensor(row["matrix"]) for row in rows}
     expected = scaled_dot_product_attention(found["query"], found["key"], found["value"])
@@ -50,7 +53,7 @@ def test_the_steps_compute_attention():
 
 @pytest.mark.parametrize("name", ["scaling-factor", "weights", "steps"])
 def test_computed_studies_from_end_to_end(name, tmp_path):
-    """A computed study writes its rows, figures and finding."""
+    """A study whose rows are computed writes its rows, figures and finding."""
     sizes, phrase = {
         "scaling-factor": ({"head_dims": [4, 64], "keys": 16, "queries": 16}, "head_dim 4 to 64"),
         "weights": ({"sentence": "a b a"}, "a sentence of 3 words (2 different ones"),

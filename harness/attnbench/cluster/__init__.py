@@ -1,1 +1,1 @@
-"""Run cells on the machines of a Ray or Slurm cluster. Supervisor side."""
+"""Run cells on the machines of a Ray or Slurm cluster."""

@@ -1,4 +1,4 @@
-"""What a cluster's scheduler must offer so that plans can run on it; implemented for Ray and for Slurm."""
+"""The interface to a cluster's scheduler, which is implemented for Ray and for Slurm."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any, Protocol
 from attnbench.errors import AttnbenchError
 
 Task = Callable[[dict[str, Any]], dict[str, Any]]
-UNLABELLED = "any"  # the label of devices that have none in the cluster
+UNLABELLED = "any"  # the label of devices to which the cluster gives no label
 
 
 class NodeLostError(AttnbenchError):
-    """The node that ran a task was lost; the task may be run on another node."""
+    """The node that ran a task was lost. The task may be run again on another node."""
 
 
 @dataclass(frozen=True)
 class DeviceType:
-    """All devices of one type in a cluster, for example every H100.
+    """All devices of one type in a cluster, for example all H100s.
 
-    `kind` is `cuda` or `cpu`, and `slots` is the number of tasks that can run on such devices at the same time.
+    - `label`: the type's name, e.g. `H100`
+    - `kind`: `cuda` or `cpu`
+    - `slots`: the number of tasks that can run on devices of this type at the same time
     """
 
     label: str
@@ -29,12 +31,12 @@ class DeviceType:
 
     @property
     def name(self) -> str:
-        """The device's name in plans and records, e.g. `cuda:H100`."""
+        """The type's name in plans and records, e.g. `cuda:H100`."""
         return f"{self.kind}:{self.label}"
 
 
 class Cluster(Protocol):
-    """A connection to a cluster. Tasks are functions of `cluster.task`; arguments and results are JSON values."""
+    """A connection to a cluster. Tasks are functions of `cluster.node_task` that take and return JSON values."""
 
     name: str
 
@@ -42,19 +44,22 @@ class Cluster(Protocol):
         """List the types of devices that are available now."""
 
     def nodes(self) -> list[dict[str, Any]]:
-        """List the nodes that are available now, as rows of a table."""
+        """List the nodes that are available now, each as a row of a table."""
 
     def submit(self, task: Task, argument: dict[str, Any], device_type: DeviceType) -> Any:
         """Queue a task for one device of a type and return the task's handle."""
 
     def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
-        """Wait until at least one of the tasks is done, or for `timeout_s`, and return the handles of those done."""
+        """Wait until a task is done, but at most `timeout_s` seconds, and return the handles of all finished tasks."""
 
     def result(self, handle: Any) -> dict[str, Any]:
-        """Return what a finished task returned; raises NodeLostError, or the task's own exception."""
+        """Return the result of a finished task.
+
+        Raises NodeLostError if the task's node was lost, or the exception that the task raised.
+        """
 
     def cancel(self, handle: Any) -> None:
-        """End a task, or remove it from the queue."""
+        """End a running task, or remove a waiting task from the queue."""
 
     def stop(self) -> None:
-        """Disconnect, and release what the connection holds."""
+        """Disconnect from the cluster and release all resources."""

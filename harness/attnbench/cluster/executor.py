@@ -1,4 +1,7 @@
-"""Run the cells of a plan on a cluster: groups of cells go out as tasks, records come back and are stored here."""
+"""Run the cells of a plan on a cluster.
+
+Groups of cells are sent to the nodes as tasks, and the records that the tasks return are stored on this machine.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +29,16 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
     from attnbench.runner.cell_limits import CellLimits
 
-MAX_LOST_NODES = 3  # after so many lost nodes, the cells of a group are recorded as crashes
-MISSING_NODES_S = 120.0  # the cells of a type without nodes are given up after this time
+MAX_LOST_NODES = 3  # a group that has lost this many nodes is not tried again, and its cells are recorded as crashes
+MISSING_NODES_S = 120.0  # if a type of device has no nodes for this long, its cells are not measured
 POLL_S = 1.0
 
 
 class ClusterExecutor:
-    """Send each group of cells to a node that has the right type of device.
+    """The executor for a cluster, which sends each group of cells to a node with the right type of device.
 
-    `labels` are the types of devices to use (`--gpus`), `plugins` the plugins of the command line.
+    - `labels`: the types of devices to use (`--gpus`)
+    - `plugins`: the plugins named on the command line
     """
 
     def __init__(self, cluster: Cluster, labels: Sequence[str] = (), plugins: Sequence[str] = ()) -> None:
@@ -44,9 +48,11 @@ class ClusterExecutor:
         self._described: dict[str, NodeDescription] = {}  # one node of each type, by the type's name
 
     def devices(self, names: Sequence[str]) -> list[Device]:
-        """Choose types of devices: by name (`cuda:H100`, `cpu`), else those of `--gpus`, else every type of GPU.
+        """Return the types of devices to use, each with the description of one of its nodes.
 
-        One node of each type is asked for a description. Raises UsageError for a type that the cluster does not have.
+        The types are those in `names` (`cuda:H100`, `cpu`). Without names they are those of `--gpus`, and without
+        `--gpus` all types of GPU, or all types if the cluster has no GPU. Raises UsageError for a type that the cluster
+        does not have.
         """
         chosen = self._choose({found.name: found for found in self._cluster.device_types()}, names)
         request = msgspec.to_builtins(NodeRequest(self._plugins))
@@ -63,12 +69,19 @@ class ClusterExecutor:
         return [self._device(device_type) for device_type in chosen]
 
     def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - each node lists the packages of its plugins
-        """Return the environment of the node that described this type; each record refers to the one of its node."""
+        """Return the environment of the node that described this type of device.
+
+        Each record refers to the environment of the node that measured it.
+        """
         return self._described[device.name].environments[device.kind]
 
     @contextmanager
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:  # noqa: ARG002 - the cluster's scheduler reserves devices
-        """Reserve nothing: the scheduler gives a device to one task at a time, and each node locks its devices."""
+        """Disconnect from the cluster at the end.
+
+        Nothing needs to be reserved, because the cluster's scheduler gives each device to one task at a time and each
+        node locks its devices.
+        """
         try:
             yield
         finally:
@@ -82,7 +95,7 @@ class ClusterExecutor:
         stored: Callable[[Record], None],
         limits: CellLimits,
     ) -> RunSummary:
-        """Run all groups and store what comes back."""
+        """Run all cells of a plan, store their records, and return a summary."""
         queue = GroupQueue(self._cluster, run, plan, self._plugins, started=started, stored=stored, limits=limits)
         return queue.execute()
 
@@ -109,15 +122,18 @@ class ClusterExecutor:
         first = next((device for device in node.devices if device.kind == device_type.kind), None)
         if first is None:
             raise UsageError(
-                f"the cluster says that machine {node.host} has {device_type.label}, but that machine finds no "
-                f"{device_type.kind} device: check its driver"
+                f"the cluster reports a device of type {device_type.label} on machine {node.host}, but no "
+                f"{device_type.kind} device was found there: check the machine's driver"
             )
         return replace(first, name=device_type.name, near_cores=(), uuid=f"{self.name}/{device_type.name}")
 
 
 @dataclass
 class QueuedGroup:
-    """Cells of one workload that are sent to a node together, and how many nodes were lost while they ran."""
+    """A group of cells of one workload, which are sent to a node together.
+
+    `lost_nodes` is the number of nodes that were lost while they ran this group.
+    """
 
     cells: list[Cell]
     lost_nodes: int = 0
@@ -130,10 +146,11 @@ class QueuedGroup:
 
 
 class GroupQueue:
-    """The queue of a plan's groups, which keeps as many of them running as the cluster has devices of their type.
+    """The queue of a plan's groups of cells.
 
-    A group whose node is lost is queued again. `missing_nodes_s` is how long a type of device may be missing from the
-    cluster before its cells are given up.
+    For each type of device, the queue keeps as many groups running as the cluster has devices. When a node is lost, its
+    group is queued again. If the cluster has no nodes of a type for `missing_nodes_s` seconds, the cells for that type
+    are recorded as interrupted.
     """
 
     def __init__(
@@ -156,13 +173,17 @@ class GroupQueue:
         self._writers: dict[str, store.RecordWriter] = {}
         self._last_seen = dict.fromkeys(self._waiting, time.monotonic())
         self._peaks_requested: set[str] = set()
-        self._interrupts = Interrupts(most=1)
+        self._interrupts = Interrupts(limit=1)
         self._useful_s = 0.0
         self._most_running = 1
         self.summary = RunSummary()
 
     def execute(self) -> RunSummary:
-        """Run all groups; the first SIGINT waits for the running ones, the second stops at once."""
+        """Run all groups and return a summary.
+
+        After the first SIGINT no further groups are started, and this method waits for the running ones. The second
+        SIGINT cancels them and raises KeyboardInterrupt.
+        """
         began = time.monotonic()
         with self._interrupts.counted():
             try:
@@ -181,7 +202,7 @@ class GroupQueue:
         return self.summary
 
     def _submit_waiting(self) -> None:
-        """Submit groups while devices of their type are free, and give up those whose type is no longer available."""
+        """Submit waiting groups to free devices, and give up the groups for types that are no longer available."""
         if self._interrupts.count:
             self._waiting = {name: deque() for name in self._waiting}
         available = {device_type.name: device_type for device_type in self._cluster.device_types()}
@@ -232,7 +253,7 @@ class GroupQueue:
         self._running[self._cluster.submit(node_task.measure_group, msgspec.to_builtins(order), device_type)] = group
 
     def _collect(self, handle: Any, group: QueuedGroup) -> None:
-        """Store the result of a finished task; queue the group again if its node was lost."""
+        """Store the result of a finished task, or queue its group again if the node was lost."""
         try:
             result = msgspec.convert(self._cluster.result(handle), GroupResult)
         except NodeLostError as lost:
@@ -241,9 +262,9 @@ class GroupQueue:
             if group.lost_nodes < MAX_LOST_NODES:
                 self._waiting[group.device].appendleft(group)
             else:
-                self._give_up(group, "crash", f"{group.lost_nodes} machines were lost with this group: {lost}")
+                self._give_up(group, "crash", f"{group.lost_nodes} machines were lost while running this group: {lost}")
             return
-        except Exception as error:  # noqa: BLE001 - an exception of a task becomes the result of its cells
+        except Exception as error:  # noqa: BLE001 - a task may raise anything, and its cells record the error
             self._give_up(group, "error", describe(error))
             return
         if result.refused is not None:
@@ -261,7 +282,7 @@ class GroupQueue:
             try:
                 record = Record.from_json(fields)
             except RecordError as error:
-                self._give_up(group, "error", f"machine {result.host} handed back a wrong record: {error}")
+                self._give_up(group, "error", f"machine {result.host} returned an invalid record: {error}")
                 return
             returned.add(record.variant)
             self._store(group.device, record)
@@ -272,7 +293,7 @@ class GroupQueue:
             )
 
     def _describe_node(self, result: GroupResult, device: str) -> None:
-        """Add the node, its environment and its device's peak rates to the manifest."""
+        """Add the node, its environment and the peak rates of its device to the manifest."""
         manifest = store.read_manifest(self._run)
         environment = result.environment
         cluster = manifest.setdefault("fleet", {"executor": self._cluster.name, "machines": {}})
@@ -286,7 +307,7 @@ class GroupQueue:
         store.write_manifest(self._run, manifest)
 
     def _give_up(self, group: QueuedGroup, status: str, reason: str) -> None:
-        """Store a record without a measurement for each cell of a group."""
+        """Store a record with this status and reason, and without a measurement, for each cell of a group."""
         for cell in group.cells:
             protocol = self._plan.protocols[cell.device.kind]
             environment = str(self._plan.environments[cell.device.name]["environment_id"])

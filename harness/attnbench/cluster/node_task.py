@@ -1,7 +1,8 @@
 """The functions that run on a node of a cluster, and the messages that they take and return.
 
-An order names plugins, variants and a workload. It contains code only for plugins that the command line names by path:
-their files, so that a node can load them. A node measures in the same way as a local run, in worker processes.
+A GroupOrder names plugins, variants and a workload. It contains a plugin's source files only if the command line names
+the plugin by its path; all other plugins must be installed on the node. A node measures in worker processes, in the
+same way as a local run.
 """
 
 from __future__ import annotations
@@ -35,17 +36,22 @@ from attnbench.workloads.workload import Workload
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
 
-LOCK_TIMEOUT_S = 3600.0  # how long to wait while another run uses all devices
+LOCK_TIMEOUT_S = 3600.0  # a task waits this long for a free device if other runs are using all of them
 
 
 class NodeRequest(msgspec.Struct, frozen=True):
-    """The argument of `describe_node`; `plugins` as packed by `pack_plugins`."""
+    """The argument of `describe_node`. `plugins` are the plugins as packed by `pack_plugins`."""
 
     plugins: list[dict[str, Any]]
 
 
 class NodeDescription(msgspec.Struct, frozen=True):
-    """A node: its devices, their environments by kind of device, and its variants with the hash of their plugins."""
+    """The description of a node.
+
+    - `host`, `devices`: the node's name and its devices
+    - `environments`: the environment for each kind of device
+    - `variants`: the hash of each variant's plugin, by the variant's name
+    """
 
     host: str
     devices: list[Device]
@@ -56,11 +62,13 @@ class NodeDescription(msgspec.Struct, frozen=True):
 class GroupOrder(msgspec.Struct, frozen=True, kw_only=True):
     """The argument of `measure_group`.
 
-    - `plugins`: as packed by `pack_plugins`
-    - `variants`: the hash of each variant's plugin, by the variant's name; `baselines`: those that are baselines
-    - `workload`, `protocol`, `cell_limits`: a Workload, a MeasureConfig and the limits of a cell, as JSON values
-    - `device`: the type of device by its name in the plan, e.g. `cuda:H100`; `kind`: `cuda` or `cpu`
-    - `peak_dtypes`: dtypes whose peak rates are to be measured too
+    - `run`: the run's name
+    - `plugins`: the plugins as packed by `pack_plugins`
+    - `variants`: the hash of each variant's plugin, by the variant's name
+    - `baselines`: the names of the variants that are baselines
+    - `workload`, `protocol`, `cell_limits`: a Workload, a MeasureConfig and CellLimits, as JSON values
+    - `device`, `kind`: the type of device as named in the plan, e.g. `cuda:H100`, and its kind, `cuda` or `cpu`
+    - `peak_dtypes`: the dtypes for which the device's peak rates are measured too; may be empty
     """
 
     run: str
@@ -76,12 +84,16 @@ class GroupOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What `measure_group` returns: the reason in `refused` if the node can't run the group, else all the rest.
+    """The result of `measure_group`.
 
-    - `host`, `device`: the node and its own name of the device, e.g. `cuda:3`
-    - `records`: as JSON values; `logs`: texts by the path of the log
-    - `peaks`: peak rates by dtype; `doctor`: the node's findings, as JSON values
-    - `useful_s`: seconds of measuring
+    - `host`: the node's name
+    - `refused`: the reason why the node can't run the group, in which case all other fields are empty; otherwise None
+    - `device`: the node's name of the device, e.g. `cuda:3`
+    - `records`: the records as JSON values
+    - `logs`: the content of each log file, by its path
+    - `peaks`: the peak rates by dtype
+    - `doctor`: the findings of `attnbench doctor` on the node, as JSON values
+    - `useful_s`: how many seconds variants were called or checked
     """
 
     host: str
@@ -96,7 +108,9 @@ class GroupResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pack_plugins(plugins: Sequence[str]) -> list[dict[str, Any]]:
-    """Pack the plugins of a command line: modules by name, files together with the files beside them that they import.
+    """Pack the plugins of a command line into JSON values.
+
+    A module is packed as its name. A file is packed with its content and that of the files beside it that it imports.
 
     Example: `["my.module", "a.py"]` gives `[{"module": "my.module"}, {"file": "a.py", "files": {"a.py": "..."}}]`.
     """
@@ -116,9 +130,8 @@ def describe_node(argument: dict[str, Any]) -> dict[str, Any]:
     request = msgspec.convert(argument, NodeRequest)
     with _unpacked(request.plugins) as plugins:
         catalog = read_catalog(plugins)
-    devices = [
-        device for device in list_devices() if device.name != "cpu"
-    ]  # a cluster assigns single cores, not the whole CPU
+    # A cluster's scheduler assigns single cores, so the device `cpu`, which is the whole CPU, is left out.
+    devices = [device for device in list_devices() if device.name != "cpu"]
     description = NodeDescription(
         host=platform.node(),
         devices=devices,
@@ -129,7 +142,10 @@ def describe_node(argument: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_group(argument: dict[str, Any]) -> dict[str, Any]:
-    """Measure all variants of one workload on a free device; takes a GroupOrder and returns a GroupResult, as JSON."""
+    """Measure all variants of one workload on a free device.
+
+    Takes a GroupOrder and returns a GroupResult, both as JSON values.
+    """
     order = msgspec.convert(argument, GroupOrder)
     try:
         with _unpacked(order.plugins) as plugins, _free_device(order.kind) as device:
@@ -179,20 +195,23 @@ def _plan(order: GroupOrder, variants: Sequence[VariantEntry], device: Device, e
 
 
 def _variants(catalog: Catalog, wanted: Mapping[str, str], baselines: Sequence[str]) -> list[VariantEntry]:
-    """Return the entries of the wanted variants; raises UsageError if this node has other sources of their plugins."""
+    """Return the catalog's entries of the wanted variants.
+
+    Raises UsageError if this node lacks a variant or has a different version of its plugin's source.
+    """
     known = catalog.variants
     for name, sha256 in wanted.items():
         if name not in known or known[name].sha256 != sha256:
-            has = "another source for" if name in known else "no"
+            found = "has a different source for" if name in known else "does not have"
             raise UsageError(
-                f"machine {platform.node()} has {has} variant {name!r}: install the same plugins on every machine"
+                f"machine {platform.node()} {found} variant {name!r}: install the same plugins on every machine"
             )
     return [dataclasses.replace(known[name], baseline=name in baselines) for name in wanted]
 
 
 @contextmanager
 def _free_device(kind: str) -> Iterator[Device]:
-    """Lock a device: a GPU that the cluster's scheduler lets this process see, or any free core."""
+    """Lock a free device and yield it: a GPU that the cluster's scheduler makes visible to this process, or a core."""
     candidates = [device for device in list_devices() if device.kind == kind and device.name != "cpu"]
     if not candidates:
         raise UsageError(f"machine {platform.node()} has no device of kind {kind!r} that this task may use")
@@ -202,7 +221,10 @@ def _free_device(kind: str) -> Iterator[Device]:
 
 @contextmanager
 def _unpacked(packed: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
-    """Return packed plugins as arguments of a command line; each plugin's files get a temporary folder."""
+    """Yield packed plugins as arguments of a command line.
+
+    The files of each plugin are written to a separate temporary folder, which is removed at the end.
+    """
     with tempfile.TemporaryDirectory(prefix="attnbench-plugins-") as folder:
         arguments = []
         for index, plugin in enumerate(packed):
@@ -218,4 +240,4 @@ def _unpacked(packed: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
 
 
 def _ignore(_: object) -> None:
-    """Ignore a run event: the order's sender gets all records at the end."""
+    """Ignore a run event. The node returns all records at the end instead."""

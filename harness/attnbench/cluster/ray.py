@@ -1,4 +1,4 @@
-"""Ray as a cluster: either a running one with an address, or a Ray that is started on this machine for one run."""
+"""Run tasks on a Ray cluster: a running cluster with an address, or one started on this machine for a single run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from attnbench.errors import UsageError, describe
 TYPE_LABEL = "ray.io/accelerator-type"
 NODE_LABEL = "ray.io/node-id"
 CONNECT_TIMEOUT_S = 10.0
-OBJECT_STORE_BYTES = 256 * 1024 * 1024  # of a Ray that is started on this machine
+OBJECT_STORE_BYTES = 256 * 1024 * 1024  # the size of the object store if Ray is started on this machine
 
 
 class RayCluster:
-    """Run each task as a Ray task with one GPU or one core, on a node with the type's label, and without retries."""
+    """A Ray cluster. Each task gets one GPU or one core of a node with the label of the device's type.
+
+    Without `address` the cluster is that of RAY_ADDRESS or, if this variable is not set, a new one on this machine.
+    """
 
     name = "ray"
 
@@ -42,7 +45,7 @@ class RayCluster:
             raise UsageError(f"no Ray cluster answers at {address!r}: {' '.join(str(error).split())}") from None
 
     def device_types(self) -> list[DeviceType]:
-        """List the types of GPU, and the types of nodes without a GPU: their label, or `any`."""
+        """List the types of GPU, and `cpu` types for the nodes without a GPU."""
         slots: dict[tuple[str, str], int] = {}
         for node in self._alive():
             kind, type_, count = _devices_of(node)
@@ -51,7 +54,7 @@ class RayCluster:
         return [DeviceType(label, kind, count) for (label, kind), count in sorted(slots.items())]
 
     def nodes(self) -> list[dict[str, Any]]:
-        """List the nodes that are alive."""
+        """List the live nodes, each as a row of a table."""
         rows = []
         for node in self._alive():
             kind, type_, count = _devices_of(node)
@@ -72,18 +75,18 @@ class RayCluster:
         remote = self._ray.remote(task).options(
             num_cpus=1,
             num_gpus=1 if device_type.kind == "cuda" else 0,
-            max_retries=0,  # otherwise a task that crashes its node would crash several
+            max_retries=0,  # otherwise Ray would retry a task that crashes its node, and crash further nodes
             label_selector=self._label_selector(device_type),
         )
         return remote.remote(argument)
 
     def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
-        """Wait until one of the tasks is done, or for `timeout_s`, and return the handles of those done."""
+        """Wait until a task is done, but at most `timeout_s` seconds, and return the handles of all finished tasks."""
         done, _ = self._ray.wait(list(handles), timeout=timeout_s, fetch_local=False)
         return list(done)
 
     def result(self, handle: Any) -> dict[str, Any]:
-        """Return what a task returned; raises NodeLostError if its node or its process was lost."""
+        """Return the result of a finished task; raises NodeLostError if its node or its process was lost."""
         errors = self._ray.exceptions
         try:
             result: dict[str, Any] = self._ray.get(handle)
@@ -94,11 +97,11 @@ class RayCluster:
         return result
 
     def cancel(self, handle: Any) -> None:
-        """End a task."""
+        """End a task, or remove it from Ray's queue."""
         self._ray.cancel(handle, force=True)
 
     def stop(self) -> None:
-        """Disconnect; a Ray that was started on this machine ends."""
+        """Disconnect from the cluster, and end it if it was started on this machine."""
         self._ray.shutdown()
 
     def _alive(self) -> list[dict[str, Any]]:
@@ -112,7 +115,7 @@ class RayCluster:
 
 
 def _check_address(address: str) -> None:
-    """Raise UsageError if nothing listens at the address; Ray itself would retry for many minutes."""
+    """Raise UsageError if nothing listens at the address. Ray itself would retry for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"--address {address!r} is not the address of a Ray cluster: expected host:port, or auto")
@@ -123,7 +126,7 @@ def _check_address(address: str) -> None:
 
 
 def _devices_of(node: dict[str, Any]) -> tuple[str, str, int]:
-    """Return the kind and the label of a node's devices, and their number."""
+    """Return the kind, the label and the number of a node's devices."""
     type_ = node["Labels"].get(TYPE_LABEL, UNLABELLED)
     gpus = int(node["Resources"].get("GPU", 0))
     return ("cuda", type_, gpus) if gpus else ("cpu", type_, int(node["Resources"].get("CPU", 0)))

@@ -1,4 +1,4 @@
-"""Slurm as a cluster, by submitit: each task is a job. Other settings of sbatch come from its SBATCH_* variables."""
+"""Run tasks on a Slurm cluster with submitit. Each task is a job, and sbatch's SBATCH_* variables set its options."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from attnbench.user_cache import cache_folder
 
 JOB_LIMIT_MINUTES = 240  # used unless SBATCH_TIMELIMIT is set
 POLL_S = 0.5
-SINFO_MAX_AGE_S = 30.0  # after which sinfo is called again
+SINFO_MAX_AGE_S = 30.0  # sinfo is called again if its last output is older than this
 GPUS = re.compile(r"gpu:(?:([^:,()]+):)?(\d+)")
 LOST_STATES = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "INTERRUPTED", "CANCELLED", "UNKNOWN")
 
 
 class SlurmCluster:
-    """Run each task as a job with one GPU or one core. `scheduler` is a name of submitit's: `slurm`, or `local`.
+    """A Slurm cluster. Each task is a job with one GPU or one core.
 
-    The files of submitit are kept in the user's cache folder, which all nodes must share, and not in the run's folder.
+    `scheduler` is the name of a submitit executor: `slurm`, or `local` for processes on this machine. Submitit's files
+    are kept in a subfolder of the user's cache folder, which all nodes must share.
     """
 
     name = "slurm"
@@ -46,7 +47,7 @@ class SlurmCluster:
         self._fresh_until = 0.0
 
     def device_types(self) -> list[DeviceType]:
-        """List the types of GPU that sinfo reports, and cores as the type `any`."""
+        """List the types of GPU that sinfo reports, and the type `any` for the cores of nodes without a GPU."""
         if self._scheduler == "local":
             return [DeviceType(UNLABELLED, "cpu", 1)]
         slots: dict[tuple[str, str], int] = {}
@@ -56,11 +57,11 @@ class SlurmCluster:
         return [DeviceType(label, kind, count) for (label, kind), count in sorted(slots.items())]
 
     def nodes(self) -> list[dict[str, Any]]:
-        """List the nodes that respond, with their GPUs, or with their cores if they have no GPU."""
+        """List the nodes that respond, each as a row with its GPUs or, if it has none, its cores."""
         if time.monotonic() < self._fresh_until:
             return self._rows
         answer = subprocess.run(
-            ["sinfo", "--noheader", "--Node", "--responding", "--format", "%N|%c|%m|%G"],  # noqa: S607 - Slurm's command is found by PATH
+            ["sinfo", "--noheader", "--Node", "--responding", "--format", "%N|%c|%m|%G"],  # noqa: S607 - sinfo is found in PATH
             capture_output=True,
             text=True,
             timeout=60,
@@ -72,7 +73,7 @@ class SlurmCluster:
         return self._rows
 
     def submit(self, task: Task, argument: dict[str, Any], device_type: DeviceType) -> Any:
-        """Submit a job; submitit pickles the task by reference, and the argument's plain values."""
+        """Submit a job. Submitit pickles a reference to the task, and the argument's JSON values."""
         executor = self._submitit.AutoExecutor(folder=self._folder, cluster=self._scheduler)
         executor.update_parameters(name="attnbench", timeout_min=JOB_LIMIT_MINUTES)
         if self._scheduler == "slurm":
@@ -83,7 +84,7 @@ class SlurmCluster:
         return job
 
     def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
-        """Wait until one of the jobs is done, or for `timeout_s`, and return the handles of those done."""
+        """Wait until a job is done, but at most `timeout_s` seconds, and return the handles of all finished jobs."""
         deadline = time.monotonic() + timeout_s
         while True:
             done = [job for job in handles if job.done()]
@@ -92,10 +93,10 @@ class SlurmCluster:
             time.sleep(POLL_S)
 
     def result(self, handle: Any) -> dict[str, Any]:
-        """Return what a job returned; raises NodeLostError if its node was lost."""
+        """Return the result of a finished job; raises NodeLostError if its node was lost."""
         state = str(handle.state).partition(" ")[0]
         if state in LOST_STATES and not handle.paths.result_pickle.exists():
-            raise NodeLostError(f"job {handle.job_id} ended as {state}")
+            raise NodeLostError(f"job {handle.job_id} ended in state {state}")
         result: dict[str, Any] = handle.result()
         return result
 
@@ -104,7 +105,7 @@ class SlurmCluster:
         handle.cancel(check=False)
 
     def stop(self) -> None:
-        """Cancel the jobs that still run and remove submitit's files."""
+        """Cancel the jobs that are still running and remove submitit's files."""
         for job in self._jobs:
             if not job.done():
                 job.cancel(check=False)
@@ -112,7 +113,10 @@ class SlurmCluster:
 
 
 def rows_of(text: str) -> list[dict[str, Any]]:
-    """Read sinfo's lines `name|cores|MiB|generic resources`; a node in several partitions counts once."""
+    """Parse sinfo's lines `name|cores|MiB|generic resources` and return one row per node.
+
+    A node that is in several partitions has several lines, but only one row.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():
         name, cores, memory, resources = (*line.strip().split("|"), "", "", "")[:4]

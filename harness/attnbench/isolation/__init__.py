@@ -1,1 +1,4 @@
-"""Worker processes as the supervisor sees them: start, talk to, limit, end and clean up. Supervisor side."""
+"""Start worker processes, exchange messages with them, limit their memory, end them, and clean up after them.
+
+This code runs in the supervisor's process, except for `forkserver_main`, which runs in the fork server.
+"""

@@ -1,4 +1,4 @@
-"""Remove what a worker can leave behind: processes that left its process group, and temporary files."""
+"""Remove what a worker may leave behind: temporary files, and processes outside its process group."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import tempfile
 import time
 from pathlib import Path
 
-MARK_VARIABLE = "ATTNBENCH_WORKER"  # an environment variable, which all descendants of a worker inherit
+MARK_VARIABLE = "ATTNBENCH_WORKER"  # the environment variable with the mark, inherited by all descendants of a worker
 MARK_LENGTH = 32  # characters of the mark
 FOLDER_PREFIX = "attnbench-worker-"
-MAX_PASSES = 20  # processes may start others while they are being ended
+MAX_PASSES = 20  # killing takes several passes if processes start other processes meanwhile
 
 
 class WorkerCleanup:
-    """The mark and the temporary folder of one worker, which identify everything that it leaves behind.
+    """The mark and the temporary folder of one worker, which identify everything that the worker leaves behind.
 
-    The mark is the value of an environment variable, so every descendant inherits it. Creates the folder.
+    The mark is a random value of an environment variable, which every descendant of the worker inherits. Creating this
+    object creates the folder.
     """
 
     def __init__(self) -> None:
@@ -29,9 +30,9 @@ class WorkerCleanup:
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables that the worker must be started with.
+        """Return the environment variables with which the worker must be started.
 
-        The cache of torch's compiled kernels stays out of the temporary folder, so that later workers can use it.
+        The cache of torch's compiled kernels is kept outside the temporary folder, so that later workers can reuse it.
         """
         variables = {MARK_VARIABLE: self._mark, "TMPDIR": str(self._folder)}
         if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
@@ -39,7 +40,7 @@ class WorkerCleanup:
         return variables
 
     def clear(self) -> None:
-        """Kill every process with this mark, in whatever session it runs, and remove the temporary folder."""
+        """Kill every process that has this mark, in any session, and remove the temporary folder."""
         for _ in range(MAX_PASSES):
             marked = [pid for pid in _process_ids() if self._is_marked(pid)]
             for pid in marked:
@@ -57,7 +58,7 @@ class WorkerCleanup:
 
 
 def clear_abandoned() -> None:
-    """Remove the temporary folders of supervisors that were killed before they could remove them."""
+    """Remove the temporary folders that killed supervisors have left behind."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
         supervisor = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
         if supervisor.isdecimal() and not Path(f"/proc/{supervisor}").exists() and Path("/proc/self").exists():
@@ -71,5 +72,5 @@ def _process_ids() -> list[int]:
 
 
 def _inductor_cache() -> str:
-    """Return the folder that torch chooses by default, which depends on TMPDIR."""
+    """Return the cache folder that torch would choose by default without the worker's TMPDIR."""
     return str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}")

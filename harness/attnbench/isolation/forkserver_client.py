@@ -1,7 +1,7 @@
-"""The supervisor's fork servers: processes that have imported torch and fork workers on request.
+"""The supervisor's fork servers, which are processes that import torch once and then fork workers on request.
 
-There is one for each combination of environment, cores and working directory that workers need; it is kept for the
-next worker.
+Each combination of environment, cores and working directory has a separate fork server, which is kept for later
+workers with the same combination.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from attnbench.isolation.cleanup import MARK_LENGTH, MARK_VARIABLE
 if TYPE_CHECKING:
     from attnbench.isolation.forkserver_main import ForkRequest
 
-MAX_IDLE = 4  # how many fork servers without a worker are kept
-GRACE_S = 1.0
-START_TIMEOUT_S = 300.0  # the first worker waits for the import of torch, which may be slow on a network disk
-NOT_FOR_WORKERS = ("PYTEST_CURRENT_TEST",)  # it changes with every test, so every test would start a fork server
+MAX_IDLE = 4  # this many fork servers without a worker are kept
+GRACE_S = 1.0  # a fork server may take this long to exit before it is killed
+START_TIMEOUT_S = 300.0  # a fork server's first worker waits for the import of torch, which is slow on a network disk
+EXCLUDED_VARIABLES = ("PYTEST_CURRENT_TEST",)  # its value changes with every test, and would need a new fork server
 
 
 class ForkedWorker:
-    """A worker process, which is a child of the fork server and not of the supervisor.
+    """A worker process, which is a child of a fork server and not of the supervisor.
 
-    The fork server reports its process id and its exit code through the pipe `report`.
+    The fork server reports the worker's process id and later its exit code through the pipe `report`.
     """
 
     def __init__(self, server: ForkServer, report: int) -> None:
@@ -43,7 +43,7 @@ class ForkedWorker:
         self._report_closed = False
 
     def start(self) -> int | None:
-        """Wait until the worker runs and return its process id; None if the fork server ended or took too long."""
+        """Wait until the worker runs and return its process id, or None if the fork server ended or took too long."""
         self._read_report(START_TIMEOUT_S, until=1)
         return self.pid
 
@@ -53,9 +53,10 @@ class ForkedWorker:
         return self._reported[0] if self._reported else None
 
     def wait(self, timeout_s: float) -> int | None:
-        """Return the exit code, or the negative number of the signal that ended it; None if it still runs.
+        """Wait until the worker ends and return its exit code, or the negative number of the signal that ended it.
 
-        None also if it never started. If the fork server has ended, the kernel has killed its workers.
+        Returns None if the worker still runs after `timeout_s` seconds, or if it never started. If the fork server has
+        ended, returns -SIGKILL, because the kernel kills the workers of a fork server that ends.
         """
         self._read_report(timeout_s, until=2)
         if len(self._reported) > 1:
@@ -63,7 +64,7 @@ class ForkedWorker:
         return -signal.SIGKILL if self._report_closed and not self._server.alive else None
 
     def release(self) -> None:
-        """Release the PID; it may be reused."""
+        """Close the report pipe. The fork server then kills and reaps the worker, so its process id can be reused."""
         os.close(self._report)
         self._server.workers.discard(self)
 
@@ -78,7 +79,7 @@ class ForkedWorker:
 
 
 class ForkServer:
-    """A running fork server as its supervisor sees it."""
+    """The supervisor's handle of a running fork server."""
 
     def __init__(self, environment: Mapping[str, str], cores: Collection[int] | None) -> None:
         self.workers: set[ForkedWorker] = set()
@@ -91,19 +92,19 @@ class ForkServer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**environment, MARK_VARIABLE: "0" * MARK_LENGTH},  # overwritten in place in each worker
+                env={**environment, MARK_VARIABLE: "0" * MARK_LENGTH},  # each worker overwrites this placeholder
                 start_new_session=True,
             )
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def fork(self, request: ForkRequest, descriptors: Sequence[int]) -> ForkedWorker:
-        """Ask for a worker and return without waiting for it; raises OSError if the fork server has ended.
+        """Request a new worker and return without waiting for it; raises OSError if the fork server has ended.
 
-        `descriptors`: the worker's ends of the pipes for requests, replies and log.
+        `descriptors` are the worker's ends of the pipes for requests, replies and the log.
         """
         reading, writing = os.pipe()
         try:
@@ -118,7 +119,7 @@ class ForkServer:
         return worker
 
     def end(self) -> None:
-        """End the process, and with it every worker that it has forked."""
+        """End the process. The kernel then kills every worker that it has forked."""
         self._socket.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE_S)
@@ -127,18 +128,18 @@ class ForkServer:
 
 
 _servers: dict[tuple[Any, ...], ForkServer] = {}
-_lock = threading.Lock()  # several devices are measured at the same time, each by a thread
+_lock = threading.Lock()  # each device is measured by a separate thread
 
 
 def fork_worker(
     environment: Mapping[str, str], cores: Collection[int] | None, request: ForkRequest, descriptors: Sequence[int]
 ) -> ForkedWorker:
-    """Fork a worker from a fork server with this environment, pinned to `cores`; start the fork server if needed.
+    """Fork a worker with an environment, pinned to `cores`, and start a fork server for it if there is none yet.
 
-    Libraries read the environment, the number of cores and the working directory when they are imported, so workers
-    that differ in one of these need different fork servers.
+    Libraries read the environment, the number of cores and the working directory when they are imported. Workers that
+    differ in any of these therefore need different fork servers.
     """
-    environment = {name: value for name, value in environment.items() if name not in NOT_FOR_WORKERS}
+    environment = {name: value for name, value in environment.items() if name not in EXCLUDED_VARIABLES}
     key = (os.getpid(), Path.cwd(), tuple(sorted(cores or ())), tuple(sorted(environment.items())))
     with _lock:
         if key in _servers and _servers[key].alive:
@@ -150,13 +151,13 @@ def fork_worker(
 
 
 def end_idle() -> None:
-    """End every fork server that has no worker."""
+    """End all fork servers that have no workers."""
     with _lock:
         _end_idle(keep=0)
 
 
 def end_all() -> None:
-    """End every fork server, and with it every worker, at once."""
+    """End all fork servers and their workers immediately."""
     with _lock:
         for server in _servers.values():
             server.end()

@@ -1,8 +1,10 @@
-"""The fork server: a process that imports torch once and then forks workers, which need not import it again.
+"""The fork server: a process that imports torch once and then forks workers, which don't have to import it again.
 
-It loads no plugin and touches no device, so a worker begins in the same state as a new process. Started by
-`python -m attnbench.isolation.forkserver_main SOCKET CORES`: the descriptor of an inherited socket on which the
-supervisor asks for workers, and the cores that they are pinned to (`all` for no pinning).
+The fork server loads no plugin and uses no device, so a worker starts in the same state as a new process.
+
+The supervisor starts it with `python -m attnbench.isolation.forkserver_main SOCKET CORES`. SOCKET is the descriptor of
+an inherited socket, on which the supervisor requests workers. CORES are the cores to which the workers are pinned, as a
+comma-separated list, or `all` for no pinning.
 """
 
 from __future__ import annotations
@@ -32,13 +34,13 @@ from attnbench.isolation.cleanup import MARK_LENGTH, MARK_VARIABLE
 
 @dataclass(frozen=True)
 class ForkRequest:
-    """What a new worker runs, in which environment and under which memory limit.
+    """The supervisor's request for a new worker.
 
-    - `entry`: a module's name or a script's path, run as `__main__` with two descriptors as its arguments: the one it
-      reads requests from and the one it writes replies to
-    - `imports`: modules that the fork server imports before it forks, so that later workers find them imported
-    - `environment`: variables of this worker, beside those of the fork server
-    - `data_limit`: RLIMIT_DATA in bytes, or None for no limit
+    - `entry`: the module's name or the script's path that the worker runs as `__main__`. Its arguments are two
+      descriptors: the worker reads requests from the first and writes replies to the second.
+    - `imports`: modules that the fork server imports before it forks, so that this and later workers don't have to
+    - `environment`: environment variables of the worker, in addition to those of the fork server
+    - `data_limit`: the worker's RLIMIT_DATA in bytes, or None for no limit
     """
 
     entry: str
@@ -47,38 +49,38 @@ class ForkRequest:
     data_limit: int | None = None
 
     def to_json(self) -> bytes:
-        """Encode the request."""
+        """Encode the request as JSON."""
         return json.dumps(asdict(self)).encode()
 
     @staticmethod
     def from_json(data: bytes) -> ForkRequest:
-        """Decode a request."""
+        """Decode a request from JSON."""
         return ForkRequest(**json.loads(data))
 
 
 MAX_REQUEST_BYTES = 1 << 16
-DESCRIPTORS = 4  # each request is sent with four: requests, replies, log and report
-PR_SET_PDEATHSIG = 1
+DESCRIPTORS = 4  # per request: the worker's pipes for requests, replies, log and report
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
 class ForkServerLoop:
-    """Fork a worker for each ForkRequest that arrives on the socket, and report how each worker ended.
+    """The fork server's main loop, which forks a worker for each ForkRequest that arrives on the socket.
 
-    The report of a worker is two lines in its pipe: its process id and, when it has ended, its exit code, or the
-    negative number of the signal that ended it.
+    For each worker it writes two lines to the worker's report pipe: first the process id and, when the worker has
+    ended, its exit code or the negative number of the signal that ended it.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._pid = os.getpid()
-        self._reports: dict[int, int] = {}  # process id of a worker -> descriptor of its report
+        self._reports: dict[int, int] = {}  # a worker's process id -> the descriptor of its report pipe
         self._released: set[int] = set()  # process ids of workers that the supervisor has released
         self._wakeup_reader, self._wakeup_writer = os.pipe()
         os.set_blocking(self._wakeup_writer, False)
         self._mark_address = _address_of(MARK_VARIABLE)
 
     def serve(self) -> None:
-        """Handle requests until the supervisor closes the socket or dies; the workers end with this process."""
+        """Handle requests until the supervisor closes the socket or ends; the workers end with this process."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
         while True:
@@ -86,7 +88,7 @@ class ForkServerLoop:
             watched.register(self._socket, select.POLLIN)
             watched.register(self._wakeup_reader, select.POLLIN)
             for report in self._reports.values():
-                watched.register(report, 0)  # wakes only when the supervisor closes its end
+                watched.register(report, 0)  # poll returns this descriptor when the supervisor closes its end
             for descriptor, _ in watched.poll():
                 if descriptor == self._wakeup_reader:
                     os.read(self._wakeup_reader, MAX_REQUEST_BYTES)
@@ -117,7 +119,10 @@ class ForkServerLoop:
         return True
 
     def _report_exits(self) -> None:
-        """Report the workers that have ended, without reaping them: their PIDs stay taken until they are released."""
+        """Report the workers that have ended.
+
+        They are not reaped yet, so that their process ids can't be reused before the supervisor releases them.
+        """
         for pid, report in self._reports.items():
             ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
             if ended is not None:
@@ -153,13 +158,13 @@ class ForkServerLoop:
             code = 0
         except SystemExit as exit_:
             code = exit_.code if isinstance(exit_.code, int) else 1
-        except BaseException:  # noqa: BLE001 - the traceback goes to the worker's log, as Python itself would print it
+        except BaseException:  # noqa: BLE001 - the worker's log gets the traceback that Python itself would print
             traceback.print_exc()
         finally:
             os._exit(code)
 
     def _detach(self, log: int) -> None:
-        """Drop the fork server's signal handlers and descriptors, and send standard output and error to the log."""
+        """Remove the fork server's signal handlers and descriptors, and redirect stdout and stderr to the log."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for descriptor in (self._wakeup_reader, self._wakeup_writer, *self._reports.values()):
@@ -169,20 +174,20 @@ class ForkServerLoop:
         os.close(log)
 
     def _set_environment(self, environment: dict[str, str]) -> None:
-        """Set the worker's variables, its mark also in the memory that /proc/PID/environ shows.
+        """Set the worker's environment variables, and make its mark visible in /proc/PID/environ.
 
-        The kernel shows the environment that a process was started with, which a forked process shares with its
-        parent, so the mark is written over the fork server's.
+        That file shows the memory with the environment that the process was started with, and a forked process has a
+        copy of its parent's. The worker's mark therefore overwrites the fork server's placeholder in this memory.
         """
         os.environ.update(environment)
-        tempfile.tempdir = None  # Python has cached the folder of another TMPDIR
+        tempfile.tempdir = None  # drop the cached folder, which belongs to the fork server's TMPDIR
         mark = environment.get(MARK_VARIABLE, "").encode()
         if self._mark_address and len(mark) == MARK_LENGTH:
             ctypes.memmove(self._mark_address, mark, MARK_LENGTH)
 
 
 def _import_all(names: Sequence[str], log: int) -> None:
-    """Import modules once. Errors are ignored: the worker meets them again and reports them."""
+    """Import modules that are not imported yet. Errors are ignored here, because the worker will report them."""
     if all(name in sys.modules for name in names):
         return
     saved = os.dup(1), os.dup(2)
@@ -194,7 +199,7 @@ def _import_all(names: Sequence[str], log: int) -> None:
         os.dup2(copy, descriptor)
         os.close(copy)
     gc.collect()
-    gc.freeze()  # otherwise a collection in a worker would copy every page that it shares with this process
+    gc.freeze()  # otherwise the garbage collector of a worker would copy all memory that it shares with this process
 
 
 def _redirect_output(log: int) -> None:
@@ -204,23 +209,22 @@ def _redirect_output(log: int) -> None:
 
 
 def _report(report: int, number: int) -> None:
-    with contextlib.suppress(OSError):  # the supervisor may have closed its end
+    with contextlib.suppress(OSError):  # the supervisor may have closed its end of the pipe
         os.write(report, b"%d\n" % number)
 
 
 def _fork() -> int | None:
-    """Fork; return None if the system refuses."""
+    """Fork and return the child's process id (0 in the child), or None if the system can't start a process."""
     try:
-        with warnings.catch_warnings(
-            action="ignore", category=DeprecationWarning
-        ):  # Python warns about idle threads of libraries
+        # Python deprecates forking a process that has several threads. The threads of the imported libraries are idle.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             return os.fork()
     except OSError:
         return None
 
 
 def _die_with(parent: int) -> None:
-    """Ask the kernel (Linux) to kill this process when its parent dies, so that no orphan holds a device."""
+    """Make the kernel kill this process when its parent ends (Linux only), so that no orphan keeps a device busy."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -228,7 +232,7 @@ def _die_with(parent: int) -> None:
 
 
 def _limit_memory(data_limit: int | None) -> None:
-    """Set RLIMIT_DATA (bytes), and make the kernel kill this process first if memory runs out."""
+    """Set RLIMIT_DATA to `data_limit` bytes, and make the kernel kill this process first if memory runs out."""
     if data_limit is not None:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_DATA, (data_limit, data_limit))
@@ -237,17 +241,17 @@ def _limit_memory(data_limit: int | None) -> None:
 
 
 def _address_of(variable: str) -> int | None:
-    """Return the address of the value that an environment variable had when the process started."""
+    """Return the address at which the process has stored the value of an environment variable since its start."""
     getenv = ctypes.CDLL(None).getenv
     getenv.restype = ctypes.c_void_p
     return getenv(variable.encode())  # type: ignore[no-any-return] # a pointer
 
 
 def main(descriptor: str, cores: str) -> None:
-    """Pin the process before any library counts its cores, and serve."""
+    """Pin the process to its cores, before any library counts them, and run the main loop."""
     if cores != "all":
         os.sched_setaffinity(0, map(int, cores.split(",")))
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # keeps torch's profiler out of every cell's log
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # keeps messages of torch's profiler out of the logs
     ForkServerLoop(socket.socket(fileno=int(descriptor))).serve()
     os._exit(0)
 

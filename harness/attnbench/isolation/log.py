@@ -1,4 +1,4 @@
-"""The output of a worker, written to one log file for each cell."""
+"""Write the output of a worker to log files, one for each cell."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import threading
 from pathlib import Path
 
-MAX_LOG_BYTES = 1024 * 1024  # kept of one cell's output; the rest is dropped
-GRACE_S = 1.0  # time to read what is still in the pipe when a worker ends
+MAX_LOG_BYTES = 1024 * 1024  # per cell; further output is dropped
+GRACE_S = 1.0  # time to read the rest of the output after a worker has ended
 
 
 class WorkerLog:
-    """Copy a worker's output from a pipe to a file, which is created when the first output arrives.
+    """The log of a worker: a thread that copies the worker's output from a pipe to a file.
 
-    Output that arrives before `switch` has chosen a file goes to the first file, because a worker may print and end
-    at once.
+    A file is created when its first output arrives. Output that arrives before the first call of `switch` is kept and
+    written to the first file, so nothing is lost if a worker prints and exits immediately.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class WorkerLog:
         self._thread = threading.Thread(target=self._pump, daemon=True)
 
     def started(self) -> None:
-        """Start to read; call this when the worker holds the writing end of the pipe."""
+        """Start reading; call this once the worker has the writing end of the pipe."""
         os.close(self.descriptor)
         self._thread.start()
 
@@ -40,12 +40,12 @@ class WorkerLog:
 
     @property
     def written(self) -> Path | None:
-        """The current file; None if nothing has been written to it."""
+        """The current file, or None if nothing has been written to it."""
         with self._lock:
             return self._path if self._written else None
 
     def close(self) -> None:
-        """Wait until all output is stored, for `GRACE_S` at most: a descendant may keep the pipe open."""
+        """Wait until all output is stored, but at most `GRACE_S`, because a descendant may keep the pipe open."""
         self._thread.join(GRACE_S)
 
     def _pump(self) -> None:

@@ -1,4 +1,4 @@
-"""The limit on the host memory that a worker may use, so that it can't bring the machine down."""
+"""Limit the host memory that a worker may use, so that it can't make the machine run out of memory."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ import psutil
 
 from attnbench.machine.cgroups import ControlGroups
 
-RESERVE_SHARE = 0.05  # share of the memory that stays free for other processes, within these bounds in bytes:
-MIN_RESERVE, MAX_RESERVE = 1 << 30, 8 << 30
-CHECK_INTERVAL_S = 0.1
+RESERVE_SHARE = 0.05  # this share of the memory is reserved for other processes
+MIN_RESERVE, MAX_RESERVE = 1 << 30, 8 << 30  # bounds of the reserve, in bytes
+CHECK_INTERVAL_S = 0.1  # the memory of a worker is checked this often
 
 
 @dataclass(frozen=True)
 class HostMemory:
     """The limit on one worker's host memory.
 
-    - `limit_bytes`: what one worker may hold
-    - `reserve_bytes`: what must stay free on the machine
-    - `refuse`: whether the kernel refuses allocations beyond the limit (RLIMIT_DATA), which the worker sees as an
-      ordinary error. A GPU's worker is only watched, because CUDA maps far more memory than it uses.
+    - `limit_bytes`: how much memory one worker may hold
+    - `reserve_bytes`: how much memory must stay free on the machine
+    - `refuse`: whether the kernel refuses allocations beyond the limit (RLIMIT_DATA), so that the worker gets an
+      ordinary out-of-memory error. Workers on a GPU don't have RLIMIT_DATA, because CUDA maps far more memory than it
+      uses.
 
-    RLIMIT_DATA does not cover all memory, shared memory for example, so every worker is also checked by `exceeded`.
+    RLIMIT_DATA does not cover all memory (for example, not shared memory), so the supervisor also checks every worker
+    with `exceeded`.
     """
 
     limit_bytes: int
@@ -33,46 +35,52 @@ class HostMemory:
 
     @property
     def refused_bytes(self) -> int | None:
-        """RLIMIT_DATA in bytes, or None for no such limit."""
+        """The worker's RLIMIT_DATA in bytes, or None for no limit."""
         return self.limit_bytes if self.refuse else None
 
     def exceeded(self, process: int) -> str | None:
-        """Return the reason why a process must be ended, or None if it may run on.
+        """Return the reason why a process must be ended, or None if it may continue.
 
-        It must be ended if it holds more than its limit, or if it holds more than the reserve while less than the
-        reserve is left on the machine.
+        A process must be ended if it holds more memory than its limit. It must also be ended if the machine has less
+        free memory than the reserve and the process holds more than the reserve.
         """
         held = resident_bytes(process)
         if held > self.limit_bytes:
-            return f"out of host memory: the worker held {_gib(held)}, its limit is {_gib(self.limit_bytes)}"
+            return f"out of host memory: the worker held {_gib(held)}, and its limit is {_gib(self.limit_bytes)}"
         if held > self.reserve_bytes and (left := available_bytes()) < self.reserve_bytes:
-            return f"out of host memory: the worker held {_gib(held)} and the machine had {_gib(left)} left"
+            return f"out of host memory: the worker held {_gib(held)}, and the machine had {_gib(left)} left"
         return None
 
 
 def host_memory(kind: str, limit_bytes: int | None = None) -> HostMemory:
-    """Return the limit for a worker of a kind of device (`cpu` or `cuda`); by default all memory but the reserve."""
+    """Return the memory limit of a worker on a `kind` of device (`cpu` or `cuda`).
+
+    The limit is `limit_bytes`, but at most the machine's memory minus the reserve, which is also the default.
+    """
     total = total_bytes()
     reserve = int(min(max(MIN_RESERVE, RESERVE_SHARE * total), MAX_RESERVE, total / 4))
     return HostMemory(min(limit_bytes or total, total - reserve), reserve, refuse=kind == "cpu")
 
 
 def total_bytes() -> int:
-    """Return the machine's memory, or the container's if that is smaller."""
+    """Return the total memory of the machine, or that of the container if it is smaller."""
     total = psutil.virtual_memory().total
     limit = ControlGroups().memory_limit()
     return total if limit is None else min(total, limit)
 
 
 def available_bytes() -> int:
-    """Return how much of the machine's memory, and of the container's, is still available."""
+    """Return the available memory of the machine, or that of the container if it is smaller."""
     available = psutil.virtual_memory().available
     left = ControlGroups().available_memory()
     return available if left is None else min(available, left)
 
 
 def resident_bytes(process: int) -> int:
-    """Return the memory that a process holds, with shared memory but without mapped files; 0 if it can't be read."""
+    """Return the memory that a process holds, in bytes, or 0 if it can't be read.
+
+    Shared memory is included, and mapped files are not.
+    """
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
         fields = dict(line.split(":", 1) for line in lines)
@@ -82,7 +90,7 @@ def resident_bytes(process: int) -> int:
 
 
 def oom_kill_count() -> int:
-    """Return how many processes the kernel has killed because memory ran out, since the machine started."""
+    """Return how many processes the kernel has killed for lack of memory since the machine started."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             if line.startswith("oom_kill "):

@@ -1,4 +1,4 @@
-"""A worker process as the supervisor sees it: send requests, wait with deadlines, and end the process reliably."""
+"""The supervisor's handle of a worker process: send requests, wait for replies with deadlines, and end the process."""
 
 from __future__ import annotations
 
@@ -37,20 +37,19 @@ from attnbench.messages import (
     new_id,
 )
 
-ENTRY = worker.__name__  # the module, or the path of a script, that a worker runs
-IMPORTED = (
-    f"{worker.__name__}.cell",
-)  # the fork server imports this module, and so torch, for workers that need torch
+ENTRY = worker.__name__  # the module that a worker runs, or the path of a script
+PRELOADED = (f"{worker.__name__}.cell",)  # imports torch; the fork server imports it for workers that need torch
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 GRACE_S = 1.0  # time between SIGTERM and SIGKILL
-KILL_TIMEOUT_S = 10.0  # for the kernel to end a process after SIGKILL
+KILL_TIMEOUT_S = 10.0  # a process may take this long to end after SIGKILL
 
 
 class WorkerLostError(Exception):
-    """The worker died, hung or sent something wrong, and has been ended.
+    """The worker died, hung or sent an invalid message, and has been ended.
 
-    `status` is the status of the cell that it was working on (`crash`, `timeout`, `out_of_memory` or `error`), `phase`
-    the phase of that cell, and `reason` a text for the record.
+    - `status`: the status for the record of the current cell: `crash`, `timeout`, `out_of_memory` or `error`
+    - `phase`: the phase in which the worker was lost
+    - `reason`: an explanation for the record
     """
 
     def __init__(self, status: str, phase: str, reason: str) -> None:
@@ -59,11 +58,14 @@ class WorkerLostError(Exception):
 
 
 class WorkerProcess:
-    """A running worker process as the supervisor sees it.
+    """The supervisor's handle of a running worker process.
 
-    The process is the leader of its own session, and exchanges messages with the supervisor over two pipes that only
-    they hold. `cores` are the cores that it is pinned to, `memory` limits its host memory, and with `needs_torch` it
-    starts with torch already imported.
+    The process leads a separate session and exchanges messages with the supervisor over two pipes.
+
+    - `environment`: environment variables of the worker, in addition to those of the supervisor
+    - `cores`: the cores to which the worker is pinned; None for no pinning
+    - `memory`: the limit on the worker's host memory; None for no limit
+    - `needs_torch`: whether torch is already imported when the worker starts
     """
 
     _running: ClassVar[set[WorkerProcess]] = set()
@@ -83,14 +85,14 @@ class WorkerProcess:
         self._buffer = b""
         self._identity = ""
         self.phase = "start"
-        self.seconds: dict[str, float] = {}  # how long the supervisor waited, by phase
+        self.seconds: dict[str, float] = {}  # seconds that the supervisor waited for the worker, by phase
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = fork_worker(
             {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
             cores,
             ForkRequest(
                 entry=ENTRY,
-                imports=IMPORTED if needs_torch else (),
+                imports=PRELOADED if needs_torch else (),
                 environment=self._cleanup.environment(),
                 data_limit=memory.refused_bytes if memory else None,
             ),
@@ -103,10 +105,10 @@ class WorkerProcess:
 
     @classmethod
     def end_all(cls) -> None:
-        """Kill every worker of this supervisor at once; a thread that waits for one gets a WorkerLostError."""
-        for running in cls._running.copy():  # a copy, because other threads start and end workers meanwhile
+        """Kill all workers of this supervisor immediately. A thread that waits for a worker gets a WorkerLostError."""
+        for running in cls._running.copy():  # a copy, because other threads may start and end workers
             running._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - a method of this class
-        forkserver_client.end_all()  # also ends workers whose process id is not known yet
+        forkserver_client.end_all()  # also ends the workers that have not reported their process id yet
 
     def request(
         self,
@@ -131,10 +133,10 @@ class WorkerProcess:
             raise self._died() from None
 
     def wait(self, deadline_s: Callable[[str], float], on_notice: Callable[[Notice], None] = lambda _: None) -> Reply:
-        """Return the reply; `deadline_s` gives each phase's limit in seconds, from the start of the phase.
+        """Wait for the reply to the request that was posted, and return it.
 
-        `on_notice` is called with every notice that arrives before the reply. Raises WorkerLostError if the worker is
-        lost; it has been ended then.
+        `deadline_s` returns how many seconds a phase may take, counted from its start. `on_notice` is called with every
+        notice that arrives before the reply. Raises WorkerLostError, after ending the worker, if the worker is lost.
         """
         while True:
             began = time.monotonic()
@@ -149,12 +151,12 @@ class WorkerProcess:
             on_notice(message)
 
     def log_to(self, path: Path) -> None:
-        """Write the worker's further output to another file."""
+        """Write all further output of the worker to the file `path`."""
         self._log.switch(path)
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process is running."""
         return self._process.wait(0) is None
 
     def stop(self) -> None:
@@ -188,7 +190,7 @@ class WorkerProcess:
         return line
 
     def _wait_readable(self, deadline: float) -> None:
-        """Wait until there is something to read, and end the worker if it uses too much host memory meanwhile."""
+        """Wait until there is something to read. End the worker if it uses too much host memory meanwhile."""
         while (remaining := deadline - time.monotonic()) > 0:
             timeout_s = min(remaining, CHECK_INTERVAL_S) if self._memory else remaining
             if select.select([self._replies], [], [], timeout_s)[0]:
@@ -199,14 +201,14 @@ class WorkerProcess:
         raise self._timed_out()
 
     def _timed_out(self) -> WorkerLostError:
-        """End a worker that missed its deadline, and return the error to raise."""
+        """End the worker, which has missed its deadline, and return the error to raise."""
         self._signal(os.kill, signal.SIGUSR1)  # faulthandler writes every thread's stack to the log
         time.sleep(0.1)
         self._kill()
-        return WorkerLostError("timeout", self.phase, f"no answer within the deadline of phase {self.phase}")
+        return WorkerLostError("timeout", self.phase, f"no reply within the deadline of phase {self.phase}")
 
     def _died(self) -> WorkerLostError:
-        """Return the error to raise for a worker whose pipe is closed, with the reason for its end."""
+        """Return the error to raise for a worker that has closed its pipe, with the reason why it ended."""
         code = self._process.wait(GRACE_S)
         self._kill()
         if code == -signal.SIGKILL and oom_kill_count() > self._oom_kills_before:
@@ -222,7 +224,10 @@ class WorkerProcess:
         return WorkerLostError("crash", self.phase, f"{reason} in phase {self.phase}")
 
     def _kill(self) -> None:
-        """End the process group and every process that has left it; do nothing if that was done before."""
+        """End all processes of the worker, including those outside its process group, and release its resources.
+
+        Does nothing if the worker has already been ended.
+        """
         if self not in self._running:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -240,14 +245,14 @@ class WorkerProcess:
         self._log.close()
 
     def _signal(self, send: Callable[[int, int], None], number: int) -> None:
-        """Send a signal by `os.kill` or `os.killpg`, if the process has been forked."""
+        """Send a signal with `os.kill` or `os.killpg`, if the process has been forked."""
         if self._process.pid is not None:
             with contextlib.suppress(OSError):
                 send(self._process.pid, number)
 
     @property
     def log(self) -> Path | None:
-        """The file with the worker's output since `log_to`; None if there was no output."""
+        """The file with the output since the last call of `log_to`, or None if there was no output."""
         return self._log.written
 
 
@@ -262,11 +267,14 @@ def isolated_query(
     *,
     needs_torch: bool = True,
 ) -> tuple[list[Answer], dict[str, str]]:
-    """Return the worker's notices of type `answer`, and for each name that ended a worker the reason.
+    """Send a request to a worker, and start over without the plugin or variant that makes the worker end.
 
-    The worker sends an AboutNotice before it runs code of a plugin or variant. When it is lost, a new worker gets the
-    request with the last name in `skip`. Each notice must come within `deadline_s` seconds of the one before. Raises
-    PluginError if the request can't be carried out.
+    The worker sends an AboutNotice with a plugin's or variant's name before it runs code of that plugin or variant. If
+    the worker is lost, a new worker gets the same request with this name added to `skip`. Each notice must arrive
+    within `deadline_s` seconds of the previous one.
+
+    Returns the notices of type `answer`, and the reason for each name that was skipped. Raises PluginError if the
+    request can't be carried out.
     """
     skip: dict[str, str] = {}
     while True:
@@ -277,11 +285,11 @@ def isolated_query(
         except WorkerLostError as lost:
             names = [notice.name for notice in notices if isinstance(notice, AboutNotice)]
             if not names or names[-1] in skip:
-                raise PluginError(f"plugins can't be asked: {lost.reason}") from lost
-            skip[names[-1]] = f"not within {deadline_s:g} s" if lost.status == "timeout" else lost.reason
+                raise PluginError(f"the plugins could not be queried: {lost.reason}") from lost
+            skip[names[-1]] = f"no reply within {deadline_s:g} s" if lost.status == "timeout" else lost.reason
             continue
         finally:
             worker.stop()
         if isinstance(reply, FailedReply):
-            raise PluginError(f"plugins can't be asked: {reply.reason}")
+            raise PluginError(f"the plugins could not be queried: {reply.reason}")
         return [notice for notice in notices if isinstance(notice, answer)], skip

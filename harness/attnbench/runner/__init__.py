@@ -1,1 +1,4 @@
-"""Run plans: requests, scheduling, cells, locks, observers. Supervisor side; imports neither torch nor a plugin."""
+"""Plan and execute runs: requests, scheduling, cells, locks and observers.
+
+This code runs in the supervisor's process, which imports neither torch nor plugins.
+"""

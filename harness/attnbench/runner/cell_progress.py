@@ -1,4 +1,4 @@
-"""The state of an open cell, and how its record is made from it."""
+"""The state of an open cell, from which its record is made."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_limits import CellLimits
     from attnbench.stats.stopping import StoppingRule
 
-THROTTLED_LIMIT = 0.10  # share of samples taken under throttling above which the record gets the flag `throttled`
+THROTTLED_LIMIT = 0.10  # a record gets the flag `throttled` if more than this share of its samples was throttled
 
 
 @dataclass(frozen=True)
 class CellContext:
-    """What the cells of one device have in common.
+    """The settings and counters that all cells of one device share.
 
-    `crashes` counts crashes by variant, those of the A/A control separately; devices of one model share it. `at_once`
-    returns True when the run is to stop without finishing the current block.
+    - `crashes`: the number of crashes by variant and by whether the cell was the A/A control; devices of the same
+      model share this counter
+    - `stop_now`: returns True when the run must stop without finishing the current block
     """
 
     run: Path
@@ -34,7 +35,7 @@ class CellContext:
     environment_id: str
     limits: CellLimits
     crashes: Counter[tuple[str, bool]] = field(default_factory=Counter)
-    at_once: Callable[[], bool] = lambda: False
+    stop_now: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -57,7 +58,7 @@ class CellProgress:
     def record(
         self, context: CellContext, status: str, phase: str, log: Path | None, *, control: bool, **fields: Any
     ) -> Record:
-        """Return the cell's record; `fields` replace what is known so far. Raises RecordError for invalid values."""
+        """Return the cell's record; `fields` override the results so far. Raises RecordError for invalid values."""
         cell = self.cell
         timed = {"first_call_ns": self.first_call_ns} if status == "ok" else {}
         return Record(
@@ -94,11 +95,11 @@ class CellProgress:
 
 
 def utc_now() -> str:
-    """Return the current time in UTC, in ISO 8601 with milliseconds."""
+    """Return the current UTC time as an ISO 8601 string with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def throttled_share(telemetry: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> float:
-    """Return the share of samples in blocks whose telemetry reports throttling."""
+    """Return the share of the samples that are in throttled blocks, from each block's telemetry and size."""
     throttled = sum(size for block, size in zip(telemetry, sizes, strict=True) if block.get("throttle"))
     return throttled / max(1, sum(sizes))

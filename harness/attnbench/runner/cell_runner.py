@@ -1,4 +1,4 @@
-"""Run the cells of one variant on one device in a worker that is kept between cells."""
+"""Run the cells of one variant on one device, in a worker that is reused for all of them."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_limits import CellLimits
     from attnbench.runner.worker_team import WorkerHandle
 
-LONGEST_REASON = 10_000  # characters
-MOST_CRASHES = 3  # of one variant, after which its remaining cells are not tried
+MAX_REASON_LENGTH = 10_000  # characters of a record's reason; the rest is cut off
+MAX_CRASHES = 3  # after this many crashes of one variant, its remaining cells are not tried
 
 
 class CellRunner:
-    """Runs the cells of one variant on one device, one after the other.
+    """A runner that measures the cells of one variant on one device, one after the other.
 
-    Its worker has imported torch and the plugin, and serves all cells until one of them fails. `open` and `block`
-    return None while the cell goes on, or the record that ends it; `close` returns the record.
+    Its worker imports torch and the plugin once and is reused until a cell fails. `open` and `block` return None if
+    the cell is still open, or its record if it has ended. `close` ends the cell and returns its record.
     """
 
     def __init__(self, context: CellContext, *, control: bool) -> None:
@@ -49,7 +49,7 @@ class CellRunner:
         self._worker: WorkerHandle | None = None
         self._progress: CellProgress | None = None
         self.control = control
-        self.seconds: dict[str, float] = {}  # time spent in each phase by workers that have ended
+        self.seconds: dict[str, float] = {}  # seconds that ended workers spent in each phase
         self._loaded: DoneReply | WorkerLostError | None = None
 
     @property
@@ -64,7 +64,7 @@ class CellRunner:
 
     @property
     def call_ns(self) -> float:
-        """The warm-up's estimate of one call's time."""
+        """The time of one call as estimated by the warm-up, in ns."""
         return self._current.call_ns
 
     @property
@@ -78,7 +78,7 @@ class CellRunner:
         """Open a cell: start the worker, prepare the variant, check its answers, and warm up."""
         self._progress = CellProgress(cell, utc_now())
         crashes = self._context.crashes[cell.variant.name, self.control]
-        if crashes >= MOST_CRASHES:
+        if crashes >= MAX_CRASHES:
             return self._record("crash", "start", reason=f"not tried: {crashes} cells of {cell.variant.name} crashed")
         try:
             worker = self._ready_worker(cell)
@@ -122,7 +122,7 @@ class CellRunner:
             self.stopping.add(block.samples_ns, block.wall_ns)
 
     def close(self) -> Record:
-        """Check the answers once more, measure memory and kernels, and return the cell's record."""
+        """Check the answers once more, measure memory, list kernels, and return the cell's record."""
         try:
             reply = self._running_worker.request(CloseRequest(), self._deadline_s)
         except WorkerLostError as lost:
@@ -152,16 +152,16 @@ class CellRunner:
         )
 
     def refuse(self, cell: Cell, status: str, reason: str, *flags: str) -> Record:
-        """Return the record of a cell that is not tried, because `reason` is known beforehand."""
+        """Return a record for a cell that is not tried; `reason` says why it would fail."""
         self._progress = CellProgress(cell, utc_now())
         return self._record(status, "prepare", reason=reason, flags=flags)
 
     def abandon(self) -> Record:
-        """Return the record of the open cell as interrupted."""
+        """Close the open cell and return its record with the status `interrupted`."""
         return self._record("interrupted", "measure", reason="the run was interrupted")
 
     def flag(self, flag: str) -> None:
-        """Add a flag to the open cell's record, unless it has it."""
+        """Add a flag to the open cell's record, unless the record already has this flag."""
         if flag not in self._current.flags:
             self._current.flags.append(flag)
 
@@ -175,16 +175,16 @@ class CellRunner:
 
     @property
     def _current(self) -> CellProgress:
-        assert self._progress is not None, "open a cell first"  # noqa: S101 - InterleavedCells opens a cell before it uses it
+        assert self._progress is not None, "open a cell first"  # noqa: S101 - callers always open a cell first
         return self._progress
 
     @property
     def _running_worker(self) -> WorkerHandle:
-        assert self._worker is not None, "open a cell first"  # noqa: S101 - InterleavedCells opens a cell before it uses it
+        assert self._worker is not None, "open a cell first"  # noqa: S101 - callers always open a cell first
         return self._worker
 
     def start(self, cell: Cell) -> None:
-        """Start the worker without waiting for it, so that several workers import torch at the same time."""
+        """Start the worker without waiting for it, so that several workers can import torch at the same time."""
         if self._worker is None:
             self._worker = start_worker(cell.device, cell.variant, self._context.limits.host_memory_bytes)
             self._worker.log_to(self._log_path(cell))
@@ -192,7 +192,7 @@ class CellRunner:
             self._loaded = None
 
     def wait_until_loaded(self) -> None:
-        """Wait until a started worker has loaded its plugin. `open` reports a failure in the cell's record."""
+        """Wait until a started worker has loaded its plugin; if loading fails, the next `open` returns the record."""
         if self._worker is None or self._loaded is not None:
             return
         try:
@@ -209,7 +209,7 @@ class CellRunner:
         return self._running_worker
 
     def _lost(self, lost: WorkerLostError) -> Record:
-        if self._context.at_once():
+        if self._context.stop_now():
             record = self.abandon()
         else:
             self._context.crashes[self.variant, self.control] += lost.status == "crash"
@@ -218,10 +218,10 @@ class CellRunner:
         return record
 
     def _ended(self, reply: Reply) -> Record:
-        """Return the record of a cell that ends with a reply other than the expected one."""
+        """Return the record of a cell that an unexpected or failed reply has ended."""
         if not isinstance(reply, FailedReply):
             reply = FailedReply("error", "measure", failure_reason(reply))
-        record = self._record(reply.status, reply.phase, reason=reply.reason[:LONGEST_REASON], error=reply.error)
+        record = self._record(reply.status, reply.phase, reason=reply.reason[:MAX_REASON_LENGTH], error=reply.error)
         if reply.status not in ("unsupported", "incorrect"):
             self.stop()  # an exception may have left the process in a bad state
         return record
@@ -231,13 +231,13 @@ class CellRunner:
         return self._context.run / "logs" / f"{cell.cell_id}{suffix}.log"
 
     def _record(self, status: str, phase: str, **fields: Any) -> Record:
-        """Return the record of the open cell, which is then no longer open."""
+        """Close the open cell and return its record."""
         log = self._worker.log if self._worker else None
         cell, control = self._current, self.control
         try:
             record = cell.record(self._context, status, phase, log, control=control, **fields)
-        except RecordError as error:  # the worker sent values that a record can't hold, so it is not used again
-            reason = f"the worker's answer does not fit: {describe(error)}"[:LONGEST_REASON]
+        except RecordError as error:  # a worker that sends invalid values may be broken, so it is ended below
+            reason = f"the worker sent invalid values: {describe(error)}"[:MAX_REASON_LENGTH]
             record = cell.record(self._context, "error", "measure", log, control=control, reason=reason, error=None)
             self.stop()
         self._progress = None
@@ -251,7 +251,10 @@ def _loading_error(reply: Reply) -> WorkerLostError:
 
 
 class CellRunners:
-    """The cell runners of one device, one for each variant and one for the A/A control; each is made on first use."""
+    """The cell runners of one device, which are created on first use.
+
+    There is one runner for each variant, and a separate one for the A/A control of the baseline.
+    """
 
     def __init__(self, context: CellContext) -> None:
         self._context = context
@@ -259,7 +262,7 @@ class CellRunners:
 
     @property
     def protocol(self) -> MeasureConfig:
-        """How the device's cells are measured."""
+        """The measure config of the device's cells."""
         return self._context.protocol
 
     @property
@@ -268,7 +271,7 @@ class CellRunners:
         return self._context.limits
 
     def for_cell(self, cell: Cell, *, control: bool = False) -> CellRunner:
-        """Return the runner of a cell's variant, or that of the A/A control."""
+        """Return the runner of the cell's variant, or the runner of its A/A control if `control` is True."""
         return self._runners.setdefault((cell.variant.name, control), CellRunner(self._context, control=control))
 
     @property
@@ -277,14 +280,14 @@ class CellRunners:
         return any(runner.is_open for runner in self._runners.values())
 
     def stop(self, keep: Collection[str] = ()) -> None:
-        """End all workers, except for those of the variants in `keep`."""
+        """End all workers except those of the variants in `keep`."""
         for (variant, _), runner in self._runners.items():
             if variant not in keep:
                 runner.stop()
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds spent in each phase by workers that have ended."""
+        """The seconds that ended workers spent in each phase."""
         total: dict[str, float] = {}
         for runner in self._runners.values():
             for phase, seconds in runner.seconds.items():

@@ -1,4 +1,4 @@
-"""Run the conformance suite on one variant, in workers, so that a crash fails a single test."""
+"""Run the conformance suite on one variant in worker processes, so that a crash fails only the current test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.plan.devices import Device
 
-MOST_CRASHES = 5  # of one variant, after which the rest of its tests are not run
+MAX_CRASHES = 5  # after this many crashes of one variant, its remaining tests are not run
 
 
 def check_variant(
@@ -41,13 +41,13 @@ def check_variant(
 ) -> None:
     """Run the suite at `level` and call `on_result` with each test's result, in the JSON form of a `CheckResult`.
 
-    A test that ends the worker, or takes longer than `timeout_s`, fails, and a new worker continues with the next test.
-    Raises AttnbenchError if the variant can't be loaded.
+    A test fails if it ends the worker or takes longer than `timeout_s` seconds. A new worker then continues with the
+    next test. Raises AttnbenchError if the variant can't be loaded.
     """
     only = None if only is None else list(only)
     request = CheckRequest(variant.source, variant.name, device.torch_name, level, seed, only, plugin)
     done: list[str] = []
-    for _ in range(MOST_CRASHES):
+    for _ in range(MAX_CRASHES):
         started: list[CheckStartNotice] = []
 
         def take(notice: Notice, started: list[CheckStartNotice] = started) -> None:
@@ -65,7 +65,12 @@ def check_variant(
         done.append(started[-1].id)
         on_result(_failed(started[-1], lost.reason))
     on_result(
-        {"check": "all others", "workload_id": "", "status": "failed", "reason": f"not tried: {MOST_CRASHES} crashes"}
+        {
+            "check": "remaining checks",
+            "workload_id": "",
+            "status": "failed",
+            "reason": f"not run, because the variant crashed in {MAX_CRASHES} tests",
+        }
     )
 
 
@@ -82,7 +87,10 @@ def _failed(test: CheckStartNotice, reason: str) -> dict[str, Any]:
 
 
 def explain_check(name: str) -> str:
-    """Return what a check demands, why, and the usual bug behind a failure; raises UsageError for an unknown check."""
+    """Return an explanation of a check: what it demands, why, and which bug usually makes a variant fail it.
+
+    Raises UsageError for an unknown check.
+    """
     worker = WorkerProcess({"CUDA_VISIBLE_DEVICES": ""})
     try:
         reply = worker.request(ExplainRequest(name), lambda _: 120.0)

@@ -1,4 +1,4 @@
-"""Measure the variants of one workload side by side on one device, in blocks in A B B A order."""
+"""Measure the variants of one workload side by side on one device, taking turns in A B B A order."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from attnbench.runner.queue import WorkQueue
 
 CUDA_ERRORS = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
-CALLS_PER_BLOCK = 2  # at least, if the budget allows: 10 blocks then have the 20 samples that an interval needs
+MIN_CALLS_PER_BLOCK = 2  # if the budget allows: 10 blocks then have the 20 samples that a confidence interval needs
 
 
 class InterleavedCells:
-    """The cells of one workload on one device, which are opened, sampled block by block in turn, and closed.
+    """A measurement of the cells of one workload on one device: open all, time blocks in turn, close all.
 
-    `announce` is called with each cell before it opens, `store` with each finished record. No block starts after
+    `announce` is called with each cell before it opens, and `store` with each finished record. No block starts once
     `interrupted` returns True.
     """
 
@@ -37,15 +37,17 @@ class InterleavedCells:
         self._runners, self._queue, self._interrupted = runners, queue, interrupted
         self._announce, self._store = announce, store
         self._baseline = ""
-        self._may_retry: dict[str, Cell] = {}  # by variant: the cells that have not been given a second try
+        self._may_retry: dict[str, Cell] = {}  # by variant: the cells that may still be tried a second time
         self._retries: list[Cell] = []
 
     def measure(self, cells: Sequence[Cell], *, control: bool = True) -> None:
-        """Measure all cells of one workload, and the A/A control with them.
+        """Measure all cells of one workload, together with the A/A control.
 
-        Without a `control` the workers of all other variants are ended first, which leaves all of the device's memory
-        to these cells. A cell that ran out of memory while other cells were open, or that met a CUDA error, is measured
-        a second time, alone and in a new worker: another variant may have caused the failure.
+        With `control=False` there is no A/A control, and the workers of all other variants are ended first, so that
+        these cells can use all of the device's memory.
+
+        A cell is measured a second time, alone and in a new worker, if another variant may have caused its failure:
+        after a CUDA error, or if it ran out of memory while other cells were open.
         """
         if not control:
             self._runners.stop(keep={cell.variant.name for cell in cells})
@@ -70,7 +72,7 @@ class InterleavedCells:
             self._measure_alone(cell)
 
     def _store_or_retry(self, record: Record) -> None:
-        """Store a record, or plan a second try if another variant may have caused the failure."""
+        """Store a record, or schedule a second try if another variant may have caused the failure."""
         crowded = record.status == "out_of_memory" and self._runners.any_open
         cuda_error = record.status == "error" and any(sign in str(record.reason) for sign in CUDA_ERRORS)
         if (crowded or cuda_error) and not record.control and record.variant in self._may_retry:
@@ -79,7 +81,10 @@ class InterleavedCells:
             self._store(record)
 
     def _possible(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Store the records of cells that are known to fail; load the workers of the rest, two at a time."""
+        """Return the cells that may succeed, after loading their workers, two at a time.
+
+        For each unsupported cell, and each one that is predicted to run out of memory, a record is stored instead.
+        """
         supported = []
         for cell in cells:
             rule = (
@@ -101,7 +106,10 @@ class InterleavedCells:
         return supported
 
     def _open_control(self, cells: Sequence[Cell], ready: dict[str, CellRunner]) -> list[CellRunner]:
-        """Open the baseline a second time as the A/A control; the difference of the two is the noise floor."""
+        """Open the baseline a second time, as the A/A control.
+
+        Both run the same code, so the difference between their times is the noise floor.
+        """
         if not ready or not self._runners.protocol.interleave or self._interrupted():
             return []
         declared = [cell.variant.name for cell in cells if cell.variant.baseline and cell.variant.name in ready]
@@ -125,7 +133,7 @@ class InterleavedCells:
             self._rounds([runner])
 
     def _rounds(self, runners: list[CellRunner]) -> None:
-        """Time blocks until every cell has enough samples, then close the cells."""
+        """Time blocks until every cell has enough samples, and then close the cells."""
         turns = [runners] if self._runners.protocol.interleave else [[runner] for runner in runners]
         for taking_turns in turns:
             self._take_turns(taking_turns)
@@ -136,8 +144,8 @@ class InterleavedCells:
     def _take_turns(self, runners: list[CellRunner]) -> None:
         """Time one block of each cell per round, in the order of `round_order`, until all have enough samples.
 
-        A cell leaves when it has enough. The baseline and the control stay until the end, so that every other cell
-        shares all of its rounds with them.
+        A cell that has enough samples takes no part in further rounds. The baseline and the control take part until
+        the end, so that each other cell can be compared with them in every round.
         """
         for number in itertools.count():
             unfinished = [runner for runner in runners if runner.is_open and not runner.stopping.done]
@@ -155,15 +163,16 @@ class InterleavedCells:
 
     def _block_ns(self, runner: CellRunner) -> float:
         protocol = self._runners.protocol
-        wanted = max(protocol.block_s * 1e9, CALLS_PER_BLOCK * runner.call_ns)
+        wanted = max(protocol.block_s * 1e9, MIN_CALLS_PER_BLOCK * runner.call_ns)
         return min(wanted, protocol.budget_s * 1e9 / protocol.min_blocks)
 
 
 def round_order(runners: Sequence[CellRunner], number: int) -> list[CellRunner]:
-    """Return the order of the runners in a round: A B B A, that is, every second round in reverse.
+    """Return the runners in the order of their turns in a round.
 
-    The last runner of a round is the first of the next and so follows itself, with its data still in the caches. To
-    give this advantage to every runner equally often, each pair of rounds starts one runner later than the pair before.
+    Every second round reverses the order of the round before (A B B A), so the same runner ends one round and starts
+    the next, with its data still in the caches. To give every runner this advantage equally often, each pair of rounds
+    starts one runner later than the previous pair.
     """
     first = number // 2 % len(runners)
     order = [*runners[first:], *runners[:first]]

@@ -1,4 +1,4 @@
-"""Execute plans on this machine; the interface that cluster executors share."""
+"""The interface of executors, and the executor that runs plans on this machine."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_limits import CellLimits
 
 
-DOCTOR = "doctor"  # a key of the manifest, written when the run first gets its devices
+DOCTOR = "doctor"  # the manifest's key for the doctor's findings, written once the run has locked its devices
 
 
 class Executor(Protocol):
-    """The interface of an executor: it has devices, describes their environments, and executes plans."""
+    """The interface of an executor, which finds devices, describes their environments, and executes plans."""
 
     name: str
 
@@ -38,7 +38,7 @@ class Executor(Protocol):
         """Return the named devices, or the default ones if no name is given; raises UsageError."""
 
     def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:
-        """Return the environment of one of these devices, with the versions of `packages`."""
+        """Return the environment of a device, including the versions of `packages`."""
 
     def reserve(self, run: Path, plan: Plan) -> AbstractContextManager[None]:
         """Reserve the devices and add their description to the run's manifest; raises UsageError."""
@@ -51,11 +51,14 @@ class Executor(Protocol):
         stored: Callable[[Record], None],
         limits: CellLimits,
     ) -> RunSummary:
-        """Run all cells of a plan. `started` is called with each cell, `stored` with each record once it is on disk."""
+        """Run all cells of a plan and return a summary.
+
+        `started` is called with each cell before it is measured, and `stored` with each record once it is on disk.
+        """
 
 
 class LocalExecutor:
-    """The executor of this machine, which starts a worker for each variant and device."""
+    """The executor for this machine, which starts a worker for each variant and device."""
 
     name = "local"
 
@@ -69,7 +72,11 @@ class LocalExecutor:
 
     @contextmanager
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:
-        """Hold the devices' locks. If they are taken, the folder of a run that never had its devices is removed."""
+        """Hold the locks of the plan's devices and describe the machine in the run's manifest.
+
+        If another run holds one of the locks, raises UsageError. A new run's folder, which has no results yet, is
+        removed in that case.
+        """
         with ExitStack() as held:
             try:
                 held.enter_context(locks.hold(plan.devices))
@@ -88,7 +95,7 @@ class LocalExecutor:
         stored: Callable[[Record], None],
         limits: CellLimits,
     ) -> RunSummary:
-        """Run the cells on all devices in parallel, then test the traits of the variants that were timed."""
+        """Run the cells on all devices in parallel, and then test the traits of the variants that were timed."""
         summary = Scheduler(run, plan, started, stored, limits).execute()
         if not summary.interrupted:
             describe_variants(run, plan)
@@ -99,13 +106,13 @@ LOCAL_EXECUTOR = LocalExecutor()
 
 
 def describe_machine(run: Path, plan: Plan) -> None:
-    """Add each device's peak rates to the manifest, and the findings of `attnbench doctor`."""
+    """Add the peak rates of each device and the findings of `attnbench doctor` to the manifest."""
     manifest = store.read_manifest(run)
     manifest[DOCTOR] = [finding.to_json() for finding in examine()]
     manifest["limits"] = dict(manifest.get("limits", {}))
     for group in plan.device_groups:
         if group[0].members:
-            continue  # peak rates belong to single devices
+            continue  # a team has no peak rates, only its members do
         cells = [cell for cell in (*plan.cells, *plan.frontier) if cell.device == group[0]]
         environment_id = str(plan.environments[group[0].name]["environment_id"])
         measured = measured_peaks(group[0], {cell.workload.dtype for cell in cells}, environment_id)
@@ -119,7 +126,7 @@ def describe_machine(run: Path, plan: Plan) -> None:
 
 
 def describe_variants(run: Path, plan: Plan) -> None:
-    """Add to the manifest, by device and variant, the traits of the variants that were timed."""
+    """Test the traits of the variants that were timed, and add them to the manifest by device and variant."""
     timed = {(record.device, record.variant) for record in store.latest(run).values() if record.status == "ok"}
     manifest = store.read_manifest(run)
     manifest["traits"] = {

@@ -1,6 +1,6 @@
-"""Locks that keep two runs from measuring on one device, or writing to one folder, at the same time.
+"""Locks that keep two runs from using the same device or writing to the same folder at the same time.
 
-The kernel releases a lock when the process that holds it ends.
+When a process ends, the kernel releases the locks that it held.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from attnbench.errors import UsageError
 from attnbench.plan.devices import Device, list_devices
 from attnbench.user_cache import cache_folder
 
-LOOK_EVERY_S = 0.2
+POLL_S = 0.2
 
 
 @contextmanager
 def hold(devices: Sequence[Device]) -> Iterator[None]:
-    """Hold the locks of devices, which are named by GPU UUID. `cpu` also holds the locks of all its single cores.
+    """Hold the locks of devices.
 
-    Worker processes don't inherit the locks, so a worker that outlives its supervisor holds none. Raises UsageError if
-    another process holds one of the locks.
+    A device is locked by its UUID. Locking the device `cpu` also locks every single core. Worker processes don't
+    inherit the locks, so a worker that outlives its supervisor does not block the device. Raises UsageError if another
+    process holds one of the locks.
     """
     slots = [device for device in list_devices() if device.name.startswith("cpu:")]
     wanted = {member.uuid: member.name for device in devices for member in device.members or (device,)}
@@ -37,14 +38,14 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
                 held.enter_context(_lock(uuid))
             except Timeout:
                 raise UsageError(
-                    f"device {name} is measured by another run of attnbench: wait for it, or choose another device"
+                    f"device {name} is in use by another attnbench run: wait until it ends or choose another device"
                 ) from None
         yield
 
 
 @contextmanager
 def hold_one(devices: Sequence[Device], wait_s: float) -> Iterator[Device]:
-    """Hold the lock of the first free device; raises UsageError if none gets free within `wait_s` seconds."""
+    """Lock the first device that is free and yield it; raises UsageError if none is free within `wait_s` seconds."""
     deadline = time.monotonic() + wait_s
     with ExitStack() as held:
         while time.monotonic() < deadline:
@@ -55,9 +56,11 @@ def hold_one(devices: Sequence[Device], wait_s: float) -> Iterator[Device]:
                     continue
                 yield device
                 return
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_S)
     names = ", ".join(device.name for device in devices)
-    raise UsageError(f"none of {names} got free within {wait_s:.0f} s: another run of attnbench measures on them")
+    raise UsageError(
+        f"none of the devices {names} became free within {wait_s:.0f} s: they are in use by other attnbench runs"
+    )
 
 
 def _lock(uuid: str) -> FileLock:
@@ -68,9 +71,9 @@ def _lock(uuid: str) -> FileLock:
 
 @contextmanager
 def hold_run(run: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder; raises UsageError if another process is executing the run."""
+    """Lock a run's folder; raises UsageError if another process is executing the run."""
     try:
         with FileLock(run / ".lock", timeout=0):
             yield
     except Timeout:
-        raise UsageError(f"run {str(run)!r} is being executed by another attnbench: wait until it ends") from None
+        raise UsageError(f"run {str(run)!r} is being executed by another process: wait until it ends") from None

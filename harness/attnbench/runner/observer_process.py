@@ -11,16 +11,16 @@ from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.messages import ObserveReply, ObserveRequest, failure_reason
 from attnbench.plan.catalog import NO_GPU, Catalog, PluginEntry
 
-IMPORT_TIMEOUT_S = 60.0  # for the first event, before which the plugins are imported
-LAST_TIMEOUT_S = 120.0  # for the end of the run: nothing is measured any more, and a tracker may have much to send
-EVENT_TIMEOUT_S = 10.0  # for every other event; observers that take longer get no more events
+IMPORT_TIMEOUT_S = 60.0  # for the first event, which includes the import of the plugins
+LAST_TIMEOUT_S = 120.0  # for `run_ended`: measuring is over, and an experiment tracker may have much data to upload
+EVENT_TIMEOUT_S = 10.0  # for every other event; observers that take longer receive no further events
 
 
 class Observers:
-    """The observer plugins of a run and the process that they run in.
+    """The observer plugins of a run, and the process in which they run.
 
     Errors and timeouts of observers are added to `problems` and don't affect the run. `notify` is called between
-    measurements and waits for the observers, so that none of them runs while something is timed.
+    measurements and waits until the observers have finished, so that they don't run while a call is being timed.
     """
 
     def __init__(self, catalog: Catalog, log: Path) -> None:
@@ -29,7 +29,7 @@ class Observers:
         self._log = log
         self._worker: WorkerProcess | None = None
         self._plugins_sent = False
-        self._lock = threading.Lock()  # each device's thread reports events
+        self._lock = threading.Lock()  # the threads of several devices may report events at the same time
 
     def __enter__(self) -> Self:
         """Start the process, unless no plugin observes the run."""
@@ -45,7 +45,10 @@ class Observers:
             self._worker = None
 
     def notify(self, event: str, argument: dict[str, Any]) -> None:
-        """Call the hook of an event, e.g. `run_started`, in every plugin that implements it, and wait for it."""
+        """Call the hook of an event, e.g. `run_started`, in every plugin that implements it, and wait until all return.
+
+        `argument` is the hook's argument as JSON values.
+        """
         if not any(event in plugin.observes for plugin in self._plugins):
             return
         with self._lock:
@@ -59,7 +62,10 @@ class Observers:
                 reply = self._worker.request(ObserveRequest(f"attnbench_{event}", argument, sources), lambda _: limit)
             except WorkerLostError as lost:
                 names = ", ".join(plugin.source.name for plugin in self._plugins)
-                self.problems.append(f"{names}: observing {event} ended: {lost.reason}; observers get no more events")
+                self.problems.append(
+                    f"{names}: the observers' process was lost during {event}: {lost.reason}; observers receive no "
+                    "further events"
+                )
                 self._plugins, self._worker = [], None
                 return
             self.problems += reply.problems if isinstance(reply, ObserveReply) else [failure_reason(reply)]

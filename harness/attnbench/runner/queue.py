@@ -1,4 +1,4 @@
-"""The queue of cells that devices of one model share."""
+"""The queue of cells that all devices of one model share."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
     from attnbench.record import Record
 
-ASK_AGAIN_S = 0.2
+POLL_S = 0.2
 
 
 class WorkQueue:
-    """The work that is left for the devices of one model, and what its results say about memory. Thread-safe.
+    """The remaining work of the devices of one model. Thread-safe.
 
-    The variants of one workload form a group and go to the same device, where they are measured side by side. A single
-    device takes the groups as planned, small workloads first. Several devices take the longest groups first, so that
-    they finish at about the same time. After all groups the memory frontier is searched, one variant and series of
-    lengths at a time.
+    The cells of one workload form a group, which one device measures side by side. A single device takes the groups in
+    the order of the plan, small workloads first. Several devices take the longest groups first, so that they finish at
+    about the same time.
+
+    The search for memory frontiers starts when all groups are done. Each search covers one variant and one series of
+    lengths. The queue collects the outcomes of finished cells in order to choose the next length of a search.
     """
 
     def __init__(self, plan: Plan, devices: list[Device], earlier: Iterable[Record] = ()) -> None:
@@ -35,22 +37,22 @@ class WorkQueue:
             groups.sort(key=lambda cells: sum(cell.workload.flops() for cell in cells), reverse=True)
         self._groups = deque(groups)
         self._searches = deque(_searches(plan, devices[0]))
-        self._taken: dict[str, Cell | None] = {}  # by working device: its search, or None for a group
+        self._taken: dict[str, Cell | None] = {}  # by busy device: the search that it works on, or None for a group
         self._changed = threading.Condition()
         self._support: SupportAnswers | None = None
         self._outcomes: dict[tuple[str, str], dict[int, LengthOutcome]] = {}
         self.memory = OutOfMemory()
-        self.crashes: Counter[tuple[str, bool]] = Counter()  # by variant, those of the A/A control separately
+        self.crashes: Counter[tuple[str, bool]] = Counter()  # by variant and by whether the cell was the A/A control
         known = {cell.variant.name: cell for cell in (*plan.cells, *plan.frontier) if cell.device == devices[0]}
         for record in earlier:
             cell = known.get(record.variant)
             if cell and plan.cell_at(cell, record.workload).cell_id == record.cell_id:  # the record is not stale
-                self.learn(record)
+                self.add(record)
 
     def take(self, device: Device, halted: Callable[[], bool]) -> list[Cell] | None:
-        """Return the next cells to measure side by side on `device`, or None if none is left or `halted` returns True.
+        """Return the next cells to measure side by side on `device`; call `done` when they have been measured.
 
-        Call `done` after the cells have been measured.
+        Returns None if no cells are left or if `halted` returns True.
         """
         with self._changed:
             while not halted():
@@ -62,7 +64,7 @@ class WorkQueue:
                     return [dataclasses.replace(cell, device=device) for cell in cells]
                 if not self._searches:
                     return None
-                self._changed.wait(ASK_AGAIN_S)  # a search starts from the results of all groups
+                self._changed.wait(POLL_S)  # a search may only start when no device is measuring a group
         return None
 
     def searching(self, device: Device) -> bool:
@@ -70,22 +72,22 @@ class WorkQueue:
         return self._taken[device.name] is not None
 
     def done(self, device: Device) -> None:
-        """Mark the cells that `device` took as measured, and put an unfinished search back into the queue."""
+        """Mark the cells that `device` took as measured; if they belong to a search, put it back into the queue."""
         with self._changed:
             search = self._taken.pop(device.name)
             if search is not None:
                 self._searches.appendleft(search)
             self._changed.notify_all()
 
-    def learn(self, record: Record) -> None:
-        """Use a record to predict which cells will run out of memory, and to continue searches."""
+    def add(self, record: Record) -> None:
+        """Add a record to the outcomes that predict which cells run out of memory and that guide searches."""
         self.memory.add(record)
         if not record.control and record.status != "interrupted":
             series = self._outcomes.setdefault((record.variant, series_key(record.workload)), {})
             series[record.workload.seq_k] = LengthOutcome.from_record(record)
 
     def support(self) -> SupportAnswers:
-        """Return which cells are unsupported; the variants are asked on the first call only."""
+        """Return which cells are unsupported; only the first call queries the variants."""
         with self._changed:
             if self._support is None:
                 self._support = support_of(self._plan, self.devices[0])
@@ -103,7 +105,7 @@ class WorkQueue:
 
 
 def _searches(plan: Plan, device: Device) -> list[Cell]:
-    """Return one cell for each variant and series of lengths whose memory frontier is to be searched."""
+    """Return one cell for each search: each variant and series of lengths in the plan's `frontier`."""
     found: dict[tuple[str, str], Cell] = {}
     for cell in plan.frontier:
         if cell.device == device:

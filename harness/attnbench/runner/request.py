@@ -1,4 +1,4 @@
-"""The request for a run, and how its plan is made."""
+"""The request for a run, and the functions that turn it into a plan."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
     from attnbench.workloads.workload import Workload
 
-REASONS_SHOWN = 3
+MAX_REASONS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class Request:
     """The options of `attnbench run`, before they are checked.
 
     - `workloads`: ids of workloads
-    - `budget_s`: seconds of sampling per cell; None takes the budget of the suites, else that of `protocol`
-    - `every_device`: measure all cells on each device, instead of sharing them among the devices of one model
-    - `baseline`: the variant that is measured a second time as the A/A control; None takes one that declares itself
+    - `budget_s`: seconds of sampling per cell; with None, the suites' budget applies, or that of `protocol` if a suite
+      has no budget
+    - `every_device`: measure every cell on every device, instead of sharing the cells among the devices of one model
+    - `baseline`: the variant that is measured a second time as the A/A control; with None, a variant that declares
+      itself a baseline
     """
 
     suites: Sequence[str] = ()
@@ -49,10 +51,10 @@ class Request:
 
 
 def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Catalog, Plan]:
-    """Return the catalog of plugins and the plan for a request; raises UsageError if anything in it is wrong.
+    """Return the catalog of plugins and the plan for a request; raises UsageError for an invalid request.
 
-    Without suites, axes or workloads the plan takes the suite `standard` if there is a GPU, else `quick`. Without
-    variants it takes those that are on by default for the devices.
+    If the request has no suites, axes or workloads, the plan uses the suite `standard` if a device is a GPU, and
+    `quick` otherwise. If it has no variants, the plan uses those that are enabled by default for the devices.
     """
     catalog = read_catalog(request.plugins, strict=request.strict_plugins)
     refuse_broken(catalog, request.plugins)
@@ -67,7 +69,7 @@ def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Cata
     devices = with_teams(devices, workloads)
     protocol = _protocol_of(request, catalog, suites)
     if not variants:
-        raise UsageError("no variant was found: see `attnbench list plugins` for the reasons")
+        raise UsageError("no variants were found: `attnbench list plugins` shows why")
     if request.baseline is not None and all(variant.name != request.baseline for variant in variants):
         raise unknown("baseline", request.baseline, [variant.name for variant in variants])
     protocols = {device.kind: protocol for device in devices}
@@ -87,10 +89,10 @@ def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Cata
 
 
 def refuse_unrunnable(request: Request, catalog: Catalog, plan: Plan, unsupported: Mapping[str, str]) -> None:
-    """Raise UsageError, with file and line, if no variant can run a workload of a suite file that the user wrote.
+    """Raise UsageError if a suite file of the user has a workload that no variant can run.
 
-    `unsupported` holds reasons by cell_id. Workloads for more devices than this machine has are accepted, because the
-    file may be written for several machines.
+    The message names the file and the line. `unsupported` gives the reason for each unsupported cell, by cell_id.
+    Workloads for several devices are not checked, because the file may be meant for machines with more devices.
     """
     files = [suite for suite in request.suites if is_file(suite)] if not request.axes else []
     cells_of: dict[Workload, list[Cell]] = {}
@@ -101,21 +103,25 @@ def refuse_unrunnable(request: Request, catalog: Catalog, plan: Plan, unsupporte
             cells = cells_of.get(workload, [])
             if workload.gpus == 1 and cells and all(cell.cell_id in unsupported for cell in cells):
                 reasons = "; ".join(
-                    f"{cell.variant.name}: {unsupported[cell.cell_id]}" for cell in cells[:REASONS_SHOWN]
+                    f"{cell.variant.name}: {unsupported[cell.cell_id]}" for cell in cells[:MAX_REASONS_SHOWN]
                 )
                 raise UsageError(
-                    f"{grid.where}: no variant can run {workload.id} ({reasons}): change the shape, take it out, or "
+                    f"{grid.where}: no variant can run {workload.id} ({reasons}): change the shape, remove it, or "
                     "choose other variants with --variant"
                 )
 
 
 def default_suite(devices: Sequence[Device]) -> str:
-    """Return `standard` if there is a GPU, else `quick`."""
+    """Return `standard` if one of the devices is a GPU, and `quick` otherwise."""
     return "standard" if any(device.kind == "cuda" for device in devices) else "quick"
 
 
 def _protocol_of(request: Request, catalog: Catalog, suites: Sequence[str]) -> MeasureConfig:
-    """Return the measure config with the request's budget, else the longest budget of the suites if all have one."""
+    """Return the request's measure config with the budget that applies.
+
+    This is the request's own budget or, without one, the longest budget of the suites. The budget of the measure
+    config stays if a suite has no budget or if the request names single workloads.
+    """
     budgets = [suite.budget_s for suite in catalog.suites(suites)]
     known = [seconds for seconds in budgets if seconds is not None]
     seconds = request.budget_s

@@ -1,4 +1,4 @@
-"""Plan the rest of an earlier run, or some of its cells once more."""
+"""Plan the missing cells of an earlier run, or measure some of its cells again."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 def resumed(
     run: Path, *, retry_failed: bool = False, exhaustive: bool = False, executor: Executor = LOCAL_EXECUTOR
 ) -> tuple[Catalog, Plan]:
-    """Return the catalog and a plan of the cells that a run still lacks: missing, interrupted or stale ones.
+    """Return the catalog and a plan of the cells of a run that are missing, interrupted or stale.
 
-    A cell is stale if its id has changed, because its plugin, measure config, driver, torch or the like has. With
-    `retry_failed` the plan includes failed cells, with `exhaustive` those that were only predicted to run out of
-    memory. Raises UsageError if a variant or device of the run is no longer available.
+    A cell is stale if its id has changed, for example because its plugin, the measure config, the driver or torch has
+    changed. With `retry_failed` the plan also includes failed cells, and with `exhaustive` the cells that were
+    predicted to run out of memory and therefore not tried. Raises UsageError if a variant or device of the run is no
+    longer available.
     """
     manifest = store.read_manifest(run)
     store.require_space(run, len(manifest["plan"]))
@@ -58,7 +59,10 @@ def resumed(
 def start_again(
     run: Path, cells: Sequence[tuple[str, Workload, str]], results: Path, plugins: Sequence[str]
 ) -> tuple[Path, Catalog, Plan]:
-    """Start a new run of some cells (variant, workload, device) of an old run, with the old run's measure config."""
+    """Start a new run of some cells (variant, workload, device) of an earlier run, with that run's measure config.
+
+    `plugins` are loaded in addition to those of the earlier run. Returns the new run's folder, catalog and plan.
+    """
     manifest = store.read_manifest(run)
     arguments = [*store.plugin_arguments(manifest), *plugins]
     catalog = _catalog_of(manifest, arguments)
@@ -93,7 +97,11 @@ def _plan_of_cells(
 def _find_devices(
     names: Sequence[str], needed: Collection[str], manifest: Mapping[str, Any], executor: Executor
 ) -> dict[str, Device]:
-    """Return devices by their names in an earlier run; another device of the same model replaces one that is gone."""
+    """Return devices by their names in an earlier run.
+
+    If a device is no longer available, another device of the same model replaces it. Raises UsageError if a device in
+    `needed` has no replacement.
+    """
     found: dict[str, Device] = {}
     missing: dict[str, UsageError] = {}
     for name in names:

@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 
 
 def start(request: Request, catalog: Catalog, plan: Plan) -> Path:
-    """Create the folder of a new run with its manifest and return it; raises UsageError for an invalid name."""
+    """Create the folder of a new run, write its manifest, and return the folder's path.
+
+    Raises UsageError if the run's name is invalid or already exists, or if the disk is too full for the records.
+    """
     name = request.name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if not name.strip(".") or "/" in name or "\0" in name:
-        raise UsageError(f"run name {name!r}: expected a folder's name, without '/'")
+        raise UsageError(f"invalid run name {name!r}: expected a folder name without '/'")
     store.require_space(request.results, len(plan.cells))
     return store.create_run(request.results, name, manifest_of(name, request, catalog, plan))
 
@@ -68,7 +71,7 @@ def execute(
         try:
             summary = executor.execute(run, plan, cell_started, record_stored, limits or CellLimits())
         except StorageError as error:
-            raise StorageError(f"{error}; make room, then go on with: {resume_command(run)}") from error
+            raise StorageError(f"{error}; free some disk space, then continue with: {resume_command(run)}") from error
         observers.notify("run_ended", dict(summary.statuses))
         summary.extend_to(time.monotonic() - began)
         _conclude(run, summary, observers.problems)
@@ -79,7 +82,7 @@ def execute(
 
 
 def _reporters(listener: RunListener, observers: Observers) -> tuple[Callable[[Cell], None], Callable[[Record], None]]:
-    """Return two functions that report a started cell, or a stored record, to the listener and the observers."""
+    """Return two functions: one reports a started cell to the listener and the observers, one a stored record."""
 
     def cell_started(cell: Cell) -> None:
         listener.cell_started(cell)
@@ -102,7 +105,7 @@ def _conclude(run: Path, summary: RunSummary, problems: Sequence[str]) -> None:
 
 
 def resume_command(run: Path) -> str:
-    """Return the command that continues a run."""
+    """Return the command line that resumes a run."""
     return f"attnbench run --resume {shlex.quote(str(run))}"
 
 

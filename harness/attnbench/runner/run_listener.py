@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 class RunListener:
-    """Receives run events in the supervisor's process. This base class ignores them."""
+    """A receiver of run events, called in the supervisor's process. This base class ignores all events."""
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
-        """Receive the manifest of a run that has its devices and starts."""
+        """Handle the start of a run, once it has locked its devices."""
 
     def cell_started(self, cell: Cell) -> None:
-        """Receive a cell that starts."""
+        """Handle the start of a cell."""
 
     def record_stored(self, record: Record) -> None:
-        """Receive a record that was written to disk."""
+        """Handle a record that has been written to disk."""
 
     def observer_failed(self, problem: str) -> None:
-        """Receive a line about an observer plugin that raised, crashed or took too long."""
+        """Handle a message about an observer plugin that raised an exception, crashed or took too long."""

@@ -1,4 +1,4 @@
-"""Run the cells of a plan: one thread per device, the variants of a workload side by side."""
+"""Run the cells of a plan, with one thread per device and the variants of each workload side by side."""
 
 from __future__ import annotations
 
@@ -31,15 +31,18 @@ if TYPE_CHECKING:
 
 
 class Interrupts:
-    """Counts SIGINT; after `most` of them the next one raises KeyboardInterrupt, as Python does by default."""
+    """A counter of SIGINT signals. After `limit` of them, the next one raises KeyboardInterrupt."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, limit: int) -> None:
         self.count = 0
-        self._most = most
+        self._limit = limit
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Handle SIGINT within this context. Does nothing outside the main thread, where Python delivers no signals."""
+        """Count SIGINT within this context.
+
+        Does nothing in other threads than the main one, because Python handles signals only there.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -51,20 +54,21 @@ class Interrupts:
 
     def _count(self, _signal: int, _frame: FrameType | None) -> None:
         self.count += 1
-        if self.count > self._most:
+        if self.count > self._limit:
             raise KeyboardInterrupt
 
 
-USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")
-LOOK_EVERY_S = 0.2
+USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")  # counted in `RunSummary.useful_share`
+POLL_S = 0.2
 
 
 @dataclass
 class RunSummary:
-    """The result of a run: the number of records by status, and how its time was spent.
+    """The result of a run: the number of records by status, and how the time was spent.
 
-    `useful_share` is the share of the devices' time in which variants were called or checked. `frontier_ends` counts
-    the `out_of_memory` records that end a search of the memory frontier; they are expected and no failures.
+    - `useful_share`: the share of the devices' time in which variants were called or checked
+    - `frontier_ends`: the number of `out_of_memory` records in searches for a memory frontier; they are expected and
+      don't count as failures
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -72,7 +76,7 @@ class RunSummary:
     useful_share: float = 0.0
     interrupted: bool = False
     frontier_ends: int = 0
-    phase_s: dict[str, float] = field(default_factory=dict)  # time waited for workers, by phase
+    phase_s: dict[str, float] = field(default_factory=dict)  # seconds of waiting for workers, by phase
 
     @property
     def failed(self) -> int:
@@ -81,13 +85,19 @@ class RunSummary:
         return sum(self.statuses.values()) - done
 
     def extend_to(self, wall_s: float) -> None:
-        """Extend the wall time to that of the whole run; the time before and after the cells counts as not useful."""
+        """Set the wall time to that of the whole run, and lower `useful_share` accordingly.
+
+        Time before and after the cells does not count as useful.
+        """
         self.useful_share *= self.wall_s / wall_s
         self.wall_s = wall_s
 
 
 class Scheduler:
-    """One execution of a plan. `started` is called with each cell, `stored` with each record once it is on disk."""
+    """One execution of a plan.
+
+    `started` is called with each cell before it is measured, and `stored` with each record once it is on disk.
+    """
 
     def __init__(
         self,
@@ -99,7 +109,7 @@ class Scheduler:
     ) -> None:
         self._run, self._plan, self._limits = run, plan, limits or CellLimits()
         self._started, self._stored = started, stored
-        self._interrupts = Interrupts(most=2)
+        self._interrupts = Interrupts(limit=2)
         self._lock = threading.Lock()
         self._phase_seconds: dict[str, float] = {}
         self._errors: list[BaseException] = []
@@ -110,8 +120,9 @@ class Scheduler:
     def execute(self) -> RunSummary:
         """Run all cells and return the summary.
 
-        After one SIGINT the current blocks are finished; after a second one the workers are killed. An exception in one
-        device's thread, e.g. because the disk is full, stops the other threads after their current block and is raised.
+        The first SIGINT stops the run after the current blocks, and the second one kills the workers. If an exception
+        is raised in one device's thread, e.g. because the disk is full, the other threads stop after their current
+        block, and then this method raises the exception.
         """
         began = time.monotonic()
         earlier = list(store.latest(self._run).values())
@@ -121,7 +132,7 @@ class Scheduler:
             self._run_queues(side_by_side)
             for queue in queues:
                 if queue not in side_by_side and not self._halted():
-                    self._run_queues([queue])  # a team needs all its devices for itself
+                    self._run_queues([queue])  # the members of a team must not measure anything else meanwhile
         if self._errors and not self._interrupts.count:
             raise self._errors[0]
         self.summary.wall_s = time.monotonic() - began
@@ -144,14 +155,14 @@ class Scheduler:
     def _wait(self, threads: list[threading.Thread]) -> None:
         for thread in threads:
             while thread.is_alive():
-                thread.join(LOOK_EVERY_S)
-                if self._at_once():
+                thread.join(POLL_S)
+                if self._stop_now():
                     WorkerProcess.end_all()
 
     def _catch_errors(self, queue: WorkQueue, device: Device) -> None:
         try:
             self._run_device(queue, device)
-        except BaseException as error:  # noqa: BLE001 - raised in the main thread
+        except BaseException as error:  # noqa: BLE001 - `execute` raises the error in the main thread
             self._errors.append(error)
 
     def _run_device(self, queue: WorkQueue, device: Device) -> None:
@@ -162,7 +173,7 @@ class Scheduler:
             str(self._plan.environments[device.name]["environment_id"]),
             self._limits,
             queue.crashes,
-            self._at_once,
+            self._stop_now,
         )
         runners = CellRunners(context)
         interleaved = InterleavedCells(
@@ -182,11 +193,11 @@ class Scheduler:
                 self._phase_seconds[phase] = self._phase_seconds.get(phase, 0.0) + seconds
 
     def _halted(self) -> bool:
-        """Return whether to start no further block."""
+        """Return whether the run must stop before the next block."""
         return self._interrupts.count > 0 or bool(self._errors)
 
-    def _at_once(self) -> bool:
-        """Return whether to stop without finishing the current block."""
+    def _stop_now(self) -> bool:
+        """Return whether the run must stop without finishing the current blocks."""
         return self._interrupts.count > 1
 
     def _announce(self, cell: Cell) -> None:
@@ -199,7 +210,7 @@ class Scheduler:
             record = dataclasses.replace(record, flags=(*record.flags, SEARCHED))
         writer.append(record)
         with self._lock:
-            queue.learn(record)
+            queue.add(record)
             if not record.control:
                 self.summary.statuses[record.status] += 1
                 searched = cell in self._frontier or cell not in self._planned

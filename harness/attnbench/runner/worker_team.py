@@ -1,4 +1,7 @@
-"""Start workers, and run one workload on several devices at once: each has a share, and the slowest one counts."""
+"""Start workers on single devices and on teams of devices.
+
+The members of a team run shares of one workload at the same time. The slowest member determines the result.
+"""
 
 from __future__ import annotations
 
@@ -19,34 +22,37 @@ if TYPE_CHECKING:
 
 
 class WorkerHandle(Protocol):
-    """The interface of a worker process, or of a team of them."""
+    """The interface that a worker process and a team of workers share."""
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """Seconds waited for replies, by phase."""
+        """The seconds spent waiting for replies, by phase."""
 
     @property
     def log(self) -> Path | None:
-        """The file that holds the output since `log_to`, or None if there was no output."""
+        """The file with the output since the last call of `log_to`, or None if there was no output."""
 
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
         """Send a request and return its reply."""
 
     def post(self, message: WorkerRequest) -> None:
-        """Send a request."""
+        """Send a request without waiting for its reply."""
 
     def wait(self, deadline_s: Callable[[str], float]) -> Reply:
-        """Return the reply to the posted request."""
+        """Wait for the reply to the request that was posted, and return it."""
 
     def log_to(self, path: Path) -> None:
-        """Write output to another file from now on."""
+        """Write all further output to the file `path`."""
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process, or all processes of a team."""
 
 
 def start_worker(device: Device, variant: VariantEntry, host_memory_bytes: int | None) -> WorkerHandle:
-    """Start a worker on a device; a team gets one worker per member, or a single one if the variant spans devices."""
+    """Start a worker on a device, or one worker per member on a team of devices.
+
+    A variant that spans several devices (`ranks` > 1) gets a single worker for the whole team.
+    """
 
     def start(part: Device) -> WorkerProcess:
         return WorkerProcess(part.worker_environment(), part.cores, host_memory(part.kind, host_memory_bytes))
@@ -57,23 +63,23 @@ def start_worker(device: Device, variant: VariantEntry, host_memory_bytes: int |
 
 
 class WorkerTeam:
-    """The workers of a team's devices: each request goes to all of them, and their replies are merged into one."""
+    """The workers of a team. Each request is sent to all of them, and their replies are merged into one."""
 
     def __init__(self, workers: Sequence[WorkerProcess]) -> None:
         self._workers = workers
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds waited for the first member, by phase; the others work at the same time."""
+        """The seconds spent waiting for the first member, by phase; the other members work at the same time."""
         return self._workers[0].seconds
 
     @property
     def log(self) -> Path | None:
-        """The file that holds the output of all members, or None."""
+        """The file with the output of all members, or None if there was no output."""
         return next((worker.log for worker in self._workers if worker.log), None)
 
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
-        """Send a request to all members and return the merged reply; raises WorkerLostError if a member is lost."""
+        """Send a request to all members and return their merged reply; raises WorkerLostError if a member is lost."""
         self.post(message)
         return self.wait(deadline_s)
 
@@ -98,9 +104,11 @@ class WorkerTeam:
 
 
 def slowest_reply(replies: Sequence[Reply]) -> Reply:
-    """Merge replies: return the first failed one, else that of the slowest member (or largest, for memory).
+    """Merge the replies of a team's members into one.
 
-    A block has the medians of all members as `rank_ns` in its telemetry; an opened cell has the flags of all members.
+    Returns the first failed reply, if any. Otherwise returns the reply of the slowest member or, when a cell is closed,
+    of the member with the largest peak memory. The telemetry of a block gets the median of every member as `rank_ns`,
+    and the reply for an opened cell gets the flags of all members.
     """
     for reply in replies:
         if isinstance(reply, FailedReply) or type(reply) is not type(replies[0]):

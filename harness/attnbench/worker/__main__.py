@@ -1,4 +1,7 @@
-"""Run a worker: `python -m attnbench.worker REQUESTS REPLIES`, with the file descriptors of its two pipes."""
+"""Run a worker: `python -m attnbench.worker REQUESTS REPLIES`.
+
+The arguments are the file descriptors of the pipes for requests and replies.
+"""
 
 from __future__ import annotations
 

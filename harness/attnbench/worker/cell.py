@@ -1,4 +1,4 @@
-"""Measure the cells of one variant on one device: open a cell, sample it in blocks, close it."""
+"""Measure the cells of one variant on one device. Each cell is opened, timed in blocks, and closed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
 class Session:
-    """Measures the cells of one variant on one device, one after the other; at most one cell is open."""
+    """A session that measures the cells of one variant on one device, one after the other.
+
+    At most one cell is open at a time. `operations` maps each type of request to the method that carries it out.
+    """
 
     def __init__(self, enter: Callable[[str], None], source: PluginSource, variant: str, device: str) -> None:
         self._enter = enter
@@ -55,27 +58,27 @@ class Session:
             CloseRequest: self._close,
         }
         gc.collect()
-        gc.freeze()  # imported modules stay loaded: scanning them again after each cell would take a tenth of a second
+        gc.freeze()  # keeps the collection after each cell from scanning all imported modules, which takes about 0.1 s
 
     def _open(self, request: OpenRequest) -> OpenReply | FailedReply:
-        """Open a cell: check that the variant supports it, prepare it, call it once, check its answers, warm up."""
+        """Open a cell if the variant supports it: prepare it, call it once, check its answers, and warm up."""
         self._drop_cell()
         workload = request.workload
         self._enter("prepare")
         reason = self._variant.unsupported_reason(workload.attention, torch.device(self._device).type)
         if reason is not None:
             if not isinstance(reason, str):
-                raise PluginError(f"unsupported_reason returned {reason!r}: expected a text or None")
+                raise PluginError(f"unsupported_reason returned {reason!r}: expected a string or None")
             return FailedReply("unsupported", "prepare", reason)
         self._cell = self._prepared(workload, request.config)
         return self._dropped_if_failed(self._cell.open())
 
     def _block(self, request: BlockRequest) -> Block | FailedReply:
-        """Time one block of calls, then check outputs that were kept from it."""
+        """Time one block of calls, and then check the outputs that were kept."""
         return self._dropped_if_failed(self._opened().block(request.duration_ns))
 
     def _close(self, _: CloseRequest) -> CloseReply | FailedReply:
-        """Check the answers once more, then measure memory and list the kernels."""
+        """Check the answers once more, and then measure memory and list the kernels."""
         reply = self._opened().close()
         self._drop_cell()
         return reply
@@ -107,7 +110,13 @@ class Session:
 
 @dataclass
 class OpenCell:
-    """A workload that is being measured: its inputs, the timed callable, the gate that checks answers, the sampler."""
+    """A cell that is being measured.
+
+    - `enter`: reports the name of each phase when it begins
+    - `inputs`, `call`: the workload's inputs and the callable that is timed
+    - `gate`: checks the answers
+    - `sampler`: times the calls
+    """
 
     enter: Callable[[str], None]
     workload: Workload
@@ -118,7 +127,7 @@ class OpenCell:
     sampler: Sampler
 
     def open(self) -> OpenReply | FailedReply:
-        """Call once, check the answers, and warm up."""
+        """Make the first call, check the answers, and warm up."""
         self.enter("first_call")
         first_call_ns = self.sampler.first_call()
         self.enter("conform")
@@ -132,7 +141,7 @@ class OpenCell:
         return OpenReply(first_call_ns, warm_up.ns_per_call, verdict.to_json(), flags)
 
     def block(self, duration_ns: float) -> Block | FailedReply:
-        """Time calls for about `duration_ns`, then check the outputs that were kept from them."""
+        """Time calls for about `duration_ns`, and then check the outputs that were kept."""
         self.enter("measure")
         block = self.sampler.block(duration_ns)
         self.enter("recheck")
@@ -145,7 +154,7 @@ class OpenCell:
         return block
 
     def close(self) -> CloseReply | FailedReply:
-        """Check the answers once more; then measure memory and list kernels, each with calls that are not timed."""
+        """Check the answers once more, and then measure memory and list the kernels in separate, untimed calls."""
         self.enter("conform")
         verdict = self.gate.after()
         self.sampler.refuse_changes()
@@ -171,7 +180,7 @@ def _incorrect(verdict: Verdict, phase: str) -> FailedReply:
 
 
 def facts(device: str) -> dict[str, Any]:
-    """Return the facts of the environment that need torch: versions, compute capability, number of threads."""
+    """Return the environment's facts that only torch can tell: versions, compute capability, number of threads."""
     cuda = device.startswith("cuda")
     return {
         "torch": torch.__version__,

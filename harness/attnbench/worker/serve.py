@@ -1,4 +1,4 @@
-"""The worker's main loop: carry out one request at a time, and turn exceptions into failed replies."""
+"""The worker's main loop, which carries out one request at a time and turns exceptions into failed replies."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ from attnbench.plugins.loading import Plugin, call_hook, load_all, load_plugin, 
 
 
 class Channel:
-    """Reads requests from one pipe and writes notices and replies to the other, with the id of the current request."""
+    """The worker's connection to the supervisor.
+
+    It reads requests from one pipe and writes notices and replies to another. Each notice and reply carries the id of
+    the current request.
+    """
 
     def __init__(self, requests: int, replies: int) -> None:
         self._requests = os.fdopen(requests, "rb")
@@ -51,28 +55,28 @@ class Channel:
         self._id = ""
         os.set_inheritable(requests, False)
         os.set_inheritable(replies, False)
-        self._write = os.write  # kept from before the plugin is imported, which could patch it
+        self._write = os.write  # saved before the plugin is imported, because a plugin could patch os.write
 
     def requests(self) -> Iterator[WorkerRequest]:
-        """Yield requests until the supervisor closes its end."""
+        """Yield requests until the supervisor closes its end of the pipe."""
         for line in self._requests:
             self._id, request = decode_request(line)
             yield request
 
     def send(self, message: Notice | Reply) -> None:
-        """Send one notice or reply of the current request."""
+        """Send a notice or reply for the current request."""
         data = encode(self._id, message)
         while data:
             data = data[self._write(self._replies, data) :]
 
 
-IMPORT_LATER = "import what ends the process inside prepare, where it costs one cell alone"
-OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
-EVENTS = ("run_started", "cell_started", "record_stored", "run_ended")
+IMPORT_REMEDY = "move the import that ends the process into prepare, where it fails only one cell"
+OUT_OF_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+EVENTS = ("run_started", "cell_started", "record_stored", "run_ended")  # the hooks of observers, without their prefix
 
 
 def serve(requests: int, replies: int) -> None:
-    """Answer requests until the supervisor closes the pipe; the arguments are file descriptors."""
+    """Serve requests until the supervisor closes the pipe; the arguments are file descriptors of the two pipes."""
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     channel = Channel(requests, replies)
@@ -84,11 +88,14 @@ def serve(requests: int, replies: int) -> None:
             traceback.print_exc()
             channel.send(server.failure(error))
         sys.stdout.flush()
-    os._exit(0)  # run no exit handlers and wait for no threads of a plugin
+    os._exit(0)  # unlike sys.exit, this runs no exit handlers and does not wait for threads that a plugin started
 
 
 class WorkerServer:
-    """Carries out requests in the worker's process: it holds the loaded variant, the open cell, and the observers."""
+    """The object that carries out requests in the worker's process.
+
+    It holds the operations of the loaded variant and the plugins that observe the run.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -109,7 +116,10 @@ class WorkerServer:
         return self._operations[type(request)](request)
 
     def enter(self, phase: str) -> None:
-        """Report that a phase begins: the supervisor applies its deadline, and names it if the process is lost."""
+        """Report that a phase begins.
+
+        The supervisor then applies the phase's deadline, and names the phase if the process is lost.
+        """
         self._phase = phase
         self._channel.send(PhaseNotice(phase))
 
@@ -117,14 +127,17 @@ class WorkerServer:
         """Return the reply that reports an exception."""
         text = describe(error)
         memory = isinstance(error, MemoryError) or "OutOfMemoryError" in text
-        memory = memory or any(sign in text.lower() for sign in OUT_OF_MEMORY_TEXTS)
+        memory = memory or any(message in text.lower() for message in OUT_OF_MEMORY_MESSAGES)
         reason = getattr(error, "reason_for_user", None) or text
         return FailedReply("out_of_memory" if memory else "error", self._phase, str(reason))
 
     def _describe(self, request: DescribeRequest) -> DoneReply:
-        """Load plugins and send what each one offers, with a notice before each in case it ends the process."""
+        """Load plugins and send a description of each.
+
+        A notice is sent before each plugin is loaded, so that the supervisor can tell which one ended the process.
+        """
         skipped = {
-            name: PluginError(f"import ended the process: {reason}", IMPORT_LATER)
+            name: PluginError(f"import ended the process: {reason}", IMPORT_REMEDY)
             for name, reason in request.skip.items()
         }
         for source, outcome in load_all(request.sources, skipped):
@@ -137,7 +150,10 @@ class WorkerServer:
         return DoneReply()
 
     def _ask_support(self, request: SupportRequest) -> DoneReply:
-        """Send which workloads each variant doesn't support. One that raises is left out, and its cells show why."""
+        """Send which workloads each variant doesn't support.
+
+        A variant that raises an exception is skipped here, because its cells will raise and record the same exception.
+        """
         for question in request.questions:
             if question.variant in request.skip:
                 continue
@@ -147,7 +163,7 @@ class WorkerServer:
                 reasons = [
                     variant.unsupported_reason(workload.attention, request.device) for workload in request.workloads
                 ]
-            except (Exception, SystemExit):  # noqa: BLE001 - its cells will raise it again and record it
+            except (Exception, SystemExit):  # noqa: BLE001 - the variant's cells will record the exception
                 traceback.print_exc()
                 continue
             if all(reason is None or isinstance(reason, str) for reason in reasons):
@@ -163,7 +179,7 @@ class WorkerServer:
         return PeaksReply(measured, facts(request.device))
 
     def _check(self, request: CheckRequest) -> DoneReply:
-        """Run the conformance suite, with a notice before and after each test."""
+        """Run the conformance suite, and send a notice before and after each test."""
         from attnbench.conformance.subject import Subject
         from attnbench.conformance.suite import cases, repro, run_case
 
@@ -187,7 +203,7 @@ class WorkerServer:
             return FailedReply("error", self._phase, str(error))
 
     def _observe(self, request: ObserveRequest) -> ObserveReply:
-        """Call one hook of every observing plugin; an exception costs neither the run nor the other plugins."""
+        """Call one hook of every observing plugin. Exceptions are reported and affect no other plugin."""
         if request.sources is not None:
             self._observers = [load_plugin(source) for source in request.sources]
         problems = []
@@ -199,7 +215,7 @@ class WorkerServer:
         return ObserveReply(problems)
 
     def _load(self, request: LoadRequest) -> DoneReply:
-        """Import torch, then the plugin of one variant, and accept requests for its cells."""
+        """Import torch and the plugin of one variant, and accept requests for that variant's cells from then on."""
         self.enter("import")
         from attnbench.worker.cell import Session
 

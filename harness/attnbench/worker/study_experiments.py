@@ -1,7 +1,7 @@
-"""Computations for studies that time nothing: `python -m attnbench.worker.study_experiments NAME`.
+"""Computations for studies that don't time anything: `python -m attnbench.worker.study_experiments NAME`.
 
-They run in a separate process because they need torch, which the supervisor does not import. Options are read from
-stdin as a JSON object; the rows are written to stdout as a JSON list.
+The computations run in a separate process because they need torch, which the supervisor does not import. Their
+options are read from stdin as a JSON object, and their rows are written to stdout as a JSON list.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ def scaling_factor(
     """Compare the softmax of scores with and without the factor 1/sqrt(head_dim), for several values of head_dim.
 
     Query and key are standard normal, as assumed in Vaswani et al., 2017, arXiv:1706.03762, section 3.2.1, footnote 4.
-    Rows: `head_dim`, `scaled`, `variance` of the scores, `entropy` of the weights in nats (mean over queries; at most
-    `most_entropy`, log(keys)), `gradient_norm`: Frobenius norm of softmax's Jacobian, mean over queries.
+    Returns one row for each head_dim, with and without the factor:
+
+    - `head_dim`, `scaled`: the head_dim, and whether the scores have the factor
+    - `variance`: the variance of the scores
+    - `entropy`: the entropy of the weights in nats, as a mean over queries
+    - `most_entropy`: the largest possible entropy, log(keys)
+    - `gradient_norm`: the Frobenius norm of softmax's Jacobian, as a mean over queries
     """
     generator = torch.Generator().manual_seed(seed)
     rows = []
@@ -48,7 +53,7 @@ def scaling_factor(
 
 
 def _jacobian_norm(weights: torch.Tensor) -> torch.Tensor:
-    """Return the Frobenius norm of diag(w) - w w^T, the Jacobian of softmax, for each row w of the weights."""
+    """Return the Frobenius norm of softmax's Jacobian, diag(w) - w w^T, for each row w of the weights."""
     squares = weights.square()
     return (squares.sum(-1) - 2 * (squares * weights).sum(-1) + squares.sum(-1).square()).clamp(min=0).sqrt()
 
@@ -56,9 +61,11 @@ def _jacobian_norm(weights: torch.Tensor) -> torch.Tensor:
 def attention_weights(sentence: str, head_dim: int = 64, seed: int = 0) -> list[dict[str, Any]]:
     """Return the attention weights of a sentence without a mask and with the causal mask.
 
-    No trained model is involved. Each different word gets a random embedding; a sinusoid is added for the position
-    (Vaswani et al., 2017, arXiv:1706.03762, section 3.5). Query and key are half this sum, so that no weight dominates.
-    Two rows: `mask`, `words` and `weights`, the rows of the softmax.
+    No trained model is involved. Each distinct word gets a random embedding, to which the sinusoidal encoding of the
+    word's position is added (Vaswani et al., 2017, arXiv:1706.03762, section 3.5). Query and key are both half of this
+    sum, which keeps single weights from dominating.
+
+    Returns one row per mask, with `mask`, `words` and `weights` (words x words).
     """
     words = sentence.split()
     generator = torch.Generator().manual_seed(seed)
@@ -79,10 +86,13 @@ def attention_weights(sentence: str, head_dim: int = 64, seed: int = 0) -> list[
 def steps(
     sentence: str = "the cat sat on the mat", width: int = 8, head_dim: int = 4, heads: int = 3, seed: int = 4
 ) -> list[dict[str, Any]]:
-    """Return all matrices of attention over a sentence: embeddings, query, key, value, scores, weights, output, heads.
+    """Return the matrices of each step of attention over a sentence, from the embeddings to the output.
 
-    Embeddings and projections are random; equal words have equal embeddings, and positions are not encoded. Rows:
-    `step`, `title`, `words` and `matrix` (a list of rows; words x width, words x head_dim or words x words).
+    The last rows are the causal weights of several heads. Embeddings and projections are random. Equal words have
+    equal embeddings, and positions are not encoded.
+
+    Returns one row per matrix, with `step`, `title`, `words` and `matrix`. The matrix is a list of rows and has the
+    shape words x width, words x head_dim or words x words.
     """
     words = sentence.split()
     generator = torch.Generator().manual_seed(seed)
@@ -129,7 +139,7 @@ EXPERIMENTS: dict[str, Callable[..., list[dict[str, Any]]]] = {
 
 
 def main() -> None:
-    """Compute the experiment that is named on the command line and write its rows."""
+    """Compute the experiment named on the command line and write its rows to stdout."""
     rows = EXPERIMENTS[sys.argv[1]](**json.load(sys.stdin))
     json.dump(rows, sys.stdout, allow_nan=False)
 
