@@ -47,7 +47,7 @@ def test_a_containers_limit_counts_as_the_machines_memory(monkeypatch):
 
 
 def test_the_default_limit_is_the_machines_memory_less_a_reserve():
-    """By default a worker may hold all memory except the reserve. The kernel refuses memory only to workers on a CPU."""
+    """By default a worker may hold all memory except the reserve. RLIMIT_DATA applies only to workers on a CPU."""
     whole = memory_limit.host_memory("cpu")
     assert 0 < whole.reserve_bytes <= memory_limit.total_bytes() / 4
     assert whole.limit_bytes == memory_limit.total_bytes() - whole.reserve_bytes

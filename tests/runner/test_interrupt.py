@@ -1,4 +1,4 @@
-"""After one Ctrl-C the current block is finished, and after two the run stops immediately. Either run can be resumed."""
+"""One Ctrl-C stops a run after the current block, and a second one stops it immediately. Both runs can be resumed."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def completed(stubbed, run):
 
 
 def test_one_interrupt_finishes_the_current_step(stubbed, command, tmp_path):
-    """After one SIGINT the current step is finished, the open cell is recorded as interrupted, and the exit code is 130."""
+    """After one SIGINT the current step is finished, the open cell is interrupted, and the exit code is 130."""
     released = tmp_path / "released"
     stubbed.behave(beta={"24": {"open": f"until:{released}"}})
     process = command()

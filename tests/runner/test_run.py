@@ -81,7 +81,7 @@ class RecordingListener(RunListener):
 
 
 def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of, write_plugin, tmp_path):
-    """Observers receive each event, resuming a finished run has no cells left, and editing a plugin makes cells stale."""
+    """Observers receive each event, a finished run has no cells left, and editing a plugin makes its cells stale."""
     plugin = write_plugin("observed", OBSERVED)
     request = request_of("own", "naive", plugins=[plugin], name="r")
     catalog, plan = plan_of(request)
