@@ -86,7 +86,7 @@ class Audit:
             )
         if self._held is not None and _address(self._held) == _address(output):
             raise MeasurementError(
-                "the output aliases the last output: a callable must return a new tensor at each call"
+                "the output aliases the last output: a callable must return a fresh tensor from each call"
             )
         self._held = self.plain = None
         self.output, self.grads = _copy(result)
