@@ -1,5 +1,7 @@
 """The public API, on which plugins and notebooks rely."""
 
+import importlib
+import importlib.util
 import subprocess
 import sys
 from importlib.metadata import entry_points, files, metadata
@@ -47,3 +49,26 @@ def test_distribution_metadata_matches_the_code():
     assert command.value == "attnbench.cli:main"
     assert plugin.value == "attnbench_variants"
     assert files("attnbench")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("attnbench.conformance.suite", "checks"),
+        ("attnbench.record", "Record"),
+        ("attnbench.reference", "attention"),
+        ("attnbench.benchmarks", "__doc__"),
+        ("attnbench.observers.mlflow", "attnbench_record_stored"),
+        ("attnbench.observers.wandb", "attnbench_record_stored"),
+    ],
+)
+def test_modules_that_others_import_keep_their_names(module, name):
+    """Modules that plugins, trackers and documentation name can be imported under these names."""
+    if module.startswith("attnbench.observers"):
+        pytest.importorskip(module.rpartition(".")[2])
+    assert getattr(importlib.import_module(module), name)
+
+
+def test_no_submodule_hides_a_public_name():
+    """No public name is also the name of a submodule, which would replace it once the submodule is imported."""
+    assert not [name for name in attnbench.__all__ if importlib.util.find_spec(f"attnbench.{name}")]
