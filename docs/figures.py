@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-PARTS = {  # figures that show only some steps of the study `steps`, and which steps
+PARTS = {  # extra figures of the study `steps`, with the steps that each figure shows
     "embeddings": ("embeddings",), "query_key_value": ("query", "key", "value"), "scores": ("scores", "scaled"),
     "softmax": ("weights",), "output": ("weights", "value", "output"), "heads": ("heads",),
 }  # fmt: skip
@@ -73,7 +73,7 @@ def masks(path: Path) -> None:
 
 
 def layers(path: Path) -> None:
-    """Draw the parts of the package on their sides of the wall, and the imports between them, which all point down.
+    """Draw the parts of the package by side, supervisor or worker, and the imports between them, which all point down.
 
     Parts that may import torch are on the worker's side. Torch-free parts that `worker` imports are on both sides, and
     the others are on the supervisor's side. An import is left out if a chain of other imports implies it, to keep the

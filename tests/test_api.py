@@ -28,7 +28,7 @@ def test_a_run_returns_its_records(run):
 
 
 def test_a_run_shows_its_tables_in_a_notebook(run):
-    """The text of a run shows its path and its statuses, and its HTML shows its tables."""
+    """The repr of a run contains its path and statuses, and its HTML contains its tables."""
     assert repr(run) == f"Run({str(run.path)!r}): 2 ok"
     shown = run._repr_html_()
     assert "<table>" in shown

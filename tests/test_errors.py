@@ -25,7 +25,7 @@ def test_one_root_catches_all():
 
 
 def test_a_wrong_workload_is_a_usage_error():
-    """A wrong workload is a usage error; a broken plugin or record is not."""
+    """WorkloadError is a UsageError, but PluginError and RecordError are not."""
     assert issubclass(WorkloadError, UsageError)
     assert not issubclass(PluginError, UsageError)
     assert not issubclass(RecordError, UsageError)

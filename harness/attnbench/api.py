@@ -1,4 +1,4 @@
-"""Make and open runs from Python, in a notebook or a program."""
+"""Start and open runs from Python, in a notebook or a program."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Run(os.PathLike[str]):
 
     @property
     def statuses(self) -> Counter[str]:
-        """The number of cells by the status of their latest records."""
+        """The number of cells with each status, according to the latest record of each cell."""
         return Counter(statuses(self.path))
 
     @property
     def records(self) -> pd.DataFrame:
-        """The run's records, one row each, as `attnbench.load` returns them."""
+        """The run's records as a frame with one row per record; see `attnbench.load`."""
         from attnbench.analysis import load
 
         return load(self.path)
@@ -110,11 +110,11 @@ def run(
     (`batch`, `heads`, `kv_heads`, `seq`, `seq_q`, `seq_k`, `head_dim`, `head_dim_v`, `dtype`, `mask`, `direction`,
     `scale`, `softcap`, `alibi`, `dropout`) is a value or a list of values. The defaults are those of `attnbench run`.
 
-    Sampling of a cell ends when the interval of its median has a relative half-width of `precision`, or after
+    A cell is sampled until the interval of its median has a relative half-width of at most `precision`, or for
     `budget_s` seconds. `timeout_s` is the time limit of each phase of a cell, in seconds. `baseline` is the variant
     that the others are compared with.
 
-    Each variant runs in its own process, so a crash does not end this one. An interrupted run keeps its records, and
+    Each variant runs in its own process, so a crash does not end the caller. An interrupted run keeps its records, and
     `Run(path).resume()` continues it. Raises UsageError for an invalid value before any cell runs.
     """
     from attnbench.measure_config import MeasureConfig

@@ -62,7 +62,7 @@ class Progress(AbstractContextManager["Progress"], RunListener):
         """Count a finished cell, and show it if the level includes it."""
         if record.control:
             return
-        self.done += SEARCHED not in record.flags  # searched lengths are not in the total
+        self.done += SEARCHED not in record.flags  # the total excludes the memory frontier's search
         if self.shows(record):
             self.console.print(self.line(record), soft_wrap=True)
 

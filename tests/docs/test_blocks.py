@@ -49,7 +49,7 @@ def test_page(page, tmp_path, monkeypatch):
             Path(value).write_text(code, encoding="utf-8")
             compile(code, value, "exec") if value.endswith(".py") else tomllib.loads(code)
         elif language == "python":
-            exec(compile(code, str(page), "exec"), namespace)  # noqa: S102 - this project's code
+            exec(compile(code, str(page), "exec"), namespace)  # noqa: S102 - the code comes from this project's pages
         elif language == "toml":
             tomllib.loads(code)
         elif language == "console":

@@ -15,7 +15,7 @@ MARKED = "# A\n\n<!-- headline: written by docs/headline.py -->\nold\n<!-- /head
 
 @pytest.fixture
 def headline(monkeypatch):
-    """Import the script from docs/."""
+    """Import docs/headline.py, and return the module."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import headline
 

@@ -67,7 +67,7 @@ def _names(folder):
 
 
 def _lines(folder):
-    """Write a run with lines that are not records: nesting, binary data, wrong types and huge strings."""
+    """Write a run with lines that are not records: deep nesting, binary data, wrong types and huge strings."""
     run = _base(folder, "lines")
     _, records = _records(run)
     _append(run, b"[" * 100_000, b'{"a":' * 5_000, b"\xff\xfe\x00", b"null", b"[]", b'"x"', b"1" * 5_000, b"{", b"NaN")
@@ -142,7 +142,7 @@ def _logs(folder, secret):
 
 
 def _plugin(folder):
-    """Write a run with a plugin in its folder and in its manifest."""
+    """Write a run with a manifest that refers to a plugin file in the run's folder."""
     run = _base(folder, "plugin")
     mark = Path(folder).parent / "owned"
     (run / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")

@@ -52,7 +52,7 @@ def test_medians_agree_with_torchs_own_timer(benchmark):
     """The medians of the sampler and of blocked_autorange agree within 3%, or their intervals overlap."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    workload = Workload(heads=4, seq_q=512, head_dim=64)  # calls so long that Timer times each one, as the sampler does
+    workload = Workload(heads=4, seq_q=512, head_dim=64)  # so long that Timer and the sampler time single calls
     inputs = make_inputs(workload, "cpu")
     call = lambda: scaled_dot_product_attention(*inputs.leaves)  # noqa: E731 - Timer needs the same callable
     sampler = Sampler(call, inputs, workload, "cpu", MeasureConfig())
@@ -109,4 +109,4 @@ def test_a_tenth_of_extra_work_is_slower_and_a_copy_is_not(benchmark, tmp_path):
     print(noise_text(results.noise))
     assert {comparison.verdict for comparison in comparisons["copy"]} <= {"same", "undecided"}
     assert [comparison.verdict for comparison in comparisons["slower"]].count("slower") >= 3
-    assert all(each.low < 1.125 < each.high + 0.05 for each in comparisons["slower"])  # 45 / 40 = 1.125
+    assert all(each.low < 1.125 < each.high + 0.05 for each in comparisons["slower"])  # the ratio of work is 45 / 40

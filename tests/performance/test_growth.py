@@ -39,7 +39,7 @@ def templates(tmp_path_factory):
 
 @pytest.fixture
 def runs(templates, tmp_path):
-    """Return a function that copies the templates until there are enough records; the test's end removes the copies."""
+    """Yield a function that copies the templates until there are enough records; remove the copies after the test."""
 
     def make(records):
         for number in range(records // RECORDS_PER_RUN):
@@ -65,7 +65,7 @@ def runs(templates, tmp_path):
 
 
 def peak_bytes(process):
-    """Return the peak memory of a process and its descendants together, polled until the process ends."""
+    """Poll a process until it ends, and return the peak memory of the process and its descendants together."""
     peak = 0
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -78,7 +78,7 @@ def peak_bytes(process):
 
 @pytest.mark.parametrize("records", [10_000, 100_000, 1_000_000])
 def test_records_load_in_time_and_memory(runs, tmp_path, benchmark, records):
-    """A million records load within 60 s and 4 GB on two cores, from the records themselves and from the cache."""
+    """A million records load within 60 s and 4 GB on two cores, both from the record files and from the cache."""
     results = runs(records)
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 

@@ -100,5 +100,5 @@ def test_a_figure_has_no_more_facets_than_the_page_shows_at_first(tmp_path):
 
 
 def test_lengths_are_short():
-    """Multiples of 1024 are written with a k."""
+    """Multiples of 1024 are shortened, such as 16k, and other lengths are written in full."""
     assert [size_text(length) for length in (512, 1024, 1536, 16384)] == ["512", "1k", "1536", "16k"]

@@ -22,7 +22,7 @@ def frame(tmp_path_factory):
 
 
 def test_csv_has_a_row_for_each_record(frame, tmp_path):
-    """The CSV file has all rows and the same medians when it is read again."""
+    """The CSV file has a row for each record, with the record's median and workload."""
     table = pd.read_csv(export(frame, tmp_path / "new" / "results.csv", "csv"))
     assert len(table) == len(frame)
     assert table["latency_ms"].tolist() == pytest.approx(frame["latency_ms"].tolist(), nan_ok=True)
@@ -86,7 +86,7 @@ def test_statistics_are_those_that_pytest_benchmark_computes(frame, tmp_path):
 
 
 def test_without_pytest_benchmark_the_error_says_what_to_install(frame, tmp_path, monkeypatch):
-    """If pytest-benchmark is not installed, its format is a usage error that names the extra to install."""
+    """If pytest-benchmark is not installed, its format raises a usage error that names the extra to install."""
     monkeypatch.setitem(sys.modules, "pytest_benchmark.stats", None)
     with pytest.raises(UsageError, match=r"pip install 'attnbench\[pytest\]'"):
         export(frame, tmp_path / "export.json", "pytest-benchmark")
@@ -94,12 +94,12 @@ def test_without_pytest_benchmark_the_error_says_what_to_install(frame, tmp_path
 
 
 def test_an_unknown_format_is_an_error_with_the_nearest_name(frame, tmp_path):
-    """A misspelt format is a usage error that suggests the nearest one."""
+    """A misspelt format raises a usage error that suggests the nearest one."""
     with pytest.raises(UsageError, match="did you mean 'parquet'"):
         export(frame, tmp_path / "x", "parket")
 
 
 def test_a_file_that_cannot_be_written_is_a_usage_error(frame, tmp_path):
-    """An output path that is a folder is a usage error that names the path."""
+    """An output path that is a folder raises a usage error that names the path."""
     with pytest.raises(UsageError, match="can't be written"):
         export(frame, tmp_path, "csv")

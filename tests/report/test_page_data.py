@@ -31,7 +31,7 @@ def test_each_cell_has_the_command_that_runs_it_again(tmp_path):
 
 
 def test_a_log_is_read_from_its_end_and_never_from_outside_the_run(tmp_path):
-    """The log of a record that names a path outside its run's folder is not shown."""
+    """The last bytes of a log are shown, unless the log's path leads out of the run's folder."""
     (tmp_path / "secret").write_text("secret")
     run = tmp_path / "run"
     (run / "logs").mkdir(parents=True)

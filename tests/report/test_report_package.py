@@ -17,7 +17,7 @@ def test_the_public_functions_can_be_imported():
 
 
 def test_an_unknown_name_is_an_attribute_error_that_lists_the_known_ones():
-    """A misspelt name is an AttributeError that lists the names of the package."""
+    """A misspelt name raises an AttributeError that lists the names of the package."""
     with pytest.raises(AttributeError, match="'wirte_report': it has FORMATS, export, headline, write_report"):
         _ = attnbench.report.wirte_report
 

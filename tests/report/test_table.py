@@ -18,7 +18,7 @@ TABLE = Table(
 
 
 def test_markdown_is_a_github_table_with_escaped_text():
-    """Markup and HTML are escaped; best is bold, tied is italic, labels are left-aligned and numbers right-aligned."""
+    """Markup is escaped, best cells are bold, tied cells are italic, and numbers are right-aligned."""
     assert to_markdown(TABLE) == (
         "### A \\| &lt;b&gt;table&lt;/b&gt;\n"
         "\n"
@@ -42,7 +42,7 @@ def test_latex_has_booktabs_rules_and_escaped_text():
 
 
 def test_csv_reads_back_as_the_same_text():
-    """CSV has the column names and the cells' text unchanged."""
+    """The CSV text contains the column names and the unchanged text of the cells."""
     rows = list(csv.reader(io.StringIO(to_csv(TABLE))))
     assert rows[0] == ["variant", "time_ms"]
     assert rows[1] == ["a|b", "1.0 ± 0.1"]

@@ -91,7 +91,7 @@ def test_inexact_variants_have_their_own_section(written):
 
 
 def test_the_page_links_to_no_other_site(written):
-    """No src or href of the page points to another site, and no style imports anything."""
+    """No src or href of the page points to another site, and its styles load no other file."""
 
     class Addresses(HTMLParser):
         found = ()
@@ -116,7 +116,7 @@ def test_a_report_is_reproducible(run, written, tmp_path):
 
 
 def test_an_unknown_baseline_is_a_usage_error(run, tmp_path):
-    """An unknown baseline is a usage error that suggests the nearest name."""
+    """An unknown baseline raises a usage error that suggests the nearest name."""
     with pytest.raises(UsageError, match="unknown baseline 'naiv': did you mean 'naive'"):
         write_report([run], tmp_path, baseline="naiv")
 
@@ -143,7 +143,7 @@ def test_a_run_without_a_timed_cell_has_a_report(tmp_path):
 
 
 def test_an_empty_run_has_a_report(tmp_path):
-    """The report of a run without records counts no variants and no workloads."""
+    """A run without records has a report that counts 0 variants and 0 workloads."""
     write_report(synthetic.make_run(tmp_path, cells=[]), tmp_path / "out")
     assert "0 variants on 0 workloads" in (tmp_path / "out" / "report.md").read_text()
 

@@ -126,7 +126,7 @@ def test_any_manifest_is_an_object_or_a_usage_error(tmp_path_factory, value):
 
 
 def test_the_error_of_a_wrong_type_names_the_field():
-    """The message contains the name of the field and its wrong type."""
+    """The error for a field of a wrong type contains the field's name and the type."""
     with pytest.raises(RecordError, match="variant is a dict"):
         Record.from_json({**HONEST, "variant": {}})
 

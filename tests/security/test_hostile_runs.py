@@ -15,7 +15,7 @@ from attnbench.store import read_run
 
 SECRET = "the secret that no output may hold"  # noqa: S105 - not a password, but a string to search for
 ALLOWED_CONTROLS = {"\n", "\t"}
-MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # the manifests that are objects with invalid fields
+MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # runs with invalid fields in their manifests
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A printed figure has no more facets, because they would be too small to read. The page shows the others on request.
+# The number of facets in a printed figure, where more would be too small to read, and in a chart of the page at first.
 MAX_FACETS = 6
 LENGTH_TITLE = "sequence length"
 LENGTH_LABEL_EXPRESSION = (  # a Vega expression that formats lengths as `size_text` does

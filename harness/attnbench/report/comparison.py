@@ -66,7 +66,7 @@ def comparison_table(comparison: RunComparison, limit: int | None = None) -> Tab
 
 
 def shown_changes(comparison: RunComparison) -> list[Change]:
-    """List the changes, the most serious first, without the cells that stayed the same."""
+    """Return the changes, with the most serious first and without the cells that stayed the same."""
     return [change for change in comparison.changes if change.verdict not in UNCHANGED]
 
 
@@ -79,7 +79,7 @@ def explanations(comparison: RunComparison) -> list[str]:
 
 
 def comparison_markdown(comparison: RunComparison) -> str:
-    """Return the comparison as a comment for a pull request: the verdict first, details folded."""
+    """Return the comparison as a pull-request comment, with the verdict first and the details folded."""
     failed = len(comparison.regressions)
     head = f"### Attention benchmark: {failed or 'no'} regression{'s' if failed > 1 else ''}\n"
     table = comparison_table(comparison, MAX_CHANGES_IN_COMMENT)
@@ -92,7 +92,7 @@ def comparison_markdown(comparison: RunComparison) -> str:
 
 
 def comparison_json(comparison: RunComparison) -> dict[str, Any]:
-    """Return the comparison as JSON values."""
+    """Return the comparison as a dict of JSON values."""
     noises = {f"{side}_noise_floor": found.noise_floor for side, found in _noises(comparison)}
     return {
         "schema": 1,

@@ -18,7 +18,7 @@ from attnbench.report.palette import palette
 if TYPE_CHECKING:
     from attnbench.report.table import Table
 
-MAX_LATENCY_TABLES = 40  # of each kind; results.csv has all cells
+MAX_LATENCY_TABLES = 40  # of exact variants, of inexact variants and of verdicts; results.csv has all cells
 METHOD = (
     "Every cell was checked against an fp64 reference before, during and after it was timed; a cell that failed has no"
     " latency. Latency is the median of the raw samples, with a distribution-free 95% interval. TFLOP/s counts only"

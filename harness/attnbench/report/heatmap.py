@@ -22,9 +22,9 @@ NEEDED = [*KEY[:-1], "workload", "workload_id", "batch", "length", "fastest", "t
 class Square:
     """The fastest variant of one shape, as a square of a heatmap.
 
-    `rivals` are the variants that are tied with `variant`, and `margin` is the speed-up over the next variant that is
-    measurably slower. In a tie, `variant` is the first name in alphabetical order, so that equal ties look the same,
-    and `other` is the colour of the second.
+    `rivals` are the variants that are tied with `variant`, and `margin` is the speed-up over the fastest variant
+    that is measurably slower. In a tie, `variant` is the first name in alphabetical order, so that equal ties look the
+    same, and `other` is the colour of the second.
     """
 
     variant: str

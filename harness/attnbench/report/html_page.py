@@ -106,12 +106,13 @@ def templates() -> Environment:
 def _interactive(content: Content) -> dict[str, Any]:
     """Return the parts of the page that the template does not escape: packed data, JSON and scripts."""
     folder = resources.files("attnbench.report") / "templates"
+    scripts = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     specs = json.dumps(chart_specs(palette(content.results.frame["variant"])), separators=(",", ":"))
     return {
         "data": Markup(packed(payload(content))),  # noqa: S704 - base64 contains no markup
         "specs": Markup(specs.replace("<", "\\u003c")),  # noqa: S704 - without <, no tag can begin in it
         "runtime": Markup(runtime()),  # noqa: S704 - a script from vl-convert
-        "scripts": Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)),  # noqa: S704
+        "scripts": Markup(scripts),  # noqa: S704 - the scripts of this package
     }
 
 

@@ -45,7 +45,7 @@ TEXT_COLUMNS = (
     "stopped_by",
     "environment_id",
 )
-NUMBER_COLUMNS = {  # each with its number of significant digits
+NUMBER_COLUMNS = {  # the number of significant digits of each column
     "latency_ms": 5, "latency_low_ms": 5, "latency_high_ms": 5, "tflops": 4, "gbps": 4, "peak_bytes": 12,
     "saved_bytes": 12, "first_call_ns": 4, "error_ratio": 3, "error_max_abs": 3, "samples": 8, "roofline_pct": 4,
     "energy_mj": 4,
@@ -66,7 +66,7 @@ class TextIndex:
 
     @property
     def all(self) -> list[Any]:
-        """All strings, sorted by number."""
+        """The distinct strings, in order of first use."""
         return list(self._places)
 
 
@@ -138,7 +138,8 @@ def _texts(frame: pd.DataFrame) -> tuple[dict[str, list[Any]], dict[str, list[An
 
 
 def _rounded(values: pd.Series, digits: int) -> list[float | None]:
-    return [None if value != value else float(f"{value:.{digits}g}") for value in values.tolist()]  # noqa: PLR0124
+    present = values.notna()
+    return [float(f"{value:.{digits}g}") if known else None for value, known in zip(values, present, strict=True)]
 
 
 def _settings(frame: pd.DataFrame, *, several: bool) -> tuple[list[str], list[str], list[int]]:

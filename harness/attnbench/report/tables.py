@@ -146,7 +146,7 @@ def _of_runs(title: str, columns: tuple[str, ...], rows: Sequence[tuple[TableCel
 
 
 def latency_text(milliseconds: float) -> str:
-    """Return a latency in ms with at least three significant digits."""
+    """Return a latency in ms as text with three significant digits, or as a whole number from 1000 ms."""
     return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"
 
 
