@@ -52,4 +52,4 @@ def test_unknown_names_the_nearest_or_all(name, message):
 
 def test_unknown_where_nothing_is_known():
     """If there are no known names, the error says so."""
-    assert str(unknown("suite", "x", [])) == "unknown suite 'x': expected one of (none is known)"
+    assert str(unknown("suite", "x", [])) == "unknown suite 'x': expected one of (there are none)"

@@ -1,4 +1,4 @@
-"""attnbench: measure implementations of attention, correct first, then timed."""
+"""attnbench: check implementations of attention for correctness, and then measure how fast they are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "Inputs", "Mask", "Run", "Variant", "Workload", "attention", "best", "hookimpl", "load", "run", "variant",
 ]  # fmt: skip
 
-_LATE = {  # these need torch, pandas or pluggy, and --help is to answer at once
+_LAZY = {  # imported on first use, because torch, pandas and pluggy would slow down --help
     "Inputs": "attnbench.tensors.inputs",
     "Run": "attnbench.api",
     "attention": "attnbench.dispatch",
@@ -33,6 +33,6 @@ _LATE = {  # these need torch, pandas or pluggy, and --help is to answer at once
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        return getattr(import_module(_LATE[name]), name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'attnbench' has no attribute {name!r}: it has {', '.join(__all__)}")

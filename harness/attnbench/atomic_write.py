@@ -1,4 +1,4 @@
-"""Write a file so that a reader finds either the old content or the new one, and never a part of it."""
+"""Atomic writing: a reader of a file gets either the whole old content or the whole new content."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
-    """Replace the content of `path` in one step; text is encoded as UTF-8.
+    """Replace the content of a file in one step. A string is encoded as UTF-8.
 
-    The data goes to a hidden temporary file in the same folder, which is then renamed. The folder must exist. Raises
-    OSError if the data can't be written: the old file is left as it was and the temporary file is removed.
+    The data is written to a hidden temporary file in the same folder, which is then renamed. The folder must exist. If
+    the data can't be written, raises OSError, removes the temporary file and leaves the old file unchanged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     try:

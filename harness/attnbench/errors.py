@@ -16,15 +16,18 @@ from collections.abc import Iterable
 
 
 class AttnbenchError(Exception):
-    """Base of all errors that attnbench raises on purpose; its text is written for users."""
+    """Base of all errors that attnbench raises on purpose. Their messages are written for users."""
 
 
 class UsageError(AttnbenchError):
-    """A value that a user gave is wrong; the text names the value, what was expected, and the remedy."""
+    """A value that a user gave is wrong. The message has the value, what was expected, and the remedy."""
 
 
 class WorkloadError(UsageError):
-    """A field of a workload is out of range or contradicts another; `field` is its name, if there is one."""
+    """A field of a workload is out of range or contradicts another field.
+
+    `field` is the name of the field, or None if the error does not concern a single field.
+    """
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -32,9 +35,9 @@ class WorkloadError(UsageError):
 
 
 class PluginError(AttnbenchError):
-    """A plugin could not be loaded or broke the plugin contract; `remedy` says what its author can do about it."""
+    """A plugin could not be loaded or broke the plugin contract. `remedy` says what its author can do about it."""
 
-    def __init__(self, reason: str, remedy: str = "fix what the reason names") -> None:
+    def __init__(self, reason: str, remedy: str = "fix the problem that the reason names") -> None:
         super().__init__(reason)
         self.remedy = remedy
 
@@ -44,26 +47,26 @@ class RecordError(AttnbenchError):
 
 
 class StorageError(AttnbenchError):
-    """The files of a run can't be written; the records stored before are intact."""
+    """The files of a run can't be written. Records that were stored earlier are intact."""
 
 
 class MeasurementError(AttnbenchError):
-    """A measurement is not valid, or not possible on this machine; the text names the cause."""
+    """A measurement is not valid, or not possible on this machine. The message says why."""
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
-    """Return a UsageError for an unknown `name`, with the nearest of `choices`, or all of them if none is near."""
+    """Return a UsageError for an unknown name. It suggests the nearest choice, or lists all if none is similar."""
     known = sorted(set(choices))
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if nearest:
         return UsageError(f"unknown {kind} {name!r}: did you mean {nearest[0]!r}?")
-    return UsageError(f"unknown {kind} {name!r}: expected one of {', '.join(known) or '(none is known)'}")
+    return UsageError(f"unknown {kind} {name!r}: expected one of {', '.join(known) or '(there are none)'}")
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception as 'Type: text' on one line, even if its own `__str__` raises."""
+    """Return an exception as 'Type: message' on one line, even if its `__str__` raises."""
     try:
         text = " ".join(str(error).split())
     except Exception as broken:  # noqa: BLE001 - a plugin's __str__ may raise anything
-        text = f"(no text: its __str__ raised {type(broken).__name__})"
+        text = f"(no message: its __str__ raised {type(broken).__name__})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -26,29 +26,29 @@ def attnbench_variants() -> Iterable[Variant]:  # type: ignore[empty-body]
 
 @hookspec
 def attnbench_suites() -> Iterable[dict[str, Any]]:  # type: ignore[empty-body]
-    """Return suites, each a dict with the content of a suite's TOML file."""
+    """Return suites, each as a dict with the same keys as a suite's TOML file."""
 
 
 @hookspec
 def attnbench_modules() -> Iterable[str]:  # type: ignore[empty-body]
-    """Return the names of further modules to load as separate plugins; an error in one does not affect the others."""
+    """Return the names of further modules to load as separate plugins. An error in one does not affect the others."""
 
 
 @hookspec
 def attnbench_run_started(manifest: dict[str, Any]) -> None:
-    """Observe the start of a run; `manifest` has its plan, environment and versions."""
+    """Observe the start of a run. `manifest` has the plan, the environment and versions."""
 
 
 @hookspec
 def attnbench_cell_started(cell: dict[str, Any]) -> None:
-    """Observe the start of a cell; `cell` has `cell_id`, `variant`, `workload` and `device`."""
+    """Observe the start of a cell. `cell` has `cell_id`, `variant`, `workload` and `device`."""
 
 
 @hookspec
 def attnbench_record_stored(record: dict[str, Any]) -> None:
-    """Observe that a record was stored; `record` follows the record schema."""
+    """Observe that a record was stored. `record` follows the record schema."""
 
 
 @hookspec
 def attnbench_run_ended(summary: dict[str, Any]) -> None:
-    """Observe the end of a run; `summary` has the number of records by status."""
+    """Observe the end of a run. `summary` has the number of records with each status."""

@@ -14,7 +14,7 @@ from attnbench.errors import UsageError, unknown
 
 MODES = ("hot", "cold", "graph")
 DEFAULT_PRECISION = {"cuda": 0.005, "cpu": 0.02}
-REVISION = 1  # increase it when a change of the sampler changes what is measured
+REVISION = 1  # increase this number when a change of the sampler changes what is measured
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,16 @@ class MeasureConfig:
 
     - `precision`: sampling ends when the half-width of the median's confidence interval is below this share of the
       median; None means 0.005 on CUDA and 0.02 on CPU
-    - `budget_s`: sampling ends after so many seconds at any precision; the warm-up is not counted
-    - `min_samples`, `min_time_s`, `min_blocks`: sampling does not end for precision before all three are reached
-    - `block_s`: intended length of one block in seconds; a longer call makes a block of one sample
+    - `budget_s`: sampling ends after this many seconds, whatever the precision is; the warm-up is not counted
+    - `min_samples`, `min_time_s`, `min_blocks`: all three must be reached before sampling can end because of precision
+    - `block_s`: intended length of one block in seconds; if a call takes longer, each block has one sample
     - `interleave`: whether the variants of a workload take turns, in the order A B B A
-    - `mode`: `hot` (calls back to back), `cold` (the cache is flushed before each call) or `graph` (a CUDA graph, so
-      kernels without the host's launches)
+    - `mode`: `hot` (calls back to back), `cold` (the cache is flushed before each call) or `graph` (calls are replayed
+      from a CUDA graph, so that the time in which the host launches kernels is not measured)
     - `seed`: seed of the inputs and of the sampler's random choices
-    - `warm_up_min_s`, `warm_up_max_s`: bounds of the warm-up in seconds; in between, it ends when two windows agree
-    - `confidence`: confidence of all intervals
+    - `warm_up_min_s`, `warm_up_max_s`: shortest and longest warm-up in seconds; between the two, the warm-up ends when
+      two successive windows of calls take about the same time
+    - `confidence`: confidence level of all intervals
     """
 
     precision: float | None = None
@@ -66,17 +67,17 @@ class MeasureConfig:
 
     @property
     def protocol_id(self) -> str:
-        """A hash of all settings: samples with equal ids were measured in the same way."""
+        """A hash of all settings. Samples with equal ids were measured in the same way."""
         text = json.dumps({"revision": REVISION, **self.to_json()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def within(self, seconds: float) -> MeasureConfig:
-        """Return a copy that samples for at most `seconds` and warms up no longer than that. Raises UsageError."""
+        """Return a copy with a sampling budget of `seconds` and a warm-up that is no longer. Raises UsageError."""
         warm_up_s = min(self.warm_up_max_s, max(self.warm_up_min_s, seconds))
         return dataclasses.replace(self, budget_s=seconds, warm_up_max_s=warm_up_s)
 
     def precision_on(self, device: str) -> float:
-        """Return the relative half-width to reach on `device` ('cpu', 'cuda' or 'cuda:N')."""
+        """Return the precision at which sampling ends on `device` ('cpu', 'cuda' or 'cuda:N')."""
         if self.precision is not None:
             return self.precision
         return DEFAULT_PRECISION["cuda" if device.startswith("cuda") else "cpu"]
@@ -87,7 +88,7 @@ class MeasureConfig:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> MeasureConfig:
-        """Build a config from the fields that `to_json` returned, with defaults for missing ones. Raises UsageError."""
+        """Build a config from the fields that `to_json` returns, with defaults for missing ones. Raises UsageError."""
         names = [spec.name for spec in dataclasses.fields(cls)]
         for name in fields:
             if name not in names:

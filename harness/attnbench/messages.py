@@ -1,12 +1,12 @@
-"""The typed messages between the supervisor and its workers, and their form on the pipe.
+"""The typed messages between the supervisor and its workers, and their encoding.
 
-The supervisor sends one request at a time. The worker answers it with any number of notices and then one reply; a
-`FailedReply` stands in for any other. A message is one line of JSON:
+The supervisor sends one request at a time. The worker answers with any number of notices and then one reply, which is
+a `FailedReply` if the request failed. A message is one line of JSON:
 
     {"id": "4f0c...", "body": {"type": "BlockRequest", "duration_ns": 2e7}}
 
-The id is random and new for each request, and every answer repeats it. Code of a plugin that writes to the pipe can't
-pass for the worker, because it does not have the id. NaN and infinities are sent as null. The receiver checks the type
+The id is random and new for each request, and every answer repeats it. A plugin that writes to the pipe can't imitate
+the worker, because it does not have the id. NaN and infinities are sent as null. The receiver checks the type
 of every field, and runs the checks of workloads and measure configs.
 
 Both sides import this module; it imports neither torch nor a plugin.
@@ -25,9 +25,9 @@ from attnbench.measure_config import MeasureConfig
 from attnbench.plugins.loading import PluginSource
 from attnbench.workloads.workload import Workload
 
-Json = dict[str, Any]  # an object that is stored or passed on as it is
+Json = dict[str, Any]  # a JSON object that is stored or passed on unchanged
 Positive = Annotated[float, msgspec.Meta(gt=0)]
-CLOCK_TOLERANCE = 0.02  # relative difference that is allowed between two clocks
+CLOCK_TOLERANCE = 0.02  # largest relative difference allowed between two clocks
 
 
 class MessageError(AttnbenchError):
@@ -39,21 +39,24 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True)
 
 
 class DescribeRequest(Message, frozen=True):
-    """Load plugins and describe each one. `skip` maps the names of plugins not to load to the reasons."""
+    """A request to load and describe plugins. `skip` gives the plugins to leave out, each with its reason."""
 
     sources: list[PluginSource]
     skip: dict[str, str] = {}
 
 
 class SupportQuestion(msgspec.Struct, frozen=True):
-    """A variant of a SupportRequest, and the source of its plugin."""
+    """A variant to ask in a SupportRequest, and the source of its plugin."""
 
     variant: str
     source: PluginSource
 
 
 class SupportRequest(Message, frozen=True):
-    """Ask variants which workloads they support on a kind of device. `skip` maps variants to leave out to reasons."""
+    """A request to ask variants which workloads they support on a kind of device.
+
+    `skip` gives the variants to leave out, each with its reason.
+    """
 
     questions: list[SupportQuestion]
     workloads: list[Workload]
@@ -62,14 +65,14 @@ class SupportRequest(Message, frozen=True):
 
 
 class PeaksRequest(Message, frozen=True):
-    """Measure the device's peak rates for each dtype."""
+    """A request to measure a device's peak rates for each dtype."""
 
     device: str
     dtypes: list[str]
 
 
 class CheckRequest(Message, frozen=True):
-    """Run the conformance suite on a variant, except for the tests whose ids are in `done`."""
+    """A request to run the conformance suite on a variant, without the tests with an id in `done`."""
 
     source: PluginSource
     variant: str
@@ -82,13 +85,13 @@ class CheckRequest(Message, frozen=True):
 
 
 class ExplainRequest(Message, frozen=True):
-    """Explain a check of the conformance suite."""
+    """A request to explain a check of the conformance suite."""
 
     check: str
 
 
 class ObserveRequest(Message, frozen=True):
-    """Call the hook of an event in the observing plugins; `sources` names the plugins in the first request only."""
+    """A request to call a hook of the observing plugins. Only the first request lists these plugins in `sources`."""
 
     hook: str
     argument: Json
@@ -96,7 +99,7 @@ class ObserveRequest(Message, frozen=True):
 
 
 class LoadRequest(Message, frozen=True):
-    """Import torch and the plugin of one variant; the requests that follow concern this variant."""
+    """A request to import torch and the plugin of one variant. The requests that follow are about this variant."""
 
     source: PluginSource
     variant: str
@@ -104,30 +107,36 @@ class LoadRequest(Message, frozen=True):
 
 
 class OpenRequest(Message, frozen=True):
-    """Prepare a cell: set-up, first call, conformance, warm-up."""
+    """A request to prepare a cell: set-up, first call, conformance check and warm-up."""
 
     workload: Workload
     config: MeasureConfig
 
 
 class BlockRequest(Message, frozen=True):
-    """Take samples of the open cell for about `duration_ns`."""
+    """A request to take samples of the open cell for about `duration_ns`."""
 
     duration_ns: float
 
 
 class CloseRequest(Message, frozen=True):
-    """Finish the open cell: conformance once more, memory, kernels."""
+    """A request to finish the open cell: repeat the conformance check, and report memory and kernels."""
 
 
 class PhaseNotice(Message, frozen=True):
-    """A phase begins. The supervisor applies the phase's deadline and names the phase if the worker is lost."""
+    """A notice that a phase begins.
+
+    The supervisor applies the phase's deadline, and names the phase if the worker is lost.
+    """
 
     phase: str
 
 
 class AboutNotice(Message, frozen=True):
-    """The worker is about to run code of this plugin or variant. If the worker is lost now, this code is the cause."""
+    """A notice that the worker is about to run code of a plugin or variant.
+
+    If the worker is lost before the next notice, this code is the cause.
+    """
 
     name: str
 
@@ -167,7 +176,7 @@ class SuiteDescription(msgspec.Struct, frozen=True):
 
 
 class PluginNotice(Message, frozen=True):
-    """What a plugin offers, or the `reason` why it did not load and the `remedy`."""
+    """The description of a plugin. If it did not load, `reason` says why and `remedy` says how to fix it."""
 
     source: PluginSource
     reason: str | None = None
@@ -180,14 +189,17 @@ class PluginNotice(Message, frozen=True):
 
 
 class SupportNotice(Message, frozen=True):
-    """For each workload of the request the reason why the variant does not support it, or None."""
+    """The answer of one variant to a SupportRequest.
+
+    For each workload of the request, `reasons` has the reason why it is not supported, or None if it is supported.
+    """
 
     variant: str
     reasons: list[str | None]
 
 
 class CheckStartNotice(Message, frozen=True):
-    """A test of the conformance suite starts; `repro` is the command that runs it alone."""
+    """A notice that a test of the conformance suite starts. `repro` is the command that runs only this test."""
 
     id: str
     check: str
@@ -204,11 +216,11 @@ class CheckResultNotice(Message, frozen=True):
 
 
 class DoneReply(Message, frozen=True):
-    """The request was carried out; its results, if any, came as notices."""
+    """The reply to a request that succeeded. Any results were sent as notices."""
 
 
 class FailedReply(Message, frozen=True):
-    """The request did not succeed. `status`, `phase`, `reason` and `error` are those of the cell's record."""
+    """The reply to a request that failed. Its fields become the fields of the cell's record with the same names."""
 
     status: Literal["unsupported", "incorrect", "out_of_memory", "error"]
     phase: str
@@ -217,26 +229,29 @@ class FailedReply(Message, frozen=True):
 
 
 class PeaksReply(Message, frozen=True):
-    """Peak rates by dtype, and the facts of the environment that need torch."""
+    """Peak rates by dtype, and facts about the environment that only torch can report."""
 
     peaks: dict[str, dict[str, float]]
     facts: Json
 
 
 class ExplainReply(Message, frozen=True):
-    """What a check demands, why, and the usual bug behind a failure."""
+    """The explanation of a check: what it demands, why, and the bug that usually makes it fail."""
 
     text: str
 
 
 class ObserveReply(Message, frozen=True):
-    """The exceptions that observers raised, one line each."""
+    """The exceptions that observers raised, one line for each."""
 
     problems: list[str]
 
 
 class OpenReply(Message, frozen=True):
-    """The cell is ready. `call_ns` is the warm-up's estimate of one call; `error` what the conformance check found."""
+    """The reply that a cell is ready.
+
+    `call_ns` is the warm-up's estimate of the time of one call. `error` is the result of the conformance check.
+    """
 
     first_call_ns: float
     call_ns: float
@@ -256,8 +271,8 @@ class Block(Message, frozen=True):
 
     - `samples_ns`: nanoseconds per call, in order, at least one; each is the mean over `calls_per_sample` calls
     - `wall_ns`: wall time of the whole block, which the supervisor compares with its own clock
-    - `device_ns`, `synchronised_ns`: one further call by device events, and by wall time to an all-device
-      synchronise; None where the device has no clock of its own
+    - `device_ns`, `synchronised_ns`: the time of one more call by device events, and by wall time up to the end of a
+      synchronise of all devices; None on a device without a clock
     - `telemetry`: the machine's state during the block; `throttle` lists the reasons for throttling
     - `suspicions`: findings that make the times doubtful
     """
@@ -271,11 +286,14 @@ class Block(Message, frozen=True):
     suspicions: tuple[Suspicion, ...] = ()
 
     def contradiction(self, elapsed_ns: float) -> str | None:
-        """Return why the times can't be right if the supervisor waited `elapsed_ns` for the block, or None."""
+        """Return why the times can't be right, or None if they can.
+
+        `elapsed_ns` is the time for which the supervisor waited for the block.
+        """
         if self.wall_ns > elapsed_ns * (1 + CLOCK_TOLERANCE):
             return (
-                f"patched clock: the block took {self.wall_ns / 1e6:.3f} ms by the worker's clock, "
-                f"{elapsed_ns / 1e6:.3f} ms by its supervisor's"
+                f"patched clock: the block took {self.wall_ns / 1e6:.3f} ms by the worker's clock, but "
+                f"{elapsed_ns / 1e6:.3f} ms by the supervisor's clock"
             )
         timed = sum(self.samples_ns) * self.calls_per_sample
         if timed > self.wall_ns * (1 + CLOCK_TOLERANCE):
@@ -312,7 +330,7 @@ Reply = DoneReply | FailedReply | PeaksReply | ExplainReply | ObserveReply | Ope
 
 
 def failure_reason(reply: Reply) -> str:
-    """Return the reason why a reply does not bring the expected result."""
+    """Return why a reply is not the expected one."""
     return reply.reason if isinstance(reply, FailedReply) else f"the worker sent an unexpected {type(reply).__name__}"
 
 
@@ -334,23 +352,26 @@ def new_id() -> str:
 
 
 def encode(identity: str, message: Message) -> bytes:
-    """Return the line that carries a message, newline included. Raises TypeError for values that JSON does not have."""
+    """Return a message as a line, including the newline. Raises TypeError for values that JSON can't represent."""
     line = {"id": identity, "body": message}
     try:
         return msgspec.json.encode(line, enc_hook=_plain) + b"\n"
-    except UnicodeEncodeError:  # half of a surrogate pair, e.g. in a file name that is not UTF-8, is sent as "?"
+    except UnicodeEncodeError:  # a lone surrogate, e.g. in a file name that is not UTF-8, is sent as "?"
         text = json.dumps(msgspec.to_builtins(line, enc_hook=_plain), ensure_ascii=False)
         return msgspec.json.encode(json.loads(text.encode(errors="replace"))) + b"\n"
 
 
 def decode_request(line: bytes) -> tuple[str, WorkerRequest]:
-    """Return the id and the request of a line from the supervisor."""
+    """Return the id and the request in a line from the supervisor."""
     parts = _line_decoder.decode(line)
     return parts.id, _request_decoder.decode(parts.body)
 
 
 def decode_answer(line: bytes, identity: str) -> Notice | Reply:
-    """Return the message of a line from the worker; raises MessageError unless it is a valid answer to `identity`."""
+    """Return the message in a line from the worker.
+
+    Raises MessageError unless it is a valid answer to the request with the id `identity`.
+    """
     try:
         parts = _line_decoder.decode(line)
         authentic = secrets.compare_digest(parts.id.encode(), identity.encode())
@@ -365,7 +386,7 @@ def decode_answer(line: bytes, identity: str) -> Notice | Reply:
 
 
 def _plain(value: Any) -> Any:
-    """Return the plain number or text of a subclass, e.g. of numpy.float64, which msgspec does not encode."""
+    """Convert an instance of a subclass, e.g. numpy.float64, to a plain number or string that msgspec encodes."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):

@@ -19,15 +19,16 @@ from attnbench.untrusted import parse
 from attnbench.workloads.workload import Workload
 
 SCHEMA = 1
-NOT_INTERLEAVED = "not_interleaved"  # flag of a record whose rounds were not shared with other variants
+NOT_INTERLEAVED = "not_interleaved"  # flag of a record: the variant was timed alone, not in turn with others
 STATUSES = ("ok", "incorrect", "unsupported", "out_of_memory", "timeout", "crash", "error", "interrupted")
-LARGEST = 2**63 - 1  # larger integers do not fit into a 64-bit column
-LONGEST_NAME = 1_000  # characters
-SHORTEST_NS, LONGEST_NS = 1e-3, 1e18  # bounds of a sample, far wider than any clock's range
+MAX_INT = 2**63 - 1  # larger integers do not fit into a 64-bit column
+MAX_NAME_LENGTH = 1_000  # characters, for each of the fields in NAMES
+MIN_SAMPLE_NS, MAX_SAMPLE_NS = 1e-3, 1e18  # bounds of a sample, far wider than any clock's range
 NAMES = (
     "record_id", "run_id", "cell_id", "variant", "plugin", "plugin_sha256", "device", "device_name", "environment_id",
     "protocol_id", "phase", "started_at", "ended_at", "mode",
 )  # fmt: skip
+# The types that each field may have.
 KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys((*NAMES, "status"), (str,)),
     **dict.fromkeys(("reason", "tier", "stopped_by", "log"), (str, type(None))),
@@ -41,17 +42,17 @@ KINDS: dict[str, tuple[type, ...]] = {
     "telemetry": (dict,),
 }
 _values, _names = operator.attrgetter(*KINDS), operator.attrgetter(*NAMES)
-ITEMS = {"flags": str, "kernels": str, "block_sizes": int, "block_rounds": int}
+ITEMS = {"flags": str, "kernels": str, "block_sizes": int, "block_rounds": int}  # types of the items in lists
 
 
 @dataclass(frozen=True)
 class Record:
-    """The result of one cell in schema 1. Units are part of the names; an unknown value is None and never NaN.
+    """The result of one cell in schema 1. Names include units. An unknown value is None, never NaN.
 
-    `samples_ns` holds every raw sample of the timed callable, in order. `block_sizes` is the number of samples in each
-    block, and `block_rounds` the round of the interleaving that each block belongs to. Only records with status `ok`
-    have samples. `control` marks the A/A control: the baseline measured a second time under the same name.
-    Raises RecordError if a field has the wrong type or the fields contradict each other.
+    `samples_ns` has every raw sample of the timed callable, in order. `block_sizes` has the number of samples in each
+    block, and `block_rounds` has the round in which each block was timed. Only records with status `ok` have samples.
+    `control` marks the A/A control: the baseline measured a second time under the same name. Raises RecordError if a
+    field has the wrong type or the fields contradict each other.
     """
 
     record_id: str
@@ -92,7 +93,7 @@ class Record:
     log: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the types and the conditions that readers rely on."""
+        """Check the types, and the conditions that readers of records rely on."""
         self._check_kinds()
         if self.schema != SCHEMA:
             raise RecordError(f"record {self.record_id}: schema is {self.schema!r}, this version reads {SCHEMA}")
@@ -114,11 +115,11 @@ class Record:
         for name, kind in ITEMS.items():
             if not {kind}.issuperset(map(type, getattr(self, name) or ())):
                 raise RecordError(f"record {self.record_id:.80}: {name} holds something other than {kind.__name__}")
-        if max(map(len, _names(self))) > LONGEST_NAME:
-            raise RecordError(f"record {self.record_id:.80}: a name is longer than {LONGEST_NAME} characters")
+        if max(map(len, _names(self))) > MAX_NAME_LENGTH:
+            raise RecordError(f"record {self.record_id:.80}: a name is longer than {MAX_NAME_LENGTH} characters")
         if min(self.block_sizes, default=0) < 0:
             raise RecordError(f"record {self.record_id}: a block size is below 0")
-        if max(map(abs, self._whole_numbers())) > LARGEST:
+        if max(map(abs, self._whole_numbers())) > MAX_INT:
             raise RecordError(f"record {self.record_id}: a whole number is beyond 64 bits")
 
     def _whole_numbers(self) -> Iterator[int]:
@@ -143,9 +144,9 @@ class Record:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Record:
-        """Build a record from parsed JSON; fields that this version does not know are ignored. Raises RecordError."""
+        """Build a record from parsed JSON. Ignores fields that are not in this version. Raises RecordError."""
         if not isinstance(fields, Mapping):
-            raise RecordError(f"a record is an object, got {type(fields).__name__}")
+            raise RecordError(f"a record is a {type(fields).__name__}, expected a JSON object")
         known = {name: fields[name] for name in fields.keys() & KNOWN}
         for name in LISTS:
             if type(known.get(name)) is list:
@@ -161,23 +162,26 @@ class Record:
 
 FIELDS = tuple(spec.name for spec in dataclasses.fields(Record))
 KNOWN = frozenset(FIELDS)
-LISTS = tuple(name for name, kinds in KINDS.items() if tuple in kinds)  # lists in JSON, tuples in a record
+LISTS = tuple(
+    name for name, kinds in KINDS.items() if tuple in kinds
+)  # fields that are lists in JSON and tuples in a record
 
 
 @lru_cache(maxsize=4096)
 def _fit(*kinds: type) -> bool:
-    """Whether values of these types, in the order of KINDS, are valid in a record."""
+    """Return whether a record may have values of these types, which are in the order of KINDS."""
     return all(kind in expected for kind, expected in zip(kinds, KINDS.values(), strict=True))
 
 
 def _are_times(samples: tuple[Any, ...]) -> bool:
-    """Whether all samples are numbers within the bounds; a NaN shows in the sum but in no comparison."""
+    """Return whether all samples are numbers within the bounds."""
+    # The sum is NaN if a sample is NaN. Comparisons would not show it.
     if not {int, float}.issuperset(map(type, samples)) or math.isnan(sum(samples)):
         return False
-    return bool(min(samples) >= SHORTEST_NS and max(samples) <= LONGEST_NS)
+    return bool(min(samples) >= MIN_SAMPLE_NS and max(samples) <= MAX_SAMPLE_NS)
 
 
 @lru_cache(maxsize=4096)
 def _workload(text: bytes) -> Workload:
-    """Build a workload from its JSON, cached because a run's records share a few workloads."""
+    """Build a workload from its JSON. The result is cached, because the records of a run share a few workloads."""
     return Workload.from_json(parse(text))

@@ -1,7 +1,7 @@
 """Runs on disk: create a run, append records, and read them.
 
 A run is a folder with `manifest.json`, one `records-<writer>.jsonl` for each writer, and `logs/`. Records are appended
-and synced, never rewritten. A line that a crash left incomplete is skipped and counted on reading.
+and synced, never rewritten. Readers skip and count lines that a crash left incomplete.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ from attnbench.record import Record
 from attnbench.untrusted import mapping, parse, printable
 
 MANIFEST = "manifest.json"
-BYTES_PER_RECORD = 128 * 1024  # with its share of the logs; most records are much smaller
+BYTES_PER_RECORD = 128 * 1024  # disk space for a record and its share of the logs; most need much less
 _write = os.write  # a separate name, so that a test can simulate a full disk
-SPARE_BYTES = 32 * 1024 * 1024
-LARGEST_LINE = 64 * 1024 * 1024  # bytes; attnbench writes no record as long as this
+SPARE_BYTES = 32 * 1024 * 1024  # free disk space that a run needs in addition to that for its records
+MAX_LINE_BYTES = 64 * 1024 * 1024  # longer than any record that attnbench writes
 
 
 @dataclass
 class Reading:
-    """The records that were read from a run, and what was skipped: incomplete lines, and problems with the reason."""
+    """The records that were read from a run.
+
+    `torn_lines` is the number of incomplete lines that were skipped, and `problems` describes everything else that was
+    skipped.
+    """
 
     records: list[Record] = field(default_factory=list)
     torn_lines: int = 0
@@ -38,7 +42,7 @@ class Reading:
 
 
 class RecordWriter:
-    """Appends records to a file, of which it must be the only writer. A record is on disk when `append` returns."""
+    """A writer that appends records to a file. No other process may write to the file."""
 
     def __init__(self, run: Path, writer: str) -> None:
         self.path = run / f"records-{writer}.jsonl"
@@ -51,7 +55,7 @@ class RecordWriter:
     def append(self, record: Record) -> None:
         """Write one record and sync it to disk.
 
-        Raises StorageError if that fails, for example on a full disk; the records before it stay intact.
+        Raises StorageError if the record can't be written, for example on a full disk. Earlier records stay intact.
         """
         data = record.to_line().encode()
         size = os.fstat(self._descriptor).st_size
@@ -62,7 +66,9 @@ class RecordWriter:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, size)
-            raise StorageError(f"{self.path}: a record can't be stored ({describe(error)}); the others are") from error
+            raise StorageError(
+                f"{self.path}: a record can't be stored ({describe(error)}); earlier ones are intact"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -70,7 +76,7 @@ class RecordWriter:
 
 
 def require_space(folder: Path, records: int) -> None:
-    """Raise UsageError if a folder's disk does not have enough free space for that many records and their logs."""
+    """Raise UsageError if a folder's disk has too little free space for this many records and their logs."""
     existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
     free, needed = shutil.disk_usage(existing).free, SPARE_BYTES + records * BYTES_PER_RECORD
     if free < needed:
@@ -145,12 +151,12 @@ def latest(run: Path) -> dict[tuple[str, str], Record]:
 
 
 def measures_on_every_device(manifest: Mapping[str, Any]) -> bool:
-    """Whether each device of a run measured all cells; runs of older versions always did."""
+    """Return whether each device of a run measured all cells. This was always so in runs of older versions."""
     return bool(manifest.get("every_device", True))
 
 
 def cell_key(device: str, cell_id: str, *, every_device: bool) -> tuple[str, str]:
-    """Return a cell's key within its run, without the device if devices of one model share the cells."""
+    """Return a cell's key within its run. It leaves out the device if devices of the same model share cells."""
     return (device if every_device else "", cell_id)
 
 
@@ -160,13 +166,16 @@ def statuses(run: Path) -> dict[str, int]:
 
 
 def list_runs(results: Path) -> list[Path]:
-    """Return the runs in a results folder, ordered by the start in their manifests, the oldest first."""
+    """Return the runs in a results folder, oldest first by the start time in their manifests."""
     found = [path.parent for path in results.glob(f"*/{MANIFEST}")]
     return sorted(found, key=lambda run: (str(_manifest_or_empty(run).get("started_at", "")), run.name))
 
 
 def find_run(results: Path, run: str | None = None) -> Path:
-    """Return a run by its folder or its name under `results`; None means the latest. Raises UsageError if not found."""
+    """Return the folder of a run, given by its path or by its name under `results`. None means the latest run.
+
+    Raises UsageError if there is no such run.
+    """
     if run is None:
         runs = list_runs(results)
         if not runs:
@@ -181,8 +190,8 @@ def find_run(results: Path, run: str | None = None) -> Path:
 def declared_baseline(manifest: Mapping[str, Any]) -> str | None:
     """Return the variant that a run's manifest marks as baseline, the first by name if it marks several.
 
-    Returns None if the manifest marks no variant, as those of older versions. The baseline of such a run is the
-    variant with an A/A control.
+    Returns None if the manifest marks no variant, as in older versions. In that case the baseline is the variant that
+    has an A/A control.
     """
     described = mapping(manifest.get("variants")).items()
     return min((name for name, facts in described if mapping(facts).get("baseline") is True), default=None)
@@ -191,8 +200,8 @@ def declared_baseline(manifest: Mapping[str, Any]) -> str | None:
 def plugin_arguments(manifest: Mapping[str, Any]) -> list[str]:
     """Return the `--plugin` arguments of a run.
 
-    Raises UsageError if one of them is a file inside a run's folder: a run that was copied from another machine is
-    data, and code that comes with it must not be executed.
+    Raises UsageError if an argument is a file inside a run's folder. A run may have been copied from another machine,
+    and code that comes with it must not be executed.
     """
     given = manifest.get("plugin_arguments", [])
     if not isinstance(given, list) or not all(isinstance(plugin, str) for plugin in given):
@@ -200,14 +209,16 @@ def plugin_arguments(manifest: Mapping[str, Any]) -> list[str]:
     for plugin in given:
         path = Path(plugin).resolve()
         if any((folder / MANIFEST).is_file() for folder in (path, *path.parents)):
-            raise UsageError(f"the run names plugin {plugin!r}, which is inside a run's folder: it is not loaded")
+            raise UsageError(
+                f"the run names plugin {plugin!r}, which is not loaded, because it is inside a run's folder"
+            )
     return given
 
 
 def _regular_file(path: Path) -> Path:
     """Return the path if it is a regular file.
 
-    Raises ValueError for a link, which could lead out of the run's folder, and for a pipe or device.
+    Raises ValueError for a symbolic link, which could point outside the run's folder, and for a pipe or device.
     """
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"{printable(path.name)} is not a regular file")
@@ -223,6 +234,6 @@ def _manifest_or_empty(run: Path) -> dict[str, Any]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while line := file.readline(LARGEST_LINE):
+        while line := file.readline(MAX_LINE_BYTES):
             if line.strip():
                 yield line

@@ -8,15 +8,16 @@ from typing import Any
 
 import orjson
 
-DEEPEST = 32  # levels of nesting; a manifest has 6
-LARGEST = 2**64 - 1  # other parsers of JSON do not read larger integers
-LONGEST = 100_000  # characters of a text
+MAX_DEPTH = 32  # levels of nesting; a manifest has 6
+MAX_INT = 2**64 - 1  # many JSON parsers do not read larger integers
+MAX_STRING_LENGTH = 100_000  # characters
+# Bytes to delete from JSON so that only its brackets, or only its brackets and quotes, remain.
 _ALL_BUT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _ALL_BUT_MARKS = _ALL_BUT_BRACKETS.replace(b'"', b"")
 
 
 def printable(text: str) -> str:
-    """Replace characters that do not print by `?`: terminal escapes, control characters, marks of text direction."""
+    """Replace unprintable characters with `?`: terminal escapes, control characters and marks of text direction."""
     if text.isprintable():
         return text
     spaced = " ".join(text.split())
@@ -34,9 +35,9 @@ def listing(value: Any) -> list[Any]:
 
 
 def parse(line: bytes | str) -> Any:
-    """Parse untrusted JSON, with all its texts printable.
+    """Parse untrusted JSON, and make all its strings printable.
 
-    Raises ValueError for malformed JSON, too deep nesting, too long texts, too large numbers, NaN and infinities.
+    Raises ValueError for malformed JSON, for values beyond the limits of this module, and for NaN and infinities.
     """
     try:
         value = orjson.loads(line)
@@ -46,27 +47,27 @@ def parse(line: bytes | str) -> Any:
 
 
 def _parsed(line: bytes | str) -> Any:
-    """Parse JSON that the faster parser refuses: it may be valid but for half a surrogate pair in a text."""
+    """Parse JSON that orjson refuses, which may still be valid except for a lone surrogate in a string."""
     try:
         return json.loads(line, parse_constant=_refuse)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 def _is_harmless(line: bytes | str) -> bool:
-    """Whether valid JSON certainly needs no cleaning; False if `cleaned` has to look at each value.
+    """Return whether a quick check of the bytes shows that valid JSON needs no cleaning.
 
-    This is a quick check of the bytes. Without a backslash there are no control characters, which JSON escapes, and
-    every quote begins or ends a text. Numbers need no check: the parser turns integers that are too large into floats
-    and refuses infinities.
+    If it returns False, `cleaned` must look at each value. Without a backslash there are no control characters, because
+    JSON escapes them, and every quote begins or ends a string. Numbers need no check: the parser turns integers that
+    are too large into floats and refuses infinities.
     """
     data = line.encode() if isinstance(line, str) else line
-    if len(data) > LONGEST or not data.isascii() or b"\\" in data or b"\x7f" in data:
+    if len(data) > MAX_STRING_LENGTH or not data.isascii() or b"\\" in data or b"\x7f" in data:
         return False
     marks = data.translate(None, _ALL_BUT_MARKS).replace(b'""', b"")
-    if b'"' in marks:  # a bracket inside a text
+    if b'"' in marks:  # some strings contain brackets: look only outside of strings
         marks = b"".join(data.split(b'"')[::2]).translate(None, _ALL_BUT_BRACKETS)
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         if not marks:
             return True
         marks = marks.replace(b"[]", b"").replace(b"{}", b"")
@@ -74,10 +75,10 @@ def _is_harmless(line: bytes | str) -> bool:
 
 
 def cleaned(value: Any, depth: int = 0) -> Any:
-    """Return a JSON value with all its texts printable. Raises ValueError for values beyond the bounds above."""
+    """Return a JSON value with all its strings printable. Raises ValueError for values beyond the limits above."""
     if isinstance(value, str):
-        if len(value) > LONGEST:
-            raise ValueError(f"a text has {len(value)} characters, at most {LONGEST} are read")
+        if len(value) > MAX_STRING_LENGTH:
+            raise ValueError(f"a string has {len(value)} characters, expected at most {MAX_STRING_LENGTH}")
         return printable(value)
     if isinstance(value, list):
         return [
@@ -90,7 +91,7 @@ def cleaned(value: Any, depth: int = 0) -> Any:
 
 
 def _bounded(value: Any) -> Any:
-    if isinstance(value, int) and abs(value) > LARGEST:
+    if isinstance(value, int) and abs(value) > MAX_INT:
         raise ValueError("an integer is beyond 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("a number is not finite")
@@ -98,8 +99,8 @@ def _bounded(value: Any) -> Any:
 
 
 def _deeper(depth: int) -> int:
-    if depth >= DEEPEST:
-        raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
     return depth + 1
 
 

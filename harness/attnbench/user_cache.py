@@ -1,4 +1,4 @@
-"""The user's cache. Its content can be computed again, so it may be deleted at any time."""
+"""The user's cache. It may be deleted at any time, because everything in it can be computed again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnbench.atomic_write import write_atomically
 
 
 def cache_folder() -> Path:
-    """Return attnbench's folder under XDG_CACHE_HOME, or else under ~/.cache; it may not exist yet."""
+    """Return attnbench's cache folder, under XDG_CACHE_HOME or by default under ~/.cache. It may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnbench"
 
 
@@ -25,7 +25,7 @@ def read_cached(name: str) -> Any:
 
 
 def write_cached(name: str, value: Any) -> None:
-    """Write a JSON value to a file in the cache; an error is ignored, because the value can be computed again."""
+    """Write a JSON value to a file in the cache. Ignores errors, because the value can be computed again."""
     folder = cache_folder()
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)

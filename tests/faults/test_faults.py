@@ -27,7 +27,7 @@ EXPECTED = {
     ("loops-in-c", 16): ("timeout", "deadline"),
     ("raises-in-third-call", 16): ("error", "RuntimeError: third call"),
     ("raises-in-backward", 16): ("error", "RuntimeError: in backward"),
-    ("raises-odd", 16): ("error", "no text: its __str__ raised"),
+    ("raises-odd", 16): ("error", "no message: its __str__ raised"),
     ("recurses-to-death", 16): ("crash", "SIGSEGV"),
     ("allocates", 16): ("out_of_memory", "memory"),
     ("allocates-until-killed", 16): ("out_of_memory", "the worker held"),

@@ -62,7 +62,7 @@ def entry_of(catalog, name):
         ),
         (
             "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd",
-            r"import failed: Odd: \(no text: its __str__ raised ValueError\)",
+            r"import failed: Odd: \(no message: its __str__ raised ValueError\)",
         ),
     ],
 )
@@ -84,7 +84,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_others_load(write_plugin,
         ("import no_such_library", "install the package"),
         ("import os; os._exit(0)", "move the import that ends the process into prepare"),
         ("x = 1", "add a function attnbench_variants"),
-        ("raise RuntimeError('No module named: boom')", "fix what the reason names"),
+        ("raise RuntimeError('No module named: boom')", "fix the problem that the reason names"),
         (GOOD.format(name="sdpa"), "rename one of the two"),
     ],
 )
