@@ -22,7 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "mutants"))
 from tiled import Tiled
 
 SEEDLESS_CHECKS = ("neighbours", "fresh-output", "empty", "side-stream", "refusals", "large-index", "far-apart")
-CHECKED = [name for name in CHECKS if name not in SEEDLESS_CHECKS]  # other results hardly depend on the seed
+CHECKED = [
+    name for name in CHECKS if name not in SEEDLESS_CHECKS
+]  # the results of the others hardly depend on the seed
 
 
 def correct_variants():

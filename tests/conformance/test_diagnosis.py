@@ -1,4 +1,4 @@
-"""The diagnosis of a wrong answer names the right mistake, and no other."""
+"""Tests that the diagnosis of a wrong answer names the right mistake, and no other."""
 
 import pytest
 import torch

@@ -36,7 +36,7 @@ class Rounded(Variant):
 
     def _rounded(self, tensor):
         rounded = to_steps(tensor.float(), self.steps, tensor.shape[-2])
-        return tensor + (rounded - tensor).detach()  # gradients ignore the rounding
+        return tensor + (rounded - tensor).detach()  # the gradient is computed as if nothing were rounded
 
 
 class InBlocks(Variant):

@@ -83,7 +83,11 @@ class Check:
 
     def explain(self) -> str:
         """Return the text of `attnbench check --explain`."""
-        kind = "trait (reported; demanded of a variant that claims it)" if self.trait else "demanded of every variant"
+        kind = (
+            "trait (reported for every variant, demanded only of those that claim it)"
+            if self.trait
+            else "demanded of every variant"
+        )
         lines = (
             f"{self.name}: {kind}",
             f"demands     {self.demands}",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_DIFFERENCE = 0.02  # relative distance at which two rows still count as equal: above rounding, below any bug
 MAX_UNEXPLAINED = 0.25  # a mistake explains a row if at most this share of the row's error remains
-DERIVATIVE_STEP = 0.01  # relative change of the scale from which the derivative of an answer is estimated
+DERIVATIVE_STEP = 0.01  # relative step of the scale for estimating the derivative of an answer
 Mistake = tuple[str, Callable[[], torch.Tensor]]
 
 

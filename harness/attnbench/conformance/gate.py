@@ -54,7 +54,7 @@ def across(workload: Workload, device: str, generator: random.Random) -> Sample:
 
 
 def whole_group(workload: Workload, pairs: int, generator: random.Random) -> Sample | None:
-    """Sample all rows of one key head's group; return None if the group has more than `pairs` query-key pairs."""
+    """Sample all rows of a key head and its query heads; return None if these have more than `pairs` pairs."""
     w = workload
     if not w.batch or w.heads // w.kv_heads * w.seq_q * w.seq_k > pairs:
         return None
@@ -98,13 +98,13 @@ def _some(size: int, count: int, generator: random.Random) -> tuple[int, ...]:
 
 ROUNDS = 2  # full checks before the timing
 RECHECKED_ROWS = 4  # query rows that are compared after a timed call
-RECHECKED_PAIRS = 1 << 16  # a group with at most this many query-key pairs is rechecked as a whole
+RECHECKED_PAIRS = 1 << 16  # a group of heads with at most this many query-key pairs is rechecked as a whole
 CONTRACT = "plugin contract"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a cell's answers are correct.
+    """The gate's judgement of a cell's answers.
 
     `worst_ratio` is error / tolerance; above 1 the answer is wrong. It is None if the answer is not finite or breaks
     the contract in another way; `reason` then says how. `max_abs` is the largest absolute error of the output.

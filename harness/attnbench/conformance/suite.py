@@ -180,7 +180,7 @@ def _relaxations(workload: Workload) -> Iterator[Workload]:
         {"direction": "forward"},
         {"kv_heads": w.heads},
         {"head_dim": 64, "head_dim_v": 64},
-        {"seq_q": min(8, w.seq_q)},  # for variants made for decoding
+        {"seq_q": min(8, w.seq_q)},  # some variants support only few queries, for decoding
         {"seq_q": _whole_tiles(w.seq_q, TILE), "seq_k": _whole_tiles(w.seq_k, TILE)},
         {"seq_k": _whole_tiles(w.seq_k, PAGE)},
         {"seq_q": square, "seq_k": square},

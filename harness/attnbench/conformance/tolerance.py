@@ -37,7 +37,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Measured:
-    """The errors of one tensor (the output or a gradient) in one piece of an answer, one for each row: (n, g, R)."""
+    """The errors of the output or of a gradient in one piece of the reference: shape (n, g, R), as in `Piece`."""
 
     name: str
     rule: str

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-DELAY_CYCLES = 100_000_000  # delay of tens of milliseconds, so that work on another stream runs too early
+DELAY_CYCLES = 100_000_000  # clock cycles, tens of milliseconds: enough for work on another stream to run too early
 MEMORY_FACTOR = 3  # free memory required, in multiples of the tensors' size: a variant may copy a tensor to float32
 RESERVED_BYTES = 4 << 30  # memory left to other processes
 MAX_REFUSALS = 4  # refused workloads that the check `refusals` runs

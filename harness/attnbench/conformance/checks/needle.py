@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 GAP = 40.0  # a logit this far below the largest has a weight of 4e-18, which is negligible in every dtype
 TILE_BORDERS = (0, 1, 63, 64, 127, 128, -2, -1)  # keys at which tiles begin and end
-TARGET_KINDS = 5  # a key at a tile border, the first and last visible keys, and the hidden keys next to them
+TARGET_KINDS = (
+    5  # kinds of target: a key at a tile border, the first and last visible keys, and the hidden keys next to them
+)
 ROUNDS = 3  # in each round, a query gets a different kind of target
 ULPS = 4.0  # error allowed in float32, in units in the last place: the rounding error of one exponential
 
@@ -162,7 +164,7 @@ def _judge_needle(
 
 
 def _source_of(got: torch.Tensor, value: torch.Tensor) -> str:
-    """Describe which key's value a row of the output is."""
+    """Describe a row of the output: the value of a key, NaN or Inf, 0, or a mixture of values."""
     matches = ((value - got).abs() < 0.5).all(-1).nonzero()
     if len(matches):
         batch, head, key = (int(place) for place in matches[0])

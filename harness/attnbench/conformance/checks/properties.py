@@ -208,7 +208,7 @@ def repeated_heads(subject: Subject, workload: Workload) -> None:
     full=[workload(seq=200, mask=mask, direction="forward", dtype="bfloat16") for mask in ("none", "window:20:0")],
 )
 def decode(subject: Subject, workload: Workload) -> None:
-    """Run one query at the end of its keys: it gives the last row of the whole sequence's output."""
+    """Compare the output of a single query at the end with the last row of the whole sequence's output."""
     prefill = subject.trial(workload).refill(subject.seed_of("decode", workload.id))
     last_row = prefill.run().output[:, :, -1:].clone()
     step = subject.trial(replace(workload, seq_q=1, seq_k=workload.seq_k))

@@ -34,7 +34,7 @@ ROUNDS, CALLS = 4, 30  # a bug that shows in 1% of calls is found with a probabi
     quick=[workload(seq=70, mask="causal"), workload(seq=70, direction="forward")],
 )
 def fresh_output(subject: Subject, workload: Workload) -> None:
-    """Call repeatedly on new inputs at the same addresses, and keep the answers: none of them may change."""
+    """Call the variant repeatedly with new inputs at the same addresses; no earlier answer may change."""
     trial = subject.trial(workload)
     held: list[torch.Tensor] = []
     copies: list[torch.Tensor] = []
@@ -151,7 +151,7 @@ def neighbours(subject: Subject, workload: Workload) -> None:
 
 
 def _neighbours(workload: Workload) -> list[Workload]:
-    """Return the workload with one field changed at a time, for each field that a cache's key might lack."""
+    """Return workloads that differ from this one in one field, for each field that a cache key might lack."""
     w = workload
     changes: list[dict[str, Any]] = [
         {"batch": w.batch + 1},

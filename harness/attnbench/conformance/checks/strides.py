@@ -81,7 +81,7 @@ def far_apart(subject: Subject, workload: Workload) -> None:
 
 
 def _judge(subject: Subject, workload: Workload, inputs: Inputs, *, slack: float = 1.0) -> None:
-    """Prepare on the inputs, write fresh values to them in place, then run and judge."""
+    """Prepare the variant on the inputs, overwrite them in place with fresh values, then run and judge it."""
     trial = subject.trial(workload, inputs)
     _rewrite(trial, subject.seed_of("rewritten", workload.id))
     trial.judge(trial.run(), slack=slack)
