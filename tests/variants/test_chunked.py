@@ -18,7 +18,7 @@ def small_tiles(monkeypatch):
     """Make the tiles so small that a short sequence has many."""
     monkeypatch.setattr(_tiles, "QUERIES", {"cpu": 16})
     monkeypatch.setattr(_tiles, "KEYS", {"cpu": 24})
-    monkeypatch.setattr(_tiles, "ELEMENTS", {"cpu": 2 * 16 * 24})
+    monkeypatch.setattr(_tiles, "MAX_ELEMENTS", {"cpu": 2 * 16 * 24})
 
 
 def problem(**fields):

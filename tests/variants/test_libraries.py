@@ -177,14 +177,14 @@ class TestRefusals:
                 FLASH[3],
                 (9, 0),
                 {"head_dim_v": 32, "kv_heads": 2, "direction": "backward"},
-                "no backward pass of grouped",
+                "no backward pass for grouped",
             ),
             (FLASH[3], (10, 0), {"head_dim": 160}, "not 160 with 160"),
             (
                 FLASH[3],
                 (10, 0),
                 {"head_dim": 256, "softcap": 2.0, "direction": "backward"},
-                "no backward pass of a soft",
+                "no backward pass for a soft",
             ),
         ],
         ids=lambda each: getattr(each, "name", str(each)),
@@ -215,7 +215,7 @@ class TestRefusals:
     def test_an_old_transformer_engine_has_no_softcap(self, libraries, monkeypatch):
         """Versions of Transformer Engine without a softcap refuse one and name the version that has it."""
         monkeypatch.setattr(te_attention, "version", lambda name: "2.19.0")
-        assert "since 2.20" in TransformerEngine().unsupported_reason(workload(softcap=2.0), "cuda")
+        assert "before 2.20" in TransformerEngine().unsupported_reason(workload(softcap=2.0), "cuda")
 
     def test_keys_that_sage_would_miscount(self, libraries, monkeypatch):
         """Partial blocks of keys, which versions of Sage before 2 count as full ones, are refused only for them."""

@@ -24,13 +24,13 @@ class TestSplitKeys:
     @pytest.mark.parametrize("mask", MASKS)
     def test_split_keys_are_merged(self, monkeypatch, assert_passes, mask, shape):
         """The output is correct with split keys, and parts without a visible key add nothing."""
-        monkeypatch.setattr(split_keys, "LEAST_KEYS", 8)
+        monkeypatch.setattr(split_keys, "MIN_KEYS_PER_PART", 8)
         assert_passes(SplitKeys(), workload(mask=mask, kv_heads=2, head_dim_v=24, **shape))
 
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_softcap_and_alibi(self, monkeypatch, assert_passes, dtype):
         """Softcap and ALiBi are applied before the parts are merged."""
-        monkeypatch.setattr(split_keys, "LEAST_KEYS", 8)
+        monkeypatch.setattr(split_keys, "MIN_KEYS_PER_PART", 8)
         fields = {"softcap": 2.0, "alibi": True, "mask": "window:40:2", "dtype": dtype}
         assert_passes(SplitKeys(), workload(seq_q=3, seq_k=64, kv_heads=1, **fields))
 
@@ -41,7 +41,7 @@ class TestSplitKeys:
 
     @pytest.mark.parametrize(("keys", "parts"), [(0, 1), (200, 1), (1024, 4), (1000, 2), (65536, 32), (65537, 1)])
     def test_parts_are_equal_and_not_too_small(self, keys, parts):
-        """The keys are split into as many equal parts as have at least LEAST_KEYS keys each."""
+        """The keys are split into as many equal parts as have at least MIN_KEYS_PER_PART keys each."""
         assert split_keys._parts(keys) == parts
 
     def test_long_queries_are_refused(self):
@@ -58,7 +58,7 @@ class TestNested:
     def test_half_precision_is_for_gpus(self):
         """Half precision is refused on a CPU, where torch loses too many digits, but not on a GPU."""
         half = workload(dtype="bfloat16")
-        assert "lose more digits" in NestedSdpa().unsupported_reason(half, "cpu")
+        assert "less precise" in NestedSdpa().unsupported_reason(half, "cpu")
         assert NestedSdpa().unsupported_reason(half, "cuda") is None
 
     def test_fewer_queries_than_keys(self, assert_passes):

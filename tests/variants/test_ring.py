@@ -112,7 +112,7 @@ def test_each_rank_needs_a_device(monkeypatch):
     assert RING.unsupported_reason(problem, "cpu") is None
     assert "needs 4 cores" in Ring("ring-4", 4).unsupported_reason(problem, "cpu")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    assert RING.unsupported_reason(problem, "cuda") == "needs 2 GPUs in one worker, which sees 1"
+    assert RING.unsupported_reason(problem, "cuda") == "needs 2 GPUs, but the worker sees 1"
 
 
 def test_a_length_that_does_not_split_raises_in_prepare():

@@ -78,7 +78,7 @@ class TestOnCuda:
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
     def test_alibi_in_half_precision(self, monkeypatch, dtype):
-        """ALiBi is refused in half precision, where a bias tensor would be too coarse."""
+        """ALiBi is refused in half precision, where a bias tensor would not be precise enough."""
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         assert "ALiBi" in FLASH.unsupported_reason(workload(alibi=True, dtype=dtype), "cuda")
 
@@ -132,7 +132,7 @@ class TestRegisteredImplementations:
             ("FA3", (8, 0), {}, "compute capability 9.x, this GPU has 8.0"),
             ("FA3", (10, 0), {}, "compute capability 9.x, this GPU has 10.0"),
             ("FA4", (12, 0), {}, "compute capability 9.x or 10.x, this GPU has 12.0"),
-            ("FA4", (9, 0), {"dropout": 0.1}, "no dropout"),
+            ("FA4", (9, 0), {"dropout": 0.1}, "with dropout"),
         ],
     )
     def test_workloads_that_torch_does_not_route(self, monkeypatch, name, capability, fields, reason):
@@ -146,7 +146,7 @@ class TestRegisteredImplementations:
         """A torch that can't register the implementation is refused as too old."""
         monkeypatch.setattr(torch.nn.attention, "list_flash_attention_impls", list)
         reason = Sdpa("x", "FLASH_ATTENTION", "FA4").unsupported_reason(workload(), "cuda")
-        assert "needs a torch that can register FA4" in reason
+        assert "needs a version of torch that can register FA4" in reason
 
     def test_a_cpu_is_refused(self, monkeypatch):
         """These kernels refuse a CPU, although torch has a flash kernel for it."""

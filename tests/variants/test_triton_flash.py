@@ -86,7 +86,10 @@ def test_needs_a_gpu_or_the_interpreter(monkeypatch):
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
-    [({"dropout": 0.1}, "has no dropout"), ({"head_dim": 576, "head_dim_v": 512}, "a head of 576 is wider than 256")],
+    [
+        ({"dropout": 0.1}, "has no dropout"),
+        ({"head_dim": 576, "head_dim_v": 512}, "supports a head_dim of at most 256"),
+    ],
 )
 def test_unsupported_workloads_are_refused(fields, reason):
     """Dropout and heads too wide for shared memory are refused with the reason."""

@@ -1,4 +1,4 @@
-"""The abilities of a library as a table, from which the reason for each refusal follows."""
+"""What each attention library supports, and the reasons that follow for refusing a workload."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from attnbench import Workload
 
 
-INSTALLS = {
-    "flash-attn-3": "pip install ./hopper in a clone of the repository flash-attention"
-}  # all other packages are installed by their names
+# Install commands of packages that `pip install PACKAGE` does not install.
+INSTALL_COMMANDS = {"flash-attn-3": "pip install ./hopper in a clone of the repository flash-attention"}
 
 
 @dataclass(frozen=True)
 class Abilities:
-    """The abilities of one library's attention on a CUDA GPU.
+    """What one library's attention supports on a CUDA GPU.
 
-    `library` is the module to import and `package` the name that pip installs. `masks` are the supported kinds of mask,
-    of which `causal` is bottom-right aligned. `capability` is the lowest compute capability and `newest` the highest.
+    `library` is the module to import, and `package` is the name to install with pip. `masks` are the supported kinds
+    of mask; `causal` means bottom-right aligned. The last two fields are the lowest and the highest compute capability
+    that the library supports; `max_capability` is None if there is no upper limit.
     """
 
     library: str
@@ -33,14 +33,17 @@ class Abilities:
     alibi: bool = False
     dropout: bool = False
     other_value_dim: bool = False
-    least_head_dim: int = 8
-    most_head_dim: int = 256
+    min_head_dim: int = 8
+    max_head_dim: int = 256
     head_dim_step: int = 8
-    capability: tuple[int, int] = (8, 0)
-    newest: tuple[int, int] | None = None
+    min_capability: tuple[int, int] = (8, 0)
+    max_capability: tuple[int, int] | None = None
 
     def lacking(self, workload: Workload, device: str) -> str | None:
-        """Return why the library can't run `workload` on `device`, or None; reasons that users can change are first."""
+        """Return why the library can't run `workload` on `device`, or None if it can.
+
+        A missing package is reported before anything else, because users can install it.
+        """
         if not installed(self.library):
             return missing(self.package)
         if device == "cpu":
@@ -67,9 +70,9 @@ class Abilities:
             if wanted and not able:
                 yield f"{name} has no {what}"
         for width in (w.head_dim, w.head_dim_v):
-            if not self.least_head_dim <= width <= self.most_head_dim or width % self.head_dim_step:
+            if not self.min_head_dim <= width <= self.max_head_dim or width % self.head_dim_step:
                 yield (
-                    f"{name} supports a head_dim of {self.least_head_dim} to {self.most_head_dim} "
+                    f"{name} supports a head_dim of {self.min_head_dim} to {self.max_head_dim} "
                     f"in steps of {self.head_dim_step}, not {width}"
                 )
         if 0 in (w.batch, w.seq_q, w.seq_k):
@@ -81,20 +84,24 @@ class Abilities:
         if not torch.cuda.is_available():
             return "needs a CUDA GPU, and torch sees none"
         capability = torch.cuda.get_device_capability(device)
-        if capability < self.capability or (self.newest is not None and capability > self.newest):
-            wanted = ".".join(map(str, self.capability))
-            wanted += " or later" if self.newest is None else f" to {'.'.join(map(str, self.newest))}"
+        if capability < self.min_capability or (self.max_capability is not None and capability > self.max_capability):
+            wanted = ".".join(map(str, self.min_capability))
+            wanted += " or later" if self.max_capability is None else f" to {'.'.join(map(str, self.max_capability))}"
             return f"{self.library} needs compute capability {wanted}, this GPU has {'.'.join(map(str, capability))}"
         return None
 
 
 def missing(package: str) -> str:
-    """Return the reason that a package is missing, with the command that installs it; `package` may name extras."""
-    return f"needs the package {package.split('[', maxsplit=1)[0]} ({INSTALLS.get(package, f'pip install {package}')})"
+    """Return the message for a missing package, with the command that installs it.
+
+    `package` may include extras, as in `transformer-engine[pytorch]`.
+    """
+    command = INSTALL_COMMANDS.get(package, f"pip install {package}")
+    return f"needs the package {package.split('[', maxsplit=1)[0]} ({command})"
 
 
 def installed(module: str) -> bool:
-    """Whether a module can be found, which imports only its parent packages."""
+    """Return whether a module can be found; only its parent packages are imported."""
     try:
         return find_spec(module) is not None
     except (ImportError, ValueError):

@@ -1,8 +1,9 @@
 """Attention tile by tile in plain torch, with an online softmax and a backward pass that recomputes the scores.
 
-For sequences of any length it needs, besides the output and four bytes per row for the backward pass, one tile of
-scores forward and two backward. Follows Rabe and Staats, 2021, arXiv:2112.05682 (chunks of queries and keys,
-recomputed backward) and Dao, 2023, arXiv:2307.08691 (one division per row, each row's log-sum-exp kept for backward).
+The scores take the memory of a few tiles, however long the sequences are. For the backward pass, four bytes are kept
+for each row. The chunks of queries and keys, and the recomputation in the backward pass, follow Rabe and Staats, 2021,
+arXiv:2112.05682. The single division per row, and the log-sum-exp of each row for the backward pass, follow Dao, 2023,
+arXiv:2307.08691.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import torch
 
 from attnbench_variants._tiles import Chunk, Plan, multiply
 
-LOWEST = torch.finfo(torch.float32).min
+LOWEST_FLOAT32 = torch.finfo(torch.float32).min
 
 
 class TiledAttention(torch.autograd.Function):
-    """Attention as one differentiable step: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv) -> (B, Hq, Sq, Dv)."""
+    """Differentiable attention: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv) -> (B, Hq, Sq, Dv)."""
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """Compute the output chunk by chunk; inputs, output and each row's log-sum-exp are saved for backward."""
+        """Compute the output chunk by chunk; save inputs, output and each row's log-sum-exp for the backward pass."""
         output = query.new_empty((*query.shape[:3], value.shape[-1]))
         lse = query.new_empty((*query.shape[:3], 1), dtype=torch.float32) if any(ctx.needs_input_grad) else None
         keys = _Keys(key.flatten(0, 1), value.flatten(0, 1))
@@ -40,11 +41,11 @@ class TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-        """Recompute each tile's weights and add up the three gradients, in float32.
+        """Recompute the weights of each tile, and sum the gradients of query, key and value in float32.
 
-        Float32 gradients are accumulated in place, all in one pass. Gradients in half precision need two passes, each
-        of which holds only one tile of float32 sums: one over the keys for the gradient of queries, and one over the
-        queries for the gradients of keys and values.
+        Float32 gradients are summed in place in one pass. Half-precision gradients are computed in two passes, so that
+        only one tile of float32 sums is needed at a time: the first pass loops over the keys for the gradient of the
+        queries, and the second loops over the queries for the gradients of keys and values.
         """
         *inputs, output, lse = ctx.saved_tensors
         plan: Plan = ctx.plan
@@ -52,7 +53,7 @@ class TiledAttention(torch.autograd.Function):
         grad_key, grad_value = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in inputs[1:])
         keys, grads = (_Keys(*(t.flatten(0, 1) for t in pair)) for pair in (inputs[1:], (grad_key, grad_value)))
         buffers = [plan.buffer() for _ in range(2 if plan.workload.softcap is None else 3)]
-        at_once = grad_key.dtype == torch.float32
+        in_one_pass = grad_key.dtype == torch.float32
 
         def queries(chunk: Chunk) -> _Queries:
             return _Queries.of(plan, chunk, inputs[0], output, lse, grad_output)
@@ -63,10 +64,10 @@ class TiledAttention(torch.autograd.Function):
             for columns in chunk.tiles(plan.keys):
                 tile = _Tile.of(plan, (chunk, columns), rows, keys, buffers)
                 grad_scaled.baddbmm_(tile.grad_scores, tile.key)
-                if at_once:
+                if in_one_pass:
                     tile.add_to(grads.key[chunk.heads, columns], grads.value[chunk.heads, columns], rows)
             plan.store(grad_query, chunk, grad_scaled * plan.scale)
-        for heads, chunks in () if at_once else groupby(plan.chunks, lambda chunk: chunk.heads):
+        for heads, chunks in () if in_one_pass else groupby(plan.chunks, lambda chunk: chunk.heads):
             _differentiate_keys(plan, list(chunks), keys, grads.part(heads), queries, buffers=buffers)
         return grad_query, grad_key, grad_value, None
 
@@ -85,9 +86,10 @@ class _Keys:
 
 @dataclass(frozen=True)
 class _Queries:
-    """A chunk's rows in the backward pass, each (heads, group * rows, ...) float32.
+    """The query rows of one chunk in the backward pass; all tensors are (heads, group * rows, ...) float32.
 
-    `inner` is the sum over all keys of weight times its gradient, the term that the derivative of softmax subtracts.
+    `inner` is the term that the derivative of softmax subtracts: the sum over all keys of each weight times its
+    gradient.
     """
 
     scaled: torch.Tensor
@@ -97,14 +99,17 @@ class _Queries:
 
     @classmethod
     def of(cls, plan: Plan, chunk: Chunk, query: torch.Tensor, *results: torch.Tensor) -> _Queries:
-        """Select the chunk's rows of query, output, log-sum-exp and output gradient."""
+        """Return the chunk's rows of query, output, log-sum-exp and output gradient."""
         output, lse, grad = (plan.rows(tensor, chunk) for tensor in results)
         return cls(plan.rows(query, chunk) * plan.scale, grad, lse, (grad * output).sum(-1, keepdim=True))
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile in backward: keys (heads, keys, D), and weights and gradients of scores (heads, group * rows, keys)."""
+    """A tile of the backward pass.
+
+    `key` is (heads, keys, D); `weights` and `grad_scores` are (heads, group * rows, keys).
+    """
 
     key: torch.Tensor
     weights: torch.Tensor
@@ -119,23 +124,23 @@ class _Tile:
         keys: _Keys,
         buffers: list[torch.Tensor],
     ) -> _Tile:
-        """Recompute the weights, with dropout, and differentiate the scores."""
+        """Recompute the weights of a tile, including dropout, and return them with the gradient of the scores."""
         chunk, columns = place
         inside = chunk.heads, columns
         key, value = keys.key[inside].float(), keys.value[inside].float()
-        bend = buffers[2] if plan.workload.softcap is not None else None
-        weights = plan.scores(rows.scaled, key, place, buffers[0], bend=bend).sub_(rows.lse).exp_()
+        cap_slope = buffers[2] if plan.workload.softcap is not None else None
+        weights = plan.scores(rows.scaled, key, place, buffers[0], cap_slope=cap_slope).sub_(rows.lse).exp_()
         grad_weights = multiply(rows.grad, value, buffers[1])
         kept = plan.kept(chunk, columns) if plan.workload.dropout else None
         if kept is not None:
             grad_weights.mul_(kept)
         grad_scores = grad_weights.sub_(rows.inner).mul_(weights)
-        if bend is not None:
-            grad_scores.mul_(bend[: grad_scores.numel()].view(grad_scores.shape))
+        if cap_slope is not None:
+            grad_scores.mul_(cap_slope[: grad_scores.numel()].view(grad_scores.shape))
         return cls(key, weights if kept is None else weights.mul_(kept), grad_scores)
 
     def add_to(self, grad_key: torch.Tensor, grad_value: torch.Tensor, rows: _Queries) -> None:
-        """Add the tile's contribution to the float32 gradients of its keys and values, (heads, keys, ...)."""
+        """Add the tile's contribution to the gradients of its keys and values, (heads, keys, ...) float32."""
         grad_value.baddbmm_(self.weights.transpose(1, 2), rows.grad)
         grad_key.baddbmm_(self.grad_scores.transpose(1, 2), rows.scaled)
 
@@ -143,13 +148,13 @@ class _Tile:
 def _attend(
     plan: Plan, chunk: Chunk, query: torch.Tensor, keys: _Keys, buffer: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a chunk's output and log-sum-exp; both are 0 in rows that see no key."""
+    """Return the output and the log-sum-exp of a chunk; both are 0 in rows that see no key."""
     output = query.new_zeros((*query.shape[:2], keys.value.shape[-1]))
     peak = total = query.new_zeros((*query.shape[:2], 1))
     for number, columns in enumerate(chunk.tiles(plan.keys)):
         inside = chunk.heads, columns
         weights = plan.scores(query, keys.key[inside].float(), (chunk, columns), buffer)
-        new_peak = weights.amax(-1, keepdim=True).clamp_(min=LOWEST)  # finite, so that hidden keys add exactly 0
+        new_peak = weights.amax(-1, keepdim=True).clamp_(min=LOWEST_FLOAT32)  # so that hidden keys add exactly 0
         if number:
             new_peak = torch.maximum(peak, new_peak)
             shrink = (peak - new_peak).exp_()
@@ -175,7 +180,10 @@ def _differentiate_keys(
     *,
     buffers: list[torch.Tensor],
 ) -> None:
-    """Write the gradients of the keys and values of some heads, tile by tile, each over all `chunks` of their rows."""
+    """Write the gradients of keys and values for some heads into `grads`.
+
+    `chunks` are all chunks of query rows of these heads. The gradient of each tile of keys is summed over them.
+    """
     for start in range(0, grads.key.shape[1], plan.keys):
         columns = slice(start, min(start + plan.keys, grads.key.shape[1]))
         sums = [grad[:, columns].float() for grad in (grads.key, grads.value)]

@@ -1,4 +1,4 @@
-"""Tiles of scores, each of some heads, a chunk of queries and a chunk of keys."""
+"""Tiles of the matrix of scores; each tile has some heads, a chunk of queries and a chunk of keys."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from attnbench_variants import _dropout, _visible
 if TYPE_CHECKING:
     from attnbench import Inputs, Workload
 
-QUERIES = {"cpu": 256, "cuda": 1024}
-KEYS = {"cpu": 512, "cuda": 4096}
-ELEMENTS = {
-    "cpu": 1 << 19,
-    "cuda": 1 << 26,
-}  # of one tile: it fits the CPU's cache, or keeps a GPU busy longer than a kernel launch
-KEPT_LIMITS = 4
-EVEN_TO = 16  # keys, the width of a vector instruction
+# The size of a tile by type of device, in queries, keys and elements. On a CPU a tile fits into the cache. On a GPU its
+# computation takes longer than launching a kernel.
+MAX_QUERIES = {"cpu": 256, "cuda": 1024}
+MAX_KEYS = {"cpu": 512, "cuda": 4096}
+MAX_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
+MAX_CACHED_LIMITS = 4  # tensors of score limits that a plan caches
+KEY_ALIGNMENT = 16  # tiles have a multiple of this many keys, which suits vector instructions
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Query `rows` of some key `heads` (counted over the batch), and the range of keys that they see.
+    """Some query rows of some key heads, and the range of keys that they see.
 
-    Keys from `start` to `stop` are seen by at least one row, and keys from `full_start` to `full_stop` by every row.
-    `low` is the distance of each row's first key from `start`, and `high` that of each row's end from `full_stop`.
+    `heads` counts key heads over the whole batch. Each key from `start` to `stop` is seen by at least one row, and each
+    key from `full_start` to `full_stop` by every row. `low` has one number for each row: how far the first key that the
+    row sees is from `start`. `high` has how far the end of the row's range of keys is from `full_stop`.
     """
 
     heads: slice
@@ -43,18 +43,21 @@ class Chunk:
     full_stop: int
 
     def tiles(self, size: int) -> Iterator[slice]:
-        """Yield slices of the visible keys, at most `size` long and of about equal length: a narrow one is slow."""
+        """Yield slices of the visible keys, each at most `size` long.
+
+        The slices have about equal lengths, because a narrow tile is slow.
+        """
         length = self.stop - self.start
         even = -(-length // max(1, -(-length // size)))
-        step = min(size, -(-even // EVEN_TO) * EVEN_TO)
+        step = min(size, -(-even // KEY_ALIGNMENT) * KEY_ALIGNMENT)
         for start in range(self.start, self.stop, max(1, step)):
             yield slice(start, min(start + step, self.stop))
 
     def edges(self, keys: slice) -> Iterator[tuple[slice, Edge]]:
-        """Yield the parts of `keys` that only some rows see, relative to the start of `keys`, with their edges.
+        """Yield each part of `keys` that only some rows see, with its edge; parts are relative to the start of `keys`.
 
-        Keys before `full_start` can be hidden only by a row's low end, and keys from `full_stop` on only by its high
-        end. Keys for which both are true are yielded twice.
+        Keys before `full_start` are hidden from the rows that start later, and keys from `full_stop` on from the rows
+        that end earlier. Keys that are in both groups are yielded twice.
         """
         before = slice(keys.start, min(keys.stop, self.full_start))
         if before.start < before.stop:
@@ -66,10 +69,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Edge:
-    """A mask's edge across `width` keys; the first key of row i past the edge is `ends[i] + shift`.
+    """An edge of a mask within `width` keys; in row i, the first key past the edge is `ends[i] + shift`.
 
-    `side` 1 hides the keys from there on, and -1 the keys before. Equal edges hide the same keys relative to their
-    part, so that their limits can be cached.
+    If `side` is 1, the keys from the edge on are hidden; if it is -1, the keys before the edge. Equal edges hide the
+    same keys relative to their part, so their limits can be cached.
     """
 
     ends: tuple[int, ...]
@@ -80,7 +83,7 @@ class Edge:
     def limits(self, device: torch.device) -> torch.Tensor:
         """Return upper limits of the scores, (rows, width): -inf for a hidden key and inf for a visible one.
 
-        Taking the minimum with them is several times as fast as masking.
+        Taking the minimum of scores and limits is several times as fast as masking the scores.
         """
         ends = torch.tensor(self.ends, device=device)[:, None] + self.shift
         columns = torch.arange(self.width, device=device)
@@ -88,7 +91,7 @@ class Edge:
 
 
 class Plan:
-    """The chunks of a workload, and how its scores are computed from products, prepared before the first call."""
+    """The chunks of a workload and the settings for computing its scores; made once, before the first call."""
 
     def __init__(self, workload: Workload, inputs: Inputs) -> None:
         device = inputs.query.device
@@ -97,19 +100,19 @@ class Plan:
         self.scale = workload.effective_scale
         self.group = workload.heads // workload.kv_heads
         self.seed = inputs.seed
-        self.queries = max(1, min(workload.seq_q, QUERIES[device.type] // self.group or 1))
-        self.keys = max(1, min(workload.seq_k, KEYS[device.type]))
-        self.heads = max(1, ELEMENTS[device.type] // (self.queries * self.group * self.keys))
+        self.queries = max(1, min(workload.seq_q, MAX_QUERIES[device.type] // self.group or 1))
+        self.keys = max(1, min(workload.seq_k, MAX_KEYS[device.type]))
+        self.heads = max(1, MAX_ELEMENTS[device.type] // (self.queries * self.group * self.keys))
         self.slopes = None
         if inputs.alibi_slopes is not None:
             slopes = inputs.alibi_slopes.view(workload.kv_heads, self.group, 1, 1)
             self.slopes = slopes.repeat(workload.batch, 1, 1, 1)
-        self.limits = lru_cache(maxsize=KEPT_LIMITS)(lambda edge: edge.limits(device))
+        self.limits = lru_cache(maxsize=MAX_CACHED_LIMITS)(lambda edge: edge.limits(device))
         self.chunks = list(self._chunks(_visible.ranges(workload, device)))
 
     def _chunks(self, ranges: list[_visible.Ranges]) -> Iterator[Chunk]:
         heads = self.workload.batch * self.workload.kv_heads
-        apart = heads // max(1, len(ranges))  # heads of one sequence, or of all if the sequences have equal masks
+        apart = heads // max(1, len(ranges))  # heads that share a mask: those of one sequence, or all heads
         for number, each in enumerate(ranges):
             for first in range(0, apart, self.heads):
                 begin = number * apart + first
@@ -132,19 +135,20 @@ class Plan:
         place: tuple[Chunk, slice],
         buffer: torch.Tensor,
         *,
-        bend: torch.Tensor | None = None,
+        cap_slope: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Fill `buffer` with a tile of capped, biased and masked scores, (heads, group * rows, keys) float32.
+        """Return a tile of capped, biased and masked scores in `buffer`, (heads, group * rows, keys) float32.
 
-        `query` (heads, group * rows, D) is already scaled, `key` is (heads, keys, D), and `place` is the tile's chunk
-        and keys. With a softcap, `bend` is filled with the derivative of the capped scores by the raw ones.
+        `query` is (heads, group * rows, D) and already scaled, `key` is (heads, keys, D), and `place` is the chunk and
+        the keys of the tile. With a softcap, the derivative of the capped scores by the raw scores is written to
+        `cap_slope` unless it is None.
         """
         chunk, keys = place
         scores = multiply(query, key, buffer)
         if self.workload.softcap is not None:
             scores.div_(self.workload.softcap).tanh_()
-            if bend is not None:
-                torch.mul(scores, scores, out=bend[: scores.numel()].view(scores.shape)).neg_().add_(1.0)
+            if cap_slope is not None:
+                torch.mul(scores, scores, out=cap_slope[: scores.numel()].view(scores.shape)).neg_().add_(1.0)
             scores.mul_(self.workload.softcap)
         grouped = scores.view(len(scores), self.group, -1, scores.shape[-1])
         if self.slopes is not None:
@@ -155,7 +159,10 @@ class Plan:
         return scores
 
     def kept(self, chunk: Chunk, keys: slice) -> torch.Tensor:
-        """Return a tile of dropout, (heads, group * rows, keys) float32: 1 / (1 - p) for a kept weight, else 0."""
+        """Return the dropout factors of a tile, (heads, group * rows, keys) float32.
+
+        The factor is 1 / (1 - p) for a weight that is kept, and 0 for one that is dropped.
+        """
         heads = torch.arange(chunk.heads.start * self.group, chunk.heads.stop * self.group, device=self.device)
         rows = torch.arange(chunk.rows.start, chunk.rows.stop, device=self.device)
         rows = (heads[:, None] * self.workload.seq_q + rows).view(len(heads) // self.group, -1, 1)
@@ -175,7 +182,7 @@ class Plan:
 
 
 def multiply(left: torch.Tensor, right: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
-    """Multiply (heads, m, X) by the transpose of (heads, n, X) into the start of `buffer`: (heads, m, n)."""
+    """Return the product (heads, m, n) of (heads, m, X) and the transpose of (heads, n, X), stored in `buffer`."""
     shape = (left.shape[0], left.shape[1], right.shape[1])
     product = buffer[: math.prod(shape)].view(shape)
     return torch.bmm(left, right.transpose(1, 2), out=product)

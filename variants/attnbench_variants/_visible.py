@@ -1,4 +1,4 @@
-"""The keys that each query row sees, as tensors; under every mask they are one contiguous range per row."""
+"""The keys that each query row sees. Under every mask of attnbench they are one contiguous range."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Ranges:
     """The keys that each row of one sequence sees: row i sees key j if `low[i] <= j < high[i]`.
 
-    `low` and `high` are (Sq,) int64 and never decrease with i. The lists are for planning on the host, the tensors for
-    masking on the device.
+    `low` and `high` are (Sq,) int64 and never decrease with i. `low_list` and `high_list` have the same values, for
+    planning on the host; the tensors serve for masking on the device.
     """
 
     low_list: list[int]
@@ -25,19 +25,22 @@ class Ranges:
     high: torch.Tensor
 
     def hidden(self, rows: slice, keys: slice) -> torch.Tensor:
-        """Return which of `keys` are hidden from each of `rows`, (rows, keys) bool."""
+        """Return a (rows, keys) bool tensor that is True for each key that is hidden from a row."""
         columns = torch.arange(keys.start, keys.stop, device=self.low.device)
         return (columns < self.low[rows, None]) | (columns >= self.high[rows, None])
 
 
 def ranges(workload: Workload, device: torch.device) -> list[Ranges]:
-    """Return one `Ranges` for each sequence of the batch, or a single one if all sequences have the same."""
+    """Return a `Ranges` for each sequence of the batch, or a single one if all sequences have the same ranges."""
     sequences = range(workload.batch if workload.mask.is_seeded else min(1, workload.batch))
     return [_ranges_of(workload, sequence, device) for sequence in sequences]
 
 
 def hidden(workload: Workload, device: torch.device) -> torch.Tensor | None:
-    """Return the dense mask, (B or 1, 1, Sq, Sk) bool, True for a hidden key, or None if every key is visible."""
+    """Return the dense mask, or None if every key is visible.
+
+    The mask is (B or 1, 1, Sq, Sk) bool, and True for a hidden key.
+    """
     if sees_everything(workload):
         return None
     everything = slice(0, workload.seq_q), slice(0, workload.seq_k)
@@ -45,12 +48,15 @@ def hidden(workload: Workload, device: torch.device) -> torch.Tensor | None:
 
 
 def sees_everything(workload: Workload) -> bool:
-    """Whether no key is hidden from any query, as in a decode step under `causal`."""
+    """Return whether every query sees every key, as in a decode step under `causal`."""
     return workload.visible_pairs == workload.batch * workload.seq_q * workload.seq_k
 
 
 def simplest_kind(workload: Workload) -> str:
-    """Return the mask's kind, or a simpler equivalent: `none`, or `causal` for a square top-left mask."""
+    """Return the mask's kind, or a simpler kind that hides the same keys.
+
+    This is `none` if every key is visible, and `causal` for a square `causal-top-left` mask.
+    """
     if sees_everything(workload):
         return "none"
     if workload.mask.kind == "causal-top-left" and workload.seq_q == workload.seq_k:
@@ -59,7 +65,7 @@ def simplest_kind(workload: Workload) -> str:
 
 
 def has_blank_rows(workload: Workload) -> bool:
-    """Whether some query sees no key at all; its output and its gradient are 0."""
+    """Return whether some query sees no key at all; the output and the gradient of such a query are 0."""
     sequences = range(workload.batch if workload.mask.is_seeded else min(1, workload.batch))
     return any(len(keys) == 0 for sequence in sequences for keys in workload.visible_keys(sequence))
 

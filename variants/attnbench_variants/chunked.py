@@ -1,4 +1,4 @@
-"""Memory-efficient attention in plain torch."""
+"""Memory-efficient attention in plain torch, computed tile by tile."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class Chunked(Variant):
-    """Attention over key chunks inside query chunks, with an online softmax and a recomputing backward pass.
+    """Attention computed in chunks of queries and keys, with an online softmax; backward recomputes the scores.
 
-    Holds at most two tiles of scores, in float32, and skips tiles that the mask hides. Follows Rabe and Staats, 2021,
-    arXiv:2112.05682.
+    Only a few tiles of scores are in memory at a time, in float32, and tiles that the mask hides are skipped. Follows
+    Rabe and Staats, 2021, arXiv:2112.05682.
     """
 
     name = "chunked"
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Plan the tiles that the mask leaves visible."""
+        """Plan the tiles in which some key is visible, and return the timed callable."""
         from attnbench_variants._tiled_attention import TiledAttention
         from attnbench_variants._tiles import Plan
 

@@ -1,4 +1,4 @@
-"""FlashAttention 2, 3 and 4 from their authors' packages."""
+"""FlashAttention 2, 3 and 4, from the packages that its authors publish."""
 
 from __future__ import annotations
 
@@ -25,24 +25,27 @@ VERSION_2 = Abilities(
 PAGED = replace(
     VERSION_2, masks=frozenset({"none", "causal", "window", "padding"}), backward=False, alibi=False, dropout=False
 )
-PAGE_SIZE = 256  # flash-attn 2 requires a multiple of this
-VERSION_3 = replace(  # built from the repository's folder hopper
+PAGE_SIZE = 256  # keys per page; flash-attn 2 requires a multiple of 256
+VERSION_3 = replace(  # built from the folder `hopper` of the flash-attention repository
     VERSION_2,
     library="flash_attn_interface",
     package="flash-attn-3",
     alibi=False,
     dropout=False,
     other_value_dim=True,
-    newest=(9, 0),
+    max_capability=(9, 0),
 )
-VERSION_4 = replace(VERSION_3, library="flash_attn.cute", package="flash-attn-4", capability=(9, 0), newest=None)
+VERSION_4 = replace(
+    VERSION_3, library="flash_attn.cute", package="flash-attn-4", min_capability=(9, 0), max_capability=None
+)
 
 
 class FlashAttention(Variant):
     """flash_attn_func, and flash_attn_varlen_func for padded and packed batches, on (B, S, H, D) tensors.
 
     Dao, 2023, arXiv:2307.08691; Shah et al., 2024, arXiv:2407.08608. Causal masks and windows are bottom-right
-    aligned, and rows that see no key give 0. Padding is removed in the timed call, as users have to do.
+    aligned, and the output of a row that sees no key is 0. The timed call removes the padding, because users would have
+    to remove it, too.
     """
 
     layout = "BSHD"
@@ -55,11 +58,11 @@ class FlashAttention(Variant):
         self.__doc__ = f"FlashAttention's own package {abilities.package}: flash_attn_func and flash_attn_varlen_func."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what this version lacks for the workload, or None."""
+        """Return what this version lacks for the workload, or None if it supports it."""
         return self.abilities.lacking(workload, device) or next(_refusals(self.version, workload, device), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Choose the function and its arguments."""
+        """Choose the library function for the workload and prepare its arguments."""
         library = import_module(self.abilities.library)
         arguments = self._arguments(workload, inputs)
         if not workload.mask.is_seeded:
@@ -98,9 +101,9 @@ class FlashAttention(Variant):
 
 
 class PagedFlashAttention(FlashAttention):
-    """flash_attn_with_kvcache of FlashAttention 2: new queries against a cache of keys and values in pages.
+    """flash_attn_with_kvcache of FlashAttention 2: attention of new queries to a paged cache of keys and values.
 
-    The pages are views of the keys and values in their order; the page table is made in `prepare`.
+    The pages are consecutive views of the keys and values. `prepare` makes the page table.
     """
 
     def __init__(self) -> None:
@@ -111,7 +114,7 @@ class PagedFlashAttention(FlashAttention):
         """Return what the paged kernel lacks for the workload, or None."""
         reason = super().unsupported_reason(workload, device)
         if reason is None and workload.seq_k % PAGE_SIZE:
-            return f"its pages hold {PAGE_SIZE} keys: seq_k must be a multiple of that, not {workload.seq_k}"
+            return f"its pages hold {PAGE_SIZE} keys: seq_k must be a multiple of {PAGE_SIZE}, not {workload.seq_k}"
         return reason
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
@@ -135,20 +138,23 @@ class PagedFlashAttention(FlashAttention):
 
 
 def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
-    """Yield reasons why a version's own checks, or its compiler, refuse a combination of supported features."""
+    """Yield reasons why a version refuses a combination of features that it supports one by one.
+
+    The version's own checks refuse some combinations, and its compiler fails for others.
+    """
     import torch
 
     w = workload
     if w.alibi and w.mask.kind == "padding":
-        yield "flash_attn_varlen_func counts ALiBi's distances from each sequence's own end, not from seq_k"
+        yield "flash_attn_varlen_func measures ALiBi's distances from the end of each sequence, not from seq_k"
     if version == 2 and w.softcap is not None and w.dropout:
         yield "flash-attn 2 does not support dropout with a softcap"
     if version == 3 and w.head_dim != w.head_dim_v:
         wide = 128 < w.head_dim <= 192 and 96 < w.head_dim_v <= 128
         if not wide and w.head_dim > 64:
             yield (
-                "flash-attn 3 supports another head_dim_v with a head_dim of at most 64, and one of 97 to 128 with "
-                f"a head_dim of 129 to 192, not {w.head_dim_v} with {w.head_dim}"
+                "flash-attn 3 supports a head_dim_v other than head_dim if head_dim is at most 64, or if head_dim is "
+                f"129 to 192 and head_dim_v is 97 to 128, not {w.head_dim_v} with {w.head_dim}"
             )
     if version == 4:
         major, _ = torch.cuda.get_device_capability(device)
@@ -158,10 +164,10 @@ def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
 
 
 def _refusals_on_hopper(workload: Workload) -> Iterator[str]:
-    """Yield reasons why flash-attn 4 does not compile for compute capability 9."""
+    """Yield reasons why flash-attn 4 can't compile a workload for compute capability 9."""
     w = workload
     if w.head_dim != w.head_dim_v and w.kv_heads != w.heads and w.needs_gradient:
-        yield "flash-attn 4 has no backward pass of grouped heads with another head_dim_v on this GPU"
+        yield "flash-attn 4 has no backward pass for grouped heads with head_dim_v other than head_dim on this GPU"
     if w.head_dim <= 96 and w.head_dim_v > 192:
         widths = f"a head_dim_v of {w.head_dim_v} with a head_dim of {w.head_dim}"
         yield f"flash-attn 4 does not compile for {widths} on this GPU"
@@ -172,11 +178,11 @@ def _refusals_on_blackwell(workload: Workload) -> Iterator[str]:
     w, widths = workload, (workload.head_dim, workload.head_dim_v)
     if max(widths) > 128 and widths not in ((192, 128), (256, 256)):
         yield (
-            "flash-attn 4 supports a head_dim of at most 128, 256, or 192 with a head_dim_v of 128 on this GPU, "
+            "flash-attn 4 supports on this GPU a head_dim of at most 128, of 256, or of 192 with a head_dim_v of 128, "
             f"not {w.head_dim} with {w.head_dim_v}"
         )
     if widths == (256, 256) and w.softcap is not None and w.needs_gradient:
-        yield "flash-attn 4 has no backward pass of a softcap at a head_dim of 256 on this GPU"
+        yield "flash-attn 4 has no backward pass for a softcap with a head_dim of 256 on this GPU"
 
 
 def _output(result: Any) -> torch.Tensor:
@@ -186,7 +192,7 @@ def _output(result: Any) -> torch.Tensor:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return the three versions, and version 2 with a paged cache."""
+    """Return a variant for each of the three versions, and one for version 2 with a paged cache."""
     return [
         FlashAttention("flash-attn-2", VERSION_2, 2),
         PagedFlashAttention(),

@@ -1,4 +1,4 @@
-"""FlashInfer: ragged prefill, and decoding from a paged key-value cache."""
+"""FlashInfer's kernels for ragged prefill and for decoding from a paged key-value cache."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     import torch
 
-WORKSPACE_BYTES = 128 << 20  # recommended by FlashInfer's documentation
-PAGE_SIZE = 16
+WORKSPACE_BYTES = 128 << 20  # the size that FlashInfer's documentation recommends
+PAGE_SIZE = 16  # keys per page
 TENSOR_CORE_GROUP = 4  # with at least this many query heads per key head, decoding is faster on tensor cores
 ABILITIES = Abilities(
     library="flashinfer",
@@ -23,16 +23,17 @@ ABILITIES = Abilities(
     backward=False,
     softcap=True,
     other_value_dim=True,
-    least_head_dim=64,
+    min_head_dim=64,
     head_dim_step=64,
 )
 
 
 class FlashInfer(Variant):
-    """FlashInfer's batch wrappers (Ye et al., 2025, arXiv:2501.01005), planned in `prepare`.
+    """FlashInfer's batch wrappers (Ye et al., 2025, arXiv:2501.01005); `prepare` plans their kernels.
 
-    Workloads with one query per sequence that sees all its keys are decoded from pages, which are views of the keys and
-    values. All others are a ragged prefill. Masks other than causal and left windows become a custom mask.
+    If every sequence has a single query that sees all its keys, the decode wrapper reads the keys and values in pages,
+    which are views. All other workloads use the ragged prefill wrapper. Masks other than causal masks and windows to
+    the left are passed as a custom mask.
     """
 
     name = "flashinfer"
@@ -44,7 +45,7 @@ class FlashInfer(Variant):
         return ABILITIES.lacking(workload, device)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Plan the kernels."""
+        """Plan the kernels for the workload and return the timed callable."""
         from attnbench_variants._visible import simplest_kind
 
         one_query = workload.seq_q == 1 and workload.head_dim == workload.head_dim_v

@@ -1,4 +1,4 @@
-"""torch's flex_attention, compiled."""
+"""torch's flex_attention, compiled by torch.compile."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
     import torch
 
-LEAST_HEAD_DIM_ON_CUDA = 16
-RECOMPILATIONS = 1 << 16
+MIN_HEAD_DIM_ON_CUDA = 16
+MAX_RECOMPILATIONS = 1 << 16  # more than any run needs; see `_compiled`
 
 
 class Flex(Variant):
-    """torch.nn.attention.flex_attention, compiled with the mask, softcap and ALiBi as functions that it fuses.
+    """torch.nn.attention.flex_attention, compiled with functions for the mask, softcap and ALiBi fused into the kernel.
 
     Dong et al., 2024, arXiv:2412.05496. `prepare` makes the block mask and compiles the kernel.
     """
 
     name = "flex"
-    packages = ("triton",)  # its kernels are compiled by Triton
-    default_on = ("cuda",)  # compiling a workload takes half a minute on a CPU
-    costly_on = ("cpu", "cuda")  # each shape and mask is compiled
+    packages = ("triton",)  # flex_attention needs it to compile kernels for a GPU
+    default_on = ("cuda",)  # because compiling a workload on a CPU takes half a minute
+    costly_on = ("cpu", "cuda")  # because it is compiled anew for each shape and mask
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Return what flex_attention lacks for the workload, or None."""
@@ -35,14 +35,14 @@ class Flex(Variant):
             (on_cpu and w.needs_gradient, "flex_attention has no backward pass on the CPU"),
             (0 in (w.batch, w.seq_q, w.seq_k), "flex_attention does not support an empty batch or sequence"),
             (
-                not on_cpu and min(w.head_dim, w.head_dim_v) < LEAST_HEAD_DIM_ON_CUDA,
-                f"flex_attention supports a head_dim of {LEAST_HEAD_DIM_ON_CUDA} or more on CUDA",
+                not on_cpu and min(w.head_dim, w.head_dim_v) < MIN_HEAD_DIM_ON_CUDA,
+                f"flex_attention supports a head_dim of {MIN_HEAD_DIM_ON_CUDA} or more on CUDA",
             ),
         )
         return next((reason for applies, reason in refusals if applies), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the block mask and compile for this shape."""
+        """Make the block mask, and compile the kernel for this shape with a first call."""
         from torch.nn.attention.flex_attention import create_block_mask
 
         from attnbench_variants._visible import sees_everything
@@ -70,7 +70,10 @@ class Flex(Variant):
 
 
 def mask_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
-    """Return the `mask_mod` of the workload's mask: (batch, head, query, key) indices -> whether the key is visible."""
+    """Return the `mask_mod` of the workload's mask: (batch, head, query, key) indices to a bool tensor.
+
+    An element is True if the query sees the key.
+    """
     mask, offset = workload.mask, workload.seq_k - workload.seq_q
     left, right, prefix = mask.left, mask.right, mask.prefix
     lengths, documents = inputs.key_lengths, inputs.document_ids
@@ -87,7 +90,7 @@ def mask_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Ten
 
 
 def score_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor] | None:
-    """Return the `score_mod` of softcap and ALiBi, or None for a workload with neither."""
+    """Return a `score_mod` that applies softcap and ALiBi, or None for a workload with neither."""
     import torch
 
     cap, slopes, offset = workload.softcap, inputs.alibi_slopes, workload.seq_k - workload.seq_q
@@ -108,16 +111,17 @@ def score_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Te
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., torch.Tensor]:
-    """Compile flex_attention once for all workloads; each new shape or function recompiles it.
+    """Return flex_attention in the compiled form that all workloads share.
 
-    After a number of recompilations torch would fall back to an uncompiled form that holds all scores. Therefore the
-    limit is raised, and `fullgraph` turns any fallback into an error.
+    Each new shape or function recompiles it. At its default limit of recompilations, torch would fall back to
+    uncompiled code that stores all scores. The limit is raised to avoid this, and `fullgraph` turns any remaining
+    fallback into an error.
     """
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
-    config = torch._dynamo.config  # noqa: SLF001 - torch has no public name for it
-    config.recompile_limit = config.accumulated_recompile_limit = RECOMPILATIONS
+    config = torch._dynamo.config  # noqa: SLF001 - torch has no public name for this module
+    config.recompile_limit = config.accumulated_recompile_limit = MAX_RECOMPILATIONS
     return torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 

@@ -1,4 +1,4 @@
-"""Linear attention: a kernel function replaces softmax, so that the cost is linear in the sequence length."""
+"""Linear attention, which replaces softmax by a kernel function: its cost grows linearly with the sequence length."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
     import torch
 
-CHUNK = 128  # queries that are computed at once under a causal mask
-TINY = 1e-6  # added to the denominator, which could be 0
+CHUNK = 128  # queries per step under a causal mask
+EPSILON = 1e-6  # added to the denominator, which could be 0
 
 
 class Linear(Variant):
     """phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)), phi(x) = elu(x) + 1, in float32; not softmax attention.
 
-    Katharopoulos et al., 2020, arXiv:2006.16236, equations 5 to 9. Under a causal mask each chunk passes
-    its state to the next.
+    Katharopoulos et al., 2020, arXiv:2006.16236, equations 5 to 9. Under a causal mask, queries are processed in
+    chunks, and the sums over all earlier keys are carried from chunk to chunk.
     """
 
     name = "linear"
@@ -27,7 +27,7 @@ class Linear(Variant):
     default_on = ()  # not softmax attention, so it runs only when named
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - the same on all devices
-        """Return why linear attention has no equivalent of the workload, or None."""
+        """Return why linear attention can't represent the workload, or None if it can."""
         from attnbench_variants._visible import simplest_kind
 
         w, kind = workload, simplest_kind(workload)
@@ -38,7 +38,7 @@ class Linear(Variant):
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Choose the form with or without a causal mask."""
+        """Choose the computation for the mask: all keys at once, or causal chunks."""
         from attnbench_variants._visible import simplest_kind
 
         attend = _bidirectional if simplest_kind(workload) == "none" else _causal
@@ -64,7 +64,7 @@ def _features(tensor: torch.Tensor) -> torch.Tensor:
 def _bidirectional(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     state = key.mT @ value
     size = query @ key.sum(-2)[..., None]
-    return (query @ state) / (size + TINY)
+    return (query @ state) / (size + EPSILON)
 
 
 def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -76,7 +76,7 @@ def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
     for rows, keys, values in zip(*(tensor.split(CHUNK, dim=2) for tensor in (query, key, value)), strict=True):
         weights = (rows @ keys.mT).tril()
         size = weights.sum(-1, keepdim=True) + rows @ total
-        outputs.append((weights @ values + rows @ state) / (size + TINY))
+        outputs.append((weights @ values + rows @ state) / (size + EPSILON))
         state = state + keys.mT @ values
         total = total + keys.sum(-2)[..., None]
     return torch.cat(outputs, dim=2)

@@ -1,4 +1,4 @@
-"""Recurrent layers as wide as attention, for the cost of processing a sequence one token at a time."""
+"""Recurrent layers as wide as attention, to show the cost of processing a sequence one token at a time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Recurrent(Variant):
-    """One torch recurrent layer over tokens of width heads * head_dim. It is not attention, so it is shown separately.
+    """One recurrent layer of torch over tokens of width heads * head_dim. It is not attention and is shown separately.
 
-    A token is the sum of its query, key and value, so that all three are read and get a gradient. The layer's weights
-    are made in `prepare` from a seed, and no gradient is computed for them.
+    Each token is the sum of its query, key and value, so that the layer reads all three tensors and computes their
+    gradients. `prepare` makes the layer's weights from a seed; they get no gradient.
     """
 
     layout = "BSHD"
@@ -25,17 +25,17 @@ class Recurrent(Variant):
 
     def __init__(self, name: str, layer: str) -> None:
         self.name = name
-        self.layer = layer  # a class of torch.nn
+        self.layer = layer  # the name of a class in torch.nn
         self.__doc__ = f"torch.nn.{layer} as wide as attention, one token at a time; not attention."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - the same on all devices
-        """Return why a recurrent layer has no equivalent of the workload, or None."""
+        """Return why a recurrent layer can't represent the workload, or None if it can."""
         w = workload
         same_shape = (w.heads, w.seq_q, w.head_dim) == (w.kv_heads, w.seq_k, w.head_dim_v)
         if w.mask.kind not in ("causal", "causal-top-left"):
             return f"a recurrent layer sees only earlier tokens: its mask is causal, not {w.mask}"
         if not same_shape:
-            return "a recurrent layer needs queries, keys and values of one shape"
+            return "a recurrent layer needs queries, keys and values of the same shape"
         if w.softcap is not None or w.alibi or w.dropout or w.scale is not None:
             return "a recurrent layer has no scores: no scale, softcap, ALiBi or dropout"
         if 0 in (w.batch, w.seq_q):
@@ -43,7 +43,7 @@ class Recurrent(Variant):
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the layer."""
+        """Make the layer with seeded weights and return the timed callable."""
         import torch
 
         width = workload.heads * workload.head_dim

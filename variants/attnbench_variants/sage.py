@@ -1,4 +1,4 @@
-"""SageAttention: scores from 8-bit queries and keys."""
+"""SageAttention, which computes the scores from 8-bit queries and keys."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ABILITIES = Abilities(
     package="sageattention",
     masks=frozenset({"none", "causal"}),
     backward=False,
-    least_head_dim=64,
-    most_head_dim=128,
+    min_head_dim=64,
+    max_head_dim=128,
     head_dim_step=32,
 )
-KEY_BLOCK = 64  # keys that version 1 reads at once
+KEY_BLOCK = 64  # keys in a block of version 1
 
 
 class Sage(Variant):
@@ -37,7 +37,7 @@ class Sage(Variant):
         return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Return the call; versions before 2 centre the keys in place, so they get a copy."""
+        """Return the timed callable. Versions before 2 change the keys in place, so they get a copy in each call."""
         from sageattention import sageattn
 
         from attnbench_variants._visible import simplest_kind
@@ -62,7 +62,7 @@ def _refusals(workload: Workload) -> Iterator[str]:
         yield "sageattention's causal mask needs seq_q equal to seq_k"
     if not causal and workload.seq_k % KEY_BLOCK and _major_version() < 2:
         yield (
-            f"sageattention before version 2 counts the keys that its last block of {KEY_BLOCK} lacks as scores of 0: "
+            f"sageattention before version 2 fills up its last block of {KEY_BLOCK} keys with keys whose score is 0: "
             f"seq_k must be a multiple of {KEY_BLOCK}, not {workload.seq_k}"
         )
 
@@ -70,7 +70,7 @@ def _refusals(workload: Workload) -> Iterator[str]:
 def _major_version() -> int:
     try:
         return int(version("sageattention").split(".")[0])
-    except PackageNotFoundError:  # only version 2 and later can be built without being installed
+    except PackageNotFoundError:  # version 2 and later can be used from a build folder without being installed
         return 2
 
 

@@ -1,4 +1,4 @@
-"""torch's scaled_dot_product_attention with a free choice of backend, and pinned to each of its backends."""
+"""torch's scaled_dot_product_attention, with the backend that torch chooses or pinned to each of its backends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     import torch
 
-# By torch's name: the module that torch imports, its package, and the major compute capabilities that it supports.
+# Implementations of the flash backend, by torch's name for each. The values are the module that torch imports, the
+# package that has it, and the major compute capabilities that it supports.
 IMPLEMENTATIONS = {
     "FA3": ("flash_attn_interface", "flash-attn-3", (9,)),
     "FA4": ("flash_attn.cute.interface", "flash-attn-4", (9, 10)),
@@ -22,31 +23,31 @@ IMPLEMENTATIONS = {
 
 
 class Sdpa(Variant):
-    """torch.nn.functional.scaled_dot_product_attention, free to choose its backend or pinned to one.
+    """torch.nn.functional.scaled_dot_product_attention, with a backend that torch chooses or pinned to one.
 
-    torch's `is_causal` is top-left aligned. If that differs from our bottom-right alignment, the mask is passed as a
-    lower-right bias on CUDA and as a boolean tensor elsewhere. A pinned backend that does not support a workload
-    raises an error and never falls back to another.
+    torch's `is_causal` is top-left aligned, but a causal mask in attnbench is bottom-right aligned. If the two differ,
+    the mask is passed as a lower-right bias on CUDA and as a boolean tensor elsewhere. A pinned backend that does not
+    support a workload raises an error and never falls back to another.
     """
 
     def __init__(self, name: str, backend: str | None = None, implementation: str | None = None) -> None:
         self.name = name
         self.backend = backend  # a name in torch.nn.attention.SDPBackend
-        self.implementation = (
-            implementation  # of the flash backend, by its name in torch's registry; None means torch's own
-        )
+        self.implementation = implementation  # name in torch's registry of flash implementations; None: the built-in
         self.baseline = backend is None
         if implementation is not None:
             self.packages = (IMPLEMENTATIONS[implementation][1],)
         if backend is not None:
-            self.default_on = (
-                ("cuda",) if backend == "MATH" else self.default_on
-            )  # on a CPU this is the same as `naive`
+            if backend == "MATH":
+                self.default_on = ("cuda",)  # on a CPU it computes the same as `naive`
             routed = f", routed to {implementation}" if implementation else ""
             self.__doc__ = f"torch's scaled_dot_product_attention, pinned to its backend {backend}{routed}."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what scaled_dot_product_attention or the pinned backend lacks, or None; on CUDA torch is asked."""
+        """Return what scaled_dot_product_attention or the pinned backend lacks, or None if it supports the workload.
+
+        On CUDA, torch itself says whether a pinned backend supports the workload.
+        """
         if workload.softcap is not None:
             return "scaled_dot_product_attention has no softcap"
         if self.implementation is not None and (reason := _unregistered(self.implementation)):
@@ -62,7 +63,7 @@ class Sdpa(Variant):
         )
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the mask or bias; the timed callable is the single call."""
+        """Make the mask or bias; the timed callable only calls scaled_dot_product_attention."""
         from torch.nn.functional import scaled_dot_product_attention
 
         arguments = _mask_arguments(workload, inputs.query.device, inputs.alibi_slopes)
@@ -81,7 +82,7 @@ class Sdpa(Variant):
         return attend
 
     def _pinned(self) -> contextlib.AbstractContextManager[Any]:
-        """Allow only the pinned backend during one call, so that no other variant is affected."""
+        """Return a context manager that allows only the pinned backend; use it for one call at a time."""
         if self.backend is None:
             return contextlib.nullcontext()
         from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -89,9 +90,9 @@ class Sdpa(Variant):
         return sdpa_kernel(getattr(SDPBackend, self.backend))
 
     def _refusals_on_cuda(self, workload: Workload, device: str) -> Iterator[str]:
-        """Yield reasons that torch does not check itself."""
+        """Yield reasons for refusing a workload that torch does not check itself."""
         if workload.alibi and workload.dtype != "float32" and self.backend != "MATH":
-            yield f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is too coarse for it"
+            yield f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is not precise enough"
         if self.implementation is not None:
             yield from _unrouted(self.implementation, workload, device)
 
@@ -106,7 +107,10 @@ class Sdpa(Variant):
         return None
 
     def _lacking_on_cuda(self, workload: Workload, device: torch.device) -> str | None:
-        """Ask torch with tensors that have the workload's shapes but use the memory of only one row."""
+        """Return why torch's pinned backend does not support the workload, or None if it does.
+
+        The tensors that torch checks have the workload's shapes, but use the memory of only one row.
+        """
         import torch
         from torch.backends import cuda
 
@@ -142,7 +146,7 @@ class Sdpa(Variant):
             if judges[self.backend](parameters, True):
                 return None
         reasons = "; ".join(str(warning.message).split(" (Triggered")[0] for warning in caught)
-        return f"torch says: {reasons}" if reasons else "torch refuses it for this backend without a reason"
+        return f"torch says: {reasons}" if reasons else "torch refuses it for this backend and gives no reason"
 
 
 def _unregistered(implementation: str) -> str | None:
@@ -151,7 +155,7 @@ def _unregistered(implementation: str) -> str | None:
 
     known = getattr(attention, "list_flash_attention_impls", list)()
     if implementation not in known:
-        return f"needs a torch that can register {implementation} (pip install -U torch)"
+        return f"needs a version of torch that can register {implementation} (pip install -U torch)"
     module, package, _ = IMPLEMENTATIONS[implementation]
     return None if installed(module) else missing(package)
 
@@ -161,15 +165,15 @@ def _unrouted(implementation: str, workload: Workload, device: str) -> Iterator[
     import torch
 
     if workload.dropout:
-        yield f"torch routes no dropout to {implementation}"
+        yield f"torch does not route workloads with dropout to {implementation}"
     majors, (major, minor) = IMPLEMENTATIONS[implementation][2], torch.cuda.get_device_capability(device)
     if major not in majors:
         wanted = " or ".join(f"{each}.x" for each in majors)
-        yield f"torch routes to {implementation} on compute capability {wanted}, this GPU has {major}.{minor}"
+        yield f"torch routes to {implementation} only on compute capability {wanted}, this GPU has {major}.{minor}"
 
 
 def _select(implementation: str | None) -> None:
-    """Route torch's flash backend to `implementation`; this takes almost no time if it is already routed there."""
+    """Route torch's flash backend to `implementation`; this is fast if the backend is already routed there."""
     from torch.nn import attention
 
     if not hasattr(attention, "current_flash_attention_impl"):
@@ -184,7 +188,7 @@ def _select(implementation: str | None) -> None:
 
 
 def _mask_form(workload: Workload, device_type: str) -> str:
-    """Return how the mask is passed: `nothing`, `is_causal`, `lower_right` or `mask` (a tensor)."""
+    """Return the form in which the mask is passed: `nothing`, `is_causal`, `lower_right` or `mask` (a tensor)."""
     from attnbench_variants._visible import simplest_kind
 
     w, kind = workload, simplest_kind(workload)
@@ -200,7 +204,7 @@ def _mask_form(workload: Workload, device_type: str) -> str:
 
 
 def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> dict[str, Any]:
-    """Return scaled_dot_product_attention's arguments for the mask and, if the workload has it, ALiBi's bias."""
+    """Return the arguments of scaled_dot_product_attention for the mask and for ALiBi's bias."""
     from attnbench_variants import _visible
 
     form = _mask_form(workload, device.type)
@@ -209,7 +213,8 @@ def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tens
     if form == "is_causal":
         return {"is_causal": True}
     if form == "lower_right":
-        from torch.nn.attention.bias import causal_lower_right  # takes seconds, because it imports torch's compiler
+        # This import takes seconds, because it imports torch's compiler.
+        from torch.nn.attention.bias import causal_lower_right
 
         return {"attn_mask": causal_lower_right(workload.seq_q, workload.seq_k)}
     hidden = _visible.hidden(workload, device)

@@ -1,4 +1,4 @@
-"""Decoding with split keys: parts are computed in parallel and merged, so that a single query keeps a device busy."""
+"""Decoding with split keys: the parts are computed in parallel, so that even a single query can use a whole device."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ if TYPE_CHECKING:
 
     import torch
 
-MOST_QUERIES = 64
-MOST_PARTS = 32
-LEAST_KEYS = 256  # in a part; with fewer keys splitting costs more time than it saves
+MAX_QUERIES = 64  # per sequence
+MAX_PARTS = 32
+MIN_KEYS_PER_PART = 256  # with smaller parts, splitting costs more time than it saves
 
 
 class SplitKeys(Variant):
-    """Attention over equal parts of the keys in parallel, merged by their log-sum-exp, in plain torch and float32.
+    """Attention to equal parts of the keys in parallel, whose results are merged, in plain torch and float32.
 
-    Follows Flash-Decoding (Dao et al., 2023, pytorch.org/blog/flash-decoding). Holds all scores of its few queries.
+    Follows Flash-Decoding (Dao et al., 2023, pytorch.org/blog/flash-decoding). All scores are in memory at once, which
+    is affordable because there are few queries.
     """
 
     name = "chunked-splitkv"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - the same on all devices
-        """Return why the workload is not decoding, or None."""
-        if workload.seq_q > MOST_QUERIES:
-            return f"made for decoding: at most {MOST_QUERIES} queries per sequence, not {workload.seq_q}"
+        """Return why the workload can't be computed as decoding, or None if it can."""
+        if workload.seq_q > MAX_QUERIES:
+            return f"made for decoding: at most {MAX_QUERIES} queries per sequence, not {workload.seq_q}"
         if workload.dropout:
             return "made for decoding: no dropout"
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the mask and the bias, split like the keys."""
+        """Make the mask and the bias, and split them into the same parts as the keys."""
         from attnbench_variants import _visible
 
         w, device = workload, inputs.query.device
@@ -52,7 +53,7 @@ class SplitKeys(Variant):
 def _attend(
     workload: Workload, inputs: Inputs, parts: int, hidden: torch.Tensor | None, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """Compute each part and merge them; intermediate tensors are (B, Hkv, parts, group, Sq, ...)."""
+    """Attend to each part of the keys and merge them; intermediate tensors are (B, Hkv, parts, group, Sq, ...)."""
     import torch
 
     w = workload
@@ -77,8 +78,8 @@ def _attend(
 
 
 def _parts(keys: int) -> int:
-    """Return the largest number of equal parts that have at least LEAST_KEYS keys each."""
-    most = max(1, min(MOST_PARTS, keys // LEAST_KEYS))
+    """Return the largest number of equal parts that have at least MIN_KEYS_PER_PART keys each."""
+    most = max(1, min(MAX_PARTS, keys // MIN_KEYS_PER_PART))
     return next(parts for parts in range(most, 0, -1) if keys % parts == 0)
 
 

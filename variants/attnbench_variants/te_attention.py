@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import torch
 
-SOFTCAP_SINCE = (2, 20)
+FIRST_VERSION_WITH_SOFTCAP = (2, 20)
 ABILITIES = Abilities(
     library="transformer_engine.pytorch",
     package="transformer-engine[pytorch]",
@@ -26,15 +26,11 @@ ABILITIES = Abilities(
 
 
 class TransformerEngine(Variant):
-    """transformer_engine.pytorch.DotProductAttention, free to choose its backend, on (B, S, H, D) tensors."""
+    """transformer_engine.pytorch.DotProductAttention, which chooses its backend itself, on (B, S, H, D) tensors."""
 
     name = "transformer-engine"
-    packages = (
-        "transformer-engine",
-        "transformer-engine-torch",
-        "flash-attn",
-        "flash-attn-3",
-    )  # it may call the latter two
+    # Transformer Engine may call flash-attn and flash-attn-3, so their versions matter, too.
+    packages = ("transformer-engine", "transformer-engine-torch", "flash-attn", "flash-attn-3")
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
@@ -42,7 +38,7 @@ class TransformerEngine(Variant):
         return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the module and the arguments of its call."""
+        """Make the module and its arguments, and return the timed callable."""
         from transformer_engine.pytorch import DotProductAttention
 
         from attnbench_variants._packing import packing
@@ -81,20 +77,20 @@ class TransformerEngine(Variant):
 
 
 def _refusals(workload: Workload) -> Iterator[str]:
-    """Yield features that Transformer Engine can't combine, or that the installed version does not have yet."""
+    """Yield reasons why the installed Transformer Engine can't combine features or lacks a softcap."""
     from attnbench_variants._visible import simplest_kind
 
     if workload.alibi and simplest_kind(workload) != "causal":
-        yield "Transformer Engine's ALiBi is signed, not of the distance: it agrees under a causal mask only"
+        yield "Transformer Engine's ALiBi uses a signed distance, which equals the distance only under a causal mask"
     if workload.softcap is not None:
-        at_hand = tuple(int(part) for part in version("transformer-engine").split(".")[:2])
-        if at_hand < SOFTCAP_SINCE:
-            since = ".".join(map(str, SOFTCAP_SINCE))
-            yield f"Transformer Engine has a softcap since {since} (pip install -U transformer-engine[pytorch])"
+        installed_version = tuple(int(part) for part in version("transformer-engine").split(".")[:2])
+        if installed_version < FIRST_VERSION_WITH_SOFTCAP:
+            since = ".".join(map(str, FIRST_VERSION_WITH_SOFTCAP))
+            yield f"Transformer Engine before {since} has no softcap (pip install -U transformer-engine[pytorch])"
 
 
 def _mask_arguments(workload: Workload) -> dict[str, Any]:
-    """Return `attn_mask_type`, and `window_size` for a window."""
+    """Return the arguments for the mask: `attn_mask_type` and, for a window, `window_size`."""
     from attnbench_variants._visible import simplest_kind
 
     kind, mask = simplest_kind(workload), workload.mask

@@ -1,4 +1,4 @@
-"""Attention over packed sequences, by torch's varlen kernel and by torch's nested tensors."""
+"""Attention over packed sequences, with torch's varlen kernel or with torch's nested tensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ABILITIES = Abilities(
 class Varlen(Variant):
     """torch.nn.attention.varlen.varlen_attn: FlashAttention on packed sequences, CUDA only.
 
-    Padding is removed in the timed call, as users have to do; documents are packed already.
+    The timed call removes the padding, because users would have to remove it, too. Documents are already packed.
     """
 
     name = "varlen"
@@ -37,7 +37,7 @@ class Varlen(Variant):
         return reason
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Compute where each sequence begins."""
+        """Compute where each sequence begins, and return the timed callable."""
         from torch.nn.attention.varlen import varlen_attn
 
         from attnbench_variants._packing import packing
@@ -60,11 +60,11 @@ class Varlen(Variant):
 
 
 class NestedSdpa(Variant):
-    """scaled_dot_product_attention on jagged nested tensors, made of packed sequences in the timed call.
+    """scaled_dot_product_attention on jagged nested tensors, which the timed call makes from packed sequences.
 
-    On a CPU torch scales query and key separately in their own dtype, which loses more digits in half precision than a
-    plain implementation, so that only float32 is supported there. Without a fitting fused kernel torch stores the
-    scores in the workload's dtype, so it is judged as a plain variant.
+    On a CPU, torch scales query and key separately in their own dtype. In half precision this is less precise than a
+    plain implementation, so only float32 is supported on a CPU. Where torch has no fused kernel for the workload, it
+    stores the scores in the workload's dtype, so the variant has the tier `plain`.
     """
 
     name = "varlen-nested"
@@ -80,12 +80,12 @@ class NestedSdpa(Variant):
         refusals = (
             (
                 device == "cpu" and w.dtype != "float32",
-                f"dtype {w.dtype}: on a CPU torch's nested tensors lose more digits than a plain implementation may",
+                f"dtype {w.dtype}: on a CPU, torch's nested tensors are less precise than the tier plain allows",
             ),
             (w.heads != w.kv_heads, "torch's nested tensors have no grouped queries: kv_heads must equal heads"),
             (w.softcap is not None, "scaled_dot_product_attention has no softcap"),
             (w.alibi, "torch's nested tensors do not support a bias"),
-            (w.dropout > 0, "dropout on nested tensors is not offered by all of torch's backends"),
+            (w.dropout > 0, "not all of torch's backends support dropout on nested tensors"),
             (
                 simplest_kind(w) not in ("none", "padding", "document"),
                 f"torch's nested tensors do not support mask {w.mask}, only none, padding and document",
@@ -95,7 +95,7 @@ class NestedSdpa(Variant):
         return next((reason for applies, reason in refusals if applies), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Compute where each sequence begins."""
+        """Compute where each sequence begins, and return the timed callable."""
         from torch.nested import nested_tensor_from_jagged
         from torch.nn.functional import scaled_dot_product_attention
 
@@ -122,7 +122,10 @@ class NestedSdpa(Variant):
 
 
 def _at_start(tensor: torch.Tensor) -> torch.Tensor:
-    """Copy a view that begins inside its storage, because the backward pass of nested tensors loses the offset."""
+    """Return the tensor, or a copy if it does not begin at the start of its storage.
+
+    The backward pass of nested tensors ignores the offset of such a view.
+    """
     return tensor.clone() if tensor.storage_offset() else tensor
 
 

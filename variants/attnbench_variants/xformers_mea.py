@@ -1,4 +1,4 @@
-"""xformers' memory_efficient_attention with a free choice of operator, and pinned to each of its operators."""
+"""xformers' memory_efficient_attention, with the operator that xformers chooses or pinned to each operator."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ if TYPE_CHECKING:
     import torch
 
 Arrangement = Literal["batch", "blocks", "packed"]
-TILE_ALIGNMENT = 8  # the rows of a bias tensor must be a multiple of this many elements
+BIAS_ROW_ALIGNMENT = 8  # elements; the stride of a bias tensor's rows must be a multiple
 
 
 class Xformers(Variant):
     """xformers.ops.memory_efficient_attention on (batch, sequence, heads, head_dim) tensors; CUDA only.
 
-    Masks are passed as xformers' own bias classes where it has one. Padded and packed batches are passed as one long
-    sequence with a block-diagonal bias. The tensors are views, except for operators and backward passes that do not
-    support padded blocks: for these the padded keys are removed in the timed call. Grouped queries use the
-    five-dimensional form, which supports only inference.
+    A mask is passed as an instance of xformers' bias classes if there is a class for it. Padded and packed batches are
+    passed as one long sequence with a block-diagonal bias. The tensors are views, unless the operator or its backward
+    pass does not support padded blocks; then the timed call removes the padded keys. Grouped queries use the
+    five-dimensional form, which has no backward pass.
     """
 
     layout = "BSHD"
-    packages = ("xformers", "flash-attn", "flash-attn-3")  # its flash operators may call the latter two
+    packages = ("xformers", "flash-attn", "flash-attn-3")  # the flash operators may call flash-attn
 
     def __init__(self, name: str, operator: str | None = None) -> None:
         self.name = name
-        self.operator = operator  # a module of xformers.ops.fmha, with a FwOp and perhaps a BwOp
+        self.operator = operator  # a module of xformers.ops.fmha, which has a FwOp and may have a BwOp
         if operator is not None:
             self.__doc__ = f"xformers' memory_efficient_attention, pinned to its operator {operator}; CUDA only."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what is missing, or the reasons of each of xformers' operators, or None."""
+        """Return why xformers can't run the workload, or None if it can.
+
+        The reason lists what each of xformers' operators lacks if none supports the workload.
+        """
         if find_spec("xformers") is None:
             return missing("xformers")
         if device == "cpu":
@@ -49,7 +52,7 @@ class Xformers(Variant):
         return next(_refusals(workload), None) or self.lacking(workload, torch.device(device))
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Build the bias; the timed callable is the single call."""
+        """Make the bias; the timed callable only calls memory_efficient_attention."""
         from xformers.ops import memory_efficient_attention
 
         arrangement = arrange(workload, self.operator)
@@ -68,7 +71,10 @@ class Xformers(Variant):
         return attend
 
     def lacking(self, workload: Workload, device: torch.device) -> str | None:
-        """Ask the operators with tensors that have the workload's shapes but use the memory of only one row."""
+        """Return why no operator supports the workload, or None if one does.
+
+        The tensors that the operators check have the workload's shapes, but use the memory of only one row.
+        """
         import torch
         from xformers.ops import fmha
 
@@ -97,17 +103,22 @@ class Xformers(Variant):
 
 
 def _refusals(workload: Workload) -> Iterator[str]:
-    """Yield reasons that hold for every operator, so that none has to be asked."""
+    """Yield reasons that apply to every operator."""
     if 0 in (workload.batch, workload.seq_q, workload.seq_k):
         yield "memory_efficient_attention does not support an empty batch or sequence"
     if workload.softcap is not None:
         yield "memory_efficient_attention has no softcap"
     if workload.alibi and workload.dtype != "float32":
-        yield f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is too coarse for it"
+        yield f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is not precise enough"
 
 
 def arrange(workload: Workload, operator: str | None) -> Arrangement:
-    """Return how the batch is passed: unchanged, as blocks of one long sequence, or as such without padded keys."""
+    """Return how the batch is passed.
+
+    - `batch`: unchanged
+    - `blocks`: as blocks of one long sequence
+    - `packed`: as blocks of one long sequence from which the padded keys are removed
+    """
     w = workload
     if w.alibi:
         return "batch"
@@ -119,9 +130,10 @@ def arrange(workload: Workload, operator: str | None) -> Arrangement:
 
 
 def _is_causal(workload: Workload) -> bool:
-    """Whether no query sees a later key. A single query is at the last position, where a window's right side is empty.
+    """Return whether no query sees a later key.
 
-    xformers' triton_splitk accepts two-sided windows of several queries but gives each query the window of the last.
+    This includes any window of a single query, which is at the last position and has no later key. Other two-sided
+    windows matter because xformers' triton_splitk accepts them, but uses the last query's window for every query.
     """
     from attnbench_variants._visible import simplest_kind
 
@@ -130,7 +142,7 @@ def _is_causal(workload: Workload) -> bool:
 
 
 def _sizes(workload: Workload, arrangement: Arrangement) -> tuple[int, int, int]:
-    """Return the batch size and the numbers of queries and keys that the operator gets."""
+    """Return the batch size and the numbers of queries and keys in the arrangement."""
     w = workload
     keys = {"batch": w.seq_k, "blocks": w.batch * w.seq_k, "packed": sum(w.key_lengths)}[arrangement]
     return (w.batch, w.seq_q, keys) if arrangement == "batch" else (1, w.batch * w.seq_q, keys)
@@ -139,7 +151,7 @@ def _sizes(workload: Workload, arrangement: Arrangement) -> tuple[int, int, int]
 def _viewing(
     workload: Workload, arrangement: Arrangement, device: torch.device
 ) -> Callable[..., tuple[torch.Tensor, ...]]:
-    """Return a function that brings (B, S, H, X) tensors of query, key and value into the arrangement."""
+    """Return a function that converts query, key and value, (B, S, H, X), to the arrangement."""
     from attnbench_variants._packing import packing
 
     if arrangement == "batch":
@@ -153,9 +165,10 @@ def _viewing(
 def grouped(
     workload: Workload, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return grouped queries as (B, S, Hkv, group, X) with expanded keys and values; other tensors unchanged.
+    """Return query, key and value in a form that suits grouped heads; without grouped heads they are unchanged.
 
-    No backward pass supports five dimensions, so for training each key and value is repeated, as users have to do.
+    For inference they become (B, S, Hkv, group, X). No backward pass supports five dimensions, so for training each
+    key and value is repeated for its group of query heads, because users would have to repeat them, too.
     """
     if workload.kv_heads == workload.heads:
         return query, key, value
@@ -171,7 +184,7 @@ def _has_five_dimensions(workload: Workload) -> bool:
 
 
 def make_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | None, arrangement: Arrangement) -> Any:
-    """Return `attn_bias` for the workload's mask and ALiBi: an instance of xformers' classes, a tensor, or None."""
+    """Return `attn_bias` for the workload's mask and ALiBi: an instance of a bias class, a tensor, or None."""
     from attnbench_variants._visible import sees_everything
 
     if arrangement != "batch":
@@ -182,7 +195,7 @@ def make_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | N
 
 
 def _block_bias(workload: Workload, device: torch.device, arrangement: Arrangement) -> Any:
-    """Return the bias of one long sequence: blocks of documents, of padded or unpadded keys, or causal blocks."""
+    """Return the block-diagonal bias for a batch that is passed as one long sequence."""
     from xformers.ops.fmha import attn_bias as biases
 
     w, mask = workload, workload.mask
@@ -202,7 +215,7 @@ def _block_bias(workload: Workload, device: torch.device, arrangement: Arrangeme
 
 
 def _aligned_bias(workload: Workload) -> Any:
-    """Return the bias of a causal or window mask; the sizes of xformers' local masks include the diagonal."""
+    """Return the bias for a causal or window mask; window sizes in xformers include the diagonal."""
     from xformers.ops.fmha import attn_bias as biases
 
     mask = workload.mask
@@ -216,13 +229,16 @@ def _aligned_bias(workload: Workload) -> Any:
 
 
 def _tensor_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> torch.Tensor:
-    """Return a dense bias (B, Hq, Sq, Sk), or (B, Hkv, group, Sq, Sk) in five dimensions, with aligned rows."""
+    """Return a dense bias with aligned rows.
+
+    It is (B, Hq, Sq, Sk), or (B, Hkv, group, Sq, Sk) if the operator gets grouped queries in five dimensions.
+    """
     import torch
 
     from attnbench_variants import _visible
 
     w = workload
-    padded = -(-w.seq_k // TILE_ALIGNMENT) * TILE_ALIGNMENT
+    padded = -(-w.seq_k // BIAS_ROW_ALIGNMENT) * BIAS_ROW_ALIGNMENT
     bias = torch.zeros((w.batch, w.heads, w.seq_q, padded), dtype=getattr(torch, w.dtype), device=device)
     bias = bias[..., : w.seq_k]
     if slopes is not None:
@@ -241,12 +257,12 @@ def _refusal(operators: list[Any], problem: Any) -> str | None:
     reasons = {operator.NAME: operator.not_supported_reasons(problem) for operator in operators}
     if not all(reasons.values()):
         return None
-    return "; ".join(f"{name}: {', '.join(texts)}" for name, texts in reasons.items())
+    return "; ".join(f"{name}: {', '.join(found)}" for name, found in reasons.items())
 
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `xformers` and its pinned operators."""
+    """Return `xformers` and a variant for each operator that can be pinned."""
     return [
         Xformers("xformers"),
         Xformers("xformers-cutlass", "cutlass"),

@@ -1,8 +1,8 @@
 """`ring`: context-parallel attention over processes that pass keys and values around in a ring.
 
-Liu et al., 2023, arXiv:2310.01889. The time includes scattering the inputs and gathering the outputs, because the
-harness has whole tensors; a model that keeps its sequence split would not spend this time. The first process is the
-worker itself, and all other processes compute on one thread.
+Liu et al., 2023, arXiv:2310.01889. The harness has whole tensors, so the measured time includes scattering the inputs
+and gathering the outputs. A model that keeps its sequences split would not spend this time. The first process of the
+ring is attnbench's worker; each of the other processes computes on one thread.
 """
 
 from __future__ import annotations
@@ -21,31 +21,37 @@ if TYPE_CHECKING:
 
 
 class Ring(Variant):
-    """Ring attention on `ranks` processes, forward and backward: no mask or causal, balanced by a zig-zag split."""
+    """Ring attention on `ranks` processes, forward and backward, with no mask or a causal mask.
 
-    default_on = ("cuda",)  # on a CPU the processes share the cores that a single process would use
+    A zig-zag split gives all processes the same work under a causal mask.
+    """
+
+    default_on = ("cuda",)  # on a CPU, a single process can use all cores as well
 
     def __init__(self, name: str, ranks: int) -> None:
         self.name, self.ranks = name, ranks
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what prevents it, or None: too few devices, an unsupported mask, or a length that does not split."""
+        """Return why the ring can't run the workload, or None if it can.
+
+        Possible reasons are too few devices, unsupported features, and a length that can't be split evenly.
+        """
         import torch
         import torch.distributed as dist
 
         if not dist.is_available():
-            return "needs a torch with torch.distributed"
+            return "needs a build of torch with torch.distributed"
         if device == "cuda" and torch.cuda.device_count() < self.ranks:
-            return f"needs {self.ranks} GPUs in one worker, which sees {torch.cuda.device_count()}"
+            return f"needs {self.ranks} GPUs, but the worker sees {torch.cuda.device_count()}"
         if device == "cpu" and len(os.sched_getaffinity(0)) < self.ranks:
-            return f"needs {self.ranks} cores, one for each process, and has {len(os.sched_getaffinity(0))}"
+            return f"needs {self.ranks} cores, one for each process, but has {len(os.sched_getaffinity(0))}"
         return _unsplittable(workload, self.ranks)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Start the other ranks, once for each process; a call then scatters, computes and gathers.
+        """Start the other ranks, unless this process has started them, and return the timed callable.
 
-        Raises ValueError for a workload that does not split, because ranks with unequal parts would wait for each other
-        forever.
+        Raises ValueError for a workload that can't be split evenly, because ranks with unequal parts would wait for
+        each other forever.
         """
         if problem := _unsplittable(workload, self.ranks):
             raise ValueError(f"{self.name} {problem}")
@@ -64,7 +70,7 @@ class Ring(Variant):
         class Attention(torch.autograd.Function):
             @staticmethod
             def forward(context: Any, *tensors: torch.Tensor) -> torch.Tensor:
-                context.ticket = ticket = group.ticket()  # the ranks keep their parts as long as the graph exists
+                context.ticket = ticket = group.ticket()  # while the graph keeps the ticket, the ranks keep their parts
                 return group.forward(Call(FORWARD, ticket.number, group.oldest, *numbers), *tensors)
 
             @staticmethod
@@ -79,16 +85,16 @@ class Ring(Variant):
 
 
 def _unsplittable(workload: Workload, ranks: int) -> str | None:
-    """Return what the ring does not support about the workload, or None."""
+    """Return why the ring can't compute the workload, or None if it can."""
     problems = (
         (workload.mask.kind not in ("none", "causal"), f"has no mask {workload.mask}: only none and causal"),
         (workload.softcap is not None, "has no softcap"),
         (workload.alibi, "has no ALiBi"),
         (bool(workload.dropout), "has no dropout"),
-        (workload.seq_q != workload.seq_k, "needs seq_q == seq_k, because both are split in the same way"),
+        (workload.seq_q != workload.seq_k, "needs seq_q == seq_k, because queries and keys are split in the same way"),
         (
             not workload.seq_q or bool(workload.seq_q % (2 * ranks)),
-            f"needs a length that is a multiple of {2 * ranks}, two chunks for each rank",
+            f"needs a length that is a multiple of {2 * ranks}, with two chunks for each rank",
         ),
         (not workload.batch, "needs a batch of at least 1"),
     )
@@ -97,5 +103,5 @@ def _unsplittable(workload: Workload, ranks: int) -> str | None:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return the ring on two processes and on four."""
+    """Return `ring`, with two processes, and `ring-4`, with four."""
     return [Ring("ring", 2), Ring("ring-4", 4)]

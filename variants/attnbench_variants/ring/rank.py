@@ -1,7 +1,8 @@
-"""One rank of the ring, which keeps its queries and passes keys and values on (Liu et al., 2023, arXiv:2310.01889).
+"""One rank of the ring: it keeps its queries, and passes keys and values on to the next rank.
 
-`python -m attnbench_variants.ring.rank RANK RANKS FILE DEVICE` serves calls until standard input closes. Rank 0 is
-the process that the variant runs in. It broadcasts each call, scatters the inputs and gathers the results.
+Liu et al., 2023, arXiv:2310.01889. `python -m attnbench_variants.ring.rank RANK RANKS FILE DEVICE` serves calls until
+standard input closes. Rank 0 is the process that the variant runs in. It broadcasts each call, scatters the inputs and
+gathers the results.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from attnbench_variants.ring.zigzag import chunks_of
 
 FORWARD, BACKWARD = 0, 1
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-IDLE = timedelta(days=1)  # ranks wait for the next call as long as the worker exists
+MAX_IDLE = timedelta(days=1)  # how long a rank may wait for the next call; long enough for any run
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call as rank 0 broadcasts it: the operation, shapes, causal mask and scale.
+    """A call that rank 0 broadcasts: the operation, the shapes, whether the mask is causal, and the scale.
 
-    `ticket` is the number of the forward call, which is this one or the one whose gradients are computed. The parts of
-    calls before `oldest` are not needed any more.
+    `ticket` is the number of a forward call: of this call, or of the call that this one computes the gradients for.
+    The ranks release what they kept for calls with numbers below `oldest`.
     """
 
     operation: int
@@ -36,7 +37,7 @@ class Call:
     batch: int
     heads: int
     kv_heads: int
-    length: int  # of the part of one rank
+    length: int  # queries of one rank, which has as many keys
     head_dim: int
     head_dim_v: int
     dtype: int
@@ -49,7 +50,7 @@ class Call:
 
     @classmethod
     def from_tensor(cls, numbers: torch.Tensor) -> Call:
-        """Return the call from the result of `to_tensor`."""
+        """Return the call that `to_tensor` converted to `numbers`."""
         *whole, causal, scale = numbers.tolist()
         return cls(*(int(value) for value in whole), causal=bool(causal), scale=scale)
 
@@ -64,14 +65,14 @@ class Call:
 
 
 class Rank:
-    """The computation of one rank, which keeps its part of a forward call until the backward pass."""
+    """The computation of one rank, which keeps its tensors of a forward call for the backward pass."""
 
     def __init__(self, rank: int, ranks: int, device: str) -> None:
         self.rank, self.ranks, self.device = rank, ranks, torch.device(device)
         self._kept: dict[int, tuple[torch.Tensor, ...]] = {}  # by ticket
 
     def forward(self, call: Call, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Attend to the keys of every rank in turn while the next ones are sent; returns this rank's output."""
+        """Attend to the keys of each rank in turn, while those of the next rank are sent; return this rank's output."""
         queries = query.float().chunk(2, 2)
         outputs = [torch.zeros((*part.shape[:3], call.head_dim_v), device=self.device) for part in queries]
         peaks = [torch.full((*part.shape[:3], 1), -torch.inf, device=self.device) for part in queries]
@@ -95,7 +96,7 @@ class Rank:
         return output.to(query.dtype)
 
     def backward(self, call: Call, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Send keys, values and their partial gradients around the ring; returns this rank's three gradients."""
+        """Send keys, values and their partial gradients around the ring, and return this rank's three gradients."""
         query, key, value, output, peak, total = self._kept[call.ticket]
         grads = grad_output.float()
         row_dots = ((grads * output).sum(-1)).chunk(2, 2)
@@ -118,7 +119,10 @@ class Rank:
         return torch.cat(grad_queries, 2).to(query.dtype), travelling[0].to(key.dtype), travelling[1].to(value.dtype)
 
     def _pairs(self, source: int, causal: bool) -> list[tuple[int, int, bool]]:
-        """Return the pairs of this rank's and `source`'s chunks to compute, and whether both are the same chunk."""
+        """Return the pairs of a chunk of this rank and a chunk of `source` that have to be computed.
+
+        Each pair is (own chunk, other chunk, whether both are the same chunk).
+        """
         mine, theirs = chunks_of(self.rank, self.ranks), chunks_of(source, self.ranks)
         return [
             (i, j, causal and mine[i] == theirs[j])
@@ -128,7 +132,7 @@ class Rank:
         ]
 
     def _rotate(self, tensors: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[dist.Work]]:
-        """Start sending to the next rank and receiving from the previous one."""
+        """Start sending tensors to the next rank and receiving tensors from the previous one."""
         arriving = [torch.empty_like(tensor) for tensor in tensors]
         after, before = (self.rank + 1) % self.ranks, (self.rank - 1) % self.ranks
         operations = [dist.P2POp(dist.isend, tensor.contiguous(), after) for tensor in tensors]
@@ -147,14 +151,14 @@ class Rank:
 
 
 def join(rank: int, ranks: int, file: str, device: str) -> None:
-    """Join the process group through a shared file; CPU tensors are sent by gloo, GPU tensors by NCCL."""
+    """Join the process group through a shared file; gloo sends CPU tensors, NCCL sends GPU tensors."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-    dist.init_process_group(backend, init_method=f"file://{file}", rank=rank, world_size=ranks, timeout=IDLE)
+    dist.init_process_group(backend, init_method=f"file://{file}", rank=rank, world_size=ranks, timeout=MAX_IDLE)
 
 
 def serve(rank: Rank) -> None:
-    """Compute rank 0's calls, one after the other."""
+    """Compute the calls that rank 0 broadcasts, one after the other."""
     while True:
         numbers = torch.empty(len(fields(Call)), dtype=torch.float64)
         dist.broadcast(numbers, 0)
@@ -170,10 +174,10 @@ def serve(rank: Rank) -> None:
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor, scale: float, *, diagonal: bool) -> torch.Tensor:
-    """Return the scores of some keys, (B, Hq, R, Rk); on the diagonal they are causal.
+    """Return the scores of some rows and keys, (B, Hq, R, Rk), with a causal mask if `diagonal` is True.
 
-    Row maximum and sum of weights are kept separately. Their combination, the log-sum-exp, would be rounded to the
-    precision of the maximum, which for scores of 10,000 is an error of 0.1% in a weight.
+    The caller keeps the maximum of each row separate from the sum of weights. The log-sum-exp, which combines the two,
+    would be rounded to the precision of the maximum: for scores of 10,000, the error of a weight would be 0.1%.
     """
     scores = _per_group(query, key.mT) * scale
     if diagonal:
@@ -183,7 +187,7 @@ def _scores(query: torch.Tensor, key: torch.Tensor, scale: float, *, diagonal: b
 
 
 def _per_group(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Multiply (B, Hq, R, X) by (B, Hkv, X, Y), each key head for its group of query heads: (B, Hq, R, Y)."""
+    """Multiply (B, Hq, R, X) by (B, Hkv, X, Y) to (B, Hq, R, Y); the query heads of a group share a key head."""
     batch, heads, rows, width = left.shape
     kv_heads = right.shape[1]
     product = left.reshape(batch, kv_heads, heads // kv_heads * rows, width) @ right

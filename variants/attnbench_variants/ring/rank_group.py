@@ -1,4 +1,4 @@
-"""The ranks of a ring as rank 0 uses them: started once for each process, then called."""
+"""The processes of a ring, as seen from rank 0, which starts them once and then calls them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from attnbench_variants.ring.zigzag import gathered, scattered
 
 @dataclass(eq=False)
 class Ticket:
-    """Identifies a forward call. All ranks keep the parts of the call as long as its ticket is referenced."""
+    """The identity of a forward call; all ranks keep the tensors of the call as long as its ticket is referenced."""
 
     number: int
 
@@ -55,15 +55,15 @@ class RankGroup:
 
     @property
     def oldest(self) -> int:
-        """The number of the oldest ticket that is still referenced."""
+        """Number of the oldest ticket that is still referenced."""
         return min(self._held, default=0)
 
     def forward(self, call: Call, *tensors: torch.Tensor) -> torch.Tensor:
-        """Compute the whole output (B, Hq, S, Dv) of whole query, key and value."""
+        """Return the whole output (B, Hq, S, Dv) for the whole query, key and value."""
         return self._gather(self._own.forward(call, *self._scatter(call, tensors)))
 
     def backward(self, call: Call, grad_output: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute the gradients of query, key and value for the forward call with the ticket of `call`."""
+        """Return the gradients of query, key and value for the forward call that has the ticket of `call`."""
         answers = self._own.backward(call, *self._scatter(call, (grad_output,)))
         return tuple(self._gather(answer) for answer in answers)
 
@@ -95,7 +95,10 @@ _RANK_GROUPS: dict[tuple[int, str], RankGroup] = {}
 
 
 def rank_group_of(ranks: int, kind: str) -> RankGroup:
-    """Return this process's group of a size; a group of another size is stopped, because only one can exist."""
+    """Return this process's group of `ranks` ranks, and start it first if necessary.
+
+    A group of another size is stopped, because a process can have only one.
+    """
     if (ranks, kind) not in _RANK_GROUPS:
         stop_rank_group()
         _RANK_GROUPS[ranks, kind] = RankGroup(ranks, kind)
@@ -110,7 +113,7 @@ def stop_rank_group() -> None:
 
 
 def dtype_index(dtype: torch.dtype) -> int:
-    """Return the number that stands for a dtype in calls."""
+    """Return the number that represents a dtype in a call."""
     return DTYPES.index(dtype)
 
 

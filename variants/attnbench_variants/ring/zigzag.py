@@ -1,7 +1,8 @@
-"""The zig-zag split of a sequence over ranks, with which a causal mask gives all ranks the same work.
+"""The zig-zag split of a sequence over ranks, which gives all ranks the same work under a causal mask.
 
-The sequence is split into 2N chunks, and rank r holds chunks r and 2N - 1 - r: an early chunk, which sees few keys, and
-a late one, which sees many (as in Llama 3, Grattafiori et al., 2024, arXiv:2407.21783, section 3.3.2).
+For N ranks, the sequence is split into 2N chunks. Rank r holds chunk r, which is early and sees few keys, and chunk
+2N - 1 - r, which is late and sees many. Llama 3 was trained with this split (Grattafiori et al., 2024,
+arXiv:2407.21783, section 3.3.2).
 """
 
 from __future__ import annotations

@@ -15,34 +15,34 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-WIDEST_HEAD = 256  # tiles of two such heads fill the shared memory of one multiprocessor
+MAX_HEAD_DIM = 256  # wider tiles of keys and values would not fit into the shared memory of a multiprocessor
 
 
 class TritonFlash(Variant):
-    """Fused attention, forward and backward: all masks, grouped heads, softcap and ALiBi; no dropout."""
+    """Fused attention, forward and backward, with all masks, grouped heads, softcap and ALiBi, but no dropout."""
 
     name = "triton-flash"
     packages = ("triton",)
-    costly_on = ("cpu",)  # where Triton's interpreter runs it
+    costly_on = ("cpu",)  # because Triton's interpreter, which runs it there, is slow
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what prevents it, or None: the package, the device, dropout, or a head too wide for shared memory."""
+        """Return why the kernels can't run the workload, or None if they can."""
         if find_spec("triton") is None:
             return "needs the package triton (pip install triton)"
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
         if device == "cpu" and not interpreted:
             return "needs a CUDA GPU (or TRITON_INTERPRET=1 in the environment, for Triton's interpreter on the CPU)"
         if device != "cpu" and interpreted:
-            return "TRITON_INTERPRET=1 is set, which runs on the CPU: unset it to run on the GPU"
+            return "TRITON_INTERPRET=1 makes kernels run on the CPU: unset it to run on the GPU"
         if workload.dropout:
             return "has no dropout"
         widest = max(workload.head_dim, workload.head_dim_v)
-        if widest > WIDEST_HEAD:
-            return f"a head of {widest} is wider than {WIDEST_HEAD}, the widest whose tiles fit into shared memory"
+        if widest > MAX_HEAD_DIM:
+            return f"supports a head_dim of at most {MAX_HEAD_DIM}, whose tiles fit into shared memory, not {widest}"
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Compile and tune the kernels with one call, including the backward pass if the workload has one."""
+        """Compile and tune the kernels with a first call, which includes the backward pass if the workload has one."""
         import torch
 
         from attnbench_variants.triton_flash.attention import (
@@ -74,5 +74,5 @@ class TritonFlash(Variant):
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return the variant."""
+    """Return `triton-flash`."""
     return [TritonFlash()]

@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-ROW_DOT_ROWS = 32
-LARGEST_TILE = 128
+ROWS_PER_DOT_PROGRAM = 32  # rows that one program of row_dot_kernel computes
+MAX_TILE_LENGTH = 128  # rows or keys in the largest tile that is tuned
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The kernels' arguments besides query, key and value; a parameter that the mask does not use is None.
+    """The arguments of the kernels other than query, key and value; a parameter that the mask does not use is None.
 
-    - `offset`: the key on the diagonal of row 0
-    - `left`, `right`: visible keys on either side of the diagonal; `prefix`: keys that every row sees
-    - `key_lengths` (B,) int32; `document_starts`, `document_stops` (B, S) int32: each position's document
-    - `slopes` (Hq,) float32: the slopes of ALiBi
+    - `offset`: the key on the diagonal in row 0
+    - `left`, `right`: the numbers of visible keys on either side of the diagonal
+    - `prefix`: the number of first keys that every row sees
+    - `key_lengths`: the number of keys of each sequence that are not padding, (B,) int32
+    - `document_starts`, `document_stops`: the range of the document at each position, (B, S) int32
+    - `slopes`: the slopes of ALiBi, (Hq,) float32
     """
 
     scale: float
@@ -42,17 +44,17 @@ class Problem:
 
     @property
     def tables(self) -> tuple[torch.Tensor | None, ...]:
-        """The tensors in the order of the kernels' arguments."""
+        """The tensors, in the order in which the kernels take them."""
         return self.key_lengths, self.document_starts, self.document_stops, self.slopes
 
     @property
     def numbers(self) -> tuple[float | None, ...]:
-        """The numbers in the order of the kernels' arguments."""
+        """The numbers, in the order in which the kernels take them."""
         return self.offset, self.left, self.right, self.prefix, self.scale, self.softcap
 
 
 def describe(workload: Workload, inputs: Inputs) -> Problem:
-    """Return the kernels' arguments for a workload."""
+    """Return the arguments of the kernels for a workload."""
     mask, alignment = workload.mask, workload.seq_k - workload.seq_q
     problem = Problem(
         scale=workload.effective_scale,
@@ -74,7 +76,10 @@ def describe(workload: Workload, inputs: Inputs) -> Problem:
 
 
 class FlashAttention(torch.autograd.Function):
-    """softmax(scores) @ value; the output and one number per row are saved for the backward pass."""
+    """Differentiable attention, softmax(scores) @ value.
+
+    The inputs, the output and the log-sum-exp of each row are saved for the backward pass.
+    """
 
     @staticmethod
     def forward(
@@ -94,20 +99,23 @@ class FlashAttention(torch.autograd.Function):
 
 
 def contiguous(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return the tensors in contiguous form, as the kernels read them; contiguous tensors are not copied."""
+    """Return contiguous tensors, which the kernels require; tensors that are contiguous are not copied."""
     return tuple(tensor.contiguous() for tensor in tensors)
 
 
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, problem: Problem
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the output and each row's log-sum-exp (B, Hq, Sq), float32 in units of log2, of contiguous tensors."""
+    """Return the output and the log-sum-exp of each row for contiguous tensors.
+
+    The log-sum-exp is (B, Hq, Sq) float32, in units of log2.
+    """
     batch, heads, seq_q, head_dim = query.shape
     output = query.new_empty((batch, heads, seq_q, value.shape[3]))
     log_sum = query.new_empty((batch, heads, seq_q), dtype=torch.float32)
     if not output.numel():
         return output, log_sum
-    with torch.cuda.device_of(query):  # Triton launches on the current device
+    with torch.cuda.device_of(query):  # Triton launches kernels on the current device
         forward_kernel[lambda config: (triton.cdiv(seq_q, config["BLOCK_M"]) * batch * heads,)](
             query, key, value, output, log_sum, *problem.tables,
             heads, key.shape[1], seq_q, key.shape[2], *problem.numbers,
@@ -120,7 +128,7 @@ def gradients(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, output: torch.Tensor, log_sum: torch.Tensor,
     grad_output: torch.Tensor, problem: Problem,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Return the gradients of query, key and value."""
+    """Return the gradients of query, key and value for contiguous tensors."""
     batch, heads, seq_q, head_dim = query.shape
     kv_heads, seq_k, head_dim_v = value.shape[1:]
     grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
@@ -128,13 +136,13 @@ def gradients(
         return grads[0].zero_(), grads[1].zero_(), grads[2].zero_()
     widths = _widths(head_dim, head_dim_v)
     row_dots = torch.empty_like(log_sum)
-    row_dot_kernel[(triton.cdiv(row_dots.numel(), ROW_DOT_ROWS),)](
-        output, grad_output, row_dots, row_dots.numel(), head_dim_v, widths["BLOCK_DV"], ROW_DOT_ROWS
+    row_dot_kernel[(triton.cdiv(row_dots.numel(), ROWS_PER_DOT_PROGRAM),)](
+        output, grad_output, row_dots, row_dots.numel(), head_dim_v, widths["BLOCK_DV"], ROWS_PER_DOT_PROGRAM
     )
     shared = (query, key, value, grad_output, log_sum, row_dots)
     sizes = (*problem.tables, heads, kv_heads, seq_q, seq_k, *problem.numbers)
     grad_key_value_kernel[lambda config: (triton.cdiv(seq_k, config["BLOCK_N"]) * batch * kv_heads,)](
-        *shared, grads[1], grads[2], *sizes, **widths, RAGGED=seq_q % LARGEST_TILE != 0
+        *shared, grads[1], grads[2], *sizes, **widths, RAGGED=seq_q % MAX_TILE_LENGTH != 0
     )
     grad_query_kernel[lambda config: (triton.cdiv(seq_q, config["BLOCK_M"]) * batch * heads,)](
         *shared, grads[0], *sizes, **widths
@@ -143,13 +151,13 @@ def gradients(
 
 
 def clear_tuning() -> None:
-    """Discard the tuning results, so that the time of a workload does not depend on the shapes before it."""
+    """Discard the tuning results, so that a workload's time does not depend on the shapes that were tuned earlier."""
     for kernel in (forward_kernel, grad_key_value_kernel, grad_query_kernel):
         kernel.cache.clear()
 
 
 def _widths(head_dim: int, head_dim_v: int) -> dict[str, int]:
-    """Return the head sizes and their padded sizes in tiles: powers of two of at least 16."""
+    """Return the kernels' constants for the head sizes; in a tile, sizes are padded to powers of two of at least 16."""
     return {
         "HEAD_DIM": head_dim,
         "HEAD_DIM_V": head_dim_v,
@@ -159,7 +167,7 @@ def _widths(head_dim: int, head_dim_v: int) -> dict[str, int]:
 
 
 def _document_ranges(workload: Workload) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return where each position's document starts and stops, (B, S) int32 each."""
+    """Return two (B, S) int32 tensors: where the document at each position starts, and where it stops."""
     starts, stops = [], []
     for sequence in range(workload.batch):
         lengths = torch.tensor(workload.document_lengths(sequence))

@@ -1,16 +1,20 @@
-"""The backward pass, which computes the weights again from the scores and each row's log-sum-exp.
+"""The backward pass, which recomputes the weights from the scores and each row's log-sum-exp.
 
-There are three kernels (Dao, 2023, arXiv:2307.08691, section 3.1.2). The first computes the row sums of output *
-grad_output; the second, with one program per tile of keys, the gradients of key and value; the third, with one program
-per tile of queries, the gradient of query. There are no atomic additions, so every call has the same result: the
-program of a key head adds up the contributions of its group's query heads itself.
+There are three kernels (Dao, 2023, arXiv:2307.08691, section 3.1.2):
+
+- `row_dot_kernel` computes the row sums of output * grad_output.
+- `grad_key_value_kernel` computes the gradients of key and value, with one program per tile of keys.
+- `grad_query_kernel` computes the gradient of query, with one program per tile of queries.
+
+No kernel uses atomic additions, so every call has the same result. Instead, the program of a key head loops over the
+query heads of its group and sums their contributions.
 """
 
 import triton
 import triton.language as tl
 
 from attnbench_variants.triton_flash.ranges import keys_seen, phases, rows_seeing
-from attnbench_variants.triton_flash.scores import LOG2_E, bent_scores, dot, load_tile, narrowed, tile_pointers
+from attnbench_variants.triton_flash.scores import LOG2_E, capped_scores, dot, load_tile, rounded, tile_pointers
 from attnbench_variants.triton_flash.tuning import tuned
 
 
@@ -18,7 +22,7 @@ from attnbench_variants.triton_flash.tuning import tuned
 def row_dot_kernel(
     output, grad_output, row_dots, rows_in_all, WIDTH: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr
 ):
-    """Write `row_dots`: for each row of (B * H * Sq, Dv) the sum of output * grad_output, in float32."""
+    """Write to `row_dots` the sum of output * grad_output over each row of (B * H * Sq, Dv), in float32."""
     rows = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = tl.arange(0, BLOCK_DV)
     out_tile = load_tile(output, rows, columns, rows_in_all, WIDTH, BLOCK_DV != WIDTH, True).to(tl.float32)
@@ -30,10 +34,13 @@ def row_dot_kernel(
 def _gradient_of_scores(
     products, weight_gradients, log_sum, row_dots, distance, seen, scale, softcap, slope, MASKED: tl.constexpr
 ):
-    """Return the softmax weights and the gradient of the scaled products; `log_sum`, `row_dots` broadcast over keys."""
+    """Return the softmax weights and the gradient of the scaled products.
+
+    `log_sum` and `row_dots` have one value per row, and broadcast over the keys.
+    """
     derivative = 1.0
     if softcap is not None or slope is not None:
-        scores, derivative = bent_scores(products, distance, scale, softcap, slope)
+        scores, derivative = capped_scores(products, distance, scale, softcap, slope)
     else:
         scores = products * (scale * LOG2_E)
     weights = tl.exp2(scores - log_sum)
@@ -49,11 +56,14 @@ def _gather_from_rows(
     scale, softcap, slope, HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr, RAGGED: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add the contributions of query rows `begin` to `end` to a key tile's gradients; scores are transposed, (N, M)."""
+    """Add the contributions of query rows `begin` to `end` to the gradients of a tile of keys and values.
+
+    The scores are transposed: (BLOCK_N keys, BLOCK_M rows).
+    """
     for first in range(begin, end, BLOCK_M):
-        first = tl.multiple_of(first, BLOCK_M)  # noqa: PLW2901 - a hint to the compiler
+        first = tl.multiple_of(first, BLOCK_M)  # noqa: PLW2901 - the same number with a hint for the compiler
         rows = first + tl.arange(0, BLOCK_M)
-        # rows past seq_q are loaded as zeros with an infinite log-sum-exp, so that their weights are 0
+        # Rows past seq_q are loaded as zeros and their log-sum-exp as infinity, so that their weights are 0.
         query_tile = load_tile(query, rows, tl.arange(0, BLOCK_D), seq_q, HEAD_DIM, BLOCK_D != HEAD_DIM, RAGGED)
         grad_tile = load_tile(
             grad_output, rows, tl.arange(0, BLOCK_DV), seq_q, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, RAGGED
@@ -73,8 +83,8 @@ def _gather_from_rows(
             products, weight_gradients, log_total[None, :], row_dot[None, :], distance, seen, scale, softcap, slope,
             MASKED,
         )  # fmt: skip
-        grad_value = dot(narrowed(weights, grad_tile.dtype), grad_tile, grad_value)
-        grad_key = dot(narrowed(gradients, query_tile.dtype), query_tile, grad_key)
+        grad_value = dot(rounded(weights, grad_tile.dtype), grad_tile, grad_value)
+        grad_key = dot(rounded(gradients, query_tile.dtype), query_tile, grad_key)
     return grad_key, grad_value
 
 
@@ -87,13 +97,14 @@ def grad_key_value_kernel(
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     RAGGED: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write `grad_key` (B, Hkv, Sk, D) and `grad_value` (B, Hkv, Sk, Dv); BLOCK_N keys a program, BLOCK_M rows a step.
+    """Write `grad_key` (B, Hkv, Sk, D) and `grad_value` (B, Hkv, Sk, Dv).
 
-    RAGGED means that seq_q may not be a multiple of BLOCK_M. Each head's first tile of keys comes first, because under
-    a causal mask most rows see it.
+    Each program computes BLOCK_N keys, and takes BLOCK_M rows of queries per step. RAGGED is True if seq_q may not be a
+    multiple of BLOCK_M. The programs of a head start with its first tile of keys, because most rows see that tile under
+    a causal mask, so it takes longest.
     """
     tiles = tl.cdiv(seq_k, BLOCK_N)
-    kv_head = tl.program_id(0) // tiles  # counted over all sequences
+    kv_head = tl.program_id(0) // tiles  # index over all sequences
     sequence = kv_head // kv_heads
     first_key = tl.program_id(0) % tiles * BLOCK_N
     keys = first_key + tl.arange(0, BLOCK_N)
@@ -119,7 +130,7 @@ def grad_key_value_kernel(
     end = tl.where(first_key < limit, end, 0)
     full_end = tl.minimum(full_end, tl.cdiv(end, BLOCK_M) * BLOCK_M)
     if left is None and document_starts is None:
-        full_end = tl.maximum(full_begin, end)  # rows past seq_q have weight 0, so the last ones need no mask
+        full_end = tl.maximum(full_begin, end)  # rows past seq_q have weight 0, so the last rows need no mask
 
     grad_key_sum = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     grad_value_sum = tl.zeros([BLOCK_N, BLOCK_DV], tl.float32)
@@ -153,17 +164,17 @@ def grad_key_value_kernel(
                 HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, RAGGED, True,
             )  # fmt: skip
 
-    counts = keys[:, None] < limit  # a padded key has no gradient
+    counts = keys[:, None] < limit  # the gradient of a padded key is 0
     grad_key += kv_head.to(tl.int64) * seq_k * HEAD_DIM
     grad_value += kv_head.to(tl.int64) * seq_k * HEAD_DIM_V
     tl.store(
         tile_pointers(grad_key, keys, width, HEAD_DIM),
-        narrowed(tl.where(counts, grad_key_sum * scale, 0.0), grad_key.dtype.element_ty),
+        rounded(tl.where(counts, grad_key_sum * scale, 0.0), grad_key.dtype.element_ty),
         mask=(keys[:, None] < seq_k) & (width[None, :] < HEAD_DIM),
     )
     tl.store(
         tile_pointers(grad_value, keys, width_v, HEAD_DIM_V),
-        narrowed(tl.where(counts, grad_value_sum, 0.0), grad_value.dtype.element_ty),
+        rounded(tl.where(counts, grad_value_sum, 0.0), grad_value.dtype.element_ty),
         mask=(keys[:, None] < seq_k) & (width_v[None, :] < HEAD_DIM_V),
     )
 
@@ -174,9 +185,9 @@ def _gather_from_keys(
     scale, softcap, slope, HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_DV: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add the contributions of keys `begin` to `end` to a query tile's gradient."""
+    """Add the contributions of keys `begin` to `end` to the gradient of a tile of queries."""
     for first in range(begin, end, BLOCK_N):
-        first = tl.multiple_of(first, BLOCK_N)  # noqa: PLW2901 - a hint to the compiler
+        first = tl.multiple_of(first, BLOCK_N)  # noqa: PLW2901 - the same number with a hint for the compiler
         keys = first + tl.arange(0, BLOCK_N)
         key_tile = load_tile(key, keys, tl.arange(0, BLOCK_D), limit, HEAD_DIM, BLOCK_D != HEAD_DIM, MASKED)
         value_tile = load_tile(value, keys, tl.arange(0, BLOCK_DV), limit, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, MASKED)
@@ -188,7 +199,7 @@ def _gather_from_keys(
             products, weight_gradients, log_total[:, None], row_dot[:, None], distance, seen, scale, softcap, slope,
             MASKED,
         )  # fmt: skip
-        grad_query = dot(narrowed(gradients, key_tile.dtype), key_tile, grad_query)
+        grad_query = dot(rounded(gradients, key_tile.dtype), key_tile, grad_query)
     return grad_query
 
 
@@ -201,7 +212,7 @@ def grad_query_kernel(
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write `grad_query` (B, H, Sq, D); programs are numbered as in the forward pass."""
+    """Write `grad_query` (B, H, Sq, D); programs are numbered in the same order as in the forward pass."""
     tiles = tl.cdiv(seq_q, BLOCK_M)
     head = tl.program_id(0) // tiles
     sequence = head // heads
@@ -256,6 +267,6 @@ def grad_query_kernel(
     inside = (rows[:, None] < seq_q) & (width[None, :] < HEAD_DIM)
     tl.store(
         tile_pointers(grad_query, rows, width, HEAD_DIM),
-        narrowed(total * scale, grad_query.dtype.element_ty),
+        rounded(total * scale, grad_query.dtype.element_ty),
         mask=inside,
     )

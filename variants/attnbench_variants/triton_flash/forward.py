@@ -1,10 +1,10 @@
-"""The forward pass, with one program per tile of queries that loops over the visible tiles of keys."""
+"""The forward pass: one program per tile of queries, which loops over the visible tiles of keys."""
 
 import triton
 import triton.language as tl
 
 from attnbench_variants.triton_flash.ranges import keys_seen, phases
-from attnbench_variants.triton_flash.scores import LOG2_E, bent_scores, dot, load_tile, narrowed, tile_pointers
+from attnbench_variants.triton_flash.scores import LOG2_E, capped_scores, dot, load_tile, rounded, tile_pointers
 from attnbench_variants.triton_flash.tuning import tuned
 
 
@@ -16,33 +16,34 @@ def _attend(
 ):  # fmt: skip
     """Add the keys from `begin` to `end` to the online softmax (Milakov & Gimelshein, 2018, arXiv:1805.02867).
 
-    `weighted` (M, Dv) is the sum of values weighted by exp2(score - peak), `total` (M) the sum of those weights and
-    `peak` (M) the highest score in units of log2. Without softcap and ALiBi the scale is folded into exp2's argument.
+    `weighted` (M, Dv) is the sum of the values weighted by exp2(score - peak), `total` (M) is the sum of these weights,
+    and `peak` (M) is the highest score, in units of log2. Without softcap and ALiBi, the argument of exp2 includes the
+    scale, which saves a multiplication.
     """
     width = tl.arange(0, BLOCK_D)
     width_v = tl.arange(0, BLOCK_DV)
     for first in range(begin, end, BLOCK_N):
-        first = tl.multiple_of(first, BLOCK_N)  # noqa: PLW2901 - a hint to the compiler
+        first = tl.multiple_of(first, BLOCK_N)  # noqa: PLW2901 - the same number with a hint for the compiler
         keys = first + tl.arange(0, BLOCK_N)
         key_tile = load_tile(key, keys, width, limit, HEAD_DIM, BLOCK_D != HEAD_DIM, MASKED)
         scores = dot(query, tl.trans(key_tile))
         unit = scale * LOG2_E
         if softcap is not None or slope is not None:
             distance = tl.abs(rows[:, None] + offset - keys[None, :])
-            scores, _ = bent_scores(scores, distance, scale, softcap, slope)
+            scores, _ = capped_scores(scores, distance, scale, softcap, slope)
             unit = 1.0
         if MASKED:
             seen = (keys[None, :] >= start[:, None]) & (keys[None, :] < stop[:, None])
             scores = tl.where(seen, scores, float("-inf"))
         new_peak = tl.maximum(peak, tl.max(scores, 1) * unit)
         base = new_peak
-        if MASKED:  # in a row that has seen no key yet, -inf - -inf would be NaN
+        if MASKED:  # for a row that has seen no key yet, -inf - -inf would be NaN
             base = tl.where(new_peak == float("-inf"), 0.0, new_peak)
         weights = tl.exp2(scores * unit - base[:, None])
         decay = tl.exp2(peak - base)
         total = total * decay + tl.sum(weights, 1)
         value_tile = load_tile(value, keys, width_v, limit, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, MASKED)
-        weighted = dot(narrowed(weights, value_tile.dtype), value_tile, weighted * decay[:, None])
+        weighted = dot(rounded(weights, value_tile.dtype), value_tile, weighted * decay[:, None])
         peak = new_peak
     return weighted, total, peak
 
@@ -55,13 +56,14 @@ def forward_kernel(
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write `output` (B, H, Sq, Dv) and `log_sum` (B, H, Sq): log2 of the sum of exp(score), +inf if nothing is seen.
+    """Write `output` (B, H, Sq, Dv) and `log_sum` (B, H, Sq), the log2 of the sum of exp(score).
 
-    Programs are numbered so that the tiles of one head are neighbours and share its keys in the cache. The last tile
-    comes first, because under a causal mask it takes longest and should not be the last one to run.
+    `log_sum` is +inf in a row that sees no key. Programs are numbered so that those of the same head run at about the
+    same time and share its keys in the cache. Each head starts with its last tile of queries, because that tile takes
+    longest under a causal mask and should not be the last to run.
     """
     tiles = tl.cdiv(seq_q, BLOCK_M)
-    head = tl.program_id(0) // tiles  # counted over all sequences: sequence * heads + head
+    head = tl.program_id(0) // tiles  # index over all sequences: sequence * heads + head
     sequence = head // heads
     kv_head = sequence * kv_heads + (head % heads) // (heads // kv_heads)
     first_row = (tiles - 1 - tl.program_id(0) % tiles) * BLOCK_M
@@ -113,4 +115,4 @@ def forward_kernel(
     tl.store(log_sum + head.to(tl.int64) * seq_q + rows, log_total, mask=rows < seq_q)
     columns = tl.arange(0, BLOCK_DV)
     inside = (rows[:, None] < seq_q) & (columns[None, :] < HEAD_DIM_V)
-    tl.store(tile_pointers(output, rows, columns, HEAD_DIM_V), narrowed(weighted, output.dtype.element_ty), mask=inside)
+    tl.store(tile_pointers(output, rows, columns, HEAD_DIM_V), rounded(weighted, output.dtype.element_ty), mask=inside)

@@ -1,9 +1,10 @@
-"""Masks as a range of visible keys per row, `start <= key < stop`, and as a range of rows per key.
+"""Masks, expressed as a range of visible keys for each row, `start <= key < stop`, and a range of rows for each key.
 
-Under every mask of the harness a query sees one contiguous range of keys, and neither end of the range moves left from
-one row to the next. Therefore the ranges of the first and last row of a tile decide which tiles of keys are seen by no
-row (skipped), by every row (computed without a mask) or by some rows (computed with it). The backward pass over tiles
-of keys does the same with columns. A parameter that a mask does not use is None, which Triton resolves at compile time.
+Under every mask of attnbench a query sees one contiguous range of keys, and neither end of the range moves left from
+one row to the next. The ranges of the first and the last row in a tile of queries are therefore enough to sort the
+tiles of keys: a tile that no row sees is skipped, a tile that every row sees is computed without a mask, and any other
+tile with a mask. The backward pass over tiles of keys sorts the tiles of rows in the same way. A parameter that a mask
+does not use is None, and Triton leaves out its code when it compiles the kernel.
 """
 
 import triton
@@ -12,7 +13,7 @@ import triton.language as tl
 
 @triton.jit
 def keys_seen(row, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops):
-    """Return the range of keys that each `row` of `sequence` sees; `row` is a number or a vector."""
+    """Return the range of keys that each `row` of `sequence` sees; `row` is an index or a vector of indices."""
     start = row * 0
     stop = row * 0 + seq_k
     if left is not None:
@@ -32,7 +33,7 @@ def keys_seen(row, sequence, seq_q, seq_k, offset, left, right, prefix, key_leng
 
 @triton.jit
 def rows_seeing(key, sequence, seq_q, seq_k, offset, left, right, prefix, document_starts, document_stops):
-    """Return the range of rows that see `key`, the number of a key that is not padding."""
+    """Return the range of rows that see `key`, the index of a key that is not padding."""
     start = key * 0
     stop = key * 0 + seq_q
     if right is not None:
@@ -41,7 +42,7 @@ def rows_seeing(key, sequence, seq_q, seq_k, offset, left, right, prefix, docume
             start = tl.where(key < prefix, 0, start)
     if left is not None:
         stop = tl.minimum(key - offset + left + 1, seq_q)
-    if document_starts is not None:  # packed sequences attend to themselves: rows and keys are the same positions
+    if document_starts is not None:  # in packed documents, rows and keys have the same positions
         start = tl.load(document_starts + sequence * seq_k + key)
         stop = tl.load(document_stops + sequence * seq_k + key)
     return start, stop
@@ -49,11 +50,11 @@ def rows_seeing(key, sequence, seq_q, seq_k, offset, left, right, prefix, docume
 
 @triton.jit
 def phases(first_start, last_start, first_stop, last_stop, BLOCK: tl.constexpr):
-    """Split the columns of a tile into those before, in and after the part that every row of the tile sees.
+    """Split the columns that some row of a tile sees into those before, in and after the part that every row sees.
 
-    Takes the ranges of the tile's first and last row and returns (begin, full_begin, full_end, end). Columns in
-    [begin, full_begin) and [full_end, end) need a mask, those in [full_begin, full_end) do not. All except `end` are
-    multiples of BLOCK, and `full_begin` may be larger than `end`.
+    The arguments are the ranges of the first and the last row in the tile. Returns (begin, full_begin, full_end, end).
+    Columns in [begin, full_begin) and [full_end, end) need a mask; those in [full_begin, full_end) do not. All results
+    except `end` are multiples of BLOCK, and `full_begin` may be larger than `end`.
     """
     begin = first_start // BLOCK * BLOCK
     full_begin = tl.cdiv(last_start, BLOCK) * BLOCK

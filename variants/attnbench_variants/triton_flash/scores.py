@@ -1,4 +1,4 @@
-"""Scores in units of log2, computed from products of queries and keys, so that softmax needs only exp2."""
+"""Scores in units of log2, so that softmax can use exp2, and functions for reading and multiplying tiles."""
 
 import triton
 import triton.language as tl
@@ -16,7 +16,7 @@ def tile_pointers(tensor, rows, columns, width):
 
 @triton.jit
 def load_tile(tensor, rows, columns, row_limit, WIDTH: tl.constexpr, PADDED: tl.constexpr, CHECKED: tl.constexpr):
-    """Load a tile with 0 past `row_limit` (if CHECKED) and past WIDTH (if PADDED)."""
+    """Load a tile; elements past `row_limit` (if CHECKED) and past WIDTH (if PADDED) are 0."""
     pointers = tile_pointers(tensor, rows, columns, WIDTH)
     if CHECKED and PADDED:
         return tl.load(pointers, mask=(rows[:, None] < row_limit) & (columns[None, :] < WIDTH), other=0.0)
@@ -29,7 +29,10 @@ def load_tile(tensor, rows, columns, row_limit, WIDTH: tl.constexpr, PADDED: tl.
 
 @triton.jit
 def dot(left, right, addend=None):
-    """Return left @ right + addend in float32 without TF32; bfloat16 is widened in the interpreter, which needs it."""
+    """Return left @ right + addend in float32, without TF32.
+
+    Triton's interpreter can't multiply bfloat16, so there the factors are converted to float32.
+    """
     if INTERPRETED:
         left = left.to(tl.float32)
         right = right.to(tl.float32)
@@ -37,18 +40,18 @@ def dot(left, right, addend=None):
 
 
 @triton.jit
-def narrowed(tile, dtype):
-    """Round float32 to the nearest `dtype`; Triton's interpreter would truncate to bfloat16."""
+def rounded(tile, dtype):
+    """Round float32 to the nearest `dtype`; by default, Triton's interpreter truncates to bfloat16."""
     if INTERPRETED and dtype == tl.bfloat16:
         bits = tile.to(tl.uint32, bitcast=True)
-        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16  # the low bits must be 0, or 0 would not stay 0
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16  # clear the low bits, which bfloat16 does not have
         tile = bits.to(tl.float32, bitcast=True)
     return tile.to(dtype)
 
 
 @triton.jit
 def hyperbolic_tangent(x):
-    """Compute tanh by exp2, and by its series near 0, where the difference would lose digits."""
+    """Return tanh(x), computed by exp2, or by the series of tanh near 0, where 1 - 2 / (...) would lose digits."""
     square = x * x
     series = x * (1.0 + square * (-0.333333333 + square * (0.133333333 + square * -0.053968254)))
     quotient = 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2_E)) + 1.0)
@@ -56,17 +59,17 @@ def hyperbolic_tangent(x):
 
 
 @triton.jit
-def bent_scores(products, distance, scale, softcap, slope):
-    """Cap the scaled products and add ALiBi; `distance` is |i + seq_k - seq_q - j|.
+def capped_scores(products, distance, scale, softcap, slope):
+    """Scale and cap the products and add ALiBi's bias; `distance` is |i + seq_k - seq_q - j|.
 
-    Returns the scores in units of log2, and the derivative of the unscaled scores by the scaled products.
+    Returns the scores in units of log2, and the derivative of the scores by the scaled products, not in units of log2.
     """
     scores = products * scale
     derivative = 1.0
     if softcap is not None:
-        bent = hyperbolic_tangent(scores / softcap)
-        scores = softcap * bent
-        derivative = 1.0 - bent * bent
+        capped = hyperbolic_tangent(scores / softcap)
+        scores = softcap * capped
+        derivative = 1.0 - capped * capped
     if slope is not None:
         scores = scores - slope * distance
     return scores * LOG2_E, derivative

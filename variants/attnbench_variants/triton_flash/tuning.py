@@ -1,4 +1,4 @@
-"""The tile sizes that are tried on a GPU, and the one for Triton's interpreter."""
+"""The tile sizes that are tried on a GPU, and the tile size for Triton's interpreter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,21 +9,22 @@ import torch
 import triton
 from triton import Config, knobs
 
-TUNED_FOR = [
+TUNING_KEY = [  # arguments of a kernel; it is tuned again if one of them changes
     "heads", "kv_heads", "seq_q", "seq_k", "offset", "left", "right", "prefix", "softcap",
     "HEAD_DIM", "HEAD_DIM_V",
 ]  # fmt: skip
-SHORT = 512  # shorter sequences take about as long as launching a program, so tuning gains nothing
+MAX_UNTUNED_LENGTH = 512  # a kernel for shorter sequences takes about as long as its launch, so tuning gains nothing
 
 
 @dataclass(frozen=True)
 class Needs:
     """The registers and shared memory that one program of a kernel needs for an outer and an inner tile.
 
-    The outer tile (rows, or keys for the gradients of key and value) stays in place; inner tiles are loaded into
-    `num_stages` buffers. `widths` are the head sizes of the accumulators, and `score_tiles` is the number of float32
-    tiles of scores in use at once. Both together may take at most `registers` of a thread's 255 registers; kernels
-    compiled for sm_90 spilled with more.
+    A program keeps one outer tile, and loads inner tiles into `num_stages` buffers. The outer tile has query rows, or
+    keys in the kernel for the gradients of key and value. `widths` are the names of the accumulators' head sizes, and
+    `kept` those of the outer tile in shared memory. `score_tiles` is the number of float32 tiles of scores in use at
+    the same time. Accumulators and scores together may take at most `registers` of the 255 registers of a thread,
+    because kernels compiled for sm_90 spilled registers with more.
     """
 
     outer_is_keys: bool
@@ -33,18 +34,18 @@ class Needs:
     kept: tuple[str, ...]
 
     def tile(self, config: Config) -> tuple[int, int]:
-        """Return the outer and the inner length of a candidate's tile."""
+        """Return the lengths of the outer and the inner tile of a candidate."""
         rows, keys = config.kwargs["BLOCK_M"], config.kwargs["BLOCK_N"]
         return (keys, rows) if self.outer_is_keys else (rows, keys)
 
     def registers_of(self, config: Config, arguments: dict[str, Any]) -> float:
-        """Estimate the registers per thread that accumulators and scores take."""
+        """Estimate the registers per thread for accumulators and scores."""
         outer, inner = self.tile(config)
         width = sum(arguments[name] for name in self.widths)
         return outer * (width + self.score_tiles * inner) / (32 * config.num_warps)
 
     def shared_bytes_of(self, config: Config, arguments: dict[str, Any]) -> int:
-        """Estimate the shared memory of a program."""
+        """Estimate the shared memory of a program, in bytes."""
         outer, inner = self.tile(config)
         kept = outer * sum(arguments[name] for name in self.kept)
         streamed = config.num_stages * inner * (arguments["BLOCK_D"] + arguments["BLOCK_DV"])
@@ -59,9 +60,9 @@ KERNELS = {
 
 
 def tuned(kernel_name: str) -> Callable[[Any], Any]:
-    """Return a decorator with which Triton times the candidates on the first call of each shape and keeps the fastest.
+    """Return a decorator that tunes a kernel: Triton times the candidates on the first call of each shape.
 
-    In the interpreter nothing is timed. Small tiles of unequal sizes are used there, so that even short sequences have
+    In Triton's interpreter nothing is timed. It uses small tiles of unequal sizes, so that even short sequences have
     several tiles.
     """
     if knobs.runtime.interpret:
@@ -70,11 +71,11 @@ def tuned(kernel_name: str) -> Callable[[Any], Any]:
     def prune(configs: list[Config], arguments: dict[str, Any], **constants: Any) -> list[Config]:
         return fitting(kernel_name, configs, {**arguments, **constants}, shared_memory())
 
-    return triton.autotune(candidates(), key=TUNED_FOR, prune_configs_by={"early_config_prune": prune})
+    return triton.autotune(candidates(), key=TUNING_KEY, prune_configs_by={"early_config_prune": prune})
 
 
 def candidates() -> list[Config]:
-    """Return all combinations of tile sizes, warps and pipeline stages that are tried for some shape."""
+    """Return all combinations of tile sizes, warps and pipeline stages that may suit a shape."""
     return [
         Config({"BLOCK_M": rows, "BLOCK_N": keys}, num_warps=warps, num_stages=stages)
         for rows, keys, warps, stages in product((16, 32, 64, 128), (16, 32, 64, 128), (4, 8), (1, 2, 3))
@@ -84,25 +85,25 @@ def candidates() -> list[Config]:
 def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], shared_bytes: int) -> list[Config]:
     """Return the candidates that suit the shape and fit into registers and `shared_bytes` of shared memory.
 
-    The list is never empty, because the smallest candidate always remains. `arguments` are those of the kernel,
-    including constants.
+    If no candidate fits, the list has only the smallest tile. `arguments` are the arguments of the kernel, including
+    its constants.
     """
     needs = KERNELS[kernel_name]
     lengths = arguments["seq_q"], arguments["seq_k"]
     outer_length = lengths[1] if needs.outer_is_keys else lengths[0]
-    wide = arguments["BLOCK_D"] + arguments["BLOCK_DV"] > 256  # heads of 192 and 256 need smaller tiles, more threads
-    half = arguments["query"].element_size() == 2  # multiplied on tensor cores, unlike float32
+    wide = arguments["BLOCK_D"] + arguments["BLOCK_DV"] > 256  # such heads need smaller tiles and more threads
+    half = arguments["query"].element_size() == 2  # half precision is multiplied on tensor cores
 
     def suits(config: Config) -> bool:
         outer, inner = needs.tile(config)
-        if outer_length <= 32 or max(lengths) <= SHORT:
+        if outer_length <= 32 or max(lengths) <= MAX_UNTUNED_LENGTH:
             smallest = next(size for size in (16, 32, 64) if outer_length <= size or size == (64 if half else 32))
             shape = outer == smallest and inner == (32 if half else 16)
             shape = shape and (config.num_warps, config.num_stages) == (8 if wide else 4, 2)
         elif half:
             shape = outer >= 64 and inner >= 32 and config.num_stages > 1
             shape = shape and (inner <= outer if outer == 128 else inner == 64 or (wide and inner == 32))
-            busy = needs.registers_of(config, arguments) >= 96  # with less work per thread eight warps are too many
+            busy = needs.registers_of(config, arguments) >= 96  # with less work per thread, eight warps are too many
             shape = shape and (config.num_warps == 4 or (busy and (wide or outer == 128)))
         else:
             shape = outer in (32, 64) and inner in (16, 32) and config.num_stages == 2
