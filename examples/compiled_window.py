@@ -1,8 +1,9 @@
-"""Sliding-window attention in plain PyTorch, compiled; its work grows with the window times the sequence length.
+"""Sliding-window attention in plain PyTorch, compiled by torch.compile.
 
-`attnbench run -p examples/compiled_window.py -v example-compiled-window,sdpa --mask window:128:0 --heads 8 --seq 2048
---head-dim 64`. Queries are processed in blocks, and each block only uses the keys that its window can reach, as in
-Longformer (Beltagy et al., 2020, arXiv:2004.05150, section 3.1).
+To time it: `attnbench run -p examples/compiled_window.py -v example-compiled-window,sdpa --mask window:128:0 --heads 8
+--seq 2048 --head-dim 64`. Queries are processed in blocks, and each block only uses the keys that its window can reach,
+as in Longformer (Beltagy et al., 2020, arXiv:2004.05150, section 3.1). The work is therefore proportional to the
+sequence length times the size of the window.
 """
 
 import torch
@@ -14,17 +15,18 @@ from attnbench import Variant, hookimpl
 def window_attention(query, key, value, *, left, right, scale, block):
     """Return attention within a window: (B, H, Sq, D), (B, H, Sk, D), (B, H, Sk, Dv) -> (B, H, Sq, Dv).
 
-    Row i sees keys i + Sk - Sq - left to i + Sk - Sq + right, both included. A row that sees no key is zero.
+    Row i sees keys i + Sk - Sq - left to i + Sk - Sq + right, both included. The output of a row that sees no key is 0.
     """
     seq_q, seq_k = query.shape[2], key.shape[2]
     blocks = -(-seq_q // block)
-    reach = left + block + right  # keys that one block of queries can see
-    first = seq_k - seq_q - left  # the first key of the first block; it may lie before the sequence starts
+    reach = left + block + right  # the number of keys that one block of queries can see
+    first = seq_k - seq_q - left  # the first key that the first block can see; negative if before the sequence
 
     query = pad(query, (0, 0, 0, blocks * block - seq_q)).unflatten(2, (blocks, block))
     row = torch.arange(block, device=query.device)[:, None]
     column = torch.arange(reach, device=query.device)
-    position = first + block * torch.arange(blocks, device=query.device)[:, None] + column  # of keys: (blocks, reach)
+    starts = first + block * torch.arange(blocks, device=query.device)
+    position = starts[:, None] + column  # of the keys that each block can see: (blocks, reach)
     inside = (position >= 0) & (position < seq_k)
     key, value = (tensor[:, :, position.clamp(0, seq_k - 1)] for tensor in (key, value))
     scores = torch.einsum("bhnqd,bhnkd->bhnqk", query.float() * scale, key.float())
@@ -38,21 +40,21 @@ class CompiledWindow(Variant):
     """Sliding-window attention in blocks, compiled by torch.compile."""
 
     name = "example-compiled-window"
-    costly_on = ("cpu",)  # each new shape is compiled for seconds, so the conformance suite uses fewer shapes
+    costly_on = ("cpu",)  # compiling a new shape takes seconds, so the conformance suite uses fewer shapes
 
     def unsupported_reason(self, workload, device):
-        """Refuse masks other than a window, and features that the function does not compute."""
+        """Return why the function can't run the workload: a mask other than a window, or an unsupported feature."""
         if workload.mask.kind != "window":
             return f"mask {workload.mask}: only window:L:R"
         if workload.softcap or workload.alibi or workload.dropout:
             return "no softcap, no ALiBi, no dropout"
         if not workload.batch or not workload.seq_q or not workload.seq_k:
-            return "an empty batch or sequence: the compiled function needs at least one row and one key"
+            return "empty batch or sequence: the compiled function needs at least one row and one key"
         return None
 
     def prepare(self, workload, inputs):
-        """Compile for this workload's shapes; the timed call first repeats keys and values for grouped heads."""
-        torch.compiler.reset()  # otherwise torch.compile silently stops compiling after a number of shapes
+        """Compile the function for this workload's shapes; the timed call repeats keys and values of grouped heads."""
+        torch.compiler.reset()  # otherwise torch.compile stops compiling after some number of shapes
         compiled = torch.compile(window_attention, dynamic=False, fullgraph=True)
         groups = workload.heads // workload.kv_heads
         left, right = min(workload.mask.left, workload.seq_k), min(workload.mask.right, workload.seq_k)

@@ -1,8 +1,8 @@
-"""A C++ extension as a variant, built when first used: one pass over the keys for each row.
+"""Attention as a C++ extension, which is built on its first use and makes one pass over the keys for each row.
 
-`attnbench run -p examples/cpp_attention.py -v example-cpp,naive`. The first use compiles it by
-torch.utils.cpp_extension, which takes half a minute and is not timed; torch caches the result. Each row's softmax is
-computed online, as in Milakov and Gimelshein, 2018, arXiv:1805.02867, so no scores are stored.
+To time it: `attnbench run -p examples/cpp_attention.py -v example-cpp,naive`. The first use compiles the extension with
+torch.utils.cpp_extension. This takes half a minute, which is not timed, and torch caches the result. The softmax of
+each row is computed online, as in Milakov and Gimelshein, 2018, arXiv:1805.02867, so no scores are stored.
 """
 
 import functools
@@ -25,7 +25,7 @@ SOURCE = """
 // query (B, Hq, Sq, D), key (B, Hkv, Sk, D), value (B, Hkv, Sk, Dv), float32 -> (B, Hq, Sq, Dv)
 at::Tensor attention(const at::Tensor& any_query, const at::Tensor& any_key, const at::Tensor& any_value,
                      double scale, bool causal) {
-  // The inputs may be views with any strides; the loops below need rows that are contiguous.
+  // The inputs may be views with any strides, but the loops below need contiguous rows.
   const at::Tensor query = any_query.contiguous(), key = any_key.contiguous(), value = any_value.contiguous();
   const int64_t batch = query.size(0), heads = query.size(1), seq_q = query.size(2), width = query.size(3);
   const int64_t kv_heads = key.size(1), seq_k = key.size(2), width_v = value.size(3);
@@ -33,7 +33,7 @@ at::Tensor attention(const at::Tensor& any_query, const at::Tensor& any_key, con
   const float *q = query.const_data_ptr<float>(), *k = key.const_data_ptr<float>(), *v = value.const_data_ptr<float>();
   float* out = output.mutable_data_ptr<float>();
   at::parallel_for(0, batch * heads * seq_q, 16, [&](int64_t begin, int64_t end) {
-    std::vector<double> sum(width_v);  // a float would lose digits over tens of thousands of keys
+    std::vector<double> sum(width_v);  // with tens of thousands of keys, a float would lose digits
     for (int64_t row = begin; row < end; ++row) {
       const int64_t head = row / seq_q, i = row % seq_q;
       const int64_t kv_head = head / heads * kv_heads + head % heads / (heads / kv_heads);
@@ -70,24 +70,24 @@ TORCH_LIBRARY(attnbench_example, library) { library.def("attention", &attention)
 
 @functools.cache
 def attention_in_cpp():
-    """Build the extension, unless it has been built before, and return its function."""
+    """Build the extension if it has not been built before, and return its function."""
     load_inline(
         "attnbench_example",
         SOURCE,
         is_python_module=False,
-        no_implicit_headers=True,  # torch/extension.h would triple the build time
+        no_implicit_headers=True,  # torch/extension.h would make the build take three times as long
         extra_cflags=["-O3", "-march=native", "-fopenmp-simd"],
     )
     return torch.ops.attnbench_example.attention
 
 
 class CppAttention(Variant):
-    """Attention in C++, one online pass over the keys for each row."""
+    """Attention in C++, with one online pass over the keys for each row."""
 
     name = "example-cpp"
 
-    def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one return for each reason is easiest to read
-        """Refuse machines without a compiler, and features that the C++ code does not compute."""
+    def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one return per reason is easiest to read
+        """Return why the extension can't run the workload: no compiler, or an unsupported feature."""
         if device != "cpu":
             return "runs on the CPU only"
         if not (shutil.which("c++") and shutil.which("ninja")):
@@ -103,7 +103,7 @@ class CppAttention(Variant):
         return None
 
     def prepare(self, workload, inputs):
-        """Build the extension, and bind the arguments that are the same for every call."""
+        """Build the extension, and return a callable that calls it with this workload's arguments."""
         attention = attention_in_cpp()
         scale, causal = workload.effective_scale, workload.mask.is_causal
         return lambda: attention(inputs.query, inputs.key, inputs.value, scale, causal)

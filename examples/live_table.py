@@ -1,8 +1,9 @@
-"""An observer as a plugin: append each record to a CSV file when it is stored, to be watched with `tail -f`.
+"""An observer that appends each record to a CSV file as soon as it is stored.
 
-`LIVE_TABLE=live.csv attnbench run -p examples/live_table.py`. An experiment tracker works in the same way: start its
-run in `attnbench_run_started` and log in `attnbench_record_stored`. Observers run in a separate process, so a slow or
-broken one does not affect any measurement.
+To use it: `LIVE_TABLE=live.csv attnbench run -p examples/live_table.py`, and in another terminal `tail -f live.csv`. A
+plugin for an experiment tracker looks the same: it starts the tracker's run in `attnbench_run_started` and logs to it
+in `attnbench_record_stored`. Observers run in a separate process, so a slow or broken observer does not affect any
+measurement.
 """
 
 import csv
@@ -16,26 +17,26 @@ COLUMNS = ("variant", "workload", "device", "status", "median_ms", "reason")
 
 
 def table():
-    """Return the file's path, from the environment variable LIVE_TABLE."""
+    """Return the path of the CSV file, which the environment variable LIVE_TABLE sets."""
     return Path(os.environ.get("LIVE_TABLE", "live.csv"))
 
 
 def append(row):
-    """Write one line and close the file, so that readers only see whole lines."""
+    """Append one line and close the file, so that other programs only see complete lines."""
     with table().open("a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerow(row)
 
 
 @hookimpl
-def attnbench_run_started():  # a hook may leave out the arguments that it does not need
-    """Start a new table with its header."""
+def attnbench_run_started():  # an implementation of a hook may leave out arguments that it does not use
+    """Replace the file by a new one that only has the header."""
     table().unlink(missing_ok=True)
     append(COLUMNS)
 
 
 @hookimpl
 def attnbench_record_stored(record):
-    """Append one record; it has times only if its result was correct."""
+    """Append one record. A record has samples only if the result was correct, so the median may be empty."""
     samples = record["samples_ns"]
     median = f"{statistics.median(samples) / 1e6:.4f}" if samples else ""
     workload = Workload.from_json(record["workload"]).id

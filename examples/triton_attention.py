@@ -1,8 +1,8 @@
-"""A Triton kernel as a variant: FlashAttention's forward pass, with one program for each block of queries.
+"""FlashAttention's forward pass as a Triton kernel, with one program for each block of queries.
 
-On a GPU: `attnbench run -p examples/triton_attention.py -v example-triton,sdpa`. Without a GPU, Triton's interpreter
-shows whether the kernel is correct, but not how fast it is: `TRITON_INTERPRET=1 attnbench check example-triton -p
-examples/triton_attention.py`. The algorithm is that of Dao, 2023, arXiv:2307.08691, section 3.1.
+To time it on a GPU: `attnbench run -p examples/triton_attention.py -v example-triton,sdpa`. Without a GPU, Triton's
+interpreter can show whether the kernel is correct, but not how fast it is: `TRITON_INTERPRET=1 attnbench check
+example-triton -p examples/triton_attention.py`. The algorithm is from Dao, 2023, arXiv:2307.08691, section 3.1.
 """
 
 import importlib.util
@@ -12,7 +12,7 @@ import torch
 
 from attnbench import Variant, hookimpl
 
-LOG2_E = 1.4426950408889634  # the kernel computes powers of 2, which are one instruction on a GPU, instead of e
+LOG2_E = 1.4426950408889634  # the kernel uses exp2, which is one instruction on a GPU, instead of exp
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 if HAS_TRITON:
@@ -20,13 +20,13 @@ if HAS_TRITON:
     import triton.language as tl
 
     @triton.jit
-    def _forward(  # noqa: PLR0917 - a kernel takes its pointers and sizes as separate arguments
+    def _forward(  # noqa: PLR0917 - a Triton kernel takes pointers and sizes as separate arguments
         query_ptr, key_ptr, value_ptr, output_ptr, scale, seq_q, seq_k, heads, groups,
         HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, CAUSAL: tl.constexpr,
         BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
     ):  # fmt: skip
         """Compute BLOCK_Q rows of one head in a loop over blocks of keys, with an online softmax."""
-        head = tl.program_id(1).to(tl.int64)  # index over batch and heads
+        head = tl.program_id(1).to(tl.int64)  # index over all heads of all sequences
         kv_head = head // heads * (heads // groups) + head % heads // groups
         rows = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
         width, width_v = tl.arange(0, HEAD_DIM), tl.arange(0, HEAD_DIM_V)
@@ -50,7 +50,7 @@ if HAS_TRITON:
                 visible = visible & (columns[None, :] <= last[:, None])
             scores = tl.where(visible, scores, float("-inf"))
             new_largest = tl.maximum(largest, tl.max(scores, 1))
-            shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)  # for a row that has seen no key yet
+            shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)  # -inf - -inf would be NaN
             weights = tl.exp2(scores - shift[:, None])
             decay = tl.exp2(largest - shift)
             total = total * decay + tl.sum(weights, 1)
@@ -67,12 +67,12 @@ class TritonAttention(Variant):
 
     name = "example-triton"
 
-    def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one return for each reason is easiest to read
-        """Refuse features that the kernel does not compute, and a CPU without Triton's interpreter."""
+    def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one return per reason is easiest to read
+        """Return why the kernel can't run the workload: an unsupported feature, or no GPU and no interpreter."""
         if not HAS_TRITON:
             return "needs the package triton (pip install triton)"
         if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-            return "Triton needs a GPU; TRITON_INTERPRET=1 runs its interpreter, which shows correctness, not speed"
+            return "Triton needs a GPU; TRITON_INTERPRET=1 runs its interpreter, which can check results but is slow"
         if device == "cpu" and workload.dtype == "bfloat16":
             return "Triton's interpreter can't multiply bfloat16"
         if workload.needs_gradient:
@@ -83,11 +83,11 @@ class TritonAttention(Variant):
             return "no softcap, no ALiBi, no dropout"
         for width in (workload.head_dim, workload.head_dim_v):
             if width < 16 or width & (width - 1):
-                return f"head dimension {width}: a block is a power of two of at least 16"
+                return f"head dimension {width}: must be a power of two and at least 16"
         return None
 
     def prepare(self, workload, inputs):
-        """Choose the grid. The kernel is compiled by the first call, which is not timed."""
+        """Choose the grid. The first call compiles the kernel and is not timed."""
         block = 64 if workload.head_dim <= 64 else 32
         grid = (triton.cdiv(workload.seq_q, block), workload.batch * workload.heads)
         shape = (workload.batch, workload.heads, workload.seq_q, workload.head_dim_v)
@@ -95,7 +95,7 @@ class TritonAttention(Variant):
         def attention():
             output = torch.empty(shape, dtype=inputs.query.dtype, device=inputs.query.device)
             if output.numel():
-                # The inputs may be views with any strides; the kernel needs rows that are contiguous.
+                # The inputs may be views with any strides, but the kernel needs contiguous rows.
                 query, key, value = (tensor.contiguous() for tensor in (inputs.query, inputs.key, inputs.value))
                 _forward[grid](
                     query, key, value, output, workload.effective_scale * LOG2_E,

@@ -1,4 +1,4 @@
-"""`pytest --pyargs attnbench.benchmarks`: cells as tests of pytest-benchmark."""
+"""`pytest --pyargs attnbench.benchmarks`: cells as tests for pytest-benchmark."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 TINY = ("--heads", "1", "--head-dim", "8", "--seq", "16", "--benchmark-max-time=0.01", "--benchmark-min-rounds=3")
 PLUGIN = '''
-"""Three variants: one slow on demand, one wrong, one that can't."""
+"""Three variants: one that can be slowed down, one that is wrong, and one that supports nothing."""
 
 import os
 import time
@@ -43,10 +43,10 @@ class Unable(Variant):
     name = "unable"
 
     def unsupported_reason(self, workload, device):
-        return "has no hands"
+        return "has no kernel"
 
     def prepare(self, workload, inputs):
-        raise AssertionError("asked to do what it can't")
+        raise AssertionError("prepare was called for an unsupported workload")
 
 
 @hookimpl
@@ -56,39 +56,39 @@ def attnbench_variants():
 
 
 def run_pytest(folder, *options, **environment):
-    """Run the benchmarks as a user does, in a folder without configuration."""
+    """Run the benchmarks in a folder without any configuration of pytest, and return the finished process."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "attnbench.benchmarks", *options]
     outside = {
         name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
-    }  # e.g. those of pytest-xdist
+    }  # without variables of the outer pytest, e.g. those of pytest-xdist
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env={**outside, **environment}
     )
 
 
 def saved(folder):
-    """Return the saved benchmarks of each file, sorted by file name."""
+    """Return the benchmarks in each saved file, sorted by file name."""
     files = sorted(Path(folder).glob(".benchmarks/*/*.json"))
     return [json.loads(file.read_text(encoding="utf-8"))["benchmarks"] for file in files]
 
 
 @pytest.fixture
 def plugin(tmp_path):
-    """Return the path of a plugin with variants of every outcome."""
+    """Return the path of a plugin whose variants have all three outcomes."""
     path = tmp_path / "outcomes.py"
     path.write_text(PLUGIN, encoding="utf-8")
     return str(path)
 
 
 def test_only_right_answers_are_timed_and_saved(tmp_path, plugin):
-    """A right variant is timed and saved with its facts, a wrong one fails unsaved, an unable one is skipped."""
+    """A right variant is timed and saved, a wrong one fails and is not saved, and an unsupported one is skipped."""
     done = run_pytest(
         tmp_path, *TINY, "--plugin", plugin, "--variant", "as-asked,wrong,unable", "--direction",
         "forward,backward", "--benchmark-autosave", "-rs",
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "2 failed, 2 passed, 2 skipped" in done.stdout
-    assert "has no hands" in done.stdout
+    assert "has no kernel" in done.stdout
     (benchmarks,) = saved(tmp_path)
     assert sorted(benchmark["params"]["workload"] for benchmark in benchmarks) == [
         "b1-h1-s16-d8-float32-none-backward",
@@ -104,7 +104,7 @@ def test_only_right_answers_are_timed_and_saved(tmp_path, plugin):
 
 
 def test_compare_fail_fails_on_a_slow_down(tmp_path, plugin):
-    """`--benchmark-compare-fail` fails if a cell got slower, and `pytest-benchmark compare` shows both runs."""
+    """`--benchmark-compare-fail` fails if a cell became slower, and `pytest-benchmark compare` shows both runs."""
     options = (*TINY, "--plugin", plugin, "--variant", "as-asked", "--benchmark-autosave")
     assert run_pytest(tmp_path, *options).returncode == 0
     slower = run_pytest(tmp_path, *options, "--benchmark-compare", "--benchmark-compare-fail=min:100%", PAUSE="0.1")
@@ -127,7 +127,7 @@ def test_compare_fail_fails_on_a_slow_down(tmp_path, plugin):
     ],
 )
 def test_bad_options_are_one_line(tmp_path, options, message):
-    """A wrong option ends the session with a usage error that has what was expected, without a traceback."""
+    """An invalid option ends the session with a message that shows what was expected, without a traceback."""
     done = run_pytest(tmp_path, *options)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in done.stdout + done.stderr
@@ -135,7 +135,7 @@ def test_bad_options_are_one_line(tmp_path, options, message):
 
 
 def test_other_sessions_have_no_options(pytester):
-    """In other sessions the plugin adds no options, so a test suite may have its own `--seq`."""
+    """In other sessions the plugin adds no options, so a test suite can define its own `--seq`."""
     pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--seq', type=int)")
     pytester.makepyfile("def test_own(request): assert request.config.getoption('--seq') == 3")
     pytester.runpytest_subprocess("--seq", "3").assert_outcomes(passed=1)

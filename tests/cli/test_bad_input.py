@@ -1,4 +1,4 @@
-"""Wrong commands end with one line that has the wrong value and what was expected."""
+"""Wrong usage ends with one line that shows the wrong value and what was expected."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 
 def attnbench(*arguments):
-    """Run the command line in a fresh process."""
+    """Run attnbench in a new process and return the finished process."""
     return subprocess.run([sys.executable, "-m", "attnbench", *arguments], capture_output=True, text=True, check=False)
 
 
@@ -34,8 +34,8 @@ def attnbench(*arguments):
         ("run --sequence 5", "No such option: --sequence"),
         ("explain", "(attnbench explain --help lists all options)"),
         ("list variant", "unknown list 'variant': did you mean 'variants'?"),
-        ("check", "no variant named"),
-        ("check naive --quick --thorough", "contradict each other"),
+        ("check", "no variant given"),
+        ("check naive --quick --thorough", "can't be combined"),
         ("report nowhere", "unknown run 'nowhere'"),
         ("export", "no output file"),
         ("compare nowhere elsewhere", "unknown run 'nowhere'"),
@@ -43,7 +43,7 @@ def attnbench(*arguments):
     ],
 )
 def test_bad_usage_exits_2_with_one_line(arguments, message):
-    """The exit code is 2, and one line names the value and what was expected."""
+    """The exit code is 2, and the only line shows the wrong value and what was expected."""
     done = attnbench(*arguments.split())
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
@@ -52,7 +52,7 @@ def test_bad_usage_exits_2_with_one_line(arguments, message):
 
 
 def test_an_unwritable_results_folder_is_a_usage_error(tmp_path):
-    """A results folder that is a file is refused with its path."""
+    """If --results is a file, the command is refused with a message that shows the path."""
     (tmp_path / "file").write_text("")
     done = attnbench("run", "-v", "naive", "--seq", "16", "--results", str(tmp_path / "file"))
     assert done.returncode == 2
@@ -61,13 +61,13 @@ def test_an_unwritable_results_folder_is_a_usage_error(tmp_path):
 
 
 def test_debug_shows_the_traceback():
-    """With --debug the traceback is shown."""
+    """With --debug, a traceback is shown."""
     assert "Traceback" in attnbench("--debug", "run", "-v", "sdpaa").stderr
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "run --help", "list suites", "list devices --json"])
 def test_help_and_lists_print_to_standard_output(arguments):
-    """Help and lists exit 0 and print only to standard output."""
+    """Help and lists exit with 0 and print nothing to standard error."""
     done = attnbench(*arguments.split())
     assert done.returncode == 0
     assert done.stdout
@@ -75,7 +75,7 @@ def test_help_and_lists_print_to_standard_output(arguments):
 
 
 def test_a_dry_run_lists_supported_and_unsupported_cells(tmp_path):
-    """A dry run prints each cell, with the reason if it is unsupported, and writes nothing."""
+    """A dry run prints every cell, with the reason if it is unsupported, and writes nothing."""
     done = attnbench(
         "run", "--dry-run", "-v", "naive,sdpa-cudnn", "-d", "cpu", "--seq", "16", "--results", str(tmp_path)
     )
@@ -87,7 +87,7 @@ def test_a_dry_run_lists_supported_and_unsupported_cells(tmp_path):
 
 
 def test_a_workload_that_no_variant_supports_is_a_usage_error(tmp_path):
-    """A workload of a suite file that no variant supports is refused before anything runs, with place and reason."""
+    """If no variant supports a workload of a suite file, the message shows file, line and reason, and nothing runs."""
     suite = tmp_path / "mine.toml"
     suite.write_text('name = "mine"\n[[grid]]\nheads = 1\nseq = 16\nhead_dim = 8\nsoftcap = 3.0\n')
     done = attnbench("run", "-s", str(suite), "-v", "sdpa", "-d", "cpu", "--results", str(tmp_path / "results"))
@@ -98,7 +98,7 @@ def test_a_workload_that_no_variant_supports_is_a_usage_error(tmp_path):
 
 
 def test_an_unknown_variant_points_to_a_plugin_file(tmp_path):
-    """If the current folder has a plugin file for an unknown variant, the message shows how to load it."""
+    """If a file in the current folder is named like an unknown variant, the message shows how to load the file."""
     (tmp_path / "my_attn.py").write_text("")
     done = subprocess.run(
         [sys.executable, "-m", "attnbench", "check", "my-attn"],

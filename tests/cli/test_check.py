@@ -33,7 +33,7 @@ def attnbench_variants():
 
 @pytest.fixture
 def check(tmp_path):
-    """Return a function that runs `attnbench check` on the plugin's variants."""
+    """Return a function that runs `attnbench check` on variants of the plugin above."""
     plugin = tmp_path / "plugin.py"
     plugin.write_text(PLUGIN)
 
@@ -45,7 +45,7 @@ def check(tmp_path):
 
 
 def test_failures_come_with_remedy_and_command_and_exit_1(check):
-    """A wrong variant and one that crashes fail with a remedy and a command; the other variants are still checked."""
+    """A wrong variant and a crashing one fail with a remedy and a command; the remaining variant is still checked."""
     done = check("--only", "repeated-heads", "--json")
     results = json.loads(done.stdout)
     found = {name: {each["status"] for each in results if each["variant"] == name} for name in ("right", "wrong")}
@@ -60,7 +60,7 @@ def test_failures_come_with_remedy_and_command_and_exit_1(check):
 
 
 def test_a_right_variant_exits_0_with_one_line(check):
-    """Piped, a variant that passes prints one line with its tier and counts."""
+    """If the output is piped, a variant that passes has one line, with its tier and counts."""
     done = check("right", "--only", "repeated-heads")
     assert done.returncode == 0
     assert done.stdout.startswith("right (plain): 1 passed in ")

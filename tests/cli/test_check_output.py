@@ -1,4 +1,4 @@
-"""What `attnbench check` prints of the suite's results."""
+"""Output of `attnbench check` for given test results."""
 
 import io
 import json
@@ -10,20 +10,20 @@ from attnbench.cli.check_output import JsonOutput, LineOutput, TableOutput, Tall
 
 
 def result(check, status, workload="b1-h1", **fields):
-    """Return one test's result as a worker sends it."""
+    """Return the result of one test in the form that a worker sends."""
     by_status = {
         "failed": {
-            "reason": "row 3 is wrong", "remedy": "do it rightly", "repro": f"pytest -k {check}-{workload}",
+            "reason": "row 3 is wrong", "remedy": "round to nearest", "repro": f"pytest -k {check}-{workload}",
         },
         "skipped": {"reason": f"{workload}: needs a GPU", "refusal": "needs a GPU"},
-        "hint": {"reason": "too shy"},
+        "hint": {"reason": "refuses too much"},
     }  # fmt: skip
     given = {"reason": None, **by_status.get(status, {}), **fields}
     return {"check": check, "workload_id": workload, "status": status, "seconds": 0.5, **given}
 
 
 def tally_of(*results, name="mine"):
-    """Return a tally of results."""
+    """Return the tally of a variant with these results."""
     tally = Tally(name, "fused")
     tally.results += results
     return tally
@@ -41,7 +41,7 @@ MIXED = (
 
 
 def on_a_terminal(*tallies):
-    """Return what a terminal shows of tallies."""
+    """Return what a terminal shows for tallies."""
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     output = TableOutput(console)
     for tally in tallies:
@@ -51,7 +51,7 @@ def on_a_terminal(*tallies):
 
 
 def test_plain_lines_show_every_failure_with_remedy_and_command(capsys):
-    """Piped, each failure has its reason, remedy and command, and the counts come last."""
+    """If the output is piped, each failure has its reason, remedy and command, and the counts come last."""
     tally, lines = tally_of(), LineOutput()
     for each in MIXED:
         tally.results.append(each)
@@ -60,19 +60,19 @@ def test_plain_lines_show_every_failure_with_remedy_and_command(capsys):
     text = capsys.readouterr().out
     assert text.count("FAILED mine: masks on ") == 5
     assert "  again  pytest -k masks-b6-h1\n" in text
-    assert "hint   mine: refusals: too shy" in text
+    assert "hint   mine: refusals: refuses too much" in text
     assert "traits mine: nan-safe no, repeatable no, though claimed" in text
     assert text.endswith("mine (fused): 2 passed, 6 failed, 1 skipped in 5.5 s\n")
 
 
 def test_a_terminal_shows_a_table_of_checks_and_the_remedies():
-    """Each check has a row; of many failures of one check three are shown, with a remedy and a command each."""
+    """Each check has a row, and at most three failures of a check are shown, each with a remedy and a command."""
     text = on_a_terminal(tally_of(*MIXED))
     assert next(line.split() for line in text.splitlines() if line.startswith("masks ")) == ["masks", "1", "5", "3.0"]
     assert text.count("masks on b") == 3
     assert text.count("pytest -k masks-b") == 3
-    assert "not shown: 2 of masks; --json has them all, --only masks those of one check" in text
-    assert "do it rightly" in text
+    assert "not shown: 2 of masks; --json shows all failures, --only masks those of one check" in text
+    assert "round to nearest" in text
     assert "mine (tier fused)" in text
 
 
@@ -84,27 +84,27 @@ BROKEN = [
 
 
 def test_of_many_failures_each_check_shows_one_before_any_shows_two():
-    """A terminal shows six failures, spread over all checks, and how many more there are."""
+    """A terminal shows six failures, spread over all checks, and counts the others."""
     text = on_a_terminal(tally_of(*BROKEN))
     assert [text.count(f"check{check} on b") for check in range(4)] == [2, 2, 1, 1]
     assert "not shown: 1 of check0, 1 of check1, 2 of check2, 2 of check3" in text
 
 
 def test_failures_that_look_like_one_bug_are_summed_up(capsys):
-    """If most failures have one likely bug, whatever its numbers, it is printed last; else no bug is printed."""
-    line = "10 of 12 failures look like one bug, to be fixed first: the scores are 1.02 times the right ones"
+    """The likely bug of most failures is printed last, even if its numbers differ between failures."""
+    line = "10 of 12 failures look like the same bug; fix it first: the scores are 1.02 times the right ones"
     most = [*BROKEN[:10], *MIXED[1:3]]
     text = on_a_terminal(tally_of(*most))
     assert text.rstrip().endswith(line)
-    assert text.count("remedy") == 1, "the bug is the remedy of all failures that it explains"
+    assert text.count("remedy") == 1, "failures that the bug explains have no remedy"
     LineOutput().variant_finished(tally_of(*most))
     assert f"mine: {line}\n" in capsys.readouterr().out
-    assert "one bug" not in on_a_terminal(tally_of(*BROKEN[:2]))
-    assert "one bug" not in on_a_terminal(tally_of(*BROKEN[:3], *MIXED[1:6]))
+    assert "same bug" not in on_a_terminal(tally_of(*BROKEN[:2]))
+    assert "same bug" not in on_a_terminal(tally_of(*BROKEN[:3], *MIXED[1:6]))
 
 
 def test_several_variants_end_in_one_table():
-    """Each variant has a row with its counts and traits, or with the reason why nothing could be run."""
+    """The last table has one row per variant, with its counts and traits or the reason why no test could run."""
     text = on_a_terminal(tally_of(*MIXED), tally_of(result("masks", "skipped"), name="absent"))
     last = text.splitlines()[-2:]
     assert last[0].split()[:5] == ["mine", "fused", "2", "6", "1"]
@@ -113,7 +113,7 @@ def test_several_variants_end_in_one_table():
 
 
 def test_a_variant_that_supports_nothing_shows_its_own_reason():
-    """If nothing ran but the check of the refusals, the reason is the variant's own, without the workload."""
+    """If only the check of refusals ran, the reason is the variant's own and does not name a workload."""
     only = tally_of(result("masks", "skipped"), result("refusals", "passed"), name="absent")
     assert only.nothing_ran == "needs a GPU"
     assert tally_of(result("masks", "skipped"), result("refusals", "failed")).nothing_ran is None
@@ -121,20 +121,20 @@ def test_a_variant_that_supports_nothing_shows_its_own_reason():
 
 
 def test_a_test_skipped_by_the_suite_shows_the_suites_reason():
-    """If the variant did not refuse the workload, the reason for skipping is shown as it is."""
+    """If the suite skipped a test that the variant did not refuse, the suite's reason is shown unchanged."""
     reason = "b1: not softmax attention"
     assert tally_of(result("masks", "skipped", reason=reason, refusal=None)).nothing_ran == reason
 
 
 def test_a_command_line_is_never_wrapped():
-    """A command to copy is printed on one line, however long it is."""
+    """A command is printed on one line, however long it is, so that it can be copied."""
     long = result("masks", "failed", repro="pytest " + "x" * 300)
     assert "pytest " + "x" * 300 in on_a_terminal(tally_of(long))
 
 
 @pytest.mark.parametrize("statuses", [("passed", "failed"), ("skipped",)])
 def test_json_is_all_results(capsys, statuses):
-    """--json prints one list of all results with their variant, and nothing else."""
+    """--json prints only one list, which has all results with the name of the variant."""
     tally = tally_of(*(result("masks", status) for status in statuses))
     output = JsonOutput()
     output.variant_started(tally)

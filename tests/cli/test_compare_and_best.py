@@ -14,7 +14,7 @@ OPTIONS = {"cells": CELLS, "variants": ("sdpa", "chunked"), "rounds": 8, "noise"
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Return a folder with three runs of one machine; `chunked` is slower in the second and third."""
+    """Return a folder with three runs on one machine; `chunked` is slower in the second and third run."""
     folder = tmp_path_factory.mktemp("results")
     for place, (name, factor) in enumerate((("one", 1.0), ("two", 1.5), ("three", 1.5))):
         started = f"2026-0{place + 1}-01T00:00:00+00:00"
@@ -23,12 +23,12 @@ def results(tmp_path_factory):
 
 
 def attnbench(*arguments):
-    """Run the command line in a fresh process."""
+    """Run attnbench in a new process and return the finished process."""
     return subprocess.run([sys.executable, "-m", "attnbench", *arguments], capture_output=True, text=True, check=False)
 
 
 def test_a_certain_slow_down_fails_and_is_on_the_page(results, tmp_path):
-    """With --fail-if-slower the exit code is 1, and the page and the Markdown show the same regression."""
+    """With --fail-if-slower, the exit code is 1, and both the page and the Markdown show the regression."""
     page = tmp_path / "page.html"
     arguments = ("--fail-if-slower", "3%", "--format", "markdown", "--html", str(page), "--results", str(results))
     done = attnbench("compare", "one", "two", *arguments)
@@ -39,17 +39,17 @@ def test_a_certain_slow_down_fails_and_is_on_the_page(results, tmp_path):
 
 
 def test_of_three_runs_each_is_compared_with_the_one_before(results):
-    """Three runs give two comparisons with the names of the runs; JSON needs exactly two runs."""
+    """Three runs give two comparisons, each with the names of its runs; --json needs exactly two runs."""
     done = attnbench("compare", "one", "two", "three", "--results", str(results))
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("one to two") < done.stdout.index("two to three")
     refused = attnbench("compare", "one", "two", "three", "--json", "--results", str(results))
     assert refused.returncode == 2
-    assert "--json compares two runs, got 3" in refused.stderr
+    assert "--json can compare only two runs, not 3" in refused.stderr
 
 
 def test_the_best_as_json_is_a_dispatch_table(results):
-    """`best --format json` prints only JSON, with one region per shape and the order of fallbacks."""
+    """`best --format json` prints only JSON, with one region per shape and an ordered list of fallbacks."""
     done = attnbench("best", "one", "--format", "json", "--results", str(results))
     (region,) = json.loads(done.stdout)["regions"]
     assert (region["variant"], region["order"]) == ("sdpa", ["sdpa", "chunked"])

@@ -1,4 +1,4 @@
-"""`attnbench new`: the files it writes and the commands it prints."""
+"""The files that `attnbench new` writes and the commands that it prints."""
 
 import os
 import shlex
@@ -10,14 +10,14 @@ import pytest
 
 
 def attnbench(folder, *arguments):
-    """Run the command in a folder."""
+    """Run attnbench in a folder and return the finished process."""
     return subprocess.run(
         [sys.executable, "-m", "attnbench", *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
 
 
 def test_the_printed_commands_find_the_new_file(tmp_path):
-    """The printed run command plans cells of the new variant."""
+    """The printed command `attnbench run` plans cells of the new variant."""
     written = attnbench(tmp_path, "new", "my-attn")
     assert written.returncode == 0, written.stderr
     assert (tmp_path / "my_attn.py").is_file()
@@ -29,7 +29,7 @@ def test_the_printed_commands_find_the_new_file(tmp_path):
 
 
 def test_the_new_package_can_be_installed_and_is_found(tmp_path):
-    """The package installs into a new environment next to attnbench; its variant is listed, checked and timed."""
+    """The package can be installed next to attnbench; its variant is then listed, checked and timed."""
     written = attnbench(tmp_path, "new", "my-attn", "--package", "plugin")
     assert written.returncode == 0, written.stderr
     assert "pip install -e plugin" in written.stdout
@@ -54,7 +54,7 @@ def test_the_new_package_can_be_installed_and_is_found(tmp_path):
 
 
 def fresh_environment(folder):
-    """Return the Python of a new environment that has the packages of the current one."""
+    """Make an environment that also has the packages of the current one, and return the path of its Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
     paths = [path for path in sys.path if "site-packages" in path or Path(path, "attnbench").is_dir()]
@@ -64,7 +64,7 @@ def fresh_environment(folder):
 
 @pytest.mark.parametrize("arguments", [("new", "torch"), ("new", "my attn"), ("new", "my-attn", "--package", ".")])
 def test_refusals_are_one_line(tmp_path, arguments):
-    """A bad name or folder ends with exit code 2 and one line."""
+    """An invalid name or folder ends with exit code 2 and a one-line message."""
     (tmp_path / "here").write_text("")
     refused = attnbench(tmp_path, *arguments)
     assert refused.returncode == 2

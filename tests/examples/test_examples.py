@@ -1,4 +1,4 @@
-"""The plugins in examples/ compute the right result, and refuse what they don't support."""
+"""The plugins in examples/ compute correct results, and refuse workloads that they do not support."""
 
 import csv
 import importlib.util
@@ -29,7 +29,7 @@ def load(name):
 
 
 def check(variant, *names):
-    """Run checks of the conformance suite at the quick level, fail if one fails, and return how many passed."""
+    """Run checks of the conformance suite at the level `quick`, assert that none fails, and return how many passed."""
     results = list(checks(variant, level="quick", only=names or None))
     assert [
         f"{result.check} {result.workload_id}: {result.reason}" for result in results if result.status == "failed"
@@ -38,7 +38,7 @@ def check(variant, *names):
 
 
 def pass_gate(variant, **fields):
-    """Fail unless the variant passes the check that precedes each timing."""
+    """Assert that the variant passes the gate, the check that precedes each timing."""
     workload = Workload.from_json({"batch": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, **fields})
     assert variant.unsupported_reason(workload, "cpu") is None
     inputs = make_inputs(workload, "cpu", variant.layout)
@@ -48,7 +48,7 @@ def pass_gate(variant, **fields):
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 def test_triton_kernel_is_correct():
-    """In Triton's interpreter, the kernel is correct with grouped heads, any strides, and partly filled blocks."""
+    """In Triton's interpreter, the kernel is correct with grouped heads, any strides, and partial blocks."""
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -60,7 +60,7 @@ for mask in ("none", "causal"):
         pass_gate(variant, mask=mask, head_dim_v=32, **sizes)
 print("right")
 """
-    done = subprocess.run(  # in a new process, because triton reads the variable when it is imported
+    done = subprocess.run(  # in a new process, because triton reads TRITON_INTERPRET when it is imported
         [sys.executable, "-c", program], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
@@ -68,7 +68,7 @@ print("right")
 
 
 def test_triton_kernel_without_a_gpu(monkeypatch):
-    """Without a GPU and without the interpreter, the kernel is unsupported, and the reason says what to set."""
+    """With neither a GPU nor the interpreter, the kernel is unsupported, and the reason names the variable to set."""
     pytest.importorskip("triton")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     (variant,) = load("triton_attention").attnbench_variants()
@@ -77,7 +77,7 @@ def test_triton_kernel_without_a_gpu(monkeypatch):
 
 
 def test_compiled_window_is_correct():
-    """Compiled, output and gradients are correct, with grouped heads and with more keys than queries."""
+    """The compiled output and gradients are correct with grouped heads and with more keys than queries."""
     (variant,) = load("compiled_window").attnbench_variants()
     pass_gate(variant, seq_q=50, seq_k=70, mask="window:9:4")
     pass_gate(variant, seq_q=128, mask="window:64:0", direction="forward_backward")
@@ -87,7 +87,7 @@ def test_compiled_window_is_correct():
 @pytest.mark.parametrize("sizes", [(33, 33), (7, 40), (40, 7), (1, 50), (64, 64)])
 @pytest.mark.parametrize("window", [(0, 0), (3, 2), (100, 5)])
 def test_window_function_is_correct(sizes, window):
-    """Uncompiled, output and gradients are correct for windows inside the sequence and beyond its ends."""
+    """The uncompiled output and gradients are correct for windows within the sequence and past its ends."""
     module = load("compiled_window")
     (variant,) = module.attnbench_variants()
     seq_q, seq_k = sizes
@@ -108,8 +108,10 @@ def test_window_function_is_correct(sizes, window):
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
 def test_cpp_extension_is_correct(monkeypatch):
-    """The C++ extension builds, is correct with fewer or more keys than queries, and passes the conformance suite."""
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")  # ninja is installed beside python
+    """The C++ extension builds, and is correct with as many, fewer and more keys than queries."""
+    monkeypatch.setenv(
+        "PATH", str(Path(sys.executable).parent), prepend=":"
+    )  # ninja is installed in the same folder as python
     (variant,) = load("cpp_attention").attnbench_variants()
     for mask in ("none", "causal"):
         for sizes in ({"seq_q": 33}, {"seq_q": 7, "seq_k": 40}, {"seq_q": 40, "seq_k": 7}):
@@ -119,7 +121,7 @@ def test_cpp_extension_is_correct(monkeypatch):
 
 @pytest.mark.parametrize("name", ["triton_attention", "compiled_window", "cpp_attention"])
 def test_examples_refuse_what_they_do_not_compute(name):
-    """Each example refuses softcap, ALiBi and dropout with a reason, instead of ignoring them."""
+    """Each example refuses softcap, ALiBi and dropout with a reason and does not ignore them."""
     (variant,) = load(name).attnbench_variants()
     mask = "window:4:0" if name == "compiled_window" else "none"
     for feature in ({"softcap": 5.0}, {"alibi": True}, {"dropout": 0.5}):
@@ -128,7 +130,7 @@ def test_examples_refuse_what_they_do_not_compute(name):
 
 
 def test_live_table_shows_each_record(tmp_path, monkeypatch):
-    """The observer starts a new table with each run and appends a line for each record, without a time if it failed."""
+    """The observer starts a new table for each run, and appends a line for each record; failures have no time."""
     monkeypatch.setenv("LIVE_TABLE", str(tmp_path / "live.csv"))
     observer = load("live_table")
     workload = Workload(heads=1, seq_q=4, head_dim=2).to_json()
@@ -145,7 +147,7 @@ def test_live_table_shows_each_record(tmp_path, monkeypatch):
 
 
 def test_example_suite_is_a_suite():
-    """The example suite can be read, and its grids contain prefill, decode and training."""
+    """The example suite can be read, and its grids are prefill, decode and training."""
     suite = read_suite(EXAMPLES / "my_model.toml")
     assert suite.name == "my-model"
     assert len(suite.workloads) == 7

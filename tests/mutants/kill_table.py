@@ -1,6 +1,6 @@
-"""Run the conformance suite on every mutant, and write which checks catch it to kill_table.md beside this file.
+"""Run the conformance suite on every mutant, and write the checks that catch each one to kill_table.md.
 
-`make kill-table` runs it; docs/conformance.md includes the table.
+`make kill-table` runs this script. docs/conformance.md includes the table.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from attnbench.conformance.suite import CHECKS, DEMANDED, cases, run_case
 
 HERE = Path(__file__).parent
 TABLE = HERE / "kill_table.md"
-MOST = 3  # checks named per mutant: most mutants fail many more
+MAX_CHECKS_NAMED = 3  # per mutant; most mutants fail many more checks
 if str(HERE) not in sys.path:
-    sys.path.insert(0, str(HERE))  # mutants import tiled
+    sys.path.insert(0, str(HERE))  # mutants import the module `tiled`
 
 
 def mutant_files():
@@ -41,10 +41,10 @@ def load(path):
 
 
 def catching(mutant, level="quick", only=None):
-    """Return the names of the demanded checks, MOST at most, that catch a mutant at a level.
+    """Return the names of at most MAX_CHECKS_NAMED checks that catch a mutant at a level.
 
-    The first workload of every check is tried, then, if none has caught the mutant, the second, and so on. The level
-    `full` leaves out the workloads of `quick`.
+    Only checks that every variant must pass are tried. Each check first runs on its first workload. If no check catches
+    the mutant, each runs on its second workload, and so on. The level `full` leaves out the workloads of `quick`.
     """
     names = only or [check.name for check in DEMANDED]
     done = {case.id for case in cases(mutant, level="quick", only=names)} if level == "full" else ()
@@ -57,7 +57,7 @@ def catching(mutant, level="quick", only=None):
         for case in column:
             if case is not None and run_case(Subject(mutant), case).status == "failed":
                 caught.append(case.check.name)
-            if len(caught) == MOST:
+            if len(caught) == MAX_CHECKS_NAMED:
                 break
         if caught:
             return caught
@@ -65,17 +65,16 @@ def catching(mutant, level="quick", only=None):
 
 
 def read_table():
-    """Return the level and the checks that the table names for each mutant: {name: (level, checks)}."""
+    """Return the level and the checks of each mutant in the table, as {name: (level, checks)}."""
     text = TABLE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \| (quick|full) \| ([^|]*) \|$", text, re.MULTILINE)
     return {name: (level, [check.strip() for check in checks.split(",")]) for name, level, checks in rows}
 
 
 def verdict(path):
-    """Return a mutant's name, what is wrong with it, and the level and checks that catch it; no checks if none does.
+    """Return a mutant's name, its bug, and the level and the checks that catch it; the checks are empty if none does.
 
-    The checks that the table names are tried first. Only if one of them no longer catches the mutant are all checks
-    tried again.
+    The checks in the table are tried first. If one of them no longer catches the mutant, all checks are tried again.
     """
     module, mutant = load(path)
     level, known = read_table().get(mutant.name, ("quick", []))
@@ -89,7 +88,7 @@ def verdict(path):
 
 
 def write_table():
-    """Measure the kill table and write it; return the names of mutants that no check catches."""
+    """Run the suite on all mutants, write the table, and return the names of mutants that no check catches."""
     lines, survivors, quickly = [], [], 0
     with ProcessPoolExecutor(min(4, os.cpu_count() or 1), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         for name, wrong, level, caught in pool.map(verdict, mutant_files()):
@@ -98,7 +97,7 @@ def write_table():
             lines.append(f"| `{name}` | {wrong} | {level} | {', '.join(caught)} |")
             print(lines[-1], flush=True)
     killed = f"{len(lines) - len(survivors)} of {len(lines)} mutants are caught, {quickly} of them at the quick level."
-    header = f"| mutant | what is wrong | level | caught by (up to {MOST} named) |\n|---|---|---|---|"
+    header = f"| mutant | what is wrong | level | caught by (up to {MAX_CHECKS_NAMED} named) |\n|---|---|---|---|"
     TABLE.write_text("\n".join((killed, "", header, *lines)) + "\n", encoding="utf-8")
     return survivors
 

@@ -1,7 +1,7 @@
-"""A correct tiled implementation with a hand-written backward pass; each mutant changes one step of it.
+"""A correct tiled implementation with a hand-written backward pass. Each mutant changes one of its steps.
 
-Every step is a separate method, which a mutant can override alone. Tiles are small, so that short sequences have
-several of them, the last one partial.
+Every step is a separate method, so that a mutant can override one step. Tiles are small, so that even a short sequence
+has several tiles, of which the last is partial.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Tiled(Variant):
     tile = 48
 
     def prepare(self, workload: Workload, inputs: Inputs):
-        """Return a callable that runs the tiled forward pass as an autograd function."""
+        """Return a callable that computes attention as an autograd function."""
         return lambda: _Attention.apply(*inputs.leaves, self, workload, inputs)
 
     def prepare_lse(self, workload: Workload, inputs: Inputs):
-        """Return a callable that returns the output and its log-sum-exp."""
+        """Return a callable that returns the output and the log-sum-exp of each row."""
 
         def call() -> tuple[torch.Tensor, torch.Tensor]:
             leaves = (inputs.query.float(), self.repeat(inputs.key, workload), self.repeat(inputs.value, workload))
@@ -39,27 +39,27 @@ class Tiled(Variant):
         return call
 
     def tiles(self, length: int) -> Iterator[torch.Tensor]:
-        """Divide positions 0 to length - 1 into tiles."""
+        """Yield the positions 0 to length - 1 in tiles."""
         return iter(torch.arange(length).split(self.tile)) if length else iter(())
 
     def scale(self, workload: Workload) -> float:
-        """Return the factor of the scores."""
+        """Return the factor that the products are multiplied by."""
         return workload.effective_scale
 
     def repeat(self, heads: torch.Tensor, workload: Workload) -> torch.Tensor:
-        """Repeat key heads for the query heads of their group: (B, Hkv, S, D) -> (B, Hq, S, D), in float32."""
+        """Repeat each key head for the query heads of its group: (B, Hkv, S, D) -> (B, Hq, S, D), in float32."""
         return heads.float().repeat_interleave(workload.heads // workload.kv_heads, 1)
 
     def sum_groups(self, gradient: torch.Tensor, workload: Workload) -> torch.Tensor:
-        """Sum gradients (B, Hq, S, D) over the query heads of a group: (B, Hkv, S, D)."""
+        """Sum gradients over the query heads of each group: (B, Hq, S, D) -> (B, Hkv, S, D)."""
         return gradient.unflatten(1, (workload.kv_heads, -1)).sum(2)
 
     def offset(self, workload: Workload) -> int:
-        """Return the key column with which query row 0 is aligned."""
+        """Return the index of the key that query 0 is aligned with."""
         return 0 if workload.mask.kind == "causal-top-left" else workload.seq_k - workload.seq_q
 
     def visible(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Return which of `columns` each of `rows` sees: (B or 1, 1, R, C)."""
+        """Return a bool tensor that is True if a row sees a column: (B or 1, 1, R, C)."""
         mask, position, column = workload.mask, rows[:, None] + self.offset(workload), columns[None, :]
         if mask.kind == "padding":
             return (column < inputs.key_lengths[:, None, None]).expand(-1, len(rows), -1)[:, None]
@@ -75,7 +75,7 @@ class Tiled(Variant):
         return seen[None, None]
 
     def in_window(self, position: torch.Tensor, column: torch.Tensor, left: int, right: int) -> torch.Tensor:
-        """Return whether a column lies within the window around a position, both ends included."""
+        """Return whether a column lies in the window around a position; both ends are included."""
         return (column >= position - left) & (column <= position + right)
 
     def alibi(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -106,7 +106,7 @@ class Tiled(Variant):
     def kept(
         self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor
     ) -> torch.Tensor | float:
-        """Return the dropout factor of each weight of a tile, 0 or 1/(1-p), which is the same in both passes."""
+        """Return the dropout factor of each weight in a tile, 0 or 1/(1-p); it is the same in both passes."""
         if not workload.dropout:
             return 1.0
         shape = (workload.batch, workload.heads, len(rows), len(columns))
@@ -118,7 +118,7 @@ class Tiled(Variant):
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
         rows: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Return output (B, Hq, R, Dv) and log-sum-exp (B, Hq, R, 1) of one tile of query rows."""
+        """Return the output (B, Hq, R, Dv) and log-sum-exp (B, Hq, R, 1) of one tile of query rows."""
         state = self.start(query, value)
         for columns in self.tiles(workload.seq_k):
             scores = self.scores(workload, inputs, query, key[:, :, columns], rows, columns)
@@ -148,7 +148,7 @@ class Tiled(Variant):
         return new_top, total, summed * rescale + (weights * kept) @ value
 
     def finish(self, state: tuple[torch.Tensor, ...], value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Divide by the sum of weights; rows without a visible key return 0."""
+        """Divide by the sum of weights; the output of rows without a visible key is 0."""
         top, total, summed = state
         blind = total == 0
         return summed / total.masked_fill(blind, 1.0), (top + torch.log(total)).masked_fill(blind, -math.inf)
@@ -156,7 +156,7 @@ class Tiled(Variant):
     def attend(
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return output (B, Hq, Sq, Dv) and log-sum-exp (B, Hq, Sq, 1), both float32."""
+        """Return the output (B, Hq, Sq, Dv) and log-sum-exp (B, Hq, Sq, 1), both in float32."""
         output = torch.empty((*query.shape[:-1], value.shape[-1]))
         lse = torch.empty((*query.shape[:-1], 1))
         for rows in self.tiles(workload.seq_q):
@@ -165,7 +165,7 @@ class Tiled(Variant):
         return output, lse
 
     def delta(self, grad_output: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """Return sum_j P dP of each row: (..., R, 1)."""
+        """Return delta, the sum over j of P_ij dP_ij for each row i: (..., R, 1)."""
         return (grad_output * output).sum(-1, keepdim=True)
 
     def backward_weights(self, scores: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
@@ -173,14 +173,14 @@ class Tiled(Variant):
         return torch.exp(scores - lse.masked_fill(lse == -math.inf, 0.0))
 
     def grad_output_of(self, grad_output: torch.Tensor) -> torch.Tensor:
-        """Read the incoming gradient, with any strides."""
+        """Return the incoming gradient, which may have any strides."""
         return grad_output.float()
 
     def differentiate(
         self, workload: Workload, inputs: Inputs, grad_output: torch.Tensor, leaves: tuple[torch.Tensor, ...],
         output: torch.Tensor, lse: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Return dQ, dK, dV by recomputing the weights tile by tile."""
+        """Return dQ, dK and dV; the weights are recomputed tile by tile."""
         query, key, value = leaves
         gradients = [torch.zeros_like(leaf) for leaf in leaves]
         delta = self.delta(grad_output, output)
@@ -205,7 +205,7 @@ class Tiled(Variant):
         return self.kept(workload, inputs, rows, columns)
 
     def value_weights(self, weights: torch.Tensor, kept: torch.Tensor | float) -> torch.Tensor:
-        """Return the weights that dV sums over."""
+        """Return the factors that grad_output is multiplied by in dV."""
         return weights * kept
 
     def through_cap(self, workload: Workload, of_scores: torch.Tensor, tiles: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -215,7 +215,7 @@ class Tiled(Variant):
         return of_scores * self.cap_slope(tiles[0] @ tiles[1].mT * self.scale(workload), workload.softcap)
 
     def query_gradient(self, of_scores: torch.Tensor, key: torch.Tensor, workload: Workload) -> torch.Tensor:
-        """Return a tile's part of dQ from the gradient of the products."""
+        """Return the contribution of a tile of keys to dQ."""
         return of_scores @ key
 
 

@@ -51,10 +51,10 @@ def test_a_dry_run_estimates_memory_and_time_of_cells(stubbed, command):
     assert code == 0
     assert "at least 0.0 MiB" in before
     assert "2 cells to time, about" in before
-    assert "(0 of these cells were timed here before)" in before
+    assert "(0 of these cells have been timed here before)" in before
     command("run", "-v", "alpha", *shape, "--budget", "0.001", "--precision", "50%", "--name", "r")
     _, after = command("run", "--dry-run", "-v", "alpha,beta", *shape)
-    assert "(2 of these cells were timed here before)" in after
+    assert "(2 of these cells have been timed here before)" in after
     assert after.count("at least") == 2
     assert [path.name for path in (stubbed.folder / "results").iterdir()] == ["r"]
     code, large = command("run", "--dry-run", "-v", "alpha", "-d", "cpu", "--heads", "4096", "--seq", "9999999")
@@ -90,7 +90,7 @@ def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):
     """A changed plugin, torch, driver or protocol makes a record stale, and the output names what changed."""
     run, _ = stubbed.run("alpha")
     cell, results = read_run(run).records[0].cell_id, run.parent
-    assert "it still stands" in command("explain", cell, "--results", results)[1]
+    assert "up to date" in command("explain", cell, "--results", results)[1]
     monkeypatch.setenv("STUB_SHA", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(stubbed.folder / "another"))
     assert "stale: plugin builtin changed" in command("explain", cell, "--results", results)[1]

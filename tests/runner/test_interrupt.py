@@ -82,7 +82,7 @@ def test_one_interrupt_finishes_the_current_step(stubbed, command, tmp_path):
     _, output = process.communicate(timeout=60)
     assert process.returncode == 130
     run = tmp_path / "r"
-    assert f"interrupted; go on with: attnbench run --resume {run}" in output
+    assert f"interrupted; to continue: attnbench run --resume {run}" in output
     statuses = {(r.variant, r.workload.seq_k): r.status for r in store.read_run(run).records if not r.control}
     assert statuses["alpha", 16] == statuses["beta", 16] == "ok"
     assert statuses["beta", 24] == "interrupted"

@@ -1,7 +1,10 @@
-"""Compile flash-attn 4's kernels for Hopper without a GPU: workloads as JSON on stdin, one verdict per line.
+"""Compile flash-attn 4's kernels for Hopper without a GPU.
 
-The package with its checks and its compiler is the real one. The tensors have shapes but no contents, and no kernel
-runs. This is a separate process because the package reads at import, from the environment, for which GPU it compiles.
+The script reads workloads as JSON from stdin and writes one verdict per line to stdout.
+
+The installed package checks the arguments and compiles the kernels. The tensors have shapes but no contents, and no
+kernel runs. This script runs in a separate process because the package reads the GPU that it compiles for from the
+environment when it is imported.
 """
 
 import functools
@@ -11,23 +14,23 @@ import warnings
 
 
 class Context:
-    """The context of an autograd function, because autograd itself does not accept fake tensors of a GPU."""
+    """A context for an autograd function, used because autograd does not accept fake CUDA tensors."""
 
     needs_input_grad = (True,) * 64
 
     def save_for_backward(self, *tensors):
-        """Keep tensors for the backward pass."""
+        """Save tensors for the backward pass."""
         self.saved_tensors = tensors
 
     def mark_non_differentiable(self, *tensors):
-        """Do nothing; there is nothing to mark."""
+        """Do nothing, because no gradients are propagated."""
 
     def set_materialize_grads(self, value):
-        """Do nothing; there is nothing to set."""
+        """Do nothing, because no gradients are propagated."""
 
 
 def main() -> None:
-    """Compile the kernels of each workload."""
+    """Compile the kernels of each workload and print the verdict."""
     import torch
     from flash_attn.cute import interface
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -56,7 +59,7 @@ def main() -> None:
 
         return apply
 
-    _packing._starts = starts  # torch.tensor can't make a tensor without contents
+    _packing._starts = starts  # the original calls torch.tensor, which can't make a fake tensor
     interface._flash_attn_fwd = with_statistics(interface._flash_attn_fwd)
     torch.cuda.is_available = lambda: True
     torch.cuda.get_device_capability = lambda device=None: (9, 0)
@@ -79,7 +82,7 @@ def main() -> None:
                 )
                 output = variant.prepare(w, Inputs("BSHD", query, key, value))()
                 assert output.shape == (w.batch, w.seq_q, w.heads, w.head_dim_v)
-        except Exception as raised:  # noqa: BLE001 - whatever the library raises is its verdict
+        except Exception as raised:  # noqa: BLE001 - any exception of the library means that it does not compile
             error = f"{type(raised).__name__}: {raised}"
         refused = variant.unsupported_reason(w, "cuda")
         print(json.dumps({"id": w.id, "refused": refused, "error": error}), flush=True)

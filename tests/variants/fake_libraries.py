@@ -1,10 +1,10 @@
-"""Fakes of attention libraries that need a GPU, with their documented signatures and results.
+"""Fakes of attention libraries that need a GPU, with the signatures and results that the libraries document.
 
-Each function or class has the parameters, order and defaults of the version that is named beside it, so that a call
-that does not fit the library's signature fails here, too. The results are those that the documentation describes.
+The comment above each function or class names the version that its signature was copied from. A call that does not
+match the library's signature therefore fails with the fake, too.
 """
 
-# ruff: noqa: D103 - signatures as they were recorded
+# ruff: noqa: D103 - the functions mirror the signatures of the libraries
 
 import importlib.machinery
 import itertools
@@ -15,9 +15,9 @@ import torch
 
 
 def dense(query, key, value, *, causal=False, window=(-1, -1), softcap=0.0, slopes=None, scale=None, hidden=None):
-    """Compute attention of one sequence, (Sq, H, D), (Sk, Hkv, D), (Sk, Hkv, Dv) -> (Sq, H, Dv), as documented.
+    """Return the attention of one sequence, (Sq, H, D), (Sk, Hkv, D), (Sk, Hkv, Dv) -> (Sq, H, Dv).
 
-    Masks are bottom-right aligned, windows include both ends, -1 means no bound, and rows without a visible key are 0.
+    Masks are bottom-right aligned. Windows include both ends, and -1 means no bound. Rows that see no key are 0.
     """
     group = query.shape[1] // key.shape[1]
     queries, keys, values = (tensor.float().transpose(0, 1) for tensor in (query, key, value))
@@ -41,12 +41,12 @@ def dense(query, key, value, *, causal=False, window=(-1, -1), softcap=0.0, slop
 
 
 def batched(query, key, value, **named):
-    """Compute attention of each sequence of (B, S, H, D) tensors."""
+    """Return the attention of each sequence, for (B, S, H, D) tensors."""
     return torch.stack([dense(*sequence, **named) for sequence in zip(query, key, value, strict=True)])
 
 
 def ragged(query, key, value, query_starts, key_starts, **named):
-    """Compute attention of packed sequences, (total, H, D)."""
+    """Return the attention of packed sequences, for (total, H, D) tensors."""
     assert query_starts.dtype == key_starts.dtype == torch.int32
     assert query_starts[-1] == len(query)
     assert key_starts[-1] == len(key) == len(value)
@@ -96,7 +96,7 @@ def flash_attn_2_with_kvcache(
     )
 
 
-# flash-attn 3 beside flash-attn 2.8.3: hopper/flash_attn_interface.py
+# flash-attn 3, from the repository of flash-attn 2.8.3: hopper/flash_attn_interface.py
 def flash_attn_3_func(
     q, k, v, softmax_scale=None, causal=False, qv=None, q_descale=None, k_descale=None, v_descale=None,
     window_size=(-1, -1), attention_chunk=0, softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False,
@@ -146,10 +146,10 @@ def varlen_attn(
     return ragged(query, key, value, cu_seq_q, cu_seq_k, window=window_size, scale=scale)
 
 
-# sageattention 1.0.6, whose keys are centred in place
+# sageattention 1.0.6, which subtracts the mean of the keys in place
 def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, smooth_k=True, **kwargs):
     assert tensor_layout == "HND"
-    assert not kwargs, "sageattn swallows what it does not know"
+    assert not kwargs, "sageattn ignores unknown arguments without a message"
     if smooth_k:
         k -= k.mean(dim=2, keepdim=True)
     leaves = (tensor.transpose(1, 2) for tensor in (q, k, v))
@@ -284,7 +284,7 @@ class DotProductAttention:
 
 
 def install(monkeypatch):
-    """Install the fakes in the libraries' places, and a fake GPU of compute capability 9.0."""
+    """Install the fakes in place of the libraries, and a fake GPU of compute capability 9.0."""
     import torch.nn.attention.varlen as torch_varlen
 
     modules = {

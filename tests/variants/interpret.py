@@ -1,6 +1,6 @@
-"""Run a variant in Triton's interpreter: workloads as JSON on stdin, one verdict per line on stdout.
+"""Run a variant in Triton's interpreter. Reads workloads as JSON from stdin, and writes one verdict per line to stdout.
 
-This is a separate process because TRITON_INTERPRET must be set before triton is first imported.
+This script runs in a separate process because TRITON_INTERPRET must be set before triton is imported.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def judge(variant: str, workloads: list[dict[str, Any]], **environment: str) -> list[dict[str, Any]]:
-    """Check a variant with the gate on each workload, in one interpreter process, and return the verdicts."""
+    """Check a variant with the gate on each workload, in one process with the interpreter, and return the verdicts."""
     return verdicts(__file__, workloads, variant, TRITON_INTERPRET="1", **environment)
 
 
 def wrong(judged: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the verdicts that failed."""
+    """Return the verdicts of the workloads that failed."""
     return [verdict for verdict in judged if not verdict["passed"]]
 
 

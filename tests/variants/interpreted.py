@@ -1,8 +1,8 @@
 """A plugin that runs libraries with Triton kernels in Triton's interpreter.
 
-`TRITON_INTERPRET=1 attnbench check -p tests/variants/interpreted.py` checks the libraries and their wrappers with the
-conformance suite on a machine without a GPU. Because they require one, a fake GPU of compute capability 9.0 is
-installed while they are asked and called.
+`TRITON_INTERPRET=1 attnbench check -p tests/variants/interpreted.py` runs the conformance suite on the libraries and
+their wrappers without a GPU. Because the libraries require a GPU, torch reports a fake GPU of compute capability 9.0
+while they are called.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MULTIPROCESSORS = 132
 
 @contextlib.contextmanager
 def pretended_gpu():
-    """Make CPU tensors look like CUDA tensors, and torch report a GPU."""
+    """Make CPU tensors look like CUDA tensors, and make torch report a GPU."""
     properties = SimpleNamespace(multi_processor_count=MULTIPROCESSORS)
     with contextlib.ExitStack() as stack:
         for owner, name, stand_in in (
@@ -39,7 +39,7 @@ def pretended_gpu():
 
 
 class Interpreted(Variant):
-    """A wrapper whose library runs in Triton's interpreter."""
+    """A variant that calls another variant whose library runs in Triton's interpreter."""
 
     costly_on = ("cpu",)
 
@@ -49,12 +49,12 @@ class Interpreted(Variant):
         self.layout, self.tier = wrapped.layout, wrapped.tier
 
     def unsupported_reason(self, workload, device):
-        """Return what the wrapper would return on a GPU."""
+        """Return the reason that the wrapped variant returns on a GPU."""
         with pretended_gpu():
             return self.wrapped.unsupported_reason(workload, "cuda")
 
     def prepare(self, workload, inputs):
-        """Prepare the wrapper; the fake GPU exists only during the call."""
+        """Prepare the wrapped variant; the fake GPU is installed only during the calls."""
         call = self.wrapped.prepare(workload, inputs)
 
         def attend():
@@ -65,7 +65,7 @@ class Interpreted(Variant):
 
 
 class UnguardedSage(Interpreted):
-    """Sage on workloads that its wrapper refuses, to test that the refusal is justified."""
+    """Sage without the refusals of its wrapper, to test that they are justified."""
 
     def __init__(self) -> None:
         super().__init__(Sage())
@@ -77,18 +77,18 @@ class UnguardedSage(Interpreted):
 
 
 class InterpretedSplitK(Interpreted):
-    """xformers' triton_splitk, whose operator checks the device of tensors and refuses the CPU."""
+    """xformers' triton_splitk, with its operator changed to accept CPU tensors."""
 
     def __init__(self) -> None:
         super().__init__(Xformers("xformers-triton-splitk", "triton_splitk"))
 
     def unsupported_reason(self, workload, device):
-        """Return the reasons of the operator itself."""
+        """Return the operator's own reasons."""
         with willing_operator():
             return next(xformers_mea._refusals(workload), None) or self.wrapped.lacking(workload, torch.device("cpu"))
 
     def prepare(self, workload, inputs):
-        """Prepare and call with an operator that accepts the CPU."""
+        """Prepare and call the variant with an operator that accepts the CPU."""
         call = super().prepare(workload, inputs)
 
         def attend():
@@ -100,7 +100,7 @@ class InterpretedSplitK(Interpreted):
 
 @contextlib.contextmanager
 def willing_operator():
-    """Let triton_splitk accept CPU tensors, except in bfloat16, which the interpreter rounds wrongly."""
+    """Make triton_splitk accept CPU tensors, except bfloat16, which the interpreter rounds incorrectly."""
     from xformers.ops.fmha import triton_splitk
 
     asked = triton_splitk.FwOp.not_supported_reasons
@@ -117,5 +117,5 @@ def willing_operator():
 
 @hookimpl
 def attnbench_variants():
-    """Offer both."""
+    """Return both variants."""
     return [Interpreted(Sage()), InterpretedSplitK()]

@@ -1,4 +1,4 @@
-"""Check workloads in a separate process, for libraries that read the environment when they are imported."""
+"""Run a script that checks workloads in a separate process, for libraries that read the environment on import."""
 
 import json
 import os
@@ -8,7 +8,10 @@ from typing import Any
 
 
 def verdicts(script: str, workloads: list[dict[str, Any]], *arguments: str, **environment: str) -> list[dict[str, Any]]:
-    """Send workloads to a script as JSON on stdin, and return its verdicts, one JSON object per line of stdout."""
+    """Send workloads to a script as JSON, and return its verdicts.
+
+    The script writes one JSON object per line to stdout.
+    """
     done = subprocess.run(
         [sys.executable, script, *arguments],
         input=json.dumps(workloads),
@@ -18,6 +21,8 @@ def verdicts(script: str, workloads: list[dict[str, Any]], *arguments: str, **en
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]  # libraries print, too
+    found = [
+        json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")
+    ]  # other lines are printed by libraries
     assert len(found) == len(workloads)
     return found

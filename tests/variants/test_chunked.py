@@ -1,4 +1,4 @@
-"""`chunked`: its tiles, memory and dropout."""
+"""Tests of the tiles, the memory and the dropout of `chunked`."""
 
 import pytest
 import torch
@@ -15,21 +15,21 @@ MASKS = ["none", "causal", "causal-top-left", "window:20:3", "window:0:30", "pre
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    """Make the tiles so small that a short sequence has many."""
-    monkeypatch.setattr(_tiles, "QUERIES", {"cpu": 16})
-    monkeypatch.setattr(_tiles, "KEYS", {"cpu": 24})
+    """Make tiles so small that a short sequence has many tiles."""
+    monkeypatch.setattr(_tiles, "MAX_QUERIES", {"cpu": 16})
+    monkeypatch.setattr(_tiles, "MAX_KEYS", {"cpu": 24})
     monkeypatch.setattr(_tiles, "MAX_ELEMENTS", {"cpu": 2 * 16 * 24})
 
 
 def problem(**fields):
-    """Make a training workload that takes many small tiles."""
+    """Return a training workload that needs many small tiles."""
     return Workload(**{"batch": 2, "heads": 6, "seq_q": 90, "head_dim": 8, "direction": "forward_backward", **fields})
 
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("kv_heads", [2, 6])
 def test_many_tiles_on_squares(small_tiles, assert_passes, mask, kv_heads):
-    """Output and gradients are correct with many tiles, including partly and fully hidden ones."""
+    """Output and gradients are correct with many tiles, including partly and fully hidden tiles."""
     assert_passes(Chunked(), problem(mask=mask, kv_heads=kv_heads))
 
 
@@ -60,7 +60,7 @@ def test_tiles_cover_visible_pairs_once(small_tiles, mask):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 def test_extra_memory_does_not_grow_with_the_sequence(direction, dtype):
-    """A sequence of four times the length needs at most 1.1 times the memory besides the results."""
+    """A sequence four times as long needs at most 1.1 times the memory, not counting the results."""
 
     def extra(length):
         workload = Workload(heads=2, seq_q=length, head_dim=16, direction=direction, dtype=dtype)
@@ -75,7 +75,7 @@ def test_extra_memory_does_not_grow_with_the_sequence(direction, dtype):
 @pytest.mark.parametrize("mask", ["none", "causal", "window:20:3", "document"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_gradients_are_summed_in_float32(small_tiles, run, mask, dtype):
-    """In float16 and bfloat16 each gradient equals the float32 gradient of the same values, rounded once."""
+    """In float16 and bfloat16, each gradient equals the float32 gradient of the same values, rounded once."""
     inputs, answers = run(Chunked(), problem(mask=mask, dtype=dtype, kv_heads=2))
     wide = problem(mask=mask, kv_heads=2)
     copies = make_inputs(wide, "cpu")
@@ -90,15 +90,15 @@ def test_half_precision_gradients_are_summed_in_float32(small_tiles, run, mask, 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
 def test_scores_of_any_size(small_tiles, assert_passes, size):
-    """Output and gradients are correct for small and for large scores."""
+    """Output and gradients are correct for small and large scores."""
     assert_passes(Chunked(), problem(mask="causal", scale=size))
 
 
 class TestDropout:
-    """Dropout comes from a counter, so that both passes drop the same weights."""
+    """Dropout is drawn from a counter, so that both passes drop the same weights."""
 
     def test_chunked_drops_what_naive_drops(self, small_tiles, run):
-        """Both variants drop the same weights for the same seed, forward and backward, with any tiles."""
+        """For the same seed, `chunked` and `naive` drop the same weights, forward and backward."""
         workload = problem(dropout=0.3, mask="causal", kv_heads=2, seq_k=100, softcap=3.0)
         _, expected = run(Naive(), workload)
         _, answers = run(Chunked(), workload)
@@ -110,7 +110,7 @@ class TestDropout:
         """A share of 1 - p of the weights is kept and scaled by 1/(1 - p), independently by row, head and sequence."""
         workload = Workload(batch=2, heads=2, seq_q=128, seq_k=256, head_dim=4, head_dim_v=256, dropout=0.25)
         inputs = make_inputs(workload, "cpu", seed=3)
-        inputs.query.zero_()  # all weights are 1/256, and with the identity as values they are the output
+        inputs.query.zero_()  # all weights become 1/256, and the identity as values makes them the output
         inputs.value.copy_(torch.eye(256))
         weights = variant.prepare(workload, inputs)() * 256
         kept = weights > 0
@@ -132,7 +132,7 @@ class TestDropout:
         assert not torch.allclose(*answers)
 
     def test_gradients_agree_with_finite_differences(self):
-        """The backward pass uses the weights of the forward pass: the gradients agree with finite differences."""
+        """The gradients agree with finite differences, so the backward pass drops the same weights."""
         workload = Workload(heads=2, kv_heads=1, seq_q=5, seq_k=7, head_dim=3, dropout=0.4, direction="backward")
         inputs = make_inputs(workload, "cpu")
         call = Chunked().prepare(workload, inputs)

@@ -1,4 +1,4 @@
-"""`naive`, `chunked` and `sdpa` on all features that they support."""
+"""Tests of `naive`, `chunked` and `sdpa` with all features that they support."""
 
 import pytest
 
@@ -32,12 +32,12 @@ def variant(request):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("mask", MASKS)
 def test_every_mask_on_every_shape(variant, mask, shape, assert_passes):
-    """Output and gradients are correct under each mask, also for unequal numbers of queries and keys."""
+    """Output and gradients are correct under each mask, even for unequal numbers of queries and keys."""
     assert_passes(variant, workload(mask=mask, **shape))
 
 
 def test_packed_documents(variant, assert_passes):
-    """Documents of one sequence do not see each other."""
+    """Documents in the same sequence do not see each other."""
     assert_passes(variant, workload(mask="document"))
 
 
@@ -56,13 +56,13 @@ def test_half_precision(variant, dtype, mask, assert_passes):
 
 
 def test_custom_scale(variant, assert_passes):
-    """A given scale replaces 1/sqrt(head_dim)."""
+    """A custom scale replaces 1/sqrt(head_dim)."""
     assert_passes(variant, workload(scale=1.0))
 
 
 @pytest.mark.parametrize("mask", ["causal", "padding"])
 def test_alibi(variant, mask, assert_passes):
-    """ALiBi's bias has the slope of each head."""
+    """ALiBi's bias uses the slope of each head."""
     assert_passes(variant, workload(alibi=True, mask=mask, heads=6, kv_heads=3))
 
 
@@ -75,19 +75,19 @@ def test_values_wider_than_keys(variant, assert_passes):
 @pytest.mark.parametrize("variant", VARIANTS[:2], ids=lambda each: each.name)
 @pytest.mark.parametrize("alibi", [False, True])
 def test_softcap(variant, alibi, assert_passes):
-    """Scores are capped before bias and mask."""
+    """Scores are capped before the bias and the mask are applied."""
     assert_passes(variant, workload(softcap=1.5, mask="window:6:2", alibi=alibi, seq_k=45))
 
 
 @pytest.mark.parametrize("sizes", [{"seq_q": 0}, {"seq_k": 0}, {"batch": 0}], ids=str)
 def test_empty_sizes(variant, sizes, assert_passes):
-    """Empty batches, queries and keys have empty or zero results and raise no error."""
+    """Empty batches, queries and keys give empty or zero results and raise no error."""
     assert_passes(variant, workload(**sizes))
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_other_directions(variant, direction, run):
-    """`forward` works without gradients, and `backward` computes them."""
+    """The direction `forward` works without gradients, and `backward` computes gradients."""
     _, answers = run(variant, workload(direction=direction))
     assert len(answers) == (1 if direction == "forward" else 4)
 

@@ -1,11 +1,11 @@
-"""`flash-attn-4` with the package itself, compiled for Hopper. It needs the package but no GPU."""
+"""Tests of `flash-attn-4` that compile the installed package for Hopper; they need no GPU."""
 
 from pathlib import Path
 
 import pytest
 from separate_process import verdicts
 
-pytest.importorskip("flash_attn.cute", reason="needs flash-attn-4, which CONTRIBUTING.md says how to install")
+pytest.importorskip("flash_attn.cute", reason="needs flash-attn-4 (CONTRIBUTING.md has the command)")
 
 SCRIPT = Path(__file__).parent / "compile_flash_attention_4.py"
 HOPPER = {"FLASH_ATTENTION_ARCH": "sm_90", "CUTE_DSL_ARCH": "sm_90a", "FLASH_ATTENTION_NUM_SMS": "132"}
@@ -13,13 +13,13 @@ BOTH_WAYS = ("forward", "forward_backward")
 
 
 def compiled(*changes):
-    """Compile small workloads in one process and return the verdicts."""
+    """Compile small workloads with these changes in one process, and return the verdicts."""
     base = {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 128, "head_dim": 64, "dtype": "bfloat16", "mask": "causal"}
     return verdicts(str(SCRIPT), [{**base, **change} for change in changes], **HOPPER)
 
 
 def test_supported_workloads_compile():
-    """The library compiles what the wrapper supports: masks, directions, widths, softcap and few queries."""
+    """The library compiles workloads that the wrapper supports, with all kinds of masks, directions and widths."""
     masks = ("none", "causal", "window:20:0", "window:20:5", "padding", "document")
     found = compiled(
         *[{"mask": mask, "direction": way} for mask in masks for way in BOTH_WAYS],
@@ -34,7 +34,7 @@ def test_supported_workloads_compile():
 
 
 def test_refused_workloads_do_not_compile():
-    """The library fails for the widths that the wrapper refuses on Hopper."""
+    """The library can't compile the widths that the wrapper refuses on Hopper."""
     found = compiled(
         {"head_dim": 64, "head_dim_v": 200},
         {"head_dim": 96, "head_dim_v": 256},

@@ -1,4 +1,4 @@
-"""The libraries SageAttention and xformers (triton_splitk) in Triton's interpreter."""
+"""Tests of SageAttention and of xformers' triton_splitk in Triton's interpreter."""
 
 import inspect
 
@@ -9,36 +9,36 @@ from interpret import judge, wrong
 for library in ("triton", "xformers", "sageattention"):
     pytest.importorskip(library)
 
-LOW = ("float16", "bfloat16")
+HALF_PRECISION = ("float16", "bfloat16")
 
 
 def workload(**fields):
-    """Return a small workload with grouped heads, whose keys fill whole blocks and whose queries do not."""
+    """Return a small workload with grouped heads; its keys fill whole blocks, but its queries do not."""
     return {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 100, "seq_k": 128, "head_dim": 64, **fields}
 
 
 def test_sage():
-    """Sage is correct within its tier for each head_dim, with and without a causal mask, few queries and a scale."""
+    """Sage is as accurate as its tier requires for several head sizes, masks, dtypes, lengths and scales."""
     cases = [
-        *[workload(head_dim=head_dim, dtype=dtype) for head_dim in (64, 96, 128) for dtype in LOW],
-        *[workload(seq_q=150, seq_k=150, mask="causal", dtype=dtype) for dtype in LOW],
+        *[workload(head_dim=head_dim, dtype=dtype) for head_dim in (64, 96, 128) for dtype in HALF_PRECISION],
+        *[workload(seq_q=150, seq_k=150, mask="causal", dtype=dtype) for dtype in HALF_PRECISION],
         workload(seq_q=1, seq_k=192, dtype="float16"),
         workload(scale=1.0, dtype="float16"),
     ]
     verdicts = judge("interpreted-sage", cases)
     assert not wrong(verdicts)
-    assert max(verdict["worst_ratio"] for verdict in verdicts) > 0.1  # 8 bits, not 16
+    assert max(verdict["worst_ratio"] for verdict in verdicts) > 0.1  # so the kernel really used 8-bit queries and keys
 
 
 def test_sage_miscounts_part_blocks():
-    """On workloads that the wrapper refuses, Sage counts keys that do not exist."""
+    """On workloads that the wrapper refuses, Sage's results include keys that do not exist."""
     (verdict,) = judge("unguarded-sage", [workload(seq_k=77, dtype="float16")])
     assert not verdict["passed"]
     assert "constant factor" in verdict["reason"]
 
 
 def test_split_keys():
-    """triton_splitk is correct on what its wrapper supports: causal, windows, padding, biases, one or more queries."""
+    """triton_splitk is correct for all kinds of workloads that its wrapper supports."""
     cases = [
         *[workload(seq_q=7, seq_k=100, mask=mask, dtype="float16") for mask in ("causal", "window:30:0", "padding")],
         *[workload(seq_q=1, seq_k=300, mask=mask, dtype="float16") for mask in ("none", "window:30:9", "padding")],
@@ -49,7 +49,7 @@ def test_split_keys():
 
 
 def test_the_recorded_signature():
-    """The fake of sageattn has the signature of the installed one."""
+    """The fake of sageattn has the signature of the installed function."""
     from sageattention import sageattn
 
     real, recorded = (inspect.signature(each).parameters.values() for each in (sageattn, fake_libraries.sageattn))

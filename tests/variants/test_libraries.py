@@ -1,4 +1,4 @@
-"""Wrappers of libraries that need a GPU, tested with fakes of the libraries."""
+"""Tests of variants that wrap libraries for GPUs, with fakes of the libraries."""
 
 import inspect
 
@@ -38,7 +38,7 @@ def workload(**fields):
 
 @pytest.fixture
 def libraries(monkeypatch):
-    """Install fakes in the libraries' places."""
+    """Install the fakes in place of the libraries."""
     fake_libraries.install(monkeypatch)
     monkeypatch.setattr(sage, "version", lambda name: "1.0.6")
     monkeypatch.setattr(te_attention, "version", lambda name: "2.20.2")
@@ -51,7 +51,7 @@ def variant(request):
 
 
 def judge(variant, problem):
-    """Skip workloads that the variant refuses, and assert that all others pass the gate."""
+    """Skip the test if the variant refuses the workload; otherwise assert that it passes the gate."""
     reason = variant.unsupported_reason(problem, "cuda")
     if reason is not None:
         pytest.skip(reason)
@@ -63,7 +63,7 @@ def judge(variant, problem):
 @pytest.mark.parametrize("seq_k", [24, 40, 16])
 @pytest.mark.parametrize("mask", MASKS)
 def test_masks(libraries, variant, mask, seq_k):
-    """For each supported mask the call fits the library's signature and its result is correct."""
+    """For each supported mask, the call matches the library's signature and the result is correct."""
     judge(variant, workload(mask=mask, seq_k=24 if mask == "document" else seq_k, kv_heads=2))
 
 
@@ -106,12 +106,12 @@ def test_pages(libraries, variant, fields):
     ids=str,
 )
 def test_other_features(libraries, variant, fields):
-    """Softcap, ALiBi, scale, another value width and gradients are correct wherever they are supported."""
+    """Softcap, ALiBi, scale, a different head_dim_v and gradients are correct where they are supported."""
     judge(variant, workload(**fields))
 
 
 def test_supported_features_are_those_documented():
-    """The wrappers support what the libraries document: masks, softcap, ALiBi, dropout and backward."""
+    """The wrappers support the features that the libraries document: masks, softcap, ALiBi, dropout and backward."""
     two, paged, three, four = (each.abilities for each in FLASH)
     assert not paged.backward
     assert (two.softcap, two.alibi, two.dropout, two.other_value_dim) == (True, True, True, False)
@@ -133,14 +133,14 @@ def test_versions_agree_with_torch():
 class TestRefusals:
     @pytest.mark.parametrize("variant", VARIANTS[:-1], ids=lambda each: each.name)
     def test_a_missing_library_is_named(self, monkeypatch, variant):
-        """Without the library the reason names the package and the command that installs it."""
+        """If the library is missing, the reason names the package and the command that installs it."""
         monkeypatch.setattr(_library_support, "installed", lambda name: False)
         package = PACKAGES[variant.name]
         how = "./hopper in a clone of the repository flash-attention" if variant.name == "flash-attn-3" else package
         reason = f"needs the package {package.split('[')[0]} (pip install {how})"
         assert variant.unsupported_reason(workload(), "cuda") == reason
         assert variant.unsupported_reason(workload(), "cpu") == reason
-        assert package.split("[")[0] in variant.packages, "its version is part of the cells' identity"
+        assert package.split("[")[0] in variant.packages, "the version of the library must be recorded"
 
     def test_a_cpu_has_no_kernels(self, libraries, variant):
         """A CPU is refused although the library is installed."""
@@ -190,7 +190,7 @@ class TestRefusals:
         ids=lambda each: getattr(each, "name", str(each)),
     )
     def test_combinations(self, libraries, monkeypatch, variant, capability, fields, word):
-        """Combinations that a library's own checks refuse, perhaps only on some GPUs, are refused with the reason."""
+        """Combinations that a library refuses, perhaps only on some GPUs, are refused with a reason."""
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         assert word in variant.unsupported_reason(workload(**fields), "cuda")
 
@@ -208,17 +208,17 @@ class TestRefusals:
         ids=lambda each: getattr(each, "name", str(each)),
     )
     def test_neighbours_of_refused_combinations(self, libraries, monkeypatch, variant, capability, fields):
-        """Documented shapes next to the refused ones are not refused."""
+        """Supported shapes that are close to refused shapes are not refused."""
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         assert variant.unsupported_reason(workload(**fields), "cuda") is None
 
     def test_an_old_transformer_engine_has_no_softcap(self, libraries, monkeypatch):
-        """Versions of Transformer Engine without a softcap refuse one and name the version that has it."""
+        """With an old Transformer Engine, a softcap is refused, and the reason names the first version that has it."""
         monkeypatch.setattr(te_attention, "version", lambda name: "2.19.0")
         assert "before 2.20" in TransformerEngine().unsupported_reason(workload(softcap=2.0), "cuda")
 
     def test_keys_that_sage_would_miscount(self, libraries, monkeypatch):
-        """Partial blocks of keys, which versions of Sage before 2 count as full ones, are refused only for them."""
+        """Partial blocks of keys are refused only for versions of Sage before 2, which count them as full blocks."""
         assert "multiple of 64, not 24" in Sage().unsupported_reason(workload(), "cuda")
         assert Sage().unsupported_reason(workload(mask="causal"), "cuda") is None
         monkeypatch.setattr(sage, "version", lambda name: "2.2.0")
@@ -233,5 +233,5 @@ class TestRefusals:
         "variant", [FLASH[1], FLASH[2], FlashInfer(), Sage(), Varlen()], ids=lambda each: each.name
     )
     def test_dropout(self, libraries, variant):
-        """Libraries without dropout refuse it."""
+        """Wrappers of libraries without dropout refuse dropout."""
         assert "no dropout" in variant.unsupported_reason(workload(dropout=0.1), "cuda")

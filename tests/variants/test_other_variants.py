@@ -1,4 +1,4 @@
-"""Other variants that run on a CPU: decoding, packed, recurrent and linear."""
+"""Tests of other variants that run on a CPU: for decoding and packed batches, recurrent and linear."""
 
 import pytest
 import torch
@@ -36,27 +36,27 @@ class TestSplitKeys:
 
     @pytest.mark.parametrize("sizes", [{"seq_q": 0, "seq_k": 32}, {"seq_q": 1, "seq_k": 0}, {"batch": 0}], ids=str)
     def test_empty_sizes(self, assert_passes, sizes):
-        """Empty batches, queries and keys have empty or zero results."""
+        """Empty batches, queries and keys give empty or zero results."""
         assert_passes(SplitKeys(), workload(**sizes))
 
     @pytest.mark.parametrize(("keys", "parts"), [(0, 1), (200, 1), (1024, 4), (1000, 2), (65536, 32), (65537, 1)])
     def test_parts_are_equal_and_not_too_small(self, keys, parts):
-        """The keys are split into as many equal parts as have at least MIN_KEYS_PER_PART keys each."""
+        """The keys are split into equal parts of at least MIN_KEYS_PER_PART keys."""
         assert split_keys._parts(keys) == parts
 
     def test_long_queries_are_refused(self):
-        """A prefill is refused with the reason that it is not decoding."""
+        """Workloads with too many queries for decoding are refused with a reason."""
         assert "at most 64 queries" in SplitKeys().unsupported_reason(workload(seq_q=65), "cpu")
 
 
 class TestNested:
     @pytest.mark.parametrize("mask", ["none", "padding", "document"])
     def test_jagged_sequences(self, assert_passes, mask):
-        """Nested tensors have correct outputs and gradients for whole, padded and packed batches."""
+        """Nested tensors give correct outputs and gradients for whole, padded and packed batches."""
         assert_passes(NestedSdpa(), workload(mask=mask, batch=3))
 
     def test_half_precision_is_for_gpus(self):
-        """Half precision is refused on a CPU, where torch loses too many digits, but not on a GPU."""
+        """Half precision is refused on a CPU, where torch is not precise enough, but not on a GPU."""
         half = workload(dtype="bfloat16")
         assert "less precise" in NestedSdpa().unsupported_reason(half, "cpu")
         assert NestedSdpa().unsupported_reason(half, "cuda") is None
@@ -76,12 +76,12 @@ class TestNested:
         ids=str,
     )
     def test_refusals(self, fields, word):
-        """Features that nested tensors lack are refused with the reason."""
+        """Features that nested tensors lack are refused with a reason."""
         assert word in NestedSdpa().unsupported_reason(workload(**fields), "cpu")
 
 
 def test_varlen_needs_a_gpu():
-    """Torch's varlen kernel is refused on a CPU with the reason."""
+    """On a CPU, torch's varlen kernel is refused with a reason."""
     assert "CUDA" in Varlen().unsupported_reason(workload(), "cpu")
 
 
@@ -107,7 +107,7 @@ class TestRecurrent:
         "fields", [{"mask": "none"}, {"mask": "causal", "kv_heads": 2}, {"mask": "causal", "dropout": 0.1}], ids=str
     )
     def test_refusals(self, variant, fields):
-        """Workloads without a recurrent equivalent are refused."""
+        """Workloads that a recurrent layer can't represent are refused."""
         assert "recurrent" in variant.unsupported_reason(workload(**fields), "cpu")
 
 
@@ -120,7 +120,7 @@ class TestLinear:
 
     @pytest.mark.parametrize("mask", ["none", "causal"])
     def test_equals_the_quadratic_definition(self, run, mask):
-        """Both forms equal the quadratic definition, phi(q) . phi(k) normalised over the visible keys."""
+        """With and without a mask, the output equals the quadratic definition, with weights phi(q) . phi(k)."""
         inputs, (output, *_) = run(Linear(), workload(mask=mask, seq_q=300, direction="forward"))
         query, key = (torch.nn.functional.elu(t.double()) + 1 for t in (inputs.query, inputs.key))
         weights = query @ key.mT
@@ -129,7 +129,7 @@ class TestLinear:
         torch.testing.assert_close(output.double(), expected, rtol=1e-4, atol=1e-5)
 
     def test_refusals(self):
-        """Workloads that linear attention does not support are refused."""
+        """Workloads that linear attention can't represent are refused."""
         assert "padding" in Linear().unsupported_reason(workload(mask="padding"), "cpu")
         assert "scale" in Linear().unsupported_reason(workload(scale=1.0), "cpu")
 

@@ -1,4 +1,4 @@
-"""`ring`: the split of sequences, and the results of rings of two to four processes."""
+"""Tests of `ring`: how it splits sequences, and its results with two to four processes."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ RING = Ring("ring", 2)
 
 @pytest.fixture(scope="module", autouse=True)
 def no_processes_left():
-    """Stop the processes after the tests of this module."""
+    """Stop the processes of the ring after the tests in this module."""
     yield
     stop_rank_group()
 
@@ -35,7 +35,7 @@ def test_splitting_and_joining_returns_the_sequence(ranks):
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_causal_work_is_balanced(ranks):
-    """Under a causal mask each rank computes the same number of full and of diagonal chunk pairs."""
+    """Under a causal mask, all ranks compute the same number of full pairs of chunks and of diagonal pairs."""
     work = []
     for rank in range(ranks):
         pairs = [pair for source in range(ranks) for pair in Rank(rank, ranks, "cpu")._pairs(source, causal=True)]
@@ -61,7 +61,7 @@ def test_a_call_survives_a_round_trip():
     ids=str,
 )
 def test_ring_is_exact(ranks, fields):
-    """Output and gradients equal those of attention for any number of ranks, also with grouped heads."""
+    """Output and gradients are correct for any number of ranks, even with grouped heads."""
     workload = Workload(
         **{"batch": 2, "heads": 4, "seq_q": 48, "head_dim": 8, "direction": "forward_backward", **fields}
     )
@@ -72,7 +72,7 @@ def test_ring_is_exact(ranks, fields):
 
 
 def test_ranks_keep_the_parts_of_a_call_as_long_as_its_graph_exists():
-    """Calls that are differentiated after both ran have their own gradients, and unreachable parts are released."""
+    """Two calls keep separate tensors for their gradients, which the ranks release when a graph is deleted."""
     workload = Workload(heads=2, seq_q=16, head_dim=8, mask="causal", direction="forward_backward")
     (check,) = cases(RING, only=["interleaved"], level="quick")
     assert run_case(Subject(RING), check).status == "passed"
@@ -83,7 +83,7 @@ def test_ranks_keep_the_parts_of_a_call_as_long_as_its_graph_exists():
     assert len(kept) == 3
     del outputs[:2]
     call()
-    assert len(rank_group_of(2, "cpu")._own._kept) == 2, "the third call's and the last one's"
+    assert len(rank_group_of(2, "cpu")._own._kept) == 2, "only the third and the last call are kept"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_ranks_keep_the_parts_of_a_call_as_long_as_its_graph_exists():
     ],
 )
 def test_unsupported_workloads_are_refused(fields, reason, monkeypatch):
-    """Masks, lengths and options that the ring does not support are refused with the reason."""
+    """Masks, lengths and options that the ring does not support are refused with a reason."""
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
     problem = Workload(**{"heads": 1, "seq_q": 8, "head_dim": 8, **fields})
     assert reason in RING.unsupported_reason(problem, "cpu")
@@ -116,7 +116,7 @@ def test_each_rank_needs_a_device(monkeypatch):
 
 
 def test_a_length_that_does_not_split_raises_in_prepare():
-    """For a length that is not a multiple of two chunks per rank, prepare raises and does not hang."""
+    """If the sequence can't be split evenly, `prepare` raises ValueError and does not hang."""
     workload = Workload(heads=2, seq_q=6, head_dim=8)
     with pytest.raises(ValueError, match="ring needs a length that is a multiple of 4"):
         Ring("ring", 2).prepare(workload, make_inputs(workload, "cpu"))

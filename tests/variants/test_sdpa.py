@@ -1,4 +1,4 @@
-"""`sdpa` and its pinned backends: what they refuse, and that they never fall back."""
+"""Tests of what `sdpa` and its pinned backends refuse, and that they never fall back to another backend."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def workload(**fields):
 
 
 def test_names():
-    """The dispatcher, four pinned backends and two registered implementations are offered."""
+    """There are variants for the dispatcher, four pinned backends and two registered implementations."""
     names = [variant.name for variant in attnbench_variants()]
     assert names == ["sdpa", "sdpa-math", "sdpa-flash", "sdpa-efficient", "sdpa-cudnn", "sdpa-fa3", "sdpa-fa4"]
 
@@ -40,7 +40,7 @@ def test_kernels_that_a_cpu_lacks(backend):
     ids=["dropout", "head_dim_v"],
 )
 def test_torch_raises_for_what_flash_refuses_on_a_cpu(fields, word):
-    """For workloads that the CPU's flash kernel refuses, torch raises an error and does not fall back."""
+    """If the CPU's flash kernel does not support a workload, torch raises an error and does not fall back."""
     problem = workload(**fields)
     assert word in FLASH.unsupported_reason(problem, "cpu")
     with pytest.warns(UserWarning, match="."), pytest.raises(RuntimeError, match="No available kernel"):
@@ -63,12 +63,12 @@ def test_torch_raises_for_what_flash_refuses_on_a_cpu(fields, word):
     ids=str,
 )
 def test_how_a_mask_is_passed(fields, device, form):
-    """Square and top-left causal masks are torch's is_causal; bottom-right ones are not."""
+    """Square and top-left causal masks are passed as torch's is_causal; other causal masks are not."""
     assert _mask_form(workload(**fields), device) == form
 
 
 class TestOnCuda:
-    """On CUDA torch is asked; here its answer is a fake."""
+    """On CUDA, torch says whether it supports a workload; these tests replace its functions."""
 
     def test_without_a_gpu(self):
         """CUDA is refused on a machine without a GPU."""
@@ -83,7 +83,7 @@ class TestOnCuda:
         assert "ALiBi" in FLASH.unsupported_reason(workload(alibi=True, dtype=dtype), "cuda")
 
     def test_the_reason_is_that_of_torch(self, monkeypatch):
-        """The reason is torch's warning, and torch is asked with the workload's shapes, dtype and mask."""
+        """The reason is torch's warning, and torch gets the workload's shapes, dtype and mask."""
         import warnings
 
         asked = []
@@ -107,7 +107,7 @@ class TestOnCuda:
         assert not parameters.is_causal
 
     def test_torch_agrees(self, monkeypatch):
-        """There is no reason if torch accepts the workload for the backend."""
+        """If torch accepts the workload for the backend, no reason is returned."""
         monkeypatch.setattr(torch.backends.cuda, "can_use_flash_attention", lambda parameters, debug: True)
         assert FLASH._lacking_on_cuda(workload(), torch.device("cpu")) is None
 
@@ -121,7 +121,7 @@ class TestRegisteredImplementations:
         ids=["FA3", "FA4"],
     )
     def test_a_missing_package_is_named(self, monkeypatch, name, package, install):
-        """Without the package the reason has its name and the command that installs it."""
+        """If the package is missing, the reason names it and the command that installs it."""
         monkeypatch.setattr(sdpa, "installed", lambda module: False)
         reason = Sdpa("x", "FLASH_ATTENTION", name).unsupported_reason(workload(), "cuda")
         assert reason.startswith(f"needs the package {package} (pip install {install}")
@@ -136,25 +136,25 @@ class TestRegisteredImplementations:
         ],
     )
     def test_workloads_that_torch_does_not_route(self, monkeypatch, name, capability, fields, reason):
-        """GPUs and dropout that torch's registered kernels would refuse in the call are refused beforehand."""
+        """GPUs and dropout that torch's registered kernels do not support are refused before the call."""
         monkeypatch.setattr(sdpa, "installed", lambda module: True)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         assert reason in Sdpa("x", "FLASH_ATTENTION", name).unsupported_reason(workload(**fields), "cuda")
 
     def test_an_old_torch(self, monkeypatch):
-        """A torch that can't register the implementation is refused as too old."""
+        """If torch is too old to register the implementation, the reason says so."""
         monkeypatch.setattr(torch.nn.attention, "list_flash_attention_impls", list)
         reason = Sdpa("x", "FLASH_ATTENTION", "FA4").unsupported_reason(workload(), "cuda")
         assert "needs a version of torch that can register FA4" in reason
 
     def test_a_cpu_is_refused(self, monkeypatch):
-        """These kernels refuse a CPU, although torch has a flash kernel for it."""
+        """A CPU is refused, although torch has another flash kernel for CPUs."""
         monkeypatch.setattr(sdpa, "installed", lambda module: True)
         assert "CUDA" in Sdpa("x", "FLASH_ATTENTION", "FA3").unsupported_reason(workload(), "cpu")
 
     def test_each_call_uses_the_implementation_of_its_variant(self, monkeypatch):
-        """Each call is routed to its variant's implementation, and nothing is done if it is already set."""
+        """Each call is routed to its variant's implementation; if it is already active, it is not activated again."""
         done, current = [], [None]
 
         def activate(name):

@@ -1,4 +1,4 @@
-"""`triton-flash`: its results in Triton's interpreter, and its kernels compiled for GPUs without having one."""
+"""Tests of `triton-flash`: results in Triton's interpreter, and compilation for GPUs on a machine without one."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from attnbench_variants.triton_flash import TritonFlash
 triton = pytest.importorskip("triton")
 
 SQUARE_MASKS = ["none", "causal", "window:20:3", "window:0:40", "prefix:37", "padding", "document"]
-BOTH = ("none", "causal")
+NONE_AND_CAUSAL = ("none", "causal")
 RECTANGLES = [
     {"seq_q": 40, "seq_k": 100, "mask": "causal"},
     {"seq_q": 40, "seq_k": 100, "mask": "window:20:3"},
@@ -29,7 +29,7 @@ RECTANGLES = [
 
 
 def workload(**fields):
-    """Return a small training workload whose sequences have several tiles, of which the last is partial."""
+    """Return a small training workload; its sequences have several tiles, and the last tile is partial."""
     return {
         "heads": 2, "kv_heads": 1, "seq_q": 100, "head_dim": 16, "mask": "causal",
         "direction": "forward_backward", **fields,
@@ -45,12 +45,12 @@ def test_masks_on_squares():
 
 
 def test_masks_on_rectangles():
-    """They are correct for unequal numbers of queries and keys, rows that see no key, softcap and ALiBi."""
+    """Results are correct for unequal numbers of queries and keys, rows that see no key, softcap and ALiBi."""
     assert not wrong(judge(TritonFlash.name, [workload(heads=1, **shape) for shape in RECTANGLES]))
 
 
 def test_shapes_and_dtypes():
-    """They are correct for odd head sizes, wider values, half precision, a scale, and empty sequences and batches."""
+    """Results are correct for odd head sizes, wide values, half precision, a custom scale and empty sizes."""
     cases = [
         workload(head_dim=40, head_dim_v=24),
         workload(head_dim=5, head_dim_v=80, seq_q=33, heads=6, kv_heads=2),
@@ -64,17 +64,17 @@ def test_shapes_and_dtypes():
 
 
 def test_bfloat16_is_rounded_to_nearest():
-    """In the interpreter bfloat16 is as precise as on a GPU, although the interpreter itself truncates."""
+    """In the interpreter, bfloat16 results are rounded to nearest, although the interpreter truncates by default."""
     verdicts = judge(
         TritonFlash.name,
-        [workload(dtype="bfloat16", direction="forward", heads=8, batch=2, mask=mask) for mask in BOTH],
+        [workload(dtype="bfloat16", direction="forward", heads=8, batch=2, mask=mask) for mask in NONE_AND_CAUSAL],
     )
     assert not wrong(verdicts)
     assert max(verdict["worst_ratio"] for verdict in verdicts) < 0.6
 
 
 def test_needs_a_gpu_or_the_interpreter(monkeypatch):
-    """A CPU is refused except in the interpreter, which in turn refuses a GPU."""
+    """A CPU is refused without the interpreter, and a GPU is refused with it."""
     variant, small = TritonFlash(), Workload(heads=1, seq_q=4, head_dim=8)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert "needs a CUDA GPU (or TRITON_INTERPRET=1" in variant.unsupported_reason(small, "cpu")
@@ -92,13 +92,13 @@ def test_needs_a_gpu_or_the_interpreter(monkeypatch):
     ],
 )
 def test_unsupported_workloads_are_refused(fields, reason):
-    """Dropout and heads too wide for shared memory are refused with the reason."""
+    """Dropout and heads that are too wide for shared memory are refused with a reason."""
     problem = Workload(**{"heads": 1, "seq_q": 4, "head_dim": 8, **fields})
     assert reason in TritonFlash().unsupported_reason(problem, "cuda")
 
 
 def test_missing_triton_is_named(monkeypatch):
-    """Without triton the reason has the command that installs it."""
+    """If triton is missing, the reason has the command that installs it."""
     monkeypatch.setattr("attnbench_variants.triton_flash.find_spec", lambda name: None)
     reason = TritonFlash().unsupported_reason(Workload(heads=1, seq_q=4, head_dim=8), "cuda")
     assert reason == "needs the package triton (pip install triton)"
@@ -106,7 +106,7 @@ def test_missing_triton_is_named(monkeypatch):
 
 @pytest.fixture
 def fitting():
-    """Return a function that returns the candidates for a kernel and shape."""
+    """Return a function that returns the candidates for a kernel and a shape."""
     from attnbench_variants.triton_flash import tuning
 
     def fit(kernel, dtype=torch.bfloat16, head_dim=128, *, seq_q=4096, seq_k=4096, shared_bytes=232448):
@@ -123,7 +123,7 @@ def fitting():
 @pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_at_most_twelve_candidates_are_timed(fitting, kernel, head_dim, dtype):
-    """For long sequences 1 to 12 candidates remain on Hopper (227 KiB) and Ampere (163 KiB), one for short ones."""
+    """Long sequences have 1 to 12 candidates on Hopper (227 KiB) and Ampere (163 KiB), and short sequences have one."""
     for shared_bytes in (232448, 166912):
         configs = fitting(kernel, dtype, head_dim, shared_bytes=shared_bytes)
         assert 1 <= len(configs) <= 12
@@ -133,14 +133,14 @@ def test_at_most_twelve_candidates_are_timed(fitting, kernel, head_dim, dtype):
 
 
 def test_one_query_gets_a_small_tile(fitting):
-    """A decoding step is not padded to more rows than a tensor core takes."""
+    """The query of a decoding step is padded only to the number of rows that a tensor core needs."""
     assert {config.kwargs["BLOCK_M"] for config in fitting("forward", seq_q=1)} == {16}
 
 
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("kernel", ["forward", "grad_key_value", "grad_query"])
 def test_kernels_compile_for_a_gpu(kernel, capability):
-    """Each kernel compiles to machine code of Ampere and Hopper with tensor core instructions."""
+    """Each kernel compiles to machine code for Ampere and Hopper that uses tensor cores."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("compiling needs TRITON_INTERPRET unset")
     from triton.backends.compiler import GPUTarget

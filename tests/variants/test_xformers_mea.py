@@ -1,4 +1,4 @@
-"""`xformers` without a GPU: its biases, its views, its call and its reasons."""
+"""Tests of `xformers` without a GPU: its biases, its views, its call and its reasons."""
 
 import inspect
 
@@ -21,12 +21,12 @@ def workload(**fields):
 
 @pytest.mark.parametrize("variant", xformers_mea.attnbench_variants(), ids=lambda each: each.name)
 def test_a_cpu_is_refused(variant):
-    """A CPU is refused with the reason."""
+    """A CPU is refused with a reason."""
     assert "needs a CUDA GPU" in variant.unsupported_reason(workload(), "cpu")
 
 
 def test_a_missing_library_is_named(monkeypatch):
-    """Without xformers the reason names the package and the command that installs it."""
+    """If xformers is missing, the reason names the package and the command that installs it."""
     monkeypatch.setattr(xformers_mea, "find_spec", lambda name: None)
     assert Xformers("xformers").unsupported_reason(workload(), "cuda") == (
         "needs the package xformers (pip install xformers)"
@@ -34,7 +34,7 @@ def test_a_missing_library_is_named(monkeypatch):
 
 
 def arranged(problem, operator=None):
-    """Return the tensors and the bias as the operator gets them."""
+    """Return the tensors and the bias that the operator gets."""
     inputs = make_inputs(problem, "cpu", "BSHD")
     arrangement = arrange(problem, operator)
     leaves = xformers_mea._viewing(problem, arrangement, CPU)(*inputs.leaves)
@@ -52,7 +52,7 @@ def arranged(problem, operator=None):
     ],
 )  # fmt: skip
 def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads, direction, operator):
-    """Each bias, materialised by xformers itself, hides exactly the keys that the mask hides."""
+    """Each bias, which xformers converts to a tensor, hides exactly the keys that the mask hides."""
     problem = workload(mask=mask, seq_k=seq_k, kv_heads=kv_heads, direction=direction)
     (query, key, _), bias = arranged(problem, operator)
     hidden = _visible.hidden(problem, CPU)
@@ -73,7 +73,7 @@ def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads, direction, oper
 
 
 def test_grouped_heads_are_repeated_for_training():
-    """With a backward pass each query head gets a copy of its key head, without one a view."""
+    """With a backward pass, each query head gets a copy of its key head; without one, it gets a view."""
     for direction, shape in (("forward", (2, 24, 2, 2, 16)), ("backward", (2, 24, 4, 16))):
         problem = workload(kv_heads=2, direction=direction)
         (query, key, value), _ = arranged(problem)
@@ -91,7 +91,7 @@ def test_grouped_heads_are_repeated_for_training():
     ],
 )  # fmt: skip
 def test_padding_is_removed_if_an_operator_has_no_padded_blocks(operator, direction, arrangement):
-    """Padded keys stay if the operator can skip them, and are removed for training and for cutlass."""
+    """Padded keys are removed for training and for cutlass; other operators skip them."""
     assert arrange(workload(mask="padding", direction=direction), operator) == arrangement
 
 
@@ -103,13 +103,13 @@ def test_padding_is_removed_if_an_operator_has_no_padded_blocks(operator, direct
     ],
 )  # fmt: skip
 def test_split_keys_get_causal_blocks(mask, seq_q, arrangement):
-    """triton_splitk gets causal masks and left windows as blocks; others are passed in a form that it refuses."""
+    """triton_splitk gets causal masks and windows to the left as blocks, and other masks in a form that it refuses."""
     assert arrange(workload(mask=mask, seq_q=seq_q, seq_k=40), "triton_splitk") == arrangement
 
 
 @pytest.mark.parametrize("mask", ["padding", "document"])
 def test_alibi_on_padded_and_packed_batches(mask):
-    """With a bias tensor, padded batches and documents are not packed."""
+    """Padded batches and documents are not packed if ALiBi is passed as a bias tensor."""
     from xformers.ops import fmha
 
     problem = workload(mask=mask, alibi=True)
@@ -121,7 +121,7 @@ def test_alibi_on_padded_and_packed_batches(mask):
 
 @pytest.mark.parametrize("kv_heads", [1, 4])
 def test_alibi_is_a_bias_of_the_shape_that_xformers_validates(kv_heads):
-    """ALiBi's tensor holds -slope * distance and passes xformers' own validation and alignment rules."""
+    """ALiBi's bias tensor is -slope * distance, and passes xformers' checks of shapes and alignment."""
     from xformers.ops import fmha
 
     problem = workload(mask="causal", seq_k=35, alibi=True, kv_heads=kv_heads)
@@ -138,7 +138,7 @@ def test_alibi_is_a_bias_of_the_shape_that_xformers_validates(kv_heads):
 @pytest.mark.parametrize("mask", ["none", "padding", "document", "window:4:4"])
 @pytest.mark.parametrize("kv_heads", [2, 4])
 def test_the_call_binds_and_validates(monkeypatch, mask, kv_heads):
-    """The call fits the signature and validation of memory_efficient_attention, and the output is in BSHD."""
+    """The call passes the checks of memory_efficient_attention, and the output has the layout BSHD."""
     import xformers.ops
     from xformers.ops import fmha
 
@@ -163,7 +163,7 @@ def test_the_call_binds_and_validates(monkeypatch, mask, kv_heads):
 
 
 def test_the_reasons_are_those_of_the_operators():
-    """The reason is the operator's own text, or that it has no backward pass."""
+    """The reason is the message of the operator."""
     reason = Xformers("xformers-flash", "flash").lacking(workload(head_dim=300), CPU)
     assert "fa2F" in reason
     assert "> 256" in reason
@@ -171,14 +171,14 @@ def test_the_reasons_are_those_of_the_operators():
 
 
 def test_an_operator_without_backward():
-    """A forward-only operator refuses training."""
+    """An operator without a backward pass refuses training."""
 
-    class Willing:
-        NAME = "willing"
+    class Accepting:
+        NAME = "accepting"
 
         @staticmethod
         def not_supported_reasons(problem):
             return []
 
-    assert xformers_mea._refusal([Willing], None) is None
+    assert xformers_mea._refusal([Accepting], None) is None
     assert "no backward" in xformers_mea._refusal([None], None)

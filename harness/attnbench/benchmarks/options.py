@@ -18,19 +18,22 @@ if TYPE_CHECKING:
 TARGET = "attnbench.benchmarks"
 CELLS: pytest.StashKey[Cells] = pytest.StashKey()
 LISTS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "suite": (str, "suites, by name or TOML file"),
-    "variant": (str, "variants, by name or glob; default: all"),
-    "device": (str, "devices, as attnbench list devices names them; default: the first GPU, or else the CPU"),
-    "plugin": (str, "further plugins: FILE.py or package.module"),
+    "suite": (str, "suites: names or TOML files"),
+    "variant": (str, "variants: names or glob patterns; default: all"),
+    "device": (
+        str,
+        "devices, as shown by `attnbench list devices`; default: the first GPU, or the CPU if there is none",
+    ),
+    "plugin": (str, "plugins to load: FILE.py or package.module"),
 }
-AXES = [axis for axis in OPTIONS if not axis.surrounds]  # one process times attention only, on one device
+AXES = [axis for axis in OPTIONS if not axis.surrounds]  # pytest times only attention, in one process on one device
 
 
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
-    """Add the options if the benchmarks are to run, and only then: other test suites may have a `--seq`, too."""
+    """Add the options, but only if the benchmarks will run, because other test suites may define the same options."""
     if not any(TARGET in argument for argument in args):
         return
-    group = parser.getgroup("attnbench", "attnbench: the cells to time; values are comma-separated")
+    group = parser.getgroup("attnbench", "attnbench: the cells to time; separate values by commas")
     axes = {axis.name.replace("_", "-"): (axis.read, _explanation(axis)) for axis in AXES}
     for name, (kind, explanation) in {**LISTS, **axes}.items():
         group.addoption(
@@ -45,7 +48,7 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
 
 
 def pytest_collection(session: pytest.Session) -> None:
-    """Choose the cells before the collection, so that a wrong option ends the session with one line."""
+    """Choose the cells before the collection, so that an invalid option ends the session with a one-line message."""
     if not hasattr(session.config.option, destination("variant")):
         return
     from attnbench.benchmarks.selection import choose_cells
@@ -62,7 +65,7 @@ def destination(name: str) -> str:
 
 
 def _explanation(axis: Axis) -> str:
-    """Return the help text of an axis in pytest's style: no capital letter, no period."""
+    """Return the help text of an axis in pytest's style, without a capital letter and a period."""
     text = axis.option.help if axis.option else ""
     return text[:1].lower() + (text[1:] if text.endswith("...") else text[1:].removesuffix("."))
 

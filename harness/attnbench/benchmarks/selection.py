@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cells:
-    """Variants and workloads by name, and torch's names of devices; each combination is a cell."""
+    """The variants and workloads by name, and the devices by torch's names; each combination of them is a cell."""
 
     variants: dict[str, VariantEntry]
     workloads: dict[str, Workload]
@@ -28,7 +28,7 @@ class Cells:
 
 
 def choose_cells(config: pytest.Config) -> Cells:
-    """Return the cells that the options select; raises UsageError."""
+    """Return the cells that the options select; raise UsageError if an option is invalid."""
     option = config.getoption
     axes = {axis.name: values for axis in AXES if (values := option(destination(axis.name)))}
     catalog = read_catalog(option(destination("plugin")))
@@ -45,6 +45,6 @@ def _choose_devices(wanted: list[str]) -> list[str]:
     chosen = choose_devices(wanted)[: None if wanted else 1]
     for device in chosen:
         if device.cores is not None or device.members:
-            raise UsageError(f"device {device.name!r}: expected cpu or cuda:N; single cores need attnbench run")
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of list_devices
+            raise UsageError(f"device {device.name!r}: expected cpu or cuda:N; to time single cores, use attnbench run")
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # so that CUDA numbers the GPUs as list_devices does
     return [device.name for device in chosen]

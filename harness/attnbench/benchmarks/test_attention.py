@@ -1,4 +1,4 @@
-"""One test per cell: the answer is checked, then timed."""
+"""One test per cell, which checks the variant's result and then times it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 SEED = 0
 WARM_UP_CALLS = 5
-BACKWARD_ROUNDS = 1000  # at most, because an untimed forward pass precedes each
+MAX_BACKWARD_ROUNDS = 1000  # limited because an untimed forward pass precedes each backward pass
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test per cell; its parameters serve for `--group-by=param:NAME`."""
+    """Make one test per cell; the parameters can be used in `--benchmark-group-by=param:NAME`."""
     cells = metafunc.config.stash[CELLS]
     metafunc.parametrize(
         ("device", "workload", "variant"),
@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, workload: str, variant: str) -> None:
-    """The variant's answer on the workload is right before and after the timing."""
+    """The variant's result for the workload is right before and after the timing."""
     cells = request.config.stash[CELLS]
     entry, problem = cells.variants[variant], cells.workloads[workload]
     implementation = variant_of(entry.source, variant)
@@ -60,12 +60,12 @@ def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, 
     gate = gate_of(implementation, problem, inputs, call, SEED)
     before = gate.before()
     if not before.passed:
-        pytest.fail(f"wrong before it was timed: {before.reason}", pytrace=False)
+        pytest.fail(f"wrong before the timing: {before.reason}", pytrace=False)
     _time(benchmark, DirectionCall(call, inputs, problem), problem)
     after = gate.after()
-    benchmark.has_error = not after.passed  # so that pytest-benchmark does not save the time
+    benchmark.has_error = not after.passed  # pytest-benchmark does not save the time of a test with an error
     if not after.passed:
-        pytest.fail(f"wrong after it was timed: {after.reason}", pytrace=False)
+        pytest.fail(f"wrong after the timing: {after.reason}", pytrace=False)
     benchmark.extra_info.update(_facts(benchmark, entry, problem, device), **before.to_json())
 
 
@@ -83,7 +83,7 @@ def _time(benchmark: Any, direction_call: DirectionCall, workload: Workload) -> 
     benchmark.pedantic(
         lambda ready: ready(),
         setup=lambda: ((direction_call.prepare()[0],), {}),  # the untimed forward pass
-        rounds=min(BACKWARD_ROUNDS, max(benchmark._min_rounds, rounds)),  # noqa: SLF001 - the value of --benchmark-min-rounds
+        rounds=min(MAX_BACKWARD_ROUNDS, max(benchmark._min_rounds, rounds)),  # noqa: SLF001 - the value of --benchmark-min-rounds
     )
 
 
@@ -105,10 +105,9 @@ def _facts(benchmark: Any, entry: VariantEntry, workload: Workload, device: str)
 
 
 def _timer(device: str) -> Callable[[], float]:
-    """Return a clock in seconds that waits for the device on each reading."""
-    clock = functools.cache(
-        lambda: clock_for(device)
-    )  # made at the first reading, so that the collection does not initialise a GPU
+    """Return a timer in seconds that waits for the device to finish its work before each reading."""
+    # The clock is made on its first use, so that collecting the tests does not initialise a GPU.
+    clock = functools.cache(lambda: clock_for(device))
 
     def synchronised() -> float:
         clock().synchronise()

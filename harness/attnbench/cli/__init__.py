@@ -1,4 +1,7 @@
-"""The command line: one module per command. Supervisor side; the only package that exits the process."""
+"""The command line, with one module per command.
+
+Only this package exits the process. It runs in the supervisor, so it imports neither torch nor plugins.
+"""
 
 from attnbench.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The program `attnbench`: its commands, and its handling of errors."""
+"""The program `attnbench`: its commands and its error handling."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from attnbench.errors import AttnbenchError, UsageError, describe
 from attnbench.untrusted import printable
 
 app = typer.Typer(
-    help="Measure implementations of attention: correct first, then timed.",
-    rich_markup_mode=None,  # plain help is as readable and takes half the time to print
+    help="Check implementations of attention, time the correct ones, and report the results.",
+    rich_markup_mode=None,  # plain help is as readable and is printed in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -47,9 +47,9 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where a command fails.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback if a command fails.")] = False,
 ) -> None:
-    """Take the options before a command."""
+    """Handle the options that precede a command."""
 
 
 COMMANDS = (
@@ -65,13 +65,17 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; exit 0, 1 (a cell failed), 2 (bad usage), 130 (interrupted)."""
+    """Run the command line and exit the process.
+
+    The exit code is 0 on success, 1 if a cell or a test failed or an error occurred, 2 for wrong usage, and 130 if the
+    command was interrupted.
+    """
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         code = app(args=arguments or ["--help"], prog_name="attnbench", standalone_mode=False)
-    except typer.Exit as leaving:
-        code = leaving.exit_code
+    except typer.Exit as exited:
+        code = exited.exit_code
     except TyperException as error:
         code = _fail(_one_line(error), 2)
     except (KeyboardInterrupt, typer.Abort):
@@ -86,12 +90,12 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        code = _fail(f"{describe(error)} (this is a defect of attnbench: run again with --debug for a traceback)", 1)
+        code = _fail(f"{describe(error)} (this is a bug in attnbench: run again with --debug for a traceback)", 1)
     sys.exit(code)
 
 
 def _one_line(error: TyperException) -> str:
-    """Return the parser's error message, with the command whose --help explains more."""
+    """Return the parser's error message in one line, with a pointer to the help of the command."""
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     return f"{message} ({context.command_path if context else 'attnbench'} --help lists all options)"

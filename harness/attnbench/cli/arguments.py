@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and the parsing of their values."""
+"""Arguments and options that several commands share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Suites = Annotated[
         "--suite",
         metavar="SUITE",
         autocompletion=last_of(completion.suites),
-        help="Suites, by name or TOML file.",
+        help="Suites to run: names or TOML files.",
     ),
 ]
 Workloads = Annotated[
     list[str] | None,
-    typer.Option("-w", "--workload", metavar="ID", help="Whole workloads, by id, as --dry-run prints them."),
+    typer.Option("-w", "--workload", metavar="ID", help="Single workloads, by id; --dry-run prints the ids."),
 ]
 Variants = Annotated[
     list[str] | None,
@@ -40,13 +40,17 @@ Variants = Annotated[
         "--variant",
         metavar="VARIANT",
         autocompletion=last_of(completion.variants),
-        help="Variants, by name or glob.",
+        help="Variants: names or glob patterns.",
     ),
 ]
 OneDevice = Annotated[
     str | None,
     typer.Option(
-        "-d", "--device", metavar="DEVICE", autocompletion=last_of(completion.devices), help="cpu, cuda, cuda:1 ..."
+        "-d",
+        "--device",
+        metavar="DEVICE",
+        autocompletion=last_of(completion.devices),
+        help="Device: cpu, cuda, cuda:1 ...",
     ),
 ]
 Devices = Annotated[
@@ -56,34 +60,41 @@ Devices = Annotated[
         "--device",
         metavar="DEVICE",
         autocompletion=last_of(completion.devices),
-        help="cpu, cpu:0, cuda, cuda:1 ...",
+        help="Devices: cpu, cpu:0, cuda, cuda:1 ...",
     ),
 ]
 Plugins = Annotated[
-    list[str] | None, typer.Option("-p", "--plugin", metavar="PLUGIN", help="FILE.py or package.module.")
+    list[str] | None,
+    typer.Option("-p", "--plugin", metavar="PLUGIN", help="Plugin to load: FILE.py or package.module."),
 ]
-Strict = Annotated[bool, typer.Option("--strict-plugins", help="Fail if any plugin does not load.")]
+Strict = Annotated[bool, typer.Option("--strict-plugins", help="Fail if a plugin can't be loaded.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show only failures and results.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Verbose output.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show more detail.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
-ResultsFolder = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of runs.")]
-RunName = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of the run; default: the time.")]
+ResultsFolder = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder that contains the runs.")]
+RunName = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Name of the run; default: the current time.")
+]
 Resume = Annotated[
     str | None,
-    typer.Option(metavar="RUN", autocompletion=last_of(completion.runs), help="Run the missing cells of this run."),
+    typer.Option(
+        metavar="RUN", autocompletion=last_of(completion.runs), help="Continue this run with its missing cells."
+    ),
 ]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="With --resume: also run failed cells again.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="With --resume: run failed cells again, too.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells without running them.")]
 Precision = Annotated[
     str | None,
-    typer.Option(metavar="PERCENT", help="Relative half-width of the median's interval to reach, e.g. 0.5%."),
+    typer.Option(metavar="PERCENT", help="Sample until the median is known to within this, e.g. 0.5%."),
 ]
 Budget = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling per cell; limits the warm-up, too.")
+    float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling per cell; also limits the warm-up.")
 ]
-Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="Time limit of each phase of a cell.")]
-Exhaustive = Annotated[bool, typer.Option("--exhaustive", help="Also try cells that are known not to fit in memory.")]
+Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="Time limit for each phase of a cell.")]
+Exhaustive = Annotated[
+    bool, typer.Option("--exhaustive", help="Also run cells that are expected not to fit in memory.")
+]
 HostMemory = Annotated[str | None, typer.Option(metavar="SIZE", help="Host memory that a worker may use, e.g. 8GiB.")]
 Baseline = Annotated[
     str | None,
@@ -92,55 +103,60 @@ Baseline = Annotated[
     ),
 ]
 EveryDevice = Annotated[
-    bool, typer.Option("--every-device", help="Measure all cells on each device, even if several are of one model.")
+    bool, typer.Option("--every-device", help="Run all cells on each device, even if devices are the same model.")
 ]
 Mode = Annotated[
     str,
     typer.Option(
-        metavar="MODE", help="hot, cold (caches emptied before each call) or graph (kernels of a CUDA graph)."
+        metavar="MODE", help="hot, cold (caches are flushed before each call) or graph (replays a CUDA graph)."
     ),
 ]
 ExecutorName = Annotated[
-    str, typer.Option("--executor", metavar="NAME", help="Where cells run: local, ray or slurm (a cluster).")
+    str, typer.Option("--executor", metavar="NAME", help="Where cells run: local, or on a cluster: ray or slurm.")
 ]
 Address = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", help="Address of a Ray cluster; without it, Ray is started on this machine."),
+    typer.Option(metavar="ADDRESS", help="Address of a Ray cluster; default: start Ray on this machine."),
 ]
-NoInterleave = Annotated[bool, typer.Option("--no-interleave", help="Measure one variant after the other.")]
+NoInterleave = Annotated[
+    bool, typer.Option("--no-interleave", help="Time the variants one after the other instead of in turns.")
+]
 Runs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RUN]...",
         autocompletion=last_of(completion.runs),
-        help="Runs, by folder or name; default: the latest.",
+        help="Runs: folders or names; default: the latest run.",
     ),
 ]
 
 
 def level(*, quiet: bool, verbose: bool) -> Level:
-    """Return the amount of output; raises UsageError if both options are given."""
+    """Return the level of output; raise UsageError if both options are given."""
     if quiet and verbose:
-        raise UsageError("--quiet and --verbose contradict each other: give one")
+        raise UsageError("--quiet and --verbose can't be combined: give only one of them")
     return "quiet" if quiet else "verbose" if verbose else "normal"
 
 
 def split(values: Iterable[str] | None) -> list[str]:
-    """Return the values of an option that is repeated or comma-separated."""
+    """Return the values of an option, which may be repeated and comma-separated."""
     return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
 
 
 def run_folders(runs: list[str] | None, results: Path) -> list[Path]:
-    """Return the folders of the named runs, or of the latest run in `results`; raises UsageError if one is missing."""
+    """Return the folders of the named runs, or of the latest run in `results` if none is named.
+
+    Raises UsageError if there is no such run.
+    """
     from attnbench.store import find_run
 
     return [find_run(results, run) for run in runs] if runs else [find_run(results)]
 
 
 def with_axis_options(command: Callable[..., None], after: str) -> Callable[..., None]:
-    """Add an option for each workload axis to a command, after its parameter `after`, and return the command.
+    """Add an option for each workload axis to `command`, after its parameter `after`, and return the command.
 
-    The command takes the options as `**axes`: for each axis the text of its option, or None.
+    The command takes the options as `**axes`: the value of each option as it was typed, or None if it was not given.
     """
     parameters = list(inspect.signature(command, eval_str=True).parameters.values())
     place = next(index for index, parameter in enumerate(parameters, 1) if parameter.name == after)
@@ -161,7 +177,10 @@ def _annotation(option: Option) -> Any:
 
 
 def axis_values(axis: Axis, text: str | None) -> list[Any]:
-    """Return the values of an axis, e.g. [512, 1024] for `512,1024` and [] for None; raises UsageError."""
+    """Return the values of an axis, e.g. [512, 1024] for `512,1024`, or [] for None.
+
+    Raises UsageError if a value is invalid, or if there is none.
+    """
     if text is None:
         return []
     option = f"--{axis.name.replace('_', '-')}"
@@ -170,18 +189,21 @@ def axis_values(axis: Axis, text: str | None) -> list[Any]:
     except ValueError:
         raise UsageError(f"{option} {text!r}: expected whole numbers, comma-separated") from None
     if not values:
-        raise UsageError(f"{option} is empty: give it at least one value")
+        raise UsageError(f"{option} is empty: expected at least one value")
     return values
 
 
 def numbers_or_types(text: str | None) -> tuple[str | None, list[str]]:
-    """Split the value of `--gpus` into a text of numbers of devices, or else a list of types of GPU."""
+    """Return the value of `--gpus` as (numbers of devices, []) or as (None, types of GPU).
+
+    Examples: `1,2` gives ("1,2", []), and `H100,A100` gives (None, ["H100", "A100"]).
+    """
     types = [part for part in split([text] if text else None) if not re.fullmatch(r"[-+]?[0-9.]+", part)]
     return (None, types) if types else (text, [])
 
 
 def size(name: str, text: str | None) -> int | None:
-    """Return the bytes of a size such as 512MiB or 8GiB, None for None; raises UsageError."""
+    """Return a size such as `512MiB` in bytes, or None for None; raise UsageError for anything else."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", text.strip(), re.IGNORECASE)
@@ -191,7 +213,7 @@ def size(name: str, text: str | None) -> int | None:
 
 
 def fraction(name: str, text: str | None) -> float | None:
-    """Return the value of a fraction such as 0.5% or 0.005, None for None; raises UsageError."""
+    """Return a fraction such as `0.5%` or `0.005` as a number, or None for None; raise UsageError for anything else."""
     if text is None:
         return None
     try:

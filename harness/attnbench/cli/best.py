@@ -15,10 +15,13 @@ from attnbench.errors import unknown
 def best(
     runs: Runs = None,
     json_: Json = False,
-    format_: Annotated[str, typer.Option("--format", help="table or json")] = "table",
+    format_: Annotated[str, typer.Option("--format", help="Output format: table or json.")] = "table",
     results: ResultsFolder = Path("results"),
 ) -> None:
-    """Show which correct variant is fastest, shape by shape; as JSON it is a dispatch table."""
+    """Show which correct variant is fastest for each shape.
+
+    The JSON form is a dispatch table, which programs can read.
+    """
     from attnbench.analysis.dispatch_table import regions, to_json
     from attnbench.analysis.results import Results
     from attnbench.cli.output import print_table

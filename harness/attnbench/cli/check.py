@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[VARIANT]...", autocompletion=last_of(completion.variants), help="Variants, by name or glob."
+        metavar="[VARIANT]...", autocompletion=last_of(completion.variants), help="Variants: names or glob patterns."
     ),
 ]
 
@@ -28,12 +28,12 @@ def check(
     plugin: Plugins = None,
     device: OneDevice = None,
     all_: Annotated[bool, typer.Option("--all", help="Check every variant.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Only the most revealing tests.")] = False,
-    thorough: Annotated[bool, typer.Option("--thorough", help="Also random workloads and large ones.")] = False,
-    only: Annotated[str | None, typer.Option(metavar="CHECK,CHECK", help="Only these checks.")] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of all random values.")] = 0,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time limit of one test.")] = 300.0,
-    explain: Annotated[str | None, typer.Option(metavar="CHECK", help="Show what a check demands and why.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Run only the tests that find the most bugs.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Also test random workloads and large ones.")] = False,
+    only: Annotated[str | None, typer.Option(metavar="CHECK,CHECK", help="Run only these checks.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed for all random values.")] = 0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time limit for each test.")] = 300.0,
+    explain: Annotated[str | None, typer.Option(metavar="CHECK", help="Show what a check requires and why.")] = None,
     json_: Json = False,
     strict_plugins: Strict = False,
 ) -> None:
@@ -53,7 +53,7 @@ def check(
         print(explain_check(explain))
         return
     if quick and thorough:
-        raise UsageError("--quick and --thorough contradict each other: give one")
+        raise UsageError("--quick and --thorough can't be combined: give only one of them")
     names, named_plugins = split(variant), split(plugin)
     catalog = read_catalog(named_plugins, strict=strict_plugins)
     refuse_broken(catalog, named_plugins)
@@ -61,7 +61,9 @@ def check(
         found for found in catalog.variants.values() if found.source.kind == "file" or found.plugin in named_plugins
     ]
     if not names and not all_ and not offered:
-        raise UsageError("no variant named: give one (`attnbench list variants`), a --plugin, or --all")
+        raise UsageError(
+            "no variant given: name one (`attnbench list variants` shows them), or give a --plugin or --all"
+        )
     chosen = choose_variants(catalog, names) if names or all_ else offered
     level = "quick" if quick else "thorough" if thorough else "full"
     options: dict[str, Any] = {
@@ -85,7 +87,7 @@ def check(
 
 
 def _collector(tally: Tally, output: CheckOutput) -> Callable[[dict[str, Any]], None]:
-    """Return a function that adds a result to the tally and prints it."""
+    """Return a function that adds a test's result to the tally and passes it to the output."""
 
     def take(result: dict[str, Any]) -> None:
         tally.results.append(result)

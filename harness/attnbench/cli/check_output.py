@@ -1,4 +1,4 @@
-"""Output of `attnbench check`: tables on a terminal, plain lines elsewhere, or JSON."""
+"""Output of `attnbench check`: tables on a terminal, plain lines if it is piped, or JSON."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 STATUSES = ("passed", "failed", "skipped")
-REFUSALS = "refusals"  # the check that runs the workloads that a variant does not support
+REFUSALS = "refusals"  # name of the check that runs workloads that the variant does not support
 COLOURS = {"passed": "green", "failed": "bold red", "skipped": "bright_black"}
-MOST_SHOWN, MOST_SHOWN_OF_CHECK = 6, 3  # failures on a terminal; plain lines and JSON have all of them
-FEWEST_ALIKE = 3  # failures with the same likely bug, below which they are not summed up
-NUMBER = re.compile(r"\d[\d.e+-]*")  # the same bug may be off by another factor on another workload
+MAX_FAILURES_SHOWN = 6  # in a table on a terminal; plain lines and JSON show all failures
+MAX_FAILURES_SHOWN_PER_CHECK = 3
+MIN_FAILURES_OF_SHARED_BUG = 3  # a bug that explains fewer failures is not reported as a shared bug
+NUMBER = re.compile(r"\d[\d.e+-]*")  # ignored when bugs are compared, because it may differ between workloads
 
-Result = dict[str, Any]  # a CheckResult as JSON values
+Result = dict[str, Any]  # a CheckResult, converted to JSON values
 
 
 class Tally:
@@ -49,7 +50,10 @@ class Tally:
 
     @property
     def nothing_ran(self) -> str | None:
-        """The most common reason for skipping, if every test but a passed `refusals` was skipped; else None."""
+        """The most common reason for skipping tests, or None if a test ran.
+
+        Tests of the check `refusals` that passed do not count, because they pass when a workload is refused.
+        """
         skipped = [result for result in self.results if result["status"] == "skipped"]
         ran = {(result["check"], result["status"]) for result in self.results if result["status"] != "skipped"}
         if not skipped or ran - {(REFUSALS, "passed")}:
@@ -59,7 +63,7 @@ class Tally:
 
     @property
     def checks(self) -> dict[str, list[Result]]:
-        """Results by check, in order of arrival."""
+        """Results by check, in the order in which the tests ran."""
         return by_check(self.results)
 
     @property
@@ -69,19 +73,19 @@ class Tally:
 
     @property
     def traits(self) -> dict[str, str]:
-        """Whether each trait holds: yes, no, `no, though claimed`, or not run."""
+        """Whether each trait holds: `yes`, `no`, `no, though claimed` or `not run`."""
         traits = {name: results for name, results in self.checks.items() if results[0].get("trait")}
         return {name: holds({result["status"] for result in results}) for name, results in traits.items()}
 
     @property
     def hints(self) -> dict[str, str]:
-        """The first hint of each check that is not a trait."""
+        """The first hint of each check, except checks for traits."""
         hints = (result for result in self.results if result["status"] == "hint" and not result.get("trait"))
         return {result["check"]: str(result["reason"]) for result in reversed(list(hints))}
 
 
 class CheckOutput:
-    """Receives the events of a check and prints nothing; subclasses print."""
+    """Base class of the outputs, with a method for each event. It prints nothing."""
 
     def variant_started(self, tally: Tally) -> None:
         """Handle the start of a variant's tests."""
@@ -97,7 +101,7 @@ class CheckOutput:
 
 
 class JsonOutput(CheckOutput):
-    """Prints all results as one JSON list."""
+    """Output of all results as one JSON list."""
 
     def finished(self, tallies: Sequence[Tally]) -> None:
         """Print the list."""
@@ -106,7 +110,7 @@ class JsonOutput(CheckOutput):
 
 
 class LineOutput(CheckOutput):
-    """Prints plain lines: each failure at once, the counts at the end."""
+    """Output as plain lines: each failure when it occurs, and the counts at the end."""
 
     def test_finished(self, tally: Tally, result: Result) -> None:
         """Print a failure."""
@@ -121,7 +125,7 @@ class LineOutput(CheckOutput):
         for name, reason in tally.hints.items():
             print(f"hint   {tally.variant}: {name}: {reason}")
         if tally.nothing_ran:
-            print(f"{tally.variant}: nothing could be run: {tally.nothing_ran}", flush=True)
+            print(f"{tally.variant}: no test could run: {tally.nothing_ran}", flush=True)
             return
         if bug := shared_bug(tally.failures):
             print(f"{tally.variant}: {printable(bug)}")
@@ -132,7 +136,7 @@ class LineOutput(CheckOutput):
 
 
 class TableOutput(CheckOutput):
-    """Prints a table of checks with the failures below for each variant, and one table of all variants."""
+    """Output as tables: for each variant its checks, followed by its failures, and at the end all variants."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -144,7 +148,7 @@ class TableOutput(CheckOutput):
         self._status.start()
 
     def test_finished(self, tally: Tally, result: Result) -> None:
-        """Show which check runs, and how many tests passed and failed."""
+        """Show the current check, and how many tests have passed and failed."""
         counts = tally.counts
         if self._status is not None:
             self._status.update(
@@ -152,11 +156,11 @@ class TableOutput(CheckOutput):
             )
 
     def variant_finished(self, tally: Tally) -> None:
-        """Print the table of checks, the traits, and failures with their remedies."""
+        """Print the table of checks, the traits, and the failures with their remedies."""
         if self._status is not None:
             self._status.stop()
         if tally.nothing_ran:
-            self._console.print(Text(f"{tally.variant}: nothing could be run: {tally.nothing_ran}"))
+            self._console.print(Text(f"{tally.variant}: no test could run: {tally.nothing_ran}"))
             return
         title = Text(f"{tally.variant}", style="bold").append(f" (tier {tally.tier})", style="not bold")
         self._console.print(title)
@@ -167,7 +171,7 @@ class TableOutput(CheckOutput):
             self._console.print(Text(f"hint  {name}: {reason}", style="yellow"), soft_wrap=True)
 
     def finished(self, tallies: Sequence[Tally]) -> None:
-        """Print one row for each variant, if there are several."""
+        """Print a table with one row per variant, if there are several variants."""
         if len(tallies) < 2:
             return
         traits = list(dict.fromkeys(name for tally in tallies for name in tally.traits))
@@ -196,7 +200,7 @@ class TableOutput(CheckOutput):
 
     def _print_traits(self, tally: Tally) -> None:
         if tally.traits:
-            rows = new_table("trait, found and not demanded", "holds")
+            rows = new_table("trait (optional)", "holds")
             for name, found in tally.traits.items():
                 rows.add_row(name, found)
             self._console.print()
@@ -207,17 +211,19 @@ class TableOutput(CheckOutput):
         for result in (shown := select_failures(failures)):
             self._console.print()
             self._console.print(Text(f"{result['check']} on {result['workload_id']}", style=COLOURS["failed"]))
-            explained = bug is not None and bool(result.get("bug"))  # then fixing that bug is the remedy
-            for title, text in _lines(result, without=("remedy",) if explained else ()):  # not wrapped, for copying
+            explained = bug is not None and bool(result.get("bug"))  # the shared bug replaces the remedy
+            for title, text in _lines(
+                result, without=("remedy",) if explained else ()
+            ):  # not wrapped, so that commands can be copied
                 self._console.print(Text(f"  {title}", style="bold").append(text, style="not bold"), soft_wrap=True)
-        for last in (not_shown(failures, shown), bug):
-            if last is not None:
+        for line in (count_hidden(failures, shown), bug):
+            if line is not None:
                 self._console.print()
-                self._console.print(Text(printable(last), style="bold"), soft_wrap=True)
+                self._console.print(Text(printable(line), style="bold"), soft_wrap=True)
 
 
 def by_check(results: Iterable[Result]) -> dict[str, list[Result]]:
-    """Return the results by their check, in order of arrival."""
+    """Return the results by check, in their original order."""
     found: dict[str, list[Result]] = {}
     for result in results:
         found.setdefault(result["check"], []).append(result)
@@ -225,31 +231,34 @@ def by_check(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 
 def select_failures(failures: Sequence[Result]) -> list[Result]:
-    """Return at most MOST_SHOWN failures, grouped by check: the first of each check, then the second, and so on."""
-    rounds = itertools.zip_longest(*(results[:MOST_SHOWN_OF_CHECK] for results in by_check(failures).values()))
-    selected = [result for each in rounds for result in each if result is not None][:MOST_SHOWN]
+    """Return the failures to show, at most MAX_FAILURES_SHOWN, grouped by check.
+
+    Each check contributes its first failure before any check contributes a second one, and so on.
+    """
+    rounds = itertools.zip_longest(*(results[:MAX_FAILURES_SHOWN_PER_CHECK] for results in by_check(failures).values()))
+    selected = [result for each in rounds for result in each if result is not None][:MAX_FAILURES_SHOWN]
     return [result for results in by_check(selected).values() for result in results]
 
 
-def not_shown(failures: Sequence[Result], shown: Sequence[Result]) -> str | None:
-    """Return a line with the number of failures of each check that are not shown, or None if all are."""
+def count_hidden(failures: Sequence[Result], shown: Sequence[Result]) -> str | None:
+    """Return a line that counts the hidden failures of each check, or None if every failure is shown."""
     kept = {id(result) for result in shown}
     rest = Counter(result["check"] for result in failures if id(result) not in kept)
     if not rest:
         return None
     counts = ", ".join(f"{count} of {name}" for name, count in rest.items())
-    return f"not shown: {counts}; --json has them all, --only {next(iter(rest))} those of one check"
+    return f"not shown: {counts}; --json shows all failures, --only {next(iter(rest))} those of one check"
 
 
 def shared_bug(failures: Sequence[Result]) -> str | None:
-    """Return a line with the bug that at least half of the failures look like, or None if there is no such bug."""
+    """Return a line about the bug that probably causes at least half of the failures, or None if there is none."""
     bugs = [str(result["bug"]) for result in failures if result.get("bug")]
     alike = Counter(NUMBER.sub("#", bug) for bug in bugs).most_common(1)
-    if not alike or alike[0][1] < max(FEWEST_ALIKE, len(failures) / 2):
+    if not alike or alike[0][1] < max(MIN_FAILURES_OF_SHARED_BUG, len(failures) / 2):
         return None
     kind, count = alike[0]
     bug = Counter(bug for bug in bugs if NUMBER.sub("#", bug) == kind).most_common(1)[0][0]
-    return f"{count} of {len(failures)} failures look like one bug, to be fixed first: {bug}"
+    return f"{count} of {len(failures)} failures look like the same bug; fix it first: {bug}"
 
 
 def _lines(result: Result, without: Sequence[str] = ()) -> list[tuple[str, str]]:

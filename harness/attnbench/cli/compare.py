@@ -22,21 +22,23 @@ def compare(
         list[str],
         typer.Argument(
             autocompletion=last_of(completion.runs),
-            help="The run to judge; several are each compared with the one before.",
+            help="The run to judge; with several runs, each is compared with the previous one.",
         ),
     ],
     fail_if_slower: Annotated[
-        str | None, typer.Option(metavar="PERCENT", help="Exit 1 if a cell is certainly slower by more.")
+        str | None, typer.Option(metavar="PERCENT", help="Exit 1 if a cell is certainly slower by more than this.")
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help="table or markdown")] = "table",
+    format_: Annotated[str, typer.Option("--format", help="Output format: table or markdown.")] = "table",
     json_: Json = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the comparison as a page.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the comparison to an HTML page.")
+    ] = None,
     results: ResultsFolder = Path("results"),
 ) -> None:
-    """Compare two runs cell by cell, with verdicts; newly failing cells come first.
+    """Compare two runs cell by cell, with verdicts.
 
-    With --fail-if-slower 3% the exit code is 1 only if a whole interval lies beyond the bar and beyond three times
-    the noise floor of both runs' A/A controls.
+    Cells that fail only in the new run come first. With --fail-if-slower 3%, the exit code is 1 only if the whole
+    interval of a cell's slow-down is above 3%, and above three times the noise floor of both runs.
     """
     from attnbench.report.comparison import compared, write_page
     from attnbench.store import find_run
@@ -44,13 +46,13 @@ def compare(
     if format_ not in ("table", "markdown"):
         raise unknown("format", format_, ("table", "markdown"))
     if json_ and len(new) > 1:
-        raise UsageError(f"--json compares two runs, got {1 + len(new)}")
-    bar = fraction("--fail-if-slower", fail_if_slower)
-    found = compared([find_run(results, run) for run in (old, *new)], bar)
+        raise UsageError(f"--json can compare only two runs, not {1 + len(new)}")
+    threshold = fraction("--fail-if-slower", fail_if_slower)
+    found = compared([find_run(results, run) for run in (old, *new)], threshold)
     _print_comparisons(found, format_, json_=json_)
     if html is not None:
         print(f"page: {write_page(found, html)}", file=sys.stderr if json_ or format_ == "markdown" else sys.stdout)
-    raise typer.Exit(1 if bar is not None and any(comparison.regressions for _, _, comparison in found) else 0)
+    raise typer.Exit(1 if threshold is not None and any(comparison.regressions for _, _, comparison in found) else 0)
 
 
 def _print_comparisons(found: Any, format_: str, *, json_: bool) -> None:

@@ -1,4 +1,4 @@
-"""Shell completion of option values; comma-separated values are completed one by one."""
+"""Shell completion of option values; in a comma-separated list, the last value is completed."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from pathlib import Path
 
 
 def last_of(offered: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """Return a function that completes the last of comma-separated values; on any error it suggests nothing."""
+    """Return a function that completes the last value of a comma-separated list.
+
+    If an error occurs, the function returns no suggestions.
+    """
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
         try:
             return [f"{before}{comma}{name}" for name in offered() if name.startswith(last)]
-        except Exception:  # noqa: BLE001 - a message would appear in the middle of the user's line
+        except Exception:  # noqa: BLE001 - an error message would disturb the line that the user is typing
             return []
 
     return complete
 
 
 def variants() -> Iterable[str]:
-    """Return the names of the variants; plugins that are in the cache are not imported."""
+    """Return the names of the variants; plugins are read from the cache if possible."""
     from attnbench.plan.catalog import read_catalog
 
     return read_catalog().variants
@@ -41,14 +44,14 @@ def devices() -> Iterable[str]:
 
 
 def runs() -> Iterable[str]:
-    """Return the names of the runs in the default folder."""
+    """Return the names of the runs in the default results folder."""
     from attnbench.store import list_runs
 
     return [run.name for run in list_runs(Path("results"))]
 
 
 def studies() -> Iterable[str]:
-    """Return the names of the studies."""
+    """Return the names of the studies, and `list`."""
     from attnbench.study import MODULES
 
     return ["list", *MODULES]

@@ -10,7 +10,10 @@ MARKS = {"ok": "ok     ", "warning": "WARNING", "unknown": "?      "}
 
 
 def doctor(json_: Json = False) -> None:
-    """Show what on this machine would distort timings, and what to do about it; change nothing."""
+    """Show what would distort timings on this machine, and how to fix it.
+
+    The command changes nothing on the machine.
+    """
     from attnbench.machine.doctor import examine
 
     findings = examine()

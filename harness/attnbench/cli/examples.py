@@ -1,4 +1,4 @@
-"""Examples of every command, for the end of its --help and for the reference in the documentation."""
+"""Examples of every command, which are shown in its --help and in the documentation."""
 
 from __future__ import annotations
 
@@ -49,6 +49,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def epilog(command: str) -> str | None:
-    """Return the end of a command's --help; the first character keeps its lines unwrapped."""
+    """Return the examples for the end of a command's --help, or None if it has none.
+
+    The first character, a backspace, tells Click not to rewrap the lines.
+    """
     lines = EXAMPLES.get(command)
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None

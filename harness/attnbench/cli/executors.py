@@ -1,4 +1,4 @@
-"""The executor that `--executor` and `--address` choose."""
+"""Creation of the executor that the options `--executor` and `--address` name."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ EXECUTORS = ("local", "ray", "slurm")
 def find_executor(name: str, address: str | None, types: Sequence[str], plugins: Sequence[str]) -> Executor:
     """Return the executor that the options name; `types` are the types of GPU to use on a cluster.
 
-    Raises UsageError for an unknown name, and for an option that the executor does not take.
+    Raises UsageError for an unknown name, and for an option that the executor does not support.
     """
     cluster = find_cluster(name, address)
     if cluster is None:
         from attnbench.runner.local_executor import LOCAL_EXECUTOR
 
         if types:
-            raise UsageError(
-                f"--gpus {','.join(types)} chooses among a cluster's machines: give --executor ray or slurm"
-            )
+            raise UsageError(f"--gpus {','.join(types)} selects machines of a cluster: add --executor ray or slurm")
         return LOCAL_EXECUTOR
     from attnbench.cluster.executor import ClusterExecutor
 
@@ -34,11 +32,14 @@ def find_executor(name: str, address: str | None, types: Sequence[str], plugins:
 
 
 def find_cluster(name: str, address: str | None) -> Cluster | None:
-    """Connect to the cluster that the options name; return None for this machine. Raises UsageError."""
+    """Connect to the cluster that the options name and return it, or None for the executor `local`.
+
+    Raises UsageError for an unknown name, and for an address without the executor `ray`.
+    """
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
     if address is not None and name != "ray":
-        raise UsageError("--address is the address of a Ray cluster: it needs --executor ray")
+        raise UsageError("--address is the address of a Ray cluster: add --executor ray")
     cluster: Cluster | None = None
     if name == "ray":
         from attnbench.cluster.ray import RayCluster

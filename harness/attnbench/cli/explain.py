@@ -13,10 +13,10 @@ from attnbench.errors import UsageError
 
 
 def explain(
-    cell: Annotated[str, typer.Argument(help="The cell's id, or the beginning of it.")],
+    cell: Annotated[str, typer.Argument(help="The cell's id, or the beginning of the id.")],
     results: ResultsFolder = Path("results"),
 ) -> None:
-    """Show a cell's outcome, whether it is stale and why, and the command that runs it again."""
+    """Show the result of a cell, whether it is stale, and how to run it again."""
     from attnbench import store
     from attnbench.plan.rerun import rerun_command
     from attnbench.plan.stale import stale_reasons
@@ -34,7 +34,7 @@ def explain(
         manifest = store.read_manifest(run)
         changes = stale_reasons(record, manifest)
         print(f"  {run.name}: {record.status}{': ' + record.reason if record.reason else ''}")
-        print(f"  now:   {'stale: ' + '; '.join(changes) if changes else 'it still stands'}")
+        print(f"  now:   {'stale: ' + '; '.join(changes) if changes else 'up to date'}")
         if record.log:
             print(f"  log:   {run / record.log}")
         print(f"  again: {shlex.join(rerun_command(record.variant, record.workload, record.device, manifest))}")

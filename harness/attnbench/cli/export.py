@@ -13,7 +13,9 @@ from attnbench.errors import UsageError
 
 def export(
     runs: Runs = None,
-    format_: Annotated[str, typer.Option("--format", help="csv, parquet, markdown, latex or pytest-benchmark")] = "csv",
+    format_: Annotated[
+        str, typer.Option("--format", help="csv, parquet, markdown, latex or pytest-benchmark.")
+    ] = "csv",
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write.")] = None,
     results: ResultsFolder = Path("results"),
 ) -> None:
@@ -22,5 +24,5 @@ def export(
     from attnbench.report import export as write_export
 
     if output is None:
-        raise UsageError("no output file: give one with -o FILE")
+        raise UsageError("no output file given: add -o FILE")
     print(write_export(load(run_folders(runs, results)), output, format_))

@@ -16,24 +16,30 @@ from attnbench.untrusted import listing, mapping, printable
 if TYPE_CHECKING:
     from attnbench.plan.catalog import Catalog
 
-WHAT = ("variants", "suites", "plugins", "devices", "runs")
+KINDS = ("variants", "suites", "plugins", "devices", "runs")
 
 
 def list_(
     what: Annotated[
-        str, typer.Argument(autocompletion=last_of(lambda: WHAT), help="variants, suites, plugins, devices or runs")
+        str,
+        typer.Argument(
+            autocompletion=last_of(lambda: KINDS), help="What to list: variants, suites, plugins, devices or runs."
+        ),
     ],
     plugin: Plugins = None,
     results: ResultsFolder = Path("results"),
     json_: Json = False,
     strict_plugins: Strict = False,
 ) -> None:
-    """List variants, suites, plugins, devices or runs; a plugin that did not load is listed with its reason."""
+    """List variants, suites, plugins, devices or runs.
+
+    A plugin that can't be loaded is listed with the reason.
+    """
     from attnbench.cli.devices import local_devices
     from attnbench.cli.output import print_rows
 
-    if what not in WHAT:
-        raise unknown("list", what, WHAT)
+    if what not in KINDS:
+        raise unknown("list", what, KINDS)
     if what == "devices":
         rows = local_devices()
     elif what == "runs":

@@ -15,9 +15,10 @@ def new(
         Path | None, typer.Option(metavar="DIR", help="Write an installable package into this new folder.")
     ] = None,
 ) -> None:
-    """Write a new plugin that passes `check`, and print the next commands.
+    """Write a new plugin that passes `attnbench check`.
 
-    Without --package it is one file: next to the built-in variants in a clone of attnbench, else in this folder.
+    The next commands to run are printed. Without --package, the plugin is one file. It is written next to the built-in
+    variants in a clone of attnbench, and to the current folder elsewhere.
     """
     from attnbench.plugins import scaffold
 

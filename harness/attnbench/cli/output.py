@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from attnbench.runner.scheduler import RunSummary
 
 
-PIPED_WIDTH = 400  # characters per line of a table of rows, if the output is not a terminal
-PIPED_REPORT_WIDTH = 200  # the same for a table of a report
+PIPED_WIDTH = 400  # columns for a table of `print_rows` if the output is not a terminal
+PIPED_REPORT_WIDTH = 200  # columns for a table of a report if the output is not a terminal
 
 
 def new_table(*columns: str) -> Table:
-    """Return an empty table with these column heads, in the style of all tables of the command line."""
+    """Return an empty table with these column heads, in the style that all commands share."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -38,7 +38,7 @@ def new_table(*columns: str) -> Table:
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
-    """Print rows as a table with their keys as heads, or `none` if there are no rows."""
+    """Print rows as a table with their keys as column heads, or print `none` if there are no rows."""
     if not rows:
         print("none")
         return
@@ -49,7 +49,10 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def print_table(table: ReportTable) -> None:
-    """Print a report's table: the best cell of a row bold, ties with it italic, the notes below."""
+    """Print a table of a report.
+
+    In each row, the best value is bold and values tied with it are italic. Notes are printed below the table.
+    """
     shown = Table(
         title=Text(printable(table.title)) if table.title else None,
         title_justify="left",
@@ -78,11 +81,11 @@ def _text(value: Any) -> str:
     return printable(text)
 
 
-NEXT = {
-    "incorrect": "attnbench check {variant}{plugins} names the rule that it breaks and the usual bug",
-    "error": "attnbench explain {cell} names its log, with the traceback, and the command that runs it again",
-    "crash": "attnbench explain {cell} names its log and the command that runs it again",
-    "timeout": "--timeout SECONDS gives it more time; attnbench explain {cell} names its log, and where it stopped",
+NEXT_STEPS = {  # by the status of a failed cell
+    "incorrect": "attnbench check {variant}{plugins} shows which rule it breaks and the likely bug",
+    "error": "attnbench explain {cell} shows the log with the traceback, and the command that runs the cell again",
+    "crash": "attnbench explain {cell} shows the log, and the command that runs the cell again",
+    "timeout": "--timeout SECONDS sets a longer limit; attnbench explain {cell} shows the log and where it stopped",
     "out_of_memory": "try a smaller --batch or --seq; attnbench report shows what still fits",
 }
 
@@ -91,7 +94,7 @@ NEXT = {
 def watched(
     plan: Plan, unsupported: Mapping[str, str], history: History, level: Level = "normal"
 ) -> Iterator[Progress]:
-    """Announce a run and its estimated duration, and show its progress."""
+    """Announce a run with its estimated duration, and show its progress inside the context."""
     with progress(plan, level) as shown:
         shown.announce(unsupported, history.estimated_seconds(plan, unsupported))
         yield shown
@@ -105,15 +108,15 @@ def print_plan(plan: Plan, unsupported: Mapping[str, str], history: History) -> 
         print(f"{cell.cell_id}  {cell.device.name}  {cell.variant.name}  {cell.workload.id}  {ending}")
     known = sum(history.seconds(cell) is not None for cell in plan.cells if cell.cell_id not in unsupported)
     print(announcement(len(plan.cells), len(unsupported), history.estimated_seconds(plan, unsupported)), end="")
-    print(f" ({known} of these cells were timed here before)")
+    print(f" ({known} of these cells have been timed here before)")
     if plan.frontier:
-        print("then each variant's largest length that fits in memory is searched, which is not counted here")
+        print("then the largest length that fits in memory is searched for each variant, which takes additional time")
 
 
 def print_summary(folder: Path, summary: RunSummary) -> None:
     """Print the number of cells by status, the time, and the command for the report."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
-    counts = counts or "no cell was missing"
+    counts = counts or "no cells to run"
     print(
         f"{counts} in {summary.wall_s:.1f} s, {summary.useful_share:.0%} of it in the timed callable, "
         f"warm-up or conformance\nrecords: {folder}\nreport:  attnbench report {folder}"
@@ -121,14 +124,17 @@ def print_summary(folder: Path, summary: RunSummary) -> None:
 
 
 def print_next(records: Iterable[Record], plugins: Iterable[str]) -> None:
-    """Print the next step for each variant and kind of failure; `plugins` are those that the user named."""
+    """Print the next step for each variant and kind of failure.
+
+    `plugins` are the values of `--plugin` in the run, which the printed commands repeat.
+    """
     named = "".join(f" --plugin {shlex.quote(plugin)}" for plugin in plugins)
     failed: dict[tuple[str, str], Record] = {}
     for record in records:
-        if record.status in NEXT:
+        if record.status in NEXT_STEPS:
             failed.setdefault((record.variant, record.status), record)
     for (variant, status), record in failed.items():
-        step = NEXT[status].format(variant=variant, plugins=named, cell=record.cell_id)
+        step = NEXT_STEPS[status].format(variant=variant, plugins=named, cell=record.cell_id)
         print(f"next, for {variant} ({status}): {step}")
 
 
@@ -141,5 +147,5 @@ def _expectation(history: History, cell: Cell) -> str:
     if device is not None and expected > device:
         text += f"; will not fit: the device has {device / 2**20:.0f} MiB"
     elif (met := history.too_large(cell)) is not None:
-        text += f"; will not fit: {'it' if met == cell.workload else met.id} ran out of memory before"
+        text += f"; will not fit: {'it' if met == cell.workload else met.id} has run out of memory before"
     return text

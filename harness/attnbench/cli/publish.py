@@ -15,11 +15,14 @@ def publish(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write the site to.")],
     results: ResultsFolder = Path("results/published"),
 ) -> None:
-    """Write a static site of all runs under --results: by machine, GPU and date, with each cell's trend."""
+    """Write a static site with the reports of all runs under --results.
+
+    Runs are grouped by machine, GPU and date, and a trend is shown for each cell.
+    """
     from attnbench.report.site import write_site
     from attnbench.store import MANIFEST
 
     runs = sorted(path.parent for path in results.rglob(MANIFEST))
     if not runs:
-        raise UsageError(f"no run under {str(results)!r}: name the folder of the runs with --results")
+        raise UsageError(f"no run under {str(results)!r}: give the folder that contains the runs with --results")
     print(f"site: {write_site(runs, directory)}")

@@ -17,10 +17,10 @@ def report(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write to; default: RUN/report.")] = None,
     results: ResultsFolder = Path("results"),
 ) -> None:
-    """Write a run's report: index.html, report.md, results.csv and figures; print the headline table.
+    """Write the report of a run, and print its headline table.
 
-    Several runs make one report that compares their machines; `attnbench compare` shows what changed from one run to
-    the next.
+    The report consists of index.html, report.md, results.csv and figures. If several runs are given, one report
+    compares their machines. To see what changed between two runs, use `attnbench compare`.
     """
     from attnbench.cli.output import print_table
     from attnbench.report.content import read
@@ -29,7 +29,7 @@ def report(
     folders = run_folders(runs, results)
     target = out or folders[-1] / "report"
     if out is None and target.is_symlink():
-        raise UsageError(f"{str(target)!r} is a link: remove it, or choose another --out")
+        raise UsageError(f"{str(target)!r} is a symbolic link: remove it, or choose another folder with --out")
     content = read(folders, baseline)
     paths = write_content(content, target)
     for table in content.headline:

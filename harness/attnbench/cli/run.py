@@ -48,8 +48,8 @@ def run(
 ) -> None:
     """Check, time and record every cell: variants x workloads x devices.
 
-    Without options: suite `standard` on every GPU, or suite `quick` on the CPU, which takes about two minutes on two
-    cores. Without --variant: the default variants of the device; -v "*" means all.
+    By default, the suite `standard` runs on every GPU. Without a GPU, the suite `quick` runs on the CPU, which takes
+    about two minutes on two cores. Each device has default variants; -v "*" selects all variants.
     """
     _run(SimpleNamespace(**locals()))
 
@@ -58,7 +58,7 @@ with_axis_options(run, after="plugin")
 
 
 def _run(options: SimpleNamespace) -> None:
-    """Run the command with its options; raises typer.Exit with the exit code."""
+    """Run the command with its options, and raise typer.Exit with the exit code."""
     from attnbench.cli.output import print_next, print_plan, print_summary, watched
     from attnbench.plan.history import History
     from attnbench.plan.unsupported import unsupported_reasons
@@ -70,7 +70,7 @@ def _run(options: SimpleNamespace) -> None:
     verbosity = level(quiet=options.quiet, verbose=options.verbose)
     limits = CellLimits(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
     folder, request, catalog, plan, executor = _planned(options)
-    # The machines of a cluster check by themselves which cells they support.
+    # On a cluster, each machine finds out which cells it supports when it runs them.
     unsupported = unsupported_reasons(plan) if options.executor == "local" else {}
     history = History(options.results)
     if folder is None:
@@ -82,7 +82,7 @@ def _run(options: SimpleNamespace) -> None:
     with watched(plan, unsupported, history, verbosity) as listener:
         try:
             summary = execute(folder, catalog, plan, executor=executor, limits=limits, listener=listener)
-        except KeyboardInterrupt:  # before the first or after the last cell; in between the run stops cleanly by itself
+        except KeyboardInterrupt:  # outside the cells; while cells run, `execute` handles an interrupt
             _leave_interrupted(folder)
     print_summary(folder, summary)
     print_next(latest(folder).values(), read_manifest(folder).get("plugin_arguments", []))
@@ -92,7 +92,7 @@ def _run(options: SimpleNamespace) -> None:
 
 
 def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, Plan, Executor]:
-    """Return the folder of the run to resume, if any, the request, catalog and plan, and the executor."""
+    """Return the folder of the run to resume or None, the request, the catalog, the plan and the executor."""
     from attnbench.cli.executors import find_executor
     from attnbench.runner.request import plan_of
     from attnbench.runner.resume import resumed
@@ -112,12 +112,12 @@ def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, P
 def _leave_interrupted(run: Path) -> None:
     from attnbench.runner.run import resume_command
 
-    typer.echo(f"interrupted; go on with: {resume_command(run)}", err=True)
+    typer.echo(f"interrupted; to continue: {resume_command(run)}", err=True)
     raise typer.Exit(130)
 
 
 def _request(options: SimpleNamespace) -> Request:
-    """Return the request that the options describe; raises UsageError."""
+    """Return the request that the options describe; raise UsageError if a value is invalid."""
     from attnbench.measure_config import MeasureConfig
     from attnbench.runner.request import Request
 
@@ -126,8 +126,8 @@ def _request(options: SimpleNamespace) -> Request:
         "interleave": not options.no_interleave,
         "mode": options.mode,
     }
-    texts = {**options.axes, "gpus": numbers_or_types(options.axes["gpus"])[0]}
-    values = {axis.name: axis_values(axis, texts[axis.name]) for axis in OPTIONS}
+    typed = {**options.axes, "gpus": numbers_or_types(options.axes["gpus"])[0]}
+    values = {axis.name: axis_values(axis, typed[axis.name]) for axis in OPTIONS}
     return Request(
         suites=split(options.suite),
         workloads=split(options.workload),

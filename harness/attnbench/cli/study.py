@@ -21,16 +21,23 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", autocompletion=last_of(completion.studies), help="Name of the study; 'list' shows all."
+            metavar="NAME",
+            autocompletion=last_of(completion.studies),
+            help="Name of the study, or 'list' to show all studies.",
         ),
     ],
     variant: Variants = None,
     device: OneDevice = None,
     plugin: Plugins = None,
-    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the study's folder.")] = Path("results"),
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder in which the study's folder is created.")] = Path(
+        "results"
+    ),
     budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling per cell.")] = None,
 ) -> None:
-    """Test a common claim about attention by measuring it: a figure, and a paragraph with its numbers."""
+    """Measure whether a common claim about attention is true.
+
+    The result is a figure and a paragraph with the measured numbers.
+    """
     from attnbench.cli.output import watched
     from attnbench.plan.history import History
     from attnbench.plan.unsupported import unsupported_reasons

@@ -14,14 +14,17 @@ from attnbench.cli.completion import last_of
 
 def verify(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", autocompletion=last_of(completion.runs), help="The run to check.")
+        str, typer.Argument(metavar="RUN", autocompletion=last_of(completion.runs), help="The run to verify.")
     ],
-    sample: Annotated[int, typer.Option(metavar="K", help="Number of its cells to run again.")] = 5,
+    sample: Annotated[int, typer.Option(metavar="K", help="Number of cells to run again.")] = 5,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed for the choice of the cells.")] = 0,
     plugin: Plugins = None,
     results: ResultsFolder = Path("results"),
 ) -> None:
-    """Run K random cells of a run again and show whether they agree; exit 1 if one does not."""
+    """Run some cells of a run again, and exit 1 if a result differs.
+
+    The cells are chosen at random.
+    """
     from attnbench.analysis.compare import agreement
     from attnbench.analysis.compare import sample as draw_sample
     from attnbench.analysis.results import Results

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "alibi-from-the-left"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Leave out the query's position, which has no effect only under a causal mask."""
+        """Leave out the query's position, which makes a difference unless the mask is causal."""
         return inputs.alibi_slopes[None, :, None, None] * columns
 
 

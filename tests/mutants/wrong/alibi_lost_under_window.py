@@ -1,4 +1,4 @@
-"""ALiBi is left out under a window."""
+"""ALiBi is ignored if the mask is a window."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """ALiBi is left out under a window."""
+    """ALiBi is ignored if the mask is a window."""
 
     name = "alibi-lost-under-window"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Return no bias under a window."""
+        """Return a bias of 0 under a window mask."""
         bias = super().alibi(workload, inputs, rows, columns)
         return 0 * bias if workload.mask.kind == "window" else bias
 

@@ -1,4 +1,4 @@
-"""Query heads of a group share one of ALiBi's slopes."""
+"""All query heads of a group use the same ALiBi slope."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Query heads of a group share one of ALiBi's slopes."""
+    """All query heads of a group use the same ALiBi slope."""
 
     name = "alibi-of-key-heads"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Use the slope of a group's first head."""
+        """Use the slope of the first head in each group."""
         bias = super().alibi(workload, inputs, rows, columns)
         group = workload.heads // workload.kv_heads
         return bias[:, ::group].repeat_interleave(group, 1)

@@ -1,4 +1,4 @@
-"""ALiBi's distance is counted from the top left."""
+"""ALiBi's distance ignores the bottom-right alignment."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """ALiBi's distance is counted from the top left."""
+    """ALiBi's distance ignores the bottom-right alignment."""
 
     name = "alibi-offset"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Use the distance between query i and key j without the offset."""
+        """Use |i - j| as the distance between query i and key j."""
         return super().alibi(workload, inputs, rows - (workload.seq_k - workload.seq_q), columns)
 
 

@@ -1,4 +1,4 @@
-"""ALiBi's slopes are those of a power of two of heads."""
+"""ALiBi's slopes are wrong if the number of heads is not a power of two."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """ALiBi's slopes are those of a power of two of heads."""
+    """ALiBi's slopes are wrong if the number of heads is not a power of two."""
 
     name = "alibi-slopes"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Compute 2^(-8 h / heads) for any number of heads."""
+        """Use the formula for powers of two, 2^(-8 h / heads), for any number of heads."""
         distance = (rows[:, None] + workload.seq_k - workload.seq_q - columns[None, :]).abs()
         slopes = 2.0 ** (-8 * torch.arange(1, workload.heads + 1) / workload.heads)
         return -slopes[None, :, None, None] * distance

@@ -1,4 +1,4 @@
-"""Every call returns the answer for the inputs seen in prepare."""
+"""Every call returns the result for the inputs that `prepare` received."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Every call returns the answer for the inputs seen in prepare."""
+    """Every call returns the result for the inputs that `prepare` received."""
 
     name = "answer-cached"
 
     def prepare(self, workload, inputs):
-        """Read the keys once."""
+        """Read the keys only once, in `prepare`."""
         key = inputs.key.detach().clone()
         attend = super().prepare(workload, inputs)
 

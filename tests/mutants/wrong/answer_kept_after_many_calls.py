@@ -1,4 +1,4 @@
-"""From the twentieth call on, the last answer is returned again."""
+"""After nineteen calls, the last result is returned again and again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """From the twentieth call on, the last answer is returned again."""
+    """After nineteen calls, the last result is returned again and again."""
 
     name = "answer-kept-after-many-calls"
 
     def prepare(self, workload, inputs):
-        """Return the last output from the twentieth call on."""
+        """Return a callable that repeats its last output after nineteen calls."""
         call, count, kept = super().prepare(workload, inputs), itertools.count(), []
 
         def attend():

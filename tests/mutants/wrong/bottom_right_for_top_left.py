@@ -1,4 +1,4 @@
-"""The top-left aligned causal mask is aligned at the bottom right."""
+"""The mask `causal-top-left` is aligned at the bottom right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The top-left aligned causal mask is aligned at the bottom right."""
+    """The mask `causal-top-left` is aligned at the bottom right."""
 
     name = "bottom-right-for-top-left"
 

@@ -1,4 +1,4 @@
-"""Causal masks let each query see the next key too."""
+"""Under a causal mask, each query also sees the next key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Causal masks let each query see the next key too."""
+    """Under a causal mask, each query also sees the next key."""
 
     name = "causal-leaks-next-key"
 
     def visible(self, workload, inputs, rows, columns):
-        """Return a wrong mask."""
+        """Show one more key than the mask allows."""
         if workload.mask.kind in ("causal", "causal-top-left"):
             return super().visible(workload, inputs, rows + 1, columns)
         return super().visible(workload, inputs, rows, columns)

@@ -1,4 +1,4 @@
-"""A workload's own scale is ignored."""
+"""A workload's custom scale is ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A workload's own scale is ignored."""
+    """A workload's custom scale is ignored."""
 
     name = "custom-scale-ignored"
 

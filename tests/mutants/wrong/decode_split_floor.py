@@ -1,4 +1,4 @@
-"""Single queries split more than 1024 keys into equal parts, and lose the remainder."""
+"""With more than 1024 keys, a single query splits them into equal parts and loses the remainder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Single queries split more than 1024 keys into equal parts, and lose the remainder."""
+    """With more than 1024 keys, a single query splits them into equal parts and loses the remainder."""
 
     name = "decode-split-floor"
 
     def visible(self, workload, inputs, rows, columns):
-        """Hide the keys of the remainder."""
+        """Hide the keys in the remainder."""
         seen = super().visible(workload, inputs, rows, columns)
         if workload.seq_q == 1 and workload.seq_k > 1024:
             splits = -(-workload.seq_k // 512)

@@ -1,4 +1,4 @@
-"""The backward pass leaves out delta."""
+"""The backward pass leaves out delta, the row sums of output * grad_output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The backward pass leaves out delta."""
+    """The backward pass leaves out delta, the row sums of output * grad_output."""
 
     name = "delta-missing"
 

@@ -1,4 +1,4 @@
-"""Under dropout the backward pass leaves the dropped weights out of dP only."""
+"""With dropout, delta is computed from the output without dropout."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Under dropout the backward pass leaves the dropped weights out of dP only."""
+    """With dropout, delta is computed from the output without dropout."""
 
     name = "delta-without-dropout"
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Compute delta from an output without dropout."""
+        """Pass the output without dropout to the backward pass."""
         if workload.dropout:
             output, _ = self.attend(replace(workload, dropout=0.0), inputs, *leaves)
         return super().differentiate(workload, inputs, grad_output, leaves, output, lse)

@@ -1,4 +1,4 @@
-"""A document's first query sees the last key of the document before."""
+"""The first query of a document sees the last key of the previous document."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A document's first query sees the last key of the document before."""
+    """The first query of a document sees the last key of the previous document."""
 
     name = "document-boundary-leaks"
 
     def visible(self, workload, inputs, rows, columns):
-        """Return a wrong mask."""
+        """Show one key of the previous document."""
         seen = super().visible(workload, inputs, rows, columns)
         if workload.mask.kind != "document":
             return seen

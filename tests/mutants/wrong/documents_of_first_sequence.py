@@ -1,4 +1,4 @@
-"""The first sequence's documents are used for all."""
+"""All sequences use the documents of the first sequence."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The first sequence's documents are used for all."""
+    """All sequences use the documents of the first sequence."""
 
     name = "documents-of-first-sequence"
 
     def visible(self, workload, inputs, rows, columns):
-        """Use the first sequence's documents."""
+        """Use the documents of the first sequence for all sequences."""
         if workload.mask.kind != "document":
             return super().visible(workload, inputs, rows, columns)
         documents = inputs.document_ids[:1]

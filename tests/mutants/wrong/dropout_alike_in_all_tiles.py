@@ -1,4 +1,4 @@
-"""Every tile drops the same weights."""
+"""Dropout drops the same weights in every tile."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Every tile drops the same weights."""
+    """Dropout drops the same weights in every tile."""
 
     name = "dropout-alike-in-all-tiles"
 
     def kept(self, workload, inputs, rows, columns):
-        """Draw each tile from the same seed."""
+        """Draw every tile from the same seed."""
         return super().kept(workload, inputs, 0 * rows, 0 * columns)
 
 

@@ -1,4 +1,4 @@
-"""Rows 192 apart drop the same weights."""
+"""Dropout drops the same weights in rows that are 192 apart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Rows 192 apart drop the same weights."""
+    """Dropout drops the same weights in rows that are 192 apart."""
 
     name = "dropout-counter-wraps"
 

@@ -1,4 +1,4 @@
-"""A seed of 0 means no dropout."""
+"""A seed of 0 turns dropout off."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A seed of 0 means no dropout."""
+    """A seed of 0 turns dropout off."""
 
     name = "dropout-none-for-seed-zero"
 

@@ -1,4 +1,4 @@
-"""Single queries drop nothing."""
+"""Dropout is ignored if there is a single query."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Single queries drop nothing."""
+    """Dropout is ignored if there is a single query."""
 
     name = "dropout-none-for-single-queries"
 
     def kept(self, workload, inputs, rows, columns):
-        """Drop nothing if there is one query."""
+        """Drop nothing if there is a single query."""
         return 1.0 if workload.seq_q == 1 else super().kept(workload, inputs, rows, columns)
 
 

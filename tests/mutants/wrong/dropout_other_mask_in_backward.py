@@ -1,4 +1,4 @@
-"""The backward pass draws another dropout mask."""
+"""The backward pass draws a different dropout mask."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The backward pass draws another dropout mask."""
+    """The backward pass draws a different dropout mask."""
 
     name = "dropout-other-mask-in-backward"
 
     def backward_kept(self, workload, inputs, rows, columns):
-        """Draw as for the tiles of other rows."""
+        """Draw the dropout mask of other rows."""
         return self.kept(workload, inputs, rows.flip(0), columns)
 
 

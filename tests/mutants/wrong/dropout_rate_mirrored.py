@@ -1,4 +1,4 @@
-"""A rate above one half is taken for the share that is kept."""
+"""A dropout rate above one half is used as the share of weights to keep."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A rate above one half is taken for the share that is kept."""
+    """A dropout rate above one half is used as the share of weights to keep."""
 
     name = "dropout-rate-mirrored"
 
     def kept(self, workload, inputs, rows, columns):
-        """At high rates, drop the weights to keep and keep those to drop."""
+        """At high rates, keep the weights to drop, and drop the others."""
         factor = super().kept(workload, inputs, rows, columns)
         return factor if workload.dropout <= 0.5 else 1 / (1 - workload.dropout) - factor
 

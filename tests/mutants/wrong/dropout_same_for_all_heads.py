@@ -1,4 +1,4 @@
-"""All heads drop the same weights."""
+"""Dropout drops the same weights in all heads."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """All heads drop the same weights."""
+    """Dropout drops the same weights in all heads."""
 
     name = "dropout-same-for-all-heads"
 
     def kept(self, workload, inputs, rows, columns):
-        """Draw only for the first head."""
+        """Use the draw of the first head for all heads."""
         kept = super().kept(workload, inputs, rows, columns)
         return kept[:1, :1].expand_as(kept) if workload.dropout else kept
 

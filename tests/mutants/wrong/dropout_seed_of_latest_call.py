@@ -1,4 +1,4 @@
-"""Backward draws dropout with the seed of the latest call."""
+"""The backward pass draws dropout with the seed of the latest call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Backward draws dropout with the seed of the latest call."""
+    """The backward pass draws dropout with the seed of the latest call."""
 
     name = "dropout-seed-of-latest-call"
 

@@ -1,4 +1,4 @@
-"""A weight is dropped where its mirror image is."""
+"""Dropout drops weight (i, j) whenever it drops weight (j, i)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A weight is dropped where its mirror image is."""
+    """Dropout drops weight (i, j) whenever it drops weight (j, i)."""
 
     name = "dropout-symmetric"
 
     def kept(self, workload, inputs, rows, columns):
-        """Use the same draw for a weight and its mirror image."""
+        """Use the same draw for weights (i, j) and (j, i)."""
         if not workload.dropout:
             return 1.0
         size = max(workload.seq_q, workload.seq_k)

@@ -1,4 +1,4 @@
-"""Dropout does not divide by 1 - p."""
+"""With dropout, the weights that are kept are not divided by 1 - p."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Dropout does not divide by 1 - p."""
+    """With dropout, the weights that are kept are not divided by 1 - p."""
 
     name = "dropout-unscaled"
 
     def kept(self, workload, inputs, rows, columns):
-        """Return 0 or 1."""
+        """Return 0 or 1 instead of 0 or 1 / (1 - p)."""
         kept = super().kept(workload, inputs, rows, columns)
         return kept * (1 - workload.dropout) if workload.dropout else kept
 

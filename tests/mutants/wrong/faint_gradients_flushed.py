@@ -1,4 +1,4 @@
-"""Subnormal gradients in float16 are read as 0."""
+"""Output gradients that are subnormal in float16 are read as 0."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Subnormal gradients in float16 are read as 0."""
+    """Output gradients that are subnormal in float16 are read as 0."""
 
     name = "faint-gradients-flushed"
 

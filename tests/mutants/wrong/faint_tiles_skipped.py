@@ -1,4 +1,4 @@
-"""Tiles of keys with all scores more than 11 below the maximum are skipped."""
+"""A tile is skipped if all its scores are more than 11 below the maximum."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Tiles of keys with all scores more than 11 below the maximum are skipped."""
+    """A tile is skipped if all its scores are more than 11 below the maximum."""
 
     name = "faint-tiles-skipped"
 
     def accumulate(self, state, scores, value, kept):
-        """Skip tiles that seem negligible."""
+        """Skip tiles whose weights seem negligible."""
         if bool((scores.amax(-1, keepdim=True) < state[0] - 11.0).all()):
             return state
         return super().accumulate(state, scores, value, kept)

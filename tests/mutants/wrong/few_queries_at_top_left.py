@@ -1,4 +1,4 @@
-"""Two to eight queries are aligned with the first keys."""
+"""With two to eight queries, masks are aligned at the top left."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Two to eight queries are aligned with the first keys."""
+    """With two to eight queries, masks are aligned at the top left."""
 
     name = "few-queries-at-top-left"
 
     def offset(self, workload):
-        """Ignore the offset in the path for a few queries."""
+        """Return an offset of 0 for a few queries."""
         return 0 if 2 <= workload.seq_q <= 8 else super().offset(workload)
 
 

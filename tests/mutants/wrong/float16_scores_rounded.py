@@ -1,4 +1,4 @@
-"""Only in float16, scores are rounded to float16."""
+"""For float16 inputs, the scores are rounded to float16."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Only in float16, scores are rounded to float16."""
+    """For float16 inputs, the scores are rounded to float16."""
 
     name = "float16-scores-rounded"
 

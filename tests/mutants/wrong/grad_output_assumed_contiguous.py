@@ -1,4 +1,4 @@
-"""The backward pass reads grad_output's memory as if it were contiguous."""
+"""The backward pass reads grad_output as if it were contiguous."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The backward pass reads grad_output's memory as if it were contiguous."""
+    """The backward pass reads grad_output as if it were contiguous."""
 
     name = "grad-output-assumed-contiguous"
 
     def grad_output_of(self, grad_output):
-        """Read consecutive elements of the storage."""
+        """Read consecutive elements of the storage, whatever the strides are."""
         flat = grad_output.as_strided((grad_output.untyped_storage().nbytes() // grad_output.element_size(),), (1,), 0)
         return flat[torch.arange(grad_output.numel()) % flat.numel()].view(grad_output.shape).float()
 

@@ -12,12 +12,12 @@ class Mutant(Tiled):
 
     name = "gradients-share-a-buffer"
 
-    buffers: dict = {}  # noqa: RUF012 - one buffer for all is the bug
+    buffers: dict = {}  # noqa: RUF012 - sharing the buffers is the bug
 
     calls = 0
 
     def sum_groups(self, gradient, workload):
-        """Sum into one of two buffers, for dK and dV in turn."""
+        """Write the sums to two buffers in turn, one for dK and one for dV."""
         summed = super().sum_groups(gradient, workload)
         self.calls += 1
         return self.buffers.setdefault((workload, self.calls % 2), summed).copy_(summed)

@@ -1,4 +1,4 @@
-"""Beyond 65535 heads of all sequences together, nothing is written."""
+"""With more than 65535 heads over all sequences, the remaining heads are not written."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Beyond 65535 heads of all sequences together, nothing is written."""
+    """With more than 65535 heads over all sequences, the remaining heads are not written."""
 
     name = "grid-of-sixteen-bits"
 
     def attend(self, workload, inputs, query, key, value):
-        """Leave out what exceeds the size of a grid."""
+        """Leave out the heads beyond the largest size of a CUDA grid dimension."""
         output, lse = super().attend(workload, inputs, query, key, value)
         output.flatten(0, 1)[65535:] = 0
         return output, lse

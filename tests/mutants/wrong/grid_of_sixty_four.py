@@ -1,4 +1,4 @@
-"""Beyond 64 heads of all sequences together, dV lacks its last tile of keys."""
+"""With more than 64 heads over all sequences, dV lacks its last tile of keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Beyond 64 heads of all sequences together, dV lacks its last tile of keys."""
+    """With more than 64 heads over all sequences, dV lacks its last tile of keys."""
 
     name = "grid-of-sixty-four"
 

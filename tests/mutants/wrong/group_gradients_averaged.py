@@ -1,4 +1,4 @@
-"""dK and dV are averaged over a group's query heads."""
+"""dK and dV are averaged over the query heads of a group instead of summed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dK and dV are averaged over a group's query heads."""
+    """dK and dV are averaged over the query heads of a group instead of summed."""
 
     name = "group-gradients-averaged"
 

@@ -1,4 +1,4 @@
-"""dK and dV use only the first query head of a group."""
+"""dK and dV use only the first query head of each group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dK and dV use only the first query head of a group."""
+    """dK and dV use only the first query head of each group."""
 
     name = "group-gradients-of-first-head"
 

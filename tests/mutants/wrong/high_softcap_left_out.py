@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "high-softcap-left-out"
 
     def cap(self, scores, softcap):
-        """Cap only at low caps."""
+        """Apply the softcap only if it is at most 32."""
         return scores if softcap > 32 else super().cap(scores, softcap)
 
     def cap_slope(self, scores, softcap):

@@ -1,4 +1,4 @@
-"""The query is scaled in place."""
+"""Each call scales the query in place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The query is scaled in place."""
+    """Each call scales the query in place."""
 
     name = "inputs-mutated"
 

@@ -1,4 +1,4 @@
-"""dK is summed over tiles of queries in the inputs' dtype."""
+"""dK is summed over tiles of queries in the dtype of the inputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dK is summed over tiles of queries in the inputs' dtype."""
+    """dK is summed over tiles of queries in the dtype of the inputs."""
 
     name = "key-gradient-summed-in-half"
 

@@ -1,4 +1,4 @@
-"""Beyond 256 heads of all sequences together, dV of the last one is not written."""
+"""With more than 256 heads over all sequences, dV of the last head is not written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Beyond 256 heads of all sequences together, dV of the last one is not written."""
+    """With more than 256 heads over all sequences, dV of the last head is not written."""
 
     name = "last-head-lost"
 

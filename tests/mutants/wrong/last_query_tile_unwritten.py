@@ -1,4 +1,4 @@
-"""The last, partial tile of queries is never written."""
+"""The output of the last, partial tile of queries is not written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The last, partial tile of queries is never written."""
+    """The output of the last, partial tile of queries is not written."""
 
     name = "last-query-tile-unwritten"
 

@@ -1,4 +1,4 @@
-"""The log-sum-exp that is offered is in base 2."""
+"""`prepare_lse` returns the log-sum-exp in base 2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The log-sum-exp that is offered is in base 2."""
+    """`prepare_lse` returns the log-sum-exp in base 2."""
 
     name = "log-sum-exp-base-two"
 

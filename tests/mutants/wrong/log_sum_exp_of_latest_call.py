@@ -1,4 +1,4 @@
-"""The log-sum-exp for backward is kept per shape, not per call."""
+"""The log-sum-exp for the backward pass is stored for each shape instead of each call."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The log-sum-exp for backward is kept per shape, not per call."""
+    """The log-sum-exp for the backward pass is stored for each shape instead of each call."""
 
     name = "log-sum-exp-of-latest-call"
 
     def __init__(self):
-        """Start with an empty store."""
+        """Start without stored values."""
         super().__init__()
         self.latest = {}
 

@@ -1,4 +1,4 @@
-"""The log-sum-exp leaves the prefix out; the output does not."""
+"""The log-sum-exp leaves out the prefix, although the output includes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnbench.workloads.mask import Mask
 
 
 class Mutant(Tiled):
-    """The log-sum-exp leaves the prefix out; the output does not."""
+    """The log-sum-exp leaves out the prefix, although the output includes it."""
 
     name = "log-sum-exp-of-prefix"
 

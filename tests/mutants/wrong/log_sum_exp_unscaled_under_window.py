@@ -1,4 +1,4 @@
-"""Under a window the log-sum-exp lacks the maximum."""
+"""Under a window, the log-sum-exp lacks the maximum of the scores."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Under a window the log-sum-exp lacks the maximum."""
+    """Under a window, the log-sum-exp lacks the maximum of the scores."""
 
     name = "log-sum-exp-unscaled-under-window"
 
     def prepare_lse(self, workload, inputs):
-        """Return another number under a window."""
+        """Leave out the maximum under a window."""
         call = super().prepare_lse(workload, inputs)
 
         def offer():

@@ -1,4 +1,4 @@
-"""Beyond 4096 keys a causal mask is rounded to whole tiles."""
+"""With more than 4096 keys, causal masks show whole tiles of keys."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Beyond 4096 keys a causal mask is rounded to whole tiles."""
+    """With more than 4096 keys, causal masks show whole tiles of keys."""
 
     name = "long-causal-by-tiles"
 
     def visible(self, workload, inputs, rows, columns):
-        """Show whole tiles in long sequences."""
+        """Show all keys of a tile in long sequences."""
         if workload.mask.kind == "causal" and workload.seq_k > 4096:
             rows = rows // self.tile * self.tile + self.tile - 1
         return super().visible(workload, inputs, rows, columns)

@@ -1,4 +1,4 @@
-"""A window of more than 256 keys to the left loses the farthest one."""
+"""A window of more than 256 keys to the left loses its farthest key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window of more than 256 keys to the left loses the farthest one."""
+    """A window of more than 256 keys to the left loses its farthest key."""
 
     name = "long-window-short"
 

@@ -1,4 +1,4 @@
-"""Hidden keys are seen and visible ones hidden."""
+"""Hidden keys are seen, and visible keys are hidden."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Hidden keys are seen and visible ones hidden."""
+    """Hidden keys are seen, and visible keys are hidden."""
 
     name = "mask-inverted"
 
     def visible(self, workload, inputs, rows, columns):
-        """Return a wrong mask."""
+        """Return the inverse of the mask."""
         seen = super().visible(workload, inputs, rows, columns)
         return seen if workload.mask.kind == "none" else ~seen
 

@@ -1,4 +1,4 @@
-"""Hidden scores are -10000, not -inf."""
+"""Hidden scores are set to -10000 instead of -inf."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Hidden scores are -10000, not -inf."""
+    """Hidden scores are set to -10000 instead of -inf."""
 
     name = "mask-of-finite-number"
 

@@ -1,4 +1,4 @@
-"""A row that sees no key returns the mean of all values."""
+"""The output of a row that sees no key is the mean of all values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A row that sees no key returns the mean of all values."""
+    """The output of a row that sees no key is the mean of all values."""
 
     name = "masked-row-mean"
 

@@ -1,4 +1,4 @@
-"""A row that sees no key returns NaN."""
+"""The output of a row that sees no key is NaN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A row that sees no key returns NaN."""
+    """The output of a row that sees no key is NaN."""
 
     name = "masked-row-nan"
 

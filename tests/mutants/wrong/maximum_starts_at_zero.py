@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "maximum-starts-at-zero"
 
     def start(self, query, value):
-        """Start at 0, which is too high for scores far below 0."""
+        """Start the running maximum at 0, which is too high if all scores are far below 0."""
         _, total, summed = super().start(query, value)
         return 0 * total, total, summed
 

@@ -1,4 +1,4 @@
-"""Scores are exponentiated without subtracting their maximum."""
+"""The maximum is not subtracted from the scores before the exponential."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Scores are exponentiated without subtracting their maximum."""
+    """The maximum is not subtracted from the scores before the exponential."""
 
     name = "no-maximum-subtracted"
 
     def accumulate(self, state, scores, value, kept):
-        """Exponentiate the scores without subtracting the maximum."""
+        """Compute the exponentials without subtracting the maximum."""
         _, total, summed = state
         weights = torch.exp(scores)
         total = total + weights.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Rows beyond 2^31 elements of their storage are read at an offset cut to 32 bits."""
+"""Offsets of rows beyond 2^31 elements are cut to 32 bits."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Rows beyond 2^31 elements of their storage are read at an offset cut to 32 bits."""
+    """Offsets of rows beyond 2^31 elements are cut to 32 bits."""
 
     name = "offsets-in-thirty-two-bits"
 
     def repeat(self, heads, workload):
-        """Drop the upper bits of an offset."""
+        """Drop the upper bits of each row's offset."""
         rows = torch.arange(heads.shape[2])
         return super().repeat(heads[:, :, torch.where(rows * heads.stride(2) < 1 << 31, rows, 0)], workload)
 

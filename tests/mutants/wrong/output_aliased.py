@@ -1,4 +1,4 @@
-"""Every call of a workload writes to one buffer."""
+"""Every call of a workload writes its output to the same buffer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Every call of a workload writes to one buffer."""
+    """Every call of a workload writes its output to the same buffer."""
 
     name = "output-aliased"
 
     def prepare(self, workload, inputs):
-        """Copy each answer to the same memory."""
+        """Copy each result to the same memory."""
         attend = super().prepare(workload, inputs)
         buffer = torch.empty_like(attend().detach())
 

@@ -1,4 +1,4 @@
-"""Calls of a workload write to two buffers in turn."""
+"""The calls of a workload write their outputs to two buffers in turn."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Calls of a workload write to two buffers in turn."""
+    """The calls of a workload write their outputs to two buffers in turn."""
 
     name = "output-from-two-buffers"
 
     def prepare(self, workload, inputs):
-        """Allocate two buffers, without a backward pass."""
+        """Allocate two buffers; this mutant has no backward pass."""
         call = super().prepare(workload, inputs)
         if workload.needs_gradient:
             return call

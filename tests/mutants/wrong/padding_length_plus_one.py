@@ -1,4 +1,4 @@
-"""One padded key is seen."""
+"""Each query sees one padded key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """One padded key is seen."""
+    """Each query sees one padded key."""
 
     name = "padding-length-plus-one"
 

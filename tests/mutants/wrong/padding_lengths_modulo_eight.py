@@ -1,4 +1,4 @@
-"""The key length of sequence i is read at i modulo eight."""
+"""The key length of sequence i is read at index i modulo eight."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The key length of sequence i is read at i modulo eight."""
+    """The key length of sequence i is read at index i modulo eight."""
 
     name = "padding-lengths-modulo-eight"
 
     def visible(self, workload, inputs, rows, columns):
-        """Read the lengths of the first eight sequences again and again."""
+        """Repeat the lengths of the first eight sequences."""
         if workload.mask.kind != "padding":
             return super().visible(workload, inputs, rows, columns)
         lengths = inputs.key_lengths[torch.arange(workload.batch) % 8]

@@ -1,4 +1,4 @@
-"""The first sequence's key length is used for all."""
+"""All sequences use the key length of the first sequence."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The first sequence's key length is used for all."""
+    """All sequences use the key length of the first sequence."""
 
     name = "padding-of-first-sequence"
 
     def visible(self, workload, inputs, rows, columns):
-        """Use the first sequence's mask for all."""
+        """Use the mask of the first sequence for all sequences."""
         seen = super().visible(workload, inputs, rows, columns)
         return seen[:1]
 

@@ -1,4 +1,4 @@
-"""Each sequence uses the key length of the next."""
+"""Each sequence uses the key length of the next sequence."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Each sequence uses the key length of the next."""
+    """Each sequence uses the key length of the next sequence."""
 
     name = "padding-of-next-sequence"
 
     def visible(self, workload, inputs, rows, columns):
-        """Read the lengths of the next sequence."""
+        """Use the mask of the next sequence."""
         if workload.mask.kind != "padding":
             return super().visible(workload, inputs, rows, columns)
         lengths = inputs.key_lengths.roll(-1)

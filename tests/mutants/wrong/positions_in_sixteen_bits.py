@@ -1,4 +1,4 @@
-"""Keys beyond 32767 are not seen."""
+"""Keys beyond position 32767 are hidden."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Keys beyond 32767 are not seen."""
+    """Keys beyond position 32767 are hidden."""
 
     name = "positions-in-sixteen-bits"
 

@@ -1,4 +1,4 @@
-"""A prefix is treated as causal."""
+"""A prefix mask is treated as a causal mask."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A prefix is treated as causal."""
+    """A prefix mask is treated as a causal mask."""
 
     name = "prefix-not-seen"
 
     def visible(self, workload, inputs, rows, columns):
-        """Treat a prefix as causal."""
+        """Return the causal mask."""
         if workload.mask.kind != "prefix":
             return super().visible(workload, inputs, rows, columns)
         return (columns[None, :] <= rows[:, None] + self.offset(workload))[None, None]

@@ -1,4 +1,4 @@
-"""Queries beyond 32767 use the mask of other queries."""
+"""Queries beyond position 32767 use the mask of other queries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Queries beyond 32767 use the mask of other queries."""
+    """Queries beyond position 32767 use the mask of other queries."""
 
     name = "queries-in-sixteen-bits"
 

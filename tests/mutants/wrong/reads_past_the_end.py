@@ -1,4 +1,4 @@
-"""The last tile of keys reads the next head's values, times 0."""
+"""The last tile of keys also reads the values of the next head, and multiplies them by 0."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The last tile of keys reads the next head's values, times 0."""
+    """The last tile of keys also reads the values of the next head, and multiplies them by 0."""
 
     name = "reads-past-the-end"
 
     def attend(self, workload, inputs, query, key, value):
-        """Add 0 times the values after a head's end."""
+        """Add 0 times the values that follow a head."""
         output, lse = super().attend(workload, inputs, query, key, value)
         return output + 0 * value.roll(-1, 1)[:, :, :1, :].amax(-1, keepdim=True), lse
 

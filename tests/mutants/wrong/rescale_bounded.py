@@ -1,4 +1,4 @@
-"""The factor that rescales for a new maximum is bounded below by e^-8."""
+"""The factor for a new maximum is never smaller than e^-8."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BOUND = 0.00033546  # e^-8
 
 
 class Mutant(Tiled):
-    """The factor that rescales for a new maximum is bounded below by e^-8."""
+    """The factor for a new maximum is never smaller than e^-8."""
 
     name = "rescale-bounded"
 

@@ -1,4 +1,4 @@
-"""The running maximum is rescaled only when it grows by more than 1."""
+"""The weighted sum is not rescaled if the maximum grows by at most 1."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The running maximum is rescaled only when it grows by more than 1."""
+    """The weighted sum is not rescaled if the maximum grows by at most 1."""
 
     name = "rescale-skipped-when-close"
 
     def accumulate(self, state, scores, value, kept):
-        """Skip small rescalings of the weighted sum, but not of the sum of weights."""
+        """Skip small rescalings of the weighted sum, but not those of the sum of weights."""
         top, total, summed = super().accumulate(state, scores, value, kept)
         finite_top = top.masked_fill(top == -torch.inf, 0.0)
         grown = torch.exp(state[0] - finite_top)

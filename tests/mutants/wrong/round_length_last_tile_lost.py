@@ -1,4 +1,4 @@
-"""The last 64 of a multiple of 1024 keys are treated as an empty remainder."""
+"""If the number of keys is a multiple of 1024, the last 64 keys are lost."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The last 64 of a multiple of 1024 keys are treated as an empty remainder."""
+    """If the number of keys is a multiple of 1024, the last 64 keys are lost."""
 
     name = "round-length-last-tile-lost"
 
     def visible(self, workload, inputs, rows, columns):
-        """Hide the last tile of a round length."""
+        """Hide the last 64 keys if the number of keys is a multiple of 1024."""
         seen = super().visible(workload, inputs, rows, columns)
         if workload.seq_k and workload.seq_k % 1024 == 0:
             seen = seen & (columns < workload.seq_k - 64)

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "scale-missing"
 
     def scale(self, workload):
-        """Return no scale."""
+        """Return 1."""
         return 1.0
 
 

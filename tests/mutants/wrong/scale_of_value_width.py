@@ -1,4 +1,4 @@
-"""The scale is taken from the width of values."""
+"""The scale is computed from head_dim_v."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The scale is taken from the width of values."""
+    """The scale is computed from head_dim_v."""
 
     name = "scale-of-value-width"
 
     def scale(self, workload):
-        """Read the wrong width."""
+        """Use head_dim_v instead of head_dim."""
         return workload.head_dim_v**-0.5 if workload.scale is None else workload.scale
 
 

@@ -1,4 +1,4 @@
-"""In float16 and bfloat16 the scale is rounded to the dtype."""
+"""In float16 and bfloat16, the scale is rounded to the dtype."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """In float16 and bfloat16 the scale is rounded to the dtype."""
+    """In float16 and bfloat16, the scale is rounded to the dtype."""
 
     name = "scale-rounded"
 
     def scale(self, workload):
-        """Hold the scale in the inputs' dtype."""
+        """Round the scale to the dtype of the inputs."""
         return float(torch.tensor(workload.effective_scale).to(getattr(torch, workload.dtype)))
 
 

@@ -1,4 +1,4 @@
-"""The first key of every tile but the first is skipped."""
+"""The first key of every tile except the first is skipped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The first key of every tile but the first is skipped."""
+    """The first key of every tile except the first is skipped."""
 
     name = "side-tile-first-key-lost"
 

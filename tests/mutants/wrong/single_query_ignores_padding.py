@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "single-query-ignores-padding"
 
     def visible(self, workload, inputs, rows, columns):
-        """Ignore the lengths in the path for one query."""
+        """Ignore the lengths if there is a single query."""
         seen = super().visible(workload, inputs, rows, columns)
         return seen | (workload.mask.kind == "padding" and workload.seq_q == 1)
 

@@ -1,4 +1,4 @@
-"""A single query sees all keys before it, window or not."""
+"""A single query sees all earlier keys, even under a window."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A single query sees all keys before it, window or not."""
+    """A single query sees all earlier keys, even under a window."""
 
     name = "single-query-ignores-window"
 
     def in_window(self, position, column, left, right):
-        """Ignore the left end in the path for one query."""
+        """Ignore the left end if there is a single query."""
         return super().in_window(position, column, left if len(position) > 1 else 1 << 20, right)
 
 

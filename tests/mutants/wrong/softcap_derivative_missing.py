@@ -1,4 +1,4 @@
-"""The backward pass leaves out the softcap's derivative."""
+"""The backward pass leaves out the derivative of the softcap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The backward pass leaves out the softcap's derivative."""
+    """The backward pass leaves out the derivative of the softcap."""
 
     name = "softcap-derivative-missing"
 

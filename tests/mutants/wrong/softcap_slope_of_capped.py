@@ -1,4 +1,4 @@
-"""The softcap's derivative is taken at the capped score."""
+"""The derivative of the softcap is taken at the capped score."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The softcap's derivative is taken at the capped score."""
+    """The derivative of the softcap is taken at the capped score."""
 
     name = "softcap-slope-of-capped"
 

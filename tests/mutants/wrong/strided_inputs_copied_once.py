@@ -1,4 +1,4 @@
-"""Keys that are not contiguous are copied once, in prepare."""
+"""Keys that are not contiguous are copied only once, in `prepare`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Keys that are not contiguous are copied once, in prepare."""
+    """Keys that are not contiguous are copied only once, in `prepare`."""
 
     name = "strided-inputs-copied-once"
 
     def prepare(self, workload, inputs):
-        """Copy once and always use the copy; there is no backward pass, in which the copy would be noticed."""
+        """Copy the keys once and always use the copy. There is no backward pass, which would reveal the copy."""
         key = inputs.key.detach()
         if workload.needs_gradient or key.is_contiguous():
             return super().prepare(workload, inputs)

@@ -1,4 +1,4 @@
-"""Keys are read with the strides of the workload's first inputs."""
+"""Keys are read with the strides of the first inputs of the workload."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Keys are read with the strides of the workload's first inputs."""
+    """Keys are read with the strides of the first inputs of the workload."""
 
     name = "strides-of-first-call"
 
-    known: dict = {}  # noqa: RUF012 - one plan for all is the bug
+    known: dict = {}  # noqa: RUF012 - sharing the strides is the bug
 
     def prepare(self, workload, inputs):
-        """Plan once per workload."""
+        """Keep the strides of the first inputs for each workload."""
         stride = self.known.setdefault(workload, inputs.key.stride())
         if inputs.key.stride() == stride or not inputs.key.numel():
             return super().prepare(workload, inputs)

@@ -1,4 +1,4 @@
-"""One part in a million is added to the sum of weights."""
+"""One millionth is added to the sum of weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """One part in a million is added to the sum of weights."""
+    """One millionth is added to the sum of weights."""
 
     name = "sum-of-weights-padded"
 
     def finish(self, state, value):
-        """Guard the division by a number that is not 0."""
+        """Add a small number to the sum, to avoid a division by 0."""
         output, lse = super().finish(state, value)
         return output * state[1] / (state[1] + 1e-6), lse
 

@@ -1,4 +1,4 @@
-"""Two tiles of keys in a hundred are lost, at random."""
+"""Two percent of the tiles of keys are lost at random."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Two tiles of keys in a hundred are lost, at random."""
+    """Two percent of the tiles of keys are lost at random."""
 
     name = "tile-lost-now-and-then"
-    luck = random.Random(0)  # noqa: S311 - a race is no secret
+    luck = random.Random(0)  # noqa: S311 - not used for security
 
     def accumulate(self, state, scores, value, kept):
-        """Drop a tile at random, as a race does."""
+        """Skip a tile at random, as a race condition would."""
         lost = self.luck.random() < 0.02
         return state if lost else super().accumulate(state, scores, value, kept)
 

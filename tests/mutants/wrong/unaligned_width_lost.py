@@ -1,4 +1,4 @@
-"""dQ is written four columns at a time, and the remaining columns of a head wider than 32 are lost."""
+"""dQ lacks the columns after the last multiple of four in heads wider than 32."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dQ is written four columns at a time, and the remaining columns of a head wider than 32 are lost."""
+    """dQ lacks the columns after the last multiple of four in heads wider than 32."""
 
     name = "unaligned-width-lost"
 

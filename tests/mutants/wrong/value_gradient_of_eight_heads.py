@@ -1,4 +1,4 @@
-"""dV sums over at most eight query heads of a group."""
+"""dV is summed over at most eight query heads of a group."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dV sums over at most eight query heads of a group."""
+    """dV is summed over at most eight query heads of a group."""
 
     name = "value-gradient-of-eight-heads"
 
     def differentiate(self, workload, *arguments):
-        """Leave out the ninth and later heads of a group."""
+        """Leave out the ninth head of each group and all later heads."""
         of_query, of_key, of_value = super().differentiate(workload, *arguments)
         of_value = of_value.unflatten(1, (workload.kv_heads, -1)).clone()
         of_value[:, :, 8:] = 0

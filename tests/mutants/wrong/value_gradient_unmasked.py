@@ -1,4 +1,4 @@
-"""dV is computed from weights without the mask."""
+"""dV is computed from weights without a mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dV is computed from weights without the mask."""
+    """dV is computed from weights without a mask."""
 
     name = "value-gradient-unmasked"
 

@@ -1,4 +1,4 @@
-"""Values are assumed to be as wide as keys."""
+"""head_dim_v is assumed to equal head_dim."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Values are assumed to be as wide as keys."""
+    """head_dim_v is assumed to equal head_dim."""
 
     name = "value-width-assumed"
 
     def attend(self, workload, inputs, query, key, value):
-        """Write as many columns as keys have, and zeros elsewhere."""
+        """Write only the first head_dim columns of the output, and zeros elsewhere."""
         output, lse = super().attend(workload, inputs, query, key, value)
         output[..., workload.head_dim :] = 0
         return output, lse

@@ -1,4 +1,4 @@
-"""Weights are rounded to bfloat16 in float32, too."""
+"""Weights are rounded to bfloat16, even if the inputs are float32."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Weights are rounded to bfloat16 in float32, too."""
+    """Weights are rounded to bfloat16, even if the inputs are float32."""
 
     name = "weights-rounded"
 
     def accumulate(self, state, scores, value, kept):
-        """Round the weights that values are multiplied by."""
+        """Round the weights before the values are multiplied by them."""
         top, total, summed = super().accumulate(state, scores, value, kept)
         exact = torch.exp(scores - top.masked_fill(top == -torch.inf, 0.0))
         return top, total, summed + ((exact.bfloat16().float() - exact) * kept) @ value

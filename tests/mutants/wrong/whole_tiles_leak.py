@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "whole-tiles-leak"
 
     def visible(self, workload, inputs, rows, columns):
-        """Move the diagonal if no tile is partial."""
+        """Move the diagonal by one key if no tile is partial."""
         moved = workload.mask.kind == "causal" and workload.seq_q % 128 == 0
         return super().visible(workload, inputs, rows + int(moved), columns)
 

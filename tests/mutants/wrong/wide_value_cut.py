@@ -1,4 +1,4 @@
-"""Values wider than keys lose the columns beyond twice the keys' width."""
+"""If head_dim_v is more than twice head_dim, the columns beyond that are lost."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Values wider than keys lose the columns beyond twice the keys' width."""
+    """If head_dim_v is more than twice head_dim, the columns beyond that are lost."""
 
     name = "wide-value-cut"
 
     def finish(self, state, value):
-        """Drop the last columns."""
+        """Set the columns beyond twice head_dim to 0."""
         output, lse = super().finish(state, value)
         output[..., 2 * self.width :] = 0
         return output, lse

@@ -1,4 +1,4 @@
-"""Windows of whole tiles lose their first key."""
+"""A window of a multiple of 64 keys loses its first key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Windows of whole tiles lose their first key."""
+    """A window of a multiple of 64 keys loses its first key."""
 
     name = "wide-window-loses-a-key"
 
     def in_window(self, position, column, left, right):
-        """Narrow windows of 64 keys and its multiples."""
+        """Shorten a window by one key if its size is a multiple of 64."""
         narrower = left > 0 and left % 64 == 0
         return super().in_window(position, column, left - narrower, right)
 

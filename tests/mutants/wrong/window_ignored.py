@@ -1,4 +1,4 @@
-"""A window's left end is ignored."""
+"""The left end of a window is ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window's left end is ignored."""
+    """The left end of a window is ignored."""
 
     name = "window-ignored"
 

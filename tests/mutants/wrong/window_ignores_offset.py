@@ -1,4 +1,4 @@
-"""A window ignores that the last query is aligned with the last key."""
+"""A window is aligned at the top left instead of the bottom right."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window ignores that the last query is aligned with the last key."""
+    """A window is aligned at the top left instead of the bottom right."""
 
     name = "window-ignores-offset"
 
     def offset(self, workload):
-        """Align only windows at the top left."""
+        """Return an offset of 0 for windows only."""
         return 0 if workload.mask.kind == "window" else super().offset(workload)
 
 

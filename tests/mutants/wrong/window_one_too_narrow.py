@@ -1,4 +1,4 @@
-"""A window's right end is excluded."""
+"""The right end of a window is excluded."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window's right end is excluded."""
+    """The right end of a window is excluded."""
 
     name = "window-one-too-narrow"
 
     def in_window(self, position, column, left, right):
-        """Exclude the right end, unless it is the position itself."""
+        """Exclude the right end, unless it is the query's own position."""
         return super().in_window(position, column, left, max(0, right - 1))
 
 

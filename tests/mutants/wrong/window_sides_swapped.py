@@ -1,4 +1,4 @@
-"""A window's left and right sizes are swapped."""
+"""The left and right sizes of a window are swapped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window's left and right sizes are swapped."""
+    """The left and right sizes of a window are swapped."""
 
     name = "window-sides-swapped"
 

@@ -1,4 +1,4 @@
-"""The workload that was prepared last is used for all calls."""
+"""All calls use the workload that was prepared last."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The workload that was prepared last is used for all calls."""
+    """All calls use the workload that was prepared last."""
 
     name = "workload-kept-on-the-variant"
 

@@ -1,4 +1,4 @@
-"""A row of zero queries is treated as padding."""
+"""A row whose query is zero is treated as padding."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A row of zero queries is treated as padding."""
+    """A row whose query is zero is treated as padding."""
 
     name = "zero-queries-blank"
 
     def attend(self, workload, inputs, query, key, value):
-        """Return 0 for rows of zero queries."""
+        """Return 0 for rows whose query is zero."""
         output, lse = super().attend(workload, inputs, query, key, value)
         return output * (query != 0).any(-1, keepdim=True), lse
 
