@@ -21,8 +21,7 @@ def verdicts(script: str, workloads: list[dict[str, Any]], *arguments: str, **en
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = [
-        json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")
-    ]  # other lines are printed by libraries
+    # The libraries may print other lines, too.
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(found) == len(workloads)
     return found
