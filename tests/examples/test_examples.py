@@ -109,9 +109,8 @@ def test_window_function_is_correct(sizes, window):
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
 def test_cpp_extension_is_correct(monkeypatch):
     """The C++ extension builds, and is correct with as many, fewer and more keys than queries."""
-    monkeypatch.setenv(
-        "PATH", str(Path(sys.executable).parent), prepend=":"
-    )  # ninja is installed in the same folder as python
+    # ninja is installed in the same folder as python.
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     (variant,) = load("cpp_attention").attnbench_variants()
     for mask in ("none", "causal"):
         for sizes in ({"seq_q": 33}, {"seq_q": 7, "seq_k": 40}, {"seq_q": 40, "seq_k": 7}):
