@@ -37,10 +37,7 @@ def check(
     json_: Json = False,
     strict_plugins: Strict = False,
 ) -> None:
-    """Run the conformance suite that every variant must pass; exit 1 if a test fails.
-
-    Examples: attnbench check chunked; attnbench check --plugin my_attention.py; attnbench check --explain needle
-    """
+    """Run the conformance suite that every variant must pass; exit 1 if a test fails."""
     from rich.console import Console
 
     from attnbench.cli.check_output import JsonOutput, LineOutput, TableOutput, Tally
