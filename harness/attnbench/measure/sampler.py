@@ -23,7 +23,7 @@ from attnbench.measure.anticheat.integrity import (
 from attnbench.measure.cache_flush import CacheFlush, cache_bytes
 from attnbench.measure.call import DirectionCall, Result
 from attnbench.measure.clock import Clock, clock_for, cpu_now, gpu_uuid, raw_now
-from attnbench.measure.graph import GraphCall
+from attnbench.measure.cuda_graph import GraphCall
 from attnbench.messages import Block, Suspicion
 
 if TYPE_CHECKING:

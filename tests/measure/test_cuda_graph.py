@@ -6,7 +6,7 @@ import torch
 from attnbench import Workload
 from attnbench.errors import MeasurementError
 from attnbench.measure.call import DirectionCall
-from attnbench.measure.graph import GraphCall
+from attnbench.measure.cuda_graph import GraphCall
 from attnbench.tensors.inputs import make_inputs
 
 
