@@ -1,4 +1,4 @@
-"""Runs are started and opened from Python, as in a notebook."""
+"""Runs are started and opened from Python, as a notebook does."""
 
 import pandas as pd
 import pytest
@@ -20,7 +20,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_returns_its_records(run):
-    """`statuses` counts cells by status, `records` has a row per cell, and `attnbench.load` accepts a run or a path."""
+    """`statuses` counts cells, `records` has one row per cell, and `attnbench.load` accepts a run or a path."""
     assert run.statuses == {"ok": 2}
     cells = run.records[~run.records["control"]]
     assert list(cells["workload_id"]) == [TINY.id, "b1-h2-s8-d8-float32-causal-forward"]
@@ -61,14 +61,14 @@ def test_a_run_is_opened_by_its_path(run):
     ],
 )
 def test_a_wrong_value_is_refused_before_anything_runs(tmp_path, arguments, error, message):
-    """A wrong value raises an error that names it, and no folder is created."""
+    """An invalid value raises an error that names the value, and no folder is created."""
     with pytest.raises(error, match=message):
         attnbench.run(results=tmp_path / "results", progress=False, devices="cpu:0", **arguments)
     assert not (tmp_path / "results").exists()
 
 
 def test_a_plugin_that_is_given_must_load(tmp_path):
-    """A plugin that does not load prevents the run, and the message contains the file and the line."""
+    """If a plugin can't be loaded, the run does not start, and the message names the file and the line."""
     broken = tmp_path / "broken.py"
     broken.write_text("import attnbench\nthis is no Python\n")
     with pytest.raises(PluginError, match=r"broken\.py did not load: import failed: SyntaxError.*broken\.py, line 2"):

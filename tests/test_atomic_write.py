@@ -1,4 +1,4 @@
-"""Files that several processes read are replaced in one step."""
+"""Files that other processes may be reading are replaced in one step."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def test_a_file_is_created_or_replaced_as_a_whole(tmp_path, data, stored):
 
 @pytest.mark.parametrize("step", ["write_bytes", "replace"])
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, step):
-    """If the disk is full or the file can't be renamed, the old content stays and no temporary file is left."""
+    """If the disk is full or the file can't be renamed, the old content is kept and no temporary file is left."""
     path = tmp_path / "file.json"
     path.write_text("old")
 

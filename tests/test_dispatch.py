@@ -1,4 +1,4 @@
-"""Run-time dispatch by measured results."""
+"""Run-time dispatch to the variant that was measured as the fastest."""
 
 import json
 
@@ -31,7 +31,7 @@ def table(tmp_path):
 
 
 def tensors(seq, *, grad=False, kv_heads=2):
-    """Return random query, key and value."""
+    """Return random query, key and value tensors."""
     generator = torch.Generator().manual_seed(0)
     return [
         torch.randn((1, heads, seq, 16), generator=generator).requires_grad_(grad) for heads in (2, kv_heads, kv_heads)
@@ -39,7 +39,7 @@ def tensors(seq, *, grad=False, kv_heads=2):
 
 
 def test_best_names_the_fastest_measured_variant(table):
-    """`best` returns the fastest variant in the table, even for a shape between two measured ones."""
+    """`best` returns the fastest variant in the table, even for a shape between two measured shapes."""
     workload = Workload(heads=2, seq_q=100, head_dim=16, mask="causal")
     assert attnbench.best(workload, "cpu", table) == "chunked"
 
@@ -92,7 +92,7 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_seeded_masks_and_odd_shapes_are_refused(table):
-    """Masks with seeded lengths and tensors without four dimensions are refused."""
+    """Masks with random lengths are refused, and so are tensors that do not have four dimensions."""
     with pytest.raises(UsageError, match="padding has random lengths"):
         attnbench.attention(*tensors(64), mask="padding", table=table)
     with pytest.raises(UsageError, match="four dimensions"):

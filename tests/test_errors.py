@@ -32,7 +32,7 @@ def test_a_wrong_workload_is_a_usage_error():
 
 
 def test_the_documented_hierarchy_names_every_exception():
-    """The module's docstring names every exception."""
+    """The docstring of `attnbench.errors` names every exception."""
     for kind in KINDS:
         assert kind.__name__ in errors.__doc__
 

@@ -41,7 +41,7 @@ def script(tmp_path):
 
 
 def test_dry_run_lists_the_pieces_and_runs_none(script):
-    """The dry run lists every piece in order, each with a limit under nine minutes, and runs no command."""
+    """The dry run lists every piece in order, each with a time limit under nine minutes, and runs no command."""
     done, calls = script("--dry-run")
     assert done.returncode == 0
     pieces = [line.split(":")[0] for line in done.stdout.splitlines()]
@@ -90,7 +90,7 @@ def test_unknown_piece_is_refused(script):
 
 @pytest.mark.parametrize("name", ["agreement", "caught", "faults", "summary", "fault_pack"])
 def test_scripts_compile(name):
-    """Each Python script for the GPU can be loaded, so everything that it imports exists."""
+    """Each Python script for the GPU can be loaded, so every module that the script imports exists."""
     path = SCRIPT.parent / f"{name}.py"
     pytest.importorskip("triton")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Settings of the measurement: JSON, ids, defaults and errors."""
+"""Settings of a measurement: JSON, ids, defaults and errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_precision_depends_on_the_device():
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_named(field, value):
-    """A value out of range raises UsageError with the name of the setting."""
+    """A value that is out of range raises a UsageError that names the setting."""
     with pytest.raises(UsageError, match=field):
         MeasureConfig(**{field: value})
 

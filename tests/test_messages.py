@@ -1,4 +1,4 @@
-"""Messages between supervisor and worker keep their values, and invalid messages are refused."""
+"""Messages between supervisor and worker are encoded and decoded without loss, and invalid ones are refused."""
 
 import json
 import subprocess
@@ -108,7 +108,7 @@ def test_answers_keep_their_values(answer):
 
 
 def test_every_message_is_tried_here():
-    """REQUESTS and ANSWERS contain every type of request, notice and reply."""
+    """The lists REQUESTS and ANSWERS contain an example of every type of request, notice and reply."""
     assert {type(request) for request in REQUESTS} == set(messages.WorkerRequest.__args__)
     assert {type(answer) for answer in ANSWERS} == {*messages.Notice.__args__, *messages.Reply.__args__}
 
@@ -160,7 +160,7 @@ def test_an_authentic_line_with_wrong_fields_is_refused(body, problem):
 
 
 def test_an_impossible_workload_is_refused():
-    """An invalid workload in a plugin's suite is refused with the same check as any workload."""
+    """An invalid workload in a plugin's suite is refused, because workloads in messages are checked like any others."""
     body = json.loads(encode("x", ANSWERS[2]))["body"]
     body["suites"][0]["grids"][0]["workloads"][0]["heads"] = -1
     with pytest.raises(MessageError, match="the worker's answer does not fit: WorkloadError: heads"):
@@ -175,7 +175,7 @@ def test_a_deeply_nested_body_is_refused():
 
 
 def test_numbers_that_json_does_not_have_become_null():
-    """NaN and infinities are sent as null, alone and inside objects."""
+    """NaN and infinities are sent as null, both as fields of a message and inside nested objects."""
     sent = Block([1.0], 1, 2.0, float("nan"), float("inf"), {"power_w": float("nan")})
     assert decode_answer(encode("x", sent), "x") == Block([1.0], 1, 2.0, None, None, {"power_w": None})
 
@@ -195,7 +195,7 @@ def test_numpy_numbers_and_unusual_strings_can_be_sent():
 
 
 def test_a_block_whose_times_contradict_the_supervisors_clock_is_refused():
-    """A block is refused if its wall time is longer than the supervisor's, or shorter than the sum of its calls."""
+    """A block is refused if its wall time exceeds the supervisor's, or is shorter than the sum of its calls."""
     block = Block([10.0] * 10, calls_per_sample=2, wall_ns=250.0)
     assert block.contradiction(300.0) is None
     assert "patched clock" in block.contradiction(200.0)
@@ -203,7 +203,7 @@ def test_a_block_whose_times_contradict_the_supervisors_clock_is_refused():
 
 
 def test_ids_are_new_for_each_request():
-    """Ids have 32 characters and do not repeat."""
+    """Each id has 32 characters and differs from all others."""
     ids = {new_id() for _ in range(100)}
     assert len(ids) == 100
     assert {len(identity) for identity in ids} == {32}

@@ -79,7 +79,7 @@ FINDINGS = [
     ("level", "shown"), [("quiet", ""), ("normal", "attnbench doctor warns of load (2.0 of 2 CPUs busy)\n")]
 )
 def test_warnings_of_doctor_are_shown_at_the_start(capsys, level, shown):
-    """The warnings of `attnbench doctor` are shown in one line, except with `quiet` or without a warning."""
+    """The warnings of `attnbench doctor` are shown on one line, unless there are none or the level is `quiet`."""
     with Progress(plan("naive"), level) as watching:
         watching.run_started({"doctor": FINDINGS})
         watching.run_started({"doctor": FINDINGS[:1]})
@@ -88,7 +88,7 @@ def test_warnings_of_doctor_are_shown_at_the_start(capsys, level, shown):
 
 
 def test_a_bar_keeps_lines_for_failures(capsys):
-    """On a terminal, a successful cell only advances the bar, and a failed cell also has a line."""
+    """On a terminal, a successful cell only advances the bar, while a failed cell also prints a line."""
     with Bar(plan("naive")) as watching:
         for each in RECORDS:
             watching.record_stored(each)

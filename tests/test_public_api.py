@@ -12,7 +12,7 @@ import attnbench
 
 
 def test_all_is_pinned():
-    """The public names are exactly these; removing one would break plugins."""
+    """`attnbench.__all__` is unchanged, because removing a name would break plugins."""
     expected = "Inputs Mask Run Variant Workload attention best hookimpl load run variant"
     assert sorted(attnbench.__all__) == expected.split()
 
@@ -63,12 +63,12 @@ def test_distribution_metadata_matches_the_code():
     ],
 )
 def test_modules_that_others_import_keep_their_names(module, name):
-    """Modules that plugins, trackers and documentation name can be imported under these names."""
+    """Modules that plugins, trackers and the documentation refer to can be imported by these names."""
     if module.startswith("attnbench.observers"):
         pytest.importorskip(module.rpartition(".")[2])
     assert getattr(importlib.import_module(module), name)
 
 
 def test_no_submodule_hides_a_public_name():
-    """No public name is also the name of a submodule, which would replace it once the submodule is imported."""
+    """No submodule has a public name, because importing the submodule would replace the public object."""
     assert not [name for name in attnbench.__all__ if importlib.util.find_spec(f"attnbench.{name}")]

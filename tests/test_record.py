@@ -1,4 +1,4 @@
-"""Records: which values the schema accepts, and which it refuses."""
+"""Records: which values the schema accepts and refuses."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from attnbench.record import SCHEMA, STATUSES, Record
 
 
 def fields(**changes):
-    """Return the fields of a valid record, with changes."""
+    """Return the fields of a valid record, with the given fields changed."""
     return {
         "record_id": "r1", "run_id": "run", "cell_id": "c1", "variant": "naive", "plugin": "attnbench_variants.naive",
         "plugin_sha256": "00", "workload": Workload(heads=2, seq_q=8, head_dim=4, mask="window:2:0"), "device": "cpu",
@@ -65,7 +65,7 @@ def test_samples_are_positive_numbers(sample):
 
 
 def test_block_sizes_sum_to_the_samples():
-    """The block sizes must sum to the number of samples, and each block must have a round."""
+    """The block sizes must add up to the number of samples, and each block must have a round."""
     with pytest.raises(RecordError, match="sum to the number of samples"):
         Record(**fields(block_sizes=(2, 2)))
     with pytest.raises(RecordError, match="differ in length"):

@@ -1,4 +1,4 @@
-"""Run the command line by `python -m attnbench`."""
+"""Run the command line as `python -m attnbench`."""
 
 from attnbench.cli.app import main
 

@@ -50,7 +50,7 @@ class Run(os.PathLike[str]):
         return load(self.path)
 
     def resume(self, *, retry_failed: bool = False, timeout_s: float | None = None, progress: bool = True) -> Run:
-        """Run the cells that are missing, interrupted or stale, and return this run.
+        """Run the cells that are missing, were interrupted or are stale, and return this run.
 
         `retry_failed` also runs failed cells again. `timeout_s` is the time limit of each phase of a cell, in seconds.
         """
@@ -60,7 +60,7 @@ class Run(os.PathLike[str]):
         return self
 
     def report(self, out: str | Path | None = None, *, baseline: str | None = None) -> Path:
-        """Write the report into the folder `out`, and return the path of its page.
+        """Write the report to the folder `out`, and return the path of its HTML page.
 
         The default folder is `report` in the run's folder. `baseline` is the variant that speed-ups are relative to.
         Raises UsageError if the run does not contain the baseline.
@@ -70,7 +70,7 @@ class Run(os.PathLike[str]):
         return write_report([self.path], Path(out) if out else self.path / "report", baseline)[0]
 
     def __repr__(self) -> str:
-        """Show the run's path and the number of cells by status."""
+        """Return the run's path and its number of cells with each status."""
         return f"Run({str(self.path)!r}): {self._counts()}"
 
     def _repr_html_(self) -> str:
@@ -110,9 +110,9 @@ def run(
     (`batch`, `heads`, `kv_heads`, `seq`, `seq_q`, `seq_k`, `head_dim`, `head_dim_v`, `dtype`, `mask`, `direction`,
     `scale`, `softcap`, `alibi`, `dropout`) is a value or a list of values. The defaults are those of `attnbench run`.
 
-    A cell is sampled until the interval of its median has a relative half-width of at most `precision`, or for
-    `budget_s` seconds. `timeout_s` is the time limit of each phase of a cell, in seconds. `baseline` is the variant
-    that the others are compared with.
+    A cell is sampled until the interval of its median has a relative half-width of at most `precision`, or
+    until `budget_s` seconds have passed. `timeout_s` is the time limit of each phase of a cell, in seconds. `baseline`
+    is the variant that the others are compared with.
 
     Each variant runs in its own process, so a crash does not end the caller. An interrupted run keeps its records, and
     `Run(path).resume()` continues it. Raises UsageError for an invalid value before any cell runs.

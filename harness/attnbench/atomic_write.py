@@ -1,4 +1,4 @@
-"""Atomic writing: a reader of a file gets either the whole old content or the whole new content."""
+"""Atomic writing of files: a reader gets either the complete old content or the complete new content."""
 
 from __future__ import annotations
 

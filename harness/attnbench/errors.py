@@ -4,7 +4,7 @@ AttnbenchError
 +-- UsageError            a value that a user gave is wrong: exit code 2
 |   +-- WorkloadError     a field of a workload is wrong
 +-- PluginError           a plugin could not be loaded, or broke the contract
-+-- RecordError           a record does not fit the schema
++-- RecordError           a record does not match the schema
 +-- StorageError          the files of a run can't be written, e.g. because the disk is full
 +-- MeasurementError      a measurement is not valid, or not possible on this machine
 """
@@ -20,7 +20,7 @@ class AttnbenchError(Exception):
 
 
 class UsageError(AttnbenchError):
-    """A value that a user gave is wrong. The message has the value, what was expected, and the remedy."""
+    """A value that a user gave is wrong. The message names the value, what was expected, and the remedy."""
 
 
 class WorkloadError(UsageError):
@@ -43,7 +43,7 @@ class PluginError(AttnbenchError):
 
 
 class RecordError(AttnbenchError):
-    """A record does not fit the schema."""
+    """A record does not match the schema."""
 
 
 class StorageError(AttnbenchError):
@@ -55,7 +55,7 @@ class MeasurementError(AttnbenchError):
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
-    """Return a UsageError for an unknown name. It suggests the nearest choice, or lists all if none is similar."""
+    """Return a UsageError that suggests the choice nearest to an unknown name, or lists all if none is close."""
     known = sorted(set(choices))
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if nearest:
@@ -64,7 +64,7 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception as 'Type: message' on one line, even if its `__str__` raises."""
+    """Return 'Type: message' for an exception, on one line, even if its `__str__` raises another exception."""
     try:
         text = " ".join(str(error).split())
     except Exception as broken:  # noqa: BLE001 - a plugin's __str__ may raise anything

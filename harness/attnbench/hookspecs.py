@@ -1,7 +1,7 @@
-"""The hooks that a plugin may implement; none is called in a timed region.
+"""The hooks that a plugin may implement. No hook is called while a call is timed.
 
 Hooks for variants and suites are called in worker processes. Observers run in a separate process, so that a slow or
-broken one can't affect a measurement. The arguments of observers are JSON values.
+broken observer can't affect a measurement. The arguments of observers are JSON values.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def attnbench_modules() -> Iterable[str]:  # type: ignore[empty-body]
 
 @hookspec
 def attnbench_run_started(manifest: dict[str, Any]) -> None:
-    """Observe the start of a run. `manifest` has the plan, the environment and versions."""
+    """Observe the start of a run. `manifest` has its plan, its environment, and the versions of packages."""
 
 
 @hookspec
@@ -46,7 +46,7 @@ def attnbench_cell_started(cell: dict[str, Any]) -> None:
 
 @hookspec
 def attnbench_record_stored(record: dict[str, Any]) -> None:
-    """Observe that a record was stored. `record` follows the record schema."""
+    """Observe that a record was stored. `record` has the fields of the record schema."""
 
 
 @hookspec

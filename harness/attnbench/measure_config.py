@@ -14,7 +14,7 @@ from attnbench.errors import UsageError, unknown
 
 MODES = ("hot", "cold", "graph")
 DEFAULT_PRECISION = {"cuda": 0.005, "cpu": 0.02}
-REVISION = 1  # increase this number when a change of the sampler changes what is measured
+REVISION = 1  # increase this number if you change the sampler in a way that changes what is measured
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class MeasureConfig:
 
     - `precision`: sampling ends when the half-width of the median's confidence interval is below this share of the
       median; None means 0.005 on CUDA and 0.02 on CPU
-    - `budget_s`: sampling ends after this many seconds, whatever the precision is; the warm-up is not counted
+    - `budget_s`: sampling ends after this many seconds, whatever precision was reached; the warm-up is not counted
     - `min_samples`, `min_time_s`, `min_blocks`: all three must be reached before sampling can end because of precision
     - `block_s`: intended length of one block in seconds; if a call takes longer, each block has one sample
     - `interleave`: whether the variants of a workload take turns, in the order A B B A
     - `mode`: `hot` (calls back to back), `cold` (the cache is flushed before each call) or `graph` (calls are replayed
-      from a CUDA graph, so that the time in which the host launches kernels is not measured)
+      from a CUDA graph, so that the host's time for launching kernels is not measured)
     - `seed`: seed of the inputs and of the sampler's random choices
     - `warm_up_min_s`, `warm_up_max_s`: shortest and longest warm-up in seconds; between the two, the warm-up ends when
       two successive windows of calls take about the same time
@@ -72,7 +72,10 @@ class MeasureConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def within(self, seconds: float) -> MeasureConfig:
-        """Return a copy with a sampling budget of `seconds` and a warm-up that is no longer. Raises UsageError."""
+        """Return a copy that samples for at most `seconds` and, unless `warm_up_min_s` is larger, warms up no longer.
+
+        Raises UsageError if `seconds` is out of range.
+        """
         warm_up_s = min(self.warm_up_max_s, max(self.warm_up_min_s, seconds))
         return dataclasses.replace(self, budget_s=seconds, warm_up_max_s=warm_up_s)
 
@@ -88,7 +91,10 @@ class MeasureConfig:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> MeasureConfig:
-        """Build a config from the fields that `to_json` returns, with defaults for missing ones. Raises UsageError."""
+        """Build a config from the fields that `to_json` returns, with defaults for missing fields.
+
+        Raises UsageError if a field is unknown or its value is out of range.
+        """
         names = [spec.name for spec in dataclasses.fields(cls)]
         for name in fields:
             if name not in names:

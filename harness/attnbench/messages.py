@@ -31,11 +31,11 @@ CLOCK_TOLERANCE = 0.02  # largest relative difference allowed between two clocks
 
 
 class MessageError(AttnbenchError):
-    """A line on the pipe is not a message of the harness, or its fields are wrong."""
+    """A line on the pipe does not come from the harness, or the fields of its message are wrong."""
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
-    """Base of all messages. The field `type` of the JSON holds the name of the class."""
+    """Base of all messages. In JSON, the field `type` holds the name of the message's class."""
 
 
 class DescribeRequest(Message, frozen=True):
@@ -46,14 +46,14 @@ class DescribeRequest(Message, frozen=True):
 
 
 class SupportQuestion(msgspec.Struct, frozen=True):
-    """A variant to ask in a SupportRequest, and the source of its plugin."""
+    """The name of a variant in a SupportRequest, and the source of its plugin."""
 
     variant: str
     source: PluginSource
 
 
 class SupportRequest(Message, frozen=True):
-    """A request to ask variants which workloads they support on a kind of device.
+    """A request to find out which workloads each variant supports on a kind of device.
 
     `skip` gives the variants to leave out, each with its reason.
     """
@@ -72,7 +72,7 @@ class PeaksRequest(Message, frozen=True):
 
 
 class CheckRequest(Message, frozen=True):
-    """A request to run the conformance suite on a variant, without the tests with an id in `done`."""
+    """A request to run the conformance suite on a variant, without the tests whose ids are in `done`."""
 
     source: PluginSource
     variant: str
@@ -91,7 +91,7 @@ class ExplainRequest(Message, frozen=True):
 
 
 class ObserveRequest(Message, frozen=True):
-    """A request to call a hook of the observing plugins. Only the first request lists these plugins in `sources`."""
+    """A request to call a hook of the observer plugins. Only the first request lists these plugins in `sources`."""
 
     hook: str
     argument: Json
@@ -120,7 +120,7 @@ class BlockRequest(Message, frozen=True):
 
 
 class CloseRequest(Message, frozen=True):
-    """A request to finish the open cell: repeat the conformance check, and report memory and kernels."""
+    """A request to close the open cell: repeat the conformance check, and report memory and kernels."""
 
 
 class PhaseNotice(Message, frozen=True):
@@ -133,7 +133,7 @@ class PhaseNotice(Message, frozen=True):
 
 
 class AboutNotice(Message, frozen=True):
-    """A notice that the worker is about to run code of a plugin or variant.
+    """A notice that the worker is about to run the code of a plugin or variant.
 
     If the worker is lost before the next notice, this code is the cause.
     """
@@ -157,7 +157,7 @@ class VariantDescription(msgspec.Struct, frozen=True):
 
 
 class GridDescription(msgspec.Struct, frozen=True):
-    """A grid of a plugin's suite."""
+    """One grid of workloads in a plugin's suite."""
 
     title: str
     source: str
@@ -165,7 +165,7 @@ class GridDescription(msgspec.Struct, frozen=True):
 
 
 class SuiteDescription(msgspec.Struct, frozen=True):
-    """A plugin's suite."""
+    """A suite that a plugin offers."""
 
     name: str
     description: str
@@ -271,8 +271,8 @@ class Block(Message, frozen=True):
 
     - `samples_ns`: nanoseconds per call, in order, at least one; each is the mean over `calls_per_sample` calls
     - `wall_ns`: wall time of the whole block, which the supervisor compares with its own clock
-    - `device_ns`, `synchronised_ns`: the time of one more call by device events, and by wall time up to the end of a
-      synchronise of all devices; None on a device without a clock
+    - `device_ns`, `synchronised_ns`: the time of one more call, measured with device events, and as wall time until
+      all devices are synchronised; None on a device without a clock
     - `telemetry`: the machine's state during the block; `throttle` lists the reasons for throttling
     - `suspicions`: findings that make the times doubtful
     """
@@ -286,7 +286,7 @@ class Block(Message, frozen=True):
     suspicions: tuple[Suspicion, ...] = ()
 
     def contradiction(self, elapsed_ns: float) -> str | None:
-        """Return why the times can't be right, or None if they can.
+        """Return why the times can't be right, or None if they are plausible.
 
         `elapsed_ns` is the time for which the supervisor waited for the block.
         """
@@ -330,7 +330,7 @@ Reply = DoneReply | FailedReply | PeaksReply | ExplainReply | ObserveReply | Ope
 
 
 def failure_reason(reply: Reply) -> str:
-    """Return why a reply is not the expected one."""
+    """Return the reason why a request failed, given a reply that is not of the expected type."""
     return reply.reason if isinstance(reply, FailedReply) else f"the worker sent an unexpected {type(reply).__name__}"
 
 
@@ -352,7 +352,10 @@ def new_id() -> str:
 
 
 def encode(identity: str, message: Message) -> bytes:
-    """Return a message as a line, including the newline. Raises TypeError for values that JSON can't represent."""
+    """Return a message and its id as one line, including the newline.
+
+    Raises TypeError if a value can't be represented in JSON.
+    """
     line = {"id": identity, "body": message}
     try:
         return msgspec.json.encode(line, enc_hook=_plain) + b"\n"
@@ -362,15 +365,15 @@ def encode(identity: str, message: Message) -> bytes:
 
 
 def decode_request(line: bytes) -> tuple[str, WorkerRequest]:
-    """Return the id and the request in a line from the supervisor."""
+    """Return the id and the request that a line from the supervisor contains."""
     parts = _line_decoder.decode(line)
     return parts.id, _request_decoder.decode(parts.body)
 
 
 def decode_answer(line: bytes, identity: str) -> Notice | Reply:
-    """Return the message in a line from the worker.
+    """Return the message that a line from the worker contains.
 
-    Raises MessageError unless it is a valid answer to the request with the id `identity`.
+    Raises MessageError if the line is not a valid answer to the request with the id `identity`.
     """
     try:
         parts = _line_decoder.decode(line)

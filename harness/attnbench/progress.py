@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Level = Literal["quiet", "normal", "verbose"]
 COLOURS = {"ok": "green", "unsupported": "bright_black", "interrupted": "yellow"}
 EXPECTED_STATUSES = ("ok", "unsupported")
-UPDATE_S = 0.1  # minimum seconds between two updates of a notebook's bar
+UPDATE_S = 0.1  # minimum time in seconds between two updates of a notebook's bar
 
 
 class Progress(AbstractContextManager["Progress"], RunListener):
@@ -44,25 +44,29 @@ class Progress(AbstractContextManager["Progress"], RunListener):
         """Do nothing, because the written lines need no clean-up."""
 
     def announce(self, unsupported: Mapping[str, str], seconds: float) -> None:
-        """Show the number of cells and the estimated seconds of the run; `unsupported` maps cell ids to reasons."""
+        """Show the number of cells and the estimated duration of the run.
+
+        `unsupported` gives the reason for each unsupported cell by its id. `seconds` is the estimate.
+        """
         if self.level != "quiet":
             self.console.print(announcement(self.total, len(unsupported), seconds), soft_wrap=True)
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
-        """Show the warnings of `attnbench doctor`, which name what could distort timings on this machine."""
+        """Show the warnings of `attnbench doctor` about conditions on this machine that could distort timings."""
         warning = warning_line(manifest.get("doctor") or ())
         if warning and self.level != "quiet":
             self.console.print(Text(warning, style="yellow"), soft_wrap=True)
 
     def observer_failed(self, problem: str) -> None:
-        """Show an error that an observer raised."""
+        """Show a problem with an observer."""
         self.console.print(Text(printable(problem), style="red"), soft_wrap=True)
 
     def record_stored(self, record: Record) -> None:
-        """Count a finished cell, and show it if the level includes it."""
+        """Count a finished cell, and write a line for it if the level requires one."""
         if record.control:
             return
-        self.done += SEARCHED not in record.flags  # the total excludes the memory frontier's search
+        # The total does not include the cells that the search for the memory frontier adds.
+        self.done += SEARCHED not in record.flags
         if self.shows(record):
             self.console.print(self.line(record), soft_wrap=True)
 
@@ -139,7 +143,7 @@ class NotebookBar(Progress):
         self._show(force=True)
 
     def announce(self, unsupported: Mapping[str, str], seconds: float) -> None:
-        """Show the number of cells and the estimated time above the bar."""
+        """Show the number of cells and the estimated duration of the run above the bar."""
         self._head = announcement(self.total, len(unsupported), seconds)
         self._show(force=True)
 
@@ -149,7 +153,7 @@ class NotebookBar(Progress):
         self._show(force=True)
 
     def observer_failed(self, problem: str) -> None:
-        """Show an error that an observer raised below the bar."""
+        """Show a problem with an observer below the bar."""
         self._lines.append(printable(problem))
         self._show(force=True)
 

@@ -22,7 +22,7 @@ SCHEMA = 1
 NOT_INTERLEAVED = "not_interleaved"  # flag of a record: the variant was timed alone, not in turn with others
 STATUSES = ("ok", "incorrect", "unsupported", "out_of_memory", "timeout", "crash", "error", "interrupted")
 MAX_INT = 2**63 - 1  # larger integers do not fit into a 64-bit column
-MAX_NAME_LENGTH = 1_000  # characters, for each of the fields in NAMES
+MAX_NAME_LENGTH = 1_000  # in characters, for each of the fields in NAMES
 MIN_SAMPLE_NS, MAX_SAMPLE_NS = 1e-3, 1e18  # bounds of a sample, far wider than any clock's range
 NAMES = (
     "record_id", "run_id", "cell_id", "variant", "plugin", "plugin_sha256", "device", "device_name", "environment_id",
@@ -42,17 +42,18 @@ KINDS: dict[str, tuple[type, ...]] = {
     "telemetry": (dict,),
 }
 _values, _names = operator.attrgetter(*KINDS), operator.attrgetter(*NAMES)
-ITEMS = {"flags": str, "kernels": str, "block_sizes": int, "block_rounds": int}  # types of the items in lists
+ITEMS = {"flags": str, "kernels": str, "block_sizes": int, "block_rounds": int}  # the type of the items in each list
 
 
 @dataclass(frozen=True)
 class Record:
-    """The result of one cell in schema 1. Names include units. An unknown value is None, never NaN.
+    """The result of one cell, in version 1 of the schema.
 
-    `samples_ns` has every raw sample of the timed callable, in order. `block_sizes` has the number of samples in each
-    block, and `block_rounds` has the round in which each block was timed. Only records with status `ok` have samples.
-    `control` marks the A/A control: the baseline measured a second time under the same name. Raises RecordError if a
-    field has the wrong type or the fields contradict each other.
+    The names of fields include units. An unknown value is None, never NaN. `samples_ns` has every raw sample of the
+    timed callable, in order. `block_sizes` has the number of samples in each block, and `block_rounds` has the round in
+    which each block was timed. Only records with status `ok` have samples. `control` marks the A/A control: the
+    baseline measured a second time under the same name. Raises RecordError if a field has the wrong type or the fields
+    contradict each other.
     """
 
     record_id: str
@@ -93,7 +94,7 @@ class Record:
     log: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the types, and the conditions that readers of records rely on."""
+        """Check the types of all fields, and the conditions that code that reads records relies on."""
         self._check_kinds()
         if self.schema != SCHEMA:
             raise RecordError(f"record {self.record_id}: schema is {self.schema!r}, this version reads {SCHEMA}")
@@ -144,7 +145,10 @@ class Record:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Record:
-        """Build a record from parsed JSON. Ignores fields that are not in this version. Raises RecordError."""
+        """Build a record from parsed JSON, ignoring fields that this version does not have.
+
+        Raises RecordError if `fields` is not a JSON object or not a valid record.
+        """
         if not isinstance(fields, Mapping):
             raise RecordError(f"a record is a {type(fields).__name__}, expected a JSON object")
         known = {name: fields[name] for name in fields.keys() & KNOWN}
@@ -169,13 +173,13 @@ LISTS = tuple(
 
 @lru_cache(maxsize=4096)
 def _fit(*kinds: type) -> bool:
-    """Return whether a record may have values of these types, which are in the order of KINDS."""
+    """Return whether the fields of a record, in the order of KINDS, may have values of these types."""
     return all(kind in expected for kind, expected in zip(kinds, KINDS.values(), strict=True))
 
 
 def _are_times(samples: tuple[Any, ...]) -> bool:
     """Return whether all samples are numbers within the bounds."""
-    # The sum is NaN if a sample is NaN. Comparisons would not show it.
+    # If a sample is NaN, the sum is NaN too, whereas min and max could miss it.
     if not {int, float}.issuperset(map(type, samples)) or math.isnan(sum(samples)):
         return False
     return bool(min(samples) >= MIN_SAMPLE_NS and max(samples) <= MAX_SAMPLE_NS)

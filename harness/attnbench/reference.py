@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 NEGLIGIBLE_WEIGHT = 1e-12  # a smaller weight does not change an answer, so the size of its score is ignored
-PIECE_PAIRS = 1 << 22  # query-key pairs evaluated at a time, to bound memory
+PIECE_PAIRS = 1 << 22  # number of query-key pairs that are evaluated at once; this limits the memory needed
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Attention:
     - `weights` (..., R, Sk): the softmax, before dropout
     - `slope` (..., R, Sk): derivative of the soft-capped score with respect to the score; None without a softcap
     - `lse` (..., R): natural log of the sum of the exponentiated scores; -inf for a row that sees no key
-    - `largest_score` (..., R): the largest |score| of the row, before the softcap or after softcap and bias, over the
-      keys that have more than a negligible weight
+    - `largest_score` (..., R): the largest absolute score of the row among the keys whose weight is not negligible.
+      For each key, the larger of two values counts: the score before the softcap, and the score after softcap and bias.
     """
 
     output: torch.Tensor
@@ -47,11 +47,11 @@ def attention(
     bias: torch.Tensor | None = None,
     kept: torch.Tensor | None = None,
 ) -> Attention:
-    """Compute softmax attention as in a textbook, in the dtype of its arguments.
+    """Compute softmax attention by its textbook definition, in the dtype of the arguments.
 
     Shapes: query (..., R, D), key (..., Sk, D), value (..., Sk, Dv), visible (R, Sk), bias broadcastable to
-    (..., R, Sk). The order is: scale, softcap, bias, mask, softmax, dropout. `kept` (..., R, Sk) is the factor by which
-    dropout multiplies each weight: 0 or 1/(1-p).
+    (..., R, Sk). The steps are applied in this order: scale, softcap, bias, mask, softmax, dropout. `kept`
+    (..., R, Sk) is the factor by which dropout multiplies each weight: 0 or 1/(1-p).
     """
     products = scale * (query @ key.mT)
     scores, slope = products, None
@@ -118,7 +118,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """The reference's answer for rows of one sequence and of n key heads with g query heads each.
+    """The reference's answer for some rows of one sequence and n key heads, each of which serves g query heads.
 
     `query` (n, g, R, D), `key` (n, 1, Sk, D), `value` (n, 1, Sk, Dv) and `grad_output` (n, g, R, Dv) are the inputs in
     the reference's dtype. `gradients` are those of query, key and value, and `weights_gradient` (n, g, R, Sk) is that
@@ -149,7 +149,7 @@ class Piece:
         return tensor[self.batch][self.kv_heads][:, None]
 
     def head(self, index: int, member: int) -> int:
-        """Return the number of the query head at [index, member] of this piece."""
+        """Return the index, among all query heads, of the query head at [index, member] of this piece."""
         return int(self.kv_heads[index]) * self.query.shape[1] + member
 
 
@@ -162,7 +162,7 @@ def evaluate(
     dtype: torch.dtype = torch.float64,
     kept: torch.Tensor | None = None,
 ) -> Iterator[Piece]:
-    """Yield the reference's answers for `part` (default: the whole problem), piece by piece to bound memory.
+    """Yield the reference's answers for `part` (default: the whole problem) in pieces, which limits the memory needed.
 
     Gradients are computed by autograd, with `inputs.grad_output` at the rows of `part` and 0 at all others. `kept`
     (B, Hq, Sq, Sk) is the factor by which dropout multiplied each weight. With a lower `dtype`, the same code serves as
@@ -179,7 +179,7 @@ def evaluate(
 
 
 def attend(workload: Workload, inputs: Inputs) -> torch.Tensor:
-    """Return the whole output in float64: (B, Hq, Sq, Dv), for inputs of any layout."""
+    """Return the complete output in float64 as (B, Hq, Sq, Dv), whatever the layout of the inputs is."""
     shape = (workload.batch, workload.heads, workload.seq_q, workload.head_dim_v)
     output = torch.zeros(shape, dtype=torch.float64, device=inputs.query.device)
     group = workload.heads // workload.kv_heads
@@ -190,7 +190,7 @@ def attend(workload: Workload, inputs: Inputs) -> torch.Tensor:
 
 
 def in_bhsd(tensor: torch.Tensor, layout: str) -> torch.Tensor:
-    """View a tensor of `layout` as (batch, heads, sequence, width)."""
+    """Return a view of a tensor in `layout` with the dimensions (batch, heads, sequence, width)."""
     return tensor if layout == "BHSD" else tensor.transpose(1, 2)
 
 
@@ -205,7 +205,7 @@ def _piece(
     dtype: torch.dtype,
     kept: torch.Tensor | None,
 ) -> Piece:
-    """Evaluate `rows` of the given key heads of one sequence."""
+    """Evaluate `rows` of one sequence for the given key heads."""
     group = workload.heads // workload.kv_heads
 
     def queries(tensor: torch.Tensor) -> torch.Tensor:
@@ -241,12 +241,12 @@ def _piece(
 
 
 def _grouped(heads: torch.Tensor, group: int) -> torch.Tensor:
-    """View (Hq, ...) as (Hkv, group, ...): query head h reads key head h // group."""
+    """Return a view of (Hq, ...) as (Hkv, group, ...), because query head h reads key head h // group."""
     return heads.view(heads.shape[0] // group, group, *heads.shape[1:])
 
 
 def _detached(result: Attention) -> Attention:
-    """Return the result without autograd's graph."""
+    """Return the result with all tensors detached from the autograd graph."""
     return replace(result, output=result.output.detach(), weights=result.weights.detach())
 
 

@@ -24,7 +24,7 @@ from attnbench.untrusted import mapping, parse, printable
 MANIFEST = "manifest.json"
 BYTES_PER_RECORD = 128 * 1024  # disk space for a record and its share of the logs; most need much less
 _write = os.write  # a separate name, so that a test can simulate a full disk
-SPARE_BYTES = 32 * 1024 * 1024  # free disk space that a run needs in addition to that for its records
+SPARE_BYTES = 32 * 1024 * 1024  # free disk space that a run needs in addition to the space for its records
 MAX_LINE_BYTES = 64 * 1024 * 1024  # longer than any record that attnbench writes
 
 
@@ -32,8 +32,8 @@ MAX_LINE_BYTES = 64 * 1024 * 1024  # longer than any record that attnbench write
 class Reading:
     """The records that were read from a run.
 
-    `torn_lines` is the number of incomplete lines that were skipped, and `problems` describes everything else that was
-    skipped.
+    `torn_lines` is the number of incomplete lines, which were skipped. `problems` has one message for everything else
+    that was skipped.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -76,7 +76,7 @@ class RecordWriter:
 
 
 def require_space(folder: Path, records: int) -> None:
-    """Raise UsageError if a folder's disk has too little free space for this many records and their logs."""
+    """Raise UsageError if the disk of `folder` has too little free space for this many records and their logs."""
     existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
     free, needed = shutil.disk_usage(existing).free, SPARE_BYTES + records * BYTES_PER_RECORD
     if free < needed:
@@ -151,12 +151,12 @@ def latest(run: Path) -> dict[tuple[str, str], Record]:
 
 
 def measures_on_every_device(manifest: Mapping[str, Any]) -> bool:
-    """Return whether each device of a run measured all cells. This was always so in runs of older versions."""
+    """Return whether each device of a run measured all cells, as was always the case in older versions."""
     return bool(manifest.get("every_device", True))
 
 
 def cell_key(device: str, cell_id: str, *, every_device: bool) -> tuple[str, str]:
-    """Return a cell's key within its run. It leaves out the device if devices of the same model share cells."""
+    """Return a cell's key within its run. The key has no device if devices of the same model share the cells."""
     return (device if every_device else "", cell_id)
 
 
@@ -188,7 +188,7 @@ def find_run(results: Path, run: str | None = None) -> Path:
 
 
 def declared_baseline(manifest: Mapping[str, Any]) -> str | None:
-    """Return the variant that a run's manifest marks as baseline, the first by name if it marks several.
+    """Return the variant that a run's manifest marks as baseline, or the first by name if it marks several.
 
     Returns None if the manifest marks no variant, as in older versions. In that case the baseline is the variant that
     has an A/A control.

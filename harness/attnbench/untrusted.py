@@ -10,14 +10,14 @@ import orjson
 
 MAX_DEPTH = 32  # levels of nesting; a manifest has 6
 MAX_INT = 2**64 - 1  # many JSON parsers do not read larger integers
-MAX_STRING_LENGTH = 100_000  # characters
+MAX_STRING_LENGTH = 100_000  # in characters
 # Bytes to delete from JSON so that only its brackets, or only its brackets and quotes, remain.
 _ALL_BUT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _ALL_BUT_MARKS = _ALL_BUT_BRACKETS.replace(b'"', b"")
 
 
 def printable(text: str) -> str:
-    """Replace unprintable characters with `?`: terminal escapes, control characters and marks of text direction."""
+    """Replace unprintable characters (terminal escapes, control characters and text direction marks) with `?`."""
     if text.isprintable():
         return text
     spaced = " ".join(text.split())
@@ -25,12 +25,12 @@ def printable(text: str) -> str:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """Return a value that is a dict unchanged, and an empty dict for any other value."""
+    """Return the value if it is a dict, and an empty dict otherwise."""
     return value if isinstance(value, dict) else {}
 
 
 def listing(value: Any) -> list[Any]:
-    """Return a value that is a list unchanged, and an empty list for any other value."""
+    """Return the value if it is a list, and an empty list otherwise."""
     return value if isinstance(value, list) else []
 
 
@@ -47,7 +47,7 @@ def parse(line: bytes | str) -> Any:
 
 
 def _parsed(line: bytes | str) -> Any:
-    """Parse JSON that orjson refuses, which may still be valid except for a lone surrogate in a string."""
+    """Parse JSON that orjson refused. It may be valid apart from a lone surrogate in a string."""
     try:
         return json.loads(line, parse_constant=_refuse)
     except RecursionError:
@@ -65,7 +65,7 @@ def _is_harmless(line: bytes | str) -> bool:
     if len(data) > MAX_STRING_LENGTH or not data.isascii() or b"\\" in data or b"\x7f" in data:
         return False
     marks = data.translate(None, _ALL_BUT_MARKS).replace(b'""', b"")
-    if b'"' in marks:  # some strings contain brackets: look only outside of strings
+    if b'"' in marks:  # some strings contain brackets, so only the brackets outside of strings are counted
         marks = b"".join(data.split(b'"')[::2]).translate(None, _ALL_BUT_BRACKETS)
     for _ in range(MAX_DEPTH):
         if not marks:
@@ -75,7 +75,10 @@ def _is_harmless(line: bytes | str) -> bool:
 
 
 def cleaned(value: Any, depth: int = 0) -> Any:
-    """Return a JSON value with all its strings printable. Raises ValueError for values beyond the limits above."""
+    """Return a JSON value with unprintable characters replaced in all its strings.
+
+    Raises ValueError if the value exceeds a limit of this module.
+    """
     if isinstance(value, str):
         if len(value) > MAX_STRING_LENGTH:
             raise ValueError(f"a string has {len(value)} characters, expected at most {MAX_STRING_LENGTH}")
