@@ -94,7 +94,7 @@ class Record:
     log: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the types of all fields, and the conditions that code that reads records relies on."""
+        """Check the types of all fields, and that the fields are consistent with each other."""
         self._check_kinds()
         if self.schema != SCHEMA:
             raise RecordError(f"record {self.record_id}: schema is {self.schema!r}, this version reads {SCHEMA}")
@@ -166,9 +166,8 @@ class Record:
 
 FIELDS = tuple(spec.name for spec in dataclasses.fields(Record))
 KNOWN = frozenset(FIELDS)
-LISTS = tuple(
-    name for name, kinds in KINDS.items() if tuple in kinds
-)  # fields that are lists in JSON and tuples in a record
+# The fields that are lists in JSON and tuples in a record.
+LISTS = tuple(name for name, kinds in KINDS.items() if tuple in kinds)
 
 
 @lru_cache(maxsize=4096)
