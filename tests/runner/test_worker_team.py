@@ -55,7 +55,7 @@ def test_a_placement_problem_has_a_reason(four_gpus):
     batch, sequence = (Workload(**SIZES, gpus=2, split=split) for split in ("batch", "ring"))
     assert placement_problem(pair, plain, batch) is None
     assert placement_problem(pair, ring, sequence) is None
-    assert "as a ring does" in placement_problem(pair, plain, sequence)
+    assert "each call works on 2 devices" in placement_problem(pair, plain, sequence)
     assert "its split is ring" in placement_problem(pair, ring, batch)
     assert "needs 2 devices at once, and has 1" in placement_problem(GPUS[0], plain, batch)
     assert "needs 1 device, and has 2" in placement_problem(pair, plain, Workload(**SIZES))

@@ -116,7 +116,7 @@ def test_supported_features_are_those_documented():
     assert not paged.backward
     assert (two.softcap, two.alibi, two.dropout, two.other_value_dim) == (True, True, True, False)
     assert (three.softcap, three.alibi, three.dropout, three.other_value_dim) == (True, False, False, True)
-    assert four.capability == (9, 0)
+    assert four.min_capability == (9, 0)
     assert all("prefix" not in each.masks for each in (two, three, four))
 
 

@@ -147,5 +147,5 @@ def _expectation(history: History, cell: Cell) -> str:
     if device is not None and expected > device:
         text += f"; will not fit: the device has {device / 2**20:.0f} MiB"
     elif (met := history.too_large(cell)) is not None:
-        text += f"; will not fit: {'it' if met == cell.workload else met.id} has run out of memory before"
+        text += f"; will not fit: {'it' if met == cell.workload else met.id} ran out of memory before"
     return text
