@@ -56,9 +56,9 @@ def test_a_placement_problem_has_a_reason(four_gpus):
     assert placement_problem(pair, plain, batch) is None
     assert placement_problem(pair, ring, sequence) is None
     assert "each call works on 2 devices" in placement_problem(pair, plain, sequence)
-    assert "its split is ring" in placement_problem(pair, ring, batch)
-    assert "needs 2 devices at once, and has 1" in placement_problem(GPUS[0], plain, batch)
-    assert "needs 1 device, and has 2" in placement_problem(pair, plain, Workload(**SIZES))
+    assert "it needs split ring" in placement_problem(pair, ring, batch)
+    assert "needs 2 devices, got 1: choose them with --device" in placement_problem(GPUS[0], plain, batch)
+    assert "needs 1 device, got 2: choose them with --device" in placement_problem(pair, plain, Workload(**SIZES))
 
 
 def test_the_reply_of_the_slowest_member_is_kept():
