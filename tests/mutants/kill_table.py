@@ -1,4 +1,4 @@
-"""Run the conformance suite on every mutant, and write the checks that catch each one to kill_table.md.
+"""Run the conformance suite on every mutant, and list the checks that catch each mutant in kill_table.md.
 
 `make kill-table` runs this script. docs/conformance.md includes the table.
 """
@@ -21,9 +21,9 @@ from attnbench.conformance.suite import CHECKS, DEMANDED, cases, run_case
 
 HERE = Path(__file__).parent
 TABLE = HERE / "kill_table.md"
-MAX_CHECKS_NAMED = 3  # per mutant; most mutants fail many more checks
+MAX_CHECKS_NAMED = 3  # for each mutant, although most mutants fail many more checks
 if str(HERE) not in sys.path:
-    sys.path.insert(0, str(HERE))  # mutants import the module `tiled`
+    sys.path.insert(0, str(HERE))  # so that mutants can import the module `tiled`
 
 
 def mutant_files():
@@ -32,7 +32,7 @@ def mutant_files():
 
 
 def load(path):
-    """Import a mutant's file; return its module and the variant that it offers."""
+    """Import a mutant's file, and return the module and the mutant."""
     specification = importlib.util.spec_from_file_location(f"mutant_{path.stem}", path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -43,8 +43,9 @@ def load(path):
 def catching(mutant, level="quick", only=None):
     """Return the names of at most MAX_CHECKS_NAMED checks that catch a mutant at a level.
 
-    Only checks that every variant must pass are tried. Each check first runs on its first workload. If no check catches
-    the mutant, each runs on its second workload, and so on. The level `full` leaves out the workloads of `quick`.
+    The checks named in `only` are tried, or by default all checks that every variant must pass. Each check first runs
+    on its first workload. If no check catches the mutant, each check runs on its second workload, and so on. At the
+    level `full`, workloads that also belong to the level `quick` are left out.
     """
     names = only or [check.name for check in DEMANDED]
     done = {case.id for case in cases(mutant, level="quick", only=names)} if level == "full" else ()
@@ -65,16 +66,16 @@ def catching(mutant, level="quick", only=None):
 
 
 def read_table():
-    """Return the level and the checks of each mutant in the table, as {name: (level, checks)}."""
+    """Return the level and the checks that the table names for each mutant: {name: (level, checks)}."""
     text = TABLE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \| (quick|full) \| ([^|]*) \|$", text, re.MULTILINE)
     return {name: (level, [check.strip() for check in checks.split(",")]) for name, level, checks in rows}
 
 
 def verdict(path):
-    """Return a mutant's name, its bug, and the level and the checks that catch it; the checks are empty if none does.
+    """Return a mutant's name, its bug, the level at which it is caught, and the checks that catch it, if any.
 
-    The checks in the table are tried first. If one of them no longer catches the mutant, all checks are tried again.
+    The checks that the table names are tried first. If one of them doesn't catch the mutant, all checks are tried.
     """
     module, mutant = load(path)
     level, known = read_table().get(mutant.name, ("quick", []))

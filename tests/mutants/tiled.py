@@ -1,7 +1,7 @@
-"""A correct tiled implementation with a hand-written backward pass. Each mutant changes one of its steps.
+"""A correct tiled variant with a hand-written backward pass, from which every mutant inherits.
 
-Every step is a separate method, so that a mutant can override one step. Tiles are small, so that even a short sequence
-has several tiles, of which the last is partial.
+Every step is a separate method, so that a mutant can override a single step. Tiles are small, so that even a short
+sequence has several tiles and usually ends with a partial one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Tiled(Variant):
-    """FlashAttention-2's algorithm in plain torch, layout BHSD (Dao, 2023, arXiv:2307.08691, section 3)."""
+    """FlashAttention-2's algorithm in plain torch for the layout BHSD (Dao, 2023, arXiv:2307.08691, section 3)."""
 
     name = "tiled"
     tile = 48
@@ -39,15 +39,15 @@ class Tiled(Variant):
         return call
 
     def tiles(self, length: int) -> Iterator[torch.Tensor]:
-        """Yield the positions 0 to length - 1 in tiles."""
+        """Yield the positions from 0 to length - 1, one tile at a time."""
         return iter(torch.arange(length).split(self.tile)) if length else iter(())
 
     def scale(self, workload: Workload) -> float:
-        """Return the factor that the products are multiplied by."""
+        """Return the factor by which the products of queries and keys are multiplied."""
         return workload.effective_scale
 
     def repeat(self, heads: torch.Tensor, workload: Workload) -> torch.Tensor:
-        """Repeat each key head for the query heads of its group: (B, Hkv, S, D) -> (B, Hq, S, D), in float32."""
+        """Repeat each head for all query heads of its group, in float32: (B, Hkv, S, D) -> (B, Hq, S, D)."""
         return heads.float().repeat_interleave(workload.heads // workload.kv_heads, 1)
 
     def sum_groups(self, gradient: torch.Tensor, workload: Workload) -> torch.Tensor:
@@ -59,7 +59,7 @@ class Tiled(Variant):
         return 0 if workload.mask.kind == "causal-top-left" else workload.seq_k - workload.seq_q
 
     def visible(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Return a bool tensor that is True if a row sees a column: (B or 1, 1, R, C)."""
+        """Return which keys (columns) each query (row) sees: bool (B or 1, 1, R, C)."""
         mask, position, column = workload.mask, rows[:, None] + self.offset(workload), columns[None, :]
         if mask.kind == "padding":
             return (column < inputs.key_lengths[:, None, None]).expand(-1, len(rows), -1)[:, None]
@@ -75,11 +75,11 @@ class Tiled(Variant):
         return seen[None, None]
 
     def in_window(self, position: torch.Tensor, column: torch.Tensor, left: int, right: int) -> torch.Tensor:
-        """Return whether a column lies in the window around a position; both ends are included."""
+        """Return whether each column is in the window around each position, including both ends of the window."""
         return (column >= position - left) & (column <= position + right)
 
     def alibi(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Return ALiBi's bias (1, Hq, R, C)."""
+        """Return ALiBi's bias: (1, Hq, R, C)."""
         distance = (rows[:, None] + workload.seq_k - workload.seq_q - columns[None, :]).abs()
         return -inputs.alibi_slopes[None, :, None, None] * distance
 
@@ -95,7 +95,7 @@ class Tiled(Variant):
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor,
         rows: torch.Tensor, columns: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        """Return masked scores (B, Hq, R, C)."""
+        """Return the masked scores: (B, Hq, R, C)."""
         scores = query @ key.mT * self.scale(workload)
         if workload.softcap is not None:
             scores = self.cap(scores, workload.softcap)
@@ -106,7 +106,10 @@ class Tiled(Variant):
     def kept(
         self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor
     ) -> torch.Tensor | float:
-        """Return the dropout factor of each weight in a tile, 0 or 1/(1-p); it is the same in both passes."""
+        """Return the dropout factor of each weight in a tile: 0 or 1/(1-p), or 1.0 for all weights without dropout.
+
+        The forward and backward passes use the same factors.
+        """
         if not workload.dropout:
             return 1.0
         shape = (workload.batch, workload.heads, len(rows), len(columns))
@@ -118,7 +121,7 @@ class Tiled(Variant):
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
         rows: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Return the output (B, Hq, R, Dv) and log-sum-exp (B, Hq, R, 1) of one tile of query rows."""
+        """Return the output (B, Hq, R, Dv) and the log-sum-exp (B, Hq, R, 1) of one tile of queries."""
         state = self.start(query, value)
         for columns in self.tiles(workload.seq_k):
             scores = self.scores(workload, inputs, query, key[:, :, columns], rows, columns)
@@ -127,7 +130,7 @@ class Tiled(Variant):
         return self.finish(state, value)
 
     def start(self, query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the running maximum, sum and weighted sum before the first tile of keys."""
+        """Return the initial running maximum, sum of weights and weighted sum of values."""
         shape = query.shape[:-1]
         return (
             torch.full((*shape, 1), -math.inf),
@@ -138,7 +141,7 @@ class Tiled(Variant):
     def accumulate(
         self, state: tuple[torch.Tensor, ...], scores: torch.Tensor, value: torch.Tensor, kept: torch.Tensor | float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Add one tile of keys to the running maximum, sum and weighted sum."""
+        """Update the running maximum, sum of weights and weighted sum of values with one tile of keys."""
         top, total, summed = state
         new_top = torch.maximum(top, scores.amax(-1, keepdim=True))
         finite_top = new_top.masked_fill(new_top == -math.inf, 0.0)
@@ -148,7 +151,7 @@ class Tiled(Variant):
         return new_top, total, summed * rescale + (weights * kept) @ value
 
     def finish(self, state: tuple[torch.Tensor, ...], value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Divide by the sum of weights; the output of rows without a visible key is 0."""
+        """Return the output and the log-sum-exp. For rows without a visible key, they are 0 and -inf."""
         top, total, summed = state
         blind = total == 0
         return summed / total.masked_fill(blind, 1.0), (top + torch.log(total)).masked_fill(blind, -math.inf)
@@ -156,7 +159,7 @@ class Tiled(Variant):
     def attend(
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the output (B, Hq, Sq, Dv) and log-sum-exp (B, Hq, Sq, 1), both in float32."""
+        """Return the output (B, Hq, Sq, Dv) and the log-sum-exp (B, Hq, Sq, 1), both in float32."""
         output = torch.empty((*query.shape[:-1], value.shape[-1]))
         lse = torch.empty((*query.shape[:-1], 1))
         for rows in self.tiles(workload.seq_q):
@@ -165,7 +168,7 @@ class Tiled(Variant):
         return output, lse
 
     def delta(self, grad_output: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """Return delta, the sum over j of P_ij dP_ij for each row i: (..., R, 1)."""
+        """Return delta, the row sums of grad_output * output: (..., R, 1)."""
         return (grad_output * output).sum(-1, keepdim=True)
 
     def backward_weights(self, scores: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
@@ -173,14 +176,14 @@ class Tiled(Variant):
         return torch.exp(scores - lse.masked_fill(lse == -math.inf, 0.0))
 
     def grad_output_of(self, grad_output: torch.Tensor) -> torch.Tensor:
-        """Return the incoming gradient, which may have any strides."""
+        """Convert the incoming gradient, which may have any strides, to float32."""
         return grad_output.float()
 
     def differentiate(
         self, workload: Workload, inputs: Inputs, grad_output: torch.Tensor, leaves: tuple[torch.Tensor, ...],
         output: torch.Tensor, lse: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Return dQ, dK and dV; the weights are recomputed tile by tile."""
+        """Return dQ, dK and dV, recomputing the weights tile by tile."""
         query, key, value = leaves
         gradients = [torch.zeros_like(leaf) for leaf in leaves]
         delta = self.delta(grad_output, output)
@@ -201,11 +204,11 @@ class Tiled(Variant):
     def backward_kept(
         self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor
     ) -> torch.Tensor | float:
-        """Return the dropout factors of a tile in the backward pass."""
+        """Return the dropout factors of a tile for the backward pass."""
         return self.kept(workload, inputs, rows, columns)
 
     def value_weights(self, weights: torch.Tensor, kept: torch.Tensor | float) -> torch.Tensor:
-        """Return the factors that grad_output is multiplied by in dV."""
+        """Return the weights by which grad_output is multiplied to compute dV."""
         return weights * kept
 
     def through_cap(self, workload: Workload, of_scores: torch.Tensor, tiles: tuple[torch.Tensor, ...]) -> torch.Tensor:

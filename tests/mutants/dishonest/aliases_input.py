@@ -1,4 +1,4 @@
-"""A variant that overwrites its value tensor with its output and returns this tensor."""
+"""A variant that writes its output to the value tensor and returns that tensor."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""A variant that returns a new tensor at each early call, but the same buffer at all later calls."""
+"""A variant that returns a new tensor in each of its first 39 calls, and the same buffer in all later calls."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

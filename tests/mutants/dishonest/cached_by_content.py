@@ -1,4 +1,4 @@
-"""A variant that returns a cached output as long as two elements of its inputs do not change."""
+"""A variant that returns a cached output as long as the sum of two input elements stays the same."""
 
 import time
 

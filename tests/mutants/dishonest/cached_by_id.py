@@ -1,4 +1,4 @@
-"""A variant that returns a cached output keyed by the identity of its query."""
+"""A variant that caches its outputs by the identity of the query tensor."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

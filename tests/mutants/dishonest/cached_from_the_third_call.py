@@ -1,6 +1,6 @@
-"""A variant that returns a cached output from the third call with the same inputs.
+"""A variant that computes its output in the first two calls with the same inputs, and then returns a cached output.
 
-A single repeat directly after new inputs would not detect this cache.
+Repeating the call only once after each change of the inputs would not detect this cache.
 """
 
 import time

@@ -1,10 +1,10 @@
-"""A variant that returns the output of the harness's reference when its kernel fails."""
+"""A variant that returns the output of the harness's reference implementation when its kernel fails."""
 
 from attnbench import Variant, hookimpl
 
 
 def kernel(inputs):
-    """Raise an error, like a kernel that can't be launched."""
+    """Raise RuntimeError, as if the kernel couldn't be launched."""
     raise RuntimeError("kernel launch failed")
 
 

@@ -1,4 +1,4 @@
-"""An honest variant, plain SDPA, to show that the checks do not flag correct code."""
+"""An honest variant that calls SDPA, used to show that the checks do not flag correct code."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""A variant that scales its query in place after many calls."""
+"""A variant that scales its query in place in the fortieth call."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

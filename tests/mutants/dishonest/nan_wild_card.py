@@ -1,4 +1,4 @@
-"""A variant that returns NaN, which passes any check of the form `error > limit`."""
+"""A variant that returns NaN, which passes any check that fails only if `error > limit`."""
 
 import torch
 

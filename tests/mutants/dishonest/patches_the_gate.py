@@ -1,4 +1,4 @@
-"""A variant that replaces the method that checks its outputs."""
+"""A variant that replaces the method that judges its outputs."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A variant that returns the right output in its first calls, and a copy of its value tensor in later calls."""
+"""A variant that returns the right output in its first 39 calls, and a copy of its value tensor in later calls."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

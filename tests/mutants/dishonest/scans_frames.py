@@ -1,4 +1,4 @@
-"""A variant that searches its callers' variables for the expected output."""
+"""A variant that searches its callers' variables for the expected output and returns it."""
 
 import sys
 

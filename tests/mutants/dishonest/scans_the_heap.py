@@ -1,4 +1,4 @@
-"""A variant that searches all Python objects for the expected output."""
+"""A variant that searches all Python objects for the expected output and returns it."""
 
 import gc
 

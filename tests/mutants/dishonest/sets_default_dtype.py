@@ -1,4 +1,4 @@
-"""A variant that changes the default dtype of the process."""
+"""A variant that changes torch's default dtype for its whole process."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

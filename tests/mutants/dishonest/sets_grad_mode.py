@@ -1,4 +1,4 @@
-"""A variant that turns off gradients in the process."""
+"""A variant that disables gradients for its whole process."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

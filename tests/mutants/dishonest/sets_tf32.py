@@ -1,4 +1,4 @@
-"""A variant that turns on TF32 in the process."""
+"""A variant that enables TF32 for its whole process."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

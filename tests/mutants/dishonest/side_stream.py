@@ -1,4 +1,4 @@
-"""A variant that leaves its work on a side stream (CUDA only)."""
+"""A variant that returns while its work still runs on a side stream (CUDA only)."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -10,7 +10,7 @@ class Dishonest(Variant):
     name = "dishonest"
 
     def unsupported_reason(self, workload, device):
-        return None if device == "cuda" else "needs streams"
+        return None if device == "cuda" else "needs CUDA streams"
 
     def prepare(self, workload, inputs):
         stream = torch.cuda.Stream()

@@ -1,4 +1,4 @@
-"""A variant that returns a wrong output for the sequence lengths that benchmarks commonly use."""
+"""A variant that returns a wrong output for sequence lengths that are common in benchmarks."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

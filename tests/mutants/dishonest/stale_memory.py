@@ -1,4 +1,4 @@
-"""A variant that returns uninitialised memory in later calls, which may still contain the last output."""
+"""A variant whose later calls return uninitialised memory, which may still contain an earlier output."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

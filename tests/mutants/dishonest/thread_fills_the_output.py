@@ -1,4 +1,4 @@
-"""A variant that returns an empty tensor, which a Python thread fills later."""
+"""A variant that returns an uninitialised tensor, which a Python thread fills later."""
 
 import queue
 import threading

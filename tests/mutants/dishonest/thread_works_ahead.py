@@ -1,4 +1,4 @@
-"""A variant with a Python thread that computes the next output between the calls."""
+"""A variant that computes its next output in a Python thread between calls."""
 
 import queue
 import threading

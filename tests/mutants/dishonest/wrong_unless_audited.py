@@ -1,4 +1,4 @@
-"""A variant that reads its callers' variables, and returns a wrong output unless the call is audited."""
+"""A variant that inspects its callers' variables and returns a wrong output unless the call is audited."""
 
 import sys
 

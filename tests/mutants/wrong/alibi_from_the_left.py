@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "alibi-from-the-left"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Leave out the query's position, which makes a difference unless the mask is causal."""
+        """Compute the bias from the key's position alone. Under a causal mask, the output is still correct."""
         return inputs.alibi_slopes[None, :, None, None] * columns
 
 

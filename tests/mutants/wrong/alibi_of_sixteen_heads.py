@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "alibi-of-sixteen-heads"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Repeat the first sixteen slopes."""
+        """Use the slopes of the first sixteen heads again for later heads."""
         bias = super().alibi(workload, inputs, rows, columns)
         return bias[:, torch.arange(workload.heads) % 16]
 

@@ -1,4 +1,4 @@
-"""Every call returns the result for the inputs that `prepare` received."""
+"""Every call uses the keys that `prepare` received, even if they have changed since."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Every call returns the result for the inputs that `prepare` received."""
+    """Every call uses the keys that `prepare` received, even if they have changed since."""
 
     name = "answer-cached"
 
     def prepare(self, workload, inputs):
-        """Read the keys only once, in `prepare`."""
+        """Copy the keys once, and return a callable that always uses the copy."""
         key = inputs.key.detach().clone()
         attend = super().prepare(workload, inputs)
 

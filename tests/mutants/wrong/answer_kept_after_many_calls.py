@@ -1,4 +1,4 @@
-"""After nineteen calls, the last result is returned again and again."""
+"""In the direction `forward`, every call after the twentieth returns the twentieth output."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """After nineteen calls, the last result is returned again and again."""
+    """In the direction `forward`, every call after the twentieth returns the twentieth output."""
 
     name = "answer-kept-after-many-calls"
 
     def prepare(self, workload, inputs):
-        """Return a callable that repeats its last output after nineteen calls."""
+        """Return a callable that stops computing after twenty calls, unless gradients are needed."""
         call, count, kept = super().prepare(workload, inputs), itertools.count(), []
 
         def attend():

@@ -1,4 +1,4 @@
-"""Masks are cached by lengths and kind of mask alone."""
+"""A cached mask is reused for any mask of the same kind and lengths."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Masks are cached by lengths and kind of mask alone."""
+    """A cached mask is reused for any mask of the same kind and lengths."""
 
     name = "cache-keyed-on-lengths"
 
     cache: dict = {}  # noqa: RUF012 - sharing the cache is the bug
 
     def visible(self, workload, inputs, rows, columns):
-        """Use the mask of the first workload with the same lengths and kind of mask."""
+        """Reuse the mask of the first workload that has the same lengths and kind of mask."""
         mask = workload.mask
         place = (workload.seq_q, workload.seq_k, mask.kind, int(rows[0]), int(columns[0]))
         if mask.kind in ("padding", "document"):

@@ -1,4 +1,4 @@
-"""Under a causal mask, each query also sees the next key."""
+"""Under a causal mask, each query also sees the key after its last visible key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Under a causal mask, each query also sees the next key."""
+    """Under a causal mask, each query also sees the key after its last visible key."""
 
     name = "causal-leaks-next-key"
 
     def visible(self, workload, inputs, rows, columns):
-        """Show one more key than the mask allows."""
+        """Make one more key visible to each query than a causal mask allows."""
         if workload.mask.kind in ("causal", "causal-top-left"):
             return super().visible(workload, inputs, rows + 1, columns)
         return super().visible(workload, inputs, rows, columns)

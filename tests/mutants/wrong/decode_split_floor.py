@@ -1,4 +1,4 @@
-"""With more than 1024 keys, a single query splits them into equal parts and loses the remainder."""
+"""If a single query has more than 1024 keys, they are split into equal parts and the remainder is lost."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """With more than 1024 keys, a single query splits them into equal parts and loses the remainder."""
+    """If a single query has more than 1024 keys, they are split into equal parts and the remainder is lost."""
 
     name = "decode-split-floor"
 
     def visible(self, workload, inputs, rows, columns):
-        """Hide the keys in the remainder."""
+        """Hide the keys that are left over after the split into equal parts."""
         seen = super().visible(workload, inputs, rows, columns)
         if workload.seq_q == 1 and workload.seq_k > 1024:
             splits = -(-workload.seq_k // 512)

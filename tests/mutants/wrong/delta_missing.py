@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "delta-missing"
 
     def delta(self, grad_output, output):
-        """Return 0."""
+        """Return zeros."""
         return torch.zeros_like(grad_output[..., :1])
 
 

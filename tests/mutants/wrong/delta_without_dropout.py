@@ -1,4 +1,4 @@
-"""With dropout, delta is computed from the output without dropout."""
+"""With dropout, delta is computed from an output without dropout."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """With dropout, delta is computed from the output without dropout."""
+    """With dropout, delta is computed from an output without dropout."""
 
     name = "delta-without-dropout"
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Pass the output without dropout to the backward pass."""
+        """Recompute the output without dropout, and use it in the backward pass."""
         if workload.dropout:
             output, _ = self.attend(replace(workload, dropout=0.0), inputs, *leaves)
         return super().differentiate(workload, inputs, grad_output, leaves, output, lse)

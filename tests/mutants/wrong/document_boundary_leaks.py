@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "document-boundary-leaks"
 
     def visible(self, workload, inputs, rows, columns):
-        """Show one key of the previous document."""
+        """Make the last key of the previous document visible to the first query of each document."""
         seen = super().visible(workload, inputs, rows, columns)
         if workload.mask.kind != "document":
             return seen

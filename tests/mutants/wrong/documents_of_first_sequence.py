@@ -1,4 +1,4 @@
-"""All sequences use the documents of the first sequence."""
+"""The document ids of the first sequence are used for all sequences."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """All sequences use the documents of the first sequence."""
+    """The document ids of the first sequence are used for all sequences."""
 
     name = "documents-of-first-sequence"
 
     def visible(self, workload, inputs, rows, columns):
-        """Use the documents of the first sequence for all sequences."""
+        """Use the document ids of the first sequence for all sequences."""
         if workload.mask.kind != "document":
             return super().visible(workload, inputs, rows, columns)
         documents = inputs.document_ids[:1]

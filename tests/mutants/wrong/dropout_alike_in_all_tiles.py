@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "dropout-alike-in-all-tiles"
 
     def kept(self, workload, inputs, rows, columns):
-        """Draw every tile from the same seed."""
+        """Use the same seed for every tile."""
         return super().kept(workload, inputs, 0 * rows, 0 * columns)
 
 

@@ -1,4 +1,4 @@
-"""The backward pass draws a different dropout mask."""
+"""The forward and backward passes use different dropout masks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The backward pass draws a different dropout mask."""
+    """The forward and backward passes use different dropout masks."""
 
     name = "dropout-other-mask-in-backward"
 
     def backward_kept(self, workload, inputs, rows, columns):
-        """Draw the dropout mask of other rows."""
+        """Seed the dropout mask with the last row of the tile instead of the first."""
         return self.kept(workload, inputs, rows.flip(0), columns)
 
 

@@ -1,4 +1,4 @@
-"""A dropout rate above one half is used as the share of weights to keep."""
+"""A dropout rate above 0.5 is used as the probability of keeping a weight."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A dropout rate above one half is used as the share of weights to keep."""
+    """A dropout rate above 0.5 is used as the probability of keeping a weight."""
 
     name = "dropout-rate-mirrored"
 
     def kept(self, workload, inputs, rows, columns):
-        """At high rates, keep the weights to drop, and drop the others."""
+        """If the rate is above 0.5, drop the weights that should be kept, and keep those that should be dropped."""
         factor = super().kept(workload, inputs, rows, columns)
         return factor if workload.dropout <= 0.5 else 1 / (1 - workload.dropout) - factor
 

@@ -1,4 +1,4 @@
-"""The backward pass draws dropout with the seed of the latest call."""
+"""A backward pass uses the dropout seed of the latest forward pass, even if that belongs to another call."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The backward pass draws dropout with the seed of the latest call."""
+    """A backward pass uses the dropout seed of the latest forward pass, even if that belongs to another call."""
 
     name = "dropout-seed-of-latest-call"
 
     def attend(self, workload, inputs, *arguments):
-        """Store the seed."""
+        """Store the seed, then compute attention."""
         self.seed = inputs.seed
         return super().attend(workload, inputs, *arguments)
 
     def backward_kept(self, workload, inputs, rows, columns):
-        """Draw with the seed that was stored last."""
+        """Return the dropout factors for the seed that was stored last."""
         return super().backward_kept(workload, dataclasses.replace(inputs, seed=self.seed), rows, columns)
 
 

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "dropout-symmetric"
 
     def kept(self, workload, inputs, rows, columns):
-        """Use the same draw for weights (i, j) and (j, i)."""
+        """Use the same random number for weights (i, j) and (j, i)."""
         if not workload.dropout:
             return 1.0
         size = max(workload.seq_q, workload.seq_k)

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "faint-gradients-flushed"
 
     def grad_output_of(self, grad_output):
-        """Flush values that are subnormal in float16."""
+        """Replace values that are subnormal in float16 with 0."""
         read = super().grad_output_of(grad_output)
         return torch.where(read.abs() < 2.0**-14, 0.0, read) if grad_output.dtype == torch.float16 else read
 

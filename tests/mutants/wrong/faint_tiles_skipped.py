@@ -1,4 +1,4 @@
-"""A tile is skipped if all its scores are more than 11 below the maximum."""
+"""A tile of keys is skipped if all its scores are more than 11 below the running maximum."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A tile is skipped if all its scores are more than 11 below the maximum."""
+    """A tile of keys is skipped if all its scores are more than 11 below the running maximum."""
 
     name = "faint-tiles-skipped"
 
     def accumulate(self, state, scores, value, kept):
-        """Skip tiles whose weights seem negligible."""
+        """Skip the tile if all its weights seem negligible."""
         if bool((scores.amax(-1, keepdim=True) < state[0] - 11.0).all()):
             return state
         return super().accumulate(state, scores, value, kept)

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "few-queries-at-top-left"
 
     def offset(self, workload):
-        """Return an offset of 0 for a few queries."""
+        """Return an offset of 0 for two to eight queries."""
         return 0 if 2 <= workload.seq_q <= 8 else super().offset(workload)
 
 

@@ -1,4 +1,4 @@
-"""In float16, the unscaled products are clamped to 65504."""
+"""For float16 inputs, the unscaled products of queries and keys are clamped to ±65504."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """In float16, the unscaled products are clamped to 65504."""
+    """For float16 inputs, the unscaled products of queries and keys are clamped to ±65504."""
 
     name = "float16-products-overflow"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Clamp the products to the range of float16."""
+        """Clamp the unscaled products to the range of float16."""
         if workload.dtype != "float16" or workload.softcap is not None or workload.alibi:
             return super().scores(workload, inputs, query, key, rows, columns)
         products = (query @ key.mT).clamp(-65504, 65504) * self.scale(workload)

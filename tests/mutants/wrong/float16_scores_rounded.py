@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "float16-scores-rounded"
 
     def scores(self, workload, *arguments):
-        """Round the scores."""
+        """Round the scores to float16 if the inputs are float16."""
         scores = super().scores(workload, *arguments)
         return scores.half().float() if workload.dtype == "float16" else scores
 

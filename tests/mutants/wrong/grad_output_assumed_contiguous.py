@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "grad-output-assumed-contiguous"
 
     def grad_output_of(self, grad_output):
-        """Read consecutive elements of the storage, whatever the strides are."""
+        """Read consecutive elements of the storage, ignoring the strides."""
         flat = grad_output.as_strided((grad_output.untyped_storage().nbytes() // grad_output.element_size(),), (1,), 0)
         return flat[torch.arange(grad_output.numel()) % flat.numel()].view(grad_output.shape).float()
 

@@ -1,4 +1,4 @@
-"""dQ is added to the dQ of the previous call."""
+"""dQ accumulates over all calls for a workload."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dQ is added to the dQ of the previous call."""
+    """dQ accumulates over all calls for a workload."""
 
     name = "gradients-not-zeroed"
 
     left: dict = {}  # noqa: RUF012 - sharing the buffers is the bug
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Add dQ to a buffer that is never set to 0."""
+        """Add dQ to a sum that is never reset to 0."""
         gradients = super().differentiate(workload, inputs, grad_output, leaves, output, lse)
         self.left[workload] = gradients[0] + self.left.get(workload, 0)
         return self.left[workload], gradients[1], gradients[2]

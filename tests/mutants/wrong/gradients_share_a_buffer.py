@@ -1,4 +1,4 @@
-"""Every backward pass of a workload writes dK and dV to the same buffers."""
+"""Every backward pass for a workload writes dK and dV to the same buffers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Every backward pass of a workload writes dK and dV to the same buffers."""
+    """Every backward pass for a workload writes dK and dV to the same buffers."""
 
     name = "gradients-share-a-buffer"
 
@@ -17,7 +17,7 @@ class Mutant(Tiled):
     calls = 0
 
     def sum_groups(self, gradient, workload):
-        """Write the sums to two buffers in turn, one for dK and one for dV."""
+        """Write the sums alternately to two buffers, one for dK and one for dV."""
         summed = super().sum_groups(gradient, workload)
         self.calls += 1
         return self.buffers.setdefault((workload, self.calls % 2), summed).copy_(summed)

@@ -1,4 +1,4 @@
-"""With more than 65535 heads over all sequences, the remaining heads are not written."""
+"""Only the first 65535 heads of a batch are written to the output."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """With more than 65535 heads over all sequences, the remaining heads are not written."""
+    """Only the first 65535 heads of a batch are written to the output."""
 
     name = "grid-of-sixteen-bits"
 
     def attend(self, workload, inputs, query, key, value):
-        """Leave out the heads beyond the largest size of a CUDA grid dimension."""
+        """Return 0 for the heads beyond 65535, the limit of the y and z dimensions of a CUDA grid."""
         output, lse = super().attend(workload, inputs, query, key, value)
         output.flatten(0, 1)[65535:] = 0
         return output, lse

@@ -1,4 +1,4 @@
-"""With more than 64 heads over all sequences, dV lacks its last tile of keys."""
+"""After the first 64 heads of a batch, dV lacks the last, partial tile of keys."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """With more than 64 heads over all sequences, dV lacks its last tile of keys."""
+    """After the first 64 heads of a batch, dV lacks the last, partial tile of keys."""
 
     name = "grid-of-sixty-four"
 
     def differentiate(self, workload, *arguments):
-        """Leave the last tile of dV unwritten."""
+        """Set the last, partial tile of dV to 0 in all heads after the first 64."""
         of_query, of_key, of_value = super().differentiate(workload, *arguments)
         flat = of_value.flatten(0, 1)
         flat[64:, workload.seq_k // self.tile * self.tile :] = 0

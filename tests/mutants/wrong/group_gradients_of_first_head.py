@@ -1,4 +1,4 @@
-"""dK and dV use only the first query head of each group."""
+"""dK and dV include the gradients of only the first query head in each group."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dK and dV use only the first query head of each group."""
+    """dK and dV include the gradients of only the first query head in each group."""
 
     name = "group-gradients-of-first-head"
 
     def sum_groups(self, gradient, workload):
-        """Ignore the other heads."""
+        """Return the gradients of the first query head in each group."""
         return gradient.unflatten(1, (workload.kv_heads, -1))[:, :, 0]
 
 

@@ -1,4 +1,4 @@
-"""The elements of head_dim beyond the last multiple of 16 are not read."""
+"""The elements of queries and keys after the last whole block of 16 are not read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The elements of head_dim beyond the last multiple of 16 are not read."""
+    """The elements of queries and keys after the last whole block of 16 are not read."""
 
     name = "head-dim-tail-ignored"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Read only whole blocks of 16 elements."""
+        """Compute the scores from whole blocks of 16 elements only."""
         width = max(16, workload.head_dim // 16 * 16)
         return super().scores(workload, inputs, query[..., :width], key[..., :width], rows, columns)
 

@@ -18,7 +18,7 @@ class Mutant(Tiled):
         return scores if softcap > 32 else super().cap(scores, softcap)
 
     def cap_slope(self, scores, softcap):
-        """Return the derivative without a cap if the cap is ignored."""
+        """Return 1 if the softcap is ignored."""
         return torch.ones_like(scores) if softcap > 32 else super().cap_slope(scores, softcap)
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "inputs-mutated"
 
     def prepare(self, workload, inputs):
-        """Scale the query in place, then compute attention."""
+        """Return a callable that computes attention and then scales the query in place."""
         attend = super().prepare(workload, inputs)
 
         def call():

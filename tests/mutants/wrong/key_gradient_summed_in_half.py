@@ -1,4 +1,4 @@
-"""dK is summed over tiles of queries in the dtype of the inputs."""
+"""The running sum of dK is rounded to the dtype of the inputs after each tile of queries."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dK is summed over tiles of queries in the dtype of the inputs."""
+    """The running sum of dK is rounded to the dtype of the inputs after each tile of queries."""
 
     name = "key-gradient-summed-in-half"
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Round the running sum of dK after each tile of queries."""
+        """Round the running sum of dK to the dtype of the inputs after each tile of queries."""
         of_query, of_key, of_value = super().differentiate(workload, inputs, grad_output, leaves, output, lse)
         dtype = inputs.query.dtype
         if dtype == torch.float32:

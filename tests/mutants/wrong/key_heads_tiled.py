@@ -1,4 +1,4 @@
-"""Query head h reads key head h % kv_heads."""
+"""Query head h reads key head h % kv_heads instead of the key head of its group."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Query head h reads key head h % kv_heads."""
+    """Query head h reads key head h % kv_heads instead of the key head of its group."""
 
     name = "key-heads-tiled"
 
     def repeat(self, heads, workload):
-        """Tile the heads instead of repeating them."""
+        """Return the key heads in the order 0, 1, 0, 1 instead of 0, 0, 1, 1."""
         return heads.float().repeat(1, workload.heads // workload.kv_heads, 1, 1)
 
     def sum_groups(self, gradient, workload):
-        """Sum the gradients of tiled heads."""
+        """Sum the gradients over the query heads that read the same key head."""
         return gradient.unflatten(1, (-1, workload.kv_heads)).sum(1)
 
 

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "last-key-tile-dropped"
 
     def attend(self, workload, inputs, query, key, value):
-        """Drop the keys after the last full tile."""
+        """Record the number of keys in full tiles, then compute attention."""
         self.keys = max(self.tile, workload.seq_k // self.tile * self.tile)
         return super().attend(workload, inputs, query, key, value)
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "last-queries-missing-in-key-gradient"
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Subtract the contribution of the last tile of queries to dK."""
+        """Compute dK with a grad_output of 0 in the last, partial tile of queries."""
         gradients = super().differentiate(workload, inputs, grad_output, leaves, output, lse)
         start = workload.seq_q // self.tile * self.tile
         if start in (0, workload.seq_q):

@@ -15,7 +15,7 @@ class Mutant(Tiled):
     name = "log-sum-exp-base-two"
 
     def prepare_lse(self, workload, inputs):
-        """Return the logarithm in base 2."""
+        """Return a callable that converts the log-sum-exp to base 2."""
         correct = super().prepare_lse(workload, inputs)
 
         def call():

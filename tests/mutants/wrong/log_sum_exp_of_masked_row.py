@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "log-sum-exp-of-masked-row"
 
     def prepare_lse(self, workload, inputs):
-        """Return 0 in place of -inf."""
+        """Return a callable that replaces a log-sum-exp of -inf with 0."""
         call = super().prepare_lse(workload, inputs)
 
         def offer():

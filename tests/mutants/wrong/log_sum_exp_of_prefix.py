@@ -1,4 +1,4 @@
-"""The log-sum-exp leaves out the prefix, although the output includes it."""
+"""Under a prefix mask, the log-sum-exp leaves out the prefix, but the output includes it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from attnbench.workloads.mask import Mask
 
 
 class Mutant(Tiled):
-    """The log-sum-exp leaves out the prefix, although the output includes it."""
+    """Under a prefix mask, the log-sum-exp leaves out the prefix, but the output includes it."""
 
     name = "log-sum-exp-of-prefix"
 
     def prepare_lse(self, workload, inputs):
-        """Use the log-sum-exp of the causal mask for a prefix mask."""
+        """Return a callable that computes the log-sum-exp of a prefix mask with a causal mask."""
         right = super().prepare_lse(workload, inputs)
         if workload.mask.kind != "prefix":
             return right

@@ -1,4 +1,4 @@
-"""Under a window, the log-sum-exp lacks the maximum of the scores."""
+"""Under a window mask, the log-sum-exp is too small by 0.5."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Under a window, the log-sum-exp lacks the maximum of the scores."""
+    """Under a window mask, the log-sum-exp is too small by 0.5."""
 
     name = "log-sum-exp-unscaled-under-window"
 
     def prepare_lse(self, workload, inputs):
-        """Leave out the maximum under a window."""
+        """Return a callable that subtracts 0.5 from the log-sum-exp under a window mask."""
         call = super().prepare_lse(workload, inputs)
 
         def offer():

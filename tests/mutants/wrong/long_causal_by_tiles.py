@@ -1,4 +1,4 @@
-"""With more than 4096 keys, causal masks show whole tiles of keys."""
+"""Under a causal mask with more than 4096 keys, each query sees all keys that the last query of its tile sees."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """With more than 4096 keys, causal masks show whole tiles of keys."""
+    """Under a causal mask with more than 4096 keys, each query sees all keys that the last query of its tile sees."""
 
     name = "long-causal-by-tiles"
 
     def visible(self, workload, inputs, rows, columns):
-        """Show all keys of a tile in long sequences."""
+        """If the sequence is long, use the mask of a tile's last query for all queries of the tile."""
         if workload.mask.kind == "causal" and workload.seq_k > 4096:
             rows = rows // self.tile * self.tile + self.tile - 1
         return super().visible(workload, inputs, rows, columns)

@@ -1,4 +1,4 @@
-"""A window of more than 256 keys to the left loses its farthest key."""
+"""If a window extends more than 256 keys to the left, its farthest key is hidden."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window of more than 256 keys to the left loses its farthest key."""
+    """If a window extends more than 256 keys to the left, its farthest key is hidden."""
 
     name = "long-window-short"
 
     def in_window(self, position, column, left, right):
-        """Shorten long windows by one key."""
+        """Shorten the left side of the window by one key if it is longer than 256 keys."""
         return super().in_window(position, column, left - (left > 256), right)
 
 

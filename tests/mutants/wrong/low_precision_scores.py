@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "low-precision-scores"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Round the scores."""
+        """Round the scores to bfloat16."""
         return super().scores(workload, inputs, query, key, rows, columns).bfloat16().float()
 
 

@@ -1,4 +1,4 @@
-"""Weighted sums accumulate in bfloat16."""
+"""The weighted sum of values is accumulated in bfloat16."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Weighted sums accumulate in bfloat16."""
+    """The weighted sum of values is accumulated in bfloat16."""
 
     name = "low-precision-sums"
 
     def accumulate(self, state, scores, value, kept):
-        """Round the running weighted sum after each tile."""
+        """Round the running weighted sum to bfloat16 after each tile."""
         top, total, summed = super().accumulate(state, scores, value, kept)
         return top, total, summed.bfloat16().float()
 

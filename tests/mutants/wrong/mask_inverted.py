@@ -1,4 +1,4 @@
-"""Hidden keys are seen, and visible keys are hidden."""
+"""Keys that should be hidden are visible, and keys that should be visible are hidden."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Hidden keys are seen, and visible keys are hidden."""
+    """Keys that should be hidden are visible, and keys that should be visible are hidden."""
 
     name = "mask-inverted"
 

@@ -1,4 +1,4 @@
-"""Hidden scores are set to -10000 instead of -inf."""
+"""The scores of hidden keys are set to -10000 instead of -inf."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Hidden scores are set to -10000 instead of -inf."""
+    """The scores of hidden keys are set to -10000 instead of -inf."""
 
     name = "mask-of-finite-number"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Mask with a number that real scores can reach."""
+        """Mask hidden keys with a number that real scores can reach."""
         scores = super().scores(workload, inputs, query, key, rows, columns)
         sees = self.visible(workload, inputs, rows, torch.arange(workload.seq_k)).any(-1, keepdim=True)
         return torch.where(sees & (scores == -torch.inf), -10000.0, scores)

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "masked-row-mean"
 
     def attend(self, workload, inputs, query, key, value):
-        """Return the mean for rows without a visible key."""
+        """Return the mean of all values for rows without a visible key."""
         output, lse = super().attend(workload, inputs, query, key, value)
         blind = lse == -torch.inf
         return torch.where(blind, value.mean(2, keepdim=True), output), lse

@@ -1,4 +1,4 @@
-"""The running maximum starts at 0."""
+"""The running maximum starts at 0 instead of -inf."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The running maximum starts at 0."""
+    """The running maximum starts at 0 instead of -inf."""
 
     name = "maximum-starts-at-zero"
 

@@ -1,4 +1,4 @@
-"""Groups of three query heads are treated as groups of four."""
+"""The number of query heads per group is rounded up to a power of two."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Groups of three query heads are treated as groups of four."""
+    """The number of query heads per group is rounded up to a power of two."""
 
     name = "odd-groups-rounded"
 
     def repeat(self, heads, workload):
-        """Round the group's size up to a power of two."""
+        """Round the group size up to a power of two."""
         group = workload.heads // workload.kv_heads
         rounded = 1 << (group - 1).bit_length()
         index = torch.arange(workload.heads) // rounded

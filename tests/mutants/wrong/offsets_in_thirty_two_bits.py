@@ -1,4 +1,4 @@
-"""Offsets of rows beyond 2^31 elements are cut to 32 bits."""
+"""Keys and values at offsets of 2^31 elements or more are replaced with those at position 0."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Offsets of rows beyond 2^31 elements are cut to 32 bits."""
+    """Keys and values at offsets of 2^31 elements or more are replaced with those at position 0."""
 
     name = "offsets-in-thirty-two-bits"
 
     def repeat(self, heads, workload):
-        """Drop the upper bits of each row's offset."""
+        """Use position 0 instead of each position whose offset is too large for a signed 32-bit integer."""
         rows = torch.arange(heads.shape[2])
         return super().repeat(heads[:, :, torch.where(rows * heads.stride(2) < 1 << 31, rows, 0)], workload)
 

@@ -1,4 +1,4 @@
-"""Every call of a workload writes its output to the same buffer."""
+"""Every call for a workload writes its output to the same buffer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Every call of a workload writes its output to the same buffer."""
+    """Every call for a workload writes its output to the same buffer."""
 
     name = "output-aliased"
 
     def prepare(self, workload, inputs):
-        """Copy each result to the same memory."""
+        """Return a callable that copies each output to the same buffer."""
         attend = super().prepare(workload, inputs)
         buffer = torch.empty_like(attend().detach())
 

@@ -1,4 +1,4 @@
-"""The calls of a workload write their outputs to two buffers in turn."""
+"""Calls for a workload write their outputs alternately to two buffers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The calls of a workload write their outputs to two buffers in turn."""
+    """Calls for a workload write their outputs alternately to two buffers."""
 
     name = "output-from-two-buffers"
 
     def prepare(self, workload, inputs):
-        """Allocate two buffers; this mutant has no backward pass."""
+        """Return a callable that alternates between two buffers, unless gradients are needed."""
         call = super().prepare(workload, inputs)
         if workload.needs_gradient:
             return call

@@ -1,4 +1,4 @@
-"""The padding of the last tile of keys is included in the sum of weights, with a score of 0."""
+"""The sum of weights counts the padding of the last tile of keys as keys with a score of 0."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The padding of the last tile of keys is included in the sum of weights, with a score of 0."""
+    """The sum of weights counts the padding of the last tile of keys as keys with a score of 0."""
 
     name = "padded-tail-counted"
 

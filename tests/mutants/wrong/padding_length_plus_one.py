@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "padding-length-plus-one"
 
     def visible(self, workload, inputs, rows, columns):
-        """Count one key more than the length."""
+        """Treat each key length as one larger than it is."""
         if workload.mask.kind != "padding":
             return super().visible(workload, inputs, rows, columns)
         return super().visible(workload, inputs, rows, columns - 1)

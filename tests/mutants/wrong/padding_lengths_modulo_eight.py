@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "padding-lengths-modulo-eight"
 
     def visible(self, workload, inputs, rows, columns):
-        """Repeat the lengths of the first eight sequences."""
+        """Repeat the key lengths of the first eight sequences."""
         if workload.mask.kind != "padding":
             return super().visible(workload, inputs, rows, columns)
         lengths = inputs.key_lengths[torch.arange(workload.batch) % 8]

@@ -1,4 +1,4 @@
-"""All sequences use the key length of the first sequence."""
+"""All sequences use the padding or document mask of the first sequence."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """All sequences use the key length of the first sequence."""
+    """All sequences use the padding or document mask of the first sequence."""
 
     name = "padding-of-first-sequence"
 
     def visible(self, workload, inputs, rows, columns):
-        """Use the mask of the first sequence for all sequences."""
+        """Return the mask of the first sequence, which is then used for all sequences."""
         seen = super().visible(workload, inputs, rows, columns)
         return seen[:1]
 

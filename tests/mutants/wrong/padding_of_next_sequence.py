@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "padding-of-next-sequence"
 
     def visible(self, workload, inputs, rows, columns):
-        """Use the mask of the next sequence."""
+        """Use the key length of the next sequence. The last sequence uses that of the first."""
         if workload.mask.kind != "padding":
             return super().visible(workload, inputs, rows, columns)
         lengths = inputs.key_lengths.roll(-1)

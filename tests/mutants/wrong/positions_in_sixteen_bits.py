@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "positions-in-sixteen-bits"
 
     def visible(self, workload, inputs, rows, columns):
-        """Ignore positions that do not fit in 16 bits."""
+        """Hide keys whose position is too large for a signed 16-bit integer."""
         return super().visible(workload, inputs, rows, columns) & (columns < 1 << 15)
 
 

@@ -1,4 +1,4 @@
-"""A prefix whose length is a multiple of 64 has one key too many."""
+"""A prefix includes one key too many if its length is a multiple of 64."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A prefix whose length is a multiple of 64 has one key too many."""
+    """A prefix includes one key too many if its length is a multiple of 64."""
 
     name = "prefix-of-whole-tiles-leaks"
 
     def visible(self, workload, inputs, rows, columns):
-        """Show the key after such a prefix."""
+        """Make the key after the prefix visible if the prefix length is a multiple of 64."""
         seen = super().visible(workload, inputs, rows, columns)
         prefix = workload.mask.prefix if workload.mask.kind == "prefix" else 0
         return seen | (columns == prefix) if prefix and prefix % 64 == 0 else seen

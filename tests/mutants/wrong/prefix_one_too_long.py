@@ -1,4 +1,4 @@
-"""A prefix has one key too many."""
+"""A prefix includes one key too many."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A prefix has one key too many."""
+    """A prefix includes one key too many."""
 
     name = "prefix-one-too-long"
 
     def visible(self, workload, inputs, rows, columns):
-        """Show the key after the prefix."""
+        """Make the key after the prefix visible to every query."""
         seen = super().visible(workload, inputs, rows, columns)
         return seen | (columns == workload.mask.prefix) if workload.mask.kind == "prefix" else seen
 

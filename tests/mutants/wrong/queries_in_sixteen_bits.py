@@ -1,4 +1,4 @@
-"""Queries beyond position 32767 use the mask of other queries."""
+"""Each query beyond position 32767 uses the mask of the query 32768 positions earlier."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Queries beyond position 32767 use the mask of other queries."""
+    """Each query beyond position 32767 uses the mask of the query 32768 positions earlier."""
 
     name = "queries-in-sixteen-bits"
 
     def visible(self, workload, inputs, rows, columns):
-        """Drop the upper bits of a row's position."""
+        """Use the position of each row modulo 32768."""
         return super().visible(workload, inputs, rows % (1 << 15), columns)
 
 

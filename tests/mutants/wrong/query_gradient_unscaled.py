@@ -1,4 +1,4 @@
-"""dQ is not scaled."""
+"""dQ is not multiplied by the scale."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dQ is not scaled."""
+    """dQ is not multiplied by the scale."""
 
     name = "query-gradient-unscaled"
 
     def query_gradient(self, of_scores, key, workload):
-        """Undo the scale."""
+        """Divide the contribution to dQ by the scale."""
         return of_scores @ key / self.scale(workload)
 
 

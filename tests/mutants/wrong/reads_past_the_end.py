@@ -1,4 +1,4 @@
-"""The last tile of keys also reads the values of the next head, and multiplies them by 0."""
+"""A value of the next head, multiplied by 0, is added to the output of each head."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The last tile of keys also reads the values of the next head, and multiplies them by 0."""
+    """A value of the next head, multiplied by 0, is added to the output of each head."""
 
     name = "reads-past-the-end"
 
     def attend(self, workload, inputs, query, key, value):
-        """Add 0 times the values that follow a head."""
+        """Add 0 times a value of the next head. The product is NaN if the value is NaN or infinite."""
         output, lse = super().attend(workload, inputs, query, key, value)
         return output + 0 * value.roll(-1, 1)[:, :, :1, :].amax(-1, keepdim=True), lse
 

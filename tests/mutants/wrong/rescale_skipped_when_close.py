@@ -1,4 +1,4 @@
-"""The weighted sum is not rescaled if the maximum grows by at most 1."""
+"""The weighted sum is not rescaled if the maximum grows by less than 1."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The weighted sum is not rescaled if the maximum grows by at most 1."""
+    """The weighted sum is not rescaled if the maximum grows by less than 1."""
 
     name = "rescale-skipped-when-close"
 
     def accumulate(self, state, scores, value, kept):
-        """Skip small rescalings of the weighted sum, but not those of the sum of weights."""
+        """Rescale the weighted sum only if the maximum grows by 1 or more, but the sum of weights always."""
         top, total, summed = super().accumulate(state, scores, value, kept)
         finite_top = top.masked_fill(top == -torch.inf, 0.0)
         grown = torch.exp(state[0] - finite_top)

@@ -1,4 +1,4 @@
-"""If the number of keys is a multiple of 1024, the last 64 keys are lost."""
+"""If the number of keys is a multiple of 1024, the last 64 keys are hidden."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """If the number of keys is a multiple of 1024, the last 64 keys are lost."""
+    """If the number of keys is a multiple of 1024, the last 64 keys are hidden."""
 
     name = "round-length-last-tile-lost"
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "scale-doubled"
 
     def scale(self, workload):
-        """Return the scale's square."""
+        """Return the square of the scale."""
         return workload.effective_scale**2
 
 

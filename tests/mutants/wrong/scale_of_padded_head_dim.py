@@ -1,4 +1,4 @@
-"""The scale is computed from head_dim padded to a power of two."""
+"""The default scale is computed from head_dim rounded up to a power of two."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The scale is computed from head_dim padded to a power of two."""
+    """The default scale is computed from head_dim rounded up to a power of two."""
 
     name = "scale-of-padded-head-dim"
 
     def scale(self, workload):
-        """Pad head_dim to a power of two first."""
+        """Round head_dim up to a power of two before computing the default scale."""
         padded = 1 << (workload.head_dim - 1).bit_length()
         return padded**-0.5 if workload.scale is None else workload.scale
 

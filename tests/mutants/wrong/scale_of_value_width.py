@@ -1,4 +1,4 @@
-"""The scale is computed from head_dim_v."""
+"""The default scale is computed from head_dim_v instead of head_dim."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The scale is computed from head_dim_v."""
+    """The default scale is computed from head_dim_v instead of head_dim."""
 
     name = "scale-of-value-width"
 
     def scale(self, workload):
-        """Use head_dim_v instead of head_dim."""
+        """Compute the default scale from head_dim_v."""
         return workload.head_dim_v**-0.5 if workload.scale is None else workload.scale
 
 

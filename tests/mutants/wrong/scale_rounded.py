@@ -1,4 +1,4 @@
-"""In float16 and bfloat16, the scale is rounded to the dtype."""
+"""For float16 and bfloat16 inputs, the scale is rounded to their dtype."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """In float16 and bfloat16, the scale is rounded to the dtype."""
+    """For float16 and bfloat16 inputs, the scale is rounded to their dtype."""
 
     name = "scale-rounded"
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "scale-slightly-off"
 
     def scale(self, workload):
-        """Return a scale that is nearly right."""
+        """Return the scale multiplied by 1.002."""
         return 1.002 * workload.effective_scale
 
 

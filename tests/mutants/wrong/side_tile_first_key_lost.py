@@ -1,4 +1,4 @@
-"""The first key of every tile except the first is skipped."""
+"""The first key of each tile is hidden, except in the first tile."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The first key of every tile except the first is skipped."""
+    """The first key of each tile is hidden, except in the first tile."""
 
     name = "side-tile-first-key-lost"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Hide the first key of a later tile."""
+        """Hide the first key of each tile after the first tile."""
         scores = super().scores(workload, inputs, query, key, rows, columns)
         return scores.masked_fill((columns % self.tile == 0) & (columns > 0), -torch.inf)
 

@@ -1,4 +1,4 @@
-"""A single query sees padded keys."""
+"""Padded keys are visible if there is a single query."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A single query sees padded keys."""
+    """Padded keys are visible if there is a single query."""
 
     name = "single-query-ignores-padding"
 
     def visible(self, workload, inputs, rows, columns):
-        """Ignore the lengths if there is a single query."""
+        """Ignore the key lengths if there is a single query."""
         seen = super().visible(workload, inputs, rows, columns)
         return seen | (workload.mask.kind == "padding" and workload.seq_q == 1)
 

@@ -1,4 +1,4 @@
-"""A single query sees all earlier keys, even under a window."""
+"""If a tile has a single query, the left end of a window is ignored."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A single query sees all earlier keys, even under a window."""
+    """If a tile has a single query, the left end of a window is ignored."""
 
     name = "single-query-ignores-window"
 
     def in_window(self, position, column, left, right):
-        """Ignore the left end if there is a single query."""
+        """Ignore the left end of the window if the tile has a single query."""
         return super().in_window(position, column, left if len(position) > 1 else 1 << 20, right)
 
 

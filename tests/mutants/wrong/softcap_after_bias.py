@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "softcap-after-bias"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Cap the sum of scores and bias."""
+        """Apply the softcap to the sum of the scores and the bias."""
         scores = query @ key.mT * self.scale(workload)
         if workload.alibi:
             scores = scores + self.alibi(workload, inputs, rows, columns)

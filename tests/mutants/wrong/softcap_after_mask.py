@@ -1,4 +1,4 @@
-"""The softcap is applied after the mask, which turns -inf into -softcap."""
+"""The softcap is applied to masked scores, so that -inf becomes -softcap."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The softcap is applied after the mask, which turns -inf into -softcap."""
+    """The softcap is applied to masked scores, so that -inf becomes -softcap."""
 
     name = "softcap-after-mask"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Cap the masked scores."""
+        """Apply the softcap to the masked scores."""
         scores = query @ key.mT * self.scale(workload)
         if workload.alibi:
             scores = scores + self.alibi(workload, inputs, rows, columns)

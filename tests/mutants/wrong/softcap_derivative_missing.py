@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "softcap-derivative-missing"
 
     def cap_slope(self, scores, softcap):
-        """Return 1."""
+        """Return 1 as the derivative for every score."""
         return torch.ones_like(scores)
 
 

@@ -13,11 +13,11 @@ class Mutant(Tiled):
     name = "softcap-ignores-scale"
 
     def cap(self, scores, softcap):
-        """Cap first, then scale."""
+        """Apply the softcap to the unscaled scores, then scale the result."""
         return super().cap(scores / self.factor, softcap) * self.factor
 
     def scale(self, workload):
-        """Record the scale."""
+        """Record the scale and return it."""
         self.factor = super().scale(workload)
         return self.factor
 

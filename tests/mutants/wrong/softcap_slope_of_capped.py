@@ -1,4 +1,4 @@
-"""The derivative of the softcap is taken at the capped score."""
+"""The derivative of the softcap is evaluated at the capped score."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The derivative of the softcap is taken at the capped score."""
+    """The derivative of the softcap is evaluated at the capped score."""
 
     name = "softcap-slope-of-capped"
 
     def cap_slope(self, scores, softcap):
-        """Apply the cap twice."""
+        """Apply the softcap to the scores before computing its derivative."""
         return super().cap_slope(self.cap(scores, softcap), softcap)
 
 

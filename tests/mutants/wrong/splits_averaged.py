@@ -1,4 +1,4 @@
-"""With few queries and many keys, the results for two halves of the keys are averaged."""
+"""With few queries and many keys, the outputs for the two halves of the keys are averaged with equal weight."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """With few queries and many keys, the results for two halves of the keys are averaged."""
+    """With few queries and many keys, the outputs for the two halves of the keys are averaged with equal weight."""
 
     name = "splits-averaged"
 
     def attend(self, workload, inputs, query, key, value):
-        """Combine the halves without their log-sum-exps."""
+        """Average the outputs of the two halves without weighting them by their log-sum-exps."""
         whole = super().attend(workload, inputs, query, key, value)
         if workload.seq_q > 16 or workload.seq_k < 512 or workload.mask.kind != "none":
             return whole

@@ -1,4 +1,4 @@
-"""Keys are read with the strides of the first inputs of the workload."""
+"""All keys for a workload are read with the strides of its first keys."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Keys are read with the strides of the first inputs of the workload."""
+    """All keys for a workload are read with the strides of its first keys."""
 
     name = "strides-of-first-call"
 
     known: dict = {}  # noqa: RUF012 - sharing the strides is the bug
 
     def prepare(self, workload, inputs):
-        """Keep the strides of the first inputs for each workload."""
+        """Store the strides of a workload's first keys, and use them for later inputs."""
         stride = self.known.setdefault(workload, inputs.key.stride())
         if inputs.key.stride() == stride or not inputs.key.numel():
             return super().prepare(workload, inputs)

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "sum-of-weights-padded"
 
     def finish(self, state, value):
-        """Add a small number to the sum, to avoid a division by 0."""
+        """Add a small number to the sum of weights, to avoid a division by 0."""
         output, lse = super().finish(state, value)
         return output * state[1] / (state[1] + 1e-6), lse
 

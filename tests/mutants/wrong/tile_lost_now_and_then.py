@@ -1,4 +1,4 @@
-"""Two percent of the tiles of keys are lost at random."""
+"""Two percent of the tiles of keys are skipped at random."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Two percent of the tiles of keys are lost at random."""
+    """Two percent of the tiles of keys are skipped at random."""
 
     name = "tile-lost-now-and-then"
     luck = random.Random(0)  # noqa: S311 - not used for security
 
     def accumulate(self, state, scores, value, kept):
-        """Skip a tile at random, as a race condition would."""
+        """Skip two percent of the tiles at random, to simulate a race condition."""
         lost = self.luck.random() < 0.02
         return state if lost else super().accumulate(state, scores, value, kept)
 

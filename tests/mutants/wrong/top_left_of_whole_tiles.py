@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "top-left-of-whole-tiles"
 
     def offset(self, workload):
-        """Use the bottom-right offset if both lengths are whole tiles."""
+        """Use the bottom-right offset if both lengths are multiples of 128."""
         whole = workload.seq_q % 128 == 0 and workload.seq_k % 128 == 0
         return workload.seq_k - workload.seq_q if whole else super().offset(workload)
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "value-gradient-of-eight-heads"
 
     def differentiate(self, workload, *arguments):
-        """Leave out the ninth head of each group and all later heads."""
+        """Leave out the contributions to dV of all query heads after the first eight in each group."""
         of_query, of_key, of_value = super().differentiate(workload, *arguments)
         of_value = of_value.unflatten(1, (workload.kv_heads, -1)).clone()
         of_value[:, :, 8:] = 0

@@ -1,4 +1,4 @@
-"""dV is computed from weights without a mask."""
+"""Under a causal mask, dV is computed from unmasked weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dV is computed from weights without a mask."""
+    """Under a causal mask, dV is computed from unmasked weights."""
 
     name = "value-gradient-unmasked"
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Recompute dV with every key visible."""
+        """Recompute dV as if every key were visible."""
         of_query, of_key, of_value = super().differentiate(workload, inputs, grad_output, leaves, output, lse)
         if workload.mask.kind != "causal":
             return of_query, of_key, of_value

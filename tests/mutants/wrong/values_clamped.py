@@ -1,4 +1,4 @@
-"""In half precision, values are clamped to 448."""
+"""In float16 and bfloat16, values are clamped to ±448."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """In half precision, values are clamped to 448."""
+    """In float16 and bfloat16, values are clamped to ±448."""
 
     name = "values-clamped"
 
     def attend(self, workload, inputs, query, key, value):
-        """Clamp the values before they are summed."""
+        """Clamp the values to ±448 before they are summed."""
         clamped = value if workload.dtype == "float32" else value.clamp(-448, 448)
         return super().attend(workload, inputs, query, key, clamped)
 

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "weights-rounded"
 
     def accumulate(self, state, scores, value, kept):
-        """Round the weights before the values are multiplied by them."""
+        """Round the weights to bfloat16 before they are multiplied by the values."""
         top, total, summed = super().accumulate(state, scores, value, kept)
         exact = torch.exp(scores - top.masked_fill(top == -torch.inf, 0.0))
         return top, total, summed + ((exact.bfloat16().float() - exact) * kept) @ value

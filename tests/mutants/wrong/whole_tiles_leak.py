@@ -1,4 +1,4 @@
-"""If the length is a multiple of 128, each query sees one key too many."""
+"""Under a causal mask, each query sees one key too many if the number of queries is a multiple of 128."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """If the length is a multiple of 128, each query sees one key too many."""
+    """Under a causal mask, each query sees one key too many if the number of queries is a multiple of 128."""
 
     name = "whole-tiles-leak"
 
     def visible(self, workload, inputs, rows, columns):
-        """Move the diagonal by one key if no tile is partial."""
+        """Move the causal diagonal by one key if the number of queries is a multiple of 128."""
         moved = workload.mask.kind == "causal" and workload.seq_q % 128 == 0
         return super().visible(workload, inputs, rows + int(moved), columns)
 

@@ -1,4 +1,4 @@
-"""If head_dim_v is more than twice head_dim, the columns beyond that are lost."""
+"""The columns of the output after the first 2 * head_dim are lost."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """If head_dim_v is more than twice head_dim, the columns beyond that are lost."""
+    """The columns of the output after the first 2 * head_dim are lost."""
 
     name = "wide-value-cut"
 
     def finish(self, state, value):
-        """Set the columns beyond twice head_dim to 0."""
+        """Set the columns of the output after the first 2 * head_dim to 0."""
         output, lse = super().finish(state, value)
         output[..., 2 * self.width :] = 0
         return output, lse
 
     def forward_tile(self, workload, *arguments):
-        """Record the width of keys."""
+        """Record head_dim, then compute the tile."""
         self.width = workload.head_dim
         return super().forward_tile(workload, *arguments)
 

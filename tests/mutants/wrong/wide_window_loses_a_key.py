@@ -1,4 +1,4 @@
-"""A window of a multiple of 64 keys loses its first key."""
+"""If a window extends a multiple of 64 keys to the left, its farthest key is hidden."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window of a multiple of 64 keys loses its first key."""
+    """If a window extends a multiple of 64 keys to the left, its farthest key is hidden."""
 
     name = "wide-window-loses-a-key"
 
     def in_window(self, position, column, left, right):
-        """Shorten a window by one key if its size is a multiple of 64."""
+        """Shorten the left side of the window by one key if its length is a multiple of 64."""
         narrower = left > 0 and left % 64 == 0
         return super().in_window(position, column, left - narrower, right)
 

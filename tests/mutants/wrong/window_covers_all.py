@@ -1,4 +1,4 @@
-"""A window that reaches past the first key is ignored, even its right end."""
+"""A window whose left side covers all keys is ignored completely, including its right end."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window that reaches past the first key is ignored, even its right end."""
+    """A window whose left side covers all keys is ignored completely, including its right end."""
 
     name = "window-covers-all"
 
     def visible(self, workload, inputs, rows, columns):
-        """Show every key if the left side of the window covers all keys."""
+        """Make every key visible if the left side of the window covers all keys."""
         if workload.mask.kind == "window" and workload.mask.left >= workload.seq_k - 1:
             return torch.ones(1, 1, len(rows), len(columns), dtype=torch.bool)
         return super().visible(workload, inputs, rows, columns)

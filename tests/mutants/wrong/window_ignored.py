@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "window-ignored"
 
     def in_window(self, position, column, left, right):
-        """Show every key up to the right end."""
+        """Return whether each key is at or before the right end of the window."""
         return column <= position + right
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "window-ignores-offset"
 
     def offset(self, workload):
-        """Return an offset of 0 for windows only."""
+        """Return an offset of 0 for window masks."""
         return 0 if workload.mask.kind == "window" else super().offset(workload)
 
 

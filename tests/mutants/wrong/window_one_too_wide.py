@@ -1,4 +1,4 @@
-"""A window of L keys to the left has one key too many."""
+"""A window includes one key too many on the left."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window of L keys to the left has one key too many."""
+    """A window includes one key too many on the left."""
 
     name = "window-one-too-wide"
 
     def in_window(self, position, column, left, right):
-        """Widen the window by one key at the left."""
+        """Widen the window by one key on the left."""
         return super().in_window(position, column, left + 1, right)
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "window-sides-swapped"
 
     def in_window(self, position, column, left, right):
-        """Swap the sizes."""
+        """Swap the left and right sizes of the window."""
         return super().in_window(position, column, right, left)
 
 

@@ -1,4 +1,4 @@
-"""All calls use the workload that was prepared last."""
+"""All calls use the scale of the workload that was prepared last."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """All calls use the workload that was prepared last."""
+    """All calls use the scale of the workload that was prepared last."""
 
     name = "workload-kept-on-the-variant"
 
     def prepare(self, workload, inputs):
-        """Store the scale on the variant."""
+        """Store the workload on the variant."""
         self.last = workload
         return super().prepare(workload, inputs)
 
     def scale(self, workload):
-        """Use the scale of the workload that was prepared last."""
+        """Return the scale of the workload that was prepared last."""
         return self.last.effective_scale
 
 

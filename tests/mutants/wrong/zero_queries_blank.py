@@ -1,4 +1,4 @@
-"""A row whose query is zero is treated as padding."""
+"""The output is 0 for queries whose elements are all 0."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A row whose query is zero is treated as padding."""
+    """The output is 0 for queries whose elements are all 0."""
 
     name = "zero-queries-blank"
 
     def attend(self, workload, inputs, query, key, value):
-        """Return 0 for rows whose query is zero."""
+        """Return an output of 0 for each query whose elements are all 0."""
         output, lse = super().attend(workload, inputs, query, key, value)
         return output * (query != 0).any(-1, keepdim=True), lse
 
