@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "rescale-skipped-when-close"
 
     def accumulate(self, state, scores, value, kept):
-        """Rescale the weighted sum only if the maximum grows by 1 or more, but the sum of weights always."""
+        """Rescale the sum of weights each time, but the weighted sum only if the maximum grows by 1 or more."""
         top, total, summed = super().accumulate(state, scores, value, kept)
         finite_top = top.masked_fill(top == -torch.inf, 0.0)
         grown = torch.exp(state[0] - finite_top)
