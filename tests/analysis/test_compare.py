@@ -13,13 +13,16 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 
 
 def load(folder, name, **options):
-    """Load a synthetic run of a few cells. Its seed is the length of its name, so `old` and `newer` differ."""
+    """Write and load a synthetic run of a few cells.
+
+    The seed is the length of the run's name, so runs named `old` and `newer` have different samples.
+    """
     options = {"variants": ("sdpa", "chunked"), "cells": CELLS, "noise": 0.005, "drift": 0.0, **options}
     return Results.load(synthetic.make_run(folder, name=name, seed=len(name), **options))
 
 
 def by_verdict(comparison):
-    """Return the set of variants with each verdict."""
+    """Return, for each verdict, the set of variants that have a cell with this verdict."""
     found = {}
     for change in comparison.changes:
         found.setdefault(change.verdict, set()).add(change.variant)
@@ -27,7 +30,7 @@ def by_verdict(comparison):
 
 
 def test_a_slow_down_beyond_bar_and_noise_is_a_regression(tmp_path):
-    """A variant that became 10% slower is a regression with a bar of 3%, and an unchanged variant is not."""
+    """With a bar of 3%, a variant that became 10% slower is a regression, but an unchanged variant is not."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.10}), bar=0.03)
     assert {change.variant for change in found.regressions} == {"chunked"}
     assert all(change.ratio == pytest.approx(1.1, abs=0.02) for change in found.regressions)
@@ -35,14 +38,14 @@ def test_a_slow_down_beyond_bar_and_noise_is_a_regression(tmp_path):
 
 
 def test_a_slow_down_within_the_bar_is_not_a_regression(tmp_path):
-    """A variant that became 10% slower is not a regression with a bar of 20%, but its verdict is `slower`."""
+    """With a bar of 20%, a variant that became 10% slower is not a regression, but its verdict is `slower`."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.10}), bar=0.2)
     assert found.regressions == []
     assert "chunked" in by_verdict(found)["slower"]
 
 
 def test_a_slow_down_within_three_noise_floors_is_not_a_regression(tmp_path):
-    """A slow-down of 10% is not a regression if the A/A controls, which run identical code, differ by 6%."""
+    """A slow-down of 10% is not a regression if the A/A controls differ from their twins by 6%."""
     old = load(tmp_path, "old")
     slower = load(tmp_path, "newer", slower={"chunked": 1.10})
     frame = slower.frame.copy()
@@ -58,7 +61,7 @@ def test_the_same_runs_have_no_regression(tmp_path):
 
 
 def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
-    """A cell that ran in the old run and fails in the new one is a regression, and its reason is kept."""
+    """A cell that ran before but fails in the new run is a regression, is listed first and states the reason."""
     old = load(tmp_path, "old", variants=("sdpa", "chunked"))
     new = load(tmp_path, "newer", slower={"sdpa": 2.0}).frame
     broken = new["variant"] == "chunked"
@@ -69,7 +72,7 @@ def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
 
 
 def test_added_removed_and_fixed_cells_are_listed_as_such(tmp_path):
-    """Cells of only one run are `added` or `removed`, and cells that failed before are `fixed` or `still failing`."""
+    """Cells in only one run are `added` or `removed`, and cells that failed before are `fixed` or `still failing`."""
     old = load(tmp_path, "old", variants=("sdpa", "naive", "forgets-a-key"))
     new = load(tmp_path, "newer", variants=("sdpa", "chunked", "forgets-a-key")).frame
     fixed = new["variant"] == "forgets-a-key"
@@ -84,7 +87,7 @@ def test_added_removed_and_fixed_cells_are_listed_as_such(tmp_path):
 
 
 def test_machines_are_compared_by_variant_and_workload(tmp_path):
-    """If the runs have no device name in common, cells are matched without it, and a note states this."""
+    """If the runs have no device name in common, cells are matched without the device name, and a note says so."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", machine=synthetic.H200))
     assert not found.same_device
     assert by_verdict(found) == {"faster": {"sdpa", "chunked"}}
@@ -92,7 +95,7 @@ def test_machines_are_compared_by_variant_and_workload(tmp_path):
 
 
 def test_markdown_begins_with_the_verdict_and_escapes_names(tmp_path):
-    """The comment for a pull request starts with the number of regressions, and variant names can't break the table."""
+    """The comment for a pull request starts with the number of regressions, and HTML in variant names is escaped."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.2}))
     text = comparison_markdown(found)
     assert text.startswith("### Attention benchmark: 2 regressions\n")
@@ -102,7 +105,7 @@ def test_markdown_begins_with_the_verdict_and_escapes_names(tmp_path):
 
 
 def test_markdown_without_a_regression_folds_the_other_changes(tmp_path):
-    """The comment states that there is no regression, and hides other changes in a `<details>` element."""
+    """The comment states that there is no regression, and puts other changes into a `<details>` element."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 0.8}))
     text = comparison_markdown(found)
     assert text.startswith("### Attention benchmark: no regression\n")
@@ -110,7 +113,7 @@ def test_markdown_without_a_regression_folds_the_other_changes(tmp_path):
 
 
 def test_json_has_counts_and_each_change(tmp_path):
-    """The JSON form has the number of regressions, and each change with its numbers."""
+    """The JSON form has the number of regressions, and the verdict and interval of each change."""
     found = comparison_json(compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.2})))
     assert found["regressions"] == 2
     assert len(found["changes"]) == 4

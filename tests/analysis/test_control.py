@@ -12,7 +12,7 @@ CELLS = synthetic.workloads(seqs=(256, 512, 1024, 2048), directions=("forward",)
 
 
 def loaded(tmp_path, **options):
-    """Load a synthetic run of the baseline alone."""
+    """Write and load a synthetic run of the baseline alone."""
     return Results.load(synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa",), **options))
 
 
@@ -35,7 +35,7 @@ def test_the_note_has_floor_pairs_and_false_positives(tmp_path):
 
 
 def test_without_a_control_the_floor_is_unknown(tmp_path):
-    """A run without a control has no noise floor, and the note says that it is unknown."""
+    """A run without a control has no noise floor, and the note says that the noise floor is unknown."""
     found = loaded(tmp_path, baseline=None).noise
     assert found.noise_floor is None
     assert "unknown" in noise_text(found)

@@ -13,7 +13,7 @@ SIZES = {"batch": 4, "heads": 8, "seq_q": 16, "head_dim": 8}
 def frame(*cells):
     """Return a frame with a row for each cell.
 
-    Each cell is a tuple of its workload's fields, its latency in ms and its other columns.
+    Each cell is a tuple of its workload's fields, its latency in ms, and the values of other columns.
     """
     rows = []
     for number, (fields, latency, other) in enumerate(cells):
@@ -28,7 +28,7 @@ def frame(*cells):
 
 
 def test_share_of_a_layer():
-    """The share is the time of attention alone divided by that of the layer, if the same variant ran both."""
+    """The share is the time of attention alone divided by the time of the layer, if one variant ran both."""
     cells = frame(
         ({}, 2.0, {}),
         ({"embed_dim": 64}, 8.0, {}),
@@ -41,9 +41,9 @@ def test_share_of_a_layer():
 
 
 def test_efficiency_of_several_devices():
-    """Efficiency is the speed-up over one device divided by the number of devices.
+    """Efficiency is the speed-up over one device, divided by the number of devices.
 
-    Failed cells, and variants such as ring attention that never run on one device, have no efficiency.
+    Failed cells have no efficiency. Variants that never run on one device, such as ring attention, have none either.
     """
     cells = frame(
         ({}, 10.0, {}),

@@ -1,4 +1,4 @@
-"""The cache of digests, which are reused until a run or the code changes. Runs also load without the cache."""
+"""The cache of digests: a digest is reused until its run or the code changes, and runs also load without a cache."""
 
 import os
 import time
@@ -16,7 +16,7 @@ SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)),
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Make a run and an empty cache that accepts runs of any size."""
+    """Write a run, and set up an empty cache that accepts runs of any size."""
     monkeypatch.setattr(digest_cache, "MIN_CACHED_BYTES", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return synthetic.make_run(tmp_path / "results", name="r", **SMALL)
@@ -24,7 +24,7 @@ def run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def read(monkeypatch):
-    """Return a list to which each run is appended when its records are read."""
+    """Return a list to which a run is appended each time that its records are read."""
     read = []
 
     def counting(run):
@@ -36,7 +36,7 @@ def read(monkeypatch):
 
 
 def cached_files():
-    """List the files in the cache."""
+    """Return the files in the cache."""
     return sorted(digest_cache.digest_folder().iterdir())
 
 
@@ -68,7 +68,7 @@ def append(run):
 
 
 def edit_in_place(run):
-    """Change a value in the run's records without changing the file's size and modification time."""
+    """Change a value in the run's records without changing the file's size or modification time."""
     file = next(run.glob("records-*.jsonl"))
     before = file.stat()
     file.write_bytes(file.read_bytes().replace(b'"naive"', b'"NAIVE"'))
@@ -76,7 +76,7 @@ def edit_in_place(run):
 
 
 def another_writer(run):
-    """Add a second file of records to the run."""
+    """Add a second file of records to the run, as another worker would."""
     file = next(run.glob("records-*.jsonl"))
     (run / "records-cpu-1.jsonl").write_bytes(file.read_bytes())
 
@@ -99,7 +99,7 @@ def test_a_changed_run_is_read_again(run, read, change):
 
 
 def test_another_version_of_the_code_reads_again(run, read, monkeypatch):
-    """A digest that another version of the code made is not used."""
+    """A digest made by another version of the code is not used."""
     attnbench.load(run)
     monkeypatch.setattr(digest_cache, "_made_by", lambda: "another version")
     attnbench.load(run)
@@ -107,7 +107,7 @@ def test_another_version_of_the_code_reads_again(run, read, monkeypatch):
 
 
 def test_a_run_that_changes_while_it_is_read_is_not_cached(run, monkeypatch):
-    """A digest is not cached if the run changed while it was read."""
+    """The digest of a run is not cached if the run changes while it is being read."""
 
     def slow(run):
         found = digest(run)
@@ -125,7 +125,7 @@ def truncated(path):
 
 
 def flipped(path):
-    """Change bytes in the middle of a file."""
+    """Invert the bits of 64 bytes of a file."""
     data = bytearray(path.read_bytes())
     middle = len(data) // 3
     data[middle : middle + 64] = bytes(255 - byte for byte in data[middle : middle + 64])
@@ -133,7 +133,7 @@ def flipped(path):
 
 
 def of_another_run(path):
-    """Replace a digest with a valid digest that has another key."""
+    """Replace a digest with a valid digest that has a different key."""
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"made_from": b"else"}), path)
 
@@ -144,7 +144,7 @@ def of_other_columns(path):
 
 
 def a_folder(path):
-    """Replace a file with a folder."""
+    """Replace a file with an empty folder."""
     path.unlink()
     path.mkdir()
 
@@ -170,7 +170,7 @@ def test_runs_load_without_a_writable_cache(run, tmp_path, monkeypatch):
 
 
 def full_disk(*_, **__):
-    """Raise the error of a full disk."""
+    """Raise the error that writing to a full disk raises."""
     raise OSError(28, "No space left on device")
 
 
@@ -188,7 +188,7 @@ def test_many_new_runs_are_read_by_several_processes(run, read, tmp_path, monkey
 
 
 def test_unused_digests_are_removed(run):
-    """A digest that has not been read for over a month is removed, and other digests are kept."""
+    """A digest that has not been read for over a month is removed, while other digests are kept."""
     attnbench.load(run)
     old = digest_cache.digest_folder() / "0-0.parquet"
     old.write_text("old")
@@ -199,7 +199,7 @@ def test_unused_digests_are_removed(run):
 
 
 def test_lines_that_are_not_records_are_counted(run):
-    """`attrs` of the frame has the number of half-written and malformed lines, with and without the cache."""
+    """The frame's `attrs` contain the numbers of half-written and malformed lines, with and without the cache."""
     file = next(run.glob("records-*.jsonl"))
     file.write_bytes(file.read_bytes() + b'{"record_id": 1}\n{"half')
     for _ in range(2):
@@ -207,7 +207,7 @@ def test_lines_that_are_not_records_are_counted(run):
 
 
 def test_nested_values_keep_their_content(run):
-    """Samples and blocks are sequences, kernels and flags are tuples, error and telemetry are mappings."""
+    """Samples and blocks are sequences, kernels and flags are tuples, and error and telemetry are mappings."""
     row = attnbench.load(run).query("status == 'ok'").iloc[0]
     assert next(iter(row["samples_ns"])) > 0
     assert list(row["block_sizes"]) == [3] * 8

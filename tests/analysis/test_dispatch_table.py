@@ -14,7 +14,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024, 2048, 4096, 8192), masks=("causal",
 
 
 def overtaken(tmp_path):
-    """Load two runs as one device, on which `sdpa` overtakes `chunked` between the lengths 1024 and 4096."""
+    """Return results from one device, on which `sdpa` overtakes `chunked` between the lengths 1024 and 4096."""
     slow_start = synthetic.Machine("cpu", "model", 1.2e11, 1.4e10, 15_000_000, 8e9)
     first = synthetic.make_run(tmp_path, name="a", cells=CELLS, variants=("chunked",), baseline=None)
     late = synthetic.make_run(tmp_path, name="b", cells=CELLS, variants=("sdpa",), baseline=None, machine=slow_start)
@@ -22,7 +22,7 @@ def overtaken(tmp_path):
 
 
 def shape(**fields):
-    """Return a shape like those of CELLS, with the given fields replaced."""
+    """Return a shape like the shapes in CELLS, with the given fields replaced."""
     frame = {"mode": "hot", "direction": "forward", "mask": "causal", "dtype": "float32", "form": "self"}
     numbers = {"head_dim": 64, "head_dim_v": 64, "batch": 1, "heads": 8, "kv_heads": 8, "length": 1024}
     extras = {"softcap": None, "alibi": False, "dropout": 0.0, "scale": None}
@@ -30,7 +30,7 @@ def shape(**fields):
 
 
 def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
-    """If one variant is fastest at all lengths, the table has one region, which states the margin."""
+    """If one variant is the fastest at all lengths, the table has a single region, which states the margin."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked", "naive"))
     (region,) = regions(Results.load(run))
     assert (region.variant, region.length_from, region.length_to) == ("sdpa", 512, 8192)
@@ -40,7 +40,7 @@ def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
 
 
 def test_a_crossover_splits_the_lengths(tmp_path):
-    """Each side of a crossover is a region, and `pick` chooses the region nearest to a length."""
+    """The lengths on each side of a crossover form a region, and `pick` chooses the region nearest to a shape."""
     table = regions(overtaken(tmp_path))
     assert min((region.variant, region.length_from) for region in table) == ("chunked", 512)
     assert pick(table, shape(length=600)).variant == "chunked"
@@ -70,7 +70,10 @@ def test_ties_are_listed(tmp_path):
 
 
 def test_a_table_can_be_written_and_read_as_json(tmp_path):
-    """A table is equal after writing and reading it. Another schema version or an incomplete region is a UsageError."""
+    """A table is unchanged after it is written as JSON and read back.
+
+    Reading a table with another schema version or an incomplete region raises UsageError.
+    """
     table = regions(overtaken(tmp_path))
     text = json.loads(json.dumps(to_json(table), allow_nan=False))
     assert from_json(text) == table
@@ -89,6 +92,6 @@ def test_the_gain_is_measured_on_shapes_left_out_of_the_table(tmp_path):
 
 
 def test_there_is_no_gain_over_the_variant_that_is_always_fastest(tmp_path):
-    """If `sdpa` is always fastest, following the table gains nothing."""
+    """Following the table gains nothing over `sdpa` if `sdpa` is always the fastest."""
     results = Results.load(synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "naive")))
     assert dispatch_gains(results, "sdpa")["AMD EPYC 7B13"].gain == pytest.approx(1)

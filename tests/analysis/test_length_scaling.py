@@ -12,12 +12,12 @@ CELLS = synthetic.workloads(seqs=LENGTHS, masks=("none",), directions=("forward"
 
 
 def loaded(tmp_path, **options):
-    """Load a synthetic run over many lengths."""
+    """Write and load a synthetic run of five lengths."""
     return Results.load(synthetic.make_run(tmp_path, cells=CELLS, rounds=8, **options))
 
 
 def test_exact_attention_grows_with_the_square_of_the_length(tmp_path):
-    """The exponent of attention on the synthetic machine is 2, and the interval contains 2."""
+    """The exponent of attention on the synthetic machine is about 2, and its interval contains 2."""
     (found,) = exponents(loaded(tmp_path, variants=("sdpa",)))
     assert found.exponent == pytest.approx(2, abs=0.05)
     assert found.low <= 2 <= found.high
@@ -25,7 +25,7 @@ def test_exact_attention_grows_with_the_square_of_the_length(tmp_path):
 
 
 def test_noise_widens_the_interval_of_the_exponent(tmp_path):
-    """The interval is wider for noisy samples, and still contains the true exponent."""
+    """The interval of the exponent is wider for noisy samples, and still contains the true exponent."""
     (quiet,) = exponents(loaded(tmp_path / "a", variants=("sdpa",), noise=0.001))
     (loud,) = exponents(loaded(tmp_path / "b", variants=("sdpa",), noise=0.1))
     assert loud.high - loud.low > 2 * (quiet.high - quiet.low)
@@ -39,7 +39,7 @@ def test_two_lengths_have_no_exponent(tmp_path):
 
 
 def overtaken(tmp_path):
-    """Load two runs as one device, on which `sdpa` has a higher launch cost than `chunked` but a faster kernel."""
+    """Return results from one device, on which `sdpa` has a higher launch cost than `chunked` but a faster kernel."""
     slow_start = synthetic.Machine("cpu", "model", 1.2e11, 1.4e10, 60_000_000, 8e9)
     folder = tmp_path / "runs"
     first = synthetic.make_run(folder, name="a", cells=CELLS, variants=("chunked",), baseline=None)
@@ -49,7 +49,7 @@ def overtaken(tmp_path):
 
 
 def test_a_crossover_is_between_the_lengths_at_which_the_order_changes(tmp_path):
-    """The crossover is interpolated between neighbouring lengths, and is inside its interval."""
+    """A crossover is interpolated between neighbouring lengths and lies inside its interval."""
     (found,) = crossovers(overtaken(tmp_path))
     assert (found.before, found.after) == ("chunked", "sdpa")
     assert 2048 < found.length < 8192
@@ -62,7 +62,7 @@ def test_curves_that_never_cross_have_no_crossover(tmp_path):
 
 
 def test_memory_limits_are_listed_only_if_a_variant_ran_out(tmp_path):
-    """If a variant ran out of memory, `reaches` returns the memory limits of all variants, and otherwise nothing."""
+    """`reaches` returns the memory limits of all variants if any variant ran out of memory, and otherwise nothing."""
     machine = synthetic.Machine("cpu", "small", 1.2e11, 1.4e10, 9_000, 1e9)
     found = {reach.variant: reach for reach in reaches(loaded(tmp_path, variants=("naive", "sdpa"), machine=machine))}
     assert (found["naive"].largest_ok, found["naive"].smallest_out) == (2048, 4096)

@@ -13,7 +13,7 @@ SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)),
 
 
 def test_a_run_has_a_row_for_each_record_and_all_documented_columns(tmp_path):
-    """`load` returns a row for each record, with the fields of the record and its workload and the derived columns."""
+    """`load` returns a row for each record, with the record's fields, its workload's fields and the derived columns."""
     run = synthetic.make_run(tmp_path, **SMALL)
     frame = attnbench.load(run)
     assert len(frame) == 4 * (len(synthetic.DEFAULT_VARIANTS) + 1)
@@ -23,7 +23,7 @@ def test_a_run_has_a_row_for_each_record_and_all_documented_columns(tmp_path):
 
 
 def test_a_list_of_runs_and_their_folder_load_the_same_rows(tmp_path):
-    """A list of runs loads the same rows as a folder that contains these runs at any depth."""
+    """Loading a list of runs returns the same rows as loading a folder that contains these runs at any depth."""
     first = synthetic.make_run(tmp_path / "a", name="one", **SMALL)
     second = synthetic.make_run(tmp_path / "b" / "deep", name="two", machine=synthetic.H200, **SMALL)
     listed = attnbench.load([first, second])
@@ -39,7 +39,7 @@ def test_a_path_without_a_run_is_a_usage_error(tmp_path):
 
 
 def test_rates_follow_from_the_median_and_the_exact_counts(tmp_path):
-    """The latency is inside its interval, and TFLOP/s and GB/s are the exact counts divided by the latency."""
+    """The latency is inside its interval, and the rates are the exact FLOPs and bytes divided by the latency."""
     frame = attnbench.load(synthetic.make_run(tmp_path, **SMALL))
     timed = frame[frame["status"] == "ok"]
     assert (timed["latency_low_ms"] <= timed["latency_ms"]).all()
@@ -59,7 +59,7 @@ def test_cells_without_a_time_have_no_derived_numbers(tmp_path):
 
 
 def test_speedup_is_over_the_baseline_on_the_same_problem(tmp_path):
-    """A variant that is half as fast as the baseline has a speed-up of about 0.5, and the baseline has exactly 1."""
+    """A variant half as fast as the baseline has a speed-up of about 0.5, and the baseline has a speed-up of 1."""
     run = synthetic.make_run(tmp_path, variants=("sdpa", "sdpa-flash"), slower={"sdpa-flash": 2.0}, **SMALL)
     frame = attnbench.load(run)
     assert (frame.loc[(frame["variant"] == "sdpa") & ~frame["control"], "speedup"] == 1).all()
@@ -67,7 +67,7 @@ def test_speedup_is_over_the_baseline_on_the_same_problem(tmp_path):
 
 
 def test_speedups_compare_cells_of_one_machine_only(tmp_path):
-    """A machine that did not run the baseline has no speed-ups, even if another machine ran it."""
+    """Cells of a machine that did not run the baseline have no speed-up, even if another machine ran the baseline."""
     synthetic.make_run(tmp_path, name="cpu", **SMALL)
     synthetic.make_run(tmp_path, name="gpu", machine=synthetic.H200, variants=("chunked",), baseline=None, **SMALL)
     frame = attnbench.load(tmp_path)
@@ -76,7 +76,7 @@ def test_speedups_compare_cells_of_one_machine_only(tmp_path):
 
 
 def test_an_empty_run_gives_an_empty_frame_with_all_columns(tmp_path):
-    """A run without records loads as a frame without rows."""
+    """A run without records loads as a frame that has all columns but no rows."""
     run = synthetic.make_run(tmp_path, cells=[])
     frame = attnbench.load(run)
     assert frame.empty
@@ -91,7 +91,7 @@ def test_a_record_without_counts_has_no_rates(tmp_path):
 
 
 def test_energy_comes_from_the_counter_else_from_power_and_time(tmp_path):
-    """The energy of a call is the mean of the counter's value for each block.
+    """The energy of a call is the mean of the energy counter's values over all blocks.
 
     Without a counter, the energy is the mean power times the median latency.
     """

@@ -1,4 +1,4 @@
-"""Runs of several machines, merged by copying their folders into one."""
+"""Runs from several machines, merged by copying their folders into one folder."""
 
 import shutil
 
@@ -16,7 +16,7 @@ def cells():
 
 
 def test_copied_folders_load_together(tmp_path):
-    """A folder with the runs of two machines loads the records of both, each with its device name."""
+    """Loading a folder with the runs of two machines returns the records of both, each with its device name."""
     for index, machine in enumerate((synthetic.H200, synthetic.A100)):
         run = synthetic.make_run(
             tmp_path / f"machine-{index}", name=f"r{index}", cells=cells(), machine=machine, **OPTIONS
@@ -30,7 +30,7 @@ def test_copied_folders_load_together(tmp_path):
 
 
 def test_each_type_of_gpu_is_ranked_separately(tmp_path):
-    """Each type of GPU has a table, and speed-ups are over the baseline on the same type of GPU."""
+    """Each type of GPU has its own table, and its speed-ups are over the baseline on the same type of GPU."""
     runs = [
         synthetic.make_run(tmp_path, name=name, cells=cells(), machine=machine, **OPTIONS)
         for name, machine in (("a", synthetic.H200), ("b", synthetic.A100))
@@ -43,7 +43,7 @@ def test_each_type_of_gpu_is_ranked_separately(tmp_path):
 
 
 def test_a_repeated_cell_counts_once_in_each_environment(tmp_path):
-    """Only the latest record of a cell in an environment counts. A record with another driver counts separately."""
+    """Only the latest record of a cell counts in each environment. A different driver means a different environment."""
     environments = {"first": "old-driver", "again": "old-driver", "other": "new-driver"}
     for day, (name, environment) in enumerate(environments.items(), 1):
         synthetic.make_run(

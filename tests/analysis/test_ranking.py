@@ -10,12 +10,12 @@ CELLS = synthetic.workloads(seqs=(256, 512, 1024), masks=("causal",), directions
 
 
 def ranked(tmp_path, **options):
-    """Load a synthetic run of a few cells."""
+    """Write and load a synthetic run of a few cells."""
     return Results.load(synthetic.make_run(tmp_path, cells=CELLS, rounds=8, **options))
 
 
 def test_the_fastest_variant_wins_by_its_margin_over_the_next(tmp_path):
-    """A clearly fastest variant has the first place alone, and the margin compares it with the runner-up."""
+    """A variant that is clearly the fastest is alone in first place, and `margin` compares it with the runner-up."""
     table = ranked(tmp_path, variants=("sdpa", "chunked", "naive"), slower={"sdpa": 0.5}).winners
     assert set(table["fastest"]) == {"sdpa"}
     assert set(table["tied"]) == {("sdpa",)}
@@ -24,14 +24,14 @@ def test_the_fastest_variant_wins_by_its_margin_over_the_next(tmp_path):
 
 
 def test_equally_fast_variants_share_the_first_place(tmp_path):
-    """Two variants of the same speed tie, and the margin compares them with the fastest slower variant."""
+    """Two equally fast variants tie for first place, and the next variant is the fastest of the slower variants."""
     table = ranked(tmp_path, variants=("sdpa", "sdpa-flash", "naive")).winners
     assert set(table["tied"]) == {("sdpa", "sdpa-flash")}
     assert set(table["next"]) == {"naive"}
 
 
 def test_wrong_and_inexact_variants_and_the_control_never_win(tmp_path):
-    """Incorrect variants, inexact variants and the control are not ranked, even if they are fastest."""
+    """Incorrect variants, inexact variants and the control are not ranked, even if they are the fastest."""
     results = ranked(tmp_path, variants=("sdpa", "naive", "forgets-a-key", "linear-attention"))
     table = results.winners
     assert set(table["fastest"]) == {"sdpa"}
@@ -47,15 +47,15 @@ def test_the_verdict_has_wins_and_margin(tmp_path):
 
 
 def test_a_contest_of_ties_has_no_winner(tmp_path):
-    """If every first place is shared, the verdict states that there is no clear winner."""
+    """If variants tie for first place on every shape, the verdict states that there is no clear winner."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "sdpa-flash")))
-    assert "no clear winner in 3 shapes; sdpa and sdpa-flash share" in contest.verdict
+    assert "no clear winner in 3 shapes; sdpa and sdpa-flash tie for first place" in contest.verdict
     assert contest.undecided == 3
     assert all(one.fastest == 0 for one in contest.standings)
 
 
 def test_a_contest_needs_two_ranked_variants(tmp_path):
-    """A variant wins no shape if no other variant was ranked."""
+    """A variant does not win any shape if it is the only ranked variant."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "forgets-a-key")))
     assert contest.shapes == 0
     assert "fewer than two variants" in contest.verdict

@@ -25,7 +25,11 @@ SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)),
     ],
 )
 def test_the_baseline_is_the_controlled_variant_else_the_marked_one(tmp_path, variants, control, marked, expected):
-    """The baseline is the variant with a control, else a marked variant, else the one with the most ranked records."""
+    """The variant with an A/A control is the baseline.
+
+    Without a control, the baseline is a marked variant. If no variant is marked, it is the variant with the most ranked
+    records.
+    """
     run = synthetic.make_run(tmp_path, variants=variants, baseline=control, **SMALL)
     mark(run, marked)
     assert Results.load(run).baseline == expected
@@ -40,7 +44,7 @@ def mark(run, names):
 
 
 def test_speedups_are_over_a_requested_baseline(tmp_path):
-    """Speed-ups are relative to the requested baseline. A name that is not among the variants is a UsageError."""
+    """Speed-ups are relative to the requested baseline. Requesting an unknown variant raises UsageError."""
     run = synthetic.make_run(tmp_path, variants=("sdpa", "chunked"), **SMALL)
     results = Results.load(run, "chunked")
     assert (results.ranked.loc[results.ranked["variant"] == "chunked", "speedup"] == 1).all()
@@ -50,7 +54,7 @@ def test_speedups_are_over_a_requested_baseline(tmp_path):
 
 
 def test_a_cell_measured_again_counts_once_by_its_last_record(tmp_path):
-    """If two runs in one environment measured a cell, `current` has the later record, and `frame` has both."""
+    """If two runs in one environment measured a cell, `current` has only the later record, while `frame` has both."""
     synthetic.make_run(tmp_path, name="old", started="2026-01-01T00:00:00+00:00", seed=1, **SMALL)
     synthetic.make_run(tmp_path, name="new", started="2026-02-01T00:00:00+00:00", seed=2, **SMALL)
     results = Results.load(tmp_path)
@@ -68,7 +72,7 @@ def test_only_correct_exact_variants_are_ranked(tmp_path):
 
 
 def test_within_returns_the_results_of_selected_records(tmp_path):
-    """`within` ranks and compares the selected records alone, against the same baseline."""
+    """The results that `within` returns cover only the selected records, but have the same baseline."""
     results = Results.load(synthetic.make_run(tmp_path, variants=("naive", "sdpa", "chunked"), **SMALL))
     causal = results.within(results.frame["mask"] == "causal")
     assert set(causal.ranked["mask"]) == {"causal"}

@@ -7,12 +7,12 @@ from attnbench.workloads.workload import Workload
 
 
 def loaded(tmp_path, cells):
-    """Load a run of one variant on the given workloads."""
+    """Write and load a run of one variant on the given workloads."""
     return attnbench.load(synthetic.make_run(tmp_path, cells=cells, variants=("sdpa",), baseline=None, rounds=4))
 
 
 def test_each_setting_is_a_series(tmp_path):
-    """Cells with different masks or directions are in different series, and different lengths share a series."""
+    """Each combination of mask and direction has its own series, which contains all lengths."""
     found = series(loaded(tmp_path, synthetic.workloads()))
     assert len(found) == 4
     assert all(one.frame["length"].nunique() == 4 for one in found)
@@ -32,7 +32,10 @@ def test_several_batches_at_one_length_split_by_batch(tmp_path):
 
 
 def test_decode_and_cross_attention_are_separate_series_over_the_longer_length(tmp_path):
-    """One query with many keys is `decode`, and other unequal lengths are `cross`. The longer of them is the length."""
+    """Decode cells (one query, many keys) and cross-attention cells (other unequal lengths) are in separate series.
+
+    The length of a cell is the larger of seq_q and seq_k.
+    """
     cells = [Workload(heads=8, kv_heads=2, head_dim=64, seq_q=1, seq_k=seq) for seq in (512, 1024)]
     cells += [Workload(heads=8, head_dim=64, seq_q=seq, seq_k=77) for seq in (512, 1024)]
     shapes = {one.shape: sorted(one.frame["length"]) for one in series(loaded(tmp_path, cells))}

@@ -13,7 +13,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024, 2048), masks=("causal",), direction
 
 
 def test_only_one_device_of_a_model_counts(tmp_path):
-    """If several GPUs of one model ran the same cells, all records that count come from one GPU."""
+    """If several GPUs of one model ran the same cells, only the records from one of these GPUs count."""
     runs = []
     for index, variants in enumerate((("sdpa",), ("sdpa", "chunked"), ("sdpa",))):
         machine = dataclasses.replace(synthetic.H200, device=f"cuda:{index}")
@@ -25,7 +25,7 @@ def test_only_one_device_of_a_model_counts(tmp_path):
 
 
 def test_devices_are_compared_with_the_slowest_on_common_shapes(tmp_path):
-    """The H200 is compared with the A100, variant by variant, on the shapes that both ran."""
+    """The H200 is compared with the A100, variant by variant, on the shapes that ran on both."""
     runs = [
         synthetic.make_run(tmp_path, name=name, cells=CELLS, variants=("sdpa", "chunked"), machine=machine)
         for name, machine in (("old", synthetic.A100), ("new", synthetic.H200))

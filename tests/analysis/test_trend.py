@@ -8,7 +8,7 @@ CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward
 
 
 def history(tmp_path, factors, variants=("sdpa", "chunked")):
-    """Return the trends of daily runs. In each run, `chunked` is slower by the factor of that day."""
+    """Return the trends over daily runs. On each day, the times of `chunked` are multiplied by the next factor."""
     for day, factor in enumerate(factors, 1):
         synthetic.make_run(
             tmp_path,
@@ -25,14 +25,14 @@ def history(tmp_path, factors, variants=("sdpa", "chunked")):
 
 
 def test_a_lasting_slow_down_is_one_change_point(tmp_path):
-    """A cell that becomes slower and stays slower has one change point, at the first slower run."""
+    """A cell that becomes slower and stays slower has one change point, which is the first slower run."""
     found = {trend.variant: trend for trend in history(tmp_path, (1, 1, 1.3, 1.3))}
     assert [point.change for point in found["chunked"].points] == [None, None, "slower", None]
     assert found["sdpa"].changes == 0
 
 
 def test_an_improvement_is_a_change_point_too(tmp_path):
-    """A cell that becomes faster has a change point, and cells with change points come first."""
+    """A cell that becomes faster has a change point, and cells with change points are listed first."""
     first = history(tmp_path, (1, 0.7))[0]
     assert first.variant == "chunked"
     assert first.points[1].change == "faster"

@@ -1,4 +1,4 @@
-"""Verdicts within a run, and the variants that share the first place."""
+"""Verdicts within a run, and the variants that tie for first place."""
 
 import synthetic
 from attnbench.analysis.results import Results
@@ -8,22 +8,22 @@ EQUALLY_FAST = ("sdpa", "sdpa-flash")  # these variants have the same speed on t
 
 
 def loaded(tmp_path, **options):
-    """Load a synthetic run."""
+    """Write and load a synthetic run."""
     return Results.load(synthetic.make_run(tmp_path, cells=CELLS, **options))
 
 
 def leading(results):
-    """Return the variants that share a first place."""
+    """Return the variants that are in first place on at least one problem."""
     return set(results.ranked.loc[results.ranked["leads"], "variant"])
 
 
 def verdicts_of(results, variant):
-    """Return the set of verdicts on a variant, compared with the baseline."""
+    """Return the set of verdicts from comparing a variant with the baseline."""
     return {comparison.verdict for key, comparison in results.comparisons.items() if key[-1] == variant}
 
 
 def test_a_variant_is_judged_round_by_round_against_the_baseline(tmp_path):
-    """A variant that is 10% slower is `slower`, and an equally fast one is not, even if the machine drifts by 20%."""
+    """Despite a drift of 20%, a variant that is 10% slower is judged `slower`, but an equally fast variant is not."""
     results = loaded(
         tmp_path, variants=(*EQUALLY_FAST, "chunked"), drift=0.2, noise=0.005, slower={"chunked": 0.45 / 0.62 * 1.1}
     )
@@ -32,7 +32,7 @@ def test_a_variant_is_judged_round_by_round_against_the_baseline(tmp_path):
 
 
 def test_a_difference_below_the_noise_floor_is_undecided(tmp_path):
-    """A difference of 5% is `slower` on a quiet machine, but undecided if the A/A controls differ by 10%."""
+    """A slow-down of 5% is judged `slower` on a quiet machine, but `undecided` if the A/A controls differ by 10%."""
     results = loaded(tmp_path, variants=EQUALLY_FAST, noise=0.002, slower={"sdpa-flash": 1.05})
     assert verdicts_of(results, "sdpa-flash") == {"slower"}
     frame = results.frame.copy()
@@ -44,19 +44,19 @@ def test_a_difference_below_the_noise_floor_is_undecided(tmp_path):
 
 
 def test_without_a_control_intervals_decide_who_leads(tmp_path):
-    """A run without an A/A control has no verdicts, and variants with overlapping intervals share the first place."""
+    """A run without an A/A control has no verdicts, and variants with overlapping intervals tie for first place."""
     results = loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"), baseline=None)
     assert results.comparisons == {}
     assert leading(results) == set(EQUALLY_FAST)
 
 
 def test_variants_that_cannot_be_shown_to_be_slower_share_the_first_place(tmp_path):
-    """The fastest variant and an equally fast variant lead, and a slower variant does not."""
+    """The fastest variant and an equally fast variant tie for first place, but a slower variant does not."""
     assert leading(loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"))) == set(EQUALLY_FAST)
 
 
 def test_a_slow_variant_with_few_rounds_does_not_lead(tmp_path):
-    """A variant that takes twice as long is `slower` even if it was measured for only two rounds."""
+    """A variant that takes twice as long is judged `slower`, even if it was measured for only two rounds."""
     results = loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"), rounds=2)
     assert leading(results) == set(EQUALLY_FAST)
     assert verdicts_of(results, "naive") == {"slower"}
@@ -69,7 +69,7 @@ def test_cells_that_were_not_interleaved_are_not_paired(tmp_path):
 
 
 def test_cells_of_two_runs_are_not_paired(tmp_path):
-    """A variant is not paired with the baseline if they were measured in different runs."""
+    """A variant is not paired with the baseline if the two were measured in different runs."""
     synthetic.make_run(tmp_path, name="a", cells=CELLS, variants=("sdpa",))
     synthetic.make_run(tmp_path, name="b", cells=CELLS, variants=("chunked",), baseline=None)
     assert {key[-1] for key in Results.load(tmp_path).comparisons} == set()

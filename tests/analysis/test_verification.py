@@ -10,13 +10,16 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 
 
 def load(folder, name, **options):
-    """Load a synthetic run of a few cells. Its seed is the length of its name, so `one` and `second` differ."""
+    """Write and load a synthetic run of a few cells.
+
+    The seed is the length of the run's name, so runs named `one` and `second` have different samples.
+    """
     options = {"variants": ("sdpa", "chunked", "xformers"), "cells": CELLS, "noise": 0.005, "drift": 0.0, **options}
     return Results.load(synthetic.make_run(folder, name=name, seed=len(name), **options))
 
 
 def test_a_sample_is_drawn_from_cells_that_can_run(tmp_path):
-    """A sample has the requested number of distinct cells, depends only on the seed, and has no unsupported cell."""
+    """A sample has the requested number of distinct cells, depends only on the seed, and omits unsupported cells."""
     results = load(tmp_path, "one")
     drawn = sample(results, 3, seed=1)
     assert len(set(drawn)) == 3
@@ -25,7 +28,7 @@ def test_a_sample_is_drawn_from_cells_that_can_run(tmp_path):
 
 
 def test_the_same_code_agrees_with_itself(tmp_path):
-    """Cells that are measured again with the same code agree, and all other cells are left out."""
+    """Cells agree if they are measured again with the same code. Cells that are not measured again are left out."""
     found = agreement(load(tmp_path, "one"), load(tmp_path, "second", variants=("chunked",)))
     assert found.agrees
     assert len(found.agreeing) == 2
@@ -49,5 +52,5 @@ def test_another_status_disagrees(tmp_path):
 
 
 def test_a_verification_without_cells_does_not_agree(tmp_path):
-    """A run is not verified by a second run without records."""
+    """A second run without records does not verify a run."""
     assert not agreement(load(tmp_path, "one"), load(tmp_path, "second", cells=[])).agrees

@@ -10,7 +10,7 @@ from attnbench.study.study import bytes_text, exponent, listed, number
 
 
 def row(variant="naive", **fields):
-    """Return the row of a timed cell, with the given fields replaced."""
+    """Return the row of a timed cell, with the given fields added or replaced."""
     return {
         "variant": variant, "exact": True, "device_name": "a device", "batch": 1, "heads": 8, "seq_q": 128,
         "head_dim": 64, "dtype": "float32", "mask": "causal", "direction": "forward", "latency_ms": 1.0,
@@ -20,20 +20,20 @@ def row(variant="naive", **fields):
 
 
 def growing(variant="naive", power=2.0, **fields):
-    """Return the rows of four lengths, with a latency in ms that is 1 at length 128 and grows as length ** power."""
+    """Return the rows of four lengths. The latency is 1 ms at length 128, and is proportional to length ** power."""
     return [row(variant, seq_q=n, latency_ms=(n / 128) ** power, **fields) for n in (128, 256, 512, 1024)]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_each_study_asks_a_question(name):
-    """`find_study` returns each study by its name, and its question ends with a question mark."""
+    """`find_study` returns each study by its name, and the question of each study ends with a question mark."""
     study = find_study(name)
     assert study.name == name
     assert study.question.endswith("?")
 
 
 def test_unknown_study_names_the_nearest():
-    """A misspelt name is a UsageError that suggests the nearest study."""
+    """A misspelt name raises a UsageError that suggests the nearest name."""
     with pytest.raises(UsageError, match="unknown study 'memroy': did you mean 'memory'"):
         find_study("memroy")
 
@@ -47,7 +47,7 @@ def test_context_states_the_exponent_and_both_ends():
 
 
 def test_heads_names_the_fastest_and_the_slowest_number_of_heads():
-    """`heads` names the fastest and the slowest number of heads of each variant."""
+    """`heads` names the fastest and the slowest number of heads for each variant."""
     rows = [row(heads=h, head_dim=512 // h, latency_ms=t) for h, t in ((1, 2.0), (8, 1.0), (32, 4.0))]
     finding = find_study("heads").conclude(rows)
     assert "is fastest with 8 (1.00 ms) and slowest with 32 (4.00 ms, 4.00 times as long)" in finding
@@ -72,7 +72,7 @@ def test_memory_states_the_growth_and_how_many_sequences_fit():
 
 
 def test_parallelism_compares_recurrent_layers_with_attention():
-    """`parallelism` compares time per token with the fastest attention, at the shortest and longest length."""
+    """`parallelism` compares each time per token with that of the fastest attention at the same length."""
     rows = growing("sdpa", 1.0) + [{**r, "exact": False} for r in growing("lstm", 2.0)]
     finding = find_study("parallelism").conclude(rows)
     assert "lstm takes 7.81 microseconds at 128 tokens (1.00 times as long as sdpa, at 7.81)" in finding
@@ -91,14 +91,17 @@ def test_figures_are_drawn(name, tmp_path):
 
 
 def test_a_study_without_a_timed_cell_is_an_error(tmp_path):
-    """If no cell of a study was timed, the error states this and names the folder with the records."""
+    """If no cell of a study was timed, the error says so and names the folder with the records."""
     empty = Study("empty", "Is anything timed?", lambda settings, folder: [], lambda rows: None, lambda rows: "")
     with pytest.raises(AttnbenchError, match=r"study empty: no cell was timed; see the records in .*study-empty"):
         make(empty, Settings(tmp_path))
 
 
 def test_numbers_are_formatted_for_sentences():
-    """Numbers have three digits, bytes have a unit, lists end with `and`, and two points define an exponent."""
+    """Numbers have three significant digits, byte counts have a unit, and `and` precedes the last part of a list.
+
+    `exponent` returns the exponent of the curve through two points.
+    """
     assert [number(x) for x in (0.01234, 1.0, 12.345, 123.4, 1234567.0, 0)] == [
         "0.0123", "1.00", "12.3", "123", "1.23e+06", "0",
     ]  # fmt: skip
@@ -108,7 +111,7 @@ def test_numbers_are_formatted_for_sentences():
 
 
 def split_rows(numbers=(1, 2)):
-    """Return rows for one device and for two devices. Splitting the batch is slower than splitting the heads."""
+    """Return rows for one device and for two devices. Splitting the batch takes longer than splitting the heads."""
     times = {(1, "batch"): 10.0, (2, "batch"): 6.25, (2, "heads"): 5.0}
     timed = [row(batch=4, gpus=n, split=split, latency_ms=t) for (n, split), t in times.items() if n in numbers]
     return gpus.with_efficiency(gpus.by_split(timed, {"batch": 4, "heads": 8}))
@@ -123,7 +126,7 @@ def test_gpus_computes_the_efficiency_of_each_split():
 
 
 def test_gpus_states_speed_up_and_efficiency():
-    """`gpus` states the speed-up of each split with the most devices, or that nothing was split on one device."""
+    """`gpus` states the speed-up of each split on the most devices, or that a single device leaves nothing to split."""
     finding = gpus.conclude(split_rows())
     assert "when the batch of 4 is split, naive is 1.60 times as fast (80% scaling efficiency)" in finding
     assert "when the 8 heads are split, naive is 2.00 times as fast (100% scaling efficiency)" in finding
@@ -134,7 +137,7 @@ def test_gpus_states_speed_up_and_efficiency():
 
 
 def test_gpus_takes_powers_of_two_that_divide_batch_and_heads():
-    """The numbers of devices are the powers of two, up to all devices, that divide both the batch and the heads."""
+    """`gpus` uses the powers of two, up to the number of devices, that divide the batch and the number of heads."""
     assert gpus.counts(5, {"batch": 8, "heads": 8}) == [1, 2, 4]
     assert gpus.counts(4, {"batch": 8, "heads": 2}) == [1, 2]
     assert gpus.counts(1, {"batch": 8, "heads": 2}) == [1]

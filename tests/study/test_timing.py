@@ -1,4 +1,4 @@
-"""Studies that time variants, at tiny sizes."""
+"""Studies that time variants, run at tiny sizes."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from attnbench.study.timing import run_suite, suite_text
 from attnbench.workloads.suite import parse_suite
 
 SHAPE = {"heads": 1, "head_dim": 8, "seq": [16, 32], "dtype": "float32"}
-GRIDS = [  # run only once, because a run takes seconds; ROWS selects the rows of each study
+GRIDS = [  # these run only once, because a run takes seconds; ROWS selects the rows of each study
     *bidirectional.grids(SHAPE),
     *memory.grids(SHAPE),
     *heads.grids({"width": 8, "heads": [2], "seq": 16, "batch": 1, "dtype": "float32"}),
@@ -32,7 +32,7 @@ ROWS = {  # selects the rows of each study from the run of GRIDS
 
 @pytest.fixture(scope="module")
 def timed_rows(tmp_path_factory):
-    """Return the rows of one run of GRIDS."""
+    """Run GRIDS once and return the rows."""
     folder = tmp_path_factory.mktemp("studies")
     return run_suite("all", GRIDS, Settings(folder, variants=["naive"], budget_s=0.02), folder, ["cpu"])
 
@@ -59,7 +59,7 @@ def test_timed_studies_draw_and_conclude_from_real_rows(name, timed_rows, monkey
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
 def test_all_sizes_are_valid_suites(name, kind):
-    """The default sizes of each study are a valid suite on each kind of device."""
+    """The default sizes of each study make a valid suite for each kind of device."""
     module = import_module(f"attnbench.study.{MODULES[name]}")
     if hasattr(module, "SIZES"):
         table = tomllib.loads(suite_text(name, module.grids(module.SIZES[kind])))
@@ -76,7 +76,7 @@ def test_a_study_runs_from_the_command_line(tmp_path):
 
 
 def test_a_study_runs_the_default_variants_and_those_it_needs(tmp_path):
-    """Without --variant, `parallelism` plans the default variants of the device and the recurrent layers."""
+    """If no variants are chosen, `parallelism` plans the default variants of the device and the recurrent layers."""
     planned = []
 
     @contextmanager
@@ -110,12 +110,12 @@ def test_gpus_splits_a_problem_over_cores(tmp_path):
 
 
 def sizes_of(sizes):
-    """Return the sizes of a study as the fields of a workload."""
+    """Convert the sizes of a study to the fields of a workload."""
     return {"seq_q" if name == "seq" else name: value for name, value in sizes.items()}
 
 
 def test_gpus_uses_all_devices_of_one_kind(tmp_path, monkeypatch):
-    """`gpus` uses 1, 2 and 4 of five devices of one kind, and states the speed-up of 4."""
+    """If there are five devices of one kind, `gpus` uses 1, 2 and 4 of them, and states the speed-up on 4."""
     requested = []
 
     def stand_in(name, grids, settings, folder, devices):

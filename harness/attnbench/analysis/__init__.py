@@ -1,6 +1,6 @@
-"""Analysis of the records of runs: speed-ups, verdicts, rankings and fits, as data for the report to format.
+"""Analysis of recorded runs: speed-ups, verdicts, rankings and fitted exponents.
 
-This package runs in the supervisor, so it imports neither torch nor a plugin.
+The report formats these results. This package runs in the supervisor and imports neither torch nor plugins.
 """
 
 from __future__ import annotations

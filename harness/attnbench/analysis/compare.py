@@ -1,6 +1,6 @@
 """Comparison of two sets of runs, cell by cell: changes in latency and status, and regressions.
 
-`agreement` also uses it to verify a run by measuring a sample of its cells again.
+`agreement` uses the comparison to verify a run against a second measurement of some of its cells.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 CELL = ["variant", "workload_id", "mode"]
-DEFAULT_BAR = 0.03  # a cell that is slower by more than this fraction is a regression
+DEFAULT_BAR = 0.03  # a cell must be slower by more than this fraction to be a regression
 NEWLY_FAILING, FIXED, REMOVED, ADDED, STILL_FAILING = "newly failing", "fixed", "removed", "added", "still failing"
 ORDER = (  # the verdicts, most serious first
     NEWLY_FAILING, paired.SLOWER, REMOVED, paired.UNDECIDED, paired.FASTER, FIXED, ADDED, paired.SAME,
@@ -32,12 +32,13 @@ ORDER = (  # the verdicts, most serious first
 
 @dataclass(frozen=True)
 class Change:
-    """The change of one cell from the old runs to the new runs.
+    """The change in one cell between the old and the new runs.
 
-    `ratio` is the new latency divided by the old one, so a ratio above 1 means slower. `low` and `high` are the ends of
-    its interval. If the cell was timed in both sets of runs, `verdict` is one of the verdicts of `stats.paired`;
-    otherwise it is one of this module's, such as `added` or `fixed`. `regression` is true if the cell is newly failing,
-    or if it is slower by more than the bar and three times the noise floors.
+    `ratio` is the new latency divided by the old latency, so a ratio above 1 means that the cell is slower. `low` and
+    `high` are the ends of the ratio's confidence interval. If the cell was timed in both sets of runs, `verdict` is one
+    of the verdicts of `stats.paired`. Otherwise it is one of the verdicts of this module, such as `added` or `fixed`.
+    `regression` is true if the cell is newly failing, or if it is slower by more than both the bar and three times each
+    noise floor.
     """
 
     variant: str
@@ -58,7 +59,11 @@ class Change:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """All changes, most serious first, with the bar and the noise floors that decide which changes are regressions."""
+    """All changes between two sets of runs, most serious first.
+
+    The bar and the noise floors of both sets decide which changes are regressions. `same_device` is true if the sets
+    have a device name in common.
+    """
 
     changes: tuple[Change, ...]
     bar: float
@@ -79,11 +84,12 @@ class RunComparison:
 
 
 def compare(old: Results, new: Results, bar: float = DEFAULT_BAR) -> RunComparison:
-    """Compare two sets of runs and return the change of each cell.
+    """Compare two sets of runs and return the change in each cell.
 
-    A cell that is slower by more than `bar`, such as 0.03 for 3%, is a regression. Cells are matched by variant,
-    workload, mode and device name. If the two sets have no device name in common, as when two GPUs are compared, the
-    device name is ignored. Verdicts are computed from the blocks of both sets and corrected for the number of cells.
+    A cell is a regression if it is slower by more than `bar` (0.03 means 3%) and by more than three times each noise
+    floor. Cells are matched by variant, workload, mode and device name. If the two sets have no device name in common,
+    as when two GPUs are compared, the device name is ignored. Verdicts are computed from the blocks of both sets and
+    corrected for the number of comparisons.
     """
     same_device = bool(set(old.current["device_name"]) & set(new.current["device_name"]))
     key = [*CELL, "device_name"] if same_device else CELL
@@ -159,14 +165,14 @@ def _time(cell: dict[str, Any] | None) -> float | None:
     return float(cell["latency_ms"]) if cell and cell["status"] == "ok" else None
 
 
-# A second measurement may differ from the first by this fraction. Temperature, other load and memory layout make two
-# runs differ by more than the noise within either run.
+# Two measurements of a cell agree if their latencies differ by at most this fraction. Temperature, background load and
+# memory layout change between runs, so two runs differ by more than the noise within either run.
 TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A cell that was chosen at random to be measured again."""
+    """A cell chosen at random for a second measurement."""
 
     variant: str
     workload: Workload
@@ -175,7 +181,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The outcome of a verification: the cells that agree, and the cells whose status or time clearly differs."""
+    """The outcome of a verification: the cells that agree, and the cells whose status or time clearly changed."""
 
     agreeing: tuple[Change, ...]
     disagreeing: tuple[Change, ...]
@@ -183,22 +189,22 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether all cells agree; False if no cell was measured again."""
+        """Whether all cells agree. False if no cell was measured again."""
         return bool(self.agreeing) and not self.disagreeing
 
     def __str__(self) -> str:
         """Return the outcome as one sentence."""
         total = len(self.agreeing) + len(self.disagreeing)
         return (
-            f"{len(self.agreeing)} of {total} cells agree: their status is the same, and their time does not differ by"
-            f" more than {self.tolerance:.0%} and three times the noise floors."
+            f"{len(self.agreeing)} of {total} cells agree: their status is the same, and their time does not clearly"
+            f" differ by more than {self.tolerance:.0%} or three times the noise floor, whichever is larger."
         )
 
 
 def sample(results: Results, count: int, seed: int = 0) -> list[Sampled]:
-    """Choose `count` cells of a run at random, or all cells if the run has fewer.
+    """Choose up to `count` cells of a run at random.
 
-    Unsupported and interrupted cells are never chosen.
+    A/A controls and cells that are unsupported or interrupted are never chosen.
     """
     cells = results.current
     cells = cells[~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
@@ -208,10 +214,11 @@ def sample(results: Results, count: int, seed: int = 0) -> list[Sampled]:
 
 
 def agreement(old: Results, again: Results, tolerance: float = TOLERANCE) -> Agreement:
-    """Compare the cells that were measured again with the same cells of the old runs.
+    """Compare a second measurement of some cells with the old measurement of the same cells.
 
-    A cell disagrees if its status changed, or if the whole interval of its ratio differs from 1 by more than both
-    `tolerance` and three times the larger noise floor, either slower or faster.
+    A cell disagrees if its status or its time clearly changed. The time clearly changed if the confidence interval of
+    the latency ratio lies entirely above 1 + d or entirely below 1 / (1 + d). Here d is the larger of `tolerance` and
+    three times the larger noise floor.
     """
     repeated = again.frame[~again.frame["control"]]
     cells = set(zip(repeated["variant"], repeated["workload_id"], strict=True))

@@ -1,4 +1,4 @@
-"""Attention's share of a layer's time, the speed-up from several devices, and comparisons of device models."""
+"""Attention's share of a layer's time, the speed-up from several devices, and the comparison of device models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Share:
 
 @dataclass(frozen=True)
 class ParallelGain:
-    """The speed-up of one problem that is split over several devices.
+    """The speed-up from splitting one problem over several devices.
 
     `latency_ms` is the time that the slowest device needs for its part. `alone_ms` is the time that one device needs
     for the whole problem.
@@ -61,13 +61,13 @@ class ParallelGain:
 
     @property
     def efficiency(self) -> float:
-        """The speed-up over one device, divided by the number of devices; 1 is a perfect split."""
+        """The speed-up over one device, divided by the number of devices. A perfect split has an efficiency of 1."""
         return self.alone_ms / (self.gpus * self.latency_ms)
 
 
 @dataclass(frozen=True)
 class DeviceRatio:
-    """The speed-up of a variant on `device` over the device `slower`, on the shapes that it ran on both."""
+    """The speed-up of a variant on `device` over the same variant on `slower`, for the shapes that ran on both."""
 
     device: str
     slower: str
@@ -78,12 +78,15 @@ class DeviceRatio:
     variant: str
     shapes: int
     speedup: float  # geometric mean over the shapes
-    low: float  # smallest speed-up of a shape
-    high: float  # largest speed-up of a shape
+    low: float  # smallest speed-up on any shape
+    high: float  # largest speed-up on any shape
 
 
 def shares(results: Results) -> list[Share]:
-    """Return attention's share of each layer whose attention was also timed alone in the same run."""
+    """Return attention's share of the time of each layer.
+
+    Layers whose attention was not timed on its own in the same run are left out.
+    """
     if not results.current["embed_dim"].any():
         return []
     cells = _timed(results)
@@ -98,7 +101,7 @@ def shares(results: Results) -> list[Share]:
 
 
 def gains(results: Results) -> list[ParallelGain]:
-    """Compare each cell that ran on several devices with the same cell on one device, in the same run.
+    """Return the speed-up of each cell on several devices over the same workload on one device in the same run.
 
     Variants that always use several devices, such as ring attention, have no single-device time and are left out.
     """
@@ -112,7 +115,7 @@ def gains(results: Results) -> list[ParallelGain]:
     found = []
     for cell in cells:
         workload = cell["workload"]
-        _, _, model = cell["device_name"].partition(" x ")  # "2 x NVIDIA H100" gives "NVIDIA H100"
+        _, _, model = cell["device_name"].partition(" x ")  # "2 x NVIDIA H100" becomes "NVIDIA H100"
         times = alone.get(_key({**cell, "device_name": model}, dataclasses.replace(workload, gpus=1)))
         if workload.gpus > 1 and times:
             names = cell["device_name"], cell["variant"], cell["mode"]
@@ -121,7 +124,10 @@ def gains(results: Results) -> list[ParallelGain]:
 
 
 def device_ratios(results: Results) -> list[DeviceRatio]:
-    """Compare each device model with the slowest one, variant by variant, on the shapes that both ran."""
+    """Return the speed-up of each variant on each device model over the slowest model.
+
+    Only shapes that ran on both models are compared.
+    """
     ranked = results.ranked[results.ranked["gpus"] == 1]
     if ranked["device_name"].nunique() < 2:
         return []
@@ -156,7 +162,8 @@ def _key(cell: dict[Any, Any], workload: Workload) -> tuple[Any, ...]:
 def _slowest(table: pd.DataFrame) -> Any:
     """Return the device with the largest median latency.
 
-    Only the problems that all devices ran are counted. If there are none, all problems of each device are counted.
+    The median is taken over the problems that ran on all devices. If there are none, it is taken over all problems of
+    each device.
     """
     common = table.dropna()
     return (common if len(common) else table).median().idxmax()

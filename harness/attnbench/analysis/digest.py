@@ -1,4 +1,4 @@
-"""Digests of runs: Arrow tables with a row for each record, including the numbers derived from its raw samples."""
+"""Digests of runs: Arrow tables with one row per record, including numbers derived from the record's raw samples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NUMBER_LISTS = {
     **dict.fromkeys(("samples_ns", "cold_samples_ns"), pa.large_list(pa.float64())),
     **dict.fromkeys(("block_sizes", "block_rounds"), pa.large_list(pa.int64())),
 }
-JSON_LISTS = ("kernels", "flags")  # lists of strings, stored as JSON because many rows share a few values
+JSON_LISTS = ("kernels", "flags")  # lists of strings, stored as JSON because they have few distinct values
 JSON_OBJECTS = ("error", "telemetry")  # stored as JSON because their structure varies and they are rarely read
 TYPES = {  # the Arrow type of each field of a record
     **dict.fromkeys(FIELDS, pa.large_string()),
@@ -42,13 +42,13 @@ SCHEMA = pa.schema(
     + [(name, pa.large_string()) for name in ("run", "workload_id")]
     + [(name, pa.float64()) for name in DERIVED]
 )
-# Keys of the metadata of a table: the run's name, the number of half-written lines, the number of lines that do not fit
-# the record schema, and the baseline that the manifest declares (empty if it declares none).
+# The keys of a table's metadata. Their values are the run's name, the number of half-written lines, the number of lines
+# that do not fit the record schema, and the baseline that the manifest declares (empty if it declares none).
 RUN, TORN_LINES, PROBLEMS, BASELINE = b"run", b"torn_lines", b"problems", b"baseline"
 
 
 def digest(run: Path) -> pa.Table:
-    """Read a run's records into a table. Raises UsageError if the folder has no manifest."""
+    """Read a run's records into a table. Raises UsageError if the run's manifest is missing or malformed."""
     manifest, reading = read_manifest(run), read_run(run)
     peaks = _peaks(manifest)
     name = run.name.encode(errors="replace").decode()  # a folder's name may contain bytes that are not valid UTF-8
@@ -87,7 +87,7 @@ def _row(record: Record, run: str, peaks: Mapping[tuple[str, str], Peaks]) -> di
 
 
 def _peaks(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Peaks]:
-    """Read the peak rates that a run measured, by device and dtype; malformed entries are left out."""
+    """Return the peak rates that a run measured, by device and dtype. Malformed entries are left out."""
     found = {}
     for device, by_dtype in mapping(manifest.get("limits")).items():
         for dtype, fields in mapping(by_dtype).items():
@@ -97,9 +97,9 @@ def _peaks(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Peaks]:
 
 
 def _roofline_pct(record: Record, seconds: float, peaks: Peaks | None) -> float | None:
-    """Return the percentage of the roofline that a call of `seconds` reaches.
+    """Return the speed of a call that takes `seconds`, as a percentage of the roofline.
 
-    Returns None if the device's peak rates, or the FLOPs or bytes of a call, are unknown.
+    Returns None if the device's peak rates, the call's FLOPs or the call's bytes are unknown.
     """
     if peaks is None or record.flops is None or record.bytes is None:
         return None
@@ -107,13 +107,13 @@ def _roofline_pct(record: Record, seconds: float, peaks: Peaks | None) -> float 
 
 
 def _blocks(record: Record) -> list[dict[str, Any]]:
-    """Return the telemetry of each block of samples; entries that are not objects are left out."""
+    """Return the telemetry of each block of samples. Entries that are not JSON objects are left out."""
     blocks = record.telemetry.get("blocks")
     return [block for block in blocks if isinstance(block, dict)] if isinstance(blocks, (list, tuple)) else []
 
 
 def _power_and_throttling(blocks: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Return the mean power of the blocks, in W, and the share of blocks that were throttled; None if unknown."""
+    """Return the mean power of all blocks in W, and the share of throttled blocks. Unknown values are None."""
     powers = [block["power_w"] for block in blocks if isinstance(block.get("power_w"), (int, float))]
     throttled = [bool(block["throttle"]) for block in blocks if block.get("throttle") is not None]
     return {
@@ -123,10 +123,10 @@ def _power_and_throttling(blocks: list[dict[str, Any]]) -> dict[str, float | Non
 
 
 def _energy_mj(blocks: list[dict[str, Any]], power_w: float | None, median_ns: float) -> float | None:
-    """Return the energy of one call, in mJ.
+    """Return the energy of one call in mJ, or None if it is unknown.
 
-    It comes from the device's energy counter, or from mean power times median latency if there is no counter. The
-    counter is updated less often than once per block, so only the mean over all blocks is meaningful.
+    The energy is read from the device's energy counter. Without a counter, it is the mean power times the median
+    latency. The counter is updated less often than once per block, so only the mean over all blocks is meaningful.
     """
     found = [block.get("energy_per_call_j") for block in blocks]
     counted = [joules for joules in found if isinstance(joules, (int, float))]

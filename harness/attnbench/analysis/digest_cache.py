@@ -1,10 +1,10 @@
-"""A cache of digests: Parquet files that may be deleted at any time, because they can be remade from the runs.
+"""A cache of digests: Parquet files that may be deleted at any time, because they can be recreated from the runs.
 
-The key of a digest is a hash over the run's files (their names, sizes, times and inodes) and over this package's source
-files. A digest is therefore not reused after the run or the code has changed.
+The key of a digest is a hash of the run's files (their names, sizes, times and inodes) and of attnbench's source files.
+A digest is therefore no longer used once the run or the code has changed.
 
 `python -m attnbench.analysis.digest_cache FOLDER` reads the paths of runs from standard input, one JSON string per
-line, and writes their digests to the folder. `digests` starts several such processes if there is much to read.
+line, and writes the runs' digests to FOLDER. `digests` starts several such processes if there are many records to read.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ from attnbench.errors import AttnbenchError
 from attnbench.store import MANIFEST
 from attnbench.user_cache import cache_folder
 
-MIN_CACHED_BYTES = 256 * 1024  # of records; a smaller run is not cached, because reading it is faster
-MIN_PARALLEL_BYTES = 64 * 1024 * 1024  # of records; fewer are read in one process, which is faster
-MAX_UNUSED_S = 30 * 24 * 3600.0  # a digest that has not been read for this long is removed
+# A run with fewer bytes of records is not cached, because reading its records is faster than reading a digest.
+MIN_CACHED_BYTES = 256 * 1024
+# If the new records have fewer bytes than this, a single process reads them, because several would take longer.
+MIN_PARALLEL_BYTES = 64 * 1024 * 1024
+MAX_UNUSED_S = 30 * 24 * 3600.0  # digests that have not been read for this long are removed
 PACKAGE = Path(__file__).parents[1]
 KEY = b"made_from"
 
 
 def digests(runs: Sequence[Path]) -> list[pa.Table]:
-    """Return the digest of each run, in the order of `runs`. Raises UsageError if a run has no manifest."""
+    """Return the digest of each run, in the order of `runs`. Raises UsageError if a run has no valid manifest."""
     folder = digest_folder()
     new = [run for run in runs if not has_digest(run, folder)]
     if sum(map(record_bytes, new)) < MIN_PARALLEL_BYTES:
@@ -54,15 +56,15 @@ def digests(runs: Sequence[Path]) -> list[pa.Table]:
 
 
 def digest_folder() -> Path:
-    """Return the path of the folder with the cached digests. The folder may not exist yet."""
+    """Return the path of the folder for cached digests. The folder may not exist yet."""
     return cache_folder() / "digests"
 
 
 def fetch(run: Path, folder: Path, *, keep_all: bool = False) -> pa.Table:
-    """Return a run's digest from the folder, or make it.
+    """Return a run's digest, reading it from `folder` if possible.
 
-    A new digest is written to the folder if the run is large enough, or if `keep_all` is true. Raises UsageError if the
-    run's folder has no manifest.
+    Otherwise the digest is made from the run's records. It is written to `folder` if the run is large enough, or if
+    `keep_all` is true. Raises UsageError if the run has no valid manifest.
     """
     path, key = place(run, folder)
     found = _read(path, key)
@@ -70,7 +72,7 @@ def fetch(run: Path, folder: Path, *, keep_all: bool = False) -> pa.Table:
         return found
     made = digest(run)
     cached = keep_all or record_bytes(run) >= MIN_CACHED_BYTES
-    if cached and place(run, folder)[1] == key:  # a different key means that the run changed while it was read
+    if cached and place(run, folder)[1] == key:  # the key differs if the run changed while it was read
         _write(made, path, key)
     return made
 
@@ -81,12 +83,12 @@ def has_digest(run: Path, folder: Path) -> bool:
 
 
 def record_bytes(run: Path) -> int:
-    """Return the size of a run's records, in bytes."""
+    """Return the total size of a run's record files, in bytes."""
     return sum(path.stat().st_size for path in run.glob("records-*.jsonl") if path.is_file())
 
 
 def place(run: Path, folder: Path) -> tuple[Path, str]:
-    """Return the path for a digest of the run's current state, and the key that its metadata must contain."""
+    """Return the path of the digest of a run's current state, and the key that the digest's metadata must contain."""
     files = sorted([run / MANIFEST, *run.glob("records-*.jsonl")])
     facts = [(path.name, *_facts(path)) for path in files]
     key = hashlib.sha256(json.dumps([_made_by(), str(run.resolve()), facts]).encode()).hexdigest()
@@ -103,13 +105,17 @@ def remove_unused(folder: Path) -> None:
 
 
 def _fetch_all(runs: Sequence[Path], folder: Path) -> list[pa.Table]:
-    """Fetch the digests in two threads, which run in parallel because reading Parquet releases the GIL."""
+    """Fetch the digests of all runs in two threads. These run in parallel, because reading Parquet releases the GIL."""
     with ThreadPoolExecutor(max_workers=2) as readers:
         return list(readers.map(lambda run: fetch(run, folder), runs))
 
 
 def _make_in_processes(runs: Sequence[Path], folder: Path, processes: int) -> None:
-    """Make digests in several processes. If a process fails, `fetch` makes the missing digests and raises its error."""
+    """Make the digests of all runs in several processes.
+
+    Errors in these processes are ignored, because a later call to `fetch` makes the missing digests and raises the same
+    errors.
+    """
     command = [sys.executable, "-P", "-m", "attnbench.analysis.digest_cache", str(folder)]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     started = []
@@ -147,13 +153,20 @@ def _facts(path: Path) -> tuple[int, ...]:
 
 @functools.cache
 def _made_by() -> str:
-    """Return a hash over the names, sizes and times of this package's source files, as they were at the first call."""
+    """Return a hash of this version of the code.
+
+    The hash covers the version of pyarrow and the names, sizes and modification times of attnbench's source files at
+    the time of the first call.
+    """
     facts = [(str(path.relative_to(PACKAGE)), *_facts(path)[1:3]) for path in sorted(PACKAGE.rglob("*.py"))]
     return hashlib.sha256(json.dumps([str(PACKAGE), pa.__version__, facts]).encode()).hexdigest()
 
 
 def _read(path: Path, key: str) -> pa.Table | None:
-    """Read a digest; return None if the file is missing or damaged, or has another key or other columns."""
+    """Read a digest.
+
+    Returns None if the file is missing or damaged, has a different key, or does not have the columns in SCHEMA.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
@@ -166,7 +179,7 @@ def _read(path: Path, key: str) -> pa.Table | None:
 
 
 def _write(table: pa.Table, path: Path, key: str) -> None:
-    """Write a digest. Errors are ignored, because the digest can be made again next time."""
+    """Write a digest. Errors are ignored, because a missing digest is made again when it is needed."""
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: key})
     with contextlib.suppress(OSError, pa.ArrowException):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -177,7 +190,7 @@ def _write(table: pa.Table, path: Path, key: str) -> None:
 
 
 def _remove_outdated(kept: Path) -> None:
-    """Remove all digests of a run except `kept`, because they describe earlier states of the run."""
+    """Remove the digests of a run's earlier states, which are all of the run's digests except `kept`."""
     of_run = kept.name.partition("-")[0]
     for path in kept.parent.glob(f"{of_run}-*"):
         if path != kept:
@@ -185,7 +198,7 @@ def _remove_outdated(kept: Path) -> None:
 
 
 def main(folder: str) -> None:
-    """Make the digests of the runs whose paths are on standard input."""
+    """Read the paths of runs from standard input, and write the runs' digests to `folder`."""
     gc.disable()  # records have no reference cycles, and searching for cycles would take a tenth of the time
     for line in sys.stdin.read().splitlines():
         with contextlib.suppress(AttnbenchError, OSError):

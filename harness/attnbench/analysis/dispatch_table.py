@@ -1,4 +1,4 @@
-"""The dispatch table, which gives the fastest correct variant for each region of shapes, and the speed-up from it."""
+"""The dispatch table, which lists the fastest correct variant for each region of shapes, and the gain from using it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
 SCHEMA = 1
-# A region applies only to shapes that have the same values in the EXACT fields. Among these regions, the one with the
-# nearest values in the NEAR fields is chosen.
+# A region applies only to shapes with the same values in the EXACT fields. If several regions apply to a shape, the one
+# with the nearest length and the nearest values in the NEAR fields is chosen.
 EXACT = ("mode", *TITLE, *(name for name, axis in AXES.items() if axis.exact and name not in TITLE), "form")
 NEAR = tuple(name for name, axis in AXES.items() if axis.near)
 SETTING = ("device_name", *NEAR, *EXACT)
 DEFAULTS = {"mode": "hot", "form": "self", **{name: axis.default for name, axis in AXES.items() if axis.is_optional}}
 COLUMNS = ["variant", "workload_id", "length", "latency_ms", "leads", *SETTING]
-FOLDS = 5  # number of parts of the cross-validation
+FOLDS = 5  # number of folds in the cross-validation
 
 
 @dataclass(frozen=True)
 class Region:
-    """A range of lengths in one setting for which `variant` is the fastest, or shares the first place.
+    """A range of lengths in one setting, and the variant to use for them.
 
-    `order` ranks all variants that were measured in the region, fastest first, and `tied` names the other variants that
-    share the first place on some shape. `margin` is the factor by which the fastest variant that does not share the
-    first place is slower than `variant` (median over the shapes; None if all variants share it). `shapes` counts the
-    measured shapes, and `clear` counts the shapes with a single leader. `setting` maps the names in SETTING to values.
+    A variant leads on a shape if it is the fastest or ties for first place. `variant` leads on all measured shapes of
+    the region. `order` ranks all variants that were measured in the region, best first, and `tied` names the other
+    variants that lead on at least one shape. `margin` is the latency of the fastest variant that does not lead, divided
+    by the latency of `variant` (median over the shapes; None if all variants lead on all shapes). `shapes` is the
+    number of measured shapes, and `clear` is the number of shapes on which a single variant leads. `setting` maps the
+    names in SETTING to values.
     """
 
     variant: str
@@ -53,14 +55,14 @@ class Region:
 
 @dataclass(frozen=True)
 class DispatchGain:
-    """The speed-up from following the dispatch table, compared with always using the variant `over`.
+    """The speed-up from following the dispatch table over always using the variant `over`.
 
-    It is measured on shapes that were left out when the table was made. `worst` is the smallest speed-up on a shape.
+    It is measured on shapes that were left out when the table was made. `worst` is the smallest speed-up on any shape.
     """
 
     over: str
     shapes: int
-    gain: float  # geometric mean over the shapes of the latency ratio
+    gain: float  # geometric mean of the speed-ups on all shapes
     worst: float
 
     def __str__(self) -> str:
@@ -73,12 +75,18 @@ class DispatchGain:
 
 
 def regions(results: Results) -> list[Region]:
-    """Return the regions. Neighbouring lengths of one setting form a region if one variant leads at all of them."""
+    """Return the regions of the dispatch table.
+
+    Neighbouring lengths of one setting form a region if the same variant leads at all of them.
+    """
     return [region for setting in _settings(_dispatchable(results)) for region in _regions(setting)]
 
 
 def _dispatchable(results: Results) -> pd.DataFrame:
-    """Return the ranked records of attention alone, without layers, other layouts, other inputs or several devices."""
+    """Return the ranked records to make the table from.
+
+    They measure attention without a layer, in the default layout, on default inputs and on one device.
+    """
     ranked = results.ranked
     for name, axis in AXES.items():
         if axis.surrounds:
@@ -92,9 +100,9 @@ def to_json(table: Iterable[Region]) -> dict[str, Any]:
 
 
 def from_json(table: Mapping[str, Any]) -> list[Region]:
-    """Read a dispatch table from the JSON values that `to_json` returned.
+    """Create a dispatch table from the JSON values that `to_json` returns.
 
-    Raises UsageError if the table has another schema version, or does not fit the schema.
+    Raises UsageError if the values have a different schema version or do not fit the schema.
     """
     if table.get("schema") != SCHEMA:
         raise UsageError(
@@ -118,17 +126,18 @@ def _region_of(row: Mapping[str, Any]) -> Region:
 
 
 def pick(table: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
-    """Return the region nearest to a shape, or None if no region has the same values in the EXACT fields.
+    """Return the region nearest to a shape, or None if no region matches the shape in the EXACT fields.
 
-    `shape` has the fields of a region's setting and `length`. The distance is the sum of the differences of the base-2
-    logarithms of length, batch, heads and kv_heads. A length inside the region's range adds nothing.
+    `shape` maps `length` and the names in EXACT and NEAR to values. The distance is the sum of the absolute differences
+    between the base-2 logarithms of length, batch, heads and kv_heads. A length within the region's range adds nothing
+    to the distance.
     """
     alike = [region for region in table if all(_same(region.setting[name], shape[name]) for name in EXACT)]
     return min(alike, key=lambda region: _distance(region, shape), default=None)
 
 
 def dispatch_gains(results: Results, over: str) -> dict[str, DispatchGain]:
-    """Return, by device name, the speed-up from following the table instead of always using the variant `over`.
+    """Return, by device name, the speed-up from following the table over always using the variant `over`.
 
     The speed-up is cross-validated: each fifth of the shapes is tested with a table made from the other shapes.
     """
@@ -155,7 +164,7 @@ class Shape:
     length: int
     latencies: Mapping[str, float]
     leaders: frozenset[str]  # the fastest variant, and the variants that can't be shown to be slower
-    behind: float | None  # latency of the fastest variant that is not a leader, in ms
+    behind: float | None  # latency of the fastest variant that is not a leader, in ms; None if all are leaders
 
 
 def _settings(ranked: pd.DataFrame) -> list[list[Shape]]:
@@ -198,7 +207,7 @@ def _regions(shapes: Sequence[Shape]) -> list[Region]:
 
 
 def _joinable(shapes: Sequence[Shape]) -> int:
-    """Return the number of shapes, counted from the first, that have a leader in common."""
+    """Return how many shapes, counted from the first, have a leader in common."""
     common = shapes[0].leaders
     for index, shape in enumerate(shapes):
         common &= shape.leaders
@@ -229,12 +238,13 @@ def _region(shapes: Sequence[Shape]) -> Region:
 
 
 def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) -> list[float]:
-    """Return the latency of `over` divided by that of the table's choice, for each shape in `held`.
+    """Return the speed-up from following a table, for each shape whose workload is in `held`.
 
-    The table is made from all other shapes.
+    The table is made from all other shapes. The speed-up is the latency of `over` divided by the latency of the variant
+    that the table chooses.
     """
     kept = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
-    alike: dict[tuple[Any, ...], list[Region]] = {}  # by EXACT values, so that `pick` searches few regions
+    alike: dict[tuple[Any, ...], list[Region]] = {}  # by the values of the EXACT fields, to search fewer regions
     for region in (region for setting in kept if setting for region in _regions(setting)):
         alike.setdefault(tuple(region.setting[name] for name in EXACT), []).append(region)
     ratios = []

@@ -14,7 +14,7 @@ from attnbench.analysis.series import Series, series
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
-Points = dict[int, tuple[float, ...]]  # latency and the ends of its interval, in ms, by length
+Points = dict[int, tuple[float, ...]]  # by length: the latency and the ends of its interval, in ms
 INTERVAL = ("latency_ms", "latency_low_ms", "latency_high_ms")
 OUT_OF_MEMORY = "out_of_memory"
 MIN_LENGTHS = 3  # an exponent needs at least this many lengths, because any two points lie on a line
@@ -22,7 +22,7 @@ MIN_LENGTHS = 3  # an exponent needs at least this many lengths, because any two
 
 @dataclass(frozen=True)
 class Exponent:
-    """The growth of a variant's latency in one series, which is proportional to length ** `exponent`.
+    """The growth of a variant's latency in one series: the latency is proportional to length ** `exponent`.
 
     `low` and `high` are the ends of the exponent's interval, and `lengths` is the number of measured lengths.
     """
@@ -37,7 +37,10 @@ class Exponent:
 
 @dataclass(frozen=True)
 class Crossover:
-    """The length at which the variant `after` overtakes `before`; between `low` and `high` the order is uncertain."""
+    """The length at which the variant `after` overtakes the variant `before`.
+
+    The order is uncertain for lengths between `low` and `high`.
+    """
 
     series: Series
     before: str
@@ -49,7 +52,7 @@ class Crossover:
 
 @dataclass(frozen=True)
 class Reach:
-    """The largest length of a variant that fits in memory, and the smallest length that does not.
+    """The largest length at which a variant fits in memory, and the smallest length at which it does not.
 
     `all_fit` is true if the variant ran at every length that was tried.
     """
@@ -62,10 +65,11 @@ class Reach:
 
 
 def exponents(results: Results) -> list[Exponent]:
-    """Fit the exponent of each variant as the median of the slopes between all pairs of lengths (Theil and Sen).
+    """Fit the growth exponent of each variant in each series.
 
-    The interval of the exponent spans the slopes between neighbouring lengths, widened by the intervals of the
-    latencies. A curve that bends therefore has a wide interval.
+    The exponent is the median of the slopes between all pairs of lengths on logarithmic axes (the Theil-Sen estimator).
+    Its interval spans the slopes between neighbouring lengths, widened by the intervals of the latencies. A curve that
+    bends therefore has a wide interval.
     """
     return [
         Exponent(line, variant, len(points), *_slopes(points))
@@ -78,8 +82,8 @@ def exponents(results: Results) -> list[Exponent]:
 def crossovers(results: Results) -> list[Crossover]:
     """Find the lengths at which one variant overtakes another.
 
-    Only the lengths at which the intervals of the two variants do not overlap are considered. A pair of variants has a
-    crossover if its order changes exactly once over these lengths.
+    Only lengths at which the intervals of the two variants do not overlap are considered. Two variants have a crossover
+    if their order changes exactly once over these lengths.
     """
     found: list[Crossover] = []
     for line in results.series:
@@ -89,7 +93,7 @@ def crossovers(results: Results) -> list[Crossover]:
 
 
 def reaches(results: Results) -> list[Reach]:
-    """Return the memory limits of all variants, for each setting in which some variant ran out of memory."""
+    """Return the memory limits of all variants in each setting in which at least one variant ran out of memory."""
     cells = results.exact
     cells = cells[~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
     lines = series(cells)
@@ -110,10 +114,10 @@ def _reaches(line: Series) -> Iterator[Reach]:
 
 
 def _curves(line: Series) -> dict[str, Points]:
-    """Return the latency and interval of each variant, by length.
+    """Return each variant's latency and its interval, by length.
 
-    If a length was measured more than once, its values are medians. The result holds plain Python values, because
-    pandas is slow on frames of a few rows.
+    If a length was measured more than once, the medians of the values are used. The result holds plain Python values,
+    because pandas is slow on frames of a few rows.
     """
     gathered: dict[str, dict[int, list[tuple[float, ...]]]] = {}
     columns = (line.frame[name].tolist() for name in ("variant", "length", *INTERVAL))
@@ -126,7 +130,7 @@ def _curves(line: Series) -> dict[str, Points]:
 
 
 def _slopes(points: Points) -> tuple[float, float, float]:
-    """Return the exponent and the ends of its interval."""
+    """Return the exponent of a curve and the ends of the exponent's interval."""
     from scipy.stats import theilslopes  # takes a second to import, and most commands do not need it
 
     places = [(math.log(length), *map(math.log, values)) for length, values in points.items()]
@@ -138,10 +142,10 @@ def _slopes(points: Points) -> tuple[float, float, float]:
 
 
 def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Points]) -> Iterator[Crossover]:
-    """Yield the crossover of two variants, if there is exactly one."""
+    """Yield the crossover of two variants, if their order changes exactly once."""
     lengths = [length for length in first[1] if length in second[1]]
     pairs = [(first[1][length], second[1][length]) for length in lengths]
-    # At each length: 1 if the first variant is slower, -1 if the second is, 0 if their intervals overlap.
+    # At each length: 1 if the first variant is slower, -1 if the second is slower, 0 if their intervals overlap.
     order = [1 if one[1] > other[2] else -1 if one[2] < other[1] else 0 for one, other in pairs]
     decided = [index for index, sign in enumerate(order) if sign]
     changes = [(i, j) for i, j in itertools.pairwise(decided) if order[i] != order[j]]
@@ -149,7 +153,7 @@ def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Point
         return
     start, end = changes[0]
     places = [math.log2(length) for length in lengths]
-    middle, low, high = (  # the logarithm of the latency ratio, and its extremes within the intervals
+    middle, low, high = (  # at each length: the log latency ratio, and its range within the intervals
         [math.log(one[i] / other[j]) for one, other in pairs] for i, j in ((0, 0), (1, 2), (2, 1))
     )
     ends = sorted([_zero(places, low, start, end), _zero(places, high, start, end)])
@@ -158,9 +162,9 @@ def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Point
 
 
 def _zero(lengths: Sequence[float], values: Sequence[float], start: int, end: int) -> float:
-    """Return the first place between two points where `values` changes its sign, by linear interpolation.
+    """Return the length at which `values` first changes sign between two indices, by linear interpolation.
 
-    `lengths` and the result are base-2 logarithms.
+    Returns the length at `end` if the sign does not change. `lengths` and the result are base-2 logarithms.
     """
     for i in range(start, end):
         if values[i] == 0:

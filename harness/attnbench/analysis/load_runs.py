@@ -1,4 +1,4 @@
-"""Reading of runs into a pandas frame with a row for each record, including the numbers derived from its samples."""
+"""Loading of runs into a pandas frame with one row per record, including numbers derived from the samples."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from attnbench.store import MANIFEST
 from attnbench.workloads.workload import AXES, Workload
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-UNCHECKED = "unchecked"  # the flag of an imported record, since its outputs were not checked
+UNCHECKED = "unchecked"  # the flag of imported records, whose outputs were not checked
 WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
 COLUMNS = (*FIELDS, "run", "workload_id", *DERIVED, "speedup", *WORKLOAD_FIELDS)
-PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # variants are compared within one problem
+PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # variants are compared only within one problem
 NO_SAMPLES = array("d")  # shared by all rows without samples, to save memory
 NULLABLE = tuple(name for name, axis in AXES.items() if axis.default is None)  # workload fields that may be None
 
 
 class JsonText(Mapping[str, Any]):
-    """A JSON object that is parsed each time it is read, because a million parsed objects would fill the memory."""
+    """A JSON object that is parsed on each access, because a million parsed objects would fill the memory."""
 
     __slots__ = ("_index", "_texts")
 
@@ -68,15 +68,15 @@ class JsonText(Mapping[str, Any]):
 
 
 def read_frame(runs: Sequence[Path]) -> pd.DataFrame:
-    """Read runs into a frame with COLUMNS. `speedup` is NaN until the baseline is known."""
+    """Read runs into a frame with COLUMNS. All values of `speedup` are NaN, because the baseline is not known yet."""
     return to_frame(digests(runs)).assign(speedup=math.nan)[list(COLUMNS)]
 
 
 def find_runs(path: Paths) -> list[Path]:
-    """List the folders of all runs in one or more folders.
+    """Return the folders of all runs in one or more folders.
 
-    Each folder in `path` is a run, or contains runs at any depth. The runs are in the order of
-    `path`, and sorted by name within a folder. Raises UsageError if a folder contains no run.
+    Each folder in `path` is the folder of a run, or contains runs at any depth. The result follows the order of `path`.
+    Runs within one folder are sorted by path. Raises UsageError if a folder contains no run.
     """
     found: dict[Path, None] = {}
     for start in map(Path, [path] if isinstance(path, (str, os.PathLike)) else path):
@@ -90,7 +90,7 @@ def find_runs(path: Paths) -> list[Path]:
 
 
 def to_frame(tables: Sequence[pa.Table]) -> pd.DataFrame:
-    """Join digests into one frame, with the workload of each row as an object and as columns."""
+    """Join digests into one frame, in which each row has its workload both as an object and as columns."""
     table = pa.concat_tables([SCHEMA.empty_table(), *(digest.replace_schema_metadata() for digest in tables)])
     skipped = dict(filter(None, map(_skipped, tables)))
     columns: dict[str, Any] = {}
@@ -118,7 +118,10 @@ def _column(name: str, values: Any) -> Any:
 
 
 def _workloads(ids: pd.Series) -> dict[str, Any]:
-    """Return the workload columns. Each id is parsed only once, because many rows share a few workloads."""
+    """Return the columns that describe the workloads with these ids.
+
+    Each distinct id is parsed only once, because there are far fewer workloads than rows.
+    """
     places, distinct = pd.factorize(ids)
     found = [Workload.parse(text) for text in distinct]
     fields = pd.DataFrame([workload.to_json() for workload in found], columns=list(WORKLOAD_FIELDS))
@@ -128,7 +131,10 @@ def _workloads(ids: pd.Series) -> dict[str, Any]:
 
 
 def _lists(values: Any) -> list[Any]:
-    """Return the list of each row in a compact form: floats as an array, integers as a tuple that equal rows share."""
+    """Return the list of numbers in each row, in compact form.
+
+    Lists of floats become arrays. Lists of integers become tuples, and equal lists share one tuple.
+    """
     flat = values.values.to_numpy()  # noqa: PD011 - this is an Arrow array, not a pandas object
     data = memoryview(flat).cast("B")
     edges = (values.offsets.to_numpy() * flat.itemsize).tolist()
@@ -144,7 +150,10 @@ def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
 
 
 def _skipped(digest: pa.Table) -> tuple[str, dict[str, int]] | None:
-    """Return a run's name and the number of its lines that are not records, or None if every line is a record."""
+    """Return the name of a run, and the number of lines of each kind that are not records.
+
+    Returns None if every line is a record.
+    """
     metadata = digest.schema.metadata
     counts = {name.decode(): int(metadata[name]) for name in (TORN_LINES, PROBLEMS)}
     return (metadata[RUN].decode(), counts) if any(counts.values()) else None

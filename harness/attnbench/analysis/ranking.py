@@ -1,6 +1,6 @@
-"""Rankings: the fastest variants of each problem, and the standings of each device, mask, direction and mode.
+"""Rankings: the fastest variants on each problem, and the standings for each device, mask, direction and mode.
 
-Variants that can't be shown to differ share a place.
+Variants that can't be shown to be slower than the fastest variant tie for first place.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ class Standing:
     """The results of one variant in a contest."""
 
     variant: str
-    cells: int  # number of cells, whatever their status
+    cells: int  # number of cells with any status
     unsupported: int  # number of cells that the variant does not support
     ranked: int  # number of cells that are correct and timed
     fastest: int  # number of shapes on which every other variant is slower
-    tied: int  # number of shapes on which the variant shares the first place
-    speedup: float | None  # over the baseline: geometric mean over the shapes that both variants ran
-    speedup_low: float | None  # smallest speed-up of a shape
-    speedup_high: float | None  # largest speed-up of a shape
-    tflops: float | None  # highest rate of a shape
+    tied: int  # number of shapes on which the variant ties for first place
+    speedup: float | None  # geometric mean of the speed-ups over the baseline, on all shapes that both ran
+    speedup_low: float | None  # smallest speed-up on any shape
+    speedup_high: float | None  # largest speed-up on any shape
+    tflops: float | None  # highest rate on any shape, in TFLOP/s
 
 
 @dataclass(frozen=True)
 class Contest:
-    """The variants of one device, mask, direction and mode, ranked against each other."""
+    """The ranking of the variants for one device, mask, direction and mode."""
 
     device_name: str
     mask: str
     direction: str
     mode: str
     shapes: int  # number of shapes on which at least two variants could be ranked
-    undecided: int  # number of these shapes on which several variants share the first place
+    undecided: int  # number of these shapes on which several variants tie for first place
     standings: tuple[Standing, ...]  # best first
     finding: str  # the outcome in words
 
@@ -63,11 +63,12 @@ class Contest:
 
 
 def winners(ranked: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each problem, with its `fastest` variant and the latency and interval of that variant.
+    """Return a frame with one row per problem, which names the problem's fastest variants.
 
-    `tied` lists the variants that share the first place: the fastest variant, and those that can't be shown to be
-    slower. `next` is the fastest variant that does not share the first place, and `margin` is its latency divided by
-    that of the fastest variant (NaN if there is no such variant). `contenders` is the number of ranked variants.
+    `fastest` is the fastest variant, and the latency and its interval are those of this variant. `tied` lists the
+    variants in first place: the fastest variant and all variants that can't be shown to be slower. `next` is the
+    fastest variant that is not in first place, and `margin` is its latency divided by that of the fastest variant. Both
+    are missing if all variants are in first place. `contenders` is the number of ranked variants.
     """
     ranked = ranked.sort_values("latency_ms", kind="stable")
     first = ranked.drop_duplicates(PROBLEM).set_index(PROBLEM)
@@ -92,7 +93,7 @@ def _names(variants: pd.Series) -> tuple[str, ...]:
 
 
 def contests(results: Results) -> list[Contest]:
-    """Rank the variants of each device, mask, direction and mode."""
+    """Rank the variants for each device, mask, direction and mode."""
     cells = results.exact[~results.exact["control"]]
     cells = cells.assign(rankable=results.rankable.loc[cells.index])
     won = dict(iter(results.winners.groupby(CONTEST)))
@@ -138,7 +139,7 @@ def _finding(standings: list[Standing], won: pd.DataFrame, undecided: int) -> st
     if not best.fastest:
         leaders = sorted(row.variant for row in standings if row.tied == best.tied)
         shared = won[[set(leaders) <= set(names) for names in won["tied"]]]
-        return f"no clear winner in {shapes}; {_listed(leaders)} share the first place most often{_margin(shared)}."
+        return f"no clear winner in {shapes}; {_listed(leaders)} tie for first place most often{_margin(shared)}."
     clear = won[(won["fastest"] == best.variant) & (won["tied"].map(len) == 1)]
     rest = f"; {undecided} undecided" if undecided else ""
     return f"{best.variant} fastest in {best.fastest} of {shapes}{_margin(clear)}{rest}."

@@ -1,4 +1,4 @@
-"""The results of one or more runs: their records, and everything that is computed from the records."""
+"""The results of one or more runs: their records, and everything that is computed from these records."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ CELL = [*PROBLEM, "device", "variant", "control"]
 
 
 class Results:
-    """The records of one or more runs, and everything that is computed from the records.
+    """The records of one or more runs, and everything that is computed from these records.
 
-    Each property is computed when it is first used, and then kept. Its value is shared, so copy a frame before you
-    change it.
+    Each property is computed on first use and then cached. Its value is shared, so copy a frame before you change it.
 
         results = Results.load("results/first")
         results.ranked[["variant", "workload_id", "latency_ms"]]
     """
 
     def __init__(self, records: pd.DataFrame, baseline: str | None = None, folders: Sequence[Path] = ()) -> None:
-        """Build results from a frame that `attnbench.load` returned.
+        """Create results from a frame that `attnbench.load` returned.
 
-        Speed-ups are relative to the variant `baseline`; if it is None, it is chosen from the records. `folders` are
-        the folders of the runs, with their manifests and logs.
+        Speed-ups are relative to the variant `baseline`. If it is None, a variant is chosen as the property `baseline`
+        describes. `folders` are the folders of the runs, which contain the manifests and logs.
         """
         self._records = records
         self._requested_baseline = baseline
@@ -46,7 +45,7 @@ class Results:
 
     @classmethod
     def load(cls, path: Paths, baseline: str | None = None) -> Self:
-        """Read runs, as `attnbench.load` does.
+        """Read runs in the same way as `attnbench.load`.
 
         Raises UsageError if `path` contains no run, or if the runs have no variant named `baseline`.
         """
@@ -57,7 +56,7 @@ class Results:
         return cls(records, baseline, folders)
 
     def within(self, mask: Any) -> Results:
-        """Return the results of the records for which `mask` is true, with the same baseline."""
+        """Return the results of only those records for which `mask` is true, with the same baseline."""
         return Results(self._records[mask], self.baseline, self.folders)
 
     @cached_property
@@ -67,10 +66,10 @@ class Results:
 
     @cached_property
     def baseline(self) -> str | None:
-        """The variant that speed-ups are relative to; None if no variant could be ranked.
+        """The variant that speed-ups are relative to, or None if no variant could be ranked.
 
-        It is the first of these that exists: the requested variant, the variant with an A/A control, the first variant
-        by name that the manifests mark as a baseline, or the variant with the most ranked records.
+        The baseline is the first of these that exists: the requested variant, the variant with an A/A control, the
+        first variant by name that the manifests mark as a baseline, or the variant with the most ranked records.
         """
         if self._requested_baseline is not None:
             return self._requested_baseline
@@ -83,7 +82,10 @@ class Results:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """All records. `speedup` is the baseline's median latency on the same problem divided by the record's."""
+        """All records, with their speed-ups.
+
+        `speedup` is the baseline's median latency on the same problem, divided by the record's median latency.
+        """
         records = self._records
         columns = [*PROBLEM, "variant", "control", "status", "latency_ms"]
         base = records.loc[self._latest, columns]
@@ -95,9 +97,9 @@ class Results:
     def current(self) -> pd.DataFrame:
         """The latest record of each cell in each environment.
 
-        If several devices of one model ran the same problem, only the records of one device count, because variants
-        are compared within a device, where they were measured in turns. The chosen device is the one with the most
-        records of the problem. If several devices have equally many, the one that ran the problem last is chosen.
+        If several devices of one model ran the same problem, only the records from one of these devices are included,
+        because variants are compared within a device. The chosen device is the one with the most records of the
+        problem. If several devices have equally many records, the device that ran the problem last is chosen.
         """
         return self.frame.loc[self._latest]
 
@@ -105,7 +107,8 @@ class Results:
     def rankable(self) -> pd.Series:
         """Whether each record may be ranked.
 
-        A ranked record is timed and computes exact attention. Its outputs were checked, and it is not an A/A control.
+        A record may be ranked if it has a time, its variant computes exact attention, its outputs were checked, and it
+        is not an A/A control.
         """
         records = self._records
         checked = pd.Series([UNCHECKED not in flags for flags in records["flags"]], index=records.index, dtype=bool)
@@ -114,24 +117,27 @@ class Results:
 
     @cached_property
     def ranked(self) -> pd.DataFrame:
-        """The current records that may be ranked, with `leads` (see `Results.leads`)."""
+        """The records in `current` that may be ranked, with the additional column `leads` (see `Results.leads`)."""
         ranked = self.current[self.rankable.loc[self._latest]]
         return ranked.assign(leads=leaders(ranked, self.floors))
 
     @cached_property
     def leads(self) -> pd.Series:
-        """Whether each record has the first place of its problem, alone or shared; False for unranked records."""
+        """Whether each record is in first place on its problem, alone or tied. False for unranked records."""
         return self.ranked["leads"].reindex(self._records.index, fill_value=False)
 
     @cached_property
     def exact(self) -> pd.DataFrame:
-        """The current records of exact attention, with `leads`, including failed records and A/A controls."""
+        """The records in `current` whose variants compute exact attention, with the additional column `leads`.
+
+        Failed records and A/A controls are included.
+        """
         cells = self.current[self.current["exact"]]
         return cells.assign(leads=self.leads.loc[cells.index])
 
     @cached_property
     def control_ratios(self) -> Ratios:
-        """The log-ratio of latency between each A/A control and its twin in each round, by problem."""
+        """For each problem, the log-ratio of latency between the A/A control and its twin in each round."""
         return control_ratios(self.current)
 
     @cached_property
@@ -141,7 +147,7 @@ class Results:
 
     @cached_property
     def floor(self) -> NoiseFloor | None:
-        """The noise floor over all A/A controls, as an object that can widen intervals; None without a control."""
+        """The noise floor over all A/A controls, which can widen intervals. None if there is no control."""
         return floor_of(list(self.control_ratios.values()))
 
     @cached_property
@@ -151,15 +157,15 @@ class Results:
 
     @cached_property
     def comparisons(self) -> dict[CellKey, PairedResult]:
-        """The comparison of each ranked cell with the baseline, by the problem's fields and the variant.
+        """The comparison of each ranked cell with the baseline. Keys are the problem's fields followed by the variant.
 
-        Only cells that were measured in turns with the baseline, on a device with an A/A control, are compared.
+        Only cells that were interleaved with the baseline, on a device with an A/A control, are compared.
         """
         return compare_with_baseline(self.ranked, self.baseline, self.floors)
 
     @cached_property
     def winners(self) -> pd.DataFrame:
-        """A frame with a row for each problem that names its fastest variants; see `ranking.winners`."""
+        """A frame with one row per problem, which names the problem's fastest variants. See `ranking.winners`."""
         return winners(self.ranked)
 
     @cached_property
@@ -168,14 +174,14 @@ class Results:
         return series(self.ranked)
 
     def noise_within(self, cells: pd.DataFrame) -> ControlSummary:
-        """Return the noise floor and false positives of the A/A controls that ran the same problems as `cells`."""
+        """Return the noise floor and the number of false positives of the A/A controls on the problems in `cells`."""
         problems = set(zip(*(cells[name] for name in PROBLEM), strict=True))
         known = sorted(problems & self.control_ratios.keys())
         return summarise_controls([self.control_ratios[problem] for problem in known])
 
     @cached_property
     def _latest(self) -> pd.Index:
-        """The index of the current records, in the order of all records."""
+        """The index labels of the records in `current`, in ascending order."""
         ordered = self._records[[*CELL, "started_at"]].sort_values("started_at", kind="stable")
         latest = ordered.drop_duplicates(CELL, keep="last")
         if latest.duplicated([*PROBLEM, "variant", "control"]).any():
@@ -187,10 +193,11 @@ class Results:
 
 
 def load(path: Paths) -> pd.DataFrame:
-    """Read runs into a frame with a row for each record.
+    """Read runs into a frame with one row per record.
 
     `path` is a run that `attnbench.run` returned, the folder of a run, a folder that contains runs at any depth, or a
-    list of these. The columns are the fields of the record, the fields of the workload (`mask` as a string), and
+    list of these. The columns are the fields of the record, the fields of the workload (`mask` as a string), and the
+    following:
 
     - `run` (the name of the run's folder) and `workload_id`
     - `latency_ms` (the median of the samples), `latency_low_ms` and `latency_high_ms` (the ends of its 95% interval),
@@ -199,13 +206,15 @@ def load(path: Paths) -> pd.DataFrame:
       `roofline_pct` (percent of the roofline, if the run measured the device's peak rates)
     - `speedup` over the baseline, on the same workload and device
     - `error_ratio` (the error divided by its tolerance) and `error_max_abs`
-    - `power_w` (mean power during the timed calls), `energy_mj` (energy of one call, from the energy counter or else
-      mean power times median latency), and `throttled_share` (the share of blocks that were throttled)
+    - `power_w` (mean power during the timed calls), `energy_mj` (energy of one call, from the energy counter or, if
+      there is none, mean power times median latency), and `throttled_share` (the share of blocks that were throttled)
 
-    Samples are of type `array.array`, and blocks, `kernels` and `flags` are tuples. `error` and `telemetry` are
-    mappings. Missing values are NaN or None. `frame.attrs["skipped"]` gives, by run, the number of lines that are not
-    records: `torn_lines` are half-written, and `problems` do not fit the schema. `frame.attrs["baselines"]` names the
-    variants that the runs mark as baselines. The rows of a large run are cached, so a second call is faster. Raises
-    UsageError if `path` contains no run.
+    Samples are of type `array.array`. `block_sizes`, `block_rounds`, `kernels` and `flags` are tuples. `error` and
+    `telemetry` are mappings. Missing values are NaN or None. `frame.attrs["skipped"]` gives, by run, the number of
+    lines that are not records: `torn_lines` counts half-written lines, and `problems` counts lines that do not fit the
+    schema. `frame.attrs["baselines"]` names the variants that the runs mark as baselines. The rows of a large run are
+    cached, so the second call is faster.
+
+    Raises UsageError if `path` contains no run.
     """
     return Results.load(path).frame[list(COLUMNS)]

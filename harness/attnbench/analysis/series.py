@@ -1,4 +1,4 @@
-"""Series: the cells of one chart over sequence length, which differ only in variant and length, and their title."""
+"""Series: groups of cells that differ only in variant and length, each drawn as one chart over sequence length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from attnbench.workloads.workload import AXES
 
-TITLE = ("direction", "mask", "dtype")  # the fields that begin a series' title and its sort key
+TITLE = ("direction", "mask", "dtype")  # the fields at the start of a series' title and sort key
 OPTIONAL = [  # options of attention, such as softcap, that appear in a series' title unless they have the default value
     name for name, axis in AXES.items() if axis.exact and axis.is_optional and not axis.same_as and axis.kind is not str
 ]
@@ -25,7 +25,7 @@ SETTING = [
 class Series:
     """Cells that differ only in variant and length.
 
-    Their batch may differ as well if every length was measured at exactly one batch.
+    Their batch may also differ if every length was measured with exactly one batch.
     """
 
     device_name: str
@@ -44,19 +44,23 @@ class Series:
 
     @property
     def setting(self) -> tuple[str, ...]:
-        """The setting without the batch, which is equal for series that differ only in batch."""
+        """The setting without the batch. It is equal for series that differ only in batch."""
         shape = self.shape.partition(" ")[2] if self.batch else self.shape
         return (self.device_name, self.mode, self.direction, self.mask, self.dtype, shape)
 
     @property
     def batch(self) -> int | None:
-        """The batch of all cells; None if the batch differs between lengths."""
+        """The batch of all cells, or None if the batch differs between lengths."""
         batches = set(self.frame["batch"].tolist())
         return batches.pop() if len(batches) == 1 else None
 
 
 def with_length(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns `length`, the larger of seq_q and seq_k, and `form`: `self`, `decode` (one query) or `cross`."""
+    """Return the frame with the additional columns `length` and `form`.
+
+    `length` is the larger of seq_q and seq_k. `form` is `self` if they are equal, `decode` if a single query has
+    several keys, and `cross` otherwise.
+    """
     form = pd.Series("cross", index=frame.index)
     form[frame["seq_q"] == frame["seq_k"]] = "self"
     form[(frame["seq_q"] == 1) & (frame["seq_k"] > 1)] = "decode"
@@ -73,10 +77,10 @@ def series(frame: pd.DataFrame) -> list[Series]:
 
 
 def shape_text(fields: Any) -> str:
-    """Return heads, head dimensions and options in short form, such as `H32/8 D128 softcap 50`.
+    """Return the heads, head dimensions and options in short form, such as `H32/8 D128 softcap 50`.
 
-    The number of key/value heads and the head dimension of values appear only if they differ from those of queries.
-    Options appear only if they differ from their default.
+    The number of key/value heads and the head dimension of the values are left out if they are the same as for the
+    queries. Options with their default value are left out.
     """
     heads, width = f"H{fields['heads']}", f"D{fields['head_dim']}"
     if fields["kv_heads"] != fields["heads"]:
@@ -93,7 +97,10 @@ def shape_text(fields: Any) -> str:
 
 
 def surroundings_text(fields: Any) -> str:
-    """Describe the layer, layout, inputs and devices, as in ` layer of 512 in BSHD`; empty if all are the defaults."""
+    """Describe the layer, layout, inputs and devices, such as ` layer of 512 in BSHD`.
+
+    Default values are left out, so the text is empty if all values are defaults.
+    """
     extras = [f"layer of {fields['embed_dim']}"] if fields["embed_dim"] else []
     extras += [f"in {fields['layout']}"] if fields["layout"] != "native" else []
     extras += [fields["distribution"]] if fields["distribution"] != "normal" else []
@@ -102,9 +109,10 @@ def surroundings_text(fields: Any) -> str:
 
 
 def _by_batch(setting: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Split a setting by batch, unless each length has exactly one batch.
+    """Split the cells of a setting by batch, unless each length has exactly one batch.
 
-    A setting with a constant number of tokens, whose batch shrinks as length grows, therefore stays one series.
+    A setting with a constant number of tokens, in which the batch shrinks as the length grows, therefore stays one
+    series.
     """
     lengths, batches = setting["length"].tolist(), setting["batch"].tolist()
     if len(set(zip(lengths, batches, strict=True))) == len(set(lengths)):

@@ -22,7 +22,7 @@ MIN_RUNS = 2  # a trend needs at least this many runs of a cell
 class Point:
     """The median latency of a cell in one run.
 
-    `change` is `faster` or `slower` if the latency differs from that in the run before. Otherwise it is None.
+    `change` is `faster` or `slower` if the latency differs from the latency in the previous run. Otherwise it is None.
     """
 
     run: str
@@ -45,16 +45,16 @@ class Trend:
 
     @property
     def changes(self) -> int:
-        """The number of points with a change."""
+        """The number of runs in which the latency changed."""
         return sum(point.change is not None for point in self.points)
 
 
 def trends(results: Results) -> list[Trend]:
-    """Return the trend of each cell that at least two runs measured, sorted by decreasing number of changes.
+    """Return the trend of each cell that was measured in at least two runs, sorted by decreasing number of changes.
 
-    Each run is compared with the run before it. The latency has changed if the whole interval of the ratio differs from
-    1 by more than three times the larger noise floor of the two runs. Intervals are corrected for the number of
-    comparisons.
+    Each run is compared with the previous run. The latency has changed if the confidence interval of the latency ratio
+    lies entirely above 1 + d or entirely below 1 / (1 + d), where d is three times the larger noise floor of the two
+    runs. The intervals are corrected for the number of comparisons.
     """
     rankable = results.frame[results.rankable]
     histories = [history for history in _histories(rankable) if len(history) >= MIN_RUNS]

@@ -1,4 +1,4 @@
-"""Verdicts within a run: the faster of two variants, shared first places, and the noise floor of A/A controls."""
+"""Verdicts within a run: whether a variant is slower than another, which variants tie, and the noise floor."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from attnbench.stats.noise_floor import NoiseFloor
 
 
-Ratios = dict[tuple[str, ...], list[float]]  # the log-ratio of each round, by problem
+Ratios = dict[tuple[str, ...], list[float]]  # by problem: the log-ratio of each round
 
 
 def control_ratios(current: pd.DataFrame) -> Ratios:
-    """Return the log-ratio of latency between each A/A control and its twin in each round, by problem.
+    """Return, for each problem, the log-ratio of latency between the A/A control and its twin in each round.
 
-    The twin of a control is the cell of the same variant and problem in the same run.
+    The twin of a control is the ordinary cell of the same variant and problem in the same run.
     """
     timed = current[current["status"] == "ok"]
     key = ["run_id", "device", *PROBLEM, "variant"]
@@ -36,7 +36,7 @@ def control_ratios(current: pd.DataFrame) -> Ratios:
 
 
 def noise_text(found: ControlSummary) -> str:
-    """Return a note for the foot of a table that states the noise floor and the number of false positives."""
+    """Return a note to print below a table, which states the noise floor and the number of false positives."""
     if found.noise_floor is None:
         return "No A/A control in these cells: the noise floor is unknown."
     pairs = f"{found.cells} pair{'s' if found.cells > 1 else ''}"
@@ -47,7 +47,10 @@ def noise_text(found: ControlSummary) -> str:
 
 
 def blocks_of(cell: Any, suffix: str = "") -> Blocks:
-    """Return the samples of a row in blocks. If the row has no blocks, each sample becomes a block."""
+    """Return the samples of a cell in blocks. If the cell has no blocks, each sample becomes a block.
+
+    `suffix` is the ending of the column names to read, such as `_twin` in `samples_ns_twin`.
+    """
     samples = cell[f"samples_ns{suffix}"] or cell[f"cold_samples_ns{suffix}"]
     sizes = cell[f"block_sizes{suffix}"]
     if not sizes:
@@ -55,12 +58,12 @@ def blocks_of(cell: Any, suffix: str = "") -> Blocks:
     return Blocks(samples, sizes, cell[f"block_rounds{suffix}"])
 
 
-TABLE = ["device_name", "mask", "direction", "mode"]  # the verdicts in one table are corrected for their number
+TABLE = ["device_name", "mask", "direction", "mode"]  # the verdicts in one table are corrected for multiple comparisons
 ROW = [
     *PROBLEM, "variant", "mask", "direction", "run_id", "device", "flags", "latency_low_ms", "latency_high_ms",
     "samples_ns", "cold_samples_ns", "block_sizes", "block_rounds",
 ]  # fmt: skip
-CellKey = tuple[Any, ...]  # the values of PROBLEM's fields, then the variant
+CellKey = tuple[Any, ...]  # the values of PROBLEM's fields, followed by the variant
 Place = tuple[str, str]  # a device name and a mode
 Row = Mapping[Any, Any]
 
@@ -70,17 +73,18 @@ def compare_with_baseline(
 ) -> dict[CellKey, PairedResult]:
     """Compare each ranked cell with the baseline's cell on the same problem.
 
-    The result is keyed by the values of PROBLEM's fields and the variant. Cells that were not measured in turns with
-    the baseline in one run are left out.
+    The keys of the result are the values of PROBLEM's fields followed by the variant. Cells that were not interleaved
+    with the baseline in one run are left out.
     """
     return _compare(ranked, _by_problem(ranked[ranked["variant"] == baseline]), known_floors)
 
 
 def leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> pd.Series:
-    """Return whether each ranked cell is the fastest on its problem, or cannot be shown to be slower than the fastest.
+    """Return whether each ranked cell is in first place on its problem.
 
-    A cell can't be paired with the fastest cell if they are from different runs, if they were not interleaved, or if
-    the device has no A/A control. Such a cell shares the first place if its interval overlaps the fastest cell's.
+    A cell is in first place if it is the fastest or can't be shown to be slower than the fastest. Two cells can't be
+    paired if they are from different runs, if they were not interleaved, or if the device has no A/A control. In that
+    case, a cell is in first place if its interval overlaps the interval of the fastest cell.
     """
     ranked = ranked.sort_values("latency_ms", kind="stable")
     fastest = _by_problem(ranked.drop_duplicates(PROBLEM))
@@ -104,7 +108,11 @@ def floors(ratios: Ratios) -> dict[Place, NoiseFloor]:
 def _compare(
     ranked: pd.DataFrame, against: Mapping[CellKey, Row], known_floors: Mapping[Place, NoiseFloor]
 ) -> dict[CellKey, PairedResult]:
-    """Compare each row with the row of `against` for its problem. Devices without a known noise floor are left out."""
+    """Compare each cell with the cell in `against` for the same problem.
+
+    Cells are left out if they were not interleaved with that cell, or if their device and mode have no known noise
+    floor.
+    """
     blocks = {problem: blocks_of(row) for problem, row in against.items()}
     tables: dict[CellKey, dict[CellKey, list[float]]] = {}
     for row in ranked[ROW].to_dict("records"):

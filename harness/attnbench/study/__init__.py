@@ -1,6 +1,6 @@
 """Studies of common claims about attention. Each study writes its measured rows, a figure and a finding.
 
-This package runs in the supervisor, so it imports neither torch nor a plugin.
+This package runs in the supervisor and imports neither torch nor plugins.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from importlib import import_module
 from attnbench.errors import unknown
 from attnbench.study.study import Rows, Settings, Study, StudyResult, make
 
-MODULES = {  # the module of each study, by name
+MODULES = {  # maps the name of each study to its module
     "parallelism": "parallelism",
     "memory": "memory",
     "scaling-factor": "scaling_factor",
@@ -26,7 +26,10 @@ __all__ = ["MODULES", "Rows", "Settings", "Study", "StudyResult", "find_study", 
 
 
 def find_study(name: str) -> Study:
-    """Return the study with this name. Raises UsageError, which suggests the nearest name, if there is none."""
+    """Return the study with this name.
+
+    Raises UsageError, with the nearest name as a suggestion, if there is no such study.
+    """
     if name not in MODULES:
         raise unknown("study", name, MODULES)
     study: Study = import_module(f"attnbench.study.{MODULES[name]}").STUDY

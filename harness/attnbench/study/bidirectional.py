@@ -20,15 +20,15 @@ SIZES = {
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Return a grid that runs the same shapes without a mask and with the causal mask."""
+    """Return a grid that runs each shape both without a mask and with the causal mask."""
     return [{**sizes, "mask": ["none", "causal"]}]
 
 
 def ratios(rows: Rows) -> Rows:
-    """Return a row for each variant and length that ran with both masks.
+    """Return a row for each variant and length that ran both without a mask and with the causal mask.
 
-    `ratio` is the causal latency divided by the bidirectional latency. `pairs` is the share of query-key pairs that the
-    causal mask leaves visible.
+    `ratio` is the latency with the causal mask divided by the latency without a mask. `pairs` is the share of query-key
+    pairs that the causal mask leaves visible.
     """
     paired: dict[tuple[str, int], dict[str, Any]] = {}
     for row in rows:
@@ -55,7 +55,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return a paragraph on the latency ratio of each variant at its longest length and the share of visible pairs."""
+    """Return a paragraph on each variant's latency ratio at its longest length, and on the share of visible pairs."""
     measured = ratios(rows)
     if not measured:
         return "No variant ran with both masks at the same length, so there is nothing to compare."

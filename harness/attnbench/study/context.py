@@ -20,7 +20,7 @@ SIZES = {
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Return a grid in which only the context grows."""
+    """Return a grid in which only the context length varies."""
     return [{**sizes, "mask": "causal"}]
 
 

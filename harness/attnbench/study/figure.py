@@ -1,4 +1,4 @@
-"""The figures of studies, in the style of the report: line charts and heat maps."""
+"""Line charts and heat maps for studies, in the style of the report."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ LEGEND_ENTRY_INCHES = 1.1  # width of a variant's entry in the legend
 class Panel:
     """One pair of axes, with a line for each value of the field `group`.
 
-    `x` and `y` are the fields of a row to draw. `low` and `high`, if given, are the fields with the ends of a band
-    around the line.
+    `x` and `y` name the fields of a row that hold the coordinates of a point. `low` and `high`, if given, name the
+    fields that hold the lower and upper edges of a band around the line.
     """
 
     x: str
@@ -71,9 +71,9 @@ def lines(panels: Sequence[tuple[Panel, Rows]]) -> Figure:
 def heat_maps(
     maps: Sequence[tuple[str, Sequence[str], Sequence[Sequence[float]]]], x_label: str, y_label: str
 ) -> Figure:
-    """Draw square heat maps side by side on one colour scale.
+    """Draw square heat maps side by side, with one colour scale.
 
-    Each map is a tuple of its title, the words that label both axes, and a row of weights for each word.
+    Each map is a tuple of its title, the words that label both axes, and a list of weights for each word.
     """
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(3.4 * len(maps) + 0.6, 3.4), layout="constrained")
@@ -89,7 +89,7 @@ def heat_maps(
 
 
 def grouped(rows: Rows, key: str) -> dict[str, Rows]:
-    """Return lists of rows, by the value of the field `key` as a string."""
+    """Group rows by the value of the field `key`, converted to a string."""
     groups: dict[str, Rows] = {}
     for row in rows:
         groups.setdefault(str(row[key]), []).append(row)
@@ -109,5 +109,5 @@ def _label(axes: Axes, panel: Panel, ticks: Sequence[float]) -> None:
 
 
 def derived(rows: Rows, name: str, compute: Callable[[Mapping[str, Any]], float]) -> Rows:
-    """Return the rows with one more field, `name`, computed from each row."""
+    """Return copies of the rows with an additional field `name`, which is computed from each row."""
     return [{**row, name: compute(row)} for row in rows]

@@ -1,4 +1,4 @@
-"""The study `gpus`, which splits one problem by batch or by heads over several devices that run at the same time."""
+"""The study `gpus`, which splits one problem by batch or by heads over several devices that work in parallel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MASK = "causal"
 
 
 def counts(devices: int, sizes: Mapping[str, Any]) -> list[int]:
-    """Return the powers of two, up to the number of devices, that divide both the batch and the heads."""
+    """Return the powers of two, up to the number of devices, that divide the batch size and the number of heads."""
     powers = [1 << power for power in range(devices.bit_length()) if 1 << power <= devices]
     return [count for count in powers if all(sizes[split] % count == 0 for split in SPLITS)]
 
@@ -35,9 +35,9 @@ def grids(sizes: Mapping[str, Any], numbers: Sequence[int] = (1,)) -> Grids:
 
 
 def collect(settings: Settings, folder: Path) -> Rows:
-    """Time the problem on each number of devices, and return the rows with their efficiency.
+    """Time the problem on each number of devices, and return the rows with their scaling efficiency.
 
-    The latency of a split problem is that of the slowest device.
+    The latency of a split problem is the latency of the slowest device.
     """
     devices = alike(settings.device)
     sizes = {**SIZES[devices[0].kind], **settings.sizes}
@@ -49,7 +49,7 @@ def collect(settings: Settings, folder: Path) -> Rows:
 def alike(name: str | None) -> list[Device]:
     """Return the devices that can share the work: all GPUs or all CPU cores.
 
-    `name` selects the kind of device; None selects the kind of the default device.
+    `name` is the name of any device of the required kind. If it is None, the kind of the default device is used.
     """
     from attnbench.plan.devices import choose_devices, list_devices
 
@@ -58,9 +58,9 @@ def alike(name: str | None) -> list[Device]:
 
 
 def by_split(timed: Rows, sizes: Mapping[str, Any]) -> Rows:
-    """Return the rows with the fields `split`, `devices` and `whole`, the size of the axis that is split.
+    """Return the rows with the additional fields `split`, `devices` and `whole`.
 
-    A row on one device is repeated for every split.
+    `whole` is the size of the axis that is split. Rows from a single device are repeated for each split.
     """
     return [
         {**row, "split": split, "devices": row["gpus"], "whole": sizes[split]}
@@ -71,9 +71,10 @@ def by_split(timed: Rows, sizes: Mapping[str, Any]) -> Rows:
 
 
 def with_efficiency(rows: Rows) -> Rows:
-    """Return the rows with the field `efficiency`; 1 is a perfect split.
+    """Return the rows with the additional field `efficiency`.
 
-    The efficiency is the speed-up of the split over one device, divided by the number of devices.
+    The efficiency is the speed-up of the split over one device, divided by the number of devices. It is 1 for a perfect
+    split. Rows are left out if their variant was not timed on one device.
     """
     alone = {(row["variant"], row["split"]): row["latency_ms"] for row in rows if row["devices"] == 1}
     return [
@@ -92,7 +93,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return a paragraph on the speed-up of each split at the largest number of devices."""
+    """Return a paragraph on the speed-up from each split on the largest number of devices."""
     most = max(row["devices"] for row in rows)
     device = rows[0]["device_name"]
     if most == 1:

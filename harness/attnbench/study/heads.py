@@ -31,7 +31,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return a paragraph on the fastest and slowest number of heads of each variant."""
+    """Return a paragraph on the fastest and the slowest number of heads for each variant."""
     parts = []
     for variant, its_rows in sorted(grouped(rows, "variant").items()):
         fastest, slowest = (choose(its_rows, key=lambda row: row["latency_ms"]) for choose in (min, max))

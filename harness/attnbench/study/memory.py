@@ -1,4 +1,4 @@
-"""The study `memory`, which measures memory and the largest batch that fits at growing sequence lengths."""
+"""The study `memory`, which measures memory use and the largest batch that fits, for growing sequence lengths."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SIZES = {
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Return a grid of training steps on one sequence of each length."""
+    """Return a grid of training steps on a single sequence of each length."""
     return [{**sizes, "mask": "causal", "direction": "forward_backward"}]
 
 
 def collect(settings: Settings, folder: Path) -> Rows:
-    """Measure the peak memory of one sequence of each length.
+    """Measure the peak memory of a training step on a single sequence, for each length.
 
     The largest batch is the device's memory divided by the memory of one sequence.
     """
@@ -46,13 +46,16 @@ def collect(settings: Settings, folder: Path) -> Rows:
 
 
 def _input_bytes(row: Mapping[str, Any]) -> int:
-    """Return the bytes of the query, key, value and output gradient, which have equal sizes in this study."""
+    """Return the total size of the query, key, value and output gradient, in bytes.
+
+    These four tensors have equal sizes in this study.
+    """
     itemsize = 2 if row["dtype"] in ("float16", "bfloat16") else 4
     return int(4 * row["batch"] * row["heads"] * row["seq_q"] * row["head_dim"] * itemsize)
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw the memory of one sequence and the largest batch against sequence length."""
+    """Draw the memory of one sequence and the largest batch against the sequence length."""
     rows = derived(rows, "mib", lambda row: row["sequence_bytes"] / 2**20)
     fitting = [row for row in rows if row["largest_batch"]]
     return lines(

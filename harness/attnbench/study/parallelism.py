@@ -17,16 +17,16 @@ SIZES = {
     "cpu": {"heads": 4, "head_dim": 32, "seq": [32, 64, 128, 256, 512, 1024], "dtype": "float32"},
     "cuda": {"batch": 8, "heads": 16, "head_dim": 64, "seq": [128, 256, 512, 1024, 2048, 4096], "dtype": "bfloat16"},
 }
-RECURRENT = ("lstm", "gru", "linear")  # variants to compare with attention; not among a run's default variants
+RECURRENT = ("lstm", "gru", "linear")  # variants to compare with attention; they do not run by default
 
 
 def grids(sizes: Mapping[str, Any]) -> Grids:
-    """Return a grid of training steps on sequences of growing length at one width."""
+    """Return a grid of training steps on sequences of growing length, all with the same width."""
     return [{**sizes, "mask": "causal", "direction": "forward_backward"}]
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw the time per token against sequence length."""
+    """Draw the time per token against the sequence length."""
     panel = Panel("seq_q", "tokens in the sequence", "us_per_token", "microseconds per token, training")
     return lines([(panel, _per_token(rows))])
 
@@ -51,7 +51,7 @@ def conclude(rows: Rows) -> str:
 
 
 def _compare(row: Mapping[str, Any], attention: Rows) -> str:
-    """Return a phrase with the time per token of a row and of the fastest attention at the same length."""
+    """Return a phrase that compares a row's time per token with that of the fastest attention at the same length."""
     time, where = number(row["us_per_token"]), f"at {size_text(row['seq_q'])} tokens"
     rivals = [rival for rival in attention if rival["seq_q"] == row["seq_q"]]
     if not rivals:

@@ -31,7 +31,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return a paragraph on the change of each quantity from the smallest to the largest head_dim."""
+    """Return a paragraph on how each quantity changes from the smallest to the largest head_dim."""
     ends = {}
     for scaled in (True, False):
         by_head_dim = sorted((row for row in rows if row["scaled"] is scaled), key=lambda row: row["head_dim"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NON_NEGATIVE = ("weights", "heads")  # steps with a colour scale from 0; all other colour scales are centred on 0
-MAX_COLUMNS = 4  # matrices side by side in the figure
+MAX_COLUMNS = 4  # largest number of matrices side by side in the figure
 
 
 def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - every study's `collect` takes a folder

@@ -1,4 +1,4 @@
-"""A study answers a question with measured rows, a figure and a finding, which is a paragraph in words."""
+"""Studies. Each study answers a question with measured rows, a figure and a finding in words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 
 
 def listed(parts: Sequence[str]) -> str:
-    """Return the parts joined as in a sentence, such as `a, b and c`."""
+    """Join the parts as in a sentence, such as `a, b and c`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -49,7 +49,7 @@ def bytes_text(count: float) -> str:
 def exponent(first: tuple[float, float], last: tuple[float, float]) -> float:
     """Return the exponent b of the curve y = a * x**b through two points (x, y).
 
-    All values must be above 0, and the two x must differ.
+    All coordinates must be positive, and the two values of x must differ.
     """
     return math.log(last[1] / first[1]) / math.log(last[0] / first[0])
 
@@ -58,7 +58,7 @@ Rows = list[dict[str, Any]]
 
 
 def unwatched(_: Plan) -> AbstractContextManager[RunListener]:
-    """Return a context manager with a listener that ignores all events of the run."""
+    """Return a context manager whose listener ignores all events of the run."""
     return nullcontext(RunListener())
 
 
@@ -66,8 +66,8 @@ def unwatched(_: Plan) -> AbstractContextManager[RunListener]:
 class Settings:
     """The settings of a study that the user can choose.
 
-    `sizes` replaces some of the study's sizes. `watch` returns a context manager whose listener shows the progress of
-    the study's run.
+    `sizes` overrides some of the study's default sizes. `watch` returns a context manager whose listener shows the
+    progress of the study's run.
     """
 
     results: Path = Path("results")
@@ -83,7 +83,8 @@ class Settings:
 class Study:
     """A question, and the functions that answer it.
 
-    `collect` returns rows of JSON values. `draw` makes a figure from the rows, and `conclude` makes the finding.
+    `collect` returns rows of JSON values. `draw` makes a figure from the rows, and `conclude` writes a finding about
+    them.
     """
 
     name: str
@@ -97,7 +98,8 @@ class Study:
 class StudyResult:
     """The result of a study.
 
-    `folder` has rows.json, finding.md, figure.svg, figure.png and, if the study timed variants, its run.
+    `folder` contains rows.json, finding.md, figure.svg and figure.png. If the study timed variants, it also contains
+    the study's run.
     """
 
     folder: Path
@@ -105,7 +107,10 @@ class StudyResult:
 
 
 def make(study: Study, settings: Settings) -> StudyResult:
-    """Run a study and write its rows, finding and figure to a new folder. Raises AttnbenchError if it has no rows."""
+    """Run a study, and write its rows, finding and figure to a new folder.
+
+    Raises AttnbenchError if no cell of the study was timed.
+    """
     folder = settings.results / f"study-{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
     rows = study.collect(settings, folder)
@@ -121,10 +126,10 @@ def make(study: Study, settings: Settings) -> StudyResult:
 
 
 def compute(experiment: str, options: Mapping[str, Any]) -> Rows:
-    """Run an experiment that times nothing, and return its rows.
+    """Run an experiment that does not time anything, and return its rows.
 
-    It runs in a separate process, because it needs torch. Raises AttnbenchError, with the last line of the process's
-    standard error, if the experiment fails.
+    The experiment runs in a separate process, because it needs torch. Raises AttnbenchError, with the last line of the
+    process's standard error, if the experiment fails.
     """
     process = subprocess.run(
         [sys.executable, "-m", "attnbench.worker.study_experiments", experiment],

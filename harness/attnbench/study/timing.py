@@ -1,4 +1,4 @@
-"""The studies that time variants run a suite, as `attnbench run` does, and use its timed cells as rows."""
+"""Timing for studies. A study runs a suite, as `attnbench run` does, and the timed cells become the study's rows."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def collector(
 ) -> Callable[[Settings, Path], Rows]:
     """Return a study's `collect` function, which runs the study's grids and returns a row for each timed cell.
 
-    `sizes` are the default sizes of the study for each kind of device, and `grids` builds the suite from the sizes. The
-    user's settings may replace some sizes. If the user chose no variants, the default variants of a run and the
-    variants in `also` are timed.
+    `sizes` contains the study's default sizes for each kind of device. The user's settings can override them. `grids`
+    creates the grids from the sizes. If the user chose no variants, the default variants of a run and the variants in
+    `also` are timed.
     """
 
     def collect(settings: Settings, folder: Path) -> Rows:
@@ -84,7 +84,7 @@ def _default_variants(settings: Settings, devices: list[str]) -> list[str]:
 def suite_text(name: str, grids: Grids) -> str:
     """Return the grids as a suite in TOML.
 
-    Values are strings, numbers, booleans or lists, which have the same form in JSON and TOML.
+    The values must be strings, numbers, booleans or lists, which have the same form in JSON and TOML.
     """
     lines = [f"name = {json.dumps(name)}"]
     for grid in grids:

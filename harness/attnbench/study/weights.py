@@ -21,13 +21,13 @@ def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - every s
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw the attention map of each mask as a heat map, on one colour scale."""
+    """Draw the attention map for each mask as a heat map, with one colour scale for all maps."""
     maps = [(TITLES[row["mask"]], row["words"], row["weights"]) for row in rows]
     return heat_maps(maps, "key: the word attended to", "query: the word that attends")
 
 
 def conclude(rows: Rows) -> str:
-    """Return a paragraph on the weight that the mask takes from later words and gives to earlier words."""
+    """Return a paragraph on how much weight the mask moves from later words to earlier words."""
     by_mask = {row["mask"]: row["weights"] for row in rows}
     words, length = rows[0]["words"], len(rows[0]["words"])
     later = {mask: sum(sum(row[index + 1 :]) for index, row in enumerate(w)) / length for mask, w in by_mask.items()}
