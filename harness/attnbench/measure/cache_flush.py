@@ -1,4 +1,4 @@
-"""Flushing the cache before a call, so that a cold call reads its inputs from memory."""
+"""Flushing of the cache before a cold call, so that the call reads its inputs from memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 class CacheFlush:
     """A callable that flushes the cache of `device` by overwriting a buffer.
 
-    `cache` is the size of the cache in bytes. The buffer has `flushed` bytes, by default FLUSH_FACTOR times `cache`.
-    Raises MeasurementError if the buffer is too small to flush the cache.
+    `cache` is the size of the cache in bytes, and `flushed` is the size of the buffer in bytes, by default FLUSH_FACTOR
+    times `cache`. Raises MeasurementError if `cache` is not positive or if the buffer is smaller than the default.
     """
 
     def __init__(self, device: str, cache: int, flushed: int | None = None) -> None:
@@ -32,12 +32,12 @@ class CacheFlush:
         self._buffer = torch.empty(self.flushed_bytes, dtype=torch.int8, device=device)
 
     def __call__(self) -> None:
-        """Overwrite the buffer; on CUDA, queue this on the current stream."""
+        """Overwrite the buffer. On CUDA, this work is queued on the current stream."""
         self._buffer.zero_()
 
 
 def cache_bytes(device: str, caches: Path = CPU_CACHES) -> int:
-    """Return the size of the last-level cache of `device` in bytes. Raises MeasurementError if it is unknown."""
+    """Return the size of the last-level cache of `device` in bytes. Raises MeasurementError if the size is unknown."""
     if device.startswith("cuda"):
         return int(torch.cuda.get_device_properties(torch.device(device)).L2_cache_size)
     sizes = [_parse(path.read_text()) for path in caches.glob("index*/size")]

@@ -1,4 +1,4 @@
-"""One call in the direction of a workload, split into an untimed preparation and the timed part."""
+"""One call in the direction of a workload, split into an untimed preparation and a timed part."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ ReadyCall = Callable[[], Result]
 
 
 class DirectionCall:
-    """A variant's callable, extended to the forward and backward passes of the workload's direction.
+    """A variant's callable, wrapped to run the forward and backward passes of the workload's direction.
 
-    `prepare` does the untimed work and returns the callables to time. What they run depends on the direction:
+    `prepare` does the untimed work and returns the callables to time. What these callables run depends on the
+    direction:
 
     - `forward`: the variant's callable
     - `forward_backward`: the variant's callable, then autograd on its output with `grad_output`
-    - `backward`: autograd alone; `prepare` runs the forward pass
+    - `backward`: autograd alone, because `prepare` has already run the forward pass
 
-    Each call returns its gradients as new tensors (`torch.autograd.grad`) and accumulates nothing into `.grad`.
+    Each call returns its gradients as new tensors (from `torch.autograd.grad`) and accumulates nothing in `.grad`.
     """
 
     def __init__(self, call: Timed, inputs: Inputs, workload: Workload) -> None:
@@ -41,7 +42,7 @@ class DirectionCall:
         self._direction = workload.direction
 
     def prepare(self, calls: int = 1) -> list[ReadyCall]:
-        """Return `calls` callables to time. Call each of them only once."""
+        """Return `calls` callables to time, each of which may be called only once."""
         if self._direction == "backward":
             return [partial(self._backward, self._call()) for _ in range(calls)]
         return [self._forward if self._direction == "forward" else self._forward_backward] * calls

@@ -1,4 +1,4 @@
-"""Clocks that time work on a device, and the clocks of the host that check them."""
+"""Clocks that time work on a device, and host clocks that check them."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ _Event = torch.cuda.Event
 _synchronise = torch.cuda.synchronize
 _device_count = torch.cuda.device_count
 
-LAUNCH_FLOOR_CALLS = 20  # empty calls that are timed; the launch floor is their median
+LAUNCH_FLOOR_CALLS = 20  # the launch floor is the median over this many empty calls
 
 
 class Clock(Protocol):
-    """The clock that the sampler reads: marks in the device's queue of work, and the wall time of the host.
+    """The clock of a sampler, which puts marks into the device's queue of work and reads the wall time of the host.
 
     - `asynchronous`: whether calls return before the device has finished their work
-    - `launch_floor_ns`: the wall time of an empty call, up to the end of a synchronise of all devices, minus its time
-      between two marks; 0 on a device that is not asynchronous
+    - `launch_floor_ns`: the wall time of an empty call, including the wait until all devices are synchronised, minus
+      the time between the marks around the call; 0 on a device that is not asynchronous
     """
 
     asynchronous: bool
     launch_floor_ns: float
 
     def now(self) -> int:
-        """Return the wall time in ns since an arbitrary start."""
+        """Return the wall time in ns since an arbitrary point in time."""
 
     def mark(self) -> Any:
-        """Put a mark into the device's queue of work and return it."""
+        """Put a mark into the device's queue of work and return the mark."""
 
     def elapsed_ns(self, start: Any, end: Any) -> float:
-        """Return the time between two marks in ns. `synchronise` must have been called since the second mark."""
+        """Return the time between two marks in ns. Call `synchronise` first, after setting the second mark."""
 
     def synchronise(self) -> None:
         """Wait until all devices have finished their work on all streams."""
 
 
 class CpuClock:
-    """The clock of a CPU: wall time, because a call has finished when it returns."""
+    """The clock of a CPU, which uses wall time because a call on a CPU has finished when it returns."""
 
     asynchronous = False
     launch_floor_ns = 0.0
@@ -65,7 +65,7 @@ class CpuClock:
 
 
 class CudaClock:
-    """The clock of a CUDA device: its marks are CUDA events on the current stream."""
+    """The clock of a CUDA device, whose marks are CUDA events on the current stream."""
 
     asynchronous = True
 
@@ -87,7 +87,7 @@ class CudaClock:
 
     @staticmethod
     def synchronise() -> None:
-        """Wait for all streams of all devices, so that the wall time includes work on other streams."""
+        """Wait for all streams of all devices, so that wall times include work on side streams."""
         for index in range(_device_count()):
             _synchronise(index)
 
@@ -113,7 +113,10 @@ def clock_for(device: str) -> Clock:
 
 
 def gpu_uuid(device: str) -> str:
-    """Return the UUID by which NVML identifies `device`, whose index depends on CUDA_VISIBLE_DEVICES."""
+    """Return the UUID by which NVML identifies `device`.
+
+    A UUID is needed because the index of a device depends on CUDA_VISIBLE_DEVICES.
+    """
     return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"
 
 
@@ -141,10 +144,10 @@ _EVENT_METHODS = {name: getattr(_Event, name) for name in ("record", "elapsed_ti
 
 
 def cpu_now() -> int:
-    """Return the CPU time that all threads of this process have used, in ns. Sleeping threads use none."""
+    """Return the CPU time in ns that all threads of this process have used. Sleeping threads use none."""
     return _raw_now(time.CLOCK_PROCESS_CPUTIME_ID)
 
 
 def raw_now() -> int:
-    """Return the time of the system's monotonic clock in ns. It is read independently of `Clock.now`, to check it."""
+    """Return the time of the system's monotonic clock in ns. This time is used to check `Clock.now`."""
     return _raw_now(time.CLOCK_MONOTONIC)

@@ -1,4 +1,4 @@
-"""A call captured as a CUDA graph, which replays all kernels with one launch from the host."""
+"""A call captured as a CUDA graph, so that one launch from the host runs all kernels of the call."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-WARM_UP_CALLS = 3  # made on a side stream before the capture, as PyTorch's notes on CUDA graphs recommend
+WARM_UP_CALLS = 3  # calls made on a side stream before the capture, as PyTorch's notes on CUDA graphs recommend
 
-# Captures a call and returns the function that replays it, with the tensors that each replay overwrites.
+# A function that captures a call. It returns a function that replays the call, and the tensors that each replay
+# overwrites.
 Capture = Callable[["ReadyCall"], tuple[Callable[[], None], "Result"]]
 
 
 class GraphCall:
     """A replacement for `DirectionCall` that prepares replays of one captured graph.
 
-    All replays write to the same memory. The constructor captures the call and then verifies a replay: after it has
-    changed the inputs and filled the output with NaN, a replay must return the same result as an ordinary call. Raises
-    MeasurementError if the call can't be captured or the replay is wrong.
+    All replays write to the same memory. The constructor captures the call and then checks a replay: it changes the
+    inputs, fills the captured output with NaN, and compares the result of the replay with that of an ordinary call.
+    Raises MeasurementError if the call can't be captured or the results differ.
     """
 
     def __init__(
@@ -62,13 +63,16 @@ class GraphCall:
             torch.testing.assert_close(grads, expected_grads)
         except AssertionError as error:
             raise MeasurementError(
-                "graph mode: a replay on changed inputs must return the same result as an ordinary call, but "
-                f"differs, use hot mode: {str(error).splitlines()[0]}"
+                "graph mode: a replay on changed inputs must return the same result as an ordinary call, but it "
+                f"does not; use hot mode: {str(error).splitlines()[0]}"
             ) from error
 
 
 def capture_on_cuda(ready_call: ReadyCall) -> tuple[Callable[[], None], Result]:
-    """Capture one call on the current device; return the replay function and the tensors that a replay overwrites."""
+    """Capture one call on the current device.
+
+    Returns a function that replays the call, and the tensors that each replay overwrites.
+    """
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

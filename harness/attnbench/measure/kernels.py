@@ -23,9 +23,9 @@ MEMORY = "[memory]"  # the profiler's name for an allocation
 
 @dataclass(frozen=True)
 class ProfiledEvent:
-    """One event of a profile: an operator, a device kernel, or an allocation (`name` is then `[memory]`).
+    """One event of a profile: an operator, a device kernel, or a memory allocation, whose `name` is `[memory]`.
 
-    `bytes` is the size of an allocation, negative when memory is freed.
+    `bytes` is the size of an allocation. It is negative if memory is freed, and 0 for other events.
     """
 
     name: str
@@ -35,10 +35,10 @@ class ProfiledEvent:
 
 
 def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) -> tuple[Any, list[ProfiledEvent]]:
-    """Run `action` once under torch's profiler; return its result and the events sorted by start time.
+    """Run `action` once under torch's profiler, and return its result and the events sorted by start time.
 
-    This uses the lower-level `torch.autograd.profiler`, because importing `torch.profiler` also imports torch's
-    compiler, which takes seconds.
+    This function uses the lower-level `torch.autograd.profiler`, because importing `torch.profiler` also imports
+    torch's compiler, which takes several seconds.
     """
     on_cuda = device.startswith("cuda")
     with profile(use_device="cuda" if on_cuda else None, profile_memory=memory) as profiler:
@@ -58,9 +58,9 @@ def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) ->
     return result, sorted(events, key=lambda event: event.start_ns)
 
 
-MAX_NAMES = 100  # names of kernels or operators that are kept for each call
-# The backend of the first pattern that matches any kernel or operator name. The names are from the sources of torch's
-# ATen operators.
+MAX_NAMES = 100  # maximum number of kernel or operator names stored for each call
+# Each backend and a pattern that matches its kernel and operator names, taken from the sources of torch's ATen
+# operators. A call belongs to the first backend whose pattern matches any of the call's names.
 BACKENDS = (
     ("cudnn", r"cudnn_attention|cudnn.*(sdpa|fort_native)|fort_native_sdpa"),
     ("flash", r"flash_attention|flash_(fwd|bwd)|flashattn|FlashAttn"),
@@ -100,7 +100,7 @@ class Kernels:
 def kernels_of(call: Timed, inputs: Inputs, workload: Workload, device: str) -> Kernels:
     """Profile one call in the workload's direction and return its kernels.
 
-    If the profiler fails, the error is returned as `reason` and not raised.
+    If the profiler fails, the error is returned as `reason` instead of being raised.
     """
     try:
         _, events = profiled(DirectionCall(call, inputs, workload).prepare()[0], device=device)
@@ -110,7 +110,7 @@ def kernels_of(call: Timed, inputs: Inputs, workload: Workload, device: str) -> 
 
 
 def describe(events: list[ProfiledEvent], device: str) -> Kernels:
-    """Return the kernels in the events of a profile."""
+    """Return the kernels found in the events of a profile."""
     where = "cuda" if device.startswith("cuda") else "cpu"
     names = dict.fromkeys(event.name for event in events if event.device == where and event.name != MEMORY)
     kept = tuple(name for name in names if not BOOKKEEPING.match(name))[:MAX_NAMES]

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 class Memory:
     """The memory of one call, in bytes.
 
-    - `peak_bytes`: the peak of allocated memory during the timed part, minus the memory that was allocated before
-    - `saved_bytes`: the memory that the forward pass keeps for the backward pass, without the output; None in
-      direction `forward`
-    - `reserved_bytes`: by how much torch's allocator increased its reserved memory on the device; None on CPU
-    - `driver_bytes`: by how much the memory of this process grew according to the driver, which also counts memory
-      that torch's allocator does not manage; None on CPU and where NVML does not report it
+    - `peak_bytes`: the peak of allocated memory during the timed part, minus the memory allocated beforehand
+    - `saved_bytes`: the memory that the forward pass saves for the backward pass, without the output; None in direction
+      `forward`
+    - `reserved_bytes`: the increase in the device memory that torch's allocator reserves; None on CPU
+    - `driver_bytes`: the increase in the process's memory as reported by the driver, which includes memory that torch's
+      allocator does not manage; None on CPU or if NVML does not report it
     """
 
     peak_bytes: int
@@ -41,11 +41,11 @@ class Memory:
 
 
 def measure_memory(call: Timed, inputs: Inputs, workload: Workload, device: str) -> Memory:
-    """Return the memory of one call in the workload's direction.
+    """Return the memory that one call in the workload's direction needs.
 
-    Make at least one call before, so that workspaces which are allocated only once are not counted. On a CPU the peak
-    is the largest running sum of the allocations that torch's profiler reports, and is exact. On CUDA it comes from the
-    statistics of torch's caching allocator.
+    Make at least one call beforehand, so that workspaces that are allocated only once are not counted. On a CPU, the
+    peak is the largest running sum of the allocations that torch's profiler reports, which is exact. On CUDA, the peak
+    comes from the statistics of torch's caching allocator.
     """
     if device.startswith("cuda"):
         return _on_cuda(DirectionCall(call, inputs, workload), call, workload, torch.device(device))

@@ -13,15 +13,16 @@ from attnbench.measure.clock import Clock, clock_for
 from attnbench.stats.roofline import Peaks
 
 MATMUL_SIZES = {"cuda": (2048, 4096, 8192), "cpu": (256, 512, 1024)}  # widths of the square matrices
-MIN_COPY_BYTES = 2**28  # size of the measured copy; it is larger on a device with a very large cache
-TRIES = 5  # timed calls of each copy or matmul; the rate comes from their median
+MIN_COPY_BYTES = 2**28  # minimum size of the measured copy, which is larger on devices with a very large cache
+TRIES = 5  # timed calls of each copy or matmul; the rate is computed from their median time
 
 
 def measure_peaks(device: str, dtype: str, clock: Clock | None = None) -> Peaks:
-    """Return the peak rates of `device` for `dtype`.
+    """Measure and return the peak rates of `device` for `dtype`.
 
-    The copy rate is measured with a copy much larger than the cache, and counts each byte twice, as read and as
-    written. The matmul rate is the highest rate of several sizes; a matmul of n x n matrices counts 2 n^3 FLOPs.
+    The copied data is much larger than the cache, and the copy rate counts each byte twice: once as read and once as
+    written. The matmul rate is the highest rate among several sizes. The product of two n x n matrices counts as 2 n^3
+    FLOPs.
     """
     clock = clock or clock_for(device)
     kind = device.partition(":")[0]

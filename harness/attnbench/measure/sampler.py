@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 WINDOW_CALLS = 20  # the warm-up compares windows of this many calls
-STEADY_TOLERANCE = 0.01  # largest relative difference between the medians of two windows that counts as steady
-MIN_SAMPLE_NS = 50_000.0  # hot calls shorter than this are timed in batches, whose mean is one sample
-MAX_QUEUED_CALLS = 256  # upper limit of the calls queued on a device before the host waits
+STEADY_TOLERANCE = 0.01  # the warm-up is steady if the medians of two windows differ by at most this fraction
+MIN_SAMPLE_NS = 50_000.0  # hot calls shorter than this are timed in batches, and the mean of each batch is one sample
+MAX_QUEUED_CALLS = 256  # at most this many calls, or batches of calls, are queued before the host waits
 QUEUE_NS = 20e6  # about this much work is queued on a device before the host waits
-LEAD_IN_NS = 2e6  # duration of the untimed calls before each block; they refill caches that another process has used
-# In a long enough block, the repeat comes at least this many plain calls after the audited call, because a cache of
-# outputs may work only from the third call on the same inputs.
+LEAD_IN_NS = 2e6  # untimed calls before each block last this long, to refill caches that another process has used
+# In a block that is long enough, at least this many plain calls separate the repeat from the audited call, because a
+# variant's cache of outputs may take effect only from the third call on the same inputs.
 PLAIN_CALLS_BEFORE_REPEAT = 3
 
 # The kinds of timed calls: an ordinary call, the audited call on changed inputs, and the repeat on unchanged inputs.
@@ -52,9 +52,9 @@ PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
 class WarmUp:
     """The result of a warm-up.
 
-    - `steady`: whether the last two windows agreed; otherwise the warm-up ended at its time limit
-    - `ns_per_call`: median time of a call in the last window
-    - `calls`, `elapsed_ns`: number of calls and wall time
+    - `steady`: whether the last two windows agreed; if not, the warm-up ended at its time limit
+    - `ns_per_call`: the median time of a call in the last window
+    - `calls`, `elapsed_ns`: the number of calls and the wall time of the warm-up
     - `cpu_share`: CPU time divided by wall time; near 0 if the callable slept
     """
 
@@ -66,12 +66,12 @@ class WarmUp:
 
 
 class Sampler:
-    """The sampler of one cell on one device: call `first_call`, then `warm_up`, then `block` any number of times.
+    """The sampler of one cell on one device. Call `first_call`, then `warm_up`, then `block` any number of times.
 
-    `process_state` is the state before the plugin was imported; without it, only changes after the construction of the
-    sampler are found. After a block, `last_output` and `last_grads` are the audited result of a random timed call, to
-    be checked against the current content of the inputs. The methods raise MeasurementError if the measured times can't
-    be trusted.
+    `process_state` is the state of the process before the plugin was imported. Without this argument, only changes made
+    after the construction of the sampler are detected. After a block, `last_output` and `last_grads` contain the result
+    of the audited call, which the caller must check against the current content of the inputs. The methods raise
+    MeasurementError if the measured times can't be trusted.
     """
 
     def __init__(
@@ -108,30 +108,30 @@ class Sampler:
 
     @property
     def last_output(self) -> torch.Tensor | None:
-        """A copy of the output of the audited call in the last block; None before the first block."""
+        """A copy of the audited call's output in the last block, or None before the first block."""
         return self._audit.output
 
     @property
     def last_grads(self) -> tuple[torch.Tensor, ...] | None:
-        """Copies of the gradients from the audited call in the last block; None in direction `forward`."""
+        """Copies of the audited call's gradients in the last block, or None in direction `forward`."""
         return self._audit.grads
 
     @property
     def plain_result(self) -> Result | None:
-        """Copies of output and gradients from a plain call after the audited call, or None if no copy was made."""
+        """Copies of a plain call's output and gradients, or None if no plain call was copied after the audited call."""
         return self._audit.plain
 
     def refuse_changes(self) -> None:
-        """Raise MeasurementError if the plugin has changed its process.
+        """Raise MeasurementError if the plugin has changed the state of the process.
 
-        `block` checks this too. Call this method after each conformance check.
+        `block` calls this method. Call it after each conformance check as well.
         """
         self._refuse(self._process_state.changes(seeded_calls=self._workload.dropout > 0))
 
     def first_call(self) -> float:
         """Make the first call, which may compile and autotune, and return its wall time in ns.
 
-        The wall time ends when all devices have finished their work.
+        The wall time includes the wait until all devices have finished their work.
         """
         ready_call = self._direction_call.prepare()[0]
         self._clock.synchronise()
@@ -142,10 +142,10 @@ class Sampler:
         return self._ns_per_call
 
     def warm_up(self) -> WarmUp:
-        """Make calls until two successive windows of 20 calls agree within 1%, and return the result.
+        """Make calls until the medians of two successive windows of 20 calls agree within 1%, and return the result.
 
-        The config sets the shortest and the longest duration. After this method only the audit may change the inputs,
-        which reorders their values; any other change is an error.
+        The config sets the minimum and the maximum duration. After the warm-up, only the audit may change the inputs,
+        by reordering their values. Any other change is an error.
         """
         clock, config = self._clock, self._config
         self._content = checksums(self._inputs)
@@ -170,7 +170,10 @@ class Sampler:
         return self._warm_up
 
     def block(self, duration_ns: float) -> Block:
-        """Take samples for about `duration_ns`, at least one, and return the block if its times can be trusted."""
+        """Take at least one sample, for about `duration_ns`, and return the block.
+
+        Raises MeasurementError if the times of the block can't be trusted.
+        """
         self.refuse_changes()
         self._lead_in()
         threads = self._process_state.thread_times()
@@ -190,13 +193,13 @@ class Sampler:
         return Block(samples, self._calls_per_sample, wall, device_ns, synchronised_ns, telemetry, suspicions)
 
     def _lead_in(self) -> None:
-        """Make untimed calls, because after another worker's turn the first calls find cold caches and idle cores."""
+        """Make untimed calls, because the first calls after another worker's turn run on cold caches and idle cores."""
         for _ in range(max(1, min(MAX_QUEUED_CALLS, int(LEAD_IN_NS / max(1.0, self._ns_per_call))))):
             self._result = self._direction_call.prepare()[0]()
         self._clock.synchronise()
 
     def _window(self, deadline: float) -> list[float]:
-        """Make up to WINDOW_CALLS calls before the deadline, at least one, and return their times in ns."""
+        """Make at least one and at most WINDOW_CALLS calls until the deadline, and return their times in ns."""
         times: list[float] = []
         while len(times) < WINDOW_CALLS and (not times or self._clock.now() < deadline):
             marks = [self._timed(1) for _ in range(min(self._queue_length(), WINDOW_CALLS - len(times)))]
@@ -205,15 +208,15 @@ class Sampler:
         return times
 
     def _queue_length(self) -> int:
-        """Return how many samples to queue before the host waits; 1 on a device that is not asynchronous."""
+        """Return the number of samples to queue before the host waits. It is 1 on a device that is not asynchronous."""
         if not self._clock.asynchronous:
             return 1
         return max(1, min(MAX_QUEUED_CALLS, int(QUEUE_NS / max(1.0, self._ns_per_call * self._calls_per_sample))))
 
     def _collect(self, duration_ns: float) -> list[float]:
-        """Return the samples of one block in ns.
+        """Make the calls of one block and return the samples in ns.
 
-        The block makes plain calls with one audited call among them at a random time, and ends with the repeat.
+        The block consists of plain calls, with one audited call among them at a random time, and a repeat at the end.
         """
         clock, self._block_calls, self._plain_ns = self._clock, 0, []
         begun = clock.now()
@@ -238,10 +241,10 @@ class Sampler:
         return samples + self._sort_by_kind([(REPEAT, self._timed(1, REPEAT))])
 
     def _sort_by_kind(self, taken: list[tuple[str, tuple[Any, Any]]]) -> list[float]:
-        """Store the time of each call by its kind, and return the samples.
+        """Store the time of each call under its kind, and return the samples.
 
-        If samples are means of several calls, the audited call and the repeat are not samples, because each is a single
-        call.
+        If a sample is the mean of several calls, the audited call and the repeat are not samples, because each of them
+        is a single call.
         """
         samples = []
         self._clock.synchronise()
@@ -274,7 +277,9 @@ class Sampler:
 
     def _positive(self, sample: float) -> float:
         if not 0 < sample < math.inf:
-            raise MeasurementError(f"a sample is {sample!r} ns: the clock of {self._device} stands still or goes back")
+            raise MeasurementError(
+                f"a sample is {sample!r} ns: the clock of {self._device} stands still or runs backwards"
+            )
         return sample
 
     @staticmethod
@@ -283,28 +288,28 @@ class Sampler:
             raise MeasurementError("; ".join(findings))
 
     def _check(self, samples: list[float], wall: float, bounds: tuple[int, int], *, unchanged: bool) -> None:
-        """Raise MeasurementError if the block shows that its times can't be trusted.
+        """Raise MeasurementError if the times of the block can't be trusted.
 
-        `bounds` are the shortest and the longest wall time of the block by the system's second clock. This clock is
-        read just before and just after each reading of the sampler's clock.
+        `bounds` are the shortest and the longest wall time that the block may have taken by the system's monotonic
+        clock. That clock is read just before and just after each reading of the sampler's clock.
         """
         if not unchanged:
             raise MeasurementError("mutated inputs: a callable must not change its inputs")
         finding = patched_clock(wall, *bounds) or self._audit.slow_fresh_calls()
         finding = finding or self._audit.slow_audited_calls(self._plain_ns)
         warm_up = self._warm_up
-        # If the warm-up was not steady, calls on a GPU may be faster now only because the GPU has raised its clock.
+        # If the warm-up was not steady, calls may be faster now only because the GPU has raised its clock rate.
         if warm_up and (warm_up.steady or not self._clock.asynchronous):
             finding = finding or (slow_warm_up(warm_up, samples) if self._calls_per_sample == 1 else None)
         if finding:
             raise MeasurementError(finding)
 
     def _two_clocks(self) -> tuple[float | None, float | None, tuple[Suspicion, ...]]:
-        """Time one call by device events and by wall time until all devices are synchronised, both in ns.
+        """Time one call in ns by device events and by wall time, and return both times and any suspicion.
 
-        Three calls are timed, and the pair of times with the smallest difference is returned. If even these times
-        differ too much, the third value contains a suspicion. On a device that is not asynchronous, both times are
-        None.
+        The wall time includes the wait until all devices are synchronised. Three calls are timed, and the pair of times
+        with the smallest difference is returned. If even this difference is too large, the third value contains a
+        suspicion. On a device that is not asynchronous, both times are None.
         """
         clock = self._clock
         if not clock.asynchronous:

@@ -1,1 +1,4 @@
-"""Statistics of samples: intervals, stopping rule, paired comparison, noise floor, roofline. Does not import torch."""
+"""Statistics: intervals, stopping rule, paired comparison, noise floor and roofline.
+
+This package does not import torch.
+"""

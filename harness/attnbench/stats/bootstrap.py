@@ -1,4 +1,4 @@
-"""Bootstrap of rows of log-ratios: the mean of each row, with its confidence interval and p-value."""
+"""Bootstrap of rows of log-ratios, to estimate the mean of each row with its confidence interval and p-value."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from attnbench.stats.noise_floor import Floats, NoiseFloor
 
-MIN_RESAMPLED_ROUNDS = 8  # rows with fewer rounds have too few different resamples for an interval
+MIN_RESAMPLED_ROUNDS = 8  # a row of fewer rounds has too few distinct resamples for an interval
 RESAMPLES = 1_999
 MIN_RESAMPLED_LEVEL = 10 / (RESAMPLES + 1)  # at this level only ten resamples lie beyond the quantile
 MIN_LOG_LEVEL = math.log(1e-9)  # the smallest p-value that is computed is 1e-9
 ROWS_PER_BATCH = 500  # this many rows are resampled with one matrix product
-OUTLIER_DEVIATIONS = 3.0  # robust standard deviations from the median; rounds further away are moved to this distance
+# Rounds further than this many robust standard deviations from the median are moved to that distance.
+OUTLIER_DEVIATIONS = 3.0
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class ResampledRow:
     """The mean log-ratio of a row, with the statistics that determine its confidence intervals.
 
     - `mean`, `error`: mean log-ratio and its standard error
-    - `sorted_t`: |t| of each resample in ascending order. For rows of fewer than MIN_RESAMPLED_ROUNDS rounds it is
-      empty, and the intervals use Student's t.
+    - `sorted_t`: |t| of each resample, in ascending order. It is empty for rows of fewer than MIN_RESAMPLED_ROUNDS
+      rounds, whose intervals use Student's t.
     - `degrees`: degrees of freedom of Student's t
     - `floor`: the noise floor that widens the intervals; None without A/A controls
     """
@@ -45,15 +46,15 @@ class ResampledRow:
     def half_width(self, level: float) -> float:
         """Return half the width of the confidence interval with confidence 1 - `level`.
 
-        In a large table Holm's correction needs levels so small that too many resamples would be needed. Below
-        MIN_RESAMPLED_LEVEL, the quantiles of Student's t are used. They are scaled to agree with the resamples at
+        In a large table, Holm's correction uses levels so small that they would require too many resamples. Below
+        MIN_RESAMPLED_LEVEL, quantiles of Student's t are therefore used, scaled to agree with the resamples at
         MIN_RESAMPLED_LEVEL.
         """
         return float(_SimilarRows([self]).half_widths(np.array([level]))[0])
 
 
 def p_values(rows: Sequence[ResampledRow]) -> list[float]:
-    """Return the p-value of each row, which is the level at which the interval of its mean just reaches 0."""
+    """Return the p-value of each row: the level at which the confidence interval of the row's mean just reaches 0."""
     similar: dict[tuple[bool, int, NoiseFloor | None], list[int]] = {}
     for index, row in enumerate(rows):
         similar.setdefault((bool(row.sorted_t.size), row.degrees, row.floor), []).append(index)
@@ -67,7 +68,7 @@ def p_values(rows: Sequence[ResampledRow]) -> list[float]:
 
 
 def _p_values_of_similar(rows: Sequence[ResampledRow]) -> Floats:
-    """Return the p-values of rows with equal degrees of freedom and equal floor, by bisection."""
+    """Return the p-values, found by bisection, of rows with the same degrees of freedom and the same noise floor."""
     means, similar = np.array([abs(row.mean) for row in rows]), _SimilarRows(rows)
     low, high = np.full(len(rows), MIN_LOG_LEVEL), np.zeros(len(rows))
     for _ in range(20):
@@ -80,7 +81,10 @@ def _p_values_of_similar(rows: Sequence[ResampledRow]) -> Floats:
 
 
 class _SimilarRows:
-    """Arrays of rows with equal degrees of freedom and equal floor. Resampled and short rows are not mixed."""
+    """Rows with the same degrees of freedom and the same noise floor, stored as arrays.
+
+    The rows are either all resampled or all too short to resample.
+    """
 
     def __init__(self, rows: Sequence[ResampledRow]) -> None:
         self._errors = np.array([row.error for row in rows])
@@ -88,7 +92,7 @@ class _SimilarRows:
         self._degrees, self._floor = rows[0].degrees, rows[0].floor
 
     def half_widths(self, levels: Floats) -> Floats:
-        """Return `ResampledRow.half_width` for each row, at the level given for it."""
+        """Return the `half_width` of each row at the level given for that row."""
         half: Floats = self._quantiles(levels) * self._errors
         if self._floor is None or not self._floor.scale:
             return half
@@ -107,11 +111,11 @@ class _SimilarRows:
 
 
 def resample(rows: Sequence[Floats], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
-    """Resample rows of log-ratios.
+    """Resample rows of log-ratios, and return the statistics of each row.
 
     Rows of equal length share the same draws, so one matrix product resamples all of them. Rows of fewer than
     MIN_RESAMPLED_ROUNDS rounds are not resampled. One or two rounds do not show how much a row scatters, so all short
-    rows use the largest standard deviation among them, with the sum of their degrees of freedom.
+    rows use the largest standard deviation of any short row and the sum of the short rows' degrees of freedom.
     """
     resampled: dict[int, ResampledRow] = {}
     scatter = _Scatter.of(rows)
@@ -123,7 +127,7 @@ def resample(rows: Sequence[Floats], floor: NoiseFloor | None, seed: int) -> lis
 
 
 def by_length(rows: Sequence[Floats]) -> Iterator[tuple[list[int], Floats]]:
-    """Yield batches of rows of equal length: their indices, and the rows as an array (rows, length)."""
+    """Yield batches of rows of equal length, each as the indices of the rows and an array (rows, length)."""
     for length in sorted({row.size for row in rows}):
         indices = [index for index, row in enumerate(rows) if row.size == length]
         for start in range(0, len(indices), ROWS_PER_BATCH):
@@ -147,7 +151,10 @@ def _resample_stacked(rows: Floats, floor: NoiseFloor | None, seed: int) -> list
 
 
 def resample_unpaired(rows: Sequence[tuple[Floats, Floats]], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
-    """Resample the difference of means new - old for pairs (new, old) of rows; each side is resampled separately."""
+    """For each pair (new, old) of rows, resample the mean of `new` minus the mean of `old`.
+
+    The two rows of a pair are resampled separately.
+    """
     scatter = _Scatter.of([side for sides in rows for side in sides])
     return [
         scatter.difference(new, old, floor)
@@ -173,16 +180,15 @@ def _resample_difference(new: Floats, old: Floats, floor: NoiseFloor | None, see
 
 
 def winsorise(rows: Floats) -> tuple[Floats, Floats]:
-    """Return rows, (..., length), with their outliers moved towards the median, and a correction of the standard error.
+    """Return `rows`, (..., length), with outliers moved towards the median, and a factor for each row's standard error.
 
-    Values further than OUTLIER_DEVIATIONS robust standard deviations from their row's median are moved to this
-    distance. The correction is a factor for the standard error of each row's mean, as for a trimmed mean (Tukey and
-    McLaughlin, 1963).
+    Values more than OUTLIER_DEVIATIONS robust standard deviations from their row's median are moved to that distance.
+    The factor corrects the standard error of the row's mean, as for a trimmed mean (Tukey and McLaughlin, 1963).
     """
     middle = np.median(rows, axis=-1, keepdims=True)
     distance = np.abs(rows - middle)
     limit = OUTLIER_DEVIATIONS * 1.4826 * np.median(distance, axis=-1, keepdims=True)
-    limit = np.where(limit == 0, np.inf, limit)  # if most values are equal, the others are not outliers
+    limit = np.where(limit == 0, np.inf, limit)  # if most values of a row are equal, the row has no outliers
     kept = np.sum(distance <= limit, axis=-1)
     return np.clip(rows, middle - limit, middle + limit), rows.shape[-1] / kept
 
@@ -207,12 +213,12 @@ class _Scatter:
         return cls(deviation, sum(row.size - 1 for row in known) or 1)
 
     def row(self, row: Floats, floor: NoiseFloor | None) -> ResampledRow:
-        """Return the statistics of a short row with this scatter. The error of an empty row is infinite."""
+        """Return the statistics of a short row, computed with this scatter. The error of an empty row is infinite."""
         mean, error = (float(row.mean()), self.deviation / math.sqrt(row.size)) if row.size else (0.0, math.inf)
         return ResampledRow(mean, error, np.empty(0), row.size, self.degrees, floor)
 
     def difference(self, new: Floats, old: Floats, floor: NoiseFloor | None) -> ResampledRow:
-        """Return the statistics of the difference new - old of two unpaired rows with this scatter."""
+        """Return the statistics of the difference new - old of two unpaired rows, computed with this scatter."""
         mean = float(new.mean() - old.mean())
         error = self.deviation * math.sqrt(1 / new.size + 1 / old.size)
         return ResampledRow(mean, error, np.empty(0), min(new.size, old.size), self.degrees, floor)
@@ -220,13 +226,13 @@ class _Scatter:
 
 @functools.lru_cache(maxsize=8)
 def _draws(length: int, seed: int) -> Floats:
-    """Return the number of times that each resample draws each round, (RESAMPLES, length)."""
+    """Return how many times each resample draws each round, as an array (RESAMPLES, length)."""
     generator = np.random.default_rng((abs(seed), seed < 0, length))
     return generator.multinomial(length, np.full(length, 1 / length), size=RESAMPLES).astype(np.float64)
 
 
 def _moments(draws: Floats, deviations: Floats) -> tuple[Floats, Floats]:
-    """Return mean and variance of each resample of `deviations`, an array (length,) or (length, rows)."""
+    """Return the mean and the variance of each resample of `deviations`, an array (length,) or (length, rows)."""
     length = deviations.shape[0]
     means = draws @ deviations / length
     squares = draws @ (deviations * deviations) / length

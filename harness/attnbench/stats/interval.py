@@ -1,4 +1,4 @@
-"""Distribution-free confidence intervals of a median, valid under autocorrelation and drift."""
+"""Distribution-free confidence intervals for a median, valid under autocorrelation and drift."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-AUTOCORRELATION_LIMIT = 0.2  # samples with a higher lag-1 autocorrelation of their ranks count as correlated
-# Samples also count as correlated if the variance of the block medians exceeds this many times the variance that the
-# scatter within blocks explains.
+AUTOCORRELATION_LIMIT = 0.2  # samples count as correlated if the lag-1 autocorrelation of their ranks is higher
+# Samples also count as correlated if the variance of the block medians is more than this many times the variance
+# explained by the scatter within blocks.
 EXCESS_LIMIT = 2.0
 MIN_BLOCKS = 8  # an interval is computed from block medians only if there are at least this many blocks
 # Blocks are joined until each is worth this many independent samples, which makes the medians of neighbouring blocks
@@ -36,7 +36,7 @@ class Interval:
 
     @property
     def relative_half_width(self) -> float:
-        """Half the width of the interval divided by the median; infinite if there was only one sample."""
+        """Half the width of the interval, divided by the median. It is infinite if there was only one sample."""
         if self.coverage == 0:
             return math.inf
         return (self.high - self.low) / 2 / self.median
@@ -47,13 +47,14 @@ def median_interval(
 ) -> Interval:
     """Return the median of `samples` and its confidence interval. The samples must be in the order of measurement.
 
-    The ends of the interval are two of the samples, whose ranks come from the binomial distribution (David and
-    Nagaraja, Order Statistics, 2003, section 7.1), so no distribution of the samples is assumed. Samples
-    count as correlated if the lag-1 autocorrelation of their ranks is above 0.2, or if block medians scatter more than
-    the scatter within blocks explains. The interval is then computed from block medians, and blocks are joined until
-    their medians are no longer correlated.
+    The ends of the interval are two of the samples. Their ranks come from the binomial distribution (David and
+    Nagaraja, Order Statistics, 2003, section 7.1), so the samples may have any distribution.
 
-    `block_sizes` are the sizes of the measured blocks; without this argument the samples are cut into blocks of equal
+    If the samples are correlated, the interval is computed from block medians instead, and blocks are joined until
+    their medians are no longer correlated. Samples count as correlated if the lag-1 autocorrelation of their ranks is
+    above 0.2, or if block medians scatter more than the scatter within blocks explains.
+
+    `block_sizes` are the sizes of the measured blocks. Without this argument, the samples are cut into blocks of equal
     size. Raises ValueError if there are no samples, or if the block sizes do not add up to the number of samples.
     """
     if not samples:
@@ -65,7 +66,8 @@ def median_interval(
     if len(blocks) < MIN_BLOCKS or not correlated:
         return Interval(middle, *_enclosing_order_statistics(samples, confidence))
     medians = _uncorrelated_medians(blocks, min(max(correlation, 0.0), MAX_CORRELATION))
-    if lag1_autocorrelation(medians) > AUTOCORRELATION_LIMIT:  # with too few blocks to join, use the whole range
+    # Too few blocks are left to join, so use the whole range of their medians.
+    if lag1_autocorrelation(medians) > AUTOCORRELATION_LIMIT:
         low, high, coverage = min(medians), max(medians), confidence
     else:
         low, high, coverage = _enclosing_order_statistics(medians, confidence)
@@ -75,9 +77,9 @@ def median_interval(
 def lag1_autocorrelation(samples: Sequence[float]) -> float:
     """Return the lag-1 autocorrelation of the samples' ranks, or 0 for fewer than 3 samples.
 
-    Ranks are used because a few outliers would hide the autocorrelation of the samples.
+    Ranks are used because a few outliers would distort the autocorrelation of the samples themselves.
     """
-    from scipy.stats import rankdata  # imported on first use: it takes a second, and most commands do not need it
+    from scipy.stats import rankdata  # imported here because the import takes a second, and most commands don't need it
 
     if len(samples) < 3:
         return 0.0
@@ -87,7 +89,7 @@ def lag1_autocorrelation(samples: Sequence[float]) -> float:
 
 
 def _enclosing_order_statistics(samples: Sequence[float], confidence: float) -> tuple[float, float, float]:
-    """Return the two order statistics that enclose the median, and the confidence of this interval."""
+    """Return the two order statistics that enclose the median, and the confidence of the interval between them."""
     ordered = sorted(samples)
     left_out, coverage = _left_out_at_each_end(len(ordered), confidence)
     return ordered[left_out], ordered[-1 - left_out], coverage
@@ -95,11 +97,11 @@ def _enclosing_order_statistics(samples: Sequence[float], confidence: float) -> 
 
 @functools.lru_cache(maxsize=4096)
 def _left_out_at_each_end(count: int, confidence: float) -> tuple[int, float]:
-    """Return how many of `count` values lie outside the interval at each end, and the interval's confidence."""
-    from scipy.stats import binom  # imported on first use: it takes a second, and most commands do not need it
+    """Return how many of `count` values lie beyond each end of the interval, and the interval's confidence."""
+    from scipy.stats import binom  # imported here because the import takes a second, and most commands don't need it
 
-    # The interval lies above the true median if at most `left_out` values lie below the median. The number of values
-    # below the median has a binomial distribution.
+    # The interval lies above the true median if at most `left_out` values lie below the true median. The number of
+    # values below the true median has a binomial distribution.
     left_out = max(0, int(binom.ppf((1 - confidence) / 2, count, 0.5)) - 1)
     return left_out, max(0.0, 1 - 2 * float(binom.cdf(left_out, count, 0.5)))
 
@@ -117,10 +119,10 @@ def _split(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Sequen
 
 
 def _uncorrelated_medians(blocks: list[Sequence[float]], correlation: float) -> list[float]:
-    """Join neighbouring blocks until they are long enough and uncorrelated, and return their medians.
+    """Join neighbouring blocks until they are long enough and their medians are uncorrelated, and return the medians.
 
-    At least MIN_BLOCKS blocks are kept. Under AR(1) noise with lag-1 correlation r, a sample is worth
-    (1 - r) / (1 + r) independent samples (Geyer, 1992, doi:10.1214/ss/1177011137).
+    At least MIN_BLOCKS blocks remain. Under AR(1) noise with lag-1 correlation r, a sample is worth (1 - r) / (1 + r)
+    independent samples (Geyer, 1992, doi:10.1214/ss/1177011137).
     """
     needed = INDEPENDENT_SAMPLES_PER_BLOCK * (1 + correlation) / (1 - correlation)
     medians = [median(block) for block in blocks]
@@ -136,7 +138,7 @@ def _uncorrelated_medians(blocks: list[Sequence[float]], correlation: float) -> 
 
 
 def _excess_variance(blocks: list[Sequence[float]]) -> float:
-    """Return the variance of the block medians divided by the variance that the scatter within blocks explains."""
+    """Return the variance of the block medians divided by the variance explained by the scatter within blocks."""
     if len(blocks) < MIN_BLOCKS or min(len(block) for block in blocks) < 4:
         return 0.0
     medians = [median(block) for block in blocks]
@@ -147,6 +149,6 @@ def _excess_variance(blocks: list[Sequence[float]]) -> float:
 
 
 def _robust_deviation(block: Sequence[float]) -> float:
-    """Return the interquartile range divided by 1.349, which estimates the standard deviation robustly."""
+    """Return the interquartile range divided by 1.349, a robust estimate of the standard deviation."""
     lower, _, upper = quantiles(block, n=4, method="inclusive")
     return (upper - lower) / 1.349

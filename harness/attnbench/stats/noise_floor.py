@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 class NoiseFloor:
     """The typical difference between two processes that run identical code, estimated from the A/A controls of a run.
 
-    Memory layout, the choice of core and neighbouring processes cause such differences. They last as long as the
-    processes, so the scatter between the rounds of one pair of processes does not show them.
+    Memory layout, the choice of core and neighbouring processes cause such differences. A difference lasts as long as
+    its two processes, so the scatter between their rounds does not show it.
 
     - `scale`: standard deviation of the controls' mean log-ratios around 0
     - `degrees`: the effective number of controls, used as degrees of freedom
@@ -30,18 +30,18 @@ class NoiseFloor:
 
     @classmethod
     def of(cls, means: Sequence[float]) -> NoiseFloor | None:
-        """Return the noise floor of controls with these mean log-ratios, or None without controls.
+        """Return the noise floor of controls with the given mean log-ratios, or None if there are no controls.
 
-        Short calls scatter more than long ones, and many quiet controls must not hide a few noisy ones. Where a few
-        controls contribute most of the sum of squares, the sum is divided by about twice the number of these few
-        controls (twice the participation ratio) and not by the number of all controls.
+        Short calls scatter more than long ones, and a few noisy controls must not be averaged out by many quiet ones.
+        If a few controls contribute most of the sum of squares, the sum is therefore divided by about twice the number
+        of these few controls (twice the participation ratio) instead of by the number of all controls.
         """
         squares = [mean * mean for mean in means]
         return cls._of_sums(len(squares), math.fsum(squares), math.fsum(square**2 for square in squares))
 
     @classmethod
     def of_others(cls, means: Sequence[float]) -> list[NoiseFloor | None]:
-        """Return for each control the noise floor of all other controls, in linear time."""
+        """For each control, return the noise floor of all other controls. This takes linear time."""
         squares = [mean * mean for mean in means]
         sums = zip(_sums_without_each(squares), _sums_without_each([square**2 for square in squares]), strict=True)
         return [cls._of_sums(len(squares) - 1, total, fourth) for total, fourth in sums]
@@ -56,10 +56,10 @@ class NoiseFloor:
 
     @classmethod
     def between(cls, new: NoiseFloor | None, old: NoiseFloor | None) -> NoiseFloor | None:
-        """Return the noise floor of a comparison of two runs, or None if neither run has one.
+        """Return the noise floor for a comparison of two runs, or None if neither run has one.
 
-        The floor of one run describes the difference of two of its processes. In a comparison of two runs, each run
-        contributes one process, so the variance is the mean of the variances of both floors.
+        The floor of one run describes the difference between two of its processes. In a comparison of two runs, each
+        run contributes one process, so the variance of the result is the mean of the two floors' variances.
         """
         known = [floor for floor in (new, old) if floor is not None]
         if not known:
@@ -67,23 +67,23 @@ class NoiseFloor:
         return cls(math.sqrt(fmean(floor.scale**2 for floor in known)), sum(floor.degrees for floor in known))
 
     def half_width(self, level: float | Floats) -> Floats:
-        """Return the absolute log-ratio that two processes of identical code exceed with probability `level`."""
+        """Return the limit that the |log-ratio| of processes with identical code exceeds with probability `level`."""
         return self.scale * student_quantile(level, self.degrees)
 
 
 def student_quantile(level: float | Floats, degrees: int) -> Floats:
     """Return the value that |T| exceeds with probability `level`, for Student's T with `degrees` degrees of freedom."""
-    from scipy.stats import t  # imported on first use: it takes a second, and most commands do not need it
+    from scipy.stats import t  # imported here because the import takes a second, and most commands don't need it
 
     quantiles: Floats = t.isf(np.asarray(level) / 2, degrees)
     return quantiles
 
 
 def _sums_without_each(values: Sequence[float]) -> list[float]:
-    """Return for each value the sum of all other values.
+    """For each value, return the sum of all other values.
 
-    Each result adds the sum of the values before and the sum of the values after. Subtracting a large value from the
-    total would lose digits of the small values.
+    Each result is the sum of the values before plus the sum of the values after. Subtracting a large value from the
+    total would instead lose digits of the small values.
     """
     before = list(itertools.accumulate(values, initial=0.0))
     after = list(itertools.accumulate(reversed(values), initial=0.0))[::-1]

@@ -1,7 +1,8 @@
-"""Paired comparison of two variants: which one is faster, and how certain that is.
+"""Paired comparison of two variants, which shows which one is faster and how certain this is.
 
-Variants take turns in rounds, so the drift of the machine affects all of them alike. Their times are therefore compared
-round by round. All ratios are the candidate's time divided by the baseline's time: a ratio above 1 means slower.
+Variants take turns in rounds, so drift of the machine affects all of them alike. Their times are therefore compared
+round by round. Every ratio is the candidate's time divided by the baseline's time, so a ratio above 1 means that the
+candidate is slower.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Key = TypeVar("Key")
 SAME_MARGIN = 0.01  # the verdict is `same` if the whole interval of the ratio lies within 1 +- this margin
 MIN_CONTROLS_FOR_QUANTILE = 20  # with fewer controls the noise floor is their largest difference, not a 95% quantile
 FLOOR_FACTOR = 3.0  # a regression must exceed this many times the noise floor
-MAX_HALF_WIDTH = math.log(100.0)  # wider intervals of a log-ratio are not reported
+MAX_HALF_WIDTH = math.log(100.0)  # an interval of a log-ratio with a larger half-width is not reported
 
 FASTER, SLOWER, SAME, UNDECIDED = "faster", "slower", "same", "undecided"
 
@@ -43,7 +44,7 @@ class Blocks:
     rounds: Sequence[int]
 
     def medians(self) -> dict[int, float]:
-        """Return the median sample of each round in ns, over all blocks of the round."""
+        """Return the median of each round's samples in ns, keyed by round. All blocks of a round are pooled."""
         edges = [0, *itertools.accumulate(self.sizes)]
         gathered: dict[int, list[float]] = {}
         for (start, end), round_number in zip(itertools.pairwise(edges), self.rounds, strict=True):
@@ -56,7 +57,7 @@ class PairedResult:
     """The ratio of two variants' times, with its confidence interval and verdict.
 
     - `low`, `high`: the ends of the interval; both are None if they are more than a factor of 100 away from `ratio`
-    - `p_value`: the p-value, not corrected for the number of rows
+    - `p_value`: the p-value, not corrected for the number of rows in the table
     - `confidence`: the confidence of the interval after Holm's correction, so that interval and verdict agree
     - `verdict`: `faster`, `slower`, `same` or `undecided`
     - `rounds`: the number of pairs of block medians that were compared
@@ -73,10 +74,11 @@ class PairedResult:
 
 @dataclass(frozen=True)
 class ControlSummary:
-    """Summary of the A/A controls of a run.
+    """A summary of the A/A controls of a run.
 
     - `cells`: the number of controls
-    - `false_positives`: the number of controls that were judged faster or slower, although the code is identical
+    - `false_positives`: the number of controls that were judged faster or slower, although they run the same code as
+      their twins
     - `noise_floor`: the 95% quantile of the controls' relative differences, or the largest difference if there are
       fewer than 20 controls; None without controls
     """
@@ -87,7 +89,7 @@ class ControlSummary:
 
 
 def paired_log_ratios(candidate: Blocks, baseline: Blocks) -> list[float]:
-    """Return log(candidate / baseline) of the median times for each round in which both were measured, in order."""
+    """Return log(candidate / baseline) of the median times in each round in which both were measured, in order."""
     candidate_medians, baseline_medians = candidate.medians(), baseline.medians()
     shared_rounds = sorted(candidate_medians.keys() & baseline_medians.keys())
     return [math.log(candidate_medians[number] / baseline_medians[number]) for number in shared_rounds]
@@ -101,19 +103,19 @@ def verdicts(
     margin: float = SAME_MARGIN,
     seed: int = 0,
 ) -> dict[Key, PairedResult]:
-    """Judge each row of a table of paired log-ratios, and return the results by row.
+    """Judge each row of a table of paired log-ratios, and return the results under the same keys as the rows.
 
-    The interval of a row's mean log-ratio is a symmetric bootstrap-t interval (Hall, 1988,
-    doi:10.1214/aos/1176350933). Outlying rounds are first moved to 3 robust standard deviations from the row's median.
-    This interval holds for the measured pair of processes. `floor` widens it to cover other pairs of processes that run
-    the same code: the half-width of the noise floor, from Student's t, is added in quadrature.
+    The interval of a row's mean log-ratio is a symmetric bootstrap-t interval (Hall, 1988, doi:10.1214/aos/1176350933).
+    Outlying rounds are first moved to 3 robust standard deviations from the row's median. This interval holds for the
+    measured pair of processes. If `floor` is given, its half-width, from Student's t, is added in quadrature, so that
+    the interval also covers other pairs of processes that run the same code.
 
     Rows of fewer than MIN_RESAMPLED_ROUNDS rounds are too short to resample. Their intervals use Student's t, with the
     largest standard deviation among the short rows.
 
     Holm's correction (Holm, 1979) limits the chance of any false verdict in the table to 1 - `confidence`. The verdict
     is `same` if the whole interval lies within 1 +- `margin`. Otherwise it is `faster` or `slower` if the interval
-    excludes 1, and `undecided` if it does not.
+    excludes 1, and `undecided` if the interval includes 1.
     """
     rows = resample([np.asarray(row, dtype=np.float64) for row in table.values()], floor, seed)
     return dict(zip(table, _judge_with_holm(rows, 1 - confidence, margin), strict=True))
@@ -127,32 +129,35 @@ def verdicts_between_runs(
     margin: float = SAME_MARGIN,
     seed: int = 0,
 ) -> dict[Key, PairedResult]:
-    """Judge pairs (new, old) of cells from two runs, and return the results by key.
+    """Judge pairs (new, old) of cells from two runs, and return the results under the same keys as the pairs.
 
     This works like `verdicts`, but the runs share no rounds, so the round medians of both sides are resampled
-    separately. Temperature and other processes may differ between the two runs, which neither the scatter of one run
-    nor its controls show. Therefore compare a difference with the noise floors of both runs, as `is_regression` does.
+    separately. Temperature and other processes may differ between the two runs. Neither the scatter within a run nor
+    its controls show this, so compare a difference with the noise floors of both runs, as `is_regression` does.
     """
     rows = resample_unpaired([(_log_medians(new), _log_medians(old)) for new, old in table.values()], floor, seed)
     return dict(zip(table, _judge_with_holm(rows, 1 - confidence, margin), strict=True))
 
 
 def is_regression(result: PairedResult, bar: float, *noise_floors: float | None) -> bool:
-    """Return whether the whole interval lies above `bar` (0.03 means 3% slower) and above 3 times each noise floor."""
+    """Return whether the whole interval shows a slow-down above `bar` and above 3 times each noise floor.
+
+    A `bar` of 0.03 means 3%.
+    """
     floors = [FLOOR_FACTOR * floor for floor in noise_floors if floor is not None]
     return result.verdict == SLOWER and result.low is not None and result.low > 1 + max(bar, *floors, 0.0)
 
 
 def floor_of(rows: Sequence[Sequence[float]]) -> NoiseFloor | None:
-    """Return the noise floor from the paired log-ratios of A/A controls, one row for each; None without controls."""
+    """Return the noise floor of A/A controls, given one row of paired log-ratios for each, or None without controls."""
     return NoiseFloor.of(_means(rows))
 
 
 def summarise_controls(rows: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: int = 0) -> ControlSummary:
-    """Summarise the paired log-ratios of A/A controls, one row for each control cell.
+    """Summarise A/A controls, given one row of paired log-ratios for each control.
 
-    Each control is judged like a variant in a table of one row, with the noise floor of the other controls. A run with
-    a single control therefore has no false positives.
+    Each control is judged like a variant in a table of one row, with the noise floor of all other controls. A single
+    control has no such floor, so it is never a false positive.
     """
     rows = [row for row in rows if row]
     if not rows:
@@ -173,7 +178,7 @@ def _log_medians(blocks: Blocks) -> Floats:
 
 
 def _means(rows: Sequence[Sequence[float]]) -> list[float]:
-    """Return the winsorised mean of each row that is not empty."""
+    """Return the winsorised mean of each non-empty row."""
     arrays = [np.asarray(row, dtype=np.float64) for row in rows if row]
     means = np.empty(len(arrays))
     for indices, stacked in by_length(arrays):
@@ -184,7 +189,7 @@ def _means(rows: Sequence[Sequence[float]]) -> list[float]:
 def _judge_with_holm(rows: list[ResampledRow], alpha: float, margin: float) -> list[PairedResult]:
     chances = p_values(rows)
     judged: dict[int, PairedResult] = {}
-    remaining = len(rows)  # the number of rows that share the allowed error; it decreases with each row that passes
+    remaining = len(rows)  # number of rows that share the allowed error; each significant row reduces it by one
     stopped = False
     for index in sorted(range(len(rows)), key=chances.__getitem__):
         level = alpha / remaining

@@ -1,4 +1,4 @@
-"""The roofline: how close a measured time comes to the peak rates of the machine."""
+"""The roofline model, which shows how close a measured time comes to the limit set by the machine's peak rates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Peaks:
-    """Measured peak rates of one device for one dtype: a copy in bytes per second, a matmul in FLOPs per second."""
+    """The measured peak rates of one device for one dtype: a copy in bytes per second, a matmul in FLOPs per second."""
 
     copy_bytes_per_s: float
     matmul_flops_per_s: float
@@ -24,16 +24,15 @@ class Peaks:
         return cls(float(fields["copy_bytes_per_s"]), float(fields["matmul_flops_per_s"]))
 
     def shortest_s(self, flops: int, moved_bytes: int) -> float:
-        """Return the shortest possible time in seconds for this many FLOPs and moved bytes, at the peak rates.
+        """Return the shortest possible time in seconds for the given FLOPs and moved bytes at the peak rates.
 
-        This is the bound of the roofline model (Williams, Waterman and Patterson, 2009,
-        doi:10.1145/1498765.1498785).
+        This is the bound of the roofline model (Williams, Waterman and Patterson, 2009, doi:10.1145/1498765.1498785).
         """
         return max(flops / self.matmul_flops_per_s, moved_bytes / self.copy_bytes_per_s)
 
     def share(self, flops: int, moved_bytes: int, seconds: float) -> float:
-        """Return `shortest_s` divided by `seconds`: 1 means that the call reaches the roofline.
+        """Return `shortest_s` divided by `seconds`. The share is 1 if the call reaches the roofline.
 
-        The share exceeds 1 if data stayed in the cache, or if the call executed fewer operations than are counted.
+        The share exceeds 1 if data stayed in the cache, or if the call executed fewer operations than `flops`.
         """
         return self.shortest_s(flops, moved_bytes) / seconds

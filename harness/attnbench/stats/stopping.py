@@ -17,8 +17,8 @@ class StoppingRule:
     """The stopping rule of one cell: after each block, `add` returns whether another block is needed.
 
     The interval is computed when the minimums of the measure config are first met, and again each time the number of
-    samples has doubled. If it were computed after every block, sampling would stop whenever the interval is narrow by
-    chance, and too few intervals would contain the true median.
+    samples has doubled. If it were computed after every block, sampling would often stop at an interval that is narrow
+    by chance, and too few intervals would contain the true median.
     """
 
     def __init__(self, config: MeasureConfig, device: str) -> None:
@@ -33,18 +33,18 @@ class StoppingRule:
 
     @property
     def done(self) -> bool:
-        """Whether sampling is finished; `stopped_by` then gives the reason, `precision` or `budget`."""
+        """Whether sampling is finished. If so, `stopped_by` is the reason, `precision` or `budget`."""
         return self.stopped_by is not None
 
     @property
     def elapsed_ns(self) -> float:
-        """Time spent on the blocks so far, in ns."""
+        """The time spent on the blocks so far, in ns."""
         return self._elapsed_ns
 
     def add(self, samples_ns: Sequence[float], elapsed_ns: float | None = None) -> bool:
         """Add the samples of one block and return whether another block is needed.
 
-        `elapsed_ns` is the wall time of the whole block; without it, the sum of the samples is used.
+        `elapsed_ns` is the wall time of the whole block. Without this argument, the sum of the samples is used.
         """
         self._samples += samples_ns
         self._sizes.append(len(samples_ns))

@@ -1,1 +1,4 @@
-"""The tensors of a workload, and the layer or layout conversion around a variant. Runs in workers, imports torch."""
+"""The tensors of a workload, and the layer or layout conversion around a variant.
+
+This package runs in workers and imports torch.
+"""

@@ -1,4 +1,4 @@
-"""The input tensors of a workload, drawn from a seed, in the layout of a variant."""
+"""The input tensors of a workload, generated from a seed in the layout of a variant."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 HEAD_MEAN_DEVIATION = 0.5  # standard deviation of the heads' mean values in distribution `normal`
-# Distribution `outliers` multiplies this share of the values by this factor.
+# The distribution `outliers` multiplies this share of the values by this factor.
 OUTLIER_SHARE, OUTLIER_FACTOR = 0.001, 10.0
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The input tensors of one workload. Shapes are given for layout `BHSD`; `BSHD` swaps heads and sequence.
+    """The input tensors of one workload. Shapes are given for layout `BHSD`; layout `BSHD` swaps heads and sequence.
 
-    - `query` (B, Hq, Sq, D), `key` (B, Hkv, Sk, D), `value` (B, Hkv, Sk, Dv): they require gradients unless the
+    - `query` (B, Hq, Sq, D), `key` (B, Hkv, Sk, D), `value` (B, Hkv, Sk, Dv): these tensors require gradients unless
+      the direction is `forward`
+    - `grad_output` (B, Hq, Sq, Dv): the gradient of the output, from which the backward pass starts; None if the
       direction is `forward`
-    - `grad_output` (B, Hq, Sq, Dv): the gradient of the output, with which the harness starts the backward pass; None
-      if the direction is `forward`
     - `key_lengths` (B,) int32: with a `padding` mask, the number of valid keys in each sequence; otherwise None
-    - `document_ids` (B, Sq) int32: with a `document` mask, the document of each position; otherwise None
+    - `document_ids` (B, Sq) int32: with a `document` mask, the document id of each position; otherwise None
     - `alibi_slopes` (Hq,) float32: with ALiBi, the slope of each head; otherwise None
     - `seed`: the seed from which a variant draws its dropout
     """
@@ -44,12 +44,12 @@ class Inputs:
 
     @property
     def leaves(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Query, key and value, for which gradients are computed."""
+        """The tensors for which gradients are computed: query, key and value."""
         return self.query, self.key, self.value
 
 
 def make_inputs(workload: Workload, device: str, layout: Layout = "BHSD", seed: int = 0) -> Inputs:
-    """Return the inputs of `workload` on `device`. Their values depend on the seed, not on layout or device."""
+    """Return the inputs of `workload` on `device`. Their values depend on the seed but not on layout or device."""
     inputs = Inputs(
         layout=layout,
         **{
@@ -69,17 +69,18 @@ def make_inputs(workload: Workload, device: str, layout: Layout = "BHSD", seed: 
 
 
 def refill(inputs: Inputs, seed: int, distribution: str = "normal") -> None:
-    """Overwrite the tensors in place with new values from `seed`.
+    """Overwrite the tensors in place with new values generated from `seed`.
 
-    The addresses stay the same, so an output that a variant cached by address becomes wrong and is detected. The
-    distributions are:
+    The tensors keep their addresses. If a variant caches outputs by address, the cached output becomes wrong and is
+    detected. The distributions are:
 
     - `normal`: unit variance around a mean for each head. Outputs are checked with these values. With uniform values,
-      all weights of the softmax would be nearly equal, which hides a missing key or a wrong scale.
+      all softmax weights would be nearly equal, so a missing key or a wrong scale would hardly change the output.
     - `uniform`: from -1 to 1
     - `integers`: whole numbers from -3 to 3. Few of their bits are set, so the device needs less power.
-    - `outliers`: `normal` values, one in a thousand multiplied by ten, as in the activations of language models
-    - `zeros`: only zeros, with which the device needs the least power
+    - `outliers`: `normal` values of which one in a thousand is multiplied by ten, as in the activations of language
+      models
+    - `zeros`: only zeros, for which the device needs the least power
     """
     for name in ("query", "key", "value", "grad_output"):
         tensor = getattr(inputs, name)
@@ -95,7 +96,7 @@ def dtype_of(workload: Workload) -> torch.dtype:
 
 
 def alibi_slopes(heads: int) -> torch.Tensor:
-    """Return the slopes of ALiBi, (heads,) float32 (Press et al., 2022, arXiv:2108.12409, section 3).
+    """Return the ALiBi slopes as (heads,) float32 (Press et al., 2022, arXiv:2108.12409, section 3).
 
     Let n be the largest power of two up to `heads`. The first n slopes are a geometric sequence from 2^(-8/n) to 2^-8.
     The remaining slopes are every second slope of the sequence for 2n heads, as in the authors' code.
@@ -123,7 +124,7 @@ def _shapes(workload: Workload, layout: Layout) -> list[tuple[str, tuple[int, in
 def _draw(distribution: str, tensor: torch.Tensor, layout: Layout, seed: int) -> torch.Tensor:
     """Return new values for `tensor`.
 
-    They are drawn on the CPU in BHSD order, so that they do not depend on layout or device.
+    The values are drawn on the CPU in BHSD order, so that they do not depend on layout or device.
     """
     generator = torch.Generator().manual_seed(seed)
     batch, first, second, width = tensor.shape

@@ -1,4 +1,4 @@
-"""An attention layer around any variant: projections to query, key and value, attention, and output projection.
+"""An attention layer around any variant: query, key and value projections, attention, and output projection.
 
 This is multi-head attention as in Vaswani et al., 2017, arXiv:1706.03762, section 3.2.2.
 """
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerInputs(Inputs):
-    """The input tensors of an attention layer, in layout `BSHD` with one head as wide as the embedding, E.
+    """The input tensors of an attention layer, in layout `BSHD` with a single head as wide as the embedding, E.
 
     - `query` (B, Sq, 1, E): the token embeddings
-    - `key`, `value` (B, Sk, 1, E): one tensor with the embeddings from which keys and values are projected. This is
-      `query` itself, or another tensor in cross attention.
+    - `key`, `value` (B, Sk, 1, E): one tensor with the embeddings from which keys and values are projected. In
+      self-attention this is `query` itself, and in cross-attention a separate tensor.
     - `grad_output` (B, Sq, 1, E): the gradient of the layer's output; None if the direction is `forward`
-    - `weights`: four matrices (outer, inner), for the projections to query, key and value and for the output projection
-    - `attention`: the tensors that the variant reads, in the variant's layout; each call writes the projections there
+    - `weights`: the four matrices (outer, inner) of the query, key, value and output projections
+    - `attention`: the tensors that the variant reads, in the variant's layout; each call writes the projections into
+      them
     """
 
     weights: tuple[torch.Tensor, ...] = ()
@@ -35,13 +36,13 @@ class LayerInputs(Inputs):
 
     @property
     def leaves(self) -> tuple[torch.Tensor, ...]:  # type: ignore[override] # a layer has more than three leaves
-        """The tensors for which gradients are computed: embeddings (in cross attention two tensors), weights."""
+        """The tensors for which gradients are computed: embeddings (two tensors in cross-attention) and weights."""
         tokens = (self.query,) if self.key is self.query else (self.query, self.key)
         return (*tokens, *self.weights)
 
 
 def make_layer_inputs(workload: Workload, device: str, layout: Layout, seed: int) -> LayerInputs:
-    """Return the inputs of a layer around a variant of `layout`, drawn from `seed`."""
+    """Return inputs, generated from `seed`, for a layer around a variant of `layout`."""
     w = workload
 
     def empty(*shape: int) -> torch.Tensor:
@@ -66,9 +67,9 @@ def make_layer_inputs(workload: Workload, device: str, layout: Layout, seed: int
 
 
 def refill_layer(inputs: LayerInputs, seed: int, distribution: str = "normal") -> None:
-    """Overwrite embeddings and weights in place with new values from `seed`.
+    """Overwrite the embeddings and weights in place with new values generated from `seed`.
 
-    The weights are normal, scaled so that a projection keeps the variance of its input.
+    The weights are normally distributed, and scaled so that a projection preserves the variance of its input.
     """
     refill(inputs, seed, distribution)
     generator = torch.Generator().manual_seed(seed)
@@ -85,7 +86,7 @@ def prepare_layer(variant: Variant, workload: Workload, inputs: LayerInputs) -> 
 
 
 class _Layer(torch.autograd.Function):
-    """The layer as one autograd function, which writes the projections directly to the variant's input tensors."""
+    """The layer as one autograd function, which writes the projections directly into the variant's input tensors."""
 
     @staticmethod
     def forward(
@@ -122,7 +123,10 @@ class _Layer(torch.autograd.Function):
 
 
 def _project(tokens: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, layout: Layout) -> None:
-    """Write the projection of tokens (B, S, 1, E) to `target`. Layout `BHSD` needs an extra copy, as in real models."""
+    """Write the projection of `tokens` (B, S, 1, E) to `target`.
+
+    Layout `BHSD` needs an extra copy, as in real models.
+    """
     rows = tokens.flatten(0, 2)
     if layout == "BSHD":
         torch.mm(rows, weight.T, out=target.flatten(2).flatten(0, 1))
@@ -132,7 +136,7 @@ def _project(tokens: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, l
 
 
 def _join_heads(tensor: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Return the tensor with its heads side by side, as (B * S, H * D)."""
+    """Return the tensor with its heads concatenated, as (B * S, H * D)."""
     return (tensor.transpose(1, 2) if layout == "BHSD" else tensor).flatten(2).flatten(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Conversion of tensors to a variant's layout and back, for workloads with a different layout."""
+"""Conversion of tensors to a variant's layout and back, for workloads that specify a different layout."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def convert_layout(variant: Variant, workload: Workload, inputs: Inputs) -> Timed:
-    """Prepare a variant whose layout differs from that of `inputs`, and return a callable that converts at each call.
+    """Prepare a variant whose layout differs from that of `inputs`, and return a callable that converts the tensors.
 
-    The callable converts the inputs to the variant's layout, and the output back to the layout of the inputs. The
+    Each call converts the inputs to the variant's layout, and the output back to the layout of the inputs. The
     converted inputs are allocated only once, in this function, so the measured memory of a call does not include them.
     """
     converted = make_inputs(workload.attention, str(inputs.query.device), variant.layout, inputs.seed)
@@ -26,7 +26,7 @@ def convert_layout(variant: Variant, workload: Workload, inputs: Inputs) -> Time
 
 
 class _Converted(torch.autograd.Function):
-    """Attention between two transpositions of heads and sequence."""
+    """Attention between two transpositions of the heads and sequence dimensions."""
 
     @staticmethod
     def forward(ctx: Any, attend: Timed, converted: Inputs, *leaves: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def prepare_call(variant: Variant, workload: Workload, device: str, seed: int) -> tuple[Inputs, Timed]:
     """Return the inputs of `workload` on `device`, and the callable to time, which reads these inputs.
 
-    Without a layer or a layout conversion, this is the object that the variant's `prepare` returned. The caller must
-    check that it is callable.
+    Without a layer or a layout conversion, the callable is the object that the variant's `prepare` returned. The caller
+    must check that this object is callable.
     """
     if workload.embed_dim:
         layer_inputs = make_layer_inputs(workload, device, variant.layout, seed)

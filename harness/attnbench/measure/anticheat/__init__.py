@@ -1,1 +1,4 @@
-"""Detection of variants that cheat by manipulating or observing their measurement. Runs in workers, imports torch."""
+"""Detection of variants that cheat by manipulating or observing their measurement.
+
+This package runs in workers and imports torch.
+"""

@@ -1,7 +1,7 @@
-"""The audit of one random call in each block, which detects cached, late and reused outputs.
+"""Audit of one random call in each block, to detect outputs that are cached, unfinished or reused.
 
-Before the audited call, the inputs are changed and the memory of the last output is filled with NaN. After the call,
-its output is copied and checked.
+Before the audited call, the audit changes the inputs and fills the memory of the previous output with NaN. After the
+call, it copies the new output, so that the copy can be checked.
 """
 
 from __future__ import annotations
@@ -19,54 +19,56 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
 
 _INTEGER_OF_SIZE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
-# Times are compared only with at least this many calls of each kind, because on a busy machine a few calls in a row may
-# be slow by chance.
+# Times are compared only if there are at least this many calls of each kind. On a busy machine, a few successive calls
+# may be slow by chance.
 MIN_CALLS_TO_JUDGE = 8
-# A variant is taken to cache its output if its fastest call on changed inputs takes more than this many times as long
-# as its slowest repeat.
+# A variant is assumed to cache its output if its fastest call on changed inputs takes more than this many times as long
+# as its slowest repeat on unchanged inputs.
 FRESH_RATIO = 1.5
-# A variant is also taken to cache its output if its fastest audited call takes more than this many times as long as
-# ordinary calls, plus AUDITED_EXTRA_NS. Audited calls are slower because they read tensors that were just written, but
-# by a smaller factor. The extra time is allowed because a cold cache may triple the time of a very short call.
+# A variant is also assumed to cache its output if even its fastest audited call takes longer than AUDITED_RATIO times
+# an ordinary call plus AUDITED_EXTRA_NS. An honest variant's audited calls are slower too, because they read tensors
+# that were just written, but by a smaller factor. The extra time allows for a cold cache, which may triple the time of
+# a very short call.
 AUDITED_RATIO = 3.0
 AUDITED_EXTRA_NS = 50_000.0
-HOLD_PROBABILITY = 0.5  # the probability that the last output is kept allocated instead of being freed
+HOLD_PROBABILITY = 0.5  # probability of keeping the previous output allocated instead of freeing it
 
 
 class Audit:
-    """The audit of a cell: changes the inputs before the audited call of each block, and copies its result afterwards.
+    """The audit of a cell, which changes the inputs before the audited call of each block and copies the call's result.
 
-    - `before` changes the content of the inputs in place, so that a cached output becomes wrong. It also overwrites the
-      last output with NaN. Then it either frees that memory, so that uninitialised memory contains no answer, or keeps
-      it allocated, so that a new output in the same memory is detected.
-    - `after` copies the result as soon as the call has returned. The copy lacks any work that another thread or stream
+    - `before` changes the content of the inputs in place, so that a cached output becomes wrong. It also fills the
+      previous output with NaN. It then either frees that memory, so that uninitialised memory contains no answer, or
+      keeps it allocated, so that a new output in the same memory is detected.
+    - `after` copies the result as soon as the call returns, so the copy lacks any work that another thread or stream
       has not finished by then.
-    - `maybe_copy_plain` copies the result of an ordinary call in the same way. The choice is made after the call has
-      returned, so the variant can't find out beforehand which call is checked.
+    - `maybe_copy_plain` copies the result of a randomly chosen ordinary call. The call is chosen after it has returned,
+      so the variant can't find out beforehand which call is checked.
 
-    The last call of a block repeats the work on unchanged inputs, which shows how much time a cache of outputs saves.
+    The last call of a block is a repeat on unchanged inputs. If repeats are much faster than audited calls on changed
+    inputs, the variant caches its output.
     """
 
     def __init__(self, inputs: Inputs, seed: str) -> None:
         self._inputs = inputs
         self._random = random.Random(seed)  # noqa: S311 - the choices must be repeatable, not secret
-        self.static_output = False  # whether all calls may write to the same memory, as the replays of a graph do
+        self.static_output = False  # whether all calls may write to the same memory, as replays of a graph do
         self._held: torch.Tensor | None = None
         self.output: torch.Tensor | None = None
         self.grads: tuple[torch.Tensor, ...] | None = None
-        self.plain: Result | None = None  # copies from an ordinary call after the audited call, if one was chosen
+        self.plain: Result | None = None  # the copied result of an ordinary call after the audited call, or None
         self.fresh_ns: list[float] = []
         self.repeat_ns: list[float] = []
 
     def draw_start(self, length_ns: float) -> float:
-        """Return a random time for the audited call, in ns since the start of a block of `length_ns`."""
+        """Return a random start time for the audited call, in ns since the start of a block that lasts `length_ns`."""
         return self._random.random() * length_ns
 
     def before(self, last: Result | None, *, fresh: bool = True) -> None:
-        """Change the content of the inputs, and overwrite the last result with NaN.
+        """Change the content of the inputs, and fill the result of the previous call with NaN.
 
-        If `fresh` is false, rewrite the same content instead. This takes the same work, so the times of calls on
-        changed and on unchanged inputs can be compared.
+        If `fresh` is false, write the same content again. This is the same amount of work, so the times of calls on
+        changed and on unchanged inputs are comparable.
         """
         change_content(self._inputs, self._random if fresh else None)
         self._held = None
@@ -77,7 +79,10 @@ class Audit:
             self._held = last[0]
 
     def after(self, result: Result) -> None:
-        """Copy the result. Raises MeasurementError if the output is a tensor subclass or aliases the last output."""
+        """Copy the result.
+
+        Raises MeasurementError if the output is a tensor subclass or aliases the previous output.
+        """
         output = result[0]
         if type(output) is not torch.Tensor:
             raise MeasurementError(
@@ -92,12 +97,12 @@ class Audit:
         self.output, self.grads = _copy(result)
 
     def maybe_copy_plain(self, result: Result, probability: float) -> None:
-        """With this probability, copy the result of an ordinary call and discard the previous copy."""
+        """With the given probability, copy the result of an ordinary call and discard the previous copy."""
         if type(result[0]) is torch.Tensor and self._random.random() < probability:
             self.plain = _copy(result)
 
     def slow_audited_calls(self, plain_ns: list[float]) -> str | None:
-        """Return a finding if all audited calls took far longer than most ordinary calls.
+        """Return a finding if even the fastest audited call took far longer than most ordinary calls.
 
         `plain_ns` contains the times of the ordinary calls in the last block.
         """
@@ -113,7 +118,7 @@ class Audit:
         )
 
     def slow_fresh_calls(self) -> str | None:
-        """Return a finding if each call on changed inputs took longer than any repeat on the same inputs."""
+        """Return a finding if even the fastest call on changed inputs took far longer than the slowest repeat."""
         if min(len(self.fresh_ns), len(self.repeat_ns)) < MIN_CALLS_TO_JUDGE:
             return None
         fresh, repeat = min(self.fresh_ns), max(self.repeat_ns)
@@ -126,12 +131,12 @@ class Audit:
 
 
 def change_content(inputs: Inputs, generator: random.Random | None) -> None:
-    """Roll each floating-point tensor along sequence and head_dim by random shifts, in place.
+    """Roll each floating-point input tensor in place by random shifts along the sequence and head_dim axes.
 
-    A roll changes the right answer, but keeps the distribution of the values and their address, and takes only one
-    copy. Without a generator the shifts are 0, which is the same work. The tensors are written through
-    `.data`, which does not increase their version counters, so a cache keyed by version counters returns a wrong
-    output.
+    A roll changes the correct output, keeps the distribution of the values and the address of the tensor, and costs
+    only one copy. Without a generator the shifts are 0, which takes the same amount of work. The tensors are written
+    through `.data`, which does not increase their version counters, so a cache keyed by version counters returns a
+    wrong output.
     """
     sequence = 2 if inputs.layout == "BHSD" else 1
     for tensor in (inputs.query, inputs.key, inputs.value, inputs.grad_output):
@@ -142,16 +147,16 @@ def change_content(inputs: Inputs, generator: random.Random | None) -> None:
 
 
 def poison(result: Result) -> None:
-    """Overwrite a result with NaN, so that its memory does not contain the answer after it is freed."""
+    """Fill the tensors of a result with NaN, so that their memory does not contain the answer after it is freed."""
     for tensor in (result[0], *(result[1] or ())):
         if tensor.is_floating_point():
             tensor.data.fill_(float("nan"))
 
 
 def checksums(inputs: Inputs) -> tuple[int, ...]:
-    """Return for each input tensor the sum of its elements' bits, read as integers.
+    """Return a checksum of each input tensor: the sum of its elements, with their bits read as integers.
 
-    The sums do not depend on the order of the elements, so `change_content` preserves them.
+    The checksums do not depend on the order of the elements, so `change_content` preserves them.
     """
     tensors = (
         inputs.query, inputs.key, inputs.value, inputs.grad_output,

@@ -1,4 +1,4 @@
-"""Detection of variants that change their process (flags, clocks, functions, threads) or have implausible times."""
+"""Detection of implausible times, and of variants that change their process (flags, clocks, functions, threads)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from attnbench.measure.sampler import WarmUp
 
 
-# A thread counts as busy if its CPU time exceeds this share of a block's wall time. The idle helper threads of ordinary
+# A thread counts as busy if its CPU time exceeds this share of a block's wall time. Idle helper threads of common
 # libraries use less.
 THREAD_SHARE = 0.01
 # Modules with functions that compute correct answers. A variant must not call these functions.
@@ -34,7 +34,7 @@ ANSWER_MODULES = (reference.__name__, conformance.__name__)
 
 
 def read_flags() -> dict[str, Any]:
-    """Return the global flags of torch and Python that affect results or speed, with their names as keys."""
+    """Return the global flags of torch and Python that affect results or speed, keyed by name."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     return {
         "default dtype": torch.get_default_dtype(),
@@ -74,9 +74,9 @@ def _flushes_denormals() -> bool:
 
 
 class ProcessState:
-    """The state of the process before a plugin is imported, to compare with its later state.
+    """A snapshot of the process, taken before a plugin is imported and compared with the state of the process later.
 
-    Construct the object before the import. Later, `changes()` describes each difference in words for the record.
+    Create this object before the import. Later, `changes()` returns a description of each difference for the record.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class ProcessState:
     def changes(self, *, seeded_calls: bool = False) -> list[str]:
         """Return a finding for each changed flag, seed, clock or function.
 
-        `seeded_calls` allows changes of torch's global seed, which calls with dropout set.
+        If `seeded_calls` is true, torch's global seed may change, because calls with dropout set it.
         """
         now = read_flags()
         found = [f"{name} changed from {old} to {now[name]}" for name, old in self._flags.items() if now[name] != old]
@@ -101,9 +101,9 @@ class ProcessState:
         return [*clocks, *(f"global state: {change}" for change in found), *self._monkeypatches.replaced()]
 
     def thread_times(self) -> dict[str, int]:
-        """Return the CPU time in ns of each Python thread started since construction, with the thread's name as key.
+        """Return the CPU time in ns of each Python thread started since construction, keyed by the thread's name.
 
-        The time is -1 if it is unknown.
+        The time is -1 if the thread has no known native ID, for example because it was started without `threading`.
         """
         named = {thread.ident: thread for thread in threading.enumerate()}
         times = {}
@@ -114,7 +114,7 @@ class ProcessState:
         return times
 
     def busy_threads(self, before: dict[str, int], wall_ns: float) -> list[str]:
-        """Return a finding for each new thread that worked during a block.
+        """Return a finding for each thread that was started since construction and worked during a block.
 
         `before` is the result of `thread_times` at the start of the block, and `wall_ns` is the duration of the block.
         """
@@ -126,7 +126,7 @@ class ProcessState:
 
 
 def harness_answers_called(ready_call: ReadyCall) -> list[str]:
-    """Run one call under Python's profiler; return a finding if it calls the reference or the conformance suite."""
+    """Run one call under Python's profiler, and return a finding if it calls the reference or the conformance suite."""
     called: set[str] = set()
 
     def watch(frame: FrameType, _event: str, _argument: object) -> None:
@@ -151,13 +151,13 @@ def _cpu_time_ns(native_id: int) -> int:
         return 0
 
 
-SIDE_STREAM_GAP = 0.10  # relative excess of wall time over event time above which work on a side stream is suspected
-SLOW_WARM_UP_RATIO = 2.0  # warm-up calls slower than this many times the timed calls are suspicious
-SLEEPING_CPU_SHARE = 0.25  # CPU time over wall time below which a warm-up is taken to have slept
+SIDE_STREAM_GAP = 0.10  # work on a side stream is suspected if wall time exceeds event time by more than this share
+SLOW_WARM_UP_RATIO = 2.0  # a warm-up is suspicious if its calls take more than this many times as long as timed calls
+SLEEPING_CPU_SHARE = 0.25  # a warm-up is assumed to have slept if its CPU time is less than this share of its wall time
 
 
 def patched_clock(wall_ns: float, shortest_ns: float, longest_ns: float) -> str | None:
-    """Return a finding if the block's wall time lies outside the bounds measured by the system's second clock."""
+    """Return a finding if the block's wall time lies outside the bounds measured by the system's monotonic clock."""
     if shortest_ns * (1 - CLOCK_TOLERANCE) <= wall_ns <= longest_ns * (1 + CLOCK_TOLERANCE):
         return None
     return (
@@ -167,9 +167,9 @@ def patched_clock(wall_ns: float, shortest_ns: float, longest_ns: float) -> str 
 
 
 def slow_warm_up(warm_up: WarmUp, samples: Sequence[float]) -> str | None:
-    """Return a finding if calls slept during the warm-up and are far faster when timed.
+    """Return a finding if calls slept during the warm-up and were far faster when timed.
 
-    The times of the warm-up determine how many calls are made, so slow warm-up calls would reduce the samples.
+    The warm-up times determine how many calls are made later, so slow warm-up calls would reduce the number of samples.
     """
     if warm_up.cpu_share >= SLEEPING_CPU_SHARE or median(samples) * SLOW_WARM_UP_RATIO >= warm_up.ns_per_call:
         return None
@@ -182,7 +182,7 @@ def slow_warm_up(warm_up: WarmUp, samples: Sequence[float]) -> str | None:
 def side_stream(device_ns: float, synchronised_ns: float, launch_floor_ns: float) -> Suspicion | None:
     """Return a suspicion if a call took much longer by wall time than by events on the current stream.
 
-    `synchronised_ns` is the wall time up to the end of a synchronise of all devices.
+    `synchronised_ns` is the wall time of the call, including the wait until all devices are synchronised.
     """
     if synchronised_ns - device_ns <= launch_floor_ns + SIDE_STREAM_GAP * device_ns:
         return None

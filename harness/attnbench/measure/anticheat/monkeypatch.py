@@ -16,14 +16,14 @@ import torch
 import attnbench
 
 HARNESS = f"{attnbench.__name__}."
-# Modules and classes outside the harness, whose functions the harness uses to measure and check.
+# Modules and classes outside the harness whose functions the harness uses to measure variants or to check outputs.
 SHARED: tuple[Any, ...] = (builtins, math, json, os, torch, torch.Tensor, torch.autograd, torch.nn.functional)
 
-MAY_CHANGE = {"torch.manual_seed"}  # not watched, because torch's compiler wraps this function when it is imported
+MAY_CHANGE = {"torch.manual_seed"}  # not watched, because importing torch's compiler wraps this function
 
 
 class MonkeypatchDetector:
-    """A snapshot of the functions of the harness, and of the functions of torch and Python on which it relies.
+    """A snapshot of the harness's functions and of the torch and Python functions on which the harness relies.
 
     The snapshot is taken at construction. Modules and names that are added later are not watched.
     """
