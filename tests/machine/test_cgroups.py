@@ -9,7 +9,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def groups(tmp_path):
-    """Return a function that writes files under a root folder and returns the ControlGroups of this root."""
+    """Return a function that writes files under a root folder and returns the ControlGroups of that root."""
 
     def read(own_groups, files=()):
         for path, text in {"proc/self/cgroup": own_groups, **dict(files)}.items():
@@ -21,7 +21,7 @@ def groups(tmp_path):
 
 
 def version_2(folder, limit, used=0, inactive=0):
-    """Return the memory files of a group of version 2. Sizes are in MiB."""
+    """Return the memory files of a version 2 control group. Sizes are in MiB."""
     return {
         f"sys/fs/cgroup/{folder}memory.max": f"{limit * MIB if isinstance(limit, int) else limit}\n",
         f"sys/fs/cgroup/{folder}memory.current": f"{used * MIB}\n",
@@ -30,7 +30,7 @@ def version_2(folder, limit, used=0, inactive=0):
 
 
 def version_1(folder, limit, used=0, inactive=0):
-    """Return the memory files of a group of version 1. Sizes are in MiB."""
+    """Return the memory files of a version 1 control group. Sizes are in MiB."""
     return {
         f"sys/fs/cgroup/memory/{folder}memory.limit_in_bytes": f"{limit * MIB}\n",
         f"sys/fs/cgroup/memory/{folder}memory.usage_in_bytes": f"{used * MIB}\n",
@@ -40,7 +40,7 @@ def version_1(folder, limit, used=0, inactive=0):
 
 @pytest.mark.parametrize(("group", "own"), [(version_2, "0::/outer/inner\n"), (version_1, "4:memory:/outer/inner\n")])
 def test_the_tightest_memory_limit_of_nested_groups_counts(groups, group, own):
-    """The limit is that of the tightest group, and file caches do not count as used memory."""
+    """The lowest memory limit of nested groups applies, and file caches do not count as used memory."""
     found = groups(own, {**group("outer/inner/", 300, 40), **group("outer/", 100, 60, 20), **group("", 400, 390)})
     assert found.memory_limit() == 100 * MIB
     assert found.available_memory() == 10 * MIB
@@ -48,7 +48,7 @@ def test_the_tightest_memory_limit_of_nested_groups_counts(groups, group, own):
 
 
 def test_a_limit_of_a_parent_alone_is_found(groups):
-    """The limit of the group above applies to a group without a limit."""
+    """A group without a limit of its own is subject to the limit of its parent."""
     files = {**version_2("outer/inner/", "max", 30), **version_2("outer/", 100, 60)}
     assert groups("0::/outer/inner\n", files).memory_limit() == 100 * MIB
     assert groups("0::/elsewhere\n").memory_limit() is None
@@ -72,19 +72,19 @@ def test_a_limit_of_a_parent_alone_is_found(groups):
     ],
 )
 def test_no_limit_is_none(groups, own, files):
-    """There is no limit without groups, without their files, or if the files say that there is none."""
+    """There is no limit if there are no groups, if their files are missing, or if the files contain no limit."""
     found = groups(own, files)
     assert (found.memory_limit(), found.available_memory(), found.cpu_quota()) == (None, None, None)
     assert found.throttled_us() == 0
 
 
 def test_without_proc_there_are_no_limits(tmp_path):
-    """A system without /proc/self/cgroup has no control groups."""
+    """A system without /proc/self/cgroup has no memory limit."""
     assert ControlGroups(tmp_path).memory_limit() is None
 
 
 def test_the_smallest_cpu_quota_of_nested_groups_counts(groups):
-    """The quota in cores is the allowed CPU time in a period divided by the length of the period."""
+    """The smallest quota of nested groups applies, in cores: the CPU time allowed per period, divided by the period."""
     files = {
         "sys/fs/cgroup/outer/inner/cpu.max": "300000 100000\n",
         "sys/fs/cgroup/outer/cpu.max": "150000 100000\n",
@@ -94,7 +94,7 @@ def test_the_smallest_cpu_quota_of_nested_groups_counts(groups):
 
 
 def test_a_cpu_quota_of_version_1_is_found(groups):
-    """In version 1, quota and period are in two files in the tree of the controller `cpu`."""
+    """In version 1, the quota is computed from the quota file and the period file of the controller `cpu`."""
     files = {
         "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "50000\n",
         "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",
@@ -103,7 +103,7 @@ def test_a_cpu_quota_of_version_1_is_found(groups):
 
 
 def test_throttled_time_is_the_sum_over_the_groups_of_both_versions(groups):
-    """The throttled times of all groups are added; version 2 counts microseconds, version 1 nanoseconds."""
+    """The throttled times of all groups are added; version 2 counts in microseconds, version 1 in nanoseconds."""
     nested = {
         "sys/fs/cgroup/outer/cpu.stat": "nr_throttled 2\nthrottled_usec 900\n",
         "sys/fs/cgroup/outer/inner/cpu.stat": "nr_throttled 1\nthrottled_usec 5\n",
@@ -114,6 +114,6 @@ def test_throttled_time_is_the_sum_over_the_groups_of_both_versions(groups):
 
 
 def test_in_a_container_that_sees_an_outside_path_the_mounted_group_counts(groups):
-    """If `/proc/self/cgroup` names a group that the container can't see, the mounted group is used."""
+    """If `/proc/self/cgroup` names a group that is not visible in the container, the mounted group is used."""
     for path in ("/docker/0123abcd", "/../../system.slice/job"):
         assert groups(f"0::{path}\n", version_2("", 100, 30)).memory_limit() == 100 * MIB

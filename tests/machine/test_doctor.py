@@ -11,7 +11,7 @@ from attnbench.machine import doctor
 
 
 def place(root, path, text):
-    """Write a file of a fake /sys or /proc under the folder `root`."""
+    """Write a file of a fake /sys or /proc tree under the folder `root`."""
     file = root / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
@@ -19,7 +19,7 @@ def place(root, path, text):
 
 @pytest.mark.parametrize(("chosen", "level"), [("performance", "ok"), ("powersave", "warning")])
 def test_a_governor_that_follows_the_load_is_a_warning(tmp_path, chosen, level):
-    """Any governor except `performance` gives a warning, with the command that changes the governor."""
+    """Any governor except `performance` causes a warning with a remedy."""
     place(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", f"{chosen}\n")
     finding = doctor.governor(tmp_path)
     assert finding.level == level
@@ -39,7 +39,10 @@ def test_turbo_is_read_from_both_drivers(tmp_path, path, on, off):
 
 
 def test_a_cpu_quota_is_a_warning_in_cores(tmp_path):
-    """A container's CPU quota gives a warning with the number of cores that the quota allows; no quota is ok."""
+    """A container's CPU quota causes a warning with the number of cores that the quota allows.
+
+    Without a quota, the check is ok.
+    """
     assert doctor.container(tmp_path).level == "ok"
     place(tmp_path, "proc/self/cgroup", "0::/\n")
     place(tmp_path, "sys/fs/cgroup/cpu.max", "max 100000\n")
@@ -51,7 +54,7 @@ def test_a_cpu_quota_is_a_warning_in_cores(tmp_path):
 
 
 def test_a_containers_memory_limit_is_a_warning_if_it_is_below_the_free_memory(tmp_path):
-    """A limit below the free memory gives a warning, and a limit above the total memory is not mentioned."""
+    """A memory limit below the free memory causes a warning, and a limit above the total memory is not mentioned."""
     place(tmp_path, "proc/self/cgroup", "0::/\n")
     place(tmp_path, "sys/fs/cgroup/memory.max", f"{2**28}\n")
     finding = doctor.memory(tmp_path)
@@ -63,7 +66,7 @@ def test_a_containers_memory_limit_is_a_warning_if_it_is_below_the_free_memory(t
 
 
 def test_more_threads_than_cores_are_a_warning(tmp_path, monkeypatch):
-    """More threads than the container's CPU quota allows give a warning."""
+    """If OMP_NUM_THREADS is larger than the container's CPU quota, there is a warning."""
     place(tmp_path, "proc/self/cgroup", "0::/\n")
     place(tmp_path, "sys/fs/cgroup/cpu.max", "100000 100000\n")
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
@@ -119,7 +122,7 @@ class FakeNvml:
     ],
 )
 def test_each_fault_of_a_gpu_gives_one_warning(name, answers):
-    """On a GPU with one fault, one check gives a warning, and all other checks are ok."""
+    """On a GPU with one fault, one check gives a warning and all other checks are ok."""
     findings = {finding.check.removeprefix("gpu 0 "): finding for finding in doctor.gpus(FakeNvml(**answers))}
     assert findings.pop(name).level == "warning"
     assert {finding.level for finding in findings.values()} == {"ok"}
@@ -127,13 +130,13 @@ def test_each_fault_of_a_gpu_gives_one_warning(name, answers):
 
 
 def test_a_failed_check_does_not_hide_the_others():
-    """If a GPU does not support one query, only that check is unknown."""
+    """If a GPU does not support a query, only the check that needs this query is unknown."""
     findings = doctor.gpus(FakeNvml(MigMode=RuntimeError("Not Supported")))
     assert [finding.check for finding in findings if finding.level == "unknown"] == ["gpu 0 MIG"]
 
 
 def test_the_real_machine_is_examined_without_torch():
-    """On the real machine, each warning of `examine` has a remedy, and torch is not imported."""
+    """On the real machine, each warning from `examine` has a remedy, and torch is not imported."""
     code = (
         "import sys; from attnbench.machine.doctor import examine; findings = examine();"
         "assert all(finding.remedy for finding in findings if finding.level == 'warning'), findings;"

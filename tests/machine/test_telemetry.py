@@ -11,7 +11,7 @@ from attnbench.machine.nvml import NvmlTelemetry
 
 
 class NVMLError(Exception):
-    """The error of the fake NVML."""
+    """The error that the fake NVML raises."""
 
 
 class FakeNvml:
@@ -49,14 +49,14 @@ class FakeNvml:
 
 
 def read(**answers):
-    """Return the telemetry of one block of a fake GPU."""
+    """Return the telemetry of one block on a fake GPU."""
     reader = NvmlTelemetry("GPU-1", FakeNvml(**answers))
     reader.start()
     return reader.read()
 
 
 def test_a_block_on_a_gpu_has_clock_power_temperature_energy_and_other_processes():
-    """All values are converted to the units in their names, and the energy is the energy of the block."""
+    """All values are converted to the units in their names, and the energy is that of the block alone."""
     assert read() == {
         "sm_clock_mhz": 1755, "power_w": 350.0, "temperature_c": 61, "energy_j": 3.0, "throttle": [],
         "foreign_pids": [1],
@@ -64,20 +64,20 @@ def test_a_block_on_a_gpu_has_clock_power_temperature_energy_and_other_processes
 
 
 def test_throttle_reasons_are_named_and_idle_is_not_one():
-    """Reasons for throttling are listed by name; an idle GPU and clocks that the user has set are not reasons."""
+    """Reasons for throttling are listed by name. Idling and clocks set by the user are not listed."""
     assert read(CurrentClocksEventReasons=0x4 | 0x40)["throttle"] == ["power_cap", "thermal_hardware"]
     assert read(CurrentClocksEventReasons=0x1 | 0x2)["throttle"] == []
 
 
 @pytest.mark.parametrize("refused", ["TotalEnergyConsumption", "PowerUsage", "ComputeRunningProcesses", "ClockInfo"])
 def test_a_value_that_nvml_refuses_is_none(refused):
-    """If NVML refuses to return one value, only this value is None."""
+    """If NVML fails to return one value, only this value is None."""
     known = read(**{refused: None})
     assert sum(value is None for value in known.values()) == 1
 
 
 def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
-    """If NVML is missing, there is one warning, and the state is empty."""
+    """If NVML can't be used, there is one warning, and the telemetry is empty."""
     from attnbench.machine import nvml
 
     monkeypatch.setattr(nvml, "NvmlTelemetry", lambda uuid: NvmlTelemetry(uuid, FakeNvml(Init=None)))
@@ -89,7 +89,7 @@ def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
 
 
 def test_cpu_telemetry_reads_the_real_machine():
-    """On the real machine, the state can be read without a warning."""
+    """On the real machine, CPU telemetry can be read without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         reader = telemetry.telemetry_for("cpu", str)
@@ -103,7 +103,7 @@ def test_cpu_telemetry_reads_the_real_machine():
 
 @pytest.mark.parametrize(("throttled_us", "tagged"), [([5, 5], False), ([5, 900], True)])
 def test_a_block_is_tagged_if_the_cpu_quota_stopped_it(monkeypatch, throttled_us, tagged):
-    """A block during which the container's CPU quota was used up is tagged `quota`."""
+    """A block is tagged `quota` if the container's CPU quota ran out during the block."""
     answers = iter([throttled_us[0], *throttled_us])
     groups = SimpleNamespace(throttled_us=lambda: next(answers))
     monkeypatch.setattr(telemetry, "ControlGroups", lambda: groups)
@@ -114,7 +114,7 @@ def test_a_block_is_tagged_if_the_cpu_quota_stopped_it(monkeypatch, throttled_us
 
 @pytest.mark.parametrize(("waited_ns", "tagged"), [(0, False), (10_000_000, False), (300_000_000, True)])
 def test_a_block_is_tagged_when_its_threads_had_to_wait_for_a_core(monkeypatch, waited_ns, tagged):
-    """A block is tagged `foreign_load` if a thread waited for a core for 30% of the time, but not for 1%."""
+    """A block is tagged `foreign_load` if its threads waited for a core for 30% of the time; 1% is not enough."""
     clock = iter([0.0, 0.0, 1.0])
     waited = iter([5, 5, 5 + waited_ns])
     monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
@@ -127,7 +127,10 @@ def test_a_block_is_tagged_when_its_threads_had_to_wait_for_a_core(monkeypatch, 
 
 
 def test_without_waiting_times_foreign_load_is_measured_over_several_blocks(monkeypatch):
-    """Load by other processes is measured over several blocks, because CPU time is counted in ticks of 10 ms."""
+    """If waiting times are not available, the load from other processes is measured over several blocks.
+
+    One block is too short, because CPU time is counted in ticks of 10 ms.
+    """
     monkeypatch.setattr(telemetry, "_waited_ns", lambda: None)
     clock, busy = iter(n * 0.02 for n in range(100)), iter(n * 0.02 for n in range(100))
     monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))

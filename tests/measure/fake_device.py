@@ -1,10 +1,10 @@
-"""A simulated device for tests of the sampler without a GPU. The host can queue work on it."""
+"""A simulated device on which the host can queue work, to test the sampler without a GPU."""
 
 from __future__ import annotations
 
 
 class FakeDevice:
-    """A device with a side stream that also serves as the sampler's clock.
+    """A simulated device with a side stream. It also serves as the sampler's clock.
 
     `host`, `device` and `side` are the current times in ns of the host, the device and the side stream.
     """
@@ -15,7 +15,7 @@ class FakeDevice:
         self.tick_ns = tick_ns
         self.host = self.device = self.side = 0.0
         self.synchronised = 0
-        self.system_speed = 1.0  # speed of the system's second clock relative to this clock
+        self.system_speed = 1.0  # speed of the system's monotonic clock relative to this clock
         self.launch_floor_ns = 2 * launch_ns
 
     def call(self, cost_ns, *, side_ns=0.0):
@@ -42,6 +42,6 @@ class FakeDevice:
         return end - start
 
     def synchronise(self):
-        """Let the host wait for all streams."""
+        """Make the host wait for all streams."""
         self.synchronised += 1
         self.host = max(self.host, self.device, self.side)

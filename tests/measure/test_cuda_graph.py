@@ -11,7 +11,7 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def make_call(direction="forward", dropout=0.0):
-    """Return a workload, its inputs and a DirectionCall of plain attention."""
+    """Return a workload, its inputs and a DirectionCall for plain attention."""
     workload = Workload(heads=1, seq_q=8, head_dim=4, direction=direction, dropout=dropout)
     inputs = make_inputs(workload, "cpu")
 
@@ -22,7 +22,7 @@ def make_call(direction="forward", dropout=0.0):
 
 
 def faithful(ready_call):
-    """Imitate the capture of a CUDA graph: a replay computes the call again and writes to the captured memory."""
+    """Imitate the capture of a CUDA graph whose replays repeat the call and write to the captured memory."""
     output, grads = ready_call()
     output = output.detach()
 
@@ -37,7 +37,7 @@ def faithful(ready_call):
 
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 def test_a_faithful_replay_is_accepted(direction):
-    """A graph that computes the call again at each replay is accepted, and its replays share one output."""
+    """A graph that repeats the call at each replay is accepted, and its replays share one output."""
     workload, inputs, direction_call = make_call(direction)
     graph = GraphCall(direction_call, inputs, workload, faithful)
     first, second = (replay()[0] for replay in graph.prepare(2))
@@ -46,14 +46,14 @@ def test_a_faithful_replay_is_accepted(direction):
 
 
 def test_a_replay_that_does_not_write_the_output_is_refused():
-    """A graph that captured no work leaves NaN in the output, and is refused."""
+    """A graph that captured no work leaves NaN in the output, which raises MeasurementError."""
     workload, inputs, direction_call = make_call()
     with pytest.raises(MeasurementError, match="replay on changed inputs"):
         GraphCall(direction_call, inputs, workload, lambda ready_call: (lambda: None, ready_call()))
 
 
 def test_a_replay_of_a_constant_is_refused():
-    """A graph that only writes the captured output again is wrong on changed inputs, and is refused."""
+    """A graph that only rewrites the captured output is wrong on changed inputs, which raises MeasurementError."""
     workload, inputs, direction_call = make_call()
 
     def constant(ready_call):

@@ -24,7 +24,7 @@ PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 
 @pytest.mark.parametrize("name", ANSWER_MODULES)
 def test_modules_with_answers_can_be_imported(name):
-    """Each module that a variant must not call can be imported by its listed name, so calls to it are recognised."""
+    """Each module that variants must not call can be imported by its listed name, so calls to it are recognised."""
     assert importlib.import_module(name).__name__ == name
 
 
@@ -45,7 +45,7 @@ def test_a_call_of_the_conformance_suite_is_named():
 
 
 def test_a_call_of_torch_alone_is_no_finding():
-    """A callable that only calls torch's operators gives no finding, and the previous profiler is restored."""
+    """A callable that only calls torch's operators causes no finding, and the previous profiler is restored."""
     inputs = make_inputs(WORKLOAD, "cpu")
     seen = []
     sys.setprofile(lambda *event: seen.append(event))
@@ -58,7 +58,7 @@ def test_a_call_of_torch_alone_is_no_finding():
 
 
 def test_the_fall_back_of_the_dishonest_pack_is_refused():
-    """A variant that falls back to the reference when its kernel fails is refused before the warm-up."""
+    """A variant that falls back to the reference when its kernel fails raises MeasurementError before the warm-up."""
     spec = importlib.util.spec_from_file_location("fall_back", PACK / "falls_back_to_the_reference.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -71,7 +71,7 @@ def test_the_fall_back_of_the_dishonest_pack_is_refused():
 
 
 def test_a_worker_watches_all_modules_that_measure_and_judge():
-    """Workers load all modules that measure or check before any plugin, so that replaced functions are detected."""
+    """Before loading plugins, workers load all modules that measure or check, to detect replaced functions."""
     code = (
         "import json, attnbench.worker.cell\n"
         "from attnbench.measure.anticheat.monkeypatch import MonkeypatchDetector\n"

@@ -36,7 +36,7 @@ def test_unchanged_functions_are_no_finding(detector):
     ids=str,
 )
 def test_a_function_that_was_replaced_is_named(detector, monkeypatch, owner, name, named):
-    """A replaced function or method of the harness, torch or Python gives a finding with its full name."""
+    """Replacing a function or method of the harness, torch or Python causes a finding with the full name."""
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, lambda *_, **__: 0)
         replaced = detector.replaced()
@@ -45,6 +45,6 @@ def test_a_function_that_was_replaced_is_named(detector, monkeypatch, owner, nam
 
 
 def test_a_function_whose_code_was_replaced_is_named(detector, monkeypatch):
-    """If only the code of a function object is replaced, this is a finding too."""
+    """Replacing only the code of a function object also causes a finding."""
     monkeypatch.setattr(gate._verdict, "__code__", (lambda comparison, *, passed=None: None).__code__)
     assert detector.replaced() == ["patched function: attnbench.conformance.gate._verdict"]

@@ -9,7 +9,7 @@ from attnbench.stats.roofline import Peaks
 
 
 def test_the_lower_roof_decides():
-    """The shortest time is the longer of the times to compute and to move data, and the share is relative to it."""
+    """The shortest time is the larger of the compute time and the copy time, and the share is relative to this time."""
     machine = Peaks(copy_bytes_per_s=1e9, matmul_flops_per_s=1e12)
     assert machine.shortest_s(flops=10**9, moved_bytes=10**9) == pytest.approx(1.0)
     assert machine.shortest_s(flops=10**13, moved_bytes=10**9) == pytest.approx(10.0)
@@ -17,7 +17,7 @@ def test_the_lower_roof_decides():
 
 
 def test_peaks_are_rates_of_copy_and_matmul(monkeypatch):
-    """A copy counts the bytes read and written, a matmul counts 2 n^3 FLOPs, and the fastest matmul is used."""
+    """The copy rate counts bytes read and written. The matmul rate counts 2 n^3 FLOPs of the fastest matmul."""
     device = FakeDevice(asynchronous=False, launch_ns=0.0)
     monkeypatch.setattr(peaks, "MIN_COPY_BYTES", 4096)
     monkeypatch.setattr(peaks, "cache_bytes", lambda device: 1024)
@@ -48,7 +48,7 @@ def test_a_flush_overwrites_twice_the_cache():
 
 
 def test_the_largest_cache_is_taken(tmp_path, monkeypatch):
-    """The size of the largest cache is read from the kernel's files; an unknown size raises MeasurementError."""
+    """The size of the largest cache is read from the kernel's files, and an unknown size raises MeasurementError."""
     monkeypatch.setattr(cache_flush.os, "sysconf_names", {})
     for index, size in enumerate(("48K", "2048K", "105M")):
         (tmp_path / f"index{index}").mkdir()

@@ -20,7 +20,7 @@ def _one_thread():
 
 
 def naive(inputs):
-    """Return a callable for attention that scales its scores in place, and therefore has no gradient."""
+    """Return an attention callable that scales its scores in place."""
 
     def call():
         scores = (inputs.query @ inputs.key.transpose(-1, -2)).mul_(0.125)
@@ -31,7 +31,7 @@ def naive(inputs):
 
 @pytest.mark.parametrize("direction", ["forward", "backward", "forward_backward"])
 def test_each_direction_gives_samples_and_an_audited_result(direction):
-    """A block contains positive samples, and its audited result is right for the current inputs."""
+    """A block contains positive samples, and its audited result is correct for the current inputs."""
     workload = Workload(heads=2, seq_q=64, head_dim=16, direction=direction)
     inputs = make_inputs(workload, "cpu")
     call = (
@@ -52,7 +52,7 @@ def test_each_direction_gives_samples_and_an_audited_result(direction):
 
 
 def test_peak_memory_of_naive_attention_is_exact():
-    """The peak memory of naive attention is exactly the size of two score tensors and the output."""
+    """The measured peak memory of naive attention is exactly the size of two score tensors and the output."""
     workload = Workload(heads=2, seq_q=256, head_dim=16)
     inputs = make_inputs(workload, "cpu")
 

@@ -16,7 +16,7 @@ WORKLOAD = Workload(heads=1, seq_q=8, head_dim=4)
 
 
 def sampled(device, work, monkeypatch, **settings):
-    """Return a sampler on a fake device. Its callable runs `work(device)` and returns the right answer."""
+    """Return a sampler on a fake device. The timed callable runs `work(device)` and returns the correct output."""
     monkeypatch.setattr(sampler_module, "raw_now", lambda: int(device.host * device.system_speed))
     monkeypatch.setattr(sampler_module, "cache_bytes", lambda device: 1024)
     inputs = make_inputs(WORKLOAD, "cpu")
@@ -30,14 +30,14 @@ def sampled(device, work, monkeypatch, **settings):
 
 
 def ran(sampler, duration_ns=1e6):
-    """Make the first call and the warm-up; return one block."""
+    """Make the first call, warm up, and return one block."""
     sampler.first_call()
     sampler.warm_up()
     return sampler.block(duration_ns)
 
 
 def test_device_events_give_the_samples(monkeypatch):
-    """On an asynchronous device a sample is the time between two events, without the launch on the host."""
+    """On an asynchronous device, a sample is the time between two events and excludes the launch on the host."""
     block = ran(sampled(FakeDevice(), lambda device: device.call(100_000.0), monkeypatch))
     assert block.samples_ns == pytest.approx([100_000.0] * len(block.samples_ns), rel=0.02)
     assert block.calls_per_sample == 1
@@ -54,7 +54,7 @@ def test_short_calls_are_batched(monkeypatch):
 
 
 def test_the_host_queues_ahead_and_waits_rarely(monkeypatch):
-    """The host queues many calls at a time, and waits for the device only once for all of these samples."""
+    """The host queues many calls before it waits for the device, so it waits only a few times per block."""
     device = FakeDevice()
     sampler = sampled(device, lambda device: device.call(60_000.0), monkeypatch)
     sampler.first_call()
@@ -66,7 +66,7 @@ def test_the_host_queues_ahead_and_waits_rarely(monkeypatch):
 
 
 def test_the_first_calls_of_a_turn_are_no_samples(monkeypatch):
-    """The first calls after another worker's turn find cold caches, and are not among the samples of the block."""
+    """The slow first calls after another worker's turn are not among the samples of the block."""
     costs = iter([])
     sampler = sampled(FakeDevice(), lambda device: device.call(next(costs, 100_000.0)), monkeypatch)
     sampler.first_call()
@@ -77,20 +77,20 @@ def test_the_first_calls_of_a_turn_are_no_samples(monkeypatch):
 
 
 def test_work_left_on_a_side_stream_is_suspect(monkeypatch):
-    """A block has a suspicion if the wall time of a synchronised call exceeds its time by events by more than 10%."""
+    """If a synchronised call's wall time exceeds its event time by more than 10%, the block contains a suspicion."""
     work = lambda device: device.call(50_000.0, side_ns=100_000.0)  # noqa: E731 - a def would not be clearer
     block = ran(sampled(FakeDevice(), work, monkeypatch))
     assert [suspicion.kind for suspicion in block.suspicions] == ["side_stream"]
 
 
 def test_launch_latency_alone_is_not_suspect(monkeypatch):
-    """A short call with a wall time that is mostly launch latency gives no suspicion."""
+    """A short call whose wall time is mostly launch latency causes no suspicion."""
     block = ran(sampled(FakeDevice(launch_ns=4_000.0), lambda device: device.call(1_000.0), monkeypatch))
     assert block.suspicions == ()
 
 
 def test_cold_calls_are_timed_one_by_one_after_a_flush(monkeypatch):
-    """In cold mode each sample is the time of one call, without the flush before the call."""
+    """In cold mode, each sample is the time of one call and excludes the flush before the call."""
     device = FakeDevice(asynchronous=False, launch_ns=0.0)
     sampler = sampled(device, lambda device: device.call(5_000.0), monkeypatch, mode="cold")
     flushed = []
@@ -114,7 +114,7 @@ def test_a_clock_that_stands_still_or_goes_back_is_an_error(monkeypatch, cost):
 
 
 def test_a_clock_that_disagrees_with_the_system_is_an_error(monkeypatch):
-    """If the sampler's clock runs slower than the system's second clock, the block raises MeasurementError."""
+    """If the sampler's clock runs slower than the system's monotonic clock, the block raises MeasurementError."""
     device = FakeDevice()
     sampler = sampled(device, lambda device: device.call(100_000.0), monkeypatch)
     sampler.first_call()
@@ -125,7 +125,7 @@ def test_a_clock_that_disagrees_with_the_system_is_an_error(monkeypatch):
 
 
 def test_warm_up_ends_when_two_windows_agree(monkeypatch):
-    """If a device becomes faster over its first calls, the warm-up continues until its speed is steady."""
+    """If calls become faster during the warm-up, the warm-up continues until their speed is steady."""
     costs = iter([400_000.0 * 0.98**index for index in range(100)])
     sampler = sampled(FakeDevice(), lambda device: device.call(next(costs, 50_000.0)), monkeypatch)
     sampler.first_call()
@@ -136,7 +136,7 @@ def test_warm_up_ends_when_two_windows_agree(monkeypatch):
 
 
 def test_warm_up_ends_at_its_time_limit(monkeypatch):
-    """If a device never becomes steady, the warm-up ends at its time limit, and its result is not steady."""
+    """If the speed of calls never becomes steady, the warm-up ends at its time limit and reports this."""
     costs = iter(range(1, 10**6))
     sampler = sampled(FakeDevice(), lambda device: device.call(50_000.0 * next(costs)), monkeypatch, warm_up_max_s=0.5)
     sampler.first_call()
@@ -146,7 +146,7 @@ def test_warm_up_ends_at_its_time_limit(monkeypatch):
 
 
 def test_a_call_longer_than_the_block_gives_one_sample(monkeypatch):
-    """A block with a duration shorter than one call still contains a sample and an audited output."""
+    """A block that is shorter than one call still contains a sample and an audited output."""
     sampler = sampled(FakeDevice(), lambda device: device.call(80e6), monkeypatch, warm_up_max_s=0.1)
     block = ran(sampler, 1e6)
     assert len(block.samples_ns) >= 1

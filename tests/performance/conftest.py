@@ -1,4 +1,4 @@
-"""Fixtures for interleaved timing: two callables run in turn, so that the same noise affects both."""
+"""Fixtures for interleaved timing: two callables take turns, so that the same noise affects both."""
 
 import statistics
 import time
@@ -28,7 +28,7 @@ def prepared():
 
 @pytest.fixture
 def speedup(benchmark):
-    """Return a function that times a callable and a baseline in turn and returns the median speed-up."""
+    """Return a function that times a callable and a baseline in turn, and returns the callable's median speed-up."""
 
     def measure(subject, baseline):
         seconds = []

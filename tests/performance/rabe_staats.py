@@ -1,7 +1,7 @@
-"""Memory-efficient attention, a port of the paper's listing to torch.
+"""Memory-efficient attention, a torch port of the listing by Rabe and Staats.
 
 Source: Rabe and Staats, 2021, arXiv:2112.05682, figure 1. The outer loop is over chunks of queries and the inner loop
-over chunks of keys. Each chunk of keys is checkpointed, so that the backward pass recomputes it, and the results of all
+over chunks of keys. Each chunk of keys is checkpointed, so that the backward pass recomputes it. The results of all
 chunks of keys are merged at the end. This port is a baseline for comparison and follows the listing without
 optimisations: nothing is done in place, and masked chunks are not skipped.
 """
@@ -13,7 +13,7 @@ QUERY_CHUNK, KEY_CHUNK = 1024, 4096  # the paper's defaults
 
 
 def rabe_staats_attention(query, key, value, *, causal=False, query_chunk=QUERY_CHUNK, key_chunk=KEY_CHUNK):
-    """Return the attention output; all tensors are (B, S, H, D)."""
+    """Return the attention output. All tensors have the shape (B, S, H, D)."""
     chunks = []
     for start in range(0, query.shape[1], query_chunk):
         rows = query[:, start : start + query_chunk]

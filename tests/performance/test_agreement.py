@@ -1,4 +1,4 @@
-"""Medians agree with torch's timer, and verdicts are right on a real machine."""
+"""Tests of medians against torch's timer, and of verdicts, on a real machine."""
 
 import textwrap
 
@@ -52,7 +52,7 @@ def test_medians_agree_with_torchs_own_timer(benchmark):
     """The medians of the sampler and of blocked_autorange agree within 3%, or their intervals overlap."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    workload = Workload(heads=4, seq_q=512, head_dim=64)  # so long that Timer and the sampler time single calls
+    workload = Workload(heads=4, seq_q=512, head_dim=64)  # large enough that Timer and the sampler time single calls
     inputs = make_inputs(workload, "cpu")
     call = lambda: scaled_dot_product_attention(*inputs.leaves)  # noqa: E731 - Timer needs the same callable
     sampler = Sampler(call, inputs, workload, "cpu", MeasureConfig())

@@ -14,7 +14,7 @@ from attnbench_variants.sdpa import Sdpa
 
 
 class RabeStaats(Variant):
-    """The port of the paper's listing as a variant."""
+    """The port of Rabe and Staats's listing, as a variant."""
 
     name = "rabe-staats"
     layout = "BSHD"
@@ -39,7 +39,7 @@ def test_against_naive(speedup, prepared, mask, least):
 @pytest.mark.parametrize("length", [2048, 4096, 8192])
 @pytest.mark.parametrize(("mask", "most"), [("none", 1.4), ("causal", 1.7)])
 def test_against_flash(speedup, prepared, mask, most, length):
-    """For 2048 or more tokens, `chunked` takes at most 1.4 times as long as torch's flash kernel, or 1.7 if causal."""
+    """`chunked` takes at most 1.4 times as long as torch's flash kernel, or 1.7 times with a causal mask."""
     workload = Workload(heads=8, seq_q=length, head_dim=64, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(FLASH, workload)) >= 1 / most
 
@@ -67,13 +67,13 @@ def test_extra_memory(benchmark, direction, dtype):
 @pytest.mark.parametrize(("direction", "least"), [("forward", 2.0), ("forward_backward", 1.5)])
 @pytest.mark.parametrize("mask", ["none", "causal"])
 def test_against_the_published_algorithm(speedup, prepared, direction, least, mask):
-    """For 4096 tokens, `chunked` is at least twice as fast as the paper's listing, or 1.5 times in training."""
+    """For 4096 tokens, `chunked` is at least twice as fast as Rabe and Staats's listing, or 1.5 times in training."""
     workload = Workload(heads=8, seq_q=4096, head_dim=64, direction=direction, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(RabeStaats(), workload)) >= least
 
 
 def test_the_port_of_the_published_algorithm_is_correct():
-    """The port of the paper's listing returns the right output and gradients."""
+    """The port of Rabe and Staats's listing returns the correct output and gradients."""
     workload = Workload(heads=2, seq_q=96, head_dim=16, direction="forward_backward", mask="causal")
     inputs = make_inputs(workload, "cpu", "BSHD")
     variant = RabeStaats(query_chunk=32, key_chunk=40)

@@ -1,4 +1,4 @@
-"""A million records load in less than a minute and 4 GB of memory."""
+"""A million records load in less than a minute with less than 4 GB of memory."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ print(json.dumps({"rows": len(frame), "seconds": time.perf_counter() - started})
 
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory):
-    """Write runs of about a thousand records each; the runs differ in the number of samples per cell."""
+    """Write runs of about a thousand records each. The runs differ in the number of samples per cell."""
     folder = tmp_path_factory.mktemp("templates")
     return [
         synthetic.make_run(folder, name=f"t{seed}", cells=CELLS, seed=seed, rounds=6 + seed)
@@ -39,7 +39,10 @@ def templates(tmp_path_factory):
 
 @pytest.fixture
 def runs(templates, tmp_path):
-    """Yield a function that copies the templates until there are enough records; remove the copies after the test."""
+    """Yield a function that copies the templates until the given number of records exists.
+
+    The copies are removed after the test.
+    """
 
     def make(records):
         for number in range(records // RECORDS_PER_RUN):
@@ -65,7 +68,7 @@ def runs(templates, tmp_path):
 
 
 def peak_bytes(process):
-    """Poll a process until it ends, and return the peak memory of the process and its descendants together."""
+    """Poll a process until it ends, and return the peak of the total memory of the process and its descendants."""
     peak = 0
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -78,7 +81,7 @@ def peak_bytes(process):
 
 @pytest.mark.parametrize("records", [10_000, 100_000, 1_000_000])
 def test_records_load_in_time_and_memory(runs, tmp_path, benchmark, records):
-    """A million records load within 60 s and 4 GB on two cores, both from the record files and from the cache."""
+    """On two cores, up to a million records load within 60 s and 4 GB, from the record files and from the cache."""
     results = runs(records)
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
@@ -94,7 +97,7 @@ def test_records_load_in_time_and_memory(runs, tmp_path, benchmark, records):
     for label, loaded in (("new", first), ("cached", again)):
         print(
             f"\n{records} records ({size:.0f} MiB), {label}: {loaded['seconds']:.1f} s, "
-            f"{1e6 * loaded['seconds'] / records:.0f} us a record, {loaded['gb']:.2f} GB"
+            f"{1e6 * loaded['seconds'] / records:.0f} us per record, {loaded['gb']:.2f} GB"
         )
         assert loaded["rows"] == records
         assert loaded["gb"] <= MAX_GB

@@ -11,13 +11,13 @@ from attnbench.runner.run import execute, start
 from attnbench.runner.run_listener import RunListener
 
 MIN_RATIO = 1.8
-# The precision can't be reached, so each cell is sampled for its whole budget and costs the same in both runs.
+# The precision can't be reached, so each cell is sampled for its whole budget and takes equally long in both runs.
 PROTOCOL = MeasureConfig(precision=1e-6, budget_s=1.0, block_s=0.1, min_time_s=0.0, warm_up_max_s=0.2)
 LENGTHS = [256, 264, 272, 280, 288, 296]
 
 
 def cells_a_minute(folder, devices):
-    """Run the same cells on the given slots, and return the cells per minute since the first cell started."""
+    """Measure a fixed set of cells on the given slots, and return the number of cells per minute."""
     request = Request(
         variants=["sdpa", "sdpa-flash"],
         devices=devices,
@@ -37,7 +37,7 @@ def cells_a_minute(folder, devices):
     summary = execute(run, catalog, plan, listener=listener)
     assert summary.statuses == {"ok": len(plan.cells)}
     rate = 60 * len(plan.cells) / (instants[-1] - instants[0])
-    print(f"\n{', '.join(devices)}: {rate:.1f} cells a minute", flush=True)
+    print(f"\n{', '.join(devices)}: {rate:.1f} cells per minute", flush=True)
     return rate
 
 
@@ -47,5 +47,5 @@ def test_two_slots_are_nearly_twice_as_fast_as_one(tmp_path, benchmark):
     one = cells_a_minute(tmp_path, ["cpu:0"])
     two = benchmark.pedantic(cells_a_minute, args=(tmp_path, ["cpu:0", "cpu:1"]))
     benchmark.extra_info.update(one=one, two=two, ratio=two / one)
-    print(f"\none slot: {one:.1f} cells a minute, two slots: {two:.1f}: {two / one:.2f} times")
+    print(f"\none slot: {one:.1f} cells per minute, two slots: {two:.1f}: {two / one:.2f} times")
     assert two / one >= MIN_RATIO

@@ -1,7 +1,7 @@
-"""Statistics of seeded samples and tables, to compare with the results of an earlier version of attnbench.
+"""Statistics of seeded samples and tables, for comparison with results of an earlier version of attnbench.
 
-The earlier version had numerics written by hand and did not use SciPy. Its results are in `earlier_numerics.json`, and
-`results()` computes them again from the same samples.
+The earlier version used hand-written numerics instead of SciPy. Its results are stored in `earlier_numerics.json`, and
+`results()` recomputes them from the same samples.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEGREES = (1, 2, 3, 4, 7, 10, 31, 120, 200)
 
 
 def series(count, rho, seed=0):
-    """Return `count` samples with 2% AR(1) noise around 100. Every seventh sample is rounded, to give ties."""
+    """Return `count` samples with 2% AR(1) noise around 100. Every seventh sample is rounded, to produce ties."""
     noise = random.Random(f"{count} {rho} {seed}")  # noqa: S311 - simulated noise
     state, samples = noise.gauss(0, 1), []
     for index in range(count):
@@ -34,7 +34,7 @@ def series(count, rho, seed=0):
 
 
 def table(seed, lengths):
-    """Return a table of paired log-ratios with one row for each of `lengths`. The means of the rows differ."""
+    """Return a table of paired log-ratios with one row for each length in `lengths`. The means of the rows differ."""
     noise = np.random.default_rng(seed)
     return {
         str(row): (0.03 * noise.standard_normal() + 0.01 * noise.standard_normal(length)).tolist()
@@ -43,7 +43,7 @@ def table(seed, lengths):
 
 
 def intervals():
-    """Return the interval of each series at each confidence; the keys are 'count rho confidence'."""
+    """Return the interval of each series at each confidence, keyed by 'count rho confidence'."""
     return {
         f"{count} {rho} {confidence}": median_interval(series(count, rho), confidence)
         for count in COUNTS

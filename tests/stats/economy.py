@@ -1,8 +1,8 @@
-"""Compare how many samples different benchmark tools need for a median within 0.5%, on a simulated machine.
+"""Compare how many samples benchmark tools need to estimate a median to within 0.5%, on a simulated machine.
 
 Run this script with `python tests/stats/economy.py` to print the table. attnbench's stopping rule stops when the
-interval is narrow enough. The other tools run for a fixed time, so they are run again, with all samples pooled, until
-the interval is as narrow.
+confidence interval is narrow enough. The other tools run for a fixed time, so they are run repeatedly, and their
+samples are pooled, until the interval is equally narrow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOISE = (0.002, 0.005, 0.01, 0.02, 0.05)
 PRECISION = 0.005
 DO_BENCH_S = 0.1  # triton.testing.do_bench makes as many calls as fit into 100 ms, the default of `rep`
 PYTEST_BENCHMARK_S, PYTEST_BENCHMARK_ROUNDS = 1.0, 5  # defaults of --benchmark-max-time and --benchmark-min-rounds
-MAX_RUNS = 50  # runs of a tool with a fixed time before the comparison gives up
+MAX_RUNS = 50  # maximum number of runs of a tool with a fixed run time
 
 # RULE requires the precision, 20 samples and 10 blocks. DEFAULT also requires at least 0.2 s of measurement.
 RULE = MeasureConfig(precision=PRECISION, budget_s=30.0, min_time_s=0, block_s=0.002)
@@ -37,7 +37,7 @@ def samples_of_stopping_rule(machine, cost_ns, config):
 
 
 def samples_of_fixed_length(machine, cost_ns, seconds, fewest=1):
-    """Return how many samples a tool with a fixed time takes, if it is run until its interval is narrow enough."""
+    """Return how many samples a tool with a fixed run time takes if it is rerun until its interval is narrow enough."""
     calls = max(fewest, int(seconds * 1e9 / cost_ns))
     samples = []
     for _ in range(MAX_RUNS):
@@ -64,10 +64,10 @@ def mean_counts(noise, cost_ns, seeds):
 
 
 def table(cost_ns, seeds):
-    """Return a row of `mean_counts` for each noise level, and ratios of these counts.
+    """Return a row of `mean_counts` for each noise level, and ratios of the mean counts.
 
-    The ratios are geometric means over the noise levels, in this order: RULE / do_bench,
-    RULE / pytest-benchmark, DEFAULT / do_bench and DEFAULT / pytest-benchmark.
+    The ratios are geometric means over the noise levels, in this order: RULE / do_bench, RULE / pytest-benchmark,
+    DEFAULT / do_bench and DEFAULT / pytest-benchmark.
     """
     rows = {noise: mean_counts(noise, cost_ns, seeds) for noise in NOISE}
     pairs = ((0, 2), (0, 3), (1, 2), (1, 3))

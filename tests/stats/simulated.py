@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Machine:
-    """A machine with a clock that advances by the duration of each call.
+    """A simulated machine whose clock advances by the duration of each call.
 
-    - `noise`: relative standard deviation of the time of a call
+    - `noise`: relative standard deviation of a call's duration
     - `rho`: lag-1 autocorrelation of the noise (AR(1))
     - `drift`: relative slow-down per simulated second
     - `spike`: share of calls that take three times as long
@@ -35,7 +35,7 @@ class Machine:
         self._state = self.random.gauss(0, 1)
 
     def call(self, cost_ns):
-        """Simulate a call that takes `cost_ns` on an undisturbed machine, and return its time on this machine in ns."""
+        """Simulate a call that takes `cost_ns` on an undisturbed machine, and return its simulated duration in ns."""
         self._state = self.rho * self._state + math.sqrt(1 - self.rho**2) * self.random.gauss(0, 1)
         seconds = self.now_ns / 1e9
         took = cost_ns * (1 + self.drift * seconds) * math.exp(self.noise * self._state)
@@ -45,7 +45,7 @@ class Machine:
         return took
 
     def block(self, cost_ns, duration_ns):
-        """Simulate calls for `duration_ns`, at least one, and return their times in ns."""
+        """Simulate calls until `duration_ns` has passed, making at least one, and return their durations in ns."""
         end = self.now_ns + duration_ns
         samples = [self.call(cost_ns)]
         while self.now_ns < end:

@@ -8,18 +8,18 @@ import pytest
 
 EARLIER = json.loads((Path(__file__).parent / "earlier_numerics.json").read_text())
 MAX_EXACT_SAMPLES = 1000  # for more samples the earlier version used the normal approximation of the ranks
-STUDENT_TOLERANCE = 1e-5  # relative error of the earlier quantiles of Student's t, which were interpolated in a table
+STUDENT_TOLERANCE = 1e-5  # relative error of the earlier quantiles of Student's t, which were interpolated from a table
 P_VALUE_TOLERANCE = 5e-5  # relative width of the interval at which the bisection for a p-value ends
 
 
 @pytest.fixture(scope="module")
 def results():
-    """Return the results of the current code for the same samples."""
+    """Return the results of the current version for the same samples."""
     return earlier_numerics.results()
 
 
 def test_intervals_are_the_earlier_ones(results):
-    """Intervals of up to 1000 samples, and intervals from block medians, agree with the earlier ones to 1e-9."""
+    """Intervals of up to 1000 samples, and intervals from block medians, agree with the earlier ones to within 1e-9."""
     compared = 0
     for name, (*numbers, from_blocks) in EARLIER["intervals"].items():
         *found, found_from_blocks = results["intervals"][name]
@@ -31,7 +31,7 @@ def test_intervals_are_the_earlier_ones(results):
 
 
 def test_exact_ranks_of_many_samples_differ_by_one_at_most(results):
-    """Above 1000 samples the interval is equal to the earlier one, or narrower by at most one rank at each end."""
+    """Above 1000 samples, an interval equals the earlier one or is narrower by at most one rank at each end."""
     narrower = 0
     for name, (median, low, high, _, from_blocks) in EARLIER["intervals"].items():
         count, rho, _ = name.split()
@@ -47,12 +47,12 @@ def test_exact_ranks_of_many_samples_differ_by_one_at_most(results):
 
 
 def test_students_t_is_the_earlier_one(results):
-    """Quantiles of Student's t agree within the error of the earlier interpolation."""
+    """Quantiles of Student's t agree with the earlier ones to within the earlier interpolation error."""
     assert results["student"] == pytest.approx(EARLIER["student"], rel=STUDENT_TOLERANCE)
 
 
 def test_paired_results_are_the_earlier_ones(results):
-    """Verdicts equal the earlier ones; ratios, intervals and p-values agree within the earlier numerical error."""
+    """Verdicts equal the earlier ones, and ratios, intervals and p-values agree to within numerical error."""
     assert results["paired"].keys() == EARLIER["paired"].keys()
     for name, (ratio, low, high, p_value, verdict) in EARLIER["paired"].items():
         found_ratio, *ends, found_p_value, found_verdict = results["paired"][name]

@@ -16,13 +16,13 @@ def generator(seed):
 
 
 def independent(count, seed):
-    """Return samples with 2% log-normal noise around 100."""
+    """Return independent samples with 2% log-normal noise around 100."""
     noise = generator(seed)
     return [100 * math.exp(0.02 * noise.gauss(0, 1)) for _ in range(count)]
 
 
 def drifting(count, seed):
-    """Return samples with 1% noise from a machine that slows down by 2%. Their true median is 101."""
+    """Return samples with 1% noise from a machine that slows down by 2%. The true median is 101."""
     noise = generator(seed)
     return [100 * (1 + 0.02 * index / count) * math.exp(0.01 * noise.gauss(0, 1)) for index in range(count)]
 
@@ -44,22 +44,23 @@ def autocorrelated(count, seed, rho=0.8):
 )
 @pytest.mark.parametrize("count", [60, 240])
 def test_the_interval_covers_the_median(samples, median, count):
-    """At least 93% of intervals contain the true median under independent, drifting and autocorrelated noise."""
+    """At least 93% of intervals contain the true median, with independent, drifting or autocorrelated noise."""
     intervals = [median_interval(samples(count, seed)) for seed in range(400)]
     assert sum(interval.low <= median <= interval.high for interval in intervals) / len(intervals) >= 0.93
 
 
 def test_intervals_that_ignore_autocorrelation_do_not_cover():
-    """Counter-example: plain order statistics cover less than 60% under AR(1) noise, so blocks are needed."""
+    """Counter-example: under AR(1) noise, fewer than 60% of intervals from order statistics contain the median."""
     covered = 0
     for seed in range(200):
         ordered = sorted(autocorrelated(240, seed))
-        covered += ordered[104] <= 100 <= ordered[135]  # the binomial distribution's ranks for 240 samples at 95%
+        # These are the ranks from the binomial distribution for 240 samples and 95% confidence.
+        covered += ordered[104] <= 100 <= ordered[135]
     assert covered / 200 < 0.6
 
 
 def test_a_shift_between_blocks_is_detected_without_autocorrelation():
-    """If block medians scatter more than the scatter within blocks explains, the interval comes from the medians."""
+    """An interval is computed from block medians if they scatter more than the scatter within blocks explains."""
     noise = generator(1)
     samples = [100 + shift + noise.gauss(0, 2) for shift in (noise.gauss(0, 1) for _ in range(20)) for _ in range(50)]
     plain = median_interval(independent(1000, 2), block_sizes=[50] * 20)
@@ -70,14 +71,14 @@ def test_a_shift_between_blocks_is_detected_without_autocorrelation():
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_samples_reach_a_lower_coverage(count):
-    """Fewer than six samples can't reach a coverage of 95%, so the interval has a lower coverage."""
+    """Fewer than six samples can't reach a coverage of 95%, so their interval has a lower coverage."""
     interval = median_interval(list(range(1, count + 1)))
     assert interval.coverage == pytest.approx(max(0.0, 1 - 2 * 0.5**count))
     assert (interval.low, interval.high) == (1, count)
 
 
 def test_a_single_sample_has_no_precision():
-    """The interval of one sample is infinitely wide relative to its median."""
+    """The interval of a single sample has an infinite relative half-width."""
     assert median_interval([5.0]).relative_half_width == math.inf
 
 

@@ -10,19 +10,19 @@ from attnbench.stats.noise_floor import NoiseFloor, student_quantile
     [(1, 12.706, 636.62), (2, 4.303, 31.599), (3, 3.182, 12.924), (10, 2.228, 4.587), (120, 1.980, 3.373)],
 )
 def test_students_t_agrees_with_printed_tables(degrees, at_5_percent, at_1_permille):
-    """Two-sided quantiles agree with printed tables for odd and even degrees of freedom."""
+    """Two-sided quantiles of Student's t agree with printed tables for odd and even degrees of freedom."""
     assert student_quantile(0.05, degrees) == pytest.approx(at_5_percent, rel=1e-3)
     assert student_quantile(0.001, degrees) == pytest.approx(at_1_permille, rel=1e-3)
     assert student_quantile(1e-5, degrees) > student_quantile(1e-4, degrees)
 
 
 def test_students_t_with_many_degrees_is_normal():
-    """With very many degrees of freedom the quantile is nearly that of the normal distribution."""
+    """With 10,000 degrees of freedom, the quantile of Student's t is nearly that of the normal distribution."""
     assert student_quantile(0.05, 10_000) == pytest.approx(1.96, rel=0.01)
 
 
 def test_the_floor_is_the_root_mean_square_of_the_controls():
-    """The sign of a control's difference has no effect, and without controls there is no noise floor."""
+    """The noise floor is the root mean square of the controls' differences, and is None without controls."""
     floor = NoiseFloor.of([0.03, -0.04])
     assert floor.scale == pytest.approx((0.0025 / 2) ** 0.5)
     assert floor.degrees == 2
@@ -39,7 +39,7 @@ def test_quiet_controls_do_not_hide_a_noisy_one():
 
 
 def test_between_two_runs_each_side_is_one_process():
-    """The variances of both runs' floors are averaged; if only one run has a floor, it is used for both."""
+    """The variances of the two runs' floors are averaged. If only one run has a floor, that floor is used for both."""
     new, old = NoiseFloor(0.03, 4), NoiseFloor(0.04, 6)
     assert NoiseFloor.between(new, old) == NoiseFloor(pytest.approx((0.0025 / 2) ** 0.5), 10)
     assert NoiseFloor.between(new, None) == new
@@ -47,7 +47,10 @@ def test_between_two_runs_each_side_is_one_process():
 
 
 def test_the_floor_of_the_other_controls_leaves_one_out():
-    """Each control gets the floor of all other controls, even next to a very large one; a single control gets None."""
+    """The floor for each control is that of all other controls, even if one of them is very large.
+
+    For a single control it is None.
+    """
     means = [0.001, -0.002, 0.0, 0.3, 0.004]
     others = NoiseFloor.of_others(means)
     for index, floor in enumerate(others):

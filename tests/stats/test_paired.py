@@ -24,7 +24,10 @@ CONFIG = MeasureConfig(min_time_s=0.1, block_s=0.02, budget_s=1.0)
 
 
 def share_judged_different(slow_down, sessions, *, interleave=True, margin=0.01, **machine):
-    """Return the share of sessions in which a candidate, `slow_down` times slower, is judged faster or slower."""
+    """Return the share of sessions in which the candidate is judged faster or slower.
+
+    The candidate takes `slow_down` times as long as the baseline.
+    """
     found = 0
     for seed in range(sessions):
         cells = session(Machine(seed=seed, **machine), [1e6, 1e6 * slow_down], CONFIG, interleave=interleave)
@@ -36,18 +39,18 @@ def share_judged_different(slow_down, sessions, *, interleave=True, margin=0.01,
 
 @pytest.mark.parametrize("drift", [0.05, 0.1])
 def test_identical_code_is_not_judged_different_under_drift(drift):
-    """Interleaved sessions of identical code give at most 5% false verdicts while the machine slows down."""
+    """At most 5% of interleaved sessions of identical code give a false verdict while the machine slows down."""
     assert share_judged_different(1.0, 100, noise=0.01, drift=drift) <= 0.05
     assert share_judged_different(1.0, 100, noise=0.01, drift=drift, margin=0.0) <= 0.05
 
 
 def test_sequential_measurement_judges_identical_code_different():
-    """Counter-example: without interleaving, at least 45% of such sessions mistake drift for a difference."""
+    """Counter-example: without interleaving, drift is mistaken for a difference in at least 45% of sessions."""
     assert share_judged_different(1.0, 40, noise=0.01, drift=0.1, margin=0.0, interleave=False) >= 0.45
 
 
 def test_a_slow_down_of_three_percent_is_found():
-    """At least 95% of sessions with 1% noise, independent or autocorrelated, detect a slow-down of 3%."""
+    """A slow-down of 3% is detected in at least 95% of sessions with 1% noise, independent or autocorrelated."""
     assert share_judged_different(1.03, 60, noise=0.01) >= 0.95
     assert share_judged_different(1.03, 60, noise=0.01, rho=0.8) >= 0.95
 
@@ -61,13 +64,13 @@ def test_a_table_of_identical_rows_is_rarely_wrong_anywhere():
         wrong += any(
             result.verdict in ("faster", "slower") for result in verdicts(table, margin=0.0, seed=seed).values()
         )
-    assert wrong <= 5  # 40 x 5% = 2; more than 5 has a chance of 1%
+    assert wrong <= 5  # 40 x 5% = 2 are expected; the chance of more than 5 is 1%
 
 
 def simulated_table(generator, workloads, candidates, placement):
     """Return a table of rows for identical code, and the rows of the controls.
 
-    Each process has a constant difference in speed, with a standard deviation from `placement`.
+    The speed of each process deviates by a constant amount, whose standard deviation is taken from `placement`.
     """
     table, controls = {}, []
     for workload in range(workloads):
@@ -103,12 +106,12 @@ def test_processes_of_the_same_code_are_not_judged_different(workloads, placemen
 
 
 def test_without_a_floor_the_placement_of_processes_is_mistaken_for_a_difference():
-    """Counter-example: without a noise floor, nearly all tables of such processes contain a false verdict."""
+    """Counter-example: if processes differ in speed, nearly all tables without a floor contain a false verdict."""
     assert share_of_wrong_tables(20, 3, 3, [0.05], floored=False) >= 0.9
 
 
 def test_a_difference_beyond_the_floor_is_found():
-    """If processes of the same code differ by 0.2%, a slow-down of 3% is detected in at least 95% of rows."""
+    """If processes of the same code differ in speed by 0.2%, a slow-down of 3% is detected in at least 95% of rows."""
     generator = np.random.default_rng(12)
     found = 0
     for _ in range(20):
@@ -119,10 +122,7 @@ def test_a_difference_beyond_the_floor_is_found():
 
 
 def test_a_control_is_judged_with_the_floor_of_the_others():
-    """Only a control that differs far more than the others is a false positive.
-
-    A single control is not judged.
-    """
+    """Only a control that differs far more than the others is a false positive, and a single control is not judged."""
     generator = np.random.default_rng(13)
     rows = [list(shift + 0.002 * generator.standard_normal(12)) for shift in (0.05, -0.06, 0.04, -0.05)]
     assert summarise_controls(rows).false_positives == 0
@@ -157,7 +157,7 @@ def test_verdicts_can_be_read_from_their_intervals():
 
 
 def test_a_row_of_one_round_alone_is_undecided():
-    """A single round without other rows gives a ratio but no interval, because its scatter is unknown."""
+    """A single row of one round gives a ratio but no interval, because the scatter of the row is unknown."""
     result = verdicts({"row": [0.1]})["row"]
     assert (result.verdict, result.low, result.high, result.rounds) == ("undecided", None, None, 1)
     assert result.ratio == pytest.approx(1.105, abs=1e-3)
@@ -167,16 +167,17 @@ def test_a_row_of_one_round_alone_is_undecided():
 def test_short_rows_share_the_largest_scatter_of_their_table():
     """A row of one round is judged with the largest scatter and the total degrees of freedom of all short rows."""
     result = verdicts({"one": [0.7], "noisy": [0.68, 0.72, 0.7], "quiet": [0.7, 0.7001]})["one"]
-    half = 3.182 * 0.02  # t of (3 - 1) + (2 - 1) degrees of freedom, at the last of Holm's levels
+    # The t quantile for (3 - 1) + (2 - 1) degrees of freedom at Holm's last level, times the largest deviation.
+    half = 3.182 * 0.02
     assert result.verdict == "slower"
     assert (result.low, result.high) == pytest.approx((np.exp(0.7 - half), np.exp(0.7 + half)), rel=1e-3)
 
 
 def slow_calls(seed, costs, noises):
-    """Simulate eight workloads with calls so long that the budget allows only one to six rounds of two samples.
+    """Simulate eight workloads with very long calls, and return the table and the rows of the controls.
 
-    The speeds of the processes differ by 1%, and the machine slows down. The last two cells of each workload are the
-    baseline and its A/A control. Returns the table and the rows of the controls.
+    The budget allows only one to six rounds of two samples. The speeds of the processes differ by 1%, and the machine
+    slows down. The last two cells of each workload are the baseline and its A/A control.
     """
     table, controls = {}, []
     generator = random.Random(seed)  # noqa: S311 - simulated noise
@@ -199,7 +200,10 @@ def slow_calls(seed, costs, noises):
 
 @pytest.mark.parametrize("noises", [[0.01] * 5, [0.2, 0.1, 0.05, 0.01, 0.01]], ids=["equal noise", "noisy candidates"])
 def test_short_rows_of_identical_code_are_not_judged_different(noises):
-    """At most about 5% of tables with one to six rounds contain a false verdict, even with noisy candidates."""
+    """At most about 5% of tables of identical code with one to six rounds contain a false verdict.
+
+    This holds even with noisy candidates.
+    """
     wrong = 0
     for seed in range(100):
         table, controls = slow_calls(seed, [1.0] * 5, noises)
@@ -210,7 +214,7 @@ def test_short_rows_of_identical_code_are_not_judged_different(noises):
 
 
 def test_short_rows_find_a_factor_of_two():
-    """At least 95% of rows with one to six rounds detect a candidate that takes twice as long, at 1% noise."""
+    """At 1% noise, a candidate that takes twice as long is detected in at least 95% of rows of one to six rounds."""
     judged = []
     for seed in range(10):
         table, controls = slow_calls(seed, [2.0] * 3 + [1.0] * 2, [0.01] * 5)
@@ -219,21 +223,21 @@ def test_short_rows_find_a_factor_of_two():
 
 
 def test_rows_without_any_scatter_are_decided():
-    """Rows without noise have an interval of zero width, and therefore a verdict."""
+    """Rows without noise have intervals of zero width, so their verdicts are never `undecided`."""
     judged = verdicts({"slow": [0.1] * 10, "same": [0.0] * 10})
     assert judged["slow"].verdict == "slower"
     assert judged["same"].verdict == "same"
 
 
 def test_ratios_pair_the_common_rounds():
-    """Only rounds in which both were measured are paired, and all blocks of one round count as one block."""
+    """Only rounds in which both cells were measured are paired, and all blocks of a round are pooled."""
     candidate = Blocks([2.0, 2.0, 4.0, 8.0], [2, 1, 1], [0, 2, 3])
     baseline = Blocks([1.0, 1.0, 2.0, 9.0], [1, 1, 1, 1], [0, 2, 2, 4])
     assert paired_log_ratios(candidate, baseline) == pytest.approx([np.log(2), np.log(4 / 1.5)])
 
 
 def test_the_noise_floor_of_few_controls_is_their_largest_difference():
-    """The noise floor of a few controls is their largest difference, and noise alone gives no false positive."""
+    """The noise floor of a few controls is their largest difference, and noise alone causes no false positive."""
     generator = np.random.default_rng(5)
     rows = [list(shift + 0.001 * generator.standard_normal(12)) for shift in (0.0, 0.004, -0.006)]
     found = summarise_controls(rows)
@@ -248,13 +252,13 @@ def test_the_noise_floor_of_few_controls_is_their_largest_difference():
     [(1.05, (0.0, None), True), (1.02, (0.0, 0.0), False), (1.05, (0.001, 0.02), False)],
 )
 def test_a_regression_lies_beyond_the_bar_and_the_noise_floors(low, floors, expected):
-    """The whole interval must lie above the bar and above three times each run's noise floor."""
+    """A result is a regression only if its interval lies above the bar and above three times each run's noise floor."""
     result = PairedResult(1.08, low, 1.1, 0.0, 0.95, "slower", 10)
     assert is_regression(result, 0.03, *floors) is expected
 
 
 def test_runs_are_compared_without_pairs():
-    """Between two runs, a slow-down of 10% is detected, and equal cells are judged the same."""
+    """Between two runs, a slow-down of 10% is detected, and cells with equal costs are judged the same."""
     generator = random.Random(6)  # noqa: S311 - simulated noise
 
     def cell(cost):
@@ -268,7 +272,10 @@ def test_runs_are_compared_without_pairs():
 
 
 def test_few_rounds_of_two_runs_are_compared():
-    """Between two runs of two rounds, a cell that takes three times as long is slower, and equal ones are undecided."""
+    """Between two runs of two rounds each, a cell that takes three times as long is judged slower.
+
+    Equal cells are undecided.
+    """
     old, new = Blocks([99.0, 101.0], [1, 1], [0, 1]), Blocks([297.0, 303.0], [1, 1], [0, 1])
     judged = verdicts_between_runs({"slow": (new, old), "equal": (old, old), "other": (new, new)})
     assert {name: result.verdict for name, result in judged.items()} == {

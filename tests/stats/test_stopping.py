@@ -21,7 +21,7 @@ def run(machine, config=CONFIG, cost=1e6):
 
 
 def test_a_quiet_machine_stops_for_precision_at_the_minimums():
-    """Without noise, sampling ends as soon as the minimum number of samples, blocks and seconds is reached."""
+    """Without noise, sampling ends once the minimums of samples, blocks and measuring time are reached."""
     stopping, blocks = run(Machine())
     assert stopping.stopped_by == "precision"
     assert len(blocks) == CONFIG.min_blocks
@@ -37,21 +37,21 @@ def test_a_precision_that_cannot_be_met_ends_with_the_budget():
 
 
 def test_calls_longer_than_the_budget_still_give_a_sample():
-    """A call that takes longer than the whole budget gives one sample, and ends sampling by budget."""
+    """If one call takes longer than the whole budget, sampling ends with a single sample and reason `budget`."""
     stopping, blocks = run(Machine(), cost=5e9)
     assert stopping.stopped_by == "budget"
     assert [len(block) for block in blocks] == [1]
 
 
 def test_the_interval_is_computed_only_when_the_samples_have_doubled(monkeypatch):
-    """The interval is computed again only after the number of samples has doubled, and at the end of the budget."""
+    """The interval is computed again only after the number of samples has doubled, and when the budget is spent."""
     looks = []
     original = StoppingRule._look
     monkeypatch.setattr(StoppingRule, "_look", lambda self: looks.append(len(self._samples)) or original(self))
     stopping, _ = run(Machine(noise=0.2))
     assert stopping.stopped_by == "budget"
     assert len(looks) > 2
-    before_the_end = looks[:-1]  # the last interval is computed at the end of the budget
+    before_the_end = looks[:-1]  # the last interval is computed when the budget is spent
     assert all(second >= 2 * first for first, second in itertools.pairwise(before_the_end))
 
 
@@ -71,7 +71,7 @@ def test_stopping_keeps_the_coverage(precision, machine):
 
 
 def test_throttling_shows_in_the_interval():
-    """If a machine starts to throttle during the measurement, the interval includes both speeds."""
+    """If a machine starts to throttle during the measurement, the interval includes the times before and after."""
     config = MeasureConfig(precision=0.005, min_time_s=1.0, budget_s=1.5)
     stopping, _ = run(Machine(noise=0.005, throttle_at_s=0.5), config)
     assert stopping.stopped_by == "budget"

@@ -23,7 +23,7 @@ def test_shapes_in_bhsd():
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_layouts_hold_the_same_values(name):
-    """Both layouts contain the same values, and their tensors are contiguous."""
+    """Inputs in both layouts contain the same values, and their tensors are contiguous."""
     bhsd, bshd = (getattr(make_inputs(GROUPED, "cpu", layout, seed=3), name) for layout in ("BHSD", "BSHD"))
     assert torch.equal(bhsd, bshd.transpose(1, 2))
     assert bhsd.is_contiguous()
@@ -38,7 +38,7 @@ def test_dtype(dtype):
 
 
 def test_only_directions_with_a_backward_pass_have_gradients():
-    """Query, key and value require gradients, and there is a `grad_output`, in all directions except forward."""
+    """In all directions except forward, query, key and value require gradients and `grad_output` is present."""
     forward = make_inputs(Workload(heads=1, seq_q=2, head_dim=2), "cpu")
     assert forward.grad_output is None
     assert not any(leaf.requires_grad for leaf in forward.leaves)
@@ -49,7 +49,7 @@ def test_only_directions_with_a_backward_pass_have_gradients():
 
 
 def test_values_depend_on_the_seed():
-    """The same seed gives the same values, another seed gives other values, and the tensors differ from each other."""
+    """Equal seeds give equal values, different seeds give different values, and the tensors of one workload differ."""
     one, again, other = (make_inputs(GROUPED, "cpu", seed=seed) for seed in (1, 1, 2))
     for name in TENSORS:
         assert torch.equal(getattr(one, name), getattr(again, name))
@@ -67,7 +67,7 @@ def test_global_generator_is_left_alone():
 
 
 def test_refill_keeps_addresses():
-    """Refilled inputs equal new inputs with the same seed, but keep their addresses."""
+    """Refilled inputs have the same values as new inputs with the same seed, but keep their addresses."""
     inputs = make_inputs(GROUPED, "cpu", "BSHD", seed=1)
     addresses = [getattr(inputs, name).data_ptr() for name in TENSORS]
     refill(inputs, 7)
@@ -107,7 +107,7 @@ def test_document_ids():
 @pytest.mark.parametrize("mask", ["none", "padding", "document"])
 @pytest.mark.parametrize("sizes", [{"batch": 0, "seq_q": 3}, {"batch": 2, "seq_q": 0}])
 def test_empty_workloads_have_inputs(mask, sizes):
-    """An empty batch or sequence gives empty tensors and no error."""
+    """A workload with an empty batch or sequence has empty input tensors."""
     inputs = make_inputs(Workload(heads=2, head_dim=4, mask=mask, direction="forward_backward", **sizes), "cpu")
     assert inputs.query.numel() == 0
     assert inputs.query.shape[3] == 4
@@ -115,13 +115,13 @@ def test_empty_workloads_have_inputs(mask, sizes):
 
 @pytest.mark.parametrize("heads", [1, 2, 8, 16, 64])
 def test_alibi_slopes_of_a_power_of_two(heads):
-    """For n heads, a power of two, the slopes are the geometric sequence from 2^(-8/n) to 2^-8."""
+    """If the number of heads, n, is a power of two, the slopes are the geometric sequence from 2^(-8/n) to 2^-8."""
     expected = [2.0 ** (-8.0 / heads * (index + 1)) for index in range(heads)]
     assert alibi_slopes(heads).tolist() == pytest.approx(expected)
 
 
 def test_alibi_slopes_of_twelve():
-    """For 12 heads the slopes are those of 8 heads, followed by every second slope of 16 heads."""
+    """For 12 heads, the slopes are those of 8 heads, followed by every second slope of 16 heads."""
     assert alibi_slopes(12).tolist() == pytest.approx(alibi_slopes(8).tolist() + alibi_slopes(16)[0::2][:4].tolist())
 
 

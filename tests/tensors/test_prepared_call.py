@@ -21,7 +21,7 @@ SIZES = {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 24, "head_dim": 8, "dir
 
 
 class Bshd(Variant):
-    """Attention in layout BSHD."""
+    """A variant with layout BSHD."""
 
     name = "bshd"
     layout = "BSHD"
@@ -37,7 +37,7 @@ class Bshd(Variant):
 
 @variant("unscaled")
 def unscaled(query, key, value, workload):
-    """Return attention without the scale."""
+    """Return attention computed without the scale."""
     return scaled_dot_product_attention(query, key, value, scale=1.0, enable_gqa=True)
 
 
@@ -57,7 +57,7 @@ class TestLayer:
     @pytest.mark.parametrize("implementation", [Naive(), Chunked(), Bshd()], ids=lambda each: each.name)
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_output_and_all_gradients_are_right(self, implementation, dtype):
-        """The output and all gradients of a layer agree with the float64 layer, whatever the variant's layout."""
+        """Output and gradients of a layer agree with those of the float64 layer, whatever the variant's layout."""
         verdict = judged(implementation, embed_dim=20, mask="causal", dtype=dtype)
         assert verdict.passed, verdict.reason
 
@@ -65,7 +65,7 @@ class TestLayer:
         "fields", [{"seq_k": 40}, {"mask": "padding"}, {"alibi": True, "softcap": 5.0}, {"head_dim_v": 4}]
     )
     def test_cross_attention_masks_and_biases(self, fields):
-        """Layers work with cross attention, seeded masks, biases and a different width of values."""
+        """Layers are correct with cross-attention, seeded masks, biases and values of a different width."""
         assert judged(Naive(), embed_dim=12, **fields).passed
 
     def test_a_wrong_variant_fails(self):
@@ -79,7 +79,7 @@ class TestLayer:
         assert judged(Linear(), embed_dim=16).rule.startswith("plugin contract only")
 
     def test_reference_is_multi_head_attention(self):
-        """The float64 layer returns what torch.nn.MultiheadAttention returns with the same weights."""
+        """The float64 layer and torch.nn.MultiheadAttention return the same output for the same weights."""
         workload = Workload(heads=4, seq_q=10, head_dim=4, embed_dim=16)
         inputs = make_layer_inputs(workload, "cpu", "BHSD", 0)
         layer = torch.nn.MultiheadAttention(16, 4, bias=False, batch_first=True, dtype=torch.float64)
@@ -90,14 +90,14 @@ class TestLayer:
         torch.testing.assert_close(output, layer(tokens, tokens, tokens)[0][0].detach())
 
     def test_calls_may_wait_for_their_backward_pass(self):
-        """In direction backward, two calls whose forward passes both run first have equal gradients."""
+        """In direction backward, two calls have equal gradients even if both forward passes run first."""
         workload = Workload(**{**SIZES, "direction": "backward", "embed_dim": 12})
         inputs, call = prepare_call(Naive(), workload, "cpu", 0)
         first, second = (ready()[1] for ready in DirectionCall(call, inputs, workload).prepare(2))
         torch.testing.assert_close(first, second)
 
     def test_flops_and_bytes_count_the_projections(self):
-        """FLOPs and bytes of a layer include its four projections, each with three matmuls in a training step."""
+        """The FLOPs and bytes of a layer include its four projections, each with three matmuls in a training step."""
         layer = Workload(**SIZES, embed_dim=10)
         alone = dataclasses.replace(layer, embed_dim=0)
         rows, widths = 2 * 24, 32 + 16 + 16 + 32
@@ -115,12 +115,12 @@ class TestLayer:
 
 
 class TestLayout:
-    """Tests of workloads with `layout`, which may differ from the layout of the variant."""
+    """Tests of workloads whose `layout` may differ from the layout of the variant."""
 
     @pytest.mark.parametrize("layout", ["BHSD", "BSHD", "native"])
     @pytest.mark.parametrize("implementation", [Naive(), Bshd()], ids=lambda each: each.name)
     def test_answers_have_the_layout_of_the_workload(self, implementation, layout):
-        """Output and gradients are right in the workload's layout, whatever the layout of the variant."""
+        """Output and gradients are correct in the workload's layout, whatever the layout of the variant."""
         assert judged(implementation, layout=layout, mask="causal").passed
 
     def test_the_same_layout_needs_no_conversion(self):
@@ -141,7 +141,7 @@ def test_other_values_are_timed_and_normal_ones_checked(distribution):
 
 
 def test_layouts_get_the_same_values():
-    """The values drawn from a seed are the same in each layout, for each distribution."""
+    """For each distribution, a seed gives the same values in both layouts."""
     for distribution in ("normal", "outliers", "integers"):
         workload = Workload(**SIZES)
         tensors = [make_inputs(workload, "cpu", layout) for layout in ("BHSD", "BSHD")]
@@ -172,10 +172,9 @@ def test_impossible_workloads_are_refused(fields, message):
 
 
 def test_shares_of_a_split():
-    """`share` is the part of the workload for one device.
+    """`share` is the part of the workload that one device computes: a part of the batch or of the heads.
 
-    It has a part of the batch or of the heads. With split ring it is the whole workload, and with one device the split
-    has no effect.
+    With split ring, the share is the whole workload. With one device, the split has no effect.
     """
     whole = Workload(**SIZES, gpus=2)
     assert (whole.share.batch, whole.share.heads, whole.share.gpus) == (1, 4, 1)
@@ -191,7 +190,7 @@ def test_shares_of_a_split():
     [{"embed_dim": 16}, {"layout": "BSHD", "distribution": "zeros"}, {"gpus": 2, "split": "ring", "scale": 0.5}],
 )
 def test_ids_can_be_parsed(fields):
-    """The id of a workload contains its layer, layout, distribution and split, and can be parsed."""
+    """The id of a workload includes its layer, layout, distribution and split, and can be parsed back."""
     workload = Workload(**{**SIZES, **fields})
     assert Workload.parse(workload.id) == workload
     assert workload.id != Workload(**SIZES).id
