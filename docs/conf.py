@@ -1,4 +1,4 @@
-"""Configuration of Sphinx, which writes figures and generated pages before each build."""
+"""Configuration of Sphinx. Figures and generated pages are written before each build."""
 
 import sys
 from pathlib import Path
@@ -18,12 +18,12 @@ html_theme = "furo"
 html_title = "attnbench"
 html_static_path: list[str] = []
 html_show_sphinx = False
-smartquotes = False  # because smart quotes would turn the two hyphens of an option into a dash
+smartquotes = False  # smart quotes would turn the two hyphens of an option into a dash
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 nitpicky = False  # references to the types of torch and pluggy can't be resolved
-suppress_warnings = ["myst.header"]  # an included page starts with a second-level heading
+suppress_warnings = ["myst.header"]  # included pages start with a second-level heading
 
 
 def setup(app):  # noqa: ANN001, ANN201 - a hook that Sphinx calls

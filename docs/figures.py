@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-PARTS = {  # extra figures of the study `steps`, with the steps that each figure shows
+PARTS = {  # additional figures for the study `steps`, and the steps that each of them shows
     "embeddings": ("embeddings",), "query_key_value": ("query", "key", "value"), "scores": ("scores", "scaled"),
     "softmax": ("weights",), "output": ("weights", "value", "output"), "heads": ("heads",),
 }  # fmt: skip
@@ -34,8 +34,8 @@ STYLE = {
     "axes.spines.right": False,
     "figure.facecolor": "white",
 }
-TORCH_FREE, WITH_TORCH = ("#e8f0fa", "#2166ac"), ("#fdeadb", "#b35806")  # fill and border colours of a part
-COLUMNS = (-3.4, 0.9, 3.8)  # horizontal places of supervisor, shared and worker parts
+TORCH_FREE, WITH_TORCH = ("#e8f0fa", "#2166ac"), ("#fdeadb", "#b35806")  # fill and border colours of parts
+COLUMNS = (-3.4, 0.9, 3.8)  # horizontal positions of supervisor, shared and worker parts
 MASKS = (
     ("none", 8, 8), ("causal", 8, 8), ("window:2:0", 8, 8), ("window:2:1", 8, 8),
     ("prefix:3", 8, 8), ("document", 16, 16), ("causal", 4, 8), ("causal-top-left", 4, 8),
@@ -55,7 +55,7 @@ def studies(folder: Path) -> None:
 
 
 def masks(path: Path) -> None:
-    """Draw the keys that each query sees under each mask, according to `Workload.visible_keys`."""
+    """Draw which keys are visible to each query under each mask, according to `Workload.visible_keys`."""
     with plt.rc_context(STYLE):
         figure, rows = plt.subplots(2, 4, figsize=(10, 5.2))
         for axes, (mask, seq_q, seq_k) in zip(rows.flat, MASKS, strict=True):
@@ -73,11 +73,11 @@ def masks(path: Path) -> None:
 
 
 def layers(path: Path) -> None:
-    """Draw the parts of the package by side, supervisor or worker, and the imports between them, which all point down.
+    """Draw the parts of the package in a column for each side, and the imports between them as arrows that point down.
 
     Parts that may import torch are on the worker's side. Torch-free parts that `worker` imports are on both sides, and
-    the others are on the supervisor's side. An import is left out if a chain of other imports implies it, to keep the
-    picture readable.
+    the remaining parts are on the supervisor's side. To keep the figure readable, an import is left out if a chain of
+    other imports implies it.
     """
     layers, torch_free = _contracts()
     imports = _imports([name for layer in layers for name in layer])
@@ -115,7 +115,7 @@ def _places(imports: nx.DiGraph, torch_free: set[str]) -> dict[str, tuple[float,
 
 
 def _contracts() -> tuple[list[list[str]], set[str]]:
-    """Return the layers in import-linter's contracts, from the top, and the parts that may not import torch."""
+    """Return the layers in import-linter's contracts, from top to bottom, and the parts that may not import torch."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
@@ -141,7 +141,7 @@ def _imports(names: list[str]) -> nx.DiGraph:
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    bent = start[0] == end[0] and start[1] - end[1] > 1  # bends around the parts between the two ends
+    bent = start[0] == end[0] and start[1] - end[1] > 1  # the arrow bends around the parts between its ends
     style = {
         "arrowstyle": "-|>",
         "color": "#8795a5",

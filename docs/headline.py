@@ -22,7 +22,7 @@ FIGURE = Path("results/published/headline.svg")
 
 
 def main(argument: str, root: Path = ROOT) -> None:
-    """Update the README in `root` from a run, or print the name of this machine's folder."""
+    """Update the README in `root` from the run `argument`, or print this machine's folder name for `--machine`."""
     if argument == "--machine":
         devices = list_devices()
         chosen = next((device for device in devices if device.kind == "cuda"), devices[0])

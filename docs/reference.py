@@ -27,7 +27,7 @@ def command_line() -> str:
 
 
 def checks(table: Iterable[Check]) -> str:
-    """Return a Markdown table of conformance checks: their demands, and the usual bug that each check finds."""
+    """Return a Markdown table of conformance checks, with what each check demands and the bug that it usually finds."""
     rows = (f"| `{check.name}` | {check.demands} | {check.usual_bug} |" for check in table)
     return "\n".join(("| check | demands | usual bug |", "|---|---|---|", *rows)) + "\n"
 

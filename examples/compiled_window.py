@@ -1,7 +1,7 @@
 """Sliding-window attention in plain PyTorch, compiled by torch.compile.
 
 To time it: `attnbench run -p examples/compiled_window.py -v example-compiled-window,sdpa --mask window:128:0 --heads 8
---seq 2048 --head-dim 64`. Queries are processed in blocks, and each block only uses the keys that its window can reach,
+--seq 2048 --head-dim 64`. Queries are processed in blocks, and each block uses only the keys that its window can reach,
 as in Longformer (Beltagy et al., 2020, arXiv:2004.05150, section 3.1). The work is therefore proportional to the
 sequence length times the size of the window.
 """
@@ -15,18 +15,19 @@ from attnbench import Variant, hookimpl
 def window_attention(query, key, value, *, left, right, scale, block):
     """Return attention within a window: (B, H, Sq, D), (B, H, Sk, D), (B, H, Sk, Dv) -> (B, H, Sq, Dv).
 
-    Row i sees keys i + Sk - Sq - left to i + Sk - Sq + right, both included. The output of a row that sees no key is 0.
+    Row i attends to keys i + Sk - Sq - left to i + Sk - Sq + right, both included. The output of a row without such
+    keys is 0.
     """
     seq_q, seq_k = query.shape[2], key.shape[2]
     blocks = -(-seq_q // block)
-    reach = left + block + right  # the number of keys that one block of queries can see
-    first = seq_k - seq_q - left  # the first key that the first block can see; negative if before the sequence
+    reach = left + block + right  # the number of keys that one block of queries can attend to
+    first = seq_k - seq_q - left  # position of the first block's first key; negative if before the sequence
 
     query = pad(query, (0, 0, 0, blocks * block - seq_q)).unflatten(2, (blocks, block))
     row = torch.arange(block, device=query.device)[:, None]
     column = torch.arange(reach, device=query.device)
     starts = first + block * torch.arange(blocks, device=query.device)
-    position = starts[:, None] + column  # of the keys that each block can see: (blocks, reach)
+    position = starts[:, None] + column  # the position of each block's keys: (blocks, reach)
     inside = (position >= 0) & (position < seq_k)
     key, value = (tensor[:, :, position.clamp(0, seq_k - 1)] for tensor in (key, value))
     scores = torch.einsum("bhnqd,bhnkd->bhnqk", query.float() * scale, key.float())
@@ -43,7 +44,7 @@ class CompiledWindow(Variant):
     costly_on = ("cpu",)  # compiling a new shape takes seconds, so the conformance suite uses fewer shapes
 
     def unsupported_reason(self, workload, device):
-        """Return why the function can't run the workload: a mask other than a window, or an unsupported feature."""
+        """Return why the compiled function can't run the workload, or None if it can."""
         if workload.mask.kind != "window":
             return f"mask {workload.mask}: only window:L:R"
         if workload.softcap or workload.alibi or workload.dropout:
@@ -53,8 +54,8 @@ class CompiledWindow(Variant):
         return None
 
     def prepare(self, workload, inputs):
-        """Compile the function for this workload's shapes; the timed call repeats keys and values of grouped heads."""
-        torch.compiler.reset()  # otherwise torch.compile stops compiling after some number of shapes
+        """Compile the function for this workload's shapes. The timed call repeats keys and values of grouped heads."""
+        torch.compiler.reset()  # otherwise torch.compile would stop compiling after a number of shapes
         compiled = torch.compile(window_attention, dynamic=False, fullgraph=True)
         groups = workload.heads // workload.kv_heads
         left, right = min(workload.mask.left, workload.seq_k), min(workload.mask.right, workload.seq_k)

@@ -75,7 +75,7 @@ def attention_in_cpp():
         "attnbench_example",
         SOURCE,
         is_python_module=False,
-        no_implicit_headers=True,  # torch/extension.h would make the build take three times as long
+        no_implicit_headers=True,  # including torch/extension.h would triple the build time
         extra_cflags=["-O3", "-march=native", "-fopenmp-simd"],
     )
     return torch.ops.attnbench_example.attention
@@ -87,7 +87,7 @@ class CppAttention(Variant):
     name = "example-cpp"
 
     def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one return per reason is easiest to read
-        """Return why the extension can't run the workload: no compiler, or an unsupported feature."""
+        """Return why the extension can't run the workload, or None if it can."""
         if device != "cpu":
             return "runs on the CPU only"
         if not (shutil.which("c++") and shutil.which("ninja")):
@@ -103,7 +103,7 @@ class CppAttention(Variant):
         return None
 
     def prepare(self, workload, inputs):
-        """Build the extension, and return a callable that calls it with this workload's arguments."""
+        """Build the extension, and return a function that calls it with this workload's arguments."""
         attention = attention_in_cpp()
         scale, causal = workload.effective_scale, workload.mask.is_causal
         return lambda: attention(inputs.query, inputs.key, inputs.value, scale, causal)

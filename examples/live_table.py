@@ -1,9 +1,9 @@
 """An observer that appends each record to a CSV file as soon as it is stored.
 
 To use it: `LIVE_TABLE=live.csv attnbench run -p examples/live_table.py`, and in another terminal `tail -f live.csv`. A
-plugin for an experiment tracker looks the same: it starts the tracker's run in `attnbench_run_started` and logs to it
-in `attnbench_record_stored`. Observers run in a separate process, so a slow or broken observer does not affect any
-measurement.
+plugin for an experiment tracker works the same way: it starts the tracker's run in `attnbench_run_started` and logs
+records to that run in `attnbench_record_stored`. Observers run in a separate process, so a slow or broken observer does
+not affect any measurement.
 """
 
 import csv
@@ -17,19 +17,19 @@ COLUMNS = ("variant", "workload", "device", "status", "median_ms", "reason")
 
 
 def table():
-    """Return the path of the CSV file, which the environment variable LIVE_TABLE sets."""
+    """Return the path of the CSV file, which can be set with the environment variable LIVE_TABLE."""
     return Path(os.environ.get("LIVE_TABLE", "live.csv"))
 
 
 def append(row):
-    """Append one line and close the file, so that other programs only see complete lines."""
+    """Append one line and close the file, so that other programs read only complete lines."""
     with table().open("a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerow(row)
 
 
 @hookimpl
 def attnbench_run_started():  # an implementation of a hook may leave out arguments that it does not use
-    """Replace the file by a new one that only has the header."""
+    """Replace the file with a new one that contains only the header."""
     table().unlink(missing_ok=True)
     append(COLUMNS)
 

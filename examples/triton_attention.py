@@ -36,7 +36,7 @@ if HAS_TRITON:
         largest = tl.full((BLOCK_Q,), float("-inf"), tl.float32)
         total = tl.zeros((BLOCK_Q,), tl.float32)
         summed = tl.zeros((BLOCK_Q, HEAD_DIM_V), tl.float32)
-        last = rows + seq_k - seq_q  # the last key that each row sees under a causal mask
+        last = rows + seq_k - seq_q  # the last key visible to each row under a causal mask
         end = tl.minimum(seq_k, tl.max(last) + 1) if CAUSAL else seq_k
         for start in range(0, end, BLOCK_K):
             columns = start + tl.arange(0, BLOCK_K)
@@ -50,7 +50,7 @@ if HAS_TRITON:
                 visible = visible & (columns[None, :] <= last[:, None])
             scores = tl.where(visible, scores, float("-inf"))
             new_largest = tl.maximum(largest, tl.max(scores, 1))
-            shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)  # -inf - -inf would be NaN
+            shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)  # because -inf - (-inf) would be NaN
             weights = tl.exp2(scores - shift[:, None])
             decay = tl.exp2(largest - shift)
             total = total * decay + tl.sum(weights, 1)
@@ -68,7 +68,7 @@ class TritonAttention(Variant):
     name = "example-triton"
 
     def unsupported_reason(self, workload, device):  # noqa: PLR0911 - one return per reason is easiest to read
-        """Return why the kernel can't run the workload: an unsupported feature, or no GPU and no interpreter."""
+        """Return why the kernel can't run the workload, or None if it can."""
         if not HAS_TRITON:
             return "needs the package triton (pip install triton)"
         if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
@@ -87,7 +87,7 @@ class TritonAttention(Variant):
         return None
 
     def prepare(self, workload, inputs):
-        """Choose the grid. The first call compiles the kernel and is not timed."""
+        """Return a function that launches the kernel. The first call compiles the kernel and is not timed."""
         block = 64 if workload.head_dim <= 64 else 32
         grid = (triton.cdiv(workload.seq_q, block), workload.batch * workload.heads)
         shape = (workload.batch, workload.heads, workload.seq_q, workload.head_dim_v)

@@ -14,7 +14,7 @@ MISSING = "THE PAGE IS NOT TESTED: no chromium on this machine (apt-get install 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Start Chromium; without Chromium or Playwright, the tests are skipped with a warning."""
+    """Start Chromium, or skip the tests with a warning if Chromium or Playwright is missing."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     try:
         from playwright.sync_api import sync_playwright
@@ -31,7 +31,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory):
-    """Write a report of two machines with every status, and return the page's path."""
+    """Write a report on runs from two machines that contain every status, and return the path of its page."""
     folder = tmp_path_factory.mktemp("browser")
     cells = synthetic.workloads(seqs=(512, 1024, 2048))
     variants = ("naive", "sdpa", "sdpa-flash", "chunked", "xformers", "forgets-a-key", "segfaults", "linear-attention")

@@ -23,7 +23,7 @@ def scrolled(page):
 
 
 def shown_cells(page):
-    """Return the number of cells that match the filters."""
+    """Return the number of cells that match the filters, as shown on the page."""
     return int(page.locator("#count").inner_text().split()[0])
 
 
@@ -56,7 +56,7 @@ def test_lengths_are_labelled_as_in_print(visit, report):
 
 
 def test_a_button_shows_further_settings(visit, report):
-    """A chart shows six facets at first, and the button below it shows the others."""
+    """A chart initially shows six facets, and clicking the button below it shows the rest."""
     page = visit(report)
     scrolled(page)
     figure = page.locator("figure.chart", has=page.locator("[data-chart=latency]"))
@@ -77,7 +77,7 @@ def test_the_first_paint_does_not_wait_for_the_script(visit, report):
 
 
 def test_a_filter_applies_to_everything_and_is_in_the_address(visit, report):
-    """Choosing a device limits cells, verdicts and heatmaps to it and adds it to the address."""
+    """Choosing a device limits cells, verdicts and heatmaps to that device and adds its name to the address."""
     page = visit(report)
     everything = shown_cells(page)
     page.select_option("#filter-device", "NVIDIA H200")
@@ -111,7 +111,7 @@ def test_sorting_by_a_column_orders_the_cells(visit, report):
 
 
 def test_another_baseline_changes_speedups(visit, report):
-    """With `naive` as the baseline, its speed-up is 1, and faster variants have higher speed-ups."""
+    """With `naive` as the baseline, the speed-up of `naive` is 1, and faster variants have higher speed-ups."""
     page = visit(report, "#device=NVIDIA+H200&direction=forward&mask=none")
     page.select_option("#baseline", "naive")
     rows = [row.split("\t") for row in page.locator("#cells tbody tr").all_inner_texts()]
@@ -156,7 +156,7 @@ def test_the_keyboard_reaches_a_cell(visit, report):
 
 
 def test_wrong_results_are_shown_but_in_no_chart(visit, report):
-    """A wrong variant is in the coverage matrix but not in the legend; an inexact one is labelled inexact."""
+    """A wrong variant is in the coverage matrix but not in the legend. An inexact variant is labelled as inexact."""
     page = visit(report)
     assert page.locator("#coverage button.s-incorrect").count() == 24
     legend = page.locator("#legend").inner_text()
@@ -166,7 +166,7 @@ def test_wrong_results_are_shown_but_in_no_chart(visit, report):
 
 
 def test_the_legend_hides_a_variant(visit, report):
-    """Clicking a variant in the legend removes it from the charts and adds it to the address."""
+    """Clicking a variant in the legend removes that variant from the charts and adds its name to the address."""
     page = visit(report)
     page.locator("#legend button", has_text="naive").click()
     assert page.locator("#legend button[aria-pressed=false]").all_inner_texts() == ["naive"]
@@ -190,7 +190,7 @@ def test_the_filtered_data_can_be_downloaded(visit, report, kind, tmp_path):
 
 
 def test_dark_mode_follows_the_system_and_the_button(visit, report):
-    """The page is dark on a dark system, and the button switches the theme."""
+    """The page is dark if the system is in dark mode, and the button switches the theme."""
     page = visit(report, color_scheme="dark")
     paper = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(paper) == "rgb(20, 23, 28)"
@@ -221,7 +221,7 @@ def test_without_javascript_the_page_has_verdicts_tables_and_figures(visit, repo
 
 
 def test_hostile_names_are_shown_as_text(visit, tmp_path):
-    """Names and reasons of a hostile run are shown as text in tables, charts, dialogs and tooltips."""
+    """HTML in a run's names and reasons is shown as text in tables, charts, dialogs and tooltips."""
     cells = synthetic.workloads(seqs=(512, 1024), masks=("none",), directions=("forward",))
     variants = ("sdpa", HOSTILE, "</script><script>document.title=1</script>")
     run = synthetic.make_run(

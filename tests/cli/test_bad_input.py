@@ -1,4 +1,4 @@
-"""Wrong usage ends with one line that shows the wrong value and what was expected."""
+"""Wrong usage is reported in one line that shows the wrong value or what was expected."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def attnbench(*arguments):
     ],
 )
 def test_bad_usage_exits_2_with_one_line(arguments, message):
-    """The exit code is 2, and the only line shows the wrong value and what was expected."""
+    """The exit code is 2, and the only output is one line with the expected message."""
     done = attnbench(*arguments.split())
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
@@ -52,7 +52,7 @@ def test_bad_usage_exits_2_with_one_line(arguments, message):
 
 
 def test_an_unwritable_results_folder_is_a_usage_error(tmp_path):
-    """If --results is a file, the command is refused with a message that shows the path."""
+    """If --results is a file, the command fails with a message that shows the path."""
     (tmp_path / "file").write_text("")
     done = attnbench("run", "-v", "naive", "--seq", "16", "--results", str(tmp_path / "file"))
     assert done.returncode == 2
@@ -75,7 +75,7 @@ def test_help_and_lists_print_to_standard_output(arguments):
 
 
 def test_a_dry_run_lists_supported_and_unsupported_cells(tmp_path):
-    """A dry run prints every cell, with the reason if it is unsupported, and writes nothing."""
+    """A dry run prints every cell, with a reason for each unsupported one, and writes nothing."""
     done = attnbench(
         "run", "--dry-run", "-v", "naive,sdpa-cudnn", "-d", "cpu", "--seq", "16", "--results", str(tmp_path)
     )
@@ -98,7 +98,7 @@ def test_a_workload_that_no_variant_supports_is_a_usage_error(tmp_path):
 
 
 def test_an_unknown_variant_points_to_a_plugin_file(tmp_path):
-    """If a file in the current folder is named like an unknown variant, the message shows how to load the file."""
+    """If the current folder has a file named like an unknown variant, the message shows how to load the file."""
     (tmp_path / "my_attn.py").write_text("")
     done = subprocess.run(
         [sys.executable, "-m", "attnbench", "check", "my-attn"],

@@ -33,7 +33,7 @@ def attnbench_variants():
 
 @pytest.fixture
 def check(tmp_path):
-    """Return a function that runs `attnbench check` on variants of the plugin above."""
+    """Return a function that runs `attnbench check` on variants of PLUGIN."""
     plugin = tmp_path / "plugin.py"
     plugin.write_text(PLUGIN)
 
@@ -60,7 +60,7 @@ def test_failures_come_with_remedy_and_command_and_exit_1(check):
 
 
 def test_a_right_variant_exits_0_with_one_line(check):
-    """If the output is piped, a variant that passes has one line, with its tier and counts."""
+    """If the output is piped, one line is printed for a variant that passes, with its tier and counts."""
     done = check("right", "--only", "repeated-heads")
     assert done.returncode == 0
     assert done.stdout.startswith("right (plain): 1 passed in ")

@@ -41,7 +41,7 @@ MIXED = (
 
 
 def on_a_terminal(*tallies):
-    """Return what a terminal shows for tallies."""
+    """Return the text that a terminal shows for the tallies."""
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     output = TableOutput(console)
     for tally in tallies:
@@ -51,7 +51,7 @@ def on_a_terminal(*tallies):
 
 
 def test_plain_lines_show_every_failure_with_remedy_and_command(capsys):
-    """If the output is piped, each failure has its reason, remedy and command, and the counts come last."""
+    """If the output is piped, each failure is printed with its reason, remedy and command, and the counts come last."""
     tally, lines = tally_of(), LineOutput()
     for each in MIXED:
         tally.results.append(each)
@@ -71,7 +71,7 @@ def test_a_terminal_shows_a_table_of_checks_and_the_remedies():
     assert next(line.split() for line in text.splitlines() if line.startswith("masks ")) == ["masks", "1", "5", "3.0"]
     assert text.count("masks on b") == 3
     assert text.count("pytest -k masks-b") == 3
-    assert "not shown: 2 of masks; --json shows all failures, --only masks those of one check" in text
+    assert "not shown: 2 of masks; --json shows all failures, and --only masks shows those of one check" in text
     assert "round to nearest" in text
     assert "mine (tier fused)" in text
 
@@ -84,14 +84,14 @@ BROKEN = [
 
 
 def test_of_many_failures_each_check_shows_one_before_any_shows_two():
-    """A terminal shows six failures, spread over all checks, and counts the others."""
+    """A terminal shows six failures, spread over all checks, and says how many are not shown."""
     text = on_a_terminal(tally_of(*BROKEN))
     assert [text.count(f"check{check} on b") for check in range(4)] == [2, 2, 1, 1]
     assert "not shown: 1 of check0, 1 of check1, 2 of check2, 2 of check3" in text
 
 
 def test_failures_that_look_like_one_bug_are_summed_up(capsys):
-    """The likely bug of most failures is printed last, even if its numbers differ between failures."""
+    """The likely cause of most failures is printed last, even if the numbers in it differ between failures."""
     line = "10 of 12 failures look like the same bug; fix it first: the scores are 1.02 times the right ones"
     most = [*BROKEN[:10], *MIXED[1:3]]
     text = on_a_terminal(tally_of(*most))
@@ -121,7 +121,7 @@ def test_a_variant_that_supports_nothing_shows_its_own_reason():
 
 
 def test_a_test_skipped_by_the_suite_shows_the_suites_reason():
-    """If the suite skipped a test that the variant did not refuse, the suite's reason is shown unchanged."""
+    """If a test was skipped by the suite, not refused by the variant, the suite's reason is shown unchanged."""
     reason = "b1: not softmax attention"
     assert tally_of(result("masks", "skipped", reason=reason, refusal=None)).nothing_ran == reason
 
@@ -134,7 +134,7 @@ def test_a_command_line_is_never_wrapped():
 
 @pytest.mark.parametrize("statuses", [("passed", "failed"), ("skipped",)])
 def test_json_is_all_results(capsys, statuses):
-    """--json prints only one list, which has all results with the name of the variant."""
+    """--json prints nothing but one list, in which every result includes the name of its variant."""
     tally = tally_of(*(result("masks", status) for status in statuses))
     output = JsonOutput()
     output.variant_started(tally)

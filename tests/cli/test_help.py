@@ -26,7 +26,7 @@ def attnbench(*arguments, **environment):
 
 
 def test_every_command_has_examples():
-    """Each command has examples, and there are no examples of other commands."""
+    """Every command has examples, and all examples belong to a command."""
     assert set(EXAMPLES) == set(GROUP.commands)
 
 
@@ -52,7 +52,7 @@ def test_help_ends_with_the_examples(name, capsys):
 
 
 def test_the_list_of_commands_is_complete():
-    """Each command is listed with the first line of its help, which fits into 80 columns."""
+    """Each command is listed with the untruncated first line of its help, and all lines fit into 80 columns."""
     shown = attnbench("--help", COLUMNS="80").stdout
     assert "..." not in shown.partition("Commands:")[2]
     assert max(map(len, shown.splitlines())) <= 80

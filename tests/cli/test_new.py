@@ -54,7 +54,7 @@ def test_the_new_package_can_be_installed_and_is_found(tmp_path):
 
 
 def fresh_environment(folder):
-    """Make an environment that also has the packages of the current one, and return the path of its Python."""
+    """Create a virtual environment with access to the current packages, and return the path of its Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
     paths = [path for path in sys.path if "site-packages" in path or Path(path, "attnbench").is_dir()]
@@ -64,7 +64,7 @@ def fresh_environment(folder):
 
 @pytest.mark.parametrize("arguments", [("new", "torch"), ("new", "my attn"), ("new", "my-attn", "--package", ".")])
 def test_refusals_are_one_line(tmp_path, arguments):
-    """An invalid name or folder ends with exit code 2 and a one-line message."""
+    """An invalid name or folder leads to exit code 2 and a one-line message, and nothing is written."""
     (tmp_path / "here").write_text("")
     refused = attnbench(tmp_path, *arguments)
     assert refused.returncode == 2

@@ -1,9 +1,9 @@
 """Every code block in README and docs runs.
 
-The blocks of a page run in order, in one folder and with one Python namespace. A comment before a block changes how it
-is run: `<!-- file: NAME -->` writes the block to a file instead, and `<!-- tiny: OPTIONS -->` adds OPTIONS to each
-`attnbench run` and `attnbench check` in the block to make them quick. `attnbench run` gets --dry-run if there is no
-comment.
+The blocks of a page run in order, in one folder and with one Python namespace. A comment before a block changes what
+happens to it: `<!-- file: NAME -->` writes the block to a file instead of running it, and `<!-- tiny: OPTIONS -->` adds
+OPTIONS to each `attnbench run` and `attnbench check` in the block to make these commands quick. Without such a comment,
+--dry-run is added to each `attnbench run`.
 """
 
 import os
@@ -21,12 +21,15 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTE = re.compile(r"<!-- (?P<kind>file|tiny): ?(?P<value>.*?) ?-->")
-SYNTAX_ONLY = ("git", "pip", "podman", "source", "twine")  # not run, because they change the machine
+SYNTAX_ONLY = ("git", "pip", "podman", "source", "twine")  # not run, because these commands change the machine
 NOT_CODE = ("text", "{image}", "{include}", "{eval-rst}")
 
 
 def blocks(page):
-    """Yield the language and code of each fenced block of a page, and the match of the comment before it or None."""
+    """Yield (language, code, note) for each fenced block of a page.
+
+    `note` is the match of the comment before the block, or None.
+    """
     note = None
     for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
         if token.type == "html_block":
@@ -60,7 +63,10 @@ def test_page(page, tmp_path, monkeypatch):
 
 
 def run(line, options):
-    """Run one command of a page; `options` are added to `attnbench run` and `attnbench check`."""
+    """Run a command from a page, and assert that it succeeds.
+
+    `options` are added to `attnbench run` and `attnbench check`. If they are None, `attnbench run` gets --dry-run.
+    """
     words = shlex.split(line)
     if words[0] == "make":
         words = ["make", "--dry-run", "--directory", str(ROOT), *words[1:]]

@@ -43,14 +43,14 @@ def test_every_hook_is_documented():
 
 
 def test_every_public_name_is_documented():
-    """The page on the Python interface documents exactly the names in `attnbench.__all__`."""
+    """The page on the Python interface documents every name in `attnbench.__all__`, and no others."""
     page = (DOCS / "api.md").read_text(encoding="utf-8")
     documented = {name.rpartition(".")[2] for name in re.findall(r"^\.\. auto\w+:: (\S+)", page, flags=re.MULTILINE)}
     assert documented == set(attnbench.__all__)
 
 
 def test_every_field_of_a_record_is_documented():
-    """The page on records explains exactly the fields of a record."""
+    """The page on records explains every field of a record, and no others."""
     page = (DOCS / "records.md").read_text(encoding="utf-8")
     explained = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
     assert explained == sorted(set(explained), key=explained.index)

@@ -48,7 +48,7 @@ def pass_gate(variant, **fields):
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 def test_triton_kernel_is_correct():
-    """In Triton's interpreter, the kernel is correct with grouped heads, any strides, and partial blocks."""
+    """In Triton's interpreter, the kernel is correct with grouped heads, arbitrary strides and partial blocks."""
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -87,7 +87,7 @@ def test_compiled_window_is_correct():
 @pytest.mark.parametrize("sizes", [(33, 33), (7, 40), (40, 7), (1, 50), (64, 64)])
 @pytest.mark.parametrize("window", [(0, 0), (3, 2), (100, 5)])
 def test_window_function_is_correct(sizes, window):
-    """The uncompiled output and gradients are correct for windows within the sequence and past its ends."""
+    """The uncompiled output and gradients are correct for windows within the sequence or extending past its ends."""
     module = load("compiled_window")
     (variant,) = module.attnbench_variants()
     seq_q, seq_k = sizes
@@ -108,7 +108,7 @@ def test_window_function_is_correct(sizes, window):
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
 def test_cpp_extension_is_correct(monkeypatch):
-    """The C++ extension builds, and is correct with as many, fewer and more keys than queries."""
+    """The C++ extension builds, and is correct with equal and with different numbers of queries and keys."""
     # ninja is installed in the same folder as python.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     (variant,) = load("cpp_attention").attnbench_variants()
@@ -120,7 +120,7 @@ def test_cpp_extension_is_correct(monkeypatch):
 
 @pytest.mark.parametrize("name", ["triton_attention", "compiled_window", "cpp_attention"])
 def test_examples_refuse_what_they_do_not_compute(name):
-    """Each example refuses softcap, ALiBi and dropout with a reason and does not ignore them."""
+    """Each example refuses softcap, ALiBi and dropout with a reason, instead of ignoring them."""
     (variant,) = load(name).attnbench_variants()
     mask = "window:4:0" if name == "compiled_window" else "none"
     for feature in ({"softcap": 5.0}, {"alibi": True}, {"dropout": 0.5}):
@@ -129,7 +129,7 @@ def test_examples_refuse_what_they_do_not_compute(name):
 
 
 def test_live_table_shows_each_record(tmp_path, monkeypatch):
-    """The observer starts a new table for each run, and appends a line for each record; failures have no time."""
+    """The observer starts a new table for each run, and appends a line for each record. Failed records have no time."""
     monkeypatch.setenv("LIVE_TABLE", str(tmp_path / "live.csv"))
     observer = load("live_table")
     workload = Workload(heads=1, seq_q=4, head_dim=2).to_json()
@@ -146,7 +146,7 @@ def test_live_table_shows_each_record(tmp_path, monkeypatch):
 
 
 def test_example_suite_is_a_suite():
-    """The example suite can be read, and its grids are prefill, decode and training."""
+    """The example suite can be read, and its grids cover prefill, decode and training."""
     suite = read_suite(EXAMPLES / "my_model.toml")
     assert suite.name == "my-model"
     assert len(suite.workloads) == 7

@@ -23,13 +23,13 @@ def test_notebook_runs_on_tiny_sizes(tmp_path, monkeypatch):
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert {"text/html", "image/png"} <= kinds
     pages = ["".join(output["data"]["text/html"]) for output in outputs if "text/html" in output.get("data", {})]
-    assert any('<progress value="4" max="4">' in page for page in pages)  # two variants at two lengths
+    assert any('<progress value="4" max="4">' in page for page in pages)  # four cells: two variants at two lengths
     assert any("<table>" in page and "records: results/" in page for page in pages)
     assert list((tmp_path / "results").rglob("index.html"))
 
 
 def test_notebook_is_stored_without_outputs():
-    """The notebook is committed without outputs and execution counts."""
+    """The notebook is committed without outputs or execution counts."""
     for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None

@@ -1,4 +1,4 @@
-"""Modules that are named in strings, configuration and prose exist, so that a rename can't break them silently."""
+"""All modules named in strings, configuration and prose exist, so that a rename can't silently break a reference."""
 
 import importlib.util
 import re
@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[2]
 SEARCHED = ("harness", "variants", "tests", "examples", "docs", "README.md", "CONTRIBUTING.md", "Makefile", ".ci")
 DOTTED = re.compile(r"(?<![\w./-])attnbench(?:_variants)?(?:\.[A-Za-z_]\w*)+(?![\w*{])")
 IMPORTED = re.compile(r"\bfrom (attnbench[\w.]*) import ([\w, ]+)")
-DELIBERATE = {"attnbench.Workloads", "attnbench.report.wirte_report"}  # their error messages are tested
-EXTENSIONS = {"toml", "html", "json", "py", "md", "xml", "zip", "yml", "log"}  # of files that begin with attnbench
+DELIBERATE = {"attnbench.Workloads", "attnbench.report.wirte_report"}  # wrong names whose error messages are tested
+# A dotted name that ends with one of these is a file, such as attnbench.toml, and not a module.
+EXTENSIONS = {"toml", "html", "json", "py", "md", "xml", "zip", "yml", "log"}
 
 
 def tracked_files():
@@ -35,7 +36,7 @@ def module_file(name):
 
 
 def exists(name):
-    """Whether a dotted name is a module, or a name that occurs in the module before it, as in `attnbench.load`."""
+    """Return whether a dotted name is a module or, like `attnbench.load`, a name that occurs in a module."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
         file = module_file(".".join(parts[:count]))
@@ -50,14 +51,14 @@ def exists(name):
 
 
 def names_in(text):
-    """Yield the dotted names in a text, those of imports in strings included."""
+    """Yield the dotted names in a text, including `module.name` for each name in `from module import name`."""
     yield from (name for name in DOTTED.findall(text) if name.rpartition(".")[2] not in EXTENSIONS)
     for module, names in IMPORTED.findall(text):
         yield from (f"{module}.{name.split()[0]}" for name in names.split(",") if name.strip())
 
 
 def test_every_module_that_a_file_names_exists():
-    """`-m` arguments, scripts in strings, monkeypatched names, link targets and prose name modules that exist."""
+    """All modules that are named in `-m` arguments, scripts, monkeypatched names, links and prose exist."""
     missing = {
         f"{path.relative_to(ROOT)}: {name}"
         for path in tracked_files()
@@ -68,7 +69,7 @@ def test_every_module_that_a_file_names_exists():
 
 
 def test_the_search_finds_a_wrong_name():
-    """A module that does not exist and a name that a module does not have are both found."""
+    """The search finds a module that does not exist and a name that a module does not contain."""
     text = '"-m", "attnbench.worker.nowhere"\nfrom attnbench.errors import UsageError, NoSuchError\nattnbench.store'
     assert [name for name in names_in(text) if not exists(name)] == [
         "attnbench.worker.nowhere",
@@ -77,7 +78,7 @@ def test_the_search_finds_a_wrong_name():
 
 
 def entry_points():
-    """Return the entry points in pyproject.toml: commands, pytest's plugins and the built-in variants."""
+    """Return the targets of the entry points in pyproject.toml: commands, pytest plugins and the built-in variants."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = [project["scripts"], *project["entry-points"].values()]
     return [target for group in groups for target in group.values()]
@@ -85,14 +86,14 @@ def entry_points():
 
 @pytest.mark.parametrize("target", entry_points())
 def test_entry_points_name_modules_that_exist(target):
-    """Each entry point's module can be found, and has the attribute after its colon."""
+    """Each entry point's module can be found, and contains the attribute named after the colon."""
     module, _, attribute = target.partition(":")
     assert importlib.util.find_spec(module)
     assert exists(f"{module}.{attribute}" if attribute else module)
 
 
 def test_import_contracts_name_modules_that_exist():
-    """import-linter ignores no module of a contract because its name is spelt wrong."""
+    """The import contracts name no misspelt modules, which import-linter would ignore."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     named = [
         name

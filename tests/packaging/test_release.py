@@ -1,4 +1,4 @@
-"""The release: what is built, and that it works when installed."""
+"""The release contains the right files, and works when it is installed."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Build the wheel from the source archive, as for a release."""
+    """Build the wheel from the source archive, as for a release, and return the wheel's path."""
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT], check=True, capture_output=True
@@ -26,7 +26,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Install the wheel into a clean environment with the dependencies; return the environment's folder of commands."""
+    """Install the wheel into a clean environment with the dependencies, and return the environment's `bin` folder."""
     folder = tmp_path_factory.mktemp("clean") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -38,7 +38,7 @@ def installed(wheel, tmp_path_factory):
 
 
 def test_metadata_is_fit_for_publishing(wheel):
-    """The metadata of wheel and source archive is valid, and the README can be rendered."""
+    """The metadata of the wheel and the source archive is valid, and the README can be rendered."""
     archives = [path for path in wheel.parent.iterdir() if path.suffix in (".whl", ".gz")]
     assert len(archives) == 2
     checked = subprocess.run(
@@ -48,7 +48,7 @@ def test_metadata_is_fit_for_publishing(wheel):
 
 
 def test_wheel_holds_all_and_only_what_runs(wheel):
-    """The wheel has both packages with their data files, and no tests, results or examples."""
+    """The wheel contains both packages with their data files, but no tests, results or examples."""
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"attnbench", "attnbench_variants"}
@@ -65,7 +65,7 @@ def test_wheel_holds_all_and_only_what_runs(wheel):
 
 
 def test_installed_wheel_works_from_anywhere(installed, tmp_path):
-    """From the installed wheel, variants load, suites are listed, a template is written, and a check passes."""
+    """With the installed wheel, suites are listed, a plugin template is written, and a check of a variant passes."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def attnbench(*arguments):
@@ -86,7 +86,7 @@ def test_installed_wheel_works_from_anywhere(installed, tmp_path):
 
 
 def test_constraints_pin_one_torch_for_every_machine():
-    """The pin of torch has no local version, so that each machine gets the build for its hardware."""
+    """The pinned torch version has no local suffix, so that each machine gets the build for its hardware."""
     pins = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
     )
@@ -95,7 +95,7 @@ def test_constraints_pin_one_torch_for_every_machine():
 
 
 def test_changelog_fragments_have_a_known_kind():
-    """Every changelog fragment has a kind that is configured, and is not empty."""
+    """Every changelog fragment has a configured kind and is not empty."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         kinds = {kind["directory"] for kind in tomllib.load(file)["tool"]["towncrier"]["type"]}
     for fragment in (ROOT / "changelog.d").glob("*.md"):

@@ -1,4 +1,4 @@
-"""The public interface is typed, and type checkers find wrong uses of it."""
+"""The public interface is typed, and a type checker finds wrong uses of it."""
 
 import os
 import subprocess

@@ -71,7 +71,7 @@ def test_a_dry_run_predicts_cells_that_will_not_fit(stubbed, command):
     )
     lines = printed.splitlines()
     assert "will not fit" not in lines[0]
-    assert lines[1].endswith("will not fit: it ran out of memory before")
+    assert lines[1].endswith("will not fit: this workload ran out of memory before")
     assert lines[2].endswith("will not fit: b1-h2-s32-d8-float32-none-forward ran out of memory before")
 
 

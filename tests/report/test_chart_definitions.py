@@ -15,13 +15,13 @@ PRINTED = [chart for chart in METRIC_CHARTS if chart.printed]
 
 @pytest.fixture(scope="module")
 def specs():
-    """Return the specification of each chart of the page, by name."""
+    """Return the specifications of the page's charts by chart name."""
     return chart_specs(palette(["sdpa", "chunked"]))
 
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """Return each figure that is planned for print and its plot, by chart name."""
+    """Return the planned printed figures, each with its plot, by chart name."""
     folder = tmp_path_factory.mktemp("runs")
     cells = synthetic.workloads(seqs=(512, 1024, 2048), directions=("forward",))
     run = synthetic.make_run(folder, cells=cells, variants=("sdpa", "chunked"), rounds=8)
@@ -35,12 +35,12 @@ def axes_of(spec):
 
 
 def test_each_defined_chart_is_drawn_on_the_page(specs):
-    """The page has a specification for each definition and no others."""
+    """The page has a specification for each chart definition, and no others."""
     assert list(specs) == [chart.name for chart in CHARTS]
 
 
 def test_each_printed_chart_is_planned_once_for_a_device(printed):
-    """A report of one device has one figure for each chart that is defined as printed."""
+    """A report on one device has one figure for each chart that is defined as printed."""
     assert list(printed) == [chart.name for chart in PRINTED]
 
 
@@ -58,7 +58,7 @@ def test_page_and_print_show_the_same_axis(chart, specs, printed):
 
 @pytest.mark.parametrize("chart", PRINTED, ids=lambda chart: chart.name)
 def test_page_and_print_read_the_same_columns(chart, specs, printed):
-    """The page and the figure draw the same column, and either both or neither have a band for its interval."""
+    """The page's chart and the printed figure draw the same column, and both or neither draw an interval band."""
     _, plot = printed[chart.name]
     transform = {step["as"]: step["calculate"] for step in specs[chart.name]["transform"]}
     curves = plot["facets"][0]["curves"]
@@ -71,7 +71,7 @@ def test_page_and_print_read_the_same_columns(chart, specs, printed):
 
 @pytest.mark.parametrize("chart", PRINTED, ids=lambda chart: chart.name)
 def test_titles_are_those_of_the_definition(chart, printed):
-    """A figure's title has the chart's title and the device; its description has the variants and the chart's note."""
+    """A figure's title names chart and device; its description names the variants and ends with the chart's note."""
     figure, _ = printed[chart.name]
     assert figure.title == f"{chart.titled('sdpa')} on AMD EPYC 7B13"
     assert figure.description.startswith(f"{figure.title}: chunked, sdpa, in ")
@@ -88,7 +88,7 @@ def test_a_speed_up_lies_within_its_band(printed):
 
 
 def test_a_figure_has_no_more_facets_than_the_page_shows_at_first(tmp_path):
-    """A figure shows the first six of eight settings, and its description counts the other two."""
+    """A figure shows the first six of eight settings, and its description says that two are left out."""
     cells = synthetic.workloads(
         seqs=(512,), masks=("none", "causal"), directions=("forward", "backward", "forward_backward")
     )
@@ -100,5 +100,5 @@ def test_a_figure_has_no_more_facets_than_the_page_shows_at_first(tmp_path):
 
 
 def test_lengths_are_short():
-    """Multiples of 1024 are shortened, such as 16k, and other lengths are written in full."""
+    """Multiples of 1024 are abbreviated, e.g. to 16k, and other lengths are written in full."""
     assert [size_text(length) for length in (512, 1024, 1536, 16384)] == ["512", "1k", "1536", "16k"]

@@ -17,7 +17,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024), directions=("forward",))
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory):
-    """Return the frame of a run on two workloads."""
+    """Return the frame of a run with two sequence lengths."""
     return attnbench.load(synthetic.make_run(tmp_path_factory.mktemp("runs"), cells=CELLS, rounds=8))
 
 
@@ -37,7 +37,7 @@ def test_parquet_keeps_raw_samples(frame, tmp_path):
 
 
 def test_markdown_and_latex_hold_the_same_tables(frame, tmp_path):
-    """Both formats have the headline tables and the latency tables."""
+    """Both formats contain the same number of tables, including the headline tables."""
     markdown = export(frame, tmp_path / "tables.md", "markdown").read_text()
     latex = export(frame, tmp_path / "tables.tex", "latex").read_text()
     assert markdown.count("\n### ") + markdown.startswith("### ") == latex.count(r"\begin{table}") > 2
@@ -86,7 +86,7 @@ def test_statistics_are_those_that_pytest_benchmark_computes(frame, tmp_path):
 
 
 def test_without_pytest_benchmark_the_error_says_what_to_install(frame, tmp_path, monkeypatch):
-    """If pytest-benchmark is not installed, its format raises a usage error that names the extra to install."""
+    """If pytest-benchmark is not installed, an export to its format raises a usage error that names the extra."""
     monkeypatch.setitem(sys.modules, "pytest_benchmark.stats", None)
     with pytest.raises(UsageError, match=r"pip install 'attnbench\[pytest\]'"):
         export(frame, tmp_path / "export.json", "pytest-benchmark")
@@ -94,12 +94,12 @@ def test_without_pytest_benchmark_the_error_says_what_to_install(frame, tmp_path
 
 
 def test_an_unknown_format_is_an_error_with_the_nearest_name(frame, tmp_path):
-    """A misspelt format raises a usage error that suggests the nearest one."""
+    """A misspelt format raises a usage error that suggests the nearest format."""
     with pytest.raises(UsageError, match="did you mean 'parquet'"):
         export(frame, tmp_path / "x", "parket")
 
 
 def test_a_file_that_cannot_be_written_is_a_usage_error(frame, tmp_path):
-    """An output path that is a folder raises a usage error that names the path."""
+    """If the output path is a folder, a usage error says that the path can't be written."""
     with pytest.raises(UsageError, match="can't be written"):
         export(frame, tmp_path, "csv")

@@ -47,7 +47,7 @@ def test_an_imported_export_has_the_same_shapes_and_times(tmp_path):
 
 
 def test_an_imported_export_keeps_every_field_of_the_attention(tmp_path):
-    """A workload in which every option differs from its default survives an export and an import."""
+    """A workload whose options all differ from the defaults is the same after an export and an import."""
     fields = {"heads": 4, "kv_heads": 2, "seq_q": 8, "seq_k": 16, "head_dim": 8, "head_dim_v": 4, "batch": 2}
     options = {"scale": 0.5, "softcap": 30.0, "alibi": True, "dropout": 0.1, "mask": "causal", "dtype": "float16"}
     workload = Workload(**fields, **options, direction="backward")
@@ -71,7 +71,7 @@ def test_imported_results_are_shown_but_never_ranked(tmp_path):
 
 
 def test_benchmarks_without_a_shape_are_skipped_with_the_reason(tmp_path):
-    """A benchmark without a shape is skipped with a reason, and the others are imported."""
+    """Benchmarks without a shape are skipped with a reason, and the remaining benchmark is imported."""
     file = tmp_path / "theirs.json"
     file.write_text(
         json.dumps(pytest_benchmark_file(benchmark(heads=8, seq=512, head_dim=64), benchmark(size=3), "no object"))
@@ -84,7 +84,7 @@ def test_benchmarks_without_a_shape_are_skipped_with_the_reason(tmp_path):
 
 @pytest.mark.parametrize("content", ["no json", "[]", '{"benchmarks": 3}', '{"benchmarks": []}'])
 def test_a_file_of_another_kind_is_a_usage_error(tmp_path, content):
-    """A file in another format, or with nothing to import, raises a usage error that names the file."""
+    """Importing a file in another format, or without benchmarks, raises a usage error that names the file."""
     file = tmp_path / "other.json"
     file.write_text(content)
     with pytest.raises(UsageError, match=r"other\.json"):

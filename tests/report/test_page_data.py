@@ -17,7 +17,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 
 
 def test_each_cell_has_the_command_that_runs_it_again(tmp_path):
-    """A cell's command names its variant, its device and its workload."""
+    """Each cell's command contains the cell's variant, device and workload."""
     run = synthetic.make_run(tmp_path, cells=CELLS, rounds=8)
     data = payload(read(run))
     cells, lists = data["cells"], data["lists"]
@@ -44,7 +44,7 @@ def test_a_log_is_read_from_its_end_and_never_from_outside_the_run(tmp_path):
 
 
 def test_columns_have_one_length_and_store_repeated_strings_once(tmp_path):
-    """Each column has one entry per cell without the control, and each histogram counts all samples of its cell."""
+    """Each column has one entry per cell, except for the control, and each histogram counts all samples of its cell."""
     run = synthetic.make_run(tmp_path, cells=CELLS, rounds=8)
     data = payload(read(run))
     cells = data["cells"]
@@ -56,7 +56,7 @@ def test_columns_have_one_length_and_store_repeated_strings_once(tmp_path):
 
 
 def test_packing_is_reproducible_and_reversible():
-    """Packing the same value twice gives the same string without `<`, and unpacking it restores the value."""
+    """Packing a value twice gives identical strings that contain no `<`, and unpacking a string restores the value."""
     value = {"name": "</script><script>"}
     assert packed(value) == packed(value)
     assert "<" not in packed(value)
@@ -65,7 +65,7 @@ def test_packing_is_reproducible_and_reversible():
 
 @pytest.mark.parametrize("count", [1, 12, 30])
 def test_each_variant_looks_different(count):
-    """Each variant has its own style, which does not depend on the order of the variants."""
+    """Each variant has its own style, which does not depend on the order in which the variants are given."""
     names = [f"variant-{index:02}" for index in range(count)]
     looks = palette(names)
     assert len(set(looks.values())) == count

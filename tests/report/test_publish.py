@@ -1,4 +1,4 @@
-"""The site of many runs, and the page that compares runs."""
+"""The site that covers many runs, and the page that compares runs."""
 
 import pytest
 
@@ -12,7 +12,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def runs(folder, **second):
-    """Write two runs of one machine; `second` changes options of the second run."""
+    """Write two runs from one machine, and return their folders. `second` overrides options of the second run."""
     options = {"cells": CELLS, "variants": ("sdpa", "chunked"), "rounds": 8, "noise": 0.005, "drift": 0.0}
     first = synthetic.make_run(folder / "box", name="one", **options)
     later = {"name": "two", "seed": 5, "started": "2026-02-01T00:00:00+00:00", **options, **second}
@@ -20,7 +20,7 @@ def runs(folder, **second):
 
 
 def test_a_site_has_an_index_each_report_and_the_trends(tmp_path):
-    """The index lists runs by machine with links to their reports, and each cell's trend with its change points."""
+    """The index lists runs by machine with links to their reports, and shows trends of cells with change points."""
     runs(tmp_path, slower={"chunked": 1.5})
     index = write_site(tmp_path / "box", tmp_path / "site")
     text = index.read_text()
@@ -33,7 +33,7 @@ def test_a_site_has_an_index_each_report_and_the_trends(tmp_path):
 
 
 def test_a_comparison_page_shows_newly_failing_cells_first(tmp_path):
-    """Newly failing cells come before those that became slower, with their reasons escaped."""
+    """Newly failing cells come first on the page, and their reasons are escaped."""
     first, second = runs(tmp_path, slower={"chunked": 1.5})
     broken = {"variant": "sdpa", "status": "crash", "reason": HOSTILE, "samples_ns": (), "block_sizes": (),
               "block_rounds": ()}  # fmt: skip
@@ -59,6 +59,6 @@ def test_machines_are_compared_on_common_cells(tmp_path):
 
 
 def test_a_page_that_cannot_be_written_is_a_usage_error(tmp_path):
-    """A page path that is a folder raises a usage error that says that the page can't be written."""
+    """If the page's path is a folder, a usage error says that the page can't be written."""
     with pytest.raises(UsageError, match="can't be written"):
         write_page(compared(runs(tmp_path)), tmp_path)

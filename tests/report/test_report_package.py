@@ -1,4 +1,4 @@
-"""Importing `attnbench.report` does not import pandas, but its public functions are available."""
+"""Importing `attnbench.report` does not import pandas, but all public functions are available."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import attnbench.report
 
 
 def test_the_public_functions_can_be_imported():
-    """`export`, `headline` and `write_report` are functions, and FORMATS has the formats' names."""
+    """`export`, `headline` and `write_report` are functions, and FORMATS contains the names of the formats."""
     from attnbench.report import FORMATS, export, headline, write_report
 
     assert "csv" in FORMATS
@@ -17,7 +17,7 @@ def test_the_public_functions_can_be_imported():
 
 
 def test_an_unknown_name_is_an_attribute_error_that_lists_the_known_ones():
-    """A misspelt name raises an AttributeError that lists the names of the package."""
+    """A misspelt name raises an AttributeError that lists the package's public names."""
     with pytest.raises(AttributeError, match="'wirte_report': it has FORMATS, export, headline, write_report"):
         _ = attnbench.report.wirte_report
 

@@ -21,6 +21,6 @@ def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tm
 
 
 def test_without_a_control_there_is_no_table(tmp_path):
-    """A run without a noise floor has no table of verdicts."""
+    """A run without an A/A control has no table of verdicts."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), baseline=None)
     assert verdict_tables(Results.load(run, "sdpa")) == []

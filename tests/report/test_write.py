@@ -15,7 +15,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024, 2048), directions=("forward",))
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Return a run with every status, shared by the tests that only read it."""
+    """Return a run that contains every status. Tests share the run and only read it."""
     variants = ("naive", "sdpa", "chunked", "xformers", "forgets-a-key", "segfaults", "hangs", "linear-attention")
     return synthetic.make_run(tmp_path_factory.mktemp("runs"), cells=CELLS, variants=variants, rounds=8)
 
@@ -91,7 +91,7 @@ def test_inexact_variants_have_their_own_section(written):
 
 
 def test_the_page_links_to_no_other_site(written):
-    """No src or href of the page points to another site, and its styles load no other file."""
+    """No src or href of the page points to another site, and the page's styles load no other file."""
 
     class Addresses(HTMLParser):
         found = ()
@@ -109,7 +109,7 @@ def test_the_page_links_to_no_other_site(written):
 
 
 def test_a_report_is_reproducible(run, written, tmp_path):
-    """A report written twice from the same records has the same bytes in every file."""
+    """Writing a report twice from the same records produces byte-identical files."""
     again = write_report([run], tmp_path / "again")
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in written[1]]
     assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in again] == digests
@@ -122,13 +122,13 @@ def test_an_unknown_baseline_is_a_usage_error(run, tmp_path):
 
 
 def test_speedups_are_over_the_chosen_baseline(run, tmp_path):
-    """The tables name the chosen baseline."""
+    """The tables show speed-ups over the chosen baseline."""
     write_report([run], tmp_path, baseline="naive")
     assert "speed-up over naive" in (tmp_path / "report.md").read_text()
 
 
 def test_an_output_folder_that_is_a_file_is_a_usage_error(run, tmp_path):
-    """If the report can't be written, the usage error names its folder."""
+    """If the output folder is a file, a usage error says that the folder can't be written."""
     (tmp_path / "taken").write_text("")
     with pytest.raises(UsageError, match="taken' can't be written"):
         write_report([run], tmp_path / "taken")
@@ -158,7 +158,7 @@ def test_figures_past_the_limit_are_counted(run, tmp_path, monkeypatch):
 
 
 def test_a_figure_that_cannot_be_written_is_a_usage_error(run, tmp_path):
-    """If a folder has the path of a figure, writing the report raises a usage error that names the figure."""
+    """If a folder exists at a figure's path, writing the report raises a usage error that names the figure's file."""
     (tmp_path / "figures" / "latency-amd-epyc-7b13.svg").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"latency-amd-epyc-7b13\.svg: Is a directory"):
         write_report([run], tmp_path)

@@ -1,6 +1,6 @@
 """The command line, with one module per command.
 
-Only this package exits the process. It runs in the supervisor, so it imports neither torch nor plugins.
+Only this package may exit the process. It runs in the supervisor, so it imports neither torch nor plugins.
 """
 
 from attnbench.cli.app import main

@@ -30,7 +30,7 @@ from attnbench.untrusted import printable
 
 app = typer.Typer(
     help="Check implementations of attention, time the correct ones, and report the results.",
-    rich_markup_mode=None,  # plain help is as readable and is printed in half the time
+    rich_markup_mode=None,  # plain help is just as readable and is printed in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def _one_line(error: TyperException) -> str:
-    """Return the parser's error message in one line, with a pointer to the help of the command."""
+    """Return the parser's error message as one line that also says how to show the command's help."""
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     return f"{message} ({context.command_path if context else 'attnbench'} --help lists all options)"

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and the parsing of their values."""
+"""Arguments and options that several commands share, and functions that parse their values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Suites = Annotated[
 ]
 Workloads = Annotated[
     list[str] | None,
-    typer.Option("-w", "--workload", metavar="ID", help="Single workloads, by id; --dry-run prints the ids."),
+    typer.Option("-w", "--workload", metavar="ID", help="Workloads to run, by id; --dry-run prints the ids."),
 ]
 Variants = Annotated[
     list[str] | None,
@@ -79,14 +79,14 @@ RunName = Annotated[
 Resume = Annotated[
     str | None,
     typer.Option(
-        metavar="RUN", autocompletion=last_of(completion.runs), help="Continue this run with its missing cells."
+        metavar="RUN", autocompletion=last_of(completion.runs), help="Continue this run by running its missing cells."
     ),
 ]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="With --resume: run failed cells again, too.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="With --resume, also run failed cells again.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells without running them.")]
 Precision = Annotated[
     str | None,
-    typer.Option(metavar="PERCENT", help="Sample until the median is known to within this, e.g. 0.5%."),
+    typer.Option(metavar="PERCENT", help="Sample until the median is known this precisely, e.g. 0.5%."),
 ]
 Budget = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling per cell; also limits the warm-up.")
@@ -103,7 +103,7 @@ Baseline = Annotated[
     ),
 ]
 EveryDevice = Annotated[
-    bool, typer.Option("--every-device", help="Run all cells on each device, even if devices are the same model.")
+    bool, typer.Option("--every-device", help="Run all cells on each device, even on devices of the same model.")
 ]
 Mode = Annotated[
     str,
@@ -112,14 +112,14 @@ Mode = Annotated[
     ),
 ]
 ExecutorName = Annotated[
-    str, typer.Option("--executor", metavar="NAME", help="Where cells run: local, or on a cluster: ray or slurm.")
+    str, typer.Option("--executor", metavar="NAME", help="Where cells run: local, or ray or slurm for a cluster.")
 ]
 Address = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Address of a Ray cluster; default: start Ray on this machine."),
 ]
 NoInterleave = Annotated[
-    bool, typer.Option("--no-interleave", help="Time the variants one after the other instead of in turns.")
+    bool, typer.Option("--no-interleave", help="Time the variants one after another instead of in turns.")
 ]
 Runs = Annotated[
     list[str] | None,
@@ -132,21 +132,24 @@ Runs = Annotated[
 
 
 def level(*, quiet: bool, verbose: bool) -> Level:
-    """Return the level of output; raise UsageError if both options are given."""
+    """Return the level of output.
+
+    Raises UsageError if both options are given.
+    """
     if quiet and verbose:
         raise UsageError("--quiet and --verbose can't be combined: give only one of them")
     return "quiet" if quiet else "verbose" if verbose else "normal"
 
 
 def split(values: Iterable[str] | None) -> list[str]:
-    """Return the values of an option, which may be repeated and comma-separated."""
+    """Return the values of an option that may be repeated and may contain comma-separated values."""
     return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
 
 
 def run_folders(runs: list[str] | None, results: Path) -> list[Path]:
-    """Return the folders of the named runs, or of the latest run in `results` if none is named.
+    """Return the folders of the named runs, or of the latest run in `results` if no run is named.
 
-    Raises UsageError if there is no such run.
+    Raises UsageError if a run does not exist.
     """
     from attnbench.store import find_run
 
@@ -154,9 +157,9 @@ def run_folders(runs: list[str] | None, results: Path) -> list[Path]:
 
 
 def with_axis_options(command: Callable[..., None], after: str) -> Callable[..., None]:
-    """Add an option for each workload axis to `command`, after its parameter `after`, and return the command.
+    """Add an option for each workload axis to `command`, after the parameter named `after`, and return the command.
 
-    The command takes the options as `**axes`: the value of each option as it was typed, or None if it was not given.
+    The command receives the options as `**axes`. Each value is the typed text, or None if the option was not given.
     """
     parameters = list(inspect.signature(command, eval_str=True).parameters.values())
     place = next(index for index, parameter in enumerate(parameters, 1) if parameter.name == after)
@@ -177,9 +180,9 @@ def _annotation(option: Option) -> Any:
 
 
 def axis_values(axis: Axis, text: str | None) -> list[Any]:
-    """Return the values of an axis, e.g. [512, 1024] for `512,1024`, or [] for None.
+    """Return the values of an axis, e.g. [512, 1024] for `512,1024`, or [] if `text` is None.
 
-    Raises UsageError if a value is invalid, or if there is none.
+    Raises UsageError if a value is invalid, or if `text` contains no value.
     """
     if text is None:
         return []
@@ -203,7 +206,10 @@ def numbers_or_types(text: str | None) -> tuple[str | None, list[str]]:
 
 
 def size(name: str, text: str | None) -> int | None:
-    """Return a size such as `512MiB` in bytes, or None for None; raise UsageError for anything else."""
+    """Return a size such as `512MiB` in bytes, or None if `text` is None.
+
+    Raises UsageError if `text` is not a size above zero; the message contains the option's `name`.
+    """
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", text.strip(), re.IGNORECASE)
@@ -213,7 +219,10 @@ def size(name: str, text: str | None) -> int | None:
 
 
 def fraction(name: str, text: str | None) -> float | None:
-    """Return a fraction such as `0.5%` or `0.005` as a number, or None for None; raise UsageError for anything else."""
+    """Return a fraction such as `0.5%` or `0.005` as a number, or None if `text` is None.
+
+    Raises UsageError if `text` is not a fraction between 0 and 1; the message contains the option's `name`.
+    """
     if text is None:
         return None
     try:

@@ -20,7 +20,7 @@ def best(
 ) -> None:
     """Show which correct variant is fastest for each shape.
 
-    The JSON form is a dispatch table, which programs can read.
+    With --json, print a dispatch table that programs can read.
     """
     from attnbench.analysis.dispatch_table import regions, to_json
     from attnbench.analysis.results import Results

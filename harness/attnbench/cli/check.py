@@ -29,7 +29,7 @@ def check(
     device: OneDevice = None,
     all_: Annotated[bool, typer.Option("--all", help="Check every variant.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Run only the tests that find the most bugs.")] = False,
-    thorough: Annotated[bool, typer.Option("--thorough", help="Also test random workloads and large ones.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Also test random and large workloads.")] = False,
     only: Annotated[str | None, typer.Option(metavar="CHECK,CHECK", help="Run only these checks.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed for all random values.")] = 0,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time limit for each test.")] = 300.0,
@@ -37,7 +37,10 @@ def check(
     json_: Json = False,
     strict_plugins: Strict = False,
 ) -> None:
-    """Run the conformance suite that every variant must pass; exit 1 if a test fails."""
+    """Run the conformance suite that every variant must pass.
+
+    The exit code is 1 if a test fails.
+    """
     from rich.console import Console
 
     from attnbench.cli.check_output import JsonOutput, LineOutput, TableOutput, Tally

@@ -1,4 +1,4 @@
-"""Output of `attnbench check`: tables on a terminal, plain lines if it is piped, or JSON."""
+"""Output of `attnbench check`: tables on a terminal, plain lines if the output is piped, or JSON."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 STATUSES = ("passed", "failed", "skipped")
-REFUSALS = "refusals"  # name of the check that runs workloads that the variant does not support
+REFUSALS = "refusals"  # the check that tests how a variant refuses workloads
 COLOURS = {"passed": "green", "failed": "bold red", "skipped": "bright_black"}
-MAX_FAILURES_SHOWN = 6  # in a table on a terminal; plain lines and JSON show all failures
+MAX_FAILURES_SHOWN = 6  # on a terminal; plain lines and JSON show all failures
 MAX_FAILURES_SHOWN_PER_CHECK = 3
 MIN_FAILURES_OF_SHARED_BUG = 3  # a bug that explains fewer failures is not reported as a shared bug
-NUMBER = re.compile(r"\d[\d.e+-]*")  # ignored when bugs are compared, because it may differ between workloads
+NUMBER = re.compile(r"\d[\d.e+-]*")  # numbers are ignored when bugs are compared, because they vary between workloads
 
 Result = dict[str, Any]  # a CheckResult, converted to JSON values
 
@@ -40,17 +40,17 @@ class Tally:
 
     @property
     def counts(self) -> Counter[str]:
-        """Number of tests by status."""
+        """The number of tests by status."""
         return Counter(result["status"] for result in self.results)
 
     @property
     def seconds(self) -> float:
-        """Seconds that the tests took."""
+        """The time that the tests took, in seconds."""
         return float(sum(result.get("seconds") or 0.0 for result in self.results))
 
     @property
     def nothing_ran(self) -> str | None:
-        """The most common reason for skipping tests, or None if a test ran.
+        """The most common reason for skipping tests, or None if any test ran.
 
         Tests of the check `refusals` that passed do not count, because they pass when a workload is refused.
         """
@@ -63,7 +63,7 @@ class Tally:
 
     @property
     def checks(self) -> dict[str, list[Result]]:
-        """Results by check, in the order in which the tests ran."""
+        """The results by check, in the order in which the tests ran."""
         return by_check(self.results)
 
     @property
@@ -73,13 +73,13 @@ class Tally:
 
     @property
     def traits(self) -> dict[str, str]:
-        """Whether each trait holds: `yes`, `no`, `no, though claimed` or `not run`."""
+        """Whether the variant has each trait: `yes`, `no`, `no, though claimed` or `not run`."""
         traits = {name: results for name, results in self.checks.items() if results[0].get("trait")}
         return {name: holds({result["status"] for result in results}) for name, results in traits.items()}
 
     @property
     def hints(self) -> dict[str, str]:
-        """The first hint of each check, except checks for traits."""
+        """The first hint from each check that is not for a trait."""
         hints = (result for result in self.results if result["status"] == "hint" and not result.get("trait"))
         return {result["check"]: str(result["reason"]) for result in reversed(list(hints))}
 
@@ -104,16 +104,16 @@ class JsonOutput(CheckOutput):
     """Output of all results as one JSON list."""
 
     def finished(self, tallies: Sequence[Tally]) -> None:
-        """Print the list."""
+        """Print the results of all variants."""
         results = [{"variant": tally.variant, **result} for tally in tallies for result in tally.results]
         print(json.dumps(results, indent=1))
 
 
 class LineOutput(CheckOutput):
-    """Output as plain lines: each failure when it occurs, and the counts at the end."""
+    """Output as plain lines: each failure as it occurs, and the counts at the end."""
 
     def test_finished(self, tally: Tally, result: Result) -> None:
-        """Print a failure."""
+        """Print the result if the test failed."""
         if result["status"] == "failed":
             print(f"FAILED {tally.variant}: {result['check']} on {result['workload_id']}")
             for title, text in _lines(result):
@@ -121,7 +121,7 @@ class LineOutput(CheckOutput):
             sys.stdout.flush()
 
     def variant_finished(self, tally: Tally) -> None:
-        """Print hints, traits and counts."""
+        """Print the variant's hints, traits and counts."""
         for name, reason in tally.hints.items():
             print(f"hint   {tally.variant}: {name}: {reason}")
         if tally.nothing_ran:
@@ -136,7 +136,7 @@ class LineOutput(CheckOutput):
 
 
 class TableOutput(CheckOutput):
-    """Output as tables: for each variant its checks, followed by its failures, and at the end all variants."""
+    """Output as tables: each variant's checks, followed by its failures, and a summary of all variants at the end."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -211,10 +211,10 @@ class TableOutput(CheckOutput):
         for result in (shown := select_failures(failures)):
             self._console.print()
             self._console.print(Text(f"{result['check']} on {result['workload_id']}", style=COLOURS["failed"]))
-            explained = bug is not None and bool(result.get("bug"))  # the shared bug replaces the remedy
+            explained = bug is not None and bool(result.get("bug"))  # if so, the remedy is not shown
             for title, text in _lines(
                 result, without=("remedy",) if explained else ()
-            ):  # not wrapped, so that commands can be copied
+            ):  # lines are not wrapped, so that commands can be copied
                 self._console.print(Text(f"  {title}", style="bold").append(text, style="not bold"), soft_wrap=True)
         for line in (count_hidden(failures, shown), bug):
             if line is not None:
@@ -223,7 +223,7 @@ class TableOutput(CheckOutput):
 
 
 def by_check(results: Iterable[Result]) -> dict[str, list[Result]]:
-    """Return the results by check, in their original order."""
+    """Return the results grouped by check, in their original order."""
     found: dict[str, list[Result]] = {}
     for result in results:
         found.setdefault(result["check"], []).append(result)
@@ -241,17 +241,17 @@ def select_failures(failures: Sequence[Result]) -> list[Result]:
 
 
 def count_hidden(failures: Sequence[Result], shown: Sequence[Result]) -> str | None:
-    """Return a line that counts the hidden failures of each check, or None if every failure is shown."""
+    """Return a line that says how many failures of each check are not shown, or None if all are shown."""
     kept = {id(result) for result in shown}
     rest = Counter(result["check"] for result in failures if id(result) not in kept)
     if not rest:
         return None
     counts = ", ".join(f"{count} of {name}" for name, count in rest.items())
-    return f"not shown: {counts}; --json shows all failures, --only {next(iter(rest))} those of one check"
+    return f"not shown: {counts}; --json shows all failures, and --only {next(iter(rest))} shows those of one check"
 
 
 def shared_bug(failures: Sequence[Result]) -> str | None:
-    """Return a line about the bug that probably causes at least half of the failures, or None if there is none."""
+    """Return a line on the bug that probably causes at least half of the failures, or None if there is no such bug."""
     bugs = [str(result["bug"]) for result in failures if result.get("bug")]
     alike = Counter(NUMBER.sub("#", bug) for bug in bugs).most_common(1)
     if not alike or alike[0][1] < max(MIN_FAILURES_OF_SHARED_BUG, len(failures) / 2):

@@ -22,11 +22,11 @@ def compare(
         list[str],
         typer.Argument(
             autocompletion=last_of(completion.runs),
-            help="The run to judge; with several runs, each is compared with the previous one.",
+            help="The run to judge; if several are given, each is compared with the previous one.",
         ),
     ],
     fail_if_slower: Annotated[
-        str | None, typer.Option(metavar="PERCENT", help="Exit 1 if a cell is certainly slower by more than this.")
+        str | None, typer.Option(metavar="PERCENT", help="Exit with 1 if a cell is certainly slower by more than this.")
     ] = None,
     format_: Annotated[str, typer.Option("--format", help="Output format: table or markdown.")] = "table",
     json_: Json = False,
@@ -37,8 +37,8 @@ def compare(
 ) -> None:
     """Compare two runs cell by cell, with verdicts.
 
-    Cells that fail only in the new run come first. With --fail-if-slower 3%, the exit code is 1 only if the whole
-    interval of a cell's slow-down is above 3%, and above three times the noise floor of both runs.
+    Cells that fail only in the new run come first. With --fail-if-slower 3%, the exit code is 1 if there are such
+    cells, or if the whole interval of a cell's slow-down is above 3% and above three times the noise floor of each run.
     """
     from attnbench.report.comparison import compared, write_page
     from attnbench.store import find_run

@@ -1,4 +1,4 @@
-"""Shell completion of option values; in a comma-separated list, the last value is completed."""
+"""Shell completion of option values. In a comma-separated list, the last value is completed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def last_of(offered: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """Return a function that completes the last value of a comma-separated list.
+    """Return a function that completes the last value of a comma-separated list with the `offered` values.
 
-    If an error occurs, the function returns no suggestions.
+    If an error occurs, that function returns no suggestions.
     """
 
     def complete(incomplete: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Examples of every command, which are shown in its --help and in the documentation."""
+"""Examples of every command, shown in the command's --help and in the documentation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def epilog(command: str) -> str | None:
-    """Return the examples for the end of a command's --help, or None if it has none.
+    """Return the examples for the end of a command's --help, or None if it has no examples.
 
     The first character, a backspace, tells Click not to rewrap the lines.
     """

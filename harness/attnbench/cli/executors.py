@@ -1,4 +1,4 @@
-"""Creation of the executor that the options `--executor` and `--address` name."""
+"""Functions that create the executor or cluster for the options `--executor` and `--address`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ EXECUTORS = ("local", "ray", "slurm")
 
 
 def find_executor(name: str, address: str | None, types: Sequence[str], plugins: Sequence[str]) -> Executor:
-    """Return the executor that the options name; `types` are the types of GPU to use on a cluster.
+    """Return the executor called `name`; `types` are the types of GPU to use on a cluster.
 
-    Raises UsageError for an unknown name, and for an option that the executor does not support.
+    Raises UsageError if the name is unknown, or if the executor does not support one of the options.
     """
     cluster = find_cluster(name, address)
     if cluster is None:
@@ -32,9 +32,9 @@ def find_executor(name: str, address: str | None, types: Sequence[str], plugins:
 
 
 def find_cluster(name: str, address: str | None) -> Cluster | None:
-    """Connect to the cluster that the options name and return it, or None for the executor `local`.
+    """Connect to the cluster of the executor `name`, and return it. Return None for the executor `local`.
 
-    Raises UsageError for an unknown name, and for an address without the executor `ray`.
+    Raises UsageError if the name is unknown, or if an address is given for an executor other than `ray`.
     """
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)

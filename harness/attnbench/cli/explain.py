@@ -16,7 +16,7 @@ def explain(
     cell: Annotated[str, typer.Argument(help="The cell's id, or the beginning of the id.")],
     results: ResultsFolder = Path("results"),
 ) -> None:
-    """Show the result of a cell, whether it is stale, and how to run it again."""
+    """Show a cell's result, whether it is stale, and how to rerun the cell."""
     from attnbench import store
     from attnbench.plan.rerun import rerun_command
     from attnbench.plan.stale import stale_reasons

@@ -23,7 +23,7 @@ def import_(
 ) -> None:
     """Import the results of another tool as a run.
 
-    Imported results are shown but never ranked, because attnbench did not check the answers behind them.
+    Imported results are shown but never ranked, because attnbench did not check the outputs of the timed code.
     """
     from attnbench.report.importing import import_pytest_benchmark
 

@@ -17,8 +17,8 @@ def new(
 ) -> None:
     """Write a new plugin that passes `attnbench check`.
 
-    The next commands to run are printed. Without --package, the plugin is one file. It is written next to the built-in
-    variants in a clone of attnbench, and to the current folder elsewhere.
+    The commands to run next are printed. Without --package, the plugin is a single file. In a clone of attnbench, the
+    file is written to the folder of the built-in variants. Elsewhere, it is written to the current folder.
     """
     from attnbench.plugins import scaffold
 

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from attnbench.runner.scheduler import RunSummary
 
 
-PIPED_WIDTH = 400  # columns for a table of `print_rows` if the output is not a terminal
-PIPED_REPORT_WIDTH = 200  # columns for a table of a report if the output is not a terminal
+PIPED_WIDTH = 400  # width in characters of tables from `print_rows` if the output is not a terminal
+PIPED_REPORT_WIDTH = 200  # width in characters of a report's tables if the output is not a terminal
 
 
 def new_table(*columns: str) -> Table:
-    """Return an empty table with these column heads, in the style that all commands share."""
+    """Return an empty table with these column headings, in the style that all commands share."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -38,7 +38,7 @@ def new_table(*columns: str) -> Table:
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
-    """Print rows as a table with their keys as column heads, or print `none` if there are no rows."""
+    """Print rows as a table whose column headings are the rows' keys, or print `none` if there are no rows."""
     if not rows:
         print("none")
         return
@@ -82,10 +82,10 @@ def _text(value: Any) -> str:
 
 
 NEXT_STEPS = {  # by the status of a failed cell
-    "incorrect": "attnbench check {variant}{plugins} shows which rule it breaks and the likely bug",
+    "incorrect": "attnbench check {variant}{plugins} shows which rule the variant breaks and the likely bug",
     "error": "attnbench explain {cell} shows the log with the traceback, and the command that runs the cell again",
     "crash": "attnbench explain {cell} shows the log, and the command that runs the cell again",
-    "timeout": "--timeout SECONDS sets a longer limit; attnbench explain {cell} shows the log and where it stopped",
+    "timeout": "--timeout SECONDS sets a longer limit; attnbench explain {cell} shows the log and where the cell hung",
     "out_of_memory": "try a smaller --batch or --seq; attnbench report shows what still fits",
 }
 
@@ -94,7 +94,7 @@ NEXT_STEPS = {  # by the status of a failed cell
 def watched(
     plan: Plan, unsupported: Mapping[str, str], history: History, level: Level = "normal"
 ) -> Iterator[Progress]:
-    """Announce a run with its estimated duration, and show its progress inside the context."""
+    """Announce a run with its estimated duration, and show its progress until the `with` block ends."""
     with progress(plan, level) as shown:
         shown.announce(unsupported, history.estimated_seconds(plan, unsupported))
         yield shown
@@ -110,11 +110,11 @@ def print_plan(plan: Plan, unsupported: Mapping[str, str], history: History) -> 
     print(announcement(len(plan.cells), len(unsupported), history.estimated_seconds(plan, unsupported)), end="")
     print(f" ({known} of these cells have been timed here before)")
     if plan.frontier:
-        print("then the largest length that fits in memory is searched for each variant, which takes additional time")
+        print("then the largest length that fits in memory is determined for each variant, which takes additional time")
 
 
 def print_summary(folder: Path, summary: RunSummary) -> None:
-    """Print the number of cells by status, the time, and the command for the report."""
+    """Print the number of cells by status, the run's duration, and the command that writes its report."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
     counts = counts or "no cells to run"
     print(
@@ -126,7 +126,7 @@ def print_summary(folder: Path, summary: RunSummary) -> None:
 def print_next(records: Iterable[Record], plugins: Iterable[str]) -> None:
     """Print the next step for each variant and kind of failure.
 
-    `plugins` are the values of `--plugin` in the run, which the printed commands repeat.
+    `plugins` are the values that the run was given for `--plugin`. The printed commands repeat them.
     """
     named = "".join(f" --plugin {shlex.quote(plugin)}" for plugin in plugins)
     failed: dict[tuple[str, str], Record] = {}
@@ -147,5 +147,5 @@ def _expectation(history: History, cell: Cell) -> str:
     if device is not None and expected > device:
         text += f"; will not fit: the device has {device / 2**20:.0f} MiB"
     elif (met := history.too_large(cell)) is not None:
-        text += f"; will not fit: {'it' if met == cell.workload else met.id} ran out of memory before"
+        text += f"; will not fit: {'this workload' if met == cell.workload else met.id} ran out of memory before"
     return text

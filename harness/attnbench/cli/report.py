@@ -20,7 +20,7 @@ def report(
     """Write the report of a run, and print its headline table.
 
     The report consists of index.html, report.md, results.csv and figures. If several runs are given, one report
-    compares their machines. To see what changed between two runs, use `attnbench compare`.
+    compares the machines of all runs. To see what changed between two runs, use `attnbench compare`.
     """
     from attnbench.cli.output import print_table
     from attnbench.report.content import read

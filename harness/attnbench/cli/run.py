@@ -58,7 +58,7 @@ with_axis_options(run, after="plugin")
 
 
 def _run(options: SimpleNamespace) -> None:
-    """Run the command with its options, and raise typer.Exit with the exit code."""
+    """Run the command with the given options. Unless it is a dry run, raise typer.Exit with the exit code."""
     from attnbench.cli.output import print_next, print_plan, print_summary, watched
     from attnbench.plan.history import History
     from attnbench.plan.unsupported import unsupported_reasons
@@ -70,7 +70,7 @@ def _run(options: SimpleNamespace) -> None:
     verbosity = level(quiet=options.quiet, verbose=options.verbose)
     limits = CellLimits(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
     folder, request, catalog, plan, executor = _planned(options)
-    # On a cluster, each machine finds out which cells it supports when it runs them.
+    # On a cluster, a machine determines whether it supports a cell only when it runs the cell.
     unsupported = unsupported_reasons(plan) if options.executor == "local" else {}
     history = History(options.results)
     if folder is None:
@@ -82,7 +82,7 @@ def _run(options: SimpleNamespace) -> None:
     with watched(plan, unsupported, history, verbosity) as listener:
         try:
             summary = execute(folder, catalog, plan, executor=executor, limits=limits, listener=listener)
-        except KeyboardInterrupt:  # outside the cells; while cells run, `execute` handles an interrupt
+        except KeyboardInterrupt:  # before or after the cells; while cells run, `execute` handles interrupts
             _leave_interrupted(folder)
     print_summary(folder, summary)
     print_next(latest(folder).values(), read_manifest(folder).get("plugin_arguments", []))
@@ -92,7 +92,7 @@ def _run(options: SimpleNamespace) -> None:
 
 
 def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, Plan, Executor]:
-    """Return the folder of the run to resume or None, the request, the catalog, the plan and the executor."""
+    """Return the folder of the run to resume (None for a new run), the request, catalog, plan and executor."""
     from attnbench.cli.executors import find_executor
     from attnbench.runner.request import plan_of
     from attnbench.runner.resume import resumed
@@ -117,7 +117,10 @@ def _leave_interrupted(run: Path) -> None:
 
 
 def _request(options: SimpleNamespace) -> Request:
-    """Return the request that the options describe; raise UsageError if a value is invalid."""
+    """Return the request that the options describe.
+
+    Raises UsageError if a value is invalid.
+    """
     from attnbench.measure_config import MeasureConfig
     from attnbench.runner.request import Request
 

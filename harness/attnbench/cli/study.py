@@ -34,7 +34,7 @@ def study(
     ),
     budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds of sampling per cell.")] = None,
 ) -> None:
-    """Measure whether a common claim about attention is true.
+    """Test whether a common claim about attention is true.
 
     The result is a figure and a paragraph with the measured numbers.
     """

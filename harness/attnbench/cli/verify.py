@@ -17,13 +17,13 @@ def verify(
         str, typer.Argument(metavar="RUN", autocompletion=last_of(completion.runs), help="The run to verify.")
     ],
     sample: Annotated[int, typer.Option(metavar="K", help="Number of cells to run again.")] = 5,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed for the choice of the cells.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed for choosing the cells.")] = 0,
     plugin: Plugins = None,
     results: ResultsFolder = Path("results"),
 ) -> None:
-    """Run some cells of a run again, and exit 1 if a result differs.
+    """Run some cells of a run again, and compare the results.
 
-    The cells are chosen at random.
+    The cells are chosen at random. The exit code is 1 if a result differs.
     """
     from attnbench.analysis.compare import agreement
     from attnbench.analysis.compare import sample as draw_sample

@@ -1,4 +1,4 @@
-"""Reports of runs as tables, figures and pages. This package is on the supervisor's side and never imports torch."""
+"""Reports of runs as tables, figures and pages. This package runs on the supervisor's side and never imports torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "export", "headline", "write_report"]
 
-_MODULES = {  # imported on first use, because they load pandas, which the process that draws figures does not need
+_MODULES = {  # imported on first use, so that the process that draws figures does not load pandas
     "FORMATS": "attnbench.report.exporting",
     "export": "attnbench.report.exporting",
     "headline": "attnbench.report.tables",

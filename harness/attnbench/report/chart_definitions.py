@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The number of facets in a printed figure, where more would be too small to read, and in a chart of the page at first.
+# The maximum number of facets in a printed figure; more facets would be too small to read. A chart on the page shows
+# this number of facets until its button is clicked.
 MAX_FACETS = 6
 LENGTH_TITLE = "sequence length"
-LENGTH_LABEL_EXPRESSION = (  # a Vega expression that formats lengths as `size_text` does
+LENGTH_LABEL_EXPRESSION = (  # a Vega expression that formats a length in the same way as `size_text`
     "datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + 'k' : datum.value"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChartDefinition:
-    """A chart's name, title and reading note; the title may contain the placeholder `{baseline}`."""
+    """A chart's name, its title, and a note on how to read it. The title may contain the placeholder `{baseline}`."""
 
     name: str
     title: str
     note: str = ""
 
     def titled(self, baseline: str | None = None) -> str:
-        """Return the title with the baseline's name in place of `{baseline}`."""
+        """Return the title with `{baseline}` replaced by the baseline's name, or by 'the baseline' if None."""
         return self.title.format(baseline=baseline or "the baseline")
 
 
@@ -29,9 +30,9 @@ class ChartDefinition:
 class MetricChart(ChartDefinition):
     """A chart of one metric against sequence length, with a line for each variant and a facet for each setting.
 
-    `column` names the frame's column, and the chart shows its values multiplied by `factor`. `low` and `high` name the
-    columns of the 95% interval, which is drawn as a band. `reference` is a value to mark with a line. `printed` says
-    whether matplotlib also draws the chart for print.
+    `column` names the column of the results whose values, multiplied by `factor`, are drawn. `low` and `high` name the
+    columns with the ends of the 95% interval, which is drawn as a band. `reference` is a value to mark with a line. If
+    `printed` is true, matplotlib also draws the chart for print.
     """
 
     column: str
@@ -45,7 +46,7 @@ class MetricChart(ChartDefinition):
     printed: bool = True
 
     def axis_title(self, baseline: str | None = None) -> str:
-        """Return the title of the vertical axis: the quantity, followed by its unit in parentheses."""
+        """Return the title of the vertical axis: the quantity, followed by its unit (if any) in parentheses."""
         quantity = self.quantity.format(baseline=baseline or "the baseline")
         return f"{quantity} ({self.unit})" if self.unit else quantity
 
@@ -120,5 +121,5 @@ CHARTS: tuple[ChartDefinition, ...] = (*METRIC_CHARTS, *OTHER_CHARTS)
 
 
 def size_text(size: float) -> str:
-    """Return a whole number, such as a sequence length, in short form: 512, 1k, 16k."""
+    """Return a whole number, such as a sequence length, as short text: 512, 1k or 16k."""
     return f"{size / 1024:.0f}k" if size >= 1024 and size % 1024 == 0 else f"{size:.0f}"

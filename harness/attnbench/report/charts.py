@@ -1,6 +1,6 @@
 """The page's interactive charts as Vega-Lite specifications, built with Altair.
 
-The specifications contain no data: the page supplies it as the data set `rows`.
+The specifications contain no data; the page supplies the data as a data set named `rows`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEVICE_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
 
 def chart_specs(styles: Mapping[str, Style]) -> dict[str, Any]:
-    """Return each chart's Vega-Lite specification by the chart's name."""
+    """Return the Vega-Lite specification of each chart, keyed by the chart's name."""
     import altair as alt
     from altair.utils.schemapi import debug_mode
 
@@ -33,7 +33,7 @@ def chart_specs(styles: Mapping[str, Style]) -> dict[str, Any]:
         "scalings": lambda: _scalings(alt, styles),
         "devices": lambda: _devices(alt),
     }
-    with debug_mode(False):  # validation takes seconds, and the browser tests check the drawn charts
+    with debug_mode(False):  # skips validation, which takes seconds; the browser tests check the charts
         metrics = {chart.name: _metric_chart(alt, styles, chart) for chart in METRIC_CHARTS}
         return {**metrics, **{name: _faceted(alt, build()) for name, build in others.items()}}
 
@@ -51,7 +51,7 @@ def _dash(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _tips(alt: Any, *fields: tuple[str, str]) -> list[Any]:
-    """Return a tooltip for each pair of a field and its title; numbers are shown with four digits."""
+    """Return a tooltip for each (field, title) pair. Numbers are shown with four significant digits."""
     return [
         alt.Tooltip(name, title=title, **({"format": ".4~g"} if name.endswith(":Q") else {})) for name, title in fields
     ]
@@ -65,10 +65,10 @@ def _length_axis(alt: Any, name: str = "length", channel: str = "X") -> Any:
 
 
 def _metric_chart(alt: Any, styles: Mapping[str, Style], chart: MetricChart) -> dict[str, Any]:
-    """Return the specification of a metric over length: lines, points, and a band if the metric has an interval.
+    """Return the specification of a chart of a metric against length, with a band if the metric has an interval.
 
-    The data rows have the metric's columns. Vega-Lite multiplies them by the chart's factor and names the products
-    `value`, `low` and `high`. `usermeta` contains the name of the metric's column, for the page's script.
+    The data rows contain the metric's columns. Vega-Lite multiplies these columns by the chart's factor and names the
+    products `value`, `low` and `high`. The page's script reads the name of the metric's column from `usermeta`.
     """
     title = chart.axis_title()
     if chart.log:
@@ -95,7 +95,10 @@ def _metric_chart(alt: Any, styles: Mapping[str, Style], chart: MetricChart) -> 
 
 
 def _tradeoff(alt: Any, styles: Mapping[str, Style], cost: str) -> Any:
-    """Draw a point of cost and relative latency for each variant, and a line through the Pareto-optimal variants."""
+    """Return a chart of relative latency against a cost, with a line through the Pareto-optimal variants.
+
+    `cost` is the title of the horizontal axis.
+    """
     scale = alt.Scale(type="log", nice=False, padding=14)
     x = alt.X("cost:Q", scale=scale, axis=alt.Axis(title=cost, labelOverlap=True, format="~g", tickCount=5))
     axis = alt.Axis(title=RELATIVE_LATENCY, format="~g", tickCount=5)
@@ -111,7 +114,7 @@ def _tradeoff(alt: Any, styles: Mapping[str, Style], cost: str) -> Any:
 
 
 def _exponents(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw each variant's exponent with its interval, and a rule at 2, the exponent of exact attention."""
+    """Return a chart of each variant's scaling exponent and its interval, with a line at 2 for quadratic growth."""
     axis = alt.Axis(title="exponent of latency over length", tickCount=5)
     scale = alt.Scale(zero=False, padding=10)
     base = alt.Chart().encode(y=alt.Y("variant:N", title=None), color=_colour(alt, styles))
@@ -123,7 +126,7 @@ def _exponents(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _crossovers(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw the lengths at which one variant becomes faster than another, in the colour of the faster variant."""
+    """Return a chart of the lengths from which one variant is faster than another, coloured as the faster variant."""
     base = alt.Chart().encode(
         y=alt.Y("pair:N", title=None, axis=alt.Axis(labelLimit=190)), color=_colour(alt, styles, "after")
     )
@@ -136,7 +139,10 @@ def _crossovers(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _reaches(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw the largest length that fits for each batch; an upward triangle means that all lengths tried fit."""
+    """Return a chart of the largest length that fits for each batch size.
+
+    An upward triangle means that all tested lengths fit.
+    """
     base = alt.Chart().encode(
         x=alt.X("batch:O", title="batch", axis=alt.Axis(labelAngle=0)),
         y=_length_axis(alt, "largest", "Y"),
@@ -155,7 +161,7 @@ def _reaches(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _scalings(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Draw the speed-up of several devices over one, with a dashed line for perfect scaling."""
+    """Return a chart of the speed-up of several devices over one, with a dashed line for perfect scaling."""
     scale = alt.Scale(type="log", base=2, nice=False, padding=8)
     axis = alt.Axis(title="number of devices", values=[2**power for power in range(12)], grid=False)
     base = alt.Chart().encode(x=alt.X("devices:Q", scale=scale, axis=axis))
@@ -172,7 +178,7 @@ def _scalings(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _devices(alt: Any) -> Any:
-    """Draw the throughput of the fastest variant on each kind of device."""
+    """Return a chart of the throughput of the fastest variant on each kind of device."""
     tips = _tips(
         alt, ("device:N", "device"), ("variant:N", "fastest"), ("workload:N", "workload"), ("tflops:Q", "TFLOP/s")
     )
@@ -191,15 +197,16 @@ def _devices(alt: Any) -> Any:
 
 
 def _faceted(alt: Any, chart: Any) -> dict[str, Any]:
-    """Return a chart's specification with a facet for each setting; the page's script sets their size and arrangement.
+    """Return a chart's specification with a facet for each setting.
 
-    The facets are added to the finished specification, because Altair would deep-copy the chart at each step.
+    The page's script sets the size and arrangement of the facets. The facets are added to the finished specification,
+    because Altair would deep-copy the chart at each step.
     """
     header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
     by_setting = alt.Facet("setting:N", header=header, sort=alt.EncodingSortField("place", op="min"))
     chart.data = alt.NamedData("rows")
     spec: dict[str, Any] = chart.to_dict(validate=False)
-    for name in ("config", "$schema"):  # the page has its own configuration, and the runtime needs no schema
+    for name in ("config", "$schema"):  # the page sets its own configuration, and the Vega-Lite runtime needs no schema
         spec.pop(name, None)
     return {
         "data": spec.pop("data"),

@@ -1,4 +1,4 @@
-"""A comparison of runs as a table, as Markdown for a pull request, as JSON, and as a page."""
+"""Comparisons of runs as a table, as Markdown for a pull request, as JSON, and as an HTML page."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from attnbench.report.html_page import templates
 from attnbench.report.table import Table, TableCell, row, to_markdown
 from attnbench.stats.paired import FASTER, SAME, SLOWER, UNDECIDED
 
-MAX_CHANGES_IN_COMMENT = 60  # rows of the table in a pull request's comment
+MAX_CHANGES_IN_COMMENT = 60  # table rows in a pull-request comment
 MAX_CHANGES_ON_PAGE = 1_000  # for each pair of runs; `attnbench compare --json` prints all changes
 UNCHANGED = (SAME, STILL_FAILING)
-WIDTH, SPAN = 132, 1.0  # a drawn ratio's width in pixels, and its octaves from the middle (1x) to each end
+WIDTH, SPAN = 132, 1.0  # the width in pixels of the axis for a ratio, and its octaves on each side of 1x
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Positions in pixels of a ratio and its interval; `clipped` is true if the interval extends past the axis."""
+    """The pixel positions of a ratio and its interval. `clipped` is true if the interval extends past the axis."""
 
     at: float
     left: float
@@ -48,14 +48,14 @@ class Section:
 
 
 def compared(runs: Sequence[Path], bar: float | None = None) -> list[tuple[str, str, RunComparison]]:
-    """Compare each run with the one before it; return the old run's name, the new run's name and the result of each."""
+    """Compare each run with the previous one, and return (old run's name, new run's name, comparison) for each pair."""
     loaded = [(run.name, Results.load(run)) for run in runs]
     bar = DEFAULT_BAR if bar is None else bar
     return [(old, new, compare(before, after, bar)) for (old, before), (new, after) in pairwise(loaded)]
 
 
 def comparison_table(comparison: RunComparison, limit: int | None = None) -> Table:
-    """Return the changes as a table of at most `limit` rows, the most serious first."""
+    """Return the changes as a table of at most `limit` rows, starting with the most serious change."""
     changes = shown_changes(comparison)
     notes = [summary_line(comparison)]
     if limit is not None and len(changes) > limit:
@@ -66,12 +66,12 @@ def comparison_table(comparison: RunComparison, limit: int | None = None) -> Tab
 
 
 def shown_changes(comparison: RunComparison) -> list[Change]:
-    """Return the changes, with the most serious first and without the cells that stayed the same."""
+    """Return the changes to show, most serious first, without cells that stayed the same or are still failing."""
     return [change for change in comparison.changes if change.verdict not in UNCHANGED]
 
 
 def explanations(comparison: RunComparison) -> list[str]:
-    """Return the notes that explain a comparison's numbers: the ratio, the matching of cells, and both noise floors."""
+    """Return notes that explain the ratio, how cells are matched, and the noise floors of both runs."""
     notes = ["Ratio: new latency over old, with a 95% interval corrected for the number of cells; above 1 is slower."]
     if not comparison.same_device:
         notes.append("The runs are from different devices, so cells are matched by variant and workload.")
@@ -79,7 +79,10 @@ def explanations(comparison: RunComparison) -> list[str]:
 
 
 def comparison_markdown(comparison: RunComparison) -> str:
-    """Return the comparison as a pull-request comment, with the verdict first and the details folded."""
+    """Return the comparison as Markdown for a pull-request comment, which starts with the number of regressions.
+
+    If there are no regressions, the table of changes is collapsed.
+    """
     failed = len(comparison.regressions)
     head = f"### Attention benchmark: {failed or 'no'} regression{'s' if failed > 1 else ''}\n"
     table = comparison_table(comparison, MAX_CHANGES_IN_COMMENT)
@@ -92,7 +95,7 @@ def comparison_markdown(comparison: RunComparison) -> str:
 
 
 def comparison_json(comparison: RunComparison) -> dict[str, Any]:
-    """Return the comparison as a dict of JSON values."""
+    """Return the comparison as a JSON-serialisable dict."""
     noises = {f"{side}_noise_floor": found.noise_floor for side, found in _noises(comparison)}
     return {
         "schema": 1,
@@ -105,7 +108,7 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
 
 
 def summary_line(comparison: RunComparison) -> str:
-    """Return the number of cells with each verdict, and the limits of the gate, as one line."""
+    """Return one line with the number of cells for each verdict and the thresholds of the gate."""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in comparison.counts.items()) or "no cell in either run"
     return f"{len(comparison.changes)} cells: {counts}; gate at {comparison.bar:.1%} and 3x the noise floors."
 
@@ -130,7 +133,10 @@ def _row(change: Change) -> tuple[TableCell, ...]:
 
 
 def write_page(comparisons: Sequence[tuple[str, str, RunComparison]], out: Path) -> Path:
-    """Write comparisons as one HTML page and return its path; raises UsageError if it can't be written."""
+    """Write the comparisons to one HTML page, and return the page's path.
+
+    Raises UsageError if the page can't be written.
+    """
     names = [comparisons[0][0], *(new for _, new, _ in comparisons)]
     sections = [_section(*comparison) for comparison in comparisons]
     page = templates().get_template("comparison.html").render(sections=sections, names=names, width=WIDTH)
@@ -152,12 +158,12 @@ def _section(old: str, new: str, found: RunComparison) -> Section:
 
 
 def _finding(found: RunComparison) -> str:
-    """Return the most important result as one sentence."""
+    """Return the main result of a comparison as one sentence."""
     counts = found.counts
     if not found.same_device:
         compared = [change for change in found.changes if change.ratio is not None]
         mean = _mean([change.ratio for change in compared if change.ratio])
-        speed = "no cell has a time on both." if mean is None else _speed(mean, len(compared))
+        speed = "no cell was timed on both." if mean is None else _speed(mean, len(compared))
         return f"Two kinds of device: {speed}"
     failing = counts.get("newly failing", 0)
     slower = len(found.regressions) - failing
@@ -178,7 +184,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _variants(found: RunComparison) -> Table:
-    """Return a summary of the changes for each variant, with the variant that slowed down most first."""
+    """Return a table that summarises the changes by variant, starting with the variant that slowed down most."""
     verdicts = (SLOWER, FASTER, SAME, UNDECIDED)
     rows = []
     for name in {change.variant for change in found.changes}:
@@ -195,7 +201,7 @@ def _variants(found: RunComparison) -> Table:
 
 
 def _strip(change: Change) -> Strip | None:
-    """Return where to draw a ratio and its interval on an axis from 0.5x to 2x, with 1x in the middle."""
+    """Return where to draw a change's ratio and interval on an axis from 0.5x to 2x, or None if there is no ratio."""
     if change.ratio is None:
         return None
     low, high = change.low or change.ratio, change.high or change.ratio

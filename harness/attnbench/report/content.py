@@ -18,18 +18,18 @@ from attnbench.report.palette import palette
 if TYPE_CHECKING:
     from attnbench.report.table import Table
 
-MAX_LATENCY_TABLES = 40  # of exact variants, of inexact variants and of verdicts; results.csv has all cells
+MAX_LATENCY_TABLES = 40  # per kind of table (exact variants, inexact variants, verdicts); results.csv has all cells
 METHOD = (
     "Every cell was checked against an fp64 reference before, during and after it was timed; a cell that failed has no"
     " latency. Latency is the median of the raw samples, with a distribution-free 95% interval. TFLOP/s counts only"
     " visible query-key pairs. Peak memory is what a call allocates on top of its inputs. Variants whose intervals"
-    " overlap share a place."
+    " overlap are tied."
 )
 
 
 @dataclass(frozen=True)
 class Content:
-    """The parts of a report, independent of any format."""
+    """The parts of a report, independent of the output format."""
 
     title: str
     summary: str
@@ -48,7 +48,10 @@ class Content:
 
 
 def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -> Content:
-    """Read a report's content from runs; raises UsageError if there is no run or if no run contains the baseline."""
+    """Read runs, and return the content of their report.
+
+    Raises UsageError if there is no run or if no run contains the baseline.
+    """
     results = Results.load(runs, baseline)
     ranked, fits = contests(results), fit(results)
     return Content(

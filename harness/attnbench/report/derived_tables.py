@@ -1,4 +1,4 @@
-"""Tables of values derived from several cells: verdicts, dispatch regions, fits over length, layers and devices."""
+"""Tables of values that are derived from several cells, such as verdicts, scaling exponents and device comparisons."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TRAIT_NOTES = (
 
 @dataclass(frozen=True)
 class Fits:
-    """The values that are derived from several cells of the results."""
+    """Values that are each derived from several cells of the results."""
 
     regions: tuple[Region, ...]
     exponents: tuple[Exponent, ...]
@@ -57,7 +57,7 @@ class Fits:
 
 
 def fit(results: Results) -> Fits:
-    """Compute the values that the derived tables and the page's charts of the same names show."""
+    """Return the values that are shown in the derived tables and in the corresponding charts of the page."""
     return Fits(
         tuple(regions(results)), tuple(exponents(results)), tuple(crossovers(results)), tuple(reaches(results)),
         tuple(shares(results)), tuple(gains(results)), tuple(device_ratios(results)),
@@ -65,7 +65,7 @@ def fit(results: Results) -> Fits:
 
 
 def derived_tables(fits: Fits) -> list[Table]:
-    """Return the tables of derived values, without empty tables."""
+    """Return all tables of derived values that are not empty."""
     made = [
         regions_table(fits.regions[:MAX_ROWS]),
         Table(
@@ -124,7 +124,7 @@ def _gain(gain: ParallelGain) -> tuple[TableCell, ...]:
 
 
 def regions_table(table: Sequence[Region]) -> Table:
-    """Return the dispatch table in readable form."""
+    """Return the regions of a dispatch table as a report table."""
     return Table(
         "Fastest variant by region of shapes",
         ("device", "setting", "lengths", "variant", "margin", "clear", "tied with"),
@@ -172,7 +172,7 @@ def _reach(reach: Reach) -> tuple[TableCell, ...]:
 
 
 def verdict_tables(results: Results, limit: int | None = None) -> list[Table]:
-    """Return the verdicts of all variants against the baseline, one table per device, mask, direction and mode."""
+    """Return the variants' verdicts against the baseline, in one table per device, mask, direction and mode."""
     made = []
     for (device, mask, direction, mode), cells in results.frame.groupby(CONTEST, sort=True):
         found: dict[str, dict[str, PairedResult]] = {}

@@ -24,7 +24,7 @@ RAW = ("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds")
 
 
 def export(frame: pd.DataFrame, path: Path, kind: str) -> Path:
-    """Write a frame from `attnbench.load` to `path` in one of FORMATS, and return the path.
+    """Write a frame from `attnbench.load` to `path` in the format `kind`, which is one of FORMATS, and return the path.
 
     Raises UsageError if the format is unknown or the file can't be written.
     """
@@ -39,7 +39,7 @@ def export(frame: pd.DataFrame, path: Path, kind: str) -> Path:
 
 
 def flat(frame: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
-    """Return the frame with nested values as JSON text; raw samples and blocks are dropped unless `raw` is true."""
+    """Return the frame with nested values as JSON text. Raw samples and blocks are left out unless `raw` is true."""
     kept = frame if raw else frame.drop(columns=list(RAW))
     as_text = {name: kept[name].map(_json) for name in NESTED if name in kept}
     return kept.assign(**as_text).drop(columns="workload")
@@ -52,7 +52,7 @@ def _json(value: Any) -> str | None:
 
 
 def _simple(value: Any) -> Any:
-    """Return a frame's mapping or sequence as a dict or list, which JSON supports."""
+    """Convert a mapping to a dict, or a sequence to a list, so that `json` can encode it."""
     return dict(value) if isinstance(value, Mapping) else list(value)
 
 
@@ -127,7 +127,10 @@ def _benchmark(cell: pd.Series) -> dict[str, Any]:
 
 
 def _stats(samples: list[float]) -> dict[str, Any]:
-    """Return the statistics that pytest-benchmark computes from samples in seconds, and the samples as `data`."""
+    """Return the statistics that pytest-benchmark computes from samples in seconds, and the samples as `data`.
+
+    Raises UsageError if pytest-benchmark is not installed.
+    """
     try:
         stats = import_module("pytest_benchmark.stats").Stats()
     except ImportError:

@@ -1,4 +1,4 @@
-"""Printed figures of a report: planned here as plain values and drawn by matplotlib in another process."""
+"""The printed figures of a report. They are planned here as plain values and drawn by matplotlib in another process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attnbench.report.matplotlib_figures import Curve, Facet, Plot
 
 MAX_FIGURES = 24  # per report; each figure is drawn in three formats
-MAX_TICKS = 6  # labelled lengths on an axis
+MAX_TICKS = 6  # labelled lengths per axis
 FORMATS = ("svg", "png", "pdf")
 
 
@@ -59,24 +59,27 @@ class FigureProcess:
             self._process = _start([plot for _, plot in planned[:MAX_FIGURES]])
 
     def __enter__(self) -> Self:
-        """Return this object; the process draws while the block runs."""
+        """Return this object. The figures are drawn while the `with` block runs."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the process if it is still drawing, which happens if the block raised an error."""
+        """Kill the process if it is still drawing, as it may be if the `with` block raised an error."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
 
     @property
     def note(self) -> str:
-        """A sentence that counts the figures left out, or an empty string if every figure is drawn."""
+        """A sentence that says how many figures are left out, or an empty string if every figure is drawn."""
         return (
             f"{self.left_out} further figures are not drawn: their values are in results.csv." if self.left_out else ""
         )
 
     def wait(self) -> None:
-        """Wait until all figures are drawn; raises UsageError if one can't be written."""
+        """Wait until all figures are drawn.
+
+        Raises UsageError if a figure can't be drawn or written.
+        """
         if self._process is None:
             return
         _, errors = self._process.communicate()
@@ -86,7 +89,7 @@ class FigureProcess:
 
 
 def slug(text: str) -> str:
-    """Return a string, such as a device's name, in a form that is safe in a file name: `amd-epyc` for `AMD EPYC`."""
+    """Return a name, such as a device's, in a form that is safe in a file name, e.g. `amd-epyc` for `AMD EPYC`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "device"
 
 
@@ -139,7 +142,7 @@ def _facet(series: Series, chart: MetricChart, styles: dict[str, Style], baselin
 
 
 def _with_speedup_interval(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """Add `speedup_low` and `speedup_high`: the range of ratios that both variants' intervals allow, as on the page."""
+    """Add `speedup_low` and `speedup_high`, the bounds of the speed-up that follow from both latency intervals."""
     base = cells[cells["variant"] == baseline].set_index("workload_id")
     low, high = (cells["workload_id"].map(base[name]) for name in ("latency_low_ms", "latency_high_ms"))
     return cells.assign(speedup_low=low / cells["latency_high_ms"], speedup_high=high / cells["latency_low_ms"])

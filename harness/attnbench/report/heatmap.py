@@ -1,4 +1,4 @@
-"""Heatmaps: the fastest variant at each sequence length and batch, as coloured tables."""
+"""Heatmaps: coloured tables of the fastest variant at each sequence length and batch size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
     from attnbench.report.palette import Style
 
-MAX_HEATMAPS = 200  # on a page
+MAX_HEATMAPS = 200  # per page
 KEY = ["device_name", "direction", "mask", "dtype", "mode", "shape"]
 NEEDED = [*KEY[:-1], "workload", "workload_id", "batch", "length", "fastest", "tied", "next", "margin", "latency_ms"]
 
@@ -22,9 +22,9 @@ NEEDED = [*KEY[:-1], "workload", "workload_id", "batch", "length", "fastest", "t
 class Square:
     """The fastest variant of one shape, as a square of a heatmap.
 
-    `rivals` are the variants that are tied with `variant`, and `margin` is the speed-up over the fastest variant
-    that is measurably slower. In a tie, `variant` is the first name in alphabetical order, so that equal ties look the
-    same, and `other` is the colour of the second.
+    `rivals` are the variants that are tied with `variant`, and `margin` is the speed-up over the fastest variant that
+    is measurably slower. Tied variants are in alphabetical order, so that a tie of the same variants always looks the
+    same: `variant` is the first one, and `other` is the colour of the second one.
     """
 
     variant: str
@@ -37,7 +37,10 @@ class Square:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """The heatmap of one setting: rows are batch sizes, columns are lengths; None is a shape that was not ranked."""
+    """The heatmap of one setting, with a row for each batch size and a column for each length.
+
+    A square is None if no variant was ranked on its shape.
+    """
 
     setting: dict[str, str]
     lengths: tuple[str, ...]
@@ -45,7 +48,7 @@ class Heatmap:
 
 
 def heatmaps(results: Results, styles: Mapping[str, Style]) -> list[Heatmap]:
-    """Return the heatmaps of all settings with at least two ranked variants, ordered by setting."""
+    """Return a heatmap for each setting with a shape on which two or more variants are ranked, ordered by setting."""
     table = results.winners
     table = with_length(table[table["contenders"] > 1])
     settings: dict[tuple[str, ...], list[dict[Any, Any]]] = {}

@@ -37,7 +37,10 @@ def missing_packages() -> list[str]:
 
 
 def runtime() -> str:
-    """Return the script that draws Vega-Lite charts; it is cached for the user, because bundling it takes seconds."""
+    """Return the script that draws Vega-Lite charts.
+
+    Bundling the script takes seconds, so the result is stored in the user's cache.
+    """
     import vl_convert
 
     kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
@@ -50,7 +53,7 @@ def runtime() -> str:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, script)
     except OSError:
-        return script  # without a writable cache, each report bundles the script again
+        return script  # if the cache is not writable, each report bundles the script again
     return script
 
 
@@ -60,14 +63,15 @@ SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
 
 
 def interactive_parts(content: Content) -> dict[str, Any]:
-    """Return the page's data, chart specifications and scripts; empty without the packages of the extra `report`."""
+    """Return the page's data, chart specifications and scripts, or {} if packages of the extra `report` are missing."""
     return {} if missing_packages() else _interactive(content)
 
 
 def to_page(content: Content, process: FigureProcess, interactive: Mapping[str, Any]) -> str:
-    """Return the page as HTML, after `process` has drawn the figures.
+    """Return the page as HTML.
 
-    If the packages of the extra `report` are missing, the page shows the printed figures instead of interactive charts.
+    `process` must have finished drawing the figures. If packages of the extra `report` are missing, the page shows the
+    printed figures instead of interactive charts.
     """
     missing = missing_packages()
     return (
@@ -93,7 +97,7 @@ def to_page(content: Content, process: FigureProcess, interactive: Mapping[str, 
 
 
 def templates() -> Environment:
-    """Return the Jinja environment of the templates, which escapes everything except Markup."""
+    """Return the templates' Jinja environment, which escapes all values except those of type Markup."""
     return Environment(
         loader=PackageLoader("attnbench.report"),
         autoescape=True,
@@ -117,7 +121,7 @@ def _interactive(content: Content) -> dict[str, Any]:
 
 
 def _standings(content: Content) -> dict[str, list[tuple[str, Table]]]:
-    """Return the headline tables of each device, each with the title of its contest."""
+    """Return, by device name, (contest's title, headline table) for each contest."""
     by_device: dict[str, list[tuple[str, Table]]] = {}
     for contest, table in zip(content.contests, content.headline, strict=True):
         mode = "" if contest.mode == "hot" else f" · {contest.mode}"
@@ -127,6 +131,6 @@ def _standings(content: Content) -> dict[str, list[tuple[str, Table]]]:
 
 def _inlined(figure: ReportFigure) -> dict[str, Any]:
     text = figure.files["svg"].read_text(encoding="utf-8").replace("\n", " ")
-    text = SVG_PATH.sub(lambda path: DECIMALS.sub(r"\1", path[0]), text)  # a hundredth of a point is invisible
+    text = SVG_PATH.sub(lambda path: DECIMALS.sub(r"\1", path[0]), text)  # two decimals are enough on a screen
     text = quote(text, safe=" =:/?&;,.()-+'")
     return {"title": figure.title, "description": figure.description, "source": f"data:image/svg+xml,{text}"}

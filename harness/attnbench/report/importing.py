@@ -1,4 +1,4 @@
-"""Import results of other tools as a run. These results were not checked, so reports show but never rank them."""
+"""Import results of other tools as a run. Reports show these results but never rank them, as they were not checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIELDS = tuple(name for name, axis in AXES.items() if not axis.surrounds)
 
 @dataclass(frozen=True)
 class ImportedRun:
-    """An imported run: its folder, the number of imported benchmarks, and a reason for each skipped one."""
+    """An imported run: its folder, the number of imported benchmarks, and the reason for each skipped benchmark."""
 
     run: Path
     benchmarks: int
@@ -29,11 +29,12 @@ class ImportedRun:
 
 
 def import_pytest_benchmark(file: Path, results: Path, name: str) -> ImportedRun:
-    """Import pytest-benchmark's JSON as a run, with a record for each benchmark that states its shape.
+    """Import a JSON file from pytest-benchmark as a run, with a record for each benchmark that has a shape.
 
-    A benchmark states its shape in `params` or `extra_info`: `heads`, `seq` (or `seq_q`), `head_dim`, and optionally
-    other fields of a workload. Its variant is the field `variant` or, without that field, the name of the benchmark's
-    function. Raises UsageError if the file can't be read, if no benchmark states its shape, or if the run exists.
+    The shape is given by the fields `heads`, `seq` (or `seq_q`) and `head_dim`, and optionally by other fields of a
+    workload. These fields are read from the benchmark's `params` and `extra_info`, and so is the field `variant`. If
+    there is no such field, the variant is the name of the benchmark's function. Raises UsageError if the file can't be
+    read, if no benchmark has a shape, or if the run already exists.
     """
     content = _read(file)
     machine = content.get("machine_info") if isinstance(content.get("machine_info"), dict) else {}

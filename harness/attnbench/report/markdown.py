@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def to_markdown_report(content: Content, process: FigureProcess, folder: Path) -> str:
-    """Return the report as Markdown; the figures' paths are relative to `folder`."""
+    """Return the report as Markdown, in which the paths of figures are relative to `folder`."""
     parts = [f"# {escape_markdown(content.title)}\n", escape_markdown(content.summary) + "\n", "## Who is fastest\n"]
     parts += ["\n".join(f"- {escape_markdown(contest.verdict)}" for contest in content.contests) + "\n"]
     parts += [escape_markdown(f"On {device}: {gain}") + "\n" for device, gain in content.gains.items()]

@@ -1,6 +1,6 @@
-"""Draw plots with matplotlib for print, as SVG, PNG and PDF.
+"""Draw plots for print with matplotlib, as SVG, PNG and PDF files.
 
-`python -m attnbench.report.matplotlib_figures < plots.json` draws every `Plot` of a JSON list. A report runs this
+`python -m attnbench.report.matplotlib_figures < plots.json` draws every `Plot` in a JSON list. A report runs this
 command as a separate process, so that the figures are drawn while the rest of the report is written.
 """
 
@@ -18,8 +18,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from attnbench.report.chart_definitions import LENGTH_TITLE
 
-ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # widths of figures in inches, for a paper with two columns
-METADATA: dict[str, dict[str, None]] = {  # None omits dates and versions, so that equal plots give equal bytes
+ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # figure widths in inches, for a paper with two columns
+# None omits dates and versions, so that identical plots produce byte-identical files.
+METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
@@ -48,7 +49,7 @@ class Curve(TypedDict):
 
 
 class Facet(TypedDict):
-    """One pair of axes: a title of two lines, the lengths to label on the horizontal axis, and the curves."""
+    """One pair of axes: a two-line title, the labelled lengths of the horizontal axis, and the curves."""
 
     title: tuple[str, str]
     ticks: dict[str, int]
@@ -56,7 +57,7 @@ class Facet(TypedDict):
 
 
 class Plot(TypedDict):
-    """A figure as plain values: a path for each format, the vertical axis, a value to mark by a line, and facets."""
+    """A figure as plain values: a path for each format, the vertical axis, a value to mark with a line, and facets."""
 
     files: dict[str, str]
     axis_title: str
@@ -66,7 +67,7 @@ class Plot(TypedDict):
 
 
 def write(plot: Plot) -> None:
-    """Draw one plot into its files; the same plot always gives the same bytes."""
+    """Draw a plot and write its files. Identical plots produce byte-identical files."""
     with mpl.rc_context(STYLE):
         figure = draw(plot)
         for kind, path in plot["files"].items():
@@ -92,7 +93,7 @@ def draw(plot: Plot) -> Figure:
         handles.update(_facet(axes, facets[index], plot))
         axes.set_ylabel(plot["axis_title"] if index % columns == 0 else "")
         axes.set_xlabel(LENGTH_TITLE if index >= len(facets) - columns else "")
-        axes.xaxis.set_label_coords(0.5, -0.17)  # fixed, because matplotlib would measure every label to place it
+        axes.xaxis.set_label_coords(0.5, -0.17)  # fixed, because matplotlib would measure every tick label to place it
         axes.yaxis.set_label_coords(-0.19, 0.5)
     shown = sorted(handles)
     legend_box = figure.legend(
@@ -104,14 +105,14 @@ def draw(plot: Plot) -> Figure:
 
 
 def _disable_ligatures(texts: Iterable[Any]) -> None:
-    """Draw letters such as `fl` separately: with ligatures, newer matplotlib embeds a font in a PDF more than once."""
+    """Disable ligatures such as `fl`, for which newer versions of matplotlib embed an additional font in a PDF file."""
     for text in texts:
         if hasattr(text, "set_fontfeatures"):
             text.set_fontfeatures(("-liga",))
 
 
 def _set_margins(figure: Figure, legend: float) -> None:
-    """Set the margins in inches, because matplotlib's layout engine takes longer than all the drawing."""
+    """Set fixed margins, because matplotlib's layout engine takes longer than drawing the whole figure."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(
         left=0.55 / width, right=1 - 0.08 / width, top=1 - 0.35 / height, bottom=(legend + 0.38) / height,
@@ -149,7 +150,7 @@ def _axes(axes: Any, facet: Facet, *, log: bool) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axes.set_ylim(bottom=0)
-    above, shape = facet["title"]  # drawn separately, because matplotlib misplaces a title of two lines
+    above, shape = facet["title"]  # the first line is drawn separately, because matplotlib misplaces two-line titles
     axes.set_title(shape)
     height = STYLE["axes.titlepad"] + 1.2 * STYLE["axes.titlesize"]
     axes.annotate(
@@ -159,7 +160,7 @@ def _axes(axes: Any, facet: Facet, *, log: bool) -> None:
 
 
 def main() -> None:
-    """Draw the plots in the JSON list on standard input."""
+    """Read a JSON list of plots from standard input, and draw them."""
     for plot in json.load(sys.stdin):
         try:
             write(plot)

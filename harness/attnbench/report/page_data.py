@@ -1,4 +1,4 @@
-"""The data embedded in the page for its script: all cells by column, with repeated strings stored once."""
+"""The data that is embedded in the page: all cells by column, with each distinct string stored once."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 MAX_DETAILED_CELLS = 20_000  # with more cells, the page leaves out histograms, logs and commands
 HISTOGRAM_BINS = 16
-LOG_TAIL_BYTES = 1_500  # shown from the end of each cell's log
-MAX_LOG_CHARACTERS = 300_000  # of all logs on the page together
-MAX_CHART_ROWS = 4_000  # for each chart of derived values
+LOG_TAIL_BYTES = 1_500  # bytes shown from the end of each cell's log
+MAX_LOG_CHARACTERS = 300_000  # total of all logs on the page
+MAX_CHART_ROWS = 4_000  # per chart of derived values
 ENDS = ["longer ones run out of memory", "all lengths tried fit", "longer ones fail for other reasons"]
 TEXT_COLUMNS = (
     "variant",
@@ -45,7 +45,7 @@ TEXT_COLUMNS = (
     "stopped_by",
     "environment_id",
 )
-NUMBER_COLUMNS = {  # the number of significant digits of each column
+NUMBER_COLUMNS = {  # the number of significant digits to store in each column
     "latency_ms": 5, "latency_low_ms": 5, "latency_high_ms": 5, "tflops": 4, "gbps": 4, "peak_bytes": 12,
     "saved_bytes": 12, "first_call_ns": 4, "error_ratio": 3, "error_max_abs": 3, "samples": 8, "roofline_pct": 4,
     "energy_mj": 4,
@@ -53,27 +53,28 @@ NUMBER_COLUMNS = {  # the number of significant digits of each column
 
 
 class TextIndex:
-    """A list of distinct strings, numbered in order of first use; None and NaN have no number."""
+    """A list of distinct strings, numbered in the order in which they were added. None and NaN have no number."""
 
     def __init__(self) -> None:
         self._places: dict[Hashable, int] = {}
 
     def place(self, text: Any) -> int | None:
-        """Return the number of a string, adding the string if it is new."""
+        """Return a string's number, adding the string if it is new, or None for None and NaN."""
         if text is None or text != text:  # noqa: PLR0124 - NaN differs from itself
             return None
         return self._places.setdefault(text, len(self._places))
 
     @property
     def all(self) -> list[Any]:
-        """The distinct strings, in order of first use."""
+        """The distinct strings, in the order in which they were added."""
         return list(self._places)
 
 
 def payload(content: Content) -> dict[str, Any]:
-    """Return the page's data as JSON values; `cells` has a list for each column.
+    """Return the page's data as JSON values.
 
-    Columns of strings and workloads hold indices into the lists of distinct strings and workloads.
+    `cells` contains a list for each column. A column of strings or workloads contains indices into a list of the
+    distinct strings or workloads.
     """
     results = content.results
     frame = with_length(results.current[~results.current["control"]]).reset_index(drop=True)
@@ -108,13 +109,13 @@ def payload(content: Content) -> dict[str, Any]:
 
 
 def packed(value: Mapping[str, Any]) -> str:
-    """Return a value as gzipped JSON in base64, so that no string in it can close the script element around it."""
+    """Return a value as gzipped JSON in base64, which can't contain a tag that ends the script element around it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 def _commands(frame: pd.DataFrame, results: Results) -> list[str]:
-    """Return the commands that rerun the cells, one for each cell."""
+    """Return, for each cell, the command that runs it again."""
     manifests = {folder.name: manifest for folder, manifest in zip(results.folders, results.manifests, strict=True)}
     return [
         shlex.join(rerun_command(variant, workload, device, manifests.get(run, {})))
@@ -143,7 +144,7 @@ def _rounded(values: pd.Series, digits: int) -> list[float | None]:
 
 
 def _settings(frame: pd.DataFrame, *, several: bool) -> tuple[list[str], list[str], list[int]]:
-    """Return the headings of the cells' series, with and without the device, and each cell's index into them."""
+    """Return the headings of the series, the same headings without devices, and the index of each cell's heading."""
     places = np.zeros(len(frame), dtype=int)
     names = TextIndex()
     contests: list[str] = []
@@ -166,7 +167,7 @@ def _workloads(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def _histogram(samples: tuple[float, ...]) -> list[Any] | None:
-    """Return the smallest and the largest sample in ms, followed by the number of samples in each bin."""
+    """Return the smallest and largest sample in ms, then the number of samples per bin, or None without samples."""
     if not samples:
         return None
     counts, _ = np.histogram(samples, HISTOGRAM_BINS)
@@ -184,7 +185,7 @@ def _logs(frame: pd.DataFrame, runs: Mapping[str, Path]) -> tuple[list[str], lis
 
 
 def log_end(run: Path, log: str) -> str | None:
-    """Return the end of a cell's log, or None if there is no log or its path leads out of the run's folder."""
+    """Return the end of a cell's log, or None if the log does not exist or is outside the run's folder."""
     path = (run / log).resolve()
     if not path.is_relative_to(run.resolve()) or not path.is_file():
         return None
@@ -194,9 +195,10 @@ def log_end(run: Path, log: str) -> str | None:
 
 
 def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of each chart of derived values, with the fields that the page filters by.
+    """Return, by chart name, the rows of each chart of derived values.
 
-    If `several` is true, each heading includes the device's name.
+    The rows include the fields by which the page filters. If `several` is true, the headings of exponents, crossovers
+    and reaches include the device's name.
     """
     found = {
         "exponents": [_exponent(exponent, several=several) for exponent in fits.exponents],
@@ -244,7 +246,10 @@ def _reach(reach: Reach, *, several: bool) -> dict[str, Any]:
 
 
 def heading(line: Series, *, several: bool, batch: bool = True) -> str:
-    """Return the heading of a series: two lines joined by ` | `, which the page's charts show one above the other."""
+    """Return the heading of a series: two lines joined by ` | `, which the page's charts show one above the other.
+
+    The heading includes the device's name if `several` is true, and the batch size if `batch` is true.
+    """
     *what, shape = line.title.split(" · ")
     shape = shape if batch else shape.partition(" ")[2]
     return f"{' · '.join(what)} | {f'{line.device_name} · ' if several else ''}{shape}"
@@ -262,7 +267,7 @@ def _filters(line: Series, *, several: bool, batch: bool = True) -> dict[str, An
 
 
 def _scalings(gains: Iterable[ParallelGain]) -> list[dict[str, Any]]:
-    """Return a row for each number of devices, including the single device that is the reference."""
+    """Return a row for each setting, variant and number of devices, including the reference on a single device."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for gain in gains:
         workload, (_, _, model) = gain.workload, gain.device_name.partition(" x ")

@@ -1,12 +1,12 @@
-"""A colour, marker and dash for each variant, the same in all charts and figures of a report."""
+"""The colour, marker and dash pattern of each variant, which are the same in all charts and figures of a report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Okabe and Ito's palette without black and yellow, followed by colours of Tol's muted palette. Colour-blind readers can
-# distinguish these colours, and the contrast is sufficient on white and on dark pages.
+# Okabe and Ito's palette without black and yellow, followed by colours from Tol's muted palette. Colour-blind readers
+# can distinguish these colours, and the contrast is sufficient on white and on dark pages.
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#aa4499", "#999933", "#44aa99", "#cc6677",
     "#8878cc", "#8c6d46",
@@ -17,7 +17,10 @@ DASHES: tuple[tuple[int, ...], ...] = ((), (5, 2), (2, 1.5), (6, 2, 1.5, 2))  # 
 
 @dataclass(frozen=True)
 class Style:
-    """The style in which a variant is drawn; `dash` is an on-off pattern in points, empty for a solid line."""
+    """The style in which a variant is drawn.
+
+    `dash` contains the lengths of strokes and gaps in points, and is empty for a solid line.
+    """
 
     colour: str
     marker: str
@@ -25,7 +28,10 @@ class Style:
 
 
 def palette(variants: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each variant, in alphabetical order; after twelve, colours repeat with other dashes."""
+    """Return a style for each variant, assigned in alphabetical order.
+
+    After twelve variants, the colours repeat with different dashes.
+    """
     names = sorted(set(variants))
     return {
         name: Style(

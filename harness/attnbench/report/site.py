@@ -1,4 +1,4 @@
-"""A static site of many runs: an index by machine and date, the runs' reports, and trends over time."""
+"""A static site that covers many runs: an index by machine and date, a report for each run, and trends over time."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class ListedRun:
 
 
 def write_site(runs: str | Path | Sequence[str | Path], out: Path) -> Path:
-    """Write a site of all runs in `runs` into `out`, ready for GitHub Pages, and return its index.html.
+    """Write a static site for all runs in `runs` into the folder `out`, and return the path of its index.html.
 
-    Raises UsageError if there is no run or the folder can't be written.
+    The site is ready for GitHub Pages. Raises UsageError if there is no run or if the folder can't be written.
     """
     folders = [folder for folder in find_runs(runs) if _readable(folder)]
     try:
@@ -67,7 +67,7 @@ def _readable(run: Path) -> bool:
 
 
 def _places(folders: Sequence[Path]) -> list[str]:
-    """Return a unique folder name in the site for each run, safe for any run name."""
+    """Return a folder name within the site for each run. The names are unique and contain no special characters."""
     taken: dict[str, int] = {}
     places = []
     for folder in folders:

@@ -1,4 +1,4 @@
-"""Tables as data, and their text as Markdown, LaTeX or CSV."""
+"""Tables as data, and functions that convert them to Markdown, LaTeX or CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LATEX = {
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell of a table: its text, and whether it is the best of its row or tied for the best."""
+    """A cell of a table: its text, and whether its value is the best in the row or tied for the best."""
 
     text: str
     best: bool = False
@@ -24,7 +24,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: title, column names, rows, and notes to show below it; the first `labels` columns are text."""
+    """A table: its title, column names, rows, and notes to show below it. The first `labels` columns contain text."""
 
     title: str
     columns: tuple[str, ...]
@@ -41,7 +41,7 @@ def row(*texts: object) -> tuple[TableCell, ...]:
 
 
 def to_markdown(table: Table, level: int = 3) -> str:
-    """Return a table as GitHub-flavoured Markdown, the best cells in bold and tied ones in italics."""
+    """Return a table as GitHub-flavoured Markdown, with the best cells in bold and tied cells in italics."""
     align = ["---" if index < table.labels else "---:" for index in range(len(table.columns))]
     lines = [f"{'#' * level} {escape_markdown(table.title)}", ""] if table.title else []
     lines += [_markdown_row([escape_markdown(name) for name in table.columns]), _markdown_row(align)]
@@ -52,7 +52,7 @@ def to_markdown(table: Table, level: int = 3) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a table as LaTeX with booktabs rules, the best cells in bold and tied ones in italics."""
+    """Return a table as LaTeX with booktabs rules, the best cells in bold, and tied cells in italics."""
     align = "".join("l" if index < table.labels else "r" for index in range(len(table.columns)))
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.title)}}}"]
     lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
@@ -64,7 +64,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Return a table as CSV, column names first."""
+    """Return a table as CSV, starting with the column names."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
@@ -73,14 +73,14 @@ def to_csv(table: Table) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return untrusted text escaped for Markdown: one line, without markup or HTML."""
+    """Return untrusted text as one line of Markdown in which markup and HTML are escaped."""
     text = " ".join(text.split())
     text = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def escape_latex(text: str) -> str:
-    """Return untrusted text escaped for LaTeX."""
+    """Return untrusted text as one line in which the special characters of LaTeX are escaped."""
     return "".join(LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 

@@ -26,28 +26,28 @@ LATENCY_COLUMNS = [
 ]  # fmt: skip
 NOT_PROVENANCE = ("schema", "run_id", "plan", "doctor")  # fields of a manifest that the provenance table omits
 DOCTOR_LEVELS = ("warning", "unknown", "ok")
-MAX_LISTED_WORKLOADS = 4  # in a row of the table of failures
+MAX_LISTED_WORKLOADS = 4  # per row of the table of failures
 
 
 def headline(frame: pd.DataFrame, baseline: str | None = None) -> list[Table]:
-    """Return a table of standings for each device, mask, direction and mode, with the verdict as its first note.
+    """Return a table of standings for each device, mask, direction and mode.
 
-    The best variant comes first. `frame` is a frame from `attnbench.load`. `baseline` is the variant that speed-ups are
-    relative to; None means the baseline of the runs.
+    Each table lists the best variant first, and its first note is the verdict. `frame` is a frame from
+    `attnbench.load`. `baseline` is the variant that speed-ups are relative to; None means the baseline of the runs.
     """
     results = Results(frame, baseline)
     return standings(results, contests(results))
 
 
 def standings(results: Results, ranked: Sequence[Contest]) -> list[Table]:
-    """Return the headline tables of ranked contests."""
+    """Return the headline table of each contest."""
     by_key = dict(iter(results.frame.groupby(CONTEST)))
     noises = [noise_text(results.noise_within(by_key[_key(contest)])) for contest in ranked]
     return [_standings(contest, noise, results.baseline) for contest, noise in zip(ranked, noises, strict=True)]
 
 
 def method(results: Results) -> list[Table]:
-    """Return the tables on the method: settings, data quality, tiers and traits, and the findings of `doctor`."""
+    """Return the tables that describe the method: settings, data quality, tiers and traits, and `doctor` findings."""
     manifests = results.manifests
     protocols = {
         (kind, name, str(MeasureConfig().precision_on(kind) if name == "precision" and value is None else value))
@@ -109,14 +109,14 @@ def latencies(results: Results, limit: int | None = None) -> list[Table]:
 
 
 def inexact(results: Results, limit: int | None = None) -> list[Table]:
-    """Return the latencies of inexact variants, which don't compute softmax attention and so are not ranked."""
+    """Return the latencies of inexact variants, which are not ranked because they don't compute softmax attention."""
     cells = results.current
     cells = cells[~cells["exact"] & ~cells["control"]].assign(leads=False)
     return [_latency_table(line) for line in series(cells)[:limit]]
 
 
 def failures(results: Results) -> Table:
-    """Return a table of the cells that are not ok; cells of a variant with the same reason share a row."""
+    """Return a table of the cells that are not ok. A variant's cells with the same status and reason share a row."""
     bad = results.current
     bad = bad[bad["status"] != "ok"].assign(reason=bad["reason"].fillna("no reason recorded"))
     keys = ["device_name", "variant", "status", "reason"]
@@ -129,7 +129,7 @@ def failures(results: Results) -> Table:
 
 
 def provenance(manifests: Iterable[dict[str, Any]]) -> Table:
-    """Return a table of each run's origin: the fields of its manifest, without the plan."""
+    """Return a table of each run's origin: the fields of its manifest except those in NOT_PROVENANCE."""
     rows = []
     for manifest in manifests:
         run = str(manifest.get("run_id", "?"))
@@ -139,14 +139,14 @@ def provenance(manifests: Iterable[dict[str, Any]]) -> Table:
 
 
 def _of_runs(title: str, columns: tuple[str, ...], rows: Sequence[tuple[TableCell, ...]]) -> Table:
-    """Return a table whose first column is the run; the column is left out if there is only one run."""
+    """Return a table whose first column names the run. That column is left out if there is only one run."""
     if len({cells[0].text for cells in rows}) == 1:
         columns, rows = columns[1:], [cells[1:] for cells in rows]
     return Table(title, columns, tuple(rows), labels=len(columns))
 
 
 def latency_text(milliseconds: float) -> str:
-    """Return a latency in ms as text with three significant digits, or as a whole number from 1000 ms."""
+    """Return a latency in ms as text: three significant digits below 1000 ms, and a whole number from 1000 ms on."""
     return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"
 
 
@@ -176,7 +176,7 @@ def _standings(contest: Contest, noise_note: str, baseline: str | None) -> Table
 
 
 def _unable(count: int) -> list[str]:
-    """Return a note that counts the variants without a row, which are those that support none of the cells."""
+    """Return a list with a note on the `count` variants that support none of the cells; it is empty if `count` is 0."""
     variants = "1 more variant supports" if count == 1 else f"{count} more variants support"
     return [f'{variants} none of these cells; the report gives reasons under "Cells without a time".'] if count else []
 
@@ -213,7 +213,7 @@ def _latency_table(line: Series, noise_notes: tuple[str, ...] = ()) -> Table:
 
 
 def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
-    """Return the variants in a shape's first place, or an empty set if only one variant has a time."""
+    """Return a shape's fastest variant, or those tied for fastest; the set is empty if only one variant has a time."""
     ok = [cell for cell in cells.values() if cell["status"] == "ok" and UNCHECKED not in cell["flags"]]
     return {cell["variant"] for cell in ok if cell["leads"]} if len(ok) > 1 else set()
 

@@ -15,17 +15,17 @@ from attnbench.report.table import to_latex
 
 
 def write_report(runs: str | Path | Sequence[str | Path], out: Path, baseline: str | None = None) -> list[Path]:
-    """Write a report of one or more runs into `out`, and return the paths of its files, the page first.
+    """Write a report of one or more runs into `out`, and return the paths of its files, starting with the page.
 
     The files are index.html, report.md, tables.tex (booktabs), results.csv, results.parquet and figures/. `baseline` is
     the variant that speed-ups are relative to; None means the baseline of the runs. Raises UsageError if there is no
-    run, the baseline is unknown, or the folder can't be written.
+    run, if the baseline is unknown, or if the folder can't be written.
     """
     return write_content(read(runs, baseline), out)
 
 
 def write_content(content: Content, out: Path) -> list[Path]:
-    """Write a report from content that is already loaded; see `write_report` for the files and errors."""
+    """Write the report of content that has already been read; `write_report` describes the files and the errors."""
     _refuse_links(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def write_content(content: Content, out: Path) -> list[Path]:
 
 
 def _refuse_links(out: Path) -> None:
-    """Raise UsageError if the folder contains symbolic links, which could lead to files outside of it."""
+    """Raise UsageError if the folder contains symbolic links, which could point to files outside it."""
     links = [path for path in (out / "figures", *out.glob("*"), *out.glob("figures/*")) if path.is_symlink()]
     if links:
         raise UsageError(

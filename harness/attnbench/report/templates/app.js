@@ -55,7 +55,7 @@ function setUpTheme() {
   show();
 }
 
-// Hides the static parts that do not match the filters. Their settings are in data attributes.
+// Hides the static parts that do not match the filters. The settings of these parts are in data attributes.
 function showStatic() {
   for (const part of document.querySelectorAll("[data-device]")) {
     part.hidden = FILTERS.some((name) => getState(name) && part.dataset[name] !== undefined && part.dataset[name] !== getState(name));
@@ -113,7 +113,7 @@ async function start() {
     const others = new URLSearchParams(state);
     others.delete("cell");
     const shown = others.toString() + isDark();
-    if (shown === last) return;  // nothing changed except which cell is open
+    if (shown === last) return;  // only the open cell changed
     last = shown;
     const kept = filtered(cells), baseline = getState("baseline", data.baseline);
     for (const title of document.querySelectorAll(".baseline-name")) title.textContent = baseline || "the baseline";

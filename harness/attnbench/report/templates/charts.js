@@ -1,4 +1,4 @@
-// Draws the charts for the current filters, each one when it is scrolled into view.
+// Draws the charts for the current filters. Each chart is drawn when it is scrolled into view.
 "use strict";
 const drawnCharts = new Map();
 
@@ -11,13 +11,13 @@ function chartConfig() {
   const ink = isDark() ? "#e4e7ec" : "#1d2129", faint = isDark() ? "#3a424e" : "#dfe3e8";
   return {
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
-    mark: { invalid: "show" },  // rows without a value are removed in rowsFor: a filter in each layer would give the layers separate scales
+    mark: { invalid: "show" },  // rowsFor removes rows without a value, because a filter in each layer would give the layers separate scales
     axis: { labelColor: ink, titleColor: ink, gridColor: faint, domainColor: ink, tickColor: ink, titleFontWeight: "normal" },
     header: { labelColor: ink }, legend: { labelColor: ink, titleColor: ink },
   };
 }
 
-// Charts with a row for each name; the facet with the most names determines the height.
+// The charts with a row for each name. The facet with the most names determines the height of a chart.
 const NAME_FIELDS = { exponents: "variant", crossovers: "pair" };
 
 function sized(spec, box, rows) {
@@ -30,7 +30,7 @@ function sized(spec, box, rows) {
   return copy;
 }
 
-// Returns the rows that a chart shows; `shown` has the rows of the cells, and the rows of derived values by chart.
+// Returns the rows that a chart shows; `shown` contains the rows of the cells, and the rows of derived values by chart.
 function rowsFor(name, specs, shown) {
   if (name in shown.fits) return shown.fits[name];
   if (name === "devices") return fastestByDevice(shown.cells);

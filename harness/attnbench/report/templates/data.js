@@ -54,7 +54,7 @@ function chartRows(cells, baseline) {
       error_ratio: cell.error_ratio > 0 ? cell.error_ratio : null,
       relative: cell.latency_ms / fastest.get(problem(cell)),
       speedup: reference ? reference.latency_ms / cell.latency_ms : null,
-      // All ratios of values in the two intervals, so that the band is never narrower than a paired interval.
+      // The band spans all ratios of values in the two intervals, so it is never narrower than a paired interval.
       speedup_low: reference ? reference.latency_low_ms / cell.latency_high_ms : null,
       speedup_high: reference ? reference.latency_high_ms / cell.latency_low_ms : null,
     };

@@ -1,4 +1,4 @@
-// The page's state is kept in the URL's hash, so that a link shows the same view to others.
+// The page's state is stored in the URL's hash, so that opening a copied link shows the same view.
 "use strict";
 const FILTERS = ["device", "direction", "mask", "dtype", "mode"];
 
@@ -34,7 +34,7 @@ function hidden() {
   return new Set(getState("hide", "").split(",").filter(Boolean).map(decodeURIComponent));
 }
 
-// Builds a DOM element. Untrusted text is only ever added as text nodes, never as innerHTML.
+// Builds a DOM element. Untrusted text is added only as text nodes, never as innerHTML.
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
