@@ -16,7 +16,7 @@ from attnbench.store import read_manifest, read_run
 
 
 class FakeCluster:
-    """A simulated cluster. Each task ends as soon as it is waited for.
+    """A simulated cluster. Each task finishes as soon as `finished` is called for it.
 
     `outcomes` lists how the tasks end, in order: `lost`, `type lost`, `raises`, `refused`, `wrong` or `ok`. All further
     tasks end with `ok`.
@@ -70,7 +70,7 @@ class FakeCluster:
 
 
 def environment(kind):
-    """Return an environment like that in a node's description."""
+    """Return an environment like those in a node's description."""
     return {"environment_id": f"e-{kind}", "device_name": f"model {kind}", "driver": "1", "packages": {"torch": "2"}}
 
 
@@ -82,7 +82,7 @@ def description(device_type):
 
 
 def group_result(device, order, *, wrong):
-    """Return a task's result with a record for each variant of the order; `wrong` makes the records invalid."""
+    """Return a task's result with one record for each variant of the order; `wrong` makes the records invalid."""
     records = [
         {
             "record_id": f"{device}{name}{order['workload']['seq_q']}",
@@ -144,7 +144,7 @@ H100, A100, CORES = DeviceType("H100", "cuda", 2), DeviceType("A100", "cuda", 1)
 
 
 def test_each_type_of_gpu_runs_the_whole_plan_in_groups(run_on):
-    """Each order has all variants of a workload, each type of GPU gets all workloads, and all GPUs are used."""
+    """Each order contains all variants of one workload, each type of GPU gets all workloads, and all GPUs are used."""
     run, summary, cluster = run_on([H100, A100, CORES])
     sent = sorted((name, order["workload"]["seq_q"], sorted(order["variants"])) for name, order in cluster.orders)
     assert sent == [(name, seq, ["alpha", "beta"]) for name in ("cuda:A100", "cuda:H100") for seq in (16, 24)]
@@ -160,7 +160,7 @@ def test_each_type_of_gpu_runs_the_whole_plan_in_groups(run_on):
 
 
 def test_types_are_chosen_by_label_and_an_unknown_one_is_an_error(run_on):
-    """`--gpus` selects types of GPU, and the error for an unknown type suggests the most similar one."""
+    """`--gpus` selects types of GPU, and the error for an unknown type suggests the most similar type."""
     _, _, cluster = run_on([H100, A100], labels=["A100"])
     assert {name for name, _ in cluster.orders} == {"cuda:A100"}
     with pytest.raises(UsageError, match="did you mean 'A100'"):
@@ -168,7 +168,7 @@ def test_types_are_chosen_by_label_and_an_unknown_one_is_an_error(run_on):
 
 
 def test_a_type_that_its_node_does_not_have_is_an_error():
-    """If the scheduler reports a GPU but the node does not find it, the error names the node and the type."""
+    """If the scheduler reports a GPU that is not found on the node, the error names the node and the type."""
     cluster = FakeCluster([H100])
     cluster.result = lambda handle: description(DeviceType("H100", "cpu", 1))
     with pytest.raises(UsageError, match="H100 on machine n, but no cuda device was found there"):
@@ -176,7 +176,7 @@ def test_a_type_that_its_node_does_not_have_is_an_error():
 
 
 def test_a_group_whose_node_is_lost_runs_on_another_of_the_same_type(run_on):
-    """The group is sent to the same type of device again, and peak rates are requested again."""
+    """If a node is lost, its group is sent to the same type of device again, and peak rates are requested again."""
     _, summary, cluster = run_on([A100], ["lost"])
     assert summary.statuses == {"unsupported": 4}
     assert [name for name, _ in cluster.orders] == ["cuda:A100"] * 3
@@ -184,7 +184,7 @@ def test_a_group_whose_node_is_lost_runs_on_another_of_the_same_type(run_on):
 
 
 def test_a_group_that_loses_node_after_node_is_a_crash(run_on):
-    """After MAX_LOST_NODES lost nodes a group's cells are recorded as crashes, and the other groups are run."""
+    """After MAX_LOST_NODES lost nodes, a group's cells are recorded as crashes, and the other groups are run."""
     run, summary, cluster = run_on([A100], ["lost"] * MAX_LOST_NODES)
     assert summary.statuses == {"crash": 2, "unsupported": 2}
     assert len(cluster.orders) == MAX_LOST_NODES + 1
@@ -192,7 +192,7 @@ def test_a_group_that_loses_node_after_node_is_a_crash(run_on):
 
 
 def test_cells_are_interrupted_when_no_node_of_their_type_is_left(run_on):
-    """Cells without a node are recorded as interrupted, so that --resume runs them again."""
+    """If no node of their type is left, cells are recorded as interrupted, so that `--resume` runs them again."""
     run, summary, _ = run_on([A100], ["type lost"])
     assert summary.statuses == {"interrupted": 4}
     assert all("no machine with cuda:A100 is left" in str(record.reason) for record in read_run(run).records)
@@ -203,7 +203,7 @@ def test_cells_are_interrupted_when_no_node_of_their_type_is_left(run_on):
     [("raises", "task failed"), ("refused", "no such variant here"), ("wrong", "returned an invalid record")],
 )
 def test_a_failed_task_costs_only_its_own_group(run_on, outcome, reason):
-    """If a task raises, refuses or returns an invalid record, only the cells of its group are recorded as errors."""
+    """If a task fails, is refused or returns an invalid record, only the cells of its group are recorded as errors."""
     run, summary, _ = run_on([A100], [outcome])
     assert summary.statuses == {"error": 2, "unsupported": 2}
     assert reason in str(next(record.reason for record in read_run(run).records if record.status == "error"))

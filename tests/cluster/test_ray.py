@@ -19,13 +19,13 @@ from attnbench.store import read_manifest, read_run
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'attnbench[ray]'")
 
 BUDGET = MeasureConfig(budget_s=0.2, warm_up_max_s=0.1)
-START_TIMEOUT_S = 120.0  # a node must start to measure within this time
+START_TIMEOUT_S = 120.0  # a node must start measuring within this time
 POLL_S = 0.05
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Start a cluster with a head node that runs no tasks; each test adds more nodes."""
+    """Start a cluster whose head node runs no tasks. Each test adds more nodes."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -41,7 +41,7 @@ def cluster():
 
 
 def add_node(cluster, label):
-    """Add a node that has one core and the label of a type."""
+    """Add a node with one core and the given label for its type of device."""
     return cluster.add_node(num_cpus=1, labels={TYPE_LABEL: label}, object_store_memory=100 * 1024 * 1024)
 
 
@@ -53,7 +53,7 @@ def processes(node):
 
 
 def run_on(cluster, tmp_path, labels, seqs, listener=None):
-    """Run naive and sdpa on nodes with these labels; return the run's folder and the summary."""
+    """Run naive and sdpa on nodes with these labels, and return the run's folder and the summary."""
     executor = ClusterExecutor(RayCluster(cluster.address), labels)
     request = Request(
         variants=["naive", "sdpa"],
@@ -69,7 +69,7 @@ def run_on(cluster, tmp_path, labels, seqs, listener=None):
 
 
 def test_each_type_of_node_measures_the_plan(tmp_path, cluster):
-    """Nodes of two types each run all cells, and each record names the type of its device."""
+    """Nodes of two types each run all cells, and each record names its type of device."""
     labels = ["left", "right"]
     for label in labels:
         add_node(cluster, label)
@@ -83,7 +83,7 @@ def test_each_type_of_node_measures_the_plan(tmp_path, cluster):
 
 
 def test_the_cells_of_a_killed_node_run_on_another_of_its_type(tmp_path, cluster, monkeypatch):
-    """When a node is killed while it measures, another node measures its cells, each exactly once."""
+    """When a node is killed while it is measuring, another node measures its cells, and each cell gets one record."""
     nodes = {}
     for name in ("one", "other"):
         (tmp_path / name).mkdir()

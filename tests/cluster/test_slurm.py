@@ -1,4 +1,4 @@
-"""Run plans with submitit, whose local executor replaces a Slurm cluster."""
+"""Run plans with submitit. Its local executor takes the place of a Slurm cluster."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ QUICK = MeasureConfig(budget_s=0.05, min_blocks=2, block_s=0.01, min_time_s=0.01
 
 
 def test_a_plan_runs_as_jobs_and_leaves_no_pickle(tmp_path, monkeypatch):
-    """Each group runs as a submitit job, and no files of submitit are left in the run's folder or in the cache."""
+    """Each group runs as a submitit job, and none of submitit's files are left in the run's folder or in the cache."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entry for entry in sys.path if entry))
     executor = ClusterExecutor(SlurmCluster("local"))
     request = Request(
@@ -42,7 +42,7 @@ def test_a_plan_runs_as_jobs_and_leaves_no_pickle(tmp_path, monkeypatch):
 
 
 def test_nodes_are_read_from_sinfo():
-    """GPUs are counted by type, and cores on a node without a GPU. A node in two partitions is counted once."""
+    """GPUs are counted by type, and cores only on nodes without a GPU. A node in two partitions is counted once."""
     output = "g1|64|515000|gpu:h100:8(S:0-1)\ng1|64|515000|gpu:h100:8\ng2|32|256000+|gpu:4\nc1|128|1031000|(null)\n\n"
     rows = rows_of(output)
     assert [(row["machine"], row["device"], row["devices"]) for row in rows] == [
@@ -54,7 +54,7 @@ def test_nodes_are_read_from_sinfo():
 
 
 def test_without_sbatch_slurm_is_an_error(monkeypatch):
-    """On a machine without sbatch, Slurm raises UsageError instead of running the jobs locally."""
+    """Without sbatch, SlurmCluster raises UsageError instead of running the jobs locally."""
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(UsageError, match="sbatch was not found"):
         SlurmCluster()

@@ -1,4 +1,4 @@
-"""Workers are forked from a process that has already imported torch. Otherwise they start like new processes."""
+"""Workers are forked from a process that has already imported torch, but otherwise start like new processes."""
 
 import importlib.util
 import json
@@ -28,7 +28,10 @@ PREAMBLE = """
 
 @pytest.fixture
 def reply_of(tmp_path, monkeypatch):
-    """Return a function that runs a script as a worker and returns its first reply; workers run until the test ends."""
+    """Yield a function that runs a script as a worker and returns the worker's first reply.
+
+    The workers are stopped at the end of the test.
+    """
     workers = []
 
     def run(text, imports=(), environment=None, cores=None):
@@ -46,7 +49,7 @@ def reply_of(tmp_path, monkeypatch):
 
 
 def test_modules_are_imported_once_for_all_workers(reply_of):
-    """Two workers share a fork server and its imported module. A different environment gets a separate fork server."""
+    """Two workers share a fork server and its imported module. A different environment requires another fork server."""
     text = "reply([os.getppid(), 'colorsys' in sys.modules])"
     first, second = reply_of(text, ["colorsys"]), reply_of(text, ["colorsys"])
     assert first == second
@@ -55,12 +58,12 @@ def test_modules_are_imported_once_for_all_workers(reply_of):
 
 
 def test_a_module_that_cant_be_imported_does_not_stop_the_fork_server(reply_of):
-    """If the fork server can't import a module, the worker starts nevertheless and can report the error."""
+    """If the fork server can't import a module, the worker still starts and can report the error."""
     assert reply_of("reply('no_such_module' in sys.modules)", ["no_such_module"]) is False
 
 
 def test_a_worker_inherits_nothing_else_from_the_fork_server(reply_of):
-    """A worker has only its standard streams and two pipes open, leads a session, and has its own temporary folder."""
+    """A worker has only its standard streams and two pipes open, leads a session, and uses its own temporary folder."""
     text = """
         import tempfile
         held = [int(name) for name in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + name)]
@@ -75,14 +78,14 @@ def test_a_worker_inherits_nothing_else_from_the_fork_server(reply_of):
 
 
 def test_a_worker_is_pinned_before_libraries_count_its_cores(reply_of):
-    """The fork server is pinned to the worker's cores too, because libraries count cores when they are imported."""
+    """Libraries count cores when they are imported, so the fork server is pinned to the worker's cores as well."""
     core = min(os.sched_getaffinity(0))
     text = "reply([*os.sched_getaffinity(0), *os.sched_getaffinity(os.getppid())])"
     assert reply_of(text, cores=[core]) == [core, core]
 
 
 def test_processes_that_a_worker_forked_end_with_it(reply_of, monkeypatch):
-    """A child process of a worker that started a new session is found by the worker's mark and killed."""
+    """A worker's child is found by the worker's mark and killed, even if the child has started a new session."""
     text = """
         child = os.fork()
         if child == 0:
@@ -118,7 +121,7 @@ def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, 
 
 
 def test_output_before_the_log_file_is_chosen_is_kept(tmp_path):
-    """Output from before the first call of `switch` is written to the first file, even if the worker has ended."""
+    """Output from before the first call of `switch` is written to the first file, even after the worker has ended."""
     log = WorkerLog()
     writing = os.dup(log.descriptor)
     log.started()
@@ -144,7 +147,7 @@ def test_a_killed_fork_server_is_replaced(reply_of):
 
 
 def test_idle_fork_servers_are_ended(reply_of, monkeypatch):
-    """If more than MAX_IDLE fork servers have no worker, the oldest are ended; `end_idle` ends all of them."""
+    """If more than MAX_IDLE fork servers are idle, the oldest are ended, and `end_idle` ends all of them."""
     monkeypatch.setattr(worker_process, "GRACE_S", 0.05)
     forkserver_client.end_idle()
     parents = []
@@ -188,12 +191,12 @@ def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
     "module", [worker_process.ENTRY, *worker_process.PRELOADED, forkserver_client.forkserver_main.__name__]
 )
 def test_modules_that_are_started_by_name_exist(module):
-    """The modules that are started or preloaded by name exist; no import statement would reveal a wrong name."""
+    """All modules that are started or preloaded by name exist, although no import statement refers to them."""
     assert importlib.util.find_spec(module)
 
 
 def test_a_fork_request_survives_encoding():
-    """The fork server decodes the request that the supervisor encoded."""
+    """Decoding an encoded fork request returns the original request."""
     request = ForkRequest("module", ["colorsys"], {"NAME": "µ"}, data_limit=1 << 40)
     assert ForkRequest.from_json(request.to_json()) == request
 

@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def run_script(tmp_path, monkeypatch):
-    """Return a function that sets the script that workers run."""
+    """Return a function that writes the script that workers run."""
 
     def run(text):
         script = tmp_path / "worker.py"
@@ -35,7 +35,7 @@ def run_script(tmp_path, monkeypatch):
 
 
 def test_a_containers_limit_counts_as_the_machines_memory(monkeypatch):
-    """If a container has less memory than the machine, the container's total and available memory count."""
+    """If a container has less memory than the machine, the container's total and available memory apply."""
 
     def limited(limit, available):
         groups = SimpleNamespace(memory_limit=lambda: limit, available_memory=lambda: available)
@@ -47,7 +47,7 @@ def test_a_containers_limit_counts_as_the_machines_memory(monkeypatch):
 
 
 def test_the_default_limit_is_the_machines_memory_less_a_reserve():
-    """By default a worker may hold all memory except the reserve. RLIMIT_DATA applies only to workers on a CPU."""
+    """By default, a worker may hold all memory except the reserve, and RLIMIT_DATA is set only for workers on a CPU."""
     whole = memory_limit.host_memory("cpu")
     assert 0 < whole.reserve_bytes <= memory_limit.total_bytes() / 4
     assert whole.limit_bytes == memory_limit.total_bytes() - whole.reserve_bytes
@@ -75,7 +75,7 @@ def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
             "[bytearray(1 << 20) for _ in range(1000)]",
             "crash",
             "exited with code 1",
-        ),  # the kernel refuses the memory, and MemoryError ends the script
+        ),  # the kernel refuses the memory, and a MemoryError ends the script
         (
             "import mmap; shared = mmap.mmap(-1, 1 << 30); [shared.write(bytes(1 << 20)) for _ in range(1000)]",
             "out_of_memory",
@@ -84,7 +84,7 @@ def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
     ],
 )
 def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(run_script, allocation, status, reason):
-    """The kernel refuses private memory beyond the limit. For shared memory the supervisor ends the worker instead."""
+    """The kernel refuses private memory beyond the limit. A worker with too much shared memory is ended instead."""
     run_script(f"{allocation}; import time; time.sleep(60)")
     worker = WorkerProcess({}, memory=HostMemory(128 * MIB, 0, refuse=True))
     with pytest.raises(WorkerLostError) as lost:
@@ -108,7 +108,7 @@ def test_the_kernel_kills_a_worker_first_if_memory_runs_out(run_script):
 
 
 def test_a_worker_killed_by_the_kernel_ran_out_of_memory(run_script, monkeypatch):
-    """SIGKILL is recorded as out_of_memory if the kernel's count of OOM kills has grown, and as a crash otherwise."""
+    """SIGKILL is recorded as `out_of_memory` if the kernel's count of OOM kills has grown, and otherwise as `crash`."""
     run_script("import os; os.kill(os.getpid(), 9)")
     for counts, status in ((iter((1, 1)), "crash"), (iter((1, 2)), "out_of_memory")):
         monkeypatch.setattr(worker_process, "oom_kill_count", lambda counts=counts: next(counts))
@@ -140,7 +140,7 @@ def test_a_worker_leaves_nothing_behind(run_script, monkeypatch, tmp_path):
 
 
 def test_temporary_folders_of_a_killed_supervisor_are_removed(tmp_path, monkeypatch):
-    """The temporary folders of supervisors that have ended are removed; those of running supervisors are kept."""
+    """The temporary folders of supervisors that have ended are removed, but those of running supervisors are kept."""
     monkeypatch.setattr(cleanup.tempfile, "gettempdir", lambda: str(tmp_path))
     ended = subprocess.Popen(["/bin/true"])
     ended.wait()
@@ -152,7 +152,7 @@ def test_temporary_folders_of_a_killed_supervisor_are_removed(tmp_path, monkeypa
 
 
 def test_all_workers_can_be_ended_at_once(run_script):
-    """After `end_all`, a request to a worker raises WorkerLostError with the name of the signal."""
+    """After `end_all`, a request to a worker raises a WorkerLostError that names the signal."""
     run_script("import time; time.sleep(60)")
     worker = WorkerProcess({})
     WorkerProcess.end_all()

@@ -1,4 +1,4 @@
-"""One Ctrl-C stops a run after the current block, and a second one stops it immediately. Both runs can be resumed."""
+"""One Ctrl-C stops a run after the current block, and a second one immediately. The run can be resumed later."""
 
 import json
 import os
@@ -33,7 +33,7 @@ SHAPE = [
 
 @pytest.fixture
 def command(stubbed, tmp_path):
-    """Return a function that starts a run with stand-in workers and waits until beta's second cell is open."""
+    """Yield a function that starts a run with stand-in workers and waits until a worker opens beta's second cell."""
     started = []
 
     def start():
@@ -59,7 +59,7 @@ def command(stubbed, tmp_path):
 
 
 def opened(stubbed):
-    """Return (variant, length) of the cells that workers have opened so far."""
+    """Return the pairs (variant, length) of the cells that workers have opened so far."""
     return {cell[:2] for cell in stubbed.opened()} if stubbed.log.exists() else set()
 
 
@@ -71,13 +71,13 @@ def completed(stubbed, run):
 
 
 def test_one_interrupt_finishes_the_current_step(stubbed, command, tmp_path):
-    """After one SIGINT the current step is finished, the open cell is interrupted, and the exit code is 130."""
+    """One SIGINT lets the current step finish, interrupts the open cell, and makes the process exit with code 130."""
     released = tmp_path / "released"
     stubbed.behave(beta={"24": {"open": f"until:{released}"}})
     process = command()
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.5)
-    assert process.poll() is None  # the process waits for the current step
+    assert process.poll() is None  # the process waits until the current step ends
     released.touch()
     _, output = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -94,7 +94,7 @@ def test_one_interrupt_finishes_the_current_step(stubbed, command, tmp_path):
 
 
 def test_two_interrupts_stop_at_once(stubbed, command, tmp_path):
-    """A second SIGINT kills the workers. The open cell is recorded as interrupted, and the run can be resumed."""
+    """A second SIGINT kills the workers, the open cell is recorded as interrupted, and the run can be resumed."""
     stubbed.behave(beta={"24": {"open": "hang:prepare"}})
     process = command()
     assert stubbed.workers()

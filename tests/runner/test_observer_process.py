@@ -22,7 +22,7 @@ def attnbench_record_stored(record):
 
 @pytest.fixture
 def observers(tmp_path):
-    """Return a function that starts observers from the source code of plugins; they are stopped after the test."""
+    """Yield a function that starts observers from the source code of plugins, and stop the observers after the test."""
     opened = ExitStack()
 
     def make(*texts, observes=("record_stored",)):
@@ -38,7 +38,7 @@ def observers(tmp_path):
 
 
 def test_events_arrive_in_order(observers, tmp_path):
-    """An observer receives only the events that it observes, and receives them in order."""
+    """An observer receives only the events that it observes, in the order in which they were sent."""
     running = observers(NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):
         running.notify("cell_started", {"variant": variant})
@@ -60,7 +60,7 @@ def test_an_observer_that_raises_does_not_affect_the_others(observers, tmp_path)
 
 @pytest.mark.parametrize(("fault", "word"), [("import os; os._exit(3)", "code 3"), ("import time; time.sleep(60)", "")])
 def test_an_observer_that_exits_or_hangs_ends_observing(observers, fault, word, monkeypatch):
-    """An observer that ends or blocks the observers' process is reported once, and later events are not sent."""
+    """If an observer exits or hangs, this is reported once, and no further events are sent."""
     monkeypatch.setattr(observing, "IMPORT_TIMEOUT_S", 20.0 if word else 3.0)
     text = f"from attnbench import hookimpl\n@hookimpl\ndef attnbench_record_stored(record):\n    {fault}\n"
     running = observers(text)
@@ -109,7 +109,7 @@ def around(record):
 
 
 def test_a_hook_wrapper_runs_around_an_observer(observers, tmp_path):
-    """A hook wrapper runs before and after an implementation, which may leave out the hook's argument."""
+    """A hook wrapper runs before and after an implementation, even if the implementation omits the hook's argument."""
     running = observers(WRAPPING.format(events=str(tmp_path / "events")))
     running.notify("record_stored", {"variant": "naive"})
     assert (tmp_path / "events").read_text() == "before naive\nstored\nafter\n"
@@ -117,7 +117,7 @@ def test_a_hook_wrapper_runs_around_an_observer(observers, tmp_path):
 
 
 def test_an_observer_that_raises_system_exit_is_reported(observers, tmp_path):
-    """A SystemExit in one observer is reported with the plugin's name, and the other observers are still called."""
+    """A SystemExit from one observer is reported with the plugin's name, and the other observers are still called."""
     text = "from attnbench import hookimpl\n@hookimpl\ndef attnbench_record_stored():\n    raise SystemExit(3)\n"
     running = observers(text, NOTING.format(events=str(tmp_path / "events")))
     running.notify("record_stored", {"variant": "naive"})

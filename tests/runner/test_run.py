@@ -81,7 +81,7 @@ class RecordingListener(RunListener):
 
 
 def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of, write_plugin, tmp_path):
-    """Observers receive each event, a finished run has no cells left, and editing a plugin makes its cells stale."""
+    """Observers receive each event, a finished run has no missing cells, and editing a plugin makes its cells stale."""
     plugin = write_plugin("observed", OBSERVED)
     request = request_of("own", "naive", plugins=[plugin], name="r")
     catalog, plan = plan_of(request)
@@ -98,7 +98,7 @@ def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of,
         "observed: attnbench_record_stored raised RuntimeError: the observer fails" in problem
         for problem in listener.problems
     )
-    assert listener.findings, "the manifest had no findings of attnbench doctor when the run started"
+    assert listener.findings, "the manifest had no findings from attnbench doctor when the run started"
 
     records = read_run(run).records
     assert {record.variant for record in records if record.control} == {"own"}
@@ -115,7 +115,7 @@ def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of,
 
 
 def test_blocks_are_in_a_b_b_a_order(stubbed):
-    """Every second round is in reverse order, and the baseline takes part in every round of each variant."""
+    """Every second round is in reverse order, and the baseline takes part in every round."""
     run, _ = stubbed.run("alpha", "beta", "gamma")
     rounds = {(record.variant, record.control): record.block_rounds for record in read_run(run).records}
     assert set(rounds["beta", False]) <= set(rounds["alpha", False])
@@ -134,7 +134,7 @@ def test_blocks_are_in_a_b_b_a_order(stubbed):
 
 
 def test_a_device_that_another_run_holds_is_refused(request_of):
-    """A second run on a device that is in use raises UsageError with the device's name."""
+    """Executing a run on a device that is in use raises a UsageError with the device's name."""
     request = request_of("naive")
     catalog, plan = plan_of(request)
     run = start(request, catalog, plan)

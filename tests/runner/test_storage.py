@@ -1,4 +1,4 @@
-"""No record is lost if the disk is full, or if two runs use the same device or folder."""
+"""No record is lost if the disk becomes full, or if two runs compete for the same device or folder."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ LEAVES_A_CHILD = """
 
 
 def full_after(records, monkeypatch):
-    """Simulate a disk that becomes full in the middle of the next record after `records` records."""
+    """Simulate a disk that becomes full while the record after the first `records` records is being written."""
     written = []
 
     def write(descriptor, data):
@@ -52,9 +52,9 @@ def full_after(records, monkeypatch):
 
 
 def test_a_disk_that_fills_up_stops_the_run_with_all_records_intact(stubbed, outcomes, monkeypatch):
-    """ENOSPC ends the run with a message that has the command to resume it.
+    """A full disk ends the run with a message that contains the command for resuming it.
 
-    The stored records can still be read, and resuming completes the run.
+    The stored records remain readable, and resuming completes the run.
     """
     request = stubbed.request(seq=(16, 24, 32))
     catalog, plan = plan_of(request)
@@ -72,7 +72,7 @@ def test_a_disk_that_fills_up_stops_the_run_with_all_records_intact(stubbed, out
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_runs(stubbed, monkeypatch):
-    """A run whose records would not fit on the disk raises UsageError with the free space and the number of cells."""
+    """If a run's records may not fit on the disk, a UsageError states the free space and the number of cells."""
     monkeypatch.setattr(store.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
     request = stubbed.request()
     with pytest.raises(UsageError, match="5 MiB are free and 2 cells may need"):
@@ -128,7 +128,7 @@ def test_a_lock_is_released_when_its_process_ends_though_a_worker_lives_on(stubb
 
 
 def test_a_gpu_is_locked_by_its_uuid():
-    """A GPU is locked by its UUID, so it is locked under any number, and another GPU with the same number is free."""
+    """A GPU is locked by its UUID rather than its number, so another GPU with the same number is free."""
     with locks.hold([Device("cuda:0", "H200", "GPU-1")]):
         with (
             pytest.raises(UsageError, match="device cuda:7 is in use"),
@@ -147,7 +147,7 @@ def test_the_whole_cpu_can_not_be_locked_while_one_core_is():
 
 
 def test_a_run_that_never_had_its_device_leaves_no_folder(stubbed):
-    """If the device is in use, the folder of a new run is removed, and the folder of an earlier run is kept."""
+    """If the device is in use, the folder of a new run is removed, but the folder of an earlier run is kept."""
     request = stubbed.request()
     catalog, plan = plan_of(request)
     for starts in (False, True):

@@ -1,4 +1,4 @@
-"""Failures of workers are recorded in the current cell, and the run continues.
+"""If a worker fails, the failure is recorded for the current cell, and the run continues.
 
 The tests use stand-in workers, which misbehave on request.
 """
@@ -49,7 +49,7 @@ def test_each_phase_has_a_deadline(stubbed, outcomes, monkeypatch, operation, ph
 
 
 def test_the_timeout_option_applies_to_every_phase_except_loading():
-    """--timeout applies to each phase of a cell, except for the import of torch, which keeps its default deadline."""
+    """`--timeout` applies to each phase of a cell except the import of torch, which keeps its default deadline."""
     cell_limits = CellLimits(timeout_s=5.0)
     assert {cell_limits.deadline_s(phase) for phase in ("prepare", "conform", "warm_up", "measure")} == {5.0}
     assert cell_limits.deadline_s("import") == CellLimits().deadline_s("import") > 5.0
@@ -107,9 +107,9 @@ def test_after_three_crashes_a_variant_is_not_tried_again(stubbed, outcomes):
 
 
 def test_after_a_cuda_error_each_variant_is_tried_again_in_a_new_worker(stubbed, outcomes, tmp_path):
-    """After a CUDA error a cell is tried again, alone and in a new worker.
+    """After a CUDA error, a cell is measured again, alone and in a new worker.
 
-    Here the second try of alpha fails again, and that of beta succeeds.
+    In this test, the second attempt fails for alpha and succeeds for beta.
     """
     stubbed.behave(alpha={"block": CUDA_ERROR}, beta={"block": {"once": str(tmp_path / "met"), "do": CUDA_ERROR}})
     run, _ = stubbed.run("alpha", "beta", "gamma")
@@ -125,7 +125,7 @@ def test_after_a_cuda_error_each_variant_is_tried_again_in_a_new_worker(stubbed,
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Simulate a machine with two GPUs of one model and a third of another model."""
+    """Simulate a machine with two GPUs of one model and a third GPU of another model."""
     models = {"cuda:0": "H200", "cuda:1": "H200", "cuda:2": "L4"}
     known = {name: Device(name, model, f"GPU-{name}", "570.1") for name, model in models.items()}
     monkeypatch.setattr(local_executor, "choose_devices", lambda names: [known[name] for name in names])
@@ -151,7 +151,7 @@ def test_devices_that_share_cells_take_the_longest_first(stubbed, gpus):
 
 
 def test_another_device_of_its_model_replaces_one_that_is_gone(stubbed, outcomes, gpus, monkeypatch):
-    """If a GPU of a run is gone, the run is resumed on another GPU of the same model."""
+    """If a GPU of a run is no longer available, the run is resumed on another GPU of the same model."""
     request = stubbed.request(devices=["cuda:0", "cuda:1"])
     run = start(request, *plan_of(request))
     known = Device("cuda:1", "H200", "GPU-cuda:1", "570.1")
@@ -170,7 +170,7 @@ def test_another_device_of_its_model_replaces_one_that_is_gone(stubbed, outcomes
 
 
 def test_every_device_measures_all_cells_on_request(stubbed, gpus):
-    """With --every-device each device measures every cell, and --resume adds the cells that one device lacks."""
+    """With `--every-device`, each device measures every cell, and resuming adds the cells that one device lacks."""
     run, summary = stubbed.run(devices=["cuda:0", "cuda:1"], every_device=True)
     assert summary.statuses == {"ok": 4} == store.statuses(run)
     (run / "records-cuda-1.jsonl").unlink()

@@ -16,7 +16,7 @@ RUNS, KILLS = 5, 10  # each of the 5 runs is resumed and killed 10 times
 
 
 def content(run):
-    """Return the fields of each cell's latest record that must be the same as in an undisturbed run."""
+    """Return those fields of each cell's latest record that must be the same as in an undisturbed run."""
     return {
         key: (record.variant, record.workload, record.status, record.samples_ns[:3])
         for key, record in store.latest(run).items()
@@ -40,7 +40,7 @@ def supervise(run, stored):
 
 
 def test_a_killed_run_is_completed_cell_for_cell(stubbed):
-    """After each of 50 kills all reported records are stored, and resuming completes the run."""
+    """After each of 50 kills, all reported records are stored, and resuming completes the run."""
     began = time.monotonic()
     undisturbed, _ = stubbed.run(seq=LENGTHS, name="undisturbed")
     took_s = time.monotonic() - began
@@ -61,7 +61,7 @@ def test_a_killed_run_is_completed_cell_for_cell(stubbed):
 
 
 def kill_and_compare(stubbed, run, after_s):
-    """Resume a run, kill its supervisor after `after_s`, and compare the reported records with the stored ones."""
+    """Resume a run, kill its supervisor after `after_s` seconds, and check that all reported records are stored."""
     stubbed.log.unlink(missing_ok=True)
     before = set(store.latest(run))
     reading, writing = os.pipe()

@@ -22,7 +22,7 @@ def four_gpus(monkeypatch):
 
 
 def test_a_team_sees_its_members_only():
-    """A team is named after its members, and its worker sees only the members' devices."""
+    """A team is named after its members, and only their devices are visible to its worker."""
     pair = Device.team(GPUS[:2])
     assert (pair.name, pair.model, pair.size, pair.kind) == ("cuda:0+cuda:1", "2 x H200", 2, "cuda")
     assert pair.worker_environment()["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-1"
@@ -30,14 +30,17 @@ def test_a_team_sees_its_members_only():
 
 
 def test_a_team_is_chosen_by_its_name():
-    """A team's name, as found in records, selects the same devices again."""
+    """A team's name, as used in records, selects a team of the same devices."""
     (team,) = choose_devices(["cpu:0+cpu:0"])
     assert [member.name for member in team.members] == ["cpu:0", "cpu:0"]
     assert team.cores == choose_devices(["cpu:0"])[0].cores
 
 
 def test_each_workload_has_its_place(four_gpus):
-    """A workload for 1, 2 or 8 devices goes to each single device, to a team of two, or to a team of all four."""
+    """A workload for one device runs on each single device, and a workload for several devices runs on a team.
+
+    If a workload needs more devices than there are, the team contains all devices.
+    """
     workloads = [Workload(**SIZES, gpus=count) for count in (1, 2, 8)]
     devices = with_teams(GPUS, workloads)
     assert [device.name for device in devices[4:]] == ["cuda:0+cuda:1", "cuda:0+cuda:1+cuda:2+cuda:3"]
@@ -49,7 +52,7 @@ def test_each_workload_has_its_place(four_gpus):
 
 
 def test_a_placement_problem_has_a_reason(four_gpus):
-    """A wrong number of devices, or a split that the variant does not support, is reported as a reason."""
+    """A wrong number of devices, or a split that the variant does not support, is reported as a problem."""
     plain, ring = (SimpleNamespace(ranks=ranks) for ranks in (1, 2))
     pair = Device.team(GPUS[:2])
     batch, sequence = (Workload(**SIZES, gpus=2, split=split) for split in ("batch", "ring"))
@@ -62,7 +65,7 @@ def test_a_placement_problem_has_a_reason(four_gpus):
 
 
 def test_the_reply_of_the_slowest_member_is_kept():
-    """Merging keeps the slowest block, with the medians of all members, and the largest peak memory."""
+    """The merged reply has the slowest member's block and the medians of all members, or the largest peak memory."""
     fast, slow = (Block([t, t + 2.0], 1, 20.0, telemetry={"a": t}) for t in (1.0, 5.0))
     assert slowest_reply([fast, slow]) == Block([5.0, 7.0], 1, 20.0, telemetry={"a": 5.0, "rank_ns": [2.0, 6.0]})
     opened = [OpenReply(1.0, t, {}, [flag]) for t, flag in ((2.0, "x"), (1.0, "y"))]
@@ -79,7 +82,7 @@ def test_the_failure_of_one_member_fails_the_team():
 
 
 def test_all_members_get_a_request_before_any_reply_is_read():
-    """All members get the request before the first reply is awaited, so that they work at the same time."""
+    """A request is sent to all members before the first reply is awaited, so that the members work at the same time."""
     calls = []
 
     class FakeWorker:

@@ -1,4 +1,4 @@
-"""Run the command line with stand-in workers: `python stub_run.py run ...` is like `attnbench run ...`."""
+"""Run the command `attnbench` with stand-in workers, e.g. `python stub_run.py run ...`."""
 
 from pathlib import Path
 

@@ -1,19 +1,20 @@
 """A stand-in for workers that replies immediately, does not import torch, and misbehaves on request.
 
-The environment variable `STUB` is a JSON object that maps a variant to an object with its behaviour. The keys are:
+The environment variable `STUB` is a JSON object that maps each variant to an object with the variant's behaviour. The
+keys of this object are:
 
 - an operation (`load`, `open`, `block`, `close` or `check`): what to do in this operation
-- a length: an object with behaviour for this length only
+- a length: an object with the same keys, for workloads of this length only
 - `limit`: the largest length that fits in memory
 
 The value for an operation is one of:
 
 - `exit`, `segfault`: end the process
-- `raw`, `flood`: write invalid or very long data to the pipe for replies
+- `raw`, `flood`: write invalid or very long data to the reply pipe
 - `hang:PHASE`: enter a phase and hang
 - `until:FILE`: wait until a file exists
 - an object: send this object as the reply
-- `{"once": FILE, "do": ...}`: do this only the first time, which is when the file does not exist yet
+- `{"once": FILE, "do": ...}`: follow `do` only if the file does not exist yet, and create the file
 
 `STUB_LOG` is the path of a file to which a line is added for every opened cell and for every block.
 """
@@ -58,13 +59,13 @@ VARIANTS = ("alpha", "beta", "gamma")
 
 
 def behaviour(variant, workload):
-    """Return a variant's behaviour from `STUB`, including that for the workload's length."""
+    """Return a variant's behaviour from `STUB`, including the behaviour for the workload's length."""
     wanted = json.loads(os.environ.get("STUB", "{}")).get(variant, {})
     return {**wanted, **wanted.get(str(workload and workload.seq_k), {})}
 
 
 def describe(request):
-    """Send a description of a plugin with three variants."""
+    """For each source, send a description of a plugin with three variants."""
     for source in request.sources:
         send(AboutNotice(source.name))
         variants = [
@@ -87,7 +88,7 @@ def describe(request):
 
 
 def support(request):
-    """Send that every variant supports every workload."""
+    """Report that every variant supports every workload."""
     for question in request.questions:
         send(AboutNotice(question.variant))
         send(SupportNotice(question.variant, [None] * len(request.workloads)))
@@ -119,7 +120,7 @@ def check(request):
 
 
 def load(request):
-    """Store the name of the variant that the next requests are about."""
+    """Store the name of the variant to which the next requests refer."""
     STATE["variant"] = request.variant
     return requested("load") or DoneReply()
 
@@ -132,7 +133,7 @@ def open_(request):
 
 
 def block(_):
-    """Wait for WALL_NS and return a block of samples."""
+    """Wait for WALL_NS nanoseconds and return a block of samples."""
     note("block")
     time.sleep(WALL_NS / 1e9)
     return requested("block") or Block(samples(STATE["variant"], STATE["workload"]), 1, WALL_NS)
@@ -144,14 +145,17 @@ def close(_):
 
 
 def note(operation):
-    """Add a line to the log with the operation, the variant, the length and this process's id."""
+    """Append a line with the operation, the variant, the length and this process's id to the log."""
     if "STUB_LOG" in os.environ:
         with Path(os.environ["STUB_LOG"]).open("a") as log:
             log.write(f"{operation} {STATE['variant']} {STATE['workload'].seq_k} {os.getpid()}\n")
 
 
 def requested(operation):
-    """Misbehave in an operation if `STUB` requests it; return the reply to send, or None for the usual reply."""
+    """Misbehave in an operation if `STUB` requests it.
+
+    Returns the reply to send, or None for the usual reply.
+    """
     behaves = behaviour(STATE["variant"], STATE.get("workload"))
     if operation == "open" and STATE["workload"].seq_k > behaves.get("limit", 1 << 60):
         return FailedReply("out_of_memory", "prepare", "OutOfMemoryError")
@@ -164,7 +168,10 @@ def requested(operation):
 
 
 def misbehave(wanted):
-    """Misbehave in one way; return the reply to send, or None for the usual reply."""
+    """Misbehave as `wanted` describes.
+
+    Returns the reply to send, or None for the usual reply.
+    """
     if isinstance(wanted, dict):
         return wanted
     if wanted == "raw":
@@ -186,7 +193,7 @@ def misbehave(wanted):
 
 
 def send(message):
-    """Send a message with the id of the current request; a dict is sent without validation."""
+    """Send a message with the id of the current request. A message that is a dict is not validated."""
     if isinstance(message, dict):
         data = (json.dumps({"id": STATE["id"], "body": message}) + "\n").encode()
     else:

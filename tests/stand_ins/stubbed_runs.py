@@ -1,4 +1,4 @@
-"""Fixtures that write plugins and that make runs with stand-in workers."""
+"""Fixtures that write plugins and execute runs with stand-in workers."""
 
 import json
 import textwrap
@@ -42,11 +42,11 @@ class StubbedRuns:
         monkeypatch.setenv("STUB_LOG", str(self.log))
 
     def behave(self, **variants):
-        """Set how each variant misbehaves; stub_worker.py describes the values."""
+        """Set how each variant misbehaves. The docstring of stub_worker.py describes the values."""
         self._patch.setenv("STUB", json.dumps(variants))
 
     def request(self, *variants, seq=(16,), **fields):
-        """Return a request for tiny cells, by default of alpha and beta."""
+        """Return a request for tiny cells, by default for alpha and beta."""
         defaults = {"devices": ["cpu:0"], "protocol": SHORTEST, "results": self.folder / "results", "name": "r"}
         if "suites" not in fields:
             defaults["axes"] = {"heads": [2], "seq": list(seq), "head_dim": [8]}
@@ -60,12 +60,12 @@ class StubbedRuns:
         return run, execute(run, catalog, plan, limits=limits)
 
     def opened(self):
-        """Return (variant, length, worker's process id) for each cell that a worker has opened, in order."""
+        """Return (variant, length, worker's process id) for each cell that a worker has opened, in order of opening."""
         lines = map(str.split, self.log.open())
         return [(name, int(length), process) for what, name, length, process in lines if what == "open"]
 
     def workers(self):
-        """Return the running fork servers and workers of these runs."""
+        """Return the fork servers and workers of these runs that are still running."""
         marker = ("STUB_LOG", str(self.log))
         return [
             process
@@ -82,7 +82,7 @@ def stubbed(tmp_path, monkeypatch):
 
 @pytest.fixture
 def outcomes():
-    """Return a function that reads a run's records by variant and length, except those of the A/A control."""
+    """Return a function that returns a run's records by variant and length, excluding the A/A control."""
 
     def read(run):
         return {

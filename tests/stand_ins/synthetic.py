@@ -1,8 +1,8 @@
 """Make synthetic runs: folders like those of `attnbench run`, with latencies from a simple model of a machine.
 
-The time of a call is the launch latency plus the time for arithmetic or for memory traffic, whichever is larger. All
-variants have the same drift in a round, as on a real machine. The noise of each sample is independent. Nothing is
-measured.
+The duration of a call is the launch latency plus the time for arithmetic or for memory traffic, whichever is larger.
+Within a round, all variants have the same drift, as on a real machine. The noise of each sample is independent. Nothing
+is measured.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Kind:
     """The properties of a synthetic variant.
 
     - `efficiency`: the share of the peak rate that the variant reaches
-    - `stores_scores`: whether it stores the scores in memory
-    - `skips_masked`: whether it skips masked scores
-    - `linear`: whether its FLOPs grow linearly with the length
-    - `status`, `reason`: how its cells end
+    - `stores_scores`: whether the variant stores the scores in memory
+    - `skips_masked`: whether the variant skips masked scores
+    - `linear`: whether the variant's FLOPs grow linearly with the length
+    - `status`, `reason`: the status and reason of the variant's records
     """
 
     efficiency: float
@@ -118,7 +118,7 @@ def workloads(
 
 
 def true_ns(variant: str, workload: Workload, machine: Machine) -> float:
-    """Return the time of one call in nanoseconds, without noise."""
+    """Return the duration of one call in ns, without noise."""
     kind = KINDS.get(variant, Kind(0.3 + int(hashlib.sha256(variant.encode()).hexdigest(), 16) % 40 / 100))
     flops = workload.flops() if kind.skips_masked else dataclasses.replace(workload, mask=NO_MASK).flops()
     if kind.linear:
@@ -129,7 +129,7 @@ def true_ns(variant: str, workload: Workload, machine: Machine) -> float:
 
 
 def peak_bytes(variant: str, workload: Workload) -> int:
-    """Return the peak memory of one call in bytes, without the inputs."""
+    """Return the peak memory of one call in bytes, excluding the inputs."""
     output = workload.batch * workload.heads * workload.seq_q * workload.head_dim_v * DTYPE_BYTES[workload.dtype]
     return output + (2 * _score_bytes(workload) if KINDS.get(variant, Kind(0.5)).stores_scores else 0)
 
@@ -151,7 +151,7 @@ def make_run(
     started: str = "2026-01-01T12:00:00+00:00",
     replace: dict[str, object] | None = None,
 ) -> Path:
-    """Write the folder of a run and return its path.
+    """Write the folder of a synthetic run and return its path.
 
     - `slower`: factors by which the times of some variants are multiplied
     - `noise`, `drift`: the relative noise of a sample, and the amplitude of the relative drift over the rounds

@@ -11,9 +11,9 @@ from attnbench.worker.study_experiments import _jacobian_norm, attention_weights
 
 
 def test_scaling_keeps_the_variance():
-    """The variance of scores is about head_dim without scaling, and about 1 with it.
+    """The variance of the scores is about head_dim without scaling, and about 1 with scaling.
 
-    Without scaling, the entropy and the gradient fall as head_dim grows.
+    Without scaling, the entropy and the gradient become smaller as head_dim grows.
     """
     rows = {(row["head_dim"], row["scaled"]): row for row in scaling_factor([16, 256], keys=128, queries=128)}
     for head_dim in (16, 256):
@@ -53,7 +53,7 @@ def test_the_steps_compute_attention():
 
 @pytest.mark.parametrize("name", ["scaling-factor", "weights", "steps"])
 def test_computed_studies_from_end_to_end(name, tmp_path):
-    """A study whose rows are computed writes its rows, figures and finding."""
+    """A study with computed rows writes its rows, figures and finding."""
     sizes, phrase = {
         "scaling-factor": ({"head_dims": [4, 64], "keys": 16, "queries": 16}, "head_dim 4 to 64"),
         "weights": ({"sentence": "a b a"}, "a sentence of 3 words (2 different ones"),
@@ -68,6 +68,6 @@ def test_computed_studies_from_end_to_end(name, tmp_path):
 
 
 def test_a_failed_experiment_is_reported_with_its_reason():
-    """The error of a failed experiment contains the last line of its output."""
+    """The error for a failed experiment contains the last line of the experiment's output."""
     with pytest.raises(AttnbenchError, match=r"experiment weights failed: .*unexpected keyword argument 'depth'"):
         compute("weights", {"depth": 3})

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from attnbench.errors import AttnbenchError
 
 Task = Callable[[dict[str, Any]], dict[str, Any]]
-UNLABELLED = "any"  # the label of devices to which the cluster gives no label
+UNLABELLED = "any"  # the label of devices that have no label in the cluster
 
 
 class NodeLostError(AttnbenchError):
@@ -36,26 +36,26 @@ class DeviceType:
 
 
 class Cluster(Protocol):
-    """A connection to a cluster. Tasks are functions of `cluster.node_task` that take and return JSON values."""
+    """A connection to a cluster. Tasks are functions from `cluster.node_task` that take and return JSON values."""
 
     name: str
 
     def device_types(self) -> list[DeviceType]:
-        """List the types of devices that are available now."""
+        """List the types of devices that are currently available."""
 
     def nodes(self) -> list[dict[str, Any]]:
-        """List the nodes that are available now, each as a row of a table."""
+        """Return a table with one row for each node that is currently available."""
 
     def submit(self, task: Task, argument: dict[str, Any], device_type: DeviceType) -> Any:
-        """Queue a task for one device of a type and return the task's handle."""
+        """Queue a task for one device of the given type, and return the task's handle."""
 
     def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
-        """Wait until a task is done, but at most `timeout_s` seconds, and return the handles of all finished tasks."""
+        """Wait up to `timeout_s` seconds for a task to finish, and return the handles of finished tasks."""
 
     def result(self, handle: Any) -> dict[str, Any]:
         """Return the result of a finished task.
 
-        Raises NodeLostError if the task's node was lost, or the exception that the task raised.
+        Raises NodeLostError if the task's node was lost, or another exception if the task failed.
         """
 
     def cancel(self, handle: Any) -> None:

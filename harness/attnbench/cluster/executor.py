@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
     from attnbench.runner.cell_limits import CellLimits
 
-MAX_LOST_NODES = 3  # a group that has lost this many nodes is not tried again, and its cells are recorded as crashes
+MAX_LOST_NODES = 3  # after this many lost nodes, a group's cells are recorded as crashes and not tried again
 MISSING_NODES_S = 120.0  # if a type of device has no nodes for this long, its cells are not measured
 POLL_S = 1.0
 
 
 class ClusterExecutor:
-    """The executor for a cluster, which sends each group of cells to a node with the right type of device.
+    """The executor for a cluster. It sends each group of cells to a node with the right type of device.
 
     - `labels`: the types of devices to use (`--gpus`)
     - `plugins`: the plugins named on the command line
@@ -45,14 +45,14 @@ class ClusterExecutor:
         self.name = cluster.name
         self._cluster, self._labels = cluster, list(labels)
         self._plugins = node_task.pack_plugins(plugins)
-        self._described: dict[str, NodeDescription] = {}  # one node of each type, by the type's name
+        self._described: dict[str, NodeDescription] = {}  # by type of device: the description of one node
 
     def devices(self, names: Sequence[str]) -> list[Device]:
-        """Return the types of devices to use, each with the description of one of its nodes.
+        """Return one Device for each type of device to use, with the properties of a device found on one of the nodes.
 
-        The types are those in `names` (`cuda:H100`, `cpu`). Without names they are those of `--gpus`, and without
-        `--gpus` all types of GPU, or all types if the cluster has no GPU. Raises UsageError for a type that the cluster
-        does not have.
+        `names` selects types of devices by name (`cuda:H100`) or by kind (`cpu`). If `names` is empty, the types given
+        with `--gpus` are used. Without `--gpus`, all types of GPU are used, or all types if the cluster has no GPU.
+        Raises UsageError if a type is not available in the cluster.
         """
         chosen = self._choose({found.name: found for found in self._cluster.device_types()}, names)
         request = msgspec.to_builtins(NodeRequest(self._plugins))
@@ -69,18 +69,18 @@ class ClusterExecutor:
         return [self._device(device_type) for device_type in chosen]
 
     def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - each node lists the packages of its plugins
-        """Return the environment of the node that described this type of device.
+        """Return the environment of the node whose description is used for this type of device.
 
-        Each record refers to the environment of the node that measured it.
+        Each record, by contrast, refers to the environment of the node on which the cell was measured.
         """
         return self._described[device.name].environments[device.kind]
 
     @contextmanager
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:  # noqa: ARG002 - the cluster's scheduler reserves devices
-        """Disconnect from the cluster at the end.
+        """Disconnect from the cluster at the end of the context.
 
-        Nothing needs to be reserved, because the cluster's scheduler gives each device to one task at a time and each
-        node locks its devices.
+        Nothing needs to be reserved, because the cluster's scheduler assigns each device to only one task at a time,
+        and each node locks its devices.
         """
         try:
             yield
@@ -130,7 +130,7 @@ class ClusterExecutor:
 
 @dataclass
 class QueuedGroup:
-    """A group of cells of one workload, which are sent to a node together.
+    """A group of cells of one workload. The whole group is sent to a node as one task.
 
     `lost_nodes` is the number of nodes that were lost while they ran this group.
     """
@@ -146,11 +146,11 @@ class QueuedGroup:
 
 
 class GroupQueue:
-    """The queue of a plan's groups of cells.
+    """A queue of the groups of cells in a plan.
 
-    For each type of device, the queue keeps as many groups running as the cluster has devices. When a node is lost, its
-    group is queued again. If the cluster has no nodes of a type for `missing_nodes_s` seconds, the cells for that type
-    are recorded as interrupted.
+    For each type of device, as many groups run at the same time as the cluster has devices of this type. When a node is
+    lost, the group that it was running is queued again. If the cluster has no device of a type for `missing_nodes_s`
+    seconds, the cells for that type are recorded as interrupted.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class GroupQueue:
         self._started, self._stored = started, stored
         self._limits, self._missing_nodes_s = limits, missing_nodes_s
         self._waiting = {device.name: deque(map(QueuedGroup, plan.workload_groups(device))) for device in plan.devices}
-        self._running: dict[Any, QueuedGroup] = {}  # by the task's handle
+        self._running: dict[Any, QueuedGroup] = {}  # groups by the handle of their task
         self._writers: dict[str, store.RecordWriter] = {}
         self._last_seen = dict.fromkeys(self._waiting, time.monotonic())
         self._peaks_requested: set[str] = set()
@@ -181,8 +181,8 @@ class GroupQueue:
     def execute(self) -> RunSummary:
         """Run all groups and return a summary.
 
-        After the first SIGINT no further groups are started, and this method waits for the running ones. The second
-        SIGINT cancels them and raises KeyboardInterrupt.
+        After the first SIGINT, no further groups are started, and this method waits for the running groups. The second
+        SIGINT cancels the running groups and raises KeyboardInterrupt.
         """
         began = time.monotonic()
         with self._interrupts.counted():
@@ -202,7 +202,7 @@ class GroupQueue:
         return self.summary
 
     def _submit_waiting(self) -> None:
-        """Submit waiting groups to free devices, and give up the groups for types that are no longer available."""
+        """Submit waiting groups to free devices, and give up groups whose type of device is no longer available."""
         if self._interrupts.count:
             self._waiting = {name: deque() for name in self._waiting}
         available = {device_type.name: device_type for device_type in self._cluster.device_types()}
@@ -307,7 +307,7 @@ class GroupQueue:
         store.write_manifest(self._run, manifest)
 
     def _give_up(self, group: QueuedGroup, status: str, reason: str) -> None:
-        """Store a record with this status and reason, and without a measurement, for each cell of a group."""
+        """Store a record without measurements for each cell of a group, with this status and reason."""
         for cell in group.cells:
             protocol = self._plan.protocols[cell.device.kind]
             environment = str(self._plan.environments[cell.device.name]["environment_id"])

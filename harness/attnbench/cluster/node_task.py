@@ -1,8 +1,8 @@
 """The functions that run on a node of a cluster, and the messages that they take and return.
 
-A GroupOrder names plugins, variants and a workload. It contains a plugin's source files only if the command line names
-the plugin by its path; all other plugins must be installed on the node. A node measures in worker processes, in the
-same way as a local run.
+A GroupOrder names plugins, variants and a workload. It contains a plugin's source files only if the plugin's path is
+given on the command line. All other plugins must be installed on the node. A node measures cells in worker processes,
+as in a local run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LOCK_TIMEOUT_S = 3600.0  # a task waits this long for a free device if other run
 
 
 class NodeRequest(msgspec.Struct, frozen=True):
-    """The argument of `describe_node`. `plugins` are the plugins as packed by `pack_plugins`."""
+    """The argument of `describe_node`. `plugins` is the result of `pack_plugins`."""
 
     plugins: list[dict[str, Any]]
 
@@ -63,12 +63,12 @@ class GroupOrder(msgspec.Struct, frozen=True, kw_only=True):
     """The argument of `measure_group`.
 
     - `run`: the run's name
-    - `plugins`: the plugins as packed by `pack_plugins`
+    - `plugins`: the result of `pack_plugins`
     - `variants`: the hash of each variant's plugin, by the variant's name
     - `baselines`: the names of the variants that are baselines
     - `workload`, `protocol`, `cell_limits`: a Workload, a MeasureConfig and CellLimits, as JSON values
     - `device`, `kind`: the type of device as named in the plan, e.g. `cuda:H100`, and its kind, `cuda` or `cpu`
-    - `peak_dtypes`: the dtypes for which the device's peak rates are measured too; may be empty
+    - `peak_dtypes`: the dtypes for which the node also measures the device's peak rates; may be empty
     """
 
     run: str
@@ -87,13 +87,14 @@ class GroupResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `measure_group`.
 
     - `host`: the node's name
-    - `refused`: the reason why the node can't run the group, in which case all other fields are empty; otherwise None
-    - `device`: the node's name of the device, e.g. `cuda:3`
+    - `refused`: the reason why the node can't run the group, or None. If there is a reason, all fields except `host`
+      are empty.
+    - `device`: the device's name on the node, e.g. `cuda:3`
     - `records`: the records as JSON values
-    - `logs`: the content of each log file, by its path
+    - `logs`: the content of each log file, by the file's path
     - `peaks`: the peak rates by dtype
     - `doctor`: the findings of `attnbench doctor` on the node, as JSON values
-    - `useful_s`: how many seconds variants were called or checked
+    - `useful_s`: the time in which variants were called or checked, in seconds
     """
 
     host: str
@@ -108,9 +109,10 @@ class GroupResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pack_plugins(plugins: Sequence[str]) -> list[dict[str, Any]]:
-    """Pack the plugins of a command line into JSON values.
+    """Pack the plugins given on the command line into JSON values.
 
-    A module is packed as its name. A file is packed with its content and that of the files beside it that it imports.
+    A module is packed as its name. A file is packed with its content and the content of the files that it imports from
+    its own folder.
 
     Example: `["my.module", "a.py"]` gives `[{"module": "my.module"}, {"file": "a.py", "files": {"a.py": "..."}}]`.
     """
@@ -126,11 +128,11 @@ def pack_plugins(plugins: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def describe_node(argument: dict[str, Any]) -> dict[str, Any]:
-    """Return the NodeDescription of this node for a NodeRequest, both as JSON values."""
+    """Describe this node: take a NodeRequest and return a NodeDescription, both as JSON values."""
     request = msgspec.convert(argument, NodeRequest)
     with _unpacked(request.plugins) as plugins:
         catalog = read_catalog(plugins)
-    # A cluster's scheduler assigns single cores, so the device `cpu`, which is the whole CPU, is left out.
+    # The device `cpu`, which is the whole CPU, is left out, because a cluster's scheduler assigns single cores.
     devices = [device for device in list_devices() if device.name != "cpu"]
     description = NodeDescription(
         host=platform.node(),
@@ -142,7 +144,7 @@ def describe_node(argument: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_group(argument: dict[str, Any]) -> dict[str, Any]:
-    """Measure all variants of one workload on a free device.
+    """Measure all variants of one workload on a free device of this node.
 
     Takes a GroupOrder and returns a GroupResult, both as JSON values.
     """
@@ -195,9 +197,9 @@ def _plan(order: GroupOrder, variants: Sequence[VariantEntry], device: Device, e
 
 
 def _variants(catalog: Catalog, wanted: Mapping[str, str], baselines: Sequence[str]) -> list[VariantEntry]:
-    """Return the catalog's entries of the wanted variants.
+    """Return the catalog's entries for the wanted variants.
 
-    Raises UsageError if this node lacks a variant or has a different version of its plugin's source.
+    Raises UsageError if this node lacks a variant or has a different version of the variant's plugin.
     """
     known = catalog.variants
     for name, sha256 in wanted.items():
@@ -211,7 +213,10 @@ def _variants(catalog: Catalog, wanted: Mapping[str, str], baselines: Sequence[s
 
 @contextmanager
 def _free_device(kind: str) -> Iterator[Device]:
-    """Lock a free device and yield it: a GPU that the cluster's scheduler makes visible to this process, or a core."""
+    """Lock a free device of the given kind and yield it.
+
+    The device is a single core, or a GPU that the cluster's scheduler makes visible to this process.
+    """
     candidates = [device for device in list_devices() if device.kind == kind and device.name != "cpu"]
     if not candidates:
         raise UsageError(f"machine {platform.node()} has no device of kind {kind!r} that this task may use")
@@ -221,9 +226,9 @@ def _free_device(kind: str) -> Iterator[Device]:
 
 @contextmanager
 def _unpacked(packed: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
-    """Yield packed plugins as arguments of a command line.
+    """Unpack plugins, and yield the arguments that name them on a command line.
 
-    The files of each plugin are written to a separate temporary folder, which is removed at the end.
+    The files of each plugin are written to a separate temporary folder, which is removed at the end of the context.
     """
     with tempfile.TemporaryDirectory(prefix="attnbench-plugins-") as folder:
         arguments = []
@@ -240,4 +245,4 @@ def _unpacked(packed: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
 
 
 def _ignore(_: object) -> None:
-    """Ignore a run event. The node returns all records at the end instead."""
+    """Ignore a run event, because the node returns all records at the end."""

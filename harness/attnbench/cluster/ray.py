@@ -1,4 +1,4 @@
-"""Run tasks on a Ray cluster: a running cluster with an address, or one started on this machine for a single run."""
+"""Run tasks on a Ray cluster, which is either already running or started on this machine for a single run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from attnbench.errors import UsageError, describe
 TYPE_LABEL = "ray.io/accelerator-type"
 NODE_LABEL = "ray.io/node-id"
 CONNECT_TIMEOUT_S = 10.0
-OBJECT_STORE_BYTES = 256 * 1024 * 1024  # the size of the object store if Ray is started on this machine
+OBJECT_STORE_BYTES = 256 * 1024 * 1024  # size of the object store if the cluster is started on this machine
 
 
 class RayCluster:
-    """A Ray cluster. Each task gets one GPU or one core of a node with the label of the device's type.
+    """A Ray cluster. Each task gets one GPU or one core on a node that is labelled with the requested type of device.
 
-    Without `address` the cluster is that of RAY_ADDRESS or, if this variable is not set, a new one on this machine.
+    If `address` is None, the cluster at the address in RAY_ADDRESS is used. If this environment variable is not set, a
+    new cluster is started on this machine.
     """
 
     name = "ray"
@@ -32,7 +33,7 @@ class RayCluster:
             import ray
         except ImportError:
             raise UsageError("--executor ray needs the package ray: pip install 'attnbench[ray]'") from None
-        self._ray: Any = ray  # Ray is only partly typed
+        self._ray: Any = ray  # Ray has only partial type annotations
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         if address not in ("local", "auto"):
             _check_address(address)
@@ -45,7 +46,7 @@ class RayCluster:
             raise UsageError(f"no Ray cluster answers at {address!r}: {' '.join(str(error).split())}") from None
 
     def device_types(self) -> list[DeviceType]:
-        """List the types of GPU, and `cpu` types for the nodes without a GPU."""
+        """List the types of GPU and, for the nodes without a GPU, the types of CPU."""
         slots: dict[tuple[str, str], int] = {}
         for node in self._alive():
             kind, type_, count = _devices_of(node)
@@ -54,7 +55,7 @@ class RayCluster:
         return [DeviceType(label, kind, count) for (label, kind), count in sorted(slots.items())]
 
     def nodes(self) -> list[dict[str, Any]]:
-        """List the live nodes, each as a row of a table."""
+        """Return a table with one row for each live node."""
         rows = []
         for node in self._alive():
             kind, type_, count = _devices_of(node)
@@ -71,22 +72,25 @@ class RayCluster:
         return rows
 
     def submit(self, task: Task, argument: dict[str, Any], device_type: DeviceType) -> Any:
-        """Queue a task with Ray's scheduler."""
+        """Queue a task with Ray's scheduler and return the task's handle."""
         remote = self._ray.remote(task).options(
             num_cpus=1,
             num_gpus=1 if device_type.kind == "cuda" else 0,
-            max_retries=0,  # otherwise Ray would retry a task that crashes its node, and crash further nodes
+            max_retries=0,  # otherwise Ray would retry a task that crashed its node, which could crash more nodes
             label_selector=self._label_selector(device_type),
         )
         return remote.remote(argument)
 
     def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
-        """Wait until a task is done, but at most `timeout_s` seconds, and return the handles of all finished tasks."""
+        """Wait up to `timeout_s` seconds for a task to finish, and return the handles of finished tasks."""
         done, _ = self._ray.wait(list(handles), timeout=timeout_s, fetch_local=False)
         return list(done)
 
     def result(self, handle: Any) -> dict[str, Any]:
-        """Return the result of a finished task; raises NodeLostError if its node or its process was lost."""
+        """Return the result of a finished task.
+
+        Raises NodeLostError if the task's node or process was lost.
+        """
         errors = self._ray.exceptions
         try:
             result: dict[str, Any] = self._ray.get(handle)
@@ -97,11 +101,11 @@ class RayCluster:
         return result
 
     def cancel(self, handle: Any) -> None:
-        """End a task, or remove it from Ray's queue."""
+        """End a running task, or remove a waiting task from Ray's queue."""
         self._ray.cancel(handle, force=True)
 
     def stop(self) -> None:
-        """Disconnect from the cluster, and end it if it was started on this machine."""
+        """Disconnect from the cluster, and shut it down if it was started on this machine."""
         self._ray.shutdown()
 
     def _alive(self) -> list[dict[str, Any]]:
@@ -115,7 +119,10 @@ class RayCluster:
 
 
 def _check_address(address: str) -> None:
-    """Raise UsageError if nothing listens at the address. Ray itself would retry for many minutes."""
+    """Raise UsageError if the address is invalid or no server accepts connections there.
+
+    Without this check, Ray would try to connect for many minutes.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"--address {address!r} is not the address of a Ray cluster: expected host:port, or auto")

@@ -1,4 +1,7 @@
-"""Run tasks on a Slurm cluster with submitit. Each task is a job, and sbatch's SBATCH_* variables set its options."""
+"""Run tasks on a Slurm cluster with submitit.
+
+Each task is a job. The jobs' options can be set with sbatch's SBATCH_* environment variables.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from attnbench.cluster.backend import UNLABELLED, DeviceType, NodeLostError, Tas
 from attnbench.errors import UsageError
 from attnbench.user_cache import cache_folder
 
-JOB_LIMIT_MINUTES = 240  # used unless SBATCH_TIMELIMIT is set
+JOB_LIMIT_MINUTES = 240  # the time limit of a job unless SBATCH_TIMELIMIT is set
 POLL_S = 0.5
 SINFO_MAX_AGE_S = 30.0  # sinfo is called again if its last output is older than this
 GPUS = re.compile(r"gpu:(?:([^:,()]+):)?(\d+)")
@@ -26,7 +29,7 @@ class SlurmCluster:
     """A Slurm cluster. Each task is a job with one GPU or one core.
 
     `scheduler` is the name of a submitit executor: `slurm`, or `local` for processes on this machine. Submitit's files
-    are kept in a subfolder of the user's cache folder, which all nodes must share.
+    are stored in a subfolder of the user's cache folder, which must be accessible from all nodes.
     """
 
     name = "slurm"
@@ -57,7 +60,10 @@ class SlurmCluster:
         return [DeviceType(label, kind, count) for (label, kind), count in sorted(slots.items())]
 
     def nodes(self) -> list[dict[str, Any]]:
-        """List the nodes that respond, each as a row with its GPUs or, if it has none, its cores."""
+        """Return a table with one row for each node that responds.
+
+        A row lists the node's GPUs or, if the node has none, its cores. Raises UsageError if sinfo fails.
+        """
         if time.monotonic() < self._fresh_until:
             return self._rows
         answer = subprocess.run(
@@ -73,7 +79,7 @@ class SlurmCluster:
         return self._rows
 
     def submit(self, task: Task, argument: dict[str, Any], device_type: DeviceType) -> Any:
-        """Submit a job. Submitit pickles a reference to the task, and the argument's JSON values."""
+        """Submit a job and return it. Submitit pickles a reference to the task and the argument's JSON values."""
         executor = self._submitit.AutoExecutor(folder=self._folder, cluster=self._scheduler)
         executor.update_parameters(name="attnbench", timeout_min=JOB_LIMIT_MINUTES)
         if self._scheduler == "slurm":
@@ -84,7 +90,7 @@ class SlurmCluster:
         return job
 
     def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
-        """Wait until a job is done, but at most `timeout_s` seconds, and return the handles of all finished jobs."""
+        """Wait up to `timeout_s` seconds for a job to finish, and return all finished jobs."""
         deadline = time.monotonic() + timeout_s
         while True:
             done = [job for job in handles if job.done()]
@@ -93,7 +99,10 @@ class SlurmCluster:
             time.sleep(POLL_S)
 
     def result(self, handle: Any) -> dict[str, Any]:
-        """Return the result of a finished job; raises NodeLostError if its node was lost."""
+        """Return the result of a finished job.
+
+        Raises NodeLostError if the job's node was lost.
+        """
         state = str(handle.state).partition(" ")[0]
         if state in LOST_STATES and not handle.paths.result_pickle.exists():
             raise NodeLostError(f"job {handle.job_id} ended in state {state}")
@@ -115,7 +124,7 @@ class SlurmCluster:
 def rows_of(text: str) -> list[dict[str, Any]]:
     """Parse sinfo's lines `name|cores|MiB|generic resources` and return one row per node.
 
-    A node that is in several partitions has several lines, but only one row.
+    A node in several partitions is listed on several lines but gets only one row.
     """
     rows: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():

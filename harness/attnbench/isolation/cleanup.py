@@ -12,17 +12,17 @@ import tempfile
 import time
 from pathlib import Path
 
-MARK_VARIABLE = "ATTNBENCH_WORKER"  # the environment variable with the mark, inherited by all descendants of a worker
-MARK_LENGTH = 32  # characters of the mark
+MARK_VARIABLE = "ATTNBENCH_WORKER"  # the environment variable that contains the mark
+MARK_LENGTH = 32  # in characters
 FOLDER_PREFIX = "attnbench-worker-"
-MAX_PASSES = 20  # killing takes several passes if processes start other processes meanwhile
+MAX_PASSES = 20  # killing takes several passes if the processes keep starting new ones
 
 
 class WorkerCleanup:
     """The mark and the temporary folder of one worker, which identify everything that the worker leaves behind.
 
-    The mark is a random value of an environment variable, which every descendant of the worker inherits. Creating this
-    object creates the folder.
+    The mark is the random value of an environment variable that every descendant of the worker inherits. The folder is
+    created together with this object.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class WorkerCleanup:
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables with which the worker must be started.
+        """Return the environment variables that must be set when the worker is started.
 
         The cache of torch's compiled kernels is kept outside the temporary folder, so that later workers can reuse it.
         """
@@ -40,7 +40,7 @@ class WorkerCleanup:
         return variables
 
     def clear(self) -> None:
-        """Kill every process that has this mark, in any session, and remove the temporary folder."""
+        """Kill every process that has this mark, even in another session, and remove the temporary folder."""
         for _ in range(MAX_PASSES):
             marked = [pid for pid in _process_ids() if self._is_marked(pid)]
             for pid in marked:
@@ -72,5 +72,5 @@ def _process_ids() -> list[int]:
 
 
 def _inductor_cache() -> str:
-    """Return the cache folder that torch would choose by default without the worker's TMPDIR."""
+    """Return the cache folder that torch would use by default if the worker's TMPDIR were not set."""
     return str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}")

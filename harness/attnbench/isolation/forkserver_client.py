@@ -25,25 +25,28 @@ from attnbench.isolation.cleanup import MARK_LENGTH, MARK_VARIABLE
 if TYPE_CHECKING:
     from attnbench.isolation.forkserver_main import ForkRequest
 
-MAX_IDLE = 4  # this many fork servers without a worker are kept
+MAX_IDLE = 4  # at most this many fork servers without workers are kept running
 GRACE_S = 1.0  # a fork server may take this long to exit before it is killed
-START_TIMEOUT_S = 300.0  # a fork server's first worker waits for the import of torch, which is slow on a network disk
-EXCLUDED_VARIABLES = ("PYTEST_CURRENT_TEST",)  # its value changes with every test, and would need a new fork server
+START_TIMEOUT_S = 300.0  # a fork server's first worker waits for the import of torch, which is slow from a network disk
+EXCLUDED_VARIABLES = ("PYTEST_CURRENT_TEST",)  # changes with every test, so that no test could reuse a fork server
 
 
 class ForkedWorker:
-    """A worker process, which is a child of a fork server and not of the supervisor.
+    """A worker process, which is a child of a fork server rather than of the supervisor.
 
-    The fork server reports the worker's process id and later its exit code through the pipe `report`.
+    The fork server reports the worker's process id, and later its exit code, through the pipe `report`.
     """
 
     def __init__(self, server: ForkServer, report: int) -> None:
         self._server, self._report = server, report
-        self._reported: list[int] = []  # the process id, then the exit code
+        self._reported: list[int] = []  # the process id, followed by the exit code once the worker has ended
         self._report_closed = False
 
     def start(self) -> int | None:
-        """Wait until the worker runs and return its process id, or None if the fork server ended or took too long."""
+        """Wait until the worker has been forked, and return its process id.
+
+        Returns None if the fork server ends or takes too long.
+        """
         self._read_report(START_TIMEOUT_S, until=1)
         return self.pid
 
@@ -53,10 +56,10 @@ class ForkedWorker:
         return self._reported[0] if self._reported else None
 
     def wait(self, timeout_s: float) -> int | None:
-        """Wait until the worker ends and return its exit code, or the negative number of the signal that ended it.
+        """Wait until the worker ends, and return its exit code or, if a signal ended it, the signal's negative number.
 
-        Returns None if the worker still runs after `timeout_s` seconds, or if it never started. If the fork server has
-        ended, returns -SIGKILL, because the kernel kills the workers of a fork server that ends.
+        Returns None if the worker is still running after `timeout_s` seconds, or if it was never started. If the fork
+        server has ended, returns -SIGKILL, because the kernel kills the workers of a fork server that ends.
         """
         self._read_report(timeout_s, until=2)
         if len(self._reported) > 1:
@@ -79,7 +82,7 @@ class ForkedWorker:
 
 
 class ForkServer:
-    """The supervisor's handle of a running fork server."""
+    """The supervisor's handle for a running fork server."""
 
     def __init__(self, environment: Mapping[str, str], cores: Collection[int] | None) -> None:
         self.workers: set[ForkedWorker] = set()
@@ -98,13 +101,14 @@ class ForkServer:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is running."""
+        """Whether the fork server is running."""
         return self._process.poll() is None
 
     def fork(self, request: ForkRequest, descriptors: Sequence[int]) -> ForkedWorker:
-        """Request a new worker and return without waiting for it; raises OSError if the fork server has ended.
+        """Request a new worker and return its handle without waiting until the worker runs.
 
-        `descriptors` are the worker's ends of the pipes for requests, replies and the log.
+        `descriptors` are the worker's ends of the pipes for requests, replies and the log. Raises OSError if the fork
+        server has ended.
         """
         reading, writing = os.pipe()
         try:
@@ -119,7 +123,7 @@ class ForkServer:
         return worker
 
     def end(self) -> None:
-        """End the process. The kernel then kills every worker that it has forked."""
+        """End the fork server. The kernel then kills every worker that the fork server has forked."""
         self._socket.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE_S)
@@ -128,13 +132,13 @@ class ForkServer:
 
 
 _servers: dict[tuple[Any, ...], ForkServer] = {}
-_lock = threading.Lock()  # each device is measured by a separate thread
+_lock = threading.Lock()  # several threads, one for each device, may fork workers at the same time
 
 
 def fork_worker(
     environment: Mapping[str, str], cores: Collection[int] | None, request: ForkRequest, descriptors: Sequence[int]
 ) -> ForkedWorker:
-    """Fork a worker with an environment, pinned to `cores`, and start a fork server for it if there is none yet.
+    """Fork a worker that has this environment and is pinned to `cores`, starting a fork server first if necessary.
 
     Libraries read the environment, the number of cores and the working directory when they are imported. Workers that
     differ in any of these therefore need different fork servers.

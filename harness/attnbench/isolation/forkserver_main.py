@@ -1,10 +1,10 @@
-"""The fork server: a process that imports torch once and then forks workers, which don't have to import it again.
+"""The fork server: a process that imports torch once and then forks workers, which don't have to import torch again.
 
 The fork server loads no plugin and uses no device, so a worker starts in the same state as a new process.
 
-The supervisor starts it with `python -m attnbench.isolation.forkserver_main SOCKET CORES`. SOCKET is the descriptor of
-an inherited socket, on which the supervisor requests workers. CORES are the cores to which the workers are pinned, as a
-comma-separated list, or `all` for no pinning.
+The supervisor runs `python -m attnbench.isolation.forkserver_main SOCKET CORES`. SOCKET is the file descriptor of an
+inherited socket, through which the supervisor requests workers. CORES is a comma-separated list of the cores to which
+the workers are pinned, or `all` for no pinning.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from attnbench.isolation.cleanup import MARK_LENGTH, MARK_VARIABLE
 class ForkRequest:
     """The supervisor's request for a new worker.
 
-    - `entry`: the module's name or the script's path that the worker runs as `__main__`. Its arguments are two
-      descriptors: the worker reads requests from the first and writes replies to the second.
-    - `imports`: modules that the fork server imports before it forks, so that this and later workers don't have to
+    - `entry`: the name of the module or the path of the script that the worker runs as `__main__`. Its arguments are
+      two file descriptors: the worker reads requests from the first and writes replies to the second.
+    - `imports`: modules that the fork server imports before forking, so that neither this worker nor later ones have to
+      import them
     - `environment`: environment variables of the worker, in addition to those of the fork server
     - `data_limit`: the worker's RLIMIT_DATA in bytes, or None for no limit
     """
@@ -59,28 +60,31 @@ class ForkRequest:
 
 
 MAX_REQUEST_BYTES = 1 << 16
-DESCRIPTORS = 4  # per request: the worker's pipes for requests, replies, log and report
+DESCRIPTORS = 4  # number of descriptors in a request: those of the pipes for requests, replies, the log and the report
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
 class ForkServerLoop:
     """The fork server's main loop, which forks a worker for each ForkRequest that arrives on the socket.
 
-    For each worker it writes two lines to the worker's report pipe: first the process id and, when the worker has
-    ended, its exit code or the negative number of the signal that ended it.
+    The loop writes two lines to each worker's report pipe: the process id and, once the worker has ended, the exit code
+    or the negative number of the signal that ended the worker.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._pid = os.getpid()
-        self._reports: dict[int, int] = {}  # a worker's process id -> the descriptor of its report pipe
-        self._released: set[int] = set()  # process ids of workers that the supervisor has released
+        self._reports: dict[int, int] = {}  # descriptors of the report pipes, by the worker's process id
+        self._released: set[int] = set()  # process ids of released workers that are not reaped yet
         self._wakeup_reader, self._wakeup_writer = os.pipe()
         os.set_blocking(self._wakeup_writer, False)
         self._mark_address = _address_of(MARK_VARIABLE)
 
     def serve(self) -> None:
-        """Handle requests until the supervisor closes the socket or ends; the workers end with this process."""
+        """Handle requests until the supervisor closes the socket or ends.
+
+        The kernel kills the workers when this process ends.
+        """
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
         while True:
@@ -88,7 +92,7 @@ class ForkServerLoop:
             watched.register(self._socket, select.POLLIN)
             watched.register(self._wakeup_reader, select.POLLIN)
             for report in self._reports.values():
-                watched.register(report, 0)  # poll returns this descriptor when the supervisor closes its end
+                watched.register(report, 0)  # poll returns this descriptor when the pipe's other end is closed
             for descriptor, _ in watched.poll():
                 if descriptor == self._wakeup_reader:
                     os.read(self._wakeup_reader, MAX_REQUEST_BYTES)
@@ -99,7 +103,10 @@ class ForkServerLoop:
                     return
 
     def _handle_request(self) -> bool:
-        """Read one request and fork its worker; return False if the supervisor has closed the socket."""
+        """Read one request and fork the requested worker.
+
+        Returns False if the supervisor has closed the socket, and True otherwise.
+        """
         data, descriptors, *_ = socket.recv_fds(self._socket, MAX_REQUEST_BYTES, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
         if not data:
             return False
@@ -119,9 +126,9 @@ class ForkServerLoop:
         return True
 
     def _report_exits(self) -> None:
-        """Report the workers that have ended.
+        """Report the exit codes of the workers that have ended.
 
-        They are not reaped yet, so that their process ids can't be reused before the supervisor releases them.
+        A worker is not reaped before the supervisor has released it, so that its process id can't be reused earlier.
         """
         for pid, report in self._reports.items():
             ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
@@ -130,7 +137,7 @@ class ForkServerLoop:
         self._reap()
 
     def _end_released(self, report: int) -> None:
-        """Kill the process group of a worker whose report the supervisor no longer reads."""
+        """Kill the process group of a worker whose report pipe the supervisor has closed."""
         pid = next(pid for pid, descriptor in self._reports.items() if descriptor == report)
         os.close(self._reports.pop(pid))
         with contextlib.suppress(OSError):
@@ -142,7 +149,7 @@ class ForkServerLoop:
         self._released -= {pid for pid in self._released if os.waitpid(pid, os.WNOHANG)[0]}
 
     def _run_worker(self, request: ForkRequest, requests: int, replies: int, log: int) -> NoReturn:
-        """Turn this forked process into the worker and exit with its code."""
+        """Run the worker in this forked process, and exit with the worker's exit code."""
         code = 1
         try:
             os.setsid()
@@ -176,18 +183,19 @@ class ForkServerLoop:
     def _set_environment(self, environment: dict[str, str]) -> None:
         """Set the worker's environment variables, and make its mark visible in /proc/PID/environ.
 
-        That file shows the memory with the environment that the process was started with, and a forked process has a
-        copy of its parent's. The worker's mark therefore overwrites the fork server's placeholder in this memory.
+        That file shows the memory in which the environment was stored when the process was started. A forked process
+        has a copy of its parent's memory, so the fork server's placeholder in this copy is overwritten with the
+        worker's mark.
         """
         os.environ.update(environment)
-        tempfile.tempdir = None  # drop the cached folder, which belongs to the fork server's TMPDIR
+        tempfile.tempdir = None  # discard the cached path, which depends on the fork server's TMPDIR
         mark = environment.get(MARK_VARIABLE, "").encode()
         if self._mark_address and len(mark) == MARK_LENGTH:
             ctypes.memmove(self._mark_address, mark, MARK_LENGTH)
 
 
 def _import_all(names: Sequence[str], log: int) -> None:
-    """Import modules that are not imported yet. Errors are ignored here, because the worker will report them."""
+    """Import the modules that are not imported yet. Errors are ignored here, because the worker will report them."""
     if all(name in sys.modules for name in names):
         return
     saved = os.dup(1), os.dup(2)
@@ -199,7 +207,9 @@ def _import_all(names: Sequence[str], log: int) -> None:
         os.dup2(copy, descriptor)
         os.close(copy)
     gc.collect()
-    gc.freeze()  # otherwise the garbage collector of a worker would copy all memory that it shares with this process
+    # Without this call, a worker's garbage collector would modify, and thereby copy, the memory that the worker shares
+    # with this process.
+    gc.freeze()
 
 
 def _redirect_output(log: int) -> None:
@@ -214,9 +224,13 @@ def _report(report: int, number: int) -> None:
 
 
 def _fork() -> int | None:
-    """Fork and return the child's process id (0 in the child), or None if the system can't start a process."""
+    """Fork this process and return the child's process id, which is 0 in the child.
+
+    Returns None if the system can't start another process.
+    """
     try:
-        # Python deprecates forking a process that has several threads. The threads of the imported libraries are idle.
+        # Python warns about forking a process that has several threads. The fork is safe here, because the threads of
+        # the imported libraries are idle.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             return os.fork()
     except OSError:
@@ -224,7 +238,7 @@ def _fork() -> int | None:
 
 
 def _die_with(parent: int) -> None:
-    """Make the kernel kill this process when its parent ends (Linux only), so that no orphan keeps a device busy."""
+    """Make the kernel kill this process when its parent ends, so that no orphan occupies a device (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -241,17 +255,20 @@ def _limit_memory(data_limit: int | None) -> None:
 
 
 def _address_of(variable: str) -> int | None:
-    """Return the address at which the process has stored the value of an environment variable since its start."""
+    """Return the memory address at which an environment variable's value was stored when this process started.
+
+    Returns None if the variable was not set.
+    """
     getenv = ctypes.CDLL(None).getenv
     getenv.restype = ctypes.c_void_p
     return getenv(variable.encode())  # type: ignore[no-any-return] # a pointer
 
 
 def main(descriptor: str, cores: str) -> None:
-    """Pin the process to its cores, before any library counts them, and run the main loop."""
+    """Pin this process to its cores before any library counts the available cores, and run the main loop."""
     if cores != "all":
         os.sched_setaffinity(0, map(int, cores.split(",")))
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # keeps messages of torch's profiler out of the logs
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # keeps messages from torch's profiler out of the logs
     ForkServerLoop(socket.socket(fileno=int(descriptor))).serve()
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""Write the output of a worker to log files, one for each cell."""
+"""Write a worker's output to log files, one file for each cell."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import threading
 from pathlib import Path
 
 MAX_LOG_BYTES = 1024 * 1024  # per cell; further output is dropped
-GRACE_S = 1.0  # time to read the rest of the output after a worker has ended
+GRACE_S = 1.0  # time for reading the rest of the output after a worker has ended
 
 
 class WorkerLog:
-    """The log of a worker: a thread that copies the worker's output from a pipe to a file.
+    """The log of a worker. A thread copies the worker's output from a pipe to the current log file.
 
-    A file is created when its first output arrives. Output that arrives before the first call of `switch` is kept and
-    written to the first file, so nothing is lost if a worker prints and exits immediately.
+    A file is created when the first output for it arrives. Output that arrives before the first call of `switch` is
+    kept and written to the first file, so that nothing is lost if a worker prints a message and exits immediately.
     """
 
     def __init__(self) -> None:
@@ -27,12 +27,15 @@ class WorkerLog:
         self._thread = threading.Thread(target=self._pump, daemon=True)
 
     def started(self) -> None:
-        """Start reading; call this once the worker has the writing end of the pipe."""
+        """Start copying the output.
+
+        Call this method once the worker has received the writing end of the pipe.
+        """
         os.close(self.descriptor)
         self._thread.start()
 
     def switch(self, path: Path) -> None:
-        """Write further output to `path`."""
+        """Write all further output to the file `path`."""
         with self._lock:
             self._path, self._written = path, 0
             early, self._early = self._early, b""
@@ -45,7 +48,10 @@ class WorkerLog:
             return self._path if self._written else None
 
     def close(self) -> None:
-        """Wait until all output is stored, but at most `GRACE_S`, because a descendant may keep the pipe open."""
+        """Wait until all output is stored.
+
+        The wait is limited to `GRACE_S` seconds, because a descendant of the worker may keep the pipe open.
+        """
         self._thread.join(GRACE_S)
 
     def _pump(self) -> None:

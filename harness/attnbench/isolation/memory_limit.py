@@ -12,21 +12,20 @@ from attnbench.machine.cgroups import ControlGroups
 
 RESERVE_SHARE = 0.05  # this share of the memory is reserved for other processes
 MIN_RESERVE, MAX_RESERVE = 1 << 30, 8 << 30  # bounds of the reserve, in bytes
-CHECK_INTERVAL_S = 0.1  # the memory of a worker is checked this often
+CHECK_INTERVAL_S = 0.1  # time between two checks of a worker's memory
 
 
 @dataclass(frozen=True)
 class HostMemory:
     """The limit on one worker's host memory.
 
-    - `limit_bytes`: how much memory one worker may hold
+    - `limit_bytes`: how much memory the worker may hold
     - `reserve_bytes`: how much memory must stay free on the machine
-    - `refuse`: whether the kernel refuses allocations beyond the limit (RLIMIT_DATA), so that the worker gets an
-      ordinary out-of-memory error. Workers on a GPU don't have RLIMIT_DATA, because CUDA maps far more memory than it
-      uses.
+    - `refuse`: whether RLIMIT_DATA is set, so that the kernel refuses allocations beyond the limit and the worker gets
+      an ordinary out-of-memory error. RLIMIT_DATA is not set for workers on a GPU, because CUDA maps far more memory
+      than it uses.
 
-    RLIMIT_DATA does not cover all memory (for example, not shared memory), so the supervisor also checks every worker
-    with `exceeded`.
+    RLIMIT_DATA does not limit shared memory, for example, so the supervisor also checks every worker with `exceeded`.
     """
 
     limit_bytes: int
@@ -39,10 +38,10 @@ class HostMemory:
         return self.limit_bytes if self.refuse else None
 
     def exceeded(self, process: int) -> str | None:
-        """Return the reason why a process must be ended, or None if it may continue.
+        """Return why a process must be ended, or None if the process may continue.
 
         A process must be ended if it holds more memory than its limit. It must also be ended if the machine has less
-        free memory than the reserve and the process holds more than the reserve.
+        free memory than the reserve while the process holds more than the reserve.
         """
         held = resident_bytes(process)
         if held > self.limit_bytes:
@@ -53,9 +52,9 @@ class HostMemory:
 
 
 def host_memory(kind: str, limit_bytes: int | None = None) -> HostMemory:
-    """Return the memory limit of a worker on a `kind` of device (`cpu` or `cuda`).
+    """Return the limit on the host memory of a worker on a device of this kind (`cpu` or `cuda`).
 
-    The limit is `limit_bytes`, but at most the machine's memory minus the reserve, which is also the default.
+    The limit is `limit_bytes`, but at most the machine's memory minus the reserve. This maximum is also the default.
     """
     total = total_bytes()
     reserve = int(min(max(MIN_RESERVE, RESERVE_SHARE * total), MAX_RESERVE, total / 4))
@@ -63,23 +62,23 @@ def host_memory(kind: str, limit_bytes: int | None = None) -> HostMemory:
 
 
 def total_bytes() -> int:
-    """Return the total memory of the machine, or that of the container if it is smaller."""
+    """Return the total memory in bytes: the machine's memory or the container's limit, whichever is smaller."""
     total = psutil.virtual_memory().total
     limit = ControlGroups().memory_limit()
     return total if limit is None else min(total, limit)
 
 
 def available_bytes() -> int:
-    """Return the available memory of the machine, or that of the container if it is smaller."""
+    """Return the available memory in bytes: that of the machine or that of the container, whichever is smaller."""
     available = psutil.virtual_memory().available
     left = ControlGroups().available_memory()
     return available if left is None else min(available, left)
 
 
 def resident_bytes(process: int) -> int:
-    """Return the memory that a process holds, in bytes, or 0 if it can't be read.
+    """Return the memory that a process holds, in bytes, or 0 if the process can't be inspected.
 
-    Shared memory is included, and mapped files are not.
+    The value includes shared memory but excludes mapped files.
     """
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""The supervisor's handle of a worker process: send requests, wait for replies with deadlines, and end the process."""
+"""The supervisor's handle for a worker process. It sends requests, waits for replies, and ends the process."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from attnbench.messages import (
     new_id,
 )
 
-ENTRY = worker.__name__  # the module that a worker runs, or the path of a script
-PRELOADED = (f"{worker.__name__}.cell",)  # imports torch; the fork server imports it for workers that need torch
+ENTRY = worker.__name__  # the name of the module, or the path of the script, that a worker runs
+PRELOADED = (f"{worker.__name__}.cell",)  # imports torch, so the fork server preloads it for workers that need torch
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 GRACE_S = 1.0  # time between SIGTERM and SIGKILL
 KILL_TIMEOUT_S = 10.0  # a process may take this long to end after SIGKILL
@@ -58,14 +58,14 @@ class WorkerLostError(Exception):
 
 
 class WorkerProcess:
-    """The supervisor's handle of a running worker process.
+    """The supervisor's handle for a running worker process.
 
-    The process leads a separate session and exchanges messages with the supervisor over two pipes.
+    The process leads its own session and exchanges messages with the supervisor through two pipes.
 
     - `environment`: environment variables of the worker, in addition to those of the supervisor
-    - `cores`: the cores to which the worker is pinned; None for no pinning
-    - `memory`: the limit on the worker's host memory; None for no limit
-    - `needs_torch`: whether torch is already imported when the worker starts
+    - `cores`: the cores to which the worker is pinned, or None for no pinning
+    - `memory`: the limit on the worker's host memory, or None for no limit
+    - `needs_torch`: whether to import torch before the worker starts
     """
 
     _running: ClassVar[set[WorkerProcess]] = set()
@@ -85,7 +85,7 @@ class WorkerProcess:
         self._buffer = b""
         self._identity = ""
         self.phase = "start"
-        self.seconds: dict[str, float] = {}  # seconds that the supervisor waited for the worker, by phase
+        self.seconds: dict[str, float] = {}  # seconds spent waiting for the worker, by phase
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = fork_worker(
             {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
@@ -105,10 +105,10 @@ class WorkerProcess:
 
     @classmethod
     def end_all(cls) -> None:
-        """Kill all workers of this supervisor immediately. A thread that waits for a worker gets a WorkerLostError."""
-        for running in cls._running.copy():  # a copy, because other threads may start and end workers
+        """Kill all workers of this supervisor immediately. Threads that wait for a worker get a WorkerLostError."""
+        for running in cls._running.copy():  # a copy, because other threads may start and stop workers at the same time
             running._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - a method of this class
-        forkserver_client.end_all()  # also ends the workers that have not reported their process id yet
+        forkserver_client.end_all()  # also ends workers whose process id has not been reported yet
 
     def request(
         self,
@@ -116,12 +116,15 @@ class WorkerProcess:
         deadline_s: Callable[[str], float],
         on_notice: Callable[[Notice], None] = lambda _: None,
     ) -> Reply:
-        """Send one request and return its reply: `post` and `wait` in one call."""
+        """Send one request and return its reply. Combines `post` and `wait`."""
         self.post(message)
         return self.wait(deadline_s, on_notice)
 
     def post(self, message: WorkerRequest) -> None:
-        """Send one request; call `wait` before the next one. Raises WorkerLostError."""
+        """Send one request. Call `wait` before sending the next request.
+
+        Raises WorkerLostError if the worker has ended or can't be started.
+        """
         if self._process.start() is None:
             raise self._died()
         self._identity = new_id()
@@ -133,10 +136,11 @@ class WorkerProcess:
             raise self._died() from None
 
     def wait(self, deadline_s: Callable[[str], float], on_notice: Callable[[Notice], None] = lambda _: None) -> Reply:
-        """Wait for the reply to the request that was posted, and return it.
+        """Wait for the reply to the posted request, and return the reply.
 
-        `deadline_s` returns how many seconds a phase may take, counted from its start. `on_notice` is called with every
-        notice that arrives before the reply. Raises WorkerLostError, after ending the worker, if the worker is lost.
+        `deadline_s` takes the name of the current phase and returns how many seconds the next message may take.
+        `on_notice` is called with every notice that arrives before the reply. If the worker is lost, ends the worker
+        and raises WorkerLostError.
         """
         while True:
             began = time.monotonic()
@@ -156,11 +160,11 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is running."""
+        """Whether the worker is running."""
         return self._process.wait(0) is None
 
     def stop(self) -> None:
-        """End the worker and its process group, and wait until it has ended."""
+        """Stop the worker and its process group, and wait until they have ended."""
         with contextlib.suppress(OSError):
             os.close(self._requests)
         self._requests = -1
@@ -190,7 +194,10 @@ class WorkerProcess:
         return line
 
     def _wait_readable(self, deadline: float) -> None:
-        """Wait until there is something to read. End the worker if it uses too much host memory meanwhile."""
+        """Wait until the worker has sent something.
+
+        If the deadline passes or the worker uses too much host memory, ends the worker and raises WorkerLostError.
+        """
         while (remaining := deadline - time.monotonic()) > 0:
             timeout_s = min(remaining, CHECK_INTERVAL_S) if self._memory else remaining
             if select.select([self._replies], [], [], timeout_s)[0]:
@@ -201,14 +208,17 @@ class WorkerProcess:
         raise self._timed_out()
 
     def _timed_out(self) -> WorkerLostError:
-        """End the worker, which has missed its deadline, and return the error to raise."""
-        self._signal(os.kill, signal.SIGUSR1)  # faulthandler writes every thread's stack to the log
+        """End a worker that has missed its deadline, and return the error to raise."""
+        self._signal(os.kill, signal.SIGUSR1)  # makes faulthandler write the stacks of all threads to the log
         time.sleep(0.1)
         self._kill()
         return WorkerLostError("timeout", self.phase, f"no reply within the deadline of phase {self.phase}")
 
     def _died(self) -> WorkerLostError:
-        """Return the error to raise for a worker that has closed its pipe, with the reason why it ended."""
+        """End a worker that has closed its reply pipe, and return the error to raise.
+
+        The error explains why the worker ended.
+        """
         code = self._process.wait(GRACE_S)
         self._kill()
         if code == -signal.SIGKILL and oom_kill_count() > self._oom_kills_before:
@@ -245,14 +255,14 @@ class WorkerProcess:
         self._log.close()
 
     def _signal(self, send: Callable[[int, int], None], number: int) -> None:
-        """Send a signal with `os.kill` or `os.killpg`, if the process has been forked."""
+        """Send a signal with `os.kill` or `os.killpg` if the process has been forked already."""
         if self._process.pid is not None:
             with contextlib.suppress(OSError):
                 send(self._process.pid, number)
 
     @property
     def log(self) -> Path | None:
-        """The file with the output since the last call of `log_to`, or None if there was no output."""
+        """The file that contains the output since the last call of `log_to`, or None if there was no output."""
         return self._log.written
 
 
@@ -267,13 +277,13 @@ def isolated_query(
     *,
     needs_torch: bool = True,
 ) -> tuple[list[Answer], dict[str, str]]:
-    """Send a request to a worker, and start over without the plugin or variant that makes the worker end.
+    """Send a request to a worker, and repeat it without each plugin or variant that makes the worker end or hang.
 
-    The worker sends an AboutNotice with a plugin's or variant's name before it runs code of that plugin or variant. If
-    the worker is lost, a new worker gets the same request with this name added to `skip`. Each notice must arrive
+    The worker sends an AboutNotice with the name of a plugin or variant before it runs code of that plugin or variant.
+    If the worker is lost, a new worker gets the same request with this name added to `skip`. Each notice must arrive
     within `deadline_s` seconds of the previous one.
 
-    Returns the notices of type `answer`, and the reason for each name that was skipped. Raises PluginError if the
+    Returns the notices of type `answer`, and a dict from each skipped name to the reason. Raises PluginError if the
     request can't be carried out.
     """
     skip: dict[str, str] = {}

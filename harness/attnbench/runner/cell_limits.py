@@ -1,4 +1,4 @@
-"""Time and memory limits of a cell. They end cells that take too much, and don't affect how a cell is measured."""
+"""Limits on the time and memory of cells. A cell that exceeds a limit is ended, but its measurement is not affected."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 DEADLINES_S = {"start": 60.0, "import": 180.0, "prepare": 600.0, "first_call": 600.0}
-OTHER_DEADLINE_S = 300.0  # for the phases that are not in DEADLINES_S
-LOADING_PHASES = ("start", "import")  # `timeout_s` does not apply to these, because the variant can't speed them up
+OTHER_DEADLINE_S = 300.0  # for every phase that DEADLINES_S does not list
+LOADING_PHASES = ("start", "import")  # `timeout_s` does not apply to these phases: a variant can't speed them up
 
 
 @dataclass(frozen=True)
 class CellLimits:
     """Time and memory limits of a cell.
 
-    - `timeout_s`: the longest time that each phase of a cell may take, in seconds. The phases in `LOADING_PHASES`
-      always have the deadlines in `DEADLINES_S`; with None, all phases have the default deadlines.
-    - `exhaustive`: also try cells that are predicted to run out of memory
-    - `host_memory_bytes`: how much of the machine's main memory a worker may use; None allows all except a reserve
+    - `timeout_s`: the longest time that each phase of a cell may take, in seconds. If None, each phase has its default
+      deadline. The phases in `LOADING_PHASES` always have their default deadlines.
+    - `exhaustive`: whether to try cells that are predicted to run out of memory
+    - `host_memory_bytes`: how much host memory a worker may use, in bytes. If None, a worker may use all memory except
+      a reserve.
     """
 
     timeout_s: float | None = None
@@ -30,5 +31,5 @@ class CellLimits:
         return given or DEADLINES_S.get(phase, OTHER_DEADLINE_S)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return the limits as a dict of JSON values."""
         return asdict(self)

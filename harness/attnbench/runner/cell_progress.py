@@ -1,4 +1,4 @@
-"""The state of an open cell, from which its record is made."""
+"""The state of an open cell, from which the cell's record is created."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_limits import CellLimits
     from attnbench.stats.stopping import StoppingRule
 
-THROTTLED_LIMIT = 0.10  # a record gets the flag `throttled` if more than this share of its samples was throttled
+THROTTLED_LIMIT = 0.10  # a record is flagged `throttled` if more than this share of its samples was throttled
 
 
 @dataclass(frozen=True)
 class CellContext:
     """The settings and counters that all cells of one device share.
 
-    - `crashes`: the number of crashes by variant and by whether the cell was the A/A control; devices of the same
-      model share this counter
-    - `stop_now`: returns True when the run must stop without finishing the current block
+    - `crashes`: the number of crashes, by (name of the variant, whether the cell was the A/A control). Devices of the
+      same model share this counter.
+    - `stop_now`: a function that returns True when the run must stop without finishing the current block
     """
 
     run: Path
@@ -40,7 +40,7 @@ class CellContext:
 
 @dataclass
 class CellProgress:
-    """The results of an open cell so far."""
+    """The results that have been collected so far for an open cell."""
 
     cell: Cell
     started_at: str
@@ -58,7 +58,10 @@ class CellProgress:
     def record(
         self, context: CellContext, status: str, phase: str, log: Path | None, *, control: bool, **fields: Any
     ) -> Record:
-        """Return the cell's record; `fields` override the results so far. Raises RecordError for invalid values."""
+        """Return the cell's record, in which `fields` replace the results collected so far.
+
+        Raises RecordError if a value is invalid.
+        """
         cell = self.cell
         timed = {"first_call_ns": self.first_call_ns} if status == "ok" else {}
         return Record(
@@ -100,6 +103,6 @@ def utc_now() -> str:
 
 
 def throttled_share(telemetry: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> float:
-    """Return the share of the samples that are in throttled blocks, from each block's telemetry and size."""
+    """Return the share of samples that were taken in throttled blocks, given each block's telemetry and size."""
     throttled = sum(size for block, size in zip(telemetry, sizes, strict=True) if block.get("throttle"))
     return throttled / max(1, sum(sizes))

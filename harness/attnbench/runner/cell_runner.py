@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_limits import CellLimits
     from attnbench.runner.worker_team import WorkerHandle
 
-MAX_REASON_LENGTH = 10_000  # characters of a record's reason; the rest is cut off
+MAX_REASON_LENGTH = 10_000  # in characters; longer reasons are truncated
 MAX_CRASHES = 3  # after this many crashes of one variant, its remaining cells are not tried
 
 
 class CellRunner:
     """A runner that measures the cells of one variant on one device, one after the other.
 
-    Its worker imports torch and the plugin once and is reused until a cell fails. `open` and `block` return None if
-    the cell is still open, or its record if it has ended. `close` ends the cell and returns its record.
+    The runner's worker imports torch and the plugin once and is reused until a cell fails. `open` and `block` return
+    the cell's record if the cell has ended, and None if it is still open. `close` ends the cell and returns its record.
     """
 
     def __init__(self, context: CellContext, *, control: bool) -> None:
@@ -49,7 +49,7 @@ class CellRunner:
         self._worker: WorkerHandle | None = None
         self._progress: CellProgress | None = None
         self.control = control
-        self.seconds: dict[str, float] = {}  # seconds that ended workers spent in each phase
+        self.seconds: dict[str, float] = {}  # seconds that the stopped workers spent in each phase
         self._loaded: DoneReply | WorkerLostError | None = None
 
     @property
@@ -64,7 +64,7 @@ class CellRunner:
 
     @property
     def call_ns(self) -> float:
-        """The time of one call as estimated by the warm-up, in ns."""
+        """The duration of one call in ns, as estimated by the warm-up."""
         return self._current.call_ns
 
     @property
@@ -75,7 +75,10 @@ class CellRunner:
         return self._current.stopping
 
     def open(self, cell: Cell) -> Record | None:
-        """Open a cell: start the worker, prepare the variant, check its answers, and warm up."""
+        """Open a cell: start the worker if necessary, prepare the variant, check its answers, and warm up.
+
+        Returns the cell's record if one of these steps fails, and None otherwise.
+        """
         self._progress = CellProgress(cell, utc_now())
         crashes = self._context.crashes[cell.variant.name, self.control]
         if crashes >= MAX_CRASHES:
@@ -95,7 +98,10 @@ class CellRunner:
         return None
 
     def block(self, round_number: int, duration_ns: float) -> Record | None:
-        """Time one block of about `duration_ns` and keep its samples."""
+        """Time one block of about `duration_ns` and store its samples.
+
+        Returns the cell's record if the block fails, and None otherwise.
+        """
         began = time.monotonic_ns()
         try:
             reply = self._running_worker.request(BlockRequest(duration_ns), self._deadline_s)
@@ -122,7 +128,7 @@ class CellRunner:
             self.stopping.add(block.samples_ns, block.wall_ns)
 
     def close(self) -> Record:
-        """Check the answers once more, measure memory, list kernels, and return the cell's record."""
+        """Check the answers once more, measure memory, list the kernels, and return the cell's record."""
         try:
             reply = self._running_worker.request(CloseRequest(), self._deadline_s)
         except WorkerLostError as lost:
@@ -152,7 +158,7 @@ class CellRunner:
         )
 
     def refuse(self, cell: Cell, status: str, reason: str, *flags: str) -> Record:
-        """Return a record for a cell that is not tried; `reason` says why it would fail."""
+        """Return the record of a cell that is not tried; `reason` explains why the cell would fail."""
         self._progress = CellProgress(cell, utc_now())
         return self._record(status, "prepare", reason=reason, flags=flags)
 
@@ -166,7 +172,7 @@ class CellRunner:
             self._current.flags.append(flag)
 
     def stop(self) -> None:
-        """End the worker, if one is running."""
+        """Stop the worker if one is running."""
         if self._worker is not None:
             for phase, seconds in self._worker.seconds.items():
                 self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
@@ -184,7 +190,7 @@ class CellRunner:
         return self._worker
 
     def start(self, cell: Cell) -> None:
-        """Start the worker without waiting for it, so that several workers can import torch at the same time."""
+        """Start the worker but don't wait until it is ready, so that several workers can import torch in parallel."""
         if self._worker is None:
             self._worker = start_worker(cell.device, cell.variant, self._context.limits.host_memory_bytes)
             self._worker.log_to(self._log_path(cell))
@@ -192,7 +198,10 @@ class CellRunner:
             self._loaded = None
 
     def wait_until_loaded(self) -> None:
-        """Wait until a started worker has loaded its plugin; if loading fails, the next `open` returns the record."""
+        """Wait until the started worker has loaded its plugin.
+
+        If loading fails, the next call of `open` returns a record of the failure.
+        """
         if self._worker is None or self._loaded is not None:
             return
         try:
@@ -218,7 +227,7 @@ class CellRunner:
         return record
 
     def _ended(self, reply: Reply) -> Record:
-        """Return the record of a cell that an unexpected or failed reply has ended."""
+        """Close the open cell after a failed or unexpected reply, and return the cell's record."""
         if not isinstance(reply, FailedReply):
             reply = FailedReply("error", "measure", failure_reason(reply))
         record = self._record(reply.status, reply.phase, reason=reply.reason[:MAX_REASON_LENGTH], error=reply.error)
@@ -271,7 +280,7 @@ class CellRunners:
         return self._context.limits
 
     def for_cell(self, cell: Cell, *, control: bool = False) -> CellRunner:
-        """Return the runner of the cell's variant, or the runner of its A/A control if `control` is True."""
+        """Return the runner for the cell's variant, or the runner for the A/A control if `control` is True."""
         return self._runners.setdefault((cell.variant.name, control), CellRunner(self._context, control=control))
 
     @property
@@ -280,14 +289,14 @@ class CellRunners:
         return any(runner.is_open for runner in self._runners.values())
 
     def stop(self, keep: Collection[str] = ()) -> None:
-        """End all workers except those of the variants in `keep`."""
+        """Stop all workers except those of the variants in `keep`."""
         for (variant, _), runner in self._runners.items():
             if variant not in keep:
                 runner.stop()
 
     @property
     def seconds(self) -> dict[str, float]:
-        """The seconds that ended workers spent in each phase."""
+        """The seconds that the stopped workers spent in each phase."""
         total: dict[str, float] = {}
         for runner in self._runners.values():
             for phase, seconds in runner.seconds.items():

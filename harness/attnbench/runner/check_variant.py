@@ -1,4 +1,4 @@
-"""Run the conformance suite on one variant in worker processes, so that a crash fails only the current test."""
+"""Run the conformance suite on one variant in worker processes, so that a crash affects only the current test."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ def check_variant(
     seed: int = 0,
     plugin: str | None = None,
 ) -> None:
-    """Run the suite at `level` and call `on_result` with each test's result, in the JSON form of a `CheckResult`.
+    """Run the conformance suite at `level` and call `on_result` with the result of each test.
 
-    A test fails if it ends the worker or takes longer than `timeout_s` seconds. A new worker then continues with the
-    next test. Raises AttnbenchError if the variant can't be loaded.
+    A result is a `CheckResult` in its JSON form. A test fails if the worker ends during the test or if the test takes
+    longer than `timeout_s` seconds. A new worker then continues with the next test. Raises AttnbenchError if the
+    variant can't be loaded.
     """
     only = None if only is None else list(only)
     request = CheckRequest(variant.source, variant.name, device.torch_name, level, seed, only, plugin)
@@ -75,7 +76,7 @@ def check_variant(
 
 
 def _failed(test: CheckStartNotice, reason: str) -> dict[str, Any]:
-    """Return the result of a test that ended its worker."""
+    """Return the result of a test during which the worker was lost."""
     return {
         "check": test.check,
         "workload_id": test.workload_id,
@@ -87,9 +88,9 @@ def _failed(test: CheckStartNotice, reason: str) -> dict[str, Any]:
 
 
 def explain_check(name: str) -> str:
-    """Return an explanation of a check: what it demands, why, and which bug usually makes a variant fail it.
+    """Return an explanation of a check: what it requires, why, and which bug usually makes a variant fail it.
 
-    Raises UsageError for an unknown check.
+    Raises UsageError if no check has this name.
     """
     worker = WorkerProcess({"CUDA_VISIBLE_DEVICES": ""})
     try:

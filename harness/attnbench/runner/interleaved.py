@@ -1,4 +1,4 @@
-"""Measure the variants of one workload side by side on one device, taking turns in A B B A order."""
+"""Measure the variants of one workload side by side on one device. The variants take turns in A B B A order."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from attnbench.runner.queue import WorkQueue
 
 CUDA_ERRORS = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
-MIN_CALLS_PER_BLOCK = 2  # if the budget allows: 10 blocks then have the 20 samples that a confidence interval needs
+MIN_CALLS_PER_BLOCK = 2  # if the budget allows; 10 blocks then provide the 20 samples that a confidence interval needs
 
 
 class InterleavedCells:
-    """A measurement of the cells of one workload on one device: open all, time blocks in turn, close all.
+    """The measurement of one workload's cells on one device: all cells are opened, timed in turn, and closed.
 
-    `announce` is called with each cell before it opens, and `store` with each finished record. No block starts once
-    `interrupted` returns True.
+    `announce` is called with each cell before the cell is opened, and `store` with each finished record. No further
+    block starts once `interrupted` returns True.
     """
 
     def __init__(
@@ -37,17 +37,17 @@ class InterleavedCells:
         self._runners, self._queue, self._interrupted = runners, queue, interrupted
         self._announce, self._store = announce, store
         self._baseline = ""
-        self._may_retry: dict[str, Cell] = {}  # by variant: the cells that may still be tried a second time
+        self._may_retry: dict[str, Cell] = {}  # by variant: cells that may still be tried a second time
         self._retries: list[Cell] = []
 
     def measure(self, cells: Sequence[Cell], *, control: bool = True) -> None:
         """Measure all cells of one workload, together with the A/A control.
 
-        With `control=False` there is no A/A control, and the workers of all other variants are ended first, so that
-        these cells can use all of the device's memory.
+        If `control` is False, there is no A/A control, and the workers of all variants outside `cells` are stopped
+        first, so that these cells can use all of the device's memory.
 
-        A cell is measured a second time, alone and in a new worker, if another variant may have caused its failure:
-        after a CUDA error, or if it ran out of memory while other cells were open.
+        A cell that fails with a CUDA error, or runs out of memory while other cells are open, is measured again, alone
+        and in a new worker, because another variant may have caused the failure.
         """
         if not control:
             self._runners.stop(keep={cell.variant.name for cell in cells})
@@ -72,7 +72,7 @@ class InterleavedCells:
             self._measure_alone(cell)
 
     def _store_or_retry(self, record: Record) -> None:
-        """Store a record, or schedule a second try if another variant may have caused the failure."""
+        """Store a record, or schedule a second attempt if another variant may have caused the cell's failure."""
         crowded = record.status == "out_of_memory" and self._runners.any_open
         cuda_error = record.status == "error" and any(sign in str(record.reason) for sign in CUDA_ERRORS)
         if (crowded or cuda_error) and not record.control and record.variant in self._may_retry:
@@ -81,9 +81,9 @@ class InterleavedCells:
             self._store(record)
 
     def _possible(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Return the cells that may succeed, after loading their workers, two at a time.
+        """Load the workers of the cells that may succeed, two at a time, and return these cells.
 
-        For each unsupported cell, and each one that is predicted to run out of memory, a record is stored instead.
+        All other cells are unsupported or predicted to run out of memory. A record is stored for each of them.
         """
         supported = []
         for cell in cells:
@@ -106,9 +106,10 @@ class InterleavedCells:
         return supported
 
     def _open_control(self, cells: Sequence[Cell], ready: dict[str, CellRunner]) -> list[CellRunner]:
-        """Open the baseline a second time, as the A/A control.
+        """Open the baseline a second time, as the A/A control, and return the control's runner in a list.
 
-        Both run the same code, so the difference between their times is the noise floor.
+        The list is empty if there is no control. The baseline and the control run the same code, so the difference
+        between their times is the noise floor.
         """
         if not ready or not self._runners.protocol.interleave or self._interrupted():
             return []
@@ -142,10 +143,10 @@ class InterleavedCells:
                 self._store_or_retry(runner.abandon() if self._interrupted() else runner.close())
 
     def _take_turns(self, runners: list[CellRunner]) -> None:
-        """Time one block of each cell per round, in the order of `round_order`, until all have enough samples.
+        """Time one block of each cell per round, in the order of `round_order`, until all cells have enough samples.
 
-        A cell that has enough samples takes no part in further rounds. The baseline and the control take part until
-        the end, so that each other cell can be compared with them in every round.
+        A cell that has enough samples takes no part in further rounds. The baseline and the control are exceptions:
+        they take part until the end, so that every other cell can be compared with them in each round.
         """
         for number in itertools.count():
             unfinished = [runner for runner in runners if runner.is_open and not runner.stopping.done]
@@ -168,11 +169,11 @@ class InterleavedCells:
 
 
 def round_order(runners: Sequence[CellRunner], number: int) -> list[CellRunner]:
-    """Return the runners in the order of their turns in a round.
+    """Return the runners in the order of their turns in round `number`.
 
-    Every second round reverses the order of the round before (A B B A), so the same runner ends one round and starts
-    the next, with its data still in the caches. To give every runner this advantage equally often, each pair of rounds
-    starts one runner later than the previous pair.
+    Rounds come in pairs, and the second round of a pair reverses the order of the first (A B B A). The runner that ends
+    the first round therefore starts the second one, while its data is still in the caches. To give every runner this
+    advantage equally often, each pair starts one runner later than the previous pair.
     """
     first = number // 2 % len(runners)
     order = [*runners[first:], *runners[:first]]

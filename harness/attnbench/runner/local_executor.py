@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_limits import CellLimits
 
 
-DOCTOR = "doctor"  # the manifest's key for the doctor's findings, written once the run has locked its devices
+DOCTOR = "doctor"  # the manifest's key for the doctor's findings, which are added once the run has locked its devices
 
 
 class Executor(Protocol):
@@ -35,13 +35,19 @@ class Executor(Protocol):
     name: str
 
     def devices(self, names: Sequence[str]) -> list[Device]:
-        """Return the named devices, or the default ones if no name is given; raises UsageError."""
+        """Return the devices with the given names, or the default devices if no name is given.
+
+        Raises UsageError if a name is unknown or its device is not available.
+        """
 
     def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:
         """Return the environment of a device, including the versions of `packages`."""
 
     def reserve(self, run: Path, plan: Plan) -> AbstractContextManager[None]:
-        """Reserve the devices and add their description to the run's manifest; raises UsageError."""
+        """Reserve the plan's devices within a context, and add a description of them to the run's manifest.
+
+        Raises UsageError if a device is in use.
+        """
 
     def execute(
         self,
@@ -53,29 +59,30 @@ class Executor(Protocol):
     ) -> RunSummary:
         """Run all cells of a plan and return a summary.
 
-        `started` is called with each cell before it is measured, and `stored` with each record once it is on disk.
+        `started` is called with each cell before the cell is measured. `stored` is called with each record once the
+        record is on disk.
         """
 
 
 class LocalExecutor:
-    """The executor for this machine, which starts a worker for each variant and device."""
+    """The executor for this machine. It starts a worker for each variant on each device."""
 
     name = "local"
 
     def devices(self, names: Sequence[str]) -> list[Device]:
-        """Return devices of this machine."""
+        """Return this machine's devices with the given names, or its default devices if no name is given."""
         return choose_devices(list(names))
 
     def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:
-        """Return this machine's environment."""
+        """Return the environment of one of this machine's devices, including the versions of `packages`."""
         return environment_of(device, packages)
 
     @contextmanager
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:
-        """Hold the locks of the plan's devices and describe the machine in the run's manifest.
+        """Hold the locks of the plan's devices within a context, and describe the machine in the run's manifest.
 
-        If another run holds one of the locks, raises UsageError. A new run's folder, which has no results yet, is
-        removed in that case.
+        Raises UsageError if another run holds one of the locks. In this case, the folder of a new run is removed,
+        because it contains no results yet.
         """
         with ExitStack() as held:
             try:
@@ -95,7 +102,10 @@ class LocalExecutor:
         stored: Callable[[Record], None],
         limits: CellLimits,
     ) -> RunSummary:
-        """Run the cells on all devices in parallel, and then test the traits of the variants that were timed."""
+        """Run the cells on all devices in parallel.
+
+        Unless the run is interrupted, the traits of the variants that were timed are tested afterwards.
+        """
         summary = Scheduler(run, plan, started, stored, limits).execute()
         if not summary.interrupted:
             describe_variants(run, plan)
@@ -106,13 +116,13 @@ LOCAL_EXECUTOR = LocalExecutor()
 
 
 def describe_machine(run: Path, plan: Plan) -> None:
-    """Add the peak rates of each device and the findings of `attnbench doctor` to the manifest."""
+    """Add the peak rates of each device and the findings of `attnbench doctor` to the run's manifest."""
     manifest = store.read_manifest(run)
     manifest[DOCTOR] = [finding.to_json() for finding in examine()]
     manifest["limits"] = dict(manifest.get("limits", {}))
     for group in plan.device_groups:
         if group[0].members:
-            continue  # a team has no peak rates, only its members do
+            continue  # peak rates are measured for the members of a team, but not for the team itself
         cells = [cell for cell in (*plan.cells, *plan.frontier) if cell.device == group[0]]
         environment_id = str(plan.environments[group[0].name]["environment_id"])
         measured = measured_peaks(group[0], {cell.workload.dtype for cell in cells}, environment_id)
@@ -126,7 +136,7 @@ def describe_machine(run: Path, plan: Plan) -> None:
 
 
 def describe_variants(run: Path, plan: Plan) -> None:
-    """Test the traits of the variants that were timed, and add them to the manifest by device and variant."""
+    """Test the traits of the variants that were timed, and add the results to the manifest by device and variant."""
     timed = {(record.device, record.variant) for record in store.latest(run).values() if record.status == "ok"}
     manifest = store.read_manifest(run)
     manifest["traits"] = {

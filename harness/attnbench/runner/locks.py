@@ -1,6 +1,6 @@
-"""Locks that keep two runs from using the same device or writing to the same folder at the same time.
+"""Locks that prevent two runs from using the same device or writing to the same folder at the same time.
 
-When a process ends, the kernel releases the locks that it held.
+When a process ends, the kernel releases the locks that the process held.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ POLL_S = 0.2
 
 @contextmanager
 def hold(devices: Sequence[Device]) -> Iterator[None]:
-    """Hold the locks of devices.
+    """Hold the locks of several devices within a context.
 
-    A device is locked by its UUID. Locking the device `cpu` also locks every single core. Worker processes don't
-    inherit the locks, so a worker that outlives its supervisor does not block the device. Raises UsageError if another
-    process holds one of the locks.
+    A device is locked by its UUID. Locking the device `cpu` also locks each single core. Worker processes don't inherit
+    the locks, so a worker that outlives its supervisor does not block the device. Raises UsageError if another process
+    holds one of the locks.
     """
     slots = [device for device in list_devices() if device.name.startswith("cpu:")]
     wanted = {member.uuid: member.name for device in devices for member in device.members or (device,)}
@@ -45,7 +45,10 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
 
 @contextmanager
 def hold_one(devices: Sequence[Device], wait_s: float) -> Iterator[Device]:
-    """Lock the first device that is free and yield it; raises UsageError if none is free within `wait_s` seconds."""
+    """Lock the first free device and yield it.
+
+    Raises UsageError if no device becomes free within `wait_s` seconds.
+    """
     deadline = time.monotonic() + wait_s
     with ExitStack() as held:
         while time.monotonic() < deadline:
@@ -71,7 +74,10 @@ def _lock(uuid: str) -> FileLock:
 
 @contextmanager
 def hold_run(run: Path) -> Iterator[None]:
-    """Lock a run's folder; raises UsageError if another process is executing the run."""
+    """Hold the lock of a run's folder within a context.
+
+    Raises UsageError if another process is executing the run.
+    """
     try:
         with FileLock(run / ".lock", timeout=0):
             yield

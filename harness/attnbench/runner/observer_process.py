@@ -11,8 +11,8 @@ from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.messages import ObserveReply, ObserveRequest, failure_reason
 from attnbench.plan.catalog import NO_GPU, Catalog, PluginEntry
 
-IMPORT_TIMEOUT_S = 60.0  # for the first event, which includes the import of the plugins
-LAST_TIMEOUT_S = 120.0  # for `run_ended`: measuring is over, and an experiment tracker may have much data to upload
+IMPORT_TIMEOUT_S = 60.0  # for the first event, including the time to import the plugins
+LAST_TIMEOUT_S = 120.0  # for `run_ended`: measuring is over, and an experiment tracker may have to upload a lot of data
 EVENT_TIMEOUT_S = 10.0  # for every other event; observers that take longer receive no further events
 
 
@@ -32,22 +32,23 @@ class Observers:
         self._lock = threading.Lock()  # the threads of several devices may report events at the same time
 
     def __enter__(self) -> Self:
-        """Start the process, unless no plugin observes the run."""
+        """Start the process if any plugin observes the run."""
         if self._plugins:
             self._worker = WorkerProcess(NO_GPU, needs_torch=False)
             self._worker.log_to(self._log)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the process."""
+        """Stop the process if it is running."""
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
 
     def notify(self, event: str, argument: dict[str, Any]) -> None:
-        """Call the hook of an event, e.g. `run_started`, in every plugin that implements it, and wait until all return.
+        """Call an event's hook in every plugin that implements it, and wait until all calls have returned.
 
-        `argument` is the hook's argument as JSON values.
+        `event` is the hook's name without its prefix, e.g. `run_started`. `argument` is the hook's argument as JSON
+        values.
         """
         if not any(event in plugin.observes for plugin in self._plugins):
             return

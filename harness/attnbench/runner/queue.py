@@ -1,4 +1,4 @@
-"""The queue of cells that all devices of one model share."""
+"""A queue of cells that is shared by all devices of one model."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ POLL_S = 0.2
 
 
 class WorkQueue:
-    """The remaining work of the devices of one model. Thread-safe.
+    """The work that remains for the devices of one model. The queue is thread-safe.
 
-    The cells of one workload form a group, which one device measures side by side. A single device takes the groups in
-    the order of the plan, small workloads first. Several devices take the longest groups first, so that they finish at
-    about the same time.
+    The cells of one workload form a group. One device measures all cells of a group side by side. A single device takes
+    the groups in the order of the plan, small workloads first. If there are several devices, they take the longest
+    groups first, so that all devices finish at about the same time.
 
-    The search for memory frontiers starts when all groups are done. Each search covers one variant and one series of
-    lengths. The queue collects the outcomes of finished cells in order to choose the next length of a search.
+    Searches for memory frontiers start when all groups have been measured. Each search covers one variant and one
+    series of lengths. The queue uses the outcomes of finished cells to choose the next length of a search.
     """
 
     def __init__(self, plan: Plan, devices: list[Device], earlier: Iterable[Record] = ()) -> None:
@@ -37,22 +37,22 @@ class WorkQueue:
             groups.sort(key=lambda cells: sum(cell.workload.flops() for cell in cells), reverse=True)
         self._groups = deque(groups)
         self._searches = deque(_searches(plan, devices[0]))
-        self._taken: dict[str, Cell | None] = {}  # by busy device: the search that it works on, or None for a group
+        self._taken: dict[str, Cell | None] = {}  # by busy device: its current search, or None if it measures a group
         self._changed = threading.Condition()
         self._support: SupportAnswers | None = None
         self._outcomes: dict[tuple[str, str], dict[int, LengthOutcome]] = {}
         self.memory = OutOfMemory()
-        self.crashes: Counter[tuple[str, bool]] = Counter()  # by variant and by whether the cell was the A/A control
+        self.crashes: Counter[tuple[str, bool]] = Counter()  # by (variant, whether the cell was the A/A control)
         known = {cell.variant.name: cell for cell in (*plan.cells, *plan.frontier) if cell.device == devices[0]}
         for record in earlier:
             cell = known.get(record.variant)
-            if cell and plan.cell_at(cell, record.workload).cell_id == record.cell_id:  # the record is not stale
+            if cell and plan.cell_at(cell, record.workload).cell_id == record.cell_id:  # if the record is not stale
                 self.add(record)
 
     def take(self, device: Device, halted: Callable[[], bool]) -> list[Cell] | None:
-        """Return the next cells to measure side by side on `device`; call `done` when they have been measured.
+        """Return the next cells to measure side by side on `device`, or None if no cells are left.
 
-        Returns None if no cells are left or if `halted` returns True.
+        Also returns None if `halted` returns True. `done` must be called when the cells have been measured.
         """
         with self._changed:
             while not halted():
@@ -64,15 +64,18 @@ class WorkQueue:
                     return [dataclasses.replace(cell, device=device) for cell in cells]
                 if not self._searches:
                     return None
-                self._changed.wait(POLL_S)  # a search may only start when no device is measuring a group
+                self._changed.wait(POLL_S)  # a search can start only when no device is measuring a group
         return None
 
     def searching(self, device: Device) -> bool:
-        """Return whether the cells that `device` took belong to a search of the memory frontier."""
+        """Return whether the cells that `device` took belong to a search for a memory frontier."""
         return self._taken[device.name] is not None
 
     def done(self, device: Device) -> None:
-        """Mark the cells that `device` took as measured; if they belong to a search, put it back into the queue."""
+        """Mark the cells that `device` took as measured.
+
+        If the cells belong to a search, the search is put back into the queue.
+        """
         with self._changed:
             search = self._taken.pop(device.name)
             if search is not None:
@@ -80,21 +83,21 @@ class WorkQueue:
             self._changed.notify_all()
 
     def add(self, record: Record) -> None:
-        """Add a record to the outcomes that predict which cells run out of memory and that guide searches."""
+        """Use a record's outcome to predict which cells run out of memory and to choose the lengths of searches."""
         self.memory.add(record)
         if not record.control and record.status != "interrupted":
             series = self._outcomes.setdefault((record.variant, series_key(record.workload)), {})
             series[record.workload.seq_k] = LengthOutcome.from_record(record)
 
     def support(self) -> SupportAnswers:
-        """Return which cells are unsupported; only the first call queries the variants."""
+        """Return the reasons why variants don't support workloads. Only the first call queries the variants."""
         with self._changed:
             if self._support is None:
                 self._support = support_of(self._plan, self.devices[0])
             return self._support
 
     def _next_search(self, device: Device) -> list[Cell] | None:
-        """Return the next cell of the first unfinished search, or None."""
+        """Return the next cell of the first unfinished search as a list, or None if no search is left in the queue."""
         while self._searches:
             search = self._searches.popleft()
             length = next_length(self._outcomes.get((search.variant.name, series_key(search.workload)), {}))
@@ -105,7 +108,7 @@ class WorkQueue:
 
 
 def _searches(plan: Plan, device: Device) -> list[Cell]:
-    """Return one cell for each search: each variant and series of lengths in the plan's `frontier`."""
+    """Return one cell for each search, that is, for each variant and series of lengths in the plan's `frontier`."""
     found: dict[tuple[str, str], Cell] = {}
     for cell in plan.frontier:
         if cell.device == device:

@@ -25,14 +25,15 @@ MAX_REASONS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Request:
-    """The options of `attnbench run`, before they are checked.
+    """The options of `attnbench run` before validation.
 
-    - `workloads`: ids of workloads
-    - `budget_s`: seconds of sampling per cell; with None, the suites' budget applies, or that of `protocol` if a suite
-      has no budget
-    - `every_device`: measure every cell on every device, instead of sharing the cells among the devices of one model
-    - `baseline`: the variant that is measured a second time as the A/A control; with None, a variant that declares
-      itself a baseline
+    - `workloads`: the ids of single workloads
+    - `budget_s`: the sampling time per cell in seconds. If None, the longest budget of the suites applies, or the
+      budget of `protocol` if a suite has no budget or `workloads` is not empty.
+    - `every_device`: whether to measure every cell on every device, instead of sharing the cells among the devices of
+      one model
+    - `baseline`: the variant that is measured a second time as the A/A control. If None, a variant that declares itself
+      a baseline is used.
     """
 
     suites: Sequence[str] = ()
@@ -51,10 +52,11 @@ class Request:
 
 
 def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Catalog, Plan]:
-    """Return the catalog of plugins and the plan for a request; raises UsageError for an invalid request.
+    """Return the catalog of plugins and the plan for a request.
 
-    If the request has no suites, axes or workloads, the plan uses the suite `standard` if a device is a GPU, and
-    `quick` otherwise. If it has no variants, the plan uses those that are enabled by default for the devices.
+    If the request has no suites, axes or workloads, the plan uses the suite `standard` if one of the devices is a GPU,
+    and the suite `quick` otherwise. If the request has no variants, the plan uses the variants that are enabled by
+    default for the devices. Raises UsageError if the request is invalid.
     """
     catalog = read_catalog(request.plugins, strict=request.strict_plugins)
     refuse_broken(catalog, request.plugins)
@@ -89,10 +91,10 @@ def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Cata
 
 
 def refuse_unrunnable(request: Request, catalog: Catalog, plan: Plan, unsupported: Mapping[str, str]) -> None:
-    """Raise UsageError if a suite file of the user has a workload that no variant can run.
+    """Raise UsageError if one of the user's suite files contains a workload that no variant can run.
 
     The message names the file and the line. `unsupported` gives the reason for each unsupported cell, by cell_id.
-    Workloads for several devices are not checked, because the file may be meant for machines with more devices.
+    Workloads for several devices are not checked, because the file may be intended for machines with more devices.
     """
     files = [suite for suite in request.suites if is_file(suite)] if not request.axes else []
     cells_of: dict[Workload, list[Cell]] = {}
@@ -119,8 +121,8 @@ def default_suite(devices: Sequence[Device]) -> str:
 def _protocol_of(request: Request, catalog: Catalog, suites: Sequence[str]) -> MeasureConfig:
     """Return the request's measure config with the budget that applies.
 
-    This is the request's own budget or, without one, the longest budget of the suites. The budget of the measure
-    config stays if a suite has no budget or if the request names single workloads.
+    The request's `budget_s` applies or, if it is None, the longest budget of the suites. If `budget_s` is None and a
+    suite has no budget, or the request names single workloads, the config keeps its own budget.
     """
     budgets = [suite.budget_s for suite in catalog.suites(suites)]
     known = [seconds for seconds in budgets if seconds is not None]

@@ -1,4 +1,4 @@
-"""Plan the missing cells of an earlier run, or measure some of its cells again."""
+"""Plan the missing cells of an earlier run, or create a new run that measures some of its cells again."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 def resumed(
     run: Path, *, retry_failed: bool = False, exhaustive: bool = False, executor: Executor = LOCAL_EXECUTOR
 ) -> tuple[Catalog, Plan]:
-    """Return the catalog and a plan of the cells of a run that are missing, interrupted or stale.
+    """Return the catalog and a plan of those cells of a run that are missing, interrupted or stale.
 
     A cell is stale if its id has changed, for example because its plugin, the measure config, the driver or torch has
-    changed. With `retry_failed` the plan also includes failed cells, and with `exhaustive` the cells that were
-    predicted to run out of memory and therefore not tried. Raises UsageError if a variant or device of the run is no
-    longer available.
+    changed. If `retry_failed` is True, the plan also includes failed cells. If `exhaustive` is True, it also includes
+    cells that were not tried because they were predicted to run out of memory. Raises UsageError if a variant of the
+    run is no longer available, or if a device is no longer available and has no replacement.
     """
     manifest = store.read_manifest(run)
     store.require_space(run, len(manifest["plan"]))
@@ -59,9 +59,10 @@ def resumed(
 def start_again(
     run: Path, cells: Sequence[tuple[str, Workload, str]], results: Path, plugins: Sequence[str]
 ) -> tuple[Path, Catalog, Plan]:
-    """Start a new run of some cells (variant, workload, device) of an earlier run, with that run's measure config.
+    """Create a new run that measures some cells of an earlier run again, with the earlier run's measure config.
 
-    `plugins` are loaded in addition to those of the earlier run. Returns the new run's folder, catalog and plan.
+    Each cell is given as (variant, workload, device). `plugins` are loaded in addition to those of the earlier run.
+    Returns the new run's folder, catalog and plan.
     """
     manifest = store.read_manifest(run)
     arguments = [*store.plugin_arguments(manifest), *plugins]
@@ -72,7 +73,7 @@ def start_again(
 
 
 def _catalog_of(manifest: Mapping[str, Any], plugins: Sequence[str]) -> Catalog:
-    """Return the catalog for an earlier run, with the baseline of that run."""
+    """Return the catalog of `plugins`, with the baseline of the earlier run that `manifest` describes."""
     catalog, baseline = read_catalog(plugins), store.declared_baseline(manifest)
     return catalog if baseline is None else catalog.with_baseline(baseline)
 
@@ -80,7 +81,10 @@ def _catalog_of(manifest: Mapping[str, Any], plugins: Sequence[str]) -> Catalog:
 def _plan_of_cells(
     catalog: Catalog, cells: Sequence[tuple[str, Workload, str]], manifest: Mapping[str, Any], executor: Executor
 ) -> Plan:
-    """Return a plan of some cells (variant, workload, device) of an earlier run, with that run's measure config."""
+    """Return a plan of some cells of an earlier run, with that run's measure config.
+
+    Each cell is given as (variant, workload, device).
+    """
     protocols = {kind: MeasureConfig.from_json(fields) for kind, fields in manifest["protocols"].items()}
     named = {device for _, _, device in cells}
     shared = () if store.measures_on_every_device(manifest) else manifest.get("devices", ())
@@ -97,10 +101,10 @@ def _plan_of_cells(
 def _find_devices(
     names: Sequence[str], needed: Collection[str], manifest: Mapping[str, Any], executor: Executor
 ) -> dict[str, Device]:
-    """Return devices by their names in an earlier run.
+    """Return the devices of an earlier run, by their names in that run.
 
-    If a device is no longer available, another device of the same model replaces it. Raises UsageError if a device in
-    `needed` has no replacement.
+    If a device is no longer available, another device of the same model replaces it, unless the earlier run measured
+    every cell on every device. Raises UsageError if a device in `needed` has no replacement.
     """
     found: dict[str, Device] = {}
     missing: dict[str, UsageError] = {}

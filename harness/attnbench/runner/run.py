@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 def start(request: Request, catalog: Catalog, plan: Plan) -> Path:
     """Create the folder of a new run, write its manifest, and return the folder's path.
 
-    Raises UsageError if the run's name is invalid or already exists, or if the disk is too full for the records.
+    Raises UsageError if the run's name is invalid or already in use, or if the disk has too little space for the
+    records.
     """
     name = request.name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if not name.strip(".") or "/" in name or "\0" in name:
@@ -53,7 +54,7 @@ def execute(
 ) -> RunSummary:
     """Run all cells of a plan, store their records in the run's folder, and return a summary.
 
-    `listener` receives the run's events. Raises UsageError if another process uses one of the devices or this run's
+    `listener` receives the run's events. Raises UsageError if another process is using one of the devices or the run's
     folder, and StorageError if the disk is full.
     """
     began = time.monotonic()
@@ -82,7 +83,10 @@ def execute(
 
 
 def _reporters(listener: RunListener, observers: Observers) -> tuple[Callable[[Cell], None], Callable[[Record], None]]:
-    """Return two functions: one reports a started cell to the listener and the observers, one a stored record."""
+    """Return a function that reports started cells, and a function that reports stored records.
+
+    Both functions report to the listener and to the observers.
+    """
 
     def cell_started(cell: Cell) -> None:
         listener.cell_started(cell)
@@ -96,7 +100,7 @@ def _reporters(listener: RunListener, observers: Observers) -> tuple[Callable[[C
 
 
 def _conclude(run: Path, summary: RunSummary, problems: Sequence[str]) -> None:
-    """Add the run's summary to its manifest."""
+    """Add the run's summary, its end time and the observers' problems to the manifest."""
     manifest = store.read_manifest(run)
     manifest["observers"] = {"problems": list(problems)}
     manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -110,7 +114,7 @@ def resume_command(run: Path) -> str:
 
 
 def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> dict[str, Any]:
-    """Return the manifest of a run: its plan, environments, versions and git state."""
+    """Return the manifest of a new run, which includes its plan, environments, plugins and git state."""
     return {
         "schema": SCHEMA,
         "run_id": name,

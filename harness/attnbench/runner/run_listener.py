@@ -14,7 +14,7 @@ class RunListener:
     """A receiver of run events, called in the supervisor's process. This base class ignores all events."""
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
-        """Handle the start of a run, once it has locked its devices."""
+        """Handle the start of a run, which has already locked its devices."""
 
     def cell_started(self, cell: Cell) -> None:
         """Handle the start of a cell."""

@@ -1,4 +1,4 @@
-"""Run the cells of a plan, with one thread per device and the variants of each workload side by side."""
+"""Run the cells of a plan, with one thread per device. The variants of each workload are measured side by side."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Interrupts:
-    """A counter of SIGINT signals. After `limit` of them, the next one raises KeyboardInterrupt."""
+    """A counter of SIGINT signals. Every signal after the first `limit` signals raises KeyboardInterrupt."""
 
     def __init__(self, limit: int) -> None:
         self.count = 0
@@ -39,9 +39,9 @@ class Interrupts:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count SIGINT within this context.
+        """Count SIGINT signals within a context.
 
-        Does nothing in other threads than the main one, because Python handles signals only there.
+        Does nothing in threads other than the main thread, because Python handles signals only in the main thread.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -58,7 +58,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")  # counted in `RunSummary.useful_share`
+USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")  # these count towards `useful_share`
 POLL_S = 0.2
 
 
@@ -67,8 +67,8 @@ class RunSummary:
     """The result of a run: the number of records by status, and how the time was spent.
 
     - `useful_share`: the share of the devices' time in which variants were called or checked
-    - `frontier_ends`: the number of `out_of_memory` records in searches for a memory frontier; they are expected and
-      don't count as failures
+    - `frontier_ends`: the number of `out_of_memory` records in searches for a memory frontier. These records are
+      expected and don't count as failures.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -76,7 +76,7 @@ class RunSummary:
     useful_share: float = 0.0
     interrupted: bool = False
     frontier_ends: int = 0
-    phase_s: dict[str, float] = field(default_factory=dict)  # seconds of waiting for workers, by phase
+    phase_s: dict[str, float] = field(default_factory=dict)  # seconds spent waiting for workers, by phase
 
     @property
     def failed(self) -> int:
@@ -85,18 +85,19 @@ class RunSummary:
         return sum(self.statuses.values()) - done
 
     def extend_to(self, wall_s: float) -> None:
-        """Set the wall time to that of the whole run, and lower `useful_share` accordingly.
+        """Set the wall time to `wall_s`, the duration of the whole run, and lower `useful_share` accordingly.
 
-        Time before and after the cells does not count as useful.
+        The time before the first cell and after the last cell does not count as useful.
         """
         self.useful_share *= self.wall_s / wall_s
         self.wall_s = wall_s
 
 
 class Scheduler:
-    """One execution of a plan.
+    """A single execution of a plan.
 
-    `started` is called with each cell before it is measured, and `stored` with each record once it is on disk.
+    `started` is called with each cell before the cell is measured. `stored` is called with each record once the record
+    is on disk.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Scheduler:
 
         The first SIGINT stops the run after the current blocks, and the second one kills the workers. If an exception
         is raised in one device's thread, e.g. because the disk is full, the other threads stop after their current
-        block, and then this method raises the exception.
+        blocks, and this method then raises the exception.
         """
         began = time.monotonic()
         earlier = list(store.latest(self._run).values())
@@ -132,7 +133,7 @@ class Scheduler:
             self._run_queues(side_by_side)
             for queue in queues:
                 if queue not in side_by_side and not self._halted():
-                    self._run_queues([queue])  # the members of a team must not measure anything else meanwhile
+                    self._run_queues([queue])  # the members of a team must not measure anything else at the same time
         if self._errors and not self._interrupts.count:
             raise self._errors[0]
         self.summary.wall_s = time.monotonic() - began

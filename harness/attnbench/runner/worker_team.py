@@ -1,6 +1,6 @@
 """Start workers on single devices and on teams of devices.
 
-The members of a team run shares of one workload at the same time. The slowest member determines the result.
+The members of a team run their shares of one workload at the same time. The slowest member determines the result.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class WorkerHandle(Protocol):
-    """The interface that a worker process and a team of workers share."""
+    """The common interface of a worker process and a team of workers."""
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """The seconds spent waiting for replies, by phase."""
+        """The time spent waiting for replies in each phase, in seconds."""
 
     @property
     def log(self) -> Path | None:
-        """The file with the output since the last call of `log_to`, or None if there was no output."""
+        """The file that contains the output since the last call of `log_to`, or None if there was no output."""
 
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
         """Send a request and return its reply."""
@@ -39,17 +39,17 @@ class WorkerHandle(Protocol):
         """Send a request without waiting for its reply."""
 
     def wait(self, deadline_s: Callable[[str], float]) -> Reply:
-        """Wait for the reply to the request that was posted, and return it."""
+        """Wait for the reply to the posted request, and return the reply."""
 
     def log_to(self, path: Path) -> None:
         """Write all further output to the file `path`."""
 
     def stop(self) -> None:
-        """End the process, or all processes of a team."""
+        """Stop the process, or all processes of the team."""
 
 
 def start_worker(device: Device, variant: VariantEntry, host_memory_bytes: int | None) -> WorkerHandle:
-    """Start a worker on a device, or one worker per member on a team of devices.
+    """Start a worker on a single device, or one worker for each member of a team.
 
     A variant that spans several devices (`ranks` > 1) gets a single worker for the whole team.
     """
@@ -63,23 +63,26 @@ def start_worker(device: Device, variant: VariantEntry, host_memory_bytes: int |
 
 
 class WorkerTeam:
-    """The workers of a team. Each request is sent to all of them, and their replies are merged into one."""
+    """The workers of a team. Each request is sent to all workers, and their replies are merged into one reply."""
 
     def __init__(self, workers: Sequence[WorkerProcess]) -> None:
         self._workers = workers
 
     @property
     def seconds(self) -> dict[str, float]:
-        """The seconds spent waiting for the first member, by phase; the other members work at the same time."""
+        """The time spent waiting for the first member in each phase, in seconds. The members work at the same time."""
         return self._workers[0].seconds
 
     @property
     def log(self) -> Path | None:
-        """The file with the output of all members, or None if there was no output."""
+        """The file that contains the output of all members, or None if there was no output."""
         return next((worker.log for worker in self._workers if worker.log), None)
 
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
-        """Send a request to all members and return their merged reply; raises WorkerLostError if a member is lost."""
+        """Send a request to all members and return the merged reply.
+
+        Raises WorkerLostError if a member's worker is lost.
+        """
         self.post(message)
         return self.wait(deadline_s)
 
@@ -89,7 +92,7 @@ class WorkerTeam:
             worker.post(message)
 
     def wait(self, deadline_s: Callable[[str], float]) -> Reply:
-        """Wait for the replies of all members and merge them."""
+        """Wait for the replies of all members and return the merged reply."""
         return slowest_reply([worker.wait(deadline_s) for worker in self._workers])
 
     def log_to(self, path: Path) -> None:
@@ -98,17 +101,18 @@ class WorkerTeam:
             worker.log_to(path)
 
     def stop(self) -> None:
-        """End all members."""
+        """Stop the workers of all members."""
         for worker in self._workers:
             worker.stop()
 
 
 def slowest_reply(replies: Sequence[Reply]) -> Reply:
-    """Merge the replies of a team's members into one.
+    """Merge the replies of a team's members into one reply.
 
-    Returns the first failed reply, if any. Otherwise returns the reply of the slowest member or, when a cell is closed,
-    of the member with the largest peak memory. The telemetry of a block gets the median of every member as `rank_ns`,
-    and the reply for an opened cell gets the flags of all members.
+    If any reply reports a failure or differs in type from the first reply, the first such reply is returned unchanged.
+    Otherwise the result is the slowest member's reply or, when a cell is closed, the reply of the member with the
+    largest peak memory. The result for a block contains each member's median time as `rank_ns` in its telemetry, and
+    the result for an opened cell contains the flags of all members.
     """
     for reply in replies:
         if isinstance(reply, FailedReply) or type(reply) is not type(replies[0]):

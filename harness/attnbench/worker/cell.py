@@ -43,7 +43,7 @@ AnyReply = TypeVar("AnyReply", bound=Reply)
 class Session:
     """A session that measures the cells of one variant on one device, one after the other.
 
-    At most one cell is open at a time. `operations` maps each type of request to the method that carries it out.
+    At most one cell is open at a time. `operations` maps each type of request to the method that handles it.
     """
 
     def __init__(self, enter: Callable[[str], None], source: PluginSource, variant: str, device: str) -> None:
@@ -58,10 +58,13 @@ class Session:
             CloseRequest: self._close,
         }
         gc.collect()
-        gc.freeze()  # keeps the collection after each cell from scanning all imported modules, which takes about 0.1 s
+        gc.freeze()  # exempts imported modules from the garbage collection after each cell, saving about 0.1 s
 
     def _open(self, request: OpenRequest) -> OpenReply | FailedReply:
-        """Open a cell if the variant supports it: prepare it, call it once, check its answers, and warm up."""
+        """Open a cell: prepare the variant, call it once, check its answers, and warm up.
+
+        Returns a FailedReply if the variant does not support the workload or gives wrong answers.
+        """
         self._drop_cell()
         workload = request.workload
         self._enter("prepare")
@@ -74,7 +77,7 @@ class Session:
         return self._dropped_if_failed(self._cell.open())
 
     def _block(self, request: BlockRequest) -> Block | FailedReply:
-        """Time one block of calls, and then check the outputs that were kept."""
+        """Time one block of calls, and then check the outputs that the sampler kept."""
         return self._dropped_if_failed(self._opened().block(request.duration_ns))
 
     def _close(self, _: CloseRequest) -> CloseReply | FailedReply:
@@ -112,10 +115,10 @@ class Session:
 class OpenCell:
     """A cell that is being measured.
 
-    - `enter`: reports the name of each phase when it begins
+    - `enter`: a function that reports the name of a phase when the phase begins
     - `inputs`, `call`: the workload's inputs and the callable that is timed
-    - `gate`: checks the answers
-    - `sampler`: times the calls
+    - `gate`: the gate that checks the answers
+    - `sampler`: the sampler that times the calls
     """
 
     enter: Callable[[str], None]
@@ -141,7 +144,7 @@ class OpenCell:
         return OpenReply(first_call_ns, warm_up.ns_per_call, verdict.to_json(), flags)
 
     def block(self, duration_ns: float) -> Block | FailedReply:
-        """Time calls for about `duration_ns`, and then check the outputs that were kept."""
+        """Time calls for about `duration_ns`, and then check the outputs that the sampler kept."""
         self.enter("measure")
         block = self.sampler.block(duration_ns)
         self.enter("recheck")
@@ -180,7 +183,7 @@ def _incorrect(verdict: Verdict, phase: str) -> FailedReply:
 
 
 def facts(device: str) -> dict[str, Any]:
-    """Return the environment's facts that only torch can tell: versions, compute capability, number of threads."""
+    """Return what only torch can report about the environment: versions, compute capability and number of threads."""
     cuda = device.startswith("cuda")
     return {
         "torch": torch.__version__,

@@ -45,8 +45,8 @@ from attnbench.plugins.loading import Plugin, call_hook, load_all, load_plugin, 
 class Channel:
     """The worker's connection to the supervisor.
 
-    It reads requests from one pipe and writes notices and replies to another. Each notice and reply carries the id of
-    the current request.
+    Requests are read from one pipe, and notices and replies are written to another. Each notice and reply carries the
+    id of the current request.
     """
 
     def __init__(self, requests: int, replies: int) -> None:
@@ -72,11 +72,14 @@ class Channel:
 
 IMPORT_REMEDY = "move the import that ends the process into prepare, where it fails only one cell"
 OUT_OF_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
-EVENTS = ("run_started", "cell_started", "record_stored", "run_ended")  # the hooks of observers, without their prefix
+EVENTS = ("run_started", "cell_started", "record_stored", "run_ended")  # names of observer hooks without their prefix
 
 
 def serve(requests: int, replies: int) -> None:
-    """Serve requests until the supervisor closes the pipe; the arguments are file descriptors of the two pipes."""
+    """Handle requests until the supervisor closes the pipe.
+
+    The arguments are the file descriptors of the pipes for requests and replies.
+    """
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     channel = Channel(requests, replies)
@@ -92,9 +95,9 @@ def serve(requests: int, replies: int) -> None:
 
 
 class WorkerServer:
-    """The object that carries out requests in the worker's process.
+    """The object that handles requests in the worker process.
 
-    It holds the operations of the loaded variant and the plugins that observe the run.
+    It stores the plugins that observe the run, and the operations for the loaded variant.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -112,13 +115,14 @@ class WorkerServer:
         }
 
     def answer(self, request: WorkerRequest) -> Reply:
-        """Carry out a request and return its reply; raises whatever the plugin raises."""
+        """Handle a request and return its reply. Exceptions from plugins are not caught."""
         return self._operations[type(request)](request)
 
     def enter(self, phase: str) -> None:
-        """Report that a phase begins.
+        """Report to the supervisor that a phase begins.
 
-        The supervisor then applies the phase's deadline, and names the phase if the process is lost.
+        The supervisor then applies the phase's deadline. If this process is lost, the supervisor names the phase in the
+        error.
         """
         self._phase = phase
         self._channel.send(PhaseNotice(phase))
@@ -132,9 +136,10 @@ class WorkerServer:
         return FailedReply("out_of_memory" if memory else "error", self._phase, str(reason))
 
     def _describe(self, request: DescribeRequest) -> DoneReply:
-        """Load plugins and send a description of each.
+        """Load the requested plugins and send a description of each plugin.
 
-        A notice is sent before each plugin is loaded, so that the supervisor can tell which one ended the process.
+        A notice is sent before each plugin is loaded, so that the supervisor can identify a plugin that ends the
+        process.
         """
         skipped = {
             name: PluginError(f"import ended the process: {reason}", IMPORT_REMEDY)
@@ -150,9 +155,10 @@ class WorkerServer:
         return DoneReply()
 
     def _ask_support(self, request: SupportRequest) -> DoneReply:
-        """Send which workloads each variant doesn't support.
+        """Send the reasons why each variant does not support certain workloads.
 
-        A variant that raises an exception is skipped here, because its cells will raise and record the same exception.
+        A variant that raises an exception is skipped here, because the exception will be recorded when its cells are
+        measured.
         """
         for question in request.questions:
             if question.variant in request.skip:
@@ -163,7 +169,7 @@ class WorkerServer:
                 reasons = [
                     variant.unsupported_reason(workload.attention, request.device) for workload in request.workloads
                 ]
-            except (Exception, SystemExit):  # noqa: BLE001 - the variant's cells will record the exception
+            except (Exception, SystemExit):  # noqa: BLE001 - the exception will be recorded with the variant's cells
                 traceback.print_exc()
                 continue
             if all(reason is None or isinstance(reason, str) for reason in reasons):
@@ -203,7 +209,10 @@ class WorkerServer:
             return FailedReply("error", self._phase, str(error))
 
     def _observe(self, request: ObserveRequest) -> ObserveReply:
-        """Call one hook of every observing plugin. Exceptions are reported and affect no other plugin."""
+        """Call one hook of every plugin that observes the run.
+
+        Exceptions are reported as problems and don't affect other plugins.
+        """
         if request.sources is not None:
             self._observers = [load_plugin(source) for source in request.sources]
         problems = []
@@ -215,7 +224,7 @@ class WorkerServer:
         return ObserveReply(problems)
 
     def _load(self, request: LoadRequest) -> DoneReply:
-        """Import torch and the plugin of one variant, and accept requests for that variant's cells from then on."""
+        """Import torch and one variant's plugin, and accept requests for that variant's cells from then on."""
         self.enter("import")
         from attnbench.worker.cell import Session
 

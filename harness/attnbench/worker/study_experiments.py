@@ -22,14 +22,15 @@ def scaling_factor(
 ) -> list[dict[str, Any]]:
     """Compare the softmax of scores with and without the factor 1/sqrt(head_dim), for several values of head_dim.
 
-    Query and key are standard normal, as assumed in Vaswani et al., 2017, arXiv:1706.03762, section 3.2.1, footnote 4.
-    Returns one row for each head_dim, with and without the factor:
+    The elements of query and key have a standard normal distribution, as assumed in Vaswani et al., 2017,
+    arXiv:1706.03762, section 3.2.1, footnote 4. Returns two rows for each head_dim, one with and one without the
+    factor:
 
-    - `head_dim`, `scaled`: the head_dim, and whether the scores have the factor
+    - `head_dim`, `scaled`: the head_dim, and whether the scores are multiplied by the factor
     - `variance`: the variance of the scores
-    - `entropy`: the entropy of the weights in nats, as a mean over queries
+    - `entropy`: the entropy of the weights in nats, averaged over the queries
     - `most_entropy`: the largest possible entropy, log(keys)
-    - `gradient_norm`: the Frobenius norm of softmax's Jacobian, as a mean over queries
+    - `gradient_norm`: the Frobenius norm of softmax's Jacobian, averaged over the queries
     """
     generator = torch.Generator().manual_seed(seed)
     rows = []
@@ -59,11 +60,11 @@ def _jacobian_norm(weights: torch.Tensor) -> torch.Tensor:
 
 
 def attention_weights(sentence: str, head_dim: int = 64, seed: int = 0) -> list[dict[str, Any]]:
-    """Return the attention weights of a sentence without a mask and with the causal mask.
+    """Return the attention weights of a sentence, without a mask and with the causal mask.
 
     No trained model is involved. Each distinct word gets a random embedding, to which the sinusoidal encoding of the
-    word's position is added (Vaswani et al., 2017, arXiv:1706.03762, section 3.5). Query and key are both half of this
-    sum, which keeps single weights from dominating.
+    word's position is added (Vaswani et al., 2017, arXiv:1706.03762, section 3.5). Both query and key are this sum
+    multiplied by 0.5, which prevents single weights from dominating.
 
     Returns one row per mask, with `mask`, `words` and `weights` (words x words).
     """
@@ -86,10 +87,10 @@ def attention_weights(sentence: str, head_dim: int = 64, seed: int = 0) -> list[
 def steps(
     sentence: str = "the cat sat on the mat", width: int = 8, head_dim: int = 4, heads: int = 3, seed: int = 4
 ) -> list[dict[str, Any]]:
-    """Return the matrices of each step of attention over a sentence, from the embeddings to the output.
+    """Return the matrix of each step of attention over a sentence, from the embeddings to the output.
 
-    The last rows are the causal weights of several heads. Embeddings and projections are random. Equal words have
-    equal embeddings, and positions are not encoded.
+    The last rows contain the causal weights of several heads. Embeddings and projections are random. Identical words
+    have identical embeddings, and positions are not encoded.
 
     Returns one row per matrix, with `step`, `title`, `words` and `matrix`. The matrix is a list of rows and has the
     shape words x width, words x head_dim or words x words.
