@@ -1,9 +1,9 @@
-"""Run the suite on correct variants over many seeds: count false alarms and find the worst error ratios.
+"""Run the suite on correct variants with many seeds, count false alarms, and find the worst error ratios.
 
-Run it from the root of the repository: `python tests/conformance/false_alarms.py [--seeds 20] [--first 0]
+Run the script from the root of the repository: `python tests/conformance/false_alarms.py [--seeds 20] [--first 0]
 [--level quick] [VARIANT...]`. Without names, it tests every variant that this machine's CPU can run. The constants in
-attnbench/conformance/tolerance.py are based on its output. It takes minutes for each variant, so the test suite does
-not include it.
+attnbench/conformance/tolerance.py are based on its output. The script takes minutes for each variant, so the test suite
+does not include it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from attnbench.plugins.loading import entry_point_sources, load_all
 sys.path.insert(0, str(Path(__file__).parents[1] / "mutants"))
 from tiled import Tiled
 
+# The results of these checks hardly depend on the seed.
 SEEDLESS_CHECKS = ("neighbours", "fresh-output", "empty", "side-stream", "refusals", "large-index", "far-apart")
-CHECKED = [
-    name for name in CHECKS if name not in SEEDLESS_CHECKS
-]  # the results of the others hardly depend on the seed
+CHECKED = [name for name in CHECKS if name not in SEEDLESS_CHECKS]
 
 
 def correct_variants():
-    """Return a dict by name of the tiled variant and all built-in variants that can run a workload on this CPU."""
+    """Return, by name, the tiled variant and all built-in variants that support any of the workloads on this CPU."""
     found = {"tiled": Tiled()}
     for _, plugin in load_all(entry_point_sources(), skip={}):
         for candidate in getattr(plugin, "variants", ()):
@@ -39,7 +38,7 @@ def correct_variants():
 
 
 def watch(ratios):
-    """Return a version of accuracy.measurements that also records the worst ratio of each rule in `ratios`."""
+    """Return a version of accuracy.measurements that also stores the worst ratio of each rule in `ratios`."""
     original = accuracy.measurements
 
     def watched(*arguments, **options):

@@ -1,4 +1,4 @@
-"""Tests of pairwise covering, which finds few combinations that contain every pair of choices."""
+"""Tests of `covering`, which finds a small set of combinations that contains every pair of choices."""
 
 import itertools
 
@@ -7,7 +7,7 @@ from attnbench.conformance.checks.combinations import CHOICES, COMBINED
 
 
 def pairs(combinations):
-    """Return each pair of choices that occurs in a combination."""
+    """Return all pairs of choices that occur together in a combination."""
     return {
         ((one, str(combination[one])), (other, str(combination[other])))
         for combination in combinations
@@ -16,7 +16,7 @@ def pairs(combinations):
 
 
 def test_every_two_choices_occur_together():
-    """Every pair occurs, in hardly more combinations than the two longest lists alone have pairs."""
+    """Every pair of choices occurs, in at most 5% more combinations than the two longest lists require."""
     wanted = sum(len(one) * len(other) for one, other in itertools.combinations(CHOICES.values(), 2))
     made = covering(CHOICES)
     assert len(pairs(made)) == wanted
@@ -25,7 +25,7 @@ def test_every_two_choices_occur_together():
 
 
 def test_the_first_combinations_contain_most_pairs():
-    """The first 12 combinations contain a fifth of all pairs, and each choice of all lists except the masks."""
+    """The first 12 combinations contain over a fifth of all pairs, and every choice for each feature but the mask."""
     made = covering(CHOICES)
     assert len(pairs(made[:12])) > len(pairs(made)) / 5
     for name in ("lengths", "heads", "widths", "scores", "dtype", "batch", "direction"):

@@ -19,7 +19,7 @@ def attention(query, key, value, seen, scale):
 
 
 def reason_for(workload, change_mask=lambda seen: seen, factor=1.0):
-    """Return the reason of the gate's verdict on attention with a changed mask or scale."""
+    """Return the reason that the gate gives for rejecting attention with a changed mask or scale."""
 
     def wrong(query, key, value, workload):
         rows, columns = torch.arange(workload.seq_q)[:, None], torch.arange(workload.seq_k)[None]
@@ -32,7 +32,7 @@ def reason_for(workload, change_mask=lambda seen: seen, factor=1.0):
 @pytest.mark.parametrize("workload", [PLAIN, CAUSAL], ids=["none", "causal"])
 @pytest.mark.parametrize("factor", [1.02, 0.9, 1.3])
 def test_a_wrong_factor_of_the_scores_is_named(workload, factor):
-    """The reason gives the size of a wrong factor before the softmax, and does not mention the mask."""
+    """The reason gives the factor by which the scores are wrong, and does not mention the mask."""
     reason = reason_for(workload, factor=factor)
     assert f"likely bug: the scores are multiplied by an extra factor of {factor:.3g}" in reason
     assert "mask" not in reason
@@ -47,7 +47,7 @@ def test_a_wrong_factor_of_the_scores_is_named(workload, factor):
     ],
 )
 def test_a_wrong_mask_is_named(change_mask, bug):
-    """The reason says that a mask is ignored or off by one."""
+    """The reason says whether the mask is ignored or off by one."""
     assert f"likely bug: {bug}" in reason_for(CAUSAL, change_mask)
 
 

@@ -1,4 +1,4 @@
-"""Tests of the gate, which passes correct answers of any length and says where and how others are wrong."""
+"""Tests of the gate, which accepts correct answers of any length and says where and how other answers are wrong."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def gate_of(tested, workload, seed=0):
 
 
 def verdict_on(function, workload=TRAINING, **options):
-    """Make a function into a variant and return the gate's verdict on it before the timing."""
+    """Turn a function into a variant and return the gate's verdict before the timing."""
     return gate_of(variant("tested", **options)(function), workload).before()
 
 
@@ -49,7 +49,7 @@ def test_correct_attention_passes_before_during_and_after(dtype):
 
 
 def test_a_long_sequence_is_checked_at_sampled_rows():
-    """At 65536 keys the gate compares only a few rows, and still finds a scale that is 2% off."""
+    """With 65536 keys, the gate compares only a few rows but still detects a scale that is 2% off."""
     workload = Workload(2, 64, 16, kv_heads=1, seq_k=65536, direction="forward_backward")
     assert gate_of(correct, workload).before().passed
     wrong = verdict_on(
@@ -82,7 +82,7 @@ WRONG = {
 
 @pytest.mark.parametrize("reason", WRONG)
 def test_the_reason_names_the_bug(reason):
-    """The gate fails a wrong variant with a reason that names the bug."""
+    """The gate rejects a wrong variant with a reason that names the bug."""
     verdict = verdict_on(WRONG[reason])
     assert not verdict.passed
     assert reason in verdict.reason
@@ -116,7 +116,7 @@ class Stale(Variant):
 
 
 def test_stale_answers_and_reused_buffers_are_found():
-    """The gate fails a variant that caches its answer or returns the same buffer twice."""
+    """The gate rejects a variant that caches its answer or returns the same buffer twice."""
     workload = Workload(2, 16, 8)
     assert "last call's output" in gate_of(OneBuffer(), workload).before().reason
     assert not gate_of(Stale(), workload).before().passed
@@ -132,13 +132,13 @@ def test_nan_is_a_failure_without_a_ratio():
 
 @pytest.mark.parametrize("sizes", [{"batch": 0}, {"seq_q": 0, "seq_k": 8}])
 def test_empty_problems_pass(sizes):
-    """The empty answer to a problem without sequences or queries is correct."""
+    """An empty answer is correct if the problem has no sequences or no queries."""
     workload = Workload.from_json({"heads": 2, "seq_q": 8, "head_dim": 8, "direction": "forward_backward", **sizes})
     assert gate_of(correct, workload).before().passed
 
 
 def dropped(rate, factor=None):
-    """Return attention with dropout that multiplies kept weights by `factor`, by default the correct one."""
+    """Return attention with dropout that multiplies kept weights by `factor` (default: the correct factor)."""
 
     def attend(query, key, value, workload):
         weights = torch.softmax(query @ key.mT * workload.effective_scale, -1)
@@ -149,7 +149,7 @@ def dropped(rate, factor=None):
 
 
 def test_dropout_is_judged_by_rules_for_any_draw():
-    """Correct dropout passes. Dropout without rescaling, and ignored dropout, fail."""
+    """Correct dropout passes, but ignored dropout and dropout without rescaling fail."""
     workload = Workload(4, 128, 16, dropout=0.2, direction="forward_backward")
     assert verdict_on(dropped(0.2), workload).passed
     assert "mean" in verdict_on(dropped(0.2, factor=1.0), workload).reason
@@ -157,7 +157,7 @@ def test_dropout_is_judged_by_rules_for_any_draw():
 
 
 def test_timed_inputs_are_dense_and_fresh_after_the_gate():
-    """The gate sets rows of grad_output to 0 while it samples, and fills all rows again before the timing."""
+    """The gate sets rows of grad_output to 0 for its checks, but refills all rows before the timing."""
     workload = Workload(8, 2048, 8, direction="forward_backward")
     gate = gate_of(correct, workload)
     gate.before()

@@ -1,4 +1,4 @@
-"""Tests of the pytest plugin, with which authors of variants run the suite in their own repositories."""
+"""Tests of the pytest plugin, which lets authors of variants run the suite in their own repositories."""
 
 from importlib.metadata import entry_points
 
@@ -26,7 +26,7 @@ RUN = [*([] if INSTALLED else ["-p", "attnbench.conformance.pytest_plugin"]), "-
 
 @pytest.fixture
 def run(pytester):
-    """Return a function that runs the suite with pytest in a new process; the file my_plugin.py is in its directory."""
+    """Return a function that runs the suite with pytest in a new process, in a directory that contains my_plugin.py."""
     pytester.makepyfile(my_plugin=PLUGIN)
 
     def run_with(*arguments):
@@ -36,7 +36,7 @@ def run(pytester):
 
 
 def test_each_check_on_each_workload_is_a_test(run):
-    """Tests have ids that -k selects, and a failure shows the remedy and how to run it again."""
+    """The option -k selects tests by id, and a failure shows the remedy and the command that repeats the test."""
     result = run("--variant", "mine", "--plugin", "my_plugin.py", "-k", "single-key or no-leak", "-v")
     outcomes = result.parseoutcomes()
     assert outcomes["passed"] == 2
@@ -45,13 +45,13 @@ def test_each_check_on_each_workload_is_a_test(run):
 
 
 def test_the_suite_runs_under_xdist(run):
-    """Under xdist the options are passed to the workers."""
+    """If xdist runs the suite, its workers receive the options."""
     result = run("--plugin", "my_plugin.py", "-k", "uniform or permutation", "-n", "1")
     assert result.parseoutcomes()["passed"] >= 2
 
 
 def test_an_unknown_variant_is_a_usage_error(run):
-    """A misspelt variant ends the run with an error that names the nearest one."""
+    """A misspelt variant name ends the run with an error that suggests the nearest name."""
     result = run("--variant", "mime", "--plugin", "my_plugin.py")
     assert result.ret in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED}
     text = result.stdout.str() + result.stderr.str()

@@ -10,7 +10,10 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def to_steps(tensor, steps, block):
-    """Round (..., S, D) to `steps` on each side of 0; in each block of rows, the last step is the largest entry."""
+    """Round a tensor (..., S, D) to `steps` steps on each side of 0.
+
+    Each block of `block` rows has its own step size, so that the last step is the block's largest absolute entry.
+    """
     parts = tensor.split(block, -2)
     sizes = (part.abs().amax((-2, -1), keepdim=True).clamp(min=1e-20) / steps for part in parts)
     return torch.cat([(part / size).round() * size for part, size in zip(parts, sizes, strict=True)], -2)
@@ -40,7 +43,7 @@ class Rounded(Variant):
 
 
 class InBlocks(Variant):
-    """Attention with 8-bit blocks of queries and centred keys, as in SageAttention, and optionally a bug."""
+    """Attention on 8-bit blocks of queries and of centred keys, as in SageAttention, optionally with a bug."""
 
     name = "in-blocks"
     tier = "quantised"
@@ -89,7 +92,7 @@ class InBlocks(Variant):
 
 
 def failures(variant, *only):
-    """Run quick checks (default: all); return the names of the failed checks, and the number of passed tests."""
+    """Run the named quick checks (default: all); return the names of failed checks and the number of passed tests."""
     results = list(checks(variant, level="quick", only=only or None))
     return {each.check for each in results if each.status == "failed"}, sum(each.status == "passed" for each in results)
 
@@ -107,7 +110,7 @@ def test_blocks_of_8_bits_pass_the_whole_suite():
      "a part block counts as a whole one"],
 )  # fmt: skip
 def test_bugs_in_8_bits_fail(bug):
-    """The wider rules of the quantised tier still catch bugs."""
+    """The wide tolerances of the quantised tier still catch bugs."""
     failed, _ = failures(InBlocks(bug), "masks", "needle", "dtypes", "no-leak", "combinations")
     assert failed
 
@@ -129,12 +132,12 @@ def test_eight_bits_pass():
 
 @pytest.mark.parametrize("variant", [Rounded(3), Rounded(127, scale=1.2)], ids=["3 bits", "wrong scale"])
 def test_coarser_rounding_and_wrong_scales_fail(variant):
-    """A wrong scale, or much coarser rounding, exceeds the tier's tolerance."""
+    """The errors due to a wrong scale or to much coarser rounding exceed the tolerance of the quantised tier."""
     assert not verdict(variant).passed
 
 
 def test_gradients_of_the_tier_are_judged():
-    """In the quantised tier, wrong gradients fail."""
+    """In the quantised tier, correct gradients pass and wrong gradients fail."""
     workload = Workload(heads=2, seq_q=64, head_dim=32, dtype="bfloat16", direction="backward")
     inputs = make_inputs(workload, "cpu")
 

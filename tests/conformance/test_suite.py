@@ -1,4 +1,4 @@
-"""Tests of the conformance suite: which tests a variant gets, what results contain, and that correct variants pass."""
+"""Tests of the conformance suite: its choice of tests for a variant, its results, and its checks."""
 
 import inspect
 import math
@@ -27,24 +27,24 @@ BUILT_IN = ("naive", "sdpa", "chunked")
 
 @variant("textbook", tier="plain")
 def textbook(query, key, value, workload):
-    """Compute plain attention, without mask, softcap, bias and grouped heads."""
+    """Compute plain attention without a mask, softcap, bias or grouped heads."""
     return torch.softmax(query @ key.mT * workload.effective_scale, -1) @ value
 
 
 class Plain(Variant):
-    """Plain attention that declares all other workloads unsupported."""
+    """A variant that supports only plain attention."""
 
     name = "plain"
     tier = "plain"
 
     def unsupported_reason(self, workload, device):
-        """Refuse everything but plain attention."""
+        """Return a reason for every workload that is not plain attention."""
         w = workload
         odd = w.mask.kind != "none" or w.softcap or w.alibi or w.dropout or w.kv_heads != w.heads or not w.seq_k
         return "only plain attention is written" if odd else None
 
     def prepare(self, workload, inputs):
-        """Run the textbook formula."""
+        """Return a callable that computes the textbook formula."""
         return textbook.prepare(workload, inputs)
 
 
@@ -55,13 +55,13 @@ def built_in():
 
 
 def outcomes(tested, *names, level="quick", seed=0):
-    """Run the named checks and return their results."""
+    """Run the named checks (default: all) and return their results."""
     return list(checks(tested, level=level, seed=seed, only=names or None))
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_every_check_explains_itself(check):
-    """Each check says what it demands, why, the usual bug and the remedy, and has workloads."""
+    """Each check has workloads, and explains what it demands and why, the usual bug, and the remedy."""
     text = check.explain()
     for part in (check.name, check.demands, check.why, check.usual_bug, check.remedy):
         assert len(part) > 3
@@ -72,7 +72,7 @@ def test_every_check_explains_itself(check):
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_a_check_is_in_one_place(check):
-    """A check's name, explanation and workloads are all in its decorator, in the module of its family."""
+    """A check's name, explanation and workloads are all given in its decorator, in the module of its family."""
     assert check in vars(sys.modules[check.run.__module__]).values()
     source = inspect.getsource(check.run)
     for part in (f'"{check.name}"', *(f"{word}=" for word in ("demands", "why", "usual_bug", "remedy")), check.demands):
@@ -98,7 +98,7 @@ def test_no_correct_variant_fails(name):
 
 
 def test_a_failure_comes_with_reason_remedy_and_command():
-    """A failure has a reason, a remedy and a command that runs only that test again; the other tests still run."""
+    """A failure has a remedy and a command that runs only that test again, and the other tests still run."""
     failed = [
         each for each in checks(textbook, level="quick", plugin="my plug.py", only=["masks"]) if each.status == "failed"
     ]
@@ -141,7 +141,7 @@ def test_a_workload_is_replaced_by_the_nearest_supported_one():
     ids=["squares", "pages", "tiles"],
 )
 def test_many_demands_are_relaxed_at_once(accepts):
-    """A variant with several limits at once, as in inference libraries, is still tested under every kind of mask."""
+    """A variant with several limits, like those of inference libraries, is still tested under the common masks."""
 
     class Limited(Tiled):
         def unsupported_reason(self, workload, device):
@@ -166,7 +166,7 @@ def test_an_exception_of_the_variant_is_a_failure_that_names_its_place():
 
 
 def test_an_error_in_a_check_fails_only_that_test():
-    """An error in a check's own code fails that test, with its file and line, and does not end the suite."""
+    """An error in a check's own code fails only that test, with a reason that gives the error's file and line."""
     (case, *_) = cases(Tiled(), level="quick", only=["single-key"])
 
     def broken(subject, workload):
@@ -179,7 +179,7 @@ def test_an_error_in_a_check_fails_only_that_test():
 
 
 def test_single_key_is_skipped_with_more_keys():
-    """If a variant does not support a single key, its nearest workload has more keys, and single-key is skipped."""
+    """The check single-key is skipped if the nearest workload that the variant supports has more than one key."""
 
     class Long(Tiled):
         def unsupported_reason(self, workload, device):
@@ -192,7 +192,7 @@ def test_single_key_is_skipped_with_more_keys():
 
 
 def test_a_trait_is_demanded_of_variants_that_claim_it():
-    """A trait that does not hold gives a failure if the variant claims it, and otherwise a hint."""
+    """A trait that does not hold is a failure if the variant claims the trait, and a hint otherwise."""
 
     class Claims(Tiled):
         traits = frozenset({"nan-safe"})
@@ -239,7 +239,7 @@ def test_hypothesis_shrinks_to_the_smallest_failing_workload(monkeypatch):
 
 
 def test_the_large_index_check_finds_the_last_key(monkeypatch):
-    """The large-index check finds that the last key is ignored, and is skipped if there is too little free memory."""
+    """The large-index check fails a variant that ignores the last key, and is skipped if too little memory is free."""
     small = workload(batch=1, heads=1, seq_q=2, seq_k=1000, head_dim=128, head_dim_v=8, direction="forward")
     device.large_index.run(Subject(Tiled()), small)
 
@@ -273,7 +273,7 @@ def test_running_out_of_memory_skips_the_large_index_check(monkeypatch):
 
 
 def test_a_costly_variant_is_checked_one_level_lower():
-    """With costly_on, full runs the tests of quick, and quick runs one workload for each check and kind of mask."""
+    """With costly shapes, `full` runs what `quick` usually does, and `quick` one workload per check and mask kind."""
 
     class Costly(Tiled):
         costly_on = ("cpu",)
@@ -290,14 +290,14 @@ def test_a_costly_variant_is_checked_one_level_lower():
 
 
 class Offers(Plain):
-    """Plain attention that returns `factor` times its log-sum-exp, without a gradient if `detached`."""
+    """Plain attention that offers `factor` times its log-sum-exp, with a gradient of 0 if `detached` is True."""
 
     tier = "fused"
     factor = 1.0
     detached = False
 
     def prepare_lse(self, workload, inputs):
-        """Return a callable that computes output and log-sum-exp with torch."""
+        """Return a callable that computes the output and the log-sum-exp with torch."""
 
         def call():
             scores = inputs.query @ inputs.key.mT * workload.effective_scale
@@ -313,12 +313,12 @@ class ForwardOnly(Plain):
     """Plain attention without a backward pass."""
 
     def unsupported_reason(self, workload, device):
-        """Refuse workloads that need gradients or are not plain attention."""
+        """Return a reason for workloads that need gradients or are not plain attention."""
         return "forward only" if workload.needs_gradient else super().unsupported_reason(workload, device)
 
 
 def test_a_variant_without_a_backward_pass_does_not_fail_for_it():
-    """Without a backward pass, checks of gradients are skipped, and other checks run only the forward pass."""
+    """If a variant has no backward pass, checks of gradients are skipped and other checks run only the forward pass."""
     only = ["interleaved", "coherent", "fresh-output", "directions", "repeated-calls"]
     results = list(checks(ForwardOnly(), only=only))
     assert {result.status for result in results} == {"passed", "skipped"}
@@ -327,7 +327,7 @@ def test_a_variant_without_a_backward_pass_does_not_fail_for_it():
 
 
 def test_an_offered_log_sum_exp_is_checked_with_its_gradient():
-    """A correct log-sum-exp passes, and one in base 2 or without gradient fails. Without any, the check is skipped."""
+    """A correct log-sum-exp passes, a wrong base or gradient fails, and the check is skipped if none is offered."""
     plain = workload(seq=40, heads=2)
     log_sum_exp.run(Subject(Offers()), plain)
     wrong = Offers()
@@ -350,7 +350,7 @@ def test_side_stream_is_skipped_on_a_cpu():
 
 
 def test_the_needle_names_the_key_that_was_read_instead():
-    """The reason says which key was read instead: its position, head and batch."""
+    """The reason gives the position, head and batch of the key that was read instead of the right one."""
 
     @variant("rolled")
     def rolled(query, key, value, workload):

@@ -1,4 +1,4 @@
-"""The dishonest variants in tests/mutants/dishonest are all caught, and the honest one passes."""
+"""Tests that all dishonest variants in tests/mutants/dishonest are caught, and that the honest one passes."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ TRICKS = {
 }
 
 
-# Tricks with these names change their process permanently, so each of them runs in a separate worker.
+# Tricks whose names match this expression change their process permanently, so each of them runs in a separate worker.
 NEEDS_SEPARATE_WORKER = re.compile("patche|sets|thread|forges|sleeps")
 
 
 class PackRunner:
-    """A runner that runs dishonest variants one after the other in the same worker."""
+    """A runner that measures dishonest variants one after another in the same worker."""
 
     def __init__(self):
         self._worker = None
 
     def outcome(self, trick, workload, device="cpu"):
-        """Measure the variant of a trick's file in a real worker, as in a run, and return the status and the reason."""
+        """Measure the variant in a trick's file in a real worker, as a run does, and return its status and reason."""
         source = PluginSource(trick, "file", str(PACK / f"{trick}.py"))
         try:
             self._ask(LoadRequest(source, "dishonest", device))
@@ -97,14 +97,14 @@ class PackRunner:
         return self._worker.request(request, lambda phase: 120.0)
 
     def stop(self):
-        """End the worker."""
+        """Stop the worker."""
         if self._worker is not None:
             self._worker.stop()
 
 
 @pytest.fixture(scope="module")
 def shared():
-    """Yield a runner that all variants share, except those that change their process."""
+    """Yield a runner for all variants except those that change their process."""
     runner = PackRunner()
     yield runner
     runner.stop()
@@ -112,7 +112,7 @@ def shared():
 
 @pytest.fixture
 def outcome(shared):
-    """Return a function that runs a trick in the shared worker, or in a separate one if it changes its process."""
+    """Return a function that runs each trick in the shared worker, or in a separate one if it changes its process."""
     separate = PackRunner()
 
     def run(trick, workload, device="cpu"):
@@ -135,7 +135,7 @@ def test_an_honest_variant_passes(workload, outcome):
 
 @pytest.mark.parametrize("trick", TRICKS)
 def test_a_dishonest_variant_is_caught(trick, outcome):
-    """Each trick is recorded as incorrect or as an error, with a reason that describes the trick."""
+    """Each trick gets the status incorrect or error, with a reason that describes the trick."""
     status, reason = outcome(trick, WORKLOAD)
     assert status in ("incorrect", "error"), (status, reason)
     assert re.search(TRICKS[trick], reason), reason

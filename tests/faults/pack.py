@@ -1,4 +1,4 @@
-"""A plugin whose variants crash, hang or misbehave in other ways. The name of each variant says what its fault is.
+"""A plugin whose variants crash, hang or misbehave in other ways. The name of each variant describes its fault.
 
 Apart from the fault, each variant computes the right answer. Faults after which the process can continue share one
 variant, and the workload's length selects one of them.
@@ -24,7 +24,7 @@ FIRST_LENGTH = 16
 class Fault(Variant):
     """A variant that is correct, except that call number `when` returns `misbehave(output)` instead of the output.
 
-    The first function in `misbehave` applies to the length FIRST_LENGTH, the second to the next length, and so on.
+    The first function in `misbehave` applies to a length of FIRST_LENGTH, the second to the next length, and so on.
     """
 
     def __init__(self, name, *misbehave, when=3):
@@ -35,7 +35,7 @@ class Fault(Variant):
         return None if workload.seq_q - FIRST_LENGTH < len(self.misbehave) else "has no fault for this length"
 
     def prepare(self, workload, inputs):
-        """Return a callable that counts its calls, so that the fault occurs in the call with number `when`."""
+        """Return a callable that counts its calls and misbehaves in call number `when`."""
         calls = iter(range(1, 1 << 60))
         misbehave = self.misbehave[workload.seq_q - FIRST_LENGTH]
 
@@ -118,7 +118,7 @@ def close_descriptors(output):
 
 
 def flood(output):
-    """Print a GiB."""
+    """Print 1 GiB of text."""
     chunk = b"flood " * (1 << 18)
     for _ in range((1 << 30) // len(chunk) + 1):
         os.write(1, chunk)

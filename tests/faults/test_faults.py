@@ -1,4 +1,4 @@
-"""A variant that crashes, hangs or otherwise misbehaves affects only the current cell and not the rest of a run."""
+"""Tests that a variant that crashes, hangs or otherwise misbehaves affects only its own cell, not the whole run."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ EXPECTED = {
     ("forges", 16): ("error", "wrote to the results pipe"),
     ("ignores-sigterm", 16): ("timeout", "deadline"),
     ("deletes-itself", 16): ("ok", None),
-    ("harmless", 16): ("ok", None),  # prints a GiB
+    ("harmless", 16): ("ok", None),  # prints 1 GiB
     ("harmless", 17): ("ok", None),  # changes the working directory
     ("harmless", 18): ("ok", None),  # leaves child processes running
     ("wrong", 16): ("incorrect", "None"),
@@ -65,7 +65,7 @@ def attnbench_variants():
 
 @pytest.fixture(scope="module")
 def left_before():
-    """Return the names of leftover shared memory and temporary folders before the run."""
+    """Return the names of shared memory and temporary folders that are left over before the run."""
     return leftovers()
 
 
@@ -98,7 +98,7 @@ def records(run):
 
 
 def leftovers():
-    """Return the names of shared memory that no process uses and of the temporary folders of this process's workers."""
+    """Return the names of unused shared memory, and of temporary folders of this process's workers."""
     shared = {str(path) for path in Path("/dev/shm").iterdir()}  # noqa: S108 - nothing is written to this folder
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
@@ -134,7 +134,7 @@ def test_no_record_is_lost(run, records):
 
 
 def test_nothing_is_left_running(run):
-    """After the run no fork server, zombie or child of a worker is left, not even a child in a new session."""
+    """After the run, no fork server, zombie or child of a worker is left, not even a child in a new session."""
     running = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
     assert ["/bin/sleep", "612"] not in running
     children = psutil.Process().children(recursive=True)

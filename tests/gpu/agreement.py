@@ -25,7 +25,7 @@ class Flash(Variant):
     name = "agreement-flash"
 
     def prepare(self, workload, inputs):
-        """Return a callable that computes causal attention of the inputs."""
+        """Return a callable that computes causal attention on the inputs."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         query, key, value = inputs.leaves
@@ -38,7 +38,7 @@ class Flash(Variant):
 
 
 def median_ns(call, inputs, workload, mode):
-    """Return the sampler's median in ns; `mode` is `cold` or `graph`."""
+    """Return the median that the sampler measures, in ns; `mode` is `cold` or `graph`."""
     sampler = Sampler(call, inputs, workload, "cuda:0", MeasureConfig(mode=mode))
     sampler.first_call()
     sampler.warm_up()
@@ -46,7 +46,7 @@ def median_ns(call, inputs, workload, mode):
 
 
 def profiled_ns(call, calls=50):
-    """Return the sum of a call's kernel times in ns according to the profiler, as the mean over all calls."""
+    """Return the total kernel time of a call in ns as the profiler measures it, averaged over `calls` calls."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         for _ in range(calls):
             call()
@@ -56,7 +56,7 @@ def profiled_ns(call, calls=50):
 
 
 def main():
-    """Print each comparison, and return 1 if any two tools disagree."""
+    """Print each comparison, and return 1 if the tools disagree in any of them."""
     failed = 0
     for length in LENGTHS:
         workload = Workload(batch=4, heads=16, seq_q=length, head_dim=128, dtype="bfloat16", mask="causal")

@@ -15,7 +15,7 @@ BLOCKS, BLOCK_NS, DEADLINE_S = 8, 10e6, 60.0
 
 
 def measure(path):
-    """Measure the variant of a plugin file in a worker, and return its status and reason."""
+    """Measure the variant in a plugin file in a worker, and return its status and reason."""
     worker = WorkerProcess({})
 
     def ask(request):
@@ -38,7 +38,7 @@ def measure(path):
 
 
 def main():
-    """Measure all plugins of the pack, and return 1 if any except `honest` is timed or if `honest` is not."""
+    """Measure all plugins in the pack, and return 1 if any other than `honest` is timed or if `honest` is not."""
     missed = []
     for path in sorted(PACK.glob("*.py")):
         status, reason = measure(path)

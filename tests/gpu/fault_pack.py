@@ -1,4 +1,4 @@
-"""Variants that fail in typical ways of GPU code, and one working variant that the failures must not affect."""
+"""Variants that fail in ways typical of GPU code, and a working variant that their failures must not affect."""
 
 import torch
 import triton

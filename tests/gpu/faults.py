@@ -1,4 +1,4 @@
-"""Check the status of each variant of fault_pack.py in the last run, and exit with 1 if any is unexpected."""
+"""Check the status of each variant of fault_pack.py in the last run, and exit with 1 if any status is unexpected."""
 
 import sys
 
@@ -14,7 +14,7 @@ EXPECTED = {
 
 
 def main(folder):
-    """Print the statuses of each variant in the last run under `folder`, and return 1 if any is unexpected."""
+    """Print the statuses of each variant in the last run under `folder`, and return 1 if any status is unexpected."""
     frame = load(folder)
     last = frame[frame["run"] == max(frame["run"])]
     statuses = last[~last["control"]].groupby("variant")["status"].agg(set).to_dict()

@@ -34,7 +34,7 @@ CHOSEN=("${CHOSEN[@]:-${PIECES[@]}}")
 SITE=$PWD/$OUT/site
 case $OUT in /*) SITE=$OUT/site ;; esac
 
-# Commands that the pieces use. `attnbench` runs from the installed wheel, and not from the checkout.
+# Commands that the pieces use. `attnbench` runs from the installed wheel, not from the checkout.
 attnbench() { PYTHONPATH=$SITE "$PYTHON" -m attnbench "$@"; }
 script() { PYTHONPATH=$SITE "$PYTHON" "tests/gpu/$1.py" "${@:2}"; }
 
@@ -48,7 +48,7 @@ piece_smoke() {
   attnbench list devices && attnbench list plugins && attnbench list variants &&
     attnbench run -s quick --dtype bfloat16 -d cuda --budget 0.3 --results "$OUT/runs" --name "smoke-$(date +%s)"
 }
-piece_triton() { # compares triton-flash with torch's backends, naive and chunked, forward and backward
+piece_triton() { # compares triton-flash with torch's backends, naive and chunked, in the forward pass and in training
   attnbench run -v 'triton-flash,sdpa-*,naive,chunked' -d cuda --heads 16 --head-dim 128 --dtype bfloat16 --mask causal \
     --seq 1024,2048,4096,8192,16384 --direction forward,forward_backward --budget "$BUDGET" --results "$OUT/runs" \
     --name "triton-$(date +%s)"

@@ -1,4 +1,4 @@
-"""Print a Markdown table of all runs: the number of cells by status and the best throughput of each variant."""
+"""Print a Markdown table with each variant's number of cells by status and best throughput over all runs."""
 
 import sys
 
@@ -6,7 +6,7 @@ from attnbench import load
 
 
 def main(folder):
-    """Print a row for each variant: its cells by status, and its best TFLOP/s in the forward pass and in training."""
+    """Print a row for each variant with its number of cells by status and best TFLOP/s, forward and in training."""
     frame = load(folder)
     frame = frame[~frame["control"]]
     statuses = sorted(frame["status"].unique())
@@ -23,7 +23,7 @@ def main(folder):
 
 
 def _best(cells):
-    """Return the highest TFLOP/s and its workload, or a dash if no cell was timed."""
+    """Format the highest TFLOP/s with its workload, or return a dash if no cell was timed."""
     timed = cells[cells["tflops"].notna()]
     if timed.empty:
         return "-"

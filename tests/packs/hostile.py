@@ -1,4 +1,4 @@
-"""Runs that an attacker could publish. Each run attacks its reader in a different way, and no attack may succeed."""
+"""Runs that an attacker could publish. Each tries a different attack on the commands that read it."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ TEXT_FIELDS = ("variant", "plugin", "device", "device_name", "environment_id", "
 
 
 def make(folder, secret):
-    """Write all runs into `folder` and return them; no output may contain the content of the file `secret`."""
+    """Write all runs into `folder` and return their paths. Some runs refer to the file `secret`."""
     return [
         *(write(folder) for write in (_lines, _numbers, _manifests, _plugin)),
         _links(folder, secret),
@@ -27,7 +27,7 @@ def make(folder, secret):
 
 
 def make_subset(folder, secret):
-    """Write only two of the runs, for tests that need a long time for each run."""
+    """Write two of the runs, for tests that take a long time for each run, and return their paths."""
     return [_names(folder), _logs(folder, secret)]
 
 
@@ -49,7 +49,7 @@ def _append(run, *lines):
 
 
 def _names(folder):
-    """Write a run with scripts, escapes and paths in every string of its records and manifest."""
+    """Write a run with scripts, escape sequences and paths in the strings of its records and manifest."""
     run = _base(folder, "names")
     _, records = _records(run)
     for index, name in enumerate(NAMES):
@@ -114,7 +114,7 @@ def _manifests(folder):
 
 
 def _links(folder, secret):
-    """Write a run with links and pipes instead of files, including the files of its report."""
+    """Write a run in which links and pipes replace record files, and links replace the files of its report."""
     run = _base(folder, "links")
     (run / "records-link.jsonl").symlink_to(secret)
     (run / "records-zero.jsonl").symlink_to("/dev/zero")
@@ -128,7 +128,7 @@ def _links(folder, secret):
 
 
 def _logs(folder, secret):
-    """Write a run with log paths that lead out of its folder, and a log full of scripts and escapes."""
+    """Write a run with log paths that lead outside its folder, and a log of scripts and escape sequences."""
     run = _base(folder, "logs")
     _, records = _records(run)
     failed = {"status": "error", "samples_ns": [], "block_sizes": [], "block_rounds": [], "reason": SCRIPT}

@@ -1,4 +1,4 @@
-"""Security boundaries: no pickle, no plugin code in commands that read results, and safe parsing of untrusted data."""
+"""Tests of security boundaries: no pickle, no plugins in commands that read results, safe parsing of untrusted data."""
 
 import ast
 import json
@@ -79,7 +79,7 @@ HONEST = {
 
 @given(st.text())
 def test_printable_text_has_no_control_characters(text):
-    """Any text becomes a single line of printable characters."""
+    """The function `printable` turns any text into a single line of printable characters."""
     assert printable(text).isprintable()
     assert printable(printable(text)) == printable(text)
 
@@ -126,7 +126,7 @@ def test_any_manifest_is_an_object_or_a_usage_error(tmp_path_factory, value):
 
 
 def test_the_error_of_a_wrong_type_names_the_field():
-    """The error for a field of a wrong type contains the field's name and the type."""
+    """The error for a field of the wrong type names the field and its type."""
     with pytest.raises(RecordError, match="variant is a dict"):
         Record.from_json({**HONEST, "variant": {}})
 
@@ -140,7 +140,7 @@ def test_the_error_of_a_wrong_type_names_the_field():
     st.integers(0, 40),
 )
 def test_the_quick_check_agrees_with_cleaning_each_value(value, depth):
-    """`parse` skips the cleaning of harmless lines, but returns and refuses the same values as full cleaning."""
+    """Skipping the cleaning of harmless lines does not change which values `parse` accepts and returns."""
     for _ in range(depth):
         value = [value] if depth % 2 else {"]": value}
     line = json.dumps(value, allow_nan=True).encode()

@@ -1,4 +1,4 @@
-"""Commands that read a hostile run neither execute its content nor print control characters."""
+"""Tests that commands that read a hostile run neither execute its content nor print control characters."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def place(tmp_path_factory):
 
 
 def attnbench(place, *arguments):
-    """Run attnbench in the folder `place`, with output as on a terminal."""
+    """Run attnbench in the folder `place` and return the completed process."""
     environment = {**os.environ, "FORCE_COLOR": "", "HOME": str(place / "home")}
     return subprocess.run(
         [sys.executable, "-m", "attnbench", *map(str, arguments)],

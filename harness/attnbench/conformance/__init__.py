@@ -1,4 +1,4 @@
-"""The conformance suite, which every variant must pass, and the gate, which checks the answers around each timing.
+"""The conformance suite, which every variant must pass, and the gate, which checks each cell's answers.
 
-The package imports torch, so only workers load it.
+The package imports torch, so only workers import it.
 """

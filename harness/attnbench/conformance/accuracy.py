@@ -1,4 +1,4 @@
-"""Compare a variant's answer with the reference: the worst error, the rule that it breaks, and where."""
+"""Compare a variant's answer with the reference, and report the worst error, its place, and the rule it breaks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_SHOWN_VALUES = 4  # a message shows at most this many values of a wrong row
 
 @dataclass(frozen=True)
 class Answer:
-    """A variant's answer: `output` (B, Hq, Sq, Dv) and, after a backward pass, dQ, dK and dV, all viewed as BHSD.
+    """A variant's answer: `output` (B, Hq, Sq, Dv) and, after a backward pass, dQ, dK and dV, all in BHSD layout.
 
     A gradient that is None is not compared.
     """
@@ -41,10 +41,10 @@ class Answer:
 class AccuracyResult:
     """The result of comparing an answer with the reference.
 
-    `worst_ratio` is error / tolerance of the worst row. The answer is wrong if it is above 1, or None, which stands for
-    an answer with NaN or Inf or a nonzero value where the tolerance is 0. `max_abs` is the largest absolute error of
-    the output. For a wrong answer, `reason` says where the worst row is and by how much it is off, and `bug` names the
-    common mistake that explains the error, or is None.
+    `worst_ratio` is error / tolerance of the worst row. It is None if the answer contains NaN or Inf, or a nonzero
+    value where the tolerance is 0. An answer is wrong if its ratio is above 1 or None. `max_abs` is the largest
+    absolute error of the output. For a wrong answer, `reason` says where the worst row is and how large its error is,
+    and `bug` names the common mistake that explains the error, or is None if no such mistake was found.
     """
 
     rule: str
@@ -69,10 +69,10 @@ def compare(
     kept: torch.Tensor | None = None,
     slack: float = 1.0,
 ) -> AccuracyResult:
-    """Compare an answer with the reference at `part` (default: the whole problem) and judge it by the error rules.
+    """Compare an answer with the reference on `part` (default: the whole problem), and apply the error rules.
 
-    Gradients are compared if the answer has any; `slack` multiplies their tolerance. `kept` (B, Hq, Sq, Sk) gives the
-    factor by which dropout multiplied each weight, if it is known.
+    If the answer contains gradients, they are compared too, with their tolerances multiplied by `slack`. `kept`
+    (B, Hq, Sq, Sk) contains the factor by which dropout multiplied each weight, if these factors are known.
     """
     worst: dict[bool, tuple[Measured, Piece]] = {}  # key: True for the output, False for gradients
     max_abs, finite = 0.0, True
@@ -106,7 +106,7 @@ def measurements(
     *,
     kept: torch.Tensor | None,
 ) -> Iterator[tuple[Measured, Piece]]:
-    """Yield the errors of output, dQ, dK and dV in each piece of the reference, together with that piece."""
+    """Yield the errors of the output, dQ, dK and dV for each piece of the reference, each together with the piece."""
     dtype = answer.output.dtype
     part = part or Part.whole(workload)
     gradients = answer.gradients is not None
@@ -133,10 +133,10 @@ def _measure(name: str, got: torch.Tensor, expected: torch.Tensor, rule: Rule) -
 
 
 def _explain(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece) -> tuple[str, str | None]:
-    """Return the reason for a failure, and the likely bug or None.
+    """Return the reason for a failure, and the likely bug (None if none was found).
 
-    The reason says where the worst row is, what was computed and expected there, which rows are wrong and, if one was
-    found, the likely bug.
+    The reason says where the worst row is, which values were computed and expected there, and which rows are wrong. It
+    also names the likely bug, if one was found.
     """
     place = _unravel(int(measured.ratio.argmax()), measured.ratio.shape)
     index, member, row = place
@@ -169,13 +169,13 @@ def _unravel(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _values(row: torch.Tensor) -> str:
-    """Format the first values of a row."""
+    """Format the first MAX_SHOWN_VALUES values of a row."""
     shown = ", ".join(f"{float(value):.4g}" for value in row[:MAX_SHOWN_VALUES])
     return f"[{shown}{', ...' if len(row) > MAX_SHOWN_VALUES else ''}]"
 
 
 def _ranges(positions: list[int]) -> str:
-    """Format sorted positions as at most five ranges: `0 to 3, 7, 64 to 127`."""
+    """Format sorted positions as at most five ranges, such as `0 to 3, 7, 64 to 127`."""
     ranges: list[list[int]] = []
     for position in positions:
         if ranges and position == ranges[-1][1] + 1:

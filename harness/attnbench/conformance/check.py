@@ -1,4 +1,4 @@
-"""The class of checks, the decorator that creates them, and the result of running one."""
+"""The class Check, the decorator that creates checks, and the result of running a check."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ OUT_OF_MEMORY = ("allocate memory", "out of memory", "MemoryError", "bad_alloc")
 
 
 class Failed(AttnbenchError):  # noqa: N818 - an outcome of a check, not an error of the program
-    """Raised if a variant does not meet a check. The message says where, what was expected, and what came instead.
+    """Raised if a variant fails a check. The message says what was expected, what was found instead, and where.
 
-    `bug` names the common mistake that explains the wrong answer, or is None.
+    `bug` names the common mistake that explains the wrong answer, or is None if no such mistake was found.
     """
 
     def __init__(self, message: str, bug: str | None = None) -> None:
@@ -31,7 +31,7 @@ class Failed(AttnbenchError):  # noqa: N818 - an outcome of a check, not an erro
         self.bug = bug
 
     def within(self, context: str) -> Failed:
-        """Return this failure with `context` in front of its message, as in `call 3 of 120: ...`."""
+        """Return a copy of this failure whose message starts with `context`, as in `call 3 of 120: ...`."""
         return Failed(f"{context}: {self}", self.bug)
 
 
@@ -42,7 +42,7 @@ class Raised(Failed):
 class Skipped(AttnbenchError):  # noqa: N818 - an outcome of a check
     """Raised if a check does not apply; the message says why.
 
-    `refusal` is the variant's own reason if it declares the workload unsupported, else None.
+    If the variant declares the workload unsupported, `refusal` is the variant's reason; otherwise it is None.
     """
 
     def __init__(self, message: str, refusal: str | None = None) -> None:
@@ -56,11 +56,11 @@ class Hint(AttnbenchError):  # noqa: N818 - an outcome of a check
 
 @dataclass(frozen=True)
 class Check:
-    """A property that every variant must have or, with `trait`, one that a variant may claim to have.
+    """A property that every variant must have or, if `trait` is True, that a variant may claim to have.
 
     `demands`, `why`, `usual_bug` and `remedy` are shown to users. If the variant passes, `run(subject, workload)`
-    returns None or a remark; otherwise it raises Failed, Skipped or Hint. The level `full` also runs the workloads of
-    `quick`, and `thorough` runs the workloads of all three levels.
+    returns None or a remark; otherwise `run` raises Failed, Skipped or Hint. The level `full` also runs the workloads
+    of `quick`, and `thorough` runs the workloads of all three levels.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Check:
         return list(dict.fromkeys(chosen))
 
     def explain(self) -> str:
-        """Return the text of `attnbench check --explain`."""
+        """Return the explanation that `attnbench check --explain` prints."""
         kind = (
             "trait (reported for every variant, demanded only of those that claim it)"
             if self.trait
@@ -101,7 +101,7 @@ class Check:
 def check(name: str, *, demands: str, why: str, usual_bug: str, remedy: str, **options: Any) -> Callable[[Run], Check]:
     """Return a decorator that turns a function of (subject, workload) into a Check.
 
-    `options` are `quick`, `full`, `thorough` and `trait`.
+    `options` may set the fields `quick`, `full`, `thorough` and `trait`.
 
     ```python
     @check("empty", demands="...", why="...", usual_bug="...", remedy="...", quick=[workload(batch=0, seq=20)])
@@ -122,9 +122,9 @@ class CheckResult:
     """The result of one check on one workload.
 
     `status` is `hint` for a finding that is not a failure: a trait that does not hold and is not claimed, or a workload
-    that is declared unsupported although it runs correctly. `repro` is the command line that runs only this test again.
-    `bug` is the common mistake that explains a wrong answer. `refusal` is the variant's own reason for not supporting
-    the workload.
+    that the variant declares unsupported but computes correctly. `repro` is the command line that runs only this test
+    again. `bug` is the common mistake that explains a wrong answer. `refusal` is the variant's own reason for not
+    supporting the workload.
     """
 
     check: str

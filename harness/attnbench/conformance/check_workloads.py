@@ -1,4 +1,4 @@
-"""Build the small workloads that checks run on, and choose combinations that contain every pair of choices."""
+"""Build the small workloads that checks run on, and choose combinations that cover every pair of choices."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Pair = tuple[tuple[str, int], tuple[str, int]]
 
 
 def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return combinations of one choice per field, such that each pair of choices occurs in at least one of them.
+    """Return combinations of one choice per field that together contain every pair of choices from two fields.
 
-    There are too many combinations to run all of them, and most bugs need only one or two features at a time (Kuhn,
-    Wallace and Gallo, 2004, doi:10.1109/TSE.2004.24). The algorithm is greedy: for one field after the other, it takes
-    the choice that adds the most new pairs, so the first combinations contain more new pairs than the later ones.
+    There are too many combinations to run them all, and most bugs involve only one or two features (Kuhn, Wallace and
+    Gallo, 2004, doi:10.1109/TSE.2004.24). The algorithm is greedy: for one field after another, it takes the choice
+    that adds the most new pairs, so earlier combinations contain more new pairs than later ones.
 
     >>> covering({"mask": ["none", "causal"], "dtype": ["float32", "float16"]})[0]
     {'mask': 'none', 'dtype': 'float32'}
@@ -30,7 +30,7 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     }
     found: list[dict[str, Any]] = []
     while missing:
-        chosen = dict(next(iter(missing)))  # starting from a missing pair, each round covers at least one more
+        chosen = dict(next(iter(missing)))  # a missing pair, so that each combination covers a new pair
         for name in sorted(places, key=lambda name: (name not in chosen, -len(places[name]))):
             if name not in chosen:
                 chosen[name] = _best(name, places[name], chosen, missing, len(found))
@@ -41,7 +41,7 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _best(name: str, choices: range, chosen: dict[str, int], missing: dict[Pair, None], turn: int) -> int:
-    """Return the choice that adds the most new pairs; `turn` varies which choice wins a tie."""
+    """Return the choice that adds the most new pairs; `turn` determines which choice wins a tie."""
 
     def new_pairs(choice: int) -> int:
         others = (((other, place), (name, choice)) for other, place in chosen.items())
@@ -51,7 +51,7 @@ def _best(name: str, choices: range, chosen: dict[str, int], missing: dict[Pair,
 
 
 DEFAULTS = {"batch": 2, "heads": 4, "kv_heads": 2, "head_dim": 32, "direction": "forward_backward"}
-SHAPES = ((100, 100), (70, 150), (150, 70))  # (queries, keys): equal numbers, fewer queries, and more queries
+SHAPES = ((100, 100), (70, 150), (150, 70))  # (queries, keys): as many queries as keys, fewer, and more
 LOW_PRECISION = ("float16", "bfloat16")
 DTYPES = ("float32", *LOW_PRECISION)
 
@@ -70,9 +70,9 @@ def workload(**fields: Any) -> Workload:
 
 
 def of_all_shapes(masks: tuple[str, ...], **fields: Any) -> list[Workload]:
-    """Build a workload for each mask and each shape in SHAPES.
+    """Return a workload for each combination of a mask and a shape in SHAPES.
 
-    Packed documents need as many queries as keys, so they get only the square shape.
+    The mask `document` requires as many queries as keys, so it gets only the square shape.
     """
     return [
         workload(

@@ -1,4 +1,4 @@
-"""Diagnose a wrong answer: find a common mistake that gives the same answer."""
+"""Diagnose a wrong answer by finding a common mistake that gives the same answer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-MAX_DIFFERENCE = 0.02  # relative distance at which two rows still count as equal: above rounding, below any bug
+# Rows count as equal up to this relative distance, which is larger than rounding errors and smaller than the error that
+# any bug causes.
+MAX_DIFFERENCE = 0.02
 MAX_UNEXPLAINED = 0.25  # a mistake explains a row if at most this share of the row's error remains
-DERIVATIVE_STEP = 0.01  # relative step of the scale for estimating the derivative of an answer
+DERIVATIVE_STEP = 0.01  # relative change of the scale for estimating an answer's derivative
 Mistake = tuple[str, Callable[[], torch.Tensor]]
 
 
 def guess(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece, place: tuple[int, ...]) -> str | None:
-    """Return the common mistake that explains the wrong row of `measured` at index `place`, or None."""
+    """Return the common mistake that explains the wrong row of `measured` at `place`, or None if there is none."""
     got = measured.got[place]
     of_output = measured.name == "output"
     if not got.isfinite().all():
@@ -46,7 +48,7 @@ def _alike(got: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _factor(workload: Workload, got: torch.Tensor, expected: torch.Tensor) -> str | None:
-    """Describe the constant factor between the row and the expected one, or return None if there is none."""
+    """Describe the constant factor by which a row differs from the expected row, or return None if there is none."""
     norm = float(expected.square().sum())
     factor = float((got * expected).sum()) / norm if norm else 0.0
     if not factor or abs(factor - 1) < MAX_DIFFERENCE or not _alike(got, factor * expected):
@@ -102,7 +104,7 @@ def _mistakes(
 
 
 def _factor_of_scores(answer: Callable[[float], torch.Tensor], got: torch.Tensor) -> float:
-    """Return the factor of the scores for which `answer` is nearest to the row `got`, by Gauss-Newton steps."""
+    """Find, by Gauss-Newton steps, the factor of the scores for which `answer(factor)` is nearest to the row `got`."""
     factor = 1.0
     for _ in range(6):
         here = answer(factor)
@@ -116,7 +118,7 @@ def _factor_of_scores(answer: Callable[[float], torch.Tensor], got: torch.Tensor
 def _wrong_masks(
     workload: Workload, piece: Piece, position: int, wrong: Callable[..., Callable[[], torch.Tensor]]
 ) -> Iterator[Mistake]:
-    """Yield mistakes in the mask: ignored, inverted, off by one, wrongly aligned, or without the last tile."""
+    """Yield mistakes in which the mask is ignored, inverted, off by one or wrongly aligned, or lacks the last tile."""
     seen = piece.visible[position : position + 1]
     offset = workload.seq_k - workload.seq_q
     ahead = torch.nn.functional.pad(seen, (1, 0))[:, :-1]
@@ -147,7 +149,7 @@ def _shifted(seen: torch.Tensor, shift: int) -> torch.Tensor:
 
 
 def _wrong_scales(workload: Workload) -> Iterator[tuple[str, float]]:
-    """Yield mistakes in the scale, each with the wrong scale."""
+    """Yield common mistakes in the scale, each with the scale that it results in."""
     right, default = workload.effective_scale, workload.head_dim**-0.5
     if workload.scale is not None:
         yield "the workload's scale is ignored (1/sqrt(head_dim) is used)", default
@@ -164,7 +166,7 @@ def _wrong_scales(workload: Workload) -> Iterator[tuple[str, float]]:
 def _wrong_sources(
     workload: Workload, inputs: Inputs, batch: int, head: int, wrong: Callable[..., Callable[[], torch.Tensor]]
 ) -> Iterator[Mistake]:
-    """Yield mistakes that read keys and values from another head or another sequence."""
+    """Yield mistakes in which keys and values are read from the wrong head or sequence."""
     key, value = (in_bhsd(tensor, inputs.layout).detach() for tensor in (inputs.key, inputs.value))
     tiled = head % workload.kv_heads
     if tiled != head // (workload.heads // workload.kv_heads):

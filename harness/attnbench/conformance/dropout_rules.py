@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 MAX_STANDARD_ERRORS = 6.0  # a mean over draws may be off by at most this many standard errors
-SUM_TOLERANCE = 0.02  # relative difference allowed between two sums that are equal up to rounding
+SUM_TOLERANCE = 0.02  # relative difference allowed between two sums that should be equal
 RULE_MEAN = "dropout: the output's mean over draws is the output without dropout (kept weights are divided by 1-p)"
 RULE_NOISE = "dropout: the variance of the output is that of dropping weights with probability p"
 RULE_MASK = "dropout: <dO, O> = <dV, V>, which holds if backward drops the same weights as forward"
@@ -22,7 +22,7 @@ RULE_SCORES = "dropout: <dQ, Q> = <dK, K>, which holds if dQ and dK come from th
 
 
 def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> AccuracyResult:
-    """Judge an answer under dropout by the rules that hold for any draw; return the result of the worst rule."""
+    """Judge an answer by the rules that hold whichever weights are dropped, and return the worst result."""
     results = [*_forward(workload, inputs, answer, part)]
     gradients = answer.gradients
     if gradients is not None and all(gradient is not None for gradient in gradients):
@@ -33,8 +33,8 @@ def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
 def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> list[AccuracyResult]:
     """Judge the mean and the noise of the output.
 
-    Each row is regressed on the reference's row. The factors must be 1 on average, and the residuals must be as large
-    as dropout makes them.
+    Each row is fitted as a factor times the reference's row. The factors must be 1 on average, and the differences from
+    the reference must have the variance that dropout causes.
     """
     factors, noise, expected_noise, squared_noise = [], [], [], []
     spread = workload.dropout / (1 - workload.dropout)
@@ -71,7 +71,7 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
 def _variance_of_draw(rate: float) -> float:
     """Return the relative variance of the squared noise of one weight.
 
-    The noise is 1/(1-p) - 1 if the weight is kept, and -1 if it is dropped.
+    At a dropout rate of p, the noise is 1/(1-p) - 1 if the weight is kept, and -1 if it is dropped.
     """
     kept = rate / (1 - rate)
     return (rate + (1 - rate) * kept**4) / kept**2 - 1

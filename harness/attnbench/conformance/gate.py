@@ -1,4 +1,4 @@
-"""The gate: check a cell's answers before, during and after its timing, at sampled parts of the problem."""
+"""The gate, which checks a cell's answers at sampled parts of the problem, before, during and after its timing."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 
-PAIRS = {"cpu": 1 << 20, "cuda": 1 << 25}  # query-key pairs compared in each round, by type of device
+PAIRS = {"cpu": 1 << 20, "cuda": 1 << 25}  # number of query-key pairs compared in each round, by type of device
 MIN_ROWS = 8  # at least this many query rows are compared, even if they have more than PAIRS pairs
 TILE_BORDERS = (63, 64, 127, 128, 255, 256, 511, 512)  # rows at which tiles end and begin
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The part of a problem that one round of checks compares.
+    """The part of a problem that is compared in one round of checks.
 
     If `dense` is False, grad_output must be 0 except at the sampled rows.
     """
@@ -44,7 +44,7 @@ def across(workload: Workload, device: str, generator: random.Random) -> Sample:
     budget = PAIRS.get(device, PAIRS["cpu"])
     pairs_of_row = max(1, w.batch * w.heads * w.seq_k)
     rows = _rows(w.seq_q, max(MIN_ROWS, budget // pairs_of_row), generator)
-    cost = max(1, w.heads // w.kv_heads * len(rows) * w.seq_k)  # pairs per key head and sequence
+    cost = max(1, w.heads // w.kv_heads * len(rows) * w.seq_k)  # query-key pairs per key head and sequence
     affordable = max(1, 8 * budget // cost)
     kv_heads = _some(w.kv_heads, affordable, generator)
     batches = _some(w.batch, max(1, min(affordable // max(1, len(kv_heads)), 64)), generator)
@@ -54,7 +54,7 @@ def across(workload: Workload, device: str, generator: random.Random) -> Sample:
 
 
 def whole_group(workload: Workload, pairs: int, generator: random.Random) -> Sample | None:
-    """Sample all rows of a key head and its query heads; return None if these have more than `pairs` pairs."""
+    """Sample all rows of one key head and its query heads; return None if they have over `pairs` query-key pairs."""
     w = workload
     if not w.batch or w.heads // w.kv_heads * w.seq_q * w.seq_k > pairs:
         return None
@@ -63,7 +63,7 @@ def whole_group(workload: Workload, pairs: int, generator: random.Random) -> Sam
 
 
 def few_rows(workload: Workload, count: int, generator: random.Random) -> Sample:
-    """Sample a few rows of a few heads of one sequence, among them the first or the last row."""
+    """Sample a few rows, including the first or the last row, in a few heads of one sequence."""
     w = workload
     batches, kv_heads = _some(w.batch, 1, generator), _some(w.kv_heads, count, generator)
     rows = set(_some(w.seq_q, count, generator))
@@ -81,7 +81,7 @@ def keep_rows(grad_output: torch.Tensor, rows: tuple[int, ...]) -> None:
 
 
 def _rows(length: int, count: int, generator: random.Random) -> tuple[int, ...]:
-    """Choose `count` rows: the first, the last, some at borders of tiles, and random ones."""
+    """Choose `count` rows: the first, the last, some at tile borders, and random ones."""
     if count >= length:
         return tuple(range(length))
     borders = [row for row in TILE_BORDERS if row < length]
@@ -92,12 +92,12 @@ def _rows(length: int, count: int, generator: random.Random) -> tuple[int, ...]:
 
 
 def _some(size: int, count: int, generator: random.Random) -> tuple[int, ...]:
-    """Choose up to `count` different numbers below `size`, sorted."""
+    """Return up to `count` different random numbers below `size`, in ascending order."""
     return tuple(sorted(generator.sample(range(size), min(count, size))))
 
 
-ROUNDS = 2  # full checks before the timing
-RECHECKED_ROWS = 4  # query rows that are compared after a timed call
+ROUNDS = 2  # number of full checks before the timing
+RECHECKED_ROWS = 4  # number of query rows compared after a timed call
 RECHECKED_PAIRS = 1 << 16  # a group of heads with at most this many query-key pairs is rechecked as a whole
 CONTRACT = "plugin contract"
 
@@ -106,8 +106,9 @@ CONTRACT = "plugin contract"
 class Verdict:
     """The gate's judgement of a cell's answers.
 
-    `worst_ratio` is error / tolerance; above 1 the answer is wrong. It is None if the answer is not finite or breaks
-    the contract in another way; `reason` then says how. `max_abs` is the largest absolute error of the output.
+    `worst_ratio` is error / tolerance of the worst row, and an answer with a ratio above 1 is wrong. The ratio is None
+    if the answer is not finite, breaks the plugin contract, or has no reference. `reason` says why an answer failed.
+    `max_abs` is the largest absolute error of the output.
     """
 
     passed: bool
@@ -125,7 +126,7 @@ GateInputs = TypeVar("GateInputs", bound="Inputs")
 
 
 class BaseGate(ABC, Generic[GateInputs]):
-    """The base class of the gates of attention alone and of a whole layer.
+    """The base class of the gate for attention alone and the gate for a whole layer.
 
     Each round of checks refills the inputs, calls the variant, and judges its answer.
     """
@@ -137,7 +138,7 @@ class BaseGate(ABC, Generic[GateInputs]):
         self.call = call
         self.seed = seed
         self._seeds_drawn = 0
-        self._last: torch.Tensor | None = None  # kept to detect a later output in the same storage
+        self._last: torch.Tensor | None = None  # the last output, kept to detect an output that shares its storage
 
     def before(self) -> Verdict:
         """Run ROUNDS full checks with fresh inputs at the same addresses, then refill the inputs for the timing."""
@@ -149,7 +150,7 @@ class BaseGate(ABC, Generic[GateInputs]):
 
     @abstractmethod
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a few rows of the output and gradients that a timed call gave for the current inputs."""
+        """Check a few rows of the output and gradients that a timed call returned for the current inputs."""
 
     @abstractmethod
     def _full(self) -> Verdict:
@@ -157,7 +158,7 @@ class BaseGate(ABC, Generic[GateInputs]):
 
     @abstractmethod
     def _refill(self, seed: int, distribution: str = "normal") -> None:
-        """Overwrite the inputs in place."""
+        """Overwrite the inputs in place with fresh values."""
 
     def _rounds(self, count: int) -> Verdict:
         verdicts = []
@@ -175,12 +176,13 @@ class BaseGate(ABC, Generic[GateInputs]):
 
 
 class Gate(BaseGate["Inputs"]):
-    """The gate of attention alone: checks of a prepared variant on the cell's workload, at bounded cost for any length.
+    """The gate for attention alone, which checks a prepared variant on the cell's workload at a bounded cost.
 
     The reference is computed only after the variant's call and backward pass, and is freed before the next call. Long
-    sequences are compared at sampled rows, with a grad_output that is 0 elsewhere, so that float64 gradients need only
-    those rows. Under dropout the reference can't reproduce the draw, so the gate checks rules that hold for any draw.
-    A variant that is not softmax attention (`exact` is False) only has to keep the contract.
+    sequences are compared at sampled rows, with a grad_output that is 0 elsewhere, so that the float64 gradients need
+    only those rows. Under dropout, the reference can't reproduce which weights are dropped, so the gate checks rules
+    that hold whichever are dropped. A variant that is not softmax attention (`exact` is False) only has to keep the
+    plugin contract.
     """
 
     def __init__(self, variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> None:
@@ -188,7 +190,7 @@ class Gate(BaseGate["Inputs"]):
         self._round = 0
 
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a few rows of a timed call's output and dQ or, on a small problem, a whole group with all gradients."""
+        """Check a timed call's output and dQ at a few rows or, on a small problem, a whole group and all gradients."""
         problem = output_problem(output, self.workload, self.inputs, graph=False)
         problem = problem or gradients_problem(grads, self.inputs)
         if problem:
@@ -197,7 +199,7 @@ class Gate(BaseGate["Inputs"]):
         whole = whole_group(self.workload, RECHECKED_PAIRS, generator)
         if whole:
             return self._judge(output, grads, whole)
-        # A few rows are not enough to compare dK and dV, which sum over all rows.
+        # A few rows are not enough to compare dK and dV, which are sums over all rows.
         rows_only = None if grads is None else (grads[0], None, None)
         return self._judge(output, rows_only, few_rows(self.workload, RECHECKED_ROWS, generator))
 
@@ -226,7 +228,7 @@ class Gate(BaseGate["Inputs"]):
         return self._judge(self._last, grads, sample)
 
     def _sample(self, generator: random.Random) -> Sample:
-        """Alternate between a few rows of all heads and all rows of one group of heads."""
+        """Sample a few rows of all heads or, every other time, all rows of a group of heads if the group is small."""
         device = self.inputs.query.device.type
         self._round += 1
         whole = whole_group(self.workload, 2 * PAIRS.get(device, PAIRS["cpu"]), generator)

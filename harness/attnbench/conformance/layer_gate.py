@@ -1,4 +1,4 @@
-"""The gate of a whole layer: compare it with the same layer in float64, at sampled rows of one sequence."""
+"""The gate for a whole layer, which compares the layer with a float64 version at sampled rows of one sequence."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-FACTOR = 4.0  # allowed ratio of the errors of two correct implementations, which sum in different orders
+FACTOR = 4.0  # allowed ratio between the errors of two correct layers, which may add in different orders
 RULE = "layer: ||e|| <= 4 ||e of a plain layer|| + 4 eps ||ref||"
-RECHECKED_ROWS = 4  # query rows that are compared after a timed call
+RECHECKED_ROWS = 4  # number of query rows compared after a timed call
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,24 @@ class Rows:
 
 
 def gate_of(variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> Gate | LayerGate:
-    """Return the gate of a cell: a LayerGate for the inputs of a layer, else a Gate."""
+    """Return the gate for a cell: a LayerGate if the inputs are those of a layer, else a Gate."""
     if isinstance(inputs, LayerInputs):
         return LayerGate(variant, workload, inputs, call, seed)
     return Gate(variant, workload, inputs, call, seed)
 
 
 class LayerGate(BaseGate[LayerInputs]):
-    """The gate of a layer around a variant, as `Gate` is the gate of attention alone.
+    """The gate for a layer around a variant; Gate is the gate for attention alone.
 
-    The error of each row may be four times that of a plain layer in the workload's dtype: the plain layer's error at
-    the same row, or its root mean square over all rows, whichever is larger. Gradients are compared with a
-    grad_output that is 0 except at the sampled rows, so that the reference needs only those rows. The gradients of all
-    weights, and of all tokens of the sequence, depend on them.
+    The error of each row may be up to four times the error of a plain layer in the workload's dtype, plus a share of
+    the expected row's norm. The plain layer's error is the larger of its error at the same row and its root mean square
+    error over all rows. Gradients are compared with a grad_output that is 0 except at the sampled rows, so that the
+    reference needs only those rows. The gradients of all weights, and of all tokens in the sequence, depend on those
+    rows.
     """
 
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a few rows of a timed call's output for the current inputs, and that the gradients are finite."""
+        """Check a timed call's output at a few rows, and check that its gradients are finite."""
         problem = self._problem(output, grads)
         if problem:
             return Verdict(False, CONTRACT, reason=problem)
@@ -135,11 +136,11 @@ class LayerGate(BaseGate[LayerInputs]):
 def layer_reference(
     workload: Workload, inputs: LayerInputs, sample: Rows, dtype: torch.dtype, *, gradients: bool
 ) -> list[torch.Tensor]:
-    """Return the layer's output (R, E) at the sampled rows and, with `gradients`, its gradients.
+    """Return the layer's output (R, E) at the sampled rows, followed by its gradients if `gradients` is True.
 
-    There is a gradient for the sequence's tokens (S, E), in cross attention another one for the tokens of the keys, and
-    one for each of the four weights. They are computed with `inputs.grad_output` at the sampled rows and 0 elsewhere.
-    The code is written for clarity, not for speed.
+    There is one gradient for the sequence's tokens (S, E), one for the key tokens in cross attention, and one for each
+    of the four weights. They are computed with a grad_output that equals `inputs.grad_output` at the sampled rows and
+    is 0 elsewhere. The code is written for clarity, not for speed.
     """
     w, attention_inputs = workload, inputs.attention
     assert attention_inputs is not None  # noqa: S101 - the inputs of a layer always contain them

@@ -1,6 +1,6 @@
-"""The pytest plugin with the options of `pytest --pyargs attnbench.conformance --variant my-attn`.
+"""The pytest plugin that adds the options of `pytest --pyargs attnbench.conformance --variant my-attn`.
 
-The options are added only if the suite is named on the command line, so that they can't clash with those of other
+The options are added only if the suite is named on the command line, so that they can't clash with options of other
 projects.
 """
 
@@ -41,7 +41,10 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
 
 
 def variants_under_test(config: pytest.Config) -> list[Variant]:
-    """Load the variants that `--variant` names, by default all those of `--plugin`; may raise pytest.UsageError."""
+    """Load the variants that `--variant` names or, without that option, all variants of the plugins in `--plugin`.
+
+    Raises pytest.UsageError if a plugin or variant can't be found, or if there is no variant to test.
+    """
     if VARIANTS not in config.stash:
         config.stash[VARIANTS] = _load(config.getoption("--variant"), config.getoption("--plugin"))
     return config.stash[VARIANTS]
@@ -70,7 +73,7 @@ def _load(names: list[str], plugins: list[str]) -> list[Variant]:
 def _offered(sources: list[Any]) -> tuple[dict[str, Variant], list[str]]:
     """Load plugins; return their variants by name, and the errors of the plugins that could not be loaded.
 
-    If several variants have the same name, the first one counts.
+    If several variants have the same name, the first one is used.
     """
     offered: dict[str, Variant] = {}
     problems = []

@@ -1,4 +1,4 @@
-"""Run a variant on the inputs of a check; every run must keep the plugin contract."""
+"""Run a variant on the inputs of a check, and require that it keeps the plugin contract."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TENSORS = ("query", "key", "value", "grad_output", "key_lengths", "document_ids", "alibi_slopes")
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # key: size in bytes
-CHUNK = 1 << 22  # elements whose bits are summed at a time, to bound memory
+CHUNK = 1 << 22  # number of elements whose bits are summed at a time, to limit memory use
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Subject:
         return torch.Generator().manual_seed(self.seed_of(*parts))
 
     def refusal(self, workload: Workload) -> str | None:
-        """Return the variant's reason for not supporting the workload, or None if it supports the workload.
+        """Return the variant's reason for not supporting the workload, or None if the workload is supported.
 
         Raises Failed if `unsupported_reason` raises an exception.
         """
@@ -58,9 +58,10 @@ class Subject:
             raise Skipped(f"{workload.id}: {reason}", reason)
 
     def trial(self, workload: Workload, inputs: Inputs | None = None) -> Trial:
-        """Prepare the variant on a workload; raises Skipped if the variant declares it unsupported.
+        """Prepare the variant for a workload, on the given inputs or on random ones.
 
         The check overwrites the inputs after `prepare`, so a variant that computes its answer in `prepare` fails.
+        Raises Skipped if the variant declares the workload unsupported, and Failed if `prepare` fails.
         """
         self.require_support(workload)
         made = inputs or make_inputs(workload, self.device, self.variant.layout, self.seed_of("prepare", workload.id))
@@ -94,12 +95,15 @@ class Trial:
         return self
 
     def values(self, name: str) -> torch.Tensor:
-        """Return a copy of a named input as (B, H, S, D)."""
+        """Return a copy of the named input, with shape (B, H, S, D)."""
         copy: torch.Tensor = in_bhsd(getattr(self.inputs, name).detach(), self.inputs.layout).clone()
         return copy
 
     def output(self) -> Any:
-        """Call the variant and return its output; raises Failed if the output breaks the contract."""
+        """Call the variant and return its output.
+
+        Raises Failed if the call raises an exception or the output breaks the plugin contract.
+        """
         output = _guarded("the callable", self.call)
         problem = output_problem(output, self.workload, self.inputs)
         if problem:
@@ -107,10 +111,10 @@ class Trial:
         return output
 
     def run(self, *, backward: bool = True) -> Answer:
-        """Call the variant, run its backward pass if the direction has one, and return the answer as BHSD.
+        """Call the variant, run its backward pass if the direction has one, and return the answer in BHSD layout.
 
-        `backward=False` skips the backward pass. Raises Failed if output or gradients break the contract, or if the
-        inputs were changed.
+        `backward=False` skips the backward pass. Raises Failed if a pass raises an exception, if the output or a
+        gradient breaks the plugin contract, or if the inputs were changed.
         """
         snapshot = Snapshot.take(self.inputs)
         output = self.output()
@@ -126,7 +130,10 @@ class Trial:
         return Answer(in_bhsd(output.detach(), layout), gradients)
 
     def differentiate(self, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return dQ, dK and dV in the variant's layout; raises Failed if they break the contract."""
+        """Return dQ, dK and dV in the variant's layout.
+
+        Raises Failed if the backward pass raises an exception or a gradient breaks the plugin contract.
+        """
         leaves, grad_output = self.inputs.leaves, self.inputs.grad_output
         gradients = _guarded(
             "its backward pass", lambda: torch.autograd.grad(output, leaves, grad_output, allow_unused=True)
@@ -137,7 +144,7 @@ class Trial:
         return gradients  # type: ignore[no-any-return]
 
     def judge(self, answer: Answer, part: Part | None = None, *, slack: float = 1.0) -> None:
-        """Raise Failed, with place and rule, if the answer breaks the error rules.
+        """Raise Failed, naming the rule and the place, if the answer breaks an error rule.
 
         `slack` multiplies the tolerance of gradients. A variant that is not softmax attention (`exact` is False) has no
         reference, so its answer only has to be finite.
@@ -152,7 +159,7 @@ class Trial:
 
 
 def _guarded(what: str, step: Any) -> Any:
-    """Run a step of the variant, and turn any exception into Raised, with the file and line where it was raised."""
+    """Run a step of the variant, and convert any exception into Raised, with the file and line that raised it."""
     try:
         return step()
     except (Failed, Skipped):
@@ -175,7 +182,7 @@ def output_shape(workload: Workload, layout: str) -> tuple[int, ...]:
 def output_problem(output: Any, workload: Workload, inputs: Inputs, *, graph: bool = True) -> str | None:
     """Return how `output` breaks the contract in type, shape, dtype, device or storage, or None if it doesn't.
 
-    With `graph`, an output that needs gradients must also be connected to the inputs in autograd's graph.
+    If `graph` is True, an output that needs gradients must also be connected to the inputs in autograd's graph.
     """
     if not isinstance(output, torch.Tensor):
         return f"the callable returned {type(output).__name__}: expected one tensor, the output"
@@ -197,7 +204,7 @@ def output_problem(output: Any, workload: Workload, inputs: Inputs, *, graph: bo
 
 
 def gradients_problem(gradients: tuple[torch.Tensor | None, ...] | None, inputs: Inputs) -> str | None:
-    """Return which gradient is missing or has the wrong shape or dtype, or None if all gradients are right."""
+    """Describe the first gradient that is missing or has a wrong shape or dtype, or return None if there is none."""
     for name, leaf, gradient in zip(("query", "key", "value"), inputs.leaves, gradients or (), strict=False):
         if gradient is None:
             return f"the gradient of {name} is missing: in autograd's graph, the output does not depend on {name}"
@@ -216,18 +223,18 @@ def storages(*tensors: torch.Tensor | None) -> set[int]:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A fingerprint of the inputs, which reveals writes to them without a copy of their values."""
+    """A fingerprint of the inputs, which detects writes to the inputs without storing a copy of them."""
 
     fingerprints: dict[str, tuple[Any, ...]]
 
     @classmethod
     def take(cls, inputs: Inputs) -> Snapshot:
-        """Record the address, shape, strides and a position-dependent sum of the bits of each input."""
+        """Record each input's address, shape, strides, and a position-dependent sum of its bits."""
         tensors = ((name, getattr(inputs, name)) for name in TENSORS)
         return cls({name: _fingerprint(tensor) for name, tensor in tensors if tensor is not None})
 
     def problem(self, inputs: Inputs) -> str | None:
-        """Return which input has changed since the snapshot, with a remedy, or None if none has."""
+        """Describe the first input that changed since the snapshot, with a remedy, or return None if none did."""
         for name, before in self.fingerprints.items():
             after = _fingerprint(getattr(inputs, name))
             if after[:-1] != before[:-1]:

@@ -1,4 +1,4 @@
-"""The conformance suite: run each check on a variant, with each of the check's workloads."""
+"""The conformance suite, which runs each check on a variant with each of the check's workloads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TILE, PAGE = 128, 256  # some variants support only whole tiles of queries and keys, or whole pages of keys
 MAX_SQUARE = 512  # largest length tried for variants that support only as many queries as keys
-# The checks that run on variants with exact = False, because they need no reference.
+# Checks that need no reference, so they also run on variants whose `exact` is False.
 CHECKS_WITHOUT_REFERENCE = ("empty", "fresh-output", "repeatable", "batch-invariant")
 
 
@@ -43,7 +43,10 @@ class Case:
 
 
 def find_check(name: str) -> Check:
-    """Return the check of that name. If there is none, raise UsageError with the nearest name."""
+    """Return the check with the given name.
+
+    Raises UsageError, which suggests the nearest name, if there is no such check.
+    """
     if name not in CHECKS:
         raise UsageError(str(unknown("check", name, CHECKS)))
     return CHECKS[name]
@@ -52,14 +55,14 @@ def find_check(name: str) -> Check:
 def cases(
     variant: Variant, device: str = "cpu", level: Level = "full", only: Iterable[str] | None = None
 ) -> list[Case]:
-    """Return the tests of a variant, without duplicates, in the order of CHECKS.
+    """Return the tests of a variant, without duplicates, in the order of CHECKS or `only`.
 
-    A workload that the variant does not support is replaced by the nearest one that it supports. The replacement may
-    have another dtype, and as few as possible of these changes: forward only, no grouped heads, head_dim 64, few
+    A workload that the variant does not support is replaced by the nearest supported one. The replacement may have
+    another dtype, and has as few of these changes as possible: forward only, no grouped heads, head_dim 64, few
     queries, whole tiles, whole pages of keys, as many queries as keys.
 
-    `only` names the checks to run. If the variant declares new shapes costly on the device, the tests are those of the
-    next lower level. Raises UsageError for an unknown level or check.
+    `only` names the checks to run (default: all of them). If the variant declares that new shapes are costly on the
+    device, the tests are those of the next lower level. Raises UsageError if the level or a check is unknown.
     """
     if level not in LEVELS:
         raise UsageError(str(unknown("level", level, LEVELS)))
@@ -100,7 +103,7 @@ def checks(
 
 
 def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str | None = None) -> CheckResult:
-    """Run one test and return its result. An error in the check itself fails only that test."""
+    """Run one test and return its result. An error in the check itself fails only this test."""
     started = time.perf_counter()
     try:
         result = _outcome(subject, case)
@@ -156,7 +159,7 @@ class _Nearest:
         self._unsupported: set[tuple[object, ...]] = set()
 
     def to(self, workload: Workload) -> Workload:
-        """Return the workload, or its first supported relaxation if only a relaxation is supported."""
+        """Return the first supported relaxation of a workload if only a relaxation is supported, else the workload."""
         w = workload
         # No relaxation changes these features.
         features = (str(w.mask), w.softcap is None, w.alibi, w.dropout > 0, w.scale is None)
@@ -167,7 +170,7 @@ class _Nearest:
                 if self._subject.refusal(each) is None:
                     return each
         except Failed:
-            return w  # unsupported_reason raised: running the check reports it
+            return w  # unsupported_reason raised an exception, which running the check will report
         self._unsupported.add(features)
         return w
 
@@ -189,7 +192,7 @@ def _relaxations(workload: Workload) -> Iterator[Workload]:
     subsets = itertools.chain.from_iterable(itertools.combinations(easier, count) for count in range(len(easier) + 1))
     for chosen, dtype in itertools.product(subsets, dict.fromkeys((w.dtype, "float32", "bfloat16", "float16"))):
         change = {name: value for part in chosen for name, value in part.items()}
-        with contextlib.suppress(WorkloadError):  # for example, packed documents need as many queries as keys
+        with contextlib.suppress(WorkloadError):  # packed documents, for example, need as many queries as keys
             yield replace(w, dtype=dtype, **change)
 
 

@@ -13,7 +13,7 @@ from attnbench.errors import AttnbenchError
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Create one test for each variant, check and workload."""
+    """Create one test for each combination of variant, check and workload."""
     config = metafunc.config
     device, level, seed = (config.getoption(name) for name in ("--device", "--level", "--seed"))
     try:

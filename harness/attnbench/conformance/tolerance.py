@@ -1,4 +1,4 @@
-"""The error rules: how much an answer may differ from the reference. docs/conformance.md derives them."""
+"""The error rules, which limit how far an answer may be from the reference. docs/conformance.md derives them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUTPUT_FACTOR_PLAIN = 2.0  # plain, float16 and bfloat16: ||e|| <= 2 ||e of a pl
 STEPS_OF_8_BITS = 127  # quantisation steps on each side of 0
 QUANTISED_FACTOR = 0.05  # quantised, any dtype: ||e|| <= 0.05 ||ref|| + effect of an 8-bit step in the scores
 QUANTISED_SHARE = 0.1  # quantised, gradients: ||e|| <= 0.1 (size ||ref|| + spread)
-# Vectorised exponentials may return 0 below this value, although smaller normal numbers exist.
+# Vectorised exponentials may return 0 for results below this value, although smaller normal numbers exist.
 FLUSH_LIMIT = 64 * torch.finfo(torch.float32).smallest_normal
 GRADIENT_FACTORS = {  # key: (tier, whether the dtype is float32); rule: ||e|| <= factor eps (size ||ref|| + spread)
     ("fused", True): 4.0,
@@ -29,7 +29,7 @@ GRADIENT_FACTORS = {  # key: (tier, whether the dtype is float32); rule: ||e|| <
 
 @dataclass(frozen=True)
 class Rule:
-    """The text of an error rule, and the tolerance that it gives each row."""
+    """The text of an error rule, and the tolerance of each row under the rule."""
 
     text: str
     tolerance: torch.Tensor
@@ -37,7 +37,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Measured:
-    """The errors of the output or of a gradient in one piece of the reference: shape (n, g, R), as in `Piece`."""
+    """The errors of the output, or of one gradient, in each row of one piece of the reference."""
 
     name: str
     rule: str
@@ -48,13 +48,13 @@ class Measured:
 
     @property
     def ratio(self) -> torch.Tensor:
-        """Error / tolerance of each row: 0 for no error, infinite if the error is NaN or only the tolerance is 0."""
+        """Error / tolerance of each row; 0 if there is no error, infinite if the error is NaN or the tolerance is 0."""
         ratio = torch.where(self.error > 0, self.error / self.tolerance, 0.0)
         return torch.where(self.error.isnan(), torch.inf, ratio)
 
 
 def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | None) -> Rule:
-    """Return the rule for each row of the output, (n, g, R).
+    """Return the error rule of the output, with a tolerance for each row (n, g, R).
 
     `plain` is the answer of a plain implementation in the workload's dtype; the plain tier's rule refers to its error.
     """
@@ -76,11 +76,12 @@ def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | Non
 
 
 def _effect_of_step(piece: Piece) -> torch.Tensor:
-    """Return how much each row of the output changes if its scores are off by one 8-bit step: (n, g, R).
+    """Return how much each row (n, g, R) of the output changes if its scores are off by one 8-bit step.
 
-    An entry of a query or key is accurate to one step, 1/127 of the largest entry of its head. A score is accurate to
-    delta = scale (||q|| step of keys + max||k|| step of queries). The output is the mean of the values, weighted by p,
-    so it changes by delta sqrt(sum_j p_j^2 ||v_j - output||^2). That is 0 if one key has all the weight.
+    An entry of a query or key is accurate to one step, which is 1/127 of the largest entry in its head. A score is
+    accurate to delta = scale (||q|| step of keys + max||k|| step of queries). The output is the mean of the values,
+    weighted by p, so it changes by delta sqrt(sum_j p_j^2 ||v_j - output||^2). This change is 0 if one key has all the
+    weight.
     """
     if not piece.key.numel() or not piece.query.numel():
         return torch.zeros_like(piece.attention.lse)
@@ -96,7 +97,7 @@ def _effect_of_step(piece: Piece) -> torch.Tensor:
 
 
 def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, Rule, Rule]:
-    """Return the rules for each row of dQ (n, g, R), dK and dV (n, 1, Sk).
+    """Return the error rules of dQ, dK and dV, with tolerances for each row: (n, g, R) of dQ, (n, 1, Sk) of dK and dV.
 
     A row of a gradient is a sum of terms that may cancel. Its spread is the root sum of squares of these terms. With
     weights P, dP = dO V^T and delta = sum_j P dP, each entry dS = P (dP - delta) is accurate to eps P sqrt(dP^2 +
@@ -139,7 +140,7 @@ def _spreads(piece: Piece, dtype: torch.dtype, *, scores_held_in_dtype: bool) ->
     slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     delta = (weights * of_weights).sum(-1, keepdim=True)
     entries = weights * slope * (of_weights.square() + delta.square()).sqrt() + least
-    if piece.attention.slope is not None:  # 1 - tanh^2 has an absolute accuracy of eps, not a relative one
+    if piece.attention.slope is not None:  # 1 - tanh^2 has an error of eps, however small it is
         entries = entries + weights * (of_weights - delta).abs()
     entries = (row_factor * entries).masked_fill(~piece.visible, 0.0).square()
     of_delta = (row_factor * (piece.attention.output * grad_output).norm(dim=-1, keepdim=True)).square()

@@ -1,6 +1,6 @@
-"""The checks of the conformance suite, in one module for each family.
+"""The checks of the conformance suite, with one module for each family.
 
-The package imports torch, so only workers load it.
+The package imports torch, so only workers import it.
 """
 
 from attnbench.conformance.check import Check
@@ -34,8 +34,8 @@ FAMILIES = (
     traits,
 )
 
-# All checks by name, in the order in which they run. Families import checks from each other, so each check is taken
-# only from the module that defines it.
+# All checks by name, in the order in which they run. The modules import checks from each other, so each check is
+# taken only from the module that defines it.
 CHECKS = {
     check.name: check
     for family in FAMILIES

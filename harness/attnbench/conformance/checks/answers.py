@@ -19,7 +19,7 @@ LENGTHS = (1, 2, 63, 64, 65, 127, 129, 257)
 
 
 def compare_with_reference(subject: Subject, workload: Workload) -> None:
-    """Compare output, gradients (if the direction has any) and log-sum-exp (if offered) with the reference."""
+    """Compare the output with the reference, and also the gradients and the log-sum-exp if there are any."""
     trial = subject.trial(workload)
     trial.refill(subject.seed_of("answer", workload.id))
     trial.judge(trial.run())
@@ -30,9 +30,9 @@ def compare_with_reference(subject: Subject, workload: Workload) -> None:
 
 @check(
     "masks",
-    demands="output and gradients are correct under every mask, with fewer, as many, and more queries than keys",
+    demands="output and gradients are correct under every mask, with fewer queries than keys, as many, and more",
     why="most bugs in attention kernels are off-by-one errors in the mask",
-    usual_bug="top-left alignment instead of bottom-right (they differ unless Sq = Sk), or a window of W+1 keys",
+    usual_bug="top-left alignment instead of bottom-right (they differ unless Sq = Sk), or a window one key too wide",
     remedy="compare your condition with Mask's docstring: causal is j <= i + Sk - Sq; a window includes both ends",
     quick=[
         *of_all_shapes(
@@ -74,14 +74,14 @@ def compare_with_reference(subject: Subject, workload: Workload) -> None:
     ],
 )
 def masks(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference under a mask."""
+    """Compare the answer with the reference under the workload's mask."""
     compare_with_reference(subject, workload)
 
 
 @check(
     "masked-rows",
     demands="a query that sees no key has an output and a gradient of exactly 0",
-    why="causal attention with more queries than keys has such rows; a NaN there spoils a whole training step",
+    why="causal attention with more queries than keys has such queries; a NaN there spoils a whole training step",
     usual_bug="0/0 in the softmax (NaN), or masking with finfo.min, which gives the mean of all values",
     remedy="mask with -inf, and write 0 where the sum of weights is 0",
     quick=[
@@ -99,16 +99,16 @@ def masks(subject: Subject, workload: Workload) -> None:
     ],
 )
 def masked_rows(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference where some queries see no key."""
+    """Compare the answer with the reference on a workload in which some queries see no key."""
     compare_with_reference(subject, workload)
 
 
 @check(
     "lengths",
-    demands="output and gradients are correct for lengths 1 and 2, and for lengths around multiples of a tile",
+    demands="output and gradients are correct for lengths 1 and 2, and for lengths around multiples of the tile size",
     why="the last, partial tile is usually a separate code path",
     usual_bug="the last partial tile of keys is dropped, or its padding is counted in the sum of weights",
-    remedy="bound-check loads by the true length, and set the scores beyond it to -inf",
+    remedy="check loads against the true length, and set the scores beyond it to -inf",
     quick=[
         *[workload(mask="causal", seq=length, heads=2) for length in LENGTHS],
         *[workload(seq_q=5, seq_k=length, heads=2, direction="forward") for length in LENGTHS],
@@ -125,13 +125,13 @@ def masked_rows(subject: Subject, workload: Workload) -> None:
     ],
 )
 def lengths(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference at lengths around multiples of a tile."""
+    """Compare the answer with the reference at a length of 1 or 2, or around a multiple of the tile size."""
     compare_with_reference(subject, workload)
 
 
 @check(
     "long",
-    demands="output and gradients are correct over many tiles of keys and of queries",
+    demands="output and gradients are correct with many tiles of keys and of queries",
     why="with a single tile, an online softmax never has to rescale",
     usual_bug="the running sum or output is not rescaled when the running maximum grows",
     remedy="multiply sum and output by exp(old maximum - new maximum) before adding a tile",
@@ -154,15 +154,15 @@ def lengths(subject: Subject, workload: Workload) -> None:
     ],
 )
 def long(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference over many tiles."""
+    """Compare the answer with the reference on many tiles of queries or keys."""
     compare_with_reference(subject, workload)
 
 
 @check(
     "very-large",
     demands="sampled rows are correct with tens of thousands of keys, queries, heads or sequences",
-    why="counters overflow, and errors accumulate, only at large sizes",
-    usual_bug="positions, or indices of heads and sequences, held in 16 bits",
+    why="counters overflow and errors accumulate only at large sizes",
+    usual_bug="positions, or indices of heads and sequences, are held in 16 bits",
     remedy="hold positions in 32 bits and sums in float32; only the x axis of a CUDA grid can exceed 65535",
     full=[
         workload(seq_q=1, seq_k=2, batch=1, heads=65537, kv_heads=1, head_dim=8, direction="forward"),
@@ -174,7 +174,7 @@ def long(subject: Subject, workload: Workload) -> None:
     ],
 )
 def very_large(subject: Subject, workload: Workload) -> None:
-    """Compare only sampled rows, with a grad_output that is 0 elsewhere, so that the reference stays affordable."""
+    """Compare the answer with the reference at sampled rows, with a grad_output of 0 elsewhere, to limit the cost."""
     trial = subject.trial(workload)
     seed = subject.seed_of("sampled", workload.id)
     trial.refill(seed)
@@ -244,7 +244,7 @@ def head_dims(subject: Subject, workload: Workload) -> None:
     ],
 )
 def heads(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference for a grouping of heads."""
+    """Compare the answer with the reference for one grouping of query heads over key heads."""
     compare_with_reference(subject, workload)
 
 
@@ -281,7 +281,7 @@ def heads(subject: Subject, workload: Workload) -> None:
     ],
 )
 def scores(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference where scores are scaled, capped or biased."""
+    """Compare the answer with the reference on a workload whose scores are scaled, capped or biased."""
     compare_with_reference(subject, workload)
 
 
@@ -298,21 +298,21 @@ def scores(subject: Subject, workload: Workload) -> None:
     ],
 )
 def dtypes(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference in each dtype."""
+    """Compare the answer with the reference in the workload's dtype."""
     compare_with_reference(subject, workload)
 
 
 @check(
     "directions",
     demands="answers are correct in the directions forward and backward, not only in forward_backward",
-    why="variants often take a different path when no gradients are needed",
-    usual_bug="the path without gradients skips a step",
-    remedy="compare both paths on the same input",
+    why="variants often take a different code path when no gradients are needed",
+    usual_bug="the code path without gradients skips a step",
+    remedy="compare both code paths on the same inputs",
     quick=[
         workload(seq=80, mask="causal", direction=direction, dtype=dtype)
         for direction, dtype in (("forward", "float32"), ("backward", "float32"), ("backward", "bfloat16"))
     ],
 )
 def directions(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference in the direction forward or backward."""
+    """Compare the answer with the reference if the direction is forward or backward."""
     compare_with_reference(subject, workload)

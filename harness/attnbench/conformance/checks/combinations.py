@@ -1,4 +1,4 @@
-"""The check of combinations: each choice of a feature occurs with each choice of each other feature."""
+"""The check of combinations, in which every choice for a feature occurs with every choice for each other feature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-QUICK_COUNT = 12  # combinations that the quick level runs
+QUICK_COUNT = 12  # number of combinations that the quick level runs
 CHOICES: dict[str, list[Any]] = {
     "mask": [
         "none", "causal", "causal-top-left", "window:7:0", "window:20:13", "window:64:0", "window:300:0",
@@ -35,7 +35,7 @@ CHOICES: dict[str, list[Any]] = {
 
 
 def _combined(choice: dict[str, Any]) -> Workload:
-    """Build the workload for one choice of each feature; packed documents get as many keys as queries."""
+    """Build the workload for one choice per feature; packed documents get as many keys as queries."""
     seq_q, seq_k = choice["lengths"]
     heads, kv_heads = choice["heads"]
     head_dim, head_dim_v = choice["widths"]
@@ -56,10 +56,10 @@ COMBINED = [_combined(choice) for choice in covering(CHOICES)]
 
 @check(
     "combinations",
-    demands="every pair of mask, lengths, heads, widths, scores, dtype, batch and direction works together",
+    demands="any two choices of mask, lengths, heads, widths, scores, dtype, batch and direction work together",
     why="features that work alone can fail together, and there are too many pairs to list by hand",
-    usual_bug="a fast path for one feature that ignores another",
-    remedy="start from the workload that failed, and remove one feature after the other",
+    usual_bug="a fast path for one feature ignores another feature",
+    remedy="start from the workload that failed, and remove one feature after another",
     quick=COMBINED[:QUICK_COUNT],
     full=COMBINED[QUICK_COUNT:],
 )

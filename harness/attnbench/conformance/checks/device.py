@@ -1,4 +1,4 @@
-"""Checks for some devices or variants only: CUDA streams, refusals, and tensors of more than 2^31 elements."""
+"""Checks of CUDA streams, of workloads declared unsupported, and of tensors with more than 2^31 elements."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-DELAY_CYCLES = 100_000_000  # clock cycles, tens of milliseconds: enough for work on another stream to run too early
-MEMORY_FACTOR = 3  # free memory required, in multiples of the tensors' size: a variant may copy a tensor to float32
-RESERVED_BYTES = 4 << 30  # memory left to other processes
-MAX_REFUSALS = 4  # refused workloads that the check `refusals` runs
+DELAY_CYCLES = 100_000_000  # clock cycles (tens of milliseconds), enough for work on another stream to run too early
+MEMORY_FACTOR = 3  # required free memory / size of the tensors; a variant may copy the tensors to float32
+RESERVED_BYTES = 4 << 30  # memory left free for other processes
+MAX_REFUSALS = 4  # the check `refusals` runs at most this many refused workloads
 # A refusal whose reason contains one of these words depends on the machine, not on the workload.
 MACHINE_WORDS = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")
-# Scores hardly reach a larger softcap, so an answer that ignores it would look correct.
+# Scores are hardly ever as large as a larger softcap, so an answer that ignores the softcap would look correct.
 MAX_SOFTCAP = 8.0
 LONG = (1 << 24) + 64  # a sequence of this length and a width of 128 has more than 2^31 elements
-# The check `refusals` looks for needlessly refused workloads among these.
+# The check `refusals` looks for needlessly refused workloads among these workloads.
 REFUSABLE = [
     each
     for each in (
@@ -48,13 +48,13 @@ REFUSABLE = [
 @check(
     "side-stream",
     demands="the callable runs on the current CUDA stream",
-    why="on another stream it races with the work that produces its inputs",
-    usual_bug="a kernel launched on the default stream",
+    why="on another stream, the variant races with the work that produces its inputs",
+    usual_bug="a kernel is launched on the default stream",
     remedy="pass torch.cuda.current_stream().cuda_stream to the launch",
     quick=[workload(seq=70, mask="causal"), workload(seq=70, direction="forward")],
 )
 def side_stream(subject: Subject, workload: Workload) -> None:
-    """Write inputs on a delayed side stream and call the variant there; on other streams it would read old inputs."""
+    """Write the inputs and call the variant on a delayed side stream; another stream would read old inputs."""
     if subject.device != "cuda":
         raise Skipped("streams exist on CUDA only")
     trial = subject.trial(workload).refill(subject.seed_of("old", workload.id))
@@ -76,9 +76,9 @@ def side_stream(subject: Subject, workload: Workload) -> None:
 
 @check(
     "refusals",
-    demands="workloads declared unsupported really fail; a hint names one that runs correctly",
+    demands="workloads that the variant declares unsupported really fail; a hint names one that does not",
     why="a needless refusal leaves the variant out of results",
-    usual_bug="unsupported_reason copied from an older version of a kernel",
+    usual_bug="unsupported_reason is copied from an older version of a kernel",
     remedy="narrow unsupported_reason to what really fails",
     full=[workload(seq=8)],
 )
@@ -101,7 +101,7 @@ def refusals(subject: Subject, workload: Workload) -> str | None:  # noqa: ARG00
     "large-index",
     demands="the right elements are read and written in tensors of more than 2^31 elements",
     why="long contexts and large batches reach that size",
-    usual_bug="an offset computed in 32-bit integers",
+    usual_bug="an offset is computed in 32-bit integers",
     remedy="compute offsets in 64 bits",
     thorough=[
         workload(dtype="bfloat16", direction="forward", **{"batch": 1, "heads": 1, **shape})
@@ -114,9 +114,9 @@ def refusals(subject: Subject, workload: Workload) -> str | None:  # noqa: ARG00
     ],
 )
 def large_index(subject: Subject, workload: Workload) -> None:
-    """Let the last key of each sequence outweigh all others: the first and last query must return its value.
+    """Check that the first and last queries return the value of the last key, which outweighs all others.
 
-    The last key is stored beyond 2^31 elements.
+    The query, key or value tensor has more than 2^31 elements.
     """
     subject.require_support(workload)
     _need_room(subject, workload)
@@ -136,7 +136,7 @@ def large_index(subject: Subject, workload: Workload) -> None:
     query, key, value = (in_bhsd(tensor, layout) for tensor in inputs.leaves)
     rows = sorted({0, workload.seq_q - 1})
     query[:, :, rows] = 8.0
-    key[:, :, -1] = 8.0  # a logit of 64 sqrt(head_dim), where all others are 0
+    key[:, :, -1] = 8.0  # gives a logit of 64 sqrt(head_dim), while all others are 0
     places = torch.arange(workload.batch * workload.kv_heads, device=value.device) % 64
     codes = places.view(workload.batch, -1, 1) + torch.arange(1, workload.head_dim_v + 1, device=value.device)
     value[:, :, -1] = codes.to(value.dtype)
@@ -146,7 +146,7 @@ def large_index(subject: Subject, workload: Workload) -> None:
     expected = value[:, :, -1:].repeat_interleave(workload.heads // workload.kv_heads, 1)
     if not torch.equal(output[:, :, rows], expected.expand(-1, -1, len(rows), -1)):
         raise Failed(
-            "the output is not exactly the value of the last key, beyond 2^31 elements: is an index held in 32 bits?"
+            "over 2^31 elements, the output is not exactly the value of the last key: is an index held in 32 bits?"
         )
 
 
@@ -167,7 +167,7 @@ def _need_room(subject: Subject, workload: Workload) -> None:
 
 @contextmanager
 def _memory_bounded(device: str) -> Iterator[None]:
-    """Limit this process to the free memory, to keep the machine responsive; raise Skipped if it runs out."""
+    """Limit this process to the free memory to keep the machine responsive, and raise Skipped if memory runs out."""
     if device != "cpu" or sys.platform != "linux":
         yield
         return

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 MAX_DEVIATIONS = 6.0  # a share of dropped weights may be off by at most this many standard deviations
 PATTERN_DEVIATIONS = 9.0  # a correlation above this many standard deviations counts as a pattern
-MIN_OVERLAP = 512  # a correlation counts only if at least this many weights overlap
-SMALL = 0.2  # queries and keys are multiplied by this, so that every weight is clearly above 0
+MIN_OVERLAP = 512  # a correlation counts only if it is computed from at least this many weights
+SMALL = 0.2  # factor of queries and keys that makes every weight clearly larger than 0
 
 
 @check(
     "dropout",
-    demands="dropped weights are 0, kept ones are divided by 1-p, the rate is p, and backward drops the same weights",
-    why="a model still trains with a wrong factor or with another mask in backward, but worse",
-    usual_bug="no division by 1-p, or a new mask drawn in backward",
-    remedy="seed with inputs.seed, keep the generator's state for backward, and scale by 1/(1-p)",
+    demands="dropped weights are 0, kept ones are divided by 1-p, the rate is p, and both passes drop the same weights",
+    why="a model still trains with a wrong factor or another mask in the backward pass, but worse",
+    usual_bug="no division by 1-p, or a new mask in the backward pass",
+    remedy="seed with inputs.seed, keep the generator's state for the backward pass, and scale by 1/(1-p)",
     quick=[
         workload(seq=64, head_dim=32, head_dim_v=64, dropout=0.3),
         workload(seq_q=2000, seq_k=64, head_dim_v=64, batch=1, heads=1, dropout=0.3),
@@ -47,9 +47,9 @@ SMALL = 0.2  # queries and keys are multiplied by this, so that every weight is 
     ],
 )
 def dropout(subject: Subject, workload: Workload) -> None:
-    """Read the dropout mask from the output; judge its values, rate and patterns, and the gradients under it."""
+    """Read the dropout mask from the output, and check the mask, the gradients under it, and the effect of the seed."""
     if workload.head_dim_v < workload.seq_k:
-        raise ValueError(f"{workload.id}: reading off the mask needs head_dim_v >= seq_k")
+        raise ValueError(f"{workload.id}: reading the mask from the output needs head_dim_v >= seq_k")
     trial = _fill_to_reveal_mask(subject.trial(workload), subject)
     answer = trial.run()
     weights = torch.zeros((workload.batch, workload.heads, workload.seq_q, workload.seq_k), device=answer.output.device)
@@ -95,28 +95,28 @@ COMBINED = [
 @check(
     "dropout-anywhere",
     demands="dropout is correct for every mask, rate and dtype, for few queries, and for grouped heads",
-    why="a path for one feature often leaves dropout out or applies it wrongly",
-    usual_bug="a path for single queries that drops nothing, or p confused with 1-p",
-    remedy="draw in the same way in every path: keep a weight with probability 1-p, and divide it by 1-p",
+    why="a code path for one feature often leaves out dropout or applies it wrongly",
+    usual_bug="a code path for single queries drops nothing, or p is confused with 1-p",
+    remedy="draw in the same way in every code path: keep a weight with probability 1-p, and divide it by 1-p",
     quick=COMBINED[:3],
     full=COMBINED[3:],
 )
 def dropout_anywhere(subject: Subject, workload: Workload) -> None:
-    """Judge an answer by the rules that hold for any draw: mean, noise, and the same mask in both passes."""
+    """Check the mean and the noise of the output, and check that both passes drop the same weights."""
     trial = subject.trial(workload).refill(subject.seed_of("dropped", workload.id))
     trial.fill(query=SMALL * trial.values("query"), key=SMALL * trial.values("key"))
     judge_any_draw(trial, trial.run())
 
 
 def judge_any_draw(trial: Trial, answer: Answer) -> None:
-    """Raise Failed, with the rule, if an answer under dropout breaks a rule that holds for any draw."""
+    """Raise Failed, naming the rule, if an answer breaks a rule that holds whichever weights are dropped."""
     result = any_draw(trial.workload, trial.inputs, answer, Part.whole(trial.workload))
     if not result.passed:
         raise Failed(result.reason or result.rule)
 
 
 def _fill_to_reveal_mask(trial: Trial, subject: Subject) -> Trial:
-    """Fill the inputs with small queries and keys, and the identity matrix as values."""
+    """Fill the inputs with small queries and keys and with the identity matrix as values, and return the trial."""
     workload = trial.workload
     trial.refill(subject.seed_of("dropout", workload.id))
     identity = torch.eye(workload.seq_k, workload.head_dim_v)
@@ -125,18 +125,18 @@ def _fill_to_reveal_mask(trial: Trial, subject: Subject) -> Trial:
 
 
 def _judge_values(workload: Workload, kept: torch.Tensor, dropped: torch.Tensor) -> None:
-    """Raise Failed unless the factor of kept weights is 1/(1-p), and that of dropped weights is 0."""
+    """Raise Failed unless dropout multiplied kept weights by 1/(1-p) and dropped weights by 0."""
     right = 1 / (1 - workload.dropout)
     slack = 8 * torch.finfo(getattr(torch, workload.dtype)).eps * 4 + 1e-3
     if dropped.numel() and float(dropped.abs().max()) > slack:
-        raise Failed(f"a dropped weight is {float(dropped.abs().max()):.3g} times the weight, expected 0")
+        raise Failed(f"a dropped weight is {float(dropped.abs().max()):.3g} times its original value, expected 0")
     if kept.numel() and not (kept - right).abs().max() <= slack * right:
         worst = float(kept[(kept - right).abs().argmax()])
-        raise Failed(f"a kept weight is {worst:.4g} times the weight, expected 1/(1-p) = {right:.4g}")
+        raise Failed(f"a kept weight is {worst:.4g} times its original value, expected 1/(1-p) = {right:.4g}")
 
 
 def _judge_rate(workload: Workload, visible: torch.Tensor, kept: torch.Tensor) -> None:
-    """Raise Failed if the rate is wrong overall or in a head, key or row, or if two heads drop the same weights."""
+    """Raise Failed if the rate is wrong overall or in a head, key or row, or if the masks repeat or form a pattern."""
     rate = workload.dropout
     for text, dimensions in (
         ("all weights", (0, 1, 2, 3)),
@@ -163,12 +163,12 @@ def _judge_rate(workload: Workload, visible: torch.Tensor, kept: torch.Tensor) -
 
 
 def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
-    """Stack the masks of all heads, and raise Failed if the stack correlates with a shifted copy of itself."""
+    """Stack the masks of all heads, and raise Failed if the stack correlates with a shifted or mirrored copy."""
     seen = visible.flatten(0, 2).double()
     dropped = (~kept).flatten(0, 2).double()
     rate = float((dropped * seen).sum() / seen.sum())
     centred = (dropped - rate) * seen
-    sizes = [2 * size for size in seen.shape]  # padded, so that shifted copies don't wrap around
+    sizes = [2 * size for size in seen.shape]  # padding keeps shifted copies from wrapping around
 
     def alike(values: torch.Tensor) -> torch.Tensor:
         overlaps: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(values, s=sizes).abs().square(), s=sizes)
@@ -189,7 +189,7 @@ def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
 
 
 def _judge_images(visible: torch.Tensor, centred: torch.Tensor, rate: float) -> None:
-    """Raise Failed if masks correlate with their mirror images or, if they are square, with their transposes."""
+    """Raise Failed if the masks correlate with their mirror images or, if square, with their transposes."""
     images: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "with the keys in reverse order": lambda mask: mask.flip(-1),
         "with the rows in reverse order": lambda mask: mask.flip(-2),

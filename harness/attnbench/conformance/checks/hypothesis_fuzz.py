@@ -1,4 +1,4 @@
-"""The check of random workloads, drawn by hypothesis and shrunk to the smallest one that fails."""
+"""The check of random workloads, which hypothesis draws and shrinks to the smallest one that fails."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from attnbench.workloads.workload import Workload
 if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
 
-EXAMPLES = 150  # workloads drawn for each dtype
-MAX_PAIRS = 4_000_000  # query-key pairs of a workload, over all heads and sequences
+EXAMPLES = 150  # number of workloads drawn for each dtype
+MAX_PAIRS = 4_000_000  # a workload with more query-key pairs, over all heads and sequences, gets a smaller batch
 
 
 @check(
@@ -27,7 +27,7 @@ MAX_PAIRS = 4_000_000  # query-key pairs of a workload, over all heads and seque
     thorough=[workload(seq=8, dtype=dtype) for dtype in DTYPES],
 )
 def drawn(subject: Subject, workload: Workload) -> str:
-    """Check random workloads in the given dtype; a failure names the smallest workload that fails."""
+    """Check random workloads of the same dtype as `workload`; a failure names the smallest one that fails."""
     try:
         import hypothesis
     except ImportError:
@@ -63,7 +63,7 @@ def drawn(subject: Subject, workload: Workload) -> str:
 
 
 def _workloads(dtype: str) -> Any:
-    """Return a strategy for small workloads; it yields None if the drawn fields contradict each other."""
+    """Return a hypothesis strategy for small workloads, which draws None if the fields contradict each other."""
     from hypothesis import strategies as st
 
     lengths = st.one_of(st.integers(1, 40), st.integers(1, 300))

@@ -1,4 +1,4 @@
-"""The check of the log-sum-exp, which some variants return beside their output, and of its gradient."""
+"""The check of the log-sum-exp that some variants return with their output, and of its gradient."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject, Trial
     from attnbench.workloads.workload import Workload
 
-LSE_FACTOR = 8.0  # tolerance in units of eps (1 + max|score|), as for the output in float32
+LSE_FACTOR = 8.0  # tolerance in units of eps times the size of the scores, as for the output in float32
 
 
 def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return the output and the log-sum-exp (B, Hq, Sq), or None if the variant offers no log-sum-exp.
 
-    Raises Failed if the log-sum-exp has another shape or another dtype than float32.
+    Raises Failed if the log-sum-exp has the wrong shape or a dtype other than float32.
     """
     call = trial.variant.prepare_lse(trial.workload, trial.inputs)
     if call is None:
@@ -35,9 +35,9 @@ def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 @check(
     "log-sum-exp",
-    demands="if the variant offers a log-sum-exp, the log-sum-exp and its gradient are correct",
-    why="ring attention and other combinations of partial results are built on it",
-    usual_bug="base 2 instead of e, or the maximum is left out",
+    demands="if the variant offers a log-sum-exp, its value and its gradient are correct",
+    why="ring attention and other methods that combine partial results rely on it",
+    usual_bug="the base is 2 instead of e, or the maximum is left out",
     remedy="return max + log(sum of exp(score - max)) in float32, and -inf for a query that sees no key",
     quick=[
         workload(seq_q=70, seq_k=100, mask="causal"),
@@ -52,7 +52,7 @@ def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:
     ],
 )
 def log_sum_exp(subject: Subject, workload: Workload) -> None:
-    """Compare the natural log-sum-exp, and the gradient through it, with the reference."""
+    """Compare the output, the natural log-sum-exp and the log-sum-exp's gradient with the reference."""
     trial = subject.trial(workload).refill(subject.seed_of("lse", workload.id))
     found = offered(trial)
     if found is None:
@@ -71,7 +71,7 @@ def log_sum_exp(subject: Subject, workload: Workload) -> None:
 
 
 def judge_log_sum_exp(piece: Piece, lse: torch.Tensor) -> None:
-    """Raise Failed, with the place and both values, if a log-sum-exp (B, Hq, Sq) differs from the reference's."""
+    """Raise Failed, with the place and both values, if `lse` (B, Hq, Sq) differs from the reference."""
     got, expected = piece.of_queries(lse).double(), piece.attention.lse
     size = 1 + piece.attention.largest_score + expected.nan_to_num(neginf=0.0).abs() + _terms(piece)
     wrong = ~((got == expected) | ((got - expected).abs() <= LSE_FACTOR * torch.finfo(torch.float32).eps * size))
@@ -84,9 +84,9 @@ def judge_log_sum_exp(piece: Piece, lse: torch.Tensor) -> None:
 
 
 def _terms(piece: Piece) -> torch.Tensor:
-    """Return the typical size of the terms that add up to the largest score of each row: (n, g, R).
+    """Return the typical size (n, g, R) of the products that add up to the largest score of each row.
 
-    The terms may cancel, so a score can be smaller than its terms.
+    The products may cancel, so a score can be smaller than its products.
     """
     if not piece.key.numel():
         return torch.zeros_like(piece.attention.lse)
@@ -96,7 +96,10 @@ def _terms(piece: Piece) -> torch.Tensor:
 
 
 def _judge_gradient(piece: Piece, weight: torch.Tensor, of_query: torch.Tensor, of_key: torch.Tensor) -> None:
-    """Raise Failed if the gradient is wrong: the derivative of the log-sum-exp by a score is that score's weight."""
+    """Raise Failed if the gradient is wrong.
+
+    The derivative of the log-sum-exp with respect to a score is that score's weight.
+    """
     slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     pull = piece.scale * piece.attention.weights * slope * piece.of_queries(weight).double()[..., None]
     right = (pull @ piece.key, (pull.mT @ piece.query).sum(1, keepdim=True))

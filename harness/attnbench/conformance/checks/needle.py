@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 GAP = 40.0  # a logit this far below the largest has a weight of 4e-18, which is negligible in every dtype
 TILE_BORDERS = (0, 1, 63, 64, 127, 128, -2, -1)  # keys at which tiles begin and end
-TARGET_KINDS = (
-    5  # kinds of target: a key at a tile border, the first and last visible keys, and the hidden keys next to them
-)
+# A target is a key at a tile border, the first or last visible key, or the hidden key before or after the visible ones.
+TARGET_KINDS = 5
 ROUNDS = 3  # in each round, a query gets a different kind of target
 ULPS = 4.0  # error allowed in float32, in units in the last place: the rounding error of one exponential
 
@@ -50,14 +49,14 @@ ULPS = 4.0  # error allowed in float32, in units in the last place: the rounding
     ],
 )
 def needle(subject: Subject, workload: Workload) -> None:
-    """Make one key of each query outweigh all others by e^40, so that the output is exactly that key's value.
+    """Make one key outweigh all others by e^40 for each query, so that the output is exactly that key's value.
 
-    Keys hold the binary digits of their position, scrambled differently in each head, and values are small integers,
-    so that a wrong answer identifies the key that was read. Targets are the first and last visible key, keys where
-    tiles begin and end, random keys, and the hidden keys next to the visible range, which must have no effect.
+    Each key encodes the binary digits of its position, scrambled differently in each head, and values are small
+    integers, so a wrong answer identifies the key that was read. The targets are the first and last visible keys, keys
+    at tile borders, random visible keys, and the hidden keys next to the visible ones. Hidden keys must have no effect.
     """
     if workload.softcap is not None or workload.alibi:
-        raise Skipped("needle needs scores without softcap and ALiBi")
+        raise Skipped("the needle check needs scores without softcap and ALiBi")
     trial = subject.trial(workload)
     generator = subject.generator("needle", workload.id)
     for round_number in range(ROUNDS):
@@ -66,7 +65,7 @@ def needle(subject: Subject, workload: Workload) -> None:
         amplitude = _amplitude(workload)
         group = workload.heads // workload.kv_heads
         shape = (workload.batch, workload.kv_heads, workload.seq_k, workload.head_dim_v)
-        # Never 0, so that a trace of another value can't be mistaken for rounding.
+        # Values are never 0, so that the contribution of another key can't be mistaken for a rounding error.
         value = torch.randint(1, 128, shape, generator=generator) * random_signs(shape, generator)
         index = targets[..., None].expand(-1, -1, -1, workload.head_dim)
         query = amplitude * codes.repeat_interleave(group, 1).gather(2, index)
@@ -74,30 +73,33 @@ def needle(subject: Subject, workload: Workload) -> None:
         trial.fill(query=query, key=codes, value=value, grad_output=torch.randint(-2, 3, shape, generator=generator))
         answer = trial.run(backward=round_number == ROUNDS - 1)
         _judge_needle(workload, answer, value, targets, seen)
-        if subject.variant.tier != "quantised":  # rounding to 8 bits may change which of several equal scores wins
+        if subject.variant.tier != "quantised":  # in 8 bits, rounding may decide which of several equal scores wins
             trial.judge(answer)
 
 
 def rounding_of_one_weight(workload: Workload) -> float:
     """Return the relative error allowed if one key has all the weight: ULPS eps in float32, and 0 in other dtypes.
 
-    In float16 and bfloat16 the error of the exponential, computed in float32, disappears when the output is rounded.
+    In float16 and bfloat16, rounding the output removes the error of the exponential, which is computed in float32.
     """
     return ULPS * torch.finfo(torch.float32).eps if workload.dtype == "float32" else 0.0
 
 
 def random_signs(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    """Return a tensor of +1 and -1."""
+    """Return a tensor of random signs, +1 or -1."""
     return torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
 
 
 def visible_pairs(workload: Workload, inputs: Inputs, batch: int) -> torch.Tensor:
-    """Return which keys each query of sequence `batch` sees: bool (Sq, Sk)."""
+    """Return a bool tensor (Sq, Sk) that says which keys each query of sequence `batch` sees."""
     return visible(workload, inputs, batch, torch.arange(workload.seq_q, device=inputs.query.device))
 
 
 def _key_codes(workload: Workload, generator: torch.Generator) -> torch.Tensor:
-    """Write each key's position in binary as +1 and -1 over head_dim: (B, Hkv, Sk, D), scrambled in each head."""
+    """Return keys (B, Hkv, Sk, D) that encode their positions in binary, as +1 and -1, scrambled in each head.
+
+    Raises Skipped if head_dim is too small for the number of keys.
+    """
     w = workload
     digits = _digits(w)
     if digits > w.head_dim:
@@ -109,12 +111,12 @@ def _key_codes(workload: Workload, generator: torch.Generator) -> torch.Tensor:
 
 
 def _digits(workload: Workload) -> int:
-    """Return the number of binary digits of the last key's position."""
+    """Return the number of binary digits in the last key's position."""
     return max(1, (workload.seq_k - 1).bit_length())
 
 
 def _amplitude(workload: Workload) -> float:
-    """Return the power of two by which a query's code must be multiplied to outweigh every other key by GAP."""
+    """Return the power of two by which queries must be multiplied for each target's logit to lead by at least GAP."""
     repeats = workload.head_dim // _digits(workload)
     return 2.0 ** math.ceil(math.log2(GAP / (2 * repeats * workload.effective_scale)))
 
@@ -122,7 +124,7 @@ def _amplitude(workload: Workload) -> float:
 def _targets(
     workload: Workload, inputs: Inputs, generator: torch.Generator, round_number: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose a target key for each query; return the targets and whether they are visible, both (B, Hq, Sq)."""
+    """Choose a target key for each query; return the targets and whether each is visible, both (B, Hq, Sq)."""
     w = workload
     targets = torch.zeros((w.batch, w.heads, w.seq_q), dtype=torch.long)
     hits = torch.zeros_like(targets, dtype=torch.bool)
@@ -146,7 +148,7 @@ def _targets(
 def _judge_needle(
     workload: Workload, answer: Answer, value: torch.Tensor, targets: torch.Tensor, seen: torch.Tensor
 ) -> None:
-    """Raise Failed if a query sees its target but did not return the target's value; name the first such query."""
+    """Raise Failed, naming the first wrong query, if a query sees its target but its output is another value."""
     group = workload.heads // workload.kv_heads
     index = targets[..., None].expand(-1, -1, -1, workload.head_dim_v)
     expected = value.repeat_interleave(group, 1).gather(2, index)
@@ -164,7 +166,7 @@ def _judge_needle(
 
 
 def _source_of(got: torch.Tensor, value: torch.Tensor) -> str:
-    """Describe a row of the output: the value of a key, NaN or Inf, 0, or a mixture of values."""
+    """Describe a row of the output as the value of a key, NaN or Inf, 0, or a mixture of values."""
     matches = ((value - got).abs() < 0.5).all(-1).nonzero()
     if len(matches):
         batch, head, key = (int(place) for place in matches[0])

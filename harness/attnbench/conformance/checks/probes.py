@@ -1,4 +1,4 @@
-"""Probes: inputs constructed so that one kind of bug, which random inputs hide, changes the answer visibly."""
+"""Checks on special inputs, each of which exposes a kind of bug that hardly changes the answer for random inputs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 HUGE = 1e4
-FLOAT16_HUGE = 3e4  # largest product before scaling in a plain float16 variant, which overflows above 65504
-# Rounding errors of equal queries or keys are equal and add up, so the tolerances of gradients are multiplied by this.
+FLOAT16_HUGE = 3e4  # largest unscaled score given to plain float16 variants, which overflow above 65504
+# Equal queries or keys have equal rounding errors, which add up, so gradient tolerances are multiplied by this factor.
 EQUAL_ROWS_SLACK = 16.0
-ORDINARY_LOGITS_SLACK = 4.0  # the factor for logits of ordinary size, where torch's nested tensors need 2.5
+ORDINARY_LOGITS_SLACK = 4.0  # the factor for logits of ordinary size; torch's nested tensors need 2.5
 CLIMB = 40.0  # scores rise from -CLIMB to CLIMB
-CROWD, TOP = 4000, 2  # CROWD keys with a weight of e^-12 add about 1% to TOP keys with a weight of 1
+CROWD, TOP = 4000, 2  # CROWD keys of weight e^-12 add about 1% to the weights of TOP keys of weight 1
 SPREAD = 0.3  # standard deviation of queries and gradients around their common direction
 
 
 @check(
     "logit-gap",
-    demands="keys with logits 6 below the largest have weights of e^-6; keys with logits 12 below it, e^-12",
+    demands="keys with logits 6 and 12 below the largest get e^-6 and e^-12 times the largest weight",
     why="an error of 2% in the scale changes such weights by 12%, but hardly shows with ordinary inputs",
-    usual_bug="the scale of another head_dim, or a scale applied twice; tiles skipped because they seem negligible",
+    usual_bug="the scale of another head_dim, a scale applied twice, or tiles skipped because they seem negligible",
     remedy="use workload.effective_scale as the scale, and include every tile that the mask leaves visible",
     quick=[
         workload(seq=90),
@@ -45,11 +45,12 @@ SPREAD = 0.3  # standard deviation of queries and gradients around their common 
     ],
 )
 def logit_gap(subject: Subject, workload: Workload) -> None:
-    """Give most keys a logit 6 below the largest, so that any error in the scale shows in their weights of e^-6.
+    """Give most keys a logit 6 below the largest, so that an error in the scale shows in their weights of e^-6.
 
-    With thousands of keys, first all but the first two and then all but the last two have logits 12 to 13 below the
-    largest, so that only all of them together have an effect. These logits differ from each other. If they were equal,
-    adding their weights to a larger sum in float32 would lose the same digits each time, even in a correct variant.
+    With thousands of keys, the variant runs twice. All keys but the first two, and then all but the last two, get
+    logits 12 to 13 below the largest, so that their weights matter only as a sum. These logits are all different. If
+    their weights were equal, float32 would lose the same digits each time one of them is added to a larger sum, even in
+    a correct variant.
     """
     trial = subject.trial(workload)
     generator = subject.generator("gap", workload.id)
@@ -67,14 +68,14 @@ def logit_gap(subject: Subject, workload: Workload) -> None:
 @check(
     "climbing-logits",
     demands="scores that climb or fall by 80 from the first key to the last are weighted correctly",
-    why="every tile has a larger maximum than the tiles before it or, with falling scores, none has",
+    why="each tile then has a larger maximum than all earlier tiles or, if scores fall, a smaller one",
     usual_bug="the factor that rescales when the maximum grows is clamped or skipped",
     remedy="rescale sum and output by exp(old maximum - new maximum) at every tile",
     quick=[workload(seq=200, mask="causal", heads=2)],
     full=[workload(seq_q=30, seq_k=400, heads=2), workload(seq=200, heads=2, dtype="bfloat16")],
 )
 def climbing_logits(subject: Subject, workload: Workload) -> None:
-    """Compare answers with scores that rise by 2 CLIMB from the first key to the last, then with falling ones."""
+    """Compare the answer with the reference on scores that rise, and on scores that fall, by 2 CLIMB over all keys."""
     trial = subject.trial(workload)
     generator = subject.generator("climb", workload.id)
     w = workload
@@ -94,17 +95,17 @@ def climbing_logits(subject: Subject, workload: Workload) -> None:
     "huge-logits",
     demands="scores of 1e4 and -1e4 give finite, correct answers",
     why="trained models do produce large scores",
-    usual_bug="exp without subtracting the row's maximum, or products held in float16",
+    usual_bug="exp is computed without subtracting the row's maximum, or products are held in float16",
     remedy="subtract the running maximum, and hold scores in float32",
     quick=[workload(seq=80, mask=mask, dtype=dtype) for mask, dtype in (("none", "float32"), ("causal", "bfloat16"))],
     full=[workload(seq=80, mask="causal", dtype="float16", head_dim=128), workload(seq=80, mask="window:5:0")],
 )
 def huge_logits(subject: Subject, workload: Workload) -> None:
-    """Compare answers with scores of about 1e4 and -1e4, both in one row or only one of them.
+    """Compare the answer with the reference on scores of about 1e4 and -1e4, first mixed, then of one sign per row.
 
-    The numbers are chosen so that float32 adds the products without rounding. Otherwise, correct variants could fail:
-    equal scores would differ in the last digit, depending on the order of the sum, and the last digit of 1e4 changes an
-    exponential considerably.
+    The inputs are chosen so that float32 adds up the products without rounding. Otherwise, the last digit of a score
+    would depend on the order of the sum. The last digit of 1e4 changes the exponential considerably, so even a correct
+    variant could fail.
     """
     trial = subject.trial(workload)
     generator = subject.generator("huge", workload.id)
@@ -115,7 +116,7 @@ def huge_logits(subject: Subject, workload: Workload) -> None:
     side = _round_to_four_digits(math.sqrt(size / w.head_dim))
     signs = random_signs((w.batch, w.kv_heads, 1, w.head_dim), generator)
     of_key = random_signs((w.batch, w.kv_heads, w.seq_k, 1), generator)
-    # Scores of two sizes, so that clamping them changes the answer.
+    # The scores have two sizes, so that clamping them changes the answer.
     of_key *= 1 - 0.25 * torch.randint(0, 2, of_key.shape, generator=generator)
     of_query = random_signs((w.batch, w.heads, w.seq_q, 1), generator)
     query = side * signs.repeat_interleave(w.heads // w.kv_heads, 1) * of_query
@@ -134,7 +135,7 @@ def _round_to_four_digits(number: float) -> float:
     "uniform",
     demands="equal scores give the mean of the visible values, and equal values give that value",
     why="the mean shows which keys are counted in the sum of weights",
-    usual_bug="padding counted in the softmax's sum",
+    usual_bug="padding is counted in the softmax's sum",
     remedy="set the scores of positions beyond the true length to -inf, not 0",
     quick=[workload(seq_q=40, seq_k=77), workload(seq=77, mask="causal", dtype="bfloat16")],
     full=[workload(seq=200, mask="padding", batch=3), workload(seq=77, mask="window:9:2", dtype="float16")],
@@ -172,7 +173,7 @@ UNUSUAL_VALUES: dict[str, Callable[[str, torch.Tensor], torch.Tensor | None]] = 
     full=[workload(seq=90, mask="causal", dtype=dtype, heads=6, kv_heads=2) for dtype in DTYPES],
 )
 def magnitudes(subject: Subject, workload: Workload) -> None:
-    """Use values as they occur in training and serving: rows of zeros, large means, large values, tiny gradients."""
+    """Test values that occur in training and serving: rows of zeros, large means, large values and tiny gradients."""
     for text, change in UNUSUAL_VALUES.items():
         trial = subject.trial(workload).refill(subject.seed_of("magnitudes", workload.id, text))
         names = ("query", "key", "value") + (("grad_output",) if workload.needs_gradient else ())
@@ -186,14 +187,14 @@ def magnitudes(subject: Subject, workload: Workload) -> None:
 @check(
     "coherent",
     demands="gradients of keys and values are correct if the terms of thousands of queries have the same sign",
-    why="random gradients cancel, which hides a sum that loses digits with every tile",
-    usual_bug="dK or dV summed over tiles of queries in float16 or bfloat16",
+    why="random gradients cancel, so a sum that loses digits with every tile goes unnoticed",
+    usual_bug="dK or dV is summed over tiles of queries in float16 or bfloat16",
     remedy="sum gradients in float32, and round once at the end",
     quick=[workload(seq_q=4100, seq_k=5, batch=1, heads=2, dtype="bfloat16")],
     full=[workload(seq_q=4100, seq_k=5, batch=1, heads=2, dtype="float16")],
 )
 def coherent(subject: Subject, workload: Workload) -> None:
-    """Make all queries and their gradients similar, so that nothing cancels in the gradients of keys and values."""
+    """Make all queries similar, and all rows of grad_output, so that no terms cancel in dK and dV."""
     if not workload.needs_gradient:
         raise Skipped("the variant has no backward pass")
     trial = subject.trial(workload).refill(subject.seed_of("coherent", workload.id))
@@ -210,7 +211,7 @@ def coherent(subject: Subject, workload: Workload) -> None:
     "single-key",
     demands="with one key, the output is its value bit for bit (float32: within 4 units in the last place)",
     why="a softmax over one key is 1",
-    usual_bug="the sum of weights contains something besides the weights",
+    usual_bug="something other than the weights is added to their sum",
     remedy="check the initial value of the sum of weights, and the padding of the only tile",
     quick=[
         workload(seq_q=70, seq_k=1, dtype=dtype, mask=mask)
@@ -218,7 +219,7 @@ def coherent(subject: Subject, workload: Workload) -> None:
     ],
 )
 def single_key(subject: Subject, workload: Workload) -> None:
-    """Use one key: its weight is 1, so the output is its value, in float32 up to the rounding of an exponential."""
+    """Check that the output for a single key is its value, in float32 up to the rounding error of an exponential."""
     if workload.seq_k != 1:
         raise Skipped(f"the nearest workload that the variant supports has {workload.seq_k} keys")
     trial = subject.trial(workload).refill(subject.seed_of("single", workload.id))

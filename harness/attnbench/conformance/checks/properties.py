@@ -1,4 +1,4 @@
-"""Checks of properties that correct attention has: no leak from hidden keys, independence, permutation, decoding."""
+"""Checks of the properties of attention: no leak from hidden keys, independence, permutation and decoding."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ LARGE = 100.0  # standard deviation of the new values, which must have no effect
 
 @check(
     "no-leak",
-    demands="hidden keys and values change no bit of the rows that don't see them, and get no gradient from them",
+    demands="hidden keys and values change no bit of a row that does not see them, and get no gradient from that row",
     why="a causal model that sees future tokens trains well but generates nonsense",
-    usual_bug="a mask off by one, a document border that leaks, or a mask that adds a large but finite number",
+    usual_bug="a mask is off by one, leaks across a document border, or adds a large but finite number",
     remedy="mask with -inf before the softmax, in both passes",
     quick=[
         *of_all_shapes(("causal", "window:9:4"), heads=2)[:4],
@@ -40,11 +40,11 @@ LARGE = 100.0  # standard deviation of the new values, which must have no effect
     ],
 )
 def no_leak(subject: Subject, workload: Workload) -> None:
-    """Change some keys and values: rows that see none of them must keep their output bit for bit.
+    """Check that changing keys and values changes no bit of the output of rows that see none of them.
 
-    These rows must also give those keys and values no gradient. In the quantised tier, visible and hidden keys of a
-    block share one step size, so bits may change. There, the new keys are of ordinary size, and the answer only has to
-    stay correct.
+    These rows must also give the changed keys and values no gradient. In the quantised tier, visible and hidden keys in
+    a block share a step size, so the output may change. There, the new keys and values are of ordinary size, and the
+    answer only has to stay correct.
     """
     quantised = subject.variant.tier == "quantised"
     trial = subject.trial(workload).refill(subject.seed_of("leak", workload.id))
@@ -77,23 +77,23 @@ def no_leak(subject: Subject, workload: Workload) -> None:
 
 
 def _sets_of_keys(length: int) -> list[torch.Tensor]:
-    """Return sets of keys to change, each bool (Sk,): the keys from several borders on, and the first half."""
+    """Return sets of keys to change, as bool (Sk,): all keys from each of several borders on, and the first half."""
     places = torch.arange(length)
     borders = sorted({place for place in (length // 3, 64, length - 1) if 0 < place < length})
     return [places >= border for border in borders] + [places < length // 2]
 
 
 def _blind_rows(workload: Workload, inputs: Inputs, keys: torch.Tensor) -> torch.Tensor:
-    """Return which rows of each sequence see none of `keys`: bool (B, Sq)."""
+    """Return a bool tensor (B, Sq) that says which rows of each sequence see none of `keys`."""
     rows = torch.arange(workload.seq_q, device=inputs.query.device)
     seen = (visible(workload, inputs, batch, rows).cpu() & keys for batch in range(workload.batch))
     return torch.stack([~each.any(-1) for each in seen])
 
 
 def _require_no_gradient(trial: Trial, changed: torch.Tensor, blind: torch.Tensor, seed: int) -> None:
-    """Raise Failed if keys get a gradient although grad_output is 0 in all rows that see them.
+    """Raise Failed if the changed keys get a gradient although grad_output is 0 in all rows that see them.
 
-    `changed` (Sk,) marks the keys, and `blind` (B, Sq) the rows that see none of them.
+    `changed` (Sk,) marks the changed keys, and `blind` (B, Sq) marks the rows that see none of these keys.
     """
     trial.refill(seed)
     grad_output = trial.values("grad_output")
@@ -116,15 +116,15 @@ def _range(keys: torch.Tensor) -> str:
 
 @check(
     "independence",
-    demands="changing one sequence or one head changes no bit of the others",
+    demands="changing one sequence or one head changes no bit of the output of the others",
     why="mixed-up batch and head indices often give plausible numbers",
-    usual_bug="strides of batch and heads swapped, or statistics shared between rows of a batch",
+    usual_bug="the strides of batch and heads are swapped, or sequences share statistics",
     remedy="index by the tensor's own strides",
     quick=[workload(seq=70, batch=3, heads=6, kv_heads=3, direction="forward", mask="causal")],
     full=[workload(seq_q=1, seq_k=300, batch=4, direction="forward", dtype="bfloat16")],
 )
 def independence(subject: Subject, workload: Workload) -> None:
-    """Change one sequence, then one key head: all other sequences and heads must keep their output bit for bit."""
+    """Check that changing one sequence or one key head changes no bit of the output of the others."""
     trial = subject.trial(workload).refill(subject.seed_of("independence", workload.id))
     before = _repeatable_output(trial)
     original = {name: trial.values(name) for name in ("query", "key", "value")}
@@ -149,12 +149,15 @@ def independence(subject: Subject, workload: Workload) -> None:
 
 
 def _repeatable_output(trial: Trial) -> torch.Tensor:
-    """Return the output if a second call gives the same bits; else raise Skipped, as bits can't be compared."""
+    """Return the output if a second call returns an identical one.
+
+    Otherwise, raises Failed if the output contains NaN or Inf, and Skipped if it does not.
+    """
     first, second = (trial.run(backward=False).output.clone() for _ in range(2))
     if not torch.equal(first, second):
         if not first.isfinite().all():
             raise Failed("the output holds NaN or Inf")
-        raise Skipped("the same inputs give different bits from call to call, so outputs can't be compared by bits")
+        raise Skipped("the output for the same inputs differs from call to call, so it can't be compared bit by bit")
     return first
 
 
@@ -168,7 +171,7 @@ def _repeatable_output(trial: Trial) -> torch.Tensor:
     full=[workload(seq_q=50, seq_k=130, direction="forward", dtype="bfloat16")],
 )
 def permutation(subject: Subject, workload: Workload) -> None:
-    """Permute keys and values together: without a mask, the output may change by at most twice the tolerance."""
+    """Check that permuting keys and values together changes the output by at most twice the tolerance."""
     trial = subject.trial(workload).refill(subject.seed_of("permutation", workload.id))
     before = trial.run().output.clone()
     order = torch.randperm(workload.seq_k, generator=subject.generator("permutation", workload.id))
@@ -186,7 +189,7 @@ def permutation(subject: Subject, workload: Workload) -> None:
     full=[workload(seq=70, heads=8, kv_heads=1, direction="forward", dtype="float16")],
 )
 def repeated_heads(subject: Subject, workload: Workload) -> None:
-    """Compare grouped heads with the same problem in which keys and values are repeated for each query head."""
+    """Compare the output for grouped heads with the output for keys and values repeated for each query head."""
     grouped = subject.trial(workload).refill(subject.seed_of("repeated", workload.id))
     output = grouped.run().output.clone()
     group = workload.heads // workload.kv_heads
@@ -245,6 +248,6 @@ def _require_agreement(trial: Trial, output: torch.Tensor, other: torch.Tensor, 
     ],
 )
 def empty(subject: Subject, workload: Workload) -> None:
-    """Run the variant on an empty input: the output must have the right shape."""
+    """Check that the output for an empty input has the right shape."""
     trial = subject.trial(workload)
     trial.judge(trial.run())

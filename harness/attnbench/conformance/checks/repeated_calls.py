@@ -1,4 +1,4 @@
-"""Checks of several calls: no call may affect the answer of another one."""
+"""Checks that no call of a variant affects the answer of another call."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-HELD_ANSWERS = 5  # answers kept at a time, enough to find two buffers that are used alternately
-ROUNDS, CALLS = 4, 30  # a bug that shows in 1% of calls is found with a probability of 0.7
+HELD_ANSWERS = 5  # number of answers held, enough to detect two buffers that are used alternately
+ROUNDS, CALLS = 4, 30  # a bug that shows in 1% of calls is found with probability 0.7
 
 
 @check(
     "fresh-output",
     demands="each call returns new tensors with its own answer, and keeps what its backward pass needs",
     why="a reused buffer changes an answer that the caller still holds",
-    usual_bug="a static output or workspace that the next call overwrites",
+    usual_bug="the next call overwrites a static output or workspace",
     remedy="allocate the output in the callable",
     quick=[workload(seq=70, mask="causal"), workload(seq=70, direction="forward")],
 )
 def fresh_output(subject: Subject, workload: Workload) -> None:
-    """Call the variant repeatedly with new inputs at the same addresses; no earlier answer may change."""
+    """Call the variant repeatedly on new values at the same addresses, and check that no earlier answer changes."""
     trial = subject.trial(workload)
     held: list[torch.Tensor] = []
     copies: list[torch.Tensor] = []
@@ -47,7 +47,7 @@ def fresh_output(subject: Subject, workload: Workload) -> None:
         copies += [tensor.clone() for tensor in answer.tensors]
     if not all(torch.equal(tensor, copy) for tensor, copy in zip(held, copies, strict=True)):
         raise Failed("an output or gradient of an earlier call changed during a later one")
-    if workload.needs_gradient:  # the first of two calls must have kept what its backward pass needs
+    if workload.needs_gradient:  # a second call must not overwrite what the first call's backward pass needs
         trial.refill(subject.seed_of("third", workload.id))
         earlier = trial.output()
         trial.output()
@@ -57,8 +57,8 @@ def fresh_output(subject: Subject, workload: Workload) -> None:
 
 @check(
     "interleaved",
-    demands="two calls on different inputs each get their own gradients, although both ran forward first",
-    why="a model runs all its layers forward before it differentiates the first",
+    demands="two calls on different inputs get the right gradients if both run forward before either is differentiated",
+    why="a model runs all its layers forward before it differentiates any of them",
     usual_bug="the log-sum-exp, or another workspace of the backward pass, is kept per shape instead of per call",
     remedy="save what the backward pass needs in the context of the autograd function",
     quick=[workload(seq=70, mask="causal")],
@@ -70,7 +70,7 @@ def fresh_output(subject: Subject, workload: Workload) -> None:
     ],
 )
 def interleaved(subject: Subject, workload: Workload) -> None:
-    """Call the variant on two sets of inputs, then run both backward passes, as for two layers of a model."""
+    """Call the variant on two sets of inputs, then run both backward passes, as a model with two layers does."""
     if not workload.needs_gradient:
         raise Skipped("the variant has no backward pass")
     made = (make_inputs(workload, subject.device, subject.variant.layout, layer) for layer in range(2))
@@ -84,7 +84,7 @@ def interleaved(subject: Subject, workload: Workload) -> None:
         try:
             judge(trial, _answer(trial, output, gradients))
         except Failed as failure:
-            raise failure.within(f"layer {layer}, differentiated after both had run forward") from failure
+            raise failure.within(f"layer {layer}, differentiated after both layers had run forward") from failure
 
 
 def _answer(trial: Trial, output: torch.Tensor, gradients: tuple[torch.Tensor, ...]) -> Answer:
@@ -94,14 +94,14 @@ def _answer(trial: Trial, output: torch.Tensor, gradients: tuple[torch.Tensor, .
 
 @check(
     "repeated-calls",
-    demands="each of many calls is correct, also after the values of the inputs have changed",
-    why="races and stale caches show only in some of many calls",
+    demands="each of many calls is correct, even after the values of the inputs change",
+    why="races and stale caches affect only some of many calls",
     usual_bug="tiles that are read before they are written, or a cached answer",
     remedy="synchronise accesses to shared memory, and keep nothing between calls",
     full=[workload(seq=70, mask="causal", direction=direction) for direction in ("forward", "forward_backward")],
 )
 def repeated_calls(subject: Subject, workload: Workload) -> None:
-    """Call the variant many times, with fresh values from time to time, and judge each answer that has new bits."""
+    """Call the variant many times, changing the inputs now and then, and judge each answer that is new."""
     trial = subject.trial(workload)
     for round_number in range(ROUNDS):
         trial.refill(subject.seed_of("again", workload.id, round_number))
@@ -123,9 +123,9 @@ def _same_bits(first: Answer, second: Answer) -> bool:
 
 @check(
     "neighbours",
-    demands="workloads that differ in only one field, prepared side by side, each get their own answer",
+    demands="workloads that differ in only one field get the right answers if all are prepared first",
     why="a result cached for one shape must not be used for another",
-    usual_bug="a cache of masks, plans or compiled kernels keyed on too few fields",
+    usual_bug="a cache of masks, plans or compiled kernels is keyed on too few fields",
     remedy="key caches on the whole workload: it is hashable",
     quick=[
         workload(seq_q=70, seq_k=101, mask="causal", batch=2),
@@ -138,7 +138,7 @@ def _same_bits(first: Answer, second: Answer) -> bool:
     ],
 )
 def neighbours(subject: Subject, workload: Workload) -> None:
-    """Prepare workloads that differ in only one field, then run all of them, the first one once more at the end."""
+    """Prepare workloads that differ in only one field, run all of them, and run the first one again at the end."""
     near = [other for other in _neighbours(workload) if subject.refusal(other) is None]
     trials = [subject.trial(each) for each in (workload, *near, workload)]
     for trial in (*trials, trials[0]):
@@ -151,7 +151,7 @@ def neighbours(subject: Subject, workload: Workload) -> None:
 
 
 def _neighbours(workload: Workload) -> list[Workload]:
-    """Return workloads that differ from this one in one field, for each field that a cache key might lack."""
+    """Return workloads that differ from the given one only in fields that the key of a cache might lack."""
     w = workload
     changes: list[dict[str, Any]] = [
         {"batch": w.batch + 1},
@@ -181,4 +181,4 @@ def _changed(workload: Workload, change: dict[str, Any]) -> Workload | None:
     try:
         return replace(workload, **change)
     except WorkloadError:
-        return None  # for example, packed documents need as many queries as keys
+        return None  # the change is not valid; packed documents, for example, need as many queries as keys

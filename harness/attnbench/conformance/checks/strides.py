@@ -1,4 +1,4 @@
-"""Checks of the ways in which models store inputs: as views, slices and expanded tensors."""
+"""Checks of inputs that are stored as models store them: as views, slices and expanded tensors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 Arrange = Callable[[torch.Tensor], torch.Tensor]
-LARGE_OFFSET = 1 << 31  # elements; the smallest offset that does not fit in a signed 32-bit integer
+LARGE_OFFSET = 1 << 31  # in elements: the smallest offset that does not fit in a signed 32-bit integer
 
 
 @check(
     "strides",
     demands="inputs and grad_output are read correctly from transposed, sliced, unaligned and expanded views",
     why="models pass slices of a packed QKV tensor, and sum().backward() passes an expanded gradient",
-    usual_bug="grad_output assumed contiguous",
+    usual_bug="grad_output is assumed to be contiguous",
     remedy="use the tensor's strides, or call .contiguous() in the callable and in its backward pass",
     quick=[
         workload(seq_q=40, seq_k=70, mask="causal"),
@@ -36,7 +36,7 @@ LARGE_OFFSET = 1 << 31  # elements; the smallest offset that does not fit in a s
     ],
 )
 def strides(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference for inputs with the same shape and layout, stored in different ways."""
+    """Compare the answer with the reference for inputs of one shape and layout that are stored in different ways."""
     for text, names, arrange in ARRANGEMENTS:
         plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("strides", text))
         try:
@@ -58,14 +58,14 @@ def strides(subject: Subject, workload: Workload) -> None:
     "far-apart",
     demands="a tensor is read correctly if its last row starts more than 2^31 elements into its storage",
     why="even a short slice of a large key cache can be such a view",
-    usual_bug="an offset, row times stride, computed in 32-bit integers",
+    usual_bug="an offset (row times stride) is computed in 32-bit integers",
     remedy="compute offsets in 64 bits",
     full=[workload(seq=65, batch=1, heads=1, dtype=dtype) for dtype in ("bfloat16", "float32")],
 )
 def far_apart(subject: Subject, workload: Workload) -> None:
-    """Store rows so far apart that the last one lies beyond 2^31 elements; the memory between them is never touched.
+    """Store rows so far apart that the last row starts beyond 2^31 elements; no memory between rows is touched.
 
-    On a CPU the operating system allocates only pages that are touched, so this needs little memory.
+    On a CPU, the operating system allocates only pages that are touched, so the check needs little memory.
     """
     needed = (LARGE_OFFSET + workload.head_dim) * dtype_of(workload).itemsize
     if subject.device == "cuda" and torch.cuda.mem_get_info()[0] < needed + (1 << 30):
@@ -81,7 +81,7 @@ def far_apart(subject: Subject, workload: Workload) -> None:
 
 
 def _judge(subject: Subject, workload: Workload, inputs: Inputs, *, slack: float = 1.0) -> None:
-    """Prepare the variant on the inputs, overwrite them in place with fresh values, then run and judge it."""
+    """Prepare the variant, overwrite the inputs in place, then call the variant and judge its answer."""
     trial = subject.trial(workload, inputs)
     _rewrite(trial, subject.seed_of("rewritten", workload.id))
     trial.judge(trial.run(), slack=slack)
@@ -99,7 +99,7 @@ def _rewrite(trial: Trial, seed: int) -> None:
 
 
 def _arranged(inputs: Inputs, names: tuple[str, ...], arrange: Arrange) -> Inputs:
-    """Return the inputs with the named tensors stored as `arrange` returns them."""
+    """Return the inputs with each named tensor replaced by the one that `arrange` returns for it."""
     changed: dict[str, Any] = {}
     for name in names:
         tensor = getattr(inputs, name)
@@ -109,7 +109,7 @@ def _arranged(inputs: Inputs, names: tuple[str, ...], arrange: Arrange) -> Input
 
 
 def _packed(inputs: Inputs) -> Inputs:
-    """Store query, key and value in one tensor, head after head."""
+    """Return the inputs with query, key and value as parts of one tensor, joined along the heads."""
     heads = 1 if inputs.layout == "BHSD" else 2
     whole = torch.cat([leaf.detach() for leaf in inputs.leaves], heads)
     changed: dict[str, Any] = {}
@@ -148,7 +148,7 @@ def _unaligned(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _rows_apart(tensor: torch.Tensor) -> torch.Tensor:
-    """Spread the rows of a tensor with one sequence and one head over 2^31 elements of storage."""
+    """Copy a tensor with one sequence and one head into storage of over 2^31 elements, with its rows spread apart."""
     length, width = tensor.numel() // tensor.shape[-1], tensor.shape[-1]
     stride = LARGE_OFFSET // (length - 1)
     storage = torch.empty((length - 1) * (stride + 1) + width, dtype=tensor.dtype, device=tensor.device)

@@ -1,4 +1,4 @@
-"""Traits: properties in which correct variants differ. A trait is demanded only of variants that claim it."""
+"""Checks of traits: properties that correct variants may lack. A trait is demanded only of variants that claim it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-CALLS = 4  # calls that are compared with the first call
+CALLS = 4  # number of calls compared with the first call
 WORKLOADS = (workload(seq=130, mask="causal"), workload(seq=130, mask="causal", dtype="bfloat16"))
 
 
@@ -29,7 +29,7 @@ WORKLOADS = (workload(seq=130, mask="causal"), workload(seq=130, mask="causal", 
     trait=True,
 )
 def nan_safe(subject: Subject, workload: Workload) -> None:
-    """Write NaN and Inf to some keys and values, which must not change the output of rows that don't see them."""
+    """Check that NaN and Inf in keys and values do not change the output of rows that don't see them."""
     trial = subject.trial(workload).refill(subject.seed_of("nan", workload.id))
     before = trial.run().output.clone()
     original = {name: trial.values(name) for name in ("key", "value")}
@@ -53,15 +53,15 @@ def nan_safe(subject: Subject, workload: Workload) -> None:
 
 @check(
     "repeatable",
-    demands="the same inputs give the same bits at each call, gradients included",
-    why="bisecting a training run needs it, and atomic additions prevent it",
-    usual_bug="gradients summed by atomic additions",
+    demands="repeated calls on the same inputs return bitwise identical outputs and gradients",
+    why="bisecting a training run requires this trait, and atomic additions prevent it",
+    usual_bug="gradients are summed by atomic additions",
     remedy="offer a deterministic mode, or don't claim the trait",
     quick=WORKLOADS,
     trait=True,
 )
 def repeatable(subject: Subject, workload: Workload) -> None:
-    """Call the variant several times on the same inputs: output and gradients must have the same bits."""
+    """Check that repeated calls on the same inputs return bitwise identical outputs and gradients."""
     trial = subject.trial(workload).refill(subject.seed_of("repeatable", workload.id))
     first = [tensor.clone() for tensor in trial.run().tensors]
     for _ in range(CALLS):
@@ -73,15 +73,15 @@ def repeatable(subject: Subject, workload: Workload) -> None:
 
 @check(
     "batch-invariant",
-    demands="the output of a sequence has the same bits alone as in a batch",
-    why="reproducible serving needs it",
+    demands="the output of a sequence is bitwise identical alone and in a batch",
+    why="reproducible serving requires this trait",
     usual_bug="the number of splits or the tile size depends on the batch size",
     remedy="use a fixed split, or don't claim the trait",
     quick=WORKLOADS,
     trait=True,
 )
 def batch_invariant(subject: Subject, workload: Workload) -> None:
-    """Run the first sequence of a batch alone: its output must have the same bits."""
+    """Check that the output of a sequence is bitwise identical alone and in a batch."""
     trial = subject.trial(workload).refill(subject.seed_of("batch", workload.id))
     together = trial.run().output[:1].clone()
     alone = subject.trial(replace(workload, batch=1))
@@ -98,12 +98,12 @@ def batch_invariant(subject: Subject, workload: Workload) -> None:
     "empty-keys",
     demands="without any keys, the output is 0",
     why="cross attention may have an empty context",
-    usual_bug="a loop over keys that never writes the output",
+    usual_bug="a loop over the keys never writes the output",
     remedy="initialise the output with 0",
     quick=[workload(seq_q=20, seq_k=0, direction="forward")],
     trait=True,
 )
 def empty_keys(subject: Subject, workload: Workload) -> None:
-    """Run the variant without any keys: the output must be 0."""
+    """Check that the output is 0 if there are no keys."""
     trial = subject.trial(workload)
     trial.judge(trial.run())
