@@ -22,7 +22,7 @@ smartquotes = False  # smart quotes would turn the two hyphens of an option into
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-nitpicky = False  # references to the types of torch and pluggy can't be resolved
+nitpicky = False  # references to types from torch and pluggy can't be resolved
 suppress_warnings = ["myst.header"]  # included pages start with a second-level heading
 
 

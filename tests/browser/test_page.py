@@ -122,7 +122,7 @@ def test_another_baseline_changes_speedups(visit, report):
 
 
 def test_a_cell_shows_reason_log_and_the_command_that_reruns_it(visit, report):
-    """Clicking a failed cell in the coverage matrix shows its reason, its log and the command that reruns it."""
+    """Clicking a failed cell in the coverage matrix shows the cell's reason, log and rerun command."""
     page = visit(report, "#device=AMD+EPYC+7B13")
     page.locator("#coverage button.s-crash").first.click()
     text = page.locator("#cell").inner_text()

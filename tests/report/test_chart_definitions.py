@@ -58,7 +58,7 @@ def test_page_and_print_show_the_same_axis(chart, specs, printed):
 
 @pytest.mark.parametrize("chart", PRINTED, ids=lambda chart: chart.name)
 def test_page_and_print_read_the_same_columns(chart, specs, printed):
-    """The page's chart and the printed figure draw the same column, and both or neither draw an interval band."""
+    """The page's chart and the figure draw the same column, and either both or neither draw an interval band."""
     _, plot = printed[chart.name]
     transform = {step["as"]: step["calculate"] for step in specs[chart.name]["transform"]}
     curves = plot["facets"][0]["curves"]

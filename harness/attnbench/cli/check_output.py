@@ -85,7 +85,7 @@ class Tally:
 
 
 class CheckOutput:
-    """Base class of the outputs, with a method for each event. It prints nothing."""
+    """Base class of the outputs, with a method for each event. The base class prints nothing."""
 
     def variant_started(self, tally: Tally) -> None:
         """Handle the start of a variant's tests."""

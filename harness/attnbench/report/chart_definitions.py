@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # The maximum number of facets in a printed figure; more facets would be too small to read. A chart on the page shows
-# this number of facets until its button is clicked.
+# this number of facets until the button below it is clicked.
 MAX_FACETS = 6
 LENGTH_TITLE = "sequence length"
 LENGTH_LABEL_EXPRESSION = (  # a Vega expression that formats a length in the same way as `size_text`
@@ -22,7 +22,7 @@ class ChartDefinition:
     note: str = ""
 
     def titled(self, baseline: str | None = None) -> str:
-        """Return the title with `{baseline}` replaced by the baseline's name, or by 'the baseline' if None."""
+        """Return the title with `{baseline}` replaced by the given name or, without a name, by 'the baseline'."""
         return self.title.format(baseline=baseline or "the baseline")
 
 

@@ -66,7 +66,7 @@ def comparison_table(comparison: RunComparison, limit: int | None = None) -> Tab
 
 
 def shown_changes(comparison: RunComparison) -> list[Change]:
-    """Return the changes to show, most serious first, without cells that stayed the same or are still failing."""
+    """Return the changes to show, most serious first. Cells that stayed the same or still fail are left out."""
     return [change for change in comparison.changes if change.verdict not in UNCHANGED]
 
 

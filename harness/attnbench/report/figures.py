@@ -39,7 +39,7 @@ class ReportFigure:
 
 
 class FigureProcess:
-    """A process that draws the report's figures; their files are complete once `wait` has returned.
+    """A process that draws the report's figures. The files of the figures are complete once `wait` has returned.
 
         with FigureProcess(results, folder) as process:
             ...  # write other parts of the report

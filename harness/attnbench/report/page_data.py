@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_DETAILED_CELLS = 20_000  # with more cells, the page leaves out histograms, logs and commands
 HISTOGRAM_BINS = 16
 LOG_TAIL_BYTES = 1_500  # bytes shown from the end of each cell's log
-MAX_LOG_CHARACTERS = 300_000  # total of all logs on the page
+MAX_LOG_CHARACTERS = 300_000  # in total for all logs on the page
 MAX_CHART_ROWS = 4_000  # per chart of derived values
 ENDS = ["longer ones run out of memory", "all lengths tried fit", "longer ones fail for other reasons"]
 TEXT_COLUMNS = (
@@ -59,7 +59,7 @@ class TextIndex:
         self._places: dict[Hashable, int] = {}
 
     def place(self, text: Any) -> int | None:
-        """Return a string's number, adding the string if it is new, or None for None and NaN."""
+        """Return the number of a string, adding the string if it is new. Return None for None and NaN."""
         if text is None or text != text:  # noqa: PLR0124 - NaN differs from itself
             return None
         return self._places.setdefault(text, len(self._places))
@@ -167,7 +167,7 @@ def _workloads(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def _histogram(samples: tuple[float, ...]) -> list[Any] | None:
-    """Return the smallest and largest sample in ms, then the number of samples per bin, or None without samples."""
+    """Return [smallest sample in ms, largest sample in ms, count in each bin, ...], or None if there are no samples."""
     if not samples:
         return None
     counts, _ = np.histogram(samples, HISTOGRAM_BINS)

@@ -16,7 +16,7 @@ from attnbench.report.write import write_report
 from attnbench.store import read_manifest
 from attnbench.untrusted import mapping
 
-MAX_TRENDS = 500  # on the page; trends with the most change points come first
+MAX_TRENDS = 500  # shown on the page; trends with the most change points come first
 WIDTH, HEIGHT = 220, 44  # size of a trend's chart in pixels
 
 
