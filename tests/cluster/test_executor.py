@@ -16,7 +16,7 @@ from attnbench.store import read_manifest, read_run
 
 
 class FakeCluster:
-    """A simulated cluster. Each task finishes as soon as `finished` is called for it.
+    """A simulated cluster. Each call of `finished` lets one task finish.
 
     `outcomes` lists how the tasks end, in order: `lost`, `type lost`, `raises`, `refused`, `wrong` or `ok`. All further
     tasks end with `ok`.

@@ -69,7 +69,7 @@ def run_on(cluster, tmp_path, labels, seqs, listener=None):
 
 
 def test_each_type_of_node_measures_the_plan(tmp_path, cluster):
-    """Nodes of two types each run all cells, and each record names its type of device."""
+    """Two nodes of different types each run all cells, and each record names its type of device."""
     labels = ["left", "right"]
     for label in labels:
         add_node(cluster, label)

@@ -57,7 +57,7 @@ def test_the_default_limit_is_the_machines_memory_less_a_reserve():
 
 
 def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
-    """A process must be ended if it exceeds its limit, or if memory is low and it holds more than the reserve."""
+    """A process must be ended if it exceeds its limit, or if it holds more than the reserve while memory is low."""
     own = os.getpid()
     with mmap.mmap(-1, 32 * MIB) as shared:
         for page in range(0, len(shared), mmap.PAGESIZE):
@@ -118,7 +118,7 @@ def test_a_worker_killed_by_the_kernel_ran_out_of_memory(run_script, monkeypatch
 
 
 def test_a_worker_leaves_nothing_behind(run_script, monkeypatch, tmp_path):
-    """A child process in another session ends with its worker, and the worker's temporary files are removed."""
+    """A worker's child process in another session is ended as well, and the worker's temporary files are removed."""
     notes = tmp_path / "notes"
     child = f"import time, tempfile; open({str(notes)!r}, 'w').write(tempfile.mkdtemp()); time.sleep(600)"
     text = f"""

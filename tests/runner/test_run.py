@@ -1,4 +1,4 @@
-"""Complete runs with small plugins and short measurements."""
+"""Execute complete runs with small plugins and short measurements."""
 
 import json
 

@@ -65,7 +65,10 @@ def test_a_placement_problem_has_a_reason(four_gpus):
 
 
 def test_the_reply_of_the_slowest_member_is_kept():
-    """The merged reply has the slowest member's block and the medians of all members, or the largest peak memory."""
+    """The slowest member's reply is kept, and for a block the medians of all members are added to it.
+
+    When a cell is closed, the reply with the largest peak memory is kept.
+    """
     fast, slow = (Block([t, t + 2.0], 1, 20.0, telemetry={"a": t}) for t in (1.0, 5.0))
     assert slowest_reply([fast, slow]) == Block([5.0, 7.0], 1, 20.0, telemetry={"a": 5.0, "rank_ns": [2.0, 6.0]})
     opened = [OpenReply(1.0, t, {}, [flag]) for t, flag in ((2.0, "x"), (1.0, "y"))]

@@ -1,7 +1,7 @@
 """A stand-in for workers that replies immediately, does not import torch, and misbehaves on request.
 
-The environment variable `STUB` is a JSON object that maps each variant to an object with the variant's behaviour. The
-keys of this object are:
+The environment variable `STUB` is a JSON object that maps each variant to an object with the variant's behaviour. A
+variant's object has these keys:
 
 - an operation (`load`, `open`, `block`, `close` or `check`): what to do in this operation
 - a length: an object with the same keys, for workloads of this length only
@@ -14,7 +14,7 @@ The value for an operation is one of:
 - `hang:PHASE`: enter a phase and hang
 - `until:FILE`: wait until a file exists
 - an object: send this object as the reply
-- `{"once": FILE, "do": ...}`: follow `do` only if the file does not exist yet, and create the file
+- `{"once": FILE, "do": ...}`: if the file does not exist yet, create it and follow the value of `do`
 
 `STUB_LOG` is the path of a file to which a line is added for every opened cell and for every block.
 """

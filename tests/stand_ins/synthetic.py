@@ -1,4 +1,4 @@
-"""Make synthetic runs: folders like those of `attnbench run`, with latencies from a simple model of a machine.
+"""Create synthetic runs: folders like those of `attnbench run`, with latencies from a simple model of a machine.
 
 The duration of a call is the launch latency plus the time for arithmetic or for memory traffic, whichever is larger.
 Within a round, all variants have the same drift, as on a real machine. The noise of each sample is independent. Nothing

@@ -77,7 +77,7 @@ class ClusterExecutor:
 
     @contextmanager
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:  # noqa: ARG002 - the cluster's scheduler reserves devices
-        """Disconnect from the cluster at the end of the context.
+        """Disconnect from the cluster when the context exits.
 
         Nothing needs to be reserved, because the cluster's scheduler assigns each device to only one task at a time,
         and each node locks its devices.

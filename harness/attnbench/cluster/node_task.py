@@ -87,8 +87,8 @@ class GroupResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `measure_group`.
 
     - `host`: the node's name
-    - `refused`: the reason why the node can't run the group, or None. If there is a reason, all fields except `host`
-      are empty.
+    - `refused`: the reason why the node can't run the group, or None if it can. If the group is refused, all fields
+      except `host` are empty.
     - `device`: the device's name on the node, e.g. `cuda:3`
     - `records`: the records as JSON values
     - `logs`: the content of each log file, by the file's path
@@ -228,7 +228,7 @@ def _free_device(kind: str) -> Iterator[Device]:
 def _unpacked(packed: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
     """Unpack plugins, and yield the arguments that name them on a command line.
 
-    The files of each plugin are written to a separate temporary folder, which is removed at the end of the context.
+    The files of each plugin are written to a separate temporary folder, which is removed when the context exits.
     """
     with tempfile.TemporaryDirectory(prefix="attnbench-plugins-") as folder:
         arguments = []

@@ -76,7 +76,7 @@ class RayCluster:
         remote = self._ray.remote(task).options(
             num_cpus=1,
             num_gpus=1 if device_type.kind == "cuda" else 0,
-            max_retries=0,  # otherwise Ray would retry a task that crashed its node, which could crash more nodes
+            max_retries=0,  # otherwise Ray would retry a task that crashed its node, and more nodes could crash
             label_selector=self._label_selector(device_type),
         )
         return remote.remote(argument)

@@ -181,7 +181,7 @@ class ForkServerLoop:
         os.close(log)
 
     def _set_environment(self, environment: dict[str, str]) -> None:
-        """Set the worker's environment variables, and make its mark visible in /proc/PID/environ.
+        """Set the worker's environment variables, and make the worker's mark visible in /proc/PID/environ.
 
         That file shows the memory in which the environment was stored when the process was started. A forked process
         has a copy of its parent's memory, so the fork server's placeholder in this copy is overwritten with the

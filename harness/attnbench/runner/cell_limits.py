@@ -1,4 +1,7 @@
-"""Limits on the time and memory of cells. A cell that exceeds a limit is ended, but its measurement is not affected."""
+"""Time and memory limits of cells.
+
+A cell that exceeds a limit is ended. The limits don't affect how the other cells are measured.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class InterleavedCells:
     def measure(self, cells: Sequence[Cell], *, control: bool = True) -> None:
         """Measure all cells of one workload, together with the A/A control.
 
-        If `control` is False, there is no A/A control, and the workers of all variants outside `cells` are stopped
+        If `control` is False, there is no A/A control, and the workers of variants that are not in `cells` are stopped
         first, so that these cells can use all of the device's memory.
 
         A cell that fails with a CUDA error, or runs out of memory while other cells are open, is measured again, alone

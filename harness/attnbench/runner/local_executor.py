@@ -44,9 +44,10 @@ class Executor(Protocol):
         """Return the environment of a device, including the versions of `packages`."""
 
     def reserve(self, run: Path, plan: Plan) -> AbstractContextManager[None]:
-        """Reserve the plan's devices within a context, and add a description of them to the run's manifest.
+        """Return a context manager that reserves the plan's devices.
 
-        Raises UsageError if a device is in use.
+        Entering the context also adds a description of the devices to the run's manifest. Raises UsageError if a device
+        is in use.
         """
 
     def execute(
@@ -79,10 +80,10 @@ class LocalExecutor:
 
     @contextmanager
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:
-        """Hold the locks of the plan's devices within a context, and describe the machine in the run's manifest.
+        """Hold the locks of the plan's devices while the context is active.
 
-        Raises UsageError if another run holds one of the locks. In this case, the folder of a new run is removed,
-        because it contains no results yet.
+        A description of the machine is added to the run's manifest. Raises UsageError if another run holds one of the
+        locks. In this case, the folder of a new run is removed, because it contains no results yet.
         """
         with ExitStack() as held:
             try:

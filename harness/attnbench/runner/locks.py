@@ -22,7 +22,7 @@ POLL_S = 0.2
 
 @contextmanager
 def hold(devices: Sequence[Device]) -> Iterator[None]:
-    """Hold the locks of several devices within a context.
+    """Hold the locks of the devices while the context is active.
 
     A device is locked by its UUID. Locking the device `cpu` also locks each single core. Worker processes don't inherit
     the locks, so a worker that outlives its supervisor does not block the device. Raises UsageError if another process
@@ -74,7 +74,7 @@ def _lock(uuid: str) -> FileLock:
 
 @contextmanager
 def hold_run(run: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder within a context.
+    """Hold the lock of a run's folder while the context is active.
 
     Raises UsageError if another process is executing the run.
     """

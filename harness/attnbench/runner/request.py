@@ -121,8 +121,8 @@ def default_suite(devices: Sequence[Device]) -> str:
 def _protocol_of(request: Request, catalog: Catalog, suites: Sequence[str]) -> MeasureConfig:
     """Return the request's measure config with the budget that applies.
 
-    The request's `budget_s` applies or, if it is None, the longest budget of the suites. If `budget_s` is None and a
-    suite has no budget, or the request names single workloads, the config keeps its own budget.
+    The request's `budget_s` applies or, if it is None, the longest budget of the suites. The config keeps its own
+    budget if `budget_s` is None and either a suite has no budget or the request names single workloads.
     """
     budgets = [suite.budget_s for suite in catalog.suites(suites)]
     known = [seconds for seconds in budgets if seconds is not None]

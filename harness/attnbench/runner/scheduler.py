@@ -39,7 +39,7 @@ class Interrupts:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count SIGINT signals within a context.
+        """Count SIGINT signals while the context is active.
 
         Does nothing in threads other than the main thread, because Python handles signals only in the main thread.
         """

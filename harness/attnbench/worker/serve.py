@@ -1,4 +1,4 @@
-"""The worker's main loop, which carries out one request at a time and turns exceptions into failed replies."""
+"""The worker's main loop, which handles one request at a time and turns exceptions into failed replies."""
 
 from __future__ import annotations
 
@@ -157,8 +157,8 @@ class WorkerServer:
     def _ask_support(self, request: SupportRequest) -> DoneReply:
         """Send the reasons why each variant does not support certain workloads.
 
-        A variant that raises an exception is skipped here, because the exception will be recorded when its cells are
-        measured.
+        A variant that raises an exception is skipped here, because the exception will be recorded when the variant's
+        cells are measured.
         """
         for question in request.questions:
             if question.variant in request.skip:
