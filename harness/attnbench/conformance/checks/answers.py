@@ -222,7 +222,7 @@ def head_dims(subject: Subject, workload: Workload) -> None:
     demands="output and gradients are correct for every grouping of query heads over key heads, and for large batches",
     why="current models use grouped-query attention",
     usual_bug="key heads are tiled (h % kv_heads) instead of repeated (h // group), or dK is averaged over a group",
-    remedy="query head h reads key head h // (heads // kv_heads); dK and dV sum over a group's query heads",
+    remedy="query head h reads key head h // (heads // kv_heads); dK and dV are summed over a group's query heads",
     quick=[
         workload(seq=90, mask="causal", batch=3, heads=6, kv_heads=2),
         workload(seq_q=20, seq_k=90, batch=2, heads=8, kv_heads=1),

@@ -54,7 +54,7 @@ REFUSABLE = [
     quick=[workload(seq=70, mask="causal"), workload(seq=70, direction="forward")],
 )
 def side_stream(subject: Subject, workload: Workload) -> None:
-    """Write the inputs and call the variant on a delayed side stream; another stream would read old inputs."""
+    """Write the inputs and call the variant on a delayed side stream; a call on another stream reads old inputs."""
     if subject.device != "cuda":
         raise Skipped("streams exist on CUDA only")
     trial = subject.trial(workload).refill(subject.seed_of("old", workload.id))

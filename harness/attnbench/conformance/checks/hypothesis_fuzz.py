@@ -20,9 +20,9 @@ MAX_PAIRS = 4_000_000  # a workload with more query-key pairs, over all heads an
 
 @check(
     "drawn",
-    demands="random workloads are correct; a failure is shrunk to the smallest workload that fails",
+    demands="answers for random workloads are correct; a failure is shrunk to the smallest workload that fails",
     why="random draws contain combinations that the other checks don't list",
-    usual_bug="two features that work alone but not together",
+    usual_bug="two features work alone but not together",
     remedy="start from the workload that the reason names; no smaller one was found to fail",
     thorough=[workload(seq=8, dtype=dtype) for dtype in DTYPES],
 )

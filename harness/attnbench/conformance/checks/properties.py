@@ -165,7 +165,7 @@ def _repeatable_output(trial: Trial) -> torch.Tensor:
     "permutation",
     demands="without a mask, the order of the keys does not matter",
     why="attention is a sum over keys",
-    usual_bug="an online softmax that depends on the position of the largest score",
+    usual_bug="an online softmax depends on the position of the largest score",
     remedy="rescale the running sum and output whenever the maximum grows",
     quick=[workload(seq_q=50, seq_k=130, direction="forward")],
     full=[workload(seq_q=50, seq_k=130, direction="forward", dtype="bfloat16")],

@@ -96,7 +96,7 @@ def _answer(trial: Trial, output: torch.Tensor, gradients: tuple[torch.Tensor, .
     "repeated-calls",
     demands="each of many calls is correct, even after the values of the inputs change",
     why="races and stale caches affect only some of many calls",
-    usual_bug="tiles that are read before they are written, or a cached answer",
+    usual_bug="tiles are read before they are written, or an answer is cached",
     remedy="synchronise accesses to shared memory, and keep nothing between calls",
     full=[workload(seq=70, mask="causal", direction=direction) for direction in ("forward", "forward_backward")],
 )

@@ -57,7 +57,7 @@ def strides(subject: Subject, workload: Workload) -> None:
 @check(
     "far-apart",
     demands="a tensor is read correctly if its last row starts more than 2^31 elements into its storage",
-    why="even a short slice of a large key cache can be such a view",
+    why="even a short slice of a large key cache can be such a tensor",
     usual_bug="an offset (row times stride) is computed in 32-bit integers",
     remedy="compute offsets in 64 bits",
     full=[workload(seq=65, batch=1, heads=1, dtype=dtype) for dtype in ("bfloat16", "float32")],
