@@ -1,4 +1,4 @@
-"""`pytest --pyargs attnbench.benchmarks`: cells as tests for pytest-benchmark."""
+"""The command `pytest --pyargs attnbench.benchmarks`, which runs cells as tests for pytest-benchmark."""
 
 import json
 import os
@@ -56,32 +56,32 @@ def attnbench_variants():
 
 
 def run_pytest(folder, *options, **environment):
-    """Run the benchmarks in a folder without any configuration of pytest, and return the finished process."""
+    """Run the benchmarks in a folder that has no pytest configuration, and return the finished process."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "attnbench.benchmarks", *options]
     outside = {
         name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
-    }  # without variables of the outer pytest, e.g. those of pytest-xdist
+    }  # the variables of the outer pytest, such as those of pytest-xdist, are left out
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env={**outside, **environment}
     )
 
 
 def saved(folder):
-    """Return the benchmarks in each saved file, sorted by file name."""
+    """Return a list with the benchmarks of each saved file, sorted by file name."""
     files = sorted(Path(folder).glob(".benchmarks/*/*.json"))
     return [json.loads(file.read_text(encoding="utf-8"))["benchmarks"] for file in files]
 
 
 @pytest.fixture
 def plugin(tmp_path):
-    """Return the path of a plugin whose variants have all three outcomes."""
+    """Return the path of a plugin with a correct, a wrong and an unsupported variant."""
     path = tmp_path / "outcomes.py"
     path.write_text(PLUGIN, encoding="utf-8")
     return str(path)
 
 
 def test_only_right_answers_are_timed_and_saved(tmp_path, plugin):
-    """A right variant is timed and saved, a wrong one fails and is not saved, and an unsupported one is skipped."""
+    """A correct variant is timed and saved, a wrong one fails and is not saved, and an unsupported one is skipped."""
     done = run_pytest(
         tmp_path, *TINY, "--plugin", plugin, "--variant", "as-asked,wrong,unable", "--direction",
         "forward,backward", "--benchmark-autosave", "-rs",
@@ -104,7 +104,7 @@ def test_only_right_answers_are_timed_and_saved(tmp_path, plugin):
 
 
 def test_compare_fail_fails_on_a_slow_down(tmp_path, plugin):
-    """`--benchmark-compare-fail` fails if a cell became slower, and `pytest-benchmark compare` shows both runs."""
+    """`--benchmark-compare-fail` fails if a cell has become slower, and `pytest-benchmark compare` shows both runs."""
     options = (*TINY, "--plugin", plugin, "--variant", "as-asked", "--benchmark-autosave")
     assert run_pytest(tmp_path, *options).returncode == 0
     slower = run_pytest(tmp_path, *options, "--benchmark-compare", "--benchmark-compare-fail=min:100%", PAUSE="0.1")
@@ -127,7 +127,7 @@ def test_compare_fail_fails_on_a_slow_down(tmp_path, plugin):
     ],
 )
 def test_bad_options_are_one_line(tmp_path, options, message):
-    """An invalid option ends the session with a message that shows what was expected, without a traceback."""
+    """An invalid option ends the session with a message that says what was expected and shows no traceback."""
     done = run_pytest(tmp_path, *options)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The plugins that log runs to experiment trackers through the observer hooks."""
+"""The plugins that log runs to experiment trackers by means of the observer hooks."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ MANIFEST = {"run_id": "mine", "plan": [{}, {}], "machine": {"cpu": "a CPU"}}
 
 
 def send_events(name, folder):
-    """Send the events of a run with two records and a control to an observer, in a separate process as in a run."""
+    """Send the events of a run with two records and a control to an observer in a separate process."""
     source = named_source(f"attnbench.observers.{name}")
     entry = PluginEntry(source, None, observes=("run_started", "record_stored", "run_ended"))
     with Observers(Catalog((entry,)), folder / "log") as notifier:
@@ -43,7 +43,7 @@ def send_events(name, folder):
 
 
 def test_a_record_becomes_parameters_and_metrics():
-    """Descriptive fields become string parameters, numbers become metrics, and missing values are left out."""
+    """Descriptive fields are logged as strings, numbers are logged as metrics, and missing values are left out."""
     fields = json.loads(TIMED.to_line())
     assert metrics(fields) == {
         "latency_ms": 2.0, "tflops": 0.002, "samples": 3, "peak_bytes": 4096, "first_call_ms": 5.0, "error_ratio": 0.25,
@@ -57,7 +57,7 @@ def test_a_record_becomes_parameters_and_metrics():
 
 
 def test_mlflow_keeps_each_record_as_a_nested_run(tmp_path, monkeypatch):
-    """A local file store has an MLflow run, and a nested run with parameters, metrics and status for each record."""
+    """MLflow's file store contains the run and, for each record, a nested run with parameters, metrics and a status."""
     mlflow = pytest.importorskip("mlflow", reason="needs mlflow-skinny (pip install 'attnbench[mlflow]')")
     uri = (tmp_path / "store").as_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -82,7 +82,7 @@ def test_mlflow_keeps_each_record_as_a_nested_run(tmp_path, monkeypatch):
 
 
 def test_wandb_stores_the_run_offline(tmp_path, monkeypatch):
-    """In offline mode, the file of the W&B run has the machine, each variant's numbers and the table of records."""
+    """In offline mode, the W&B files contain the machine, each variant's numbers and the table of records."""
     pytest.importorskip("wandb", reason="needs wandb (pip install 'attnbench[wandb]')")
     for name, value in (("WANDB_MODE", "offline"), ("WANDB_DIR", str(tmp_path)), ("WANDB_SILENT", "true")):
         monkeypatch.setenv(name, value)
@@ -101,7 +101,7 @@ def test_wandb_stores_the_run_offline(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("name", "package"), [("mlflow", "mlflow-skinny"), ("wandb", "wandb")])
 def test_a_tracker_without_its_package_is_an_error_with_the_install_command(name, package):
-    """If the package of a tracker is missing, loading its plugin raises an error with the command to install it."""
+    """If a tracker's package is missing, loading the plugin raises an error with the command to install the package."""
     program = (
         f"import sys; sys.modules[{name!r}] = None\n"
         "from attnbench.plugins.loading import load_plugin, named_source\n"

@@ -1,4 +1,4 @@
-"""The baseline of a run: the variant that the user names, one that declares itself a baseline, or the first."""
+"""The baseline of a run: the variant that the user names, a variant that declares itself a baseline, or the first."""
 
 import ast
 from pathlib import Path
@@ -29,7 +29,7 @@ def controls(run):
     ],
 )
 def test_the_baseline_is_the_chosen_one_or_the_first_that_is_declared(stubbed, monkeypatch, declared, chosen, baseline):
-    """The variant given with `--baseline` has the A/A control, and without it the first declared baseline by name."""
+    """The baseline is the variant given with `--baseline`, or else the first by name that declares itself one."""
     monkeypatch.setenv("STUB_BASELINES", declared)
     run, _ = stubbed.run("alpha", "beta", "gamma", baseline=chosen)
     assert controls(run) == {baseline}
@@ -37,7 +37,7 @@ def test_the_baseline_is_the_chosen_one_or_the_first_that_is_declared(stubbed, m
 
 
 def test_a_resumed_run_keeps_its_baseline(stubbed, monkeypatch):
-    """A resumed run measures the missing cells with the baseline that the run began with."""
+    """A resumed run measures the missing cells with the baseline of the original run."""
     monkeypatch.setenv("STUB_BASELINES", "alpha")
     run, _ = stubbed.run("alpha", "beta", baseline="beta")
     for path in run.glob("records-*.jsonl"):
@@ -59,16 +59,16 @@ def test_a_baseline_must_be_among_the_variants(stubbed):
 
 @pytest.mark.parametrize("variants", [None, [], {"alpha": None}, {"alpha": {"baseline": "yes"}}, {"alpha": {}}])
 def test_a_manifest_without_a_baseline_declares_none(variants):
-    """A manifest declares no baseline if its variants are missing or malformed, as in older versions."""
+    """A manifest declares no baseline if its variants are missing, as in older versions, or malformed."""
     assert declared_baseline({"variants": variants}) is None
 
 
 def test_the_core_names_no_variant():
     """No string in the harness is the name of a built-in variant, except in studies of certain variants."""
     also_words = {
-        "linear",  # a scale of a chart's axis
-        "flex",  # a prefix of the names of some kernels
-        "ring",  # how a workload is split over devices
+        "linear",  # also the scale of a chart's axis
+        "flex",  # also a prefix in the names of some kernels
+        "ring",  # also a way to split a workload among devices
     }
     names = set(read_catalog().variants) - also_words
     assert "sdpa" in names

@@ -1,4 +1,4 @@
-"""The catalog: plugins that load, plugins that fail, and cached descriptions."""
+"""The catalog: plugins that load, plugins that fail to load, and cached descriptions."""
 
 import re
 import shutil
@@ -67,7 +67,7 @@ def entry_of(catalog, name):
     ],
 )
 def test_a_broken_plugin_is_listed_with_its_reason_and_others_load(write_plugin, monkeypatch, text, reason):
-    """If a plugin fails or crashes at import or in a hook, its entry says why, and the other plugins load."""
+    """If importing a plugin or calling its hooks fails or crashes, its entry says why, and the other plugins load."""
     monkeypatch.setenv("ATTNBENCH_IMPORT_TIMEOUT", "20" if "sleep" not in text else "6")
     good = write_plugin("good", GOOD.format(name="stand-in"))
     catalog = read_catalog([write_plugin("broken", text), good])
@@ -89,7 +89,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_others_load(write_plugin,
     ],
 )
 def test_a_broken_plugin_has_a_remedy_for_the_kind_of_its_error(write_plugin, text, remedy):
-    """The remedy depends on the kind of error, and not on the wording of the reason."""
+    """The remedy for a broken plugin depends on the kind of error and not on the wording of the reason."""
     path = write_plugin("broken", text)
     catalog = read_catalog([path])
     assert entry_of(catalog, "broken").remedy.startswith(remedy)
@@ -98,7 +98,7 @@ def test_a_broken_plugin_has_a_remedy_for_the_kind_of_its_error(write_plugin, te
 
 
 def test_a_name_given_twice_names_both_sources(write_plugin):
-    """The second plugin that offers a variant's name is refused, and the reason names both files."""
+    """If two plugins offer variants of the same name, the second plugin is refused, and the reason names both files."""
     first, second = write_plugin("first", GOOD.format(name="twin")), write_plugin("second", GOOD.format(name="twin"))
     catalog = read_catalog([first, second])
     assert entry_of(catalog, "first").reason is None
@@ -108,7 +108,7 @@ def test_a_name_given_twice_names_both_sources(write_plugin):
 
 
 def test_each_module_of_a_plugin_is_loaded_separately(tmp_path, monkeypatch):
-    """In a package that lists its modules, a broken module has its own entry and the other modules load."""
+    """If a package lists its modules, a broken module has its own entry, and the other modules load."""
     package = tmp_path / "some_variants"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -131,20 +131,20 @@ def test_each_module_of_a_plugin_is_loaded_separately(tmp_path, monkeypatch):
 
 
 def test_strict_raises_for_a_broken_plugin(write_plugin):
-    """With strict, a plugin that does not load raises an error that names it."""
+    """With `strict`, a plugin that does not load causes an error that names the plugin."""
     with pytest.raises(PluginError, match="plugin broken did not load: import failed: RuntimeError: boom"):
         read_catalog([write_plugin("broken", "raise RuntimeError('boom')")], strict=True)
 
 
 @pytest.mark.parametrize("name", ["nowhere.py", "some/where.py", "no_such_module", "not-a-name"])
 def test_a_plugin_that_does_not_exist_is_a_usage_error(name):
-    """A plugin that does not exist is refused with a usage error that names it."""
+    """A plugin that does not exist is refused with a usage error that names the plugin."""
     with pytest.raises(UsageError, match=name):
         read_catalog([name])
 
 
 def test_a_description_is_cached_until_the_source_changes(write_plugin, monkeypatch):
-    """Listing a plugin twice starts only one worker, but an edited plugin is described again."""
+    """The description of a plugin is cached until the plugin is edited."""
     path = write_plugin("mine", GOOD.format(name="mine"))
     read_catalog([path])
     with monkeypatch.context() as patched:
@@ -156,7 +156,7 @@ def test_a_description_is_cached_until_the_source_changes(write_plugin, monkeypa
 
 @pytest.mark.parametrize("module", catalog_module.CONTRACT_MODULES, ids=lambda module: module.__name__)
 def test_an_edit_to_the_contract_makes_cached_descriptions_stale(write_plugin, tmp_path, monkeypatch, module):
-    """When the source of the plugin contract changes, plugins are described again."""
+    """If the source of the plugin contract changes, cached descriptions are not used any more."""
     path, copy = write_plugin("mine", GOOD.format(name="mine")), tmp_path / "contract.py"
     shutil.copy(module.__file__, copy)
     monkeypatch.setattr(module, "__file__", str(copy))

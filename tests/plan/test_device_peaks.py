@@ -1,4 +1,4 @@
-"""Peak rates of devices are measured once for each environment."""
+"""The peak rates of devices, which are measured once for each environment."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ CPU = SimpleNamespace(name="cpu")
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """Replace the measurement with a stub, use an empty cache, and return the list of measurements made so far."""
+    """Replace the measurement by a stub and the cache by an empty one, and return a list of all measurements made."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     counted = []
 
@@ -26,7 +26,7 @@ def measured(monkeypatch, tmp_path):
 
 
 def test_peaks_are_cached_by_environment_device_and_dtype(measured):
-    """Cached rates are used only for the same environment, device and dtype."""
+    """Cached rates are used only for the environment, the device and the dtype of the measurement."""
     first = device_peaks.measured_peaks(CPU, ["float16"], "here")
     assert device_peaks.measured_peaks(CPU, ["float16", "float16"], "here") == first
     both = device_peaks.measured_peaks(CPU, ["bfloat16", "float16"], "here")
@@ -38,7 +38,7 @@ def test_peaks_are_cached_by_environment_device_and_dtype(measured):
 
 @pytest.mark.parametrize("torn", ["{", "[]", '{"limits": {"float32": 1}}', '{"limits": [], "facts": {}}'])
 def test_a_malformed_cache_file_is_measured_again(measured, tmp_path, torn):
-    """Rates are measured again if the cache file is truncated or does not hold rates."""
+    """The rates are measured again if the cache file is truncated or does not contain rates."""
     device_peaks.measured_peaks(CPU, ["float32"], "here")
     (kept,) = (tmp_path / "attnbench").iterdir()
     kept.write_text(torn)
@@ -47,7 +47,7 @@ def test_a_malformed_cache_file_is_measured_again(measured, tmp_path, torn):
 
 
 def test_an_unwritable_cache_is_no_error(measured, tmp_path, monkeypatch):
-    """Rates are returned even if the cache folder can't be created."""
+    """The rates are returned even if the cache folder can't be created."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert device_peaks.measured_peaks(CPU, ["float32"], "here")["limits"]["float32"]["copy_bytes_per_s"] == 1.0

@@ -1,4 +1,4 @@
-"""GPUs listed by a fake NVML, and the cores that their workers are pinned to."""
+"""GPUs that a fake NVML lists, and the cores to which their workers are pinned."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,10 @@ from attnbench.plan.devices import Device, choose_devices, cores_near_gpus, list
 
 @pytest.fixture
 def system(tmp_path):
-    """Create a fake /sys: two sockets of four cores with two threads each; two GPUs on the first, one on the second."""
+    """Create a fake /sys with two sockets and return its folder.
+
+    Each socket has four cores with two threads each. Two GPUs are near the first socket and one is near the second.
+    """
     for core in range(16):
         folder = tmp_path / "devices" / "system" / "cpu" / f"cpu{core}" / "topology"
         folder.mkdir(parents=True)
@@ -28,12 +31,12 @@ GPUS = ["00000000:3B:00.0", "00000000:3C:00.0", "00000000:AF:00.0"]
 
 
 def test_each_gpu_gets_nearby_cores_that_no_other_gpu_gets(system):
-    """Each GPU gets cores of its socket. Both threads of a core go to the same GPU, and no core goes to two GPUs."""
+    """Each GPU gets whole cores of the socket near it, and no core goes to two GPUs."""
     assert cores_near_gpus(GPUS, set(range(16)), system) == [(0, 1, 8, 9), (2, 3, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)]
 
 
 def test_only_allowed_cores_are_divided(system, tmp_path):
-    """Only cores that this process may use are divided, and no worker is pinned if a GPU would get none."""
+    """Only cores that this process may use are divided. If there are not enough cores, no worker is pinned."""
     assert cores_near_gpus(GPUS, {0, 1, 8, 5}, system) == [(0, 8), (1,), (5,)]
     assert cores_near_gpus(GPUS, {0, 5}, system) == [(), (), ()]
     assert cores_near_gpus(GPUS[:1], {2, 3}, tmp_path / "nowhere") == [(2, 3)]
@@ -61,7 +64,7 @@ def nvml(monkeypatch, system):
 
 
 def test_by_default_all_gpus_are_used_and_their_workers_pinned(nvml):
-    """Without a device name every GPU is chosen, and no two workers share a core."""
+    """If no device is named, every GPU is chosen, and no two workers share a core."""
     chosen = choose_devices([])
     assert [device.name for device in chosen] == ["cuda:0", "cuda:1", "cuda:2"]
     cores = [device.cores for device in chosen]
@@ -71,7 +74,7 @@ def test_by_default_all_gpus_are_used_and_their_workers_pinned(nvml):
 
 
 def test_gpus_of_one_model_share_their_cells(nvml):
-    """Cells are planned once for each model of GPU or, with `every_device`, once for each GPU."""
+    """Each cell is planned once for each model of GPU or, with `every_device`, once for each GPU."""
     chosen = choose_devices(["cuda"])
     environment = {"device_name": "x", "driver": "y", "packages": {}}
     workload = Workload(heads=2, seq_q=16, head_dim=8)
@@ -86,7 +89,7 @@ def test_gpus_of_one_model_share_their_cells(nvml):
 
 
 def test_gpus_under_different_drivers_are_not_interchangeable():
-    """GPUs of the same model are interchangeable only under the same driver."""
+    """GPUs of the same model are interchangeable only if they have the same driver."""
     first = Device("cuda:0", "H200", "a", "570")
     assert interchangeable(first, Device("cuda:1", "H200", "b", "570"))
     assert not interchangeable(first, Device("cuda:1", "H200", "b", "560"))

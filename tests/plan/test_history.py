@@ -34,7 +34,7 @@ def command(capsys, monkeypatch):
 
 
 def test_byte_counts_cover_inputs_outputs_and_gradients():
-    """The bytes are those of inputs and output and, with a backward pass, of their gradients."""
+    """The byte counts cover the inputs and the output and, with a backward pass, their gradients."""
     forward = Workload(batch=2, heads=4, kv_heads=2, seq_q=8, seq_k=16, head_dim=4, head_dim_v=2, dtype="bfloat16")
     assert input_bytes(forward) == 2 * 2 * (4 * 8 * 4 + 2 * 16 * (4 + 2))
     assert result_bytes(forward) == 2 * 2 * 4 * 8 * 2
@@ -44,7 +44,7 @@ def test_byte_counts_cover_inputs_outputs_and_gradients():
 
 
 def test_a_dry_run_estimates_memory_and_time_of_cells(stubbed, command):
-    """A dry run shows the total time and each cell's memory: from an earlier run, or a lower bound."""
+    """A dry run shows the total time and, for each cell, its memory in an earlier run or a lower bound."""
     shape = ["-d", "cpu:0", "--heads", "2", "--seq", "16,32", "--head-dim", "8"]
     shape += ["--results", stubbed.folder / "results"]
     code, before = command("run", "--dry-run", "-v", "alpha", *shape)
@@ -62,7 +62,7 @@ def test_a_dry_run_estimates_memory_and_time_of_cells(stubbed, command):
 
 
 def test_a_dry_run_predicts_cells_that_will_not_fit(stubbed, command):
-    """A cell is predicted not to fit if it or a smaller one ran out of memory in an earlier run."""
+    """A cell is predicted not to fit if the same cell or a smaller one ran out of memory in an earlier run."""
     stubbed.behave(alpha={"limit": 20})
     run, _ = stubbed.run(seq=(16, 32))
     _, printed = command(
@@ -76,7 +76,7 @@ def test_a_dry_run_predicts_cells_that_will_not_fit(stubbed, command):
 
 
 def test_devices_of_one_model_divide_the_estimated_time(stubbed, monkeypatch):
-    """A second device of the same model halves the time of the cells, but not that of starting workers."""
+    """A second device of the same model halves the estimated time of the cells if starting workers takes no time."""
     history = History(stubbed.folder)
     monkeypatch.setattr(history_module, "WORKER_START_S", 0.0)
     known = {name: Device(name, "H200", name) for name in ("cuda:0", "cuda:1")}
@@ -87,7 +87,7 @@ def test_devices_of_one_model_divide_the_estimated_time(stubbed, monkeypatch):
 
 
 def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):
-    """A changed plugin, torch, driver or protocol makes a record stale, and the output names what changed."""
+    """A record is stale if the plugin, torch, the driver or the protocol changed, and the output names the change."""
     run, _ = stubbed.run("alpha")
     cell, results = read_run(run).records[0].cell_id, run.parent
     assert "up to date" in command("explain", cell, "--results", results)[1]
@@ -111,7 +111,7 @@ def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):
 
 
 def test_a_failed_baseline_is_retried_even_if_its_control_is_ok(stubbed, outcomes, tmp_path):
-    """With --retry-failed, the failed cell of a baseline runs again even though its A/A control succeeded."""
+    """With --retry-failed, a baseline's failed cell is measured again even if its A/A control succeeded."""
     failure = {"type": "FailedReply", "status": "error", "phase": "conform", "reason": "RuntimeError: once"}
     stubbed.behave(alpha={"close": {"once": str(tmp_path / "met"), "do": failure}})
     run, summary = stubbed.run()

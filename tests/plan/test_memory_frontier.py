@@ -1,4 +1,4 @@
-"""Cells that are predicted not to fit into memory, and the search for the largest length that fits."""
+"""Cells that are predicted not to fit in memory, and the search for the largest length that fits."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ seq = [1024, 2048]
 
 
 def searched(limit, start=(1024, 2048), call_s=0.0):
-    """Search on a device where lengths up to `limit` fit. Return the lengths tried and the largest that fits."""
+    """Search on a device on which lengths up to `limit` fit, and return the lengths tried and the largest that fits."""
     known = {length: LengthOutcome("ok" if length <= limit else "out_of_memory", call_s) for length in start}
     tried = []
     while (length := next_length(known)) is not None:
@@ -43,7 +43,7 @@ def test_the_largest_length_is_found_to_an_eighth(limit):
 
 
 def test_a_search_ends_when_memory_is_not_the_limit():
-    """The search ends after a timeout, if the next call would take too long, or if no length fits."""
+    """The search ends if a cell times out, if the next call would take too long, or if no length fits."""
     assert next_length({1024: LengthOutcome("ok"), 2048: LengthOutcome("timeout")}) is None
     assert next_length({1024: LengthOutcome("ok", MAX_CALL_S / 3)}) is None
     assert next_length({1024: LengthOutcome("ok", MAX_CALL_S / 5)}) == 2048
@@ -53,7 +53,7 @@ def test_a_search_ends_when_memory_is_not_the_limit():
 
 
 def test_only_workloads_that_need_no_less_memory_are_predicted():
-    """A larger size, a larger dtype or a backward pass needs more memory. With another mask nothing is predicted."""
+    """A larger size, a larger dtype or a backward pass needs more memory. A different mask allows no prediction."""
     larger = [{"seq_q": 256, "seq_k": 256}, {"batch": 2}, {"direction": "backward"}, {"heads": 4, "kv_heads": 4}]
     for change in larger:
         assert no_smaller(dataclasses.replace(SMALL, **change), SMALL)
@@ -64,7 +64,7 @@ def test_only_workloads_that_need_no_less_memory_are_predicted():
 
 
 def test_workloads_of_a_series_differ_only_in_length():
-    """In self-attention both lengths change together; in decoding only the number of keys does."""
+    """Along a series, self-attention changes both lengths, while decoding changes only the number of keys."""
     decode = Workload(heads=2, seq_q=4, seq_k=128, head_dim=8)
     assert series_key(SMALL) == series_key(at_length(SMALL, 512)) != series_key(decode)
     assert at_length(decode, 512) == Workload(heads=2, seq_q=4, seq_k=512, head_dim=8)
@@ -72,7 +72,7 @@ def test_workloads_of_a_series_differ_only_in_length():
 
 
 def test_larger_workloads_are_predicted_not_to_fit_unless_exhaustive(stubbed, outcomes):
-    """After a cell ran out of memory, a larger one is recorded with a reason and started only with --exhaustive."""
+    """If a cell runs out of memory, larger cells are predicted to do so, too, and are tried only with --exhaustive."""
     stubbed.behave(alpha={"limit": 24})
     run, summary = stubbed.run(seq=(16, 32, 64))
     records = outcomes(run)
@@ -92,7 +92,7 @@ def test_larger_workloads_are_predicted_not_to_fit_unless_exhaustive(stubbed, ou
 
 @pytest.mark.parametrize("operation", ["open", "block", "close"])
 def test_a_cell_that_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path, operation):
-    """A cell that ran out of memory while other cells were open is tried once more with no other cell open."""
+    """A cell that runs out of memory while other cells are open is tried once more while no other cell is open."""
     failure = {"type": "FailedReply", "status": "out_of_memory", "phase": "measure", "reason": "OutOfMemoryError"}
     stubbed.behave(beta={operation: {"once": str(tmp_path / "met"), "do": failure}})
     run, _ = stubbed.run()
@@ -101,7 +101,7 @@ def test_a_cell_that_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes
 
 
 def test_a_suite_can_request_the_search_for_the_largest_length(stubbed, outcomes, tmp_path):
-    """The largest length is searched for each variant, and the search is not repeated when the run is resumed."""
+    """A run searches for each variant's largest length, and resuming the run does not repeat the search."""
     suite = tmp_path / "far.toml"
     suite.write_text(SUITE)
     stubbed.behave(alpha={"limit": 5000}, beta={"limit": 700})

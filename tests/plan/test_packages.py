@@ -1,4 +1,4 @@
-"""The versions of the libraries that variants declare: part of a cell's identity and of the environment."""
+"""The versions of the distributions that variants declare, which are part of cell ids and of environments."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from attnbench.store import read_manifest, read_run
 
 @pytest.fixture
 def install(monkeypatch):
-    """Return a function that pretends that distributions `fast-NAME` are installed in the given versions."""
+    """Return a function that sets the versions in which distributions `fast-NAME` appear to be installed."""
     real = environment.version
 
     def set_versions(**versions):
@@ -34,18 +34,18 @@ def install(monkeypatch):
 
 @pytest.fixture
 def declared(stubbed, monkeypatch):
-    """Return stubbed runs in which the variant alpha declares the distribution fast-library and beta declares none."""
+    """Return stubbed runs with a variant alpha that declares fast-library and a variant beta that declares nothing."""
     monkeypatch.setenv("STUB_PACKAGES", json.dumps({"alpha": ["fast-library"]}))
     return stubbed
 
 
 def ids(stubbed):
-    """Return the cell ids of a plan by variant."""
+    """Return the id of each variant's cell in a new plan."""
     return {cell.variant.name: cell.cell_id for cell in plan_of(stubbed.request())[1].cells}
 
 
 def test_an_upgrade_changes_the_ids_of_variants_that_declare_the_package(declared, install):
-    """A new version of a package changes the cell ids of only those variants that declare it."""
+    """A new version of a package changes only the cell ids of variants that declare the package."""
     install()
     missing = ids(declared)
     install(library="1.0")
@@ -57,7 +57,7 @@ def test_an_upgrade_changes_the_ids_of_variants_that_declare_the_package(declare
 
 
 def test_the_manifest_lists_the_versions_of_declared_packages(declared, install):
-    """A run's environment lists the installed versions of declared packages, and its id depends on them."""
+    """A run's environment contains the versions of declared packages, and the environment's id depends on them."""
     install(library="1.0")
     run, _ = declared.run("beta")
     described = read_manifest(run)["environments"]["cpu:0"]
@@ -68,7 +68,7 @@ def test_the_manifest_lists_the_versions_of_declared_packages(declared, install)
 
 
 def test_resume_measures_a_variant_again_after_an_upgrade(declared, install):
-    """After an upgrade, `--resume` measures only the variant that declares the package."""
+    """After a package is upgraded, `--resume` measures only the variant that declares the package."""
     install(library="1.0")
     run, _ = declared.run()
     assert resumed(run)[1].cells == ()
@@ -77,7 +77,7 @@ def test_resume_measures_a_variant_again_after_an_upgrade(declared, install):
 
 
 def test_explain_names_the_package_and_both_versions(declared, install, monkeypatch, capsys):
-    """`attnbench explain` calls a record stale after an upgrade and names the package and both versions."""
+    """After an upgrade, `attnbench explain` reports a stale record and names the package and both versions."""
     install(library="1.0")
     run, _ = declared.run()
     cells = {record.variant: record.cell_id for record in read_run(run).records}
@@ -93,7 +93,7 @@ def test_explain_names_the_package_and_both_versions(declared, install, monkeypa
 
 
 def test_on_a_cluster_the_version_of_the_node_that_measures_counts(declared, install):
-    """A record's cell id depends on the version on the node that measured, not on the machine that planned."""
+    """On a cluster, a record's cell id depends on the package version of the node that measured the cell."""
     install(library="1.0")
     _, plan = plan_of(declared.request("alpha"))
     (cell,) = plan.cells

@@ -1,4 +1,4 @@
-"""The command that repeats the measurement of a cell plans exactly that cell."""
+"""The command that repeats the measurement of a cell, and the workload ids that it contains."""
 
 import shlex
 
@@ -23,13 +23,13 @@ AXES = Workload(
 
 @pytest.mark.parametrize("suite", sorted(SUITES))
 def test_a_workload_is_read_from_its_id(suite):
-    """Parsing the id of a workload returns the workload, for every workload of every suite."""
+    """For every workload of every suite, parsing the workload's id returns the workload."""
     for workload in SUITES[suite].workloads:
         assert Workload.parse(workload.id) == workload
 
 
 def test_an_id_carries_every_axis():
-    """An id contains all fields, even a scale that is written with an exponent."""
+    """An id contains every field that differs from its default, even a scale that is written with an exponent."""
     assert Workload.parse(AXES.id) == AXES
 
 
@@ -48,12 +48,12 @@ def test_a_wrong_field_of_an_id_is_named():
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Return a function that runs a command line up to its plan and returns the plan."""
+    """Return a function that runs a command until its plan is made, and returns the plan."""
 
     def plan(command):
         plans = []
 
-        class Planned(Exception):  # noqa: N818 - raised to leave the command, not for an error
+        class Planned(Exception):  # noqa: N818 - raised to leave the command, not because of an error
             pass
 
         def caught(request, *_):
@@ -69,9 +69,9 @@ def planned(monkeypatch):
 
 
 def test_the_command_plans_the_same_cell_for_every_workload_of_every_suite(planned):
-    """For every workload of every suite the command plans one cell with the same cell_id.
+    """For every workload of every suite, the command plans one cell, which has the cell_id of the original cell.
 
-    The original run has a budget of 0.3 s, a precision of 1%, mode cold and no interleaving.
+    The original run has a budget of 0.3 s, a precision of 1%, the mode `cold` and no interleaving.
     """
     request = Request(
         suites=sorted(SUITES), variants=["naive"], devices=["cpu"], budget_s=0.3,
@@ -89,7 +89,7 @@ def test_the_command_plans_the_same_cell_for_every_workload_of_every_suite(plann
 
 
 def test_the_command_names_the_plugins_of_the_run(planned, tmp_path):
-    """If the variant came from a --plugin file, the command has the same --plugin option."""
+    """If the run loaded the variant from a --plugin file, the command has the same --plugin option."""
     plugin = tmp_path / "my attn.py"
     plugin.write_text(
         "from attnbench import hookimpl, variant\n"
@@ -104,6 +104,6 @@ def test_the_command_names_the_plugins_of_the_run(planned, tmp_path):
 
 
 def test_an_axis_beside_workload_ids_is_refused():
-    """An axis together with --workload is refused, and the message names its option."""
+    """An axis together with --workload is refused, and the message names the axis's option."""
     with pytest.raises(UsageError, match="which --head-dim would change"):
         plan_of(Request(workloads=[AXES.id], axes={"head_dim": [8]}, devices=["cpu"]))

@@ -1,4 +1,4 @@
-"""The traits of the variants in a run, and the cache of these traits."""
+"""The traits of the variants in a run, and the cache of the verdicts on them."""
 
 import json
 import shutil
@@ -12,12 +12,12 @@ from attnbench.store import read_manifest
 
 
 def test_every_trait_has_its_check():
-    """The plugin contract has a trait for each check of the trait family, in the same order."""
+    """Each trait in the plugin contract has a check of the same name, and traits and checks are in the same order."""
     assert tuple(check.name for check in CHECKS) == TRAITS
 
 
 def test_the_manifest_has_the_traits_of_timed_variants(stubbed):
-    """The manifest has the tier, the claims and the tested traits of each variant. A failed one has no traits."""
+    """The manifest has each variant's tier, claims and tested traits, but no traits of a variant that failed."""
     stubbed.behave(beta={"open": "exit"})
     manifest = read_manifest(stubbed.run()[0])
     assert manifest["variants"]["alpha"] == {"tier": "fused", "layout": "BHSD", "claims": [], "baseline": False}
@@ -26,7 +26,7 @@ def test_the_manifest_has_the_traits_of_timed_variants(stubbed):
 
 
 def test_traits_are_tested_once_for_each_source(stubbed, monkeypatch):
-    """A second run with the same plugin source uses the cached traits. With another source they are tested again."""
+    """The cached verdicts on traits are used until the plugin's source changes."""
     tested = []
     test = variant_traits._test
     monkeypatch.setattr(
@@ -41,7 +41,7 @@ def test_traits_are_tested_once_for_each_source(stubbed, monkeypatch):
 
 @pytest.mark.parametrize("behaviour", ["exit", "raw", "hang:check"])
 def test_a_variant_whose_trait_tests_fail_to_run_has_no_traits(stubbed, outcomes, monkeypatch, behaviour):
-    """If a test ends the worker, forges a reply or hangs, the variant has no traits and its cells stay ok."""
+    """If a test ends the worker, forges a reply or hangs, the variant has no traits, but its cells are still ok."""
     monkeypatch.setattr(variant_traits, "TIMEOUT_S", 0.3)
     stubbed.behave(alpha={"check": behaviour})
     run, _ = stubbed.run("alpha")
@@ -51,7 +51,7 @@ def test_a_variant_whose_trait_tests_fail_to_run_has_no_traits(stubbed, outcomes
 
 @pytest.mark.parametrize("text", ["", "[]", '{"alpha@0": 3}', '{"alpha@0": {"nan-safe": "<script>"}}'])
 def test_a_malformed_cache_file_is_tested_again(stubbed, text):
-    """Traits are tested again if the cache file does not hold traits."""
+    """The traits are tested again if the cache file does not contain verdicts on traits."""
     run, _ = stubbed.run("alpha", name="first")
     (kept,) = (stubbed.folder / "cache").rglob("traits-*.json")
     kept.write_text(text)

@@ -16,7 +16,7 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def load(path, name):
-    """Import a file as a module of the given name."""
+    """Import a file as a module with the given name."""
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -40,20 +40,20 @@ def test_the_file_has_a_correct_variant(tmp_path):
 
 
 def test_the_file_refuses_unsupported_workloads(tmp_path):
-    """The unchanged template's variant gives a reason for each mask and option that it does not support."""
+    """The unchanged template's variant gives a reason for each mask or field that it does not support."""
     (variant,) = load(new_file("my-attn", tmp_path), "written_file").attnbench_variants()
     for fields in ({"mask": "window:2:0"}, {"mask": "padding"}, {"softcap": 5.0}, {"alibi": True}, {"dropout": 0.1}):
         assert variant.unsupported_reason(Workload(heads=1, seq_q=4, head_dim=2, **fields), "cpu")
 
 
 def test_in_a_clone_the_file_is_next_to_the_built_in_variants(tmp_path):
-    """In a clone of attnbench the file goes to the folder of the built-in variants."""
+    """In a clone of attnbench, the file is written to the folder of the built-in variants."""
     (tmp_path / "variants" / "attnbench_variants").mkdir(parents=True)
     assert new_file("my-attn", tmp_path) == tmp_path / "variants" / "attnbench_variants" / "my_attn.py"
 
 
 def test_the_package_is_complete(tmp_path):
-    """The package has an entry point with its module, a test, a README and a CI file."""
+    """The package contains a module, a pyproject.toml with its entry point, a test, a README and a CI file."""
     paths = new_package("Fast.Attn+2", tmp_path / "plugin")
     assert {str(path.relative_to(tmp_path / "plugin")) for path in paths} == {
         ".github/workflows/ci.yml", "README.md", "pyproject.toml", "src/fast_attn_2/__init__.py",
@@ -83,7 +83,7 @@ def test_the_package_is_complete(tmp_path):
     ],
 )
 def test_bad_names_are_refused(tmp_path, name, message):
-    """An invalid name, or one that would hide an installed module, is refused and nothing is written."""
+    """A name that is invalid or would shadow an installed module is refused, and nothing is written."""
     for write in (new_file, new_package):
         with pytest.raises(UsageError) as refusal:
             write(name, tmp_path / "folder")
@@ -92,7 +92,7 @@ def test_bad_names_are_refused(tmp_path, name, message):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    """Existing files and folders stay unchanged."""
+    """Existing files and folders are not changed."""
     (tmp_path / "my_attn.py").write_text("mine")
     with pytest.raises(UsageError, match="already exists"):
         new_file("my-attn", tmp_path)
@@ -102,7 +102,7 @@ def test_nothing_is_overwritten(tmp_path):
 
 
 def test_folder_that_cant_be_written(tmp_path):
-    """If the file can't be written, the error has the path and the system's reason."""
+    """If the file can't be written, the error says so."""
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="can't be written"):
         new_file("my-attn", tmp_path / "file" / "below")

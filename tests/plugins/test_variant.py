@@ -19,20 +19,20 @@ class Good(Variant):
 
 
 def test_a_variant_may_declare_packages_and_be_a_baseline():
-    """Names of distributions and a baseline flag fulfil the contract."""
+    """A variant that declares distributions and is a baseline fulfils the contract."""
     assert contract_violation(Good()) is None
 
 
 @pytest.mark.parametrize("packages", ["flash-attn", ("",), (1,), ("flash-attn>=2",), None])
 def test_packages_are_names_of_distributions(packages):
-    """Anything but a tuple or list of distribution names is refused, and the value is shown."""
+    """`packages` is refused unless it is a tuple or list of distribution names, and the message shows the value."""
     variant = Good()
     variant.packages = packages
     assert f"packages is {packages!r}, expected names of distributions" in contract_violation(variant)
 
 
 def test_baseline_is_true_or_false():
-    """A baseline that is not a boolean is refused, and the value is shown."""
+    """A `baseline` that is not a boolean is refused, and the message shows the value."""
     variant = Good()
     variant.baseline = "sdpa"
     assert "baseline is 'sdpa', expected True or False" in contract_violation(variant)

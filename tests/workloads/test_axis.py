@@ -32,7 +32,7 @@ SET = {
 
 @pytest.mark.parametrize(("name", "fields"), FROZEN.items())
 def test_ids_of_earlier_versions_are_kept(name, fields):
-    """Workloads have the same ids as in earlier versions, and these ids can be parsed."""
+    """Workloads have the ids that they had in earlier versions, and these ids can be parsed."""
     workload = Workload.from_json(fields)
     assert workload.id == name
     assert Workload.parse(name) == workload
@@ -52,7 +52,7 @@ def test_ids_of_earlier_versions_are_kept(name, fields):
     ],
 )
 def test_incomplete_ids_are_refused(text):
-    """A string that is not the id of a workload is refused with an example of an id."""
+    """A string that is not a complete id is refused, and the message shows an example of an id."""
     with pytest.raises(WorkloadError, match="expected an id such as b1-h8-s512-d64-float32-causal-forward"):
         Workload.parse(text)
 
@@ -66,7 +66,7 @@ def test_every_field_is_an_axis():
 
 @pytest.mark.parametrize("name", [name for name, axis in AXES.items() if axis.is_optional])
 def test_every_field_is_an_axis_of_suites(name):
-    """A suite's grid may set each optional field."""
+    """A suite's grid can set every optional field."""
     value = SET.get(name) or (AXES[name].choices[-1] if AXES[name].choices else AXES[name].minimum + 1)
     grid = {**PLAIN, "heads": 16, "kv_heads": 8, "gpus": 2, "batch": 4, name: value}
     grid |= {"gpus": 1} if name == "embed_dim" else {}
@@ -75,7 +75,7 @@ def test_every_field_is_an_axis_of_suites(name):
 
 
 def test_options_of_the_command_line_are_the_axes_options():
-    """`attnbench run` has the options of all axes, in order and with their help texts and placeholders."""
+    """`attnbench run` has the options of all axes in their order, with their help texts and placeholders."""
     command = typer.main.get_command(app).commands["run"]
     names = [axis.name for axis in OPTIONS]
     offered = [parameter for parameter in command.params if parameter.name in names]
@@ -91,7 +91,7 @@ def test_options_of_the_benchmarks_are_the_axes_of_attention():
 
 
 def test_lists_of_fields_follow_the_axes():
-    """Chart settings, dispatch tables, imports and sizes have exactly the fields that the axes declare."""
+    """The fields of charts, dispatch tables, imports and sizes are those whose axes declare them."""
     axes = AXES.values()
     assert set(series.SETTING) & AXES.keys() == {axis.name for axis in axes if axis.setting}
     assert set(dispatch_table.EXACT) & AXES.keys() == {axis.name for axis in axes if axis.exact}
@@ -101,19 +101,19 @@ def test_lists_of_fields_follow_the_axes():
 
 
 def test_only_batch_and_lengths_differ_along_a_line():
-    """Only batch and lengths may differ along a line of a chart."""
+    """Only the batch and the lengths may differ along a line of a chart."""
     assert [axis.name for axis in AXES.values() if not axis.setting] == ["batch", "seq_q", "seq_k"]
 
 
 def test_attention_alone_has_the_default_surroundings():
-    """`Workload.attention` resets exactly the axes that surround the attention."""
+    """`Workload.attention` resets the axes that surround the attention and no others."""
     layer = Workload(**PLAIN, batch=4, alibi=True, embed_dim=256, distribution="outliers", gpus=2)
     changed = {name for name in AXES if getattr(layer, name) != getattr(layer.attention, name)}
     assert changed == {"embed_dim", "distribution", "gpus"}
 
 
 def field_lists(path: Path) -> list[int]:
-    """Return the lines of a module where a literal list, tuple or set names at least four workload fields."""
+    """Return the lines of a module on which a literal list, tuple or set names at least four workload fields."""
     literals = (ast.Tuple, ast.List, ast.Set)
     lines = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -124,9 +124,9 @@ def field_lists(path: Path) -> list[int]:
 
 
 def test_no_module_outside_workloads_lists_the_fields():
-    """Outside workloads/ no literal list, tuple or set names four or more workload fields.
+    """Outside the folder workloads/, no literal list, tuple or set names four or more workload fields.
 
-    Conformance checks and studies are exempt: they choose which fields their own workloads and figures vary.
+    Conformance checks and studies are exempt, because they choose the fields that differ between their own workloads.
     """
     package = Path(inspect.getfile(attnbench)).parent
     exempt = {package / name for name in ("workloads", "conformance", "study")}

@@ -1,4 +1,4 @@
-"""Batch specs in the notation of vLLM."""
+"""Batch specs, which use the notation of vLLM."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from attnbench.workloads.batch_spec import Requests, parse_batch_spec
     ],
 )
 def test_parse(text, requests):
-    """Specs of prefill, decode, extend and mixed batches are parsed in the notation of vLLM."""
+    """Specs of prefill, decode, extend and mixed batches are parsed as in vLLM."""
     assert parse_batch_spec(text) == requests
 
 
 @pytest.mark.parametrize("text", ["", "q", "2q2k_", "s1k", "q2m", "q0", "0q1", "q4s2", "q-1", "q1s0"])
 def test_invalid_specs_are_refused(text):
-    """A malformed spec, or one with a query that is longer than its sequence, is refused."""
+    """A spec is refused if it is malformed or a query is longer than its sequence."""
     with pytest.raises(WorkloadError, match=f"batch spec '{text}': .*expected"):
         parse_batch_spec(text)

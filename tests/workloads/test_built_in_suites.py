@@ -12,7 +12,7 @@ SUITES = built_in_suites()
 
 
 def test_the_documented_suites_exist():
-    """Every documented suite exists, and each file has the name of its suite."""
+    """Every documented suite exists, and each file is named after its suite."""
     assert {path.stem for path in BUILT_IN.glob("*.toml")} == set(SUITES)
     assert set(SUITES) >= {
         "quick", "standard", "long-context", "bert", "gpt", "translation", "vision", "llama", "gemma",
@@ -31,12 +31,12 @@ def test_each_shape_names_its_model_and_source(suite):
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 def test_no_grid_repeats_another(suite):
-    """Grids of one suite do not overlap, so each workload has one title."""
+    """The grids of a suite do not overlap, so each workload has only one title."""
     assert sum(len(grid.workloads) for grid in suite.grids) == len(suite.workloads)
 
 
 def test_quick_is_quick():
-    """`quick` has at least 12 workloads, forward and training, each below 20 GFLOP and 100 MB."""
+    """`quick` has at least 12 workloads, both forward and training, and each is below 20 GFLOP and 100 MB."""
     workloads = SUITES["quick"].workloads
     assert len(workloads) >= 12
     assert {workload.direction for workload in workloads} == {"forward", "forward_backward"}

@@ -16,13 +16,13 @@ TEXTS = st.one_of(
 
 @given(TEXTS)
 def test_text_round_trip(text):
-    """`parse` reads what `str` returns, and the other way round."""
+    """`parse` and `str` are inverses of each other."""
     assert str(Mask.parse(text)) == text
     assert Mask.parse(str(Mask.parse(text))) == Mask.parse(text)
 
 
 def test_window_reads_left_then_right():
-    """In `window:L:R` the first number is the left size."""
+    """In `window:L:R`, the first number is the size on the left, and the second is the size on the right."""
     assert Mask.parse("window:128:3") == Mask("window", left=128, right=3)
 
 
@@ -31,7 +31,7 @@ def test_window_reads_left_then_right():
     [("casual", "causal"), ("windw:1:2", "window:L:R"), ("prefix", "prefix:N"), ("causal-top", "causal-top-left")],
 )
 def test_a_misspelt_mask_is_refused_with_the_nearest(text, nearest):
-    """A misspelt mask is refused, and the error suggests the nearest mask."""
+    """A misspelt mask is refused, and the error suggests the mask with the most similar name."""
     with pytest.raises(WorkloadError, match="mask") as refusal:
         Mask.parse(text)
     assert repr(text) in str(refusal.value)
@@ -42,14 +42,14 @@ def test_a_misspelt_mask_is_refused_with_the_nearest(text, nearest):
     "text", ["", "xyzzy", "window:-1:0", "window:1", "window:1:2:3", "prefix:1.5", "causal ", "NONE"]
 )
 def test_no_mask_is_guessed(text):
-    """A string that is not exactly a mask is refused with a usage error, and no mask is guessed."""
+    """A string that is not a valid mask is refused with a usage error, even if it is similar to one."""
     with pytest.raises(UsageError):
         Mask.parse(text)
 
 
 @pytest.mark.parametrize("sizes", [{"left": -1}, {"right": -2}])
 def test_negative_window_is_refused(sizes):
-    """A negative size is refused when a mask is built from its fields."""
+    """A mask that is built from its fields is refused if a size is negative."""
     with pytest.raises(WorkloadError, match="0 or more"):
         Mask("window", **sizes)
 
@@ -61,6 +61,6 @@ def test_only_bottom_right_causal_is_causal():
 
 
 def test_seeded_masks():
-    """`is_seeded` is true for `padding` and `document`, which have seeded lengths."""
+    """`is_seeded` is true only for `padding` and `document`, which have seeded lengths."""
     texts = ["none", "causal", "causal-top-left", "window:9:0", "prefix:4", "padding", "document"]
     assert [text for text in texts if Mask.parse(text).is_seeded] == ["padding", "document"]

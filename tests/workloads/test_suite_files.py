@@ -1,4 +1,4 @@
-"""Suites as TOML files: how grids are read, and how wrong files are refused."""
+"""Suites as TOML files: how grids are read, and how malformed files are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ batch_spec = "2q16_3q1s32"
 
 @pytest.fixture
 def write(tmp_path):
-    """Return a function that writes a suite's text to a file and returns the path."""
+    """Return a function that writes the text of a suite to a file and returns the path of the file."""
 
     def write_suite(text: str, name: str = "mine.toml") -> Path:
         path = tmp_path / name
@@ -45,7 +45,7 @@ def write(tmp_path):
 
 
 def test_grid_is_all_combinations(write):
-    """A grid makes all combinations of its axes, in order, and keeps its title and source."""
+    """The workloads of a grid are all combinations of its axes, in order. The grid has its title and source."""
     suite = read_suite(write(GOOD))
     assert [w.heads for w in suite.grids[0].workloads] == [2, 4]
     assert [grid.title for grid in suite.grids] == ["one", "two"]
@@ -53,7 +53,7 @@ def test_grid_is_all_combinations(write):
 
 
 def test_batch_spec_has_one_workload_per_segment(write):
-    """A batch spec makes one causal workload per segment and overrides the lengths of the defaults."""
+    """A batch spec defines one causal workload per segment and overrides the lengths in the defaults."""
     assert read_suite(write(GOOD)).grids[1].workloads == (
         Workload(batch=2, heads=8, kv_heads=2, seq_q=16, seq_k=16, head_dim=64, mask="causal"),
         Workload(batch=3, heads=8, kv_heads=2, seq_q=1, seq_k=32, head_dim=64, mask="causal"),
@@ -61,13 +61,13 @@ def test_batch_spec_has_one_workload_per_segment(write):
 
 
 def test_batch_spec_keeps_a_given_mask():
-    """A batch spec is causal only if the grid has no mask."""
+    """The workloads of a batch spec have the grid's mask if there is one."""
     workloads = expand({"heads": 1, "head_dim": 8, "batch_spec": "q4", "mask": "none"}, "here")
     assert [str(workload.mask) for workload in workloads] == ["none"]
 
 
 def test_repeated_workloads_are_dropped():
-    """A workload that is in two grids is in the suite only once."""
+    """A workload that occurs in two grids occurs only once in the suite."""
     grid = {"heads": 1, "head_dim": 8, "seq": 4}
     suite = parse_suite({"name": "twice", "grid": [grid, grid]}, "here")
     assert len(suite.workloads) == 1
@@ -98,7 +98,7 @@ def test_repeated_workloads_are_dropped():
     ],
 )
 def test_error_names_file_line_and_remedy(write, old, new, line, message):
-    """A malformed suite file is refused with the file, the line of the error and what was expected."""
+    """A malformed suite file is refused with a message that names the file, the line and what was expected."""
     assert old in GOOD
     path = write(GOOD.replace(old, new))
     with pytest.raises(UsageError, match=re.escape(f"{path}:{line}: ") + ".*" + re.escape(message)):
@@ -113,7 +113,7 @@ def test_suite_without_grid_is_refused(write, text):
 
 
 def test_missing_and_unreadable_files(write, tmp_path):
-    """A missing file, or one that is not UTF-8 text, is refused with the reason."""
+    """A file that is missing or is not UTF-8 text is refused, and the message names the reason."""
     with pytest.raises(UsageError, match=r"none\.toml: can't be read: No such file"):
         read_suite(tmp_path / "none.toml")
     path = write("")
@@ -123,31 +123,31 @@ def test_missing_and_unreadable_files(write, tmp_path):
 
 
 def test_unclosed_document_names_its_last_line(write):
-    """A file that ends too early is refused with the number of its last line."""
+    """A file that ends too early is refused, and the message contains the number of its last line."""
     with pytest.raises(UsageError, match=r"mine\.toml:2: not valid TOML"):
         read_suite(write('name = "x"\ngrid = [\n'))
 
 
 def test_errors_in_a_plugins_table_name_the_grid():
-    """If a suite was not read from a file, as in a plugin, errors give the number of the grid."""
+    """If a suite was not read from a file but offered by a plugin, error messages contain the number of the grid."""
     with pytest.raises(UsageError, match=r"^plugin p: grid 1: heads is 0"):
         parse_suite({"name": "x", "grid": [{"heads": 0, "seq": 1, "head_dim": 1}]}, "plugin p")
 
 
 def test_choose_by_name_and_path(write):
-    """Suites are chosen by name or by the path of a file. They keep their order, and repeats are dropped."""
+    """Suites are chosen by name or by the path of a file. They are returned in order and without repeats."""
     path = str(write(GOOD))
     assert [suite.name for suite in choose_suites([path, "quick", path])] == ["mine", "quick"]
 
 
 def test_choose_unknown_name():
-    """An unknown suite is refused with the nearest name."""
+    """An unknown suite is refused, and the message suggests the most similar name."""
     with pytest.raises(UsageError, match="unknown suite 'quik': did you mean 'quick'"):
         choose_suites(["quik"])
 
 
 def test_duplicate_name_is_refused(write):
-    """Two suites with the same name are refused, with the location of one and the origin of the other."""
+    """Two suites with the same name are refused. The message has the location of one and the origin of the other."""
     path = write(GOOD.replace('"mine"', '"quick"'))
     with pytest.raises(
         UsageError, match=re.escape(f"{path}:1: the name 'quick' is already used by a suite of attnbench")
@@ -159,6 +159,6 @@ def test_duplicate_name_is_refused(write):
 
 
 def test_suite_of_a_plugin_is_chosen_by_name():
-    """A plugin's suite is chosen like a built-in one."""
+    """A suite that a plugin offers can be chosen by name, like a built-in suite."""
     given = Suite("theirs", "", ())
     assert choose_suites(["theirs"], [("p", given)]) == [given]

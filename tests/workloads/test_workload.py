@@ -1,4 +1,4 @@
-"""Workloads: their FLOPs and bytes, their ids, and the values that are refused."""
+"""Workloads: their FLOPs, their bytes, their ids, and the field values that are refused."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ MASKS = st.one_of(
 
 @st.composite
 def workloads(draw):
-    """Draw small workloads with every mask, grouped heads, seq_q != seq_k and head_dim_v != head_dim."""
+    """Draw a small workload. All masks, grouped heads, seq_q != seq_k and head_dim_v != head_dim can occur."""
     mask = draw(MASKS)
     kv_heads = draw(st.integers(1, 3))
     seq_q = draw(st.integers(0, 12))
@@ -44,9 +44,9 @@ def workloads(draw):
 
 
 def dense(workload, sequence):
-    """Return a boolean array (seq_q, seq_k) of the visible pairs, straight from the definition of the mask."""
+    """Return the visible pairs as a boolean array (seq_q, seq_k), computed directly from the mask's definition."""
     i, j = np.indices((workload.seq_q, workload.seq_k))
-    last = i + workload.seq_k - workload.seq_q  # the key on the bottom-right diagonal of each row
+    last = i + workload.seq_k - workload.seq_q  # each row's key on the diagonal that ends at the bottom right
     kind, *numbers = str(workload.mask).split(":")
     first, second = (*(int(number) for number in numbers), 0, 0)[:2]
     if kind == "padding":
@@ -68,7 +68,7 @@ def dense(workload, sequence):
 @example(Workload(heads=1, seq_q=5, seq_k=2, head_dim=1, mask="causal"))
 @example(Workload(heads=1, seq_q=1, seq_k=9, head_dim=1, mask="window:2:1"))
 def test_visible_keys_are_the_dense_definition(workload):
-    """`visible_keys` yields exactly the keys that are visible by the definition of the mask."""
+    """`visible_keys` yields the keys that are visible by the mask's definition, and no others."""
     for sequence in range(workload.batch):
         rows = list(workload.visible_keys(sequence))
         assert len(rows) == workload.seq_q
@@ -93,7 +93,7 @@ def test_flops_is_a_brute_force_count(workload):
 
 @given(workloads())
 def test_bytes_is_a_brute_force_count(workload):
-    """`bytes` is the size of all arrays that must be read or written, without keys and values that no query sees."""
+    """`bytes` is the size of all arrays that must be read or written, without keys and values that are not visible."""
     size, rows = SIZES[workload.dtype], workload.batch * workload.heads * workload.seq_q
     seen = sum(int(dense(workload, sequence).any(axis=0).sum()) for sequence in range(workload.batch))
     query, output = size * rows * workload.head_dim, size * rows * workload.head_dim_v
@@ -101,7 +101,7 @@ def test_bytes_is_a_brute_force_count(workload):
     value = size * seen * workload.kv_heads * workload.head_dim_v
     log_sum_exp = 4 * rows
     forward_reads, forward_writes = query + key + value, output
-    backward_reads = query + key + value + output + output + log_sum_exp  # the second output is its gradient
+    backward_reads = query + key + value + output + output + log_sum_exp  # the gradient is as large as the output
     backward_writes = query + key + value
     expected = {
         "forward": forward_reads + forward_writes,
@@ -126,7 +126,7 @@ def test_bytes_is_a_brute_force_count(workload):
     ],
 )
 def test_visible_pairs_in_closed_form(mask, seq_q, seq_k, pairs):
-    """At realistic sizes the count agrees with the closed form."""
+    """At realistic sizes, the number of visible pairs agrees with the closed form."""
     assert Workload(heads=4, seq_q=seq_q, seq_k=seq_k, head_dim=64, mask=mask).visible_pairs == pairs
 
 
@@ -138,7 +138,7 @@ def test_ids_are_injective(one, other):
 
 @given(workloads())
 def test_ids_are_read_back(workload):
-    """`parse` returns the workload that has the id."""
+    """Parsing a workload's id returns the workload."""
     assert Workload.parse(workload.id) == workload
 
 
@@ -151,7 +151,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_each_field_is_in_the_id(field):
-    """Workloads that differ in a field differ in their ids."""
+    """Workloads that differ in one field have different ids."""
     plain = Workload(heads=8, seq_q=64, head_dim=32)
     fields = {**plain.to_json(), field: str(CHANGES[field]) if field == "mask" else CHANGES[field]}
     assert Workload.from_json(fields).id != plain.id
@@ -177,7 +177,7 @@ def test_ids_are_stable(fields, name):
 
 
 def test_equal_numbers_have_one_id():
-    """A number makes the same workload, with the same id, as an integer and as a float."""
+    """Workloads whose numbers are integers and floats of the same value are equal and have the same id."""
     whole = Workload(heads=1, seq_q=1, head_dim=1, scale=1, softcap=50, dropout=0)
     decimal = Workload(heads=1, seq_q=1, head_dim=1, scale=1.0, softcap=50.0, dropout=0.0)
     assert whole == decimal
@@ -185,7 +185,7 @@ def test_equal_numbers_have_one_id():
 
 
 def test_seeded_lengths_are_the_same_in_another_process():
-    """Key lengths and documents depend only on the workload: another process draws the same."""
+    """Key lengths and document lengths depend only on the workload, so they are the same in another process."""
     program = (
         "from attnbench import Workload\n"
         "print(Workload(heads=1, batch=4, seq_q=64, head_dim=1, mask='padding').key_lengths)\n"
@@ -199,7 +199,7 @@ def test_seeded_lengths_are_the_same_in_another_process():
 
 @given(st.integers(1, 8), st.integers(1, 300))
 def test_padding_keeps_the_longest_full(batch, seq_k):
-    """Under `padding` the first sequence is full. The others have at least a quarter of the keys and at least one."""
+    """Under `padding`, the first sequence has all keys, and the others have at least a quarter of the keys."""
     lengths = Workload(heads=1, batch=batch, seq_q=1, seq_k=seq_k, head_dim=1, mask="padding").key_lengths
     assert len(lengths) == batch
     assert lengths[0] == seq_k
@@ -208,7 +208,7 @@ def test_padding_keeps_the_longest_full(batch, seq_k):
 
 @given(st.integers(1, 300), st.integers(0, 5))
 def test_documents_fill_the_sequence(seq, sequence):
-    """Documents are not empty, and together they are as long as the sequence."""
+    """Documents are not empty, and their total length is that of the sequence."""
     lengths = Workload(heads=1, seq_q=seq, head_dim=1, mask="document").document_lengths(sequence)
     assert sum(lengths) == seq
     assert min(lengths) > 0
@@ -216,14 +216,14 @@ def test_documents_fill_the_sequence(seq, sequence):
 
 @given(workloads())
 def test_json_round_trip(workload):
-    """`from_json` restores the workload from the fields of `to_json`, and equal workloads have equal hashes."""
+    """`from_json` restores a workload from the fields that `to_json` returns, and equal workloads have equal hashes."""
     again = Workload.from_json(workload.to_json())
     assert again == workload
     assert hash(again) == hash(workload)
 
 
 def test_omitted_fields_follow_the_others():
-    """Without kv_heads, seq_k and head_dim_v a workload is plain self-attention."""
+    """Without kv_heads, seq_k and head_dim_v, a workload is plain self-attention."""
     workload = Workload(heads=8, seq_q=64, head_dim=32)
     assert (workload.kv_heads, workload.seq_k, workload.head_dim_v) == (8, 64, 32)
     assert workload.effective_scale == 32**-0.5
@@ -232,14 +232,14 @@ def test_omitted_fields_follow_the_others():
 @pytest.mark.parametrize("field", ["batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v"])
 @pytest.mark.parametrize("value", [-3, 1.5, "8", True, None])
 def test_sizes_must_be_whole_numbers(field, value):
-    """A size that is negative or not a whole number is refused with its name and value."""
+    """A size that is negative or not a whole number is refused with a message that names the field and the value."""
     with pytest.raises(WorkloadError, match=f"{field} is {value!r}: expected a whole number"):
         Workload.from_json({"heads": 8, "seq_q": 64, "head_dim": 32, field: value})
 
 
 @pytest.mark.parametrize("field", ["heads", "kv_heads", "head_dim", "head_dim_v"])
 def test_zero_heads_are_refused(field):
-    """No workload has zero heads or a head dimension of zero."""
+    """A workload with zero heads or a head dimension of zero is refused."""
     with pytest.raises(WorkloadError, match=f"{field} is 0"):
         Workload.from_json({"heads": 8, "seq_q": 64, "head_dim": 32, field: 0})
 
@@ -266,7 +266,7 @@ def test_zero_heads_are_refused(field):
     ],
 )
 def test_bad_fields_are_refused(fields, message):
-    """A bad field is refused with its name, its value and what was expected."""
+    """An invalid field is refused with a one-line message that names the field, its value and what was expected."""
     with pytest.raises(WorkloadError) as refusal:
         Workload.from_json({"heads": 8, "seq_q": 64, "head_dim": 32, **fields})
     assert message in str(refusal.value)
@@ -275,7 +275,7 @@ def test_bad_fields_are_refused(fields, message):
 
 @pytest.mark.parametrize("field", ["heads", "seq_q", "head_dim"])
 def test_needed_fields(field):
-    """A workload without heads, seq_q or head_dim is refused with the name of the missing field."""
+    """A workload without heads, seq_q or head_dim is refused, and the message names the missing field."""
     fields = {"heads": 8, "seq_q": 64, "head_dim": 32}
     del fields[field]
     with pytest.raises(WorkloadError, match=f"no {field}"):

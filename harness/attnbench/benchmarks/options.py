@@ -1,4 +1,4 @@
-"""Options of `pytest --pyargs attnbench.benchmarks`: a pytest plugin that does nothing in other sessions."""
+"""A pytest plugin that adds the options of `pytest --pyargs attnbench.benchmarks`, and does nothing otherwise."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LISTS: dict[str, tuple[Callable[[str], Any], str]] = {
     ),
     "plugin": (str, "plugins to load: FILE.py or package.module"),
 }
-AXES = [axis for axis in OPTIONS if not axis.surrounds]  # pytest times only attention, in one process on one device
+AXES = [axis for axis in OPTIONS if not axis.surrounds]  # the tests time only the attention, on a single device
 
 
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
-    """Add the options, but only if the benchmarks will run, because other test suites may define the same options."""
+    """Add the options only if the benchmarks will run, because other test suites may define options of these names."""
     if not any(TARGET in argument for argument in args):
         return
     group = parser.getgroup("attnbench", "attnbench: the cells to time; separate values by commas")
@@ -48,7 +48,7 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
 
 
 def pytest_collection(session: pytest.Session) -> None:
-    """Choose the cells before the collection, so that an invalid option ends the session with a one-line message."""
+    """Choose the cells before tests are collected, so that an invalid option ends the session with a short message."""
     if not hasattr(session.config.option, destination("variant")):
         return
     from attnbench.benchmarks.selection import choose_cells
@@ -60,12 +60,12 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def destination(name: str) -> str:
-    """Return the attribute in which pytest stores the option `--name`."""
+    """Return the name of the attribute in which pytest stores the value of the option `--name`."""
     return f"attnbench_{name.replace('-', '_')}"
 
 
 def _explanation(axis: Axis) -> str:
-    """Return the help text of an axis in pytest's style, without a capital letter and a period."""
+    """Return the help text of an axis in pytest's style: without an initial capital letter and a final period."""
     text = axis.option.help if axis.option else ""
     return text[:1].lower() + (text[1:] if text.endswith("...") else text[1:].removesuffix("."))
 

@@ -1,4 +1,4 @@
-"""Selection of the cells for `pytest --pyargs attnbench.benchmarks`."""
+"""The choice of the cells for `pytest --pyargs attnbench.benchmarks`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cells:
-    """The variants and workloads by name, and the devices by torch's names; each combination of them is a cell."""
+    """The variants, workloads and devices whose combinations are the cells.
+
+    Variants and workloads are stored by name, and devices are given by the names that torch uses.
+    """
 
     variants: dict[str, VariantEntry]
     workloads: dict[str, Workload]
@@ -28,7 +31,7 @@ class Cells:
 
 
 def choose_cells(config: pytest.Config) -> Cells:
-    """Return the cells that the options select; raise UsageError if an option is invalid."""
+    """Return the cells that the options select. Raises UsageError if an option is invalid."""
     option = config.getoption
     axes = {axis.name: values for axis in AXES if (values := option(destination(axis.name)))}
     catalog = read_catalog(option(destination("plugin")))
@@ -46,5 +49,5 @@ def _choose_devices(wanted: list[str]) -> list[str]:
     for device in chosen:
         if device.cores is not None or device.members:
             raise UsageError(f"device {device.name!r}: expected cpu or cuda:N; to time single cores, use attnbench run")
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # so that CUDA numbers the GPUs as list_devices does
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # makes CUDA number the GPUs in the order of list_devices
     return [device.name for device in chosen]

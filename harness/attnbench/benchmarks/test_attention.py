@@ -1,4 +1,4 @@
-"""One test per cell, which checks the variant's result and then times it."""
+"""One test per cell, which checks the variant's result and times the variant."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 SEED = 0
 WARM_UP_CALLS = 5
-MAX_BACKWARD_ROUNDS = 1000  # limited because an untimed forward pass precedes each backward pass
+MAX_BACKWARD_ROUNDS = 1000  # a limit is needed because the untimed forward pass of each round takes time, too
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test per cell; the parameters can be used in `--benchmark-group-by=param:NAME`."""
+    """Generate one test per cell. The tests' parameters can be used in `--benchmark-group-by=param:NAME`."""
     cells = metafunc.config.stash[CELLS]
     metafunc.parametrize(
         ("device", "workload", "variant"),
@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, workload: str, variant: str) -> None:
-    """The variant's result for the workload is right before and after the timing."""
+    """The variant's result for the workload is correct before and after the timing."""
     cells = request.config.stash[CELLS]
     entry, problem = cells.variants[variant], cells.workloads[workload]
     implementation = variant_of(entry.source, variant)
@@ -82,7 +82,7 @@ def _time(benchmark: Any, direction_call: DirectionCall, workload: Workload) -> 
     rounds = math.ceil(benchmark._max_time / seconds_per_call)  # noqa: SLF001 - the value of --benchmark-max-time
     benchmark.pedantic(
         lambda ready: ready(),
-        setup=lambda: ((direction_call.prepare()[0],), {}),  # the untimed forward pass
+        setup=lambda: ((direction_call.prepare()[0],), {}),  # runs the forward pass, which is not timed
         rounds=min(MAX_BACKWARD_ROUNDS, max(benchmark._min_rounds, rounds)),  # noqa: SLF001 - the value of --benchmark-min-rounds
     )
 
@@ -99,14 +99,14 @@ def _facts(benchmark: Any, entry: VariantEntry, workload: Workload, device: str)
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
-    if benchmark.stats is not None:  # None with --benchmark-disable
+    if benchmark.stats is not None:  # with --benchmark-disable there are no statistics
         facts["tflops"] = workload.flops() / benchmark.stats.stats.median / 1e12
     return facts
 
 
 def _timer(device: str) -> Callable[[], float]:
-    """Return a timer in seconds that waits for the device to finish its work before each reading."""
-    # The clock is made on its first use, so that collecting the tests does not initialise a GPU.
+    """Return a timer that waits for the device to finish its work and then returns the time in seconds."""
+    # The clock is created on its first use, so that collecting the tests does not initialise a GPU.
     clock = functools.cache(lambda: clock_for(device))
 
     def synchronised() -> float:

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-UNLIMITED_BYTES = 1 << 60  # larger limits mean "no limit", for which version 1 writes a number near 2^63
+UNLIMITED_BYTES = 1 << 60  # a limit of at least this size means "no limit"; version 1 uses a number near 2^63
 
 
 class ControlGroups:
@@ -27,7 +27,7 @@ class ControlGroups:
         with contextlib.suppress(OSError):
             for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
                 _, controllers, path = line.split(":", 2)
-                if not controllers:  # version 2
+                if not controllers:  # the line describes a group of version 2
                     self._memory += _with_ancestors(mount, path)
                     self._cpu += _with_ancestors(mount, path)
                 if "memory" in controllers.split(","):
@@ -40,7 +40,7 @@ class ControlGroups:
         return min((limit for limit, _ in self._memory_limits()), default=None)
 
     def available_memory(self) -> int | None:
-        """Return how many bytes this process may still allocate before it reaches a limit, or None without a limit.
+        """Return how many bytes this process may allocate before it reaches a limit, or None if there is no limit.
 
         File caches that the kernel can drop do not count as used.
         """
@@ -51,14 +51,14 @@ class ControlGroups:
         return min(self._cpu_quotas(), default=None)
 
     def throttled_us(self) -> int:
-        """Return the total time in microseconds for which CPU quotas have stopped these groups."""
+        """Return the total time in microseconds for which CPU quotas have paused these groups."""
         statistics = [_statistics(folder / "cpu.stat") for folder in self._cpu]
         version_2 = sum(fields.get("throttled_usec", 0) for fields in statistics)
         version_1_ns = sum(fields.get("throttled_time", 0) for fields in statistics)
         return version_2 + version_1_ns // 1000
 
     def _memory_limits(self) -> Iterator[tuple[int, int]]:
-        """Yield limit and used memory, in bytes, of each group that has a limit."""
+        """Yield the memory limit and the used memory, in bytes, of each group that has a memory limit."""
         for folder in self._memory:
             limit = _number(folder, "memory.max", "memory.limit_in_bytes")
             if limit is None or limit >= UNLIMITED_BYTES:
@@ -84,7 +84,8 @@ class ControlGroups:
 def _with_ancestors(mount: Path, path: str) -> list[Path]:
     """Return the folder of a group, followed by the folders of the groups above it, up to `mount`.
 
-    In a container, `path` may exist only outside the container. Then `mount` is the folder of the container's group.
+    In a container, `path` may lead outside the container. In that case, `mount` is the folder of the container's group,
+    and only `mount` is returned.
     """
     group = mount / path.strip("/")
     if ".." in group.parts:
@@ -93,9 +94,9 @@ def _with_ancestors(mount: Path, path: str) -> list[Path]:
 
 
 def _number(folder: Path, *names: str) -> int | None:
-    """Return the number in the first of these files that can be read.
+    """Return the number in the first of the named files that can be read.
 
-    Returns None if no file can be read, or if the file contains "max".
+    Returns None if none of the files can be read, or if that file contains "max".
     """
     for name in names:
         with contextlib.suppress(OSError):
@@ -105,7 +106,7 @@ def _number(folder: Path, *names: str) -> int | None:
 
 
 def _statistics(path: Path) -> dict[str, int]:
-    """Return the numbers in a file of lines `name number` by name, or an empty dict if it can't be read."""
+    """Return by name the numbers in a file with lines `name number`, or an empty dict if the file can't be read."""
     with contextlib.suppress(OSError, ValueError):
         return {name: int(value) for name, value in map(str.split, path.read_text(encoding="ascii").splitlines())}
     return {}

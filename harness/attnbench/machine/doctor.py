@@ -1,4 +1,4 @@
-"""Checks of the machine for conditions that distort timings. They suggest remedies and change nothing."""
+"""Checks for conditions of the machine that distort timings. The checks suggest remedies but change nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import psutil
 from attnbench.machine.cgroups import ControlGroups
 
 OK, WARNING, UNKNOWN = "ok", "warning", "unknown"
-LOAD_SECONDS = 0.3  # load and steal time are measured over this time
-BUSY_CORES = 0.3  # a higher load of other processes, in cores, is a warning
+LOAD_SECONDS = 0.3  # the time over which load and steal time are measured
+BUSY_CORES = 0.3  # if more cores than this are busy, there is a warning
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HOT_CELSIUS = 85
 
@@ -56,7 +56,7 @@ def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
 def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
-    except Exception as error:  # noqa: BLE001 - a check that fails on this system must not hide the others
+    except Exception as error:  # noqa: BLE001 - a check that fails on this system must not prevent the others
         return Finding(name, UNKNOWN, f"the check failed on this system: {error}")
 
 
@@ -92,7 +92,7 @@ def turbo(root: Path) -> Finding:
 
 
 def load() -> Finding:
-    """Check how much CPU time other processes use at present."""
+    """Check whether other processes keep the CPUs busy."""
     busy = sum(psutil.cpu_percent(interval=LOAD_SECONDS, percpu=True)) / 100
     average = os.getloadavg()[0]
     found = f"{busy:.1f} of {os.cpu_count()} CPUs busy now, load average {average:.1f}"
@@ -121,7 +121,7 @@ def _percent(process: psutil.Process) -> float:
 
 
 def threads(root: Path) -> Finding:
-    """Check whether torch would start more threads than this process has usable cores."""
+    """Check whether torch would start more threads than there are usable cores."""
     cores = usable_cores(root)
     for name in THREAD_VARIABLES:
         value = os.environ.get(name, "")
@@ -166,7 +166,7 @@ def memory(root: Path) -> Finding:
 
 
 def virtual_machine(root: Path) -> Finding:
-    """Check whether this is a virtual machine. Its hypervisor may give the CPUs to other machines at any time."""
+    """Check whether this is a virtual machine, whose CPUs the hypervisor may give to other machines at any time."""
     flags = (root / "proc/cpuinfo").read_text()
     if "hypervisor" not in flags:
         return Finding("virtual machine", OK, "no hypervisor")
@@ -176,7 +176,7 @@ def virtual_machine(root: Path) -> Finding:
 
 
 def gpus(nvml: Any = None) -> list[Finding]:
-    """Check each NVIDIA GPU, and return all findings."""
+    """Run all checks of each NVIDIA GPU, and return their findings."""
     try:
         nvml = nvml or import_module("pynvml")
         nvml.nvmlInit()
@@ -200,7 +200,7 @@ def _gpu(nvml: Any, handle: Any, index: int) -> Iterator[Finding]:
         yield _guarded(f"gpu {index} {name}", partial(_gpu_finding, f"gpu {index} {name}", check, nvml, handle, index))
 
 
-Found = tuple[str, str, str | None]  # level, what was found, remedy
+Found = tuple[str, str, str | None]  # the level, the finding and the remedy
 
 
 def _gpu_finding(name: str, check: Callable[..., Found], nvml: Any, handle: Any, index: int) -> Finding:

@@ -1,4 +1,4 @@
-"""The state of an NVIDIA GPU as NVML reports it: clock, power, temperature, throttling, energy, processes."""
+"""The state of an NVIDIA GPU as reported by NVML: clock, power, temperature, throttling, energy and processes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import pynvml
 
-# Bits of nvmlDeviceGetCurrentClocksEventReasons which mean that the GPU is slowed down (NVML API reference, clock event
-# reasons). The bits for an idle GPU and for clocks that the user has set are left out, because neither is throttling.
+# The bits of nvmlDeviceGetCurrentClocksEventReasons that mean that the GPU is slowed down (see the clock event reasons
+# in the NVML API reference). Two bits are left out because they do not mean throttling: one is set while the GPU is
+# idle, and the other is set if the user has limited the clocks.
 THROTTLE_BITS = {
     0x0000000000000004: "power_cap",
     0x0000000000000008: "hardware_slowdown",
@@ -21,9 +22,9 @@ THROTTLE_BITS = {
 
 
 class NvmlTelemetry:
-    """A reader of the state of the GPU with this UUID.
+    """A reader for the state of the GPU with the given UUID.
 
-    Tests replace pynvml with another `library`. Raises NVMLError if NVML can't be opened.
+    `library` is the module pynvml, which tests replace. Raises NVMLError if NVML can't be used or has no such GPU.
     """
 
     def __init__(self, uuid: str, library: Any = pynvml) -> None:
@@ -56,7 +57,7 @@ class NvmlTelemetry:
         }
 
     def used_bytes(self) -> int | None:
-        """Return the GPU memory of this process as counted by the driver, or None if the driver does not report it."""
+        """Return the GPU memory that this process uses, in bytes, or None if the driver does not report it."""
         processes = self._query(self._nvml.nvmlDeviceGetComputeRunningProcesses) or []
         return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
 

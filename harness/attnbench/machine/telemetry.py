@@ -1,6 +1,6 @@
 """The state of the machine during each block of samples.
 
-Reading the state does not need torch, and a state that can't be read does not stop a run.
+Reading the state does not require torch. If the state can't be read, the run continues without it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import psutil
 
 from attnbench.machine.cgroups import ControlGroups
 
-# A block is tagged in `throttle` if one of these limits is exceeded.
-STEAL_LIMIT = 0.02  # share of the CPU time of the block that the hypervisor took
+# If a block exceeds one of these limits, its `throttle` entry contains the reason.
+STEAL_LIMIT = 0.02  # share of the block's CPU time that the hypervisor took
 WAITED_LIMIT = 0.02  # share of the block's time in which a thread of this process was ready to run but had no core
 FOREIGN_LIMIT = 0.5  # cores used by other processes; applies only if the kernel does not count the waiting time
-FOREIGN_WINDOW_S = 0.2  # load is averaged over this time, because the kernel may count CPU time in ticks of 10 ms
+FOREIGN_WINDOW_S = 0.2  # averaging time of the foreign load; the kernel may count CPU time in ticks of 10 ms
 THERMAL = "cpu*/thermal_throttle/core_throttle_count"
 CPUS = Path("/sys/devices/system/cpu")
 
 
 class Telemetry(Protocol):
-    """A reader of a device's state during a block."""
+    """A reader for the state of a device during a block."""
 
     def start(self) -> None:
         """Store the state at the start of a block."""
@@ -41,10 +41,10 @@ class Telemetry(Protocol):
 
 
 def telemetry_for(device: str, gpu_uuid: Callable[[str], str]) -> Telemetry:
-    """Return the reader for `device` ('cpu', 'cuda' or 'cuda:N').
+    """Return the reader for the state of `device` ('cpu', 'cuda' or 'cuda:N').
 
-    `gpu_uuid` must return the UUID of a CUDA device; it is a parameter because finding the UUID needs torch. If NVML
-    can't be used, issue one warning and return a reader that returns an empty state.
+    `gpu_uuid` is a function that returns the UUID of a CUDA device. It is a parameter because finding the UUID requires
+    torch. If NVML can't be used, this function issues a warning and returns a reader whose state is always empty.
     """
     if not device.startswith("cuda"):
         return CpuTelemetry()
@@ -71,9 +71,9 @@ class NoTelemetry:
 
 
 class CpuTelemetry:
-    """A reader of load, frequency, steal time, and the CPU time that other processes use on this process's cores.
+    """A reader for load, frequency, steal time and the CPU time that other processes use on this process's cores.
 
-    All other workers of a run sleep while a block is timed, so this CPU time is used by processes outside the run.
+    The other workers of a run sleep while a block is timed, so these other processes do not belong to the run.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class CpuTelemetry:
         self._cores = (
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         )
-        # For each recent block: the CPU seconds that other processes used, and the duration of the block in seconds.
+        # For each recent block, the CPU time that other processes used and the duration of the block, both in seconds.
         self._taken: collections.deque[tuple[float, float]] = collections.deque()
         self.start()
 
@@ -96,12 +96,12 @@ class CpuTelemetry:
     def read(self) -> dict[str, Any]:
         """Return the state since `start`.
 
-        - `load_1m`, `cpu_mhz`: load average and CPU frequency
+        - `load_1m`, `cpu_mhz`: the load average of the last minute and the CPU frequency
         - `steal`: the share of the CPU time that the hypervisor took
         - `waited`: the share of the time in which a thread of this process was ready to run but had no core; None if
           the kernel does not count it
-        - `foreign_cores`: the number of cores that other processes kept busy during the last blocks; None until these
-          blocks are long enough
+        - `foreign_cores`: the number of cores that other processes kept busy during the last FOREIGN_WINDOW_S; None
+          until the blocks cover this time
         - `throttle`: the reasons why the block was slowed down
         """
         wall = max(time.perf_counter() - self._wall, 1e-9)
@@ -129,9 +129,9 @@ class CpuTelemetry:
         }
 
     def _foreign_cores(self, taken_s: float, wall_s: float) -> float | None:
-        """Return the number of cores that other processes kept busy during the last FOREIGN_WINDOW_S.
+        """Return the mean number of cores that other processes kept busy during the last FOREIGN_WINDOW_S.
 
-        Returns None until the blocks so far fill this window.
+        Returns None as long as the blocks that were measured so far do not cover this time.
         """
         self._taken.append((taken_s, wall_s))
         while sum(wall for _, wall in list(self._taken)[1:]) >= FOREIGN_WINDOW_S:
@@ -141,7 +141,7 @@ class CpuTelemetry:
 
 
 def _cpu_seconds(cores: Sequence[int]) -> tuple[float, float]:
-    """Return the seconds for which these cores were busy, and the seconds that the hypervisor took from these cores."""
+    """Return the total seconds for which the cores were busy, and the seconds that the hypervisor took from them."""
     times = psutil.cpu_times(percpu=True)
     chosen = [times[core] for core in cores if core < len(times)]
     return sum(map(_busy, chosen)), sum(getattr(core, "steal", 0.0) for core in chosen)

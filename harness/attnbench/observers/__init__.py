@@ -1,4 +1,4 @@
-"""Plugins that log each record of a run to an experiment tracker, in a separate process.
+"""Plugins that log each record of a run to an experiment tracker. They run in a separate process.
 
-For example, use the MLflow plugin with `attnbench run -p attnbench.observers.mlflow`.
+For example, `attnbench run -p attnbench.observers.mlflow` logs the records to MLflow.
 """

@@ -1,12 +1,14 @@
 """Log records to MLflow.
 
-Install it with `pip install 'attnbench[mlflow]'`, and use it with `attnbench run -p attnbench.observers.mlflow`.
+Install this plugin with `pip install 'attnbench[mlflow]'`, and use it with
+`attnbench run -p attnbench.observers.mlflow`.
 
 Each run becomes an MLflow run in the experiment that MLFLOW_EXPERIMENT_NAME names (default: attnbench). Each record
-becomes a nested run, with variant, workload and device as parameters and its numbers as metrics.
+becomes a nested run. The parameters of the nested run are the variant, the workload and the device, and its metrics are
+the numbers of the record.
 
-MLFLOW_TRACKING_URI sets the tracking server, as usual. If it is not set, runs are stored in the folder `mlruns`. If the
-full mlflow package with its database dependencies is installed, MLflow's own default is used instead.
+As usual, MLFLOW_TRACKING_URI sets the tracking server. If the variable is not set, MLflow's own default is used if the
+full mlflow package with its database dependencies is installed. Otherwise, runs are stored in the folder `mlruns`.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ try:
 except ImportError as error:
     raise ImportError(f"needs the package mlflow-skinny (pip install 'attnbench[mlflow]'): {error}") from error
 
-MAX_VALUE_LENGTH = 6000  # characters; MLflow rejects longer parameter values
+MAX_VALUE_LENGTH = 6000  # in characters; MLflow rejects longer parameter values
 STATUSES = {"ok": "FINISHED", "unsupported": "FINISHED", "interrupted": "KILLED"}
-current: dict[str, Any] = {}  # the client of the observed run, its experiment id and its run id
+current: dict[str, Any] = {}  # the MLflow client, and the ids of the MLflow experiment and run
 
 
 @hookimpl
@@ -77,8 +79,8 @@ def attnbench_run_ended(summary: dict[str, Any]) -> None:
 def _tracking_uri() -> str | None:
     """Return the tracking URI, or None for MLflow's default.
 
-    If MLFLOW_TRACKING_URI is not set and no database package is installed, return the URI of the folder `mlruns`. For a
-    folder, also set MLFLOW_ALLOW_FILE_STORE, because MLflow rejects folders without it.
+    If MLFLOW_TRACKING_URI is not set and SQLAlchemy is not installed, the URI is that of the folder `mlruns`. If the
+    URI is that of a folder, the function sets MLFLOW_ALLOW_FILE_STORE, because otherwise MLflow rejects folders.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or (
         None if find_spec("sqlalchemy") else (Path.cwd() / "mlruns").as_uri()

@@ -12,7 +12,7 @@ DESCRIPTIVE_FIELDS = ("cell_id", "variant", "plugin", "device", "device_name", "
 
 
 def parameters(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the descriptive fields of a record and of its workload as strings, without missing values."""
+    """Return the descriptive fields of a record and of its workload as strings. Missing values are left out."""
     about = {name: record.get(name) for name in DESCRIPTIVE_FIELDS}
     workload = Workload.from_json(record["workload"])
     return {
@@ -25,7 +25,7 @@ def parameters(record: Mapping[str, Any]) -> dict[str, str]:
 def metrics(record: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a record: `latency_ms` (median), `samples`, `tflops`, `peak_bytes` and so on.
 
-    Missing values are left out. For example, a record without samples, such as that of an incorrect variant, has no
+    Missing values are left out. For example, the record of an incorrect variant has no samples and therefore no
     latency.
     """
     samples = record.get("samples_ns") or record.get("cold_samples_ns")

@@ -1,9 +1,10 @@
 """Log records to Weights & Biases.
 
-Install it with `pip install 'attnbench[wandb]'`, and use it with `attnbench run -p attnbench.observers.wandb`.
+Install this plugin with `pip install 'attnbench[wandb]'`, and use it with `attnbench run -p attnbench.observers.wandb`.
 
-Each run becomes a W&B run in the project that WANDB_PROJECT names (default: attnbench). Each record becomes a step of
-that run and a row of its table `records`. As usual, WANDB_MODE=offline stores everything in the folder `wandb`.
+Each run becomes a W&B run in the project that WANDB_PROJECT names (default: attnbench). Each record becomes a row of
+the table `records` and, unless it is an A/A control, a step of the W&B run. As usual, WANDB_MODE=offline stores
+everything in the folder `wandb`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ try:
 except ImportError as error:
     raise ImportError(f"needs the package wandb (pip install 'attnbench[wandb]'): {error}") from error
 
-current: dict[str, Any] = {}  # the W&B run of the observed run, and the rows of its table so far
+current: dict[str, Any] = {}  # the W&B run and the rows that its table will contain
 
 
 @hookimpl
 def attnbench_run_started(manifest: dict[str, Any]) -> None:
-    """Start a W&B run, with the machine and the number of cells as its configuration."""
+    """Start a W&B run whose configuration contains the machine and the number of cells."""
     current["run"] = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "attnbench"),
         name=manifest["run_id"],
@@ -35,7 +36,7 @@ def attnbench_run_started(manifest: dict[str, Any]) -> None:
 
 @hookimpl
 def attnbench_record_stored(record: dict[str, Any]) -> None:
-    """Add one record to the table, and log its numbers under the variant's name unless it is an A/A control."""
+    """Add one record to the table. Unless it is an A/A control, also log its numbers under the variant's name."""
     about, numbers = parameters(record), metrics(record)
     current["rows"].append({**about, **numbers, "control": bool(record["control"])})
     if not record["control"]:

@@ -1,1 +1,1 @@
-"""Plan the cells of a run: variants, devices, ids, history. Supervisor side: imports neither torch nor a plugin."""
+"""The planning of a run's cells. This package runs in the supervisor and imports neither torch nor a plugin."""

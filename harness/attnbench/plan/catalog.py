@@ -53,7 +53,7 @@ class VariantEntry:
 
 @dataclass(frozen=True)
 class PluginEntry:
-    """A plugin and what it offers. If the plugin did not load, `reason` says why and `remedy` says how to fix it."""
+    """A plugin and what it offers. If the plugin did not load, `reason` says why and `remedy` suggests a fix."""
 
     source: PluginSource
     reason: str | None
@@ -77,11 +77,11 @@ class Catalog:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """The distributions that the variants declare, sorted by name."""
+        """The names of the distributions that the variants declare, sorted."""
         return tuple(sorted({package for variant in self.variants.values() for package in variant.packages}))
 
     def with_baseline(self, baseline: str) -> Catalog:
-        """Return a copy of the catalog in which the variant `baseline` is the only baseline."""
+        """Return a copy of the catalog in which the variant named `baseline` is the only baseline."""
         plugins = []
         for plugin in self.plugins:
             variants = (dataclasses.replace(entry, baseline=entry.name == baseline) for entry in plugin.variants)
@@ -89,14 +89,17 @@ class Catalog:
         return Catalog(tuple(plugins))
 
     def suites(self, chosen: Sequence[str]) -> list[Suite]:
-        """Return the suites with the given names or file paths. Raises UsageError for an unknown suite."""
+        """Return the suites with the given names or file paths.
+
+        Raises UsageError if a suite is unknown, can't be read, or has the name of another suite.
+        """
         return choose_suites(
             chosen, ((plugin.source.name, suite) for plugin in self.plugins for suite in plugin.suites)
         )
 
 
 def read_catalog(plugins: Sequence[str] = (), *, strict: bool = False) -> Catalog:
-    """Describe the installed plugins and those given with `--plugin`.
+    """Return the catalog of the installed plugins and those given with `--plugin`.
 
     Raises UsageError if a plugin given with `--plugin` can't be found. With `strict`, also raises PluginError if any
     plugin does not load.
@@ -171,9 +174,10 @@ def _grid(description: GridDescription) -> Grid:
 
 
 def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
-    """Refuse each plugin that offers a name twice, or a name that an earlier plugin already offers.
+    """Refuse each plugin that offers a variant or a suite whose name is already taken.
 
-    The entry of a refused plugin has a reason instead of variants and suites.
+    A name is taken if the plugin itself or an earlier plugin already offers a variant or a suite of that name. The
+    entry of a refused plugin has a reason instead of variants and suites.
     """
     taken: dict[tuple[str, str], PluginEntry] = {}
     kept = []
@@ -192,7 +196,7 @@ def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
 
 
 def _distinct(sources: Iterable[PluginSource]) -> list[PluginSource]:
-    """Drop repeated sources. If two sources have the same name, add the target to the name of the second."""
+    """Return the sources without repeats. If two have the same name, the target is appended to the second name."""
     kept: dict[str, PluginSource] = {}
     for source in sources:
         if all(other.target != source.target for other in kept.values()):
@@ -202,9 +206,9 @@ def _distinct(sources: Iterable[PluginSource]) -> list[PluginSource]:
 
 
 class _Cache:
-    """A cache of the descriptions of plugins that loaded without an error.
+    """A cache of plugin descriptions. Descriptions of plugins that did not load are not cached.
 
-    A description is found again only if the sizes and modification times of the plugin's files are unchanged.
+    A cached description is used only as long as the sizes and modification times of the plugin's files stay the same.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The cells of a run: variants x workloads x devices."""
+"""The cells of a run: combinations of variants, workloads and devices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant on one workload on one device."""
+    """The combination of a variant, a workload and a device, which is measured as one unit."""
 
     variant: VariantEntry
     workload: Workload
@@ -30,7 +30,7 @@ class Cell:
     cell_id: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the cell as JSON values, in the form that manifests and observers use."""
+        """Return the cell as JSON values, as stored in manifests and passed to observers."""
         return {
             "cell_id": self.cell_id,
             "variant": self.variant.name,
@@ -43,18 +43,19 @@ class Cell:
 class Plan:
     """The cells of a run.
 
-    Devices of the same model can share their cells: `shared` lists these devices, and a shared cell names the first
-    device of its model. The search for the largest length that fits in memory starts from the cells in `frontier`.
+    `shared` lists the devices that share cells with other devices of the same model. The `device` of a shared cell is
+    the first device of its model. The search for the largest length that fits in memory starts from the cells in
+    `frontier`.
     """
 
     cells: tuple[Cell, ...]
-    protocols: Mapping[str, MeasureConfig]  # by kind of device
-    environments: Mapping[str, Mapping[str, Any]]  # by device name
+    protocols: Mapping[str, MeasureConfig]  # key: kind of device
+    environments: Mapping[str, Mapping[str, Any]]  # key: name of device
     shared: tuple[Device, ...] = ()
     frontier: tuple[Cell, ...] = ()
 
     def workload_groups(self, device: Device) -> list[list[Cell]]:
-        """Return the cells of a device, grouped by workload. The variants of a group are measured side by side."""
+        """Return the cells of a device, grouped by workload. The cells of a group are measured together."""
         found: dict[Workload, list[Cell]] = {}
         for cell in self.cells:
             if cell.device == device:
@@ -63,7 +64,7 @@ class Plan:
 
     @property
     def device_groups(self) -> list[list[Device]]:
-        """The devices of the plan in groups that share their cells. The cells name the first device of their group."""
+        """The plan's devices in groups that share their cells. The `device` of a cell is the first of its group."""
         firsts = dict.fromkeys(cell.device for cell in (*self.cells, *self.frontier))
         return [
             [first, *(other for other in self.shared if other not in firsts and interchangeable(other, first))]
@@ -72,24 +73,24 @@ class Plan:
 
     @property
     def devices(self) -> list[Device]:
-        """The devices of the plan, in order."""
+        """The devices of the plan, in the order of their groups."""
         return [device for group in self.device_groups for device in group]
 
     def cell_at(self, cell: Cell, workload: Workload) -> Cell:
-        """Return the cell that has the variant and device of `cell`, but another workload."""
+        """Return a cell with the variant and the device of `cell` but a different workload."""
         protocol, environment = self.protocols[cell.device.kind], self.environments[cell.device.name]
         return Cell(cell.variant, workload, cell.device, cell_id(cell.variant, workload, protocol, environment))
 
 
 def interchangeable(device: Device, other: Device) -> bool:
-    """Return whether two devices have the same model and driver, so that cells can be measured on either."""
+    """Return whether two devices have the same model and driver, so that a cell can be measured on either of them."""
     return (device.kind, device.model, device.driver) == (other.kind, other.model, other.driver)
 
 
 def choose_variants(catalog: Catalog, patterns: Iterable[str]) -> list[VariantEntry]:
     """Return the variants that match the patterns (names or globs), or all variants if there are no patterns.
 
-    Raises UsageError for a pattern that matches no variant.
+    Raises UsageError if a pattern matches no variant.
     """
     known = catalog.variants
     chosen: dict[str, VariantEntry] = {}
@@ -107,13 +108,13 @@ def _not_loaded(catalog: Catalog) -> str:
 
 
 def _file_here(name: str) -> str:
-    """Return a hint if the current folder has a plugin file with that name, which is loaded only with --plugin."""
+    """Return a hint to use --plugin if the current folder has a file of this name, or else an empty string."""
     path = Path(name.replace("-", "_")).with_suffix(".py")
     return f"; the current folder has {path}: load it with --plugin {path}" if path.is_file() else ""
 
 
 def default_variants(catalog: Catalog, devices: Sequence[Device]) -> list[VariantEntry]:
-    """Return the variants to run if the user names none: `default_on` must list the kind of one of the devices."""
+    """Return the variants to run if the user names none: those whose `default_on` lists the kind of a chosen device."""
     kinds = {device.kind for device in devices}
     return [variant for variant in catalog.variants.values() if kinds & set(variant.default_on)]
 
@@ -121,11 +122,11 @@ def default_variants(catalog: Catalog, devices: Sequence[Device]) -> list[Varian
 def choose_workloads(
     catalog: Catalog, suites: Sequence[str], axes: Mapping[str, list[Any]], named: Sequence[str] = ()
 ) -> list[Workload]:
-    """Return the workloads of the suites. Axes given on the command line replace the suites' values.
+    """Return the workloads that the user chose with suites, axes or ids.
 
-    `named` adds workloads by their ids. If neither suites nor ids are given, the workloads are all combinations of the
-    axes, with DEFAULT_AXES for axes that are not given. Raises UsageError for an unknown suite, axis or id, and if both
-    ids and axes are given.
+    If suites are given, the values in `axes` replace those in the suites. `named` contains the ids of further
+    workloads. If there are neither suites nor ids, the workloads are all combinations of the axes, and DEFAULT_AXES
+    fills in missing axes. Raises UsageError if a suite, an axis or an id is unknown, or if both ids and axes are given.
     """
     given = dict(axes)
     if named and given:
@@ -156,8 +157,9 @@ def make_plan(
 ) -> Plan:
     """Combine variants, workloads and devices into a plan of cells.
 
-    Devices of the same model share their cells, so that each cell is measured once. With `every_device`, each device
-    measures all cells. The search for the largest length that fits in memory starts from the workloads in `frontier`.
+    Devices of the same model share their cells, so that each cell is measured only once. If `every_device` is true,
+    every device measures every cell instead. The search for the largest length that fits in memory starts from the
+    workloads in `frontier`.
     """
     firsts = [
         device for at, device in enumerate(devices) if not any(interchangeable(device, other) for other in devices[:at])
@@ -174,10 +176,10 @@ def make_plan(
 
 
 def cell_id(variant: VariantEntry, workload: Workload, protocol: MeasureConfig, environment: Mapping[str, Any]) -> str:
-    """Return a hash of everything that could change the measured time.
+    """Return the id of a cell: a hash of everything that could change its measured time.
 
-    The id is the same on all devices of the same model. `environment` describes the machine that measures, including
-    the versions of the packages that the variant uses.
+    The id is the same on all devices of the same model. `environment` describes the machine that measures the cell and
+    includes the versions of the packages that the variant uses.
     """
     return short_hash(
         {
@@ -193,15 +195,15 @@ def cell_id(variant: VariantEntry, workload: Workload, protocol: MeasureConfig, 
 
 
 def identity_packages(variant: VariantEntry) -> tuple[str, ...]:
-    """Return the distributions that a cell's id depends on: torch and those that the variant declares."""
+    """Return the distributions whose versions are part of a cell's id: torch and those that the variant declares."""
     return ("torch", *variant.packages)
 
 
 def _kept(workload: Workload, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a suite's workload that the axes from the command line leave unchanged.
+    """Return the fields of a suite's workload, without those that follow from axes given on the command line.
 
-    If `kv_heads` equals `heads` in the suite, a given `heads` replaces both values, and the same applies to
-    `head_dim_v` and `head_dim`.
+    `seq_q` and `seq_k` follow from `seq`. If `kv_heads` equals `heads` in the suite, it follows from `heads`, and if
+    `head_dim_v` equals `head_dim`, it follows from `head_dim`.
     """
     dropped = {"seq_q", "seq_k"} if "seq" in given else set()
     if workload.kv_heads == workload.heads and "heads" in given:

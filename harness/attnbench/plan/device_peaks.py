@@ -1,6 +1,6 @@
 """The peak rates of a device.
 
-They are measured once for each environment, in a worker that loads no plugin, and cached.
+The rates are measured once for each environment, in a worker that loads no plugin, and are then cached.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ DEADLINE_S = 300.0
 
 
 def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -> dict[str, Any]:
-    """Return the peak rates of a device, and facts that only torch can report, as a dict.
+    """Return a dict with the peak rates of a device and with facts about it that only torch can report.
 
-    `limits` has the rates of copying (bytes/s) and of matrix multiplication (FLOP/s) for each dtype; `facts` has the
-    facts. Cached rates are used only in the environment in which they were measured. If the cache can't be read, the
-    rates are measured again. Raises AttnbenchError if torch does not run on the device, because no cell could run there
-    either.
+    The entry `limits` contains the rates of copying (bytes/s) and of matrix multiplication (FLOP/s) for each dtype, and
+    the entry `facts` contains the facts. Cached rates are used only in the environment in which they were measured. If
+    the cache can't be read, the rates are measured again. Raises AttnbenchError if torch can't use the device, because
+    then no cell could run on it.
     """
     name = f"limits-{environment_id}-{device.name.replace(':', '-')}.json"
     known = _known(name)

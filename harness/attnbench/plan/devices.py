@@ -18,10 +18,10 @@ SYSTEM = Path("/sys")
 
 
 def cores_near_gpus(bus_ids: Sequence[str], allowed: set[int], system: Path = SYSTEM) -> list[tuple[int, ...]]:
-    """Divide the allowed cores among GPUs, so that each GPU gets cores that are near it.
+    """Divide the allowed cores among GPUs, so that each GPU gets cores near it, and return the cores of each GPU.
 
     `bus_ids` are the PCI addresses of the GPUs, such as `00000000:3B:00.0`. All hardware threads of a core go to the
-    same GPU. Returns the cores of each GPU. If a GPU would get no core, returns an empty tuple for every GPU.
+    same GPU. If there are not enough cores for every GPU, no GPU gets any, and all tuples are empty.
     """
     near = [_local_cores(bus_id, system) & allowed or allowed for bus_id in bus_ids]
     shares: list[list[int]] = [[] for _ in bus_ids]
@@ -47,7 +47,7 @@ def _first_sibling(core: int, system: Path) -> int:
 
 
 def _read_list(path: Path) -> set[int]:
-    """Read a set of cores in the kernel's notation, such as `0-3,8`. Returns an empty set if the file can't be read."""
+    """Return the core numbers in a file with text such as `0-3,8`, or an empty set if the file can't be read."""
     try:
         text = path.read_text(encoding="ascii").strip()
         ends = [part.partition("-") for part in text.split(",") if part]
@@ -56,8 +56,9 @@ def _read_list(path: Path) -> set[int]:
         return set()
 
 
-# Idle OpenMP threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep, and would
-# disturb the next worker, which already times its block. These settings shorten the spinning to less than 0.5 ms (GNU).
+# Idle OpenMP threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep. Meanwhile,
+# they would disturb the next worker, which is already timing its block. With these settings, GNU's threads spin for
+# less than 0.5 ms.
 SHORT_SPINS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 
@@ -65,9 +66,9 @@ SHORT_SPINS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 class Device:
     """A device that cells run on.
 
-    `cpu` is the whole CPU, `cpu:N` is a slot on one core (its worker is pinned there and runs one thread), and `cuda:N`
-    is a GPU, numbered in the order of the PCI bus. `uuid` distinguishes devices of the same model. A team consists of
-    several devices that work together. They are its `members`, and its name joins their names with `+`.
+    `cpu` is the whole CPU. `cpu:N` is a slot for a worker that is pinned to one core and runs one thread. `cuda:N` is a
+    GPU; GPUs are numbered in the order of the PCI bus. `uuid` distinguishes devices of the same model. A team consists
+    of several devices that work together: its `members`. Its name consists of the members' names, joined by `+`.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Device:
     uuid: str
     driver: str | None = None
     memory_bytes: int | None = None
-    near_cores: tuple[int, ...] = ()  # reserved for the worker of this GPU
+    near_cores: tuple[int, ...] = ()  # the cores that are reserved for the worker of a GPU or a team
     members: tuple[Device, ...] = ()
 
     @classmethod
@@ -89,16 +90,16 @@ class Device:
 
     @property
     def size(self) -> int:
-        """The number of devices: 1, or the number of members of a team."""
+        """The number of members of a team, or 1 for a single device."""
         return len(self.members) or 1
 
     @property
     def kind(self) -> str:
-        """'cpu' or 'cuda'."""
+        """The kind of the device: 'cpu' or 'cuda'."""
         return self.name.partition(":")[0]
 
     def worker_environment(self) -> dict[str, str]:
-        """Return the environment variables that make only this device visible to a worker."""
+        """Return the environment variables that restrict a worker to this device."""
         if self.kind == "cuda":
             return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self.uuid.replace("+", ",")}
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if self.cores is not None else {}
@@ -107,32 +108,32 @@ class Device:
 
     @property
     def core(self) -> int | None:
-        """The core that a `cpu:N` slot is pinned to; None for other devices."""
+        """The core to which the worker of a `cpu:N` slot is pinned, or None for other devices."""
         index = self.name.partition(":")[2]
         return sorted(os.sched_getaffinity(0))[int(index)] if self.kind == "cpu" and index.isdigit() else None
 
     @property
     def cores(self) -> frozenset[int] | None:
-        """The cores that a worker of this device is pinned to, or None if it may use all of them."""
+        """The cores to which the worker of this device is pinned, or None if the worker may use all cores."""
         return frozenset(self.near_cores or (() if self.core is None else (self.core,))) or None
 
     @property
     def torch_name(self) -> str:
-        """The device's name for torch in the worker, where the only visible GPU is cuda:0."""
+        """The device's name for torch in a worker, in which the only visible GPU is cuda:0."""
         return "cuda:0" if self.kind == "cuda" else "cpu"
 
 
 def list_devices() -> list[Device]:
-    """Return the GPUs that NVML lists, then the CPU and its one-core slots."""
+    """Return the GPUs that NVML lists, followed by the CPU and a slot for each of its cores."""
     return [*_gpus(), *_cpus()]
 
 
 def choose_devices(names: list[str]) -> list[Device]:
     """Return the devices with the given names.
 
-    `cuda` means every GPU, and names joined with `+` make a team. Without any name, returns every GPU or, on a machine
-    without a GPU, the CPU. Raises UsageError for a device that this machine does not have, and for `cpu` together with
-    one of its cores.
+    `cuda` stands for all GPUs, and names joined by `+` stand for a team. If there are no names, returns all GPUs, or
+    the CPU if the machine has no GPU. Raises UsageError if the machine does not have a device, or if the names include
+    both `cpu` and a single core.
     """
     known = {device.name: device for device in list_devices()}
     gpus = [device for device in known.values() if device.kind == "cuda"]

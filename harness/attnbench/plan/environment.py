@@ -1,4 +1,4 @@
-"""The properties of this machine and its software that could change a measurement."""
+"""The properties of this machine and of its software that could change a measurement."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CORE_PACKAGES = ("attnbench", "torch", "triton", "numpy")
 
 
 def environment_of(device: Device, packages: Iterable[str]) -> dict[str, Any]:
-    """Return a description of a device's environment, in which `environment_id` is a hash of all other entries.
+    """Return a description of a device's environment. Its `environment_id` is a hash of all other entries.
 
-    `packages` are the distributions that variants declare (`Catalog.packages`). The description has their installed
-    versions and those of CORE_PACKAGES.
+    `packages` are the distributions that variants declare (`Catalog.packages`). The description contains the installed
+    versions of these distributions and of CORE_PACKAGES.
     """
     facts = {
         "device_name": device.model,
@@ -38,7 +38,7 @@ def environment_of(device: Device, packages: Iterable[str]) -> dict[str, Any]:
 
 
 def package_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the installed versions of distributions by name. Distributions that are not installed are left out."""
+    """Return the installed version of each distribution by name. Distributions that are not installed are left out."""
     found = {}
     for package in packages:
         try:
@@ -49,12 +49,12 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return facts that do not affect a measurement but help readers: host, command and git state."""
+    """Return facts that do not affect measurements but help to interpret them: host, command and git state."""
     return {"host": platform.node(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]], "git": git_state()}
 
 
 def git_state() -> dict[str, Any] | None:
-    """Return the commit of the working folder and whether it has uncommitted changes, or None outside a repository."""
+    """Return the current commit and whether there are uncommitted changes, or None outside a git repository."""
     try:
         commit = _git("rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git("status", "--porcelain"))}
@@ -63,7 +63,7 @@ def git_state() -> dict[str, Any] | None:
 
 
 def short_hash(value: Mapping[str, Any]) -> str:
-    """Return a hash of a JSON object, in 16 hexadecimal digits. The order of the keys does not matter."""
+    """Return a hash of a JSON object as 16 hexadecimal digits. The order of the object's keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""The time and memory that cells took in earlier runs, and estimates for a new plan."""
+"""The time and memory that cells needed in earlier runs, and estimates of the time that a new plan will take."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from attnbench.record import Record
     from attnbench.workloads.workload import Workload
 
-# Only the latest runs are read, up to these limits, so that reading takes a second or two.
+# Only the latest runs are read, up to this number of runs and this total size, so that reading takes a second or two.
 MAX_RUNS, MAX_BYTES = 50, 1 << 26
-WORKER_START_S = 2.0  # added by each worker for importing torch and its plugin, if two workers start at a time
-CELL_OVERHEAD_S = 1.0  # for the warm-up, the conformance check, and reading memory and kernels of a small workload
+WORKER_START_S = 2.0  # mean time per worker for importing torch and its plugin while two workers start in parallel
+CELL_OVERHEAD_S = 1.0  # time that a small workload needs for warm-up, conformance check, memory and kernel readings
 
 
 class History:
-    """Time and memory from earlier runs in a results folder, by variant, workload and model of device."""
+    """The time and memory that each variant needed for each workload on each model of device in earlier runs."""
 
     def __init__(self, results: Path) -> None:
         self._seconds: dict[tuple[str, str, str], float] = {}
@@ -52,24 +52,24 @@ class History:
         return self._seconds.get(_key(cell))
 
     def memory_bytes(self, cell: Cell) -> int | None:
-        """Return the largest number of bytes that a cell held, inputs included, or None if it was never measured."""
+        """Return a cell's peak memory in bytes, including its inputs, or None if it was never measured."""
         peak = self._peaks.get(_key(cell))
         return None if peak is None else input_bytes(cell.workload) + peak
 
     def too_large(self, cell: Cell) -> Workload | None:
-        """Return the workload of an earlier failure that shows that a cell will not fit in memory, or None.
+        """Return a workload whose failure in an earlier run shows that a cell will not fit in memory.
 
-        The same variant ran out of memory on this workload and on the same model of device, and the workload is no
-        larger than that of the cell.
+        The cell's variant ran out of memory on that workload on the same model of device, and that workload is no
+        larger than the cell's. Returns None if there is no such workload.
         """
         known = self._memory.get(cell.device.model)
         return known.too_large(cell.variant.name, cell.workload) if known else None
 
     def estimated_seconds(self, plan: Plan, unsupported: Container[str]) -> float:
-        """Estimate how many seconds a plan takes.
+        """Return the number of seconds that a plan is likely to take.
 
-        Cells that were measured before are assumed to take as long again, and the others the usual time. `unsupported`
-        has the ids of cells that will not be timed.
+        A cell that was measured before is assumed to take as long as last time. The time of all other cells is
+        estimated from the plan. `unsupported` contains the ids of cells that will not be timed.
         """
         known = {cell.cell_id: seconds for cell in plan.cells if (seconds := self.seconds(cell)) is not None}
         unknown = tuple(cell for cell in plan.cells if cell.cell_id not in known)
@@ -81,11 +81,11 @@ class History:
 
 
 def estimated_seconds(plan: Plan, unsupported: Container[str]) -> float:
-    """Estimate how many seconds a plan takes if there are no records of its cells.
+    """Return the number of seconds that a plan is likely to take if none of its cells were measured before.
 
-    All devices work at the same time. Each cell is assumed to use its whole sampling budget, because cells that reach
-    their precision early make up for the time of warm-ups. The A/A control counts as one more cell for each workload.
-    `unsupported` has the ids of cells that will not be timed.
+    The devices work in parallel. Each cell is assumed to use its whole sampling budget, because the time that is left
+    over when a cell reaches its precision early makes up for the warm-ups. The A/A control counts as one more cell for
+    each workload. `unsupported` contains the ids of cells that will not be timed.
     """
     return max((_group_seconds(plan, unsupported, devices) for devices in plan.device_groups), default=0.0)
 

@@ -1,4 +1,4 @@
-"""The memory frontier: byte counts of workloads, known failures, and the search for the largest length that fits."""
+"""The memory frontier: the sizes of workloads, known failures, and the search for the largest length that fits."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from attnbench.record import Record
     from attnbench.workloads.workload import Workload
 
-PREDICTED = "predicted"  # flag of a record: the cell was predicted not to fit, and was not tried
-SEARCHED = "frontier"  # flag of a record: the cell was part of the search for the largest length that fits
-MIN_STEP = 256  # tokens; kernels run well at multiples of 256
-STEPS_PER_DOUBLING = 8  # the lengths tried between two powers of two are multiples of an eighth of the lower one
-MAX_LENGTH = 1 << 23  # tokens
+PREDICTED = "predicted"  # the flag of a record whose cell was not tried because it was predicted not to fit in memory
+SEARCHED = "frontier"  # the flag of a record whose cell was part of the search for the largest length that fits
+MIN_STEP = 256  # in tokens; most kernels run efficiently if the length is a multiple of 256
+STEPS_PER_DOUBLING = 8  # between two powers of two, only multiples of an eighth of the lower power are tried
+MAX_LENGTH = 1 << 23  # in tokens
 MAX_CALL_S = 20.0  # longer calls are not tried, because each cell makes about 20 calls
 SIZES = tuple(name for name, axis in AXES.items() if axis.kind is int and not axis.surrounds)
 
 
 def least_bytes(workload: Workload) -> int:
-    """Return the smallest number of bytes that any implementation needs.
+    """Return the number of bytes that every implementation needs at least.
 
-    These are the inputs and the output and, with a backward pass, their gradients.
+    This is the size of the inputs and the output and, with a backward pass, of their gradients.
     """
     return input_bytes(workload) + result_bytes(workload)
 
 
 def input_bytes(workload: Workload) -> int:
-    """Return the bytes of query, key and value and, with a backward pass, of the output's gradient."""
+    """Return the size in bytes of the query, key and value and, with a backward pass, of the output's gradient."""
     size = DTYPE_BYTES[workload.dtype] * workload.batch
     query = workload.heads * workload.seq_q * workload.head_dim
     keys = workload.kv_heads * workload.seq_k * (workload.head_dim + workload.head_dim_v)
@@ -44,7 +44,7 @@ def input_bytes(workload: Workload) -> int:
 
 
 def result_bytes(workload: Workload) -> int:
-    """Return the bytes of the output and, with a backward pass, of the inputs' gradients."""
+    """Return the size in bytes of the output and, with a backward pass, of the inputs' gradients."""
     output = DTYPE_BYTES[workload.dtype] * workload.batch * workload.heads * workload.seq_q * workload.head_dim_v
     return input_bytes(workload) if workload.needs_gradient else output
 
@@ -58,16 +58,16 @@ class OutOfMemory:
             self.add(record)
 
     def add(self, record: Record) -> None:
-        """Add a record if its workload was tried and ran out of memory. Predicted failures are ignored."""
+        """Add the workload of a record whose cell ran out of memory. Predicted failures are ignored."""
         if record.status == "out_of_memory" and PREDICTED not in record.flags:
             self._failed.setdefault(record.variant, []).append(record.workload)
 
     def too_large(self, variant: str, workload: Workload) -> Workload | None:
-        """Return a workload that ran out of memory and is equal to `workload` or smaller, or None."""
+        """Return a workload no larger than `workload` on which the variant ran out of memory, or None."""
         return next((failed for failed in self._failed.get(variant, ()) if no_smaller(workload, failed)), None)
 
     def predicted_reason(self, variant: str, workload: Workload) -> str | None:
-        """Return why a workload is predicted not to fit in memory, or None if no smaller workload ran out of memory."""
+        """Return why the variant is predicted to run out of memory on a workload, or None if it is not."""
         for smaller in self._failed.get(variant, ()):
             if smaller != workload and no_smaller(workload, smaller):
                 return (
@@ -80,7 +80,8 @@ class OutOfMemory:
 def no_smaller(workload: Workload, other: Workload) -> bool:
     """Return whether a workload needs at least as much memory as `other`.
 
-    That is the case if all sizes, the dtype and the direction are equal or larger, and all other fields are equal.
+    That is the case if all its sizes and its dtype are at least as large, it has a backward pass if `other` has one,
+    and all other fields except `scale` are equal.
     """
     sizes = all(getattr(workload, name) >= getattr(other, name) for name in SIZES)
     widths = DTYPE_BYTES[workload.dtype] >= DTYPE_BYTES[other.dtype]
@@ -93,20 +94,20 @@ def no_smaller(workload: Workload, other: Workload) -> bool:
 
 @dataclass(frozen=True)
 class LengthOutcome:
-    """The outcome of a cell at one length: its status and, if it was timed, the seconds of one call."""
+    """The outcome of a cell at one length: its status and, if the cell was timed, the duration of a call in seconds."""
 
     status: str
     call_s: float | None = None
 
     @classmethod
     def from_record(cls, record: Record) -> LengthOutcome:
-        """Build the outcome from the status and the median call time of a record."""
+        """Return the outcome that a record describes: its status and its median call time."""
         samples = record.samples_ns or record.cold_samples_ns
         return cls(record.status, statistics.median(samples) / 1e9 if samples else None)
 
 
 def series_key(workload: Workload) -> str:
-    """Return a string that is equal for workloads that differ only in length."""
+    """Return a string that is the same for all workloads that differ only in length."""
     fields = workload.to_json()
     if fields.pop("seq_k") == fields["seq_q"]:
         fields["seq_q"] = None
@@ -114,9 +115,9 @@ def series_key(workload: Workload) -> str:
 
 
 def at_length(workload: Workload, length: int) -> Workload:
-    """Return the workload at another length.
+    """Return a copy of a workload with a different length.
 
-    If there are not as many queries as keys (as in decoding), only the number of keys changes.
+    If the numbers of queries and keys differ, as in decoding, only the number of keys changes.
     """
     queries = length if workload.seq_q == workload.seq_k else workload.seq_q
     return dataclasses.replace(workload, seq_q=queries, seq_k=length)
@@ -126,8 +127,8 @@ def next_length(known: Mapping[int, LengthOutcome]) -> int | None:
     """Return the length to try next, or None when the search is over.
 
     The search doubles the length while every length fits, halves it while none fits, and then bisects. It is over when
-    the largest length that fits is known to within an eighth of the power of two below it. It also ends if a length
-    fails for another reason, such as a timeout, or if the next call would take longer than MAX_CALL_S.
+    the largest length that fits is known to within an eighth of the power of two below it. It ends early if a length
+    fails for a reason other than memory, such as a timeout, or if the next call would take longer than MAX_CALL_S.
     """
     fitting = [length for length, outcome in known.items() if outcome.status == "ok"]
     largest = max(fitting, default=0)
@@ -148,5 +149,5 @@ def next_length(known: Mapping[int, LengthOutcome]) -> int | None:
 
 
 def _quick(outcome: LengthOutcome, factor: float) -> bool:
-    """Return whether a call that takes `factor` times as long as in `outcome` takes at most MAX_CALL_S."""
+    """Return whether a call that takes `factor` times as long as the call in `outcome` takes at most MAX_CALL_S."""
     return math.isfinite(factor) and (outcome.call_s or 0.0) * factor <= MAX_CALL_S

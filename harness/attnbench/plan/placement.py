@@ -1,4 +1,4 @@
-"""The devices that a workload runs on: one, or a team of several."""
+"""The choice of the devices that a workload runs on: a single device, or a team of devices."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.workloads.workload import Workload
 
-RING = "ring"  # the split in which one call of a variant works on all devices
+RING = "ring"  # the split in which each call of a variant works on all devices
 
 
 def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list[Device]:
     """Return the devices, followed by the teams that the workloads need.
 
-    A workload needs a team of as many devices as its `gpus` says. If the whole CPU is among the devices, its teams
-    consist of single cores. If there are too few devices for a workload, the largest possible team is added, so that a
-    cell can record why the workload is unsupported.
+    A workload whose `gpus` is above 1 needs a team of that many devices. If the whole CPU is among the devices, CPU
+    teams consist of single cores. If there are too few devices for a workload, the largest possible team is added, so
+    that there is a record that says why the workload is unsupported.
     """
     counts = sorted({workload.gpus for workload in workloads} - {1})
     here = {device.name: device for device in list_devices()} if counts else {}
@@ -36,9 +36,10 @@ def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list
 
 
 def devices_for(workload: Workload, devices: Sequence[Device]) -> list[Device]:
-    """Return the devices to measure a workload on.
+    """Return the devices on which a workload is measured.
 
-    For a workload on one device these are all single devices, and otherwise the best-fitting team of each kind.
+    If the workload needs one device, these are all single devices. Otherwise, they are the best-fitting team of each
+    kind of device.
     """
     if workload.gpus == 1:
         return [device for device in devices if not device.members] or list(devices)
@@ -50,7 +51,7 @@ def devices_for(workload: Workload, devices: Sequence[Device]) -> list[Device]:
 
 
 def placement_problem(device: Device, variant: VariantEntry, workload: Workload) -> str | None:
-    """Return why a variant can't run a workload on this device or team, or None if it can."""
+    """Return why a variant can't run a workload on a device or team, or None if the variant can run it."""
     w = workload
     if w.gpus == device.size == 1:
         return None

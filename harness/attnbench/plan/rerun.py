@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def rerun_command(variant: str, workload: Workload, device: str, manifest: Mapping[str, Any]) -> list[str]:
-    """Return the arguments of an `attnbench run` command that measures one cell again, under the same cell_id.
+    """Return an `attnbench run` command, as a list of arguments, that measures a cell again under the same cell_id.
 
-    `manifest` is the run's manifest, which lists its plugins and measure configs. Settings that have no command-line
-    option are left out, and so are malformed entries of the manifest.
+    `manifest` is the manifest of the cell's run, which contains the plugins and the measurement settings. Settings that
+    have no command-line option are left out, and so are malformed entries of the manifest.
     """
     command = ["attnbench", "run", "--variant", variant, "--device", device, "--workload", workload.id]
     settings = mapping(mapping(manifest.get("protocols")).get(device.partition(":")[0]))
@@ -30,7 +30,7 @@ def rerun_command(variant: str, workload: Workload, device: str, manifest: Mappi
 
 
 def _measure_options(config: MeasureConfig) -> list[str]:
-    """Return the options for the settings that differ from the defaults."""
+    """Return the command-line options for the settings that differ from the defaults."""
     default = MeasureConfig()
     options = []
     if config.precision is not None:

@@ -1,4 +1,4 @@
-"""Stale records: cells that could have another time if they were measured now."""
+"""The detection of stale records: those whose cells might take a different time if they were measured now."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def stale_reasons(record: Record, manifest: Mapping[str, Any]) -> list[str]:
-    """Return one message for each change since a record was made, or an empty list if the record is not stale."""
+    """Return one message for each change that makes a record stale, or an empty list if the record is not stale."""
     try:
         catalog = read_catalog(plugin_arguments(manifest))
     except AttnbenchError as error:

@@ -1,4 +1,4 @@
-"""Find the cells of a plan that will be unsupported, by asking the variants before any input is allocated."""
+"""Find the unsupported cells of a plan before any input is allocated."""
 
 from __future__ import annotations
 
@@ -25,20 +25,23 @@ ANSWER_TIMEOUT_S = 120.0
 class SupportAnswers:
     """The reasons why variants do not support workloads on a device.
 
-    A variant that raised an exception or crashed the worker gave no answer. Its cells are run anyway, and their records
-    say what happened.
+    There are no reasons for a variant that raised an exception or crashed the worker. Its cells are run anyway, and
+    their records say what happened.
     """
 
     device: Device
-    reasons: dict[tuple[str, str], str]  # by (name of the variant, id of the workload)
+    reasons: dict[tuple[str, str], str]  # key: (name of the variant, id of the workload)
 
     def reason(self, variant: VariantEntry, workload: Workload) -> str | None:
-        """Return why a variant can't run a workload, or None if it can."""
+        """Return why a variant can't run a workload, or None if the variant can run it."""
         return placement_problem(self.device, variant, workload) or self.reasons.get((variant.name, workload.id))
 
 
 def ask_support(device: Device, variants: Iterable[VariantEntry], workloads: Iterable[Workload]) -> SupportAnswers:
-    """Ask variants which workloads they support on a device, all in one worker. Answers are cached in this process."""
+    """Query variants in a single worker to find out which workloads they do not support on a device.
+
+    The answers are cached in this process.
+    """
     return _answers(device, tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(workloads)))
 
 
@@ -60,8 +63,8 @@ def _answers(device: Device, variants: tuple[VariantEntry, ...], workloads: tupl
 
 
 def unsupported_reasons(plan: Plan) -> dict[str, str]:
-    """Return the reason for each cell of a plan that will be unsupported, by cell_id. Devices are asked in parallel."""
-    devices = [group[0] for group in plan.device_groups]  # cells name only the first device of each group
+    """Return, by cell_id, why each unsupported cell of a plan is unsupported. Devices are queried in parallel."""
+    devices = [group[0] for group in plan.device_groups]  # the device of a cell is always the first of a group
     with ThreadPoolExecutor() as threads:
         answers = dict(zip(devices, threads.map(lambda device: support_of(plan, device), devices), strict=True))
     return {
@@ -72,7 +75,7 @@ def unsupported_reasons(plan: Plan) -> dict[str, str]:
 
 
 def support_of(plan: Plan, device: Device) -> SupportAnswers:
-    """Ask the variants that a plan has on a device which of their workloads they support."""
+    """Return the reasons why variants do not support the workloads that a plan has for them on a device."""
     cells = [cell for cell in plan.cells if cell.device == device]
     if not cells:
         return SupportAnswers(device, {})

@@ -1,6 +1,6 @@
 """The traits (optional properties) of variants.
 
-They are tested once for each version of a variant's source and each environment, and then cached.
+Traits are tested once for each version of a variant's source in each environment, and the verdicts are cached.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.plan.devices import Device
 
-TIMEOUT_S = 20.0  # for each test, and for the import of the plugin
-# The verdict on a trait by the status of its tests. If they differ, the first status in this order decides.
+TIMEOUT_S = 20.0  # applies to each test and to the import of the plugin
+# The verdict on a trait for each status of a test. If a trait's tests differ, the first status in this order decides.
 VERDICTS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}
 
 
 def holds(statuses: set[str]) -> str:
-    """Return the verdict on a trait, a value of VERDICTS, from the statuses of its tests."""
+    """Return the verdict on a trait (a value of VERDICTS), given the statuses of the trait's tests."""
     return next(verdict for status, verdict in VERDICTS.items() if status in statuses)
 
 
 def tested_traits(device: Device, variants: Iterable[VariantEntry], environment_id: str) -> dict[str, dict[str, str]]:
-    """Return the verdicts (values of VERDICTS) on the traits of variants on a device, by variant and by trait.
+    """Return the verdicts on the traits of variants on a device, by variant and by trait.
 
-    A variant is left out if it is not exact attention, needs several devices, or is not run by default on this kind of
-    device. It is also left out if its tests crash the worker or take too long.
+    The verdicts are values of VERDICTS. A variant is left out if it does not compute exact attention, needs several
+    devices, or does not run by default on this kind of device. A variant is also left out if its tests crash the worker
+    or take too long.
     """
     name = f"traits-{environment_id}-{device.name.replace(':', '-')}.json"
     kept = read_cached(name)

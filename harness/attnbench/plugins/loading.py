@@ -1,6 +1,6 @@
-"""Find the sources of plugins, and load plugins with all their errors caught.
+"""Find the sources of plugins, and load plugins so that every exception they raise becomes a PluginError.
 
-Listing sources imports no plugin. Loading a plugin runs its code, so only worker processes do it.
+Finding a source does not import the plugin. Loading a plugin runs its code, so only worker processes load plugins.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("attnbench_"))
 
 @dataclass(frozen=True)
 class PluginSource:
-    """The origin of a plugin. `target` is the value of an entry point, the path of a file, or the name of a module."""
+    """What a plugin is loaded from: an entry point, a file or a module.
+
+    `target` is the value of the entry point, the path of the file, or the name of the module.
+    """
 
     name: str
     kind: str  # "entry point", "file" or "module"
     target: str
-    origin: str = ""  # shown to users: a distribution and its version, or a path
+    origin: str = ""  # shown to users: a distribution and its version, a path, or the name of a module
 
     def to_json(self) -> dict[str, str]:
         """Return the fields as JSON values."""
@@ -49,7 +52,7 @@ class PluginSource:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A loaded plugin: its variants, suites and further modules, and the hash of its source code."""
+    """A loaded plugin with its variants, its suites, the names of its further modules and a hash of its source code."""
 
     source: PluginSource
     sha256: str
@@ -57,11 +60,11 @@ class Plugin:
     suites: tuple[Suite, ...]
     modules: tuple[str, ...]
     module: ModuleType
-    hooks: pluggy.PluginManager  # only this plugin is registered
+    hooks: pluggy.PluginManager  # a manager in which only this plugin is registered
 
 
 def entry_point_sources() -> list[PluginSource]:
-    """Return the entry points of the group `attnbench`, without importing any of them.
+    """Return the sources of all entry points in the group `attnbench`, without importing any plugin.
 
     The sources are sorted by name, and their names are unique.
     """
@@ -79,7 +82,7 @@ def entry_point_sources() -> list[PluginSource]:
 
 
 def named_source(text: str) -> PluginSource:
-    """Return the source for a value of `--plugin`, which is FILE.py or package.module.
+    """Return the source of the plugin that a value of `--plugin` names: FILE.py or package.module.
 
     Raises UsageError if there is no such file or module.
     """
@@ -95,7 +98,7 @@ def named_source(text: str) -> PluginSource:
 
 
 def source_files(source: PluginSource) -> list[Path]:
-    """Return the source files of a plugin without importing it: its file, or all files of its top-level package."""
+    """Return a plugin's source files without importing it: a single file, or all files of its top-level package."""
     if source.kind == "file":
         return [Path(source.target)]
     spec = importlib.util.find_spec(source.target.partition(":")[0].partition(".")[0])
@@ -109,8 +112,8 @@ def source_files(source: PluginSource) -> list[Path]:
 def load_plugin(source: PluginSource) -> Plugin:
     """Import a plugin and call its hooks for variants, suites and modules.
 
-    Raises PluginError with a one-line reason for every exception of the plugin, even SystemExit. A plugin can still
-    crash the process.
+    Raises PluginError with a one-line reason if the plugin raises any exception, even SystemExit, or does not fulfil
+    the plugin contract. A plugin can still crash the process.
     """
     try:
         module = _import(source)
@@ -130,7 +133,7 @@ def load_plugin(source: PluginSource) -> Plugin:
 
 
 def variant_of(source: PluginSource, name: str) -> Variant:
-    """Load a plugin and return one of its variants. Raises PluginError if there is no such variant."""
+    """Load a plugin and return the variant with the given name. Raises PluginError if there is no such variant."""
     for candidate in load_plugin(source).variants:
         if candidate.name == name:
             return candidate
@@ -140,10 +143,10 @@ def variant_of(source: PluginSource, name: str) -> Variant:
 def load_all(
     sources: Iterable[PluginSource], skip: Mapping[str, PluginError]
 ) -> Iterator[tuple[PluginSource, Plugin | PluginError | None]]:
-    """Load plugins one by one. Yield (source, None) before loading each plugin, and (source, outcome) after it.
+    """Load plugins one by one, yielding (source, None) before each plugin and (source, outcome) after it.
 
-    The outcome is the plugin, or the error if it did not load. Plugins named in `skip` are not loaded, and the error
-    given there is the outcome. If a plugin names further modules, these are loaded after it as separate plugins.
+    The outcome is the plugin or, if it did not load, the error. A plugin named in `skip` is not loaded, and its outcome
+    is the error in `skip`. If a plugin lists further modules, they are then loaded as separate plugins.
     """
     for source in sources:
         queue = [source]
@@ -171,7 +174,7 @@ def observes(plugin: Plugin, hook: str) -> bool:
 
 
 def call_hook(hooks: pluggy.PluginManager, hook: str, *arguments: Any) -> list[Any]:
-    """Call all implementations of a hook through pluggy, including wrappers, and return their results."""
+    """Call all implementations and wrappers of a hook through pluggy, and return the results."""
     caller = getattr(hooks.hook, hook)
     results: list[Any] = caller(**dict(zip(caller.spec.argnames, arguments, strict=True)))
     return results
@@ -227,7 +230,10 @@ def _missing_hook(module: ModuleType) -> str:
 
 
 def _offered(hooks: pluggy.PluginManager, hook: str) -> list[Any]:
-    """Call a hook whose implementations return lists, and return the items of all lists. Raises PluginError."""
+    """Call a hook whose implementations return lists, and return the items of all lists.
+
+    Raises PluginError if an implementation raises an exception or does not return a list.
+    """
     try:
         results = call_hook(hooks, hook)
         offered = [item for result in results for item in result]
@@ -265,10 +271,10 @@ def _where(error: BaseException) -> str:
 
 
 def _sha256(source: PluginSource, module: ModuleType) -> str:
-    """Return a hash of a plugin's source files, so that an edit makes its cells stale.
+    """Return a hash of a plugin's source files. An edit changes the hash, which makes the plugin's cells stale.
 
-    For an entry point these are all files of the package, and otherwise the module and the files beside it that it
-    imports.
+    The source files of an entry point are all files of its package. Those of a file or a module are the plugin's own
+    file and the files in the same folder that it imports.
     """
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256()
@@ -280,9 +286,9 @@ def _sha256(source: PluginSource, module: ModuleType) -> str:
 
 
 def with_siblings(file: Path) -> set[Path]:
-    """Return a plugin's file and the files beside it that it imports, directly or indirectly.
+    """Return a plugin's file and the files in the same folder that it imports, directly or indirectly.
 
-    The files are parsed and not run, so imports inside functions are found, too.
+    The files are parsed but not run, so imports inside functions are found, too.
     """
     found: set[Path] = set()
     queue = [file]

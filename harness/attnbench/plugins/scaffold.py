@@ -26,7 +26,7 @@ def new_file(name: str, folder: Path) -> Path:
     """Write the file of a new variant and return its path.
 
     If `folder` is a clone of attnbench, the file is written to the folder of the built-in variants. Raises UsageError
-    if the name is not valid for a variant and a module, and if the file exists.
+    if the name is not valid for both a variant and a module, or if the file already exists or can't be written.
     """
     home = folder / BUILT_INS if (folder / BUILT_INS).is_dir() else folder
     module = module_name(name)
@@ -38,7 +38,8 @@ def new_file(name: str, folder: Path) -> Path:
 def new_package(name: str, folder: Path) -> list[Path]:
     """Write an installable plugin package with a new variant, and return the paths of its files.
 
-    Raises UsageError if the name is not valid for a variant and a module, and if the folder is not empty.
+    Raises UsageError if the name is not valid for both a variant and a module, or if the folder is not empty or can't
+    be written.
     """
     module = module_name(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -52,7 +53,10 @@ def new_package(name: str, folder: Path) -> list[Path]:
 
 
 def module_name(name: str) -> str:
-    """Return the module name for a variant name: `my-attn` -> `my_attn`. Raises UsageError if that is not possible."""
+    """Return the module name that belongs to a variant name, such as `my_attn` for `my-attn`.
+
+    Raises UsageError if the variant name or the module name is not valid, or if a module of that name is installed.
+    """
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(
             f"name {name!r}: expected letters, digits, '.', '_', '+' or '-', starting with a letter or digit"

@@ -1,4 +1,4 @@
-"""The plugin contract: the attributes and methods of an implementation of attention."""
+"""The plugin contract: the attributes and methods that a variant must have."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ KINDS = ("cpu", "cuda")  # kinds of device
 TIERS = ("fused", "plain", "quantised")
 TRAITS = ("nan-safe", "repeatable", "batch-invariant", "empty-keys")  # properties that a variant may promise
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-PACKAGE_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # the name of a distribution, PEP 508
+PACKAGE_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # a distribution's name (PEP 508)
 
 Timed = Callable[[], "torch.Tensor"]
 
 
 class Variant:
-    """One implementation of attention. Subclass it, set `name`, and write `prepare`.
+    """An implementation of attention. A subclass must set `name` and define `prepare`.
 
-    - `layout`: the layout of inputs and output, `BHSD` (batch, heads, sequence, head_dim) or `BSHD` (batch, sequence,
-      heads, head_dim). Inputs are created in this layout, so no conversion is timed.
+    - `layout`: the layout of the inputs and the output: `BHSD` (batch, heads, sequence, head_dim) or `BSHD` (batch,
+      sequence, heads, head_dim). Inputs are created in this layout, so no conversion is timed.
     - `tier`: the accuracy class. `fused` keeps scores in float32 and must meet the strict error bound. `plain` stores
       scores in the workload's dtype, and its error is compared with that of a textbook implementation. `quantised`
       computes in 8 bits or fewer, and its error must stay below a certain fraction of the output's size.
-    - `exact`: False if the variant is not softmax attention but, for example, linear attention or a recurrent layer.
-      Such variants are timed, too, but shown separately.
+    - `exact`: False if the variant computes something other than softmax attention, such as linear attention or a
+      recurrent layer. Such variants are timed like any other but shown separately.
     - `default_on`: the kinds of device ('cpu', 'cuda') on which runs without `--variant` include this variant. Leave
       out a kind of device on which the set-up takes minutes or the variant is of little use.
-    - `ranks`: the number of devices that one call works on. It is above 1 for a variant that runs as a ring of
-      processes, which supports only workloads with split `ring` and the same number of `gpus`.
+    - `ranks`: the number of devices that one call works on. A variant that runs as a ring of processes sets a number
+      above 1. Such a variant supports only workloads with split `ring` and the same number of `gpus`.
     - `costly_on`: the kinds of device on which each new shape takes seconds, because the variant is compiled or
       interpreted. On these devices the conformance suite runs one level lower.
     - `packages`: the distributions (`pip` names) that affect this variant's results, such as ("flash-attn",). After
       one of them is upgraded, `attnbench run --resume` measures the variant again.
-    - `baseline`: True for a variant that others are compared with. If a run has several, the first by name is the
-      baseline, unless `--baseline` names another.
-    - `traits`: optional properties that the variant promises and the conformance suite then checks (see
+    - `baseline`: True if other variants are compared with this one. If a run has several such variants, the first by
+      name is the baseline, unless `--baseline` names a different variant.
+    - `traits`: optional properties that the variant claims to have. The conformance suite checks these claims (see
       docs/conformance.md).
     """
 
@@ -63,10 +63,10 @@ class Variant:
     traits: ClassVar[frozenset[str]] = frozenset()
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - used by subclasses
-        """Return the reason why this variant can't run `workload` on `device` ('cpu' or 'cuda'), or None if it can.
+        """Return why this variant can't run `workload` on `device` ('cpu' or 'cuda'), or None if it can.
 
-        The method is called before any tensor is created. A missing library is also a reason, for example 'needs the
-        package X (pip install X)'.
+        The method is called before any tensor is created. A missing library is a valid reason, too, for example 'needs
+        the package X (pip install X)'.
         """
         return None
 
@@ -84,10 +84,11 @@ class Variant:
         workload: Workload,  # noqa: ARG002 - used by subclasses
         inputs: Inputs,  # noqa: ARG002 - used by subclasses
     ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]] | None:
-        """Return a callable that returns the output and its log-sum-exp, or None if the variant does not provide it.
+        """Return a callable that computes the output and its log-sum-exp, or None if the variant has no log-sum-exp.
 
-        The log-sum-exp is the natural logarithm of the sum of the exponentiated, masked scores. It has the shape
-        (B, Hq, Sq) in both layouts, is in float32, and is -inf for a row that sees no key. It is checked but not timed.
+        The log-sum-exp is the natural logarithm of the sum of the exponentiated, masked scores. It is a float32 tensor
+        of the shape (B, Hq, Sq) in both layouts, with -inf for each query without a visible key. The log-sum-exp is
+        checked but not timed.
         """
         return None
 
@@ -124,7 +125,7 @@ def variant(
 
 
 def contract_violation(candidate: object) -> str | None:
-    """Return how `candidate` breaks the contract of a variant, or None if it does not."""
+    """Return how `candidate` violates the contract of a variant, or None if `candidate` fulfils it."""
     if inspect.isclass(candidate) and issubclass(candidate, Variant):
         return f"{candidate.__name__} is a class: return an instance, {candidate.__name__}()"
     if not isinstance(candidate, Variant):

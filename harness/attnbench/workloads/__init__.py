@@ -1,1 +1,1 @@
-"""Workloads (attention problems with masks and ids) and suites (named lists of workloads). Imports no torch."""
+"""Workloads (attention problems) and suites (named lists of workloads). This package does not import torch."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnbench.errors import WorkloadError, unknown
 
-PATTERNS = {int: r"\d+", float: r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"}  # regular expressions of numbers as `repr` writes them
+PATTERNS = {int: r"\d+", float: r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"}  # these match numbers as `repr` writes them
 
 
 @dataclass(frozen=True)
@@ -26,27 +26,27 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """The declaration of one workload field, kept in the field's metadata.
+    """The declaration of one workload field, stored in the field's metadata.
 
     Ids, checks, suites, command-line options, charts, dispatch tables and pages derive their fields from the axes, so
-    that a new field is declared only once. `AXES` in workload.py adds the `name` and `default` of the field.
+    that a new field has to be declared only once. `AXES` in workload.py adds the `name` and `default` of the field.
 
     - `kind`: the type of the value.
     - `minimum`: the smallest valid `int`.
-    - `accepts`: a function that returns true for a valid `float`. `expected` describes valid values in errors.
+    - `accepts`: a function that returns true for a valid `float`. `expected` describes valid values in error messages.
     - `choices`: the valid values of a `str`. If there are no choices, every string is valid.
     - `prefix`: the characters before the value in an id.
-    - `pattern`: the regular expression of the value in an id. By default it follows from `kind` and `choices`.
+    - `pattern`: a regular expression for the value in an id. By default, it is derived from `kind` and `choices`.
     - `in_every_id`: whether an id contains the value even if it is the default.
     - `written_with`: the name of another axis. An id contains the value of this axis if and only if it contains the
       value of the other axis.
-    - `same_as`: the field that gives the value if this field is omitted.
+    - `same_as`: the field whose value is used if this field is omitted.
     - `place`: the position in ids, options and tables. Axes without a place come last, in the order of declaration.
     - `option`: the command-line option, or None.
-    - `surrounds`: whether the axis describes the surroundings of the attention: a layer, a layout, several devices.
-    - `setting`: whether all points on one line of a chart have the same value.
-    - `near`: whether a dispatch table may use the nearest measured value (by logarithm) for a value that was not
-      measured.
+    - `surrounds`: whether the axis describes what surrounds the attention, such as a layer or several devices.
+    - `setting`: whether all points on a line of a chart must have the same value.
+    - `near`: whether a dispatch table may use the nearest measured value (on a logarithmic scale) in place of a value
+      that was not measured.
     """
 
     name: str = ""
@@ -78,7 +78,7 @@ class Axis:
         return self.default is not MISSING
 
     def check(self, value: Any) -> Any:
-        """Return a valid value, as a float if `kind` is float. Raises WorkloadError if the value is not valid."""
+        """Return the value, converted to a float if `kind` is float. Raises WorkloadError if the value is not valid."""
         if self.kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < self.minimum):
             raise self._refusal(value, f"a whole number of at least {self.minimum}")
         if self.kind is bool and not isinstance(value, bool):
@@ -95,12 +95,12 @@ class Axis:
         return WorkloadError(f"{self.name} is {value!r}: expected {expected}", field=self.name)
 
     def id_part(self, value: Any) -> str:
-        """Return the value in the form that ids use, such as `kv8`, `float16` or `softcap50.0`."""
+        """Return the part of an id that stands for the value, such as `kv8`, `float16` or `softcap50.0`."""
         return self.name if self.kind is bool else f"{self.prefix}{value}"
 
     @property
     def id_pattern(self) -> str:
-        """The regular expression of the field's part of an id: a dash and the value, as a group called `name`."""
+        """A regular expression for the field's part of an id: a dash, the prefix, and the value in a group `name`."""
         pattern = self.pattern or PATTERNS.get(self.kind) or self.name
         if self.choices and not self.pattern:
             always = self.in_every_id or self.written_with
@@ -108,7 +108,7 @@ class Axis:
         return f"-{self.prefix}(?P<{self.name}>{pattern})"
 
     def read(self, text: str) -> Any:
-        """Convert a string from an id or an option to a value. Raises ValueError for a malformed number."""
+        """Convert a string from an id or an option to a value. Raises ValueError if a number is malformed."""
         return True if self.kind is bool else self.kind(text)
 
 
@@ -117,22 +117,25 @@ def _is_number(value: object) -> bool:
 
 
 def size(prefix: str, help: str = "", *, metavar: str = "N,N", minimum: int = 1, **more: Any) -> dict[str, Axis]:  # noqa: A002 - as typer and pytest name it
-    """Return the metadata of a field that is a whole number. With `help`, the field has a command-line option."""
+    """Return the metadata of a field that is a whole number. If `help` is given, there is a command-line option."""
     option = Option(help, metavar) if help else None
     return {"axis": Axis(kind=int, prefix=prefix, minimum=minimum, option=option, **more)}
 
 
 def number(prefix: str, accepts: Callable[[float], bool], expected: str) -> dict[str, Axis]:
-    """Return the metadata of a field that is a finite number accepted by `accepts`, or the default."""
+    """Return the metadata of a field that is a finite number for which `accepts` returns true.
+
+    If the field's default is None, None is a valid value, too.
+    """
     return {"axis": Axis(kind=float, prefix=prefix, accepts=accepts, expected=expected)}
 
 
 def flag() -> dict[str, Axis]:
-    """Return the metadata of a field that is true or false. If it is true, ids contain the name of the field."""
+    """Return the metadata of a field that is true or false. Ids contain the name of the field if it is true."""
     return {"axis": Axis(kind=bool)}
 
 
 def choice(metavar: str, choices: Iterable[str], help: str, **more: Any) -> dict[str, Axis]:  # noqa: A002 - as typer and pytest name it
-    """Return the metadata of a field that is one of `choices`. Ids contain the value without a prefix."""
+    """Return the metadata of a field whose value is one of `choices`. Ids contain the value without a prefix."""
     known = tuple(choices)
     return {"axis": Axis(choices=known, option=Option(help, metavar, known), **more)}

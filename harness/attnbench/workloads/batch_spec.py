@@ -13,7 +13,10 @@ SEGMENT = re.compile(r"(\d+)?q(\d+)(k)?(?:(?:s|kv)(\d+)(k)?)?")
 
 @dataclass(frozen=True)
 class Requests:
-    """A batch of equal requests. Each has `seq_q` new tokens, which attend to `seq_k` tokens including themselves."""
+    """A batch of requests of equal size.
+
+    Each request has `seq_q` new tokens, which attend to `seq_k` tokens, including the new ones.
+    """
 
     batch: int
     seq_q: int
@@ -23,8 +26,9 @@ class Requests:
 def parse_batch_spec(text: str) -> tuple[Requests, ...]:
     """Parse a batch spec such as `2q2k_32q1s1k`: two prefills of 2048 tokens and 32 decode steps at 1024 tokens.
 
-    Each segment is `COUNT q QUERY s SEQUENCE`. COUNT defaults to 1 and SEQUENCE to QUERY, a `k` multiplies by 1024, and
-    `kv` may replace `s`. Raises WorkloadError if a segment is malformed or a query is longer than its sequence.
+    Each segment has the form COUNTqQUERYsSEQUENCE. COUNT defaults to 1, and SEQUENCE defaults to QUERY. A `k` after
+    QUERY or SEQUENCE multiplies the number by 1024, and `kv` may be written instead of `s`. Raises WorkloadError if a
+    segment is malformed, or if a query is empty or longer than its sequence.
     """
     return tuple(_parse_segment(segment, text) for segment in text.split("_"))
 

@@ -15,7 +15,7 @@ LSE_BYTES = 4  # the log-sum-exp of each row is stored in float32 for all dtypes
 
 
 def flops(workload: Workload) -> int:
-    """Return the floating-point operations of the workload; see `Workload.flops`."""
+    """Return the number of floating-point operations of a workload; see `Workload.flops`."""
     w, pairs = workload, visible_counts(workload)[0]
     forward = 2 * w.heads * pairs * (w.head_dim + w.head_dim_v)
     backward = 2 * w.heads * pairs * (3 * w.head_dim + 2 * w.head_dim_v)
@@ -24,7 +24,7 @@ def flops(workload: Workload) -> int:
 
 
 def moved_bytes(workload: Workload) -> int:
-    """Return the bytes that any implementation must move; see `Workload.bytes`."""
+    """Return the number of bytes that any implementation must move; see `Workload.bytes`."""
     w, seen = workload, visible_counts(workload)[1]
     element, rows = DTYPE_BYTES[w.dtype], w.batch * w.heads * w.seq_q
     query, output = rows * w.head_dim * element, rows * w.head_dim_v * element
@@ -45,13 +45,17 @@ class Projection:
     outer: int
 
     def flops(self, direction: str) -> int:
-        """Return the floating-point operations: one matrix product forward and two backward."""
+        """Return the number of floating-point operations.
+
+        The forward pass computes one matrix product, and the backward pass computes two of the same size.
+        """
         return 2 * self.rows * self.inner * self.outer * {"forward": 1, "backward": 2, "forward_backward": 3}[direction]
 
     def elements(self, direction: str) -> int:
-        """Return the number of elements moved.
+        """Return the number of elements that are read or written.
 
-        The forward pass moves both factors and the product. The backward pass also moves the gradients of the factors.
+        The forward pass reads the tokens and the weights, and writes their product. The backward pass reads the tokens,
+        the weights and the gradient of the product, and writes the gradients of the tokens and the weights.
         """
         factors, product = self.rows * self.inner + self.inner * self.outer, self.rows * self.outer
         forward, backward = factors + product, 2 * factors + product
@@ -59,7 +63,7 @@ class Projection:
 
 
 def projections(workload: Workload) -> tuple[Projection, ...]:
-    """Return the projections of a layer: query, key, value, output. Returns none if the workload is not a layer."""
+    """Return the query, key, value and output projections of a layer, or no projections for any other workload."""
     w = workload
     if not w.embed_dim:
         return ()

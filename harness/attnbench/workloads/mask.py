@@ -21,19 +21,21 @@ FORMS = (*PLAIN_KINDS, "window:L:R", "prefix:N")
 
 @dataclass(frozen=True)
 class Mask:
-    """A rule for the keys that each query sees. `Mask.parse` reads the notation that `str(mask)` returns.
+    """A rule that determines which keys are visible to each query.
 
-    Query i sees key j under these conditions, where o = seq_k - seq_q aligns the mask to the bottom right:
+    `Mask.parse` reads the notation that `str(mask)` returns. Key j is visible to query i under these conditions, where
+    o = seq_k - seq_q aligns the mask to the bottom right:
 
     - `none`: always
     - `causal`: j <= i + o
     - `causal-top-left`: j <= i
     - `window:L:R`: i + o - L <= j <= i + o + R, both ends included, as in FlashAttention
     - `prefix:N`: j <= i + o or j < N
-    - `padding`: j is less than the key length of the sequence (seeded, see `Workload.key_lengths`)
-    - `document`: i and j are in the same packed document (seeded, see `Workload.document_lengths`)
+    - `padding`: j is less than the sequence's key length, which is seeded (see `Workload.key_lengths`)
+    - `document`: i and j are in the same packed document; the lengths are seeded (see `Workload.document_lengths`)
 
-    `left` and `right` are the L and R of a `window`, and `prefix` is the N of a `prefix`. For other masks they are 0.
+    The fields `left` and `right` are the L and R of a `window` mask, and `prefix` is the N of a `prefix` mask. They are
+    0 for all other masks.
     """
 
     kind: str = "none"
@@ -42,7 +44,7 @@ class Mask:
     prefix: int = 0
 
     def __post_init__(self) -> None:
-        """Check the kind and the sizes. Raises WorkloadError for an unknown kind or a negative size."""
+        """Check the kind and the sizes. Raises WorkloadError if the kind is unknown or a size is negative."""
         if self.kind not in (*PLAIN_KINDS, "window", "prefix"):
             raise WorkloadError(str(unknown("mask", self.kind, FORMS)), field="mask")
         if min(self.left, self.right, self.prefix) < 0:
@@ -50,7 +52,7 @@ class Mask:
 
     @classmethod
     def parse(cls, text: str) -> Mask:
-        """Parse a mask such as `causal` or `window:128:0`. Raises WorkloadError for anything else."""
+        """Parse a mask such as `causal` or `window:128:0`. Raises WorkloadError if the text is not a mask."""
         if text in PLAIN_KINDS:
             return cls(text)
         if match := re.fullmatch(r"window:(\d+):(\d+)", text):
@@ -69,12 +71,12 @@ class Mask:
 
     @property
     def is_causal(self) -> bool:
-        """Whether the mask is exactly bottom-right aligned `causal`."""
+        """Whether the mask is `causal`, which is aligned to the bottom right."""
         return self.kind == "causal"
 
     @property
     def is_seeded(self) -> bool:
-        """Whether the mask depends on seeded per-sequence lengths."""
+        """Whether the mask depends on seeded lengths, which differ between the sequences of a batch."""
         return self.kind in ("padding", "document")
 
 
@@ -100,7 +102,7 @@ def document_lengths(workload: Workload, sequence: int) -> tuple[int, ...]:
 
 
 def visible_keys(workload: Workload, sequence: int) -> Iterator[range]:
-    """Yield the range of visible key columns for each query row of one sequence."""
+    """Yield the range of visible keys for each query of one sequence."""
     offset, end = workload.seq_k - workload.seq_q, workload.seq_k
     mask, rows = workload.mask, range(workload.seq_q)
     if mask.kind == "document":
@@ -122,11 +124,14 @@ def visible_keys(workload: Workload, sequence: int) -> Iterator[range]:
 
 @lru_cache(maxsize=4096)
 def visible_counts(workload: Workload) -> tuple[int, int]:
-    """Return two numbers for one head, summed over the batch: visible pairs, and keys that at least one query sees."""
+    """Return the number of visible pairs and the number of keys that are visible to at least one query.
+
+    Both numbers are those of one head, summed over the batch.
+    """
     alike = not workload.mask.is_seeded  # without seeded lengths, all sequences have the same counts
     pairs = seen = 0
     for sequence in range(min(1, workload.batch) if alike else workload.batch):
-        end = 0  # the ranges never move left, so all keys before `end` were counted
+        end = 0  # the ranges never move to the left, so all visible keys before `end` have been counted
         for keys in visible_keys(workload, sequence):
             pairs += len(keys)
             seen += max(0, keys.stop - max(end, keys.start)) if keys else 0

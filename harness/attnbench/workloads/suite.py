@@ -19,16 +19,17 @@ from attnbench.workloads.workload import AXES, Workload
 
 @dataclass(frozen=True)
 class SuiteSource:
-    """The origin of a suite. `name` is a file path or a description, and `text` is the TOML source or None.
+    """The origin of a suite, which error messages refer to.
 
-    The methods take a path to an entry of the table as keys and list positions, such as ("grid", 0, "heads").
+    `name` is the path of a file or a description. `text` is the TOML source, or None if there is no file. The methods
+    find an entry by its path, which consists of keys and list positions, such as ("grid", 0, "heads").
     """
 
     name: str
     text: str | None = None
 
     def at(self, *path: str | int) -> str:
-        """Return the location of the entry at `path`: `file.toml:12`, or `plugin p: grid 1` if there is no text."""
+        """Return the location of an entry, such as `file.toml:12` or, if there is no file, `plugin p: grid 1`."""
         line = self.line(*path)
         if line is not None:
             return f"{self.name}:{line}"
@@ -36,10 +37,11 @@ class SuiteSource:
         return ": ".join([self.name, *grid])
 
     def line(self, *path: str | int) -> int | None:
-        """Return the line, counted from 1, on which the entry at `path` starts, or None if there is no such entry.
+        """Return the number of the line on which an entry starts, or None if there is no such entry.
 
-        Python's TOML parser reports no positions. This method therefore parses the first line, the first two lines and
-        so on. The entry starts after the longest part that is valid TOML and does not have the entry yet.
+        Lines are counted from 1. Because Python's TOML parser reports no positions, this method parses the first line,
+        the first two lines and so on. The entry starts right after the longest of these parts that is valid TOML but
+        does not contain the entry yet.
         """
         if self.text is None or not path:
             return None
@@ -57,7 +59,10 @@ class SuiteSource:
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], SuiteSource]:
-    """Read a TOML file and return its table and its source. Raises UsageError with the file, the line and the fault."""
+    """Read a TOML file and return its table and its source.
+
+    Raises UsageError if the file can't be read or is not valid TOML. In the latter case, the message names the line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -68,7 +73,7 @@ def read_toml(path: Path) -> tuple[dict[str, Any], SuiteSource]:
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         found = re.search(r" \(at line (\d+), column \d+\)$", message)
-        # A message without a line number is about the end of the document.
+        # A message without a line number refers to the end of the document.
         line = found[1] if found else str(len(text.splitlines()))
         raise UsageError(f"{path}:{line}: not valid TOML: {message[: found.start()] if found else message}") from None
 
@@ -88,14 +93,15 @@ KEYS = ("name", "description", "source", "budget", "frontier", "defaults", "grid
 SHORTHANDS = {
     "seq": ("seq_q", "seq_k"),
     "batch_spec": ("batch", "seq", "seq_q", "seq_k"),
-}  # the fields that each one sets
+}  # the fields that each shorthand sets
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Workloads that belong together. `title` names their model, and `source` is the document that gives the shape.
+    """The workloads of one grid of a suite.
 
-    `origin` is the source that the suite was read from, and `index` is the position of this grid in it.
+    `title` names the model with these workloads, and `source` is the document that gives its shape. `origin` is the
+    source of the suite, and `index` is the position of the grid in the suite.
     """
 
     title: str
@@ -114,8 +120,8 @@ class Grid:
 class Suite:
     """A named list of workloads: those of its grids, in order and without repeats.
 
-    `budget_s` is the default sampling time of one cell in seconds; None means the default of all runs. With `frontier`,
-    a run also searches for the largest length that fits in memory. It does so for each variant, starting from the
+    `budget_s` is the default sampling time of a cell in seconds, or None if the suite does not set it. If `frontier` is
+    true, a run also searches for the largest length at which each variant fits in memory. The search starts from the
     workloads of the suite.
     """
 
@@ -128,22 +134,24 @@ class Suite:
 
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
-        """The workloads of all grids, each once."""
+        """The workloads of all grids, without repeats."""
         return tuple(dict.fromkeys(workload for grid in self.grids for workload in grid.workloads))
 
 
 def parse_suite(table: Mapping[str, Any], where: str | SuiteSource) -> Suite:
-    """Build a suite from a parsed TOML table. Raises UsageError, with `where` as the origin of the table.
+    """Build a suite from a parsed TOML table.
 
-    The keys are `name`, `description`, `source`, `budget` (sampling time per cell in seconds), `frontier` (true:
-    search for the largest length that fits in memory), `defaults` (values for all grids) and `grid` (a list of tables).
-    A grid has these keys:
+    Raises UsageError if the table is not a valid suite. `where` is the origin of the table, which the message names.
 
-    - each axis, as a value or a list of values; the workloads of the grid are all combinations of the values
+    The keys of the table are `name`, `description`, `source`, `budget` (the sampling time per cell in seconds),
+    `frontier` (true to search for the largest length that fits in memory), `defaults` (values for all grids) and `grid`
+    (a list of tables). A grid can have these keys:
+
+    - any axis, with a value or a list of values; the workloads of the grid are all combinations of the values
     - `seq`, which sets seq_q and seq_k
-    - `batch_spec` (such as '2q2k_32q1s1k'), which sets batch, seq_q and seq_k; each segment makes one workload, which
+    - `batch_spec` (such as '2q2k_32q1s1k'), which sets batch, seq_q and seq_k; each segment defines one workload, which
       is causal unless the grid has a `mask`
-    - `title`, the model with these shapes, and `source`, the document that gives them
+    - `title`, the name of the model with these shapes, and `source`, the document that gives them
     """
     source = where if isinstance(where, SuiteSource) else SuiteSource(where)
     for key in table:
@@ -177,14 +185,18 @@ def _budget(table: Mapping[str, Any], source: SuiteSource) -> float | None:
 
 
 def expand(grid: Mapping[str, Any], where: str) -> list[Workload]:
-    """Return all combinations of a grid's axes as workloads. Raises UsageError, with `where` as the origin."""
+    """Return all combinations of a grid's axes as workloads.
+
+    Raises UsageError if an axis is unknown or a value is not valid. `where` is the origin of the grid, which the
+    message names.
+    """
     source = SuiteSource(where)
     _check_axes(grid, source, ())
     return _expand(grid, source, ())
 
 
 def read_suite(path: Path) -> Suite:
-    """Read a suite from a TOML file. Raises UsageError with the file and the line."""
+    """Read a suite from a TOML file. Raises UsageError if the file can't be read or is not a valid suite."""
     return parse_suite(*read_toml(path))
 
 
@@ -195,10 +207,11 @@ def built_in_suites() -> dict[str, Suite]:
 
 
 def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = ()) -> list[Suite]:
-    """Return the suites that a user chose, by name or by the path of a TOML file.
+    """Return the suites that a user chose by their names or by the paths of TOML files.
 
-    `offered` are pairs of a plugin's name and a suite that it offers. Raises UsageError for an unknown name, and if two
-    suites have the same name, because a record could then belong to either.
+    `offered` contains pairs of a plugin's name and a suite that the plugin offers. Raises UsageError if a suite is
+    unknown or not valid. Also raises UsageError if two suites have the same name, because a record could then belong to
+    either of them.
     """
     known = built_in_suites()
     origins = dict.fromkeys(known, "attnbench itself")
@@ -219,7 +232,7 @@ def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = 
 
 
 def is_file(choice: str) -> bool:
-    """Return whether the user chose a suite by the path of a file, and not by its name."""
+    """Return whether a user's choice is the path of a suite's file and not the name of a suite."""
     return choice.endswith(".toml") or "/" in choice
 
 
@@ -275,7 +288,7 @@ def _expand(grid: Mapping[str, Any], source: SuiteSource, path: tuple[str | int,
 
 
 def _timeable(workload: Workload) -> Workload:
-    """Return the workload. Raises WorkloadError if it is empty: only conformance checks use empty workloads."""
+    """Return the workload, or raise WorkloadError if it is empty. Only conformance checks use empty workloads."""
     for name in ("batch", "seq_q", "seq_k"):
         if getattr(workload, name) == 0:
             message = f"{name} is 0: expected a whole number of at least 1, because an empty workload can't be timed"
@@ -284,7 +297,10 @@ def _timeable(workload: Workload) -> Workload:
 
 
 def _place_of(field: str | None, axes: Collection[str], source: SuiteSource, path: tuple[str | int, ...]) -> str:
-    """Return the location of the axis that set a field, in the grid or in the defaults, or that of the grid."""
+    """Return the location of the axis that set a field, which may be in the grid or in the defaults.
+
+    If no axis is found, return the location of the grid.
+    """
     setters = [*([field] if field else []), *(axis for axis, fields in SHORTHANDS.items() if field in fields)]
     culprit = next((axis for axis in setters if axis in axes), None)
     for place in ((*path, culprit), ("defaults", culprit)) if culprit else ():
@@ -294,7 +310,7 @@ def _place_of(field: str | None, axes: Collection[str], source: SuiteSource, pat
 
 
 def _spell_out(fields: dict[str, Any]) -> list[dict[str, Any]]:
-    """Replace the shorthands `seq` and `batch_spec` by the fields that they set; return one dict for each workload."""
+    """Replace the shorthands `seq` and `batch_spec` by the fields that they set, and return one dict per workload."""
     fields = dict(fields)
     if "seq" in fields:
         length = fields.pop("seq")

@@ -28,27 +28,28 @@ EXAMPLE_ID = "b1-h8-s512-d64-float32-causal-forward"
 
 @dataclass(frozen=True)
 class Workload:
-    """One attention problem. It is immutable and hashable, and has a stable `id`.
+    """An attention problem. A workload is immutable and hashable, and it has a stable `id`.
 
     Shapes: query (batch, heads, seq_q, head_dim), key (batch, kv_heads, seq_k, head_dim),
     value (batch, kv_heads, seq_k, head_dim_v), output (batch, heads, seq_q, head_dim_v).
-    By default `kv_heads` is `heads`, `seq_k` is `seq_q`, and `head_dim_v` is `head_dim`; a `scale` of None means
-    1/sqrt(head_dim). `softcap` c replaces the scaled scores s by c * tanh(s / c) before bias and mask; `alibi` adds
-    `-slope_h * |i + seq_k - seq_q - j|`; `dropout` is the probability that a weight is dropped.
+    By default, `kv_heads` equals `heads`, `seq_k` equals `seq_q`, and `head_dim_v` equals `head_dim`. A `scale` of None
+    stands for 1/sqrt(head_dim). A `softcap` of c replaces each scaled score s by c * tanh(s / c) before the bias and
+    the mask are applied. `alibi` adds `-slope_h * |i + seq_k - seq_q - j|` to the scores. `dropout` is the probability
+    that a weight is dropped.
 
     These fields describe the surroundings of the attention:
 
     - `embed_dim` above 0 makes the workload a whole layer: token embeddings (batch, seq_q, embed_dim) are projected to
       query, key and value, and the output of the attention is projected back to (batch, seq_q, embed_dim). If seq_q
       differs from seq_k, keys and values are projected from a second sequence (batch, seq_k, embed_dim), as in cross
-      attention. There are no biases.
+      attention. The projections have no biases.
     - `layout`: `native` means the variant's own layout. With `BHSD` or `BSHD` the tensors are given in that layout, and
       a variant that uses the other layout is timed together with the conversions of its inputs and output.
-    - `distribution`: the distribution of the timed input values. Answers are always checked on `normal` values.
-    - `gpus`: the number of devices that work on the workload at the same time. `split` says what is divided among them:
-      the `batch`, the `heads` or, in a `ring`, the sequence. On a CPU the devices are cores.
+    - `distribution`: the distribution of the timed input values. Results are always checked on `normal` values.
+    - `gpus`: the number of devices that work on the workload at the same time. On a CPU, the devices are cores. `split`
+      names what is divided among the devices: the `batch`, the `heads` or, in a `ring`, the sequence.
 
-    Raises WorkloadError for a field that is out of range.
+    Raises WorkloadError if a field is not valid.
     """
 
     heads: int = field(metadata=size("h", "Numbers of query heads.", place=1, near=True))
@@ -156,7 +157,7 @@ class Workload:
             if axis.same_as and value == axis.default:
                 value = getattr(self, axis.same_as)
             object.__setattr__(self, name, axis.check(value))
-        if self.gpus == 1:  # nothing is split, so all splits are the same workload and need the same id
+        if self.gpus == 1:  # nothing is divided, so workloads that differ only in `split` must have the same id
             object.__setattr__(self, "split", AXES["split"].default)
         self._check_shapes()
         if self.embed_dim:
@@ -191,9 +192,9 @@ class Workload:
 
     @property
     def id(self) -> str:
-        """A stable, readable name. Equal ids mean equal workloads, across processes and versions."""
+        """A stable, readable name. Workloads with the same id are equal, across processes and versions of attnbench."""
         values = {name: getattr(self, name) for name, axis in AXES.items() if self._is_written(axis)}
-        if "seq_k" not in values:  # as many keys as queries
+        if "seq_k" not in values:  # there are as many keys as queries
             values["seq"] = values.pop("seq_q")
         return "-".join(axis.id_part(values[axis.name]) for axis in ID_AXES if axis.name in values)
 
@@ -206,7 +207,7 @@ class Workload:
 
     @classmethod
     def parse(cls, text: str) -> Workload:
-        """Parse the `id` of a workload. For anything else, raises WorkloadError with an example of an id."""
+        """Parse the `id` of a workload. Raises WorkloadError with an example of an id if the text is not an id."""
         found = ID.fullmatch(f"-{text}")
         if found is None:
             raise WorkloadError(f"workload {text!r}: expected an id such as {EXAMPLE_ID}")
@@ -218,17 +219,17 @@ class Workload:
 
     @property
     def effective_scale(self) -> float:
-        """The factor that the scores are multiplied by: `scale`, or 1/sqrt(head_dim)."""
+        """The factor that scores are multiplied by: `scale`, or 1/sqrt(head_dim) if `scale` is None."""
         return self.head_dim**-0.5 if self.scale is None else self.scale
 
     @property
     def attention(self) -> Workload:
-        """The workload that a variant sees: only the attention, on one device and in the variant's own layout."""
+        """The workload that a variant is given: only the attention, on one device and in the variant's own layout."""
         return dataclasses.replace(self, **{name: axis.default for name, axis in AXES.items() if axis.surrounds})
 
     @property
     def share(self) -> Workload:
-        """The part of the workload for one of the devices. In a ring, each call works on the whole workload."""
+        """The part of the workload that one call computes. In a ring, each call works on the whole workload."""
         divided = (
             {} if self.split == "ring" else {name: getattr(self, name) // self.gpus for name in SPLITS[self.split]}
         )
@@ -236,56 +237,63 @@ class Workload:
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether the direction has a backward pass."""
+        """Whether the direction includes a backward pass."""
         return self.direction != "forward"
 
     @property
     def key_lengths(self) -> tuple[int, ...]:
-        """The number of valid keys of each sequence in the batch: seeded under `padding`, and seq_k otherwise.
+        """The number of valid keys of each sequence in the batch: a seeded length under `padding`, and seq_k otherwise.
 
-        Seeded lengths are between a quarter of seq_k and seq_k. The first sequence is full, as in a batch that was
-        padded to its longest sequence. The lengths depend only on batch and seq_k.
+        A seeded length is between a quarter of seq_k and seq_k. The first sequence has seq_k valid keys, as in a batch
+        that was padded to its longest sequence. Seeded lengths depend only on batch and seq_k.
         """
         return mask.key_lengths(self)
 
     def document_lengths(self, sequence: int) -> tuple[int, ...]:
         """Return the lengths of the documents packed into one sequence of the batch; they sum to seq_q.
 
-        Without a `document` mask the sequence is one document. With it, the lengths are seeded and depend only on seq_q
-        and the index of the sequence.
+        Under a `document` mask, the lengths are seeded and depend only on seq_q and the index of the sequence. Under
+        any other mask, the whole sequence is one document.
         """
         return mask.document_lengths(self, sequence)
 
     def visible_keys(self, sequence: int = 0) -> Iterator[range]:
-        """Yield the range of visible key columns for each query row of one sequence of the batch."""
+        """Yield the range of visible keys for each query of one sequence of the batch."""
         return mask.visible_keys(self, sequence)
 
     @property
     def visible_pairs(self) -> int:
-        """The number of pairs of a query and a visible key, for one head, summed over the batch."""
+        """The number of pairs of a query and a visible key for one head, summed over the batch."""
         return mask.visible_counts(self)[0]
 
     def flops(self) -> int:
-        """Return the floating-point operations of the direction over the visible pairs.
+        """Return the number of floating-point operations in the workload's direction.
 
-        With P visible pairs: forward 2 * heads * P * (head_dim + head_dim_v); backward 2 * heads * P *
-        (3 * head_dim + 2 * head_dim_v), which counts the recomputed scores, as FlashAttention's papers do
-        (Dao, 2023, arXiv:2307.08691, section 4.1); `forward_backward` is their sum. Softmax is not counted. Each of
-        a layer's four projections adds 2 * tokens * width * embed_dim forward, and twice as many backward.
+        Only visible pairs are counted. With P visible pairs, the numbers are:
+
+        - forward: 2 * heads * P * (head_dim + head_dim_v)
+        - backward: 2 * heads * P * (3 * head_dim + 2 * head_dim_v), including the recomputation of the scores, as in
+          the FlashAttention papers (Dao, 2023, arXiv:2307.08691, section 4.1)
+        - forward_backward: the sum of both
+
+        The softmax is not counted. Each of a layer's four projections adds 2 * tokens * width * embed_dim operations
+        forward, and twice as many backward.
         """
         return cost.flops(self)
 
     def bytes(self) -> int:
-        """Return the bytes that any implementation must move: each input read once, each output written once.
+        """Return the number of bytes that any implementation must move.
 
-        Keys and values are counted for each of the kv_heads, and only if some query sees them.
+        Each input is read once, and each output is written once. Keys and values are counted for each of the kv_heads,
+        but only if they are visible to at least one query.
 
         - forward: reads Q, K and V, and writes O
         - backward: reads Q, K, V, O, dO and the log-sum-exp (float32), and writes dQ, dK and dV
-        - forward_backward: both, and writes the log-sum-exp
+        - forward_backward: does both, and also writes the log-sum-exp
 
-        Each of a layer's four projections reads tokens and weights and writes their product. The backward pass reads
-        the tokens, the weights and the gradient of the product, and writes two gradients.
+        In the forward pass, each of a layer's four projections reads tokens and weights, and writes their product. In
+        the backward pass, it reads the tokens, the weights and the gradient of the product, and writes the gradients of
+        the tokens and the weights.
         """
         return cost.moved_bytes(self)
 
@@ -295,9 +303,9 @@ class Workload:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Workload:
-        """Build a workload from the fields that `to_json` returns; those with defaults may be missing.
+        """Build a workload from the fields that `to_json` returns. Fields with defaults may be missing.
 
-        Raises WorkloadError.
+        Raises WorkloadError if a field is unknown or not valid, or if a field without a default is missing.
         """
         for name, value in fields.items():
             if name not in AXES:
@@ -314,7 +322,7 @@ class Workload:
 
 
 def _id_pattern() -> re.Pattern[str]:
-    """Build the regular expression of an id, with a leading dash and a group for each axis."""
+    """Return a regular expression for an id with a leading dash. It has a group for each axis."""
     patterns = {axis.name: axis.id_pattern for axis in ID_AXES}
     for axis in ID_AXES:
         if axis.written_with:
@@ -324,7 +332,7 @@ def _id_pattern() -> re.Pattern[str]:
     return re.compile("".join(f"(?:{part})?" if name in optional else part for name, part in patterns.items()))
 
 
-# A shorthand for seq_q and seq_k.
+# The shorthand that sets both seq_q and seq_k.
 SEQ = Axis(
     name="seq",
     kind=int,
