@@ -12,7 +12,7 @@ CPU = SimpleNamespace(name="cpu")
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """Replace the measurement by a stub and the cache by an empty one, and return a list of all measurements made."""
+    """Replace the measurement with a stub, use an empty cache, and return the list of all measurements made."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     counted = []
 

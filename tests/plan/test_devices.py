@@ -44,7 +44,7 @@ def test_only_allowed_cores_are_divided(system, tmp_path):
 
 @pytest.fixture
 def nvml(monkeypatch, system):
-    """Replace NVML by a fake with three GPUs, two of which are of the same model."""
+    """Replace NVML with a fake that has three GPUs, two of which are of the same model."""
     names = ["H200", "H200", "L4"]
     calls = {
         "nvmlInit": lambda: None,

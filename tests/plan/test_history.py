@@ -21,7 +21,7 @@ from attnbench.store import read_manifest, read_run, write_manifest
 
 @pytest.fixture
 def command(capsys, monkeypatch):
-    """Return a function that runs the command line and returns its exit code and its output."""
+    """Return a function that runs attnbench with the given arguments and returns its exit code and its output."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["attnbench", *map(str, arguments)])

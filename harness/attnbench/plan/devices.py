@@ -81,7 +81,7 @@ class Device:
 
     @classmethod
     def team(cls, members: Sequence[Device]) -> Device:
-        """Return a team of devices of the same kind and model."""
+        """Return the team that consists of `members`, which must be of the same kind and model."""
         name, uuid = ("+".join(getattr(member, field) for member in members) for field in ("name", "uuid"))
         memory = members[0].memory_bytes
         whole = None if memory is None else memory * len(members)

@@ -263,7 +263,7 @@ def _failure(what: str, error: BaseException) -> PluginError:
 
 
 def _where(error: BaseException) -> str:
-    """Return the file and line where an exception was raised, in parentheses."""
+    """Return, in parentheses, the file and the line in which an exception was raised."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 Layout = Literal["BHSD", "BSHD"]
 Tier = Literal["fused", "plain", "quantised"]
 LAYOUTS = ("BHSD", "BSHD")
-KINDS = ("cpu", "cuda")  # kinds of device
+KINDS = ("cpu", "cuda")  # the kinds of device
 TIERS = ("fused", "plain", "quantised")
-TRAITS = ("nan-safe", "repeatable", "batch-invariant", "empty-keys")  # properties that a variant may promise
+TRAITS = ("nan-safe", "repeatable", "batch-invariant", "empty-keys")  # properties that a variant may claim to have
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 PACKAGE_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # a distribution's name (PEP 508)
 

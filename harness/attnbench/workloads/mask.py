@@ -1,4 +1,4 @@
-"""Masks: their rules, their notation, and the keys that each query sees."""
+"""Masks: their rules, their notation, and the keys that are visible to each query."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def visible_keys(workload: Workload, sequence: int) -> Iterator[range]:
     elif mask.kind == "window":
         for row in rows:
             yield range(max(0, row + offset - mask.left), min(end, row + offset + mask.right + 1))
-    else:  # causal and prefix
+    else:  # the mask is `causal` or `prefix`
         for row in rows:
             yield range(min(end, max(mask.prefix, row + offset + 1)))
 

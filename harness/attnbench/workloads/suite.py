@@ -310,7 +310,7 @@ def _place_of(field: str | None, axes: Collection[str], source: SuiteSource, pat
 
 
 def _spell_out(fields: dict[str, Any]) -> list[dict[str, Any]]:
-    """Replace the shorthands `seq` and `batch_spec` by the fields that they set, and return one dict per workload."""
+    """Replace the shorthands `seq` and `batch_spec` with the fields that they set, and return one dict per workload."""
     fields = dict(fields)
     if "seq" in fields:
         length = fields.pop("seq")

@@ -33,7 +33,7 @@ class Workload:
     Shapes: query (batch, heads, seq_q, head_dim), key (batch, kv_heads, seq_k, head_dim),
     value (batch, kv_heads, seq_k, head_dim_v), output (batch, heads, seq_q, head_dim_v).
     By default, `kv_heads` equals `heads`, `seq_k` equals `seq_q`, and `head_dim_v` equals `head_dim`. A `scale` of None
-    stands for 1/sqrt(head_dim). A `softcap` of c replaces each scaled score s by c * tanh(s / c) before the bias and
+    stands for 1/sqrt(head_dim). A `softcap` of c replaces each scaled score s with c * tanh(s / c) before the bias and
     the mask are applied. `alibi` adds `-slope_h * |i + seq_k - seq_q - j|` to the scores. `dropout` is the probability
     that a weight is dropped.
 
