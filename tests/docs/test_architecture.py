@@ -47,6 +47,25 @@ def test_the_pipeline_names_every_folder_and_module():
     }
 
 
+def test_each_folder_says_on_which_side_it_runs():
+    """The first line of each package's docstring names the side that the pipeline table gives for the folder."""
+    sides = {
+        "supervisor": "Supervisor side",
+        "worker": "Worker side",
+        "both": "Both sides",
+        "other": "separate process",
+    }
+    table = PAGE.read_text(encoding="utf-8").split("## The pipeline")[1].split("## Glossary")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    stated = {folder: side.split()[0] for names, side in rows for folder in re.findall(r"`(\w+)/`", names)}
+    assert stated
+    for path in PACKAGE.rglob("__init__.py"):
+        folder = path.relative_to(PACKAGE).parts[0]
+        if folder in stated:
+            first = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
+            assert sides[stated[folder]] in first, path
+
+
 def test_the_glossary_is_short():
     """The glossary explains at most 12 words."""
     glossary = PAGE.read_text(encoding="utf-8").split("## Glossary")[1].split("\n## ")[0]

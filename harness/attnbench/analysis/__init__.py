@@ -1,7 +1,4 @@
-"""Analysis of recorded runs: speed-ups, verdicts, rankings and fitted exponents.
-
-The report formats these results. This package runs in the supervisor and imports neither torch nor plugins.
-"""
+"""Speed-ups, verdicts, rankings and fits, computed from the records of runs. Runs in the supervisor."""
 
 from __future__ import annotations
 

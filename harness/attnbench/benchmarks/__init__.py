@@ -1,4 +1,6 @@
-"""Cells as tests for pytest-benchmark: `pytest --pyargs attnbench.benchmarks --variant sdpa --seq 512`.
+"""Cells as tests for pytest-benchmark. Runs in the separate process of a pytest session.
+
+For example, `pytest --pyargs attnbench.benchmarks --variant sdpa --seq 512` times one variant on one length.
 
 Each cell is one test. If the variant does not support the workload, the test is skipped with the reason. If the result
 is wrong, the test fails. Otherwise the `benchmark` fixture times the cell, so `--benchmark-autosave`,

@@ -1,7 +1,4 @@
-"""The command line, with one module per command.
-
-Only this package may exit the process. It runs in the supervisor, so it imports neither torch nor plugins.
-"""
+"""The command line, with one module per command. Runs in the supervisor."""
 
 from attnbench.cli.app import main
 

@@ -1,4 +1,1 @@
-"""The conformance suite, which every variant must pass, and the gate, which checks each cell's answers.
-
-The package imports torch, so only workers import it.
-"""
+"""The conformance suite, and the gate that checks answers around each timing. Runs in workers and imports torch."""

@@ -1,4 +1,1 @@
-"""Start worker processes, exchange messages with them, limit their memory, end them, and clean up after them.
-
-This code runs in the supervisor's process, except for `forkserver_main`, which runs in the fork server.
-"""
+"""Worker processes: start, messages, memory limit, end and cleanup. Runs in the supervisor, except for `forkserver_main`."""

@@ -1,1 +1,1 @@
-"""The state of the machine: conditions that distort timings, and telemetry for each block. Does not import torch."""
+"""The state of the machine: conditions that disturb timings, and telemetry. Runs on both sides, without torch."""

@@ -1,1 +1,1 @@
-"""The planning of a run's cells. This package runs in the supervisor and imports neither torch nor a plugin."""
+"""The cells of a run and what is known about them before they run. Runs in the supervisor."""

@@ -1,1 +1,1 @@
-"""The plugin contract, the loading of plugins (used only in workers), and the templates for new plugins."""
+"""The plugin contract, the loading of plugins, and templates. Runs on both sides; only workers load plugins."""

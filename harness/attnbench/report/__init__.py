@@ -1,4 +1,4 @@
-"""Reports of runs as tables, figures and pages. This package runs on the supervisor's side and never imports torch."""
+"""Reports of runs as tables, figures and pages. Runs in the supervisor."""
 
 from __future__ import annotations
 

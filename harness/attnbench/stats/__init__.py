@@ -1,4 +1,1 @@
-"""Statistics: intervals, stopping rule, paired comparison, noise floor and roofline.
-
-This package does not import torch.
-"""
+"""Statistics of samples: intervals, stopping, comparison, noise floor. Runs on both sides, without torch."""

@@ -1,7 +1,4 @@
-"""Studies of common claims about attention. Each study writes its measured rows, a figure and a finding.
-
-This package runs in the supervisor and imports neither torch nor plugins.
-"""
+"""Studies of common claims about attention, each with rows, a figure and a finding. Runs in the supervisor."""
 
 from __future__ import annotations
 

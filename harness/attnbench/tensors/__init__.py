@@ -1,4 +1,1 @@
-"""The tensors of a workload, and the layer or layout conversion around a variant.
-
-This package runs in workers and imports torch.
-"""
+"""The tensors of a workload, and the layer or layout conversion around a variant. Runs in workers and imports torch."""

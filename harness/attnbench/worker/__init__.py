@@ -1,1 +1,1 @@
-"""The worker process, which imports torch and a plugin and measures one of the plugin's variants."""
+"""The worker process, which loads one plugin and measures its variant. Runs in workers and imports torch."""

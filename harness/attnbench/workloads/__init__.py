@@ -1,1 +1,1 @@
-"""Workloads (attention problems) and suites (named lists of workloads). This package does not import torch."""
+"""Workloads (attention problems) and suites (named lists of workloads). Runs on both sides, without torch."""

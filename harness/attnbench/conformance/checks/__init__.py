@@ -1,7 +1,4 @@
-"""The checks of the conformance suite, with one module for each family.
-
-The package imports torch, so only workers import it.
-"""
+"""The checks of the conformance suite, one module per family. Runs in workers and imports torch."""
 
 from attnbench.conformance.check import Check
 from attnbench.conformance.checks import (

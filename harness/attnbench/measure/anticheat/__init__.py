@@ -1,4 +1,1 @@
-"""Detection of variants that cheat by manipulating or observing their measurement.
-
-This package runs in workers and imports torch.
-"""
+"""Detection of variants that manipulate or observe their measurement. Runs in workers and imports torch."""
