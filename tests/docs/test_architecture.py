@@ -50,10 +50,10 @@ def test_the_pipeline_names_every_folder_and_module():
 def test_each_folder_says_on_which_side_it_runs():
     """The first line of each package's docstring names the side that the pipeline table gives for the folder."""
     sides = {
-        "supervisor": "Supervisor side",
-        "worker": "Worker side",
-        "both": "Both sides",
-        "other": "separate process",
+        "supervisor": "in the supervisor",
+        "worker": "in workers",
+        "both": "on both sides",
+        "other": "in a separate",
     }
     table = PAGE.read_text(encoding="utf-8").split("## The pipeline")[1].split("## Glossary")[0]
     rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]

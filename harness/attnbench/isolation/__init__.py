@@ -1,1 +1,1 @@
-"""Worker processes: start, messages, memory limit, end and cleanup. Runs in the supervisor, except for `forkserver_main`."""
+"""Starting, controlling and ending worker processes. Runs in the supervisor, except for `forkserver_main`."""
