@@ -3,8 +3,8 @@
 The script reads workloads as JSON from stdin and writes one verdict per line to stdout.
 
 The installed package checks the arguments and compiles the kernels. The tensors have shapes but no contents, and no
-kernel runs. This script runs in a separate process because the package reads the GPU that it compiles for from the
-environment when it is imported.
+kernel runs. The script runs in a separate process because the package reads its target GPU from the environment when
+the package is imported.
 """
 
 import functools
@@ -14,7 +14,7 @@ import warnings
 
 
 class Context:
-    """A context for an autograd function, used because autograd does not accept fake CUDA tensors."""
+    """A stand-in for the context of an autograd function, needed because autograd does not accept fake CUDA tensors."""
 
     needs_input_grad = (True,) * 64
 
@@ -30,7 +30,7 @@ class Context:
 
 
 def main() -> None:
-    """Compile the kernels of each workload and print the verdict."""
+    """Compile the kernels for each workload and print its verdict."""
     import torch
     from flash_attn.cute import interface
     from torch._subclasses.fake_tensor import FakeTensorMode

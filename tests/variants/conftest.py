@@ -1,4 +1,4 @@
-"""Fixtures that run a variant, or check its results with the gate, as a run does before and after each timing."""
+"""Fixtures that run a variant or check its results with the gate."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def run():
 
 @pytest.fixture
 def assert_passes():
-    """Return a function that asserts that a variant supports a workload and passes the gate for it."""
+    """Return a function that asserts that a variant supports a workload and passes the gate."""
 
     def check(variant, workload):
         assert variant.unsupported_reason(workload, "cpu") is None

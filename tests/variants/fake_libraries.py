@@ -1,7 +1,7 @@
 """Fakes of attention libraries that need a GPU, with the signatures and results that the libraries document.
 
-The comment above each function or class names the version that its signature was copied from. A call that does not
-match the library's signature therefore fails with the fake, too.
+The comments name the versions of the libraries from which the signatures were copied. A call that does not match a
+library's signature fails with the fake as well.
 """
 
 # ruff: noqa: D103 - the functions mirror the signatures of the libraries
@@ -15,9 +15,10 @@ import torch
 
 
 def dense(query, key, value, *, causal=False, window=(-1, -1), softcap=0.0, slopes=None, scale=None, hidden=None):
-    """Return the attention of one sequence, (Sq, H, D), (Sk, Hkv, D), (Sk, Hkv, Dv) -> (Sq, H, Dv).
+    """Return the attention output, (Sq, H, Dv), of one sequence: (Sq, H, D), (Sk, Hkv, D) and (Sk, Hkv, Dv) tensors.
 
-    Masks are bottom-right aligned. Windows include both ends, and -1 means no bound. Rows that see no key are 0.
+    Masks are bottom-right aligned. Windows include both ends, and -1 or None means no bound. The output of a row that
+    sees no key is 0.
     """
     group = query.shape[1] // key.shape[1]
     queries, keys, values = (tensor.float().transpose(0, 1) for tensor in (query, key, value))
@@ -41,12 +42,12 @@ def dense(query, key, value, *, causal=False, window=(-1, -1), softcap=0.0, slop
 
 
 def batched(query, key, value, **named):
-    """Return the attention of each sequence, for (B, S, H, D) tensors."""
+    """Return the attention output of each sequence in (B, S, H, D) tensors."""
     return torch.stack([dense(*sequence, **named) for sequence in zip(query, key, value, strict=True)])
 
 
 def ragged(query, key, value, query_starts, key_starts, **named):
-    """Return the attention of packed sequences, for (total, H, D) tensors."""
+    """Return the attention output of packed sequences in (total, H, D) tensors."""
     assert query_starts.dtype == key_starts.dtype == torch.int32
     assert query_starts[-1] == len(query)
     assert key_starts[-1] == len(key) == len(value)
@@ -115,7 +116,7 @@ def flash_attn_3_varlen_func(
     return ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, window=window_size, **named)
 
 
-# flash-attn-4 4.0.0b36: flash_attn/cute/interface.py; it returns (output, log-sum-exp or None)
+# flash-attn-4 4.0.0b36: flash_attn/cute/interface.py; the functions return (output, log-sum-exp or None)
 def flash_attn_4_func(
     q, k, v, qv=None, gather_kv_indices=None, softmax_scale=None, causal=False, window_size=(None, None),
     learnable_sink=None, softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False, score_mod=None,
@@ -146,10 +147,10 @@ def varlen_attn(
     return ragged(query, key, value, cu_seq_q, cu_seq_k, window=window_size, scale=scale)
 
 
-# sageattention 1.0.6, which subtracts the mean of the keys in place
+# sageattention 1.0.6, which subtracts the mean of the keys from the keys in place
 def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, smooth_k=True, **kwargs):
     assert tensor_layout == "HND"
-    assert not kwargs, "sageattn ignores unknown arguments without a message"
+    assert not kwargs, "sageattn silently ignores unknown arguments"
     if smooth_k:
         k -= k.mean(dim=2, keepdim=True)
     leaves = (tensor.transpose(1, 2) for tensor in (q, k, v))
@@ -284,7 +285,7 @@ class DotProductAttention:
 
 
 def install(monkeypatch):
-    """Install the fakes in place of the libraries, and a fake GPU of compute capability 9.0."""
+    """Replace the libraries with the fakes, and make torch report a GPU of compute capability 9.0."""
     import torch.nn.attention.varlen as torch_varlen
 
     modules = {

@@ -1,6 +1,7 @@
-"""Run a variant in Triton's interpreter. Reads workloads as JSON from stdin, and writes one verdict per line to stdout.
+"""Check a variant in Triton's interpreter.
 
-This script runs in a separate process because TRITON_INTERPRET must be set before triton is imported.
+The script reads workloads as JSON from stdin and writes one verdict per line to stdout. It runs in a separate process
+because TRITON_INTERPRET must be set before triton is imported.
 """
 
 import dataclasses
@@ -17,7 +18,10 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def judge(variant: str, workloads: list[dict[str, Any]], **environment: str) -> list[dict[str, Any]]:
-    """Check a variant with the gate on each workload, in one process with the interpreter, and return the verdicts."""
+    """Check a variant on each workload with the gate, and return the verdicts.
+
+    All workloads are checked in one separate process, which uses Triton's interpreter.
+    """
     return verdicts(__file__, workloads, variant, TRITON_INTERPRET="1", **environment)
 
 
@@ -35,7 +39,7 @@ def _variants() -> list[Variant]:
 
 
 def main() -> None:
-    """Check each workload and print its verdict."""
+    """Check the variant on each workload and print each verdict."""
     torch.set_num_threads(1)
     variant = {each.name: each for each in _variants()}[sys.argv[1]]
     for fields in json.load(sys.stdin):

@@ -1,4 +1,4 @@
-"""A plugin that runs libraries with Triton kernels in Triton's interpreter.
+"""A plugin that runs the Triton kernels of libraries in Triton's interpreter.
 
 `TRITON_INTERPRET=1 attnbench check -p tests/variants/interpreted.py` runs the conformance suite on the libraries and
 their wrappers without a GPU. Because the libraries require a GPU, torch reports a fake GPU of compute capability 9.0
@@ -39,7 +39,7 @@ def pretended_gpu():
 
 
 class Interpreted(Variant):
-    """A variant that calls another variant whose library runs in Triton's interpreter."""
+    """A variant that wraps another variant and runs its library in Triton's interpreter."""
 
     costly_on = ("cpu",)
 
@@ -49,12 +49,12 @@ class Interpreted(Variant):
         self.layout, self.tier = wrapped.layout, wrapped.tier
 
     def unsupported_reason(self, workload, device):
-        """Return the reason that the wrapped variant returns on a GPU."""
+        """Return the reason that the wrapped variant would return on a GPU."""
         with pretended_gpu():
             return self.wrapped.unsupported_reason(workload, "cuda")
 
     def prepare(self, workload, inputs):
-        """Prepare the wrapped variant; the fake GPU is installed only during the calls."""
+        """Prepare the wrapped variant. torch reports the fake GPU only during the timed calls."""
         call = self.wrapped.prepare(workload, inputs)
 
         def attend():
@@ -65,14 +65,14 @@ class Interpreted(Variant):
 
 
 class UnguardedSage(Interpreted):
-    """Sage without the refusals of its wrapper, to test that they are justified."""
+    """Sage without its wrapper's refusals, to test that the refusals are justified."""
 
     def __init__(self) -> None:
         super().__init__(Sage())
         self.name = "unguarded-sage"
 
     def unsupported_reason(self, workload, device):
-        """Refuse nothing."""
+        """Return None, so that no workload is refused."""
         return
 
 
@@ -83,12 +83,12 @@ class InterpretedSplitK(Interpreted):
         super().__init__(Xformers("xformers-triton-splitk", "triton_splitk"))
 
     def unsupported_reason(self, workload, device):
-        """Return the operator's own reasons."""
+        """Return the reason that the wrapper or the changed operator returns."""
         with willing_operator():
             return next(xformers_mea._refusals(workload), None) or self.wrapped.lacking(workload, torch.device("cpu"))
 
     def prepare(self, workload, inputs):
-        """Prepare and call the variant with an operator that accepts the CPU."""
+        """Prepare the variant. The operator accepts CPU tensors only during the timed calls."""
         call = super().prepare(workload, inputs)
 
         def attend():
@@ -117,5 +117,5 @@ def willing_operator():
 
 @hookimpl
 def attnbench_variants():
-    """Return both variants."""
+    """Return the variants for SageAttention and for triton_splitk."""
     return [Interpreted(Sage()), InterpretedSplitK()]

@@ -1,4 +1,4 @@
-"""Run a script that checks workloads in a separate process, for libraries that read the environment on import."""
+"""Run a script in a separate process to check workloads, for libraries that read the environment on import."""
 
 import json
 import os

@@ -22,7 +22,7 @@ def small_tiles(monkeypatch):
 
 
 def problem(**fields):
-    """Return a training workload that needs many small tiles."""
+    """Return a training workload that is split into many small tiles."""
     return Workload(**{"batch": 2, "heads": 6, "seq_q": 90, "head_dim": 8, "direction": "forward_backward", **fields})
 
 
@@ -42,7 +42,7 @@ def test_many_tiles_on_rectangles(small_tiles, assert_passes, mask, seq_k):
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_tiles_cover_visible_pairs_once(small_tiles, mask):
-    """Every visible pair lies in exactly one tile, and tiles without a visible pair are skipped."""
+    """Each visible pair of a query and a key lies in exactly one tile, and tiles without such a pair are skipped."""
     workload = problem(mask=mask, seq_k=90 if mask == "document" else 120)
     plan = _tiles.Plan(workload, make_inputs(workload, "cpu"))
     covered = torch.zeros((workload.batch, workload.kv_heads, workload.seq_q, workload.seq_k), dtype=torch.int32)
@@ -60,7 +60,7 @@ def test_tiles_cover_visible_pairs_once(small_tiles, mask):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 def test_extra_memory_does_not_grow_with_the_sequence(direction, dtype):
-    """A sequence four times as long needs at most 1.1 times the memory, not counting the results."""
+    """A sequence four times as long needs at most 1.1 times as much memory, not counting the results."""
 
     def extra(length):
         workload = Workload(heads=2, seq_q=length, head_dim=16, direction=direction, dtype=dtype)
@@ -95,10 +95,10 @@ def test_scores_of_any_size(small_tiles, assert_passes, size):
 
 
 class TestDropout:
-    """Dropout is drawn from a counter, so that both passes drop the same weights."""
+    """Dropout uses a counter-based generator, so that the forward and backward passes drop the same weights."""
 
     def test_chunked_drops_what_naive_drops(self, small_tiles, run):
-        """For the same seed, `chunked` and `naive` drop the same weights, forward and backward."""
+        """For the same seed, `chunked` and `naive` drop the same weights in both passes."""
         workload = problem(dropout=0.3, mask="causal", kv_heads=2, seq_k=100, softcap=3.0)
         _, expected = run(Naive(), workload)
         _, answers = run(Chunked(), workload)
@@ -107,10 +107,10 @@ class TestDropout:
 
     @pytest.mark.parametrize("variant", [Naive(), Chunked()], ids=lambda each: each.name)
     def test_share_and_scale_of_kept_weights(self, variant):
-        """A share of 1 - p of the weights is kept and scaled by 1/(1 - p), independently by row, head and sequence."""
+        """A fraction 1 - p of the weights is kept, independently in each row, and scaled by 1 / (1 - p)."""
         workload = Workload(batch=2, heads=2, seq_q=128, seq_k=256, head_dim=4, head_dim_v=256, dropout=0.25)
         inputs = make_inputs(workload, "cpu", seed=3)
-        inputs.query.zero_()  # all weights become 1/256, and the identity as values makes them the output
+        inputs.query.zero_()  # all weights become 1/256, and with the identity matrix as values, the output equals them
         inputs.value.copy_(torch.eye(256))
         weights = variant.prepare(workload, inputs)() * 256
         kept = weights > 0
@@ -132,7 +132,7 @@ class TestDropout:
         assert not torch.allclose(*answers)
 
     def test_gradients_agree_with_finite_differences(self):
-        """The gradients agree with finite differences, so the backward pass drops the same weights."""
+        """The gradients agree with finite differences, because both passes drop the same weights."""
         workload = Workload(heads=2, kv_heads=1, seq_q=5, seq_k=7, head_dim=3, dropout=0.4, direction="backward")
         inputs = make_inputs(workload, "cpu")
         call = Chunked().prepare(workload, inputs)

@@ -37,7 +37,7 @@ def test_every_mask_on_every_shape(variant, mask, shape, assert_passes):
 
 
 def test_packed_documents(variant, assert_passes):
-    """Documents in the same sequence do not see each other."""
+    """Queries see only keys of their own document."""
     assert_passes(variant, workload(mask="document"))
 
 
@@ -81,13 +81,13 @@ def test_softcap(variant, alibi, assert_passes):
 
 @pytest.mark.parametrize("sizes", [{"seq_q": 0}, {"seq_k": 0}, {"batch": 0}], ids=str)
 def test_empty_sizes(variant, sizes, assert_passes):
-    """Empty batches, queries and keys give empty or zero results and raise no error."""
+    """Workloads without sequences, queries or keys give empty or zero results and raise no error."""
     assert_passes(variant, workload(**sizes))
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_other_directions(variant, direction, run):
-    """The direction `forward` works without gradients, and `backward` computes gradients."""
+    """The direction `forward` returns only an output, and `backward` also returns three gradients."""
     _, answers = run(variant, workload(direction=direction))
     assert len(answers) == (1 if direction == "forward" else 4)
 

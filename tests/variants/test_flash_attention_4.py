@@ -1,4 +1,4 @@
-"""Tests of `flash-attn-4` that compile the installed package for Hopper; they need no GPU."""
+"""Tests of `flash-attn-4` that compile the kernels of the installed package for Hopper, without a GPU."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ BOTH_WAYS = ("forward", "forward_backward")
 
 
 def compiled(*changes):
-    """Compile small workloads with these changes in one process, and return the verdicts."""
+    """Compile a small workload with each of the given changes, all in one process, and return the verdicts."""
     base = {"batch": 2, "heads": 4, "kv_heads": 2, "seq_q": 128, "head_dim": 64, "dtype": "bfloat16", "mask": "causal"}
     return verdicts(str(SCRIPT), [{**base, **change} for change in changes], **HOPPER)
 
 
 def test_supported_workloads_compile():
-    """The library compiles workloads that the wrapper supports, with all kinds of masks, directions and widths."""
+    """The library compiles supported workloads with various masks, directions and widths."""
     masks = ("none", "causal", "window:20:0", "window:20:5", "padding", "document")
     found = compiled(
         *[{"mask": mask, "direction": way} for mask in masks for way in BOTH_WAYS],
@@ -34,7 +34,7 @@ def test_supported_workloads_compile():
 
 
 def test_refused_workloads_do_not_compile():
-    """The library can't compile the widths that the wrapper refuses on Hopper."""
+    """The library can't compile workloads with widths that the wrapper refuses on Hopper."""
     found = compiled(
         {"head_dim": 64, "head_dim_v": 200},
         {"head_dim": 96, "head_dim_v": 256},

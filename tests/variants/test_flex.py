@@ -21,7 +21,7 @@ def workload(**fields):
 @pytest.mark.parametrize("seq_k", [40, 56])
 @pytest.mark.parametrize("mask", MASKS)
 def test_mask_function_hides_what_the_mask_hides(mask, seq_k):
-    """The function that flex_attention gets hides exactly the keys that the mask hides."""
+    """The function passed to flex_attention hides exactly the keys that the workload's mask hides."""
     problem = workload(mask=mask, seq_k=40 if mask == "document" else seq_k)
     function = flex.mask_function(problem, make_inputs(problem, "cpu"))
     batch, row, column = (torch.arange(size) for size in (problem.batch, problem.seq_q, problem.seq_k))
@@ -33,14 +33,14 @@ def test_mask_function_hides_what_the_mask_hides(mask, seq_k):
 @pytest.mark.parametrize("mask", ["none", "padding"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_uncompiled_results(monkeypatch, assert_passes, mask):
-    """The output is correct with softcap, ALiBi, grouped queries and a different head_dim_v."""
+    """The uncompiled output is correct with softcap, ALiBi, grouped queries and a different head_dim_v."""
     monkeypatch.setattr(flex, "_compiled", lambda: torch.nn.attention.flex_attention.flex_attention)
     assert_passes(Flex(), workload(mask=mask, softcap=3.0, alibi=True, kv_heads=2, head_dim_v=24, seq_k=56))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_compiled_results(assert_passes, monkeypatch):
-    """The compiled output is correct, and a fallback to uncompiled code is an error."""
+    """The compiled output is correct, and a fallback to uncompiled code raises an error."""
     assert_passes(Flex(), workload(mask="causal", seq_k=24))
     config = torch._dynamo.config
     assert min(config.recompile_limit, config.accumulated_recompile_limit) == flex.MAX_RECOMPILATIONS

@@ -27,11 +27,11 @@ def test_sage():
     ]
     verdicts = judge("interpreted-sage", cases)
     assert not wrong(verdicts)
-    assert max(verdict["worst_ratio"] for verdict in verdicts) > 0.1  # so the kernel really used 8-bit queries and keys
+    assert max(verdict["worst_ratio"] for verdict in verdicts) > 0.1  # so the kernel used 8-bit queries and keys
 
 
 def test_sage_miscounts_part_blocks():
-    """On workloads that the wrapper refuses, Sage's results include keys that do not exist."""
+    """For a workload that the wrapper refuses, Sage's result includes keys that do not exist."""
     (verdict,) = judge("unguarded-sage", [workload(seq_k=77, dtype="float16")])
     assert not verdict["passed"]
     assert "constant factor" in verdict["reason"]

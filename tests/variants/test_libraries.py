@@ -38,7 +38,7 @@ def workload(**fields):
 
 @pytest.fixture
 def libraries(monkeypatch):
-    """Install the fakes in place of the libraries."""
+    """Replace the libraries with fakes."""
     fake_libraries.install(monkeypatch)
     monkeypatch.setattr(sage, "version", lambda name: "1.0.6")
     monkeypatch.setattr(te_attention, "version", lambda name: "2.20.2")
@@ -51,7 +51,7 @@ def variant(request):
 
 
 def judge(variant, problem):
-    """Skip the test if the variant refuses the workload; otherwise assert that it passes the gate."""
+    """Skip the test if the variant refuses the workload; otherwise, assert that the variant passes the gate."""
     reason = variant.unsupported_reason(problem, "cuda")
     if reason is not None:
         pytest.skip(reason)
@@ -106,12 +106,12 @@ def test_pages(libraries, variant, fields):
     ids=str,
 )
 def test_other_features(libraries, variant, fields):
-    """Softcap, ALiBi, scale, a different head_dim_v and gradients are correct where they are supported."""
+    """Softcap, ALiBi, scale, a different head_dim_v and gradients are correct if they are supported."""
     judge(variant, workload(**fields))
 
 
 def test_supported_features_are_those_documented():
-    """The wrappers support the features that the libraries document: masks, softcap, ALiBi, dropout and backward."""
+    """The wrappers support the features that the libraries document: masks, softcap, ALiBi, dropout and gradients."""
     two, paged, three, four = (each.abilities for each in FLASH)
     assert not paged.backward
     assert (two.softcap, two.alibi, two.dropout, two.other_value_dim) == (True, True, True, False)
@@ -121,7 +121,7 @@ def test_supported_features_are_those_documented():
 
 
 def test_versions_agree_with_torch():
-    """The fake of torch's varlen kernel has the signature of the installed torch."""
+    """The fake of torch's varlen kernel has the signature of the kernel in the installed torch."""
     from torch.nn.attention.varlen import varlen_attn
 
     recorded = inspect.signature(fake_libraries.varlen_attn).parameters
@@ -143,7 +143,7 @@ class TestRefusals:
         assert package.split("[")[0] in variant.packages, "the version of the library must be recorded"
 
     def test_a_cpu_has_no_kernels(self, libraries, variant):
-        """A CPU is refused although the library is installed."""
+        """A CPU is refused even if the library is installed."""
         assert "needs a CUDA GPU" in variant.unsupported_reason(workload(), "cpu")
 
     @pytest.mark.parametrize(
@@ -156,35 +156,35 @@ class TestRefusals:
         assert word in variant.unsupported_reason(workload(**fields), "cuda")
 
     def test_gpus_that_are_too_old_or_too_new(self, libraries, monkeypatch):
-        """A GPU outside a library's range is refused with the required and the actual compute capability."""
+        """If a GPU is too old or too new for a library, the reason gives the required and the actual capability."""
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
-        assert "8.0 or later, this GPU has 7.5" in FLASH[0].unsupported_reason(workload(), "cuda")
+        assert "8.0 or later, but this GPU has 7.5" in FLASH[0].unsupported_reason(workload(), "cuda")
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (10, 0))
-        assert "8.0 to 9.0, this GPU has 10.0" in FLASH[2].unsupported_reason(workload(), "cuda")
+        assert "8.0 to 9.0, but this GPU has 10.0" in FLASH[2].unsupported_reason(workload(), "cuda")
 
     @pytest.mark.parametrize(
         ("variant", "capability", "fields", "word"),
         [
             (FLASH[0], (9, 0), {"softcap": 2.0, "dropout": 0.1}, "not support dropout with a softcap"),
-            (FLASH[2], (9, 0), {"head_dim": 128, "head_dim_v": 64}, "not 64 with 128"),
+            (FLASH[2], (9, 0), {"head_dim": 128, "head_dim_v": 64}, "here head_dim is 128 and head_dim_v is 64"),
             (
                 FLASH[3],
                 (9, 0),
                 {"head_dim": 64, "head_dim_v": 256},
-                "does not compile for a head_dim_v of 256 with a head_dim of 64",
+                "does not compile on this GPU for a head_dim_v of 256 with a head_dim of 64",
             ),
             (
                 FLASH[3],
                 (9, 0),
                 {"head_dim_v": 32, "kv_heads": 2, "direction": "backward"},
-                "no backward pass for grouped",
+                "no backward pass on this GPU for grouped",
             ),
-            (FLASH[3], (10, 0), {"head_dim": 160}, "not 160 with 160"),
+            (FLASH[3], (10, 0), {"head_dim": 160}, "here head_dim is 160 and head_dim_v is 160"),
             (
                 FLASH[3],
                 (10, 0),
                 {"head_dim": 256, "softcap": 2.0, "direction": "backward"},
-                "no backward pass for a soft",
+                "no backward pass on this GPU for a soft",
             ),
         ],
         ids=lambda each: getattr(each, "name", str(each)),
@@ -213,7 +213,7 @@ class TestRefusals:
         assert variant.unsupported_reason(workload(**fields), "cuda") is None
 
     def test_an_old_transformer_engine_has_no_softcap(self, libraries, monkeypatch):
-        """With an old Transformer Engine, a softcap is refused, and the reason names the first version that has it."""
+        """An old Transformer Engine refuses a softcap, and the reason names the first version that supports it."""
         monkeypatch.setattr(te_attention, "version", lambda name: "2.19.0")
         assert "before 2.20" in TransformerEngine().unsupported_reason(workload(softcap=2.0), "cuda")
 

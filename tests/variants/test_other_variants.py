@@ -1,4 +1,4 @@
-"""Tests of other variants that run on a CPU: for decoding and packed batches, recurrent and linear."""
+"""Tests of more variants that run on a CPU: split keys, packed sequences, recurrent layers, linear attention."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ class TestSplitKeys:
 
     @pytest.mark.parametrize("sizes", [{"seq_q": 0, "seq_k": 32}, {"seq_q": 1, "seq_k": 0}, {"batch": 0}], ids=str)
     def test_empty_sizes(self, assert_passes, sizes):
-        """Empty batches, queries and keys give empty or zero results."""
+        """Workloads without sequences, queries or keys give empty or zero results."""
         assert_passes(SplitKeys(), workload(**sizes))
 
     @pytest.mark.parametrize(("keys", "parts"), [(0, 1), (200, 1), (1024, 4), (1000, 2), (65536, 32), (65537, 1)])
@@ -62,7 +62,7 @@ class TestNested:
         assert NestedSdpa().unsupported_reason(half, "cuda") is None
 
     def test_fewer_queries_than_keys(self, assert_passes):
-        """The result is correct if there are more padded keys than queries."""
+        """Results are correct for a padded batch with fewer queries than keys."""
         assert_passes(NestedSdpa(), workload(mask="padding", batch=3, seq_k=40, scale=0.5))
 
     @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ class TestNested:
 
 
 def test_varlen_needs_a_gpu():
-    """On a CPU, torch's varlen kernel is refused with a reason."""
+    """The variant `varlen` refuses a CPU with a reason."""
     assert "CUDA" in Varlen().unsupported_reason(workload(), "cpu")
 
 
@@ -94,7 +94,7 @@ class TestRecurrent:
         assert_passes(variant, workload(mask="causal", dtype=dtype))
 
     def test_outputs_depend_only_on_earlier_tokens(self, variant, run):
-        """Changing the last token changes no earlier output."""
+        """A change to the last token changes no earlier output."""
         inputs, (output, *_) = run(variant, workload(mask="causal", direction="forward"))
         problem = workload(mask="causal", direction="forward")
         with torch.no_grad():
@@ -120,7 +120,7 @@ class TestLinear:
 
     @pytest.mark.parametrize("mask", ["none", "causal"])
     def test_equals_the_quadratic_definition(self, run, mask):
-        """With and without a mask, the output equals the quadratic definition, with weights phi(q) . phi(k)."""
+        """The output equals that of the quadratic definition with weights phi(q) . phi(k), with and without a mask."""
         inputs, (output, *_) = run(Linear(), workload(mask=mask, seq_q=300, direction="forward"))
         query, key = (torch.nn.functional.elu(t.double()) + 1 for t in (inputs.query, inputs.key))
         weights = query @ key.mT

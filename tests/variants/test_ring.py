@@ -25,7 +25,7 @@ def no_processes_left():
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_splitting_and_joining_returns_the_sequence(ranks):
-    """Joining the parts returns the whole sequence, and each chunk belongs to exactly one rank."""
+    """Joining the parts restores the whole sequence, and each chunk belongs to exactly one rank."""
     whole = torch.arange(2 * 3 * 24 * 2.0).view(2, 3, 24, 2)
     parts = scattered(whole, ranks)
     assert {tuple(part.shape) for part in parts} == {(2, 3, 24 // ranks, 2)}
@@ -35,7 +35,7 @@ def test_splitting_and_joining_returns_the_sequence(ranks):
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_causal_work_is_balanced(ranks):
-    """Under a causal mask, all ranks compute the same number of full pairs of chunks and of diagonal pairs."""
+    """Under a causal mask, all ranks compute equally many pairs of chunks and equally many diagonal pairs."""
     work = []
     for rank in range(ranks):
         pairs = [pair for source in range(ranks) for pair in Rank(rank, ranks, "cpu")._pairs(source, causal=True)]
@@ -61,7 +61,7 @@ def test_a_call_survives_a_round_trip():
     ids=str,
 )
 def test_ring_is_exact(ranks, fields):
-    """Output and gradients are correct for any number of ranks, even with grouped heads."""
+    """Output and gradients are correct with two, three and four ranks, even for grouped heads."""
     workload = Workload(
         **{"batch": 2, "heads": 4, "seq_q": 48, "head_dim": 8, "direction": "forward_backward", **fields}
     )
@@ -72,7 +72,7 @@ def test_ring_is_exact(ranks, fields):
 
 
 def test_ranks_keep_the_parts_of_a_call_as_long_as_its_graph_exists():
-    """Two calls keep separate tensors for their gradients, which the ranks release when a graph is deleted."""
+    """The ranks keep separate tensors for each call, and release them when the graph of the call is deleted."""
     workload = Workload(heads=2, seq_q=16, head_dim=8, mask="causal", direction="forward_backward")
     (check,) = cases(RING, only=["interleaved"], level="quick")
     assert run_case(Subject(RING), check).status == "passed"
@@ -89,7 +89,7 @@ def test_ranks_keep_the_parts_of_a_call_as_long_as_its_graph_exists():
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"mask": "window:3:0"}, "has no mask window:3:0"),
+        ({"mask": "window:3:0"}, "only the masks none and causal, not window:3:0"),
         ({"seq_k": 16}, "needs seq_q == seq_k"),
         ({"seq_q": 6}, "multiple of 4"),
         ({"seq_q": 0}, "multiple of 4"),
@@ -112,11 +112,11 @@ def test_each_rank_needs_a_device(monkeypatch):
     assert RING.unsupported_reason(problem, "cpu") is None
     assert "needs 4 cores" in Ring("ring-4", 4).unsupported_reason(problem, "cpu")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    assert RING.unsupported_reason(problem, "cuda") == "needs 2 GPUs, but the worker sees 1"
+    assert RING.unsupported_reason(problem, "cuda") == "needs 2 GPUs, but the worker has 1"
 
 
 def test_a_length_that_does_not_split_raises_in_prepare():
     """If the sequence can't be split evenly, `prepare` raises ValueError and does not hang."""
     workload = Workload(heads=2, seq_q=6, head_dim=8)
-    with pytest.raises(ValueError, match="ring needs a length that is a multiple of 4"):
+    with pytest.raises(ValueError, match="ring needs a sequence length that is a multiple of 4"):
         Ring("ring", 2).prepare(workload, make_inputs(workload, "cpu"))

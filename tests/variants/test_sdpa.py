@@ -1,4 +1,4 @@
-"""Tests of what `sdpa` and its pinned backends refuse, and that they never fall back to another backend."""
+"""Tests of the workloads that `sdpa` and its pinned backends refuse, and of how masks and backends are chosen."""
 
 import pytest
 import torch
@@ -68,7 +68,7 @@ def test_how_a_mask_is_passed(fields, device, form):
 
 
 class TestOnCuda:
-    """On CUDA, torch says whether it supports a workload; these tests replace its functions."""
+    """On CUDA, torch's functions check whether a workload is supported; these tests replace the functions."""
 
     def test_without_a_gpu(self):
         """CUDA is refused on a machine without a GPU."""
@@ -83,7 +83,7 @@ class TestOnCuda:
         assert "ALiBi" in FLASH.unsupported_reason(workload(alibi=True, dtype=dtype), "cuda")
 
     def test_the_reason_is_that_of_torch(self, monkeypatch):
-        """The reason is torch's warning, and torch gets the workload's shapes, dtype and mask."""
+        """The reason is torch's warning, and torch checks tensors with the workload's shapes, dtype and mask."""
         import warnings
 
         asked = []
@@ -96,7 +96,7 @@ class TestOnCuda:
         monkeypatch.setattr(torch.backends.cuda, "can_use_flash_attention", judge)
         problem = workload(mask="window:2:2", head_dim=32, kv_heads=1, dtype="bfloat16", direction="backward")
         reason = FLASH._lacking_on_cuda(problem, torch.device("cpu"))
-        assert reason == "torch says: head_dim is too large."
+        assert reason == "torch reports: head_dim is too large."
         (parameters,) = asked
         assert parameters.query.shape == (1, 2, 8, 32)
         assert parameters.key.shape == (1, 1, 8, 32)
@@ -107,7 +107,7 @@ class TestOnCuda:
         assert not parameters.is_causal
 
     def test_torch_agrees(self, monkeypatch):
-        """If torch accepts the workload for the backend, no reason is returned."""
+        """If torch accepts the workload for the backend, the variant returns no reason."""
         monkeypatch.setattr(torch.backends.cuda, "can_use_flash_attention", lambda parameters, debug: True)
         assert FLASH._lacking_on_cuda(workload(), torch.device("cpu")) is None
 
@@ -121,7 +121,7 @@ class TestRegisteredImplementations:
         ids=["FA3", "FA4"],
     )
     def test_a_missing_package_is_named(self, monkeypatch, name, package, install):
-        """If the package is missing, the reason names it and the command that installs it."""
+        """If the package is missing, the reason names the package and the command that installs it."""
         monkeypatch.setattr(sdpa, "installed", lambda module: False)
         reason = Sdpa("x", "FLASH_ATTENTION", name).unsupported_reason(workload(), "cuda")
         assert reason.startswith(f"needs the package {package} (pip install {install}")
@@ -129,32 +129,32 @@ class TestRegisteredImplementations:
     @pytest.mark.parametrize(
         ("name", "capability", "fields", "reason"),
         [
-            ("FA3", (8, 0), {}, "compute capability 9.x, this GPU has 8.0"),
-            ("FA3", (10, 0), {}, "compute capability 9.x, this GPU has 10.0"),
-            ("FA4", (12, 0), {}, "compute capability 9.x or 10.x, this GPU has 12.0"),
+            ("FA3", (8, 0), {}, "compute capability 9.x, but this GPU has 8.0"),
+            ("FA3", (10, 0), {}, "compute capability 9.x, but this GPU has 10.0"),
+            ("FA4", (12, 0), {}, "compute capability 9.x or 10.x, but this GPU has 12.0"),
             ("FA4", (9, 0), {"dropout": 0.1}, "with dropout"),
         ],
     )
     def test_workloads_that_torch_does_not_route(self, monkeypatch, name, capability, fields, reason):
-        """GPUs and dropout that torch's registered kernels do not support are refused before the call."""
+        """GPUs and dropout for which torch would not call the registered kernels are refused."""
         monkeypatch.setattr(sdpa, "installed", lambda module: True)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         assert reason in Sdpa("x", "FLASH_ATTENTION", name).unsupported_reason(workload(**fields), "cuda")
 
     def test_an_old_torch(self, monkeypatch):
-        """If torch is too old to register the implementation, the reason says so."""
+        """If torch is too old to register the implementation, the reason asks for a version that can."""
         monkeypatch.setattr(torch.nn.attention, "list_flash_attention_impls", list)
         reason = Sdpa("x", "FLASH_ATTENTION", "FA4").unsupported_reason(workload(), "cuda")
         assert "needs a version of torch that can register FA4" in reason
 
     def test_a_cpu_is_refused(self, monkeypatch):
-        """A CPU is refused, although torch has another flash kernel for CPUs."""
+        """A CPU is refused, although torch has a different flash kernel for CPUs."""
         monkeypatch.setattr(sdpa, "installed", lambda module: True)
         assert "CUDA" in Sdpa("x", "FLASH_ATTENTION", "FA3").unsupported_reason(workload(), "cpu")
 
     def test_each_call_uses_the_implementation_of_its_variant(self, monkeypatch):
-        """Each call is routed to its variant's implementation; if it is already active, it is not activated again."""
+        """Each call activates its variant's implementation, unless the implementation is already active."""
         done, current = [], [None]
 
         def activate(name):

@@ -98,7 +98,7 @@ def test_unsupported_workloads_are_refused(fields, reason):
 
 
 def test_missing_triton_is_named(monkeypatch):
-    """If triton is missing, the reason has the command that installs it."""
+    """If triton is missing, the reason names the package and the command that installs it."""
     monkeypatch.setattr("attnbench_variants.triton_flash.find_spec", lambda name: None)
     reason = TritonFlash().unsupported_reason(Workload(heads=1, seq_q=4, head_dim=8), "cuda")
     assert reason == "needs the package triton (pip install triton)"
@@ -106,7 +106,7 @@ def test_missing_triton_is_named(monkeypatch):
 
 @pytest.fixture
 def fitting():
-    """Return a function that returns the candidates for a kernel and a shape."""
+    """Return a function that computes the candidates for a kernel and a shape."""
     from attnbench_variants.triton_flash import tuning
 
     def fit(kernel, dtype=torch.bfloat16, head_dim=128, *, seq_q=4096, seq_k=4096, shared_bytes=232448):
@@ -123,7 +123,10 @@ def fitting():
 @pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_at_most_twelve_candidates_are_timed(fitting, kernel, head_dim, dtype):
-    """Long sequences have 1 to 12 candidates on Hopper (227 KiB) and Ampere (163 KiB), and short sequences have one."""
+    """Long sequences have 1 to 12 candidates, and short sequences have one.
+
+    The shared memory is that of Hopper, 227 KiB, or of Ampere, 163 KiB.
+    """
     for shared_bytes in (232448, 166912):
         configs = fitting(kernel, dtype, head_dim, shared_bytes=shared_bytes)
         assert 1 <= len(configs) <= 12
@@ -133,7 +136,7 @@ def test_at_most_twelve_candidates_are_timed(fitting, kernel, head_dim, dtype):
 
 
 def test_one_query_gets_a_small_tile(fitting):
-    """The query of a decoding step is padded only to the number of rows that a tensor core needs."""
+    """A single query is padded to only 16 rows, the number that a tensor core needs."""
     assert {config.kwargs["BLOCK_M"] for config in fitting("forward", seq_q=1)} == {16}
 
 
@@ -142,7 +145,7 @@ def test_one_query_gets_a_small_tile(fitting):
 def test_kernels_compile_for_a_gpu(kernel, capability):
     """Each kernel compiles to machine code for Ampere and Hopper that uses tensor cores."""
     if os.environ.get("TRITON_INTERPRET") == "1":
-        pytest.skip("compiling needs TRITON_INTERPRET unset")
+        pytest.skip("compilation needs TRITON_INTERPRET to be unset")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 

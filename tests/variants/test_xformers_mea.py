@@ -1,4 +1,4 @@
-"""Tests of `xformers` without a GPU: its biases, its views, its call and its reasons."""
+"""Tests of `xformers` without a GPU: its biases, views, calls and reasons."""
 
 import inspect
 
@@ -34,7 +34,7 @@ def test_a_missing_library_is_named(monkeypatch):
 
 
 def arranged(problem, operator=None):
-    """Return the tensors and the bias that the operator gets."""
+    """Return the tensors and the bias that are passed to the operator."""
     inputs = make_inputs(problem, "cpu", "BSHD")
     arrangement = arrange(problem, operator)
     leaves = xformers_mea._viewing(problem, arrangement, CPU)(*inputs.leaves)
@@ -52,7 +52,7 @@ def arranged(problem, operator=None):
     ],
 )  # fmt: skip
 def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads, direction, operator):
-    """Each bias, which xformers converts to a tensor, hides exactly the keys that the mask hides."""
+    """Each bias hides exactly the keys that the mask hides."""
     problem = workload(mask=mask, seq_k=seq_k, kv_heads=kv_heads, direction=direction)
     (query, key, _), bias = arranged(problem, operator)
     hidden = _visible.hidden(problem, CPU)
@@ -73,7 +73,7 @@ def test_a_bias_hides_what_the_mask_hides(mask, seq_k, kv_heads, direction, oper
 
 
 def test_grouped_heads_are_repeated_for_training():
-    """With a backward pass, each query head gets a copy of its key head; without one, it gets a view."""
+    """For training, each query head has a copy of its key head; for inference, it has a view."""
     for direction, shape in (("forward", (2, 24, 2, 2, 16)), ("backward", (2, 24, 4, 16))):
         problem = workload(kv_heads=2, direction=direction)
         (query, key, value), _ = arranged(problem)
@@ -109,7 +109,7 @@ def test_split_keys_get_causal_blocks(mask, seq_q, arrangement):
 
 @pytest.mark.parametrize("mask", ["padding", "document"])
 def test_alibi_on_padded_and_packed_batches(mask):
-    """Padded batches and documents are not packed if ALiBi is passed as a bias tensor."""
+    """With ALiBi, padded batches and documents are not packed, and the bias is a tensor."""
     from xformers.ops import fmha
 
     problem = workload(mask=mask, alibi=True)
@@ -163,7 +163,7 @@ def test_the_call_binds_and_validates(monkeypatch, mask, kv_heads):
 
 
 def test_the_reasons_are_those_of_the_operators():
-    """The reason is the message of the operator."""
+    """The reason contains the messages from the operators."""
     reason = Xformers("xformers-flash", "flash").lacking(workload(head_dim=300), CPU)
     assert "fa2F" in reason
     assert "> 256" in reason

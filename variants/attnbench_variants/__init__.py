@@ -1,6 +1,6 @@
-"""The built-in variants. Each module of this package is a separate plugin that is found without registration.
+"""The built-in variants. Each public module of this package is a separate plugin that needs no registration.
 
-Modules whose names start with an underscore hold code that several variants share, and offer no variant.
+Modules whose names start with an underscore hold code shared by several variants and define no variants.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from attnbench import hookimpl
 
 @hookimpl
 def attnbench_modules() -> list[str]:
-    """Return the public modules of this folder, so that a new file is a plugin without a new installation."""
+    """Return the names of this package's public modules. A new file becomes a plugin without reinstallation."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
     return [f"{__name__}.{name}" for name in modules if not name.startswith("_")]

@@ -1,4 +1,4 @@
-"""What each attention library supports, and the reasons that follow for refusing a workload."""
+"""Descriptions of what attention libraries support, and the reasons why a library can't run a workload."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from attnbench import Workload
 
 
-# Install commands of packages that `pip install PACKAGE` does not install.
+# Install commands for packages that `pip install PACKAGE` can't install.
 INSTALL_COMMANDS = {"flash-attn-3": "pip install ./hopper in a clone of the repository flash-attention"}
 
 
 @dataclass(frozen=True)
 class Abilities:
-    """What one library's attention supports on a CUDA GPU.
+    """The features that one library's attention supports on a CUDA GPU.
 
-    `library` is the module to import, and `package` is the name to install with pip. `masks` are the supported kinds
-    of mask; `causal` means bottom-right aligned. The last two fields are the lowest and the highest compute capability
-    that the library supports; `max_capability` is None if there is no upper limit.
+    `library` is the module to import, and `package` is the name to install with pip. `masks` holds the supported kinds
+    of mask; `causal` means a bottom-right aligned mask. `min_capability` and `max_capability` are the lowest and the
+    highest supported compute capability; `max_capability` is None if there is no upper limit.
     """
 
     library: str
@@ -47,7 +47,7 @@ class Abilities:
         if not installed(self.library):
             return missing(self.package)
         if device == "cpu":
-            return f"{self.library} has no kernel for the CPU: needs a CUDA GPU"
+            return f"{self.library} has no kernel for the CPU: it needs a CUDA GPU"
         return next(self._refusals(workload), None) or self._too_old_or_new(device)
 
     def _refusals(self, workload: Workload) -> Iterator[str]:
@@ -56,19 +56,19 @@ class Abilities:
         w, name = workload, self.library
         kind = simplest_kind(w)
         if kind not in self.masks:
-            yield f"{name} has no mask {w.mask}: it has {', '.join(sorted(self.masks))}"
+            yield f"{name} does not support the mask {w.mask}, only {', '.join(sorted(self.masks))}"
         if w.dtype not in self.dtypes:
             yield f"{name} supports {' and '.join(self.dtypes)}, not {w.dtype}"
         if w.needs_gradient and not self.backward:
             yield f"{name} has no backward pass"
         for wanted, able, what in (
-            (w.softcap is not None, self.softcap, "softcap"),
-            (w.alibi, self.alibi, "ALiBi"),
-            (w.dropout > 0, self.dropout, "dropout"),
-            (w.head_dim_v != w.head_dim, self.other_value_dim, "head_dim_v other than head_dim"),
+            (w.softcap is not None, self.softcap, "has no softcap"),
+            (w.alibi, self.alibi, "has no ALiBi"),
+            (w.dropout > 0, self.dropout, "has no dropout"),
+            (w.head_dim_v != w.head_dim, self.other_value_dim, "needs head_dim_v to equal head_dim"),
         ):
             if wanted and not able:
-                yield f"{name} has no {what}"
+                yield f"{name} {what}"
         for width in (w.head_dim, w.head_dim_v):
             if not self.min_head_dim <= width <= self.max_head_dim or width % self.head_dim_step:
                 yield (
@@ -82,17 +82,18 @@ class Abilities:
         import torch
 
         if not torch.cuda.is_available():
-            return "needs a CUDA GPU, and torch sees none"
+            return "needs a CUDA GPU, but torch finds none"
         capability = torch.cuda.get_device_capability(device)
         if capability < self.min_capability or (self.max_capability is not None and capability > self.max_capability):
             wanted = ".".join(map(str, self.min_capability))
             wanted += " or later" if self.max_capability is None else f" to {'.'.join(map(str, self.max_capability))}"
-            return f"{self.library} needs compute capability {wanted}, this GPU has {'.'.join(map(str, capability))}"
+            found = ".".join(map(str, capability))
+            return f"{self.library} needs compute capability {wanted}, but this GPU has {found}"
         return None
 
 
 def missing(package: str) -> str:
-    """Return the message for a missing package, with the command that installs it.
+    """Return the message for a missing package, including the command that installs the package.
 
     `package` may include extras, as in `transformer-engine[pytorch]`.
     """
@@ -101,7 +102,7 @@ def missing(package: str) -> str:
 
 
 def installed(module: str) -> bool:
-    """Return whether a module can be found; only its parent packages are imported."""
+    """Return whether a module can be found. The module is not imported, but its parent packages are."""
     try:
         return find_spec(module) is not None
     except (ImportError, ValueError):

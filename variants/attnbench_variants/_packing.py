@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the sequences (or documents) of a batch start when they are packed end to end.
+    """The positions of a batch's sequences (or documents) when they are packed end to end.
 
-    `query_starts` and `key_starts` are (N + 1,) int32 for N sequences; the last entry is the total length.
-    `longest_query` and `longest_key` are the lengths of the longest sequence. `key_index` holds the indices of the keys
-    that are not padding, in the flattened batch; it is None if no key is padding.
+    For N sequences, `query_starts` and `key_starts` are (N + 1,) int32; the last entry is the total length.
+    `longest_query` and `longest_key` are the numbers of queries and keys in the longest sequence. `key_index` holds the
+    indices, in the flattened batch, of the keys that are not padding; it is None if no key is padding.
     """
 
     query_starts: torch.Tensor
@@ -31,7 +31,10 @@ class Packing:
     def pack(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pack (B, S, H, X) tensors to (total, H, X). If there is padding, the other keys and values are copied."""
+        """Pack (B, S, H, X) tensors into (total, H, X) tensors.
+
+        If there is padding, the keys and values are copied without it.
+        """
         query, key, value = (tensor.flatten(0, 1) for tensor in (query, key, value))
         if self.key_index is None:
             return query, key, value
@@ -39,7 +42,10 @@ class Packing:
 
 
 def packing(workload: Workload, device: torch.device) -> Packing:
-    """Return the packing of the workload's documents, or of its sequences without their padded keys."""
+    """Return the packing of the workload's sequences without their padded keys.
+
+    Under a document mask, each document is packed as a separate sequence.
+    """
     w = workload
     if w.mask.kind == "document":
         lengths = [length for sequence in range(w.batch) for length in w.document_lengths(sequence)]

@@ -1,9 +1,9 @@
-"""Attention tile by tile in plain torch, with an online softmax and a backward pass that recomputes the scores.
+"""Tile-by-tile attention in plain torch, with an online softmax and a backward pass that recomputes the scores.
 
-The scores take the memory of a few tiles, however long the sequences are. For the backward pass, four bytes are kept
-for each row. The chunks of queries and keys, and the recomputation in the backward pass, follow Rabe and Staats, 2021,
-arXiv:2112.05682. The single division per row, and the log-sum-exp of each row for the backward pass, follow Dao, 2023,
-arXiv:2307.08691.
+Only a few tiles of scores are in memory at a time, however long the sequences are. Besides the inputs and the output,
+only four bytes per row are saved for the backward pass. The chunks of queries and keys, and the recomputation in the
+backward pass, follow Rabe and Staats, 2021, arXiv:2112.05682. The single division per row, and saving the log-sum-exp
+of each row for the backward pass, follow Dao, 2023, arXiv:2307.08691.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ LOWEST_FLOAT32 = torch.finfo(torch.float32).min
 
 
 class TiledAttention(torch.autograd.Function):
-    """Differentiable attention: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv) -> (B, Hq, Sq, Dv)."""
+    """Differentiable attention, computed tile by tile.
+
+    The query is (B, Hq, Sq, D), the key (B, Hkv, Sk, D), the value (B, Hkv, Sk, Dv) and the output (B, Hq, Sq, Dv).
+    """
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """Compute the output chunk by chunk; save inputs, output and each row's log-sum-exp for the backward pass."""
+        """Compute the output chunk by chunk, and save the inputs, the output and each row's log-sum-exp."""
         output = query.new_empty((*query.shape[:3], value.shape[-1]))
         lse = query.new_empty((*query.shape[:3], 1), dtype=torch.float32) if any(ctx.needs_input_grad) else None
         keys = _Keys(key.flatten(0, 1), value.flatten(0, 1))
@@ -41,11 +44,11 @@ class TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-        """Recompute the weights of each tile, and sum the gradients of query, key and value in float32.
+        """Recompute the weights of each tile, and return the gradients of query, key and value, summed in float32.
 
         Float32 gradients are summed in place in one pass. Half-precision gradients are computed in two passes, so that
         only one tile of float32 sums is needed at a time: the first pass loops over the keys for the gradient of the
-        queries, and the second loops over the queries for the gradients of keys and values.
+        queries, and the second loops over the queries for the gradients of the keys and values.
         """
         *inputs, output, lse = ctx.saved_tensors
         plan: Plan = ctx.plan
@@ -74,13 +77,13 @@ class TiledAttention(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Keys:
-    """Keys and values, or their gradients, (B * Hkv, Sk, ...)."""
+    """Keys and values, or their gradients, as (B * Hkv, Sk, ...) tensors."""
 
     key: torch.Tensor
     value: torch.Tensor
 
     def part(self, heads: slice) -> _Keys:
-        """Return the keys and values of some heads."""
+        """Return the keys and values of the given heads."""
         return _Keys(self.key[heads], self.value[heads])
 
 
@@ -88,7 +91,7 @@ class _Keys:
 class _Queries:
     """The query rows of one chunk in the backward pass; all tensors are (heads, group * rows, ...) float32.
 
-    `inner` is the term that the derivative of softmax subtracts: the sum over all keys of each weight times its
+    `inner` is the term that the derivative of softmax subtracts: the sum over all keys of the weight times its
     gradient.
     """
 
@@ -99,14 +102,14 @@ class _Queries:
 
     @classmethod
     def of(cls, plan: Plan, chunk: Chunk, query: torch.Tensor, *results: torch.Tensor) -> _Queries:
-        """Return the chunk's rows of query, output, log-sum-exp and output gradient."""
+        """Select the chunk's rows from the query and from `results`: the output, its log-sum-exp and its gradient."""
         output, lse, grad = (plan.rows(tensor, chunk) for tensor in results)
         return cls(plan.rows(query, chunk) * plan.scale, grad, lse, (grad * output).sum(-1, keepdim=True))
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile of the backward pass.
+    """A tile of weights and of gradients of scores in the backward pass.
 
     `key` is (heads, keys, D); `weights` and `grad_scores` are (heads, group * rows, keys).
     """
@@ -124,7 +127,7 @@ class _Tile:
         keys: _Keys,
         buffers: list[torch.Tensor],
     ) -> _Tile:
-        """Recompute the weights of a tile, including dropout, and return them with the gradient of the scores."""
+        """Return the tile at `place`: its recomputed weights, with dropout, and the gradients of its scores."""
         chunk, columns = place
         inside = chunk.heads, columns
         key, value = keys.key[inside].float(), keys.value[inside].float()
@@ -140,7 +143,7 @@ class _Tile:
         return cls(key, weights if kept is None else weights.mul_(kept), grad_scores)
 
     def add_to(self, grad_key: torch.Tensor, grad_value: torch.Tensor, rows: _Queries) -> None:
-        """Add the tile's contribution to the gradients of its keys and values, (heads, keys, ...) float32."""
+        """Add the tile's contribution to `grad_key` and `grad_value`, which are (heads, keys, ...) float32."""
         grad_value.baddbmm_(self.weights.transpose(1, 2), rows.grad)
         grad_key.baddbmm_(self.grad_scores.transpose(1, 2), rows.scaled)
 
@@ -154,7 +157,7 @@ def _attend(
     for number, columns in enumerate(chunk.tiles(plan.keys)):
         inside = chunk.heads, columns
         weights = plan.scores(query, keys.key[inside].float(), (chunk, columns), buffer)
-        new_peak = weights.amax(-1, keepdim=True).clamp_(min=LOWEST_FLOAT32)  # so that hidden keys add exactly 0
+        new_peak = weights.amax(-1, keepdim=True).clamp_(min=LOWEST_FLOAT32)  # finite, so hidden keys add exactly 0
         if number:
             new_peak = torch.maximum(peak, new_peak)
             shrink = (peak - new_peak).exp_()
@@ -180,9 +183,10 @@ def _differentiate_keys(
     *,
     buffers: list[torch.Tensor],
 ) -> None:
-    """Write the gradients of keys and values for some heads into `grads`.
+    """Write the gradients of the keys and values of some heads into `grads`.
 
-    `chunks` are all chunks of query rows of these heads. The gradient of each tile of keys is summed over them.
+    `chunks` holds all chunks of query rows of these heads. The gradients of each tile of keys are summed over all
+    chunks.
     """
     for start in range(0, grads.key.shape[1], plan.keys):
         columns = slice(start, min(start + plan.keys, grads.key.shape[1]))

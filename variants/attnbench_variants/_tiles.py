@@ -1,4 +1,4 @@
-"""Tiles of the matrix of scores; each tile has some heads, a chunk of queries and a chunk of keys."""
+"""Tiles of the score matrix; each tile covers some heads, a chunk of queries and a slice of keys."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from attnbench_variants import _dropout, _visible
 if TYPE_CHECKING:
     from attnbench import Inputs, Workload
 
-# The size of a tile by type of device, in queries, keys and elements. On a CPU a tile fits into the cache. On a GPU its
-# computation takes longer than launching a kernel.
+# The largest size of a tile on each type of device, in queries, keys and elements. On a CPU, a tile fits into the
+# cache. On a GPU, computing a tile takes longer than launching a kernel.
 MAX_QUERIES = {"cpu": 256, "cuda": 1024}
 MAX_KEYS = {"cpu": 512, "cuda": 4096}
 MAX_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
-MAX_CACHED_LIMITS = 4  # tensors of score limits that a plan caches
-KEY_ALIGNMENT = 16  # tiles have a multiple of this many keys, which suits vector instructions
+MAX_CACHED_LIMITS = 4  # the number of tensors of score limits that a plan caches
+KEY_ALIGNMENT = 16  # the number of keys in a tile is rounded up to a multiple of this, which suits vector instructions
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some query rows of some key heads, and the range of keys that they see.
+    """Some query rows of some key heads, and the range of keys that these rows see.
 
-    `heads` counts key heads over the whole batch. Each key from `start` to `stop` is seen by at least one row, and each
-    key from `full_start` to `full_stop` by every row. `low` has one number for each row: how far the first key that the
-    row sees is from `start`. `high` has how far the end of the row's range of keys is from `full_stop`.
+    `heads` is a range of key heads, counted over the whole batch. Each key from `start` to `stop` is seen by at least
+    one row, and each key from `full_start` to `full_stop` is seen by every row. For each row, `low` holds the distance
+    from `start` to the first key that the row sees, and `high` the distance from `full_stop` to the end of the row's
+    range of keys.
     """
 
     heads: slice
@@ -45,7 +46,7 @@ class Chunk:
     def tiles(self, size: int) -> Iterator[slice]:
         """Yield slices of the visible keys, each at most `size` long.
 
-        The slices have about equal lengths, because a narrow tile is slow.
+        The slices have about the same length, because a narrow tile would be slow.
         """
         length = self.stop - self.start
         even = -(-length // max(1, -(-length // size)))
@@ -54,10 +55,11 @@ class Chunk:
             yield slice(start, min(start + step, self.stop))
 
     def edges(self, keys: slice) -> Iterator[tuple[slice, Edge]]:
-        """Yield each part of `keys` that only some rows see, with its edge; parts are relative to the start of `keys`.
+        """Yield each part of `keys` that only some rows see, with the edge of the mask in that part.
 
-        Keys before `full_start` are hidden from the rows that start later, and keys from `full_stop` on from the rows
-        that end earlier. Keys that are in both groups are yielded twice.
+        Parts are relative to the start of `keys`. Keys before `full_start` are hidden from rows whose range starts
+        later, and keys from `full_stop` onwards are hidden from rows whose range ends earlier. Keys that are in both
+        groups are yielded twice.
         """
         before = slice(keys.start, min(keys.stop, self.full_start))
         if before.start < before.stop:
@@ -69,10 +71,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Edge:
-    """An edge of a mask within `width` keys; in row i, the first key past the edge is `ends[i] + shift`.
+    """An edge of a mask within a part of `width` keys; in row i, the first key after the edge is `ends[i] + shift`.
 
-    If `side` is 1, the keys from the edge on are hidden; if it is -1, the keys before the edge. Equal edges hide the
-    same keys relative to their part, so their limits can be cached.
+    If `side` is 1, the keys after the edge are hidden; if it is -1, the keys before the edge are hidden. Equal edges
+    have the same limits, so the limits can be cached.
     """
 
     ends: tuple[int, ...]
@@ -81,9 +83,9 @@ class Edge:
     side: int
 
     def limits(self, device: torch.device) -> torch.Tensor:
-        """Return upper limits of the scores, (rows, width): -inf for a hidden key and inf for a visible one.
+        """Return a (rows, width) tensor of upper limits for the scores: -inf for hidden keys and inf for visible keys.
 
-        Taking the minimum of scores and limits is several times as fast as masking the scores.
+        Taking the minimum of scores and limits is several times faster than masking the scores.
         """
         ends = torch.tensor(self.ends, device=device)[:, None] + self.shift
         columns = torch.arange(self.width, device=device)
@@ -91,7 +93,7 @@ class Edge:
 
 
 class Plan:
-    """The chunks of a workload and the settings for computing its scores; made once, before the first call."""
+    """The chunks of a workload and the settings for computing its scores, made once before the first call."""
 
     def __init__(self, workload: Workload, inputs: Inputs) -> None:
         device = inputs.query.device
@@ -112,7 +114,7 @@ class Plan:
 
     def _chunks(self, ranges: list[_visible.Ranges]) -> Iterator[Chunk]:
         heads = self.workload.batch * self.workload.kv_heads
-        apart = heads // max(1, len(ranges))  # heads that share a mask: those of one sequence, or all heads
+        apart = heads // max(1, len(ranges))  # the number of heads that share a mask: one sequence's heads or all
         for number, each in enumerate(ranges):
             for first in range(0, apart, self.heads):
                 begin = number * apart + first
@@ -137,11 +139,11 @@ class Plan:
         *,
         cap_slope: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return a tile of capped, biased and masked scores in `buffer`, (heads, group * rows, keys) float32.
+        """Return a tile of capped, biased and masked scores, (heads, group * rows, keys) float32, stored in `buffer`.
 
-        `query` is (heads, group * rows, D) and already scaled, `key` is (heads, keys, D), and `place` is the chunk and
-        the keys of the tile. With a softcap, the derivative of the capped scores by the raw scores is written to
-        `cap_slope` unless it is None.
+        `query` is (heads, group * rows, D) and already scaled, `key` is (heads, keys, D), and `place` holds the chunk
+        and the keys of the tile. If there is a softcap and `cap_slope` is not None, the derivative of the capped scores
+        with respect to the raw scores is written to `cap_slope`.
         """
         chunk, keys = place
         scores = multiply(query, key, buffer)
@@ -176,13 +178,16 @@ class Plan:
         return grouped[chunk.heads, :, chunk.rows].flatten(1, 2).float()
 
     def store(self, tensor: torch.Tensor, chunk: Chunk, values: torch.Tensor) -> None:
-        """Write (heads, group * rows, X) `values` to a chunk's rows of a contiguous (B, Hq, Sq, X) tensor."""
+        """Write `values`, (heads, group * rows, X), to a chunk's rows of a contiguous (B, Hq, Sq, X) tensor."""
         grouped = tensor.flatten(0, 1).unflatten(0, (-1, self.group))
         grouped[chunk.heads, :, chunk.rows] = values.unflatten(1, (self.group, -1))
 
 
 def multiply(left: torch.Tensor, right: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
-    """Return the product (heads, m, n) of (heads, m, X) and the transpose of (heads, n, X), stored in `buffer`."""
+    """Multiply `left`, (heads, m, X), by the transpose of `right`, (heads, n, X).
+
+    The product, (heads, m, n), is stored in `buffer`.
+    """
     shape = (left.shape[0], left.shape[1], right.shape[1])
     product = buffer[: math.prod(shape)].view(shape)
     return torch.bmm(left, right.transpose(1, 2), out=product)

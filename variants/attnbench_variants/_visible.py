@@ -1,4 +1,4 @@
-"""The keys that each query row sees. Under every mask of attnbench they are one contiguous range."""
+"""The keys that each query row sees. Under every mask in attnbench, these keys form one contiguous range."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Ranges:
     """The keys that each row of one sequence sees: row i sees key j if `low[i] <= j < high[i]`.
 
-    `low` and `high` are (Sq,) int64 and never decrease with i. `low_list` and `high_list` have the same values, for
-    planning on the host; the tensors serve for masking on the device.
+    `low` and `high` are (Sq,) int64 and never decrease with i. `low_list` and `high_list` hold the same values.
+    The lists are used for planning on the host, and the tensors for masking on the device.
     """
 
     low_list: list[int]
@@ -25,13 +25,13 @@ class Ranges:
     high: torch.Tensor
 
     def hidden(self, rows: slice, keys: slice) -> torch.Tensor:
-        """Return a (rows, keys) bool tensor that is True for each key that is hidden from a row."""
+        """Return a (rows, keys) bool tensor that is True where the key is hidden from the row."""
         columns = torch.arange(keys.start, keys.stop, device=self.low.device)
         return (columns < self.low[rows, None]) | (columns >= self.high[rows, None])
 
 
 def ranges(workload: Workload, device: torch.device) -> list[Ranges]:
-    """Return a `Ranges` for each sequence of the batch, or a single one if all sequences have the same ranges."""
+    """Return a `Ranges` for each sequence of the batch, or only one if all sequences have the same ranges."""
     sequences = range(workload.batch if workload.mask.is_seeded else min(1, workload.batch))
     return [_ranges_of(workload, sequence, device) for sequence in sequences]
 
@@ -39,7 +39,7 @@ def ranges(workload: Workload, device: torch.device) -> list[Ranges]:
 def hidden(workload: Workload, device: torch.device) -> torch.Tensor | None:
     """Return the dense mask, or None if every key is visible.
 
-    The mask is (B or 1, 1, Sq, Sk) bool, and True for a hidden key.
+    The mask is (B or 1, 1, Sq, Sk) bool and is True for hidden keys.
     """
     if sees_everything(workload):
         return None
@@ -48,14 +48,14 @@ def hidden(workload: Workload, device: torch.device) -> torch.Tensor | None:
 
 
 def sees_everything(workload: Workload) -> bool:
-    """Return whether every query sees every key, as in a decode step under `causal`."""
+    """Return whether every query sees every key, as in a decode step under a causal mask."""
     return workload.visible_pairs == workload.batch * workload.seq_q * workload.seq_k
 
 
 def simplest_kind(workload: Workload) -> str:
     """Return the mask's kind, or a simpler kind that hides the same keys.
 
-    This is `none` if every key is visible, and `causal` for a square `causal-top-left` mask.
+    The result is `none` if every key is visible, and `causal` for a square `causal-top-left` mask.
     """
     if sees_everything(workload):
         return "none"
@@ -71,7 +71,7 @@ def has_blank_rows(workload: Workload) -> bool:
 
 
 def distances(rows: slice, keys: slice, workload: Workload, device: torch.device) -> torch.Tensor:
-    """Return ALiBi's distances |i + Sk - Sq - j|, (rows, keys) float32."""
+    """Return ALiBi's distances |i + Sk - Sq - j| between queries i and keys j, (rows, keys) float32."""
     offset = workload.seq_k - workload.seq_q
     query_positions = torch.arange(rows.start + offset, rows.stop + offset, device=device, dtype=torch.float32)
     key_positions = torch.arange(keys.start, keys.stop, device=device, dtype=torch.float32)

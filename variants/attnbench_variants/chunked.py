@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class Chunked(Variant):
-    """Attention computed in chunks of queries and keys, with an online softmax; backward recomputes the scores.
+    """Attention computed in chunks of queries and keys, with an online softmax.
 
-    Only a few tiles of scores are in memory at a time, in float32, and tiles that the mask hides are skipped. Follows
-    Rabe and Staats, 2021, arXiv:2112.05682.
+    Only a few tiles of float32 scores are in memory at a time, and tiles that the mask hides completely are skipped.
+    The backward pass recomputes the scores. The algorithm follows Rabe and Staats, 2021, arXiv:2112.05682.
     """
 
     name = "chunked"
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Plan the tiles in which some key is visible, and return the timed callable."""
+        """Plan the tiles that contain a visible key, and return the timed callable."""
         from attnbench_variants._tiled_attention import TiledAttention
         from attnbench_variants._tiles import Plan
 
@@ -32,5 +32,5 @@ class Chunked(Variant):
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `chunked`."""
+    """Return the variant `chunked`."""
     return [Chunked()]

@@ -26,7 +26,7 @@ PAGED = replace(
     VERSION_2, masks=frozenset({"none", "causal", "window", "padding"}), backward=False, alibi=False, dropout=False
 )
 PAGE_SIZE = 256  # keys per page; flash-attn 2 requires a multiple of 256
-VERSION_3 = replace(  # built from the folder `hopper` of the flash-attention repository
+VERSION_3 = replace(  # built from the folder `hopper` of the repository flash-attention
     VERSION_2,
     library="flash_attn_interface",
     package="flash-attn-3",
@@ -41,11 +41,11 @@ VERSION_4 = replace(
 
 
 class FlashAttention(Variant):
-    """flash_attn_func, and flash_attn_varlen_func for padded and packed batches, on (B, S, H, D) tensors.
+    """flash_attn_func, or flash_attn_varlen_func for padded and packed batches, on (B, S, H, D) tensors.
 
-    Dao, 2023, arXiv:2307.08691; Shah et al., 2024, arXiv:2407.08608. Causal masks and windows are bottom-right
-    aligned, and the output of a row that sees no key is 0. The timed call removes the padding, because users would have
-    to remove it, too.
+    The algorithms are described in Dao, 2023, arXiv:2307.08691, and Shah et al., 2024, arXiv:2407.08608. Causal masks
+    and windows are bottom-right aligned, and the output of a row that sees no key is 0. The timed call removes the
+    padding, because users would also have to remove it.
     """
 
     layout = "BSHD"
@@ -55,14 +55,14 @@ class FlashAttention(Variant):
         self.abilities = abilities
         self.version = version
         self.packages = (abilities.package,)
-        self.__doc__ = f"FlashAttention's own package {abilities.package}: flash_attn_func and flash_attn_varlen_func."
+        self.__doc__ = f"flash_attn_func and flash_attn_varlen_func from FlashAttention's package {abilities.package}."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what this version lacks for the workload, or None if it supports it."""
+        """Return what this version lacks for the workload, or None if the workload is supported."""
         return self.abilities.lacking(workload, device) or next(_refusals(self.version, workload, device), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Choose the library function for the workload and prepare its arguments."""
+        """Choose the library function for the workload, prepare its arguments, and return the timed callable."""
         library = import_module(self.abilities.library)
         arguments = self._arguments(workload, inputs)
         if not workload.mask.is_seeded:
@@ -101,7 +101,7 @@ class FlashAttention(Variant):
 
 
 class PagedFlashAttention(FlashAttention):
-    """flash_attn_with_kvcache of FlashAttention 2: attention of new queries to a paged cache of keys and values.
+    """flash_attn_with_kvcache from FlashAttention 2: attention of new queries to a paged cache of keys and values.
 
     The pages are consecutive views of the keys and values. `prepare` makes the page table.
     """
@@ -111,14 +111,14 @@ class PagedFlashAttention(FlashAttention):
         self.__doc__ = PagedFlashAttention.__doc__
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what the paged kernel lacks for the workload, or None."""
+        """Return what the paged kernel lacks for the workload, or None if the workload is supported."""
         reason = super().unsupported_reason(workload, device)
         if reason is None and workload.seq_k % PAGE_SIZE:
-            return f"its pages hold {PAGE_SIZE} keys: seq_k must be a multiple of {PAGE_SIZE}, not {workload.seq_k}"
+            return f"each page holds {PAGE_SIZE} keys, so seq_k must be a multiple of {PAGE_SIZE}, not {workload.seq_k}"
         return reason
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the table of pages."""
+        """Make the page table and return the timed callable."""
         import torch
 
         library = import_module(self.abilities.library)
@@ -138,9 +138,9 @@ class PagedFlashAttention(FlashAttention):
 
 
 def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
-    """Yield reasons why a version refuses a combination of features that it supports one by one.
+    """Yield the reasons for refusing combinations of features that a version supports only individually.
 
-    The version's own checks refuse some combinations, and its compiler fails for others.
+    The library's own checks refuse some combinations, some do not compile, and one is computed differently.
     """
     import torch
 
@@ -153,8 +153,9 @@ def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
         wide = 128 < w.head_dim <= 192 and 96 < w.head_dim_v <= 128
         if not wide and w.head_dim > 64:
             yield (
-                "flash-attn 3 supports a head_dim_v other than head_dim if head_dim is at most 64, or if head_dim is "
-                f"129 to 192 and head_dim_v is 97 to 128, not {w.head_dim_v} with {w.head_dim}"
+                "flash-attn 3 supports a head_dim_v other than head_dim only if head_dim is at most 64, or if head_dim "
+                "is 129 to 192 and head_dim_v is 97 to 128; "
+                f"here head_dim is {w.head_dim} and head_dim_v is {w.head_dim_v}"
             )
     if version == 4:
         major, _ = torch.cuda.get_device_capability(device)
@@ -164,35 +165,35 @@ def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
 
 
 def _refusals_on_hopper(workload: Workload) -> Iterator[str]:
-    """Yield reasons why flash-attn 4 can't compile a workload for compute capability 9."""
+    """Yield the reasons why flash-attn 4 can't compile its kernels for a workload on compute capability 9."""
     w = workload
     if w.head_dim != w.head_dim_v and w.kv_heads != w.heads and w.needs_gradient:
-        yield "flash-attn 4 has no backward pass for grouped heads with head_dim_v other than head_dim on this GPU"
+        yield "flash-attn 4 has no backward pass on this GPU for grouped heads if head_dim_v differs from head_dim"
     if w.head_dim <= 96 and w.head_dim_v > 192:
         widths = f"a head_dim_v of {w.head_dim_v} with a head_dim of {w.head_dim}"
-        yield f"flash-attn 4 does not compile for {widths} on this GPU"
+        yield f"flash-attn 4 does not compile on this GPU for {widths}"
 
 
 def _refusals_on_blackwell(workload: Workload) -> Iterator[str]:
-    """Yield reasons why flash-attn 4's own checks refuse a workload on compute capability 10 and 11."""
+    """Yield the reasons why flash-attn 4's own checks refuse a workload on compute capability 10 or 11."""
     w, widths = workload, (workload.head_dim, workload.head_dim_v)
     if max(widths) > 128 and widths not in ((192, 128), (256, 256)):
         yield (
-            "flash-attn 4 supports on this GPU a head_dim of at most 128, of 256, or of 192 with a head_dim_v of 128, "
-            f"not {w.head_dim} with {w.head_dim_v}"
+            "on this GPU, flash-attn 4 needs head_dim and head_dim_v to be at most 128, both 256, or 192 and 128; "
+            f"here head_dim is {w.head_dim} and head_dim_v is {w.head_dim_v}"
         )
     if widths == (256, 256) and w.softcap is not None and w.needs_gradient:
-        yield "flash-attn 4 has no backward pass for a softcap with a head_dim of 256 on this GPU"
+        yield "flash-attn 4 has no backward pass on this GPU for a softcap with a head_dim of 256"
 
 
 def _output(result: Any) -> torch.Tensor:
-    """Return only the output; some versions return (output, log-sum-exp)."""
+    """Return only the output from the result of a library call; some versions return (output, log-sum-exp)."""
     return result[0] if isinstance(result, tuple) else result
 
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return a variant for each of the three versions, and one for version 2 with a paged cache."""
+    """Return a variant for each of the three versions, and a variant for version 2 with a paged cache."""
     return [
         FlashAttention("flash-attn-2", VERSION_2, 2),
         PagedFlashAttention(),

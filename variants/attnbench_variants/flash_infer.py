@@ -31,9 +31,9 @@ ABILITIES = Abilities(
 class FlashInfer(Variant):
     """FlashInfer's batch wrappers (Ye et al., 2025, arXiv:2501.01005); `prepare` plans their kernels.
 
-    If every sequence has a single query that sees all its keys, the decode wrapper reads the keys and values in pages,
-    which are views. All other workloads use the ragged prefill wrapper. Masks other than causal masks and windows to
-    the left are passed as a custom mask.
+    The decode wrapper is used if every sequence has a single query that sees all keys of the sequence, and head_dim_v
+    equals head_dim. It reads the keys and values in pages, which are views. All other workloads use the ragged prefill
+    wrapper. Prefix masks, top-left causal masks and windows that extend to the right are passed as custom masks.
     """
 
     name = "flashinfer"
@@ -41,7 +41,7 @@ class FlashInfer(Variant):
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what FlashInfer lacks for the workload, or None."""
+        """Return what FlashInfer lacks for the workload, or None if the workload is supported."""
         return ABILITIES.lacking(workload, device)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
@@ -134,5 +134,5 @@ def _workspace(device: torch.device) -> torch.Tensor:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `flashinfer`."""
+    """Return the variant `flashinfer`."""
     return [FlashInfer()]

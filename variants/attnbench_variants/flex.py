@@ -13,22 +13,23 @@ if TYPE_CHECKING:
     import torch
 
 MIN_HEAD_DIM_ON_CUDA = 16
-MAX_RECOMPILATIONS = 1 << 16  # more than any run needs; see `_compiled`
+MAX_RECOMPILATIONS = 1 << 16  # more than any run needs; `_compiled` sets this limit
 
 
 class Flex(Variant):
-    """torch.nn.attention.flex_attention, compiled with functions for the mask, softcap and ALiBi fused into the kernel.
+    """torch.nn.attention.flex_attention, compiled with the functions for mask, softcap and ALiBi fused into the kernel.
 
-    Dong et al., 2024, arXiv:2412.05496. `prepare` makes the block mask and compiles the kernel.
+    flex_attention is described in Dong et al., 2024, arXiv:2412.05496. `prepare` makes the block mask and compiles the
+    kernel.
     """
 
     name = "flex"
-    packages = ("triton",)  # flex_attention needs it to compile kernels for a GPU
+    packages = ("triton",)  # flex_attention needs triton to compile kernels for a GPU
     default_on = ("cuda",)  # because compiling a workload on a CPU takes half a minute
-    costly_on = ("cpu", "cuda")  # because it is compiled anew for each shape and mask
+    costly_on = ("cpu", "cuda")  # because the kernel is recompiled for each shape and mask
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what flex_attention lacks for the workload, or None."""
+        """Return what flex_attention lacks for the workload, or None if the workload is supported."""
         w, on_cpu = workload, device == "cpu"
         refusals = (
             (w.dropout > 0, "flex_attention has no dropout"),
@@ -42,7 +43,7 @@ class Flex(Variant):
         return next((reason for applies, reason in refusals if applies), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the block mask, and compile the kernel for this shape with a first call."""
+        """Make the block mask, compile the kernel with a first call, and return the timed callable."""
         from torch.nn.attention.flex_attention import create_block_mask
 
         from attnbench_variants._visible import sees_everything
@@ -70,9 +71,9 @@ class Flex(Variant):
 
 
 def mask_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
-    """Return the `mask_mod` of the workload's mask: (batch, head, query, key) indices to a bool tensor.
+    """Return the `mask_mod` for the workload's mask.
 
-    An element is True if the query sees the key.
+    It maps indices of batch, head, query and key to a bool tensor that is True where the query sees the key.
     """
     mask, offset = workload.mask, workload.seq_k - workload.seq_q
     left, right, prefix = mask.left, mask.right, mask.prefix
@@ -90,7 +91,7 @@ def mask_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Ten
 
 
 def score_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor] | None:
-    """Return a `score_mod` that applies softcap and ALiBi, or None for a workload with neither."""
+    """Return a `score_mod` that applies softcap and ALiBi, or None if the workload has neither."""
     import torch
 
     cap, slopes, offset = workload.softcap, inputs.alibi_slopes, workload.seq_k - workload.seq_q
@@ -111,10 +112,10 @@ def score_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Te
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., torch.Tensor]:
-    """Return flex_attention in the compiled form that all workloads share.
+    """Return the compiled flex_attention, which all workloads share.
 
-    Each new shape or function recompiles it. At its default limit of recompilations, torch would fall back to
-    uncompiled code that stores all scores. The limit is raised to avoid this, and `fullgraph` turns any remaining
+    It is recompiled for each new shape or function. At the default limit of recompilations, torch would fall back to
+    uncompiled code, which stores all scores. The limit is raised to avoid this, and `fullgraph` turns any remaining
     fallback into an error.
     """
     import torch
@@ -127,5 +128,5 @@ def _compiled() -> Callable[..., torch.Tensor]:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `flex`."""
+    """Return the variant `flex`."""
     return [Flex()]

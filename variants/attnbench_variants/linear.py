@@ -1,4 +1,4 @@
-"""Linear attention, which replaces softmax by a kernel function: its cost grows linearly with the sequence length."""
+"""Linear attention, which replaces softmax with a kernel function. Its cost grows linearly with the sequence length."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     import torch
 
 CHUNK = 128  # queries per step under a causal mask
-EPSILON = 1e-6  # added to the denominator, which could be 0
+EPSILON = 1e-6  # added to the denominator, which could otherwise be 0
 
 
 class Linear(Variant):
-    """phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)), phi(x) = elu(x) + 1, in float32; not softmax attention.
+    """phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)), where phi(x) = elu(x) + 1, in float32; not softmax attention.
 
-    Katharopoulos et al., 2020, arXiv:2006.16236, equations 5 to 9. Under a causal mask, queries are processed in
-    chunks, and the sums over all earlier keys are carried from chunk to chunk.
+    The formula follows equations 5 to 9 of Katharopoulos et al., 2020, arXiv:2006.16236. Under a causal mask, queries
+    are processed in chunks, and the sums over all earlier keys are carried from chunk to chunk.
     """
 
     name = "linear"
     exact = False
-    default_on = ()  # not softmax attention, so it runs only when named
+    default_on = ()  # it is not softmax attention, so it runs only if it is named
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - the same on all devices
         """Return why linear attention can't represent the workload, or None if it can."""
@@ -32,13 +32,13 @@ class Linear(Variant):
 
         w, kind = workload, simplest_kind(workload)
         if kind not in ("none", "causal") or (kind == "causal" and w.seq_q != w.seq_k):
-            return f"linear attention supports mask none and square causal masks, not {w.mask}"
+            return f"linear attention supports only the mask none and square causal masks, not {w.mask}"
         if w.softcap is not None or w.alibi or w.dropout or w.scale is not None:
-            return "linear attention has no scores: no scale, softcap, ALiBi or dropout"
+            return "linear attention has no scores, so it does not support a scale, a softcap, ALiBi or dropout"
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Choose the computation for the mask: all keys at once, or causal chunks."""
+        """Return a timed callable that processes all keys at once, or in chunks under a causal mask."""
         from attnbench_variants._visible import simplest_kind
 
         attend = _bidirectional if simplest_kind(workload) == "none" else _causal
@@ -84,5 +84,5 @@ def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `linear`."""
+    """Return the variant `linear`."""
     return [Linear()]

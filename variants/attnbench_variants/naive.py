@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 class Naive(Variant):
     """Softmax(scale * Q K^T) V, step by step (Vaswani et al., 2017, arXiv:1706.03762, equation 1).
 
-    The whole matrix of scores, (B, Hq, Sq, Sk) in the workload's dtype, is in memory.
+    The whole score matrix, (B, Hq, Sq, Sk) in the workload's dtype, is held in memory.
     """
 
     name = "naive"
     tier = "plain"
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the mask, the bias and the dropout mask, so that only the arithmetic is timed."""
+        """Make the mask, the bias and the dropout mask in advance, so that only the arithmetic is timed."""
         import torch
 
         from attnbench_variants import _visible
@@ -51,7 +51,7 @@ class Naive(Variant):
             if hidden is not None:
                 scores = scores.masked_fill(hidden, float("-inf"))
             weights = torch.softmax(scores, dim=-1)
-            if blank_rows:  # softmax over no key is NaN, but the output of such a row is defined as 0
+            if blank_rows:  # softmax gives NaN in rows that see no key, but their output is defined as 0
                 weights = weights.masked_fill(hidden, 0.0)
             if kept is not None:
                 weights = weights * kept / (1.0 - workload.dropout)
@@ -61,7 +61,7 @@ class Naive(Variant):
 
 
 def _kept(workload: Workload, inputs: Inputs) -> torch.Tensor:
-    """Return which weights dropout keeps, (B, Hq, Sq, Sk) bool."""
+    """Return a (B, Hq, Sq, Sk) bool tensor that is True for each weight that dropout keeps."""
     import torch
 
     from attnbench_variants import _dropout
@@ -73,5 +73,5 @@ def _kept(workload: Workload, inputs: Inputs) -> torch.Tensor:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `naive`."""
+    """Return the variant `naive`."""
     return [Naive()]

@@ -1,4 +1,4 @@
-"""Recurrent layers as wide as attention, to show the cost of processing a sequence one token at a time."""
+"""Recurrent layers as wide as attention, which show the cost of processing a sequence one token at a time."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
 
 class Recurrent(Variant):
-    """One recurrent layer of torch over tokens of width heads * head_dim. It is not attention and is shown separately.
+    """One of torch's recurrent layers, applied to tokens of width heads * head_dim; not attention.
 
-    Each token is the sum of its query, key and value, so that the layer reads all three tensors and computes their
-    gradients. `prepare` makes the layer's weights from a seed; they get no gradient.
+    Its results are shown separately from those of attention. Each token is the sum of its query, key and value, so that
+    the layer reads all three tensors and computes their gradients. `prepare` initialises the layer's weights with a
+    fixed seed. No gradients are computed for the weights.
     """
 
     layout = "BSHD"
     exact = False
-    default_on = ()  # not attention, so it runs only when named, as in the study of parallelism
+    default_on = ()  # it is not attention, so it runs only if it is named, as in the study `parallelism`
 
     def __init__(self, name: str, layer: str) -> None:
         self.name = name
@@ -33,11 +34,11 @@ class Recurrent(Variant):
         w = workload
         same_shape = (w.heads, w.seq_q, w.head_dim) == (w.kv_heads, w.seq_k, w.head_dim_v)
         if w.mask.kind not in ("causal", "causal-top-left"):
-            return f"a recurrent layer sees only earlier tokens: its mask is causal, not {w.mask}"
+            return f"a recurrent layer never sees later tokens, so its mask must be causal, not {w.mask}"
         if not same_shape:
             return "a recurrent layer needs queries, keys and values of the same shape"
         if w.softcap is not None or w.alibi or w.dropout or w.scale is not None:
-            return "a recurrent layer has no scores: no scale, softcap, ALiBi or dropout"
+            return "a recurrent layer has no scores, so it does not support a scale, a softcap, ALiBi or dropout"
         if 0 in (w.batch, w.seq_q):
             return "a recurrent layer does not support an empty batch or sequence"
         return None
@@ -62,5 +63,5 @@ class Recurrent(Variant):
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `lstm` and `gru`."""
+    """Return the variants `lstm` and `gru`."""
     return [Recurrent("lstm", "LSTM"), Recurrent("gru", "GRU")]

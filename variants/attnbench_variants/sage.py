@@ -22,22 +22,25 @@ ABILITIES = Abilities(
     max_head_dim=128,
     head_dim_step=32,
 )
-KEY_BLOCK = 64  # keys in a block of version 1
+KEY_BLOCK = 64  # the number of keys in a block of version 1
 
 
 class Sage(Variant):
-    """sageattention.sageattn on (B, H, S, D) tensors (Zhang et al., 2024, arXiv:2410.02367); no backward pass."""
+    """sageattention.sageattn (Zhang et al., 2024, arXiv:2410.02367) on (B, H, S, D) tensors; forward pass only."""
 
     name = "sage"
     packages = (ABILITIES.package,)
     tier = "quantised"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what SageAttention lacks for the workload, or None."""
+        """Return what SageAttention lacks for the workload, or None if the workload is supported."""
         return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Return the timed callable. Versions before 2 change the keys in place, so they get a copy in each call."""
+        """Return the timed callable.
+
+        Versions before 2 change the keys in place, so with these versions, each call copies the keys.
+        """
         from sageattention import sageattn
 
         from attnbench_variants._visible import simplest_kind
@@ -59,22 +62,22 @@ def _refusals(workload: Workload) -> Iterator[str]:
 
     causal = simplest_kind(workload) == "causal"
     if causal and workload.seq_q != workload.seq_k:
-        yield "sageattention's causal mask needs seq_q equal to seq_k"
+        yield "sageattention supports a causal mask only if seq_q equals seq_k"
     if not causal and workload.seq_k % KEY_BLOCK and _major_version() < 2:
         yield (
-            f"sageattention before version 2 fills up its last block of {KEY_BLOCK} keys with keys whose score is 0: "
-            f"seq_k must be a multiple of {KEY_BLOCK}, not {workload.seq_k}"
+            f"sageattention before version 2 pads its last block of {KEY_BLOCK} keys with keys whose score is 0, "
+            f"so seq_k must be a multiple of {KEY_BLOCK}, not {workload.seq_k}"
         )
 
 
 def _major_version() -> int:
     try:
         return int(version("sageattention").split(".")[0])
-    except PackageNotFoundError:  # version 2 and later can be used from a build folder without being installed
+    except PackageNotFoundError:  # version 2 and later can be used from a build folder without installation
         return 2
 
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `sage`."""
+    """Return the variant `sage`."""
     return [Sage()]

@@ -1,4 +1,4 @@
-"""torch's scaled_dot_product_attention, with the backend that torch chooses or pinned to each of its backends."""
+"""torch's scaled_dot_product_attention, with the backend that torch chooses or with a pinned backend."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import torch
 
-# Implementations of the flash backend, by torch's name for each. The values are the module that torch imports, the
-# package that has it, and the major compute capabilities that it supports.
+# Implementations of the flash backend, by the name that torch gives them. Each value holds the module that torch
+# imports, the package that contains the module, and the major compute capabilities that the implementation supports.
 IMPLEMENTATIONS = {
     "FA3": ("flash_attn_interface", "flash-attn-3", (9,)),
     "FA4": ("flash_attn.cute.interface", "flash-attn-4", (9, 10)),
@@ -23,30 +23,31 @@ IMPLEMENTATIONS = {
 
 
 class Sdpa(Variant):
-    """torch.nn.functional.scaled_dot_product_attention, with a backend that torch chooses or pinned to one.
+    """torch.nn.functional.scaled_dot_product_attention, with the backend that torch chooses or with a pinned backend.
 
-    torch's `is_causal` is top-left aligned, but a causal mask in attnbench is bottom-right aligned. If the two differ,
-    the mask is passed as a lower-right bias on CUDA and as a boolean tensor elsewhere. A pinned backend that does not
-    support a workload raises an error and never falls back to another.
+    torch's `is_causal` is top-left aligned, but a causal mask in attnbench is bottom-right aligned. If the two masks
+    differ, the causal mask is passed as a lower-right bias on CUDA if there are more keys than queries, and as a
+    boolean tensor otherwise. A pinned backend raises an error for an unsupported workload; torch never falls back to
+    another backend.
     """
 
     def __init__(self, name: str, backend: str | None = None, implementation: str | None = None) -> None:
         self.name = name
         self.backend = backend  # a name in torch.nn.attention.SDPBackend
-        self.implementation = implementation  # name in torch's registry of flash implementations; None: the built-in
+        self.implementation = implementation  # a name in torch's registry of flash kernels, or None for the built-in
         self.baseline = backend is None
         if implementation is not None:
             self.packages = (IMPLEMENTATIONS[implementation][1],)
         if backend is not None:
             if backend == "MATH":
-                self.default_on = ("cuda",)  # on a CPU it computes the same as `naive`
+                self.default_on = ("cuda",)  # on a CPU, it performs the same computation as `naive`
             routed = f", routed to {implementation}" if implementation else ""
             self.__doc__ = f"torch's scaled_dot_product_attention, pinned to its backend {backend}{routed}."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what scaled_dot_product_attention or the pinned backend lacks, or None if it supports the workload.
+        """Return what torch or the pinned backend lacks for the workload, or None if the workload is supported.
 
-        On CUDA, torch itself says whether a pinned backend supports the workload.
+        On CUDA, torch's own checks decide whether a pinned backend supports the workload.
         """
         if workload.softcap is not None:
             return "scaled_dot_product_attention has no softcap"
@@ -57,13 +58,13 @@ class Sdpa(Variant):
         import torch
 
         if not torch.cuda.is_available():
-            return "needs a CUDA GPU, and torch sees none"
+            return "needs a CUDA GPU, but torch finds none"
         return next(self._refusals_on_cuda(workload, device), None) or self._lacking_on_cuda(
             workload, torch.device(device)
         )
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the mask or bias; the timed callable only calls scaled_dot_product_attention."""
+        """Make the mask or bias in advance, so that the timed callable only calls scaled_dot_product_attention."""
         from torch.nn.functional import scaled_dot_product_attention
 
         arguments = _mask_arguments(workload, inputs.query.device, inputs.alibi_slopes)
@@ -82,7 +83,7 @@ class Sdpa(Variant):
         return attend
 
     def _pinned(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context manager that allows only the pinned backend; use it for one call at a time."""
+        """Return a context manager that allows only the pinned backend. Each call needs a new context manager."""
         if self.backend is None:
             return contextlib.nullcontext()
         from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -90,7 +91,7 @@ class Sdpa(Variant):
         return sdpa_kernel(getattr(SDPBackend, self.backend))
 
     def _refusals_on_cuda(self, workload: Workload, device: str) -> Iterator[str]:
-        """Yield reasons for refusing a workload that torch does not check itself."""
+        """Yield the reasons, other than those from torch's own checks, for refusing a workload."""
         if workload.alibi and workload.dtype != "float32" and self.backend != "MATH":
             yield f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is not precise enough"
         if self.implementation is not None:
@@ -98,18 +99,18 @@ class Sdpa(Variant):
 
     def _lacking_on_cpu(self, workload: Workload) -> str | None:
         if self.backend in ("EFFICIENT_ATTENTION", "CUDNN_ATTENTION") or self.implementation is not None:
-            return "torch has no such kernel for the CPU: needs a CUDA GPU"
+            return "this backend has no kernel for the CPU: it needs a CUDA GPU"
         if self.backend == "FLASH_ATTENTION":
             if workload.dropout:
                 return "torch's flash kernel for the CPU has no dropout"
             if workload.head_dim != workload.head_dim_v:
-                return "torch's flash kernel needs head_dim_v equal to head_dim"
+                return "torch's flash kernel for the CPU needs head_dim_v to equal head_dim"
         return None
 
     def _lacking_on_cuda(self, workload: Workload, device: torch.device) -> str | None:
         """Return why torch's pinned backend does not support the workload, or None if it does.
 
-        The tensors that torch checks have the workload's shapes, but use the memory of only one row.
+        torch checks stand-in tensors, which have the workload's shapes but use the memory of only one row.
         """
         import torch
         from torch.backends import cuda
@@ -146,11 +147,11 @@ class Sdpa(Variant):
             if judges[self.backend](parameters, True):
                 return None
         reasons = "; ".join(str(warning.message).split(" (Triggered")[0] for warning in caught)
-        return f"torch says: {reasons}" if reasons else "torch refuses it for this backend and gives no reason"
+        return f"torch reports: {reasons}" if reasons else "torch refuses the workload but gives no reason"
 
 
 def _unregistered(implementation: str) -> str | None:
-    """Return why torch can't route its flash backend to `implementation`, or None."""
+    """Return why torch can't route its flash backend to `implementation`, or None if it can."""
     from torch.nn import attention
 
     known = getattr(attention, "list_flash_attention_impls", list)()
@@ -161,7 +162,7 @@ def _unregistered(implementation: str) -> str | None:
 
 
 def _unrouted(implementation: str, workload: Workload, device: str) -> Iterator[str]:
-    """Yield reasons why torch would not pass this workload to `implementation` on this GPU."""
+    """Yield the reasons why torch would not route the workload to `implementation` on this GPU."""
     import torch
 
     if workload.dropout:
@@ -169,11 +170,11 @@ def _unrouted(implementation: str, workload: Workload, device: str) -> Iterator[
     majors, (major, minor) = IMPLEMENTATIONS[implementation][2], torch.cuda.get_device_capability(device)
     if major not in majors:
         wanted = " or ".join(f"{each}.x" for each in majors)
-        yield f"torch routes to {implementation} only on compute capability {wanted}, this GPU has {major}.{minor}"
+        yield f"torch routes to {implementation} only on compute capability {wanted}, but this GPU has {major}.{minor}"
 
 
 def _select(implementation: str | None) -> None:
-    """Route torch's flash backend to `implementation`; this is fast if the backend is already routed there."""
+    """Route torch's flash backend to `implementation`, unless it is already routed there."""
     from torch.nn import attention
 
     if not hasattr(attention, "current_flash_attention_impl"):
@@ -213,7 +214,7 @@ def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tens
     if form == "is_causal":
         return {"is_causal": True}
     if form == "lower_right":
-        # This import takes seconds, because it imports torch's compiler.
+        # Importing this module takes seconds, because the module imports torch's compiler.
         from torch.nn.attention.bias import causal_lower_right
 
         return {"attn_mask": causal_lower_right(workload.seq_q, workload.seq_k)}
@@ -228,7 +229,7 @@ def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tens
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `sdpa`, its pinned backends, and the implementations that its flash backend can be routed to."""
+    """Return `sdpa`, a variant for each pinned backend, and a variant for each implementation of the flash backend."""
     return [
         Sdpa("sdpa"),
         Sdpa("sdpa-math", "MATH"),

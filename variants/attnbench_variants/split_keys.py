@@ -1,4 +1,4 @@
-"""Decoding with split keys: the parts are computed in parallel, so that even a single query can use a whole device."""
+"""Decoding with keys split into parts that are processed in parallel, so that one query can use a whole device."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MIN_KEYS_PER_PART = 256  # with smaller parts, splitting costs more time than it
 
 
 class SplitKeys(Variant):
-    """Attention to equal parts of the keys in parallel, whose results are merged, in plain torch and float32.
+    """Attention that processes equal parts of the keys in parallel and merges the results, in plain torch and float32.
 
-    Follows Flash-Decoding (Dao et al., 2023, pytorch.org/blog/flash-decoding). All scores are in memory at once, which
-    is affordable because there are few queries.
+    The algorithm follows Flash-Decoding (Dao et al., 2023, pytorch.org/blog/flash-decoding). All scores are in memory
+    at once, which is affordable because there are few queries.
     """
 
     name = "chunked-splitkv"
@@ -28,19 +28,19 @@ class SplitKeys(Variant):
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - the same on all devices
         """Return why the workload can't be computed as decoding, or None if it can."""
         if workload.seq_q > MAX_QUERIES:
-            return f"made for decoding: at most {MAX_QUERIES} queries per sequence, not {workload.seq_q}"
+            return f"is made for decoding, with at most {MAX_QUERIES} queries per sequence, not {workload.seq_q}"
         if workload.dropout:
-            return "made for decoding: no dropout"
+            return "is made for decoding and has no dropout"
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the mask and the bias, and split them into the same parts as the keys."""
+        """Make the mask and the bias, split them into the same parts as the keys, and return the timed callable."""
         from attnbench_variants import _visible
 
         w, device = workload, inputs.query.device
         parts = _parts(w.seq_k)
         hidden = _visible.hidden(w, device)
-        if hidden is not None:  # (B or 1, 1, parts, 1, Sq, keys of a part)
+        if hidden is not None:  # the result is (B or 1, 1, parts, 1, Sq, keys per part)
             hidden = _cut(hidden[:, :, None], parts)
         bias = None
         if inputs.alibi_slopes is not None:
@@ -53,7 +53,10 @@ class SplitKeys(Variant):
 def _attend(
     workload: Workload, inputs: Inputs, parts: int, hidden: torch.Tensor | None, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """Attend to each part of the keys and merge them; intermediate tensors are (B, Hkv, parts, group, Sq, ...)."""
+    """Attend to each part of the keys, and merge the results.
+
+    Intermediate tensors are (B, Hkv, parts, group, Sq, ...).
+    """
     import torch
 
     w = workload
@@ -78,7 +81,7 @@ def _attend(
 
 
 def _parts(keys: int) -> int:
-    """Return the largest number of equal parts that have at least MIN_KEYS_PER_PART keys each."""
+    """Return the largest number of equal parts, up to MAX_PARTS, that have at least MIN_KEYS_PER_PART keys each."""
     most = max(1, min(MAX_PARTS, keys // MIN_KEYS_PER_PART))
     return next(parts for parts in range(most, 0, -1) if keys % parts == 0)
 
@@ -90,5 +93,5 @@ def _cut(tensor: torch.Tensor, parts: int) -> torch.Tensor:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `chunked-splitkv`."""
+    """Return the variant `chunked-splitkv`."""
     return [SplitKeys()]

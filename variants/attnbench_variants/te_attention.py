@@ -29,12 +29,12 @@ class TransformerEngine(Variant):
     """transformer_engine.pytorch.DotProductAttention, which chooses its backend itself, on (B, S, H, D) tensors."""
 
     name = "transformer-engine"
-    # Transformer Engine may call flash-attn and flash-attn-3, so their versions matter, too.
+    # Transformer Engine may call flash-attn or flash-attn-3, so their versions are recorded, too.
     packages = ("transformer-engine", "transformer-engine-torch", "flash-attn", "flash-attn-3")
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what Transformer Engine lacks for the workload, or None."""
+        """Return what Transformer Engine lacks for the workload, or None if the workload is supported."""
         return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
@@ -77,11 +77,11 @@ class TransformerEngine(Variant):
 
 
 def _refusals(workload: Workload) -> Iterator[str]:
-    """Yield reasons why the installed Transformer Engine can't combine features or lacks a softcap."""
+    """Yield reasons for refusing ALiBi without a causal mask, and a softcap that the installed version lacks."""
     from attnbench_variants._visible import simplest_kind
 
     if workload.alibi and simplest_kind(workload) != "causal":
-        yield "Transformer Engine's ALiBi uses a signed distance, which equals the distance only under a causal mask"
+        yield "Transformer Engine's ALiBi uses signed distances, which equal the absolute ones only under a causal mask"
     if workload.softcap is not None:
         installed_version = tuple(int(part) for part in version("transformer-engine").split(".")[:2])
         if installed_version < FIRST_VERSION_WITH_SOFTCAP:
@@ -106,5 +106,5 @@ def _mask_arguments(workload: Workload) -> dict[str, Any]:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `transformer-engine`."""
+    """Return the variant `transformer-engine`."""
     return [TransformerEngine()]

@@ -1,4 +1,4 @@
-"""Attention over packed sequences, with torch's varlen kernel or with torch's nested tensors."""
+"""Attention over packed sequences, with torch's varlen kernel or torch's nested tensors."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ ABILITIES = Abilities(
 class Varlen(Variant):
     """torch.nn.attention.varlen.varlen_attn: FlashAttention on packed sequences, CUDA only.
 
-    The timed call removes the padding, because users would have to remove it, too. Documents are already packed.
+    The timed call removes the padding, because users would also have to remove it. Documents are already packed.
     """
 
     name = "varlen"
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what torch's varlen kernel lacks for the workload, or None."""
+        """Return what torch's varlen kernel lacks for the workload, or None if the workload is supported."""
         reason = ABILITIES.lacking(workload, device)
         if reason is None and "window_size" not in _parameters():
-            return "needs torch 2.11 or later, whose varlen_attn has windows (pip install -U torch)"
+            return "needs torch 2.11 or later, whose varlen_attn supports windows (pip install -U torch)"
         return reason
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
@@ -63,7 +63,7 @@ class NestedSdpa(Variant):
     """scaled_dot_product_attention on jagged nested tensors, which the timed call makes from packed sequences.
 
     On a CPU, torch scales query and key separately in their own dtype. In half precision this is less precise than a
-    plain implementation, so only float32 is supported on a CPU. Where torch has no fused kernel for the workload, it
+    plain implementation, so only float32 is supported on a CPU. If torch has no fused kernel for the workload, it
     stores the scores in the workload's dtype, so the variant has the tier `plain`.
     """
 
@@ -73,14 +73,14 @@ class NestedSdpa(Variant):
     layout = "BSHD"
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
-        """Return what nested tensors lack for the workload, or None."""
+        """Return what nested tensors lack for the workload, or None if the workload is supported."""
         from attnbench_variants._visible import simplest_kind
 
         w = workload
         refusals = (
             (
                 device == "cpu" and w.dtype != "float32",
-                f"dtype {w.dtype}: on a CPU, torch's nested tensors are less precise than the tier plain allows",
+                f"on a CPU, torch's nested tensors are less precise in {w.dtype} than the tier plain allows",
             ),
             (w.heads != w.kv_heads, "torch's nested tensors have no grouped queries: kv_heads must equal heads"),
             (w.softcap is not None, "scaled_dot_product_attention has no softcap"),
@@ -88,9 +88,9 @@ class NestedSdpa(Variant):
             (w.dropout > 0, "not all of torch's backends support dropout on nested tensors"),
             (
                 simplest_kind(w) not in ("none", "padding", "document"),
-                f"torch's nested tensors do not support mask {w.mask}, only none, padding and document",
+                f"torch's nested tensors do not support the mask {w.mask}, only none, padding and document",
             ),
-            (0 in (w.batch, w.seq_q, w.seq_k), "nested tensors do not support an empty batch or sequence"),
+            (0 in (w.batch, w.seq_q, w.seq_k), "torch's nested tensors do not support an empty batch or sequence"),
         )
         return next((reason for applies, reason in refusals if applies), None)
 
@@ -122,9 +122,9 @@ class NestedSdpa(Variant):
 
 
 def _at_start(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor, or a copy if it does not begin at the start of its storage.
+    """Return the tensor, or a copy of it if it does not begin at the start of its storage.
 
-    The backward pass of nested tensors ignores the offset of such a view.
+    The backward pass of nested tensors ignores the offset of a tensor in its storage.
     """
     return tensor.clone() if tensor.storage_offset() else tensor
 
@@ -139,5 +139,5 @@ def _parameters() -> set[str]:
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `varlen` and `varlen-nested`."""
+    """Return the variants `varlen` and `varlen-nested`."""
     return [Varlen(), NestedSdpa()]

@@ -1,4 +1,4 @@
-"""xformers' memory_efficient_attention, with the operator that xformers chooses or pinned to each operator."""
+"""xformers' memory_efficient_attention, with the operator that xformers chooses or with a pinned operator."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
     import torch
 
 Arrangement = Literal["batch", "blocks", "packed"]
-BIAS_ROW_ALIGNMENT = 8  # elements; the stride of a bias tensor's rows must be a multiple
+BIAS_ROW_ALIGNMENT = 8  # the row stride of a bias tensor must be a multiple of this many elements
 
 
 class Xformers(Variant):
     """xformers.ops.memory_efficient_attention on (batch, sequence, heads, head_dim) tensors; CUDA only.
 
-    A mask is passed as an instance of xformers' bias classes if there is a class for it. Padded and packed batches are
-    passed as one long sequence with a block-diagonal bias. The tensors are views, unless the operator or its backward
-    pass does not support padded blocks; then the timed call removes the padded keys. Grouped queries use the
-    five-dimensional form, which has no backward pass.
+    If xformers has a bias class for a mask, the mask is passed as an instance of this class. Padded and packed batches
+    are passed as one long sequence with a block-diagonal bias. The tensors are views, except if the operator or its
+    backward pass does not support padded blocks. In that case, the timed call removes the padded keys. For inference,
+    grouped queries are passed in the five-dimensional form, which has no backward pass.
     """
 
     layout = "BSHD"
-    packages = ("xformers", "flash-attn", "flash-attn-3")  # the flash operators may call flash-attn
+    packages = ("xformers", "flash-attn", "flash-attn-3")  # the flash operators may call the flash-attn packages
 
     def __init__(self, name: str, operator: str | None = None) -> None:
         self.name = name
-        self.operator = operator  # a module of xformers.ops.fmha, which has a FwOp and may have a BwOp
+        self.operator = operator  # a module in xformers.ops.fmha that has a FwOp and may have a BwOp
         if operator is not None:
             self.__doc__ = f"xformers' memory_efficient_attention, pinned to its operator {operator}; CUDA only."
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Return why xformers can't run the workload, or None if it can.
 
-        The reason lists what each of xformers' operators lacks if none supports the workload.
+        If no operator supports the workload, the reason lists what each operator lacks.
         """
         if find_spec("xformers") is None:
             return missing("xformers")
@@ -48,11 +48,11 @@ class Xformers(Variant):
         import torch
 
         if not torch.cuda.is_available():
-            return "needs a CUDA GPU, and torch sees none"
+            return "needs a CUDA GPU, but torch finds none"
         return next(_refusals(workload), None) or self.lacking(workload, torch.device(device))
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the bias; the timed callable only calls memory_efficient_attention."""
+        """Make the bias in advance, and return the timed callable, which calls memory_efficient_attention."""
         from xformers.ops import memory_efficient_attention
 
         arrangement = arrange(workload, self.operator)
@@ -73,7 +73,7 @@ class Xformers(Variant):
     def lacking(self, workload: Workload, device: torch.device) -> str | None:
         """Return why no operator supports the workload, or None if one does.
 
-        The tensors that the operators check have the workload's shapes, but use the memory of only one row.
+        The operators check stand-in tensors, which have the workload's shapes but use the memory of only one row.
         """
         import torch
         from xformers.ops import fmha
@@ -103,7 +103,7 @@ class Xformers(Variant):
 
 
 def _refusals(workload: Workload) -> Iterator[str]:
-    """Yield reasons that apply to every operator."""
+    """Yield the reasons for refusing the workload with any operator."""
     if 0 in (workload.batch, workload.seq_q, workload.seq_k):
         yield "memory_efficient_attention does not support an empty batch or sequence"
     if workload.softcap is not None:
@@ -113,7 +113,7 @@ def _refusals(workload: Workload) -> Iterator[str]:
 
 
 def arrange(workload: Workload, operator: str | None) -> Arrangement:
-    """Return how the batch is passed.
+    """Return the arrangement in which the batch is passed to xformers.
 
     - `batch`: unchanged
     - `blocks`: as blocks of one long sequence
@@ -132,8 +132,9 @@ def arrange(workload: Workload, operator: str | None) -> Arrangement:
 def _is_causal(workload: Workload) -> bool:
     """Return whether no query sees a later key.
 
-    This includes any window of a single query, which is at the last position and has no later key. Other two-sided
-    windows matter because xformers' triton_splitk accepts them, but uses the last query's window for every query.
+    A two-sided window counts as causal if there is a single query, because the query is at the last position and has no
+    later key. With more queries, xformers' triton_splitk accepts a two-sided window as well, but it uses the last
+    query's window for every query.
     """
     from attnbench_variants._visible import simplest_kind
 
@@ -142,7 +143,7 @@ def _is_causal(workload: Workload) -> bool:
 
 
 def _sizes(workload: Workload, arrangement: Arrangement) -> tuple[int, int, int]:
-    """Return the batch size and the numbers of queries and keys in the arrangement."""
+    """Return the batch size and the numbers of queries and keys after the batch has been arranged."""
     w = workload
     keys = {"batch": w.seq_k, "blocks": w.batch * w.seq_k, "packed": sum(w.key_lengths)}[arrangement]
     return (w.batch, w.seq_q, keys) if arrangement == "batch" else (1, w.batch * w.seq_q, keys)
@@ -151,7 +152,7 @@ def _sizes(workload: Workload, arrangement: Arrangement) -> tuple[int, int, int]
 def _viewing(
     workload: Workload, arrangement: Arrangement, device: torch.device
 ) -> Callable[..., tuple[torch.Tensor, ...]]:
-    """Return a function that converts query, key and value, (B, S, H, X), to the arrangement."""
+    """Return a function that converts query, key and value from (B, S, H, X) to the arrangement."""
     from attnbench_variants._packing import packing
 
     if arrangement == "batch":
@@ -165,10 +166,10 @@ def _viewing(
 def grouped(
     workload: Workload, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return query, key and value in a form that suits grouped heads; without grouped heads they are unchanged.
+    """Return query, key and value in a form that suits grouped heads; without grouped heads, they are unchanged.
 
-    For inference they become (B, S, Hkv, group, X). No backward pass supports five dimensions, so for training each
-    key and value is repeated for its group of query heads, because users would have to repeat them, too.
+    For inference, they become (B, S, Hkv, group, X). No backward pass supports five dimensions, so for training, each
+    key and value is repeated for its group of query heads. Users would also have to repeat them.
     """
     if workload.kv_heads == workload.heads:
         return query, key, value
@@ -229,7 +230,7 @@ def _aligned_bias(workload: Workload) -> Any:
 
 
 def _tensor_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> torch.Tensor:
-    """Return a dense bias with aligned rows.
+    """Return a dense bias whose rows are aligned.
 
     It is (B, Hq, Sq, Sk), or (B, Hkv, group, Sq, Sk) if the operator gets grouped queries in five dimensions.
     """

@@ -1,8 +1,8 @@
 """`ring`: context-parallel attention over processes that pass keys and values around in a ring.
 
-Liu et al., 2023, arXiv:2310.01889. The harness has whole tensors, so the measured time includes scattering the inputs
-and gathering the outputs. A model that keeps its sequences split would not spend this time. The first process of the
-ring is attnbench's worker; each of the other processes computes on one thread.
+The algorithm follows Liu et al., 2023, arXiv:2310.01889. The harness holds whole tensors, so the measured time includes
+scattering the inputs and gathering the outputs. A model that keeps its sequences split would not need this time. The
+first process of the ring is attnbench's worker; each of the other processes computes on one thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Ring(Variant):
     A zig-zag split gives all processes the same work under a causal mask.
     """
 
-    default_on = ("cuda",)  # on a CPU, a single process can use all cores as well
+    default_on = ("cuda",)  # because on a CPU, a single process can use all cores without a ring
 
     def __init__(self, name: str, ranks: int) -> None:
         self.name, self.ranks = name, ranks
@@ -42,15 +42,15 @@ class Ring(Variant):
         if not dist.is_available():
             return "needs a build of torch with torch.distributed"
         if device == "cuda" and torch.cuda.device_count() < self.ranks:
-            return f"needs {self.ranks} GPUs, but the worker sees {torch.cuda.device_count()}"
+            return f"needs {self.ranks} GPUs, but the worker has {torch.cuda.device_count()}"
         if device == "cpu" and len(os.sched_getaffinity(0)) < self.ranks:
-            return f"needs {self.ranks} cores, one for each process, but has {len(os.sched_getaffinity(0))}"
+            return f"needs {self.ranks} cores, one for each process, but the worker has {len(os.sched_getaffinity(0))}"
         return _unsplittable(workload, self.ranks)
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Start the other ranks, unless this process has started them, and return the timed callable.
+        """Start the other ranks, unless this process has already started them, and return the timed callable.
 
-        Raises ValueError for a workload that can't be split evenly, because ranks with unequal parts would wait for
+        Raises ValueError if the ring can't compute the workload. For example, ranks with unequal parts would wait for
         each other forever.
         """
         if problem := _unsplittable(workload, self.ranks):
@@ -70,7 +70,7 @@ class Ring(Variant):
         class Attention(torch.autograd.Function):
             @staticmethod
             def forward(context: Any, *tensors: torch.Tensor) -> torch.Tensor:
-                context.ticket = ticket = group.ticket()  # while the graph keeps the ticket, the ranks keep their parts
+                context.ticket = ticket = group.ticket()  # ranks keep their parts until the graph is freed
                 return group.forward(Call(FORWARD, ticket.number, group.oldest, *numbers), *tensors)
 
             @staticmethod
@@ -87,21 +87,21 @@ class Ring(Variant):
 def _unsplittable(workload: Workload, ranks: int) -> str | None:
     """Return why the ring can't compute the workload, or None if it can."""
     problems = (
-        (workload.mask.kind not in ("none", "causal"), f"has no mask {workload.mask}: only none and causal"),
+        (workload.mask.kind not in ("none", "causal"), f"supports only the masks none and causal, not {workload.mask}"),
         (workload.softcap is not None, "has no softcap"),
         (workload.alibi, "has no ALiBi"),
         (bool(workload.dropout), "has no dropout"),
         (workload.seq_q != workload.seq_k, "needs seq_q == seq_k, because queries and keys are split in the same way"),
         (
             not workload.seq_q or bool(workload.seq_q % (2 * ranks)),
-            f"needs a length that is a multiple of {2 * ranks}, with two chunks for each rank",
+            f"needs a sequence length that is a multiple of {2 * ranks}, so that each rank gets two chunks",
         ),
-        (not workload.batch, "needs a batch of at least 1"),
+        (not workload.batch, "needs a batch size of at least 1"),
     )
     return next((problem for applies, problem in problems if applies), None)
 
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `ring`, with two processes, and `ring-4`, with four."""
+    """Return the variants `ring`, with two processes, and `ring-4`, with four."""
     return [Ring("ring", 2), Ring("ring-4", 4)]

@@ -1,8 +1,8 @@
-"""One rank of the ring: it keeps its queries, and passes keys and values on to the next rank.
+"""One rank of the ring, which keeps its queries and passes keys and values on to the next rank.
 
-Liu et al., 2023, arXiv:2310.01889. `python -m attnbench_variants.ring.rank RANK RANKS FILE DEVICE` serves calls until
-standard input closes. Rank 0 is the process that the variant runs in. It broadcasts each call, scatters the inputs and
-gathers the results.
+The algorithm follows Liu et al., 2023, arXiv:2310.01889. Rank 0 is the process that the variant runs in. It broadcasts
+each call, scatters the inputs and gathers the results. Every other rank is started by the command
+`python -m attnbench_variants.ring.rank RANK RANKS FILE DEVICE`, and serves calls until standard input is closed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from attnbench_variants.ring.zigzag import chunks_of
 
 FORWARD, BACKWARD = 0, 1
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-MAX_IDLE = timedelta(days=1)  # how long a rank may wait for the next call; long enough for any run
+MAX_IDLE = timedelta(days=1)  # the longest time that a rank waits for the next call; longer than any run
 
 
 @dataclass(frozen=True)
 class Call:
     """A call that rank 0 broadcasts: the operation, the shapes, whether the mask is causal, and the scale.
 
-    `ticket` is the number of a forward call: of this call, or of the call that this one computes the gradients for.
-    The ranks release what they kept for calls with numbers below `oldest`.
+    `ticket` is the number of a forward call: of this call itself, or of the call whose gradients this call computes.
+    The ranks release the tensors of forward calls whose numbers are below `oldest`.
     """
 
     operation: int
@@ -37,7 +37,7 @@ class Call:
     batch: int
     heads: int
     kv_heads: int
-    length: int  # queries of one rank, which has as many keys
+    length: int  # the number of queries, and also of keys, on each rank
     head_dim: int
     head_dim_v: int
     dtype: int
@@ -50,12 +50,12 @@ class Call:
 
     @classmethod
     def from_tensor(cls, numbers: torch.Tensor) -> Call:
-        """Return the call that `to_tensor` converted to `numbers`."""
+        """Return the call that `to_tensor` has converted to `numbers`."""
         *whole, causal, scale = numbers.tolist()
         return cls(*(int(value) for value in whole), causal=bool(causal), scale=scale)
 
     def shapes(self) -> dict[str, tuple[int, int, int, int]]:
-        """Return the shapes of a rank's part of query, key, value and output."""
+        """Return the shape of a rank's part of each tensor: query, key, value and output."""
         return {
             "query": (self.batch, self.heads, self.length, self.head_dim),
             "key": (self.batch, self.kv_heads, self.length, self.head_dim),
@@ -65,14 +65,14 @@ class Call:
 
 
 class Rank:
-    """The computation of one rank, which keeps its tensors of a forward call for the backward pass."""
+    """The computation of one rank, which keeps the tensors of each forward call for the backward pass."""
 
     def __init__(self, rank: int, ranks: int, device: str) -> None:
         self.rank, self.ranks, self.device = rank, ranks, torch.device(device)
-        self._kept: dict[int, tuple[torch.Tensor, ...]] = {}  # by ticket
+        self._kept: dict[int, tuple[torch.Tensor, ...]] = {}  # key: number of the ticket
 
     def forward(self, call: Call, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Attend to the keys of each rank in turn, while those of the next rank are sent; return this rank's output."""
+        """Attend to each rank's keys in turn while receiving the next rank's keys, and return this rank's output."""
         queries = query.float().chunk(2, 2)
         outputs = [torch.zeros((*part.shape[:3], call.head_dim_v), device=self.device) for part in queries]
         peaks = [torch.full((*part.shape[:3], 1), -torch.inf, device=self.device) for part in queries]
@@ -96,7 +96,7 @@ class Rank:
         return output.to(query.dtype)
 
     def backward(self, call: Call, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Send keys, values and their partial gradients around the ring, and return this rank's three gradients."""
+        """Send keys, values and their partial gradients around the ring, and return this rank's gradients."""
         query, key, value, output, peak, total = self._kept[call.ticket]
         grads = grad_output.float()
         row_dots = ((grads * output).sum(-1)).chunk(2, 2)
@@ -119,9 +119,9 @@ class Rank:
         return torch.cat(grad_queries, 2).to(query.dtype), travelling[0].to(key.dtype), travelling[1].to(value.dtype)
 
     def _pairs(self, source: int, causal: bool) -> list[tuple[int, int, bool]]:
-        """Return the pairs of a chunk of this rank and a chunk of `source` that have to be computed.
+        """Return the pairs of chunks to compute: a chunk of this rank's queries and a chunk of rank `source`'s keys.
 
-        Each pair is (own chunk, other chunk, whether both are the same chunk).
+        Each item is (index of the query chunk, index of the key chunk, whether the pair needs a causal mask).
         """
         mine, theirs = chunks_of(self.rank, self.ranks), chunks_of(source, self.ranks)
         return [
@@ -151,7 +151,7 @@ class Rank:
 
 
 def join(rank: int, ranks: int, file: str, device: str) -> None:
-    """Join the process group through a shared file; gloo sends CPU tensors, NCCL sends GPU tensors."""
+    """Join the process group through a shared file; gloo transfers CPU tensors, and NCCL transfers GPU tensors."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     dist.init_process_group(backend, init_method=f"file://{file}", rank=rank, world_size=ranks, timeout=MAX_IDLE)
@@ -176,7 +176,7 @@ def serve(rank: Rank) -> None:
 def _scores(query: torch.Tensor, key: torch.Tensor, scale: float, *, diagonal: bool) -> torch.Tensor:
     """Return the scores of some rows and keys, (B, Hq, R, Rk), with a causal mask if `diagonal` is True.
 
-    The caller keeps the maximum of each row separate from the sum of weights. The log-sum-exp, which combines the two,
+    The caller keeps each row's maximum separate from its sum of weights. The log-sum-exp, which combines the two,
     would be rounded to the precision of the maximum: for scores of 10,000, the error of a weight would be 0.1%.
     """
     scores = _per_group(query, key.mT) * scale
@@ -187,7 +187,10 @@ def _scores(query: torch.Tensor, key: torch.Tensor, scale: float, *, diagonal: b
 
 
 def _per_group(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Multiply (B, Hq, R, X) by (B, Hkv, X, Y) to (B, Hq, R, Y); the query heads of a group share a key head."""
+    """Multiply `left`, (B, Hq, R, X), by `right`, (B, Hkv, X, Y), and return the product, (B, Hq, R, Y).
+
+    All query heads of a group are multiplied by the same key head.
+    """
     batch, heads, rows, width = left.shape
     kv_heads = right.shape[1]
     product = left.reshape(batch, kv_heads, heads // kv_heads * rows, width) @ right
@@ -195,7 +198,10 @@ def _per_group(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def _over_group(left: torch.Tensor, right: torch.Tensor, kv_heads: int) -> torch.Tensor:
-    """Sum left^T right over the rows of all heads of a group: (B, Hq, R, X), (B, Hq, R, Y) -> (B, Hkv, X, Y)."""
+    """Multiply the transpose of `left`, (B, Hq, R, X), by `right`, (B, Hq, R, Y).
+
+    The product, (B, Hkv, X, Y), is summed over all query heads of a group.
+    """
     batch, heads, rows, _ = left.shape
     folded = (t.reshape(batch, kv_heads, heads // kv_heads * rows, t.shape[-1]) for t in (left, right))
     first, second = folded

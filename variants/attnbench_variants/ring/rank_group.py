@@ -1,4 +1,4 @@
-"""The processes of a ring, as seen from rank 0, which starts them once and then calls them."""
+"""The processes of a ring, which rank 0 starts once and then calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from attnbench_variants.ring.zigzag import gathered, scattered
 
 @dataclass(eq=False)
 class Ticket:
-    """The identity of a forward call; all ranks keep the tensors of the call as long as its ticket is referenced."""
+    """The identity of a forward call. All ranks keep the call's tensors as long as its ticket is referenced."""
 
     number: int
 
@@ -47,7 +47,7 @@ class RankGroup:
         self._held: set[int] = set()  # numbers of the tickets that are still referenced
 
     def ticket(self) -> Ticket:
-        """Return the ticket of a new forward call."""
+        """Return a ticket for a new forward call."""
         ticket = Ticket(next(self._numbers))
         self._held.add(ticket.number)
         weakref.finalize(ticket, self._held.discard, ticket.number)
@@ -55,20 +55,20 @@ class RankGroup:
 
     @property
     def oldest(self) -> int:
-        """Number of the oldest ticket that is still referenced."""
+        """The number of the oldest ticket that is still referenced, or 0 if there is none."""
         return min(self._held, default=0)
 
     def forward(self, call: Call, *tensors: torch.Tensor) -> torch.Tensor:
-        """Return the whole output (B, Hq, S, Dv) for the whole query, key and value."""
+        """Return the whole output, (B, Hq, S, Dv), for the whole query, key and value."""
         return self._gather(self._own.forward(call, *self._scatter(call, tensors)))
 
     def backward(self, call: Call, grad_output: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the gradients of query, key and value for the forward call that has the ticket of `call`."""
+        """Return the gradients of query, key and value for the forward call with the ticket `call.ticket`."""
         answers = self._own.backward(call, *self._scatter(call, (grad_output,)))
         return tuple(self._gather(answer) for answer in answers)
 
     def stop(self) -> None:
-        """End the other ranks and leave the process group."""
+        """Kill the other ranks' processes and leave the process group."""
         for process in self._others:
             process.kill()
             process.wait()
@@ -95,9 +95,9 @@ _RANK_GROUPS: dict[tuple[int, str], RankGroup] = {}
 
 
 def rank_group_of(ranks: int, kind: str) -> RankGroup:
-    """Return this process's group of `ranks` ranks, and start it first if necessary.
+    """Return this process's group of `ranks` ranks on devices of `kind`, starting the group if necessary.
 
-    A group of another size is stopped, because a process can have only one.
+    A running group with different arguments is stopped, because a process can have only one group.
     """
     if (ranks, kind) not in _RANK_GROUPS:
         stop_rank_group()
@@ -113,7 +113,7 @@ def stop_rank_group() -> None:
 
 
 def dtype_index(dtype: torch.dtype) -> int:
-    """Return the number that represents a dtype in a call."""
+    """Return the number that represents a dtype in a `Call`."""
     return DTYPES.index(dtype)
 
 

@@ -11,18 +11,21 @@ import torch
 
 
 def chunks_of(rank: int, ranks: int) -> tuple[int, int]:
-    """Return the two chunks of `rank`, the earlier one first."""
+    """Return the indices of the two chunks that `rank` holds, the earlier chunk first."""
     return rank, 2 * ranks - 1 - rank
 
 
 def scattered(whole: torch.Tensor, ranks: int) -> list[torch.Tensor]:
-    """Split (B, H, S, D) into a contiguous (B, H, S / ranks, D) for each rank; S must be a multiple of 2 * ranks."""
+    """Split a (B, H, S, D) tensor into one contiguous (B, H, S / ranks, D) tensor for each rank.
+
+    S must be a multiple of 2 * ranks.
+    """
     chunks = whole.chunk(2 * ranks, dim=2)
     return [torch.cat([chunks[index] for index in chunks_of(rank, ranks)], dim=2) for rank in range(ranks)]
 
 
 def gathered(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Join the parts of all ranks to (B, H, S, D), the inverse of `scattered`."""
+    """Join the parts of all ranks into a (B, H, S, D) tensor, as the inverse of `scattered`."""
     ranks = len(parts)
     chunks: list[torch.Tensor] = [parts[0]] * (2 * ranks)
     for rank, part in enumerate(parts):

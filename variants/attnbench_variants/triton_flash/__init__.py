@@ -1,4 +1,4 @@
-"""`triton-flash`: the algorithm of FlashAttention-2 (Dao, 2023, arXiv:2307.08691) as Triton kernels."""
+"""`triton-flash`: the algorithm of FlashAttention-2 (Dao, 2023, arXiv:2307.08691), implemented as Triton kernels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TritonFlash(Variant):
 
     name = "triton-flash"
     packages = ("triton",)
-    costly_on = ("cpu",)  # because Triton's interpreter, which runs it there, is slow
+    costly_on = ("cpu",)  # because on a CPU, the kernels run in Triton's interpreter, which is slow
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Return why the kernels can't run the workload, or None if they can."""
@@ -38,11 +38,14 @@ class TritonFlash(Variant):
             return "has no dropout"
         widest = max(workload.head_dim, workload.head_dim_v)
         if widest > MAX_HEAD_DIM:
-            return f"supports a head_dim of at most {MAX_HEAD_DIM}, whose tiles fit into shared memory, not {widest}"
+            return f"supports a head_dim of at most {MAX_HEAD_DIM}, not {widest}: wider tiles exceed shared memory"
         return None
 
     def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Compile and tune the kernels with a first call, which includes the backward pass if the workload has one."""
+        """Return the timed callable. On a GPU, compile and tune the kernels with a first call.
+
+        The first call includes the backward pass if the workload has one.
+        """
         import torch
 
         from attnbench_variants.triton_flash.attention import (
@@ -74,5 +77,5 @@ class TritonFlash(Variant):
 
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return `triton-flash`."""
+    """Return the variant `triton-flash`."""
     return [TritonFlash()]

@@ -1,4 +1,4 @@
-"""The kernels as one differentiable function of tensors."""
+"""A differentiable attention function that calls the Triton kernels."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 ROWS_PER_DOT_PROGRAM = 32  # rows that one program of row_dot_kernel computes
-MAX_TILE_LENGTH = 128  # rows or keys in the largest tile that is tuned
+MAX_TILE_LENGTH = 128  # the most rows or keys in a tile that is tried during tuning
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The arguments of the kernels other than query, key and value; a parameter that the mask does not use is None.
+    """The kernels' arguments other than query, key and value. An argument that the workload does not use is None.
 
     - `offset`: the key on the diagonal in row 0
-    - `left`, `right`: the numbers of visible keys on either side of the diagonal
-    - `prefix`: the number of first keys that every row sees
-    - `key_lengths`: the number of keys of each sequence that are not padding, (B,) int32
+    - `left`, `right`: the numbers of visible keys to the left and right of the diagonal
+    - `prefix`: the number of keys at the start that every row sees
+    - `key_lengths`: the number of keys in each sequence that are not padding, (B,) int32
     - `document_starts`, `document_stops`: the range of the document at each position, (B, S) int32
-    - `slopes`: the slopes of ALiBi, (Hq,) float32
+    - `slopes`: ALiBi's slopes, (Hq,) float32
     """
 
     scale: float
@@ -44,17 +44,17 @@ class Problem:
 
     @property
     def tables(self) -> tuple[torch.Tensor | None, ...]:
-        """The tensors, in the order in which the kernels take them."""
+        """The tensors, in the order of the kernels' parameters."""
         return self.key_lengths, self.document_starts, self.document_stops, self.slopes
 
     @property
     def numbers(self) -> tuple[float | None, ...]:
-        """The numbers, in the order in which the kernels take them."""
+        """The numbers, in the order of the kernels' parameters."""
         return self.offset, self.left, self.right, self.prefix, self.scale, self.softcap
 
 
 def describe(workload: Workload, inputs: Inputs) -> Problem:
-    """Return the arguments of the kernels for a workload."""
+    """Return the kernels' arguments for a workload."""
     mask, alignment = workload.mask, workload.seq_k - workload.seq_q
     problem = Problem(
         scale=workload.effective_scale,
@@ -85,7 +85,7 @@ class FlashAttention(torch.autograd.Function):
     def forward(
         context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, problem: Problem
     ) -> torch.Tensor:
-        """Compute the output (B, Hq, Sq, Dv) from (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv)."""
+        """Return the output, (B, Hq, Sq, Dv), for inputs (B, Hq, Sq, D), (B, Hkv, Sk, D) and (B, Hkv, Sk, Dv)."""
         query, key, value = contiguous(query, key, value)
         output, log_sum = attend(query, key, value, problem)
         context.save_for_backward(query, key, value, output, log_sum)
@@ -94,19 +94,19 @@ class FlashAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        """Compute the gradients of query, key and value."""
+        """Return the gradients of query, key and value."""
         return (*gradients(*context.saved_tensors, *contiguous(grad_output), context.problem), None)
 
 
 def contiguous(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return contiguous tensors, which the kernels require; tensors that are contiguous are not copied."""
+    """Return contiguous versions of the tensors, as the kernels require. Contiguous inputs are not copied."""
     return tuple(tensor.contiguous() for tensor in tensors)
 
 
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, problem: Problem
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the output and the log-sum-exp of each row for contiguous tensors.
+    """Return the output and each row's log-sum-exp. All tensors must be contiguous.
 
     The log-sum-exp is (B, Hq, Sq) float32, in units of log2.
     """
@@ -128,7 +128,7 @@ def gradients(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, output: torch.Tensor, log_sum: torch.Tensor,
     grad_output: torch.Tensor, problem: Problem,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Return the gradients of query, key and value for contiguous tensors."""
+    """Return the gradients of query, key and value. All tensors must be contiguous."""
     batch, heads, seq_q, head_dim = query.shape
     kv_heads, seq_k, head_dim_v = value.shape[1:]
     grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
@@ -157,7 +157,7 @@ def clear_tuning() -> None:
 
 
 def _widths(head_dim: int, head_dim_v: int) -> dict[str, int]:
-    """Return the kernels' constants for the head sizes; in a tile, sizes are padded to powers of two of at least 16."""
+    """Return the kernels' constants for the head sizes. The widths of tiles are powers of two of at least 16."""
     return {
         "HEAD_DIM": head_dim,
         "HEAD_DIM_V": head_dim_v,

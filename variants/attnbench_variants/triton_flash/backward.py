@@ -6,8 +6,8 @@ There are three kernels (Dao, 2023, arXiv:2307.08691, section 3.1.2):
 - `grad_key_value_kernel` computes the gradients of key and value, with one program per tile of keys.
 - `grad_query_kernel` computes the gradient of query, with one program per tile of queries.
 
-No kernel uses atomic additions, so every call has the same result. Instead, the program of a key head loops over the
-query heads of its group and sums their contributions.
+No kernel uses atomic additions, so all calls with the same inputs have identical results. Instead, each program of
+`grad_key_value_kernel` loops over the query heads of a group and sums their contributions.
 """
 
 import triton
@@ -22,7 +22,10 @@ from attnbench_variants.triton_flash.tuning import tuned
 def row_dot_kernel(
     output, grad_output, row_dots, rows_in_all, WIDTH: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr
 ):
-    """Write to `row_dots` the sum of output * grad_output over each row of (B * H * Sq, Dv), in float32."""
+    """Write the sum of output * grad_output over each row to `row_dots`, in float32.
+
+    `output` and `grad_output` are (B * H * Sq, Dv).
+    """
     rows = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = tl.arange(0, BLOCK_DV)
     out_tile = load_tile(output, rows, columns, rows_in_all, WIDTH, BLOCK_DV != WIDTH, True).to(tl.float32)
@@ -36,7 +39,7 @@ def _gradient_of_scores(
 ):
     """Return the softmax weights and the gradient of the scaled products.
 
-    `log_sum` and `row_dots` have one value per row, and broadcast over the keys.
+    `log_sum` and `row_dots` have one value per row and are broadcast over the keys.
     """
     derivative = 1.0
     if softcap is not None or slope is not None:
@@ -99,12 +102,12 @@ def grad_key_value_kernel(
 ):  # fmt: skip
     """Write `grad_key` (B, Hkv, Sk, D) and `grad_value` (B, Hkv, Sk, Dv).
 
-    Each program computes BLOCK_N keys, and takes BLOCK_M rows of queries per step. RAGGED is True if seq_q may not be a
-    multiple of BLOCK_M. The programs of a head start with its first tile of keys, because most rows see that tile under
-    a causal mask, so it takes longest.
+    Each program computes the gradients of BLOCK_N keys and values, and reads BLOCK_M query rows per step. RAGGED is
+    True if seq_q may not be a multiple of BLOCK_M. The first program of each head computes the head's first tile of
+    keys, which takes longest under a causal mask because most rows see it.
     """
     tiles = tl.cdiv(seq_k, BLOCK_N)
-    kv_head = tl.program_id(0) // tiles  # index over all sequences
+    kv_head = tl.program_id(0) // tiles  # counted over all sequences
     sequence = kv_head // kv_heads
     first_key = tl.program_id(0) % tiles * BLOCK_N
     keys = first_key + tl.arange(0, BLOCK_N)
@@ -212,7 +215,7 @@ def grad_query_kernel(
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write `grad_query` (B, H, Sq, D); programs are numbered in the same order as in the forward pass."""
+    """Write `grad_query` (B, H, Sq, D). Programs are numbered in the same order as in the forward pass."""
     tiles = tl.cdiv(seq_q, BLOCK_M)
     head = tl.program_id(0) // tiles
     sequence = head // heads

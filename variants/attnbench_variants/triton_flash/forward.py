@@ -17,8 +17,8 @@ def _attend(
     """Add the keys from `begin` to `end` to the online softmax (Milakov & Gimelshein, 2018, arXiv:1805.02867).
 
     `weighted` (M, Dv) is the sum of the values weighted by exp2(score - peak), `total` (M) is the sum of these weights,
-    and `peak` (M) is the highest score, in units of log2. Without softcap and ALiBi, the argument of exp2 includes the
-    scale, which saves a multiplication.
+    and `peak` (M) is the highest score, in units of log2. Without softcap and ALiBi, the scale is applied in the
+    argument of exp2, which saves a multiplication.
     """
     width = tl.arange(0, BLOCK_D)
     width_v = tl.arange(0, BLOCK_DV)
@@ -59,11 +59,11 @@ def forward_kernel(
     """Write `output` (B, H, Sq, Dv) and `log_sum` (B, H, Sq), the log2 of the sum of exp(score).
 
     `log_sum` is +inf in a row that sees no key. Programs are numbered so that those of the same head run at about the
-    same time and share its keys in the cache. Each head starts with its last tile of queries, because that tile takes
-    longest under a causal mask and should not be the last to run.
+    same time and share its keys in the cache. The first program of each head computes the head's last tile of queries,
+    because that tile takes longest under a causal mask and should not be the last to run.
     """
     tiles = tl.cdiv(seq_q, BLOCK_M)
-    head = tl.program_id(0) // tiles  # index over all sequences: sequence * heads + head
+    head = tl.program_id(0) // tiles  # counted over all sequences: sequence * heads + head
     sequence = head // heads
     kv_head = sequence * kv_heads + (head % heads) // (heads // kv_heads)
     first_row = (tiles - 1 - tl.program_id(0) % tiles) * BLOCK_M

@@ -1,10 +1,10 @@
 """Masks, expressed as a range of visible keys for each row, `start <= key < stop`, and a range of rows for each key.
 
-Under every mask of attnbench a query sees one contiguous range of keys, and neither end of the range moves left from
-one row to the next. The ranges of the first and the last row in a tile of queries are therefore enough to sort the
+Under every mask in attnbench, a query sees one contiguous range of keys, and neither end of the range moves left from
+one row to the next. The ranges of the first and the last row in a tile of queries are therefore enough to classify the
 tiles of keys: a tile that no row sees is skipped, a tile that every row sees is computed without a mask, and any other
-tile with a mask. The backward pass over tiles of keys sorts the tiles of rows in the same way. A parameter that a mask
-does not use is None, and Triton leaves out its code when it compiles the kernel.
+tile is computed with a mask. The backward pass for the keys classifies the tiles of rows in the same way. A parameter
+that a mask does not use is None, and Triton leaves out the code for this parameter when it compiles the kernel.
 """
 
 import triton
@@ -13,7 +13,7 @@ import triton.language as tl
 
 @triton.jit
 def keys_seen(row, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops):
-    """Return the range of keys that each `row` of `sequence` sees; `row` is an index or a vector of indices."""
+    """Return the start and stop of the range of keys that `row` sees; `row` is an index or a vector of indices."""
     start = row * 0
     stop = row * 0 + seq_k
     if left is not None:
@@ -33,7 +33,7 @@ def keys_seen(row, sequence, seq_q, seq_k, offset, left, right, prefix, key_leng
 
 @triton.jit
 def rows_seeing(key, sequence, seq_q, seq_k, offset, left, right, prefix, document_starts, document_stops):
-    """Return the range of rows that see `key`, the index of a key that is not padding."""
+    """Return the start and stop of the range of rows that see `key`, the index of a key that is not padding."""
     start = key * 0
     stop = key * 0 + seq_q
     if right is not None:

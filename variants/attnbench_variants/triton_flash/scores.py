@@ -1,4 +1,4 @@
-"""Scores in units of log2, so that softmax can use exp2, and functions for reading and multiplying tiles."""
+"""Functions that load and multiply tiles and compute scores, in units of log2 so that softmax can use exp2."""
 
 import triton
 import triton.language as tl
@@ -31,7 +31,7 @@ def load_tile(tensor, rows, columns, row_limit, WIDTH: tl.constexpr, PADDED: tl.
 def dot(left, right, addend=None):
     """Return left @ right + addend in float32, without TF32.
 
-    Triton's interpreter can't multiply bfloat16, so there the factors are converted to float32.
+    Triton's interpreter can't multiply bfloat16 tiles, so both operands are converted to float32 there.
     """
     if INTERPRETED:
         left = left.to(tl.float32)
@@ -41,17 +41,23 @@ def dot(left, right, addend=None):
 
 @triton.jit
 def rounded(tile, dtype):
-    """Round float32 to the nearest `dtype`; by default, Triton's interpreter truncates to bfloat16."""
+    """Round a float32 tile to the nearest values of `dtype`.
+
+    Triton's interpreter would otherwise truncate float32 values to bfloat16.
+    """
     if INTERPRETED and dtype == tl.bfloat16:
         bits = tile.to(tl.uint32, bitcast=True)
-        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16  # clear the low bits, which bfloat16 does not have
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16  # clear the low bits, which bfloat16 lacks
         tile = bits.to(tl.float32, bitcast=True)
     return tile.to(dtype)
 
 
 @triton.jit
 def hyperbolic_tangent(x):
-    """Return tanh(x), computed by exp2, or by the series of tanh near 0, where 1 - 2 / (...) would lose digits."""
+    """Return tanh(x), computed with exp2.
+
+    Near 0, a series is used instead, because the formula with exp2 would lose digits.
+    """
     square = x * x
     series = x * (1.0 + square * (-0.333333333 + square * (0.133333333 + square * -0.053968254)))
     quotient = 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2_E)) + 1.0)
@@ -62,7 +68,8 @@ def hyperbolic_tangent(x):
 def capped_scores(products, distance, scale, softcap, slope):
     """Scale and cap the products and add ALiBi's bias; `distance` is |i + seq_k - seq_q - j|.
 
-    Returns the scores in units of log2, and the derivative of the scores by the scaled products, not in units of log2.
+    Returns the scores in units of log2, and the derivative of the unconverted scores with respect to the scaled
+    products.
     """
     scores = products * scale
     derivative = 1.0

@@ -9,22 +9,22 @@ import torch
 import triton
 from triton import Config, knobs
 
-TUNING_KEY = [  # arguments of a kernel; it is tuned again if one of them changes
+TUNING_KEY = [  # a kernel is tuned again if one of these arguments changes
     "heads", "kv_heads", "seq_q", "seq_k", "offset", "left", "right", "prefix", "softcap",
     "HEAD_DIM", "HEAD_DIM_V",
 ]  # fmt: skip
-MAX_UNTUNED_LENGTH = 512  # a kernel for shorter sequences takes about as long as its launch, so tuning gains nothing
+MAX_UNTUNED_LENGTH = 512  # up to this length, a kernel takes about as long as its launch, so tuning gains nothing
 
 
 @dataclass(frozen=True)
 class Needs:
     """The registers and shared memory that one program of a kernel needs for an outer and an inner tile.
 
-    A program keeps one outer tile, and loads inner tiles into `num_stages` buffers. The outer tile has query rows, or
-    keys in the kernel for the gradients of key and value. `widths` are the names of the accumulators' head sizes, and
-    `kept` those of the outer tile in shared memory. `score_tiles` is the number of float32 tiles of scores in use at
-    the same time. Accumulators and scores together may take at most `registers` of the 255 registers of a thread,
-    because kernels compiled for sm_90 spilled registers with more.
+    A program keeps one outer tile, and loads inner tiles into `num_stages` buffers. The outer tile consists of query
+    rows, or of keys if `outer_is_keys` is True. `widths` holds the names of the arguments with the accumulators' head
+    sizes, and `kept` the names of those with the head sizes of the outer tile in shared memory. `score_tiles` is the
+    number of float32 tiles of scores in use at the same time. Accumulators and scores together may take at most
+    `registers` of a thread's 255 registers. With more, kernels compiled for sm_90 spilled registers.
     """
 
     outer_is_keys: bool
@@ -34,18 +34,18 @@ class Needs:
     kept: tuple[str, ...]
 
     def tile(self, config: Config) -> tuple[int, int]:
-        """Return the lengths of the outer and the inner tile of a candidate."""
+        """Return the lengths of a candidate's outer and inner tiles."""
         rows, keys = config.kwargs["BLOCK_M"], config.kwargs["BLOCK_N"]
         return (keys, rows) if self.outer_is_keys else (rows, keys)
 
     def registers_of(self, config: Config, arguments: dict[str, Any]) -> float:
-        """Estimate the registers per thread for accumulators and scores."""
+        """Estimate the number of registers per thread that accumulators and scores need."""
         outer, inner = self.tile(config)
         width = sum(arguments[name] for name in self.widths)
         return outer * (width + self.score_tiles * inner) / (32 * config.num_warps)
 
     def shared_bytes_of(self, config: Config, arguments: dict[str, Any]) -> int:
-        """Estimate the shared memory of a program, in bytes."""
+        """Estimate the shared memory that a program needs, in bytes."""
         outer, inner = self.tile(config)
         kept = outer * sum(arguments[name] for name in self.kept)
         streamed = config.num_stages * inner * (arguments["BLOCK_D"] + arguments["BLOCK_DV"])
@@ -60,10 +60,10 @@ KERNELS = {
 
 
 def tuned(kernel_name: str) -> Callable[[Any], Any]:
-    """Return a decorator that tunes a kernel: Triton times the candidates on the first call of each shape.
+    """Return a decorator that tunes a kernel: Triton times the candidates on the first call with each shape.
 
-    In Triton's interpreter nothing is timed. It uses small tiles of unequal sizes, so that even short sequences have
-    several tiles.
+    In Triton's interpreter, nothing is timed. All tiles are small there, with different numbers of rows and keys, so
+    that even short sequences have several tiles.
     """
     if knobs.runtime.interpret:
         return triton.autotune([Config({"BLOCK_M": 64, "BLOCK_N": 32})], key=[])
@@ -85,14 +85,14 @@ def candidates() -> list[Config]:
 def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], shared_bytes: int) -> list[Config]:
     """Return the candidates that suit the shape and fit into registers and `shared_bytes` of shared memory.
 
-    If no candidate fits, the list has only the smallest tile. `arguments` are the arguments of the kernel, including
+    If no candidate fits, the list contains only the smallest tile. `arguments` holds the kernel's arguments, including
     its constants.
     """
     needs = KERNELS[kernel_name]
     lengths = arguments["seq_q"], arguments["seq_k"]
     outer_length = lengths[1] if needs.outer_is_keys else lengths[0]
     wide = arguments["BLOCK_D"] + arguments["BLOCK_DV"] > 256  # such heads need smaller tiles and more threads
-    half = arguments["query"].element_size() == 2  # half precision is multiplied on tensor cores
+    half = arguments["query"].element_size() == 2  # tensor cores multiply half-precision tiles
 
     def suits(config: Config) -> bool:
         outer, inner = needs.tile(config)
@@ -118,6 +118,6 @@ def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], 
 
 
 def shared_memory() -> int:
-    """Return the bytes of shared memory that one program can use on the current CUDA device."""
+    """Return the number of bytes of shared memory that one program can use on the current CUDA device."""
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return int(properties.shared_memory_per_block_optin)
