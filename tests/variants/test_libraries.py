@@ -50,7 +50,7 @@ def variant(request):
     return request.param
 
 
-def judge(variant, problem):
+def assert_correct_if_supported(variant, problem):
     """Skip the test if the variant refuses the workload; otherwise, assert that the variant passes the gate."""
     reason = variant.unsupported_reason(problem, "cuda")
     if reason is not None:
@@ -64,13 +64,13 @@ def judge(variant, problem):
 @pytest.mark.parametrize("mask", MASKS)
 def test_masks(libraries, variant, mask, seq_k):
     """For each supported mask, the call matches the library's signature and the result is correct."""
-    judge(variant, workload(mask=mask, seq_k=24 if mask == "document" else seq_k, kv_heads=2))
+    assert_correct_if_supported(variant, workload(mask=mask, seq_k=24 if mask == "document" else seq_k, kv_heads=2))
 
 
 @pytest.mark.parametrize("mask", ["none", "causal", "padding"])
 def test_decoding(libraries, variant, mask):
     """Decoding one query per sequence is correct with full and partly filled pages of keys."""
-    judge(variant, workload(seq_q=1, seq_k=50, mask=mask, kv_heads=1, batch=4))
+    assert_correct_if_supported(variant, workload(seq_q=1, seq_k=50, mask=mask, kv_heads=1, batch=4))
 
 
 @pytest.mark.parametrize("variant", [FLASH[1], FlashInfer()], ids=lambda each: each.name)
@@ -88,7 +88,7 @@ def test_pages(libraries, variant, fields):
     """Paged keys and values are correct with a causal mask, unequal lengths, a window and a softcap."""
     problem = workload(**{"seq_q": 1, "seq_k": 512, "kv_heads": 2, **fields})
     assert variant.unsupported_reason(problem, "cuda") is None
-    judge(variant, problem)
+    assert_correct_if_supported(variant, problem)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_pages(libraries, variant, fields):
 )
 def test_other_features(libraries, variant, fields):
     """Softcap, ALiBi, scale, a different head_dim_v and gradients are correct if they are supported."""
-    judge(variant, workload(**fields))
+    assert_correct_if_supported(variant, workload(**fields))
 
 
 def test_supported_features_are_those_documented():

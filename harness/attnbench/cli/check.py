@@ -14,6 +14,7 @@ from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     from attnbench.cli.check_output import CheckOutput, Tally
+    from attnbench.plan.catalog import Catalog, VariantEntry
 
 Names = Annotated[
     list[str] | None,
@@ -45,7 +46,6 @@ def check(
 
     from attnbench.cli.check_output import JsonOutput, LineOutput, TableOutput, Tally
     from attnbench.plan.catalog import read_catalog, refuse_broken
-    from attnbench.plan.cells import choose_variants
     from attnbench.plan.devices import choose_devices
     from attnbench.runner.check_variant import check_variant, explain_check
 
@@ -54,17 +54,10 @@ def check(
         return
     if quick and thorough:
         raise UsageError("--quick and --thorough can't be combined: give only one of them")
-    names, named_plugins = split(variant), split(plugin)
+    named_plugins = split(plugin)
     catalog = read_catalog(named_plugins, strict=strict_plugins)
     refuse_broken(catalog, named_plugins)
-    offered = [
-        found for found in catalog.variants.values() if found.source.kind == "file" or found.plugin in named_plugins
-    ]
-    if not names and not all_ and not offered:
-        raise UsageError(
-            "no variant given: name one (`attnbench list variants` shows them), or give a --plugin or --all"
-        )
-    chosen = choose_variants(catalog, names) if names or all_ else offered
+    chosen = _chosen_variants(catalog, split(variant), named_plugins, every=all_)
     level = "quick" if quick else "thorough" if thorough else "full"
     options: dict[str, Any] = {
         "level": level,
@@ -84,6 +77,23 @@ def check(
         output.variant_finished(tally)
     output.finished(tallies)
     raise typer.Exit(1 if any(tally.counts["failed"] for tally in tallies) else 0)
+
+
+def _chosen_variants(catalog: Catalog, names: list[str], plugins: list[str], *, every: bool) -> list[VariantEntry]:
+    """Return the variants to check: those named, or all if `every` is true, or else those of the given plugins.
+
+    Raises UsageError if there is none.
+    """
+    from attnbench.plan.cells import choose_variants
+
+    if names or every:
+        return choose_variants(catalog, names)
+    offered = [found for found in catalog.variants.values() if found.source.kind == "file" or found.plugin in plugins]
+    if not offered:
+        raise UsageError(
+            "no variant given: name one (`attnbench list variants` shows them), or give a --plugin or --all"
+        )
+    return offered
 
 
 def _collector(tally: Tally, output: CheckOutput) -> Callable[[dict[str, Any]], None]:
