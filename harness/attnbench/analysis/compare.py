@@ -37,8 +37,8 @@ class Change:
     `ratio` is the new latency divided by the old latency, so a ratio above 1 means that the cell is slower. `low` and
     `high` are the ends of the ratio's confidence interval. If the cell was timed in both sets of runs, `verdict` is one
     of the verdicts of `stats.paired`. Otherwise it is one of the verdicts of this module, such as `added` or `fixed`.
-    `regression` is true if the cell is newly failing, or if it is slower by more than both the bar and three times each
-    noise floor.
+    `regression` is true if the cell is newly failing, or if it is slower by more than both the `bar` of the comparison
+    and three times the noise floor of each set of runs.
     """
 
     variant: str
@@ -61,8 +61,8 @@ class Change:
 class RunComparison:
     """All changes between two sets of runs, most serious first.
 
-    The bar and the noise floors of both sets decide which changes are regressions. `same_device` is true if the sets
-    have a device name in common.
+    A slow-down is a regression only if it is larger than `bar` (0.03 means 3%) and larger than three times the noise
+    floor of each set. `same_device` is true if the sets have a device name in common.
     """
 
     changes: tuple[Change, ...]
@@ -86,10 +86,10 @@ class RunComparison:
 def compare(old: Results, new: Results, bar: float = DEFAULT_BAR) -> RunComparison:
     """Compare two sets of runs and return the change in each cell.
 
-    A cell is a regression if it is slower by more than `bar` (0.03 means 3%) and by more than three times each noise
-    floor. Cells are matched by variant, workload, mode and device name. If the two sets have no device name in common,
-    as when two GPUs are compared, the device name is ignored. Verdicts are computed from the blocks of both sets and
-    corrected for the number of comparisons.
+    A cell is a regression if it is newly failing, or if it is slower by more than both `bar` (0.03 means 3%) and three
+    times the noise floor of each set. Cells are matched by variant, workload, mode and device name. If the two sets
+    have no device name in common, for example because they ran on different GPUs, the device name is ignored. Verdicts
+    are computed from the blocks of samples in both sets and corrected for the number of comparisons.
     """
     same_device = bool(set(old.current["device_name"]) & set(new.current["device_name"]))
     key = [*CELL, "device_name"] if same_device else CELL

@@ -83,7 +83,7 @@ class DeviceRatio:
 
 
 def shares(results: Results) -> list[Share]:
-    """Return attention's share of the time of each layer.
+    """Return attention's share of each layer's time.
 
     Layers whose attention was not timed on its own in the same run are left out.
     """
@@ -101,7 +101,7 @@ def shares(results: Results) -> list[Share]:
 
 
 def gains(results: Results) -> list[ParallelGain]:
-    """Return the speed-up of each cell on several devices over the same workload on one device in the same run.
+    """Return the speed-up of each cell that used several devices over the same workload on one device in the same run.
 
     Variants that always use several devices, such as ring attention, have no single-device time and are left out.
     """
@@ -162,8 +162,8 @@ def _key(cell: dict[Any, Any], workload: Workload) -> tuple[Any, ...]:
 def _slowest(table: pd.DataFrame) -> Any:
     """Return the device with the largest median latency.
 
-    The median is taken over the problems that ran on all devices. If there are none, it is taken over all problems of
-    each device.
+    Each device's median is taken over the problems that ran on all devices, or, if there are no such problems, over all
+    problems that ran on the device.
     """
     common = table.dropna()
     return (common if len(common) else table).median().idxmax()

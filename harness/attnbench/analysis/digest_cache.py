@@ -105,7 +105,7 @@ def remove_unused(folder: Path) -> None:
 
 
 def _fetch_all(runs: Sequence[Path], folder: Path) -> list[pa.Table]:
-    """Fetch the digests of all runs in two threads. These run in parallel, because reading Parquet releases the GIL."""
+    """Fetch the runs' digests with two threads. They run in parallel, because reading Parquet releases the GIL."""
     with ThreadPoolExecutor(max_workers=2) as readers:
         return list(readers.map(lambda run: fetch(run, folder), runs))
 

@@ -55,7 +55,7 @@ class Region:
 
 @dataclass(frozen=True)
 class DispatchGain:
-    """The speed-up from following the dispatch table over always using the variant `over`.
+    """The speed-up from following the dispatch table instead of always using the variant `over`.
 
     It is measured on shapes that were left out when the table was made. `worst` is the smallest speed-up on any shape.
     """
@@ -83,9 +83,9 @@ def regions(results: Results) -> list[Region]:
 
 
 def _dispatchable(results: Results) -> pd.DataFrame:
-    """Return the ranked records to make the table from.
+    """Return the ranked records from which the dispatch table is made.
 
-    They measure attention without a layer, in the default layout, on default inputs and on one device.
+    These are the records of attention without a layer, in the default layout, on default inputs and on one device.
     """
     ranked = results.ranked
     for name, axis in AXES.items():
@@ -137,7 +137,7 @@ def pick(table: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
 
 
 def dispatch_gains(results: Results, over: str) -> dict[str, DispatchGain]:
-    """Return, by device name, the speed-up from following the table over always using the variant `over`.
+    """Return, by device name, the speed-up from following a dispatch table instead of always using the variant `over`.
 
     The speed-up is cross-validated: each fifth of the shapes is tested with a table made from the other shapes.
     """
@@ -207,7 +207,7 @@ def _regions(shapes: Sequence[Shape]) -> list[Region]:
 
 
 def _joinable(shapes: Sequence[Shape]) -> int:
-    """Return how many shapes, counted from the first, have a leader in common."""
+    """Return the largest number of shapes, counted from the first, that all have a leader in common."""
     common = shapes[0].leaders
     for index, shape in enumerate(shapes):
         common &= shape.leaders
@@ -238,10 +238,10 @@ def _region(shapes: Sequence[Shape]) -> Region:
 
 
 def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) -> list[float]:
-    """Return the speed-up from following a table, for each shape whose workload is in `held`.
+    """Return the speed-up from following a dispatch table, for each shape whose workload is in `held`.
 
     The table is made from all other shapes. The speed-up is the latency of `over` divided by the latency of the variant
-    that the table chooses.
+    that the table chooses. Shapes on which one of these variants was not measured are left out.
     """
     kept = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
     alike: dict[tuple[Any, ...], list[Region]] = {}  # by the values of the EXACT fields, to search fewer regions

@@ -162,9 +162,10 @@ def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Point
 
 
 def _zero(lengths: Sequence[float], values: Sequence[float], start: int, end: int) -> float:
-    """Return the length at which `values` first changes sign between two indices, by linear interpolation.
+    """Return the length at which `values` first changes sign between the indices `start` and `end`.
 
-    Returns the length at `end` if the sign does not change. `lengths` and the result are base-2 logarithms.
+    The length is interpolated linearly. If the sign does not change, the length at `end` is returned. `lengths` and the
+    result are base-2 logarithms.
     """
     for i in range(start, end):
         if values[i] == 0:

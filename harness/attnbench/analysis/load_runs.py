@@ -1,4 +1,4 @@
-"""Loading of runs into a pandas frame with one row per record, including numbers derived from the samples."""
+"""Load runs into a pandas frame with one row per record, including numbers derived from the record's samples."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class JsonText(Mapping[str, Any]):
 
 
 def read_frame(runs: Sequence[Path]) -> pd.DataFrame:
-    """Read runs into a frame with COLUMNS. All values of `speedup` are NaN, because the baseline is not known yet."""
+    """Read runs into a frame with the columns COLUMNS. `speedup` is NaN, because the baseline is not known yet."""
     return to_frame(digests(runs)).assign(speedup=math.nan)[list(COLUMNS)]
 
 
@@ -150,7 +150,7 @@ def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
 
 
 def _skipped(digest: pa.Table) -> tuple[str, dict[str, int]] | None:
-    """Return the name of a run, and the number of lines of each kind that are not records.
+    """Return the run's name, and the number of half-written lines and of lines that do not fit the record schema.
 
     Returns None if every line is a record.
     """

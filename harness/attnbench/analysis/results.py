@@ -56,7 +56,7 @@ class Results:
         return cls(records, baseline, folders)
 
     def within(self, mask: Any) -> Results:
-        """Return the results of only those records for which `mask` is true, with the same baseline."""
+        """Return results that contain only the records for which `mask` is true. The baseline stays the same."""
         return Results(self._records[mask], self.baseline, self.folders)
 
     @cached_property
@@ -147,12 +147,12 @@ class Results:
 
     @cached_property
     def floor(self) -> NoiseFloor | None:
-        """The noise floor over all A/A controls, which can widen intervals. None if there is no control."""
+        """The noise floor over all A/A controls, by which intervals are widened, or None if there is no control."""
         return floor_of(list(self.control_ratios.values()))
 
     @cached_property
     def floors(self) -> dict[Place, NoiseFloor]:
-        """The noise floor of each device and mode that has an A/A control."""
+        """The noise floor for each device and mode with an A/A control."""
         return floors(self.control_ratios)
 
     @cached_property
@@ -213,7 +213,7 @@ def load(path: Paths) -> pd.DataFrame:
     `telemetry` are mappings. Missing values are NaN or None. `frame.attrs["skipped"]` gives, by run, the number of
     lines that are not records: `torn_lines` counts half-written lines, and `problems` counts lines that do not fit the
     schema. `frame.attrs["baselines"]` names the variants that the runs mark as baselines. The rows of a large run are
-    cached, so the second call is faster.
+    cached, so later calls are faster.
 
     Raises UsageError if `path` contains no run.
     """

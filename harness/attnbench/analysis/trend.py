@@ -22,7 +22,7 @@ MIN_RUNS = 2  # a trend needs at least this many runs of a cell
 class Point:
     """The median latency of a cell in one run.
 
-    `change` is `faster` or `slower` if the latency differs from the latency in the previous run. Otherwise it is None.
+    `change` is `faster` or `slower` if the latency clearly changed since the cell's previous run. Otherwise it is None.
     """
 
     run: str

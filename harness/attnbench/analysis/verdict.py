@@ -73,8 +73,8 @@ def compare_with_baseline(
 ) -> dict[CellKey, PairedResult]:
     """Compare each ranked cell with the baseline's cell on the same problem.
 
-    The keys of the result are the values of PROBLEM's fields followed by the variant. Cells that were not interleaved
-    with the baseline in one run are left out.
+    The keys of the result are the values of PROBLEM's fields followed by the variant. Cells are left out if they were
+    not interleaved with the baseline in one run, or if their device and mode have no known noise floor.
     """
     return _compare(ranked, _by_problem(ranked[ranked["variant"] == baseline]), known_floors)
 
@@ -82,9 +82,9 @@ def compare_with_baseline(
 def leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> pd.Series:
     """Return whether each ranked cell is in first place on its problem.
 
-    A cell is in first place if it is the fastest or can't be shown to be slower than the fastest. Two cells can't be
-    paired if they are from different runs, if they were not interleaved, or if the device has no A/A control. In that
-    case, a cell is in first place if its interval overlaps the interval of the fastest cell.
+    A cell is in first place if it is the fastest or can't be shown to be slower than the fastest. A cell can't be
+    paired with the fastest cell if the two are from different runs, if they were not interleaved, or if there is no A/A
+    control for their device and mode. Such a cell is in first place if its interval overlaps that of the fastest cell.
     """
     ranked = ranked.sort_values("latency_ms", kind="stable")
     fastest = _by_problem(ranked.drop_duplicates(PROBLEM))

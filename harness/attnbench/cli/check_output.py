@@ -52,7 +52,7 @@ class Tally:
     def nothing_ran(self) -> str | None:
         """The most common reason for skipping tests, or None if any test ran.
 
-        Tests of the check `refusals` that passed do not count, because they pass when a workload is refused.
+        Passed tests of the check `refusals` do not count, because they pass when the variant refuses a workload.
         """
         skipped = [result for result in self.results if result["status"] == "skipped"]
         ran = {(result["check"], result["status"]) for result in self.results if result["status"] != "skipped"}
@@ -79,13 +79,13 @@ class Tally:
 
     @property
     def hints(self) -> dict[str, str]:
-        """The first hint from each check that is not for a trait."""
+        """The first hint of each check, by the check's name. Checks of traits are left out."""
         hints = (result for result in self.results if result["status"] == "hint" and not result.get("trait"))
         return {result["check"]: str(result["reason"]) for result in reversed(list(hints))}
 
 
 class CheckOutput:
-    """Base class of the outputs, with a method for each event. The base class prints nothing."""
+    """Base class of the outputs of `attnbench check`, with a method for each event. The base class prints nothing."""
 
     def variant_started(self, tally: Tally) -> None:
         """Handle the start of a variant's tests."""
@@ -110,7 +110,7 @@ class JsonOutput(CheckOutput):
 
 
 class LineOutput(CheckOutput):
-    """Output as plain lines: each failure as it occurs, and the counts at the end."""
+    """Output as plain lines: each failure as it occurs, and each variant's counts after its tests."""
 
     def test_finished(self, tally: Tally, result: Result) -> None:
         """Print the result if the test failed."""
@@ -231,9 +231,9 @@ def by_check(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 
 def select_failures(failures: Sequence[Result]) -> list[Result]:
-    """Return the failures to show, at most MAX_FAILURES_SHOWN, grouped by check.
+    """Return the failures to show, at most MAX_FAILURES_SHOWN in total and MAX_FAILURES_SHOWN_PER_CHECK per check.
 
-    Each check contributes its first failure before any check contributes a second one, and so on.
+    They are selected in rounds that each take the next failure of every check, and are then grouped by check.
     """
     rounds = itertools.zip_longest(*(results[:MAX_FAILURES_SHOWN_PER_CHECK] for results in by_check(failures).values()))
     selected = [result for each in rounds for result in each if result is not None][:MAX_FAILURES_SHOWN]

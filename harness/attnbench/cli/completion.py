@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def last_of(offered: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """Return a function that completes the last value of a comma-separated list with the `offered` values.
+    """Return a function that completes the last value of a comma-separated list from the values that `offered` returns.
 
-    If an error occurs, that function returns no suggestions.
+    If an error occurs, the returned function suggests nothing.
     """
 
     def complete(incomplete: str) -> list[str]:
@@ -23,7 +23,7 @@ def last_of(offered: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 
 def variants() -> Iterable[str]:
-    """Return the names of the variants; plugins are read from the cache if possible."""
+    """Return the names of the variants. The variants of a plugin are read from the cache if possible."""
     from attnbench.plan.catalog import read_catalog
 
     return read_catalog().variants
@@ -51,7 +51,7 @@ def runs() -> Iterable[str]:
 
 
 def studies() -> Iterable[str]:
-    """Return the names of the studies, and `list`."""
+    """Return the names of the studies and the word `list`, which can be given instead of a name."""
     from attnbench.study import MODULES
 
     return ["list", *MODULES]

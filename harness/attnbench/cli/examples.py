@@ -51,7 +51,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 def epilog(command: str) -> str | None:
     """Return the examples for the end of a command's --help, or None if it has no examples.
 
-    The first character, a backspace, tells Click not to rewrap the lines.
+    The text starts with a backspace character, so that Click does not rewrap the lines.
     """
     lines = EXAMPLES.get(command)
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None

@@ -126,7 +126,7 @@ def print_summary(folder: Path, summary: RunSummary) -> None:
 def print_next(records: Iterable[Record], plugins: Iterable[str]) -> None:
     """Print the next step for each variant and kind of failure.
 
-    `plugins` are the values that the run was given for `--plugin`. The printed commands repeat them.
+    `plugins` are the values of `--plugin` with which the run was started. The printed commands repeat them.
     """
     named = "".join(f" --plugin {shlex.quote(plugin)}" for plugin in plugins)
     failed: dict[tuple[str, str], Record] = {}

@@ -22,7 +22,7 @@ class ChartDefinition:
     note: str = ""
 
     def titled(self, baseline: str | None = None) -> str:
-        """Return the title with `{baseline}` replaced by the given name or, without a name, by 'the baseline'."""
+        """Return the title with `{baseline}` replaced by `baseline`, or by 'the baseline' if `baseline` is None."""
         return self.title.format(baseline=baseline or "the baseline")
 
 

@@ -126,7 +126,7 @@ def _exponents(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _crossovers(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Return a chart of the lengths from which one variant is faster than another, coloured as the faster variant."""
+    """Return a chart of the lengths above which one variant is faster than another, in the faster variant's colour."""
     base = alt.Chart().encode(
         y=alt.Y("pair:N", title=None, axis=alt.Axis(labelLimit=190)), color=_colour(alt, styles, "after")
     )
@@ -199,8 +199,8 @@ def _devices(alt: Any) -> Any:
 def _faceted(alt: Any, chart: Any) -> dict[str, Any]:
     """Return a chart's specification with a facet for each setting.
 
-    The page's script sets the size and arrangement of the facets. The facets are added to the finished specification,
-    because Altair would deep-copy the chart at each step.
+    The page's script sets the size and arrangement of the facets. The facets are added to the finished specification
+    and not through Altair, which would copy the whole chart at each step.
     """
     header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
     by_setting = alt.Facet("setting:N", header=header, sort=alt.EncodingSortField("place", op="min"))

@@ -36,7 +36,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Section:
-    """The part of the page that compares two runs, named `old` and `new`."""
+    """The part of the page that compares two runs. `old` and `new` are the runs' names."""
 
     old: str
     new: str

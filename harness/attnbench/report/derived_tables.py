@@ -65,7 +65,7 @@ def fit(results: Results) -> Fits:
 
 
 def derived_tables(fits: Fits) -> list[Table]:
-    """Return all tables of derived values that are not empty."""
+    """Return all non-empty tables of derived values."""
     made = [
         regions_table(fits.regions[:MAX_ROWS]),
         Table(

@@ -63,7 +63,7 @@ class FigureProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kill the process if it is still drawing, as it may be if the `with` block raised an error."""
+        """Kill the process if it is still drawing, for example because the `with` block raised an error."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
@@ -142,7 +142,10 @@ def _facet(series: Series, chart: MetricChart, styles: dict[str, Style], baselin
 
 
 def _with_speedup_interval(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """Add `speedup_low` and `speedup_high`, the bounds of the speed-up that follow from both latency intervals."""
+    """Return the cells with the additional columns `speedup_low` and `speedup_high`.
+
+    These bounds of the speed-up are computed from the latency intervals of the cell and of the baseline.
+    """
     base = cells[cells["variant"] == baseline].set_index("workload_id")
     low, high = (cells["workload_id"].map(base[name]) for name in ("latency_low_ms", "latency_high_ms"))
     return cells.assign(speedup_low=low / cells["latency_high_ms"], speedup_high=high / cells["latency_low_ms"])

@@ -23,8 +23,8 @@ class Square:
     """The fastest variant of one shape, as a square of a heatmap.
 
     `rivals` are the variants that are tied with `variant`, and `margin` is the speed-up over the fastest variant that
-    is measurably slower. Tied variants are in alphabetical order, so that a tie of the same variants always looks the
-    same: `variant` is the first one, and `other` is the colour of the second one.
+    is measurably slower. Tied variants are in alphabetical order, so that ties between the same variants always look
+    the same: `variant` is the first of the tied variants, and `other` is the colour of the second.
     """
 
     variant: str

@@ -121,7 +121,7 @@ def _interactive(content: Content) -> dict[str, Any]:
 
 
 def _standings(content: Content) -> dict[str, list[tuple[str, Table]]]:
-    """Return, by device name, (contest's title, headline table) for each contest."""
+    """Return the title and the headline table of each contest, grouped by device name."""
     by_device: dict[str, list[tuple[str, Table]]] = {}
     for contest, table in zip(content.contests, content.headline, strict=True):
         mode = "" if contest.mode == "hot" else f" · {contest.mode}"

@@ -1,4 +1,7 @@
-"""Import results of other tools as a run. Reports show these results but never rank them, as they were not checked."""
+"""Import results of other tools as a run.
+
+Reports show these results but never rank them, because attnbench did not check the outputs of the timed code.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,8 @@ def import_pytest_benchmark(file: Path, results: Path, name: str) -> ImportedRun
     """Import a JSON file from pytest-benchmark as a run, with a record for each benchmark that has a shape.
 
     The shape is given by the fields `heads`, `seq` (or `seq_q`) and `head_dim`, and optionally by other fields of a
-    workload. These fields are read from the benchmark's `params` and `extra_info`, and so is the field `variant`. If
-    there is no such field, the variant is the name of the benchmark's function. Raises UsageError if the file can't be
+    workload. These fields and the field `variant` are read from the benchmark's `params` and `extra_info`. If there is
+    no field `variant`, the variant is the name of the benchmark's function. Raises UsageError if the file can't be
     read, if no benchmark has a shape, or if the run already exists.
     """
     content = _read(file)

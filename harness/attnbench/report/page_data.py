@@ -1,4 +1,4 @@
-"""The data that is embedded in the page: all cells by column, with each distinct string stored once."""
+"""The data that is embedded in the page: all cells, column by column, with each distinct string stored only once."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def _filters(line: Series, *, several: bool, batch: bool = True) -> dict[str, An
 
 
 def _scalings(gains: Iterable[ParallelGain]) -> list[dict[str, Any]]:
-    """Return a row for each setting, variant and number of devices, including the reference on a single device."""
+    """Return a row for each setting, variant and number of devices, including a single device with a speed-up of 1."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for gain in gains:
         workload, (_, _, model) = gain.workload, gain.device_name.partition(" x ")

@@ -28,9 +28,10 @@ class Style:
 
 
 def palette(variants: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each variant, assigned in alphabetical order.
+    """Return a style for each variant.
 
-    After twelve variants, the colours repeat with different dashes.
+    Styles are assigned to the variants in alphabetical order. After twelve variants, the colours repeat with different
+    dashes.
     """
     names = sorted(set(variants))
     return {

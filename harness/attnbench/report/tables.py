@@ -176,7 +176,7 @@ def _standings(contest: Contest, noise_note: str, baseline: str | None) -> Table
 
 
 def _unable(count: int) -> list[str]:
-    """Return a list with a note on the `count` variants that support none of the cells; it is empty if `count` is 0."""
+    """Return a list with a note on the `count` variants that support none of the cells, or [] if `count` is 0."""
     variants = "1 more variant supports" if count == 1 else f"{count} more variants support"
     return [f'{variants} none of these cells; the report gives reasons under "Cells without a time".'] if count else []
 
@@ -213,7 +213,7 @@ def _latency_table(line: Series, noise_notes: tuple[str, ...] = ()) -> Table:
 
 
 def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
-    """Return a shape's fastest variant, or those tied for fastest; the set is empty if only one variant has a time."""
+    """Return the variants in first place on a shape, or an empty set if fewer than two variants have a checked time."""
     ok = [cell for cell in cells.values() if cell["status"] == "ok" and UNCHECKED not in cell["flags"]]
     return {cell["variant"] for cell in ok if cell["leads"]} if len(ok) > 1 else set()
 

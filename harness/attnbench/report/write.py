@@ -25,7 +25,10 @@ def write_report(runs: str | Path | Sequence[str | Path], out: Path, baseline: s
 
 
 def write_content(content: Content, out: Path) -> list[Path]:
-    """Write the report of content that has already been read; `write_report` describes the files and the errors."""
+    """Write the same files as `write_report`, from content that has already been read, and return their paths.
+
+    Raises UsageError if the folder can't be written.
+    """
     _refuse_links(out)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ __all__ = ["MODULES", "Rows", "Settings", "Study", "StudyResult", "find_study", 
 def find_study(name: str) -> Study:
     """Return the study with this name.
 
-    Raises UsageError, with the nearest name as a suggestion, if there is no such study.
+    Raises UsageError if there is no such study. The error's message suggests the nearest name.
     """
     if name not in MODULES:
         raise unknown("study", name, MODULES)

@@ -26,7 +26,7 @@ def grids(sizes: Mapping[str, Any]) -> Grids:
 
 
 def collect(settings: Settings, folder: Path) -> Rows:
-    """Measure the peak memory of a training step on a single sequence, for each length.
+    """Measure the memory that a training step on a single sequence needs, including its inputs, for each length.
 
     The largest batch is the device's memory divided by the memory of one sequence.
     """

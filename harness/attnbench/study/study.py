@@ -1,4 +1,4 @@
-"""Studies. Each study answers a question with measured rows, a figure and a finding in words."""
+"""Studies, each of which answers a question with measured rows, a figure and a finding in words."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ def make(study: Study, settings: Settings) -> StudyResult:
 def compute(experiment: str, options: Mapping[str, Any]) -> Rows:
     """Run an experiment that does not time anything, and return its rows.
 
-    The experiment runs in a separate process, because it needs torch. Raises AttnbenchError, with the last line of the
-    process's standard error, if the experiment fails.
+    The experiment runs in a separate process, because it imports torch, which the supervisor must not import. Raises
+    AttnbenchError if the experiment fails. The error's message ends with the last line of the process's standard error.
     """
     process = subprocess.run(
         [sys.executable, "-m", "attnbench.worker.study_experiments", experiment],
