@@ -30,7 +30,7 @@ def by_verdict(comparison):
 
 
 def test_a_slow_down_beyond_bar_and_noise_is_a_regression(tmp_path):
-    """With a bar of 3%, a variant that became 10% slower is a regression, but an unchanged variant is not."""
+    """If the regression threshold is 3%, a variant that is 10% slower is a regression, and an unchanged one is not."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.10}), bar=0.03)
     assert {change.variant for change in found.regressions} == {"chunked"}
     assert all(change.ratio == pytest.approx(1.1, abs=0.02) for change in found.regressions)
@@ -38,7 +38,7 @@ def test_a_slow_down_beyond_bar_and_noise_is_a_regression(tmp_path):
 
 
 def test_a_slow_down_within_the_bar_is_not_a_regression(tmp_path):
-    """With a bar of 20%, a variant that became 10% slower is not a regression, but its verdict is `slower`."""
+    """If the threshold is 20%, a variant that became 10% slower has the verdict `slower` but is not a regression."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.10}), bar=0.2)
     assert found.regressions == []
     assert "chunked" in by_verdict(found)["slower"]
@@ -61,7 +61,7 @@ def test_the_same_runs_have_no_regression(tmp_path):
 
 
 def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
-    """A cell that ran before but fails in the new run is a regression, is listed first and states the reason."""
+    """A cell that succeeded in the old run but fails in the new one is a regression, listed first with the reason."""
     old = load(tmp_path, "old", variants=("sdpa", "chunked"))
     new = load(tmp_path, "newer", slower={"sdpa": 2.0}).frame
     broken = new["variant"] == "chunked"
@@ -72,7 +72,7 @@ def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
 
 
 def test_added_removed_and_fixed_cells_are_listed_as_such(tmp_path):
-    """Cells in only one run are `added` or `removed`, and cells that failed before are `fixed` or `still failing`."""
+    """Cells in one run only are `added` or `removed`. Cells that failed before are `fixed` or `still failing`."""
     old = load(tmp_path, "old", variants=("sdpa", "naive", "forgets-a-key"))
     new = load(tmp_path, "newer", variants=("sdpa", "chunked", "forgets-a-key")).frame
     fixed = new["variant"] == "forgets-a-key"
@@ -95,7 +95,7 @@ def test_machines_are_compared_by_variant_and_workload(tmp_path):
 
 
 def test_markdown_begins_with_the_verdict_and_escapes_names(tmp_path):
-    """The comment for a pull request starts with the number of regressions, and HTML in variant names is escaped."""
+    """The pull request comment starts with the number of regressions, and HTML in variant names is escaped."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.2}))
     text = comparison_markdown(found)
     assert text.startswith("### Attention benchmark: 2 regressions\n")
@@ -105,7 +105,7 @@ def test_markdown_begins_with_the_verdict_and_escapes_names(tmp_path):
 
 
 def test_markdown_without_a_regression_folds_the_other_changes(tmp_path):
-    """The comment states that there is no regression, and puts other changes into a `<details>` element."""
+    """If nothing regressed, the pull request comment says so and puts the other changes into a `<details>` element."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 0.8}))
     text = comparison_markdown(found)
     assert text.startswith("### Attention benchmark: no regression\n")
@@ -113,7 +113,7 @@ def test_markdown_without_a_regression_folds_the_other_changes(tmp_path):
 
 
 def test_json_has_counts_and_each_change(tmp_path):
-    """The JSON form has the number of regressions, and the verdict and interval of each change."""
+    """The JSON output contains the number of regressions, and the verdict and interval of each change."""
     found = comparison_json(compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.2})))
     assert found["regressions"] == 2
     assert len(found["changes"]) == 4

@@ -12,12 +12,12 @@ CELLS = synthetic.workloads(seqs=(256, 512, 1024, 2048), directions=("forward",)
 
 
 def loaded(tmp_path, **options):
-    """Write and load a synthetic run of the baseline alone."""
+    """Write and load a synthetic run of only the baseline."""
     return Results.load(synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa",), **options))
 
 
 def test_the_noise_floor_grows_with_the_noise_and_not_with_the_drift(tmp_path):
-    """The noise floor depends on the noise of the samples, but not on drift, which affects control and twin equally."""
+    """The noise floor depends on the samples' noise but not on drift, which affects a control and its twin equally."""
     quiet = loaded(tmp_path / "quiet", noise=0.001, drift=0.1).noise
     loud = loaded(tmp_path / "loud", noise=0.1, drift=0.0).noise
     assert quiet.cells == loud.cells == len(CELLS)

@@ -28,7 +28,7 @@ def frame(*cells):
 
 
 def test_share_of_a_layer():
-    """The share is the time of attention alone divided by the time of the layer, if one variant ran both."""
+    """The share is the time of attention alone divided by the layer's time, both measured with the same variant."""
     cells = frame(
         ({}, 2.0, {}),
         ({"embed_dim": 64}, 8.0, {}),

@@ -30,7 +30,7 @@ def shape(**fields):
 
 
 def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
-    """If one variant is the fastest at all lengths, the table has a single region, which states the margin."""
+    """If one variant is the fastest at all lengths, the table has one region, with its margin over the runner-up."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked", "naive"))
     (region,) = regions(Results.load(run))
     assert (region.variant, region.length_from, region.length_to) == ("sdpa", 512, 8192)
@@ -55,14 +55,14 @@ def test_a_kind_of_shape_that_was_never_measured_has_no_region(tmp_path):
 
 
 def test_only_ranked_variants_are_chosen(tmp_path):
-    """No region's order contains an incorrect, inexact or unsupported variant."""
+    """No region lists an incorrect, inexact or unsupported variant."""
     results = Results.load(synthetic.make_run(tmp_path, cells=CELLS[:2]))
     for region in regions(results):
         assert not {"forgets-a-key", "linear-attention", "xformers"} & set(region.order)
 
 
 def test_ties_are_listed(tmp_path):
-    """Two variants that can't be distinguished are tied, and no shape has a clear leader."""
+    """Two variants with indistinguishable latencies are tied, and no shape has a clear leader."""
     results = Results.load(synthetic.make_run(tmp_path, cells=CELLS[:3], variants=("sdpa", "sdpa-flash", "naive")))
     (region,) = regions(results)
     assert {region.variant, *region.tied} == {"sdpa", "sdpa-flash"}

@@ -63,7 +63,7 @@ def test_a_contest_needs_two_ranked_variants(tmp_path):
 
 
 def test_a_standing_counts_all_cells_and_averages_speedups_geometrically(tmp_path):
-    """A standing counts all cells and the ranked cells, and has the geometric mean and range of the speed-ups."""
+    """A standing has the numbers of all and of ranked cells, and the geometric mean and range of the speed-ups."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "naive", "forgets-a-key")))
     by_name = {one.variant: one for one in contest.standings}
     assert (by_name["forgets-a-key"].cells, by_name["forgets-a-key"].ranked) == (3, 0)

@@ -54,7 +54,7 @@ def test_speedups_are_over_a_requested_baseline(tmp_path):
 
 
 def test_a_cell_measured_again_counts_once_by_its_last_record(tmp_path):
-    """If two runs in one environment measured a cell, `current` has only the later record, while `frame` has both."""
+    """If two runs in one environment measured the same cell, `current` has the later record and `frame` has both."""
     synthetic.make_run(tmp_path, name="old", started="2026-01-01T00:00:00+00:00", seed=1, **SMALL)
     synthetic.make_run(tmp_path, name="new", started="2026-02-01T00:00:00+00:00", seed=2, **SMALL)
     results = Results.load(tmp_path)

@@ -8,7 +8,7 @@ CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward
 
 
 def history(tmp_path, factors, variants=("sdpa", "chunked")):
-    """Return the trends over daily runs. On each day, the times of `chunked` are multiplied by the next factor."""
+    """Return the trends over daily runs, one per factor. Each run's times of `chunked` are multiplied by its factor."""
     for day, factor in enumerate(factors, 1):
         synthetic.make_run(
             tmp_path,

@@ -52,5 +52,5 @@ def test_another_status_disagrees(tmp_path):
 
 
 def test_a_verification_without_cells_does_not_agree(tmp_path):
-    """A second run without records does not verify a run."""
+    """A second run without records does not verify the first run."""
     assert not agreement(load(tmp_path, "one"), load(tmp_path, "second", cells=[])).agrees

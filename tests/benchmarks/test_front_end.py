@@ -135,7 +135,7 @@ def test_bad_options_are_one_line(tmp_path, options, message):
 
 
 def test_other_sessions_have_no_options(pytester):
-    """In other sessions the plugin adds no options, so a test suite can define its own `--seq`."""
+    """In pytest sessions without these benchmarks, no options are added, so a test suite can define its own `--seq`."""
     pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--seq', type=int)")
     pytester.makepyfile("def test_own(request): assert request.config.getoption('--seq') == 3")
     pytester.runpytest_subprocess("--seq", "3").assert_outcomes(passed=1)

@@ -37,7 +37,7 @@ def test_the_page_loads_without_an_error_and_without_the_network(visit, report):
 
 
 def test_every_chart_that_has_rows_is_drawn(visit, report):
-    """Charts over length, trade-offs, exponents, the memory frontier and the comparison of devices are drawn."""
+    """All charts over length are drawn, as are those of trade-offs, exponents, the memory frontier and devices."""
     page = visit(report)
     scrolled(page)
     drawn = {box.get_attribute("data-chart") for box in page.locator("figure.chart:visible [data-chart]").all()}
@@ -68,7 +68,7 @@ def test_a_button_shows_further_settings(visit, report):
 
 
 def test_the_first_paint_does_not_wait_for_the_script(visit, report):
-    """The first contentful paint comes before the script is done, because the verdicts are plain HTML."""
+    """The first contentful paint comes before the script has finished, because the verdicts are plain HTML."""
     page = visit(report)
     paint, ready = page.evaluate(
         "[performance.getEntriesByName('first-contentful-paint')[0].startTime, performance.now()]"
@@ -88,7 +88,7 @@ def test_a_filter_applies_to_everything_and_is_in_the_address(visit, report):
 
 
 def test_an_address_restores_filters_sorting_baseline_and_theme(visit, report):
-    """Opening an address restores the view that it describes."""
+    """Opening an address applies the filters, sorting, baseline and theme that it contains."""
     page = visit(report, "#device=NVIDIA+H200&mask=causal&baseline=naive&theme=dark&sort=latency_ms&order=down")
     assert page.input_value("#filter-device") == "NVIDIA H200"
     assert page.input_value("#filter-mask") == "causal"

@@ -67,7 +67,7 @@ def test_debug_shows_the_traceback():
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "run --help", "list suites", "list devices --json"])
 def test_help_and_lists_print_to_standard_output(arguments):
-    """Help and lists exit with 0 and print nothing to standard error."""
+    """Commands that print help, the version or a list exit with 0 and print nothing to standard error."""
     done = attnbench(*arguments.split())
     assert done.returncode == 0
     assert done.stdout

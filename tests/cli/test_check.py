@@ -45,7 +45,7 @@ def check(tmp_path):
 
 
 def test_failures_come_with_remedy_and_command_and_exit_1(check):
-    """A wrong variant and a crashing one fail with a remedy and a command; the remaining variant is still checked."""
+    """Failures of a wrong or crashing variant have a remedy and a rerun command; other variants are still checked."""
     done = check("--only", "repeated-heads", "--json")
     results = json.loads(done.stdout)
     found = {name: {each["status"] for each in results if each["variant"] == name} for name in ("right", "wrong")}
@@ -60,7 +60,7 @@ def test_failures_come_with_remedy_and_command_and_exit_1(check):
 
 
 def test_a_right_variant_exits_0_with_one_line(check):
-    """If the output is piped, one line is printed for a variant that passes, with its tier and counts."""
+    """If the output is piped, a variant that passes gets one line with its tier and counts."""
     done = check("right", "--only", "repeated-heads")
     assert done.returncode == 0
     assert done.stdout.startswith("right (plain): 1 passed in ")

@@ -113,7 +113,7 @@ def test_several_variants_end_in_one_table():
 
 
 def test_a_variant_that_supports_nothing_shows_its_own_reason():
-    """If only the check of refusals ran, the reason is the variant's own and does not name a workload."""
+    """If no check but `refusals` ran, the reason why nothing ran is the variant's own and does not name a workload."""
     only = tally_of(result("masks", "skipped"), result("refusals", "passed"), name="absent")
     assert only.nothing_ran == "needs a GPU"
     assert tally_of(result("masks", "skipped"), result("refusals", "failed")).nothing_ran is None

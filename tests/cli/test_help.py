@@ -26,7 +26,7 @@ def attnbench(*arguments, **environment):
 
 
 def test_every_command_has_examples():
-    """Every command has examples, and all examples belong to a command."""
+    """Every command has examples, and every example belongs to a command."""
     assert set(EXAMPLES) == set(GROUP.commands)
 
 

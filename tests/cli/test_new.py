@@ -54,7 +54,7 @@ def test_the_new_package_can_be_installed_and_is_found(tmp_path):
 
 
 def fresh_environment(folder):
-    """Create a virtual environment with access to the current packages, and return the path of its Python."""
+    """Create a virtual environment with access to the installed packages, and return the path of its Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
     paths = [path for path in sys.path if "site-packages" in path or Path(path, "attnbench").is_dir()]

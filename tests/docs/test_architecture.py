@@ -48,7 +48,7 @@ def test_the_pipeline_names_every_folder_and_module():
 
 
 def test_each_folder_says_on_which_side_it_runs():
-    """The first line of each package's docstring names the side that the pipeline table gives for the folder."""
+    """Each package's docstring states the same side (supervisor, worker, both or other) as the pipeline table."""
     sides = {
         "supervisor": "in the supervisor",
         "worker": "in workers",
@@ -67,7 +67,7 @@ def test_each_folder_says_on_which_side_it_runs():
 
 
 def test_the_glossary_is_short():
-    """The glossary explains at most 12 words."""
+    """The glossary defines at most 12 words."""
     glossary = PAGE.read_text(encoding="utf-8").split("## Glossary")[1].split("\n## ")[0]
     assert 0 < len(re.findall(r"^: ", glossary, re.MULTILINE)) <= 12
 

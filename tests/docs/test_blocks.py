@@ -65,7 +65,8 @@ def test_page(page, tmp_path, monkeypatch):
 def run(line, options):
     """Run a command from a page, and assert that it succeeds.
 
-    `options` are added to `attnbench run` and `attnbench check`. If they are None, `attnbench run` gets --dry-run.
+    `options` is a string that is added to `attnbench run` and `attnbench check`. If it is None, --dry-run is added to
+    `attnbench run`.
     """
     words = shlex.split(line)
     if words[0] == "make":

@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_site_builds_strictly(tmp_path):
-    """Sphinx builds the site with warnings as errors: no dead link, no unknown page, no malformed docstring."""
+    """Sphinx builds the site with warnings as errors, so there is no dead link, unknown page or malformed docstring."""
     built = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", tmp_path / "trees", DOCS, tmp_path / "html"],
         capture_output=True, text=True, check=False,

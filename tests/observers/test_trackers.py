@@ -30,7 +30,7 @@ MANIFEST = {"run_id": "mine", "plan": [{}, {}], "machine": {"cpu": "a CPU"}}
 
 
 def send_events(name, folder):
-    """Send the events of a run with two records and a control to an observer in a separate process."""
+    """Send the events of a run with two records and a control to an observer that runs in a separate process."""
     source = named_source(f"attnbench.observers.{name}")
     entry = PluginEntry(source, None, observes=("run_started", "record_stored", "run_ended"))
     with Observers(Catalog((entry,)), folder / "log") as notifier:

@@ -58,7 +58,7 @@ def names_in(text):
 
 
 def test_every_module_that_a_file_names_exists():
-    """All modules that are named in `-m` arguments, scripts, monkeypatched names, links and prose exist."""
+    """All modules named in `-m` arguments, scripts, monkeypatched names, links and prose exist."""
     missing = {
         f"{path.relative_to(ROOT)}: {name}"
         for path in tracked_files()

@@ -105,7 +105,7 @@ def test_changelog_fragments_have_a_known_kind():
 
 
 def test_container_installs_from_what_it_copies_first(tmp_path):
-    """The files that the Containerfile copies before it installs are enough for the build and for make."""
+    """The files that the Containerfile copies before it installs attnbench are enough for the build and for make."""
     lines = (ROOT / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     steps = [line.split() for line in lines if line and not line.startswith("#")]
     assert {step[0] for step in steps} == {"FROM", "RUN", "WORKDIR", "COPY", "ENV", "CMD"}

@@ -28,7 +28,7 @@ def prepared():
 
 @pytest.fixture
 def speedup(benchmark):
-    """Return a function that times a callable and a baseline in turn, and returns the callable's median speed-up."""
+    """Return a function that times a callable and a baseline alternately and returns the callable's median speed-up."""
 
     def measure(subject, baseline):
         seconds = []

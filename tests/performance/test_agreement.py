@@ -1,4 +1,4 @@
-"""Tests of medians against torch's timer, and of verdicts, on a real machine."""
+"""On a real machine, medians agree with those of torch's timer, and verdicts are correct."""
 
 import textwrap
 
@@ -49,7 +49,7 @@ PLUGIN = """
 
 
 def test_medians_agree_with_torchs_own_timer(benchmark):
-    """The medians of the sampler and of blocked_autorange agree within 3%, or their intervals overlap."""
+    """The medians of the sampler and of torch's `blocked_autorange` agree within 3%, or their intervals overlap."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     workload = Workload(heads=4, seq_q=512, head_dim=64)  # large enough that Timer and the sampler time single calls

@@ -31,7 +31,7 @@ FLASH = Sdpa("sdpa-flash", "FLASH_ATTENTION")
 
 @pytest.mark.parametrize(("mask", "least"), [("none", 2.2), ("causal", 5.0)])
 def test_against_naive(speedup, prepared, mask, least):
-    """For 4096 tokens, `chunked` is at least 2.2 times as fast as `naive`, or 5 times with a causal mask."""
+    """For 4096 tokens, `chunked` is at least 2.2 times (5 times with a causal mask) as fast as `naive`."""
     workload = Workload(heads=8, seq_q=4096, head_dim=64, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(Naive(), workload)) >= least
 
@@ -39,7 +39,7 @@ def test_against_naive(speedup, prepared, mask, least):
 @pytest.mark.parametrize("length", [2048, 4096, 8192])
 @pytest.mark.parametrize(("mask", "most"), [("none", 1.4), ("causal", 1.7)])
 def test_against_flash(speedup, prepared, mask, most, length):
-    """`chunked` takes at most 1.4 times as long as torch's flash kernel, or 1.7 times with a causal mask."""
+    """`chunked` takes at most 1.4 times (1.7 times with a causal mask) as long as torch's flash kernel."""
     workload = Workload(heads=8, seq_q=length, head_dim=64, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(FLASH, workload)) >= 1 / most
 
@@ -47,7 +47,7 @@ def test_against_flash(speedup, prepared, mask, most, length):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 def test_extra_memory(benchmark, direction, dtype):
-    """From 2048 to 16384 tokens, the memory beyond the returned tensors grows by less than a tenth."""
+    """From 2048 to 16384 tokens, the memory needed beyond the returned tensors grows by at most a tenth."""
 
     def extra(length):
         workload = Workload(heads=8, seq_q=length, head_dim=64, direction=direction, dtype=dtype)
@@ -67,7 +67,7 @@ def test_extra_memory(benchmark, direction, dtype):
 @pytest.mark.parametrize(("direction", "least"), [("forward", 2.0), ("forward_backward", 1.5)])
 @pytest.mark.parametrize("mask", ["none", "causal"])
 def test_against_the_published_algorithm(speedup, prepared, direction, least, mask):
-    """For 4096 tokens, `chunked` is at least twice as fast as Rabe and Staats's listing, or 1.5 times in training."""
+    """For 4096 tokens, `chunked` is at least 2 times (1.5 times in training) as fast as Rabe and Staats's listing."""
     workload = Workload(heads=8, seq_q=4096, head_dim=64, direction=direction, mask=mask)
     assert speedup(prepared(Chunked(), workload), prepared(RabeStaats(), workload)) >= least
 

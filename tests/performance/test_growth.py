@@ -29,7 +29,7 @@ print(json.dumps({"rows": len(frame), "seconds": time.perf_counter() - started})
 
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory):
-    """Write runs of about a thousand records each. The runs differ in the number of samples per cell."""
+    """Write runs of about a thousand records each, with different sample counts, and return their folders."""
     folder = tmp_path_factory.mktemp("templates")
     return [
         synthetic.make_run(folder, name=f"t{seed}", cells=CELLS, seed=seed, rounds=6 + seed)
@@ -68,7 +68,7 @@ def runs(templates, tmp_path):
 
 
 def peak_bytes(process):
-    """Poll a process until it ends, and return the peak of the total memory of the process and its descendants."""
+    """Poll a process until it exits, and return the peak of the total memory of the process and its descendants."""
     peak = 0
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):

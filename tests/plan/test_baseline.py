@@ -1,4 +1,4 @@
-"""The baseline of a run: the variant that the user names, a variant that declares itself a baseline, or the first."""
+"""The baseline of a run: the variant that the user names, else one that declares itself a baseline, else the first."""
 
 import ast
 from pathlib import Path
@@ -29,7 +29,10 @@ def controls(run):
     ],
 )
 def test_the_baseline_is_the_chosen_one_or_the_first_that_is_declared(stubbed, monkeypatch, declared, chosen, baseline):
-    """The baseline is the variant given with `--baseline`, or else the first by name that declares itself one."""
+    """The baseline is the variant given with `--baseline`.
+
+    Without the option, it is the first variant by name that declares itself a baseline, or else the first variant.
+    """
     monkeypatch.setenv("STUB_BASELINES", declared)
     run, _ = stubbed.run("alpha", "beta", "gamma", baseline=chosen)
     assert controls(run) == {baseline}
@@ -64,7 +67,7 @@ def test_a_manifest_without_a_baseline_declares_none(variants):
 
 
 def test_the_core_names_no_variant():
-    """No string in the harness is the name of a built-in variant, except in studies of certain variants."""
+    """No string in the harness is the name of a built-in variant, except in studies of specific variants."""
     also_words = {
         "linear",  # also the scale of a chart's axis
         "flex",  # also a prefix in the names of some kernels

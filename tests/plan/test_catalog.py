@@ -89,7 +89,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_others_load(write_plugin,
     ],
 )
 def test_a_broken_plugin_has_a_remedy_for_the_kind_of_its_error(write_plugin, text, remedy):
-    """The remedy for a broken plugin depends on the kind of error and not on the wording of the reason."""
+    """The remedy for a broken plugin depends on the kind of error, not on the wording of the reason."""
     path = write_plugin("broken", text)
     catalog = read_catalog([path])
     assert entry_of(catalog, "broken").remedy.startswith(remedy)
@@ -98,7 +98,7 @@ def test_a_broken_plugin_has_a_remedy_for_the_kind_of_its_error(write_plugin, te
 
 
 def test_a_name_given_twice_names_both_sources(write_plugin):
-    """If two plugins offer variants of the same name, the second plugin is refused, and the reason names both files."""
+    """If two plugins offer variants of the same name, the second one is rejected, and the reason names both files."""
     first, second = write_plugin("first", GOOD.format(name="twin")), write_plugin("second", GOOD.format(name="twin"))
     catalog = read_catalog([first, second])
     assert entry_of(catalog, "first").reason is None
@@ -131,14 +131,14 @@ def test_each_module_of_a_plugin_is_loaded_separately(tmp_path, monkeypatch):
 
 
 def test_strict_raises_for_a_broken_plugin(write_plugin):
-    """With `strict`, a plugin that does not load causes an error that names the plugin."""
+    """With `strict`, reading a plugin that fails to load raises a PluginError that names the plugin."""
     with pytest.raises(PluginError, match="plugin broken did not load: import failed: RuntimeError: boom"):
         read_catalog([write_plugin("broken", "raise RuntimeError('boom')")], strict=True)
 
 
 @pytest.mark.parametrize("name", ["nowhere.py", "some/where.py", "no_such_module", "not-a-name"])
 def test_a_plugin_that_does_not_exist_is_a_usage_error(name):
-    """A plugin that does not exist is refused with a usage error that names the plugin."""
+    """Naming a plugin that does not exist raises a usage error that names the plugin."""
     with pytest.raises(UsageError, match=name):
         read_catalog([name])
 
@@ -156,7 +156,7 @@ def test_a_description_is_cached_until_the_source_changes(write_plugin, monkeypa
 
 @pytest.mark.parametrize("module", catalog_module.CONTRACT_MODULES, ids=lambda module: module.__name__)
 def test_an_edit_to_the_contract_makes_cached_descriptions_stale(write_plugin, tmp_path, monkeypatch, module):
-    """If the source of the plugin contract changes, cached descriptions are not used any more."""
+    """If the source of the plugin contract changes, cached descriptions are no longer used."""
     path, copy = write_plugin("mine", GOOD.format(name="mine")), tmp_path / "contract.py"
     shutil.copy(module.__file__, copy)
     monkeypatch.setattr(module, "__file__", str(copy))

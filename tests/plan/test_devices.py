@@ -36,7 +36,7 @@ def test_each_gpu_gets_nearby_cores_that_no_other_gpu_gets(system):
 
 
 def test_only_allowed_cores_are_divided(system, tmp_path):
-    """Only cores that this process may use are divided. If there are not enough cores, no worker is pinned."""
+    """Only cores that this process may use are divided among the GPUs. If they are too few, no worker is pinned."""
     assert cores_near_gpus(GPUS, {0, 1, 8, 5}, system) == [(0, 8), (1,), (5,)]
     assert cores_near_gpus(GPUS, {0, 5}, system) == [(), (), ()]
     assert cores_near_gpus(GPUS[:1], {2, 3}, tmp_path / "nowhere") == [(2, 3)]

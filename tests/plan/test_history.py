@@ -44,7 +44,7 @@ def test_byte_counts_cover_inputs_outputs_and_gradients():
 
 
 def test_a_dry_run_estimates_memory_and_time_of_cells(stubbed, command):
-    """A dry run shows the total time and, for each cell, its memory in an earlier run or a lower bound."""
+    """A dry run shows the total time and each cell's memory, as measured in an earlier run or as a lower bound."""
     shape = ["-d", "cpu:0", "--heads", "2", "--seq", "16,32", "--head-dim", "8"]
     shape += ["--results", stubbed.folder / "results"]
     code, before = command("run", "--dry-run", "-v", "alpha", *shape)
@@ -76,7 +76,7 @@ def test_a_dry_run_predicts_cells_that_will_not_fit(stubbed, command):
 
 
 def test_devices_of_one_model_divide_the_estimated_time(stubbed, monkeypatch):
-    """A second device of the same model halves the estimated time of the cells if starting workers takes no time."""
+    """If workers start instantly, a second device of the same model halves the estimated time of the cells."""
     history = History(stubbed.folder)
     monkeypatch.setattr(history_module, "WORKER_START_S", 0.0)
     known = {name: Device(name, "H200", name) for name in ("cuda:0", "cuda:1")}

@@ -92,7 +92,7 @@ def test_larger_workloads_are_predicted_not_to_fit_unless_exhaustive(stubbed, ou
 
 @pytest.mark.parametrize("operation", ["open", "block", "close"])
 def test_a_cell_that_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path, operation):
-    """A cell that runs out of memory while other cells are open is tried once more while no other cell is open."""
+    """A cell that runs out of memory while other cells are open is tried once more with no other cell open."""
     failure = {"type": "FailedReply", "status": "out_of_memory", "phase": "measure", "reason": "OutOfMemoryError"}
     stubbed.behave(beta={operation: {"once": str(tmp_path / "met"), "do": failure}})
     run, _ = stubbed.run()

@@ -16,7 +16,7 @@ from attnbench.store import read_manifest, read_run
 
 @pytest.fixture
 def install(monkeypatch):
-    """Return a function that sets the versions in which distributions `fast-NAME` appear to be installed."""
+    """Return a function that makes distributions named `fast-NAME` appear to be installed in given versions."""
     real = environment.version
 
     def set_versions(**versions):

@@ -29,19 +29,19 @@ def test_a_workload_is_read_from_its_id(suite):
 
 
 def test_an_id_carries_every_axis():
-    """An id contains every field that differs from its default, even a scale that is written with an exponent."""
+    """An id contains every field that differs from its default, including a scale that is written with an exponent."""
     assert Workload.parse(AXES.id) == AXES
 
 
 @pytest.mark.parametrize("text", ["", "b1", "b1-h8-s512-d64-float32-causal", "b1-h8-s512-d64-float32-causal-forward-x"])
 def test_a_malformed_id_is_refused_with_an_example(text):
-    """A string that is not an id is refused, and the message shows an example."""
+    """A string that is not a workload id is rejected with a message that shows an example."""
     with pytest.raises(WorkloadError, match="expected an id such as b1-h8-s512-d64-float32-causal-forward"):
         Workload.parse(text)
 
 
 def test_a_wrong_field_of_an_id_is_named():
-    """An id with an unknown dtype is refused, and the message names the dtype."""
+    """An id with an unknown dtype is rejected with a message that names the dtype."""
     with pytest.raises(WorkloadError, match="unknown dtype 'float8'"):
         Workload.parse("b1-h8-s512-d64-float8-causal-forward")
 
@@ -69,7 +69,7 @@ def planned(monkeypatch):
 
 
 def test_the_command_plans_the_same_cell_for_every_workload_of_every_suite(planned):
-    """For every workload of every suite, the command plans one cell, which has the cell_id of the original cell.
+    """For every workload of every suite, the rerun command plans one cell, with the cell_id of the original cell.
 
     The original run has a budget of 0.3 s, a precision of 1%, the mode `cold` and no interleaving.
     """
@@ -89,7 +89,7 @@ def test_the_command_plans_the_same_cell_for_every_workload_of_every_suite(plann
 
 
 def test_the_command_names_the_plugins_of_the_run(planned, tmp_path):
-    """If the run loaded the variant from a --plugin file, the command has the same --plugin option."""
+    """If the run loaded the variant from a --plugin file, the rerun command has the same --plugin option."""
     plugin = tmp_path / "my attn.py"
     plugin.write_text(
         "from attnbench import hookimpl, variant\n"
@@ -104,6 +104,6 @@ def test_the_command_names_the_plugins_of_the_run(planned, tmp_path):
 
 
 def test_an_axis_beside_workload_ids_is_refused():
-    """An axis together with --workload is refused, and the message names the axis's option."""
+    """An axis option together with --workload is rejected with a message that names the option."""
     with pytest.raises(UsageError, match="which --head-dim would change"):
         plan_of(Request(workloads=[AXES.id], axes={"head_dim": [8]}, devices=["cpu"]))

@@ -23,7 +23,7 @@ VARIANTS = """
 
 @pytest.fixture
 def loaded(tmp_path):
-    """Return a function that loads a plugin whose source is a given text."""
+    """Return a function that loads a plugin from the given source text."""
 
     def load(text):
         path = tmp_path / "plugin.py"
@@ -40,7 +40,7 @@ def names(plugin):
 
 @pytest.mark.parametrize("marker", ["@hookimpl(wrapper=True)", "@hookimpl(hookwrapper=True)"])
 def test_a_wrapper_runs_around_the_implementation(loaded, marker):
-    """Wrappers of both styles run around a hook call and can change its results."""
+    """Wrappers of both pluggy styles run around a hook call and can change its results."""
     received = "results = yield" if "(wrapper" in marker else "outcome = yield; results = outcome.get_result()"
     returned = "return changed" if "(wrapper" in marker else "outcome.force_result(changed)"
     text = f"""
@@ -123,6 +123,6 @@ def test_a_plugin_may_be_an_object_with_methods(tmp_path, monkeypatch):
     ],
 )
 def test_unusable_hooks_are_refused_with_the_reason(loaded, text, reason):
-    """A plugin does not load if pluggy can't find or call a hook, or if a hook raises an error or returns no list."""
+    """A plugin does not load if pluggy can't find or call a hook, or if a hook raises or does not return a list."""
     with pytest.raises(PluginError, match=re.escape(reason)):
         loaded("\n" + text)

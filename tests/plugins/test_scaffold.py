@@ -1,4 +1,4 @@
-"""Templates for new plugins: the files that are written, and the names that are refused."""
+"""Templates for new plugins: the files that are written, and the names that are rejected."""
 
 import ast
 import importlib.util
@@ -83,7 +83,7 @@ def test_the_package_is_complete(tmp_path):
     ],
 )
 def test_bad_names_are_refused(tmp_path, name, message):
-    """A name that is invalid or would shadow an installed module is refused, and nothing is written."""
+    """A name that is invalid or would shadow an installed module is rejected, and nothing is written."""
     for write in (new_file, new_package):
         with pytest.raises(UsageError) as refusal:
             write(name, tmp_path / "folder")
@@ -92,7 +92,7 @@ def test_bad_names_are_refused(tmp_path, name, message):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    """Existing files and folders are not changed."""
+    """Writing a template over a file or into a non-empty folder raises a usage error and changes nothing."""
     (tmp_path / "my_attn.py").write_text("mine")
     with pytest.raises(UsageError, match="already exists"):
         new_file("my-attn", tmp_path)

@@ -1,4 +1,4 @@
-"""The contract of a variant: which declarations are accepted and which are refused."""
+"""The contract of a variant: which declarations are accepted and which are rejected."""
 
 import pytest
 
@@ -25,14 +25,14 @@ def test_a_variant_may_declare_packages_and_be_a_baseline():
 
 @pytest.mark.parametrize("packages", ["flash-attn", ("",), (1,), ("flash-attn>=2",), None])
 def test_packages_are_names_of_distributions(packages):
-    """`packages` is refused unless it is a tuple or list of distribution names, and the message shows the value."""
+    """`packages` is rejected unless it is a tuple or list of distribution names, and the message shows the value."""
     variant = Good()
     variant.packages = packages
     assert f"packages is {packages!r}, expected names of distributions" in contract_violation(variant)
 
 
 def test_baseline_is_true_or_false():
-    """A `baseline` that is not a boolean is refused, and the message shows the value."""
+    """A `baseline` that is not a boolean is rejected, and the message shows the value."""
     variant = Good()
     variant.baseline = "sdpa"
     assert "baseline is 'sdpa', expected True or False" in contract_violation(variant)

@@ -15,13 +15,13 @@ PRINTED = [chart for chart in METRIC_CHARTS if chart.printed]
 
 @pytest.fixture(scope="module")
 def specs():
-    """Return the specifications of the page's charts by chart name."""
+    """Return a dict from chart name to the specification of the page's chart."""
     return chart_specs(palette(["sdpa", "chunked"]))
 
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """Return the planned printed figures, each with its plot, by chart name."""
+    """Return a dict from chart name to the planned printed figure and its plot."""
     folder = tmp_path_factory.mktemp("runs")
     cells = synthetic.workloads(seqs=(512, 1024, 2048), directions=("forward",))
     run = synthetic.make_run(folder, cells=cells, variants=("sdpa", "chunked"), rounds=8)
@@ -30,7 +30,7 @@ def printed(tmp_path_factory):
 
 
 def axes_of(spec):
-    """Return the vertical encodings of a chart's layers."""
+    """Return the `y` encodings of a chart's layers that draw a field."""
     return [layer["encoding"]["y"] for layer in spec["spec"]["layer"] if "field" in layer["encoding"]["y"]]
 
 
@@ -40,7 +40,7 @@ def test_each_defined_chart_is_drawn_on_the_page(specs):
 
 
 def test_each_printed_chart_is_planned_once_for_a_device(printed):
-    """A report on one device has one figure for each chart that is defined as printed."""
+    """A report on one device has one figure for each chart in PRINTED."""
     assert list(printed) == [chart.name for chart in PRINTED]
 
 
@@ -71,7 +71,7 @@ def test_page_and_print_read_the_same_columns(chart, specs, printed):
 
 @pytest.mark.parametrize("chart", PRINTED, ids=lambda chart: chart.name)
 def test_titles_are_those_of_the_definition(chart, printed):
-    """A figure's title names chart and device; its description names the variants and ends with the chart's note."""
+    """A figure's title names the chart and device, and its description has the variants and the chart's note."""
     figure, _ = printed[chart.name]
     assert figure.title == f"{chart.titled('sdpa')} on AMD EPYC 7B13"
     assert figure.description.startswith(f"{figure.title}: chunked, sdpa, in ")
@@ -79,7 +79,7 @@ def test_titles_are_those_of_the_definition(chart, printed):
 
 
 def test_a_speed_up_lies_within_its_band(printed):
-    """The band spans all ratios that the intervals of both latencies allow, so it contains the speed-up."""
+    """A speed-up lies in its band, which spans all ratios that the intervals of both latencies allow."""
     _, plot = printed["speedup"]
     for facet in plot["facets"]:
         for curve in facet["curves"]:

@@ -44,7 +44,7 @@ def test_a_log_is_read_from_its_end_and_never_from_outside_the_run(tmp_path):
 
 
 def test_columns_have_one_length_and_store_repeated_strings_once(tmp_path):
-    """Each column has one entry per cell, except for the control, and each histogram counts all samples of its cell."""
+    """Each column has one entry per cell that is not a control, and each histogram counts all samples of its cell."""
     run = synthetic.make_run(tmp_path, cells=CELLS, rounds=8)
     data = payload(read(run))
     cells = data["cells"]

@@ -8,7 +8,7 @@ CELLS = synthetic.workloads(seqs=(256, 512, 1024), masks=("causal",), directions
 
 
 def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tmp_path):
-    """A slower variant has a verdict, ratio and interval; the baseline has no column; a note gives the noise floor."""
+    """Each variant but the baseline has a column of verdicts, ratios and intervals. A note states the noise floor."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), slower={"chunked": 3.0})
     (table,) = verdict_tables(Results.load(run, "sdpa"))
     assert table.columns == ("workload", "chunked")

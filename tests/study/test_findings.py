@@ -1,4 +1,4 @@
-"""Findings and figures of studies, made from given rows."""
+"""Findings and figures that studies make from given rows."""
 
 import math
 
@@ -20,7 +20,7 @@ def row(variant="naive", **fields):
 
 
 def growing(variant="naive", power=2.0, **fields):
-    """Return the rows of four lengths. The latency is 1 ms at length 128, and is proportional to length ** power."""
+    """Return rows of four lengths. The latency is 1 ms at length 128 and proportional to length ** power."""
     return [row(variant, seq_q=n, latency_ms=(n / 128) ** power, **fields) for n in (128, 256, 512, 1024)]
 
 
@@ -47,7 +47,7 @@ def test_context_states_the_exponent_and_both_ends():
 
 
 def test_heads_names_the_fastest_and_the_slowest_number_of_heads():
-    """`heads` names the fastest and the slowest number of heads for each variant."""
+    """`heads` names, for each variant, the numbers of heads with the lowest and the highest latency."""
     rows = [row(heads=h, head_dim=512 // h, latency_ms=t) for h, t in ((1, 2.0), (8, 1.0), (32, 4.0))]
     finding = find_study("heads").conclude(rows)
     assert "is fastest with 8 (1.00 ms) and slowest with 32 (4.00 ms, 4.00 times as long)" in finding
@@ -72,7 +72,7 @@ def test_memory_states_the_growth_and_how_many_sequences_fit():
 
 
 def test_parallelism_compares_recurrent_layers_with_attention():
-    """`parallelism` compares each time per token with that of the fastest attention at the same length."""
+    """`parallelism` compares a layer's time per token with that of the fastest attention at the same length."""
     rows = growing("sdpa", 1.0) + [{**r, "exact": False} for r in growing("lstm", 2.0)]
     finding = find_study("parallelism").conclude(rows)
     assert "lstm takes 7.81 microseconds at 128 tokens (1.00 times as long as sdpa, at 7.81)" in finding
@@ -111,7 +111,7 @@ def test_numbers_are_formatted_for_sentences():
 
 
 def split_rows(numbers=(1, 2)):
-    """Return rows for one device and for two devices. Splitting the batch takes longer than splitting the heads."""
+    """Return rows for the given numbers of devices. Splitting the batch takes longer than splitting the heads."""
     times = {(1, "batch"): 10.0, (2, "batch"): 6.25, (2, "heads"): 5.0}
     timed = [row(batch=4, gpus=n, split=split, latency_ms=t) for (n, split), t in times.items() if n in numbers]
     return gpus.with_efficiency(gpus.by_split(timed, {"batch": 4, "heads": 8}))

@@ -32,7 +32,7 @@ ROWS = {  # selects the rows of each study from the run of GRIDS
 
 @pytest.fixture(scope="module")
 def timed_rows(tmp_path_factory):
-    """Run GRIDS once and return the rows."""
+    """Measure the workloads of GRIDS once, and return the rows."""
     folder = tmp_path_factory.mktemp("studies")
     return run_suite("all", GRIDS, Settings(folder, variants=["naive"], budget_s=0.02), folder, ["cpu"])
 
@@ -76,7 +76,7 @@ def test_a_study_runs_from_the_command_line(tmp_path):
 
 
 def test_a_study_runs_the_default_variants_and_those_it_needs(tmp_path):
-    """If no variants are chosen, `parallelism` plans the default variants of the device and the recurrent layers."""
+    """If no variants are chosen, `parallelism` plans the device's default variants and the recurrent layers."""
     planned = []
 
     @contextmanager

@@ -52,7 +52,7 @@ def test_ids_of_earlier_versions_are_kept(name, fields):
     ],
 )
 def test_incomplete_ids_are_refused(text):
-    """A string that is not a complete id is refused, and the message shows an example of an id."""
+    """A string that is not a complete workload id is rejected with a message that shows an example."""
     with pytest.raises(WorkloadError, match="expected an id such as b1-h8-s512-d64-float32-causal-forward"):
         Workload.parse(text)
 
@@ -91,7 +91,7 @@ def test_options_of_the_benchmarks_are_the_axes_of_attention():
 
 
 def test_lists_of_fields_follow_the_axes():
-    """The fields of charts, dispatch tables, imports and sizes are those whose axes declare them."""
+    """The lists of fields for charts, dispatch tables, imports and sizes follow from the declarations of the axes."""
     axes = AXES.values()
     assert set(series.SETTING) & AXES.keys() == {axis.name for axis in axes if axis.setting}
     assert set(dispatch_table.EXACT) & AXES.keys() == {axis.name for axis in axes if axis.exact}
@@ -106,7 +106,7 @@ def test_only_batch_and_lengths_differ_along_a_line():
 
 
 def test_attention_alone_has_the_default_surroundings():
-    """`Workload.attention` resets the axes that surround the attention and no others."""
+    """`Workload.attention` resets exactly the axes that describe what surrounds the attention, such as a layer."""
     layer = Workload(**PLAIN, batch=4, alibi=True, embed_dim=256, distribution="outliers", gpus=2)
     changed = {name for name in AXES if getattr(layer, name) != getattr(layer.attention, name)}
     assert changed == {"embed_dim", "distribution", "gpus"}

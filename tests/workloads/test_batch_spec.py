@@ -25,6 +25,6 @@ def test_parse(text, requests):
 
 @pytest.mark.parametrize("text", ["", "q", "2q2k_", "s1k", "q2m", "q0", "0q1", "q4s2", "q-1", "q1s0"])
 def test_invalid_specs_are_refused(text):
-    """A spec is refused if it is malformed or a query is longer than its sequence."""
+    """A spec is rejected if it is malformed, or if a query is longer than its sequence."""
     with pytest.raises(WorkloadError, match=f"batch spec '{text}': .*expected"):
         parse_batch_spec(text)

@@ -31,7 +31,7 @@ def test_window_reads_left_then_right():
     [("casual", "causal"), ("windw:1:2", "window:L:R"), ("prefix", "prefix:N"), ("causal-top", "causal-top-left")],
 )
 def test_a_misspelt_mask_is_refused_with_the_nearest(text, nearest):
-    """A misspelt mask is refused, and the error suggests the mask with the most similar name."""
+    """A misspelt mask is rejected with an error that suggests the mask with the most similar name."""
     with pytest.raises(WorkloadError, match="mask") as refusal:
         Mask.parse(text)
     assert repr(text) in str(refusal.value)
@@ -42,14 +42,14 @@ def test_a_misspelt_mask_is_refused_with_the_nearest(text, nearest):
     "text", ["", "xyzzy", "window:-1:0", "window:1", "window:1:2:3", "prefix:1.5", "causal ", "NONE"]
 )
 def test_no_mask_is_guessed(text):
-    """A string that is not a valid mask is refused with a usage error, even if it is similar to one."""
+    """Parsing a string that is not a valid mask raises a usage error, even if the string is similar to one."""
     with pytest.raises(UsageError):
         Mask.parse(text)
 
 
 @pytest.mark.parametrize("sizes", [{"left": -1}, {"right": -2}])
 def test_negative_window_is_refused(sizes):
-    """A mask that is built from its fields is refused if a size is negative."""
+    """Building a window mask from its fields raises an error if a window size is negative."""
     with pytest.raises(WorkloadError, match="0 or more"):
         Mask("window", **sizes)
 

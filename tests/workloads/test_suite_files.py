@@ -1,4 +1,4 @@
-"""Suites as TOML files: how grids are read, and how malformed files are refused."""
+"""Suites as TOML files: how grids are read, and how malformed files are rejected."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write(tmp_path):
 
 
 def test_grid_is_all_combinations(write):
-    """The workloads of a grid are all combinations of its axes, in order. The grid has its title and source."""
+    """The workloads of a grid are all combinations of its axes, in order. A grid keeps its title and source."""
     suite = read_suite(write(GOOD))
     assert [w.heads for w in suite.grids[0].workloads] == [2, 4]
     assert [grid.title for grid in suite.grids] == ["one", "two"]
@@ -61,7 +61,7 @@ def test_batch_spec_has_one_workload_per_segment(write):
 
 
 def test_batch_spec_keeps_a_given_mask():
-    """The workloads of a batch spec have the grid's mask if there is one."""
+    """The workloads of a batch spec have the grid's mask if the grid sets one."""
     workloads = expand({"heads": 1, "head_dim": 8, "batch_spec": "q4", "mask": "none"}, "here")
     assert [str(workload.mask) for workload in workloads] == ["none"]
 
@@ -98,7 +98,7 @@ def test_repeated_workloads_are_dropped():
     ],
 )
 def test_error_names_file_line_and_remedy(write, old, new, line, message):
-    """A malformed suite file is refused with a message that names the file, the line and what was expected."""
+    """A malformed suite file is rejected with a message that names the file, the line and what was expected."""
     assert old in GOOD
     path = write(GOOD.replace(old, new))
     with pytest.raises(UsageError, match=re.escape(f"{path}:{line}: ") + ".*" + re.escape(message)):
@@ -107,13 +107,13 @@ def test_error_names_file_line_and_remedy(write, old, new, line, message):
 
 @pytest.mark.parametrize("text", ['name = "x"', 'name = "x"\ngrid = []', 'name = "x"\ngrid = 3'])
 def test_suite_without_grid_is_refused(write, text):
-    """A suite without a grid is refused."""
+    """A suite without a grid is rejected."""
     with pytest.raises(UsageError, match=r"suite 'x' has no \[\[grid\]\]: give it at least one"):
         read_suite(write(text))
 
 
 def test_missing_and_unreadable_files(write, tmp_path):
-    """A file that is missing or is not UTF-8 text is refused, and the message names the reason."""
+    """A file that is missing or is not UTF-8 text is rejected with a message that states the reason."""
     with pytest.raises(UsageError, match=r"none\.toml: can't be read: No such file"):
         read_suite(tmp_path / "none.toml")
     path = write("")
@@ -123,13 +123,13 @@ def test_missing_and_unreadable_files(write, tmp_path):
 
 
 def test_unclosed_document_names_its_last_line(write):
-    """A file that ends too early is refused, and the message contains the number of its last line."""
+    """A file that ends too early is rejected with a message that contains the number of its last line."""
     with pytest.raises(UsageError, match=r"mine\.toml:2: not valid TOML"):
         read_suite(write('name = "x"\ngrid = [\n'))
 
 
 def test_errors_in_a_plugins_table_name_the_grid():
-    """If a suite was not read from a file but offered by a plugin, error messages contain the number of the grid."""
+    """If a suite is offered by a plugin and not read from a file, error messages contain the number of the grid."""
     with pytest.raises(UsageError, match=r"^plugin p: grid 1: heads is 0"):
         parse_suite({"name": "x", "grid": [{"heads": 0, "seq": 1, "head_dim": 1}]}, "plugin p")
 
@@ -141,13 +141,13 @@ def test_choose_by_name_and_path(write):
 
 
 def test_choose_unknown_name():
-    """An unknown suite is refused, and the message suggests the most similar name."""
+    """An unknown suite is rejected with a message that suggests the most similar name."""
     with pytest.raises(UsageError, match="unknown suite 'quik': did you mean 'quick'"):
         choose_suites(["quik"])
 
 
 def test_duplicate_name_is_refused(write):
-    """Two suites with the same name are refused. The message has the location of one and the origin of the other."""
+    """A suite is rejected if its name is taken. The message has its location and the origin of the other suite."""
     path = write(GOOD.replace('"mine"', '"quick"'))
     with pytest.raises(
         UsageError, match=re.escape(f"{path}:1: the name 'quick' is already used by a suite of attnbench")

@@ -1,4 +1,4 @@
-"""Workloads: their FLOPs, their bytes, their ids, and the field values that are refused."""
+"""Workloads: their FLOPs, their bytes, their ids, and the field values that are rejected."""
 
 import subprocess
 import sys
@@ -68,7 +68,7 @@ def dense(workload, sequence):
 @example(Workload(heads=1, seq_q=5, seq_k=2, head_dim=1, mask="causal"))
 @example(Workload(heads=1, seq_q=1, seq_k=9, head_dim=1, mask="window:2:1"))
 def test_visible_keys_are_the_dense_definition(workload):
-    """`visible_keys` yields the keys that are visible by the mask's definition, and no others."""
+    """`visible_keys` yields exactly the keys that are visible by the mask's definition."""
     for sequence in range(workload.batch):
         rows = list(workload.visible_keys(sequence))
         assert len(rows) == workload.seq_q
@@ -93,7 +93,7 @@ def test_flops_is_a_brute_force_count(workload):
 
 @given(workloads())
 def test_bytes_is_a_brute_force_count(workload):
-    """`bytes` is the size of all arrays that must be read or written, without keys and values that are not visible."""
+    """`bytes` is the size of all arrays that must be read or written, except keys and values that are not visible."""
     size, rows = SIZES[workload.dtype], workload.batch * workload.heads * workload.seq_q
     seen = sum(int(dense(workload, sequence).any(axis=0).sum()) for sequence in range(workload.batch))
     query, output = size * rows * workload.head_dim, size * rows * workload.head_dim_v
@@ -232,14 +232,14 @@ def test_omitted_fields_follow_the_others():
 @pytest.mark.parametrize("field", ["batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "head_dim_v"])
 @pytest.mark.parametrize("value", [-3, 1.5, "8", True, None])
 def test_sizes_must_be_whole_numbers(field, value):
-    """A size that is negative or not a whole number is refused with a message that names the field and the value."""
+    """A size that is negative or not a whole number is rejected with a message that names the field and the value."""
     with pytest.raises(WorkloadError, match=f"{field} is {value!r}: expected a whole number"):
         Workload.from_json({"heads": 8, "seq_q": 64, "head_dim": 32, field: value})
 
 
 @pytest.mark.parametrize("field", ["heads", "kv_heads", "head_dim", "head_dim_v"])
 def test_zero_heads_are_refused(field):
-    """A workload with zero heads or a head dimension of zero is refused."""
+    """A workload with zero heads or a head dimension of zero is rejected."""
     with pytest.raises(WorkloadError, match=f"{field} is 0"):
         Workload.from_json({"heads": 8, "seq_q": 64, "head_dim": 32, field: 0})
 
@@ -266,7 +266,7 @@ def test_zero_heads_are_refused(field):
     ],
 )
 def test_bad_fields_are_refused(fields, message):
-    """An invalid field is refused with a one-line message that names the field, its value and what was expected."""
+    """An invalid field is rejected with a one-line message that names the field, its value and what was expected."""
     with pytest.raises(WorkloadError) as refusal:
         Workload.from_json({"heads": 8, "seq_q": 64, "head_dim": 32, **fields})
     assert message in str(refusal.value)
@@ -275,7 +275,7 @@ def test_bad_fields_are_refused(fields, message):
 
 @pytest.mark.parametrize("field", ["heads", "seq_q", "head_dim"])
 def test_needed_fields(field):
-    """A workload without heads, seq_q or head_dim is refused, and the message names the missing field."""
+    """A workload without heads, seq_q or head_dim is rejected with a message that names the missing field."""
     fields = {"heads": 8, "seq_q": 64, "head_dim": 32}
     del fields[field]
     with pytest.raises(WorkloadError, match=f"no {field}"):
