@@ -1,4 +1,4 @@
-"""Configuration of Sphinx. Figures and generated pages are written before each build."""
+"""The Sphinx configuration. Figures and generated pages are written before each build."""
 
 import sys
 from pathlib import Path

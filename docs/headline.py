@@ -22,7 +22,10 @@ FIGURE = Path("results/published/headline.svg")
 
 
 def main(argument: str, root: Path = ROOT) -> None:
-    """Update the README in `root` from the run `argument`, or print this machine's folder name for `--machine`."""
+    """Update the README in `root` from the run `argument`.
+
+    If `argument` is `--machine`, print the name of this machine's folder instead.
+    """
     if argument == "--machine":
         devices = list_devices()
         chosen = next((device for device in devices if device.kind == "cuda"), devices[0])

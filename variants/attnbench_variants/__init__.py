@@ -12,6 +12,6 @@ from attnbench import hookimpl
 
 @hookimpl
 def attnbench_modules() -> list[str]:
-    """Return the names of this package's public modules. A new file becomes a plugin without reinstallation."""
+    """Return the names of this package's public modules, including modules that were added after installation."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
     return [f"{__name__}.{name}" for name in modules if not name.startswith("_")]

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 class Packing:
     """The positions of a batch's sequences (or documents) when they are packed end to end.
 
-    For N sequences, `query_starts` and `key_starts` are (N + 1,) int32; the last entry is the total length.
-    `longest_query` and `longest_key` are the numbers of queries and keys in the longest sequence. `key_index` holds the
-    indices, in the flattened batch, of the keys that are not padding; it is None if no key is padding.
+    For N sequences, `query_starts` and `key_starts` are (N + 1,) int32: the start of each sequence, followed by the
+    total length. `longest_query` and `longest_key` are the largest numbers of queries and keys in a sequence.
+    `key_index` holds the indices of the keys that are not padding, counted over the whole batch; it is None if no key
+    is padding.
     """
 
     query_starts: torch.Tensor

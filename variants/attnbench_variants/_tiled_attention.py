@@ -2,8 +2,8 @@
 
 Only a few tiles of scores are in memory at a time, however long the sequences are. Besides the inputs and the output,
 only four bytes per row are saved for the backward pass. The chunks of queries and keys, and the recomputation in the
-backward pass, follow Rabe and Staats, 2021, arXiv:2112.05682. The single division per row, and saving the log-sum-exp
-of each row for the backward pass, follow Dao, 2023, arXiv:2307.08691.
+backward pass, follow Rabe and Staats, 2021, arXiv:2112.05682. Dividing each row of the output only once, after its last
+tile, and saving its log-sum-exp for the backward pass follow Dao, 2023, arXiv:2307.08691.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """Compute the output chunk by chunk, and save the inputs, the output and each row's log-sum-exp."""
+        """Compute the output chunk by chunk. Save inputs, output and each row's log-sum-exp for the backward pass."""
         output = query.new_empty((*query.shape[:3], value.shape[-1]))
         lse = query.new_empty((*query.shape[:3], 1), dtype=torch.float32) if any(ctx.needs_input_grad) else None
         keys = _Keys(key.flatten(0, 1), value.flatten(0, 1))
@@ -91,8 +91,8 @@ class _Keys:
 class _Queries:
     """The query rows of one chunk in the backward pass; all tensors are (heads, group * rows, ...) float32.
 
-    `inner` is the term that the derivative of softmax subtracts: the sum over all keys of the weight times its
-    gradient.
+    `inner` is the term that the derivative of softmax subtracts: in each row, the sum over all keys of a weight times
+    the gradient of that weight.
     """
 
     scaled: torch.Tensor
@@ -102,7 +102,7 @@ class _Queries:
 
     @classmethod
     def of(cls, plan: Plan, chunk: Chunk, query: torch.Tensor, *results: torch.Tensor) -> _Queries:
-        """Select the chunk's rows from the query and from `results`: the output, its log-sum-exp and its gradient."""
+        """Select the chunk's rows from the query and from `results` (output, log-sum-exp and grad_output)."""
         output, lse, grad = (plan.rows(tensor, chunk) for tensor in results)
         return cls(plan.rows(query, chunk) * plan.scale, grad, lse, (grad * output).sum(-1, keepdim=True))
 
@@ -127,7 +127,7 @@ class _Tile:
         keys: _Keys,
         buffers: list[torch.Tensor],
     ) -> _Tile:
-        """Return the tile at `place`: its recomputed weights, with dropout, and the gradients of its scores."""
+        """Return the tile at `place`: recomputed weights, with dropout applied, and the gradients of the scores."""
         chunk, columns = place
         inside = chunk.heads, columns
         key, value = keys.key[inside].float(), keys.value[inside].float()

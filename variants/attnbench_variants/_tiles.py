@@ -26,7 +26,7 @@ KEY_ALIGNMENT = 16  # the number of keys in a tile is rounded up to a multiple o
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some query rows of some key heads, and the range of keys that these rows see.
+    """A range of query rows for a range of key heads, and the range of keys that these rows see.
 
     `heads` is a range of key heads, counted over the whole batch. Each key from `start` to `stop` is seen by at least
     one row, and each key from `full_start` to `full_stop` is seen by every row. For each row, `low` holds the distance
@@ -58,8 +58,8 @@ class Chunk:
         """Yield each part of `keys` that only some rows see, with the edge of the mask in that part.
 
         Parts are relative to the start of `keys`. Keys before `full_start` are hidden from rows whose range starts
-        later, and keys from `full_stop` onwards are hidden from rows whose range ends earlier. Keys that are in both
-        groups are yielded twice.
+        later, and keys from `full_stop` onwards are hidden from rows whose range ends earlier. Keys to which both
+        cases apply are yielded twice, once for each edge.
         """
         before = slice(keys.start, min(keys.stop, self.full_start))
         if before.start < before.stop:
@@ -71,10 +71,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Edge:
-    """An edge of a mask within a part of `width` keys; in row i, the first key after the edge is `ends[i] + shift`.
+    """An edge of a mask within a part of `width` keys.
 
-    If `side` is 1, the keys after the edge are hidden; if it is -1, the keys before the edge are hidden. Equal edges
-    have the same limits, so the limits can be cached.
+    In row i, the first key after the edge is at position `ends[i] + shift` in the part. If `side` is 1, the keys after
+    the edge are hidden; if it is -1, the keys before the edge are hidden. Equal edges have the same limits, so the
+    limits can be cached.
     """
 
     ends: tuple[int, ...]
@@ -93,7 +94,7 @@ class Edge:
 
 
 class Plan:
-    """The chunks of a workload and the settings for computing its scores, made once before the first call."""
+    """A workload's chunks and the settings for computing its scores. A plan is made once, before the first call."""
 
     def __init__(self, workload: Workload, inputs: Inputs) -> None:
         device = inputs.query.device

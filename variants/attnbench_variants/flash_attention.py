@@ -138,9 +138,10 @@ class PagedFlashAttention(FlashAttention):
 
 
 def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
-    """Yield the reasons for refusing combinations of features that a version supports only individually.
+    """Yield the reasons why a version can't run a combination of features that it supports individually.
 
-    The library's own checks refuse some combinations, some do not compile, and one is computed differently.
+    The library's own checks reject some combinations, others do not compile, and ALiBi with padding would be computed
+    with different distances.
     """
     import torch
 
@@ -175,7 +176,7 @@ def _refusals_on_hopper(workload: Workload) -> Iterator[str]:
 
 
 def _refusals_on_blackwell(workload: Workload) -> Iterator[str]:
-    """Yield the reasons why flash-attn 4's own checks refuse a workload on compute capability 10 or 11."""
+    """Yield the reasons why flash-attn 4's own checks reject a workload on compute capability 10 or 11."""
     w, widths = workload, (workload.head_dim, workload.head_dim_v)
     if max(widths) > 128 and widths not in ((192, 128), (256, 256)):
         yield (
@@ -187,7 +188,7 @@ def _refusals_on_blackwell(workload: Workload) -> Iterator[str]:
 
 
 def _output(result: Any) -> torch.Tensor:
-    """Return only the output from the result of a library call; some versions return (output, log-sum-exp)."""
+    """Return the output from the result of a library call, which in some versions is (output, log-sum-exp)."""
     return result[0] if isinstance(result, tuple) else result
 
 

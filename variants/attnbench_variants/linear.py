@@ -16,7 +16,7 @@ EPSILON = 1e-6  # added to the denominator, which could otherwise be 0
 
 
 class Linear(Variant):
-    """phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)), where phi(x) = elu(x) + 1, in float32; not softmax attention.
+    """Linear (not softmax) attention in float32: phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)), where phi(x) = elu(x) + 1.
 
     The formula follows equations 5 to 9 of Katharopoulos et al., 2020, arXiv:2006.16236. Under a causal mask, queries
     are processed in chunks, and the sums over all earlier keys are carried from chunk to chunk.

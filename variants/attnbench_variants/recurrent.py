@@ -1,4 +1,4 @@
-"""Recurrent layers as wide as attention, which show the cost of processing a sequence one token at a time."""
+"""Recurrent layers of the same width as attention. They show the cost of processing a sequence token by token."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Recurrent(Variant):
-    """One of torch's recurrent layers, applied to tokens of width heads * head_dim; not attention.
+    """One of torch's recurrent layers, applied to tokens of width heads * head_dim.
 
-    Its results are shown separately from those of attention. Each token is the sum of its query, key and value, so that
-    the layer reads all three tensors and computes their gradients. `prepare` initialises the layer's weights with a
-    fixed seed. No gradients are computed for the weights.
+    The layer is not attention, so its results are shown separately. Each token is the sum of its query, key and value,
+    so that the layer reads all three tensors and computes their gradients. `prepare` initialises the layer's weights
+    with a fixed seed. No gradients are computed for the weights.
     """
 
     layout = "BSHD"

@@ -26,8 +26,8 @@ class Sdpa(Variant):
     """torch.nn.functional.scaled_dot_product_attention, with the backend that torch chooses or with a pinned backend.
 
     torch's `is_causal` is top-left aligned, but a causal mask in attnbench is bottom-right aligned. If the two masks
-    differ, the causal mask is passed as a lower-right bias on CUDA if there are more keys than queries, and as a
-    boolean tensor otherwise. A pinned backend raises an error for an unsupported workload; torch never falls back to
+    differ, the causal mask is passed as a boolean tensor or, on CUDA with more keys than queries, as torch's
+    `causal_lower_right` bias. A pinned backend raises an error for an unsupported workload; torch never falls back to
     another backend.
     """
 
@@ -91,7 +91,7 @@ class Sdpa(Variant):
         return sdpa_kernel(getattr(SDPBackend, self.backend))
 
     def _refusals_on_cuda(self, workload: Workload, device: str) -> Iterator[str]:
-        """Yield the reasons, other than those from torch's own checks, for refusing a workload."""
+        """Yield reasons for refusing a workload on CUDA, in addition to those from torch's own checks."""
         if workload.alibi and workload.dtype != "float32" and self.backend != "MATH":
             yield f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is not precise enough"
         if self.implementation is not None:

@@ -77,7 +77,7 @@ class TransformerEngine(Variant):
 
 
 def _refusals(workload: Workload) -> Iterator[str]:
-    """Yield reasons for refusing ALiBi without a causal mask, and a softcap that the installed version lacks."""
+    """Yield reasons for refusing ALiBi without a causal mask, and softcap if the installed version lacks it."""
     from attnbench_variants._visible import simplest_kind
 
     if workload.alibi and simplest_kind(workload) != "causal":

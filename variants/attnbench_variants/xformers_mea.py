@@ -103,7 +103,7 @@ class Xformers(Variant):
 
 
 def _refusals(workload: Workload) -> Iterator[str]:
-    """Yield the reasons for refusing the workload with any operator."""
+    """Yield the reasons why memory_efficient_attention can't run the workload with any operator."""
     if 0 in (workload.batch, workload.seq_q, workload.seq_k):
         yield "memory_efficient_attention does not support an empty batch or sequence"
     if workload.softcap is not None:
@@ -230,7 +230,7 @@ def _aligned_bias(workload: Workload) -> Any:
 
 
 def _tensor_bias(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> torch.Tensor:
-    """Return a dense bias whose rows are aligned.
+    """Return a dense bias whose row stride is a multiple of BIAS_ROW_ALIGNMENT.
 
     It is (B, Hq, Sq, Sk), or (B, Hkv, group, Sq, Sk) if the operator gets grouped queries in five dimensions.
     """

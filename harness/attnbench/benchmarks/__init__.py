@@ -1,4 +1,4 @@
-"""Cells as tests for pytest-benchmark. Runs in a separate process: a pytest session.
+"""Cells as tests for pytest-benchmark. The tests run in a separate process, a pytest session.
 
 For example, `pytest --pyargs attnbench.benchmarks --variant sdpa --seq 512` times one variant on one length.
 

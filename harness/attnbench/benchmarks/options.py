@@ -65,7 +65,7 @@ def destination(name: str) -> str:
 
 
 def _explanation(axis: Axis) -> str:
-    """Return the help text of an axis in pytest's style: without an initial capital letter and a final period."""
+    """Return the help text of an axis in pytest's style: without an initial capital letter or a final period."""
     text = axis.option.help if axis.option else ""
     return text[:1].lower() + (text[1:] if text.endswith("...") else text[1:].removesuffix("."))
 

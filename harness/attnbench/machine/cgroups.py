@@ -51,7 +51,7 @@ class ControlGroups:
         return min(self._cpu_quotas(), default=None)
 
     def throttled_us(self) -> int:
-        """Return the total time in microseconds for which CPU quotas have paused these groups."""
+        """Return the microseconds for which CPU quotas have paused this process's groups, summed over the groups."""
         statistics = [_statistics(folder / "cpu.stat") for folder in self._cpu]
         version_2 = sum(fields.get("throttled_usec", 0) for fields in statistics)
         version_1_ns = sum(fields.get("throttled_time", 0) for fields in statistics)
@@ -96,7 +96,7 @@ def _with_ancestors(mount: Path, path: str) -> list[Path]:
 def _number(folder: Path, *names: str) -> int | None:
     """Return the number in the first of the named files that can be read.
 
-    Returns None if none of the files can be read, or if that file contains "max".
+    Returns None if no file can be read, or if the first readable file contains "max" instead of a number.
     """
     for name in names:
         with contextlib.suppress(OSError):
@@ -106,7 +106,7 @@ def _number(folder: Path, *names: str) -> int | None:
 
 
 def _statistics(path: Path) -> dict[str, int]:
-    """Return by name the numbers in a file with lines `name number`, or an empty dict if the file can't be read."""
+    """Read a file with lines `name number`, and return the numbers by name. An unreadable file gives an empty dict."""
     with contextlib.suppress(OSError, ValueError):
         return {name: int(value) for name, value in map(str.split, path.read_text(encoding="ascii").splitlines())}
     return {}

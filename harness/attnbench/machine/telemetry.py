@@ -60,7 +60,7 @@ def telemetry_for(device: str, gpu_uuid: Callable[[str], str]) -> Telemetry:
 
 
 class NoTelemetry:
-    """A reader for devices whose state can't be read."""
+    """A reader that always returns an empty state, for devices whose state can't be read."""
 
     def start(self) -> None:
         """Do nothing."""
@@ -98,8 +98,8 @@ class CpuTelemetry:
 
         - `load_1m`, `cpu_mhz`: the load average of the last minute and the CPU frequency
         - `steal`: the share of the CPU time that the hypervisor took
-        - `waited`: the share of the time in which a thread of this process was ready to run but had no core; None if
-          the kernel does not count it
+        - `waited`: the time for which threads of this process were ready to run but had no core, as a share of the
+          block's duration; None if the kernel does not count this time
         - `foreign_cores`: the number of cores that other processes kept busy during the last FOREIGN_WINDOW_S; None
           until the blocks cover this time
         - `throttle`: the reasons why the block was slowed down
@@ -148,7 +148,7 @@ def _cpu_seconds(cores: Sequence[int]) -> tuple[float, float]:
 
 
 def _waited_ns() -> int | None:
-    """Return the time in ns in which threads of this process were ready to run but had no core.
+    """Return the time in ns, summed over this process's threads, for which a thread was ready to run but had no core.
 
     Returns None if the kernel does not count this time (see sched-stats.rst in the documentation of Linux).
     """

@@ -7,8 +7,8 @@ Each run becomes an MLflow run in the experiment that MLFLOW_EXPERIMENT_NAME nam
 becomes a nested run. The parameters of the nested run are the variant, the workload and the device, and its metrics are
 the numbers of the record.
 
-As usual, MLFLOW_TRACKING_URI sets the tracking server. If the variable is not set, MLflow's own default is used if the
-full mlflow package with its database dependencies is installed. Otherwise, runs are stored in the folder `mlruns`.
+As usual, MLFLOW_TRACKING_URI sets the tracking server. If the variable is not set, MLflow's default is used.
+Without SQLAlchemy, which the full mlflow package installs, runs are stored in the folder `mlruns` instead.
 """
 
 from __future__ import annotations

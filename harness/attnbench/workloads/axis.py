@@ -100,7 +100,7 @@ class Axis:
 
     @property
     def id_pattern(self) -> str:
-        """A regular expression for the field's part of an id: a dash, the prefix, and the value in a group `name`."""
+        """A regex for the field's part of an id: a dash, the prefix, and the value in a group named after the field."""
         pattern = self.pattern or PATTERNS.get(self.kind) or self.name
         if self.choices and not self.pattern:
             always = self.in_every_id or self.written_with
@@ -117,7 +117,7 @@ def _is_number(value: object) -> bool:
 
 
 def size(prefix: str, help: str = "", *, metavar: str = "N,N", minimum: int = 1, **more: Any) -> dict[str, Axis]:  # noqa: A002 - as typer and pytest name it
-    """Return the metadata of a field that is a whole number. If `help` is given, there is a command-line option."""
+    """Return the metadata of a field that is a whole number. With `help`, the field has a command-line option."""
     option = Option(help, metavar) if help else None
     return {"axis": Axis(kind=int, prefix=prefix, minimum=minimum, option=option, **more)}
 
@@ -131,7 +131,7 @@ def number(prefix: str, accepts: Callable[[float], bool], expected: str) -> dict
 
 
 def flag() -> dict[str, Axis]:
-    """Return the metadata of a field that is true or false. Ids contain the name of the field if it is true."""
+    """Return the metadata of a field that is true or false. Ids contain the field's name if its value is true."""
     return {"axis": Axis(kind=bool)}
 
 

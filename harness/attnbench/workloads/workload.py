@@ -207,7 +207,7 @@ class Workload:
 
     @classmethod
     def parse(cls, text: str) -> Workload:
-        """Parse the `id` of a workload. Raises WorkloadError with an example of an id if the text is not an id."""
+        """Parse the `id` of a workload. Raises WorkloadError if the text is not an id; the message gives an example."""
         found = ID.fullmatch(f"-{text}")
         if found is None:
             raise WorkloadError(f"workload {text!r}: expected an id such as {EXAMPLE_ID}")

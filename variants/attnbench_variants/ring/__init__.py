@@ -1,7 +1,7 @@
 """`ring`: context-parallel attention over processes that pass keys and values around in a ring.
 
 The algorithm follows Liu et al., 2023, arXiv:2310.01889. The harness holds whole tensors, so the measured time includes
-scattering the inputs and gathering the outputs. A model that keeps its sequences split would not need this time. The
+scattering the inputs and gathering the outputs. A model that keeps its sequences split would not spend this time. The
 first process of the ring is attnbench's worker; each of the other processes computes on one thread.
 """
 
@@ -50,8 +50,8 @@ class Ring(Variant):
     def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
         """Start the other ranks, unless this process has already started them, and return the timed callable.
 
-        Raises ValueError if the ring can't compute the workload. For example, ranks with unequal parts would wait for
-        each other forever.
+        Raises ValueError if the ring can't compute the workload. Without this check, ranks with unequal parts would
+        wait for each other forever.
         """
         if problem := _unsplittable(workload, self.ranks):
             raise ValueError(f"{self.name} {problem}")

@@ -2,7 +2,7 @@
 
 The algorithm follows Liu et al., 2023, arXiv:2310.01889. Rank 0 is the process that the variant runs in. It broadcasts
 each call, scatters the inputs and gathers the results. Every other rank is started by the command
-`python -m attnbench_variants.ring.rank RANK RANKS FILE DEVICE`, and serves calls until standard input is closed.
+`python -m attnbench_variants.ring.rank RANK RANKS FILE DEVICE`, and serves calls until its standard input is closed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_IDLE = timedelta(days=1)  # the longest time that a rank waits for the next 
 class Call:
     """A call that rank 0 broadcasts: the operation, the shapes, whether the mask is causal, and the scale.
 
-    `ticket` is the number of a forward call: of this call itself, or of the call whose gradients this call computes.
+    `ticket` is the number of this forward call or, if this is a backward call, of the forward call that it belongs to.
     The ranks release the tensors of forward calls whose numbers are below `oldest`.
     """
 
@@ -50,7 +50,7 @@ class Call:
 
     @classmethod
     def from_tensor(cls, numbers: torch.Tensor) -> Call:
-        """Return the call that `to_tensor` has converted to `numbers`."""
+        """Convert a tensor from `to_tensor` back to a call."""
         *whole, causal, scale = numbers.tolist()
         return cls(*(int(value) for value in whole), causal=bool(causal), scale=scale)
 
@@ -65,14 +65,14 @@ class Call:
 
 
 class Rank:
-    """The computation of one rank, which keeps the tensors of each forward call for the backward pass."""
+    """A rank, which computes its part of each call and keeps the tensors of forward calls for the backward pass."""
 
     def __init__(self, rank: int, ranks: int, device: str) -> None:
         self.rank, self.ranks, self.device = rank, ranks, torch.device(device)
         self._kept: dict[int, tuple[torch.Tensor, ...]] = {}  # key: number of the ticket
 
     def forward(self, call: Call, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Attend to each rank's keys in turn while receiving the next rank's keys, and return this rank's output."""
+        """Attend to each rank's keys in turn while receiving the keys for the next step. Return this rank's output."""
         queries = query.float().chunk(2, 2)
         outputs = [torch.zeros((*part.shape[:3], call.head_dim_v), device=self.device) for part in queries]
         peaks = [torch.full((*part.shape[:3], 1), -torch.inf, device=self.device) for part in queries]
@@ -158,7 +158,7 @@ def join(rank: int, ranks: int, file: str, device: str) -> None:
 
 
 def serve(rank: Rank) -> None:
-    """Compute the calls that rank 0 broadcasts, one after the other."""
+    """Run the calls that rank 0 broadcasts, one after the other."""
     while True:
         numbers = torch.empty(len(fields(Call)), dtype=torch.float64)
         dist.broadcast(numbers, 0)
@@ -214,7 +214,7 @@ def _exit_with_parent() -> None:
 
 
 def main() -> None:
-    """Serve as one rank until the parent process ends."""
+    """Serve as one rank until the parent process exits."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     rank, ranks, file, device = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     torch.set_num_threads(1)

@@ -23,7 +23,7 @@ MAX_TILE_LENGTH = 128  # the most rows or keys in a tile that is tried during tu
 class Problem:
     """The kernels' arguments other than query, key and value. An argument that the workload does not use is None.
 
-    - `offset`: the key on the diagonal in row 0
+    - `offset`: the index of the key on the diagonal in row 0
     - `left`, `right`: the numbers of visible keys to the left and right of the diagonal
     - `prefix`: the number of keys at the start that every row sees
     - `key_lengths`: the number of keys in each sequence that are not padding, (B,) int32
@@ -157,7 +157,7 @@ def clear_tuning() -> None:
 
 
 def _widths(head_dim: int, head_dim_v: int) -> dict[str, int]:
-    """Return the kernels' constants for the head sizes. The widths of tiles are powers of two of at least 16."""
+    """Return the kernels' constants for the head sizes. The widths of tiles are powers of two, at least 16."""
     return {
         "HEAD_DIM": head_dim,
         "HEAD_DIM_V": head_dim_v,

@@ -102,8 +102,8 @@ def grad_key_value_kernel(
 ):  # fmt: skip
     """Write `grad_key` (B, Hkv, Sk, D) and `grad_value` (B, Hkv, Sk, Dv).
 
-    Each program computes the gradients of BLOCK_N keys and values, and reads BLOCK_M query rows per step. RAGGED is
-    True if seq_q may not be a multiple of BLOCK_M. The first program of each head computes the head's first tile of
+    Each program computes the gradients of BLOCK_N keys and values, and reads BLOCK_M query rows per step. RAGGED may be
+    False only if seq_q is a multiple of BLOCK_M. The first program of each head computes the head's first tile of
     keys, which takes longest under a causal mask because most rows see it.
     """
     tiles = tl.cdiv(seq_k, BLOCK_N)

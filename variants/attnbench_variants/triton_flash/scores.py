@@ -68,8 +68,8 @@ def hyperbolic_tangent(x):
 def capped_scores(products, distance, scale, softcap, slope):
     """Scale and cap the products and add ALiBi's bias; `distance` is |i + seq_k - seq_q - j|.
 
-    Returns the scores in units of log2, and the derivative of the unconverted scores with respect to the scaled
-    products.
+    Returns the scores, converted to units of log2, and the derivative of the unconverted scores with respect to the
+    scaled products.
     """
     scores = products * scale
     derivative = 1.0

@@ -21,10 +21,10 @@ class Needs:
     """The registers and shared memory that one program of a kernel needs for an outer and an inner tile.
 
     A program keeps one outer tile, and loads inner tiles into `num_stages` buffers. The outer tile consists of query
-    rows, or of keys if `outer_is_keys` is True. `widths` holds the names of the arguments with the accumulators' head
-    sizes, and `kept` the names of those with the head sizes of the outer tile in shared memory. `score_tiles` is the
-    number of float32 tiles of scores in use at the same time. Accumulators and scores together may take at most
-    `registers` of a thread's 255 registers. With more, kernels compiled for sm_90 spilled registers.
+    rows, or of keys if `outer_is_keys` is True. `widths` names the arguments that hold the widths of the accumulators,
+    and `kept` names those that hold the widths of the outer tile's data in shared memory. `score_tiles` is the number
+    of float32 tiles of scores in use at the same time. Accumulators and scores together may take at most `registers` of
+    a thread's 255 registers. With more, kernels compiled for sm_90 spilled registers.
     """
 
     outer_is_keys: bool
@@ -62,8 +62,8 @@ KERNELS = {
 def tuned(kernel_name: str) -> Callable[[Any], Any]:
     """Return a decorator that tunes a kernel: Triton times the candidates on the first call with each shape.
 
-    In Triton's interpreter, nothing is timed. All tiles are small there, with different numbers of rows and keys, so
-    that even short sequences have several tiles.
+    In Triton's interpreter, nothing is timed, and the only tile size is small enough that even short sequences have
+    several tiles.
     """
     if knobs.runtime.interpret:
         return triton.autotune([Config({"BLOCK_M": 64, "BLOCK_N": 32})], key=[])
