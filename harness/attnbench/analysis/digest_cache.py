@@ -88,7 +88,7 @@ def record_bytes(run: Path) -> int:
 
 
 def place(run: Path, folder: Path) -> tuple[Path, str]:
-    """Return the path of the digest of a run's current state, and the key that the digest's metadata must contain."""
+    """Return the path for the digest of a run in its current state, and the key that the metadata must contain."""
     files = sorted([run / MANIFEST, *run.glob("records-*.jsonl")])
     facts = [(path.name, *_facts(path)) for path in files]
     key = hashlib.sha256(json.dumps([_made_by(), str(run.resolve()), facts]).encode()).hexdigest()

@@ -97,9 +97,9 @@ class Results:
     def current(self) -> pd.DataFrame:
         """The latest record of each cell in each environment.
 
-        If several devices of one model ran the same problem, only the records from one of these devices are included,
-        because variants are compared within a device. The chosen device is the one with the most records of the
-        problem. If several devices have equally many records, the device that ran the problem last is chosen.
+        Variants are compared only on the same device. If several devices of one model ran the same problem, only the
+        records from one of these devices are therefore included. The chosen device is the one with the most records of
+        the problem. If several devices have equally many records, the device that ran the problem last is chosen.
         """
         return self.frame.loc[self._latest]
 

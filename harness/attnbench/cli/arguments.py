@@ -208,7 +208,7 @@ def numbers_or_types(text: str | None) -> tuple[str | None, list[str]]:
 def size(name: str, text: str | None) -> int | None:
     """Return a size such as `512MiB` in bytes, or None if `text` is None.
 
-    Raises UsageError if `text` is not a size above zero; the message contains the option's `name`.
+    Raises UsageError if `text` is not a size above zero. The message contains `name`, the option's name.
     """
     if text is None:
         return None
@@ -221,7 +221,7 @@ def size(name: str, text: str | None) -> int | None:
 def fraction(name: str, text: str | None) -> float | None:
     """Return a fraction such as `0.5%` or `0.005` as a number, or None if `text` is None.
 
-    Raises UsageError if `text` is not a fraction between 0 and 1; the message contains the option's `name`.
+    Raises UsageError if `text` is not a fraction between 0 and 1. The message contains `name`, the option's name.
     """
     if text is None:
         return None

@@ -197,8 +197,8 @@ def log_end(run: Path, log: str) -> str | None:
 def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
     """Return, by chart name, the rows of each chart of derived values.
 
-    The rows include the fields by which the page filters. If `several` is true, the headings of exponents, crossovers
-    and reaches include the device's name.
+    The rows include the fields by which the page filters them. If `several` is true, the headings of exponents,
+    crossovers and reaches include the device's name.
     """
     found = {
         "exponents": [_exponent(exponent, several=several) for exponent in fits.exponents],

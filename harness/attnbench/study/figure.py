@@ -24,7 +24,7 @@ LEGEND_ENTRY_INCHES = 1.1  # width of a variant's entry in the legend
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes, with a line for each value of the field `group`.
+    """One pair of axes, with a line for each value of the field that `group` names.
 
     `x` and `y` name the fields of a row that hold the coordinates of a point. `low` and `high`, if given, name the
     fields that hold the lower and upper edges of a band around the line.
