@@ -1,4 +1,4 @@
-"""Runs are started and opened from Python, as a notebook does."""
+"""Start, resume and open runs from Python, as in a notebook."""
 
 import pandas as pd
 import pytest
@@ -61,7 +61,7 @@ def test_a_run_is_opened_by_its_path(run):
     ],
 )
 def test_a_wrong_value_is_refused_before_anything_runs(tmp_path, arguments, error, message):
-    """An invalid value raises an error that names the value, and no folder is created."""
+    """An invalid argument raises an error that says what is wrong, and no folder is created."""
     with pytest.raises(error, match=message):
         attnbench.run(results=tmp_path / "results", progress=False, devices="cpu:0", **arguments)
     assert not (tmp_path / "results").exists()

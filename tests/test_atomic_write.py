@@ -34,6 +34,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, step):
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
-    """A missing folder is not created, because only the caller knows which permissions it should have."""
+    """A missing folder raises FileNotFoundError and is not created, because the caller must choose its permissions."""
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "missing" / "file.json", "text")

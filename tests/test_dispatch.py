@@ -39,7 +39,7 @@ def tensors(seq, *, grad=False, kv_heads=2):
 
 
 def test_best_names_the_fastest_measured_variant(table):
-    """`best` returns the fastest variant in the table, even for a shape between two measured shapes."""
+    """`best` returns the name of the fastest variant in the table, even for a shape between two measured shapes."""
     workload = Workload(heads=2, seq_q=100, head_dim=16, mask="causal")
     assert attnbench.best(workload, "cpu", table) == "chunked"
 
@@ -50,7 +50,7 @@ def test_best_reads_runs_as_well_as_a_table(table):
 
 
 def test_the_table_may_come_from_the_environment(table, monkeypatch):
-    """If the argument `table` is missing, the path comes from ATTNBENCH_TABLE."""
+    """If the argument `table` is omitted, the path is read from the environment variable ATTNBENCH_TABLE."""
     monkeypatch.setenv("ATTNBENCH_TABLE", str(table))
     assert attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu") == "chunked"
 
@@ -86,7 +86,7 @@ def test_shapes_that_were_never_measured_are_refused_with_a_remedy(table):
 
 
 def test_a_table_that_cannot_be_read_is_named(tmp_path):
-    """A missing table raises a usage error that names the file."""
+    """A missing table raises a UsageError that names the file."""
     with pytest.raises(UsageError, match=r"dispatch table .*none\.json.* can't be read"):
         attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu", tmp_path / "none.json")
 

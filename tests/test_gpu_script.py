@@ -82,7 +82,7 @@ def test_suite_out_of_time_is_resumed(script, tmp_path):
 
 
 def test_unknown_piece_is_refused(script):
-    """A misspelt piece ends the script with exit code 2 and a list of the pieces."""
+    """If a piece is misspelt, the script lists the valid pieces and exits with code 2."""
     done, _ = script("suite-gtp")
     assert done.returncode == 2
     assert "unknown piece suite-gtp; expected one of: install smoke" in done.stderr

@@ -1,4 +1,4 @@
-"""The progress display of a run: lines, a bar on a terminal, and HTML in a notebook."""
+"""The progress display of a run: plain lines, a progress bar on a terminal, and HTML in a notebook."""
 
 import dataclasses
 import sys
@@ -59,7 +59,7 @@ RECORDS = [record("ok"), record("unsupported", "no"), record("crash", "SIGSEGV \
 def test_the_level_decides_which_records_are_shown(capsys, level, shown):
     """`quiet` shows only failures, and `verbose` shows unsupported cells too.
 
-    The control is not counted, and escape sequences are removed.
+    Records of the A/A control are not counted, and escape characters in a reason are replaced by `?`.
     """
     with Progress(plan("naive"), level) as watching:
         watching.announce({"a": "no"}, 5.0)
@@ -88,7 +88,7 @@ def test_warnings_of_doctor_are_shown_at_the_start(capsys, level, shown):
 
 
 def test_a_bar_keeps_lines_for_failures(capsys):
-    """On a terminal, a successful cell only advances the bar, while a failed cell also prints a line."""
+    """On a terminal, a successful cell only advances the progress bar, while a failed cell also prints a line."""
     with Bar(plan("naive")) as watching:
         for each in RECORDS:
             watching.record_stored(each)
@@ -108,7 +108,7 @@ def test_no_color_turns_colours_off(capsys, monkeypatch):
 
 
 def test_a_notebook_shows_html(monkeypatch):
-    """In a notebook, the bar is HTML that is updated in place, with escaped lines for failed cells below it."""
+    """In a notebook, the progress bar is HTML that is updated in place, and each failed cell adds an escaped line."""
     shown = []
 
     class Shown:
@@ -135,7 +135,7 @@ def test_a_notebook_shows_html(monkeypatch):
 
 
 def test_outside_a_terminal_and_a_notebook_lines_are_written(monkeypatch):
-    """If standard error is not a terminal, plain lines are written."""
+    """If standard error is not a terminal and there is no notebook, plain lines are written."""
     monkeypatch.setitem(sys.modules, "IPython", None)
     assert type(progress(plan("naive"))) is Progress
 
@@ -148,7 +148,10 @@ def test_times_are_shown_in_readable_units():
 
 
 def test_the_estimate_grows_with_cells_budget_and_control():
-    """More cells, a longer budget and the control add time; unsupported cells and a second device do not."""
+    """More cells, a longer budget and the A/A control increase the estimated time of a run.
+
+    Unsupported cells and a second device of the same model do not.
+    """
     one = estimated_seconds(plan("naive"), ())
     assert estimated_seconds(plan("naive", "sdpa"), ()) > one
     assert estimated_seconds(plan("naive", budget_s=30.0), ()) > one + 3 * 20

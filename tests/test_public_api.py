@@ -12,7 +12,7 @@ import attnbench
 
 
 def test_all_is_pinned():
-    """`attnbench.__all__` is unchanged, because removing a name would break plugins."""
+    """`attnbench.__all__` contains exactly the pinned names, because removing one would break plugins."""
     expected = "Inputs Mask Run Variant Workload attention best hookimpl load run variant"
     assert sorted(attnbench.__all__) == expected.split()
 
@@ -31,7 +31,7 @@ def test_unknown_name_lists_the_known():
 
 
 def test_import_is_light():
-    """`import attnbench` and counting a workload's FLOPs import neither torch nor pandas."""
+    """Importing attnbench and counting a workload's FLOPs loads no large library, such as torch or pandas."""
     program = (
         "import sys, attnbench\n"
         "attnbench.Workload(heads=1, seq_q=4, head_dim=2).flops()\n"
@@ -70,5 +70,5 @@ def test_modules_that_others_import_keep_their_names(module, name):
 
 
 def test_no_submodule_hides_a_public_name():
-    """No submodule has a public name, because importing the submodule would replace the public object."""
+    """No submodule shares its name with a public object, because importing the submodule would replace the object."""
     assert not [name for name in attnbench.__all__ if importlib.util.find_spec(f"attnbench.{name}")]

@@ -1,4 +1,4 @@
-"""Run plans on a simulated cluster, including lost nodes and failed tasks."""
+"""Run plans on a simulated cluster in which nodes can be lost and tasks can fail."""
 
 import json
 from pathlib import Path
@@ -18,8 +18,8 @@ from attnbench.store import read_manifest, read_run
 class FakeCluster:
     """A simulated cluster. Each call of `finished` lets one task finish.
 
-    `outcomes` lists how the tasks end, in order: `lost`, `type lost`, `raises`, `refused`, `wrong` or `ok`. All further
-    tasks end with `ok`.
+    `outcomes` contains the outcomes of the first tasks that finish: each is `lost`, `type lost`, `raises`, `refused`,
+    `wrong` or `ok`. The outcome of all further tasks is `ok`.
     """
 
     name = "fake"
@@ -184,7 +184,7 @@ def test_a_group_whose_node_is_lost_runs_on_another_of_the_same_type(run_on):
 
 
 def test_a_group_that_loses_node_after_node_is_a_crash(run_on):
-    """After MAX_LOST_NODES lost nodes, a group's cells are recorded as crashes, and the other groups are run."""
+    """After MAX_LOST_NODES lost nodes, a group's cells are recorded as crashes, and the other groups still run."""
     run, summary, cluster = run_on([A100], ["lost"] * MAX_LOST_NODES)
     assert summary.statuses == {"crash": 2, "unsupported": 2}
     assert len(cluster.orders) == MAX_LOST_NODES + 1

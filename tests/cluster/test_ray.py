@@ -1,4 +1,4 @@
-"""Run plans on a real Ray cluster with several nodes on this machine, and kill one node while it measures."""
+"""Run plans on a real Ray cluster with several nodes on this machine, and kill one node while it is measuring."""
 
 import threading
 import time

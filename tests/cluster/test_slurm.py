@@ -42,7 +42,7 @@ def test_a_plan_runs_as_jobs_and_leaves_no_pickle(tmp_path, monkeypatch):
 
 
 def test_nodes_are_read_from_sinfo():
-    """GPUs are counted by type, and cores only on nodes without a GPU. A node in two partitions is counted once."""
+    """GPUs are counted by type, cores are counted only on nodes without a GPU, and no node is counted twice."""
     output = "g1|64|515000|gpu:h100:8(S:0-1)\ng1|64|515000|gpu:h100:8\ng2|32|256000+|gpu:4\nc1|128|1031000|(null)\n\n"
     rows = rows_of(output)
     assert [(row["machine"], row["device"], row["devices"]) for row in rows] == [

@@ -49,7 +49,7 @@ def reply_of(tmp_path, monkeypatch):
 
 
 def test_modules_are_imported_once_for_all_workers(reply_of):
-    """Two workers share a fork server and its imported module. A different environment requires another fork server."""
+    """Workers with the same environment share a fork server and its imports. Others use a different fork server."""
     text = "reply([os.getppid(), 'colorsys' in sys.modules])"
     first, second = reply_of(text, ["colorsys"]), reply_of(text, ["colorsys"])
     assert first == second
@@ -85,7 +85,7 @@ def test_a_worker_is_pinned_before_libraries_count_its_cores(reply_of):
 
 
 def test_processes_that_a_worker_forked_end_with_it(reply_of, monkeypatch):
-    """A worker's child is found by the worker's mark and killed, even if the child has started a new session."""
+    """When a worker stops, its child is killed, even if the child has started a new session."""
     text = """
         child = os.fork()
         if child == 0:
@@ -108,7 +108,7 @@ def test_processes_that_a_worker_forked_end_with_it(reply_of, monkeypatch):
     ],
 )
 def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, reason):
-    """The error names the exit code or signal, and the traceback of an exception is written to the log."""
+    """The error for a lost worker names the exit code or signal, and the log contains the traceback of an exception."""
     script = tmp_path / "worker.py"
     script.write_text(f"import os, sys\n{text}\n")
     monkeypatch.setattr(worker_process, "ENTRY", str(script))
@@ -121,7 +121,7 @@ def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, 
 
 
 def test_output_before_the_log_file_is_chosen_is_kept(tmp_path):
-    """Output from before the first call of `switch` is written to the first file, even after the worker has ended."""
+    """Output from before the first call of `switch` is written to that call's file, even if the worker has exited."""
     log = WorkerLog()
     writing = os.dup(log.descriptor)
     log.started()
@@ -135,7 +135,7 @@ def test_output_before_the_log_file_is_chosen_is_kept(tmp_path):
 
 
 def test_a_killed_fork_server_is_replaced(reply_of):
-    """When a fork server is killed, its workers end too, and the next worker gets a new fork server."""
+    """When a fork server is killed, its workers are killed too, and the next worker gets a new fork server."""
     worker, parent = reply_of("reply([os.getpid(), os.getppid()])")
     running = psutil.Process(worker)
     os.kill(parent, signal.SIGKILL)
@@ -147,7 +147,7 @@ def test_a_killed_fork_server_is_replaced(reply_of):
 
 
 def test_idle_fork_servers_are_ended(reply_of, monkeypatch):
-    """If more than MAX_IDLE fork servers are idle, the oldest are ended, and `end_idle` ends all of them."""
+    """If more than MAX_IDLE fork servers are idle, the oldest are stopped. `end_idle` stops all idle fork servers."""
     monkeypatch.setattr(worker_process, "GRACE_S", 0.05)
     forkserver_client.end_idle()
     parents = []
@@ -161,7 +161,7 @@ def test_idle_fork_servers_are_ended(reply_of, monkeypatch):
 
 
 def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
-    """When a supervisor is killed, its fork server and its worker end too."""
+    """When a supervisor is killed, its fork server and its worker exit too."""
     script = tmp_path / "worker.py"
     script.write_text(textwrap.dedent(PREAMBLE) + "\nreply([os.getpid(), os.getppid()])\ntime.sleep(600)\n")
     text = """
@@ -191,7 +191,7 @@ def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
     "module", [worker_process.ENTRY, *worker_process.PRELOADED, forkserver_client.forkserver_main.__name__]
 )
 def test_modules_that_are_started_by_name_exist(module):
-    """All modules that are started or preloaded by name exist, although no import statement refers to them."""
+    """All modules that are started or preloaded by name exist, which no import statement ensures."""
     assert importlib.util.find_spec(module)
 
 

@@ -47,7 +47,7 @@ def test_a_containers_limit_counts_as_the_machines_memory(monkeypatch):
 
 
 def test_the_default_limit_is_the_machines_memory_less_a_reserve():
-    """By default, a worker may hold all memory except the reserve, and RLIMIT_DATA is set only for workers on a CPU."""
+    """By default, a worker may use all memory except a reserve, and RLIMIT_DATA is set only for workers on a CPU."""
     whole = memory_limit.host_memory("cpu")
     assert 0 < whole.reserve_bytes <= memory_limit.total_bytes() / 4
     assert whole.limit_bytes == memory_limit.total_bytes() - whole.reserve_bytes
@@ -57,7 +57,7 @@ def test_the_default_limit_is_the_machines_memory_less_a_reserve():
 
 
 def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
-    """A process must be ended if it exceeds its limit, or if it holds more than the reserve while memory is low."""
+    """A process must be killed if it exceeds its limit, or if it holds more than the reserve while memory is low."""
     own = os.getpid()
     with mmap.mmap(-1, 32 * MIB) as shared:
         for page in range(0, len(shared), mmap.PAGESIZE):
@@ -84,7 +84,7 @@ def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
     ],
 )
 def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(run_script, allocation, status, reason):
-    """The kernel refuses private memory beyond the limit. A worker with too much shared memory is ended instead."""
+    """The kernel refuses private memory beyond the limit. A worker with too much shared memory is killed instead."""
     run_script(f"{allocation}; import time; time.sleep(60)")
     worker = WorkerProcess({}, memory=HostMemory(128 * MIB, 0, refuse=True))
     with pytest.raises(WorkerLostError) as lost:
@@ -118,7 +118,7 @@ def test_a_worker_killed_by_the_kernel_ran_out_of_memory(run_script, monkeypatch
 
 
 def test_a_worker_leaves_nothing_behind(run_script, monkeypatch, tmp_path):
-    """A worker's child process in another session is ended as well, and the worker's temporary files are removed."""
+    """When a worker is stopped, its child in another session is killed too, and its temporary files are removed."""
     notes = tmp_path / "notes"
     child = f"import time, tempfile; open({str(notes)!r}, 'w').write(tempfile.mkdtemp()); time.sleep(600)"
     text = f"""
@@ -140,7 +140,7 @@ def test_a_worker_leaves_nothing_behind(run_script, monkeypatch, tmp_path):
 
 
 def test_temporary_folders_of_a_killed_supervisor_are_removed(tmp_path, monkeypatch):
-    """The temporary folders of supervisors that have ended are removed, but those of running supervisors are kept."""
+    """The temporary folders of supervisors that have exited are removed, but those of running supervisors are kept."""
     monkeypatch.setattr(cleanup.tempfile, "gettempdir", lambda: str(tmp_path))
     ended = subprocess.Popen(["/bin/true"])
     ended.wait()
@@ -152,7 +152,7 @@ def test_temporary_folders_of_a_killed_supervisor_are_removed(tmp_path, monkeypa
 
 
 def test_all_workers_can_be_ended_at_once(run_script):
-    """After `end_all`, a request to a worker raises a WorkerLostError that names the signal."""
+    """After `end_all`, a request to any worker raises a WorkerLostError that names SIGKILL."""
     run_script("import time; time.sleep(60)")
     worker = WorkerProcess({})
     WorkerProcess.end_all()

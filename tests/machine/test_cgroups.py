@@ -84,7 +84,7 @@ def test_without_proc_there_are_no_limits(tmp_path):
 
 
 def test_the_smallest_cpu_quota_of_nested_groups_counts(groups):
-    """The smallest quota of nested groups applies, in cores: the CPU time allowed per period, divided by the period."""
+    """The smallest CPU quota of nested groups applies, and is returned as a number of cores."""
     files = {
         "sys/fs/cgroup/outer/inner/cpu.max": "300000 100000\n",
         "sys/fs/cgroup/outer/cpu.max": "150000 100000\n",

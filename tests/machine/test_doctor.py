@@ -66,7 +66,7 @@ def test_a_containers_memory_limit_is_a_warning_if_it_is_below_the_free_memory(t
 
 
 def test_more_threads_than_cores_are_a_warning(tmp_path, monkeypatch):
-    """If OMP_NUM_THREADS is larger than the container's CPU quota, there is a warning."""
+    """An OMP_NUM_THREADS that is larger than the container's CPU quota causes a warning."""
     place(tmp_path, "proc/self/cgroup", "0::/\n")
     place(tmp_path, "sys/fs/cgroup/cpu.max", "100000 100000\n")
     monkeypatch.setenv("OMP_NUM_THREADS", "64")

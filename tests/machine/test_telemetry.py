@@ -77,7 +77,7 @@ def test_a_value_that_nvml_refuses_is_none(refused):
 
 
 def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
-    """If NVML can't be used, there is one warning, and the telemetry is empty."""
+    """If NVML can't be used, `telemetry_for` warns once, and the telemetry is empty."""
     from attnbench.machine import nvml
 
     monkeypatch.setattr(nvml, "NvmlTelemetry", lambda uuid: NvmlTelemetry(uuid, FakeNvml(Init=None)))

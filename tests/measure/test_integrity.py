@@ -58,7 +58,7 @@ def test_a_call_of_torch_alone_is_no_finding():
 
 
 def test_the_fall_back_of_the_dishonest_pack_is_refused():
-    """A variant that falls back to the reference when its kernel fails raises MeasurementError before the warm-up."""
+    """If a variant falls back to the reference when its kernel fails, the warm-up raises MeasurementError."""
     spec = importlib.util.spec_from_file_location("fall_back", PACK / "falls_back_to_the_reference.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

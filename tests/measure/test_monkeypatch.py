@@ -16,7 +16,7 @@ def detector():
 
 
 def test_unchanged_functions_are_no_finding(detector):
-    """Without a replaced function there is no finding, even if a new name is added to a watched module."""
+    """If no function was replaced, there is no finding, even if a new name was added to a watched module."""
     torch.an_extra_name = print
     try:
         assert detector.replaced() == []
@@ -36,7 +36,7 @@ def test_unchanged_functions_are_no_finding(detector):
     ids=str,
 )
 def test_a_function_that_was_replaced_is_named(detector, monkeypatch, owner, name, named):
-    """Replacing a function or method of the harness, torch or Python causes a finding with the full name."""
+    """Replacing a function or method of the harness, torch or Python causes a finding with its full name."""
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, lambda *_, **__: 0)
         replaced = detector.replaced()

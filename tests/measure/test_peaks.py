@@ -9,7 +9,7 @@ from attnbench.stats.roofline import Peaks
 
 
 def test_the_lower_roof_decides():
-    """The shortest time is the larger of the compute time and the copy time, and the share is relative to this time."""
+    """The shortest possible time is the larger of compute time and copy time. `share` divides it by the actual time."""
     machine = Peaks(copy_bytes_per_s=1e9, matmul_flops_per_s=1e12)
     assert machine.shortest_s(flops=10**9, moved_bytes=10**9) == pytest.approx(1.0)
     assert machine.shortest_s(flops=10**13, moved_bytes=10**9) == pytest.approx(10.0)
@@ -17,7 +17,7 @@ def test_the_lower_roof_decides():
 
 
 def test_peaks_are_rates_of_copy_and_matmul(monkeypatch):
-    """The copy rate counts bytes read and written. The matmul rate counts 2 n^3 FLOPs of the fastest matmul."""
+    """The copy rate counts reads and writes, and the matmul rate is the highest among the measured matrix sizes."""
     device = FakeDevice(asynchronous=False, launch_ns=0.0)
     monkeypatch.setattr(peaks, "MIN_COPY_BYTES", 4096)
     monkeypatch.setattr(peaks, "cache_bytes", lambda device: 1024)

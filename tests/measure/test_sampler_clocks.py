@@ -66,7 +66,7 @@ def test_the_host_queues_ahead_and_waits_rarely(monkeypatch):
 
 
 def test_the_first_calls_of_a_turn_are_no_samples(monkeypatch):
-    """The slow first calls after another worker's turn are not among the samples of the block."""
+    """Slow calls at the start of a turn, after another worker's turn, are not among the samples of the block."""
     costs = iter([])
     sampler = sampled(FakeDevice(), lambda device: device.call(next(costs, 100_000.0)), monkeypatch)
     sampler.first_call()
@@ -114,7 +114,7 @@ def test_a_clock_that_stands_still_or_goes_back_is_an_error(monkeypatch, cost):
 
 
 def test_a_clock_that_disagrees_with_the_system_is_an_error(monkeypatch):
-    """If the sampler's clock runs slower than the system's monotonic clock, the block raises MeasurementError."""
+    """If the sampler's clock runs slower than the system's monotonic clock, `block` raises MeasurementError."""
     device = FakeDevice()
     sampler = sampled(device, lambda device: device.call(100_000.0), monkeypatch)
     sampler.first_call()

@@ -1,4 +1,4 @@
-"""One Ctrl-C stops a run after the current block, and a second one immediately. The run can be resumed later."""
+"""One Ctrl-C stops a run after the current step, and a second one stops it at once. The run can be resumed later."""
 
 import json
 import os
@@ -33,7 +33,7 @@ SHAPE = [
 
 @pytest.fixture
 def command(stubbed, tmp_path):
-    """Yield a function that starts a run with stand-in workers and waits until a worker opens beta's second cell."""
+    """Yield a function that starts a run with stand-in workers and waits until the last cell of beta is opened."""
     started = []
 
     def start():
@@ -71,7 +71,7 @@ def completed(stubbed, run):
 
 
 def test_one_interrupt_finishes_the_current_step(stubbed, command, tmp_path):
-    """One SIGINT lets the current step finish, interrupts the open cell, and makes the process exit with code 130."""
+    """After a SIGINT, the current step finishes, the open cell is interrupted, and the process exits with code 130."""
     released = tmp_path / "released"
     stubbed.behave(beta={"24": {"open": f"until:{released}"}})
     process = command()

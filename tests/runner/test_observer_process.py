@@ -48,7 +48,7 @@ def test_events_arrive_in_order(observers, tmp_path):
 
 
 def test_an_observer_that_raises_does_not_affect_the_others(observers, tmp_path):
-    """Each exception is reported with the observer's name, and all observers continue to receive events."""
+    """Each exception is reported with the plugin's name, and all observers continue to receive events."""
     raising = NOTING.format(events="/nowhere/at/all")
     running = observers(raising, NOTING.format(events=str(tmp_path / "events")))
     for variant in ("naive", "sdpa"):

@@ -115,7 +115,7 @@ def test_a_run_is_observed_resumed_and_stale_when_its_plugin_changes(request_of,
 
 
 def test_blocks_are_in_a_b_b_a_order(stubbed):
-    """Every second round is in reverse order, and the baseline takes part in every round."""
+    """Every second round reverses the order of the variants, and the baseline is measured in every round."""
     run, _ = stubbed.run("alpha", "beta", "gamma")
     rounds = {(record.variant, record.control): record.block_rounds for record in read_run(run).records}
     assert set(rounds["beta", False]) <= set(rounds["alpha", False])

@@ -38,7 +38,7 @@ LEAVES_A_CHILD = """
 
 
 def full_after(records, monkeypatch):
-    """Simulate a disk that becomes full while the record after the first `records` records is being written."""
+    """Simulate a disk that has space for `records` records and becomes full while the next record is being written."""
     written = []
 
     def write(descriptor, data):

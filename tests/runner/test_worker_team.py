@@ -22,7 +22,7 @@ def four_gpus(monkeypatch):
 
 
 def test_a_team_sees_its_members_only():
-    """A team is named after its members, and only their devices are visible to its worker."""
+    """A team is named after its member devices, and only these devices are visible to its worker."""
     pair = Device.team(GPUS[:2])
     assert (pair.name, pair.model, pair.size, pair.kind) == ("cuda:0+cuda:1", "2 x H200", 2, "cuda")
     assert pair.worker_environment()["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-1"
@@ -37,7 +37,7 @@ def test_a_team_is_chosen_by_its_name():
 
 
 def test_each_workload_has_its_place(four_gpus):
-    """A workload for one device runs on each single device, and a workload for several devices runs on a team.
+    """A workload for one device can run on any single device, and a workload for several devices runs on a team.
 
     If a workload needs more devices than there are, the team contains all devices.
     """
@@ -65,7 +65,7 @@ def test_a_placement_problem_has_a_reason(four_gpus):
 
 
 def test_the_reply_of_the_slowest_member_is_kept():
-    """The slowest member's reply is kept, and for a block the medians of all members are added to it.
+    """The slowest member's reply is kept, and for a block, this reply also contains the median time of each member.
 
     When a cell is closed, the reply with the largest peak memory is kept.
     """

@@ -9,7 +9,7 @@ variant's object has these keys:
 
 The value for an operation is one of:
 
-- `exit`, `segfault`: end the process
+- `exit`, `segfault`: exit with code 3, or crash with SIGSEGV
 - `raw`, `flood`: write invalid or very long data to the reply pipe
 - `hang:PHASE`: enter a phase and hang
 - `until:FILE`: wait until a file exists
@@ -65,7 +65,7 @@ def behaviour(variant, workload):
 
 
 def describe(request):
-    """For each source, send a description of a plugin with three variants."""
+    """For each source in the request, send a description of a plugin with three variants."""
     for source in request.sources:
         send(AboutNotice(source.name))
         variants = [

@@ -65,7 +65,7 @@ class StubbedRuns:
         return [(name, int(length), process) for what, name, length, process in lines if what == "open"]
 
     def workers(self):
-        """Return the fork servers and workers of these runs that are still running."""
+        """Return those fork servers and workers of these runs that are still alive."""
         marker = ("STUB_LOG", str(self.log))
         return [
             process
@@ -82,7 +82,7 @@ def stubbed(tmp_path, monkeypatch):
 
 @pytest.fixture
 def outcomes():
-    """Return a function that returns a run's records by variant and length, excluding the A/A control."""
+    """Return a function that returns a run's records by variant and length, excluding A/A controls."""
 
     def read(run):
         return {

@@ -53,7 +53,7 @@ def intervals():
 
 
 def results():
-    """Return all results as JSON values: intervals, Student's t, and paired results."""
+    """Return all results as JSON values: intervals, quantiles of Student's t, and paired results."""
     floor = floor_of(list(table(1, [12] * 6).values()))
     rows = {
         "long rows": verdicts(table(2, [12] * 20)),

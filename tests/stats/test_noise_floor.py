@@ -32,14 +32,14 @@ def test_the_floor_is_the_root_mean_square_of_the_controls():
 
 
 def test_quiet_controls_do_not_hide_a_noisy_one():
-    """If one of ten controls differs far more than the others, its difference dominates the floor."""
+    """If one of ten controls differs far more than the others, its difference dominates the noise floor."""
     floor = NoiseFloor.of([0.001] * 9 + [0.05])
     assert floor.scale > 0.03
     assert floor.degrees <= 2
 
 
 def test_between_two_runs_each_side_is_one_process():
-    """The variances of the two runs' floors are averaged. If only one run has a floor, that floor is used for both."""
+    """Between two runs, the squares of their noise floors are averaged. If only one run has a floor, it is used."""
     new, old = NoiseFloor(0.03, 4), NoiseFloor(0.04, 6)
     assert NoiseFloor.between(new, old) == NoiseFloor(pytest.approx((0.0025 / 2) ** 0.5), 10)
     assert NoiseFloor.between(new, None) == new
@@ -47,9 +47,9 @@ def test_between_two_runs_each_side_is_one_process():
 
 
 def test_the_floor_of_the_other_controls_leaves_one_out():
-    """The floor for each control is that of all other controls, even if one of them is very large.
+    """Each control's noise floor is computed from all other controls, even if one control's difference is very large.
 
-    For a single control it is None.
+    The noise floor of a single control is None.
     """
     means = [0.001, -0.002, 0.0, 0.3, 0.004]
     others = NoiseFloor.of_others(means)

@@ -106,7 +106,7 @@ def test_processes_of_the_same_code_are_not_judged_different(workloads, placemen
 
 
 def test_without_a_floor_the_placement_of_processes_is_mistaken_for_a_difference():
-    """Counter-example: if processes differ in speed, nearly all tables without a floor contain a false verdict."""
+    """Counter-example: if processes differ in speed, nearly all tables without a noise floor have a false verdict."""
     assert share_of_wrong_tables(20, 3, 3, [0.05], floored=False) >= 0.9
 
 
@@ -200,10 +200,7 @@ def slow_calls(seed, costs, noises):
 
 @pytest.mark.parametrize("noises", [[0.01] * 5, [0.2, 0.1, 0.05, 0.01, 0.01]], ids=["equal noise", "noisy candidates"])
 def test_short_rows_of_identical_code_are_not_judged_different(noises):
-    """At most about 5% of tables of identical code with one to six rounds contain a false verdict.
-
-    This holds even with noisy candidates.
-    """
+    """At most about 5% of tables of identical code have a false verdict, even with few rounds and noisy candidates."""
     wrong = 0
     for seed in range(100):
         table, controls = slow_calls(seed, [1.0] * 5, noises)
@@ -252,7 +249,7 @@ def test_the_noise_floor_of_few_controls_is_their_largest_difference():
     [(1.05, (0.0, None), True), (1.02, (0.0, 0.0), False), (1.05, (0.001, 0.02), False)],
 )
 def test_a_regression_lies_beyond_the_bar_and_the_noise_floors(low, floors, expected):
-    """A result is a regression only if its interval lies above the bar and above three times each run's noise floor."""
+    """A result is a regression only if its whole interval lies above 3% and above three times each noise floor."""
     result = PairedResult(1.08, low, 1.1, 0.0, 0.95, "slower", 10)
     assert is_regression(result, 0.03, *floors) is expected
 
@@ -274,7 +271,7 @@ def test_runs_are_compared_without_pairs():
 def test_few_rounds_of_two_runs_are_compared():
     """Between two runs of two rounds each, a cell that takes three times as long is judged slower.
 
-    Equal cells are undecided.
+    Cells with equal times are undecided.
     """
     old, new = Blocks([99.0, 101.0], [1, 1], [0, 1]), Blocks([297.0, 303.0], [1, 1], [0, 1])
     judged = verdicts_between_runs({"slow": (new, old), "equal": (old, old), "other": (new, new)})

@@ -37,7 +37,7 @@ def test_a_precision_that_cannot_be_met_ends_with_the_budget():
 
 
 def test_calls_longer_than_the_budget_still_give_a_sample():
-    """If one call takes longer than the whole budget, sampling ends with a single sample and reason `budget`."""
+    """If one call takes longer than the whole budget, sampling stops after one sample, with `budget` as the reason."""
     stopping, blocks = run(Machine(), cost=5e9)
     assert stopping.stopped_by == "budget"
     assert [len(block) for block in blocks] == [1]

@@ -132,7 +132,7 @@ class TestLayout:
 
 @pytest.mark.parametrize("distribution", ["uniform", "integers", "outliers", "zeros"])
 def test_other_values_are_timed_and_normal_ones_checked(distribution):
-    """The timed inputs have the workload's distribution, but outputs are always checked with normal values."""
+    """The timed inputs have the workload's distribution, but the checks always use normally distributed inputs."""
     assert judged(Naive(), distribution=distribution).passed
     assert not judged(unscaled, distribution=distribution, direction="forward").passed
     query = make_inputs(Workload(**{**SIZES, "seq_q": 512, "distribution": distribution}), "cpu").query

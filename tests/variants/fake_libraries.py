@@ -15,10 +15,10 @@ import torch
 
 
 def dense(query, key, value, *, causal=False, window=(-1, -1), softcap=0.0, slopes=None, scale=None, hidden=None):
-    """Return the attention output, (Sq, H, Dv), of one sequence: (Sq, H, D), (Sk, Hkv, D) and (Sk, Hkv, Dv) tensors.
+    """Return the attention output of one sequence, a tensor of shape (Sq, H, Dv).
 
-    Masks are bottom-right aligned. Windows include both ends, and -1 or None means no bound. The output of a row that
-    sees no key is 0.
+    The shapes of query, key and value are (Sq, H, D), (Sk, Hkv, D) and (Sk, Hkv, Dv). Masks are bottom-right aligned.
+    Windows include both ends, and -1 or None means no bound. The output of a row that sees no key is 0.
     """
     group = query.shape[1] // key.shape[1]
     queries, keys, values = (tensor.float().transpose(0, 1) for tensor in (query, key, value))
@@ -42,12 +42,12 @@ def dense(query, key, value, *, causal=False, window=(-1, -1), softcap=0.0, slop
 
 
 def batched(query, key, value, **named):
-    """Return the attention output of each sequence in (B, S, H, D) tensors."""
+    """Return the attention output for batched tensors of shape (B, S, H, D)."""
     return torch.stack([dense(*sequence, **named) for sequence in zip(query, key, value, strict=True)])
 
 
 def ragged(query, key, value, query_starts, key_starts, **named):
-    """Return the attention output of packed sequences in (total, H, D) tensors."""
+    """Return the attention output for packed sequences, in tensors of shape (total, H, D)."""
     assert query_starts.dtype == key_starts.dtype == torch.int32
     assert query_starts[-1] == len(query)
     assert key_starts[-1] == len(key) == len(value)

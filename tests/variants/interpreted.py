@@ -83,7 +83,7 @@ class InterpretedSplitK(Interpreted):
         super().__init__(Xformers("xformers-triton-splitk", "triton_splitk"))
 
     def unsupported_reason(self, workload, device):
-        """Return the reason that the wrapper or the changed operator returns."""
+        """Return the reason from the wrapper or, if it has none, from the changed operator."""
         with willing_operator():
             return next(xformers_mea._refusals(workload), None) or self.wrapped.lacking(workload, torch.device("cpu"))
 

@@ -1,4 +1,4 @@
-"""Run a script in a separate process to check workloads, for libraries that read the environment on import."""
+"""Check workloads with a script in a separate process, because some libraries read the environment when imported."""
 
 import json
 import os

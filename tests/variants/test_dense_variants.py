@@ -44,7 +44,7 @@ def test_packed_documents(variant, assert_passes):
 @pytest.mark.parametrize("kv_heads", [1, 2])
 @pytest.mark.parametrize("mask", ["none", "causal", "padding"])
 def test_grouped_queries(variant, kv_heads, mask, assert_passes):
-    """Query head h attends to key head h // group."""
+    """If n query heads share each key head, query head h attends to key head h // n."""
     assert_passes(variant, workload(kv_heads=kv_heads, mask=mask))
 
 
@@ -62,7 +62,7 @@ def test_custom_scale(variant, assert_passes):
 
 @pytest.mark.parametrize("mask", ["causal", "padding"])
 def test_alibi(variant, mask, assert_passes):
-    """ALiBi's bias uses the slope of each head."""
+    """ALiBi's bias uses a different slope for each head."""
     assert_passes(variant, workload(alibi=True, mask=mask, heads=6, kv_heads=3))
 
 
@@ -87,7 +87,7 @@ def test_empty_sizes(variant, sizes, assert_passes):
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_other_directions(variant, direction, run):
-    """The direction `forward` returns only an output, and `backward` also returns three gradients."""
+    """In direction forward, a call returns only the output. In direction backward, it also returns three gradients."""
     _, answers = run(variant, workload(direction=direction))
     assert len(answers) == (1 if direction == "forward" else 4)
 

@@ -19,7 +19,7 @@ def compiled(*changes):
 
 
 def test_supported_workloads_compile():
-    """The library compiles supported workloads with various masks, directions and widths."""
+    """The library compiles supported workloads with various masks, directions and head dimensions."""
     masks = ("none", "causal", "window:20:0", "window:20:5", "padding", "document")
     found = compiled(
         *[{"mask": mask, "direction": way} for mask in masks for way in BOTH_WAYS],
@@ -34,7 +34,7 @@ def test_supported_workloads_compile():
 
 
 def test_refused_workloads_do_not_compile():
-    """The library can't compile workloads with widths that the wrapper refuses on Hopper."""
+    """The library can't compile workloads whose head dimensions the wrapper refuses on Hopper."""
     found = compiled(
         {"head_dim": 64, "head_dim_v": 200},
         {"head_dim": 96, "head_dim_v": 256},

@@ -69,7 +69,7 @@ def test_masks(libraries, variant, mask, seq_k):
 
 @pytest.mark.parametrize("mask", ["none", "causal", "padding"])
 def test_decoding(libraries, variant, mask):
-    """Decoding one query per sequence is correct with full and partly filled pages of keys."""
+    """Results for one query per sequence are correct with full and partly filled pages of keys."""
     assert_correct_if_supported(variant, workload(seq_q=1, seq_k=50, mask=mask, kv_heads=1, batch=4))
 
 
@@ -85,7 +85,7 @@ def test_decoding(libraries, variant, mask):
     ids=str,
 )
 def test_pages(libraries, variant, fields):
-    """Paged keys and values are correct with a causal mask, unequal lengths, a window and a softcap."""
+    """Results with paged keys and values are correct with a causal mask, unequal lengths, a window and a softcap."""
     problem = workload(**{"seq_q": 1, "seq_k": 512, "kv_heads": 2, **fields})
     assert variant.unsupported_reason(problem, "cuda") is None
     assert_correct_if_supported(variant, problem)
@@ -106,7 +106,7 @@ def test_pages(libraries, variant, fields):
     ids=str,
 )
 def test_other_features(libraries, variant, fields):
-    """Softcap, ALiBi, scale, a different head_dim_v and gradients are correct if they are supported."""
+    """If supported, softcap, ALiBi, a custom scale, a different head_dim_v and gradients give correct results."""
     assert_correct_if_supported(variant, workload(**fields))
 
 
@@ -190,7 +190,7 @@ class TestRefusals:
         ids=lambda each: getattr(each, "name", str(each)),
     )
     def test_combinations(self, libraries, monkeypatch, variant, capability, fields, word):
-        """Combinations that a library refuses, perhaps only on some GPUs, are refused with a reason."""
+        """Combinations of fields that a library can't handle, perhaps only on some GPUs, are refused with a reason."""
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         assert word in variant.unsupported_reason(workload(**fields), "cuda")
 
@@ -213,7 +213,7 @@ class TestRefusals:
         assert variant.unsupported_reason(workload(**fields), "cuda") is None
 
     def test_an_old_transformer_engine_has_no_softcap(self, libraries, monkeypatch):
-        """An old Transformer Engine refuses a softcap, and the reason names the first version that supports it."""
+        """A softcap is refused with an old Transformer Engine, and the reason names the oldest supported version."""
         monkeypatch.setattr(te_attention, "version", lambda name: "2.19.0")
         assert "before 2.20" in TransformerEngine().unsupported_reason(workload(softcap=2.0), "cuda")
 
@@ -225,7 +225,7 @@ class TestRefusals:
         assert Sage().unsupported_reason(workload(), "cuda") is None
 
     def test_forward_only_libraries(self, libraries):
-        """FlashInfer and SageAttention refuse training."""
+        """The wrappers of FlashInfer and SageAttention refuse training."""
         for each in (FlashInfer(), Sage()):
             assert "no backward" in each.unsupported_reason(workload(direction="backward"), "cuda")
 

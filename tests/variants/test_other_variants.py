@@ -1,4 +1,4 @@
-"""Tests of more variants that run on a CPU: split keys, packed sequences, recurrent layers, linear attention."""
+"""Tests of more variants that run on a CPU: split keys, nested tensors, recurrent layers and linear attention."""
 
 import pytest
 import torch
@@ -89,7 +89,7 @@ def test_varlen_needs_a_gpu():
 class TestRecurrent:
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_keeps_the_contract(self, variant, assert_passes, dtype):
-        """A recurrent layer has an output and gradients of the right shape and dtype."""
+        """A recurrent layer returns an output and gradients of the right shape and dtype."""
         assert not variant.exact
         assert_passes(variant, workload(mask="causal", dtype=dtype))
 
@@ -114,7 +114,7 @@ class TestRecurrent:
 class TestLinear:
     @pytest.mark.parametrize("fields", [{}, {"mask": "causal"}, {"seq_k": 40, "kv_heads": 2, "head_dim_v": 8}], ids=str)
     def test_keeps_the_contract(self, assert_passes, fields):
-        """Linear attention has an output and gradients of the right shape and dtype."""
+        """Linear attention returns an output and gradients of the right shape and dtype."""
         assert not Linear().exact
         assert_passes(Linear(), workload(**fields))
 
@@ -135,7 +135,7 @@ class TestLinear:
 
 
 def test_recurrent_layers_leave_the_generator_unchanged(run):
-    """Making the seeded weights does not change the state of torch's generator."""
+    """Creating a layer's seeded weights does not change the state of torch's global generator."""
     torch.manual_seed(5)
     before = torch.get_rng_state()
     make_inputs(workload(), "cpu")

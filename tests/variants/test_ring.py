@@ -44,7 +44,7 @@ def test_causal_work_is_balanced(ranks):
 
 
 def test_a_call_survives_a_round_trip():
-    """A call that is converted to a tensor and back equals the original."""
+    """A Call that is converted to a tensor and back equals the original."""
     call = Call(1, 7, 5, 2, 8, 4, 16, 64, 32, 2, causal=True, scale=64**-0.5)
     assert Call.from_tensor(call.to_tensor()) == call
 
@@ -72,7 +72,7 @@ def test_ring_is_exact(ranks, fields):
 
 
 def test_ranks_keep_the_parts_of_a_call_as_long_as_its_graph_exists():
-    """The ranks keep separate tensors for each call, and release them when the graph of the call is deleted."""
+    """The ranks keep separate tensors for each call, and release them when the call's autograd graph is deleted."""
     workload = Workload(heads=2, seq_q=16, head_dim=8, mask="causal", direction="forward_backward")
     (check,) = cases(RING, only=["interleaved"], level="quick")
     assert run_case(Subject(RING), check).status == "passed"

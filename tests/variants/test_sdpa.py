@@ -24,13 +24,13 @@ def test_names():
 
 @pytest.mark.parametrize("variant", attnbench_variants(), ids=lambda each: each.name)
 def test_softcap_is_refused(variant):
-    """Each variant refuses a softcap, which scaled_dot_product_attention does not have."""
+    """Each variant refuses a softcap, which scaled_dot_product_attention does not support."""
     assert "no softcap" in variant.unsupported_reason(workload(softcap=30.0), "cpu")
 
 
 @pytest.mark.parametrize("backend", ["EFFICIENT_ATTENTION", "CUDNN_ATTENTION"])
 def test_kernels_that_a_cpu_lacks(backend):
-    """The memory-efficient and cuDNN backends refuse a CPU."""
+    """Variants with the memory-efficient or cuDNN backend refuse a CPU."""
     assert "CUDA" in Sdpa("x", backend).unsupported_reason(workload(), "cpu")
 
 
@@ -113,7 +113,7 @@ class TestOnCuda:
 
 
 class TestRegisteredImplementations:
-    """`sdpa-fa3` and `sdpa-fa4` route torch's flash backend through its registry."""
+    """`sdpa-fa3` and `sdpa-fa4` replace torch's flash kernel with an implementation that is registered in torch."""
 
     @pytest.mark.parametrize(
         ("name", "package", "install"),

@@ -106,7 +106,7 @@ def test_missing_triton_is_named(monkeypatch):
 
 @pytest.fixture
 def fitting():
-    """Return a function that computes the candidates for a kernel and a shape."""
+    """Return a function that computes the candidate configurations of a kernel for a shape."""
     from attnbench_variants.triton_flash import tuning
 
     def fit(kernel, dtype=torch.bfloat16, head_dim=128, *, seq_q=4096, seq_k=4096, shared_bytes=232448):
@@ -123,9 +123,9 @@ def fitting():
 @pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_at_most_twelve_candidates_are_timed(fitting, kernel, head_dim, dtype):
-    """Long sequences have 1 to 12 candidates, and short sequences have one.
+    """For long sequences, there are 1 to 12 candidate configurations, and for short sequences, there is one.
 
-    The shared memory is that of Hopper, 227 KiB, or of Ampere, 163 KiB.
+    The test uses the shared memory of Hopper, 227 KiB, and of Ampere, 163 KiB.
     """
     for shared_bytes in (232448, 166912):
         configs = fitting(kernel, dtype, head_dim, shared_bytes=shared_bytes)
@@ -136,7 +136,7 @@ def test_at_most_twelve_candidates_are_timed(fitting, kernel, head_dim, dtype):
 
 
 def test_one_query_gets_a_small_tile(fitting):
-    """A single query is padded to only 16 rows, the number that a tensor core needs."""
+    """A single query is padded to only 16 rows, the minimum for a tensor core."""
     assert {config.kwargs["BLOCK_M"] for config in fitting("forward", seq_q=1)} == {16}
 
 

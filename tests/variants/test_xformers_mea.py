@@ -91,7 +91,7 @@ def test_grouped_heads_are_repeated_for_training():
     ],
 )  # fmt: skip
 def test_padding_is_removed_if_an_operator_has_no_padded_blocks(operator, direction, arrangement):
-    """Padded keys are removed for training and for cutlass; other operators skip them."""
+    """Padded keys are removed for training and for cutlass. For inference, other operators skip them."""
     assert arrange(workload(mask="padding", direction=direction), operator) == arrangement
 
 
@@ -163,7 +163,7 @@ def test_the_call_binds_and_validates(monkeypatch, mask, kv_heads):
 
 
 def test_the_reasons_are_those_of_the_operators():
-    """The reason contains the messages from the operators."""
+    """The reason for an unsupported workload contains messages from xformers' operators."""
     reason = Xformers("xformers-flash", "flash").lacking(workload(head_dim=300), CPU)
     assert "fa2F" in reason
     assert "> 256" in reason

@@ -1,4 +1,4 @@
-"""The computations of studies that don't time anything."""
+"""Experiments of studies that compute values instead of timing variants."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_scaling_keeps_the_variance():
 
 
 def test_the_jacobian_norm_agrees_with_autograd():
-    """The formula for the norm agrees with the norm of the Jacobian that autograd computes."""
+    """The formula for the norm of softmax's Jacobian agrees with the norm computed from autograd's Jacobian."""
     scores = torch.randn(7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     jacobian = torch.autograd.functional.jacobian(lambda x: x.softmax(-1), scores)
     assert torch.isclose(_jacobian_norm(scores.softmax(-1)), jacobian.norm())
