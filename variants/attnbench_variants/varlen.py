@@ -21,7 +21,7 @@ ABILITIES = Abilities(
 
 
 class Varlen(Variant):
-    """torch.nn.attention.varlen.varlen_attn: FlashAttention on packed sequences, CUDA only.
+    """torch.nn.attention.varlen.varlen_attn, which runs FlashAttention on packed sequences; CUDA only.
 
     The timed call removes the padding, because users would also have to remove it. Documents are already packed.
     """

@@ -21,8 +21,9 @@ from attnbench.workloads.workload import AXES, Workload
 class SuiteSource:
     """The origin of a suite, which error messages refer to.
 
-    `name` is the path of a file or a description. `text` is the TOML source, or None if there is no file. The methods
-    find an entry by its path, which consists of keys and list positions, such as ("grid", 0, "heads").
+    `name` is the path of the suite's file, or a description if there is no file. `text` is the TOML source, or None if
+    there is no file. The methods find an entry by its path, which consists of keys and list positions, such as
+    ("grid", 0, "heads").
     """
 
     name: str
