@@ -127,7 +127,7 @@ def test_compare_fail_fails_on_a_slow_down(tmp_path, plugin):
     ],
 )
 def test_bad_options_are_one_line(tmp_path, options, message):
-    """An invalid option ends the session with a message that says what was expected and shows no traceback."""
+    """An invalid option ends the session without a traceback, and a message says what was expected."""
     done = run_pytest(tmp_path, *options)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in done.stdout + done.stderr

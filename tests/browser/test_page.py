@@ -190,7 +190,7 @@ def test_the_filtered_data_can_be_downloaded(visit, report, kind, tmp_path):
 
 
 def test_dark_mode_follows_the_system_and_the_button(visit, report):
-    """The page is dark if the system is in dark mode, and the button switches the theme."""
+    """The page is dark if the system is in dark mode, and a button switches the theme."""
     page = visit(report, color_scheme="dark")
     paper = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(paper) == "rgb(20, 23, 28)"

@@ -61,7 +61,7 @@ def test_an_unwritable_results_folder_is_a_usage_error(tmp_path):
 
 
 def test_debug_shows_the_traceback():
-    """With --debug, a traceback is shown."""
+    """With --debug, a usage error shows a traceback."""
     assert "Traceback" in attnbench("--debug", "run", "-v", "sdpaa").stderr
 
 

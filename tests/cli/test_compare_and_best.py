@@ -28,7 +28,7 @@ def attnbench(*arguments):
 
 
 def test_a_certain_slow_down_fails_and_is_on_the_page(results, tmp_path):
-    """With --fail-if-slower, the exit code is 1, and both the page and the Markdown show the regression."""
+    """With --fail-if-slower, a regression leads to exit code 1, and both the page and the Markdown show it."""
     page = tmp_path / "page.html"
     arguments = ("--fail-if-slower", "3%", "--format", "markdown", "--html", str(page), "--results", str(results))
     done = attnbench("compare", "one", "two", *arguments)

@@ -29,7 +29,7 @@ def test_the_printed_commands_find_the_new_file(tmp_path):
 
 
 def test_the_new_package_can_be_installed_and_is_found(tmp_path):
-    """The package can be installed next to attnbench; its variant is then listed, checked and timed."""
+    """The new package can be installed next to attnbench, and its variant can then be listed, checked and timed."""
     written = attnbench(tmp_path, "new", "my-attn", "--package", "plugin")
     assert written.returncode == 0, written.stderr
     assert "pip install -e plugin" in written.stdout

@@ -93,7 +93,7 @@ def test_explain_names_the_package_and_both_versions(declared, install, monkeypa
 
 
 def test_on_a_cluster_the_version_of_the_node_that_measures_counts(declared, install):
-    """On a cluster, a record's cell id depends on the package version of the node that measured the cell."""
+    """On a cluster, a record's cell id depends on the package version on the node that measured the cell."""
     install(library="1.0")
     _, plan = plan_of(declared.request("alpha"))
     (cell,) = plan.cells

@@ -58,7 +58,7 @@ def test_a_wrapper_runs_around_the_implementation(loaded, marker):
 
 
 def test_tryfirst_decides_the_order(loaded):
-    """An implementation with `tryfirst` is called first, even if it is defined last."""
+    """A hook implementation with `tryfirst` is called first, even if it is defined last."""
     text = """
     @hookimpl
     def attnbench_variants():

@@ -37,7 +37,7 @@ def test_parquet_keeps_raw_samples(frame, tmp_path):
 
 
 def test_markdown_and_latex_hold_the_same_tables(frame, tmp_path):
-    """Both formats contain the same number of tables, including the headline tables."""
+    """Markdown and LaTeX exports contain the same number of tables, including the headline tables."""
     markdown = export(frame, tmp_path / "tables.md", "markdown").read_text()
     latex = export(frame, tmp_path / "tables.tex", "latex").read_text()
     assert markdown.count("\n### ") + markdown.startswith("### ") == latex.count(r"\begin{table}") > 2
@@ -46,7 +46,7 @@ def test_markdown_and_latex_hold_the_same_tables(frame, tmp_path):
 
 
 def test_pytest_benchmark_reads_the_export(frame, tmp_path):
-    """`pytest-benchmark compare --group-by=param:seq` reads the file and groups it by sequence length."""
+    """`pytest-benchmark compare --group-by=param:seq` reads the exported file and groups it by length."""
     path = export(frame, tmp_path / "export.json", "pytest-benchmark")
     command = [
         sys.executable,

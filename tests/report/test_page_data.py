@@ -1,4 +1,4 @@
-"""The data embedded in the page."""
+"""The data embedded in the report's page."""
 
 import base64
 import gzip

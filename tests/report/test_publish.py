@@ -33,7 +33,7 @@ def test_a_site_has_an_index_each_report_and_the_trends(tmp_path):
 
 
 def test_a_comparison_page_shows_newly_failing_cells_first(tmp_path):
-    """Newly failing cells come first on the page, and their reasons are escaped."""
+    """Newly failing cells come first on the comparison page, and their reasons are escaped."""
     first, second = runs(tmp_path, slower={"chunked": 1.5})
     broken = {"variant": "sdpa", "status": "crash", "reason": HOSTILE, "samples_ns": (), "block_sizes": (),
               "block_rounds": ()}  # fmt: skip
@@ -49,7 +49,7 @@ def test_a_comparison_page_shows_newly_failing_cells_first(tmp_path):
 
 
 def test_machines_are_compared_on_common_cells(tmp_path):
-    """For runs on different devices, the page states the mean speed-up of the new device."""
+    """If the runs are on different devices, the comparison page states the mean speed-up of the new device."""
     options = {"cells": CELLS, "variants": ("sdpa", "chunked"), "rounds": 8}
     old = synthetic.make_run(tmp_path, name="a100", machine=synthetic.A100, **options)
     new = synthetic.make_run(tmp_path, name="h200", machine=synthetic.H200, **options)

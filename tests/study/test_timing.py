@@ -38,7 +38,7 @@ def timed_rows(tmp_path_factory):
 
 
 def test_suite_text_is_toml():
-    """`suite_text` returns TOML that parses to the same grids."""
+    """`suite_text` returns TOML that contains the given grids unchanged."""
     text = suite_text("x", [{"heads": [1, 2], "mask": "causal"}, {"scale": 0.5, "alibi": True}])
     assert tomllib.loads(text) == {
         "name": "x", "grid": [{"heads": [1, 2], "mask": "causal"}, {"scale": 0.5, "alibi": True}],
