@@ -82,7 +82,7 @@ def description(device_type):
 
 
 def group_result(device, order, *, wrong):
-    """Return a task's result with one record for each variant of the order; `wrong` makes the records invalid."""
+    """Return a task's result with one record for each variant in `order`. With `wrong`, the records are invalid."""
     records = [
         {
             "record_id": f"{device}{name}{order['workload']['seq_q']}",
@@ -144,7 +144,7 @@ H100, A100, CORES = DeviceType("H100", "cuda", 2), DeviceType("A100", "cuda", 1)
 
 
 def test_each_type_of_gpu_runs_the_whole_plan_in_groups(run_on):
-    """Each order contains all variants of one workload, each type of GPU gets all workloads, and all GPUs are used."""
+    """Each task measures all variants of one workload, each type of GPU gets all workloads, and all GPUs are used."""
     run, summary, cluster = run_on([H100, A100, CORES])
     sent = sorted((name, order["workload"]["seq_q"], sorted(order["variants"])) for name, order in cluster.orders)
     assert sent == [(name, seq, ["alpha", "beta"]) for name in ("cuda:A100", "cuda:H100") for seq in (16, 24)]

@@ -94,7 +94,7 @@ def test_the_smallest_cpu_quota_of_nested_groups_counts(groups):
 
 
 def test_a_cpu_quota_of_version_1_is_found(groups):
-    """In version 1, the quota is computed from the quota file and the period file of the controller `cpu`."""
+    """For a version 1 control group, the quota is computed from the quota and period files of the controller `cpu`."""
     files = {
         "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "50000\n",
         "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",
@@ -103,7 +103,7 @@ def test_a_cpu_quota_of_version_1_is_found(groups):
 
 
 def test_throttled_time_is_the_sum_over_the_groups_of_both_versions(groups):
-    """The throttled times of all groups are added; version 2 counts in microseconds, version 1 in nanoseconds."""
+    """The throttled times of nested groups are added, and nanoseconds (version 1) are converted to microseconds."""
     nested = {
         "sys/fs/cgroup/outer/cpu.stat": "nr_throttled 2\nthrottled_usec 900\n",
         "sys/fs/cgroup/outer/inner/cpu.stat": "nr_throttled 1\nthrottled_usec 5\n",

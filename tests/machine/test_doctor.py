@@ -19,7 +19,7 @@ def place(root, path, text):
 
 @pytest.mark.parametrize(("chosen", "level"), [("performance", "ok"), ("powersave", "warning")])
 def test_a_governor_that_follows_the_load_is_a_warning(tmp_path, chosen, level):
-    """Any governor except `performance` causes a warning with a remedy."""
+    """Any CPU frequency governor except `performance` causes a warning with a remedy."""
     place(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", f"{chosen}\n")
     finding = doctor.governor(tmp_path)
     assert finding.level == level

@@ -33,7 +33,7 @@ SHAPE = [
 
 @pytest.fixture
 def command(stubbed, tmp_path):
-    """Yield a function that starts a run with stand-in workers and waits until the last cell of beta is opened."""
+    """Yield a function that starts a run with stand-in workers and waits until variant beta's last cell is opened."""
     started = []
 
     def start():

@@ -96,7 +96,7 @@ def test_block_sizes_must_fit():
 
 @given(st.lists(st.floats(1, 1e9), min_size=1, max_size=80), st.floats(1e-3, 1e3))
 def test_the_interval_contains_its_median_and_scales(samples, factor):
-    """The interval contains the median and lies within the range of the samples; the median scales with the unit."""
+    """The interval contains the median and lies within the range of the samples; the median scales with the samples."""
     interval, scaled = median_interval(samples), median_interval([sample * factor for sample in samples])
     assert min(samples) <= interval.low <= interval.median <= interval.high <= max(samples)
     assert scaled.median == pytest.approx(interval.median * factor)

@@ -1,4 +1,4 @@
-"""Tests of prepared calls: alone, in a layer, with a layout conversion, with other distributions, on several GPUs."""
+"""Tests of prepared calls for whole layers, other layouts and distributions, and workloads split over devices."""
 
 import dataclasses
 
