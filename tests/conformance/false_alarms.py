@@ -1,9 +1,9 @@
-"""Run the suite on correct variants with many seeds, count false alarms, and find the worst error ratios.
+"""Run the conformance suite on correct variants with many seeds, count false alarms, and find the worst error ratios.
 
 Run the script from the root of the repository: `python tests/conformance/false_alarms.py [--seeds 20] [--first 0]
-[--level quick] [VARIANT...]`. Without names, it tests every variant that this machine's CPU can run. The constants in
-attnbench/conformance/tolerance.py are based on its output. The script takes minutes for each variant, so the test suite
-does not include it.
+[--level quick] [VARIANT...]`. Without variant names, it tests every variant that this machine's CPU can run. The
+constants in attnbench/conformance/tolerance.py are based on its output. The script takes minutes for each variant, so
+the test suite does not include it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHECKED = [name for name in CHECKS if name not in SEEDLESS_CHECKS]
 
 
 def correct_variants():
-    """Return, by name, the tiled variant and all built-in variants that support any of the workloads on this CPU."""
+    """Return the tiled variant and all built-in variants that can run at least one workload on this CPU, by name."""
     found = {"tiled": Tiled()}
     for _, plugin in load_all(entry_point_sources(), skip={}):
         for candidate in getattr(plugin, "variants", ()):
@@ -38,7 +38,7 @@ def correct_variants():
 
 
 def watch(ratios):
-    """Return a version of accuracy.measurements that also stores the worst ratio of each rule in `ratios`."""
+    """Return a version of accuracy.measurements that also stores each rule's worst error ratio in `ratios`."""
     original = accuracy.measurements
 
     def watched(*arguments, **options):
@@ -51,7 +51,7 @@ def watch(ratios):
 
 
 def run(variant, seeds, level):
-    """Run the suite on one variant, print failures, counts and worst ratios, and return the number of failures."""
+    """Run the suite on a variant with each seed, print the results, and return the number of false alarms."""
     original = accuracy.measurements
     ratios, counts = defaultdict(float), Counter()
     accuracy.measurements = watch(ratios)

@@ -16,7 +16,7 @@ def pairs(combinations):
 
 
 def test_every_two_choices_occur_together():
-    """Every pair of choices occurs, in at most 5% more combinations than the two longest lists require."""
+    """Every pair of choices occurs, with at most 5% more combinations than the two longest lists of choices require."""
     wanted = sum(len(one) * len(other) for one, other in itertools.combinations(CHOICES.values(), 2))
     made = covering(CHOICES)
     assert len(pairs(made)) == wanted
@@ -25,7 +25,7 @@ def test_every_two_choices_occur_together():
 
 
 def test_the_first_combinations_contain_most_pairs():
-    """The first 12 combinations contain over a fifth of all pairs, and every choice for each feature but the mask."""
+    """The first 12 combinations contain over a fifth of all pairs, and every choice of each feature except the mask."""
     made = covering(CHOICES)
     assert len(pairs(made[:12])) > len(pairs(made)) / 5
     for name in ("lengths", "heads", "widths", "scores", "dtype", "batch", "direction"):
@@ -33,6 +33,6 @@ def test_the_first_combinations_contain_most_pairs():
 
 
 def test_each_combination_is_a_workload():
-    """Each combination is a valid workload; packed documents get as many keys as queries."""
+    """Each combination is a valid workload; those with a document mask have as many keys as queries."""
     assert {workload.mask.kind for workload in COMBINED} >= {"document", "padding", "window", "prefix"}
     assert all(w.seq_q == w.seq_k for w in COMBINED if w.mask.kind == "document")

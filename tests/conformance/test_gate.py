@@ -1,4 +1,4 @@
-"""Tests of the gate, which accepts correct answers of any length and says where and how other answers are wrong."""
+"""Tests of the gate, which accepts correct answers for any sequence length, and reports the errors of wrong answers."""
 
 import pytest
 import torch
@@ -132,7 +132,7 @@ def test_nan_is_a_failure_without_a_ratio():
 
 @pytest.mark.parametrize("sizes", [{"batch": 0}, {"seq_q": 0, "seq_k": 8}])
 def test_empty_problems_pass(sizes):
-    """An empty answer is correct if the problem has no sequences or no queries."""
+    """An empty answer is correct if the workload has no sequences or no queries."""
     workload = Workload.from_json({"heads": 2, "seq_q": 8, "head_dim": 8, "direction": "forward_backward", **sizes})
     assert gate_of(correct, workload).before().passed
 

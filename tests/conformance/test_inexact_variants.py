@@ -8,7 +8,7 @@ from attnbench.conformance.suite import cases, run_case
 
 
 class Mean(Variant):
-    """A variant that returns the mean of all values times a factor, which is not softmax attention."""
+    """A variant that is not softmax attention: it returns the mean of all values, multiplied by a factor."""
 
     name = "mean"
     exact = False

@@ -45,7 +45,7 @@ def test_each_check_on_each_workload_is_a_test(run):
 
 
 def test_the_suite_runs_under_xdist(run):
-    """If xdist runs the suite, its workers receive the options."""
+    """If pytest-xdist runs the suite, its worker processes receive the suite's options."""
     result = run("--plugin", "my_plugin.py", "-k", "uniform or permutation", "-n", "1")
     assert result.parseoutcomes()["passed"] >= 2
 
@@ -59,7 +59,7 @@ def test_an_unknown_variant_is_a_usage_error(run):
 
 
 def test_other_runs_of_pytest_get_no_options(pytester):
-    """If the suite is not on the command line, its options don't exist, so a conftest can define --device."""
+    """If the suite is not on the command line, its options don't exist, so a conftest can define its own --device."""
     pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--device')\n")
     pytester.makepyfile("def test_it(pytestconfig):\n    assert pytestconfig.getoption('--device') == 'tpu'\n")
     pytester.runpytest_subprocess(*RUN, "--device", "tpu").assert_outcomes(passed=1)

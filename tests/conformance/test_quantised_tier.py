@@ -10,9 +10,9 @@ from attnbench.tensors.inputs import make_inputs
 
 
 def to_steps(tensor, steps, block):
-    """Round a tensor (..., S, D) to `steps` steps on each side of 0.
+    """Round a tensor of shape (..., S, D) to multiples of a step size, with `steps` steps on each side of 0.
 
-    Each block of `block` rows has its own step size, so that the last step is the block's largest absolute entry.
+    The step size of each block of `block` rows is the block's largest absolute entry, divided by `steps`.
     """
     parts = tensor.split(block, -2)
     sizes = (part.abs().amax((-2, -1), keepdim=True).clamp(min=1e-20) / steps for part in parts)
@@ -20,7 +20,7 @@ def to_steps(tensor, steps, block):
 
 
 class Rounded(Variant):
-    """Attention with queries and keys rounded to a number of steps on each side of 0, as in INT8 kernels."""
+    """Attention that rounds queries and keys to `steps` steps on each side of 0, as INT8 kernels do."""
 
     name = "rounded"
     tier = "quantised"
@@ -43,7 +43,7 @@ class Rounded(Variant):
 
 
 class InBlocks(Variant):
-    """Attention on 8-bit blocks of queries and of centred keys, as in SageAttention, optionally with a bug."""
+    """Attention that rounds blocks of queries and centred keys to 8 bits, like SageAttention, optionally with a bug."""
 
     name = "in-blocks"
     tier = "quantised"
@@ -110,7 +110,7 @@ def test_blocks_of_8_bits_pass_the_whole_suite():
      "a part block counts as a whole one"],
 )  # fmt: skip
 def test_bugs_in_8_bits_fail(bug):
-    """The wide tolerances of the quantised tier still catch bugs."""
+    """The checks catch bugs in 8-bit attention, although the tolerances of the quantised tier are wide."""
     failed, _ = failures(InBlocks(bug), "masks", "needle", "dtypes", "no-leak", "combinations")
     assert failed
 
@@ -132,7 +132,7 @@ def test_eight_bits_pass():
 
 @pytest.mark.parametrize("variant", [Rounded(3), Rounded(127, scale=1.2)], ids=["3 bits", "wrong scale"])
 def test_coarser_rounding_and_wrong_scales_fail(variant):
-    """The errors due to a wrong scale or to much coarser rounding exceed the tolerance of the quantised tier."""
+    """A wrong scale or much coarser rounding causes errors that exceed the tolerance of the quantised tier."""
     assert not verdict(variant).passed
 
 

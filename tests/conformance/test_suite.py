@@ -72,7 +72,7 @@ def test_every_check_explains_itself(check):
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_a_check_is_in_one_place(check):
-    """A check's name, explanation and workloads are all given in its decorator, in the module of its family."""
+    """Each check is defined in one place: its decorator contains its name, explanation and workloads."""
     assert check in vars(sys.modules[check.run.__module__]).values()
     source = inspect.getsource(check.run)
     for part in (f'"{check.name}"', *(f"{word}=" for word in ("demands", "why", "usual_bug", "remedy")), check.demands):
@@ -141,7 +141,7 @@ def test_a_workload_is_replaced_by_the_nearest_supported_one():
     ids=["squares", "pages", "tiles"],
 )
 def test_many_demands_are_relaxed_at_once(accepts):
-    """A variant with several limits, like those of inference libraries, is still tested under the common masks."""
+    """A variant with several restrictions, as in inference libraries, is still tested with the common masks."""
 
     class Limited(Tiled):
         def unsupported_reason(self, workload, device):
@@ -273,7 +273,7 @@ def test_running_out_of_memory_skips_the_large_index_check(monkeypatch):
 
 
 def test_a_costly_variant_is_checked_one_level_lower():
-    """With costly shapes, `full` runs what `quick` usually does, and `quick` one workload per check and mask kind."""
+    """If shapes are costly, `full` runs the `quick` tests, and `quick` runs one workload per check and mask kind."""
 
     class Costly(Tiled):
         costly_on = ("cpu",)
@@ -290,7 +290,7 @@ def test_a_costly_variant_is_checked_one_level_lower():
 
 
 class Offers(Plain):
-    """Plain attention that offers `factor` times its log-sum-exp, with a gradient of 0 if `detached` is True."""
+    """Plain attention that returns its log-sum-exp times `factor`, with a gradient of 0 if `detached` is True."""
 
     tier = "fused"
     factor = 1.0
@@ -327,7 +327,7 @@ def test_a_variant_without_a_backward_pass_does_not_fail_for_it():
 
 
 def test_an_offered_log_sum_exp_is_checked_with_its_gradient():
-    """A correct log-sum-exp passes, a wrong base or gradient fails, and the check is skipped if none is offered."""
+    """A correct log-sum-exp passes, a wrong base or gradient fails, and without a log-sum-exp the check is skipped."""
     plain = workload(seq=40, heads=2)
     log_sum_exp.run(Subject(Offers()), plain)
     wrong = Offers()
@@ -343,7 +343,7 @@ def test_an_offered_log_sum_exp_is_checked_with_its_gradient():
 
 
 def test_side_stream_is_skipped_on_a_cpu():
-    """On a CPU the side-stream check is skipped with a reason."""
+    """On a CPU, the side-stream check is skipped with a reason."""
     (case, *_) = cases(Tiled(), level="quick", only=["side-stream"])
     result = run_case(Subject(Tiled()), case)
     assert (result.status, "CUDA" in result.reason) == ("skipped", True)

@@ -77,7 +77,7 @@ class PackRunner:
         self._worker = None
 
     def outcome(self, trick, workload, device="cpu"):
-        """Measure the variant in a trick's file in a real worker, as a run does, and return its status and reason."""
+        """Measure a trick's variant in a real worker, as a run does, and return its status and reason."""
         source = PluginSource(trick, "file", str(PACK / f"{trick}.py"))
         try:
             self._ask(LoadRequest(source, "dishonest", device))
@@ -112,7 +112,7 @@ def shared():
 
 @pytest.fixture
 def outcome(shared):
-    """Return a function that runs each trick in the shared worker, or in a separate one if it changes its process."""
+    """Yield a function that runs a trick in the shared worker, or in a separate one if the trick changes it."""
     separate = PackRunner()
 
     def run(trick, workload, device="cpu"):
@@ -150,6 +150,6 @@ def test_tricks_are_caught_in_training_too(trick, outcome):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_work_left_on_a_side_stream_is_caught(outcome):
-    """A variant that leaves work on a side stream is caught, because the checked copy lacks the unfinished results."""
+    """A variant that leaves work on a side stream is caught, because its output is copied before the work finishes."""
     status, reason = outcome("side_stream", WORKLOAD, "cuda")
     assert status in ("incorrect", "error"), (status, reason)

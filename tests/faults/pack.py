@@ -1,7 +1,7 @@
 """A plugin whose variants crash, hang or misbehave in other ways. The name of each variant describes its fault.
 
-Apart from the fault, each variant computes the right answer. Faults after which the process can continue share one
-variant, and the workload's length selects one of them.
+Apart from its fault, each variant computes the right answer. The variants `harmless` and `wrong` combine several
+faults, and the workload's sequence length determines which of them occurs.
 """
 
 import ctypes
@@ -22,16 +22,17 @@ FIRST_LENGTH = 16
 
 
 class Fault(Variant):
-    """A variant that is correct, except that call number `when` returns `misbehave(output)` instead of the output.
+    """A variant that is correct, except that call number `when` returns the result of a misbehaving function.
 
-    The first function in `misbehave` applies to a length of FIRST_LENGTH, the second to the next length, and so on.
+    `misbehave` contains one such function for each sequence length, starting with FIRST_LENGTH. The function is called
+    with the correct output.
     """
 
     def __init__(self, name, *misbehave, when=3):
         self.name, self.misbehave, self.when = name, misbehave, when
 
     def unsupported_reason(self, workload, device):
-        """Return None for the lengths that have a fault, and a reason for all other lengths."""
+        """Return None for sequence lengths that have a fault, and a reason for all other lengths."""
         return None if workload.seq_q - FIRST_LENGTH < len(self.misbehave) else "has no fault for this length"
 
     def prepare(self, workload, inputs):
@@ -67,7 +68,7 @@ def raise_(error):
 
 
 def raise_in_backward(output):
-    """Return the output with a hook that raises in the backward pass."""
+    """Register a hook on the output that raises in the backward pass, and return the output."""
     output.register_hook(lambda _: raise_(RuntimeError("in backward")))
     return output
 
@@ -112,7 +113,7 @@ def leave_children(output):
 
 
 def close_descriptors(output):
-    """Close all file descriptors and sleep."""
+    """Close the file descriptors from 0 to 511, then sleep."""
     os.closerange(0, 512)
     time.sleep(600)
 
@@ -129,7 +130,7 @@ FORGED = b'{"id":"","body":{"type":"Block","samples_ns":[1.0],"calls_per_sample"
 
 
 def forge(output):
-    """Write a forged reply into every open pipe."""
+    """Write a forged reply to all open file descriptors from 3 to 511, which include the results pipe."""
     for descriptor in range(3, 512):
         try:
             os.write(descriptor, FORGED)
@@ -139,7 +140,7 @@ def forge(output):
 
 
 def handle_signals(output):
-    """Ignore the usual termination signals and sleep forever."""
+    """Handle the usual termination signals without exiting, and sleep forever."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, lambda *_: None)
     while True:
@@ -154,7 +155,7 @@ def change_folder(output):
 
 @hookimpl
 def attnbench_variants():
-    """Return one variant per fault, and the two variants that combine several faults."""
+    """Return the variants with one fault each, and the two variants that combine several faults."""
     return [
         RaisesInPrepare("raises-in-prepare", None),
         Fault("segfault", lambda _: ctypes.string_at(0)),

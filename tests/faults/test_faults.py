@@ -65,13 +65,13 @@ def attnbench_variants():
 
 @pytest.fixture(scope="module")
 def left_before():
-    """Return the names of shared memory and temporary folders that are left over before the run."""
+    """Return the shared memory files and temporary folders that were already left over before the run."""
     return leftovers()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, left_before):
-    """Run all faults and the faultless variants once for all tests; return the run's folder and summary."""
+    """Run all faulty and faultless variants once for all tests, and return the run's folder and summary."""
     folder = tmp_path_factory.mktemp("faults")
     deleter = folder / "deleter.py"
     deleter.write_text(DELETER)
@@ -98,7 +98,7 @@ def records(run):
 
 
 def leftovers():
-    """Return the names of unused shared memory, and of temporary folders of this process's workers."""
+    """Return the paths of unused shared memory files, and of temporary folders of this process's workers."""
     shared = {str(path) for path in Path("/dev/shm").iterdir()}  # noqa: S108 - nothing is written to this folder
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
@@ -118,7 +118,7 @@ def test_a_fault_is_recorded_with_its_status_and_reason(records, cell):
 
 
 def test_variants_without_faults_are_measured(records):
-    """Variants without faults in the same run have the status ok at every length."""
+    """In the same run, variants without faults have the status ok at every length."""
     assert {records[name, length].status for name in FAULTLESS for length in LENGTHS} == {"ok"}
 
 
@@ -155,7 +155,7 @@ def test_the_log_of_a_flood_is_limited(run, records):
 
 
 def test_a_hang_leaves_the_stack_in_the_log(run, records):
-    """The log of a cell that exceeded its deadline contains the stack of every thread."""
+    """The log of a cell that exceeded its deadline contains a stack trace that shows where the variant hung."""
     assert "in spin" in (run[0] / records["loops", 16].log).read_text()
 
 
@@ -182,7 +182,7 @@ UNLOADABLE = {
 
 
 def test_an_error_at_import_affects_its_plugin_only(tmp_path, monkeypatch):
-    """A plugin that hangs, raises or exits at import, or whose variant has a hostile name, is listed with a reason."""
+    """A plugin that fails at import or has a hostile variant name is listed with a reason; all other plugins load."""
     read_catalog()  # fills the cache, so that the short import timeout below does not affect the built-in plugins
     paths = {name: tmp_path / f"{name}.py" for name in UNLOADABLE}
     for name, (text, _) in UNLOADABLE.items():

@@ -1,7 +1,8 @@
-"""Compare attnbench's timings with those of other tools, and exit with 1 if they disagree.
+"""Compare attnbench's timings with those of other tools, and exit with status 1 if they disagree.
 
-Cold medians must agree within 1% with triton.testing.do_bench, which also flushes the cache. The time of a replayed
-CUDA graph must agree within 2% with the sum of its kernel times in torch's profiler. Three lengths are compared.
+The median of cold timings must agree within 1% with that of triton.testing.do_bench, which also flushes the cache. The
+time of a replayed CUDA graph must agree within 2% with the sum of its kernel times in torch's profiler. Both
+comparisons are made at three sequence lengths.
 """
 
 import statistics
@@ -20,7 +21,7 @@ BLOCKS, BLOCK_NS = 12, 100e6
 
 
 class Flash(Variant):
-    """SDPA's flash backend, called directly."""
+    """A variant that calls SDPA's flash backend directly."""
 
     name = "agreement-flash"
 
@@ -38,7 +39,7 @@ class Flash(Variant):
 
 
 def median_ns(call, inputs, workload, mode):
-    """Return the median that the sampler measures, in ns; `mode` is `cold` or `graph`."""
+    """Time `call` with the sampler in the mode `cold` or `graph`, and return the median in ns."""
     sampler = Sampler(call, inputs, workload, "cuda:0", MeasureConfig(mode=mode))
     sampler.first_call()
     sampler.warm_up()
@@ -46,7 +47,7 @@ def median_ns(call, inputs, workload, mode):
 
 
 def profiled_ns(call, calls=50):
-    """Return the total kernel time of a call in ns as the profiler measures it, averaged over `calls` calls."""
+    """Return the total kernel time per call in ns, measured by torch's profiler and averaged over `calls` calls."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         for _ in range(calls):
             call()
@@ -56,7 +57,7 @@ def profiled_ns(call, calls=50):
 
 
 def main():
-    """Print each comparison, and return 1 if the tools disagree in any of them."""
+    """Print each comparison. Return 1 if the tools disagree in any of them, and 0 otherwise."""
     failed = 0
     for length in LENGTHS:
         workload = Workload(batch=4, heads=16, seq_q=length, head_dim=128, dtype="bfloat16", mask="causal")

@@ -1,4 +1,4 @@
-"""Check that each dishonest or wrong variant is detected on CUDA, and exit with 1 if any is timed."""
+"""Check that every dishonest variant is detected on CUDA and the honest one is timed; otherwise exit with status 1."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ BLOCKS, BLOCK_NS, DEADLINE_S = 8, 10e6, 60.0
 
 
 def measure(path):
-    """Measure the variant in a plugin file in a worker, and return its status and reason."""
+    """Measure a plugin file's variant in a worker process, and return its status and reason."""
     worker = WorkerProcess({})
 
     def ask(request):
@@ -38,7 +38,7 @@ def measure(path):
 
 
 def main():
-    """Measure all plugins in the pack, and return 1 if any other than `honest` is timed or if `honest` is not."""
+    """Measure all plugins in the pack. Return 1 if `honest` is not timed or any other plugin is, and 0 otherwise."""
     missed = []
     for path in sorted(PACK.glob("*.py")):
         status, reason = measure(path)

@@ -9,7 +9,7 @@ from attnbench import hookimpl, variant
 
 @triton.jit
 def write_out_of_bounds(pointer):
-    """Write 1 TiB past the pointer."""
+    """Write to the address 1 TiB past the pointer."""
     tl.store(pointer + (1 << 38), 1.0)
 
 
@@ -23,7 +23,7 @@ def illegal_access(query, key, value, workload):
 
 @variant("fault-b-out-of-memory")
 def out_of_memory(query, key, value, workload):
-    """Allocate 64 TiB."""
+    """Try to allocate 64 TiB of device memory."""
     return torch.empty(1 << 46, dtype=torch.uint8, device=query.device)
 
 
@@ -36,7 +36,7 @@ def endless(query, key, value, workload):
 
 @variant("fault-d-assert")
 def device_assert(query, key, value, workload):
-    """Index out of bounds, which fails a device-side assertion."""
+    """Use an index that is out of bounds, which triggers a device-side assertion."""
     wrong = torch.full((1,), 1 << 20, device=query.device)
     return torch.nn.functional.scaled_dot_product_attention(query, key, value) + query[:, :, wrong].sum()
 

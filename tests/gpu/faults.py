@@ -1,4 +1,4 @@
-"""Check the status of each variant of fault_pack.py in the last run, and exit with 1 if any status is unexpected."""
+"""Check the statuses of fault_pack.py's variants in the latest run, and exit with status 1 if any is unexpected."""
 
 import sys
 
@@ -14,7 +14,7 @@ EXPECTED = {
 
 
 def main(folder):
-    """Print the statuses of each variant in the last run under `folder`, and return 1 if any status is unexpected."""
+    """Print each variant's statuses in the latest run under `folder`. Return 1 if any is unexpected, or else 0."""
     frame = load(folder)
     last = frame[frame["run"] == max(frame["run"])]
     statuses = last[~last["control"]].groupby("variant")["status"].agg(set).to_dict()

@@ -1,4 +1,4 @@
-"""Print a Markdown table with each variant's number of cells by status and best throughput over all runs."""
+"""Print a Markdown table of all runs with each variant's number of cells per status, best throughput and kernels."""
 
 import sys
 
@@ -6,7 +6,7 @@ from attnbench import load
 
 
 def main(folder):
-    """Print a row for each variant with its number of cells by status and best TFLOP/s, forward and in training."""
+    """Print the table for all runs under `folder`, with one row per variant."""
     frame = load(folder)
     frame = frame[~frame["control"]]
     statuses = sorted(frame["status"].unique())
@@ -23,7 +23,7 @@ def main(folder):
 
 
 def _best(cells):
-    """Format the highest TFLOP/s with its workload, or return a dash if no cell was timed."""
+    """Return the highest TFLOP/s and its workload as text, or a dash if no cell was timed."""
     timed = cells[cells["tflops"].notna()]
     if timed.empty:
         return "-"

@@ -43,9 +43,9 @@ def load(path):
 def catching(mutant, level="quick", only=None):
     """Return the names of at most MAX_CHECKS_NAMED checks that catch a mutant at a level.
 
-    The checks named in `only` are tried, or by default all checks that every variant must pass. Each check first runs
-    on its first workload. If no check catches the mutant, each check runs on its second workload, and so on. At the
-    level `full`, workloads that also belong to the level `quick` are left out.
+    Only the checks named in `only` are tried; the default is all checks that every variant must pass. Each check first
+    runs on its first workload. If no check catches the mutant, each check runs on its second workload, and so on. At
+    the level `full`, workloads that also belong to the level `quick` are left out.
     """
     names = only or [check.name for check in DEMANDED]
     done = {case.id for case in cases(mutant, level="quick", only=names)} if level == "full" else ()
@@ -66,7 +66,7 @@ def catching(mutant, level="quick", only=None):
 
 
 def read_table():
-    """Return the level and the checks that the table names for each mutant: {name: (level, checks)}."""
+    """Return the level and the checks that the kill table names for each mutant: {name: (level, checks)}."""
     text = TABLE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \| (quick|full) \| ([^|]*) \|$", text, re.MULTILINE)
     return {name: (level, [check.strip() for check in checks.split(",")]) for name, level, checks in rows}
@@ -75,7 +75,8 @@ def read_table():
 def verdict(path):
     """Return a mutant's name, its bug, the level at which it is caught, and the checks that catch it, if any.
 
-    The checks that the table names are tried first. If one of them doesn't catch the mutant, all checks are tried.
+    The checks that the existing kill table names are tried first. If one of them doesn't catch the mutant, all checks
+    are tried.
     """
     module, mutant = load(path)
     level, known = read_table().get(mutant.name, ("quick", []))
@@ -89,7 +90,7 @@ def verdict(path):
 
 
 def write_table():
-    """Run the suite on all mutants, write the table, and return the names of mutants that no check catches."""
+    """Run the suite on all mutants, write the kill table, and return the names of mutants that no check catches."""
     lines, survivors, quickly = [], [], 0
     with ProcessPoolExecutor(min(4, os.cpu_count() or 1), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         for name, wrong, level, caught in pool.map(verdict, mutant_files()):

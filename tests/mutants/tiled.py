@@ -29,7 +29,7 @@ class Tiled(Variant):
         return lambda: _Attention.apply(*inputs.leaves, self, workload, inputs)
 
     def prepare_lse(self, workload: Workload, inputs: Inputs):
-        """Return a callable that returns the output and the log-sum-exp of each row."""
+        """Return a callable that computes the output and the log-sum-exp of each row."""
 
         def call() -> tuple[torch.Tensor, torch.Tensor]:
             leaves = (inputs.query.float(), self.repeat(inputs.key, workload), self.repeat(inputs.value, workload))
@@ -47,7 +47,7 @@ class Tiled(Variant):
         return workload.effective_scale
 
     def repeat(self, heads: torch.Tensor, workload: Workload) -> torch.Tensor:
-        """Repeat each head for all query heads of its group, in float32: (B, Hkv, S, D) -> (B, Hq, S, D)."""
+        """Repeat each head in float32 for all query heads of its group: (B, Hkv, S, D) -> (B, Hq, S, D)."""
         return heads.float().repeat_interleave(workload.heads // workload.kv_heads, 1)
 
     def sum_groups(self, gradient: torch.Tensor, workload: Workload) -> torch.Tensor:
@@ -59,7 +59,7 @@ class Tiled(Variant):
         return 0 if workload.mask.kind == "causal-top-left" else workload.seq_k - workload.seq_q
 
     def visible(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Return which keys (columns) each query (row) sees: bool (B or 1, 1, R, C)."""
+        """Return whether each key (column) is visible to each query (row): bool (B or 1, 1, R, C)."""
         mask, position, column = workload.mask, rows[:, None] + self.offset(workload), columns[None, :]
         if mask.kind == "padding":
             return (column < inputs.key_lengths[:, None, None]).expand(-1, len(rows), -1)[:, None]
@@ -106,7 +106,7 @@ class Tiled(Variant):
     def kept(
         self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor
     ) -> torch.Tensor | float:
-        """Return the dropout factor of each weight in a tile: 0 or 1/(1-p), or 1.0 for all weights without dropout.
+        """Return the dropout factor of each weight in a tile: 0 or 1/(1-p), or a single 1.0 if there is no dropout.
 
         The forward and backward passes use the same factors.
         """

@@ -1,4 +1,4 @@
-"""Runs that an attacker could publish. Each tries a different attack on the commands that read it."""
+"""Write runs that an attacker could publish. Each run attacks the commands that read it in a different way."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ TEXT_FIELDS = ("variant", "plugin", "device", "device_name", "environment_id", "
 
 
 def make(folder, secret):
-    """Write all runs into `folder` and return their paths. Some runs refer to the file `secret`."""
+    """Write all hostile runs into `folder` and return their paths. Some runs refer to the file `secret`."""
     return [
         *(write(folder) for write in (_lines, _numbers, _manifests, _plugin)),
         _links(folder, secret),
@@ -27,7 +27,7 @@ def make(folder, secret):
 
 
 def make_subset(folder, secret):
-    """Write two of the runs, for tests that take a long time for each run, and return their paths."""
+    """Write only two of the hostile runs, for tests that need a long time per run, and return their paths."""
     return [_names(folder), _logs(folder, secret)]
 
 
@@ -67,7 +67,7 @@ def _names(folder):
 
 
 def _lines(folder):
-    """Write a run with lines that are not records: deep nesting, binary data, wrong types and huge strings."""
+    """Write a run with malformed or extreme lines: deep nesting, binary data, wrong types and huge strings."""
     run = _base(folder, "lines")
     _, records = _records(run)
     _append(run, b"[" * 100_000, b'{"a":' * 5_000, b"\xff\xfe\x00", b"null", b"[]", b'"x"', b"1" * 5_000, b"{", b"NaN")
@@ -96,7 +96,7 @@ def _numbers(folder):
 
 
 def _manifests(folder):
-    """Write runs with wrong types in their manifests."""
+    """Write runs whose manifests are empty, deeply nested or contain values of the wrong type."""
     wrong = (
         {}, [], "x", None, {"limits": []}, {"limits": {"cpu": {"float32": {"x": 1}}}}, {"environments": []},
         {"environments": {"cpu": []}}, {"summary": []}, {"summary": {"statuses": []}}, {"plan": 5}, {"plan": [[]]},
@@ -114,7 +114,7 @@ def _manifests(folder):
 
 
 def _links(folder, secret):
-    """Write a run in which links and pipes replace record files, and links replace the files of its report."""
+    """Write a run with links, a pipe and a folder instead of record files, and with links instead of report files."""
     run = _base(folder, "links")
     (run / "records-link.jsonl").symlink_to(secret)
     (run / "records-zero.jsonl").symlink_to("/dev/zero")
@@ -128,7 +128,7 @@ def _links(folder, secret):
 
 
 def _logs(folder, secret):
-    """Write a run with log paths that lead outside its folder, and a log of scripts and escape sequences."""
+    """Write a run with log paths that lead outside its folder, and a log that contains scripts and escape sequences."""
     run = _base(folder, "logs")
     _, records = _records(run)
     failed = {"status": "error", "samples_ns": [], "block_sizes": [], "block_rounds": [], "reason": SCRIPT}

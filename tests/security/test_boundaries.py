@@ -97,7 +97,7 @@ def test_any_bytes_parse_to_a_value_or_a_value_error(data):
     st.dictionaries(st.sampled_from([*HONEST, "reason", "log", "flops", "kernels", "unheard-of"]), ANYTHING, max_size=3)
 )
 def test_a_record_with_any_values_is_read_or_reported_as_a_problem(tmp_path_factory, changes):
-    """Any line is read as a record, reported as a problem, or counted as incomplete; latencies are always finite."""
+    """Any line is read as a record, reported as a problem or counted as incomplete, and no latency is infinite."""
     from attnbench.analysis import load
 
     run = tmp_path_factory.mktemp("fuzz")
@@ -126,7 +126,7 @@ def test_any_manifest_is_an_object_or_a_usage_error(tmp_path_factory, value):
 
 
 def test_the_error_of_a_wrong_type_names_the_field():
-    """The error for a field of the wrong type names the field and its type."""
+    """The error for a field whose value has the wrong type names the field and that type."""
     with pytest.raises(RecordError, match="variant is a dict"):
         Record.from_json({**HONEST, "variant": {}})
 
@@ -140,7 +140,7 @@ def test_the_error_of_a_wrong_type_names_the_field():
     st.integers(0, 40),
 )
 def test_the_quick_check_agrees_with_cleaning_each_value(value, depth):
-    """Skipping the cleaning of harmless lines does not change which values `parse` accepts and returns."""
+    """`parse` skips the cleaning of harmless lines, but gives the same result as if it cleaned every line."""
     for _ in range(depth):
         value = [value] if depth % 2 else {"]": value}
     line = json.dumps(value, allow_nan=True).encode()

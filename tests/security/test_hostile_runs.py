@@ -20,7 +20,7 @@ MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # runs with in
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Create a home folder with a secret, hostile runs beside it, and a folder for output."""
+    """Return a folder that contains hostile runs, and a home folder with a secret file."""
     place = tmp_path_factory.mktemp("hostile")
     (place / "home").mkdir()
     secret = place / "home" / "secret"
@@ -76,14 +76,14 @@ def assert_harmless(place, done):
     ids=lambda command: " ".join(command[:2]),
 )
 def test_a_command_that_reads_hostile_runs_is_harmless(place, command):
-    """Each command ends without a traceback, prints no control character, and reads no file outside the run."""
+    """No command prints a traceback or control character, or copies the content of the secret file into its output."""
     assert_harmless(place, attnbench(place, *command))
     written = (path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
     assert [path for path in written if SECRET.encode() in path.read_bytes()] == [place / "home" / "secret"]
 
 
 def test_valid_records_of_a_hostile_run_are_read(place):
-    """The valid records are read, and every other line is counted as incomplete or reported as a problem."""
+    """Valid records of a hostile run are read; every other line is counted as incomplete or reported as a problem."""
     reading = read_run(place / "results" / "lines")
     honest = [record for record in reading.records if record.variant in ("naive", "sdpa") and record.status == "ok"]
     assert len(honest) >= 6

@@ -1,4 +1,4 @@
-"""A variant that replaces the method that judges its outputs."""
+"""A variant that replaces the method with which the gate judges outputs."""
 
 import torch
 

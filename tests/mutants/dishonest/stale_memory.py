@@ -1,4 +1,4 @@
-"""A variant whose later calls return uninitialised memory, which may still contain an earlier output."""
+"""A variant that returns uninitialised memory, which may contain an earlier output, from its fortieth call on."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""A variant that inspects its callers' variables and returns a wrong output unless the call is audited."""
+"""A variant that inspects its callers' variables and returns a wrong output unless the sampler audits the call."""
 
 import sys
 

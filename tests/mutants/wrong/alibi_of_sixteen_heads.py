@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "alibi-of-sixteen-heads"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Use the slopes of the first sixteen heads again for later heads."""
+        """Reuse the slopes of the first sixteen heads for all later heads."""
         bias = super().alibi(workload, inputs, rows, columns)
         return bias[:, torch.arange(workload.heads) % 16]
 

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "alibi-slopes"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Use the formula for powers of two, 2^(-8 h / heads), for any number of heads."""
+        """Use the slope 2^(-8 h / heads) for head h, counted from 1, even if `heads` is not a power of two."""
         distance = (rows[:, None] + workload.seq_k - workload.seq_q - columns[None, :]).abs()
         slopes = 2.0 ** (-8 * torch.arange(1, workload.heads + 1) / workload.heads)
         return -slopes[None, :, None, None] * distance

@@ -15,7 +15,7 @@ class Mutant(Tiled):
     name = "answer-kept-after-many-calls"
 
     def prepare(self, workload, inputs):
-        """Return a callable that stops computing after twenty calls, unless gradients are needed."""
+        """Return a callable that repeats its twentieth output in all later calls, unless gradients are needed."""
         call, count, kept = super().prepare(workload, inputs), itertools.count(), []
 
         def attend():

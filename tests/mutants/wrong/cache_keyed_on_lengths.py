@@ -1,4 +1,4 @@
-"""A cached mask is reused for any mask of the same kind and lengths."""
+"""Masks are cached by kind and lengths, ignoring the sizes of windows and prefixes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A cached mask is reused for any mask of the same kind and lengths."""
+    """Masks are cached by kind and lengths, ignoring the sizes of windows and prefixes."""
 
     name = "cache-keyed-on-lengths"
 

@@ -1,4 +1,4 @@
-"""Under a causal mask, each query also sees the key after its last visible key."""
+"""Under a causal mask, each query also attends to the key after its last visible key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Under a causal mask, each query also sees the key after its last visible key."""
+    """Under a causal mask, each query also attends to the key after its last visible key."""
 
     name = "causal-leaks-next-key"
 

@@ -1,4 +1,4 @@
-"""If a single query has more than 1024 keys, they are split into equal parts and the remainder is lost."""
+"""If a single query has more than 1024 keys, those left over after a split into equal parts are ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """If a single query has more than 1024 keys, they are split into equal parts and the remainder is lost."""
+    """If a single query has more than 1024 keys, those left over after a split into equal parts are ignored."""
 
     name = "decode-split-floor"
 

@@ -1,4 +1,4 @@
-"""The first query of a document sees the last key of the previous document."""
+"""The first query of a document also attends to the last key of the previous document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The first query of a document sees the last key of the previous document."""
+    """The first query of a document also attends to the last key of the previous document."""
 
     name = "document-boundary-leaks"
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "dropout-counter-wraps"
 
     def kept(self, workload, inputs, rows, columns):
-        """Count rows modulo 192."""
+        """Compute the dropout factors from row positions modulo 192."""
         return super().kept(workload, inputs, rows - int(rows[0]) // 192 * 192, columns)
 
 

@@ -1,4 +1,4 @@
-"""A backward pass uses the dropout seed of the latest forward pass, even if that belongs to another call."""
+"""A backward pass uses the dropout seed of the latest forward pass, even if that pass belongs to another call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A backward pass uses the dropout seed of the latest forward pass, even if that belongs to another call."""
+    """A backward pass uses the dropout seed of the latest forward pass, even if that pass belongs to another call."""
 
     name = "dropout-seed-of-latest-call"
 

@@ -1,4 +1,4 @@
-"""With dropout, the weights that are kept are not divided by 1 - p."""
+"""The weights that dropout keeps are not divided by 1 - p, where p is the dropout rate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """With dropout, the weights that are kept are not divided by 1 - p."""
+    """The weights that dropout keeps are not divided by 1 - p, where p is the dropout rate."""
 
     name = "dropout-unscaled"
 

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "faint-gradients-flushed"
 
     def grad_output_of(self, grad_output):
-        """Replace values that are subnormal in float16 with 0."""
+        """Replace subnormal values with 0 if grad_output is float16."""
         read = super().grad_output_of(grad_output)
         return torch.where(read.abs() < 2.0**-14, 0.0, read) if grad_output.dtype == torch.float16 else read
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "grid-of-sixteen-bits"
 
     def attend(self, workload, inputs, query, key, value):
-        """Return 0 for the heads beyond 65535, the limit of the y and z dimensions of a CUDA grid."""
+        """Return 0 for all heads after the first 65535, which is the limit of the y and z dimensions of a CUDA grid."""
         output, lse = super().attend(workload, inputs, query, key, value)
         output.flatten(0, 1)[65535:] = 0
         return output, lse

@@ -1,4 +1,4 @@
-"""After the first 64 heads of a batch, dV lacks the last, partial tile of keys."""
+"""The last, partial tile of dV is not written in any head after the first 64 of a batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """After the first 64 heads of a batch, dV lacks the last, partial tile of keys."""
+    """The last, partial tile of dV is not written in any head after the first 64 of a batch."""
 
     name = "grid-of-sixty-four"
 

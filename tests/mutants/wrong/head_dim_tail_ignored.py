@@ -1,4 +1,4 @@
-"""The elements of queries and keys after the last whole block of 16 are not read."""
+"""In each query and key, the elements after the last whole block of 16 are ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The elements of queries and keys after the last whole block of 16 are not read."""
+    """In each query and key, the elements after the last whole block of 16 are ignored."""
 
     name = "head-dim-tail-ignored"
 

@@ -18,7 +18,7 @@ class Mutant(Tiled):
         return scores if softcap > 32 else super().cap(scores, softcap)
 
     def cap_slope(self, scores, softcap):
-        """Return 1 if the softcap is ignored."""
+        """Return 1 if the softcap is ignored, and the correct derivative otherwise."""
         return torch.ones_like(scores) if softcap > 32 else super().cap_slope(scores, softcap)
 
 

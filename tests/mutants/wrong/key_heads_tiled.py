@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "key-heads-tiled"
 
     def repeat(self, heads, workload):
-        """Return the key heads in the order 0, 1, 0, 1 instead of 0, 0, 1, 1."""
+        """Repeat the heads in the order 0, 1, 0, 1 instead of 0, 0, 1, 1."""
         return heads.float().repeat(1, workload.heads // workload.kv_heads, 1, 1)
 
     def sum_groups(self, gradient, workload):

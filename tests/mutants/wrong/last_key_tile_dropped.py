@@ -19,7 +19,7 @@ class Mutant(Tiled):
         return super().attend(workload, inputs, query, key, value)
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Hide the keys of the partial tile."""
+        """Hide the keys of the last, partial tile."""
         scores = super().scores(workload, inputs, query, key, rows, columns)
         return scores.masked_fill(columns >= self.keys, -torch.inf)
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "last-query-tile-unwritten"
 
     def attend(self, workload, inputs, query, key, value):
-        """Return zeros for the queries of the partial tile."""
+        """Return an output of 0 for the queries of the last, partial tile."""
         output, lse = super().attend(workload, inputs, query, key, value)
         full = workload.seq_q // self.tile * self.tile
         if full:

@@ -1,4 +1,4 @@
-"""The log-sum-exp of a row that sees no key is 0."""
+"""The log-sum-exp of a row without a visible key is 0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The log-sum-exp of a row that sees no key is 0."""
+    """The log-sum-exp of a row without a visible key is 0."""
 
     name = "log-sum-exp-of-masked-row"
 

@@ -16,7 +16,7 @@ class Mutant(Tiled):
     name = "log-sum-exp-of-prefix"
 
     def prepare_lse(self, workload, inputs):
-        """Return a callable that computes the log-sum-exp of a prefix mask with a causal mask."""
+        """Return a callable that uses a causal mask for the log-sum-exp if the workload's mask is a prefix mask."""
         right = super().prepare_lse(workload, inputs)
         if workload.mask.kind != "prefix":
             return right

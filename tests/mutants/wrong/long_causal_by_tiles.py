@@ -1,4 +1,4 @@
-"""Under a causal mask with more than 4096 keys, each query sees all keys that the last query of its tile sees."""
+"""If a causal mask has more than 4096 keys, all queries of a tile use the mask of the tile's last query."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Under a causal mask with more than 4096 keys, each query sees all keys that the last query of its tile sees."""
+    """If a causal mask has more than 4096 keys, all queries of a tile use the mask of the tile's last query."""
 
     name = "long-causal-by-tiles"
 
     def visible(self, workload, inputs, rows, columns):
-        """If the sequence is long, use the mask of a tile's last query for all queries of the tile."""
+        """If a causal mask has more than 4096 keys, return the mask of the tile's last query for all rows."""
         if workload.mask.kind == "causal" and workload.seq_k > 4096:
             rows = rows // self.tile * self.tile + self.tile - 1
         return super().visible(workload, inputs, rows, columns)

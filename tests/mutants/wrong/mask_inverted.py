@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "mask-inverted"
 
     def visible(self, workload, inputs, rows, columns):
-        """Return the inverse of the mask."""
+        """Return the inverse of the mask, unless its kind is `none`."""
         seen = super().visible(workload, inputs, rows, columns)
         return seen if workload.mask.kind == "none" else ~seen
 

@@ -1,4 +1,4 @@
-"""The output of a row that sees no key is NaN."""
+"""The output of a row without a visible key is NaN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The output of a row that sees no key is NaN."""
+    """The output of a row without a visible key is NaN."""
 
     name = "masked-row-nan"
 

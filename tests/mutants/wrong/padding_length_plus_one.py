@@ -1,4 +1,4 @@
-"""Each query sees one padded key."""
+"""Each query attends to one padded key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Each query sees one padded key."""
+    """Each query attends to one padded key."""
 
     name = "padding-length-plus-one"
 
     def visible(self, workload, inputs, rows, columns):
-        """Treat each key length as one larger than it is."""
+        """Treat each key length as if it were larger by one."""
         if workload.mask.kind != "padding":
             return super().visible(workload, inputs, rows, columns)
         return super().visible(workload, inputs, rows, columns - 1)

@@ -1,4 +1,4 @@
-"""The key length of sequence i is read at index i modulo eight."""
+"""Sequence i uses the key length of sequence i modulo 8."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The key length of sequence i is read at index i modulo eight."""
+    """Sequence i uses the key length of sequence i modulo 8."""
 
     name = "padding-lengths-modulo-eight"
 
     def visible(self, workload, inputs, rows, columns):
-        """Repeat the key lengths of the first eight sequences."""
+        """Reuse the key lengths of the first eight sequences for all later sequences."""
         if workload.mask.kind != "padding":
             return super().visible(workload, inputs, rows, columns)
         lengths = inputs.key_lengths[torch.arange(workload.batch) % 8]

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "prefix-not-seen"
 
     def visible(self, workload, inputs, rows, columns):
-        """Return the causal mask."""
+        """Return a causal mask if the workload's mask is a prefix mask."""
         if workload.mask.kind != "prefix":
             return super().visible(workload, inputs, rows, columns)
         return (columns[None, :] <= rows[:, None] + self.offset(workload))[None, None]

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "query-gradient-unscaled"
 
     def query_gradient(self, of_scores, key, workload):
-        """Divide the contribution to dQ by the scale."""
+        """Divide the contribution to dQ by the scale, so that the scale cancels out."""
         return of_scores @ key / self.scale(workload)
 
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "reads-past-the-end"
 
     def attend(self, workload, inputs, query, key, value):
-        """Add 0 times a value of the next head. The product is NaN if the value is NaN or infinite."""
+        """Add 0 times a value of the next head, which gives NaN if that value is NaN or infinite."""
         output, lse = super().attend(workload, inputs, query, key, value)
         return output + 0 * value.roll(-1, 1)[:, :, :1, :].amax(-1, keepdim=True), lse
 

@@ -1,4 +1,4 @@
-"""The factor that rescales sums to a new maximum is never smaller than e^-8."""
+"""The factor that rescales the running sums when the maximum grows is never smaller than e^-8."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ BOUND = 0.00033546  # e^-8
 
 
 class Mutant(Tiled):
-    """The factor that rescales sums to a new maximum is never smaller than e^-8."""
+    """The factor that rescales the running sums when the maximum grows is never smaller than e^-8."""
 
     name = "rescale-bounded"
 
     def accumulate(self, state, scores, value, kept):
-        """Multiply the running sums by at least e^-8."""
+        """Rescale the running sums by a factor of at least e^-8."""
         top, total, summed = state
         new_top, grown, added = super().accumulate(state, scores, value, kept)
         finite = new_top.masked_fill(new_top == -torch.inf, 0.0)

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "scale-missing"
 
     def scale(self, workload):
-        """Return 1."""
+        """Return a scale of 1."""
         return 1.0
 
 

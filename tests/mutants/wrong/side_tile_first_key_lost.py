@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "side-tile-first-key-lost"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Hide the first key of each tile after the first tile."""
+        """Hide the first key of every tile except the first tile."""
         scores = super().scores(workload, inputs, query, key, rows, columns)
         return scores.masked_fill((columns % self.tile == 0) & (columns > 0), -torch.inf)
 

@@ -15,7 +15,7 @@ class Mutant(Tiled):
     name = "strided-inputs-copied-once"
 
     def prepare(self, workload, inputs):
-        """Copy keys that are not contiguous, and always use the copy unless gradients are needed."""
+        """Copy keys that are not contiguous and use the copy in every call, unless gradients are needed."""
         key = inputs.key.detach()
         if workload.needs_gradient or key.is_contiguous():
             return super().prepare(workload, inputs)

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "value-gradient-unmasked"
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Recompute dV as if every key were visible."""
+        """If the mask is causal, recompute dV as if every key were visible."""
         of_query, of_key, of_value = super().differentiate(workload, inputs, grad_output, leaves, output, lse)
         if workload.mask.kind != "causal":
             return of_query, of_key, of_value

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "values-clamped"
 
     def attend(self, workload, inputs, query, key, value):
-        """Clamp the values to ±448 before they are summed."""
+        """Clamp the values to ±448 if the inputs are float16 or bfloat16."""
         clamped = value if workload.dtype == "float32" else value.clamp(-448, 448)
         return super().attend(workload, inputs, query, key, clamped)
 

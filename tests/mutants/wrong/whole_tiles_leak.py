@@ -1,4 +1,4 @@
-"""Under a causal mask, each query sees one key too many if the number of queries is a multiple of 128."""
+"""Under a causal mask, each query attends to one key too many if the number of queries is a multiple of 128."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Under a causal mask, each query sees one key too many if the number of queries is a multiple of 128."""
+    """Under a causal mask, each query attends to one key too many if the number of queries is a multiple of 128."""
 
     name = "whole-tiles-leak"
 
