@@ -112,7 +112,7 @@ def shared():
 
 @pytest.fixture
 def outcome(shared):
-    """Yield a function that runs a trick in the shared worker, or in a separate one if the trick changes it."""
+    """Yield a function that runs a trick in the shared worker, or in a new worker if the trick changes its process."""
     separate = PackRunner()
 
     def run(trick, workload, device="cpu"):
