@@ -21,7 +21,7 @@ def window_attention(query, key, value, *, left, right, scale, block):
     seq_q, seq_k = query.shape[2], key.shape[2]
     blocks = -(-seq_q // block)
     reach = left + block + right  # the number of keys that one block of queries can attend to
-    first = seq_k - seq_q - left  # position of the first block's first key; negative if before the sequence
+    first = seq_k - seq_q - left  # position of the first block's first key; negative if it lies before the sequence
 
     query = pad(query, (0, 0, 0, blocks * block - seq_q)).unflatten(2, (blocks, block))
     row = torch.arange(block, device=query.device)[:, None]
@@ -55,7 +55,7 @@ class CompiledWindow(Variant):
 
     def prepare(self, workload, inputs):
         """Compile the function for this workload's shapes. The timed call repeats keys and values of grouped heads."""
-        torch.compiler.reset()  # otherwise torch.compile would stop compiling after a number of shapes
+        torch.compiler.reset()  # otherwise torch.compile would stop compiling after a few shapes
         compiled = torch.compile(window_attention, dynamic=False, fullgraph=True)
         groups = workload.heads // workload.kv_heads
         left, right = min(workload.mask.left, workload.seq_k), min(workload.mask.right, workload.seq_k)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Level = Literal["quiet", "normal", "verbose"]
 COLOURS = {"ok": "green", "unsupported": "bright_black", "interrupted": "yellow"}
 EXPECTED_STATUSES = ("ok", "unsupported")
-UPDATE_S = 0.1  # minimum time in seconds between two updates of a notebook's bar
+UPDATE_S = 0.1  # minimum time in seconds between two updates of the progress bar in a notebook
 
 
 class Progress(AbstractContextManager["Progress"], RunListener):

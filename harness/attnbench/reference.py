@@ -74,7 +74,8 @@ def visible(workload: Workload, inputs: Inputs, batch: int, rows: torch.Tensor) 
     mask = workload.mask
     row = rows[:, None]
     column = torch.arange(workload.seq_k, device=rows.device)[None, :]
-    aligned = row + (workload.seq_k - workload.seq_q)  # bottom-right: the last query is aligned with the last key
+    # The position of each row under bottom-right alignment, in which the last query has the position of the last key.
+    aligned = row + (workload.seq_k - workload.seq_q)
 
     def same_document() -> torch.Tensor:
         documents = _required(inputs.document_ids, "document_ids")[batch]

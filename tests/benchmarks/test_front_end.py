@@ -58,9 +58,8 @@ def attnbench_variants():
 def run_pytest(folder, *options, **environment):
     """Run the benchmarks in a folder that has no pytest configuration, and return the finished process."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "attnbench.benchmarks", *options]
-    outside = {
-        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
-    }  # the variables of the outer pytest, such as those of pytest-xdist, are left out
+    # Leave out the variables of the outer pytest, such as those of pytest-xdist.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env={**outside, **environment}
     )

@@ -109,7 +109,7 @@ def test_window_function_is_correct(sizes, window):
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
 def test_cpp_extension_is_correct(monkeypatch):
     """The C++ extension builds, and is correct with equal and with different numbers of queries and keys."""
-    # ninja is installed in the same folder as python.
+    # The build runs ninja, which is installed in the same folder as python.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     (variant,) = load("cpp_attention").attnbench_variants()
     for mask in ("none", "causal"):

@@ -71,11 +71,8 @@ def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
 @pytest.mark.parametrize(
     ("allocation", "status", "reason"),
     [
-        (
-            "[bytearray(1 << 20) for _ in range(1000)]",
-            "crash",
-            "exited with code 1",
-        ),  # the kernel refuses the memory, and a MemoryError ends the script
+        # The kernel refuses the memory, so the script exits with a MemoryError.
+        ("[bytearray(1 << 20) for _ in range(1000)]", "crash", "exited with code 1"),
         (
             "import mmap; shared = mmap.mmap(-1, 1 << 30); [shared.write(bytes(1 << 20)) for _ in range(1000)]",
             "out_of_memory",

@@ -121,6 +121,7 @@ def test_blocks_are_in_a_b_b_a_order(stubbed):
     assert set(rounds["beta", False]) <= set(rounds["alpha", False])
     assert all(list(numbers) == list(range(len(numbers))) for numbers in rounds.values())
     blocks = [line.split()[1] for line in stubbed.log.open() if line.startswith("block")]
+    # alpha appears twice per round, because it is also the A/A control.
     assert blocks[:8] == [
         "alpha",
         "beta",
@@ -130,7 +131,7 @@ def test_blocks_are_in_a_b_b_a_order(stubbed):
         "gamma",
         "beta",
         "alpha",
-    ]  # alpha appears twice per round, because it is also the A/A control
+    ]
 
 
 def test_a_device_that_another_run_holds_is_refused(request_of):

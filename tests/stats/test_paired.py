@@ -64,7 +64,7 @@ def test_a_table_of_identical_rows_is_rarely_wrong_anywhere():
         wrong += any(
             result.verdict in ("faster", "slower") for result in verdicts(table, margin=0.0, seed=seed).values()
         )
-    assert wrong <= 5  # 40 x 5% = 2 are expected; the chance of more than 5 is 1%
+    assert wrong <= 5  # 40 x 5% = 2 wrong tables are expected; the probability of more than 5 is 1%
 
 
 def simulated_table(generator, workloads, candidates, placement):
@@ -167,7 +167,8 @@ def test_a_row_of_one_round_alone_is_undecided():
 def test_short_rows_share_the_largest_scatter_of_their_table():
     """A row of one round is judged with the largest scatter and the total degrees of freedom of all short rows."""
     result = verdicts({"one": [0.7], "noisy": [0.68, 0.72, 0.7], "quiet": [0.7, 0.7001]})["one"]
-    # The t quantile for (3 - 1) + (2 - 1) degrees of freedom at Holm's last level, times the largest deviation.
+    # The half-width is the t quantile for (3 - 1) + (2 - 1) degrees of freedom at Holm's last level, times the largest
+    # standard deviation.
     half = 3.182 * 0.02
     assert result.verdict == "slower"
     assert (result.low, result.high) == pytest.approx((np.exp(0.7 - half), np.exp(0.7 + half)), rel=1e-3)

@@ -17,12 +17,13 @@ from attnbench.study.timing import run_suite, suite_text
 from attnbench.workloads.suite import parse_suite
 
 SHAPE = {"heads": 1, "head_dim": 8, "seq": [16, 32], "dtype": "float32"}
-GRIDS = [  # these run only once, because a run takes seconds; ROWS selects the rows of each study
+# The grids of all studies are measured in a single run, because a run takes seconds.
+GRIDS = [
     *bidirectional.grids(SHAPE),
     *memory.grids(SHAPE),
     *heads.grids({"width": 8, "heads": [2], "seq": 16, "batch": 1, "dtype": "float32"}),
 ]
-ROWS = {  # selects the rows of each study from the run of GRIDS
+ROWS = {  # for each study, a function that selects its rows from the run that measures GRIDS
     "heads": lambda row: row["mask"] == "none" and row["seq_q"] == 16,
     "context": lambda row: row["mask"] == "causal" and row["direction"] == "forward",
     "bidirectional": lambda row: row["heads"] == 1 and row["direction"] == "forward",

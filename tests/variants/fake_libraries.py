@@ -59,7 +59,7 @@ def _longest(starts):
     return int((starts[1:] - starts[:-1]).max())
 
 
-# flash-attn 2.8.3: flash_attn/flash_attn_interface.py
+# These functions have the same signatures as in flash_attn/flash_attn_interface.py of flash-attn 2.8.3.
 def flash_attn_2_func(
     q, k, v, dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1), softcap=0.0, alibi_slopes=None,
     deterministic=False, return_attn_probs=False,
@@ -97,7 +97,8 @@ def flash_attn_2_with_kvcache(
     )
 
 
-# flash-attn 3, from the repository of flash-attn 2.8.3: hopper/flash_attn_interface.py
+# These functions have the same signatures as in flash-attn 3: hopper/flash_attn_interface.py in the repository of
+# flash-attn 2.8.3.
 def flash_attn_3_func(
     q, k, v, softmax_scale=None, causal=False, qv=None, q_descale=None, k_descale=None, v_descale=None,
     window_size=(-1, -1), attention_chunk=0, softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False,
@@ -116,7 +117,8 @@ def flash_attn_3_varlen_func(
     return ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, window=window_size, **named)
 
 
-# flash-attn-4 4.0.0b36: flash_attn/cute/interface.py; the functions return (output, log-sum-exp or None)
+# These functions have the same signatures as in flash_attn/cute/interface.py of flash-attn-4 4.0.0b36. They return
+# (output, None), like the library if no log-sum-exp is requested.
 def flash_attn_4_func(
     q, k, v, qv=None, gather_kv_indices=None, softmax_scale=None, causal=False, window_size=(None, None),
     learnable_sink=None, softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False, score_mod=None,
@@ -138,7 +140,7 @@ def flash_attn_4_varlen_func(
     return ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, window=window_size, **named), None
 
 
-# torch 2.13: torch/nn/attention/varlen.py
+# This function has the same signature as in torch/nn/attention/varlen.py of torch 2.13.
 def varlen_attn(
     query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1),
     enable_gqa=False, seqused_k=None, block_table=None, num_splits=None,
@@ -147,7 +149,7 @@ def varlen_attn(
     return ragged(query, key, value, cu_seq_q, cu_seq_k, window=window_size, scale=scale)
 
 
-# sageattention 1.0.6, which subtracts the mean of the keys from the keys in place
+# Like sageattention 1.0.6, this function subtracts the mean of the keys from the keys in place.
 def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, smooth_k=True, **kwargs):
     assert tensor_layout == "HND"
     assert not kwargs, "sageattn silently ignores unknown arguments"
@@ -157,7 +159,7 @@ def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, smoot
     return batched(*leaves, causal=is_causal, scale=sm_scale).transpose(1, 2)
 
 
-# flashinfer-python 0.7.4: flashinfer/prefill.py
+# The methods of this class have the same signatures as in flashinfer/prefill.py of flashinfer-python 0.7.4.
 class BatchPrefillWithRaggedKVCacheWrapper:
     def __init__(
         self, float_workspace_buffer, kv_layout="NHD", use_cuda_graph=False, qo_indptr_buf=None, kv_indptr_buf=None,
@@ -200,7 +202,7 @@ class BatchPrefillWithRaggedKVCacheWrapper:
         return torch.cat(outputs)
 
 
-# flashinfer-python 0.7.4: flashinfer/decode.py
+# The methods of this class have the same signatures as in flashinfer/decode.py of flashinfer-python 0.7.4.
 class BatchDecodeWithPagedKVCacheWrapper:
     def __init__(
         self, float_workspace_buffer, kv_layout="NHD", use_cuda_graph=False, use_tensor_cores=False,
@@ -237,7 +239,8 @@ class BatchDecodeWithPagedKVCacheWrapper:
         return torch.cat(outputs)
 
 
-# transformer_engine 2.20.2: pytorch/attention/dot_product_attention/dot_product_attention.py
+# The methods of this class have the same signatures as in transformer_engine 2.20.2, in the file
+# pytorch/attention/dot_product_attention/dot_product_attention.py.
 class DotProductAttention:
     def __init__(
         self, num_attention_heads, kv_channels, num_gqa_groups=None, attention_dropout=0.0, qkv_format="sbhd",
@@ -270,7 +273,8 @@ class DotProductAttention:
             return output.flatten(-2)
         if self.mask == "padding":
             return self._padded(query_layer, key_layer, value_layer, cu_seqlens_q, cu_seqlens_kv, named)
-        if self.mask == "causal" and query_layer.shape[1] != key_layer.shape[1]:  # top-left aligned
+        # The mask `causal` is aligned at the top left.
+        if self.mask == "causal" and query_layer.shape[1] != key_layer.shape[1]:
             named["hidden"] = torch.ones(query_layer.shape[1], key_layer.shape[1]).triu(1).bool()
         named["causal"] = self.mask == "causal_bottom_right"
         assert self.mask in ("no_mask", "causal", "causal_bottom_right")

@@ -27,7 +27,8 @@ def test_sage():
     ]
     verdicts = judge("interpreted-sage", cases)
     assert not wrong(verdicts)
-    assert max(verdict["worst_ratio"] for verdict in verdicts) > 0.1  # so the kernel used 8-bit queries and keys
+    # Such a large error shows that the kernel used 8-bit queries and keys.
+    assert max(verdict["worst_ratio"] for verdict in verdicts) > 0.1
 
 
 def test_sage_miscounts_part_blocks():

@@ -101,7 +101,8 @@ def test_bytes_is_a_brute_force_count(workload):
     value = size * seen * workload.kv_heads * workload.head_dim_v
     log_sum_exp = 4 * rows
     forward_reads, forward_writes = query + key + value, output
-    backward_reads = query + key + value + output + output + log_sum_exp  # the gradient is as large as the output
+    # The second `output` stands for the output's gradient, which has the same size.
+    backward_reads = query + key + value + output + output + log_sum_exp
     backward_writes = query + key + value
     expected = {
         "forward": forward_reads + forward_writes,

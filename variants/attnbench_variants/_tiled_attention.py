@@ -157,7 +157,8 @@ def _attend(
     for number, columns in enumerate(chunk.tiles(plan.keys)):
         inside = chunk.heads, columns
         weights = plan.scores(query, keys.key[inside].float(), (chunk, columns), buffer)
-        new_peak = weights.amax(-1, keepdim=True).clamp_(min=LOWEST_FLOAT32)  # finite, so hidden keys add exactly 0
+        # The peak stays finite, so that hidden keys add exactly 0.
+        new_peak = weights.amax(-1, keepdim=True).clamp_(min=LOWEST_FLOAT32)
         if number:
             new_peak = torch.maximum(peak, new_peak)
             shrink = (peak - new_peak).exp_()

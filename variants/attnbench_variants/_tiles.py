@@ -115,7 +115,8 @@ class Plan:
 
     def _chunks(self, ranges: list[_visible.Ranges]) -> Iterator[Chunk]:
         heads = self.workload.batch * self.workload.kv_heads
-        apart = heads // max(1, len(ranges))  # the number of heads that share a mask: one sequence's heads or all
+        # The number of heads that share a mask: all heads of one sequence, or all heads of all sequences.
+        apart = heads // max(1, len(ranges))
         for number, each in enumerate(ranges):
             for first in range(0, apart, self.heads):
                 begin = number * apart + first

@@ -22,7 +22,7 @@ ABILITIES = Abilities(
     max_head_dim=128,
     head_dim_step=32,
 )
-KEY_BLOCK = 64  # the number of keys in a block of version 1
+KEY_BLOCK = 64  # the number of keys that version 1 of sageattention processes as one block
 
 
 class Sage(Variant):

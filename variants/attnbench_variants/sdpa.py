@@ -40,7 +40,7 @@ class Sdpa(Variant):
             self.packages = (IMPLEMENTATIONS[implementation][1],)
         if backend is not None:
             if backend == "MATH":
-                self.default_on = ("cuda",)  # on a CPU, it performs the same computation as `naive`
+                self.default_on = ("cuda",)  # on a CPU, this backend performs the same computation as `naive`
             routed = f", routed to {implementation}" if implementation else ""
             self.__doc__ = f"torch's scaled_dot_product_attention, pinned to its backend {backend}{routed}."
 

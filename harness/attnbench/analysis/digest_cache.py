@@ -32,9 +32,11 @@ from attnbench.errors import AttnbenchError
 from attnbench.store import MANIFEST
 from attnbench.user_cache import cache_folder
 
-# A run with fewer bytes of records is not cached, because reading its records is faster than reading a digest.
+# A run with fewer bytes of records than this is not cached, because reading so few records is faster than reading a
+# digest.
 MIN_CACHED_BYTES = 256 * 1024
-# If the new records have fewer bytes than this, a single process reads them, because several would take longer.
+# If the runs without a cached digest have fewer bytes of records than this, a single process reads them, because
+# starting several processes would take longer.
 MIN_PARALLEL_BYTES = 64 * 1024 * 1024
 MAX_UNUSED_S = 30 * 24 * 3600.0  # digests that have not been read for this long are removed
 PACKAGE = Path(__file__).parents[1]
@@ -199,7 +201,7 @@ def _remove_outdated(kept: Path) -> None:
 
 def main(folder: str) -> None:
     """Read the paths of runs from standard input, and write the runs' digests to `folder`."""
-    gc.disable()  # records have no reference cycles, and searching for cycles would take a tenth of the time
+    gc.disable()  # records have no reference cycles, and the search for cycles would take a tenth of the run time
     for line in sys.stdin.read().splitlines():
         with contextlib.suppress(AttnbenchError, OSError):
             fetch(Path(json.loads(line)), Path(folder), keep_all=True)

@@ -244,7 +244,8 @@ def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) ->
     that the table chooses. Shapes on which one of these variants was not measured are left out.
     """
     kept = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
-    alike: dict[tuple[Any, ...], list[Region]] = {}  # by the values of the EXACT fields, to search fewer regions
+    # The regions by their values of the EXACT fields, so that only the regions that can apply to a shape are searched.
+    alike: dict[tuple[Any, ...], list[Region]] = {}
     for region in (region for setting in kept if setting for region in _regions(setting)):
         alike.setdefault(tuple(region.setting[name] for name in EXACT), []).append(region)
     ratios = []

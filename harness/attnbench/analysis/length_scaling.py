@@ -14,7 +14,7 @@ from attnbench.analysis.series import Series, series
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
-Points = dict[int, tuple[float, ...]]  # by length: the latency and the ends of its interval, in ms
+Points = dict[int, tuple[float, ...]]  # key: length; value: the latency and the ends of its interval, in ms
 INTERVAL = ("latency_ms", "latency_low_ms", "latency_high_ms")
 OUT_OF_MEMORY = "out_of_memory"
 MIN_LENGTHS = 3  # an exponent needs at least this many lengths, because any two points lie on a line
@@ -131,7 +131,8 @@ def _curves(line: Series) -> dict[str, Points]:
 
 def _slopes(points: Points) -> tuple[float, float, float]:
     """Return the exponent of a curve and the ends of the exponent's interval."""
-    from scipy.stats import theilslopes  # takes a second to import, and most commands do not need it
+    # Imported here because the import takes a second, and most commands don't need it.
+    from scipy.stats import theilslopes
 
     places = [(math.log(length), *map(math.log, values)) for length, values in points.items()]
     middle = float(theilslopes([place[1] for place in places], [place[0] for place in places]).slope)
@@ -153,9 +154,8 @@ def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Point
         return
     start, end = changes[0]
     places = [math.log2(length) for length in lengths]
-    middle, low, high = (  # at each length: the log latency ratio, and its range within the intervals
-        [math.log(one[i] / other[j]) for one, other in pairs] for i, j in ((0, 0), (1, 2), (2, 1))
-    )
+    # At each length: the log of the latency ratio, and the lowest and the highest log-ratio within the intervals.
+    middle, low, high = ([math.log(one[i] / other[j]) for one, other in pairs] for i, j in ((0, 0), (1, 2), (2, 1)))
     ends = sorted([_zero(places, low, start, end), _zero(places, high, start, end)])
     before, after = (first[0], second[0]) if order[start] < 0 else (second[0], first[0])
     yield Crossover(line, before, after, *(2**place for place in (_zero(places, middle, start, end), *ends)))

@@ -37,7 +37,8 @@ Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 UNCHECKED = "unchecked"  # the flag of imported records, whose outputs were not checked
 WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
 COLUMNS = (*FIELDS, "run", "workload_id", *DERIVED, "speedup", *WORKLOAD_FIELDS)
-PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]  # variants are compared only within one problem
+# The fields that identify a problem. Two variants are compared only if they were measured on the same problem.
+PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]
 NO_SAMPLES = array("d")  # shared by all rows without samples, to save memory
 NULLABLE = tuple(name for name, axis in AXES.items() if axis.default is None)  # workload fields that may be None
 
@@ -94,7 +95,8 @@ def to_frame(tables: Sequence[pa.Table]) -> pd.DataFrame:
     table = pa.concat_tables([SCHEMA.empty_table(), *(digest.replace_schema_metadata() for digest in tables)])
     skipped = dict(filter(None, map(_skipped, tables)))
     columns: dict[str, Any] = {}
-    for name in table.column_names:  # one at a time, to release the memory of each column before the next is converted
+    # Convert one column at a time, and release its memory before converting the next.
+    for name in table.column_names:
         columns[name] = _column(name, table.column(name).combine_chunks())
         table = table.drop_columns(name)
     frame = pd.DataFrame(columns | _workloads(columns["workload_id"]))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.stats.noise_floor import NoiseFloor
 
 
-Ratios = dict[tuple[str, ...], list[float]]  # by problem: the log-ratio of each round
+Ratios = dict[tuple[str, ...], list[float]]  # key: problem; value: the log-ratio of each round
 
 
 def control_ratios(current: pd.DataFrame) -> Ratios:
@@ -58,7 +58,8 @@ def blocks_of(cell: Any, suffix: str = "") -> Blocks:
     return Blocks(samples, sizes, cell[f"block_rounds{suffix}"])
 
 
-TABLE = ["device_name", "mask", "direction", "mode"]  # the verdicts in one table are corrected for multiple comparisons
+# The fields that identify a table. The verdicts of each table are corrected together for multiple comparisons.
+TABLE = ["device_name", "mask", "direction", "mode"]
 ROW = [
     *PROBLEM, "variant", "mask", "direction", "run_id", "device", "flags", "latency_low_ms", "latency_high_ms",
     "samples_ns", "cold_samples_ns", "block_sizes", "block_rounds",

@@ -26,7 +26,8 @@ LISTS: dict[str, tuple[Callable[[str], Any], str]] = {
     ),
     "plugin": (str, "plugins to load: FILE.py or package.module"),
 }
-AXES = [axis for axis in OPTIONS if not axis.surrounds]  # the tests time only the attention, on a single device
+# Axes of layers and of several devices are left out, because the tests time only attention on a single device.
+AXES = [axis for axis in OPTIONS if not axis.surrounds]
 
 
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:

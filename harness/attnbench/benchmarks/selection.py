@@ -49,5 +49,5 @@ def _choose_devices(wanted: list[str]) -> list[str]:
     for device in chosen:
         if device.cores is not None or device.members:
             raise UsageError(f"device {device.name!r}: expected cpu or cuda:N; to time single cores, use attnbench run")
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # makes CUDA number the GPUs in the order of list_devices
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # makes CUDA number the GPUs in the same order as list_devices
     return [device.name for device in chosen]

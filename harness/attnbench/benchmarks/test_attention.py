@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SEED = 0
 WARM_UP_CALLS = 5
-MAX_BACKWARD_ROUNDS = 1000  # a limit is needed because the untimed forward pass of each round takes time, too
+MAX_BACKWARD_ROUNDS = 1000  # limited because each round also runs an untimed forward pass
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

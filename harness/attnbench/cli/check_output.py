@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 STATUSES = ("passed", "failed", "skipped")
-REFUSALS = "refusals"  # the check that tests how a variant refuses workloads
+REFUSALS = "refusals"  # the check that looks for workloads that a variant refuses needlessly
 COLOURS = {"passed": "green", "failed": "bold red", "skipped": "bright_black"}
 MAX_FAILURES_SHOWN = 6  # on a terminal; plain lines and JSON show all failures
 MAX_FAILURES_SHOWN_PER_CHECK = 3
@@ -211,10 +211,10 @@ class TableOutput(CheckOutput):
         for result in (shown := select_failures(failures)):
             self._console.print()
             self._console.print(Text(f"{result['check']} on {result['workload_id']}", style=COLOURS["failed"]))
-            explained = bug is not None and bool(result.get("bug"))  # if so, the remedy is not shown
-            for title, text in _lines(
-                result, without=("remedy",) if explained else ()
-            ):  # lines are not wrapped, so that commands can be copied
+            # If the shared bug explains the failure, the check's own remedy is not shown.
+            explained = bug is not None and bool(result.get("bug"))
+            # Lines are not wrapped, so that commands can be copied.
+            for title, text in _lines(result, without=("remedy",) if explained else ()):
                 self._console.print(Text(f"  {title}", style="bold").append(text, style="not bold"), soft_wrap=True)
         for line in (count_hidden(failures, shown), bug):
             if line is not None:

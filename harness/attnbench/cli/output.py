@@ -81,7 +81,7 @@ def _text(value: Any) -> str:
     return printable(text)
 
 
-NEXT_STEPS = {  # by the status of a failed cell
+NEXT_STEPS = {  # key: status of a failed cell; value: the suggested next step
     "incorrect": "attnbench check {variant}{plugins} shows which rule the variant breaks and the likely bug",
     "error": "attnbench explain {cell} shows the log with the traceback, and the command that runs the cell again",
     "crash": "attnbench explain {cell} shows the log, and the command that runs the cell again",

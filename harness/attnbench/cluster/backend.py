@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from attnbench.errors import AttnbenchError
 
 Task = Callable[[dict[str, Any]], dict[str, Any]]
-UNLABELLED = "any"  # the label used here for devices that the cluster does not label
+UNLABELLED = "any"  # the label given to devices that have no label in the cluster
 
 
 class NodeLostError(AttnbenchError):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
     from attnbench.runner.cell_limits import CellLimits
 
-MAX_LOST_NODES = 3  # after this many lost nodes, a group's cells are recorded as crashes and not tried again
+MAX_LOST_NODES = 3  # once a group has lost this many nodes, its cells are recorded as crashes and not tried again
 MISSING_NODES_S = 120.0  # if a type of device has no nodes for this long, its cells are not measured
 POLL_S = 1.0
 
@@ -45,7 +45,7 @@ class ClusterExecutor:
         self.name = cluster.name
         self._cluster, self._labels = cluster, list(labels)
         self._plugins = node_task.pack_plugins(plugins)
-        self._described: dict[str, NodeDescription] = {}  # by type of device: the description of one node
+        self._described: dict[str, NodeDescription] = {}  # key: type of device; value: the description of one node
 
     def devices(self, names: Sequence[str]) -> list[Device]:
         """Return one Device for each type of device to use, with the properties of a device found on one of the nodes.
@@ -68,7 +68,7 @@ class ClusterExecutor:
                 waiting.discard(handle)
         return [self._device(device_type) for device_type in chosen]
 
-    def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - each node lists the packages of its plugins
+    def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - each node uses its own list of packages
         """Return the environment of the node whose description is used for this type of device.
 
         Each record, by contrast, refers to the environment of the node on which the cell was measured.
@@ -169,7 +169,7 @@ class GroupQueue:
         self._started, self._stored = started, stored
         self._limits, self._missing_nodes_s = limits, missing_nodes_s
         self._waiting = {device.name: deque(map(QueuedGroup, plan.workload_groups(device))) for device in plan.devices}
-        self._running: dict[Any, QueuedGroup] = {}  # groups by the handle of their task
+        self._running: dict[Any, QueuedGroup] = {}  # key: handle of a task; value: the group that the task measures
         self._writers: dict[str, store.RecordWriter] = {}
         self._last_seen = dict.fromkeys(self._waiting, time.monotonic())
         self._peaks_requested: set[str] = set()
@@ -264,7 +264,7 @@ class GroupQueue:
             else:
                 self._give_up(group, "crash", f"{group.lost_nodes} machines were lost while running this group: {lost}")
             return
-        except Exception as error:  # noqa: BLE001 - a task may raise anything, and its cells record the error
+        except Exception as error:  # noqa: BLE001 - a task may raise any exception, which is recorded for its cells
             self._give_up(group, "error", describe(error))
             return
         if result.refused is not None:

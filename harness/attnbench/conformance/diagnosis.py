@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # any bug causes.
 MAX_DIFFERENCE = 0.02
 MAX_UNEXPLAINED = 0.25  # a mistake explains a row if at most this share of the row's error remains
-DERIVATIVE_STEP = 0.01  # relative change of the scale for estimating an answer's derivative
+DERIVATIVE_STEP = 0.01  # to estimate an answer's derivative, the factor of its scores is changed by this fraction
 Mistake = tuple[str, Callable[[], torch.Tensor]]
 
 

@@ -48,7 +48,7 @@ def across(workload: Workload, device: str, generator: random.Random) -> Sample:
     affordable = max(1, 8 * budget // cost)
     kv_heads = _some(w.kv_heads, affordable, generator)
     batches = _some(w.batch, max(1, min(affordable // max(1, len(kv_heads)), 64)), generator)
-    if len(batches) > 1:  # the last sequence is always included, because counters overflow there first
+    if len(batches) > 1:  # the last sequence is always included, because indices overflow there first
         batches = tuple(sorted({*batches[:-1], w.batch - 1}))
     return Sample(Part(batches, kv_heads, rows), dense=len(rows) == w.seq_q)
 
@@ -138,7 +138,7 @@ class BaseGate(ABC, Generic[GateInputs]):
         self.call = call
         self.seed = seed
         self._seeds_drawn = 0
-        self._last: torch.Tensor | None = None  # the last output, kept to detect an output that shares its storage
+        self._last: torch.Tensor | None = None  # kept to detect a later output that reuses its storage
 
     def before(self) -> Verdict:
         """Run ROUNDS full checks with fresh inputs at the same addresses, then refill the inputs for the timing."""

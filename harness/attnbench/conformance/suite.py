@@ -183,7 +183,7 @@ def _relaxations(workload: Workload) -> Iterator[Workload]:
         {"direction": "forward"},
         {"kv_heads": w.heads},
         {"head_dim": 64, "head_dim_v": 64},
-        {"seq_q": min(8, w.seq_q)},  # some variants support only few queries, for decoding
+        {"seq_q": min(8, w.seq_q)},  # some variants are made for decoding and support only a few queries
         {"seq_q": _whole_tiles(w.seq_q, TILE), "seq_k": _whole_tiles(w.seq_k, TILE)},
         {"seq_k": _whole_tiles(w.seq_k, PAGE)},
         {"seq_q": square, "seq_k": square},
@@ -192,7 +192,8 @@ def _relaxations(workload: Workload) -> Iterator[Workload]:
     subsets = itertools.chain.from_iterable(itertools.combinations(easier, count) for count in range(len(easier) + 1))
     for chosen, dtype in itertools.product(subsets, dict.fromkeys((w.dtype, "float32", "bfloat16", "float16"))):
         change = {name: value for part in chosen for name, value in part.items()}
-        with contextlib.suppress(WorkloadError):  # packed documents, for example, need as many queries as keys
+        # A change may be invalid: packed documents, for example, need as many queries as keys.
+        with contextlib.suppress(WorkloadError):
             yield replace(w, dtype=dtype, **change)
 
 

@@ -11,15 +11,21 @@ if TYPE_CHECKING:
     from attnbench.plugins.variant import Tier
     from attnbench.reference import Piece
 
-OUTPUT_FACTOR_LOW = 1.0  # fused, float16 and bfloat16: ||e|| <= 1.0 eps ||ref||
-OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: ||e|| <= 8 eps (1 + max|score|) ||ref||
-OUTPUT_FACTOR_PLAIN = 2.0  # plain, float16 and bfloat16: ||e|| <= 2 ||e of a plain implementation|| + 2 eps ||ref||
+# In the rules below, `error` is the norm of one row's error, `norm` is the norm of the row in the reference, and
+# `eps` is the machine epsilon of the workload's dtype.
+OUTPUT_FACTOR_LOW = 1.0  # fused tier in float16 and bfloat16: error <= OUTPUT_FACTOR_LOW * eps * norm
+OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: error <= OUTPUT_FACTOR_FLOAT32 * eps * (1 + largest score) * norm
+# Plain tier in float16 and bfloat16: error <= OUTPUT_FACTOR_PLAIN * (a plain implementation's error) + 2 * eps * norm.
+OUTPUT_FACTOR_PLAIN = 2.0
 STEPS_OF_8_BITS = 127  # quantisation steps on each side of 0
-QUANTISED_FACTOR = 0.05  # quantised, any dtype: ||e|| <= 0.05 ||ref|| + effect of an 8-bit step in the scores
-QUANTISED_SHARE = 0.1  # quantised, gradients: ||e|| <= 0.1 (size ||ref|| + spread)
+# Quantised tier, output: error <= QUANTISED_FACTOR * norm + the effect of an 8-bit step in the scores.
+QUANTISED_FACTOR = 0.05
+# Quantised tier, gradients: error <= QUANTISED_SHARE * (size * norm + spread), as defined in `gradient_rules`.
+QUANTISED_SHARE = 0.1
 # Vectorised exponentials may return 0 for results below this value, although smaller normal numbers exist.
 FLUSH_LIMIT = 64 * torch.finfo(torch.float32).smallest_normal
-GRADIENT_FACTORS = {  # key: (tier, whether the dtype is float32); rule: ||e|| <= factor eps (size ||ref|| + spread)
+# Fused and plain tiers, gradients: error <= factor * eps * (size * norm + spread), as defined in `gradient_rules`.
+GRADIENT_FACTORS = {  # key: (tier, whether the dtype is float32)
     ("fused", True): 4.0,
     ("plain", True): 4.0,
     ("fused", False): 2.0,
@@ -135,12 +141,12 @@ def _spreads(piece: Piece, dtype: torch.dtype, *, scores_held_in_dtype: bool) ->
     weights, of_weights, grad_output = piece.attention.weights, piece.weights_gradient, piece.grad_output
     if of_weights is None or grad_output is None:
         raise ValueError("this piece was evaluated without gradients")
-    least = max(torch.finfo(dtype).smallest_normal, FLUSH_LIMIT)  # smaller numbers lose relative precision
+    least = max(torch.finfo(dtype).smallest_normal, FLUSH_LIMIT)  # numbers below this limit lose relative precision
     row_factor = 1 + piece.attention.largest_score[..., None] if scores_held_in_dtype else 1.0
     slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     delta = (weights * of_weights).sum(-1, keepdim=True)
     entries = weights * slope * (of_weights.square() + delta.square()).sqrt() + least
-    if piece.attention.slope is not None:  # 1 - tanh^2 has an error of eps, however small it is
+    if piece.attention.slope is not None:  # the slope, 1 - tanh^2, has an absolute error of eps, even if it is small
         entries = entries + weights * (of_weights - delta).abs()
     entries = (row_factor * entries).masked_fill(~piece.visible, 0.0).square()
     of_delta = (row_factor * (piece.attention.output * grad_output).norm(dim=-1, keepdim=True)).square()

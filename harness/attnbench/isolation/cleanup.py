@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-MARK_VARIABLE = "ATTNBENCH_WORKER"  # the environment variable that contains the mark
+MARK_VARIABLE = "ATTNBENCH_WORKER"  # the environment variable that contains a worker's mark
 MARK_LENGTH = 32  # in characters
 FOLDER_PREFIX = "attnbench-worker-"
 MAX_PASSES = 20  # killing takes several passes if the processes keep starting new ones

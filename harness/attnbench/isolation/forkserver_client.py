@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 MAX_IDLE = 4  # at most this many fork servers without workers are kept running
 GRACE_S = 1.0  # a fork server may take this long to exit before it is killed
 START_TIMEOUT_S = 300.0  # a fork server's first worker waits for the import of torch, which is slow from a network disk
-EXCLUDED_VARIABLES = ("PYTEST_CURRENT_TEST",)  # changes with every test, so that no test could reuse a fork server
+# Environment variables that are not passed to fork servers. PYTEST_CURRENT_TEST differs in every test, so no test could
+# reuse the fork server of another test.
+EXCLUDED_VARIABLES = ("PYTEST_CURRENT_TEST",)
 
 
 class ForkedWorker:
@@ -39,7 +41,7 @@ class ForkedWorker:
 
     def __init__(self, server: ForkServer, report: int) -> None:
         self._server, self._report = server, report
-        self._reported: list[int] = []  # the process id, followed by the exit code once the worker has ended
+        self._reported: list[int] = []  # the process id, followed by the exit code once the worker has exited
         self._report_closed = False
 
     def start(self) -> int | None:

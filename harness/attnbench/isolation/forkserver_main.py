@@ -74,7 +74,7 @@ class ForkServerLoop:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._pid = os.getpid()
-        self._reports: dict[int, int] = {}  # descriptors of the report pipes, by the worker's process id
+        self._reports: dict[int, int] = {}  # key: process id of a worker; value: descriptor of its report pipe
         self._released: set[int] = set()  # process ids of released workers that are not reaped yet
         self._wakeup_reader, self._wakeup_writer = os.pipe()
         os.set_blocking(self._wakeup_writer, False)
@@ -261,7 +261,7 @@ def _address_of(variable: str) -> int | None:
     """
     getenv = ctypes.CDLL(None).getenv
     getenv.restype = ctypes.c_void_p
-    return getenv(variable.encode())  # type: ignore[no-any-return] # a pointer
+    return getenv(variable.encode())  # type: ignore[no-any-return] # the address of the variable's value
 
 
 def main(descriptor: str, cores: str) -> None:

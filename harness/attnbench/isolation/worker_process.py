@@ -38,10 +38,10 @@ from attnbench.messages import (
 )
 
 ENTRY = worker.__name__  # the name of the module, or the path of the script, that a worker runs
-PRELOADED = (f"{worker.__name__}.cell",)  # imports torch, so the fork server preloads it for workers that need torch
+PRELOADED = (f"{worker.__name__}.cell",)  # this module imports torch, so it is preloaded for workers that need torch
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 GRACE_S = 1.0  # time between SIGTERM and SIGKILL
-KILL_TIMEOUT_S = 10.0  # a process may take this long to end after SIGKILL
+KILL_TIMEOUT_S = 10.0  # a process may take this long to exit after SIGKILL
 
 
 class WorkerLostError(Exception):
@@ -108,7 +108,7 @@ class WorkerProcess:
         """Kill all workers of this supervisor immediately. Threads that wait for a worker get a WorkerLostError."""
         for running in cls._running.copy():  # a copy, because other threads may start and stop workers at the same time
             running._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - a method of this class
-        forkserver_client.end_all()  # also ends workers whose process id has not been reported yet
+        forkserver_client.end_all()  # also kills workers whose process id has not been reported yet
 
     def request(
         self,

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-UNLIMITED_BYTES = 1 << 60  # a limit of at least this size means "no limit"; version 1 uses a number near 2^63
+UNLIMITED_BYTES = 1 << 60  # a limit of at least this size means "no limit"; control groups of version 1 use about 2^63
 
 
 class ControlGroups:
@@ -70,10 +70,10 @@ class ControlGroups:
     def _cpu_quotas(self) -> Iterator[float]:
         """Yield the CPU quota, in cores, of each group that has a quota."""
         for folder in self._cpu:
-            with contextlib.suppress(OSError, ValueError):  # version 2, where "max" means no quota
+            with contextlib.suppress(OSError, ValueError):  # version 2: the quota "max" means no quota
                 quota, period = map(int, (folder / "cpu.max").read_text(encoding="ascii").split())
                 yield quota / period
-            with contextlib.suppress(OSError, ValueError):  # version 1, where -1 means no quota
+            with contextlib.suppress(OSError, ValueError):  # version 1: the quota -1 means no quota
                 quota, period = (
                     int((folder / f"cpu.cfs_{name}_us").read_text("ascii")) for name in ("quota", "period")
                 )

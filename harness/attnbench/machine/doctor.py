@@ -16,7 +16,7 @@ from attnbench.machine.cgroups import ControlGroups
 
 OK, WARNING, UNKNOWN = "ok", "warning", "unknown"
 LOAD_SECONDS = 0.3  # the time over which load and steal time are measured
-BUSY_CORES = 0.3  # if more cores than this are busy, there is a warning
+BUSY_CORES = 0.3  # warn if more cores than this are busy
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HOT_CELSIUS = 85
 
@@ -56,7 +56,7 @@ def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
 def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
-    except Exception as error:  # noqa: BLE001 - a check that fails on this system must not prevent the others
+    except Exception as error:  # noqa: BLE001 - a check that fails on this system must not stop the others
         return Finding(name, UNKNOWN, f"the check failed on this system: {error}")
 
 

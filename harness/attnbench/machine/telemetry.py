@@ -21,8 +21,10 @@ from attnbench.machine.cgroups import ControlGroups
 # If a block exceeds one of these limits, its `throttle` entry contains the reason.
 STEAL_LIMIT = 0.02  # share of the block's CPU time that the hypervisor took
 WAITED_LIMIT = 0.02  # share of the block's time in which a thread of this process was ready to run but had no core
-FOREIGN_LIMIT = 0.5  # cores used by other processes; applies only if the kernel does not count the waiting time
-FOREIGN_WINDOW_S = 0.2  # averaging time of the foreign load; the kernel may count CPU time in ticks of 10 ms
+# Cores used by other processes; applies only if the kernel does not report how long threads waited for a core.
+FOREIGN_LIMIT = 0.5
+# The load of other processes is averaged over this time, because the kernel may count CPU time in ticks of 10 ms.
+FOREIGN_WINDOW_S = 0.2
 THERMAL = "cpu*/thermal_throttle/core_throttle_count"
 CPUS = Path("/sys/devices/system/cpu")
 
@@ -154,7 +156,7 @@ def _waited_ns() -> int | None:
     """
     waited = 0
     for path in Path("/proc/self/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread may have ended
+        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread may have exited
             waited += int(path.read_text().split()[1])
     return waited or None
 

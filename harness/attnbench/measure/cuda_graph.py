@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 WARM_UP_CALLS = 3  # calls made on a side stream before the capture, as PyTorch's notes on CUDA graphs recommend
 
-# A function that captures a call. It returns a function that replays the call, and the tensors that each replay
-# overwrites.
+# The type of a function that captures a call and returns two values: a function that replays the call, and the tensors
+# that each replay overwrites.
 Capture = Callable[["ReadyCall"], tuple[Callable[[], None], "Result"]]
 
 

@@ -220,7 +220,7 @@ class Sampler:
         """
         clock, self._block_calls, self._plain_ns = self._clock, 0, []
         begun = clock.now()
-        deadline = begun + max(0.0, duration_ns - self._ns_per_call)  # leaves time for the repeat
+        deadline = begun + max(0.0, duration_ns - self._ns_per_call)  # leaves time for the repeat call
         audit_at = begun + self._audit.draw_start(max(0.0, duration_ns - self._ns_per_call))
         plain_wanted = min(PLAIN_CALLS_BEFORE_REPEAT, int(duration_ns / max(1.0, self._ns_per_call) / 4))
         samples: list[float] = []
@@ -298,7 +298,7 @@ class Sampler:
         finding = patched_clock(wall, *bounds) or self._audit.slow_fresh_calls()
         finding = finding or self._audit.slow_audited_calls(self._plain_ns)
         warm_up = self._warm_up
-        # If the warm-up was not steady, calls may be faster now only because the GPU has raised its clock rate.
+        # On a GPU, an unsteady warm-up is not judged, because calls may be faster now only due to a higher clock rate.
         if warm_up and (warm_up.steady or not self._clock.asynchronous):
             finding = finding or (slow_warm_up(warm_up, samples) if self._calls_per_sample == 1 else None)
         if finding:

@@ -29,7 +29,7 @@ from attnbench.workloads.suite import Grid, Suite, choose_suites
 
 IMPORT_TIMEOUT_S = 60.0
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}  # environment variables of a worker that must not use a GPU
-CONTRACT_MODULES = (variant, suite, loading, messages)  # an edit to one of these makes cached descriptions stale
+CONTRACT_MODULES = (variant, suite, loading, messages)  # editing one of these invalidates the cached descriptions
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from attnbench.record import Record
     from attnbench.workloads.workload import Workload
 
-# Only the latest runs are read, up to this number of runs and this total size, so that reading takes a second or two.
+# Only the latest runs are read, at most this many runs and this many bytes, so that reading takes only a second or two.
 MAX_RUNS, MAX_BYTES = 50, 1 << 26
-WORKER_START_S = 2.0  # mean time per worker for importing torch and its plugin while two workers start in parallel
-CELL_OVERHEAD_S = 1.0  # time that a small workload needs for warm-up, conformance check, memory and kernel readings
+# The mean time in which a worker imports torch and the variant's plugin while two workers start in parallel.
+WORKER_START_S = 2.0
+# The time that the warm-up, the conformance checks and the readings of memory and kernels take for a small workload.
+CELL_OVERHEAD_S = 1.0
 
 
 class History:

@@ -21,7 +21,7 @@ from attnbench.stats.paired import FASTER, SAME, SLOWER, UNDECIDED
 MAX_CHANGES_IN_COMMENT = 60  # table rows in a pull-request comment
 MAX_CHANGES_ON_PAGE = 1_000  # for each pair of runs; `attnbench compare --json` prints all changes
 UNCHANGED = (SAME, STILL_FAILING)
-WIDTH, SPAN = 132, 1.0  # the width in pixels of the axis for a ratio, and its octaves on each side of 1x
+WIDTH, SPAN = 132, 1.0  # the width of a ratio's axis in pixels, and the number of octaves on each side of 1x
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ def slug(text: str) -> str:
 
 
 def _start(plots: list[Plot]) -> subprocess.Popen[str]:
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:  # a pipe could fill up and block this process
+    # Use a file, because a pipe could fill up and block this process.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
         json.dump(plots, file, allow_nan=False)
         file.seek(0)
         command = [sys.executable, "-m", "attnbench.report.matplotlib_figures"]

@@ -93,7 +93,8 @@ def draw(plot: Plot) -> Figure:
         handles.update(_facet(axes, facets[index], plot))
         axes.set_ylabel(plot["axis_title"] if index % columns == 0 else "")
         axes.set_xlabel(LENGTH_TITLE if index >= len(facets) - columns else "")
-        axes.xaxis.set_label_coords(0.5, -0.17)  # fixed, because matplotlib would measure every tick label to place it
+        # Fix the positions. Otherwise matplotlib measures every tick label to place the axis labels.
+        axes.xaxis.set_label_coords(0.5, -0.17)
         axes.yaxis.set_label_coords(-0.19, 0.5)
     shown = sorted(handles)
     legend_box = figure.legend(
@@ -145,7 +146,8 @@ def _axes(axes: Any, facet: Facet, *, log: bool) -> None:
         low, high = axes.get_ylim()
         decades = math.log10(high / low)
         ticks = LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=9)
-        axes.yaxis.set_major_locator(ticks if decades > 0.7 else MaxNLocator(4))  # a narrow range has few powers of 10
+        # A range of less than 0.7 decades would contain too few of the logarithmic ticks.
+        axes.yaxis.set_major_locator(ticks if decades > 0.7 else MaxNLocator(4))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:

@@ -245,7 +245,7 @@ class CellRunner:
         cell, control = self._current, self.control
         try:
             record = cell.record(self._context, status, phase, log, control=control, **fields)
-        except RecordError as error:  # a worker that sends invalid values may be broken, so it is ended below
+        except RecordError as error:  # a worker that sends invalid values may be broken, so it is stopped below
             reason = f"the worker sent invalid values: {describe(error)}"[:MAX_REASON_LENGTH]
             record = cell.record(self._context, "error", "measure", log, control=control, reason=reason, error=None)
             self.stop()

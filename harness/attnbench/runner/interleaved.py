@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from attnbench.runner.queue import WorkQueue
 
 CUDA_ERRORS = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
-MIN_CALLS_PER_BLOCK = 2  # if the budget allows; 10 blocks then provide the 20 samples that a confidence interval needs
+# A block has at least this many calls if the budget allows, so that 10 blocks provide the 20 samples that a confidence
+# interval needs.
+MIN_CALLS_PER_BLOCK = 2
 
 
 class InterleavedCells:
@@ -37,7 +39,7 @@ class InterleavedCells:
         self._runners, self._queue, self._interrupted = runners, queue, interrupted
         self._announce, self._store = announce, store
         self._baseline = ""
-        self._may_retry: dict[str, Cell] = {}  # by variant: cells that may still be tried a second time
+        self._may_retry: dict[str, Cell] = {}  # key: variant; value: its cell, which may still be tried again
         self._retries: list[Cell] = []
 
     def measure(self, cells: Sequence[Cell], *, control: bool = True) -> None:

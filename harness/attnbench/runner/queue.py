@@ -37,16 +37,19 @@ class WorkQueue:
             groups.sort(key=lambda cells: sum(cell.workload.flops() for cell in cells), reverse=True)
         self._groups = deque(groups)
         self._searches = deque(_searches(plan, devices[0]))
-        self._taken: dict[str, Cell | None] = {}  # by busy device: its current search, or None if it measures a group
+        # For each busy device, the search that it is working on, or None if it is measuring a group.
+        self._taken: dict[str, Cell | None] = {}
         self._changed = threading.Condition()
         self._support: SupportAnswers | None = None
         self._outcomes: dict[tuple[str, str], dict[int, LengthOutcome]] = {}
         self.memory = OutOfMemory()
-        self.crashes: Counter[tuple[str, bool]] = Counter()  # by (variant, whether the cell was the A/A control)
+        # The number of crashes. Each key is (variant, whether the cell was the A/A control).
+        self.crashes: Counter[tuple[str, bool]] = Counter()
         known = {cell.variant.name: cell for cell in (*plan.cells, *plan.frontier) if cell.device == devices[0]}
         for record in earlier:
             cell = known.get(record.variant)
-            if cell and plan.cell_at(cell, record.workload).cell_id == record.cell_id:  # if the record is not stale
+            # Ignore stale records. Their cell_id differs because the variant, protocol or environment has changed.
+            if cell and plan.cell_at(cell, record.workload).cell_id == record.cell_id:
                 self.add(record)
 
     def take(self, device: Device, halted: Callable[[], bool]) -> list[Cell] | None:

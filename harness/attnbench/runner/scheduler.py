@@ -58,7 +58,8 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")  # these count towards `useful_share`
+# The phases whose time counts towards `useful_share`.
+USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")
 POLL_S = 0.2
 
 

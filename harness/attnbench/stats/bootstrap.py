@@ -75,7 +75,7 @@ def _p_values_of_similar(rows: Sequence[ResampledRow]) -> Floats:
         middle = (low + high) / 2
         reached = similar.half_widths(np.exp(middle)) >= means
         low, high = np.where(reached, middle, low), np.where(reached, high, middle)
-    # Without scatter, a mean other than 0 has a p-value of 0.
+    # The p-value of a row without scatter is 1 if the row's mean is 0, and 0 otherwise.
     no_scatter = similar.half_widths(np.full(len(rows), MIN_RESAMPLED_LEVEL)) == 0
     return np.where(no_scatter, np.where(means > 0, 0.0, 1.0), np.exp(high))
 
@@ -188,7 +188,7 @@ def winsorise(rows: Floats) -> tuple[Floats, Floats]:
     middle = np.median(rows, axis=-1, keepdims=True)
     distance = np.abs(rows - middle)
     limit = OUTLIER_DEVIATIONS * 1.4826 * np.median(distance, axis=-1, keepdims=True)
-    limit = np.where(limit == 0, np.inf, limit)  # if most values of a row are equal, the row has no outliers
+    limit = np.where(limit == 0, np.inf, limit)  # if most values of a row are equal, no value is treated as an outlier
     kept = np.sum(distance <= limit, axis=-1)
     return np.clip(rows, middle - limit, middle + limit), rows.shape[-1] / kept
 

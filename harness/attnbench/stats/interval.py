@@ -66,7 +66,7 @@ def median_interval(
     if len(blocks) < MIN_BLOCKS or not correlated:
         return Interval(middle, *_enclosing_order_statistics(samples, confidence))
     medians = _uncorrelated_medians(blocks, min(max(correlation, 0.0), MAX_CORRELATION))
-    # Too few blocks are left to join, so use the whole range of their medians.
+    # If the medians are still correlated, too few blocks are left to join, so use the whole range of the medians.
     if lag1_autocorrelation(medians) > AUTOCORRELATION_LIMIT:
         low, high, coverage = min(medians), max(medians), confidence
     else:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnbench.plugins.variant import Layout
     from attnbench.workloads.workload import Workload
 
-HEAD_MEAN_DEVIATION = 0.5  # standard deviation of the heads' mean values in distribution `normal`
+HEAD_MEAN_DEVIATION = 0.5  # standard deviation of the heads' mean values in the distribution `normal`
 # The distribution `outliers` multiplies this share of the values by this factor.
 OUTLIER_SHARE, OUTLIER_FACTOR = 0.001, 10.0
 

@@ -86,7 +86,7 @@ class Axis:
         if self.kind is float and not (value is None and self.default is None):
             if not (_is_number(value) and self.accepts(value)):
                 raise self._refusal(value, self.expected)
-            return float(value)  # 1 and 1.0 are the same workload, so they need the same id
+            return float(value)  # 1 and 1.0 describe the same workload, so they need the same id
         if self.choices and str(value) not in self.choices:
             raise WorkloadError(str(unknown(self.name, str(value), self.choices)), field=self.name)
         return value
@@ -116,7 +116,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def size(prefix: str, help: str = "", *, metavar: str = "N,N", minimum: int = 1, **more: Any) -> dict[str, Axis]:  # noqa: A002 - as typer and pytest name it
+def size(prefix: str, help: str = "", *, metavar: str = "N,N", minimum: int = 1, **more: Any) -> dict[str, Axis]:  # noqa: A002 - typer and pytest use this name
     """Return the metadata of a field that is a whole number. With `help`, the field has a command-line option."""
     option = Option(help, metavar) if help else None
     return {"axis": Axis(kind=int, prefix=prefix, minimum=minimum, option=option, **more)}
@@ -135,7 +135,7 @@ def flag() -> dict[str, Axis]:
     return {"axis": Axis(kind=bool)}
 
 
-def choice(metavar: str, choices: Iterable[str], help: str, **more: Any) -> dict[str, Axis]:  # noqa: A002 - as typer and pytest name it
+def choice(metavar: str, choices: Iterable[str], help: str, **more: Any) -> dict[str, Axis]:  # noqa: A002 - typer and pytest use this name
     """Return the metadata of a field whose value is one of `choices`. Ids contain the value without a prefix."""
     known = tuple(choices)
     return {"axis": Axis(choices=known, option=Option(help, metavar, known), **more)}

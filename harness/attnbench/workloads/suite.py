@@ -91,10 +91,10 @@ def _has_entry(table: Any, path: tuple[str | int, ...]) -> bool:
 BUILT_IN = Path(__file__).parent / "suites"
 NOTES = ("title", "source")  # keys of a grid that are not axes
 KEYS = ("name", "description", "source", "budget", "frontier", "defaults", "grid")
-SHORTHANDS = {
+SHORTHANDS = {  # key: name of a shorthand; value: the fields that it sets
     "seq": ("seq_q", "seq_k"),
     "batch_spec": ("batch", "seq", "seq_q", "seq_k"),
-}  # the fields that each shorthand sets
+}
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ class Ring(Variant):
         class Attention(torch.autograd.Function):
             @staticmethod
             def forward(context: Any, *tensors: torch.Tensor) -> torch.Tensor:
-                context.ticket = ticket = group.ticket()  # ranks keep their parts until the graph is freed
+                # Ranks keep the tensors of this call until the autograd graph, and with it the ticket, is freed.
+                context.ticket = ticket = group.ticket()
                 return group.forward(Call(FORWARD, ticket.number, group.oldest, *numbers), *tensors)
 
             @staticmethod

@@ -69,7 +69,8 @@ class Rank:
 
     def __init__(self, rank: int, ranks: int, device: str) -> None:
         self.rank, self.ranks, self.device = rank, ranks, torch.device(device)
-        self._kept: dict[int, tuple[torch.Tensor, ...]] = {}  # key: number of the ticket
+        # The tensors that the backward pass needs, by the number of the forward call's ticket.
+        self._kept: dict[int, tuple[torch.Tensor, ...]] = {}
 
     def forward(self, call: Call, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attend to each rank's keys in turn while receiving the keys for the next step. Return this rank's output."""

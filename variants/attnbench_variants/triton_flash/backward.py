@@ -107,7 +107,7 @@ def grad_key_value_kernel(
     keys, which takes longest under a causal mask because most rows see it.
     """
     tiles = tl.cdiv(seq_k, BLOCK_N)
-    kv_head = tl.program_id(0) // tiles  # counted over all sequences
+    kv_head = tl.program_id(0) // tiles  # counted over all sequences: sequence * kv_heads + key head
     sequence = kv_head // kv_heads
     first_key = tl.program_id(0) % tiles * BLOCK_N
     keys = first_key + tl.arange(0, BLOCK_N)

@@ -92,7 +92,7 @@ def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], 
     lengths = arguments["seq_q"], arguments["seq_k"]
     outer_length = lengths[1] if needs.outer_is_keys else lengths[0]
     wide = arguments["BLOCK_D"] + arguments["BLOCK_DV"] > 256  # such heads need smaller tiles and more threads
-    half = arguments["query"].element_size() == 2  # tensor cores multiply half-precision tiles
+    half = arguments["query"].element_size() == 2  # if so, tensor cores multiply the tiles
 
     def suits(config: Config) -> bool:
         outer, inner = needs.tile(config)

@@ -24,15 +24,18 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-DELAY_CYCLES = 100_000_000  # clock cycles (tens of milliseconds), enough for work on another stream to run too early
-MEMORY_FACTOR = 3  # required free memory / size of the tensors; a variant may copy the tensors to float32
+# The stream is delayed by this many clock cycles (tens of milliseconds), so that work on another stream runs too early.
+DELAY_CYCLES = 100_000_000
+# The free memory must be this many times the size of the tensors, because a variant may copy the tensors to float32.
+MEMORY_FACTOR = 3
 RESERVED_BYTES = 4 << 30  # memory left free for other processes
 MAX_REFUSALS = 4  # the check `refusals` runs at most this many refused workloads
 # A refusal whose reason contains one of these words depends on the machine, not on the workload.
 MACHINE_WORDS = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")
-# Scores are hardly ever as large as a larger softcap, so an answer that ignores the softcap would look correct.
+# Workloads with a larger softcap are left out. Scores rarely reach such a softcap, so an answer that ignores it would
+# look correct.
 MAX_SOFTCAP = 8.0
-LONG = (1 << 24) + 64  # a sequence of this length and a width of 128 has more than 2^31 elements
+LONG = (1 << 24) + 64  # one head of this length, with a head_dim of 128, has more than 2^31 elements
 # The check `refusals` looks for needlessly refused workloads among these workloads.
 REFUSABLE = [
     each
@@ -136,7 +139,7 @@ def large_index(subject: Subject, workload: Workload) -> None:
     query, key, value = (in_bhsd(tensor, layout) for tensor in inputs.leaves)
     rows = sorted({0, workload.seq_q - 1})
     query[:, :, rows] = 8.0
-    key[:, :, -1] = 8.0  # gives a logit of 64 sqrt(head_dim), while all others are 0
+    key[:, :, -1] = 8.0  # gives the last key a logit of 64 sqrt(head_dim); all other logits are 0
     places = torch.arange(workload.batch * workload.kv_heads, device=value.device) % 64
     codes = places.view(workload.batch, -1, 1) + torch.arange(1, workload.head_dim_v + 1, device=value.device)
     value[:, :, -1] = codes.to(value.dtype)
@@ -192,7 +195,7 @@ def _runs_correctly(subject: Subject, workload: Workload) -> bool:
         inputs = make_inputs(workload, subject.device, subject.variant.layout, subject.seed)
         trial = Trial(subject.variant, workload, inputs, subject.variant.prepare(workload, inputs))
         trial.refill(subject.seed_of("refused", workload.id)).judge(trial.run(), _first_heads(workload))
-    except Exception:  # noqa: BLE001 - any error of the call justifies the refusal
+    except Exception:  # noqa: BLE001 - any exception that the call raises justifies the refusal
         return False
     return True
 

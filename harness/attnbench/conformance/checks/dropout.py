@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject, Trial
     from attnbench.workloads.workload import Workload
 
-MAX_DEVIATIONS = 6.0  # a share of dropped weights may be off by at most this many standard deviations
+# The share of weights that are dropped may differ from the dropout probability by this many standard deviations.
+MAX_DEVIATIONS = 6.0
 PATTERN_DEVIATIONS = 9.0  # a correlation above this many standard deviations counts as a pattern
 MIN_OVERLAP = 512  # a correlation counts only if it is computed from at least this many weights
-SMALL = 0.2  # factor of queries and keys that makes every weight clearly larger than 0
+SMALL = 0.2  # queries and keys are multiplied by this factor, so that every weight is clearly larger than 0
 
 
 @check(
@@ -168,7 +169,7 @@ def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
     dropped = (~kept).flatten(0, 2).double()
     rate = float((dropped * seen).sum() / seen.sum())
     centred = (dropped - rate) * seen
-    sizes = [2 * size for size in seen.shape]  # padding keeps shifted copies from wrapping around
+    sizes = [2 * size for size in seen.shape]  # padded to twice the size, so that shifted copies do not wrap around
 
     def alike(values: torch.Tensor) -> torch.Tensor:
         overlaps: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(values, s=sizes).abs().square(), s=sizes)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-LARGE = 100.0  # standard deviation of the new values, which must have no effect
+LARGE = 100.0  # standard deviation of the random numbers that replace hidden keys and values
 
 
 @check(

@@ -40,11 +40,12 @@ def strides(subject: Subject, workload: Workload) -> None:
     for text, names, arrange in ARRANGEMENTS:
         plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("strides", text))
         try:
-            equal_rows = isinstance(arrange, partial)  # expanded keys are equal, and so are their rounding errors
+            # Expanded keys are all equal, and so are their rounding errors, which therefore add up.
+            equal_rows = isinstance(arrange, partial)
             _judge(subject, workload, _arranged(plain, names, arrange), slack=EQUAL_ROWS_SLACK if equal_rows else 1.0)
         except Failed as failure:
             if isinstance(failure, Raised) and arrange is _columns_apart:
-                continue  # many kernels refuse a strided head_dim with an error, which is acceptable
+                continue  # many kernels raise an error for a strided head_dim, which is acceptable
             raise failure.within(f"with {' and '.join(names)} {text}") from failure
     if workload.seq_q == workload.seq_k and workload.head_dim == workload.head_dim_v:
         plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("strides", "packed"))
@@ -76,7 +77,7 @@ def far_apart(subject: Subject, workload: Workload) -> None:
             _judge(subject, workload, _arranged(plain, (name,), _rows_apart))
         except Failed as failure:
             if isinstance(failure, Raised) and any(text in str(failure) for text in OUT_OF_MEMORY):
-                continue  # a library that copies the whole storage runs out of memory, which is not a wrong answer
+                continue  # a library that copies the whole storage runs out of memory, but its answer is not wrong
             raise failure.within(f"with {name}'s last row beyond 2^31 elements of its storage") from failure
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
 
 _INTEGER_OF_SIZE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
-# Times are compared only if there are at least this many calls of each kind. On a busy machine, a few successive calls
-# may be slow by chance.
+# Times are compared only if there are at least this many calls of each kind, because a few successive calls may be slow
+# by chance on a busy machine.
 MIN_CALLS_TO_JUDGE = 8
 # A variant is assumed to cache its output if its fastest call on changed inputs takes more than this many times as long
 # as its slowest repeat on unchanged inputs.

@@ -107,7 +107,7 @@ class ProcessState:
         """
         named = {thread.ident: thread for thread in threading.enumerate()}
         times = {}
-        for ident in set(sys._current_frames()) - self._threads - {threading.get_ident()}:  # noqa: SLF001 - as above
+        for ident in set(sys._current_frames()) - self._threads - {threading.get_ident()}:  # noqa: SLF001 - no public function lists raw threads
             thread = named.get(ident)
             name = f"raw thread {ident}" if thread is None else thread.name
             times[name] = -1 if thread is None or thread.native_id is None else _cpu_time_ns(thread.native_id)
