@@ -34,7 +34,7 @@ class Run(os.PathLike[str]):
         self.path = find_run(Path(), str(path))
 
     def __fspath__(self) -> str:
-        """Return the folder, so that a run can be used as a path."""
+        """Return the path of the run's folder, so that a Run can be passed wherever a path is expected."""
         return str(self.path)
 
     @property
@@ -44,7 +44,7 @@ class Run(os.PathLike[str]):
 
     @property
     def records(self) -> pd.DataFrame:
-        """The run's records as a frame with one row per record; see `attnbench.load`."""
+        """The run's records as a pandas DataFrame with one row per record; see `attnbench.load`."""
         from attnbench.analysis import load
 
         return load(self.path)
@@ -110,12 +110,12 @@ def run(
     (`batch`, `heads`, `kv_heads`, `seq`, `seq_q`, `seq_k`, `head_dim`, `head_dim_v`, `dtype`, `mask`, `direction`,
     `scale`, `softcap`, `alibi`, `dropout`) is a value or a list of values. The defaults are those of `attnbench run`.
 
-    A cell is sampled until the interval of its median has a relative half-width of at most `precision`, or
+    A cell is sampled until the confidence interval of its median has a relative half-width of at most `precision`, or
     until `budget_s` seconds have passed. `timeout_s` is the time limit of each phase of a cell, in seconds. `baseline`
     is the variant that the others are compared with.
 
-    Each variant runs in its own process, so a crash does not end the caller. An interrupted run keeps its records, and
-    `Run(path).resume()` continues it. Raises UsageError for an invalid value before any cell runs.
+    Each variant runs in its own process, so a crash does not end the calling process. An interrupted run keeps its
+    records, and `Run(path).resume()` continues it. Raises UsageError for an invalid value before any cell runs.
     """
     from attnbench.measure_config import MeasureConfig
     from attnbench.runner.request import Request, plan_of
@@ -164,7 +164,7 @@ def _values(given: Values) -> list[Any]:
 
 
 def _table(table: Table) -> str:
-    """Return a report's table as HTML; the notebook adds the styles."""
+    """Return a report's table as HTML without styles, because the notebook applies its own styles."""
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
     rows = []
     for row in table.rows:

@@ -1,7 +1,8 @@
 """Run-time dispatch: compute attention with the variant that was fastest in measurements on this machine.
 
-A dispatch table is a file with the output of `attnbench best --json`, or a folder of runs. The argument `table` is its
-path. Without it, the environment variable ATTNBENCH_TABLE gives the path, and the default is the folder `results`.
+A dispatch table is a file with the output of `attnbench best --json`, or a folder of runs. The argument `table` gives
+its path. If `table` is None, the path is the value of the environment variable ATTNBENCH_TABLE or, if this variable is
+not set, the folder `results`.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ DEFAULT_TABLE = "results"
 def best(workload: Workload, device: str | None = None, table: str | Path | None = None) -> str:
     """Return the name of the variant that was fastest for shapes like `workload` on a device of this machine.
 
-    `device` is 'cpu', 'cuda' or 'cuda:N'; None means the GPU if there is one. If this exact shape was not
-    measured, the result of the nearest measured shape with the same mask, direction, dtype and head_dim is used. Raises
-    UsageError if there is no such shape.
+    `device` is 'cpu', 'cuda' or 'cuda:N'. If it is None, the GPU is used if there is one, and the CPU otherwise. If the
+    exact shape of `workload` was not measured, the result of the nearest measured shape with the same mask, direction,
+    dtype and head_dim is used. Raises UsageError if there is no such shape.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return _region(workload, device, table).variant
@@ -72,7 +73,10 @@ def attention(
 
 @functools.lru_cache(maxsize=4096)
 def _variant(workload: Workload, device: str, table: str | Path | None) -> Variant:
-    """Return the first variant in the table's order that is installed and supports the workload."""
+    """Return the first variant in the table's order that is installed and supports the workload.
+
+    Raises UsageError if there is no such variant.
+    """
     region, installed = _region(workload, device, table), _installed()
     reasons = []
     for name in region.order:

@@ -35,7 +35,7 @@ class WorkloadError(UsageError):
 
 
 class PluginError(AttnbenchError):
-    """A plugin could not be loaded or broke the plugin contract. `remedy` says what its author can do about it."""
+    """A plugin could not be loaded or broke the plugin contract. `remedy` says how the plugin's author can fix it."""
 
     def __init__(self, reason: str, remedy: str = "fix the problem that the reason names") -> None:
         super().__init__(reason)
@@ -55,7 +55,7 @@ class MeasurementError(AttnbenchError):
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
-    """Return a UsageError that suggests the choice nearest to an unknown name, or lists all if none is close."""
+    """Return a UsageError that suggests the choice nearest to an unknown name, or all choices if none is close."""
     known = sorted(set(choices))
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if nearest:

@@ -1,7 +1,7 @@
 """The hooks that a plugin may implement. No hook is called while a call is timed.
 
-Hooks for variants and suites are called in worker processes. Observers run in a separate process, so that a slow or
-broken observer can't affect a measurement. The arguments of observers are JSON values.
+Hooks for variants and suites are called in worker processes. The hooks of observers are called in a separate process,
+so that a slow or broken observer can't affect a measurement. Their arguments are JSON values.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def attnbench_modules() -> Iterable[str]:  # type: ignore[empty-body]
 
 @hookspec
 def attnbench_run_started(manifest: dict[str, Any]) -> None:
-    """Observe the start of a run. `manifest` has its plan, its environment, and the versions of packages."""
+    """Observe the start of a run. `manifest` contains the run's plan, environments and package versions."""
 
 
 @hookspec

@@ -25,7 +25,8 @@ class MeasureConfig:
       median; None means 0.005 on CUDA and 0.02 on CPU
     - `budget_s`: sampling ends after this many seconds, whatever precision was reached; the warm-up is not counted
     - `min_samples`, `min_time_s`, `min_blocks`: all three must be reached before sampling can end because of precision
-    - `block_s`: intended length of one block in seconds; if a call takes longer, each block has one sample
+    - `block_s`: intended length of one block in seconds; blocks of slow calls are longer, so that each block has two
+      samples if the budget allows it, and one sample otherwise
     - `interleave`: whether the variants of a workload take turns, in the order A B B A
     - `mode`: `hot` (calls back to back), `cold` (the cache is flushed before each call) or `graph` (calls are replayed
       from a CUDA graph, so that the host's time for launching kernels is not measured)
@@ -72,9 +73,10 @@ class MeasureConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def within(self, seconds: float) -> MeasureConfig:
-        """Return a copy that samples for at most `seconds` and, unless `warm_up_min_s` is larger, warms up no longer.
+        """Return a copy in which sampling takes at most `seconds`.
 
-        Raises UsageError if `seconds` is out of range.
+        The warm-up also takes at most `seconds`, or at most `warm_up_min_s` if that is longer. Raises UsageError if
+        `seconds` is out of range.
         """
         warm_up_s = min(self.warm_up_max_s, max(self.warm_up_min_s, seconds))
         return dataclasses.replace(self, budget_s=seconds, warm_up_max_s=warm_up_s)

@@ -1,15 +1,15 @@
 """The typed messages between the supervisor and its workers, and their encoding.
 
-The supervisor sends one request at a time. The worker answers with any number of notices and then one reply, which is
-a `FailedReply` if the request failed. A message is one line of JSON:
+The supervisor sends one request at a time. The worker answers with any number of notices and then one reply, which is a
+`FailedReply` if the request failed. A message is one line of JSON:
 
     {"id": "4f0c...", "body": {"type": "BlockRequest", "duration_ns": 2e7}}
 
-The id is random and new for each request, and every answer repeats it. A plugin that writes to the pipe can't imitate
-the worker, because it does not have the id. NaN and infinities are sent as null. The receiver checks the type
-of every field, and runs the checks of workloads and measure configs.
+The id is random and new for each request, and every notice and reply repeats it. A plugin that writes to the pipe can't
+imitate the worker, because it does not have the id. NaN and infinities are sent as null. The receiver checks the types
+of all fields, and rejects invalid workloads and measure configs.
 
-Both sides import this module; it imports neither torch nor a plugin.
+Both the supervisor and the workers import this module, so it imports neither torch nor a plugin.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CLOCK_TOLERANCE = 0.02  # largest relative difference allowed between two clocks
 
 
 class MessageError(AttnbenchError):
-    """A line on the pipe does not come from the harness, or the fields of its message are wrong."""
+    """A line on the pipe was not written by the harness, or the fields of its message are invalid."""
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
@@ -39,7 +39,10 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True)
 
 
 class DescribeRequest(Message, frozen=True):
-    """A request to load and describe plugins. `skip` gives the plugins to leave out, each with its reason."""
+    """A request to load and describe plugins.
+
+    `skip` contains the names of the plugins to leave out, each with the reason for leaving it out.
+    """
 
     sources: list[PluginSource]
     skip: dict[str, str] = {}
@@ -55,7 +58,7 @@ class SupportQuestion(msgspec.Struct, frozen=True):
 class SupportRequest(Message, frozen=True):
     """A request to find out which workloads each variant supports on a kind of device.
 
-    `skip` gives the variants to leave out, each with its reason.
+    `skip` contains the names of the variants to leave out, each with the reason for leaving it out.
     """
 
     questions: list[SupportQuestion]
@@ -126,7 +129,7 @@ class CloseRequest(Message, frozen=True):
 class PhaseNotice(Message, frozen=True):
     """A notice that a phase begins.
 
-    The supervisor applies the phase's deadline, and names the phase if the worker is lost.
+    The supervisor then applies the phase's deadline, and names the phase in the error if the worker is lost.
     """
 
     phase: str
@@ -135,14 +138,17 @@ class PhaseNotice(Message, frozen=True):
 class AboutNotice(Message, frozen=True):
     """A notice that the worker is about to run the code of a plugin or variant.
 
-    If the worker is lost before the next notice, this code is the cause.
+    If the worker is lost before the next notice, the supervisor assumes that this code is the cause.
     """
 
     name: str
 
 
 class VariantDescription(msgspec.Struct, frozen=True):
-    """A variant as its plugin declares it; the fields are those of `plugins.variant.Variant`."""
+    """A variant as its plugin declares it.
+
+    `summary` is the first line of the variant's docstring. The other fields are those of `plugins.variant.Variant`.
+    """
 
     name: str
     layout: str
@@ -176,7 +182,7 @@ class SuiteDescription(msgspec.Struct, frozen=True):
 
 
 class PluginNotice(Message, frozen=True):
-    """The description of a plugin. If it did not load, `reason` says why and `remedy` says how to fix it."""
+    """A notice that describes a plugin. If the plugin did not load, `reason` says why and `remedy` how to fix it."""
 
     source: PluginSource
     reason: str | None = None
@@ -189,9 +195,9 @@ class PluginNotice(Message, frozen=True):
 
 
 class SupportNotice(Message, frozen=True):
-    """The answer of one variant to a SupportRequest.
+    """A notice with one variant's answer to a SupportRequest.
 
-    For each workload of the request, `reasons` has the reason why it is not supported, or None if it is supported.
+    For each workload of the request, `reasons` has the reason why the variant does not support it, or None if it does.
     """
 
     variant: str
@@ -209,7 +215,7 @@ class CheckStartNotice(Message, frozen=True):
 
 
 class CheckResultNotice(Message, frozen=True):
-    """The outcome of a conformance test, in the JSON form of a `CheckResult`."""
+    """A notice that a conformance test has finished. `result` is a `CheckResult` in its JSON form."""
 
     id: str
     result: Json
@@ -220,7 +226,7 @@ class DoneReply(Message, frozen=True):
 
 
 class FailedReply(Message, frozen=True):
-    """The reply to a request that failed. Its fields become the fields of the cell's record with the same names."""
+    """The reply to a failed request. Its fields are copied to the fields of the same names in the cell's record."""
 
     status: Literal["unsupported", "incorrect", "out_of_memory", "error"]
     phase: str
@@ -229,28 +235,28 @@ class FailedReply(Message, frozen=True):
 
 
 class PeaksReply(Message, frozen=True):
-    """Peak rates by dtype, and facts about the environment that only torch can report."""
+    """The reply to a PeaksRequest: peak rates by dtype, and facts about the environment that only torch can report."""
 
     peaks: dict[str, dict[str, float]]
     facts: Json
 
 
 class ExplainReply(Message, frozen=True):
-    """The explanation of a check: what it demands, why, and the bug that usually makes it fail."""
+    """The reply to an ExplainRequest. `text` says what the check requires, why, and which bug usually makes it fail."""
 
     text: str
 
 
 class ObserveReply(Message, frozen=True):
-    """The exceptions that observers raised, one line for each."""
+    """The reply to an ObserveRequest. `problems` has one line for each exception that an observer raised."""
 
     problems: list[str]
 
 
 class OpenReply(Message, frozen=True):
-    """The reply that a cell is ready.
+    """The reply to an OpenRequest if the cell is ready to be timed.
 
-    `call_ns` is the warm-up's estimate of the time of one call. `error` is the result of the conformance check.
+    `call_ns` is the duration of one call, as estimated by the warm-up. `error` is the conformance check's verdict.
     """
 
     first_call_ns: float
@@ -269,10 +275,11 @@ class Suspicion(msgspec.Struct, frozen=True):
 class Block(Message, frozen=True):
     """One block of samples: the reply to a BlockRequest.
 
-    - `samples_ns`: nanoseconds per call, in order, at least one; each is the mean over `calls_per_sample` calls
+    - `samples_ns`: the samples in the order in which they were taken, at least one; each is the time per call in ns,
+      averaged over `calls_per_sample` calls
     - `wall_ns`: wall time of the whole block, which the supervisor compares with its own clock
-    - `device_ns`, `synchronised_ns`: the time of one more call, measured with device events, and as wall time until
-      all devices are synchronised; None on a device without a clock
+    - `device_ns`, `synchronised_ns`: the duration of one further call, measured with device events and as the wall time
+      until all devices are synchronised; both are None on a device that runs calls synchronously
     - `telemetry`: the machine's state during the block; `throttle` lists the reasons for throttling
     - `suspicions`: findings that make the times doubtful
     """
@@ -302,7 +309,10 @@ class Block(Message, frozen=True):
 
 
 class CloseReply(Message, frozen=True):
-    """Memory (bytes) and kernels of the cell; see `measure.memory.Memory` and `measure.kernels.Kernels`."""
+    """The reply to a CloseRequest: the cell's memory in bytes, and its kernels.
+
+    See `measure.memory.Memory` and `measure.kernels.Kernels`.
+    """
 
     peak_bytes: int | None = None
     saved_bytes: int | None = None
@@ -352,7 +362,7 @@ def new_id() -> str:
 
 
 def encode(identity: str, message: Message) -> bytes:
-    """Return a message and its id as one line, including the newline.
+    """Return one line, including the newline, with a message and the id of its request.
 
     Raises TypeError if a value can't be represented in JSON.
     """
@@ -389,7 +399,10 @@ def decode_answer(line: bytes, identity: str) -> Notice | Reply:
 
 
 def _plain(value: Any) -> Any:
-    """Convert an instance of a subclass, e.g. numpy.float64, to a plain number or string that msgspec encodes."""
+    """Convert an instance of a subclass of str, int or float, e.g. numpy.float64, so that msgspec can encode it.
+
+    Raises TypeError for a value of any other type.
+    """
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""The progress of a run: a bar on a terminal or in a notebook, plain lines elsewhere."""
+"""Show the progress of a run: as a bar on a terminal or in a notebook, and as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ UPDATE_S = 0.1  # minimum time in seconds between two updates of the progress ba
 class Progress(AbstractContextManager["Progress"], RunListener):
     """A progress display that writes lines to standard error: the number of cells, warnings, and each finished cell.
 
-    The level `quiet` shows only failed cells; the level `verbose` also shows unsupported cells.
+    At the level `quiet`, only failed cells and problems with observers are shown. Unsupported cells are shown only at
+    the level `verbose`.
     """
 
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
@@ -46,7 +47,7 @@ class Progress(AbstractContextManager["Progress"], RunListener):
     def announce(self, unsupported: Mapping[str, str], seconds: float) -> None:
         """Show the number of cells and the estimated duration of the run.
 
-        `unsupported` gives the reason for each unsupported cell by its id. `seconds` is the estimate.
+        `unsupported` gives the reason for each unsupported cell, by cell_id. `seconds` is the estimated duration.
         """
         if self.level != "quiet":
             self.console.print(announcement(self.total, len(unsupported), seconds), soft_wrap=True)
@@ -58,7 +59,7 @@ class Progress(AbstractContextManager["Progress"], RunListener):
             self.console.print(Text(warning, style="yellow"), soft_wrap=True)
 
     def observer_failed(self, problem: str) -> None:
-        """Show a problem with an observer."""
+        """Show a message about a problem with an observer plugin."""
         self.console.print(Text(printable(problem), style="red"), soft_wrap=True)
 
     def record_stored(self, record: Record) -> None:
@@ -71,13 +72,13 @@ class Progress(AbstractContextManager["Progress"], RunListener):
             self.console.print(self.line(record), soft_wrap=True)
 
     def shows(self, record: Record) -> bool:
-        """Return whether a record is shown as a line at this level."""
+        """Return whether a record is shown as a line at the level of this display."""
         if record.status == "unsupported":
             return self.level == "verbose"
         return record.status != "ok" or self.level != "quiet"
 
     def line(self, record: Record) -> Text:
-        """Return a line that shows a cell's status, its time if it has one, and the reason if it failed."""
+        """Return a line that shows a cell's status, its median time if it was timed, and the reason if it failed."""
         what = f"[{self.done:>{self.width}}/{self.total}] {record.device} {record.variant} {record.workload.id}: "
         text = Text(what).append(record.status, style=COLOURS.get(record.status, "red"))
         samples = record.samples_ns or record.cold_samples_ns
@@ -89,7 +90,10 @@ class Progress(AbstractContextManager["Progress"], RunListener):
 
 
 class Bar(Progress):
-    """A progress bar on a terminal, with lines for failed cells above it; `verbose` shows a line for every cell."""
+    """A progress bar on a terminal, with a line above it for each failed cell.
+
+    At the level `verbose`, every cell has a line.
+    """
 
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
         super().__init__(plan, level)
@@ -105,30 +109,33 @@ class Bar(Progress):
         self._task = self._bar.add_task("", total=self.total)
 
     def __enter__(self) -> Self:
-        """Show the bar."""
+        """Show the progress bar."""
         self._bar.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Stop updating the bar."""
+        """Stop updating the progress bar."""
         self._bar.stop()
 
     def cell_started(self, cell: Cell) -> None:
-        """Show the name of the started cell beside the bar."""
+        """Show the name of the started cell beside the progress bar."""
         self._bar.update(self._task, description=f"{cell.variant.name} {cell.workload.id}")
 
     def record_stored(self, record: Record) -> None:
-        """Advance the bar."""
+        """Advance the progress bar, and write a line for the finished cell if the level requires one."""
         super().record_stored(record)
         self._bar.update(self._task, completed=self.done)
 
     def shows(self, record: Record) -> bool:
-        """Return whether a record is shown as a line above the bar."""
+        """Return whether a record is shown as a line above the progress bar."""
         return self.level == "verbose" or record.status not in EXPECTED_STATUSES
 
 
 class NotebookBar(Progress):
-    """A progress bar in a notebook. It is plain HTML, so it needs no widget and remains in the saved notebook."""
+    """A progress bar in a notebook.
+
+    It is plain HTML, so it needs no widget and stays visible in the saved notebook.
+    """
 
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
         super().__init__(plan, level)
@@ -138,32 +145,32 @@ class NotebookBar(Progress):
         self._began = self._updated = time.monotonic()
 
     def __exit__(self, *exception: object) -> None:
-        """Show the final state."""
+        """Show the progress bar in its final state."""
         self._now = ""
         self._show(force=True)
 
     def announce(self, unsupported: Mapping[str, str], seconds: float) -> None:
-        """Show the number of cells and the estimated duration of the run above the bar."""
+        """Show the number of cells and the estimated duration of the run above the progress bar."""
         self._head = announcement(self.total, len(unsupported), seconds)
         self._show(force=True)
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
-        """Show the warnings of `attnbench doctor` below the bar."""
+        """Show the warnings of `attnbench doctor` below the progress bar."""
         self._lines += [warning] if (warning := warning_line(manifest.get("doctor") or ())) else []
         self._show(force=True)
 
     def observer_failed(self, problem: str) -> None:
-        """Show a problem with an observer below the bar."""
+        """Show a message about a problem with an observer plugin below the progress bar."""
         self._lines.append(printable(problem))
         self._show(force=True)
 
     def cell_started(self, cell: Cell) -> None:
-        """Show the name of the started cell beside the bar."""
+        """Show the name of the started cell beside the progress bar."""
         self._now = f"{cell.variant.name} {cell.workload.id}"
         self._show()
 
     def record_stored(self, record: Record) -> None:
-        """Advance the bar, and show a failed cell below it."""
+        """Advance the progress bar, and show a failed cell below it."""
         if record.control:
             return
         self.done += SEARCHED not in record.flags
@@ -192,7 +199,7 @@ class NotebookBar(Progress):
 
 
 def progress(plan: Plan, level: Level = "normal") -> Progress:
-    """Return the kind of progress display that suits the output: a notebook, a terminal, or a file or pipe."""
+    """Return a progress display that suits the level and the output: a notebook, a terminal, or a file or pipe."""
     if level == "quiet":
         return Progress(plan, level)
     if in_notebook():

@@ -1,4 +1,4 @@
-"""The record of a cell after it ran, stored as one line of JSON."""
+"""Records: the results of cells, each stored as one line of JSON."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ ITEMS = {"flags": str, "kernels": str, "block_sizes": int, "block_rounds": int} 
 class Record:
     """The result of one cell, in version 1 of the schema.
 
-    The names of fields include units. An unknown value is None, never NaN. `samples_ns` has every raw sample of the
-    timed callable, in order. `block_sizes` has the number of samples in each block, and `block_rounds` has the round in
-    which each block was timed. Only records with status `ok` have samples. `control` marks the A/A control: the
-    baseline measured a second time under the same name. Raises RecordError if a field has the wrong type or the fields
-    contradict each other.
+    The names of fields include units. An unknown value is None, never NaN. `samples_ns` contains every raw sample of
+    the timed callable, in order; in the mode `cold`, `cold_samples_ns` contains them instead. `block_sizes` contains
+    the number of samples in each block, and `block_rounds` contains the round in which each block was timed. Only
+    records with status `ok` have samples. `control` marks the A/A control: the baseline measured a second time under
+    the same name. Raises RecordError if a field has the wrong type or the fields contradict each other.
     """
 
     record_id: str
@@ -172,12 +172,12 @@ LISTS = tuple(name for name, kinds in KINDS.items() if tuple in kinds)
 
 @lru_cache(maxsize=4096)
 def _fit(*kinds: type) -> bool:
-    """Return whether the fields of a record, in the order of KINDS, may have values of these types."""
+    """Return whether the values of a record's fields may have these types, which are given in the order of KINDS."""
     return all(kind in expected for kind, expected in zip(kinds, KINDS.values(), strict=True))
 
 
 def _are_times(samples: tuple[Any, ...]) -> bool:
-    """Return whether all samples are numbers within the bounds."""
+    """Return whether all samples are numbers from MIN_SAMPLE_NS to MAX_SAMPLE_NS."""
     # If a sample is NaN, the sum is NaN too, whereas min and max could miss it.
     if not {int, float}.issuperset(map(type, samples)) or math.isnan(sum(samples)):
         return False

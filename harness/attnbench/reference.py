@@ -21,12 +21,12 @@ PIECE_PAIRS = 1 << 22  # number of query-key pairs that are evaluated at once; t
 class Attention:
     """The result of attention for R rows of queries and Sk keys, with any leading dimensions.
 
-    - `output` (..., R, Dv); exactly 0 for a row that sees no key
+    - `output` (..., R, Dv); exactly 0 for a row without a visible key
     - `weights` (..., R, Sk): the softmax, before dropout
     - `slope` (..., R, Sk): derivative of the soft-capped score with respect to the score; None without a softcap
-    - `lse` (..., R): natural log of the sum of the exponentiated scores; -inf for a row that sees no key
+    - `lse` (..., R): natural log of the sum of the exponentiated scores; -inf for a row without a visible key
     - `largest_score` (..., R): the largest absolute score of the row among the keys whose weight is not negligible.
-      For each key, the larger of two values counts: the score before the softcap, and the score after softcap and bias.
+      Each key has two scores, one before the softcap and one after softcap and bias, and the larger one counts.
     """
 
     output: torch.Tensor
@@ -70,7 +70,10 @@ def attention(
 
 
 def visible(workload: Workload, inputs: Inputs, batch: int, rows: torch.Tensor) -> torch.Tensor:
-    """Return which keys each of `rows` (R,) sees in sequence `batch`: bool (R, Sk). `Mask` defines the rules."""
+    """Return which keys are visible to each of `rows` (R,) in sequence `batch`, as a bool tensor (R, Sk).
+
+    `Mask` defines the rules for each kind of mask.
+    """
     mask = workload.mask
     row = rows[:, None]
     column = torch.arange(workload.seq_k, device=rows.device)[None, :]
@@ -94,7 +97,10 @@ def visible(workload: Workload, inputs: Inputs, batch: int, rows: torch.Tensor) 
 
 
 def bias(workload: Workload, inputs: Inputs, rows: torch.Tensor) -> torch.Tensor | None:
-    """Return ALiBi's bias for `rows` (R,), -slope_h * |i + Sk - Sq - j|: float64 (Hq, R, Sk), or None without ALiBi."""
+    """Return ALiBi's bias for `rows` (R,) as a float64 tensor (Hq, R, Sk), or None for a workload without ALiBi.
+
+    The bias of query head h is -slope_h * |i + Sk - Sq - j| at row i and key j.
+    """
     if not workload.alibi:
         return None
     slopes = _required(inputs.alibi_slopes, "alibi_slopes").double()
@@ -105,7 +111,7 @@ def bias(workload: Workload, inputs: Inputs, rows: torch.Tensor) -> torch.Tensor
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a problem: all combinations of the given sequences (`batches`), key heads and query rows."""
+    """A part of a workload: all combinations of the given sequences (`batches`), key heads and query rows."""
 
     batches: tuple[int, ...]
     kv_heads: tuple[int, ...]
@@ -119,11 +125,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """The reference's answer for some rows of one sequence and n key heads, each of which serves g query heads.
+    """The reference's result for some query rows of one sequence and n key heads, each shared by g query heads.
 
     `query` (n, g, R, D), `key` (n, 1, Sk, D), `value` (n, 1, Sk, Dv) and `grad_output` (n, g, R, Dv) are the inputs in
-    the reference's dtype. `gradients` are those of query, key and value, and `weights_gradient` (n, g, R, Sk) is that
-    of the weights; all of them are None if no gradients were requested.
+    the reference's dtype. `gradients` are the gradients of query, key and value, and `weights_gradient` (n, g, R, Sk)
+    is the gradient of the weights; all of them are None if no gradients were requested.
     """
 
     batch: int
@@ -140,17 +146,17 @@ class Piece:
     weights_gradient: torch.Tensor | None = None
 
     def of_queries(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return this piece's rows and heads of a tensor (B, Hq, Sq, ...): (n, g, R, ...)."""
+        """Select this piece's rows and heads from a tensor (B, Hq, Sq, ...), and return them as (n, g, R, ...)."""
         group = self.query.shape[1]
         heads = _grouped(tensor[self.batch], group)[self.kv_heads]
         return heads[:, :, self.rows]
 
     def of_keys(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return this piece's heads of a tensor (B, Hkv, Sk, ...): (n, 1, Sk, ...)."""
+        """Select this piece's heads from a tensor (B, Hkv, Sk, ...), and return them as (n, 1, Sk, ...)."""
         return tensor[self.batch][self.kv_heads][:, None]
 
     def head(self, index: int, member: int) -> int:
-        """Return the index, among all query heads, of the query head at [index, member] of this piece."""
+        """Convert the position [index, member] of a query head in this piece to its index among all query heads."""
         return int(self.kv_heads[index]) * self.query.shape[1] + member
 
 
@@ -163,11 +169,11 @@ def evaluate(
     dtype: torch.dtype = torch.float64,
     kept: torch.Tensor | None = None,
 ) -> Iterator[Piece]:
-    """Yield the reference's answers for `part` (default: the whole problem) in pieces, which limits the memory needed.
+    """Yield the reference's results for `part` (default: the whole workload) in pieces, which limits the memory needed.
 
-    Gradients are computed by autograd, with `inputs.grad_output` at the rows of `part` and 0 at all others. `kept`
-    (B, Hq, Sq, Sk) is the factor by which dropout multiplied each weight. With a lower `dtype`, the same code serves as
-    a plain implementation in that dtype.
+    Gradients are computed by autograd from an output gradient that equals `inputs.grad_output` at the rows of `part`
+    and 0 at all other rows. `kept` (B, Hq, Sq, Sk) is the factor by which dropout multiplied each weight. With a
+    `dtype` of lower precision, the same code serves as a plain implementation in that dtype.
     """
     part = part or Part.whole(workload)
     group = workload.heads // workload.kv_heads
@@ -191,7 +197,7 @@ def attend(workload: Workload, inputs: Inputs) -> torch.Tensor:
 
 
 def in_bhsd(tensor: torch.Tensor, layout: str) -> torch.Tensor:
-    """Return a view of a tensor in `layout` with the dimensions (batch, heads, sequence, width)."""
+    """Return a tensor in `layout` as a view with the dimensions (batch, heads, sequence, width)."""
     return tensor if layout == "BHSD" else tensor.transpose(1, 2)
 
 
@@ -242,7 +248,7 @@ def _piece(
 
 
 def _grouped(heads: torch.Tensor, group: int) -> torch.Tensor:
-    """Return a view of (Hq, ...) as (Hkv, group, ...), because query head h reads key head h // group."""
+    """Return a view (Hkv, group, ...) of a tensor (Hq, ...), because query head h uses key head h // group."""
     return heads.view(heads.shape[0] // group, group, *heads.shape[1:])
 
 
@@ -254,7 +260,7 @@ def _detached(result: Attention) -> Attention:
 def _masked_softmax(scores: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
     """Return the softmax over the visible keys.
 
-    Hidden keys, and all keys of a row that sees none, have a weight of exactly 0 and get no gradient.
+    Keys that are not visible have a weight of exactly 0 and get no gradient, even in a row without any visible key.
     """
     blind = ~visible.any(-1, keepdim=True)
     scores = scores.masked_fill(~visible, -math.inf).masked_fill(blind, 0.0)

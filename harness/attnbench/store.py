@@ -32,8 +32,8 @@ MAX_LINE_BYTES = 64 * 1024 * 1024  # longer than any record that attnbench write
 class Reading:
     """The records that were read from a run.
 
-    `torn_lines` is the number of incomplete lines, which were skipped. `problems` has one message for everything else
-    that was skipped.
+    `torn_lines` is the number of incomplete lines, which were skipped. `problems` has one message for each other line
+    and each file that was skipped.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -151,17 +151,20 @@ def latest(run: Path) -> dict[tuple[str, str], Record]:
 
 
 def measures_on_every_device(manifest: Mapping[str, Any]) -> bool:
-    """Return whether each device of a run measured all cells, as was always the case in older versions."""
+    """Return whether each device of a run measured all cells. In older versions, each device always did."""
     return bool(manifest.get("every_device", True))
 
 
 def cell_key(device: str, cell_id: str, *, every_device: bool) -> tuple[str, str]:
-    """Return a cell's key within its run. The key has no device if devices of the same model share the cells."""
+    """Return a cell's key within its run: its device and its id.
+
+    The device is left empty if devices of the same model share the cells.
+    """
     return (device if every_device else "", cell_id)
 
 
 def statuses(run: Path) -> dict[str, int]:
-    """Return the number of a run's cells by the status of their latest records."""
+    """Return the number of a run's cells with each status, according to the latest record of each cell."""
     return dict(Counter(record.status for record in latest(run).values()))
 
 
@@ -200,8 +203,8 @@ def declared_baseline(manifest: Mapping[str, Any]) -> str | None:
 def plugin_arguments(manifest: Mapping[str, Any]) -> list[str]:
     """Return the `--plugin` arguments of a run.
 
-    Raises UsageError if an argument is a file inside a run's folder. A run may have been copied from another machine,
-    and code that comes with it must not be executed.
+    Raises UsageError if an argument is the path of a file inside a run's folder. A run may have been copied from
+    another machine, and code that is copied along with it must not be executed.
     """
     given = manifest.get("plugin_arguments", [])
     if not isinstance(given, list) or not all(isinstance(plugin, str) for plugin in given):
@@ -218,7 +221,7 @@ def plugin_arguments(manifest: Mapping[str, Any]) -> list[str]:
 def _regular_file(path: Path) -> Path:
     """Return the path if it is a regular file.
 
-    Raises ValueError for a symbolic link, which could point outside the run's folder, and for a pipe or device.
+    Raises ValueError otherwise, e.g. for a pipe, or for a symbolic link, which could point outside the run's folder.
     """
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"{printable(path.name)} is not a regular file")

@@ -17,7 +17,10 @@ _ALL_BUT_MARKS = _ALL_BUT_BRACKETS.replace(b'"', b"")
 
 
 def printable(text: str) -> str:
-    """Replace unprintable characters (terminal escapes, control characters and text direction marks) with `?`."""
+    """Replace unprintable characters (terminal escapes, control characters and text direction marks) with `?`.
+
+    If the text contains any such character, each run of whitespace in it is replaced with one space first.
+    """
     if text.isprintable():
         return text
     spaced = " ".join(text.split())
@@ -47,7 +50,10 @@ def parse(line: bytes | str) -> Any:
 
 
 def _parsed(line: bytes | str) -> Any:
-    """Parse JSON that orjson refused. It may be valid apart from a lone surrogate in a string."""
+    """Parse JSON with Python's own parser, because orjson rejects JSON with a lone surrogate in a string.
+
+    Raises ValueError if Python's parser rejects the JSON, too, or if the JSON is nested too deeply.
+    """
     try:
         return json.loads(line, parse_constant=_refuse)
     except RecursionError:
@@ -57,9 +63,9 @@ def _parsed(line: bytes | str) -> Any:
 def _is_harmless(line: bytes | str) -> bool:
     """Return whether a quick check of the bytes shows that valid JSON needs no cleaning.
 
-    If it returns False, `cleaned` must look at each value. Without a backslash there are no control characters, because
-    JSON escapes them, and every quote begins or ends a string. Numbers need no check: the parser turns integers that
-    are too large into floats and refuses infinities.
+    If it returns False, `cleaned` must check each value. JSON without a backslash contains no control characters,
+    because these would be escaped, and each of its quotes begins or ends a string. Numbers need no check, because
+    orjson converts integers beyond 64 bits to floats and rejects infinities.
     """
     data = line.encode() if isinstance(line, str) else line
     if len(data) > MAX_STRING_LENGTH or not data.isascii() or b"\\" in data or b"\x7f" in data:

@@ -1,1 +1,1 @@
-"""Execution on the machines of a Ray or Slurm cluster. Runs in the supervisor, on the driver and on each node."""
+"""Execution of runs on a Ray or Slurm cluster. Runs in the supervisor, on the user's machine and on each node."""

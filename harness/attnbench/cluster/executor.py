@@ -71,7 +71,7 @@ class ClusterExecutor:
     def environment_of(self, device: Device, packages: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - each node uses its own list of packages
         """Return the environment of the node whose description is used for this type of device.
 
-        Each record, by contrast, refers to the environment of the node on which the cell was measured.
+        Each record refers not to this environment but to that of the node on which its cell was measured.
         """
         return self._described[device.name].environments[device.kind]
 
@@ -148,9 +148,9 @@ class QueuedGroup:
 class GroupQueue:
     """A queue of the groups of cells in a plan.
 
-    For each type of device, as many groups run at the same time as the cluster has devices of this type. When a node is
-    lost, the group that it was running is queued again. If the cluster has no device of a type for `missing_nodes_s`
-    seconds, the cells for that type are recorded as interrupted.
+    For each type of device, at most as many groups run at the same time as the cluster has devices of this type. When a
+    node is lost, the group that it was running is queued again. If the cluster has no device of a type for
+    `missing_nodes_s` seconds, the cells for that type are recorded as interrupted.
     """
 
     def __init__(
@@ -202,7 +202,10 @@ class GroupQueue:
         return self.summary
 
     def _submit_waiting(self) -> None:
-        """Submit waiting groups to free devices, and give up groups whose type of device is no longer available."""
+        """Submit waiting groups for all idle devices.
+
+        Gives up on groups whose type of device has been unavailable for `missing_nodes_s` seconds.
+        """
         if self._interrupts.count:
             self._waiting = {name: deque() for name in self._waiting}
         available = {device_type.name: device_type for device_type in self._cluster.device_types()}
@@ -253,7 +256,10 @@ class GroupQueue:
         self._running[self._cluster.submit(node_task.measure_group, msgspec.to_builtins(order), device_type)] = group
 
     def _collect(self, handle: Any, group: QueuedGroup) -> None:
-        """Store the result of a finished task, or queue its group again if the node was lost."""
+        """Store the result of a finished task, or queue its group again if the node was lost.
+
+        If too many nodes were lost, or if the task failed, the cells of the group are recorded as failed.
+        """
         try:
             result = msgspec.convert(self._cluster.result(handle), GroupResult)
         except NodeLostError as lost:
@@ -307,7 +313,7 @@ class GroupQueue:
         store.write_manifest(self._run, manifest)
 
     def _give_up(self, group: QueuedGroup, status: str, reason: str) -> None:
-        """Store a record without measurements for each cell of a group, with this status and reason."""
+        """For each cell of a group, store a record with this status and reason but without measurements."""
         for cell in group.cells:
             protocol = self._plan.protocols[cell.device.kind]
             environment = str(self._plan.environments[cell.device.name]["environment_id"])

@@ -87,14 +87,14 @@ class GroupResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `measure_group`.
 
     - `host`: the node's name
-    - `refused`: the reason why the node can't run the group, or None if it can. If the group is refused, all fields
+    - `refused`: the reason why the node can't run the group, or None if it can. If there is a reason, all other fields
       except `host` are empty.
     - `device`: the device's name on the node, e.g. `cuda:3`
     - `records`: the records as JSON values
     - `logs`: the content of each log file, by the file's path
     - `peaks`: the peak rates by dtype
     - `doctor`: the findings of `attnbench doctor` on the node, as JSON values
-    - `useful_s`: the time in which variants were called or checked, in seconds
+    - `useful_s`: the time in seconds that was spent on calling or checking variants
     """
 
     host: str
@@ -215,7 +215,8 @@ def _variants(catalog: Catalog, wanted: Mapping[str, str], baselines: Sequence[s
 def _free_device(kind: str) -> Iterator[Device]:
     """Lock a free device of the given kind and yield it.
 
-    The device is a single core, or a GPU that the cluster's scheduler makes visible to this process.
+    The device is a single core, or a GPU that the cluster's scheduler makes visible to this process. Raises UsageError
+    if the node has no device of this kind or if none becomes free in time.
     """
     candidates = [device for device in list_devices() if device.kind == kind and device.name != "cpu"]
     if not candidates:

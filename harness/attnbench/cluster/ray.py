@@ -20,8 +20,8 @@ OBJECT_STORE_BYTES = 256 * 1024 * 1024  # size of the object store if the cluste
 class RayCluster:
     """A Ray cluster. Each task gets one GPU or one core on a node that is labelled with the requested type of device.
 
-    If `address` is None, the cluster at the address in RAY_ADDRESS is used. If this environment variable is not set, a
-    new cluster is started on this machine.
+    If `address` is None, the cluster at the address in the environment variable RAY_ADDRESS is used. If this variable
+    is not set either, a new cluster is started on this machine.
     """
 
     name = "ray"

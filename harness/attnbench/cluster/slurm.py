@@ -79,7 +79,10 @@ class SlurmCluster:
         return self._rows
 
     def submit(self, task: Task, argument: dict[str, Any], device_type: DeviceType) -> Any:
-        """Submit a job and return it. Submitit pickles a reference to the task and the argument's JSON values."""
+        """Submit a job that runs the task, and return the job.
+
+        Submitit pickles a reference to the task and the JSON values of the argument.
+        """
         executor = self._submitit.AutoExecutor(folder=self._folder, cluster=self._scheduler)
         executor.update_parameters(name="attnbench", timeout_min=JOB_LIMIT_MINUTES)
         if self._scheduler == "slurm":

@@ -47,7 +47,7 @@ class ForkedWorker:
     def start(self) -> int | None:
         """Wait until the worker has been forked, and return its process id.
 
-        Returns None if the fork server ends or takes too long.
+        Returns None if the fork server exits or takes too long.
         """
         self._read_report(START_TIMEOUT_S, until=1)
         return self.pid
@@ -58,10 +58,10 @@ class ForkedWorker:
         return self._reported[0] if self._reported else None
 
     def wait(self, timeout_s: float) -> int | None:
-        """Wait until the worker ends, and return its exit code or, if a signal ended it, the signal's negative number.
+        """Wait until the worker exits, and return its exit code or, if a signal killed it, the negated signal number.
 
         Returns None if the worker is still running after `timeout_s` seconds, or if it was never started. If the fork
-        server has ended, returns -SIGKILL, because the kernel kills the workers of a fork server that ends.
+        server has exited, returns -SIGKILL, because the kernel kills the workers of a fork server that exits.
         """
         self._read_report(timeout_s, until=2)
         if len(self._reported) > 1:
@@ -110,7 +110,7 @@ class ForkServer:
         """Request a new worker and return its handle without waiting until the worker runs.
 
         `descriptors` are the worker's ends of the pipes for requests, replies and the log. Raises OSError if the fork
-        server has ended.
+        server has exited.
         """
         reading, writing = os.pipe()
         try:

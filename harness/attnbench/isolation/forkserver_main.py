@@ -67,8 +67,8 @@ PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 class ForkServerLoop:
     """The fork server's main loop, which forks a worker for each ForkRequest that arrives on the socket.
 
-    The loop writes two lines to each worker's report pipe: the process id and, once the worker has ended, the exit code
-    or the negative number of the signal that ended the worker.
+    The loop writes two lines to each worker's report pipe: first the process id and, once the worker has exited, its
+    exit code or, if a signal killed it, the negated signal number.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -81,9 +81,9 @@ class ForkServerLoop:
         self._mark_address = _address_of(MARK_VARIABLE)
 
     def serve(self) -> None:
-        """Handle requests until the supervisor closes the socket or ends.
+        """Handle requests until the supervisor closes the socket or exits.
 
-        The kernel kills the workers when this process ends.
+        When this process exits, the kernel kills the workers.
         """
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
@@ -126,7 +126,7 @@ class ForkServerLoop:
         return True
 
     def _report_exits(self) -> None:
-        """Report the exit codes of the workers that have ended.
+        """Report the exit codes of the workers that have exited.
 
         A worker is not reaped before the supervisor has released it, so that its process id can't be reused earlier.
         """
@@ -224,7 +224,7 @@ def _report(report: int, number: int) -> None:
 
 
 def _fork() -> int | None:
-    """Fork this process and return the child's process id, which is 0 in the child.
+    """Fork this process, and return the child's process id in this process and 0 in the child.
 
     Returns None if the system can't start another process.
     """
@@ -238,7 +238,7 @@ def _fork() -> int | None:
 
 
 def _die_with(parent: int) -> None:
-    """Make the kernel kill this process when its parent ends, so that no orphan occupies a device (Linux only)."""
+    """Make the kernel kill this process when its parent exits, so that no orphan occupies a device (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -246,7 +246,7 @@ def _die_with(parent: int) -> None:
 
 
 def _limit_memory(data_limit: int | None) -> None:
-    """Set RLIMIT_DATA to `data_limit` bytes, and make the kernel kill this process first if memory runs out."""
+    """Set RLIMIT_DATA to `data_limit` bytes, and make this process the first to be killed if memory runs out."""
     if data_limit is not None:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_DATA, (data_limit, data_limit))

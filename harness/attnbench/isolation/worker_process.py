@@ -45,7 +45,7 @@ KILL_TIMEOUT_S = 10.0  # a process may take this long to exit after SIGKILL
 
 
 class WorkerLostError(Exception):
-    """The worker died, hung or sent an invalid message, and has been ended.
+    """The worker died, hung, used too much memory or sent an invalid message, and has been ended.
 
     - `status`: the status for the record of the current cell: `crash`, `timeout`, `out_of_memory` or `error`
     - `phase`: the phase in which the worker was lost
@@ -65,7 +65,7 @@ class WorkerProcess:
     - `environment`: environment variables of the worker, in addition to those of the supervisor
     - `cores`: the cores to which the worker is pinned, or None for no pinning
     - `memory`: the limit on the worker's host memory, or None for no limit
-    - `needs_torch`: whether to import torch before the worker starts
+    - `needs_torch`: whether the fork server imports torch before it forks the worker
     """
 
     _running: ClassVar[set[WorkerProcess]] = set()
@@ -123,7 +123,7 @@ class WorkerProcess:
     def post(self, message: WorkerRequest) -> None:
         """Send one request. Call `wait` before sending the next request.
 
-        Raises WorkerLostError if the worker has ended or can't be started.
+        Raises WorkerLostError if the worker has exited or can't be started.
         """
         if self._process.start() is None:
             raise self._died()
@@ -215,9 +215,9 @@ class WorkerProcess:
         return WorkerLostError("timeout", self.phase, f"no reply within the deadline of phase {self.phase}")
 
     def _died(self) -> WorkerLostError:
-        """End a worker that has closed its reply pipe, and return the error to raise.
+        """End a worker that has closed its pipes or could not be started, and return the error to raise.
 
-        The error explains why the worker ended.
+        The error explains what happened to the worker.
         """
         code = self._process.wait(GRACE_S)
         self._kill()
@@ -255,7 +255,10 @@ class WorkerProcess:
         self._log.close()
 
     def _signal(self, send: Callable[[int, int], None], number: int) -> None:
-        """Send a signal with `os.kill` or `os.killpg` if the process has been forked already."""
+        """Send a signal to the worker with `send`, which is `os.kill` or `os.killpg`.
+
+        Does nothing if the worker has not been forked yet.
+        """
         if self._process.pid is not None:
             with contextlib.suppress(OSError):
                 send(self._process.pid, number)
@@ -277,14 +280,15 @@ def isolated_query(
     *,
     needs_torch: bool = True,
 ) -> tuple[list[Answer], dict[str, str]]:
-    """Send a request to a worker, and repeat it without each plugin or variant that makes the worker end or hang.
+    """Send a request to a worker, and repeat it without each plugin or variant that makes the worker crash or hang.
 
     The worker sends an AboutNotice with the name of a plugin or variant before it runs code of that plugin or variant.
     If the worker is lost, a new worker gets the same request with this name added to `skip`. Each notice must arrive
     within `deadline_s` seconds of the previous one.
 
-    Returns the notices of type `answer`, and a dict from each skipped name to the reason. Raises PluginError if the
-    request can't be carried out.
+    Returns the notices of type `answer`, and a dict that maps each skipped name to the reason why it was skipped.
+    Raises PluginError if the request fails, or if a worker is lost and it is unclear which plugin or variant is the
+    cause.
     """
     skip: dict[str, str] = {}
     while True:

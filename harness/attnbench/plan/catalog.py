@@ -91,7 +91,7 @@ class Catalog:
     def suites(self, chosen: Sequence[str]) -> list[Suite]:
         """Return the suites with the given names or file paths.
 
-        Raises UsageError if a suite is unknown, can't be read, or has the name of another suite.
+        Raises UsageError if a suite is unknown or can't be read, or if two suites have the same name.
         """
         return choose_suites(
             chosen, ((plugin.source.name, suite) for plugin in self.plugins for suite in plugin.suites)
@@ -174,7 +174,7 @@ def _grid(description: GridDescription) -> Grid:
 
 
 def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
-    """Refuse each plugin that offers a variant or a suite whose name is already taken.
+    """Return the entries, and refuse each plugin that offers a variant or a suite whose name is already taken.
 
     A name is taken if the plugin itself or an earlier plugin already offers a variant or a suite of that name. The
     entry of a refused plugin has a reason instead of variants and suites.

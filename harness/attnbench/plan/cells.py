@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def device_groups(self) -> list[list[Device]]:
-        """The plan's devices in groups that share their cells. The `device` of a cell is the first of its group."""
+        """The plan's devices in groups that share cells. The `device` of a cell is the first device of a group."""
         firsts = dict.fromkeys(cell.device for cell in (*self.cells, *self.frontier))
         return [
             [first, *(other for other in self.shared if other not in firsts and interchangeable(other, first))]
@@ -108,7 +108,7 @@ def _not_loaded(catalog: Catalog) -> str:
 
 
 def _file_here(name: str) -> str:
-    """Return a hint to use --plugin if the current folder has a file of this name, or else an empty string."""
+    """Return a hint to use --plugin if the current folder has a .py file of this name, or else an empty string."""
     path = Path(name.replace("-", "_")).with_suffix(".py")
     return f"; the current folder has {path}: load it with --plugin {path}" if path.is_file() else ""
 

@@ -67,8 +67,8 @@ class Device:
     """A device that cells run on.
 
     `cpu` is the whole CPU. `cpu:N` is a slot for a worker that is pinned to one core and runs one thread. `cuda:N` is a
-    GPU; GPUs are numbered in the order of the PCI bus. `uuid` distinguishes devices of the same model. A team consists
-    of several devices that work together: its `members`. Its name consists of the members' names, joined by `+`.
+    GPU; GPUs are numbered in the order of the PCI bus. `uuid` distinguishes devices of the same model. A team is a
+    device that consists of several other devices, its `members`, and its name consists of their names, joined by `+`.
     """
 
     name: str

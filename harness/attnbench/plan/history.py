@@ -61,8 +61,8 @@ class History:
     def too_large(self, cell: Cell) -> Workload | None:
         """Return a workload whose failure in an earlier run shows that a cell will not fit in memory.
 
-        The cell's variant ran out of memory on that workload on the same model of device, and that workload is no
-        larger than the cell's. Returns None if there is no such workload.
+        On the same model of device, the cell's variant ran out of memory on this workload, although it is no larger
+        than the cell's workload. Returns None if there is no such workload.
         """
         known = self._memory.get(cell.device.model)
         return known.too_large(cell.variant.name, cell.workload) if known else None

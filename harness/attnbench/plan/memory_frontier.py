@@ -58,16 +58,22 @@ class OutOfMemory:
             self.add(record)
 
     def add(self, record: Record) -> None:
-        """Add the workload of a record whose cell ran out of memory. Predicted failures are ignored."""
+        """Add a record's workload if its cell ran out of memory. Predicted failures are ignored."""
         if record.status == "out_of_memory" and PREDICTED not in record.flags:
             self._failed.setdefault(record.variant, []).append(record.workload)
 
     def too_large(self, variant: str, workload: Workload) -> Workload | None:
-        """Return a workload no larger than `workload` on which the variant ran out of memory, or None."""
+        """Return a workload on which the variant ran out of memory and which is no larger than `workload`.
+
+        Returns None if there is no such workload.
+        """
         return next((failed for failed in self._failed.get(variant, ()) if no_smaller(workload, failed)), None)
 
     def predicted_reason(self, variant: str, workload: Workload) -> str | None:
-        """Return why the variant is predicted to run out of memory on a workload, or None if it is not."""
+        """Return why the variant is predicted to run out of memory on a workload.
+
+        Returns None if the variant is not predicted to run out of memory.
+        """
         for smaller in self._failed.get(variant, ()):
             if smaller != workload and no_smaller(workload, smaller):
                 return (
@@ -127,8 +133,9 @@ def next_length(known: Mapping[int, LengthOutcome]) -> int | None:
     """Return the length to try next, or None when the search is over.
 
     The search doubles the length while every length fits, halves it while none fits, and then bisects. It is over when
-    the largest length that fits is known to within an eighth of the power of two below it. It ends early if a length
-    fails for a reason other than memory, such as a timeout, or if the next call would take longer than MAX_CALL_S.
+    the largest length that fits is known to within an eighth of the largest power of two that does not exceed it. It
+    ends early if a length fails for a reason other than memory, such as a timeout, or if the next call would take
+    longer than MAX_CALL_S.
     """
     fitting = [length for length, outcome in known.items() if outcome.status == "ok"]
     largest = max(fitting, default=0)

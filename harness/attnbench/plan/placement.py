@@ -19,7 +19,7 @@ def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list
 
     A workload whose `gpus` is above 1 needs a team of that many devices. If the whole CPU is among the devices, CPU
     teams consist of single cores. If there are too few devices for a workload, the largest possible team is added, so
-    that there is a record that says why the workload is unsupported.
+    that the run has a record that says why the workload is unsupported.
     """
     counts = sorted({workload.gpus for workload in workloads} - {1})
     here = {device.name: device for device in list_devices()} if counts else {}
@@ -38,8 +38,8 @@ def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list
 def devices_for(workload: Workload, devices: Sequence[Device]) -> list[Device]:
     """Return the devices on which a workload is measured.
 
-    If the workload needs one device, these are all single devices. Otherwise, they are the best-fitting team of each
-    kind of device.
+    A workload that needs one device is measured on all single devices. A workload that needs several devices is
+    measured on the best-fitting team of each kind of device.
     """
     if workload.gpus == 1:
         return [device for device in devices if not device.members] or list(devices)

@@ -1,4 +1,4 @@
-"""The detection of stale records: those whose cells might take a different time if they were measured now."""
+"""Detect stale records. A record is stale if its cell might take a different time if it were measured now."""
 
 from __future__ import annotations
 

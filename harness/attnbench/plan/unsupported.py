@@ -63,7 +63,7 @@ def _answers(device: Device, variants: tuple[VariantEntry, ...], workloads: tupl
 
 
 def unsupported_reasons(plan: Plan) -> dict[str, str]:
-    """Return, by cell_id, why each unsupported cell of a plan is unsupported. Devices are queried in parallel."""
+    """Return the reason for each unsupported cell of a plan, by cell_id. Devices are queried in parallel."""
     devices = [group[0] for group in plan.device_groups]  # the device of a cell is always the first of a group
     with ThreadPoolExecutor() as threads:
         answers = dict(zip(devices, threads.map(lambda device: support_of(plan, device), devices), strict=True))
@@ -75,7 +75,7 @@ def unsupported_reasons(plan: Plan) -> dict[str, str]:
 
 
 def support_of(plan: Plan, device: Device) -> SupportAnswers:
-    """Return the reasons why variants do not support the workloads that a plan has for them on a device."""
+    """Query the variants in a plan's cells on a device, and return why they do not support workloads of these cells."""
     cells = [cell for cell in plan.cells if cell.device == device]
     if not cells:
         return SupportAnswers(device, {})

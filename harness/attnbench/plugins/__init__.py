@@ -1,1 +1,1 @@
-"""The plugin contract, the loading of plugins, and templates. Runs on both sides; only workers load plugins."""
+"""The plugin contract, the loading of plugins, and templates. Runs on both sides, but only workers load plugins."""

@@ -35,7 +35,7 @@ HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("attnbench_"))
 
 @dataclass(frozen=True)
 class PluginSource:
-    """What a plugin is loaded from: an entry point, a file or a module.
+    """The source of a plugin: an entry point, a file or a module.
 
     `target` is the value of the entry point, the path of the file, or the name of the module.
     """
@@ -82,7 +82,7 @@ def entry_point_sources() -> list[PluginSource]:
 
 
 def named_source(text: str) -> PluginSource:
-    """Return the source of the plugin that a value of `--plugin` names: FILE.py or package.module.
+    """Return the source of the plugin that is given as a value of `--plugin`: FILE.py or package.module.
 
     Raises UsageError if there is no such file or module.
     """
@@ -143,7 +143,7 @@ def variant_of(source: PluginSource, name: str) -> Variant:
 def load_all(
     sources: Iterable[PluginSource], skip: Mapping[str, PluginError]
 ) -> Iterator[tuple[PluginSource, Plugin | PluginError | None]]:
-    """Load plugins one by one, yielding (source, None) before each plugin and (source, outcome) after it.
+    """Load plugins one by one, yielding (source, None) before loading each plugin and (source, outcome) afterwards.
 
     The outcome is the plugin or, if it did not load, the error. A plugin named in `skip` is not loaded, and its outcome
     is the error in `skip`. If a plugin lists further modules, they are then loaded as separate plugins.
@@ -271,7 +271,7 @@ def _where(error: BaseException) -> str:
 
 
 def _sha256(source: PluginSource, module: ModuleType) -> str:
-    """Return a hash of a plugin's source files. An edit changes the hash, which makes the plugin's cells stale.
+    """Return a hash of a plugin's source files. If an edit changes the hash, the plugin's cells become stale.
 
     The source files of an entry point are all files of its package. Those of a file or a module are the plugin's own
     file and the files in the same folder that it imports.

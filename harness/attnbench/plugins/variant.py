@@ -84,7 +84,7 @@ class Variant:
         workload: Workload,  # noqa: ARG002 - used by subclasses
         inputs: Inputs,  # noqa: ARG002 - used by subclasses
     ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]] | None:
-        """Return a callable that computes the output and its log-sum-exp, or None if the variant has no log-sum-exp.
+        """Return a callable that computes the output and its log-sum-exp, or None if the variant can't return both.
 
         The log-sum-exp is the natural logarithm of the sum of the exponentiated, masked scores. It is a float32 tensor
         of the shape (B, Hq, Sq) in both layouts, with -inf for each query without a visible key. The log-sum-exp is
@@ -94,7 +94,7 @@ class Variant:
 
 
 class FunctionVariant(Variant):
-    """A variant that the `variant` decorator makes from a function of tensors."""
+    """A variant that the decorator `variant` creates from a function of tensors."""
 
     def __init__(self, name: str, function: Callable[..., Any], layout: Layout, tier: Tier) -> None:
         self.name = name
@@ -115,7 +115,7 @@ def variant(
 ) -> Callable[[Callable[..., Any]], FunctionVariant]:
     """Return a decorator that turns a function `(query, key, value, workload) -> output` into a variant.
 
-    Shapes in the default layout: (B, Hq, Sq, D), (B, Hkv, Sk, D), (B, Hkv, Sk, Dv) -> (B, Hq, Sq, Dv).
+    In the default layout, query is (B, Hq, Sq, D), key (B, Hkv, Sk, D), value (B, Hkv, Sk, Dv), output (B, Hq, Sq, Dv).
     """
 
     def decorate(function: Callable[..., Any]) -> FunctionVariant:

@@ -25,7 +25,7 @@ THROTTLED_LIMIT = 0.10  # a record is flagged `throttled` if more than this shar
 class CellContext:
     """The settings and counters that all cells of one device share.
 
-    - `crashes`: the number of crashes, by (name of the variant, whether the cell was the A/A control). Devices of the
+    - `crashes`: the number of crashes, by the variant's name and whether the cell was the A/A control. Devices of the
       same model share this counter.
     - `stop_now`: a function that returns True when the run must stop without finishing the current block
     """
@@ -58,8 +58,9 @@ class CellProgress:
     def record(
         self, context: CellContext, status: str, phase: str, log: Path | None, *, control: bool, **fields: Any
     ) -> Record:
-        """Return the cell's record, in which `fields` replace the results collected so far.
+        """Return the cell's record with the results collected so far.
 
+        `fields` contains further fields of the record, which take precedence over collected results of the same name.
         Raises RecordError if a value is invalid.
         """
         cell = self.cell

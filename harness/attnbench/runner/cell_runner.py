@@ -77,7 +77,7 @@ class CellRunner:
     def open(self, cell: Cell) -> Record | None:
         """Open a cell: start the worker if necessary, prepare the variant, check its answers, and warm up.
 
-        Returns the cell's record if one of these steps fails, and None otherwise.
+        Returns the cell's record if the cell is not tried or if one of these steps fails, and None otherwise.
         """
         self._progress = CellProgress(cell, utc_now())
         crashes = self._context.crashes[cell.variant.name, self.control]
@@ -128,7 +128,7 @@ class CellRunner:
             self.stopping.add(block.samples_ns, block.wall_ns)
 
     def close(self) -> Record:
-        """Check the answers once more, measure memory, list the kernels, and return the cell's record."""
+        """Check the variant's answers again, measure memory, list the kernels, and return the cell's record."""
         try:
             reply = self._running_worker.request(CloseRequest(), self._deadline_s)
         except WorkerLostError as lost:
@@ -158,7 +158,10 @@ class CellRunner:
         )
 
     def refuse(self, cell: Cell, status: str, reason: str, *flags: str) -> Record:
-        """Return the record of a cell that is not tried; `reason` explains why the cell would fail."""
+        """Return a record with this status for a cell that is not tried.
+
+        `reason` explains why the cell is not tried, and `flags` are the flags of the record.
+        """
         self._progress = CellProgress(cell, utc_now())
         return self._record(status, "prepare", reason=reason, flags=flags)
 

@@ -41,8 +41,8 @@ def check_variant(
 ) -> None:
     """Run the conformance suite at `level` and call `on_result` with the result of each test.
 
-    A result is a `CheckResult` in its JSON form. A test fails if the worker ends during the test or if the test takes
-    longer than `timeout_s` seconds. A new worker then continues with the next test. Raises AttnbenchError if the
+    A result is a `CheckResult` in its JSON form. If the worker exits during a test, or if a test takes longer than
+    `timeout_s` seconds, the test fails and a new worker continues with the next test. Raises AttnbenchError if the
     variant can't be loaded.
     """
     only = None if only is None else list(only)

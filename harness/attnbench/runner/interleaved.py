@@ -83,7 +83,7 @@ class InterleavedCells:
             self._store(record)
 
     def _possible(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Load the workers of the cells that may succeed, two at a time, and return these cells.
+        """Start the workers of the cells that may succeed, two at a time, and return these cells.
 
         All other cells are unsupported or predicted to run out of memory. A record is stored for each of them.
         """

@@ -82,8 +82,8 @@ class LocalExecutor:
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:
         """Hold the locks of the plan's devices while the context is active.
 
-        A description of the machine is added to the run's manifest. Raises UsageError if another run holds one of the
-        locks. In this case, the folder of a new run is removed, because it contains no results yet.
+        Entering the context also adds a description of the machine to the run's manifest. If another run holds one of
+        the locks, raises UsageError and, if the run is new, removes its folder, because it contains no results yet.
         """
         with ExitStack() as held:
             try:
@@ -137,7 +137,7 @@ def describe_machine(run: Path, plan: Plan) -> None:
 
 
 def describe_variants(run: Path, plan: Plan) -> None:
-    """Test the traits of the variants that were timed, and add the results to the manifest by device and variant."""
+    """Test the traits of the timed variants, and add the results to the run's manifest, by device and variant."""
     timed = {(record.device, record.variant) for record in store.latest(run).values() if record.status == "ok"}
     manifest = store.read_manifest(run)
     manifest["traits"] = {

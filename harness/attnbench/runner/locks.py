@@ -1,6 +1,6 @@
 """Locks that prevent two runs from using the same device or writing to the same folder at the same time.
 
-When a process ends, the kernel releases the locks that the process held.
+When a process exits, the kernel releases all locks that the process holds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
 
 @contextmanager
 def hold_one(devices: Sequence[Device], wait_s: float) -> Iterator[Device]:
-    """Lock the first free device and yield it.
+    """Lock the first device that is free, yield it, and hold the lock while the context is active.
 
     Raises UsageError if no device becomes free within `wait_s` seconds.
     """

@@ -22,9 +22,9 @@ POLL_S = 0.2
 class WorkQueue:
     """The work that remains for the devices of one model. The queue is thread-safe.
 
-    The cells of one workload form a group. One device measures all cells of a group side by side. A single device takes
-    the groups in the order of the plan, small workloads first. If there are several devices, they take the longest
-    groups first, so that all devices finish at about the same time.
+    The cells of one workload form a group. One device measures all cells of a group side by side. If there is only one
+    device, it takes the groups in the order of the plan. If there are several devices, they take the groups with the
+    most FLOPs first, so that all devices finish at about the same time.
 
     Searches for memory frontiers start when all groups have been measured. Each search covers one variant and one
     series of lengths. The queue uses the outcomes of finished cells to choose the next length of a search.
@@ -55,7 +55,7 @@ class WorkQueue:
     def take(self, device: Device, halted: Callable[[], bool]) -> list[Cell] | None:
         """Return the next cells to measure side by side on `device`, or None if no cells are left.
 
-        Also returns None if `halted` returns True. `done` must be called when the cells have been measured.
+        Also returns None once `halted` returns True. The caller must call `done` when the cells have been measured.
         """
         with self._changed:
             while not halted():
@@ -100,7 +100,7 @@ class WorkQueue:
             return self._support
 
     def _next_search(self, device: Device) -> list[Cell] | None:
-        """Return the next cell of the first unfinished search as a list, or None if no search is left in the queue."""
+        """Return a list with the next cell of the first unfinished search, or None if the queue contains no search."""
         while self._searches:
             search = self._searches.popleft()
             length = next_length(self._outcomes.get((search.variant.name, series_key(search.workload)), {}))

@@ -28,12 +28,12 @@ class Request:
     """The options of `attnbench run` before validation.
 
     - `workloads`: the ids of single workloads
-    - `budget_s`: the sampling time per cell in seconds. If None, the longest budget of the suites applies, or the
-      budget of `protocol` if a suite has no budget or `workloads` is not empty.
+    - `budget_s`: the maximum sampling time per cell in seconds. If None, the longest budget of the suites applies, or
+      the budget of `protocol` if a suite has no budget or `workloads` is not empty.
     - `every_device`: whether to measure every cell on every device, instead of sharing the cells among the devices of
       one model
-    - `baseline`: the variant that is measured a second time as the A/A control. If None, a variant that declares itself
-      a baseline is used.
+    - `baseline`: the variant that is measured a second time as the A/A control. If None, it is a variant whose plugin
+      declares it as a baseline.
     """
 
     suites: Sequence[str] = ()
@@ -121,8 +121,8 @@ def default_suite(devices: Sequence[Device]) -> str:
 def _protocol_of(request: Request, catalog: Catalog, suites: Sequence[str]) -> MeasureConfig:
     """Return the request's measure config with the budget that applies.
 
-    The request's `budget_s` applies or, if it is None, the longest budget of the suites. The config keeps its own
-    budget if `budget_s` is None and either a suite has no budget or the request names single workloads.
+    This is the request's `budget_s` or, if `budget_s` is None, the longest budget of the suites. If `budget_s` is None
+    and either a suite has no budget or the request names single workloads, the config keeps its own budget.
     """
     budgets = [suite.budget_s for suite in catalog.suites(suites)]
     known = [seconds for seconds in budgets if seconds is not None]

@@ -67,7 +67,7 @@ POLL_S = 0.2
 class RunSummary:
     """The result of a run: the number of records by status, and how the time was spent.
 
-    - `useful_share`: the share of the devices' time in which variants were called or checked
+    - `useful_share`: the share of the devices' time that was spent on calling or checking variants
     - `frontier_ends`: the number of `out_of_memory` records in searches for a memory frontier. These records are
       expected and don't count as failures.
     """

@@ -70,7 +70,10 @@ class WorkerTeam:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """The time spent waiting for the first member in each phase, in seconds. The members work at the same time."""
+        """The time spent waiting for the first member in each phase, in seconds.
+
+        It stands for the whole team, because all members work at the same time.
+        """
         return self._workers[0].seconds
 
     @property

@@ -1,1 +1,1 @@
-"""The worker process, which loads one plugin and measures its variant. Runs in workers and imports torch."""
+"""The worker process, which loads a plugin and measures one of its variants. Runs in workers and imports torch."""

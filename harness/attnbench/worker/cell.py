@@ -82,7 +82,7 @@ class Session:
         return self._dropped_if_failed(self._opened().block(request.duration_ns))
 
     def _close(self, _: CloseRequest) -> CloseReply | FailedReply:
-        """Check the answers once more, and then measure memory and list the kernels."""
+        """Check the variant's answers again, and then measure memory and list the kernels."""
         reply = self._opened().close()
         self._drop_cell()
         return reply
@@ -118,7 +118,7 @@ class OpenCell:
 
     - `enter`: a function that reports the name of a phase when the phase begins
     - `inputs`, `call`: the workload's inputs and the callable that is timed
-    - `gate`: the gate that checks the answers
+    - `gate`: the gate that checks the variant's answers
     - `sampler`: the sampler that times the calls
     """
 
@@ -131,7 +131,7 @@ class OpenCell:
     sampler: Sampler
 
     def open(self) -> OpenReply | FailedReply:
-        """Make the first call, check the answers, and warm up."""
+        """Make the first call, check the variant's answers, and warm up."""
         self.enter("first_call")
         first_call_ns = self.sampler.first_call()
         self.enter("conform")
@@ -158,7 +158,7 @@ class OpenCell:
         return block
 
     def close(self) -> CloseReply | FailedReply:
-        """Check the answers once more, and then measure memory and list the kernels in separate, untimed calls."""
+        """Check the variant's answers again, and then measure memory and list the kernels with untimed calls."""
         self.enter("conform")
         verdict = self.gate.after()
         self.sampler.refuse_changes()

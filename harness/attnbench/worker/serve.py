@@ -95,7 +95,7 @@ def serve(requests: int, replies: int) -> None:
 
 
 class WorkerServer:
-    """The object that handles requests in the worker process.
+    """The handler of all requests that a worker process receives.
 
     It stores the plugins that observe the run, and the operations for the loaded variant.
     """
@@ -138,8 +138,8 @@ class WorkerServer:
     def _describe(self, request: DescribeRequest) -> DoneReply:
         """Load the requested plugins and send a description of each plugin.
 
-        A notice is sent before each plugin is loaded, so that the supervisor can identify a plugin that ends the
-        process.
+        A notice is sent before each plugin is loaded, so that the supervisor can identify a plugin that crashes or ends
+        the process.
         """
         skipped = {
             name: PluginError(f"import ended the process: {reason}", IMPORT_REMEDY)
@@ -155,7 +155,7 @@ class WorkerServer:
         return DoneReply()
 
     def _ask_support(self, request: SupportRequest) -> DoneReply:
-        """Send the reasons why each variant does not support certain workloads.
+        """For each variant, send the reasons why it does not support certain workloads of the request.
 
         A variant that raises an exception is skipped here, because the exception will be recorded when the variant's
         cells are measured.

@@ -89,7 +89,7 @@ def steps(
 ) -> list[dict[str, Any]]:
     """Return the matrix of each step of attention over a sentence, from the embeddings to the output.
 
-    The last rows contain the causal weights of several heads. Embeddings and projections are random. Identical words
+    The last matrices are the causal weights of several heads. Embeddings and projections are random. Identical words
     have identical embeddings, and positions are not encoded.
 
     Returns one row per matrix, with `step`, `title`, `words` and `matrix`. The matrix is a list of rows and has the
@@ -140,7 +140,7 @@ EXPERIMENTS: dict[str, Callable[..., list[dict[str, Any]]]] = {
 
 
 def main() -> None:
-    """Compute the experiment named on the command line and write its rows to stdout."""
+    """Run the experiment named on the command line with options from stdin, and write its rows to stdout."""
     rows = EXPERIMENTS[sys.argv[1]](**json.load(sys.stdin))
     json.dump(rows, sys.stdout, allow_nan=False)
 
