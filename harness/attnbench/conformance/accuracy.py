@@ -41,10 +41,10 @@ class Answer:
 class AccuracyResult:
     """The result of comparing an answer with the reference.
 
-    `worst_ratio` is error / tolerance of the worst row. It is None if the answer contains NaN or Inf, or a nonzero
-    value where the tolerance is 0. An answer is wrong if its ratio is above 1 or None. `max_abs` is the largest
-    absolute error of the output. For a wrong answer, `reason` says where the worst row is and how large its error is,
-    and `bug` names the common mistake that explains the error, or is None if no such mistake was found.
+    `worst_ratio` is the error of the worst row divided by its tolerance. It is None if the answer contains NaN or Inf,
+    or a nonzero value where the tolerance is 0. An answer is wrong if its ratio is above 1 or None. `max_abs` is the
+    largest absolute error of the output. For a wrong answer, `reason` says where the worst row is and how large its
+    error is, and `bug` names the common mistake that explains the error, or is None if no such mistake was found.
     """
 
     rule: str
@@ -106,7 +106,7 @@ def measurements(
     *,
     kept: torch.Tensor | None,
 ) -> Iterator[tuple[Measured, Piece]]:
-    """Yield the errors of the output, dQ, dK and dV for each piece of the reference, each together with the piece."""
+    """For each piece of the reference, yield the errors of the output and of each gradient, paired with the piece."""
     dtype = answer.output.dtype
     part = part or Part.whole(workload)
     gradients = answer.gradients is not None
@@ -133,7 +133,7 @@ def _measure(name: str, got: torch.Tensor, expected: torch.Tensor, rule: Rule) -
 
 
 def _explain(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece) -> tuple[str, str | None]:
-    """Return the reason for a failure, and the likely bug (None if none was found).
+    """Return the reason for a failure and the likely bug, which is None if no bug was found.
 
     The reason says where the worst row is, which values were computed and expected there, and which rows are wrong. It
     also names the likely bug, if one was found.

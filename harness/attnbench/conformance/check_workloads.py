@@ -1,4 +1,4 @@
-"""Build the small workloads that checks run on, and choose combinations that cover every pair of choices."""
+"""Build the small workloads that checks run on, and combine features so that every pair of choices occurs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Pair = tuple[tuple[str, int], tuple[str, int]]
 
 
 def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return combinations of one choice per field that together contain every pair of choices from two fields.
+    """Return combinations of one choice per field that together contain every pair of choices of two different fields.
 
     There are too many combinations to run them all, and most bugs involve only one or two features (Kuhn, Wallace and
     Gallo, 2004, doi:10.1109/TSE.2004.24). The algorithm is greedy: for one field after another, it takes the choice
@@ -41,7 +41,7 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _best(name: str, choices: range, chosen: dict[str, int], missing: dict[Pair, None], turn: int) -> int:
-    """Return the choice that adds the most new pairs; `turn` determines which choice wins a tie."""
+    """Return the choice for field `name` that adds the most pairs in `missing`; `turn` decides which one wins a tie."""
 
     def new_pairs(choice: int) -> int:
         others = (((other, place), (name, choice)) for other, place in chosen.items())

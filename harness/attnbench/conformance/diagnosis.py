@@ -104,7 +104,7 @@ def _mistakes(
 
 
 def _factor_of_scores(answer: Callable[[float], torch.Tensor], got: torch.Tensor) -> float:
-    """Find, by Gauss-Newton steps, the factor of the scores for which `answer(factor)` is nearest to the row `got`."""
+    """Use Gauss-Newton steps to find the factor of the scores for which `answer(factor)` is nearest to row `got`."""
     factor = 1.0
     for _ in range(6):
         here = answer(factor)
@@ -118,7 +118,7 @@ def _factor_of_scores(answer: Callable[[float], torch.Tensor], got: torch.Tensor
 def _wrong_masks(
     workload: Workload, piece: Piece, position: int, wrong: Callable[..., Callable[[], torch.Tensor]]
 ) -> Iterator[Mistake]:
-    """Yield mistakes in which the mask is ignored, inverted, off by one or wrongly aligned, or lacks the last tile."""
+    """Yield mistakes in which the mask is ignored, inverted, off by one or wrongly aligned, or hides the last tile."""
     seen = piece.visible[position : position + 1]
     offset = workload.seq_k - workload.seq_q
     ahead = torch.nn.functional.pad(seen, (1, 0))[:, :-1]
@@ -149,7 +149,7 @@ def _shifted(seen: torch.Tensor, shift: int) -> torch.Tensor:
 
 
 def _wrong_scales(workload: Workload) -> Iterator[tuple[str, float]]:
-    """Yield common mistakes in the scale, each with the scale that it results in."""
+    """Yield common mistakes in the scale, each with the resulting scale."""
     right, default = workload.effective_scale, workload.head_dim**-0.5
     if workload.scale is not None:
         yield "the workload's scale is ignored (1/sqrt(head_dim) is used)", default

@@ -22,7 +22,7 @@ RULE_SCORES = "dropout: <dQ, Q> = <dK, K>, which holds if dQ and dK come from th
 
 
 def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> AccuracyResult:
-    """Judge an answer by the rules that hold whichever weights are dropped, and return the worst result."""
+    """Judge an answer under dropout by rules that hold whichever weights are dropped, and return the worst result."""
     results = [*_forward(workload, inputs, answer, part)]
     gradients = answer.gradients
     if gradients is not None and all(gradient is not None for gradient in gradients):
@@ -71,7 +71,8 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
 def _variance_of_draw(rate: float) -> float:
     """Return the relative variance of the squared noise of one weight.
 
-    At a dropout rate of p, the noise is 1/(1-p) - 1 if the weight is kept, and -1 if it is dropped.
+    At a dropout rate of p, the noise is 1/(1-p) - 1 if the weight is kept, and -1 if it is dropped. The relative
+    variance is the variance divided by the square of the mean.
     """
     kept = rate / (1 - rate)
     return (rate + (1 - rate) * kept**4) / kept**2 - 1

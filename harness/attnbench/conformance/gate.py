@@ -39,7 +39,7 @@ class Sample:
 
 
 def across(workload: Workload, device: str, generator: random.Random) -> Sample:
-    """Sample query rows in all heads and sequences, or in only some heads and sequences if all would cost too much."""
+    """Sample query rows in all heads and sequences, or only in some of them if comparing all would cost too much."""
     w = workload
     budget = PAIRS.get(device, PAIRS["cpu"])
     pairs_of_row = max(1, w.batch * w.heads * w.seq_k)
@@ -81,7 +81,7 @@ def keep_rows(grad_output: torch.Tensor, rows: tuple[int, ...]) -> None:
 
 
 def _rows(length: int, count: int, generator: random.Random) -> tuple[int, ...]:
-    """Choose `count` rows: the first, the last, some at tile borders, and random ones."""
+    """Choose `count` of `length` rows: the first, the last, some at tile borders, and random ones."""
     if count >= length:
         return tuple(range(length))
     borders = [row for row in TILE_BORDERS if row < length]
@@ -106,9 +106,9 @@ CONTRACT = "plugin contract"
 class Verdict:
     """The gate's judgement of a cell's answers.
 
-    `worst_ratio` is error / tolerance of the worst row, and an answer with a ratio above 1 is wrong. The ratio is None
-    if the answer is not finite, breaks the plugin contract, or has no reference. `reason` says why an answer failed.
-    `max_abs` is the largest absolute error of the output.
+    `worst_ratio` is the error of the worst row divided by its tolerance, and an answer with a ratio above 1 is wrong.
+    The ratio is None if the answer is not finite, breaks the plugin contract, or has no reference. `reason` says why an
+    answer failed. `max_abs` is the largest absolute error of the output.
     """
 
     passed: bool
@@ -179,10 +179,10 @@ class Gate(BaseGate["Inputs"]):
     """The gate for attention alone, which checks a prepared variant on the cell's workload at a bounded cost.
 
     The reference is computed only after the variant's call and backward pass, and is freed before the next call. Long
-    sequences are compared at sampled rows, with a grad_output that is 0 elsewhere, so that the float64 gradients need
-    only those rows. Under dropout, the reference can't reproduce which weights are dropped, so the gate checks rules
-    that hold whichever are dropped. A variant that is not softmax attention (`exact` is False) only has to keep the
-    plugin contract.
+    sequences are compared at sampled rows, and grad_output is set to 0 at the other rows, so that the reference's
+    gradients need only the sampled rows. Under dropout, the reference can't reproduce which weights are dropped, so the
+    gate checks rules that hold whichever weights are dropped. A variant that is not softmax attention (`exact` is
+    False) only has to keep the plugin contract and return finite values.
     """
 
     def __init__(self, variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> None:
@@ -190,7 +190,10 @@ class Gate(BaseGate["Inputs"]):
         self._round = 0
 
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a timed call's output and dQ at a few rows or, on a small problem, a whole group and all gradients."""
+        """Check a timed call's output and dQ at a few rows.
+
+        On a small problem, check the output and all gradients of one key head and its query heads instead.
+        """
         problem = output_problem(output, self.workload, self.inputs, graph=False)
         problem = problem or gradients_problem(grads, self.inputs)
         if problem:
@@ -228,7 +231,7 @@ class Gate(BaseGate["Inputs"]):
         return self._judge(self._last, grads, sample)
 
     def _sample(self, generator: random.Random) -> Sample:
-        """Sample a few rows of all heads or, every other time, all rows of a group of heads if the group is small."""
+        """Sample rows across heads or, in every second round, all rows of a group of heads if the group is small."""
         device = self.inputs.query.device.type
         self._round += 1
         whole = whole_group(self.workload, 2 * PAIRS.get(device, PAIRS["cpu"]), generator)

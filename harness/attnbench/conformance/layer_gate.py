@@ -1,4 +1,4 @@
-"""The gate for a whole layer, which compares the layer with a float64 version at sampled rows of one sequence."""
+"""The gate for a whole layer, which compares its answer with a float64 reference at sampled rows of one sequence."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LayerGate(BaseGate[LayerInputs]):
 
     The error of each row may be up to four times the error of a plain layer in the workload's dtype, plus a share of
     the expected row's norm. The plain layer's error is the larger of its error at the same row and its root mean square
-    error over all rows. Gradients are compared with a grad_output that is 0 except at the sampled rows, so that the
+    error over all rows. Before gradients are compared, grad_output is set to 0 except at the sampled rows, so that the
     reference needs only those rows. The gradients of all weights, and of all tokens in the sequence, depend on those
     rows.
     """
@@ -138,7 +138,7 @@ def layer_reference(
 ) -> list[torch.Tensor]:
     """Return the layer's output (R, E) at the sampled rows, followed by its gradients if `gradients` is True.
 
-    There is one gradient for the sequence's tokens (S, E), one for the key tokens in cross attention, and one for each
+    There is one gradient for the sequence's tokens (S, E), one for the key tokens in cross-attention, and one for each
     of the four weights. They are computed with a grad_output that equals `inputs.grad_output` at the sampled rows and
     is 0 elsewhere. The code is written for clarity, not for speed.
     """

@@ -41,7 +41,7 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
 
 
 def variants_under_test(config: pytest.Config) -> list[Variant]:
-    """Load the variants that `--variant` names or, without that option, all variants of the plugins in `--plugin`.
+    """Load the variants that `--variant` names or, without that option, those of the plugins that `--plugin` names.
 
     Raises pytest.UsageError if a plugin or variant can't be found, or if there is no variant to test.
     """

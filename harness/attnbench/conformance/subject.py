@@ -60,7 +60,7 @@ class Subject:
     def trial(self, workload: Workload, inputs: Inputs | None = None) -> Trial:
         """Prepare the variant for a workload, on the given inputs or on random ones.
 
-        The check overwrites the inputs after `prepare`, so a variant that computes its answer in `prepare` fails.
+        Checks overwrite the inputs after `prepare`, so a variant that computes its answer in `prepare` fails.
         Raises Skipped if the variant declares the workload unsupported, and Failed if `prepare` fails.
         """
         self.require_support(workload)

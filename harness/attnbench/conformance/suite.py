@@ -62,7 +62,8 @@ def cases(
     queries, whole tiles, whole pages of keys, as many queries as keys.
 
     `only` names the checks to run (default: all of them). If the variant declares that new shapes are costly on the
-    device, the tests are those of the next lower level. Raises UsageError if the level or a check is unknown.
+    device, the tests are those of the next lower level or, for `quick`, those of one workload per kind of mask.
+    Raises UsageError if the level or a check is unknown.
     """
     if level not in LEVELS:
         raise UsageError(str(unknown("level", level, LEVELS)))
@@ -159,7 +160,7 @@ class _Nearest:
         self._unsupported: set[tuple[object, ...]] = set()
 
     def to(self, workload: Workload) -> Workload:
-        """Return the first supported relaxation of a workload if only a relaxation is supported, else the workload."""
+        """Return the workload or, if only relaxations of it are supported, the first supported relaxation."""
         w = workload
         # No relaxation changes these features.
         features = (str(w.mask), w.softcap is None, w.alibi, w.dropout > 0, w.scale is None)
@@ -176,7 +177,7 @@ class _Nearest:
 
 
 def _relaxations(workload: Workload) -> Iterator[Workload]:
-    """Yield the workload in each dtype: first without any other change, then with one, then with two, and so on."""
+    """Yield a workload's relaxations in each dtype: first without other changes, then with one, with two, and so on."""
     w = workload
     square = min(MAX_SQUARE, _whole_tiles(max(w.seq_q, w.seq_k), TILE))
     changes: tuple[dict[str, Any], ...] = (

@@ -54,7 +54,7 @@ class Measured:
 
     @property
     def ratio(self) -> torch.Tensor:
-        """Error / tolerance of each row; 0 if there is no error, infinite if the error is NaN or the tolerance is 0."""
+        """Error / tolerance of each row: 0 without error, else infinite if the error is NaN or the tolerance is 0."""
         ratio = torch.where(self.error > 0, self.error / self.tolerance, 0.0)
         return torch.where(self.error.isnan(), torch.inf, ratio)
 
@@ -62,7 +62,8 @@ class Measured:
 def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | None) -> Rule:
     """Return the error rule of the output, with a tolerance for each row (n, g, R).
 
-    `plain` is the answer of a plain implementation in the workload's dtype; the plain tier's rule refers to its error.
+    `plain` is the answer of a plain implementation in the workload's dtype. The rule of the plain tier depends on the
+    error of this answer.
     """
     eps = torch.finfo(dtype).eps
     norm = piece.attention.output.norm(dim=-1)
@@ -103,7 +104,9 @@ def _effect_of_step(piece: Piece) -> torch.Tensor:
 
 
 def gradient_rules(piece: Piece, dtype: torch.dtype, tier: Tier) -> tuple[Rule, Rule, Rule]:
-    """Return the error rules of dQ, dK and dV, with tolerances for each row: (n, g, R) of dQ, (n, 1, Sk) of dK and dV.
+    """Return the error rules of dQ, dK and dV, with a tolerance for each row.
+
+    The tolerances have the shape (n, g, R) for dQ, and (n, 1, Sk) for dK and dV.
 
     A row of a gradient is a sum of terms that may cancel. Its spread is the root sum of squares of these terms. With
     weights P, dP = dO V^T and delta = sum_j P dP, each entry dS = P (dP - delta) is accurate to eps P sqrt(dP^2 +

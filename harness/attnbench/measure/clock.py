@@ -26,7 +26,7 @@ class Clock(Protocol):
 
     - `asynchronous`: whether calls return before the device has finished their work
     - `launch_floor_ns`: the wall time of an empty call, including the wait until all devices are synchronised, minus
-      the time between the marks around the call; 0 on a device that is not asynchronous
+      the time between the marks around the call; 0 if `asynchronous` is False
     """
 
     asynchronous: bool
@@ -121,7 +121,7 @@ def gpu_uuid(device: str) -> str:
 
 
 def patched_clocks() -> list[str]:
-    """Return the names of the clock functions that were replaced since this module was imported."""
+    """Return the names of the clock functions that have been replaced since this module was imported."""
     current = {
         "time.perf_counter_ns": (time.perf_counter_ns, _now),
         "time.clock_gettime_ns": (time.clock_gettime_ns, _raw_now),

@@ -28,7 +28,8 @@ class GraphCall:
 
     All replays write to the same memory. The constructor captures the call and then checks a replay: it changes the
     inputs, fills the captured output with NaN, and compares the result of the replay with that of an ordinary call.
-    Raises MeasurementError if the call can't be captured or the results differ.
+    Raises MeasurementError if graph mode does not support the workload, if the call can't be captured, or if the
+    results differ.
     """
 
     def __init__(

@@ -144,8 +144,8 @@ class Sampler:
     def warm_up(self) -> WarmUp:
         """Make calls until the medians of two successive windows of 20 calls agree within 1%, and return the result.
 
-        The config sets the minimum and the maximum duration. After the warm-up, only the audit may change the inputs,
-        by reordering their values. Any other change is an error.
+        The config sets the minimum and the maximum duration. Once the warm-up has started, only the audit may change
+        the inputs, by reordering their values. After any other change, `block` raises MeasurementError.
         """
         clock, config = self._clock, self._config
         self._content = checksums(self._inputs)
@@ -170,7 +170,7 @@ class Sampler:
         return self._warm_up
 
     def block(self, duration_ns: float) -> Block:
-        """Take at least one sample, for about `duration_ns`, and return the block.
+        """Take samples for about `duration_ns`, always at least one, and return the block.
 
         Raises MeasurementError if the times of the block can't be trusted.
         """
@@ -193,13 +193,13 @@ class Sampler:
         return Block(samples, self._calls_per_sample, wall, device_ns, synchronised_ns, telemetry, suspicions)
 
     def _lead_in(self) -> None:
-        """Make untimed calls, because the first calls after another worker's turn run on cold caches and idle cores."""
+        """Make untimed calls, because caches are cold and cores are idle after another worker's turn."""
         for _ in range(max(1, min(MAX_QUEUED_CALLS, int(LEAD_IN_NS / max(1.0, self._ns_per_call))))):
             self._result = self._direction_call.prepare()[0]()
         self._clock.synchronise()
 
     def _window(self, deadline: float) -> list[float]:
-        """Make at least one and at most WINDOW_CALLS calls until the deadline, and return their times in ns."""
+        """Make calls until the deadline, at least one and at most WINDOW_CALLS, and return their times in ns."""
         times: list[float] = []
         while len(times) < WINDOW_CALLS and (not times or self._clock.now() < deadline):
             marks = [self._timed(1) for _ in range(min(self._queue_length(), WINDOW_CALLS - len(times)))]
@@ -305,11 +305,11 @@ class Sampler:
             raise MeasurementError(finding)
 
     def _two_clocks(self) -> tuple[float | None, float | None, tuple[Suspicion, ...]]:
-        """Time one call in ns by device events and by wall time, and return both times and any suspicion.
+        """Time three calls by device events and by wall time, and return both times of one of them and any suspicion.
 
-        The wall time includes the wait until all devices are synchronised. Three calls are timed, and the pair of times
-        with the smallest difference is returned. If even this difference is too large, the third value contains a
-        suspicion. On a device that is not asynchronous, both times are None.
+        Times are in ns. The wall time includes the wait until all devices are synchronised. The call whose two times
+        differ least is chosen. If even this difference is too large, the third value contains a suspicion. On a device
+        that is not asynchronous, both times are None.
         """
         clock = self._clock
         if not clock.asynchronous:

@@ -113,9 +113,10 @@ class _SimilarRows:
 def resample(rows: Sequence[Floats], floor: NoiseFloor | None, seed: int) -> list[ResampledRow]:
     """Resample rows of log-ratios, and return the statistics of each row.
 
-    Rows of equal length share the same draws, so one matrix product resamples all of them. Rows of fewer than
-    MIN_RESAMPLED_ROUNDS rounds are not resampled. One or two rounds do not show how much a row scatters, so all short
-    rows use the largest standard deviation of any short row and the sum of the short rows' degrees of freedom.
+    Rows of equal length share the same draws, so one matrix product resamples all of them. Short rows, which have
+    fewer than MIN_RESAMPLED_ROUNDS rounds, are not resampled. One or two rounds do not show how much a row scatters, so
+    all short rows use the largest standard deviation of any short row and the sum of the short rows' degrees of
+    freedom.
     """
     resampled: dict[int, ResampledRow] = {}
     scatter = _Scatter.of(rows)

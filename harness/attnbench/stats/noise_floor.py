@@ -67,7 +67,7 @@ class NoiseFloor:
         return cls(math.sqrt(fmean(floor.scale**2 for floor in known)), sum(floor.degrees for floor in known))
 
     def half_width(self, level: float | Floats) -> Floats:
-        """Return the limit that the |log-ratio| of processes with identical code exceeds with probability `level`."""
+        """Return the limit that |log-ratio| of two processes with identical code exceeds with probability `level`."""
         return self.scale * student_quantile(level, self.degrees)
 
 

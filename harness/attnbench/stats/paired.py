@@ -60,7 +60,7 @@ class PairedResult:
     - `p_value`: the p-value, not corrected for the number of rows in the table
     - `confidence`: the confidence of the interval after Holm's correction, so that interval and verdict agree
     - `verdict`: `faster`, `slower`, `same` or `undecided`
-    - `rounds`: the number of pairs of block medians that were compared
+    - `rounds`: the number of rounds that were compared
     """
 
     ratio: float
@@ -89,7 +89,7 @@ class ControlSummary:
 
 
 def paired_log_ratios(candidate: Blocks, baseline: Blocks) -> list[float]:
-    """Return log(candidate / baseline) of the median times in each round in which both were measured, in order."""
+    """Return log(candidate / baseline) of the median times in each round that contains both, in order of the rounds."""
     candidate_medians, baseline_medians = candidate.medians(), baseline.medians()
     shared_rounds = sorted(candidate_medians.keys() & baseline_medians.keys())
     return [math.log(candidate_medians[number] / baseline_medians[number]) for number in shared_rounds]

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Peaks:
-    """The measured peak rates of one device for one dtype: a copy in bytes per second, a matmul in FLOPs per second."""
+    """The measured peak rates of one device for one dtype, in bytes per second (copy) and FLOPs per second (matmul)."""
 
     copy_bytes_per_s: float
     matmul_flops_per_s: float

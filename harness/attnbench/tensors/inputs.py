@@ -29,7 +29,7 @@ class Inputs:
     - `key_lengths` (B,) int32: with a `padding` mask, the number of valid keys in each sequence; otherwise None
     - `document_ids` (B, Sq) int32: with a `document` mask, the document id of each position; otherwise None
     - `alibi_slopes` (Hq,) float32: with ALiBi, the slope of each head; otherwise None
-    - `seed`: the seed from which a variant draws its dropout
+    - `seed`: the seed that a variant uses for dropout
     """
 
     layout: Layout

@@ -42,7 +42,7 @@ class LayerInputs(Inputs):
 
 
 def make_layer_inputs(workload: Workload, device: str, layout: Layout, seed: int) -> LayerInputs:
-    """Return inputs, generated from `seed`, for a layer around a variant of `layout`."""
+    """Return inputs, generated from `seed`, for a layer around a variant whose layout is `layout`."""
     w = workload
 
     def empty(*shape: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def convert_layout(variant: Variant, workload: Workload, inputs: Inputs) -> Timed:
-    """Prepare a variant whose layout differs from that of `inputs`, and return a callable that converts the tensors.
+    """Prepare a variant whose layout differs from that of `inputs`, and return the callable to time.
 
     Each call converts the inputs to the variant's layout, and the output back to the layout of the inputs. The
     converted inputs are allocated only once, in this function, so the measured memory of a call does not include them.

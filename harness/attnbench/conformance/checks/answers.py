@@ -154,7 +154,7 @@ def lengths(subject: Subject, workload: Workload) -> None:
     ],
 )
 def long(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference on many tiles of queries or keys."""
+    """Compare the answer with the reference on a workload with many tiles of queries or keys."""
     compare_with_reference(subject, workload)
 
 
@@ -174,7 +174,7 @@ def long(subject: Subject, workload: Workload) -> None:
     ],
 )
 def very_large(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference at sampled rows, with a grad_output of 0 elsewhere, to limit the cost."""
+    """To limit the cost, set grad_output to 0 except at sampled rows, and compare the answer only at these rows."""
     trial = subject.trial(workload)
     seed = subject.seed_of("sampled", workload.id)
     trial.refill(seed)
@@ -314,5 +314,5 @@ def dtypes(subject: Subject, workload: Workload) -> None:
     ],
 )
 def directions(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference if the direction is forward or backward."""
+    """Compare the answer with the reference in direction `forward` or `backward`."""
     compare_with_reference(subject, workload)

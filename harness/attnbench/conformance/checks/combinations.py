@@ -1,4 +1,4 @@
-"""The check of combinations, in which every choice for a feature occurs with every choice for each other feature."""
+"""Check combinations of features in which every choice for a feature occurs with every choice for any other feature."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHOICES: dict[str, list[Any]] = {
 
 
 def _combined(choice: dict[str, Any]) -> Workload:
-    """Build the workload for one choice per feature; packed documents get as many keys as queries."""
+    """Build the workload for one choice per feature. With a `document` mask, it has as many keys as queries."""
     seq_q, seq_k = choice["lengths"]
     heads, kv_heads = choice["heads"]
     head_dim, head_dim_v = choice["widths"]

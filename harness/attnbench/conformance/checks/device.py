@@ -170,7 +170,7 @@ def _need_room(subject: Subject, workload: Workload) -> None:
 
 @contextmanager
 def _memory_bounded(device: str) -> Iterator[None]:
-    """Limit this process to the free memory to keep the machine responsive, and raise Skipped if memory runs out."""
+    """On a Linux CPU, limit this process's memory to keep the machine responsive, and raise Skipped if it runs out."""
     if device != "cpu" or sys.platform != "linux":
         yield
         return

@@ -48,7 +48,7 @@ SMALL = 0.2  # queries and keys are multiplied by this factor, so that every wei
     ],
 )
 def dropout(subject: Subject, workload: Workload) -> None:
-    """Read the dropout mask from the output, and check the mask, the gradients under it, and the effect of the seed."""
+    """Read the dropout mask from the output, and check this mask, the gradients, and the effect of the seed."""
     if workload.head_dim_v < workload.seq_k:
         raise ValueError(f"{workload.id}: reading the mask from the output needs head_dim_v >= seq_k")
     trial = _fill_to_reveal_mask(subject.trial(workload), subject)
@@ -137,7 +137,7 @@ def _judge_values(workload: Workload, kept: torch.Tensor, dropped: torch.Tensor)
 
 
 def _judge_rate(workload: Workload, visible: torch.Tensor, kept: torch.Tensor) -> None:
-    """Raise Failed if the rate is wrong overall or in a head, key or row, or if the masks repeat or form a pattern."""
+    """Raise Failed if the dropout rate is wrong overall or for a head, key or row, or if masks repeat or correlate."""
     rate = workload.dropout
     for text, dimensions in (
         ("all weights", (0, 1, 2, 3)),
@@ -164,7 +164,7 @@ def _judge_rate(workload: Workload, visible: torch.Tensor, kept: torch.Tensor) -
 
 
 def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
-    """Stack the masks of all heads, and raise Failed if the stack correlates with a shifted or mirrored copy."""
+    """Raise Failed if the stacked masks of all heads correlate with a shifted copy, or a mask with a mirrored copy."""
     seen = visible.flatten(0, 2).double()
     dropped = (~kept).flatten(0, 2).double()
     rate = float((dropped * seen).sum() / seen.sum())

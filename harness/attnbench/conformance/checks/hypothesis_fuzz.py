@@ -1,4 +1,4 @@
-"""The check of random workloads, which hypothesis draws and shrinks to the smallest one that fails."""
+"""Check random workloads. Hypothesis generates them and shrinks a failure to a minimal failing workload."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MAX_PAIRS = 4_000_000  # a workload with more query-key pairs, over all heads an
 
 @check(
     "drawn",
-    demands="answers for random workloads are correct; a failure is shrunk to the smallest workload that fails",
+    demands="answers for random workloads are correct; a failure is shrunk to a minimal failing workload",
     why="random draws contain combinations that the other checks don't list",
     usual_bug="two features work alone but not together",
     remedy="start from the workload that the reason names; no smaller one was found to fail",
     thorough=[workload(seq=8, dtype=dtype) for dtype in DTYPES],
 )
 def drawn(subject: Subject, workload: Workload) -> str:
-    """Check random workloads of the same dtype as `workload`; a failure names the smallest one that fails."""
+    """Check random workloads of the same dtype as `workload`. A failure's message names a minimal failing workload."""
     try:
         import hypothesis
     except ImportError:
@@ -63,7 +63,7 @@ def drawn(subject: Subject, workload: Workload) -> str:
 
 
 def _workloads(dtype: str) -> Any:
-    """Return a hypothesis strategy for small workloads, which draws None if the fields contradict each other."""
+    """Return a hypothesis strategy for small workloads. It generates None if the drawn fields contradict each other."""
     from hypothesis import strategies as st
 
     lengths = st.one_of(st.integers(1, 40), st.integers(1, 300))

@@ -1,4 +1,4 @@
-"""The check of the log-sum-exp that some variants return with their output, and of its gradient."""
+"""Check the log-sum-exp that some variants return with their output, and the gradient of the log-sum-exp."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LSE_FACTOR = 8.0  # tolerance in multiples of float32's eps times the size of th
 
 
 def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return the output and the log-sum-exp (B, Hq, Sq), or None if the variant offers no log-sum-exp.
+    """Return the output and the log-sum-exp (B, Hq, Sq), or None if the variant returns no log-sum-exp.
 
     Raises Failed if the log-sum-exp has the wrong shape or a dtype other than float32.
     """
@@ -35,7 +35,7 @@ def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 @check(
     "log-sum-exp",
-    demands="if the variant offers a log-sum-exp, its value and its gradient are correct",
+    demands="if the variant returns a log-sum-exp, its value and its gradient are correct",
     why="ring attention and other methods that combine partial results rely on it",
     usual_bug="the base is 2 instead of e, or the maximum is left out",
     remedy="return max + log(sum of exp(score - max)) in float32, and -inf for a query that sees no key",
@@ -84,7 +84,7 @@ def judge_log_sum_exp(piece: Piece, lse: torch.Tensor) -> None:
 
 
 def _terms(piece: Piece) -> torch.Tensor:
-    """Return the typical size (n, g, R) of the products that add up to the largest score of each row.
+    """Return the typical size of the products that add up to each row's largest score, as a tensor (n, g, R).
 
     The products may cancel, so a score can be smaller than its products.
     """
@@ -96,7 +96,7 @@ def _terms(piece: Piece) -> torch.Tensor:
 
 
 def _judge_gradient(piece: Piece, weight: torch.Tensor, of_query: torch.Tensor, of_key: torch.Tensor) -> None:
-    """Raise Failed if the gradient is wrong.
+    """Raise Failed if the gradient of the log-sum-exp with respect to the queries or keys is wrong.
 
     The derivative of the log-sum-exp with respect to a score is that score's weight.
     """

@@ -31,7 +31,7 @@ ULPS = 4.0  # error allowed in float32, in units in the last place: the rounding
     "needle",
     demands="if one key outweighs all others by e^40, the output is exactly its value; hidden keys have no effect",
     why="the output shows which key was read, in which head and sequence, at every tile border",
-    usual_bug="an error in tile borders, head or batch indices or strides, or an off-by-one error in the mask",
+    usual_bug="tile borders, strides, or head or batch indices are wrong, or the mask is off by one",
     remedy="the reason names the key that was read instead: find out how its index was computed",
     quick=[
         *[workload(mask=mask, seq_q=130, seq_k=257, heads=2) for mask in ("none", "causal", "window:40:3")],
@@ -51,7 +51,7 @@ ULPS = 4.0  # error allowed in float32, in units in the last place: the rounding
     ],
 )
 def needle(subject: Subject, workload: Workload) -> None:
-    """Make one key outweigh all others by e^40 for each query, so that the output is exactly that key's value.
+    """For each query, make one target key outweigh all others by e^40, so that the output is exactly that key's value.
 
     Each key encodes the binary digits of its position, scrambled differently in each head, and values are small
     integers, so a wrong answer identifies the key that was read. The targets are the first and last visible keys, keys
@@ -81,7 +81,7 @@ def needle(subject: Subject, workload: Workload) -> None:
 
 
 def rounding_of_one_weight(workload: Workload) -> float:
-    """Return the relative error allowed if one key has all the weight: ULPS eps in float32, and 0 in other dtypes.
+    """Return the relative error allowed if one key has all the weight: ULPS * eps in float32, and 0 in other dtypes.
 
     In float16 and bfloat16, rounding the output removes the error of the exponential, which is computed in float32.
     """

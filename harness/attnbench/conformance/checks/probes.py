@@ -47,10 +47,10 @@ SPREAD = 0.3  # standard deviation of queries and gradients around their common 
 def logit_gap(subject: Subject, workload: Workload) -> None:
     """Give most keys a logit 6 below the largest, so that an error in the scale shows in their weights of e^-6.
 
-    With thousands of keys, the variant runs twice. All keys but the first two, and then all but the last two, get
-    logits 12 to 13 below the largest, so that their weights matter only as a sum. These logits are all different. If
-    their weights were equal, float32 would lose the same digits each time one of them is added to a larger sum, even in
-    a correct variant.
+    With thousands of keys, the variant runs twice. In the first run, all keys but the first two get logits 12 to 13
+    below the largest, so that their weights matter only as a sum. In the second run, all keys but the last two get such
+    logits. These logits are all different. If their weights were equal, float32 would lose the same digits each time
+    one of them is added to a larger sum, even in a correct variant.
     """
     trial = subject.trial(workload)
     generator = subject.generator("gap", workload.id)
@@ -67,7 +67,7 @@ def logit_gap(subject: Subject, workload: Workload) -> None:
 
 @check(
     "climbing-logits",
-    demands="scores that climb or fall by 80 from the first key to the last are weighted correctly",
+    demands="scores that climb or fall by about 80 from the first key to the last are weighted correctly",
     why="each tile then has a larger maximum than all earlier tiles or, if scores fall, a smaller one",
     usual_bug="rescaling for a larger maximum is skipped, or its factor is clamped",
     remedy="rescale sum and output by exp(old maximum - new maximum) at every tile",
@@ -75,7 +75,7 @@ def logit_gap(subject: Subject, workload: Workload) -> None:
     full=[workload(seq_q=30, seq_k=400, heads=2), workload(seq=200, heads=2, dtype="bfloat16")],
 )
 def climbing_logits(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference on scores that rise, and on scores that fall, by 2 CLIMB over all keys."""
+    """Compare the answer with the reference on scores that rise and on scores that fall by about 2 * CLIMB overall."""
     trial = subject.trial(workload)
     generator = subject.generator("climb", workload.id)
     w = workload
@@ -165,15 +165,15 @@ UNUSUAL_VALUES: dict[str, Callable[[str, torch.Tensor], torch.Tensor | None]] = 
 
 @check(
     "magnitudes",
-    demands="rows of exact zeros, values with a large mean or size, and tiny gradients are handled like any others",
+    demands="rows of exact zeros, values with a large mean or size, and tiny gradients are handled like other inputs",
     why="activations have outliers and means, losses are scaled, and padding is often zero",
-    usual_bug="zero rows taken for padding, clamped values, flushed subnormals, or delta rounded to the inputs' dtype",
+    usual_bug="zero rows count as padding, values are clamped, subnormals flushed, or delta rounded to the input dtype",
     remedy="hold scores, sums and delta in float32, and give no value a special meaning",
     quick=[workload(seq_q=60, seq_k=90, dtype=dtype) for dtype in DTYPES],
     full=[workload(seq=90, mask="causal", dtype=dtype, heads=6, kv_heads=2) for dtype in DTYPES],
 )
 def magnitudes(subject: Subject, workload: Workload) -> None:
-    """Test values that occur in training and serving: rows of zeros, large means, large values and tiny gradients."""
+    """Compare the answer with the reference on rows of zeros, values with a large mean or size, and tiny gradients."""
     for text, change in UNUSUAL_VALUES.items():
         trial = subject.trial(workload).refill(subject.seed_of("magnitudes", workload.id, text))
         names = ("query", "key", "value") + (("grad_output",) if workload.needs_gradient else ())
@@ -194,7 +194,7 @@ def magnitudes(subject: Subject, workload: Workload) -> None:
     full=[workload(seq_q=4100, seq_k=5, batch=1, heads=2, dtype="float16")],
 )
 def coherent(subject: Subject, workload: Workload) -> None:
-    """Make all queries similar, and all rows of grad_output, so that no terms cancel in dK and dV."""
+    """Make all queries similar, and make all rows of grad_output similar, so that no terms cancel in dK and dV."""
     if not workload.needs_gradient:
         raise Skipped("the variant has no backward pass")
     trial = subject.trial(workload).refill(subject.seed_of("coherent", workload.id))
@@ -209,7 +209,7 @@ def coherent(subject: Subject, workload: Workload) -> None:
 
 @check(
     "single-key",
-    demands="with one key, the output is its value bit for bit (float32: within 4 units in the last place)",
+    demands="with one key, the output is exactly its value (in float32, within 4 units in the last place)",
     why="a softmax over one key is 1",
     usual_bug="something other than the weights is added to their sum",
     remedy="check the initial value of the sum of weights, and the padding of the only tile",
@@ -219,7 +219,7 @@ def coherent(subject: Subject, workload: Workload) -> None:
     ],
 )
 def single_key(subject: Subject, workload: Workload) -> None:
-    """Check that the output for a single key is its value, in float32 up to the rounding error of an exponential."""
+    """Check that the output for a single key is its value (in float32, up to the rounding error of an exponential)."""
     if workload.seq_k != 1:
         raise Skipped(f"the nearest workload that the variant supports has {workload.seq_k} keys")
     trial = subject.trial(workload).refill(subject.seed_of("single", workload.id))

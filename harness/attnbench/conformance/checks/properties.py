@@ -1,4 +1,4 @@
-"""Checks of the properties of attention: no leak from hidden keys, independence, permutation and decoding."""
+"""Checks of the properties of attention: no leak from hidden keys, independence of heads, permutation and decoding."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def no_leak(subject: Subject, workload: Workload) -> None:
     """Check that changing keys and values changes no bit of the output of rows that see none of them.
 
     These rows must also give the changed keys and values no gradient. In the quantised tier, visible and hidden keys in
-    a block share a step size, so the output may change. There, the new keys and values are of ordinary size, and the
-    answer only has to stay correct.
+    a block share a step size, so the output may change. In this tier, the new keys and values have an ordinary size,
+    and the answer only has to stay correct.
     """
     quantised = subject.variant.tier == "quantised"
     trial = subject.trial(workload).refill(subject.seed_of("leak", workload.id))
@@ -77,7 +77,10 @@ def no_leak(subject: Subject, workload: Workload) -> None:
 
 
 def _sets_of_keys(length: int) -> list[torch.Tensor]:
-    """Return sets of keys to change, as bool (Sk,): all keys from each of several borders on, and the first half."""
+    """Return sets of keys to change, as bool tensors (Sk,).
+
+    One set is the first half of the keys. Each other set contains the keys from one of several borders to the end.
+    """
     places = torch.arange(length)
     borders = sorted({place for place in (length // 3, 64, length - 1) if 0 < place < length})
     return [places >= border for border in borders] + [places < length // 2]
@@ -151,7 +154,7 @@ def independence(subject: Subject, workload: Workload) -> None:
 def _repeatable_output(trial: Trial) -> torch.Tensor:
     """Return the output if a second call returns an identical one.
 
-    Otherwise, raises Failed if the output contains NaN or Inf, and Skipped if it does not.
+    If the outputs differ, raises Failed if the first one contains NaN or Inf, and Skipped otherwise.
     """
     first, second = (trial.run(backward=False).output.clone() for _ in range(2))
     if not torch.equal(first, second):

@@ -28,7 +28,7 @@ ROUNDS, CALLS = 4, 30  # a bug that shows in 1% of calls is found with probabili
 @check(
     "fresh-output",
     demands="each call returns new tensors with its own answer, and keeps what its backward pass needs",
-    why="a reused buffer changes an answer that the caller still holds",
+    why="reusing a buffer changes an answer that the caller still holds",
     usual_bug="the next call overwrites a static output or workspace",
     remedy="allocate the output in the callable",
     quick=[workload(seq=70, mask="causal"), workload(seq=70, direction="forward")],
@@ -101,7 +101,7 @@ def _answer(trial: Trial, output: torch.Tensor, gradients: tuple[torch.Tensor, .
     full=[workload(seq=70, mask="causal", direction=direction) for direction in ("forward", "forward_backward")],
 )
 def repeated_calls(subject: Subject, workload: Workload) -> None:
-    """Call the variant many times, changing the inputs now and then, and judge each answer that is new."""
+    """Call the variant many times, with new inputs after every CALLS calls, and judge each answer not seen before."""
     trial = subject.trial(workload)
     for round_number in range(ROUNDS):
         trial.refill(subject.seed_of("again", workload.id, round_number))
@@ -123,10 +123,10 @@ def _same_bits(first: Answer, second: Answer) -> bool:
 
 @check(
     "neighbours",
-    demands="workloads that differ in only one field get the right answers if all are prepared first",
+    demands="workloads that differ in only a few fields get the right answers if all are prepared first",
     why="a result cached for one shape must not be used for another",
     usual_bug="a cache of masks, plans or compiled kernels is keyed on too few fields",
-    remedy="key caches on the whole workload: it is hashable",
+    remedy="key caches by the whole workload, which is hashable",
     quick=[
         workload(seq_q=70, seq_k=101, mask="causal", batch=2),
         workload(seq_q=1, seq_k=300, batch=2, direction="forward"),
@@ -138,7 +138,7 @@ def _same_bits(first: Answer, second: Answer) -> bool:
     ],
 )
 def neighbours(subject: Subject, workload: Workload) -> None:
-    """Prepare workloads that differ in only one field, run all of them, and run the first one again at the end."""
+    """Prepare workloads that differ in only a few fields, run all of them, and run the first one again at the end."""
     near = [other for other in _neighbours(workload) if subject.refusal(other) is None]
     trials = [subject.trial(each) for each in (workload, *near, workload)]
     for trial in (*trials, trials[0]):

@@ -89,7 +89,7 @@ def _judge(subject: Subject, workload: Workload, inputs: Inputs, *, slack: float
 
 
 def _rewrite(trial: Trial, seed: int) -> None:
-    """Write fresh values in place. An expanded tensor stores only its first entry, so only that entry is written."""
+    """Overwrite the inputs in place. An expanded tensor stores only its first entry, so only that entry is written."""
     fresh = make_inputs(trial.workload, trial.inputs.query.device.type, trial.inputs.layout, seed)
     with torch.no_grad():
         for name in ALL:

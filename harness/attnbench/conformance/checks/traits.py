@@ -73,7 +73,7 @@ def repeatable(subject: Subject, workload: Workload) -> None:
 
 @check(
     "batch-invariant",
-    demands="the output of a sequence is bitwise identical alone and in a batch",
+    demands="the output of a sequence is bitwise identical whether it is computed alone or in a batch",
     why="reproducible serving requires this trait",
     usual_bug="the number of splits or the tile size depends on the batch size",
     remedy="use a fixed split, or don't claim the trait",
@@ -81,7 +81,7 @@ def repeatable(subject: Subject, workload: Workload) -> None:
     trait=True,
 )
 def batch_invariant(subject: Subject, workload: Workload) -> None:
-    """Check that the output of a sequence is bitwise identical alone and in a batch."""
+    """Check that the output of a sequence is bitwise identical whether it is computed alone or in a batch."""
     trial = subject.trial(workload).refill(subject.seed_of("batch", workload.id))
     together = trial.run().output[:1].clone()
     alone = subject.trial(replace(workload, batch=1))
@@ -97,7 +97,7 @@ def batch_invariant(subject: Subject, workload: Workload) -> None:
 @check(
     "empty-keys",
     demands="without any keys, the output is 0",
-    why="cross attention may have an empty context",
+    why="cross-attention may have an empty context",
     usual_bug="a loop over the keys never writes the output",
     remedy="initialise the output with 0",
     quick=[workload(seq_q=20, seq_k=0, direction="forward")],

@@ -74,9 +74,9 @@ def _flushes_denormals() -> bool:
 
 
 class ProcessState:
-    """A snapshot of the process, taken before a plugin is imported and compared with the state of the process later.
+    """A snapshot of the state of the process, taken at construction.
 
-    Create this object before the import. Later, `changes()` returns a description of each difference for the record.
+    Create this object before a plugin is imported. Later, `changes()` describes each difference from the snapshot.
     """
 
     def __init__(self) -> None:
