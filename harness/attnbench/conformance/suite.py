@@ -171,7 +171,7 @@ class _Nearest:
                 if self._subject.refusal(each) is None:
                     return each
         except Failed:
-            return w  # unsupported_reason raised an exception, which running the check will report
+            return w  # unsupported_reason raised an exception, which is reported when the check runs
         self._unsupported.add(features)
         return w
 

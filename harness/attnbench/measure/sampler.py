@@ -38,7 +38,7 @@ WINDOW_CALLS = 20  # the warm-up compares windows of this many calls
 STEADY_TOLERANCE = 0.01  # the warm-up is steady if the medians of two windows differ by at most this fraction
 MIN_SAMPLE_NS = 50_000.0  # hot calls shorter than this are timed in batches, and the mean of each batch is one sample
 MAX_QUEUED_CALLS = 256  # at most this many calls, or batches of calls, are queued before the host waits
-QUEUE_NS = 20e6  # about this much work is queued on a device before the host waits
+QUEUE_NS = 20e6  # about this much work, in ns, is queued on a device before the host waits
 LEAD_IN_NS = 2e6  # untimed calls before each block last this long, to refill caches that another process has used
 # In a block that is long enough, at least this many plain calls separate the repeat from the audited call, because a
 # variant's cache of outputs may take effect only from the third call on the same inputs.

@@ -18,7 +18,7 @@ from attnbench.report.html_page import templates
 from attnbench.report.table import Table, TableCell, row, to_markdown
 from attnbench.stats.paired import FASTER, SAME, SLOWER, UNDECIDED
 
-MAX_CHANGES_IN_COMMENT = 60  # table rows in a pull-request comment
+MAX_CHANGES_IN_COMMENT = 60  # maximum number of table rows in a pull-request comment
 MAX_CHANGES_ON_PAGE = 1_000  # for each pair of runs; `attnbench compare --json` prints all changes
 UNCHANGED = (SAME, STILL_FAILING)
 WIDTH, SPAN = 132, 1.0  # the width of a ratio's axis in pixels, and the number of octaves on each side of 1x

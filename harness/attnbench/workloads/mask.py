@@ -84,7 +84,7 @@ def key_lengths(workload: Workload) -> tuple[int, ...]:
     """Return the number of valid keys of each sequence in the batch; see `Workload.key_lengths`."""
     if workload.mask.kind != "padding" or workload.seq_k == 0:
         return (workload.seq_k,) * workload.batch
-    generator = random.Random(f"padding:{workload.batch}:{workload.seq_k}")  # noqa: S311 - a seeded shape, not a secret
+    generator = random.Random(f"padding:{workload.batch}:{workload.seq_k}")  # noqa: S311 - the lengths must be reproducible, not secret
     shortest = max(1, workload.seq_k // 4)
     drawn = [generator.randint(shortest, workload.seq_k) for _ in range(workload.batch)]
     return (workload.seq_k, *drawn[1:])
@@ -94,7 +94,7 @@ def document_lengths(workload: Workload, sequence: int) -> tuple[int, ...]:
     """Return the lengths of the documents packed into one sequence; see `Workload.document_lengths`."""
     if workload.mask.kind != "document" or workload.seq_q == 0:
         return (workload.seq_q,)
-    generator = random.Random(f"document:{workload.seq_q}:{sequence}")  # noqa: S311 - a seeded shape, not a secret
+    generator = random.Random(f"document:{workload.seq_q}:{sequence}")  # noqa: S311 - the lengths must be reproducible, not secret
     lengths: list[int] = []
     while (left := workload.seq_q - sum(lengths)) > 0:
         lengths.append(min(left, max(1, round(generator.expovariate(4 / workload.seq_q)))))

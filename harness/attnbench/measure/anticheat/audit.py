@@ -52,7 +52,7 @@ class Audit:
     def __init__(self, inputs: Inputs, seed: str) -> None:
         self._inputs = inputs
         self._random = random.Random(seed)  # noqa: S311 - the choices must be repeatable, not secret
-        self.static_output = False  # whether all calls may write to the same memory, as replays of a graph do
+        self.static_output = False  # whether all calls may write to the same memory, as replays of a CUDA graph do
         self._held: torch.Tensor | None = None
         self.output: torch.Tensor | None = None
         self.grads: tuple[torch.Tensor, ...] | None = None
