@@ -39,7 +39,7 @@ class Clock(Protocol):
         """Put a mark into the device's queue of work and return the mark."""
 
     def elapsed_ns(self, start: Any, end: Any) -> float:
-        """Return the time between two marks in ns. Call `synchronise` first, after setting the second mark."""
+        """Return the time between two marks in ns. Call `synchronise` first, after the second mark."""
 
     def synchronise(self) -> None:
         """Wait until all devices have finished their work on all streams."""

@@ -108,12 +108,15 @@ class Sampler:
 
     @property
     def last_output(self) -> torch.Tensor | None:
-        """A copy of the audited call's output in the last block, or None before the first block."""
+        """A copy of the output of the last block's audited call, or None before the first block."""
         return self._audit.output
 
     @property
     def last_grads(self) -> tuple[torch.Tensor, ...] | None:
-        """Copies of the audited call's gradients in the last block, or None in direction `forward`."""
+        """Copies of the gradients of the last block's audited call.
+
+        They are None before the first block, and in direction `forward`.
+        """
         return self._audit.grads
 
     @property
@@ -290,8 +293,9 @@ class Sampler:
     def _check(self, samples: list[float], wall: float, bounds: tuple[int, int], *, unchanged: bool) -> None:
         """Raise MeasurementError if the times of the block can't be trusted.
 
-        `bounds` are the shortest and the longest wall time that the block may have taken by the system's monotonic
-        clock. That clock is read just before and just after each reading of the sampler's clock.
+        `bounds` are the shortest and the longest wall time of the block according to the system's monotonic clock,
+        which is read just before and just after each reading of the sampler's clock. `unchanged` says whether the
+        inputs still have the checksums that they had before the warm-up.
         """
         if not unchanged:
             raise MeasurementError("mutated inputs: a callable must not change its inputs")

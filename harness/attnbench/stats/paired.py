@@ -106,9 +106,9 @@ def verdicts(
     """Judge each row of a table of paired log-ratios, and return the results under the same keys as the rows.
 
     The interval of a row's mean log-ratio is a symmetric bootstrap-t interval (Hall, 1988, doi:10.1214/aos/1176350933).
-    Outlying rounds are first moved to 3 robust standard deviations from the row's median. This interval holds for the
-    measured pair of processes. If `floor` is given, its half-width, from Student's t, is added in quadrature, so that
-    the interval also covers other pairs of processes that run the same code.
+    Outlying rounds are first moved to 3 robust standard deviations from the row's median. This interval holds only
+    for the measured pair of processes. If `floor` is given, its half-width, from Student's t, is added in quadrature,
+    so that the interval also covers other pairs of processes that run the same code.
 
     Rows of fewer than MIN_RESAMPLED_ROUNDS rounds are too short to resample. Their intervals use Student's t, with the
     largest standard deviation among the short rows.
@@ -133,7 +133,7 @@ def verdicts_between_runs(
 
     This works like `verdicts`, but the runs share no rounds, so the round medians of both sides are resampled
     separately. Temperature and other processes may differ between the two runs. Neither the scatter within a run nor
-    its controls show this, so compare a difference with the noise floors of both runs, as `is_regression` does.
+    its controls show such changes, so compare each result with the noise floors of both runs, as `is_regression` does.
     """
     rows = resample_unpaired([(_log_medians(new), _log_medians(old)) for new, old in table.values()], floor, seed)
     return dict(zip(table, _judge_with_holm(rows, 1 - confidence, margin), strict=True))

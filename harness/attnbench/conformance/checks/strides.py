@@ -110,7 +110,7 @@ def _arranged(inputs: Inputs, names: tuple[str, ...], arrange: Arrange) -> Input
 
 
 def _packed(inputs: Inputs) -> Inputs:
-    """Return the inputs with query, key and value as parts of one tensor, joined along the heads."""
+    """Return the inputs with query, key and value as parts of one tensor, joined along the dimension of the heads."""
     heads = 1 if inputs.layout == "BHSD" else 2
     whole = torch.cat([leaf.detach() for leaf in inputs.leaves], heads)
     changed: dict[str, Any] = {}

@@ -133,7 +133,7 @@ class Audit:
 def change_content(inputs: Inputs, generator: random.Random | None) -> None:
     """Roll each floating-point input tensor in place by random shifts along the sequence and head_dim axes.
 
-    A roll changes the correct output, keeps the distribution of the values and the address of the tensor, and costs
+    A roll changes the correct output but keeps the distribution of the values and the address of the tensor. It costs
     only one copy. Without a generator the shifts are 0, which takes the same amount of work. The tensors are written
     through `.data`, which does not increase their version counters, so a cache keyed by version counters returns a
     wrong output.
@@ -154,7 +154,7 @@ def poison(result: Result) -> None:
 
 
 def checksums(inputs: Inputs) -> tuple[int, ...]:
-    """Return a checksum of each input tensor: the sum of its elements, with their bits read as integers.
+    """Return a checksum of each input tensor: the sum of its elements' bit patterns, read as integers.
 
     The checksums do not depend on the order of the elements, so `change_content` preserves them.
     """

@@ -126,7 +126,7 @@ class ProcessState:
 
 
 def harness_answers_called(ready_call: ReadyCall) -> list[str]:
-    """Run one call under Python's profiler, and return a finding if it calls the reference or the conformance suite."""
+    """Run one call under Python's profiler, and return a finding if it uses the reference or the conformance suite."""
     called: set[str] = set()
 
     def watch(frame: FrameType, _event: str, _argument: object) -> None:
