@@ -77,7 +77,7 @@ class PackRunner:
         self._worker = None
 
     def outcome(self, trick, workload, device="cpu"):
-        """Measure a trick's variant in a real worker, as a run does, and return its status and reason."""
+        """Measure a trick's variant in a real worker, as a run does, and return the resulting status and reason."""
         source = PluginSource(trick, "file", str(PACK / f"{trick}.py"))
         try:
             self._ask(LoadRequest(source, "dishonest", device))
@@ -104,7 +104,7 @@ class PackRunner:
 
 @pytest.fixture(scope="module")
 def shared():
-    """Yield a runner for all variants except those that change their process."""
+    """Yield a runner shared by all variants except those that permanently change their process."""
     runner = PackRunner()
     yield runner
     runner.stop()
@@ -123,13 +123,13 @@ def outcome(shared):
 
 
 def test_the_whole_pack_is_tried():
-    """Each file of the pack has an entry in TRICKS, except the honest variant and the one that needs CUDA."""
+    """Every file in the pack except the honest variant and the one that needs CUDA has an entry in TRICKS."""
     assert {path.stem for path in PACK.glob("*.py")} == {*TRICKS, "honest", "side_stream"}
 
 
 @pytest.mark.parametrize("workload", [WORKLOAD, TRAINING], ids=lambda workload: workload.direction)
 def test_an_honest_variant_passes(workload, outcome):
-    """The honest variant has the status ok, which shows that the checks don't reject every variant."""
+    """The honest variant gets the status ok, which shows that the checks don't reject every variant."""
     assert outcome("honest", workload) == ("ok", None)
 
 

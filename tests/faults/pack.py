@@ -1,7 +1,7 @@
 """A plugin whose variants crash, hang or misbehave in other ways. The name of each variant describes its fault.
 
-Apart from its fault, each variant computes the right answer. The variants `harmless` and `wrong` combine several
-faults, and the workload's sequence length determines which of them occurs.
+Apart from its fault, each variant computes the right answer. The `harmless` and `wrong` variants combine several
+faults; the workload's sequence length determines which one occurs.
 """
 
 import ctypes
@@ -63,7 +63,7 @@ class OddError(Exception):
 
 
 def raise_(error):
-    """Raise an exception. Lambdas need this function, because `raise` is a statement."""
+    """Raise an exception. Lambdas call this function because they can't contain a `raise` statement."""
     raise error
 
 
@@ -113,13 +113,13 @@ def leave_children(output):
 
 
 def close_descriptors(output):
-    """Close the file descriptors from 0 to 511, then sleep."""
+    """Close file descriptors 0 to 511, then sleep."""
     os.closerange(0, 512)
     time.sleep(600)
 
 
 def flood(output):
-    """Print 1 GiB of text."""
+    """Write 1 GiB of text to stdout."""
     chunk = b"flood " * (1 << 18)
     for _ in range((1 << 30) // len(chunk) + 1):
         os.write(1, chunk)
@@ -130,7 +130,7 @@ FORGED = b'{"id":"","body":{"type":"Block","samples_ns":[1.0],"calls_per_sample"
 
 
 def forge(output):
-    """Write a forged reply to all open file descriptors from 3 to 511, which include the results pipe."""
+    """Write a forged reply to every open file descriptor from 3 to 511; one of them is the results pipe."""
     for descriptor in range(3, 512):
         try:
             os.write(descriptor, FORGED)

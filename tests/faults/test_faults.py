@@ -65,7 +65,7 @@ def attnbench_variants():
 
 @pytest.fixture(scope="module")
 def left_before():
-    """Return the shared memory files and temporary folders that were already left over before the run."""
+    """Return the shared memory files and temporary folders that were left over before the run."""
     return leftovers()
 
 
@@ -98,7 +98,7 @@ def records(run):
 
 
 def leftovers():
-    """Return the paths of unused shared memory files, and of temporary folders of this process's workers."""
+    """Return the paths of shared memory files that no process uses, and of this process's temporary worker folders."""
     shared = {str(path) for path in Path("/dev/shm").iterdir()}  # noqa: S108 - nothing is written to this folder
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
@@ -143,7 +143,7 @@ def test_nothing_is_left_running(run):
 
 
 def test_no_file_is_left(run, left_before):
-    """The run leaves no shared memory and no temporary folder behind."""
+    """The run leaves no shared memory file and no temporary folder behind."""
     assert leftovers() <= left_before
 
 
@@ -182,7 +182,7 @@ UNLOADABLE = {
 
 
 def test_an_error_at_import_affects_its_plugin_only(tmp_path, monkeypatch):
-    """A plugin that fails at import or has a hostile variant name is listed with a reason; all other plugins load."""
+    """A plugin that fails at import or has a hostile variant name is listed with a reason; other plugins still load."""
     read_catalog()  # fills the cache, so that the short import timeout below does not affect the built-in plugins
     paths = {name: tmp_path / f"{name}.py" for name in UNLOADABLE}
     for name, (text, _) in UNLOADABLE.items():

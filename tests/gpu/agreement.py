@@ -1,7 +1,7 @@
 """Compare attnbench's timings with those of other tools, and exit with status 1 if they disagree.
 
 The median of cold timings must agree within 1% with that of triton.testing.do_bench, which also flushes the cache. The
-time of a replayed CUDA graph must agree within 2% with the sum of its kernel times in torch's profiler. Both
+time of a replayed CUDA graph must agree within 2% with the sum of the kernel times that torch's profiler measures. Both
 comparisons are made at three sequence lengths.
 """
 
@@ -39,7 +39,7 @@ class Flash(Variant):
 
 
 def median_ns(call, inputs, workload, mode):
-    """Time `call` with the sampler in the mode `cold` or `graph`, and return the median in ns."""
+    """Time `call` with the sampler in `cold` or `graph` mode, and return the median in ns."""
     sampler = Sampler(call, inputs, workload, "cuda:0", MeasureConfig(mode=mode))
     sampler.first_call()
     sampler.warm_up()

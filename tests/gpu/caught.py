@@ -38,7 +38,7 @@ def measure(path):
 
 
 def main():
-    """Measure all plugins in the pack. Return 1 if `honest` is not timed or any other plugin is, and 0 otherwise."""
+    """Measure all plugins in the pack. Return 1 if `honest` isn't timed or another plugin is, and 0 otherwise."""
     missed = []
     for path in sorted(PACK.glob("*.py")):
         status, reason = measure(path)

@@ -36,7 +36,7 @@ def endless(query, key, value, workload):
 
 @variant("fault-d-assert")
 def device_assert(query, key, value, workload):
-    """Use an index that is out of bounds, which triggers a device-side assertion."""
+    """Index a tensor out of bounds, which triggers a device-side assertion."""
     wrong = torch.full((1,), 1 << 20, device=query.device)
     return torch.nn.functional.scaled_dot_product_attention(query, key, value) + query[:, :, wrong].sum()
 
@@ -49,5 +49,5 @@ def works(query, key, value, workload):
 
 @hookimpl
 def attnbench_variants():
-    """Return the variants of this plugin."""
+    """Return this plugin's variants."""
     return [illegal_access, out_of_memory, endless, device_assert, works]

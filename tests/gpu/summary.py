@@ -1,4 +1,4 @@
-"""Print a Markdown table of all runs with each variant's number of cells per status, best throughput and kernels."""
+"""Print a Markdown table of all runs, with each variant's cell count per status, best throughput and kernels."""
 
 import sys
 
@@ -23,7 +23,7 @@ def main(folder):
 
 
 def _best(cells):
-    """Return the highest TFLOP/s and its workload as text, or a dash if no cell was timed."""
+    """Return the highest TFLOP/s and the workload that reached it as text, or a dash if no cell was timed."""
     timed = cells[cells["tflops"].notna()]
     if timed.empty:
         return "-"

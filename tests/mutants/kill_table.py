@@ -41,11 +41,11 @@ def load(path):
 
 
 def catching(mutant, level="quick", only=None):
-    """Return the names of at most MAX_CHECKS_NAMED checks that catch a mutant at a level.
+    """Return the names of at most MAX_CHECKS_NAMED checks that catch a mutant at the given level.
 
     Only the checks named in `only` are tried; the default is all checks that every variant must pass. Each check first
     runs on its first workload. If no check catches the mutant, each check runs on its second workload, and so on. At
-    the level `full`, workloads that also belong to the level `quick` are left out.
+    the `full` level, workloads that also belong to the `quick` level are left out.
     """
     names = only or [check.name for check in DEMANDED]
     done = {case.id for case in cases(mutant, level="quick", only=names)} if level == "full" else ()
@@ -73,7 +73,7 @@ def read_table():
 
 
 def verdict(path):
-    """Return a mutant's name, its bug, the level at which it is caught, and the checks that catch it, if any.
+    """Return a mutant's name, a summary of its bug, and the level and checks (if any) that catch the mutant.
 
     The checks that the existing kill table names are tried first. If one of them doesn't catch the mutant, all checks
     are tried.

@@ -1,4 +1,4 @@
-"""A correct tiled variant with a hand-written backward pass, from which every mutant inherits.
+"""The base class of all mutants: a correct tiled variant with a hand-written backward pass.
 
 Every step is a separate method, so that a mutant can override a single step. Tiles are small, so that even a short
 sequence has several tiles and usually ends with a partial one.
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class Tiled(Variant):
-    """FlashAttention-2's algorithm in plain torch for the layout BHSD (Dao, 2023, arXiv:2307.08691, section 3)."""
+    """The FlashAttention-2 algorithm (Dao, 2023, arXiv:2307.08691, section 3) in plain torch, for the BHSD layout."""
 
     name = "tiled"
     tile = 48
 
     def prepare(self, workload: Workload, inputs: Inputs):
-        """Return a callable that computes attention as an autograd function."""
+        """Return a callable that computes attention with a custom autograd function."""
         return lambda: _Attention.apply(*inputs.leaves, self, workload, inputs)
 
     def prepare_lse(self, workload: Workload, inputs: Inputs):
-        """Return a callable that computes the output and the log-sum-exp of each row."""
+        """Return a callable that returns the output and each row's log-sum-exp."""
 
         def call() -> tuple[torch.Tensor, torch.Tensor]:
             leaves = (inputs.query.float(), self.repeat(inputs.key, workload), self.repeat(inputs.value, workload))
@@ -43,11 +43,11 @@ class Tiled(Variant):
         return iter(torch.arange(length).split(self.tile)) if length else iter(())
 
     def scale(self, workload: Workload) -> float:
-        """Return the factor by which the products of queries and keys are multiplied."""
+        """Return the factor by which the query-key products are multiplied."""
         return workload.effective_scale
 
     def repeat(self, heads: torch.Tensor, workload: Workload) -> torch.Tensor:
-        """Repeat each head in float32 for all query heads of its group: (B, Hkv, S, D) -> (B, Hq, S, D)."""
+        """Convert heads to float32 and repeat each for its group's query heads: (B, Hkv, S, D) -> (B, Hq, S, D)."""
         return heads.float().repeat_interleave(workload.heads // workload.kv_heads, 1)
 
     def sum_groups(self, gradient: torch.Tensor, workload: Workload) -> torch.Tensor:
@@ -59,7 +59,7 @@ class Tiled(Variant):
         return 0 if workload.mask.kind == "causal-top-left" else workload.seq_k - workload.seq_q
 
     def visible(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Return whether each key (column) is visible to each query (row): bool (B or 1, 1, R, C)."""
+        """Return whether each key (column) is visible to each query (row), as a bool tensor (B or 1, 1, R, C)."""
         mask, position, column = workload.mask, rows[:, None] + self.offset(workload), columns[None, :]
         if mask.kind == "padding":
             return (column < inputs.key_lengths[:, None, None]).expand(-1, len(rows), -1)[:, None]
@@ -75,11 +75,11 @@ class Tiled(Variant):
         return seen[None, None]
 
     def in_window(self, position: torch.Tensor, column: torch.Tensor, left: int, right: int) -> torch.Tensor:
-        """Return whether each column is in the window around each position, including both ends of the window."""
+        """Return whether each column is in the window around each position. Both ends of the window are included."""
         return (column >= position - left) & (column <= position + right)
 
     def alibi(self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Return ALiBi's bias: (1, Hq, R, C)."""
+        """Return the ALiBi bias: (1, Hq, R, C)."""
         distance = (rows[:, None] + workload.seq_k - workload.seq_q - columns[None, :]).abs()
         return -inputs.alibi_slopes[None, :, None, None] * distance
 
@@ -106,9 +106,9 @@ class Tiled(Variant):
     def kept(
         self, workload: Workload, inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor
     ) -> torch.Tensor | float:
-        """Return the dropout factor of each weight in a tile: 0 or 1/(1-p), or a single 1.0 if there is no dropout.
+        """Return each weight's dropout factor (0 or 1 / (1 - p)) for a tile, or a single 1.0 if there is no dropout.
 
-        The forward and backward passes use the same factors.
+        p is the dropout rate. The forward and backward passes use the same factors.
         """
         if not workload.dropout:
             return 1.0
@@ -151,7 +151,7 @@ class Tiled(Variant):
         return new_top, total, summed * rescale + (weights * kept) @ value
 
     def finish(self, state: tuple[torch.Tensor, ...], value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the output and the log-sum-exp. For rows without a visible key, they are 0 and -inf."""
+        """Return the output and the log-sum-exp, which are 0 and -inf for rows without a visible key."""
         top, total, summed = state
         blind = total == 0
         return summed / total.masked_fill(blind, 1.0), (top + torch.log(total)).masked_fill(blind, -math.inf)
@@ -218,7 +218,7 @@ class Tiled(Variant):
         return of_scores * self.cap_slope(tiles[0] @ tiles[1].mT * self.scale(workload), workload.softcap)
 
     def query_gradient(self, of_scores: torch.Tensor, key: torch.Tensor, workload: Workload) -> torch.Tensor:
-        """Return the contribution of a tile of keys to dQ."""
+        """Return a key tile's contribution to dQ."""
         return of_scores @ key
 
 

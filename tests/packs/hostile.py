@@ -1,4 +1,4 @@
-"""Write runs that an attacker could publish. Each run attacks the commands that read it in a different way."""
+"""Write runs that an attacker could publish. Each run is a different kind of attack on the commands that read it."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ def make(folder, secret):
 
 
 def make_subset(folder, secret):
-    """Write only two of the hostile runs, for tests that need a long time per run, and return their paths."""
+    """Write only two of the hostile runs, for tests that take a long time per run, and return their paths."""
     return [_names(folder), _logs(folder, secret)]
 
 
@@ -83,7 +83,7 @@ def _lines(folder):
 
 
 def _numbers(folder):
-    """Write a run with numbers at and beyond the limits of their ranges."""
+    """Write a run whose numbers are at or beyond the limits of their valid ranges."""
     run = _base(folder, "numbers")
     _, records = _records(run)
     for value in ("1e999", "-1e999", "NaN", "Infinity", "5e-324", "1e308", "0", "-0.0", "9" * 400, "1e18", "1e-3"):
@@ -96,7 +96,7 @@ def _numbers(folder):
 
 
 def _manifests(folder):
-    """Write runs whose manifests are empty, deeply nested or contain values of the wrong type."""
+    """Write runs whose manifests are empty or deeply nested, or contain values of the wrong type."""
     wrong = (
         {}, [], "x", None, {"limits": []}, {"limits": {"cpu": {"float32": {"x": 1}}}}, {"environments": []},
         {"environments": {"cpu": []}}, {"summary": []}, {"summary": {"statuses": []}}, {"plan": 5}, {"plan": [[]]},
@@ -114,7 +114,7 @@ def _manifests(folder):
 
 
 def _links(folder, secret):
-    """Write a run with links, a pipe and a folder instead of record files, and with links instead of report files."""
+    """Write a run that has links, a pipe and a folder in place of record files, and links in place of report files."""
     run = _base(folder, "links")
     (run / "records-link.jsonl").symlink_to(secret)
     (run / "records-zero.jsonl").symlink_to("/dev/zero")
@@ -142,7 +142,7 @@ def _logs(folder, secret):
 
 
 def _plugin(folder):
-    """Write a run with a manifest that refers to a plugin file in the run's folder."""
+    """Write a run whose manifest refers to a plugin file in the run's folder."""
     run = _base(folder, "plugin")
     mark = Path(folder).parent / "owned"
     (run / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")

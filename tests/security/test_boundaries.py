@@ -79,7 +79,7 @@ HONEST = {
 
 @given(st.text())
 def test_printable_text_has_no_control_characters(text):
-    """The function `printable` turns any text into a single line of printable characters."""
+    """`printable` turns any text into a single line of printable characters."""
     assert printable(text).isprintable()
     assert printable(printable(text)) == printable(text)
 
@@ -114,7 +114,7 @@ def test_a_record_with_any_values_is_read_or_reported_as_a_problem(tmp_path_fact
 
 @given(ANYTHING)
 def test_any_manifest_is_an_object_or_a_usage_error(tmp_path_factory, value):
-    """Reading a manifest returns an object with printable keys or raises UsageError."""
+    """Reading any manifest returns an object with printable keys or raises UsageError."""
     run = tmp_path_factory.mktemp("fuzz")
     (run / "manifest.json").write_text(json.dumps(value))
     try:
@@ -126,7 +126,7 @@ def test_any_manifest_is_an_object_or_a_usage_error(tmp_path_factory, value):
 
 
 def test_the_error_of_a_wrong_type_names_the_field():
-    """The error for a field whose value has the wrong type names the field and that type."""
+    """The error for a field whose value has the wrong type names the field and the value's type."""
     with pytest.raises(RecordError, match="variant is a dict"):
         Record.from_json({**HONEST, "variant": {}})
 
@@ -140,7 +140,7 @@ def test_the_error_of_a_wrong_type_names_the_field():
     st.integers(0, 40),
 )
 def test_the_quick_check_agrees_with_cleaning_each_value(value, depth):
-    """`parse` skips the cleaning of harmless lines, but gives the same result as if it cleaned every line."""
+    """`parse` doesn't clean harmless lines, but its result is the same as if it cleaned every line."""
     for _ in range(depth):
         value = [value] if depth % 2 else {"]": value}
     line = json.dumps(value, allow_nan=True).encode()

@@ -20,7 +20,7 @@ MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # runs with in
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Return a folder that contains hostile runs, and a home folder with a secret file."""
+    """Return a folder that contains both hostile runs and a home folder with a secret file."""
     place = tmp_path_factory.mktemp("hostile")
     (place / "home").mkdir()
     secret = place / "home" / "secret"

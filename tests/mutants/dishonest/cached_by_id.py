@@ -1,4 +1,4 @@
-"""A variant that caches its outputs by the identity of the query tensor."""
+"""A variant that caches its outputs, keyed by the query tensor's `id`."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""A variant that caches its outputs by the address of the query tensor."""
+"""A variant that caches its outputs, keyed by the query tensor's address."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

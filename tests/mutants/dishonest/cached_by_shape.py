@@ -1,4 +1,4 @@
-"""A variant that caches its outputs by the shapes of the query and the key."""
+"""A variant that caches its outputs, keyed by the query and key shapes."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

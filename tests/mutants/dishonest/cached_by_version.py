@@ -1,4 +1,4 @@
-"""A variant that caches its outputs by the version counters of its inputs."""
+"""A variant that caches its outputs, keyed by its inputs' version counters."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

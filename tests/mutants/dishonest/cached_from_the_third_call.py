@@ -1,6 +1,6 @@
-"""A variant that computes its output in the first two calls with the same inputs, and then returns a cached output.
+"""A variant that computes its output only in the first two calls with the same inputs, and caches it for later calls.
 
-Repeating the call only once after each change of the inputs would not detect this cache.
+A check that repeats the call only once after each change to the inputs would not detect this cache.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""A variant that returns a lazy tensor, whose values are computed only when they are read, after the timing."""
+"""A variant that returns a lazy tensor, whose values are computed only when they are read, after the timed call."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""A variant that scales its query in place in the fortieth call."""
+"""A variant whose fortieth call scales the query in place."""
 
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""A variant that disables gradients for its whole process."""
+"""A variant that disables gradient tracking for its whole process."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,4 @@
-"""A variant that increases torch's number of threads."""
+"""A variant that increases torch's thread count."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

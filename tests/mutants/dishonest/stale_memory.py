@@ -1,4 +1,4 @@
-"""A variant that returns uninitialised memory, which may contain an earlier output, from its fortieth call on."""
+"""A variant that, from its fortieth call on, returns uninitialised memory, which may contain an earlier output."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention

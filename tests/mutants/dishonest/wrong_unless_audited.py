@@ -1,4 +1,4 @@
-"""A variant that inspects its callers' variables and returns a wrong output unless the sampler audits the call."""
+"""A variant that reads its callers' variables and returns a wrong output unless the sampler is auditing the call."""
 
 import sys
 

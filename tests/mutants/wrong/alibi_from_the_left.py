@@ -1,4 +1,4 @@
-"""ALiBi's bias grows with the key's position instead of falling with distance."""
+"""The ALiBi bias grows with the key position instead of falling with distance."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """ALiBi's bias grows with the key's position instead of falling with distance."""
+    """The ALiBi bias grows with the key position instead of falling with distance."""
 
     name = "alibi-from-the-left"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Compute the bias from the key's position alone. Under a causal mask, the output is still correct."""
+        """Compute the bias from the key position alone.
+
+        Under a causal mask, the output is still correct, because each row's bias is off by a constant.
+        """
         return inputs.alibi_slopes[None, :, None, None] * columns
 
 

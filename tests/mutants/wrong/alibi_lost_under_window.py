@@ -1,4 +1,4 @@
-"""ALiBi is ignored if the mask is a window."""
+"""ALiBi is ignored under a window mask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """ALiBi is ignored if the mask is a window."""
+    """ALiBi is ignored under a window mask."""
 
     name = "alibi-lost-under-window"
 

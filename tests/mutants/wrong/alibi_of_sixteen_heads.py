@@ -1,4 +1,4 @@
-"""ALiBi's slopes repeat after sixteen heads."""
+"""The ALiBi slopes repeat after sixteen heads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """ALiBi's slopes repeat after sixteen heads."""
+    """The ALiBi slopes repeat after sixteen heads."""
 
     name = "alibi-of-sixteen-heads"
 

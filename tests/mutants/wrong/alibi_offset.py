@@ -1,4 +1,4 @@
-"""ALiBi's distance ignores the bottom-right alignment."""
+"""The ALiBi distance ignores the bottom-right alignment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """ALiBi's distance ignores the bottom-right alignment."""
+    """The ALiBi distance ignores the bottom-right alignment."""
 
     name = "alibi-offset"
 

@@ -1,4 +1,4 @@
-"""ALiBi's bias grows with distance."""
+"""The ALiBi bias grows with distance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """ALiBi's bias grows with distance."""
+    """The ALiBi bias grows with distance."""
 
     name = "alibi-sign"
 

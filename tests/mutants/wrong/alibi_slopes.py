@@ -1,4 +1,4 @@
-"""ALiBi's slopes are wrong if the number of heads is not a power of two."""
+"""The ALiBi slopes are wrong if the number of heads is not a power of two."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """ALiBi's slopes are wrong if the number of heads is not a power of two."""
+    """The ALiBi slopes are wrong if the number of heads is not a power of two."""
 
     name = "alibi-slopes"
 
     def alibi(self, workload, inputs, rows, columns):
-        """Use the slope 2^(-8 h / heads) for head h, counted from 1, even if `heads` is not a power of two."""
+        """Use the slope 2^(-8 h / heads) for head h (counting from 1), even if `heads` is not a power of two."""
         distance = (rows[:, None] + workload.seq_k - workload.seq_q - columns[None, :]).abs()
         slopes = 2.0 ** (-8 * torch.arange(1, workload.heads + 1) / workload.heads)
         return -slopes[None, :, None, None] * distance

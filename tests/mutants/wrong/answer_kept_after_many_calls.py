@@ -1,4 +1,4 @@
-"""In the direction `forward`, every call after the twentieth returns the twentieth output."""
+"""In the `forward` direction, every call after the twentieth returns the twentieth call's output."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """In the direction `forward`, every call after the twentieth returns the twentieth output."""
+    """In the `forward` direction, every call after the twentieth returns the twentieth call's output."""
 
     name = "answer-kept-after-many-calls"
 
     def prepare(self, workload, inputs):
-        """Return a callable that repeats its twentieth output in all later calls, unless gradients are needed."""
+        """Return a callable that returns its twentieth output again in all later calls, unless gradients are needed."""
         call, count, kept = super().prepare(workload, inputs), itertools.count(), []
 
         def attend():

@@ -1,4 +1,4 @@
-"""In the direction `backward`, the backward pass leaves out delta."""
+"""In the `backward` direction, the backward pass leaves out delta."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """In the direction `backward`, the backward pass leaves out delta."""
+    """In the `backward` direction, the backward pass leaves out delta."""
 
     name = "backward-alone-lacks-delta"
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Use a delta of 0 in the direction `backward`."""
+        """Use a delta of 0 in the `backward` direction."""
         output = 0 * output if workload.direction == "backward" else output
         return super().differentiate(workload, inputs, grad_output, leaves, output, lse)
 

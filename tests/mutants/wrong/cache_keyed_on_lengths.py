@@ -1,4 +1,4 @@
-"""Masks are cached by kind and lengths, ignoring the sizes of windows and prefixes."""
+"""Masks are cached by kind and sequence lengths, ignoring window and prefix sizes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Masks are cached by kind and lengths, ignoring the sizes of windows and prefixes."""
+    """Masks are cached by kind and sequence lengths, ignoring window and prefix sizes."""
 
     name = "cache-keyed-on-lengths"
 
     cache: dict = {}  # noqa: RUF012 - sharing the cache is the bug
 
     def visible(self, workload, inputs, rows, columns):
-        """Reuse the mask of the first workload that has the same lengths and kind of mask."""
+        """Reuse the mask of the first workload with the same mask kind and sequence lengths."""
         mask = workload.mask
         place = (workload.seq_q, workload.seq_k, mask.kind, int(rows[0]), int(columns[0]))
         if mask.kind in ("padding", "document"):

@@ -1,4 +1,4 @@
-"""If a single query has more than 1024 keys, those left over after a split into equal parts are ignored."""
+"""For a single query with more than 1024 keys, the keys left over after a split into equal parts are ignored."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """If a single query has more than 1024 keys, those left over after a split into equal parts are ignored."""
+    """For a single query with more than 1024 keys, the keys left over after a split into equal parts are ignored."""
 
     name = "decode-split-floor"
 
     def visible(self, workload, inputs, rows, columns):
-        """Hide the keys that are left over after the split into equal parts."""
+        """Hide the keys left over after a split into ceil(seq_k / 512) equal parts."""
         seen = super().visible(workload, inputs, rows, columns)
         if workload.seq_q == 1 and workload.seq_k > 1024:
             splits = -(-workload.seq_k // 512)

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "diagonal-excluded"
 
     def visible(self, workload, inputs, rows, columns):
-        """Hide the key on the diagonal from each row."""
+        """Hide each row's diagonal key if the mask is causal."""
         if workload.mask.kind in ("causal", "causal-top-left"):
             return super().visible(workload, inputs, rows - 1, columns)
         return super().visible(workload, inputs, rows, columns)

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "dropout-unscaled"
 
     def kept(self, workload, inputs, rows, columns):
-        """Return dropout factors of 0 or 1 instead of 0 or 1 / (1 - p)."""
+        """Return dropout factors of 0 or 1 instead of 0 or 1 / (1 - p), where p is the dropout rate."""
         kept = super().kept(workload, inputs, rows, columns)
         return kept * (1 - workload.dropout) if workload.dropout else kept
 

@@ -1,4 +1,4 @@
-"""Only the first 65535 heads of a batch are written to the output."""
+"""The output is written for only the first 65535 heads of a batch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Only the first 65535 heads of a batch are written to the output."""
+    """The output is written for only the first 65535 heads of a batch."""
 
     name = "grid-of-sixteen-bits"
 
     def attend(self, workload, inputs, query, key, value):
-        """Return 0 for all heads after the first 65535, which is the limit of the y and z dimensions of a CUDA grid."""
+        """Set the output to 0 for all heads after the first 65535, the maximum y or z dimension of a CUDA grid."""
         output, lse = super().attend(workload, inputs, query, key, value)
         output.flatten(0, 1)[65535:] = 0
         return output, lse

@@ -1,4 +1,4 @@
-"""The running sum of dK is rounded to the dtype of the inputs after each tile of queries."""
+"""The running sum of dK is rounded to the input dtype after each query tile."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The running sum of dK is rounded to the dtype of the inputs after each tile of queries."""
+    """The running sum of dK is rounded to the input dtype after each query tile."""
 
     name = "key-gradient-summed-in-half"
 
     def differentiate(self, workload, inputs, grad_output, leaves, output, lse):
-        """Round the running sum of dK to the dtype of the inputs after each tile of queries."""
+        """Round the running sum of dK to the input dtype after each query tile."""
         of_query, of_key, of_value = super().differentiate(workload, inputs, grad_output, leaves, output, lse)
         dtype = inputs.query.dtype
         if dtype == torch.float32:

@@ -1,4 +1,4 @@
-"""If a window extends more than 256 keys to the left, its farthest key is hidden."""
+"""If a window extends more than 256 keys to the left, its leftmost key is hidden."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """If a window extends more than 256 keys to the left, its farthest key is hidden."""
+    """If a window extends more than 256 keys to the left, its leftmost key is hidden."""
 
     name = "long-window-short"
 

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "mask-of-finite-number"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Use -10000, which real scores can reach, as the score of hidden keys in rows with a visible key."""
+        """In rows with a visible key, set the scores of hidden keys to -10000, which real scores can reach."""
         scores = super().scores(workload, inputs, query, key, rows, columns)
         sees = self.visible(workload, inputs, rows, torch.arange(workload.seq_k)).any(-1, keepdim=True)
         return torch.where(sees & (scores == -torch.inf), -10000.0, scores)

@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "masked-row-nan"
 
     def finish(self, state, value):
-        """Divide by the sum even if it is 0."""
+        """Divide by the sum of weights even if it is 0."""
         top, total, summed = state
         return summed / total, top + torch.log(total)
 

@@ -1,4 +1,4 @@
-"""The maximum is not subtracted from the scores before the exponential."""
+"""The maximum is not subtracted from the scores before exponentiation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The maximum is not subtracted from the scores before the exponential."""
+    """The maximum is not subtracted from the scores before exponentiation."""
 
     name = "no-maximum-subtracted"
 

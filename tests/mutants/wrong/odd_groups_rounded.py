@@ -14,7 +14,7 @@ class Mutant(Tiled):
     name = "odd-groups-rounded"
 
     def repeat(self, heads, workload):
-        """Round the group size up to a power of two."""
+        """Repeat the heads as if the group size were rounded up to a power of two."""
         group = workload.heads // workload.kv_heads
         rounded = 1 << (group - 1).bit_length()
         index = torch.arange(workload.heads) // rounded

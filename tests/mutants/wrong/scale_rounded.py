@@ -1,4 +1,4 @@
-"""For float16 and bfloat16 inputs, the scale is rounded to their dtype."""
+"""For float16 and bfloat16 inputs, the scale is rounded to the input dtype."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """For float16 and bfloat16 inputs, the scale is rounded to their dtype."""
+    """For float16 and bfloat16 inputs, the scale is rounded to the input dtype."""
 
     name = "scale-rounded"
 
     def scale(self, workload):
-        """Round the scale to the dtype of the inputs."""
+        """Round the scale to the input dtype."""
         return float(torch.tensor(workload.effective_scale).to(getattr(torch, workload.dtype)))
 
 

@@ -1,4 +1,4 @@
-"""The softcap is applied after ALiBi's bias is added."""
+"""The softcap is applied after the ALiBi bias is added."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The softcap is applied after ALiBi's bias is added."""
+    """The softcap is applied after the ALiBi bias is added."""
 
     name = "softcap-after-bias"
 
     def scores(self, workload, inputs, query, key, rows, columns):
-        """Apply the softcap to the sum of the scores and the bias."""
+        """Apply the softcap to the sum of the scores and the ALiBi bias."""
         scores = query @ key.mT * self.scale(workload)
         if workload.alibi:
             scores = scores + self.alibi(workload, inputs, rows, columns)

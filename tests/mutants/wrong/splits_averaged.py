@@ -15,7 +15,7 @@ class Mutant(Tiled):
     name = "splits-averaged"
 
     def attend(self, workload, inputs, query, key, value):
-        """Average the outputs of the two halves without weighting them by their log-sum-exps."""
+        """Average the outputs for the two halves of the keys without weighting them by their log-sum-exps."""
         whole = super().attend(workload, inputs, query, key, value)
         if workload.seq_q > 16 or workload.seq_k < 512 or workload.mask.kind != "none":
             return whole

@@ -1,4 +1,4 @@
-"""Keys that are not contiguous are copied only once, in `prepare`."""
+"""Non-contiguous keys are copied only once, in `prepare`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Keys that are not contiguous are copied only once, in `prepare`."""
+    """Non-contiguous keys are copied only once, in `prepare`."""
 
     name = "strided-inputs-copied-once"
 
     def prepare(self, workload, inputs):
-        """Copy keys that are not contiguous and use the copy in every call, unless gradients are needed."""
+        """Copy non-contiguous keys and use the copy in every call, unless gradients are needed."""
         key = inputs.key.detach()
         if workload.needs_gradient or key.is_contiguous():
             return super().prepare(workload, inputs)

@@ -1,4 +1,4 @@
-"""All later keys for a workload are read with the strides of the workload's first keys."""
+"""Keys are read with the key strides from the workload's first `prepare` call."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """All later keys for a workload are read with the strides of the workload's first keys."""
+    """Keys are read with the key strides from the workload's first `prepare` call."""
 
     name = "strides-of-first-call"
 
     known: dict = {}  # noqa: RUF012 - sharing the strides is the bug
 
     def prepare(self, workload, inputs):
-        """Store the strides of a workload's first keys, and use them for the workload's later keys."""
+        """Store the key strides in the first call for a workload, and use them in all later calls for it."""
         stride = self.known.setdefault(workload, inputs.key.stride())
         if inputs.key.stride() == stride or not inputs.key.numel():
             return super().prepare(workload, inputs)

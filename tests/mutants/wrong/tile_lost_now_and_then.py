@@ -1,4 +1,4 @@
-"""Two percent of the tiles of keys are skipped at random."""
+"""Two percent of the key tiles are skipped at random."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Two percent of the tiles of keys are skipped at random."""
+    """Two percent of the key tiles are skipped at random."""
 
     name = "tile-lost-now-and-then"
     luck = random.Random(0)  # noqa: S311 - not used for security

@@ -1,4 +1,4 @@
-"""If both lengths are multiples of 128, the mask `causal-top-left` is aligned at the bottom right."""
+"""If both sequence lengths are multiples of 128, the `causal-top-left` mask is aligned at the bottom right."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """If both lengths are multiples of 128, the mask `causal-top-left` is aligned at the bottom right."""
+    """If both sequence lengths are multiples of 128, the `causal-top-left` mask is aligned at the bottom right."""
 
     name = "top-left-of-whole-tiles"
 
     def offset(self, workload):
-        """Use the bottom-right offset if both lengths are multiples of 128."""
+        """Use the bottom-right offset if both sequence lengths are multiples of 128."""
         whole = workload.seq_q % 128 == 0 and workload.seq_k % 128 == 0
         return workload.seq_k - workload.seq_q if whole else super().offset(workload)
 

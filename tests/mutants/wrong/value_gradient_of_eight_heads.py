@@ -1,4 +1,4 @@
-"""dV is summed over at most eight query heads of a group."""
+"""dV is summed over at most eight query heads per group."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """dV is summed over at most eight query heads of a group."""
+    """dV is summed over at most eight query heads per group."""
 
     name = "value-gradient-of-eight-heads"
 
     def differentiate(self, workload, *arguments):
-        """Leave out the contributions to dV of all query heads after the first eight in each group."""
+        """Leave out the dV contributions of all query heads after the first eight in each group."""
         of_query, of_key, of_value = super().differentiate(workload, *arguments)
         of_value = of_value.unflatten(1, (workload.kv_heads, -1)).clone()
         of_value[:, :, 8:] = 0

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "value-width-assumed"
 
     def attend(self, workload, inputs, query, key, value):
-        """Set all columns of the output after the first head_dim to 0."""
+        """Set all output columns after the first head_dim to 0."""
         output, lse = super().attend(workload, inputs, query, key, value)
         output[..., workload.head_dim :] = 0
         return output, lse

@@ -1,4 +1,4 @@
-"""In float16 and bfloat16, values are clamped to ±448."""
+"""For float16 and bfloat16 inputs, the values are clamped to ±448."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """In float16 and bfloat16, values are clamped to ±448."""
+    """For float16 and bfloat16 inputs, the values are clamped to ±448."""
 
     name = "values-clamped"
 

@@ -13,7 +13,7 @@ class Mutant(Tiled):
     name = "whole-tiles-leak"
 
     def visible(self, workload, inputs, rows, columns):
-        """Move the causal diagonal by one key if the number of queries is a multiple of 128."""
+        """Move the causal diagonal one key to the right if the number of queries is a multiple of 128."""
         moved = workload.mask.kind == "causal" and workload.seq_q % 128 == 0
         return super().visible(workload, inputs, rows + int(moved), columns)
 

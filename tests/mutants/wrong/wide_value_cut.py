@@ -1,4 +1,4 @@
-"""The columns of the output after the first 2 * head_dim are lost."""
+"""All output columns after the first 2 * head_dim are set to 0."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The columns of the output after the first 2 * head_dim are lost."""
+    """All output columns after the first 2 * head_dim are set to 0."""
 
     name = "wide-value-cut"
 
     def finish(self, state, value):
-        """Set the columns of the output after the first 2 * head_dim to 0."""
+        """Set all output columns after the first 2 * head_dim to 0."""
         output, lse = super().finish(state, value)
         output[..., 2 * self.width :] = 0
         return output, lse

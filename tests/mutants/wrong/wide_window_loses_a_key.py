@@ -1,4 +1,4 @@
-"""If a window extends a multiple of 64 keys to the left, its farthest key is hidden."""
+"""If a window extends to the left by a multiple of 64 keys, its leftmost key is hidden."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """If a window extends a multiple of 64 keys to the left, its farthest key is hidden."""
+    """If a window extends to the left by a multiple of 64 keys, its leftmost key is hidden."""
 
     name = "wide-window-loses-a-key"
 

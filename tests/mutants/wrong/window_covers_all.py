@@ -1,4 +1,4 @@
-"""A window whose left side covers all keys is ignored completely, including its right end."""
+"""If the left side of a window covers all keys, the whole window is ignored, including its right end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window whose left side covers all keys is ignored completely, including its right end."""
+    """If the left side of a window covers all keys, the whole window is ignored, including its right end."""
 
     name = "window-covers-all"
 
