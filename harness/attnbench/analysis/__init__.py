@@ -1,4 +1,4 @@
-"""Speed-ups, verdicts, rankings and fits, computed from the records of runs. Runs in the supervisor."""
+"""Speed-ups, verdicts, rankings and fits, computed from the records of runs. This package runs in the supervisor."""
 
 from __future__ import annotations
 

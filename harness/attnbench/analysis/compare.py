@@ -37,8 +37,8 @@ class Change:
     `ratio` is the new latency divided by the old latency, so a ratio above 1 means that the cell is slower. `low` and
     `high` are the ends of the ratio's confidence interval. If the cell was timed in both sets of runs, `verdict` is one
     of the verdicts of `stats.paired`. Otherwise it is one of the verdicts of this module, such as `added` or `fixed`.
-    `regression` is true if the cell is newly failing, or if it is slower by more than both the `bar` of the comparison
-    and three times the noise floor of each set of runs.
+    `regression` is true if the cell is newly failing, or if it is slower by more than both the comparison's `bar` and
+    three times the noise floor of each set of runs.
     """
 
     variant: str
@@ -89,7 +89,7 @@ def compare(old: Results, new: Results, bar: float = DEFAULT_BAR) -> RunComparis
     A cell is a regression if it is newly failing, or if it is slower by more than both `bar` (0.03 means 3%) and three
     times the noise floor of each set. Cells are matched by variant, workload, mode and device name. If the two sets
     have no device name in common, for example because they ran on different GPUs, the device name is ignored. Verdicts
-    are computed from the blocks of samples in both sets and corrected for the number of comparisons.
+    are computed from both sets' blocks of samples and corrected for multiple comparisons.
     """
     same_device = bool(set(old.current["device_name"]) & set(new.current["device_name"]))
     key = [*CELL, "device_name"] if same_device else CELL
@@ -217,8 +217,8 @@ def agreement(old: Results, again: Results, tolerance: float = TOLERANCE) -> Agr
     """Compare a second measurement of some cells with the old measurement of the same cells.
 
     A cell disagrees if its status or its time clearly changed. The time clearly changed if the confidence interval of
-    the latency ratio lies entirely above 1 + d or entirely below 1 / (1 + d). Here d is the larger of `tolerance` and
-    three times the larger noise floor.
+    the latency ratio lies entirely above 1 + d or entirely below 1 / (1 + d), where d is the larger of `tolerance` and
+    three times the higher of the two noise floors.
     """
     repeated = again.frame[~again.frame["control"]]
     cells = set(zip(repeated["variant"], repeated["workload_id"], strict=True))

@@ -1,4 +1,4 @@
-"""Attention's share of a layer's time, the speed-up from several devices, and the comparison of device models."""
+"""Attention's share of a layer's time, the speed-up from several devices, and comparisons of device models."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ParallelGain:
 
 @dataclass(frozen=True)
 class DeviceRatio:
-    """The speed-up of a variant on `device` over the same variant on `slower`, for the shapes that ran on both."""
+    """A variant's speed-up on `device` relative to `slower`, computed from the shapes that ran on both."""
 
     device: str
     slower: str
@@ -163,7 +163,7 @@ def _slowest(table: pd.DataFrame) -> Any:
     """Return the device with the largest median latency.
 
     Each device's median is taken over the problems that ran on all devices, or, if there are no such problems, over all
-    problems that ran on the device.
+    problems that ran on that device.
     """
     common = table.dropna()
     return (common if len(common) else table).median().idxmax()

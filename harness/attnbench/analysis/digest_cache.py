@@ -80,7 +80,7 @@ def fetch(run: Path, folder: Path, *, keep_all: bool = False) -> pa.Table:
 
 
 def has_digest(run: Path, folder: Path) -> bool:
-    """Return whether the folder has a digest of the run's current state."""
+    """Return whether the folder contains a digest of the run's current state."""
     return place(run, folder)[0].exists()
 
 
@@ -90,7 +90,7 @@ def record_bytes(run: Path) -> int:
 
 
 def place(run: Path, folder: Path) -> tuple[Path, str]:
-    """Return the path for the digest of a run in its current state, and the key that the metadata must contain."""
+    """Return the path for the digest of a run's current state, and the key that the digest's metadata must contain."""
     files = sorted([run / MANIFEST, *run.glob("records-*.jsonl")])
     facts = [(path.name, *_facts(path)) for path in files]
     key = hashlib.sha256(json.dumps([_made_by(), str(run.resolve()), facts]).encode()).hexdigest()
@@ -107,7 +107,7 @@ def remove_unused(folder: Path) -> None:
 
 
 def _fetch_all(runs: Sequence[Path], folder: Path) -> list[pa.Table]:
-    """Fetch the runs' digests with two threads. They run in parallel, because reading Parquet releases the GIL."""
+    """Fetch the runs' digests in two threads, which run in parallel because reading Parquet releases the GIL."""
     with ThreadPoolExecutor(max_workers=2) as readers:
         return list(readers.map(lambda run: fetch(run, folder), runs))
 
@@ -192,7 +192,7 @@ def _write(table: pa.Table, path: Path, key: str) -> None:
 
 
 def _remove_outdated(kept: Path) -> None:
-    """Remove the digests of a run's earlier states, which are all of the run's digests except `kept`."""
+    """Remove all digests of a run except `kept`, because the others describe earlier states of the run."""
     of_run = kept.name.partition("-")[0]
     for path in kept.parent.glob(f"{of_run}-*"):
         if path != kept:

@@ -32,14 +32,14 @@ FOLDS = 5  # number of folds in the cross-validation
 
 @dataclass(frozen=True)
 class Region:
-    """A range of lengths in one setting, and the variant to use for them.
+    """A range of lengths in one setting, and the variant to use for these lengths.
 
     A variant leads on a shape if it is the fastest or ties for first place. `variant` leads on all measured shapes of
     the region. `order` ranks all variants that were measured in the region, best first, and `tied` names the other
     variants that lead on at least one shape. `margin` is the latency of the fastest variant that does not lead, divided
-    by the latency of `variant` (median over the shapes; None if all variants lead on all shapes). `shapes` is the
-    number of measured shapes, and `clear` is the number of shapes on which a single variant leads. `setting` maps the
-    names in SETTING to values.
+    by the latency of `variant` (the median over the shapes, or None if all variants lead on all shapes). `shapes` is
+    the number of measured shapes, and `clear` is the number of shapes on which a single variant leads. `setting` maps
+    the names in SETTING to values.
     """
 
     variant: str
@@ -85,7 +85,8 @@ def regions(results: Results) -> list[Region]:
 def _dispatchable(results: Results) -> pd.DataFrame:
     """Return the ranked records from which the dispatch table is made.
 
-    These are the records of attention without a layer, in the default layout, on default inputs and on one device.
+    These are the records that measure attention without a layer, in the default layout, on default inputs and on one
+    device.
     """
     ranked = results.ranked
     for name, axis in AXES.items():
@@ -170,7 +171,7 @@ class Shape:
 def _settings(ranked: pd.DataFrame) -> list[list[Shape]]:
     """Return the shapes of each series, sorted by length.
 
-    Shapes hold plain Python values, because pandas is slow on frames of a few rows.
+    Shapes hold plain Python values, because pandas is slow on frames with only a few rows.
     """
     found = []
     needed = {*SERIES, *COLUMNS, "seq_q", "seq_k"}
@@ -207,7 +208,7 @@ def _regions(shapes: Sequence[Shape]) -> list[Region]:
 
 
 def _joinable(shapes: Sequence[Shape]) -> int:
-    """Return the largest number of shapes, counted from the first, that all have a leader in common."""
+    """Return the largest n for which the first n shapes all have a leader in common."""
     common = shapes[0].leaders
     for index, shape in enumerate(shapes):
         common &= shape.leaders
@@ -241,7 +242,7 @@ def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) ->
     """Return the speed-up from following a dispatch table, for each shape whose workload is in `held`.
 
     The table is made from all other shapes. The speed-up is the latency of `over` divided by the latency of the variant
-    that the table chooses. Shapes on which one of these variants was not measured are left out.
+    that the table chooses. Shapes on which either variant was not measured are left out.
     """
     kept = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
     # The regions by their values of the EXACT fields, so that only the regions that can apply to a shape are searched.

@@ -39,7 +39,7 @@ class Exponent:
 class Crossover:
     """The length at which the variant `after` overtakes the variant `before`.
 
-    The order is uncertain for lengths between `low` and `high`.
+    Between the lengths `low` and `high`, the order of the two variants is uncertain.
     """
 
     series: Series
@@ -114,10 +114,10 @@ def _reaches(line: Series) -> Iterator[Reach]:
 
 
 def _curves(line: Series) -> dict[str, Points]:
-    """Return each variant's latency and its interval, by length.
+    """Return each variant's latencies and their intervals, keyed by length.
 
     If a length was measured more than once, the medians of the values are used. The result holds plain Python values,
-    because pandas is slow on frames of a few rows.
+    because pandas is slow on frames with only a few rows.
     """
     gathered: dict[str, dict[int, list[tuple[float, ...]]]] = {}
     columns = (line.frame[name].tolist() for name in ("variant", "length", *INTERVAL))

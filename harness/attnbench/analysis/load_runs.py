@@ -44,7 +44,7 @@ NULLABLE = tuple(name for name, axis in AXES.items() if axis.default is None)  #
 
 
 class JsonText(Mapping[str, Any]):
-    """A JSON object that is parsed on each access, because a million parsed objects would fill the memory."""
+    """A JSON object that is parsed anew on each access, because a million parsed objects would not fit in memory."""
 
     __slots__ = ("_index", "_texts")
 
@@ -152,7 +152,7 @@ def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
 
 
 def _skipped(digest: pa.Table) -> tuple[str, dict[str, int]] | None:
-    """Return the run's name, and the number of half-written lines and of lines that do not fit the record schema.
+    """Return the run's name, and how many of its lines are half-written or do not fit the record schema.
 
     Returns None if every line is a record.
     """

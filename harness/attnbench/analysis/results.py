@@ -36,8 +36,8 @@ class Results:
     def __init__(self, records: pd.DataFrame, baseline: str | None = None, folders: Sequence[Path] = ()) -> None:
         """Create results from a frame that `attnbench.load` returned.
 
-        Speed-ups are relative to the variant `baseline`. If it is None, a variant is chosen as the property `baseline`
-        describes. `folders` are the folders of the runs, which contain the manifests and logs.
+        Speed-ups are relative to the variant `baseline`. If it is None, the variant is chosen as described under the
+        property `baseline`. `folders` are the folders of the runs, which contain the manifests and logs.
         """
         self._records = records
         self._requested_baseline = baseline
@@ -97,8 +97,8 @@ class Results:
     def current(self) -> pd.DataFrame:
         """The latest record of each cell in each environment.
 
-        Variants are compared only on the same device. If several devices of one model ran the same problem, only the
-        records from one of these devices are therefore included. The chosen device is the one with the most records of
+        Variants are compared only on the same device. Therefore, if several devices of one model ran the same problem,
+        only the records from one of these devices are included. The chosen device is the one with the most records of
         the problem. If several devices have equally many records, the device that ran the problem last is chosen.
         """
         return self.frame.loc[self._latest]
@@ -137,7 +137,7 @@ class Results:
 
     @cached_property
     def control_ratios(self) -> Ratios:
-        """For each problem, the log-ratio of latency between the A/A control and its twin in each round."""
+        """For each problem, the log of the latency ratio between the A/A control and its twin in each round."""
         return control_ratios(self.current)
 
     @cached_property

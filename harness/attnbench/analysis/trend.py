@@ -54,7 +54,7 @@ def trends(results: Results) -> list[Trend]:
 
     Each run is compared with the previous run. The latency has changed if the confidence interval of the latency ratio
     lies entirely above 1 + d or entirely below 1 / (1 + d), where d is three times the larger noise floor of the two
-    runs. The intervals are corrected for the number of comparisons.
+    runs. The intervals are corrected for multiple comparisons.
     """
     rankable = results.frame[results.rankable]
     histories = [history for history in _histories(rankable) if len(history) >= MIN_RUNS]

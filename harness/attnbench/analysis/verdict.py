@@ -19,9 +19,10 @@ Ratios = dict[tuple[str, ...], list[float]]  # key: problem; value: the log-rati
 
 
 def control_ratios(current: pd.DataFrame) -> Ratios:
-    """Return, for each problem, the log-ratio of latency between the A/A control and its twin in each round.
+    """Return the log-ratios between the A/A control and its twin, for each problem.
 
-    The twin of a control is the ordinary cell of the same variant and problem in the same run.
+    A log-ratio is the log of the latency ratio of the two cells in one round. The twin of a control is the ordinary
+    cell of the same variant and problem in the same run.
     """
     timed = current[current["status"] == "ok"]
     key = ["run_id", "device", *PROBLEM, "variant"]
@@ -47,7 +48,7 @@ def noise_text(found: ControlSummary) -> str:
 
 
 def blocks_of(cell: Any, suffix: str = "") -> Blocks:
-    """Return the samples of a cell in blocks. If the cell has no blocks, each sample becomes a block.
+    """Return a cell's samples, grouped into blocks. If the cell has no blocks, each sample becomes a block.
 
     `suffix` is the ending of the column names to read, such as `_twin` in `samples_ns_twin`.
     """

@@ -13,7 +13,7 @@ UNLABELLED = "any"  # the label given to devices that have no label in the clust
 
 
 class NodeLostError(AttnbenchError):
-    """The node that ran a task was lost. The task may be run again on another node."""
+    """Raised when the node that runs a task is lost. The task can be run again on another node."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Cluster(Protocol):
         """Queue a task for one device of the given type, and return the task's handle."""
 
     def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
-        """Wait up to `timeout_s` seconds for a task to finish, and return the handles of finished tasks."""
+        """Wait up to `timeout_s` seconds until at least one task finishes, and return the handles of finished tasks."""
 
     def result(self, handle: Any) -> dict[str, Any]:
         """Return the result of a finished task.

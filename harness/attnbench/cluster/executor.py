@@ -51,7 +51,7 @@ class ClusterExecutor:
         """Return one Device for each type of device to use, with the properties of a device found on one of the nodes.
 
         `names` selects types of devices by name (`cuda:H100`) or by kind (`cpu`). If `names` is empty, the types given
-        with `--gpus` are used. Without `--gpus`, all types of GPU are used, or all types if the cluster has no GPU.
+        with `--gpus` are used. Without `--gpus`, all types of GPU are used, or all types of CPU if there is no GPU.
         Raises UsageError if a type is not available in the cluster.
         """
         chosen = self._choose({found.name: found for found in self._cluster.device_types()}, names)
@@ -141,15 +141,15 @@ class QueuedGroup:
 
     @property
     def device(self) -> str:
-        """The name of the type of device that the group needs."""
+        """The name of the device type that the group needs."""
         return self.cells[0].device.name
 
 
 class GroupQueue:
     """A queue of the groups of cells in a plan.
 
-    For each type of device, at most as many groups run at the same time as the cluster has devices of this type. When a
-    node is lost, the group that it was running is queued again. If the cluster has no device of a type for
+    For each type of device, the number of groups that run at the same time is at most the number of such devices. When
+    a node is lost, the group that it was running is queued again. If the cluster has no device of a type for
     `missing_nodes_s` seconds, the cells for that type are recorded as interrupted.
     """
 
@@ -204,7 +204,7 @@ class GroupQueue:
     def _submit_waiting(self) -> None:
         """Submit waiting groups for all idle devices.
 
-        Gives up on groups whose type of device has been unavailable for `missing_nodes_s` seconds.
+        Gives up on groups whose device type has been unavailable for `missing_nodes_s` seconds.
         """
         if self._interrupts.count:
             self._waiting = {name: deque() for name in self._waiting}

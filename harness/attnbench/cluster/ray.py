@@ -82,7 +82,7 @@ class RayCluster:
         return remote.remote(argument)
 
     def finished(self, handles: Collection[Any], timeout_s: float) -> list[Any]:
-        """Wait up to `timeout_s` seconds for a task to finish, and return the handles of finished tasks."""
+        """Wait up to `timeout_s` seconds until at least one task finishes, and return the handles of finished tasks."""
         done, _ = self._ray.wait(list(handles), timeout=timeout_s, fetch_local=False)
         return list(done)
 

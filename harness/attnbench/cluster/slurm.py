@@ -1,6 +1,6 @@
 """Run tasks on a Slurm cluster with submitit.
 
-Each task is a job. The jobs' options can be set with sbatch's SBATCH_* environment variables.
+Each task is a job. Job options can be set with sbatch's SBATCH_* environment variables.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class SlurmCluster:
 
 
 def rows_of(text: str) -> list[dict[str, Any]]:
-    """Parse sinfo's lines `name|cores|MiB|generic resources` and return one row per node.
+    """Parse lines of the form `name|cores|MiB|generic resources` from sinfo, and return one row per node.
 
     A node in several partitions is listed on several lines but gets only one row.
     """

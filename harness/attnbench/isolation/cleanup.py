@@ -72,5 +72,5 @@ def _process_ids() -> list[int]:
 
 
 def _inductor_cache() -> str:
-    """Return the cache folder that torch would use by default if the worker's TMPDIR were not set."""
+    """Return torch's default cache folder for compiled kernels, which lies outside the worker's temporary folder."""
     return str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}")

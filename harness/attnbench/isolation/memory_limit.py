@@ -19,8 +19,8 @@ CHECK_INTERVAL_S = 0.1  # time between two checks of a worker's memory
 class HostMemory:
     """The limit on one worker's host memory.
 
-    - `limit_bytes`: how much memory the worker may hold
-    - `reserve_bytes`: how much memory must stay free on the machine
+    - `limit_bytes`: the maximum memory that the worker may hold, in bytes
+    - `reserve_bytes`: the minimum memory that must stay free on the machine, in bytes
     - `refuse`: whether RLIMIT_DATA is set, so that the kernel refuses allocations beyond the limit and the worker gets
       an ordinary out-of-memory error. RLIMIT_DATA is not set for workers on a GPU, because CUDA maps far more memory
       than it uses.

@@ -45,7 +45,9 @@ KILL_TIMEOUT_S = 10.0  # a process may take this long to exit after SIGKILL
 
 
 class WorkerLostError(Exception):
-    """The worker died, hung, used too much memory or sent an invalid message, and has been ended.
+    """Raised when a worker dies, hangs, uses too much memory or sends an invalid message.
+
+    The worker is no longer running when this error is raised.
 
     - `status`: the status for the record of the current cell: `crash`, `timeout`, `out_of_memory` or `error`
     - `phase`: the phase in which the worker was lost
@@ -105,7 +107,7 @@ class WorkerProcess:
 
     @classmethod
     def end_all(cls) -> None:
-        """Kill all workers of this supervisor immediately. Threads that wait for a worker get a WorkerLostError."""
+        """Kill all workers of this supervisor immediately. Threads that wait for a worker raise WorkerLostError."""
         for running in cls._running.copy():  # a copy, because other threads may start and stop workers at the same time
             running._signal(os.killpg, signal.SIGKILL)  # noqa: SLF001 - a method of this class
         forkserver_client.end_all()  # also kills workers whose process id has not been reported yet
@@ -164,7 +166,7 @@ class WorkerProcess:
         return self._process.wait(0) is None
 
     def stop(self) -> None:
-        """Stop the worker and its process group, and wait until they have ended."""
+        """Stop the worker and its process group, and wait until their processes have exited."""
         with contextlib.suppress(OSError):
             os.close(self._requests)
         self._requests = -1
@@ -265,7 +267,7 @@ class WorkerProcess:
 
     @property
     def log(self) -> Path | None:
-        """The file that contains the output since the last call of `log_to`, or None if there was no output."""
+        """The file that contains the output since the last call to `log_to`, or None if there was no output."""
         return self._log.written
 
 
@@ -280,7 +282,7 @@ def isolated_query(
     *,
     needs_torch: bool = True,
 ) -> tuple[list[Answer], dict[str, str]]:
-    """Send a request to a worker, and repeat it without each plugin or variant that makes the worker crash or hang.
+    """Send a request to a worker. If a plugin or variant makes the worker crash or hang, repeat the request without it.
 
     The worker sends an AboutNotice with the name of a plugin or variant before it runs code of that plugin or variant.
     If the worker is lost, a new worker gets the same request with this name added to `skip`. Each notice must arrive

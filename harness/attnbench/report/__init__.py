@@ -1,4 +1,4 @@
-"""Reports of runs as tables, figures and pages. Runs in the supervisor."""
+"""Reports on runs, as tables, figures and pages. This package runs in the supervisor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Definitions of the charts, shared by the page's Vega-Lite charts and the printed matplotlib figures."""
+"""Chart definitions, shared by the report page's Vega-Lite charts and the printed matplotlib figures."""
 
 from __future__ import annotations
 
@@ -121,5 +121,5 @@ CHARTS: tuple[ChartDefinition, ...] = (*METRIC_CHARTS, *OTHER_CHARTS)
 
 
 def size_text(size: float) -> str:
-    """Return a whole number, such as a sequence length, as short text: 512, 1k or 16k."""
+    """Return a whole number, such as a sequence length, as short text, e.g. `512`, `1k` or `16k`."""
     return f"{size / 1024:.0f}k" if size >= 1024 and size % 1024 == 0 else f"{size:.0f}"

@@ -1,4 +1,4 @@
-"""The page's interactive charts as Vega-Lite specifications, built with Altair.
+"""The report page's interactive charts as Vega-Lite specifications, built with Altair.
 
 The specifications contain no data; the page supplies the data as a data set named `rows`.
 """
@@ -139,7 +139,7 @@ def _crossovers(alt: Any, styles: Mapping[str, Style]) -> Any:
 
 
 def _reaches(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Return a chart of the largest length that fits for each batch size.
+    """Return a chart of the largest length that fits in memory for each batch size.
 
     An upward triangle means that all tested lengths fit.
     """
@@ -200,7 +200,7 @@ def _faceted(alt: Any, chart: Any) -> dict[str, Any]:
     """Return a chart's specification with a facet for each setting.
 
     The page's script sets the size and arrangement of the facets. The facets are added to the finished specification
-    and not through Altair, which would copy the whole chart at each step.
+    and not through Altair, because Altair would copy the whole chart at each step.
     """
     header = alt.Header(title=None, labelExpr="split(datum.label, ' | ')", labelLimit=330, labelFontWeight="bold")
     by_setting = alt.Facet("setting:N", header=header, sort=alt.EncodingSortField("place", op="min"))

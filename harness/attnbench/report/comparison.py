@@ -108,7 +108,7 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
 
 
 def summary_line(comparison: RunComparison) -> str:
-    """Return one line with the number of cells for each verdict and the thresholds of the gate."""
+    """Return one line that states the number of cells with each verdict, and the gate's thresholds."""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in comparison.counts.items()) or "no cell in either run"
     return f"{len(comparison.changes)} cells: {counts}; gate at {comparison.bar:.1%} and 3x the noise floors."
 

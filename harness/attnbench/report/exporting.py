@@ -127,7 +127,7 @@ def _benchmark(cell: pd.Series) -> dict[str, Any]:
 
 
 def _stats(samples: list[float]) -> dict[str, Any]:
-    """Return the statistics that pytest-benchmark computes from samples in seconds, and the samples as `data`.
+    """Return pytest-benchmark's statistics of samples in seconds, together with the samples themselves as `data`.
 
     Raises UsageError if pytest-benchmark is not installed.
     """

@@ -39,7 +39,7 @@ class ReportFigure:
 
 
 class FigureProcess:
-    """A process that draws the report's figures. The files of the figures are complete once `wait` has returned.
+    """A process that draws the report's figures. The figure files are complete once `wait` has returned.
 
         with FigureProcess(results, folder) as process:
             ...  # write other parts of the report
@@ -89,7 +89,7 @@ class FigureProcess:
 
 
 def slug(text: str) -> str:
-    """Return a name, such as a device's, in a form that is safe in a file name, e.g. `amd-epyc` for `AMD EPYC`."""
+    """Convert a name, such as a device name, to a form that is safe in file names, e.g. `AMD EPYC` to `amd-epyc`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "device"
 
 
@@ -145,7 +145,7 @@ def _facet(series: Series, chart: MetricChart, styles: dict[str, Style], baselin
 def _with_speedup_interval(cells: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     """Return the cells with the additional columns `speedup_low` and `speedup_high`.
 
-    These bounds of the speed-up are computed from the latency intervals of the cell and of the baseline.
+    These bounds are computed from the latency intervals of the cell and of the baseline.
     """
     base = cells[cells["variant"] == baseline].set_index("workload_id")
     low, high = (cells["workload_id"].map(base[name]) for name in ("latency_low_ms", "latency_high_ms"))

@@ -20,7 +20,7 @@ NEEDED = [*KEY[:-1], "workload", "workload_id", "batch", "length", "fastest", "t
 
 @dataclass(frozen=True)
 class Square:
-    """The fastest variant of one shape, as a square of a heatmap.
+    """The fastest variant of one shape, shown as one square of a heatmap.
 
     `rivals` are the variants that are tied with `variant`, and `margin` is the speed-up over the fastest variant that
     is measurably slower. Tied variants are in alphabetical order, so that ties between the same variants always look

@@ -32,14 +32,14 @@ NEEDED = ("altair", "vl_convert")
 
 
 def missing_packages() -> list[str]:
-    """Return the packages of the extra `report` that are not installed."""
+    """Return the packages of the `report` extra that are not installed."""
     return [name for name in NEEDED if find_spec(name) is None]
 
 
 def runtime() -> str:
     """Return the script that draws Vega-Lite charts.
 
-    Bundling the script takes seconds, so the result is stored in the user's cache.
+    Bundling the script takes seconds, so the result is stored in the user's cache folder.
     """
     import vl_convert
 
@@ -63,14 +63,14 @@ SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
 
 
 def interactive_parts(content: Content) -> dict[str, Any]:
-    """Return the page's data, chart specifications and scripts, or {} if packages of the extra `report` are missing."""
+    """Return the page's data, chart specifications and scripts, or {} if packages of the `report` extra are missing."""
     return {} if missing_packages() else _interactive(content)
 
 
 def to_page(content: Content, process: FigureProcess, interactive: Mapping[str, Any]) -> str:
     """Return the page as HTML.
 
-    `process` must have finished drawing the figures. If packages of the extra `report` are missing, the page shows the
+    `process` must have finished drawing the figures. If packages of the `report` extra are missing, the page shows the
     printed figures instead of interactive charts.
     """
     missing = missing_packages()

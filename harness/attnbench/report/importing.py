@@ -36,8 +36,8 @@ def import_pytest_benchmark(file: Path, results: Path, name: str) -> ImportedRun
 
     The shape is given by the fields `heads`, `seq` (or `seq_q`) and `head_dim`, and optionally by other fields of a
     workload. These fields and the field `variant` are read from the benchmark's `params` and `extra_info`. If there is
-    no field `variant`, the variant is the name of the benchmark's function. Raises UsageError if the file can't be
-    read, if no benchmark has a shape, or if the run already exists.
+    no field `variant`, the name of the benchmark's function is used as the variant. Raises UsageError if the file
+    can't be read, if no benchmark has a shape, or if the run already exists.
     """
     content = _read(file)
     machine = content.get("machine_info") if isinstance(content.get("machine_info"), dict) else {}

@@ -113,7 +113,7 @@ def _disable_ligatures(texts: Iterable[Any]) -> None:
 
 
 def _set_margins(figure: Figure, legend: float) -> None:
-    """Set fixed margins, because matplotlib's layout engine takes longer than drawing the whole figure."""
+    """Set fixed margins, because running matplotlib's layout engine takes longer than drawing the whole figure."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(
         left=0.55 / width, right=1 - 0.08 / width, top=1 - 0.35 / height, bottom=(legend + 0.38) / height,

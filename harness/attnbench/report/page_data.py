@@ -144,7 +144,7 @@ def _rounded(values: pd.Series, digits: int) -> list[float | None]:
 
 
 def _settings(frame: pd.DataFrame, *, several: bool) -> tuple[list[str], list[str], list[int]]:
-    """Return the headings of the series, the same headings without devices, and the index of each cell's heading."""
+    """Return the series headings, the same headings without device names, and the index of each cell's heading."""
     places = np.zeros(len(frame), dtype=int)
     names = TextIndex()
     contests: list[str] = []

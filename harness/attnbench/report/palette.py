@@ -31,7 +31,7 @@ def palette(variants: Iterable[str]) -> dict[str, Style]:
     """Return a style for each variant.
 
     Styles are assigned to the variants in alphabetical order. After twelve variants, the colours repeat with different
-    dashes.
+    dash patterns.
     """
     names = sorted(set(variants))
     return {

@@ -33,7 +33,7 @@ def headline(frame: pd.DataFrame, baseline: str | None = None) -> list[Table]:
     """Return a table of standings for each device, mask, direction and mode.
 
     Each table lists the best variant first, and its first note is the verdict. `frame` is a frame from
-    `attnbench.load`. `baseline` is the variant that speed-ups are relative to; None means the baseline of the runs.
+    `attnbench.load`. `baseline` is the variant that speed-ups are relative to; None means the runs' own baseline.
     """
     results = Results(frame, baseline)
     return standings(results, contests(results))

@@ -18,7 +18,7 @@ def write_report(runs: str | Path | Sequence[str | Path], out: Path, baseline: s
     """Write a report of one or more runs into `out`, and return the paths of its files, starting with the page.
 
     The files are index.html, report.md, tables.tex (booktabs), results.csv, results.parquet and figures/. `baseline` is
-    the variant that speed-ups are relative to; None means the baseline of the runs. Raises UsageError if there is no
+    the variant that speed-ups are relative to; None means the runs' own baseline. Raises UsageError if there is no
     run, if the baseline is unknown, or if the folder can't be written.
     """
     return write_content(read(runs, baseline), out)

@@ -1,6 +1,6 @@
 """Time and memory limits of cells.
 
-A cell that exceeds a limit is ended. The limits don't affect how any other cell is measured.
+A cell that exceeds a limit is stopped. The limits don't affect how any other cell is measured.
 """
 
 from __future__ import annotations

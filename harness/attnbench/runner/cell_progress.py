@@ -25,8 +25,8 @@ THROTTLED_LIMIT = 0.10  # a record is flagged `throttled` if more than this shar
 class CellContext:
     """The settings and counters that all cells of one device share.
 
-    - `crashes`: the number of crashes, by the variant's name and whether the cell was the A/A control. Devices of the
-      same model share this counter.
+    - `crashes`: the number of crashes, keyed by variant name and by whether the cell was the A/A control. Devices of
+      the same model share this counter.
     - `stop_now`: a function that returns True when the run must stop without finishing the current block
     """
 

@@ -64,7 +64,7 @@ class CellRunner:
 
     @property
     def call_ns(self) -> float:
-        """The duration of one call in ns, as estimated by the warm-up."""
+        """The duration of one call in ns, as estimated during the warm-up."""
         return self._current.call_ns
 
     @property
@@ -203,7 +203,7 @@ class CellRunner:
     def wait_until_loaded(self) -> None:
         """Wait until the started worker has loaded its plugin.
 
-        If loading fails, the next call of `open` returns a record of the failure.
+        If loading fails, the next call to `open` returns a record of the failure.
         """
         if self._worker is None or self._loaded is not None:
             return
@@ -274,12 +274,12 @@ class CellRunners:
 
     @property
     def protocol(self) -> MeasureConfig:
-        """The measure config of the device's cells."""
+        """The measure config for the device's cells."""
         return self._context.protocol
 
     @property
     def limits(self) -> CellLimits:
-        """The time and memory limits of the device's cells."""
+        """The time and memory limits for each of the device's cells."""
         return self._context.limits
 
     def for_cell(self, cell: Cell, *, control: bool = False) -> CellRunner:

@@ -48,8 +48,8 @@ class InterleavedCells:
         If `control` is False, there is no A/A control, and the workers of variants that are not in `cells` are stopped
         first, so that these cells can use all of the device's memory.
 
-        A cell that fails with a CUDA error, or runs out of memory while other cells are open, is measured again, alone
-        and in a new worker, because another variant may have caused the failure.
+        If a cell fails with a CUDA error, or runs out of memory while other cells are open, another variant may have
+        caused the failure. Such a cell is measured again, alone and in a new worker.
         """
         if not control:
             self._runners.stop(keep={cell.variant.name for cell in cells})

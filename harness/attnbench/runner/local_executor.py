@@ -83,7 +83,7 @@ class LocalExecutor:
         """Hold the locks of the plan's devices while the context is active.
 
         Entering the context also adds a description of the machine to the run's manifest. If another run holds one of
-        the locks, raises UsageError and, if the run is new, removes its folder, because it contains no results yet.
+        the locks, raises UsageError. In that case, the folder of a new run is removed, because it contains no results.
         """
         with ExitStack() as held:
             try:
@@ -105,7 +105,7 @@ class LocalExecutor:
     ) -> RunSummary:
         """Run the cells on all devices in parallel.
 
-        Unless the run is interrupted, the traits of the variants that were timed are tested afterwards.
+        Afterwards, the traits of the timed variants are tested, unless the run was interrupted.
         """
         summary = Scheduler(run, plan, started, stored, limits).execute()
         if not summary.interrupted:

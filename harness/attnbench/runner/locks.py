@@ -45,7 +45,7 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
 
 @contextmanager
 def hold_one(devices: Sequence[Device], wait_s: float) -> Iterator[Device]:
-    """Lock the first device that is free, yield it, and hold the lock while the context is active.
+    """Lock the first device that is free, yield the device, and hold its lock while the context is active.
 
     Raises UsageError if no device becomes free within `wait_s` seconds.
     """

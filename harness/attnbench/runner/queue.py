@@ -86,7 +86,7 @@ class WorkQueue:
             self._changed.notify_all()
 
     def add(self, record: Record) -> None:
-        """Use a record's outcome to predict which cells run out of memory and to choose the lengths of searches."""
+        """Use a record's outcome to predict which cells run out of memory and to choose the searches' next lengths."""
         self.memory.add(record)
         if not record.control and record.status != "interrupted":
             series = self._outcomes.setdefault((record.variant, series_key(record.workload)), {})

@@ -27,9 +27,9 @@ MAX_REASONS_SHOWN = 3
 class Request:
     """The options of `attnbench run` before validation.
 
-    - `workloads`: the ids of single workloads
-    - `budget_s`: the maximum sampling time per cell in seconds. If None, the longest budget of the suites applies, or
-      the budget of `protocol` if a suite has no budget or `workloads` is not empty.
+    - `workloads`: the ids of individual workloads
+    - `budget_s`: the maximum sampling time per cell in seconds. If None, the longest budget of the suites applies or,
+      if a suite has no budget or `workloads` is not empty, the budget of `protocol`.
     - `every_device`: whether to measure every cell on every device, instead of sharing the cells among the devices of
       one model
     - `baseline`: the variant that is measured a second time as the A/A control. If None, it is a variant whose plugin
@@ -121,8 +121,8 @@ def default_suite(devices: Sequence[Device]) -> str:
 def _protocol_of(request: Request, catalog: Catalog, suites: Sequence[str]) -> MeasureConfig:
     """Return the request's measure config with the budget that applies.
 
-    This is the request's `budget_s` or, if `budget_s` is None, the longest budget of the suites. If `budget_s` is None
-    and either a suite has no budget or the request names single workloads, the config keeps its own budget.
+    If the request has a `budget_s`, that budget applies. Otherwise the longest budget of the suites applies, unless a
+    suite has no budget or the request names individual workloads. In these cases, the config keeps its own budget.
     """
     budgets = [suite.budget_s for suite in catalog.suites(suites)]
     known = [seconds for seconds in budgets if seconds is not None]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def resumed(
     run: Path, *, retry_failed: bool = False, exhaustive: bool = False, executor: Executor = LOCAL_EXECUTOR
 ) -> tuple[Catalog, Plan]:
-    """Return the catalog and a plan of those cells of a run that are missing, interrupted or stale.
+    """Return the catalog, and a plan for those cells of a run that are missing, interrupted or stale.
 
     A cell is stale if its id has changed, for example because its plugin, the measure config, the driver or torch has
     changed. If `retry_failed` is True, the plan also includes failed cells. If `exhaustive` is True, it also includes

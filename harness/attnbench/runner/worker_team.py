@@ -30,7 +30,7 @@ class WorkerHandle(Protocol):
 
     @property
     def log(self) -> Path | None:
-        """The file that contains the output since the last call of `log_to`, or None if there was no output."""
+        """The file that contains the output since the last call to `log_to`, or None if there was no output."""
 
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
         """Send a request and return its reply."""
@@ -72,7 +72,7 @@ class WorkerTeam:
     def seconds(self) -> dict[str, float]:
         """The time spent waiting for the first member in each phase, in seconds.
 
-        It stands for the whole team, because all members work at the same time.
+        This time stands for the whole team, because all members work at the same time.
         """
         return self._workers[0].seconds
 
