@@ -73,11 +73,11 @@ def masks(path: Path) -> None:
 
 
 def layers(path: Path) -> None:
-    """Draw the parts of the package in a column for each side, and the imports between them as arrows that point down.
+    """Draw the package's parts in three columns, and the imports between them as arrows that point down.
 
-    Parts that may import torch are on the worker's side. Torch-free parts that `worker` imports are on both sides, and
-    the remaining parts are on the supervisor's side. To keep the figure readable, an import is left out if a chain of
-    other imports implies it.
+    Parts that may import torch are in the worker's column. Torch-free parts that `worker` imports are in the column for
+    both sides, and all other parts are in the supervisor's column. To keep the figure readable, an import is left out
+    if a chain of other imports implies it.
     """
     layers, torch_free = _contracts()
     imports = _imports([name for layer in layers for name in layer])
@@ -100,7 +100,7 @@ def layers(path: Path) -> None:
 
 
 def _places(imports: nx.DiGraph, torch_free: set[str]) -> dict[str, tuple[float, float]]:
-    """Return where each part is drawn: in the column of its side, below everything that imports it."""
+    """Return the position at which each part is drawn, in its side's column and below all parts that import it."""
     shared = nx.descendants(imports, "worker") & torch_free
     cells: dict[tuple[int, int], list[str]] = {}
     for level, names in enumerate(nx.topological_generations(imports)):

@@ -1,7 +1,7 @@
 """Write the headline of a published run into README.md: `python docs/headline.py RUN`.
 
-The section between the two `headline` comments in README.md is replaced by a figure and the standings of the run. The
-figure is always copied to the same path. `python docs/headline.py --machine` instead prints the name of this machine's
+The section between the two `headline` comments in README.md is replaced by the run's figure and standings. The figure
+is always copied to the same path. `python docs/headline.py --machine` instead prints the name of this machine's
 folder under results/published.
 """
 
@@ -22,9 +22,9 @@ FIGURE = Path("results/published/headline.svg")
 
 
 def main(argument: str, root: Path = ROOT) -> None:
-    """Update the README in `root` from the run `argument`.
+    """Update the README in `root` from the run whose folder is `argument`.
 
-    If `argument` is `--machine`, print the name of this machine's folder instead.
+    If `argument` is `--machine`, print the name of this machine's folder under results/published instead.
     """
     if argument == "--machine":
         devices = list_devices()
@@ -45,7 +45,7 @@ def main(argument: str, root: Path = ROOT) -> None:
 
 
 def section(content: Content, report: str) -> str:
-    """Return the section: the figure, the standings of the contest with the most shapes, and a link to the report."""
+    """Return the README section: the figure, the standings in the contest with the most shapes, and a report link."""
     first = max(range(len(content.contests)), key=lambda index: content.contests[index].shapes)
     alt = "Median latency against sequence length, with 95% intervals"
     return "\n".join(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def command_line() -> str:
-    """Return the reference in Markdown: every command with its arguments, options and examples."""
+    """Return the command-line reference in Markdown: every command with its arguments, options and examples."""
     group: Any = typer.main.get_command(app)
     parts = [f"`attnbench` {_plain(group.help)}\n", _table(group.params)]
     for name, command in group.commands.items():

@@ -3,7 +3,7 @@
 To time it: `attnbench run -p examples/compiled_window.py -v example-compiled-window,sdpa --mask window:128:0 --heads 8
 --seq 2048 --head-dim 64`. Queries are processed in blocks, and each block uses only the keys that its window can reach,
 as in Longformer (Beltagy et al., 2020, arXiv:2004.05150, section 3.1). The work is therefore proportional to the
-sequence length times the size of the window.
+sequence length times the window size.
 """
 
 import torch

@@ -48,7 +48,7 @@ def test_the_tightest_memory_limit_of_nested_groups_counts(groups, group, own):
 
 
 def test_a_limit_of_a_parent_alone_is_found(groups):
-    """A group without a limit of its own is subject to the limit of its parent."""
+    """A group without a limit of its own is subject to its parent's limit."""
     files = {**version_2("outer/inner/", "max", 30), **version_2("outer/", 100, 60)}
     assert groups("0::/outer/inner\n", files).memory_limit() == 100 * MIB
     assert groups("0::/elsewhere\n").memory_limit() is None
@@ -94,7 +94,7 @@ def test_the_smallest_cpu_quota_of_nested_groups_counts(groups):
 
 
 def test_a_cpu_quota_of_version_1_is_found(groups):
-    """For a version 1 control group, the quota is computed from the quota and period files of the controller `cpu`."""
+    """For a version 1 control group, the quota is computed from the quota and period files of the `cpu` controller."""
     files = {
         "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "50000\n",
         "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",

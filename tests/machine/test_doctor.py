@@ -11,7 +11,7 @@ from attnbench.machine import doctor
 
 
 def place(root, path, text):
-    """Write a file of a fake /sys or /proc tree under the folder `root`."""
+    """Write a file into the fake /sys or /proc tree in the folder `root`."""
     file = root / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)

@@ -24,7 +24,7 @@ PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 
 @pytest.mark.parametrize("name", ANSWER_MODULES)
 def test_modules_with_answers_can_be_imported(name):
-    """Each module that variants must not call can be imported by its listed name, so calls to it are recognised."""
+    """Each listed module that variants must not call can be imported by its name, so calls to it are recognised."""
     assert importlib.import_module(name).__name__ == name
 
 

@@ -9,7 +9,7 @@ from attnbench.stats.roofline import Peaks
 
 
 def test_the_lower_roof_decides():
-    """The shortest possible time is the larger of compute time and copy time. `share` divides it by the actual time."""
+    """`shortest_s` is the larger of compute time and copy time, and `share` is its ratio to the actual time."""
     machine = Peaks(copy_bytes_per_s=1e9, matmul_flops_per_s=1e12)
     assert machine.shortest_s(flops=10**9, moved_bytes=10**9) == pytest.approx(1.0)
     assert machine.shortest_s(flops=10**13, moved_bytes=10**9) == pytest.approx(10.0)
@@ -35,7 +35,7 @@ def test_peaks_are_rates_of_copy_and_matmul(monkeypatch):
 
 
 def test_a_flush_overwrites_twice_the_cache():
-    """A flush overwrites at least twice the size of the cache; a smaller buffer raises MeasurementError."""
+    """A flush overwrites at least twice the cache size. A smaller buffer raises MeasurementError."""
     flush = cache_flush.CacheFlush("cpu", 1000)
     assert flush.flushed_bytes >= 2000
     flush._buffer.fill_(1)
@@ -48,7 +48,7 @@ def test_a_flush_overwrites_twice_the_cache():
 
 
 def test_the_largest_cache_is_taken(tmp_path, monkeypatch):
-    """The size of the largest cache is read from the kernel's files, and an unknown size raises MeasurementError."""
+    """The largest cache's size is read from Linux's sysfs files, and an unknown size raises MeasurementError."""
     monkeypatch.setattr(cache_flush.os, "sysconf_names", {})
     for index, size in enumerate(("48K", "2048K", "105M")):
         (tmp_path / f"index{index}").mkdir()

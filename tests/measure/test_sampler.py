@@ -67,7 +67,7 @@ def test_peak_memory_of_naive_attention_is_exact():
 
 
 def test_the_backend_of_sdpa_is_named():
-    """The operators in a profiled call of SDPA show which backend was used."""
+    """The operators in a profiled SDPA call show which backend was used."""
     workload = Workload(heads=2, seq_q=64, head_dim=16)
     inputs = make_inputs(workload, "cpu")
     kernels = kernels_of(

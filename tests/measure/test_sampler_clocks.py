@@ -66,7 +66,7 @@ def test_the_host_queues_ahead_and_waits_rarely(monkeypatch):
 
 
 def test_the_first_calls_of_a_turn_are_no_samples(monkeypatch):
-    """Slow calls at the start of a turn, after another worker's turn, are not among the samples of the block."""
+    """Slow calls at the start of a worker's turn are not among the block's samples."""
     costs = iter([])
     sampler = sampled(FakeDevice(), lambda device: device.call(next(costs, 100_000.0)), monkeypatch)
     sampler.first_call()

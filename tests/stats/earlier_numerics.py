@@ -1,7 +1,7 @@
 """Statistics of seeded samples and tables, for comparison with results of an earlier version of attnbench.
 
-The earlier version used hand-written numerics instead of SciPy. Its results are stored in `earlier_numerics.json`, and
-`results()` recomputes them from the same samples.
+The earlier version used hand-written numerics instead of SciPy. Its results are stored in `earlier_numerics.json`;
+`results()` computes the same statistics with the current version.
 """
 
 from __future__ import annotations

@@ -37,7 +37,10 @@ def samples_of_stopping_rule(machine, cost_ns, config):
 
 
 def samples_of_fixed_length(machine, cost_ns, seconds, fewest=1):
-    """Return how many samples a tool with a fixed run time takes if it is rerun until its interval is narrow enough."""
+    """Return how many samples a tool takes in runs of `seconds`, repeated until its interval is narrow enough.
+
+    Each run takes at least `fewest` samples.
+    """
     calls = max(fewest, int(seconds * 1e9 / cost_ns))
     samples = []
     for _ in range(MAX_RUNS):
@@ -48,7 +51,10 @@ def samples_of_fixed_length(machine, cost_ns, seconds, fewest=1):
 
 
 def mean_counts(noise, cost_ns, seeds):
-    """Return the mean number of samples of RULE, DEFAULT, do_bench and pytest-benchmark at one noise level."""
+    """Return the mean number of samples that each method takes at one noise level.
+
+    The methods are RULE, DEFAULT, do_bench and pytest-benchmark, in this order.
+    """
     counts = []
     for seed in range(seeds):
         machine = Machine(seed=seed, noise=noise)

@@ -14,12 +14,12 @@ P_VALUE_TOLERANCE = 5e-5  # relative width of the interval at which the bisectio
 
 @pytest.fixture(scope="module")
 def results():
-    """Return the current version's results for the samples and tables that the earlier version was run on."""
+    """Return the current version's results for the samples and tables that the earlier version processed."""
     return earlier_numerics.results()
 
 
 def test_intervals_are_the_earlier_ones(results):
-    """Intervals of up to 1000 samples or from block medians agree with the earlier version's to within 1e-9."""
+    """Intervals from at most 1000 samples or from block medians agree with the earlier version's to within 1e-9."""
     compared = 0
     for name, (*numbers, from_blocks) in EARLIER["intervals"].items():
         *found, found_from_blocks = results["intervals"][name]

@@ -60,7 +60,7 @@ def test_intervals_that_ignore_autocorrelation_do_not_cover():
 
 
 def test_a_shift_between_blocks_is_detected_without_autocorrelation():
-    """An interval is computed from block medians if they scatter more than the scatter within blocks explains."""
+    """The interval is computed from block medians if they vary more than the scatter within blocks explains."""
     noise = generator(1)
     samples = [100 + shift + noise.gauss(0, 2) for shift in (noise.gauss(0, 1) for _ in range(20)) for _ in range(50)]
     plain = median_interval(independent(1000, 2), block_sizes=[50] * 20)

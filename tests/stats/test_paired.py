@@ -70,7 +70,7 @@ def test_a_table_of_identical_rows_is_rarely_wrong_anywhere():
 def simulated_table(generator, workloads, candidates, placement):
     """Return a table of rows for identical code, and the rows of the controls.
 
-    The speed of each process deviates by a constant amount, whose standard deviation is taken from `placement`.
+    Each process is faster or slower by a constant amount, drawn with a standard deviation from `placement`.
     """
     table, controls = {}, []
     for workload in range(workloads):
@@ -250,7 +250,7 @@ def test_the_noise_floor_of_few_controls_is_their_largest_difference():
     [(1.05, (0.0, None), True), (1.02, (0.0, 0.0), False), (1.05, (0.001, 0.02), False)],
 )
 def test_a_regression_lies_beyond_the_bar_and_the_noise_floors(low, floors, expected):
-    """A result is a regression only if its whole interval lies above 3% and above three times each noise floor."""
+    """A regression is a slow-down whose whole interval lies above 3% and above three times each run's noise floor."""
     result = PairedResult(1.08, low, 1.1, 0.0, 0.95, "slower", 10)
     assert is_regression(result, 0.03, *floors) is expected
 

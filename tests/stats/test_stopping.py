@@ -71,7 +71,7 @@ def test_stopping_keeps_the_coverage(precision, machine):
 
 
 def test_throttling_shows_in_the_interval():
-    """If a machine starts to throttle during the measurement, the interval includes the times before and after."""
+    """If a machine starts to throttle during a measurement, the interval covers both the normal and throttled times."""
     config = MeasureConfig(precision=0.005, min_time_s=1.0, budget_s=1.5)
     stopping, _ = run(Machine(noise=0.005, throttle_at_s=0.5), config)
     assert stopping.stopped_by == "budget"

@@ -174,7 +174,7 @@ def test_impossible_workloads_are_refused(fields, message):
 def test_shares_of_a_split():
     """`share` is the part of the workload that one device computes: a part of the batch or of the heads.
 
-    With split ring, the share is the whole workload. With one device, the split has no effect.
+    With the split `ring`, the share is the whole workload. With one device, no split has any effect.
     """
     whole = Workload(**SIZES, gpus=2)
     assert (whole.share.batch, whole.share.heads, whole.share.gpus) == (1, 4, 1)

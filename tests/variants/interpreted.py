@@ -1,4 +1,4 @@
-"""A plugin that runs the Triton kernels of libraries in Triton's interpreter.
+"""A plugin that runs attention libraries' Triton kernels in Triton's interpreter.
 
 `TRITON_INTERPRET=1 attnbench check -p tests/variants/interpreted.py` runs the conformance suite on the libraries and
 their wrappers without a GPU. Because the libraries require a GPU, torch reports a fake GPU of compute capability 9.0
@@ -65,7 +65,7 @@ class Interpreted(Variant):
 
 
 class UnguardedSage(Interpreted):
-    """Sage without its wrapper's refusals, to test that the refusals are justified."""
+    """SageAttention without the refusals of its wrapper, used to test that the refusals are justified."""
 
     def __init__(self) -> None:
         super().__init__(Sage())

@@ -18,7 +18,7 @@ def workload(**fields):
 
 
 def test_sage():
-    """Sage is as accurate as its tier requires for several head sizes, masks, dtypes, lengths and scales."""
+    """`sage` is as accurate as its tier requires for several head sizes, masks, dtypes, lengths and scales."""
     cases = [
         *[workload(head_dim=head_dim, dtype=dtype) for head_dim in (64, 96, 128) for dtype in HALF_PRECISION],
         *[workload(seq_q=150, seq_k=150, mask="causal", dtype=dtype) for dtype in HALF_PRECISION],
@@ -32,7 +32,7 @@ def test_sage():
 
 
 def test_sage_miscounts_part_blocks():
-    """For a workload that the wrapper refuses, Sage's result includes keys that do not exist."""
+    """For a workload that the wrapper refuses, SageAttention's result includes keys that do not exist."""
     (verdict,) = judge("unguarded-sage", [workload(seq_k=77, dtype="float16")])
     assert not verdict["passed"]
     assert "constant factor" in verdict["reason"]

@@ -69,7 +69,7 @@ def test_masks(libraries, variant, mask, seq_k):
 
 @pytest.mark.parametrize("mask", ["none", "causal", "padding"])
 def test_decoding(libraries, variant, mask):
-    """Results for one query per sequence are correct with full and partly filled pages of keys."""
+    """With a single query per sequence, results are correct for full and partly filled pages of keys."""
     assert_correct_if_supported(variant, workload(seq_q=1, seq_k=50, mask=mask, kv_heads=1, batch=4))
 
 
@@ -143,7 +143,7 @@ class TestRefusals:
         assert package.split("[")[0] in variant.packages, "the version of the library must be recorded"
 
     def test_a_cpu_has_no_kernels(self, libraries, variant):
-        """A CPU is refused even if the library is installed."""
+        """The wrapper refuses to run on a CPU even if the library is installed."""
         assert "needs a CUDA GPU" in variant.unsupported_reason(workload(), "cpu")
 
     @pytest.mark.parametrize(

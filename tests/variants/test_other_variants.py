@@ -1,4 +1,4 @@
-"""Tests of more variants that run on a CPU: split keys, nested tensors, recurrent layers and linear attention."""
+"""Tests of the other variants that run on a CPU: split keys, nested tensors, recurrent layers and linear attention."""
 
 import pytest
 import torch
@@ -81,7 +81,7 @@ class TestNested:
 
 
 def test_varlen_needs_a_gpu():
-    """The variant `varlen` refuses a CPU with a reason."""
+    """The variant `varlen` refuses to run on a CPU."""
     assert "CUDA" in Varlen().unsupported_reason(workload(), "cpu")
 
 

@@ -18,7 +18,7 @@ RING = Ring("ring", 2)
 
 @pytest.fixture(scope="module", autouse=True)
 def no_processes_left():
-    """Stop the processes of the ring after the tests in this module."""
+    """Stop the ring's processes after the tests in this module."""
     yield
     stop_rank_group()
 
@@ -35,7 +35,7 @@ def test_splitting_and_joining_returns_the_sequence(ranks):
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_causal_work_is_balanced(ranks):
-    """Under a causal mask, all ranks compute equally many pairs of chunks and equally many diagonal pairs."""
+    """Under a causal mask, all ranks compute the same number of chunk pairs, including two diagonal pairs each."""
     work = []
     for rank in range(ranks):
         pairs = [pair for source in range(ranks) for pair in Rank(rank, ranks, "cpu")._pairs(source, causal=True)]

@@ -1,4 +1,4 @@
-"""Tests of the workloads that `sdpa` and its pinned backends refuse, and of how masks and backends are chosen."""
+"""Tests of which workloads `sdpa` and its pinned backends refuse, how masks are passed and how backends are chosen."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_softcap_is_refused(variant):
 
 @pytest.mark.parametrize("backend", ["EFFICIENT_ATTENTION", "CUDNN_ATTENTION"])
 def test_kernels_that_a_cpu_lacks(backend):
-    """Variants with the memory-efficient or cuDNN backend refuse a CPU."""
+    """Variants with the memory-efficient or cuDNN backend refuse to run on a CPU."""
     assert "CUDA" in Sdpa("x", backend).unsupported_reason(workload(), "cpu")
 
 
@@ -63,15 +63,15 @@ def test_torch_raises_for_what_flash_refuses_on_a_cpu(fields, word):
     ids=str,
 )
 def test_how_a_mask_is_passed(fields, device, form):
-    """Square and top-left causal masks are passed as torch's is_causal; other causal masks are not."""
+    """Square and top-left causal masks are passed as torch's is_causal; other bottom-right masks are not."""
     assert _mask_form(workload(**fields), device) == form
 
 
 class TestOnCuda:
-    """On CUDA, torch's functions check whether a workload is supported; these tests replace the functions."""
+    """On CUDA, torch's own functions check whether a workload is supported. The tests replace them with fakes."""
 
     def test_without_a_gpu(self):
-        """CUDA is refused on a machine without a GPU."""
+        """The device `cuda` is refused on a machine without a GPU."""
         if torch.cuda.is_available():
             pytest.skip("this machine has a GPU")
         assert "CUDA GPU" in FLASH.unsupported_reason(workload(), "cuda")
@@ -136,7 +136,7 @@ class TestRegisteredImplementations:
         ],
     )
     def test_workloads_that_torch_does_not_route(self, monkeypatch, name, capability, fields, reason):
-        """GPUs and dropout for which torch would not call the registered kernels are refused."""
+        """A GPU for which torch would not call the registered kernels is refused, and so is dropout with `sdpa-fa4`."""
         monkeypatch.setattr(sdpa, "installed", lambda module: True)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
@@ -149,7 +149,7 @@ class TestRegisteredImplementations:
         assert "needs a version of torch that can register FA4" in reason
 
     def test_a_cpu_is_refused(self, monkeypatch):
-        """A CPU is refused, although torch has a different flash kernel for CPUs."""
+        """`sdpa-fa3` refuses to run on a CPU, although torch has a different flash kernel for CPUs."""
         monkeypatch.setattr(sdpa, "installed", lambda module: True)
         assert "CUDA" in Sdpa("x", "FLASH_ATTENTION", "FA3").unsupported_reason(workload(), "cpu")
 

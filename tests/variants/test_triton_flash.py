@@ -1,4 +1,4 @@
-"""Tests of `triton-flash`: results in Triton's interpreter, and compilation for GPUs on a machine without one."""
+"""Tests of `triton-flash` without a GPU: results in Triton's interpreter, and compilation for two GPU generations."""
 
 import os
 import subprocess
@@ -74,7 +74,7 @@ def test_bfloat16_is_rounded_to_nearest():
 
 
 def test_needs_a_gpu_or_the_interpreter(monkeypatch):
-    """A CPU is refused without the interpreter, and a GPU is refused with it."""
+    """`triton-flash` refuses to run on a CPU without the interpreter, and on a GPU with the interpreter."""
     variant, small = TritonFlash(), Workload(heads=1, seq_q=4, head_dim=8)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert "needs a CUDA GPU (or TRITON_INTERPRET=1" in variant.unsupported_reason(small, "cpu")
@@ -92,7 +92,7 @@ def test_needs_a_gpu_or_the_interpreter(monkeypatch):
     ],
 )
 def test_unsupported_workloads_are_refused(fields, reason):
-    """Dropout and heads that are too wide for shared memory are refused with a reason."""
+    """Dropout, and heads that are too wide for shared memory, are refused with a reason."""
     problem = Workload(**{"heads": 1, "seq_q": 4, "head_dim": 8, **fields})
     assert reason in TritonFlash().unsupported_reason(problem, "cuda")
 
@@ -123,9 +123,9 @@ def fitting():
 @pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_at_most_twelve_candidates_are_timed(fitting, kernel, head_dim, dtype):
-    """For long sequences, there are 1 to 12 candidate configurations, and for short sequences, there is one.
+    """For long sequences, there are 1 to 12 candidate configurations. For short sequences, there is exactly one.
 
-    The test uses the shared memory of Hopper, 227 KiB, and of Ampere, 163 KiB.
+    Long sequences are tested with the shared memory sizes of Hopper (227 KiB) and Ampere (163 KiB).
     """
     for shared_bytes in (232448, 166912):
         configs = fitting(kernel, dtype, head_dim, shared_bytes=shared_bytes)
@@ -186,7 +186,7 @@ print(result.status, result.reason)
 
 
 def test_tensors_of_any_strides_are_read_correctly():
-    """The conformance check of views and strides passes in the interpreter."""
+    """The conformance check for views and strides passes in the interpreter."""
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-c", STRIDED]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Tests of `xformers` without a GPU: its biases, views, calls and reasons."""
+"""Tests of `xformers` without a GPU: its biases, views, calls and reasons for refusing workloads."""
 
 import inspect
 
@@ -21,7 +21,7 @@ def workload(**fields):
 
 @pytest.mark.parametrize("variant", xformers_mea.attnbench_variants(), ids=lambda each: each.name)
 def test_a_cpu_is_refused(variant):
-    """A CPU is refused with a reason."""
+    """Each variant refuses to run on a CPU."""
     assert "needs a CUDA GPU" in variant.unsupported_reason(workload(), "cpu")
 
 
@@ -103,7 +103,7 @@ def test_padding_is_removed_if_an_operator_has_no_padded_blocks(operator, direct
     ],
 )  # fmt: skip
 def test_split_keys_get_causal_blocks(mask, seq_q, arrangement):
-    """triton_splitk gets causal masks and windows to the left as blocks, and other masks in a form that it refuses."""
+    """triton_splitk gets causal masks and left-only windows as blocks, and other masks in a form that it rejects."""
     assert arrange(workload(mask=mask, seq_q=seq_q, seq_k=40), "triton_splitk") == arrangement
 
 

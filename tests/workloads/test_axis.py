@@ -75,7 +75,7 @@ def test_every_field_is_an_axis_of_suites(name):
 
 
 def test_options_of_the_command_line_are_the_axes_options():
-    """`attnbench run` has the options of all axes in their order, with their help texts and placeholders."""
+    """`attnbench run` offers every axis option, in the order of the axes, with the axis's help text and placeholder."""
     command = typer.main.get_command(app).commands["run"]
     names = [axis.name for axis in OPTIONS]
     offered = [parameter for parameter in command.params if parameter.name in names]
@@ -86,12 +86,12 @@ def test_options_of_the_command_line_are_the_axes_options():
 
 
 def test_options_of_the_benchmarks_are_the_axes_of_attention():
-    """`pytest --pyargs attnbench.benchmarks` has the options of the axes that describe the attention itself."""
+    """`pytest --pyargs attnbench.benchmarks` offers the options of the axes that describe the attention itself."""
     assert [axis for axis in OPTIONS if not axis.surrounds] == options.AXES
 
 
 def test_lists_of_fields_follow_the_axes():
-    """The lists of fields for charts, dispatch tables, imports and sizes follow from the declarations of the axes."""
+    """The field lists for charts, dispatch tables, imports and sizes follow from the axis declarations."""
     axes = AXES.values()
     assert set(series.SETTING) & AXES.keys() == {axis.name for axis in axes if axis.setting}
     assert set(dispatch_table.EXACT) & AXES.keys() == {axis.name for axis in axes if axis.exact}
@@ -101,7 +101,7 @@ def test_lists_of_fields_follow_the_axes():
 
 
 def test_only_batch_and_lengths_differ_along_a_line():
-    """Only the batch and the lengths may differ along a line of a chart."""
+    """Only the batch and the lengths may differ along a chart's line."""
     assert [axis.name for axis in AXES.values() if not axis.setting] == ["batch", "seq_q", "seq_k"]
 
 
@@ -113,7 +113,7 @@ def test_attention_alone_has_the_default_surroundings():
 
 
 def field_lists(path: Path) -> list[int]:
-    """Return the lines of a module on which a literal list, tuple or set names at least four workload fields."""
+    """Return the line number of each literal list, tuple or set in a module that names four or more workload fields."""
     literals = (ast.Tuple, ast.List, ast.Set)
     lines = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -124,7 +124,7 @@ def field_lists(path: Path) -> list[int]:
 
 
 def test_no_module_outside_workloads_lists_the_fields():
-    """Outside the folder workloads/, no literal list, tuple or set names four or more workload fields.
+    """Outside the `workloads` folder, no literal list, tuple or set names four or more workload fields.
 
     Conformance checks and studies are exempt, because they choose the fields that differ between their own workloads.
     """

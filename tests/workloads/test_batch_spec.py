@@ -1,4 +1,4 @@
-"""Batch specs, which use the notation of vLLM."""
+"""Batch specs, which use vLLM's notation."""
 
 from __future__ import annotations
 

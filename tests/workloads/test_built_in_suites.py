@@ -36,7 +36,7 @@ def test_no_grid_repeats_another(suite):
 
 
 def test_quick_is_quick():
-    """`quick` has at least 12 workloads, both forward and training, and each is below 20 GFLOP and 100 MB."""
+    """`quick` has at least 12 workloads, both forward and training, each with less than 20 GFLOP and 100 MB."""
     workloads = SUITES["quick"].workloads
     assert len(workloads) >= 12
     assert {workload.direction for workload in workloads} == {"forward", "forward_backward"}

@@ -34,7 +34,7 @@ batch_spec = "2q16_3q1s32"
 
 @pytest.fixture
 def write(tmp_path):
-    """Return a function that writes the text of a suite to a file and returns the path of the file."""
+    """Return a function that writes a suite's text to a file and returns the file's path."""
 
     def write_suite(text: str, name: str = "mine.toml") -> Path:
         path = tmp_path / name
@@ -45,7 +45,7 @@ def write(tmp_path):
 
 
 def test_grid_is_all_combinations(write):
-    """The workloads of a grid are all combinations of its axes, in order. A grid keeps its title and source."""
+    """A grid has a workload for each combination of its axes' values, in order, and keeps its title and source."""
     suite = read_suite(write(GOOD))
     assert [w.heads for w in suite.grids[0].workloads] == [2, 4]
     assert [grid.title for grid in suite.grids] == ["one", "two"]
@@ -61,7 +61,7 @@ def test_batch_spec_has_one_workload_per_segment(write):
 
 
 def test_batch_spec_keeps_a_given_mask():
-    """The workloads of a batch spec have the grid's mask if the grid sets one."""
+    """If a grid sets both a batch spec and a mask, its workloads have that mask."""
     workloads = expand({"heads": 1, "head_dim": 8, "batch_spec": "q4", "mask": "none"}, "here")
     assert [str(workload.mask) for workload in workloads] == ["none"]
 
@@ -129,13 +129,13 @@ def test_unclosed_document_names_its_last_line(write):
 
 
 def test_errors_in_a_plugins_table_name_the_grid():
-    """If a suite is offered by a plugin and not read from a file, error messages contain the number of the grid."""
+    """If a plugin's suite is malformed, the error message names the plugin and the number of the grid."""
     with pytest.raises(UsageError, match=r"^plugin p: grid 1: heads is 0"):
         parse_suite({"name": "x", "grid": [{"heads": 0, "seq": 1, "head_dim": 1}]}, "plugin p")
 
 
 def test_choose_by_name_and_path(write):
-    """Suites are chosen by name or by the path of a file. They are returned in order and without repeats."""
+    """Suites can be chosen by name or by file path, and are returned in the given order without repeats."""
     path = str(write(GOOD))
     assert [suite.name for suite in choose_suites([path, "quick", path])] == ["mine", "quick"]
 
@@ -147,7 +147,7 @@ def test_choose_unknown_name():
 
 
 def test_duplicate_name_is_refused(write):
-    """A suite is rejected if its name is taken. The message has its location and the origin of the other suite."""
+    """A suite whose name is taken is rejected with a message that names its location and the other suite's origin."""
     path = write(GOOD.replace('"mine"', '"quick"'))
     with pytest.raises(
         UsageError, match=re.escape(f"{path}:1: the name 'quick' is already used by a suite of attnbench")

@@ -178,7 +178,7 @@ def test_ids_are_stable(fields, name):
 
 
 def test_equal_numbers_have_one_id():
-    """Workloads whose numbers are integers and floats of the same value are equal and have the same id."""
+    """Workloads are equal and have the same id even if one has an integer where the other has an equal float."""
     whole = Workload(heads=1, seq_q=1, head_dim=1, scale=1, softcap=50, dropout=0)
     decimal = Workload(heads=1, seq_q=1, head_dim=1, scale=1.0, softcap=50.0, dropout=0.0)
     assert whole == decimal
@@ -209,7 +209,7 @@ def test_padding_keeps_the_longest_full(batch, seq_k):
 
 @given(st.integers(1, 300), st.integers(0, 5))
 def test_documents_fill_the_sequence(seq, sequence):
-    """Documents are not empty, and their total length is that of the sequence."""
+    """No document is empty, and the document lengths add up to the sequence length."""
     lengths = Workload(heads=1, seq_q=seq, head_dim=1, mask="document").document_lengths(sequence)
     assert sum(lengths) == seq
     assert min(lengths) > 0

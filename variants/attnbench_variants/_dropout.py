@@ -18,7 +18,7 @@ def keep(probability: float, seed: int, rows: torch.Tensor, columns: torch.Tenso
 
     `probability` is the probability that a weight is dropped. `rows` (int64, below 2^32) holds indices of query rows,
     counted over all sequences and heads: row i of a head has the index (sequence * heads + head) * Sq + i. `columns`
-    holds indices of keys. The result has the shape to which `rows` and `columns` broadcast. Whether a weight is kept
+    holds key indices. The result has the shape to which `rows` and `columns` broadcast. Whether a weight is kept
     does not depend on the tile that contains it.
     """
     return _philox(columns, rows, seed) >= round(probability * (_WORD + 1))

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Packing:
-    """The positions of a batch's sequences (or documents) when they are packed end to end.
+    """Where each sequence (or document) of a batch is located after all of them are packed end to end.
 
     For N sequences, `query_starts` and `key_starts` are (N + 1,) int32: the start of each sequence, followed by the
-    total length. `longest_query` and `longest_key` are the largest numbers of queries and keys in a sequence.
-    `key_index` holds the indices of the keys that are not padding, counted over the whole batch; it is None if no key
-    is padding.
+    total length. `longest_query` is the largest number of queries in any sequence, and `longest_key` the largest number
+    of keys. `key_index` holds the indices of the keys that are not padding, counted over the whole batch; it is None if
+    no key is padding.
     """
 
     query_starts: torch.Tensor
@@ -34,7 +34,7 @@ class Packing:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pack (B, S, H, X) tensors into (total, H, X) tensors.
 
-        If there is padding, the keys and values are copied without it.
+        If some keys are padding, the packed keys and values are copies that omit the padding.
         """
         query, key, value = (tensor.flatten(0, 1) for tensor in (query, key, value))
         if self.key_index is None:
@@ -43,7 +43,7 @@ class Packing:
 
 
 def packing(workload: Workload, device: torch.device) -> Packing:
-    """Return the packing of the workload's sequences without their padded keys.
+    """Return how the workload's sequences are packed; padded keys are left out.
 
     Under a document mask, each document is packed as a separate sequence.
     """

@@ -91,8 +91,7 @@ class _Keys:
 class _Queries:
     """The query rows of one chunk in the backward pass; all tensors are (heads, group * rows, ...) float32.
 
-    `inner` is the term that the derivative of softmax subtracts: in each row, the sum over all keys of a weight times
-    the gradient of that weight.
+    `inner` is the term that the derivative of softmax subtracts: each row's sum of weight * grad_weight over all keys.
     """
 
     scaled: torch.Tensor
@@ -109,7 +108,7 @@ class _Queries:
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile of weights and of gradients of scores in the backward pass.
+    """One tile's weights and score gradients in the backward pass.
 
     `key` is (heads, keys, D); `weights` and `grad_scores` are (heads, group * rows, keys).
     """
@@ -127,7 +126,10 @@ class _Tile:
         keys: _Keys,
         buffers: list[torch.Tensor],
     ) -> _Tile:
-        """Return the tile at `place`: recomputed weights, with dropout applied, and the gradients of the scores."""
+        """Recompute a tile's weights, apply dropout to them, and compute the score gradients.
+
+        `place` holds the chunk and the keys of the tile.
+        """
         chunk, columns = place
         inside = chunk.heads, columns
         key, value = keys.key[inside].float(), keys.value[inside].float()
@@ -184,10 +186,9 @@ def _differentiate_keys(
     *,
     buffers: list[torch.Tensor],
 ) -> None:
-    """Write the gradients of the keys and values of some heads into `grads`.
+    """Add the key and value gradients of some heads to `grads`.
 
-    `chunks` holds all chunks of query rows of these heads. The gradients of each tile of keys are summed over all
-    chunks.
+    `chunks` holds all query chunks of these heads. The gradients of each slice of keys are summed over all chunks.
     """
     for start in range(0, grads.key.shape[1], plan.keys):
         columns = slice(start, min(start + plan.keys, grads.key.shape[1]))

@@ -46,7 +46,7 @@ class Chunk:
     def tiles(self, size: int) -> Iterator[slice]:
         """Yield slices of the visible keys, each at most `size` long.
 
-        The slices have about the same length, because a narrow tile would be slow.
+        The slices have about the same length, because a narrow slice at the end would be slow to process.
         """
         length = self.stop - self.start
         even = -(-length // max(1, -(-length // size)))

@@ -101,7 +101,7 @@ class FlashAttention(Variant):
 
 
 class PagedFlashAttention(FlashAttention):
-    """flash_attn_with_kvcache from FlashAttention 2: attention of new queries to a paged cache of keys and values.
+    """FlashAttention 2's flash_attn_with_kvcache, in which new queries attend to a paged cache of keys and values.
 
     The pages are consecutive views of the keys and values. `prepare` makes the page table.
     """
@@ -138,10 +138,10 @@ class PagedFlashAttention(FlashAttention):
 
 
 def _refusals(version: int, workload: Workload, device: str) -> Iterator[str]:
-    """Yield the reasons why a version can't run a combination of features that it supports individually.
+    """Yield the reasons why a version can't combine features that it supports individually.
 
-    The library's own checks reject some combinations, others do not compile, and ALiBi with padding would be computed
-    with different distances.
+    The library's own checks reject some combinations, and others do not compile. ALiBi with padding would run, but with
+    different distances from those in attnbench.
     """
     import torch
 

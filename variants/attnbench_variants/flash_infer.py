@@ -32,8 +32,9 @@ class FlashInfer(Variant):
     """FlashInfer's batch wrappers (Ye et al., 2025, arXiv:2501.01005); `prepare` plans their kernels.
 
     The decode wrapper is used if every sequence has a single query that sees all keys of the sequence, and head_dim_v
-    equals head_dim. It reads the keys and values in pages, which are views. All other workloads use the ragged prefill
-    wrapper. Prefix masks, top-left causal masks and windows that extend to the right are passed as custom masks.
+    equals head_dim. It reads keys and values as pages, which are views of the tensors. All other workloads use the
+    ragged prefill wrapper. Prefix masks, top-left causal masks and windows that extend to the right are passed as
+    custom masks.
     """
 
     name = "flashinfer"

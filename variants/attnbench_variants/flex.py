@@ -17,7 +17,7 @@ MAX_RECOMPILATIONS = 1 << 16  # more than any run needs; `_compiled` sets this l
 
 
 class Flex(Variant):
-    """torch.nn.attention.flex_attention, compiled into kernels that include mask, softcap and ALiBi.
+    """torch.nn.attention.flex_attention, compiled into kernels that include the mask, softcap and ALiBi.
 
     flex_attention is described in Dong et al., 2024, arXiv:2412.05496. `prepare` makes the block mask and compiles the
     kernel.

@@ -1,4 +1,4 @@
-"""Recurrent layers of the same width as attention. They show the cost of processing a sequence token by token."""
+"""Recurrent layers as wide as the attention layer. They show the cost of processing a sequence token by token."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ MAX_IDLE = timedelta(days=1)  # the longest time that a rank waits for the next 
 class Call:
     """A call that rank 0 broadcasts: the operation, the shapes, whether the mask is causal, and the scale.
 
-    `ticket` is the number of this forward call or, if this is a backward call, of the forward call that it belongs to.
-    The ranks release the tensors of forward calls whose numbers are below `oldest`.
+    `ticket` is the ticket number of a forward call: of this call itself or, if this is a backward call, of the forward
+    call that it belongs to. The ranks release the tensors of forward calls whose ticket numbers are below `oldest`.
     """
 
     operation: int
@@ -133,7 +133,10 @@ class Rank:
         ]
 
     def _rotate(self, tensors: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[dist.Work]]:
-        """Start sending tensors to the next rank and receiving tensors from the previous one."""
+        """Start sending tensors to the next rank and receiving tensors from the previous rank.
+
+        Returns the tensors that are being received, and the operations to wait for.
+        """
         arriving = [torch.empty_like(tensor) for tensor in tensors]
         after, before = (self.rank + 1) % self.ranks, (self.rank - 1) % self.ranks
         operations = [dist.P2POp(dist.isend, tensor.contiguous(), after) for tensor in tensors]
@@ -175,7 +178,7 @@ def serve(rank: Rank) -> None:
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor, scale: float, *, diagonal: bool) -> torch.Tensor:
-    """Return the scores of some rows and keys, (B, Hq, R, Rk), with a causal mask if `diagonal` is True.
+    """Return the scores of R query rows and Rk keys, (B, Hq, R, Rk), with a causal mask if `diagonal` is True.
 
     The caller keeps each row's maximum separate from its sum of weights. The log-sum-exp, which combines the two,
     would be rounded to the precision of the maximum: for scores of 10,000, the error of a weight would be 0.1%.

@@ -1,4 +1,4 @@
-"""The processes of a ring, which rank 0 starts once and then calls."""
+"""The processes of a ring. Rank 0 starts the others once, and then sends them every call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from attnbench_variants.ring.zigzag import gathered, scattered
 
 @dataclass(eq=False)
 class Ticket:
-    """The identity of a forward call. All ranks keep the call's tensors as long as its ticket is referenced."""
+    """The identifier of a forward call. All ranks keep the call's tensors as long as its ticket is referenced."""
 
     number: int
 

@@ -27,7 +27,7 @@ class Problem:
     - `left`, `right`: the numbers of visible keys to the left and right of the diagonal
     - `prefix`: the number of keys at the start that every row sees
     - `key_lengths`: the number of keys in each sequence that are not padding, (B,) int32
-    - `document_starts`, `document_stops`: the range of the document at each position, (B, S) int32
+    - `document_starts`, `document_stops`: for each position, the range of the document that contains it, (B, S) int32
     - `slopes`: ALiBi's slopes, (Hq,) float32
     """
 
@@ -167,7 +167,7 @@ def _widths(head_dim: int, head_dim_v: int) -> dict[str, int]:
 
 
 def _document_ranges(workload: Workload) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return two (B, S) int32 tensors: where the document at each position starts, and where it stops."""
+    """Return the start and the stop of the document that contains each position, as two (B, S) int32 tensors."""
     starts, stops = [], []
     for sequence in range(workload.batch):
         lengths = torch.tensor(workload.document_lengths(sequence))

@@ -37,7 +37,7 @@ def row_dot_kernel(
 def _gradient_of_scores(
     products, weight_gradients, log_sum, row_dots, distance, seen, scale, softcap, slope, MASKED: tl.constexpr
 ):
-    """Return the softmax weights and the gradient of the scaled products.
+    """Return the softmax weights and the gradient with respect to the scaled products of queries and keys.
 
     `log_sum` and `row_dots` have one value per row and are broadcast over the keys.
     """

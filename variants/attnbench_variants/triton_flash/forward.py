@@ -17,7 +17,7 @@ def _attend(
     """Add the keys from `begin` to `end` to the online softmax (Milakov & Gimelshein, 2018, arXiv:1805.02867).
 
     `weighted` (M, Dv) is the sum of the values weighted by exp2(score - peak), `total` (M) is the sum of these weights,
-    and `peak` (M) is the highest score, in units of log2. Without softcap and ALiBi, the scale is applied in the
+    and `peak` (M) is the highest score so far, in units of log2. Without softcap and ALiBi, the scale is applied in the
     argument of exp2, which saves a multiplication.
     """
     width = tl.arange(0, BLOCK_D)
