@@ -88,7 +88,7 @@ def _row(record: Record, run: str, peaks: Mapping[tuple[str, str], Peaks]) -> di
 
 
 def _peaks(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Peaks]:
-    """Return the peak rates that a run measured, by device and dtype. Malformed entries are left out."""
+    """Return the peak rates that a run measured, keyed by device and dtype. Malformed entries are left out."""
     found = {}
     for device, by_dtype in mapping(manifest.get("limits")).items():
         for dtype, fields in mapping(by_dtype).items():

@@ -138,7 +138,7 @@ def pick(table: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
 
 
 def dispatch_gains(results: Results, over: str) -> dict[str, DispatchGain]:
-    """Return, by device name, the speed-up from following a dispatch table instead of always using the variant `over`.
+    """Return, for each device name, the speed-up from following a dispatch table instead of always using `over`.
 
     The speed-up is cross-validated: each fifth of the shapes is tested with a table made from the other shapes.
     """

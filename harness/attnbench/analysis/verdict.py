@@ -99,7 +99,7 @@ def leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> p
 
 
 def floors(ratios: Ratios) -> dict[Place, NoiseFloor]:
-    """Return the noise floor of the A/A controls, by device name and mode."""
+    """Return the noise floors of the A/A controls, keyed by device name and mode."""
     name, mode = PROBLEM.index("device_name"), PROBLEM.index("mode")
     rows: dict[Place, list[list[float]]] = {}
     for problem, row in ratios.items():

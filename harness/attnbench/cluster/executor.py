@@ -146,7 +146,7 @@ class QueuedGroup:
 
 
 class GroupQueue:
-    """A queue of the groups of cells in a plan.
+    """A queue of a plan's groups of cells.
 
     For each type of device, the number of groups that run at the same time is at most the number of such devices. When
     a node is lost, the group that it was running is queued again. If the cluster has no device of a type for

@@ -68,7 +68,7 @@ class ForkServerLoop:
     """The fork server's main loop, which forks a worker for each ForkRequest that arrives on the socket.
 
     The loop writes two lines to each worker's report pipe: first the process id and, once the worker has exited, its
-    exit code or, if a signal killed it, the negated signal number.
+    exit code (or the negated signal number if a signal killed it).
     """
 
     def __init__(self, connection: socket.socket) -> None:

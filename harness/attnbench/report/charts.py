@@ -65,7 +65,7 @@ def _length_axis(alt: Any, name: str = "length", channel: str = "X") -> Any:
 
 
 def _metric_chart(alt: Any, styles: Mapping[str, Style], chart: MetricChart) -> dict[str, Any]:
-    """Return the specification of a chart of a metric against length, with a band if the metric has an interval.
+    """Return the specification of a chart that plots a metric against length, with a band if there is an interval.
 
     The data rows contain the metric's columns. Vega-Lite multiplies these columns by the chart's factor and names the
     products `value`, `low` and `high`. The page's script reads the name of the metric's column from `usermeta`.

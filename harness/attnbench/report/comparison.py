@@ -26,7 +26,10 @@ WIDTH, SPAN = 132, 1.0  # the width of a ratio's axis in pixels, and the number 
 
 @dataclass(frozen=True)
 class Strip:
-    """The pixel positions of a ratio and its interval. `clipped` is true if the interval extends past the axis."""
+    """The pixel positions of a ratio and its interval on an axis.
+
+    `clipped` is true if the interval extends past the axis.
+    """
 
     at: float
     left: float

@@ -199,7 +199,7 @@ def _verdict_cell(comparison: PairedResult | None) -> TableCell:
 
 
 def tiers_and_traits(manifests: Iterable[dict[str, Any]]) -> Table:
-    """Return a table of the tier and traits of each variant on each device, as recorded in the runs' manifests."""
+    """Return a table of each variant's tier and traits on each device, as recorded in the runs' manifests."""
     rows = dict.fromkeys(fields for manifest in manifests for fields in _trait_rows(manifest))
     return Table(
         TRAITS_TITLE,

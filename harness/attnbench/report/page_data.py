@@ -195,7 +195,7 @@ def log_end(run: Path, log: str) -> str | None:
 
 
 def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
-    """Return, by chart name, the rows of each chart of derived values.
+    """Return the data rows of all charts that show derived values, keyed by chart name.
 
     The rows include the fields by which the page filters them. If `several` is true, the headings of exponents,
     crossovers and reaches include the device's name.

@@ -81,7 +81,7 @@ def method(results: Results) -> list[Table]:
 
 
 def doctor(manifests: Iterable[dict[str, Any]]) -> Table:
-    """Return a table of the findings of `attnbench doctor` at the start of each run, with warnings first."""
+    """Return a table of what `attnbench doctor` found at the start of each run, with warnings first."""
     found = [
         (str(manifest.get("run_id", "?")), {name: str(value) for name, value in finding.items() if value is not None})
         for manifest in manifests

@@ -93,7 +93,7 @@ def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Cata
 def refuse_unrunnable(request: Request, catalog: Catalog, plan: Plan, unsupported: Mapping[str, str]) -> None:
     """Raise UsageError if one of the user's suite files contains a workload that no variant can run.
 
-    The message names the file and the line. `unsupported` gives the reason for each unsupported cell, by cell_id.
+    The message names the file and the line. `unsupported` gives the reason for each unsupported cell, keyed by cell_id.
     Workloads for several devices are not checked, because the file may be intended for machines with more devices.
     """
     files = [suite for suite in request.suites if is_file(suite)] if not request.axes else []

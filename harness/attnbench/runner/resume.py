@@ -101,7 +101,7 @@ def _plan_of_cells(
 def _find_devices(
     names: Sequence[str], needed: Collection[str], manifest: Mapping[str, Any], executor: Executor
 ) -> dict[str, Device]:
-    """Return the devices of an earlier run, by their names in that run.
+    """Return the devices of an earlier run, keyed by their names in that run.
 
     If a device is no longer available, another device of the same model replaces it, unless the earlier run measured
     every cell on every device. Raises UsageError if a device in `needed` has no replacement.
