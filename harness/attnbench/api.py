@@ -52,7 +52,8 @@ class Run(os.PathLike[str]):
     def resume(self, *, retry_failed: bool = False, timeout_s: float | None = None, progress: bool = True) -> Run:
         """Run the cells that are missing, were interrupted or are stale, and return this run.
 
-        `retry_failed` also runs failed cells again. `timeout_s` is the time limit of each phase of a cell, in seconds.
+        If `retry_failed` is true, failed cells are run again, too. `timeout_s` is the time limit of each phase of a
+        cell, in seconds.
         """
         from attnbench.runner.resume import resumed
 
@@ -70,7 +71,7 @@ class Run(os.PathLike[str]):
         return write_report([self.path], Path(out) if out else self.path / "report", baseline)[0]
 
     def __repr__(self) -> str:
-        """Return the run's path and its number of cells with each status."""
+        """Return the run's path and the number of cells with each status."""
         return f"Run({str(self.path)!r}): {self._counts()}"
 
     def _repr_html_(self) -> str:
@@ -115,7 +116,7 @@ def run(
     is the variant that the others are compared with.
 
     Each variant runs in its own process, so a crash does not end the calling process. An interrupted run keeps its
-    records, and `Run(path).resume()` continues it. Raises UsageError for an invalid value before any cell runs.
+    records, and `Run(path).resume()` continues it. Raises UsageError before any cell runs if a value is invalid.
     """
     from attnbench.measure_config import MeasureConfig
     from attnbench.runner.request import Request, plan_of

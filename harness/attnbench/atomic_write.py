@@ -1,4 +1,4 @@
-"""Atomic writing of files: a reader gets either the complete old content or the complete new content."""
+"""Write files atomically: a reader gets either the complete old content or the complete new content."""
 
 from __future__ import annotations
 

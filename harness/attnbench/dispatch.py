@@ -2,7 +2,7 @@
 
 A dispatch table is a file with the output of `attnbench best --json`, or a folder of runs. The argument `table` gives
 its path. If `table` is None, the path is the value of the environment variable ATTNBENCH_TABLE or, if this variable is
-not set, the folder `results`.
+not set, the `results` folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEFAULT_TABLE = "results"
 
 
 def best(workload: Workload, device: str | None = None, table: str | Path | None = None) -> str:
-    """Return the name of the variant that was fastest for shapes like `workload` on a device of this machine.
+    """Return the name of the variant that was fastest for shapes like that of `workload` on a device of this machine.
 
     `device` is 'cpu', 'cuda' or 'cuda:N'. If it is None, the GPU is used if there is one, and the CPU otherwise. If the
     exact shape of `workload` was not measured, the result of the nearest measured shape with the same mask, direction,

@@ -1,7 +1,7 @@
 """The hooks that a plugin may implement. No hook is called while a call is timed.
 
-Hooks for variants and suites are called in worker processes. The hooks of observers are called in a separate process,
-so that a slow or broken observer can't affect a measurement. Their arguments are JSON values.
+Hooks for variants and suites are called in worker processes. Observer hooks are called in a separate process, so that a
+slow or broken observer can't affect a measurement. The arguments of observer hooks are JSON values.
 """
 
 from __future__ import annotations

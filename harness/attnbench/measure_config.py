@@ -1,4 +1,4 @@
-"""The settings of a measurement: everything that the user can choose and that changes the measured time."""
+"""The settings of a measurement: everything that the user can choose and that could change the measured time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class MeasureConfig:
 
     - `precision`: sampling ends when the half-width of the median's confidence interval is below this share of the
       median; None means 0.005 on CUDA and 0.02 on CPU
-    - `budget_s`: sampling ends after this many seconds, whatever precision was reached; the warm-up is not counted
-    - `min_samples`, `min_time_s`, `min_blocks`: all three must be reached before sampling can end because of precision
+    - `budget_s`: sampling ends after this many seconds, regardless of the precision reached; the warm-up is not counted
+    - `min_samples`, `min_time_s`, `min_blocks`: all three must be reached before `precision` can end sampling
     - `block_s`: intended length of one block in seconds; blocks of slow calls are longer, so that each block has two
       samples if the budget allows it, and one sample otherwise
     - `interleave`: whether the variants of a workload take turns, in the order A B B A

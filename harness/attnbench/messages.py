@@ -197,7 +197,7 @@ class PluginNotice(Message, frozen=True):
 class SupportNotice(Message, frozen=True):
     """A notice with one variant's answer to a SupportRequest.
 
-    For each workload of the request, `reasons` has the reason why the variant does not support it, or None if it does.
+    `reasons` has one entry for each workload of the request: why the variant does not support it, or None if it does.
     """
 
     variant: str
@@ -278,8 +278,8 @@ class Block(Message, frozen=True):
     - `samples_ns`: the samples in the order in which they were taken, at least one; each is the time per call in ns,
       averaged over `calls_per_sample` calls
     - `wall_ns`: wall time of the whole block, which the supervisor compares with its own clock
-    - `device_ns`, `synchronised_ns`: the duration of one further call, measured with device events and as the wall time
-      until all devices are synchronised; both are None on a device that runs calls synchronously
+    - `device_ns`, `synchronised_ns`: the duration of one further call: by device events, and as the wall time until all
+      devices are synchronised; both are None on a device that runs calls synchronously
     - `telemetry`: the machine's state during the block; `throttle` lists the reasons for throttling
     - `suspicions`: findings that make the times doubtful
     """
@@ -362,7 +362,7 @@ def new_id() -> str:
 
 
 def encode(identity: str, message: Message) -> bytes:
-    """Return one line, including the newline, with a message and the id of its request.
+    """Return a message and the id of its request as one line, including the newline.
 
     Raises TypeError if a value can't be represented in JSON.
     """

@@ -49,11 +49,11 @@ ITEMS = {"flags": str, "kernels": str, "block_sizes": int, "block_rounds": int} 
 class Record:
     """The result of one cell, in version 1 of the schema.
 
-    The names of fields include units. An unknown value is None, never NaN. `samples_ns` contains every raw sample of
-    the timed callable, in order; in the mode `cold`, `cold_samples_ns` contains them instead. `block_sizes` contains
-    the number of samples in each block, and `block_rounds` contains the round in which each block was timed. Only
-    records with status `ok` have samples. `control` marks the A/A control: the baseline measured a second time under
-    the same name. Raises RecordError if a field has the wrong type or the fields contradict each other.
+    Field names include units. An unknown value is None, never NaN. `samples_ns` contains every raw sample of the timed
+    callable, in order; in `cold` mode, `cold_samples_ns` contains them instead. `block_sizes` contains the number of
+    samples in each block, and `block_rounds` contains the round in which each block was timed. Only records with status
+    `ok` have samples. `control` marks the A/A control: the baseline measured a second time under the same name. Raises
+    RecordError if a field has the wrong type or the fields contradict each other.
     """
 
     record_id: str

@@ -97,7 +97,7 @@ def visible(workload: Workload, inputs: Inputs, batch: int, rows: torch.Tensor) 
 
 
 def bias(workload: Workload, inputs: Inputs, rows: torch.Tensor) -> torch.Tensor | None:
-    """Return ALiBi's bias for `rows` (R,) as a float64 tensor (Hq, R, Sk), or None for a workload without ALiBi.
+    """Return the ALiBi bias for `rows` (R,) as a float64 tensor (Hq, R, Sk), or None for a workload without ALiBi.
 
     The bias of query head h is -slope_h * |i + Sk - Sq - j| at row i and key j.
     """
@@ -186,7 +186,7 @@ def evaluate(
 
 
 def attend(workload: Workload, inputs: Inputs) -> torch.Tensor:
-    """Return the complete output in float64 as (B, Hq, Sq, Dv), whatever the layout of the inputs is."""
+    """Return the complete output in float64 as (B, Hq, Sq, Dv), regardless of the layout of the inputs."""
     shape = (workload.batch, workload.heads, workload.seq_q, workload.head_dim_v)
     output = torch.zeros(shape, dtype=torch.float64, device=inputs.query.device)
     group = workload.heads // workload.kv_heads
@@ -248,7 +248,7 @@ def _piece(
 
 
 def _grouped(heads: torch.Tensor, group: int) -> torch.Tensor:
-    """Return a view (Hkv, group, ...) of a tensor (Hq, ...), because query head h uses key head h // group."""
+    """Return a view (Hkv, group, ...) of a tensor (Hq, ...). Query head h uses key head h // group."""
     return heads.view(heads.shape[0] // group, group, *heads.shape[1:])
 
 

@@ -32,8 +32,8 @@ MAX_LINE_BYTES = 64 * 1024 * 1024  # longer than any record that attnbench write
 class Reading:
     """The records that were read from a run.
 
-    `torn_lines` is the number of incomplete lines, which were skipped. `problems` has one message for each other line
-    and each file that was skipped.
+    `torn_lines` is the number of incomplete lines, which were skipped. `problems` has one message for each skipped file
+    and for each complete line that was skipped.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -76,7 +76,7 @@ class RecordWriter:
 
 
 def require_space(folder: Path, records: int) -> None:
-    """Raise UsageError if the disk of `folder` has too little free space for this many records and their logs."""
+    """Raise UsageError if `folder` is on a disk with too little free space for this many records and their logs."""
     existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
     free, needed = shutil.disk_usage(existing).free, SPARE_BYTES + records * BYTES_PER_RECORD
     if free < needed:
@@ -141,7 +141,7 @@ def read_run(run: Path) -> Reading:
 
 
 def latest(run: Path) -> dict[tuple[str, str], Record]:
-    """Return the latest record of each cell by its `cell_key`, without records of the A/A control."""
+    """Return the latest record of each cell, keyed by `cell_key`. Records of the A/A control are ignored."""
     every_device = measures_on_every_device(_manifest_or_empty(run))
     return {
         cell_key(record.device, record.cell_id, every_device=every_device): record
@@ -175,7 +175,7 @@ def list_runs(results: Path) -> list[Path]:
 
 
 def find_run(results: Path, run: str | None = None) -> Path:
-    """Return the folder of a run, given by its path or by its name under `results`. None means the latest run.
+    """Return the folder of a run, which is given by path or by name under `results`. None means the latest run.
 
     Raises UsageError if there is no such run.
     """

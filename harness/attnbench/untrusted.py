@@ -1,4 +1,4 @@
-"""Safe reading of records, manifests and names that may come from other people."""
+"""Safely read records, manifests and names that may come from other people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ALL_BUT_MARKS = _ALL_BUT_BRACKETS.replace(b'"', b"")
 def printable(text: str) -> str:
     """Replace unprintable characters (terminal escapes, control characters and text direction marks) with `?`.
 
-    If the text contains any such character, each run of whitespace in it is replaced with one space first.
+    If the text contains any such character, each run of whitespace is first replaced with one space.
     """
     if text.isprintable():
         return text

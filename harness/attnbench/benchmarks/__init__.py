@@ -1,6 +1,6 @@
-"""Cells as tests for pytest-benchmark. The tests run in a separate process, a pytest session.
+"""Cells as pytest-benchmark tests, which run in a separate pytest process.
 
-For example, `pytest --pyargs attnbench.benchmarks --variant sdpa --seq 512` times one variant on one length.
+For example, `pytest --pyargs attnbench.benchmarks --variant sdpa --seq 512` times one variant at one sequence length.
 
 Each cell is one test. If the variant does not support the workload, the test is skipped with the reason. If the result
 is wrong, the test fails. Otherwise the `benchmark` fixture times the cell, so `--benchmark-autosave`,

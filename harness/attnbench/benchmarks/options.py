@@ -1,4 +1,4 @@
-"""A pytest plugin that adds the options of `pytest --pyargs attnbench.benchmarks`, and does nothing otherwise."""
+"""A pytest plugin that adds options to `pytest --pyargs attnbench.benchmarks` and does nothing in other sessions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AXES = [axis for axis in OPTIONS if not axis.surrounds]
 
 
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
-    """Add the options only if the benchmarks will run, because other test suites may define options of these names."""
+    """Add the options only if the benchmarks will run, because other test suites may use the same option names."""
     if not any(TARGET in argument for argument in args):
         return
     group = parser.getgroup("attnbench", "attnbench: the cells to time; separate values by commas")

@@ -1,4 +1,4 @@
-"""The choice of the cells for `pytest --pyargs attnbench.benchmarks`."""
+"""Choose the cells for `pytest --pyargs attnbench.benchmarks`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Cells:
     """The variants, workloads and devices whose combinations are the cells.
 
-    Variants and workloads are stored by name, and devices are given by the names that torch uses.
+    `variants` is keyed by variant name and `workloads` by workload id. `devices` contains torch device names.
     """
 
     variants: dict[str, VariantEntry]

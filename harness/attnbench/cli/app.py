@@ -1,4 +1,4 @@
-"""The program `attnbench`: its commands and its error handling."""
+"""The `attnbench` program: its commands and its error handling."""
 
 from __future__ import annotations
 

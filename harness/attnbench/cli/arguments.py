@@ -197,7 +197,7 @@ def axis_values(axis: Axis, text: str | None) -> list[Any]:
 
 
 def numbers_or_types(text: str | None) -> tuple[str | None, list[str]]:
-    """Return the value of `--gpus` as (numbers of devices, []) or as (None, types of GPU).
+    """Return the value of `--gpus` as (device counts, []) or as (None, GPU types).
 
     Examples: `1,2` gives ("1,2", []), and `H100,A100` gives (None, ["H100", "A100"]).
     """
@@ -206,9 +206,9 @@ def numbers_or_types(text: str | None) -> tuple[str | None, list[str]]:
 
 
 def size(name: str, text: str | None) -> int | None:
-    """Return a size such as `512MiB` in bytes, or None if `text` is None.
+    """Parse a size such as `512MiB` and return it in bytes, or return None if `text` is None.
 
-    Raises UsageError if `text` is not a size above zero. The message contains `name`, the option's name.
+    Raises UsageError if `text` is not a size above zero. The error message contains `name`, the name of the option.
     """
     if text is None:
         return None
@@ -219,9 +219,10 @@ def size(name: str, text: str | None) -> int | None:
 
 
 def fraction(name: str, text: str | None) -> float | None:
-    """Return a fraction such as `0.5%` or `0.005` as a number, or None if `text` is None.
+    """Parse a fraction such as `0.5%` or `0.005` and return it as a float, or return None if `text` is None.
 
-    Raises UsageError if `text` is not a fraction between 0 and 1. The message contains `name`, the option's name.
+    Raises UsageError if `text` is not a fraction between 0 and 1. The error message contains `name`, the name of the
+    option.
     """
     if text is None:
         return None

@@ -80,9 +80,9 @@ def check(
 
 
 def _chosen_variants(catalog: Catalog, names: list[str], plugins: list[str], *, every: bool) -> list[VariantEntry]:
-    """Return the variants to check: those named, or all if `every` is true, or else those of the given plugins.
+    """Return the variants to check: those in `names`, all variants if `every` is true, or otherwise those of `plugins`.
 
-    Raises UsageError if there is none.
+    Raises UsageError if there are none.
     """
     from attnbench.plan.cells import choose_variants
 

@@ -52,7 +52,7 @@ class Tally:
     def nothing_ran(self) -> str | None:
         """The most common reason for skipping tests, or None if any test ran.
 
-        Passed tests of the check `refusals` do not count, because they pass when the variant refuses a workload.
+        Passed tests of the `refusals` check do not count, because they pass if the variant refuses a workload.
         """
         skipped = [result for result in self.results if result["status"] == "skipped"]
         ran = {(result["check"], result["status"]) for result in self.results if result["status"] != "skipped"}
@@ -63,7 +63,7 @@ class Tally:
 
     @property
     def checks(self) -> dict[str, list[Result]]:
-        """The results by check, in the order in which the tests ran."""
+        """The results grouped by check, in the order in which the tests ran."""
         return by_check(self.results)
 
     @property
@@ -73,19 +73,19 @@ class Tally:
 
     @property
     def traits(self) -> dict[str, str]:
-        """Whether the variant has each trait: `yes`, `no`, `no, though claimed` or `not run`."""
+        """For each trait, whether the variant has it: `yes`, `no`, `no, though claimed` or `not run`."""
         traits = {name: results for name, results in self.checks.items() if results[0].get("trait")}
         return {name: holds({result["status"] for result in results}) for name, results in traits.items()}
 
     @property
     def hints(self) -> dict[str, str]:
-        """The first hint of each check, by the check's name. Checks of traits are left out."""
+        """The first hint of each check, keyed by the check's name. Trait checks are left out."""
         hints = (result for result in self.results if result["status"] == "hint" and not result.get("trait"))
         return {result["check"]: str(result["reason"]) for result in reversed(list(hints))}
 
 
 class CheckOutput:
-    """Base class of the outputs of `attnbench check`, with a method for each event. The base class prints nothing."""
+    """Base class for the output of `attnbench check`, with a method for each event. Its methods print nothing."""
 
     def variant_started(self, tally: Tally) -> None:
         """Handle the start of a variant's tests."""
@@ -101,7 +101,7 @@ class CheckOutput:
 
 
 class JsonOutput(CheckOutput):
-    """Output of all results as one JSON list."""
+    """Output that consists of one JSON list with all results."""
 
     def finished(self, tallies: Sequence[Tally]) -> None:
         """Print the results of all variants."""
@@ -110,7 +110,7 @@ class JsonOutput(CheckOutput):
 
 
 class LineOutput(CheckOutput):
-    """Output as plain lines: each failure as it occurs, and each variant's counts after its tests."""
+    """Output as plain lines: each failure as it occurs, and the counts of each variant after its tests."""
 
     def test_finished(self, tally: Tally, result: Result) -> None:
         """Print the result if the test failed."""
@@ -233,7 +233,8 @@ def by_check(results: Iterable[Result]) -> dict[str, list[Result]]:
 def select_failures(failures: Sequence[Result]) -> list[Result]:
     """Return the failures to show, at most MAX_FAILURES_SHOWN in total and MAX_FAILURES_SHOWN_PER_CHECK per check.
 
-    They are selected in rounds that each take the next failure of every check, and are then grouped by check.
+    Failures are selected in rounds. Each round takes the next failure of every check. The selected failures are then
+    grouped by check.
     """
     rounds = itertools.zip_longest(*(results[:MAX_FAILURES_SHOWN_PER_CHECK] for results in by_check(failures).values()))
     selected = [result for each in rounds for result in each if result is not None][:MAX_FAILURES_SHOWN]
@@ -251,7 +252,7 @@ def count_hidden(failures: Sequence[Result], shown: Sequence[Result]) -> str | N
 
 
 def shared_bug(failures: Sequence[Result]) -> str | None:
-    """Return a line on the bug that probably causes at least half of the failures, or None if there is no such bug."""
+    """Return a line about the bug that probably causes at least half of the failures, or None if there is none."""
     bugs = [str(result["bug"]) for result in failures if result.get("bug")]
     alike = Counter(NUMBER.sub("#", bug) for bug in bugs).most_common(1)
     if not alike or alike[0][1] < max(MIN_FAILURES_OF_SHARED_BUG, len(failures) / 2):

@@ -38,7 +38,7 @@ def compare(
     """Compare two runs cell by cell, with verdicts.
 
     Cells that fail only in the new run come first. With --fail-if-slower 3%, the exit code is 1 if there are such
-    cells, or if the whole interval of a cell's slow-down is above 3% and above three times the noise floor of each run.
+    cells, or if the whole interval of a cell's slow-down is above 3% and above three times each run's noise floor.
     """
     from attnbench.report.comparison import compared, write_page
     from attnbench.store import find_run

@@ -17,8 +17,8 @@ EXECUTORS = ("local", "ray", "slurm")
 def find_executor(name: str, address: str | None, types: Sequence[str], plugins: Sequence[str]) -> Executor:
     """Return the executor called `name`.
 
-    `types` are the types of GPU to use on a cluster, and `plugins` are the values that were given for `--plugin`.
-    Raises UsageError if the name is unknown, or if the executor does not support one of the options.
+    `types` are the GPU types to use on a cluster, and `plugins` are the values that were given with `--plugin`. Raises
+    UsageError if the name is unknown, or if the executor does not support one of the options.
     """
     cluster = find_cluster(name, address)
     if cluster is None:
@@ -33,7 +33,7 @@ def find_executor(name: str, address: str | None, types: Sequence[str], plugins:
 
 
 def find_cluster(name: str, address: str | None) -> Cluster | None:
-    """Connect to the cluster of the executor `name` and return the cluster, or return None for the executor `local`.
+    """Connect to the cluster that the executor `name` uses, and return it, or return None for the `local` executor.
 
     Raises UsageError if the name is unknown, or if an address is given for an executor other than `ray`.
     """

@@ -114,7 +114,7 @@ def print_plan(plan: Plan, unsupported: Mapping[str, str], history: History) -> 
 
 
 def print_summary(folder: Path, summary: RunSummary) -> None:
-    """Print the number of cells by status, the run's duration, and the command that writes its report."""
+    """Print the number of cells with each status, the run's duration, and the command that writes the run's report."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
     counts = counts or "no cells to run"
     print(
@@ -126,7 +126,7 @@ def print_summary(folder: Path, summary: RunSummary) -> None:
 def print_next(records: Iterable[Record], plugins: Iterable[str]) -> None:
     """Print the next step for each variant and kind of failure.
 
-    `plugins` are the values of `--plugin` with which the run was started. The printed commands repeat them.
+    `plugins` are the `--plugin` values with which the run was started. The printed commands repeat them.
     """
     named = "".join(f" --plugin {shlex.quote(plugin)}" for plugin in plugins)
     failed: dict[tuple[str, str], Record] = {}

@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Check, time and record every cell: variants x workloads x devices.
 
-    By default, the suite `standard` runs on every GPU. Without a GPU, the suite `quick` runs on the CPU, which takes
+    By default, the `standard` suite runs on every GPU. Without a GPU, the `quick` suite runs on the CPU, which takes
     about two minutes on two cores. Each device has default variants; -v "*" selects all variants.
     """
     _run(SimpleNamespace(**locals()))
@@ -92,7 +92,7 @@ def _run(options: SimpleNamespace) -> None:
 
 
 def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, Plan, Executor]:
-    """Return the folder of the run to resume (None for a new run), the request, catalog, plan and executor."""
+    """Return a tuple: the folder of the run to resume (None for a new run), request, catalog, plan and executor."""
     from attnbench.cli.executors import find_executor
     from attnbench.runner.request import plan_of
     from attnbench.runner.resume import resumed

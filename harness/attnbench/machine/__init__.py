@@ -1,4 +1,4 @@
-"""The state of the machine: conditions that disturb timings, and telemetry. Runs on both sides, without torch.
+"""The state of the machine: conditions that disturb timings, and telemetry. Used on both sides without torch.
 
 The two sides are the supervisor and the workers.
 """

@@ -106,7 +106,7 @@ def _number(folder: Path, *names: str) -> int | None:
 
 
 def _statistics(path: Path) -> dict[str, int]:
-    """Read a file with lines `name number`, and return the numbers by name. An unreadable file gives an empty dict."""
+    """Return the numbers by name from a file with lines `name number`, or an empty dict if the file can't be read."""
     with contextlib.suppress(OSError, ValueError):
         return {name: int(value) for name, value in map(str.split, path.read_text(encoding="ascii").splitlines())}
     return {}

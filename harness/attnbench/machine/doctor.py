@@ -36,9 +36,9 @@ class Finding:
 
 
 def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
-    """Run all checks of CPU, load, container, memory and GPUs, and return their findings.
+    """Run all checks of the CPU, load, container, memory and GPUs, and return their findings.
 
-    `root` is the folder that contains `sys` and `proc`, and `nvml` is the module pynvml. Tests replace both.
+    `root` is the folder that contains `sys` and `proc`, and `nvml` is the pynvml module. Tests replace both.
     """
     checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
         ("governor", lambda: governor(root)),
@@ -142,7 +142,7 @@ def usable_cores(root: Path = Path("/")) -> float:
 
 
 def container(root: Path) -> Finding:
-    """Check for a CPU quota. Once the quota of a period is used up, all threads stop until the next period."""
+    """Check for a CPU quota. Once the quota for a period is used up, all threads stop until the next period."""
     quota = ControlGroups(root).cpu_quota()
     if quota is None:
         return Finding("container", OK, "no CPU quota")
@@ -176,7 +176,7 @@ def virtual_machine(root: Path) -> Finding:
 
 
 def gpus(nvml: Any = None) -> list[Finding]:
-    """Run all checks of each NVIDIA GPU, and return their findings."""
+    """Run all checks on each NVIDIA GPU, and return their findings."""
     try:
         nvml = nvml or import_module("pynvml")
         nvml.nvmlInit()

@@ -24,7 +24,7 @@ THROTTLE_BITS = {
 class NvmlTelemetry:
     """A reader for the state of the GPU with the given UUID.
 
-    `library` is the module pynvml, which tests replace. Raises NVMLError if NVML can't be used or has no such GPU.
+    `library` is the pynvml module, which tests replace. Raises NVMLError if NVML can't be used or has no such GPU.
     """
 
     def __init__(self, uuid: str, library: Any = pynvml) -> None:

@@ -75,7 +75,7 @@ class NoTelemetry:
 class CpuTelemetry:
     """A reader for load, frequency, steal time and the CPU time that other processes use on this process's cores.
 
-    The other workers of a run sleep while a block is timed, so these other processes do not belong to the run.
+    The CPU time of the run's other workers does not matter here, because they sleep while a block is timed.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class CpuTelemetry:
         - `waited`: the time for which threads of this process were ready to run but had no core, as a share of the
           block's duration; None if the kernel does not count this time
         - `foreign_cores`: the number of cores that other processes kept busy during the last FOREIGN_WINDOW_S; None
-          until the blocks cover this time
+          until the timed blocks add up to this duration
         - `throttle`: the reasons why the block was slowed down
         """
         wall = max(time.perf_counter() - self._wall, 1e-9)
@@ -133,7 +133,7 @@ class CpuTelemetry:
     def _foreign_cores(self, taken_s: float, wall_s: float) -> float | None:
         """Return the mean number of cores that other processes kept busy during the last FOREIGN_WINDOW_S.
 
-        Returns None as long as the blocks that were measured so far do not cover this time.
+        Returns None until the blocks timed so far add up to this duration.
         """
         self._taken.append((taken_s, wall_s))
         while sum(wall for _, wall in list(self._taken)[1:]) >= FOREIGN_WINDOW_S:
@@ -150,7 +150,7 @@ def _cpu_seconds(cores: Sequence[int]) -> tuple[float, float]:
 
 
 def _waited_ns() -> int | None:
-    """Return the time in ns, summed over this process's threads, for which a thread was ready to run but had no core.
+    """Return how long, in ns, this process's threads were ready to run but had no core, summed over the threads.
 
     Returns None if the kernel does not count this time (see sched-stats.rst in the documentation of Linux).
     """

@@ -7,8 +7,8 @@ Each run becomes an MLflow run in the experiment that MLFLOW_EXPERIMENT_NAME nam
 becomes a nested run. The parameters of the nested run are the variant, the workload and the device, and its metrics are
 the numbers of the record.
 
-As usual, MLFLOW_TRACKING_URI sets the tracking server. If the variable is not set, MLflow's default is used.
-Without SQLAlchemy, which the full mlflow package installs, runs are stored in the folder `mlruns` instead.
+As usual, MLFLOW_TRACKING_URI sets the tracking server. If the variable is not set, MLflow's default is used. Without
+SQLAlchemy, which the full mlflow package installs, runs are stored in the `mlruns` folder instead.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def attnbench_run_ended(summary: dict[str, Any]) -> None:
 def _tracking_uri() -> str | None:
     """Return the tracking URI, or None for MLflow's default.
 
-    If MLFLOW_TRACKING_URI is not set and SQLAlchemy is not installed, the URI is that of the folder `mlruns`. If the
-    URI is that of a folder, the function sets MLFLOW_ALLOW_FILE_STORE, because otherwise MLflow rejects folders.
+    If MLFLOW_TRACKING_URI is not set and SQLAlchemy is not installed, the URI is that of the `mlruns` folder. If the
+    URI points to a folder, this function also sets MLFLOW_ALLOW_FILE_STORE, because MLflow rejects folders otherwise.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or (
         None if find_spec("sqlalchemy") else (Path.cwd() / "mlruns").as_uri()

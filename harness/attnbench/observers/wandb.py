@@ -3,8 +3,8 @@
 Install this plugin with `pip install 'attnbench[wandb]'`, and use it with `attnbench run -p attnbench.observers.wandb`.
 
 Each run becomes a W&B run in the project that WANDB_PROJECT names (default: attnbench). Each record becomes a row of
-the table `records` and, unless it is an A/A control, a step of the W&B run. As usual, WANDB_MODE=offline stores
-everything in the folder `wandb`.
+the `records` table and, unless it is an A/A control, a step of the W&B run. As usual, WANDB_MODE=offline stores
+everything in the `wandb` folder.
 """
 
 from __future__ import annotations

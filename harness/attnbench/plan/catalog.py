@@ -174,10 +174,10 @@ def _grid(description: GridDescription) -> Grid:
 
 
 def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
-    """Return the entries, and refuse each plugin that offers a variant or a suite whose name is already taken.
+    """Return the entries, rejecting each plugin that offers a variant or a suite whose name is already taken.
 
     A name is taken if the plugin itself or an earlier plugin already offers a variant or a suite of that name. The
-    entry of a refused plugin has a reason instead of variants and suites.
+    entry of a rejected plugin has a reason instead of variants and suites.
     """
     taken: dict[tuple[str, str], PluginEntry] = {}
     kept = []
@@ -196,7 +196,7 @@ def _without_duplicates(entries: list[PluginEntry]) -> list[PluginEntry]:
 
 
 def _distinct(sources: Iterable[PluginSource]) -> list[PluginSource]:
-    """Return the sources without repeats. If two have the same name, the target is appended to the second name."""
+    """Return the sources without duplicates. If two have the same name, the second name gets its target as a suffix."""
     kept: dict[str, PluginSource] = {}
     for source in sources:
         if all(other.target != source.target for other in kept.values()):

@@ -108,7 +108,7 @@ def _not_loaded(catalog: Catalog) -> str:
 
 
 def _file_here(name: str) -> str:
-    """Return a hint to use --plugin if the current folder has a .py file of this name, or else an empty string."""
+    """Return a hint to use --plugin if the current folder has a .py file of this name, otherwise an empty string."""
     path = Path(name.replace("-", "_")).with_suffix(".py")
     return f"; the current folder has {path}: load it with --plugin {path}" if path.is_file() else ""
 

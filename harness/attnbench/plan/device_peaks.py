@@ -23,8 +23,8 @@ DEADLINE_S = 300.0
 def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -> dict[str, Any]:
     """Return a dict with the peak rates of a device and with facts about its environment that only torch can report.
 
-    The entry `limits` contains the rates of copying (bytes/s) and of matrix multiplication (FLOP/s) for each dtype, and
-    the entry `facts` contains the facts. Cached rates are used only in the environment in which they were measured. If
+    The entry `limits` contains, for each dtype, the peak rates of copying (bytes/s) and matrix multiplication (FLOP/s).
+    The entry `facts` contains the facts. Cached rates are used only in the environment in which they were measured. If
     the cache can't be read, the rates are measured again. Raises AttnbenchError if torch can't use the device, because
     then no cell could run on it.
     """

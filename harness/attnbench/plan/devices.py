@@ -21,7 +21,7 @@ def cores_near_gpus(bus_ids: Sequence[str], allowed: set[int], system: Path = SY
     """Divide the allowed cores among GPUs, so that each GPU gets cores near it, and return the cores of each GPU.
 
     `bus_ids` are the PCI addresses of the GPUs, such as `00000000:3B:00.0`. All hardware threads of a core go to the
-    same GPU. If there are not enough cores for every GPU, no GPU gets any, and all tuples are empty.
+    same GPU. If there are too few cores to give each GPU at least one, no GPU gets any, and all tuples are empty.
     """
     near = [_local_cores(bus_id, system) & allowed or allowed for bus_id in bus_ids]
     shares: list[list[int]] = [[] for _ in bus_ids]
@@ -67,8 +67,8 @@ class Device:
     """A device that cells run on.
 
     `cpu` is the whole CPU. `cpu:N` is a slot for a worker that is pinned to one core and runs one thread. `cuda:N` is a
-    GPU; GPUs are numbered in the order of the PCI bus. `uuid` distinguishes devices of the same model. A team is a
-    device that consists of several other devices, its `members`, and its name consists of their names, joined by `+`.
+    GPU; GPUs are numbered in PCI bus order. `uuid` distinguishes devices of the same model. A team is a device that
+    consists of several other devices, its `members`. The name of a team is the names of its members, joined by `+`.
     """
 
     name: str

@@ -61,8 +61,8 @@ class History:
     def too_large(self, cell: Cell) -> Workload | None:
         """Return a workload whose failure in an earlier run shows that a cell will not fit in memory.
 
-        On the same model of device, the cell's variant ran out of memory on this workload, although it is no larger
-        than the cell's workload. Returns None if there is no such workload.
+        The returned workload is no larger than the cell's workload, but on the same model of device, the cell's variant
+        ran out of memory on it. Returns None if there is no such workload.
         """
         known = self._memory.get(cell.device.model)
         return known.too_large(cell.variant.name, cell.workload) if known else None
@@ -83,11 +83,12 @@ class History:
 
 
 def estimated_seconds(plan: Plan, unsupported: Container[str]) -> float:
-    """Return the number of seconds that a plan is likely to take if none of its cells were measured before.
+    """Return the number of seconds that a plan is likely to take if none of its cells has been measured before.
 
-    The devices work in parallel. Each cell is assumed to use its whole sampling budget, because the time that is left
-    over when a cell reaches its precision early makes up for the warm-ups. The A/A control counts as one more cell for
-    each workload. `unsupported` contains the ids of cells that will not be timed.
+    The devices work in parallel. Each cell is assumed to use its whole sampling budget. Cells that reach their
+    precision early take less time, but this roughly makes up for the time of the warm-ups, which is not counted. The
+    A/A control counts as one more cell for each workload. `unsupported` contains the ids of cells that will not be
+    timed.
     """
     return max((_group_seconds(plan, unsupported, devices) for devices in plan.device_groups), default=0.0)
 

@@ -27,7 +27,7 @@ SIZES = tuple(name for name, axis in AXES.items() if axis.kind is int and not ax
 
 
 def least_bytes(workload: Workload) -> int:
-    """Return the number of bytes that every implementation needs at least.
+    """Return the minimum number of bytes that any implementation needs.
 
     This is the size of the inputs and the output and, with a backward pass, of their gradients.
     """

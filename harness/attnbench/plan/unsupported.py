@@ -25,8 +25,8 @@ ANSWER_TIMEOUT_S = 120.0
 class SupportAnswers:
     """The reasons why variants do not support workloads on a device.
 
-    There are no reasons for a variant that raised an exception or crashed the worker. Its cells are run anyway, and
-    their records say what happened.
+    There are no reasons for a variant that raised an exception or crashed the worker when it was queried. Its cells are
+    run anyway, and their records say what happened.
     """
 
     device: Device
@@ -38,9 +38,9 @@ class SupportAnswers:
 
 
 def ask_support(device: Device, variants: Iterable[VariantEntry], workloads: Iterable[Workload]) -> SupportAnswers:
-    """Query variants in a single worker to find out which workloads they do not support on a device.
+    """Ask variants in a single worker which workloads they do not support on a device, and return the answers.
 
-    The answers are cached in this process.
+    The answers are cached in memory.
     """
     return _answers(device, tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(workloads)))
 
@@ -75,7 +75,7 @@ def unsupported_reasons(plan: Plan) -> dict[str, str]:
 
 
 def support_of(plan: Plan, device: Device) -> SupportAnswers:
-    """Query the variants in a plan's cells on a device, and return why they do not support workloads of these cells."""
+    """Ask the variants of a plan's cells on a device which workloads they do not support, and return the answers."""
     cells = [cell for cell in plan.cells if cell.device == device]
     if not cells:
         return SupportAnswers(device, {})

@@ -29,7 +29,7 @@ def holds(statuses: set[str]) -> str:
 
 
 def tested_traits(device: Device, variants: Iterable[VariantEntry], environment_id: str) -> dict[str, dict[str, str]]:
-    """Return the verdicts on the traits of variants on a device, by variant and by trait.
+    """Return the verdict on each trait of each variant on a device, keyed by variant name and then by trait.
 
     The verdicts are values of VERDICTS. A variant is left out if it does not compute exact attention, needs several
     devices, or does not run by default on this kind of device. A variant is also left out if its tests crash the worker

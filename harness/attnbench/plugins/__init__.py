@@ -1,1 +1,1 @@
-"""The plugin contract, the loading of plugins, and templates. Runs on both sides, but only workers load plugins."""
+"""The plugin contract, plugin loading and templates. Used on both sides, but only workers load plugins."""

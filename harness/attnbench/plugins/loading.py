@@ -52,7 +52,7 @@ class PluginSource:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A loaded plugin with its variants, its suites, the names of its further modules and a hash of its source code."""
+    """A loaded plugin: its variants, its suites, the names of further modules, and a hash of its source code."""
 
     source: PluginSource
     sha256: str
@@ -82,7 +82,7 @@ def entry_point_sources() -> list[PluginSource]:
 
 
 def named_source(text: str) -> PluginSource:
-    """Return the source of the plugin that is given as a value of `--plugin`: FILE.py or package.module.
+    """Return the source of the plugin that a value of `--plugin` (FILE.py or package.module) names.
 
     Raises UsageError if there is no such file or module.
     """
@@ -263,7 +263,7 @@ def _failure(what: str, error: BaseException) -> PluginError:
 
 
 def _where(error: BaseException) -> str:
-    """Return, in parentheses, the file and the line in which an exception was raised."""
+    """Return the file and line in which an exception was raised, as ` (FILE:LINE)`."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

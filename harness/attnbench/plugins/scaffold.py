@@ -26,7 +26,8 @@ def new_file(name: str, folder: Path) -> Path:
     """Write the file of a new variant and return its path.
 
     If `folder` is a clone of attnbench, the file is written to the folder of the built-in variants. Raises UsageError
-    if the name is not valid for both a variant and a module, or if the file already exists or can't be written.
+    if the name is not valid as both a variant name and a module name, or if the file already exists or can't be
+    written.
     """
     home = folder / BUILT_INS if (folder / BUILT_INS).is_dir() else folder
     module = module_name(name)
@@ -38,8 +39,8 @@ def new_file(name: str, folder: Path) -> Path:
 def new_package(name: str, folder: Path) -> list[Path]:
     """Write an installable plugin package with a new variant, and return the paths of its files.
 
-    Raises UsageError if the name is not valid for both a variant and a module, or if the folder is not empty or can't
-    be written.
+    Raises UsageError if the name is not valid as both a variant name and a module name, or if the folder is not empty
+    or can't be written.
     """
     module = module_name(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

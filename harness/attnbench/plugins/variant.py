@@ -87,8 +87,8 @@ class Variant:
         """Return a callable that computes the output and its log-sum-exp, or None if the variant can't return both.
 
         The log-sum-exp is the natural logarithm of the sum of the exponentiated, masked scores. It is a float32 tensor
-        of the shape (B, Hq, Sq) in both layouts, with -inf for each query without a visible key. The log-sum-exp is
-        checked but not timed.
+        of shape (B, Hq, Sq) in both layouts, with -inf for each query without a visible key. The log-sum-exp is checked
+        but not timed.
         """
         return None
 

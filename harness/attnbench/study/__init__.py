@@ -1,4 +1,4 @@
-"""Studies of common claims about attention, each with rows, a figure and a finding. Runs in the supervisor."""
+"""Studies of common claims about attention, each with rows, a figure and a finding. They run in the supervisor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["MODULES", "Rows", "Settings", "Study", "StudyResult", "find_study", 
 def find_study(name: str) -> Study:
     """Return the study with this name.
 
-    Raises UsageError if there is no such study. The error's message suggests the nearest name.
+    Raises UsageError if there is no such study. The error message suggests the closest name.
     """
     if name not in MODULES:
         raise unknown("study", name, MODULES)

@@ -1,4 +1,4 @@
-"""The study `bidirectional`, which compares causal attention, as in GPT, with unmasked attention, as in BERT."""
+"""The `bidirectional` study, which compares causal attention, as in GPT, with unmasked attention, as in BERT."""
 
 from __future__ import annotations
 

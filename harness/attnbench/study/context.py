@@ -1,4 +1,4 @@
-"""The study `context`, which measures the cost of a wider context window with a causal mask."""
+"""The `context` study, which measures the cost of a wider context window with a causal mask."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return a sentence on the growth of each variant's latency with the context."""
+    """Return a sentence on how each variant's latency grows with the context length."""
     parts = []
     for variant, its_rows in sorted(grouped(rows, "variant").items()):
         its_rows.sort(key=lambda row: row["seq_q"])

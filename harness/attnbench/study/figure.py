@@ -71,9 +71,9 @@ def lines(panels: Sequence[tuple[Panel, Rows]]) -> Figure:
 def heat_maps(
     maps: Sequence[tuple[str, Sequence[str], Sequence[Sequence[float]]]], x_label: str, y_label: str
 ) -> Figure:
-    """Draw square heat maps side by side, with one colour scale.
+    """Draw square heat maps side by side, with one colour scale for all of them.
 
-    Each map is a tuple of its title, the words that label both axes, and a list of weights for each word.
+    Each map is a tuple of its title, the words that label both axes, and one row of weights for each word.
     """
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(3.4 * len(maps) + 0.6, 3.4), layout="constrained")

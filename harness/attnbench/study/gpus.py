@@ -1,4 +1,4 @@
-"""The study `gpus`, which splits one problem by batch or by heads over several devices that work in parallel."""
+"""The `gpus` study, which splits one problem by batch or by heads over several devices that work in parallel."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def by_split(timed: Rows, sizes: Mapping[str, Any]) -> Rows:
 def with_efficiency(rows: Rows) -> Rows:
     """Return the rows with the additional field `efficiency`.
 
-    The efficiency is the speed-up of the split over one device, divided by the number of devices. It is 1 for a perfect
-    split. Rows are left out if their variant was not timed on one device.
+    The efficiency is the speed-up over a single device, divided by the number of devices. It is 1 for a perfect split.
+    Rows are left out if their variant was not timed on a single device.
     """
     alone = {(row["variant"], row["split"]): row["latency_ms"] for row in rows if row["devices"] == 1}
     return [
@@ -93,7 +93,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return a paragraph on the speed-up from each split on the largest number of devices."""
+    """Return a paragraph on the speed-up that each split gives with the largest number of devices."""
     most = max(row["devices"] for row in rows)
     device = rows[0]["device_name"]
     if most == 1:

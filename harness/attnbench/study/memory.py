@@ -1,4 +1,4 @@
-"""The study `memory`, which measures memory use and the largest batch that fits, for growing sequence lengths."""
+"""The `memory` study, which measures memory use and the largest batch that fits, for growing sequence lengths."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def grids(sizes: Mapping[str, Any]) -> Grids:
 
 
 def collect(settings: Settings, folder: Path) -> Rows:
-    """Measure the memory that a training step on a single sequence needs, including its inputs, for each length.
+    """For each length, measure the memory that a training step on a single sequence needs, including its inputs.
 
-    The largest batch is the device's memory divided by the memory of one sequence.
+    The largest batch is the device's memory divided by the memory that one sequence needs.
     """
     import psutil
 
@@ -55,7 +55,7 @@ def _input_bytes(row: Mapping[str, Any]) -> int:
 
 
 def draw(rows: Rows) -> Figure:
-    """Draw the memory of one sequence and the largest batch against the sequence length."""
+    """Plot the memory per sequence and the largest batch that fits, each against the sequence length."""
     rows = derived(rows, "mib", lambda row: row["sequence_bytes"] / 2**20)
     fitting = [row for row in rows if row["largest_batch"]]
     return lines(
@@ -67,7 +67,7 @@ def draw(rows: Rows) -> Figure:
 
 
 def conclude(rows: Rows) -> str:
-    """Return a paragraph on the growth of memory and the number of sequences that fit at the longest length."""
+    """Return a paragraph on how memory use grows with length, and on how many sequences of the longest length fit."""
     parts = []
     for variant, its_rows in sorted(grouped(rows, "variant").items()):
         its_rows.sort(key=lambda row: row["seq_q"])

@@ -1,4 +1,4 @@
-"""The study `parallelism`, which compares attention with recurrent layers that process one token after another."""
+"""The `parallelism` study, which compares attention with recurrent layers that process one token after another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study `scaling-factor`, which shows the effect of dividing the scores by sqrt(head_dim)."""
+"""The `scaling-factor` study, which shows the effect of dividing the scores by sqrt(head_dim)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study `steps`, which shows each matrix that attention computes."""
+"""The `steps` study, which shows each matrix that attention computes."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def compute(experiment: str, options: Mapping[str, Any]) -> Rows:
     """Run an experiment that does not time anything, and return its rows.
 
     The experiment runs in a separate process, because it imports torch, which the supervisor must not import. Raises
-    AttnbenchError if the experiment fails. The error's message ends with the last line of the process's standard error.
+    AttnbenchError if the experiment fails. The error message ends with the last line of the process's standard error.
     """
     process = subprocess.run(
         [sys.executable, "-m", "attnbench.worker.study_experiments", experiment],

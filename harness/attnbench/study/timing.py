@@ -27,8 +27,8 @@ def collector(
     """Return a study's `collect` function, which runs the study's grids and returns a row for each timed cell.
 
     `sizes` contains the study's default sizes for each kind of device. The user's settings can override them. `grids`
-    creates the grids from the sizes. If the user chose no variants, the default variants of a run and the variants in
-    `also` are timed.
+    creates the grids from the sizes. If the user chose no variants, the variants that a run includes by default and the
+    variants in `also` are timed.
     """
 
     def collect(settings: Settings, folder: Path) -> Rows:

@@ -1,4 +1,4 @@
-"""The study `weights`, which shows the effect of the causal mask on an attention map."""
+"""The `weights` study, which shows the effect of the causal mask on an attention map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workloads (attention problems) and suites (named lists of workloads). Runs on both sides, without torch.
+"""Workloads (attention problems) and suites (lists of workloads), used on both sides without importing torch.
 
 The two sides are the supervisor and the workers.
 """

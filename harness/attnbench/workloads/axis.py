@@ -14,7 +14,7 @@ PATTERNS = {int: r"\d+", float: r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"}  # these match n
 
 @dataclass(frozen=True)
 class Option:
-    """The command-line option of an axis.
+    """The command-line option for an axis.
 
     `metavar` is the placeholder for the value in the help text. Shell completion offers the `suggestions`.
     """
@@ -43,7 +43,7 @@ class Axis:
     - `same_as`: the field whose value is used if this field is omitted.
     - `place`: the position in ids, options and tables. Axes without a place come last, in the order of declaration.
     - `option`: the command-line option, or None.
-    - `surrounds`: whether the axis describes what surrounds the attention, such as a layer or several devices.
+    - `surrounds`: whether the axis describes the surroundings of attention, such as a layer or several devices.
     - `setting`: whether all points on a line of a chart must have the same value.
     - `near`: whether a dispatch table may use the nearest measured value (on a logarithmic scale) in place of a value
       that was not measured.
@@ -117,13 +117,16 @@ def _is_number(value: object) -> bool:
 
 
 def size(prefix: str, help: str = "", *, metavar: str = "N,N", minimum: int = 1, **more: Any) -> dict[str, Axis]:  # noqa: A002 - typer and pytest use this name
-    """Return the metadata of a field that is a whole number. With `help`, the field has a command-line option."""
+    """Return the metadata of a field whose value is a whole number.
+
+    The field has a command-line option if `help` is given.
+    """
     option = Option(help, metavar) if help else None
     return {"axis": Axis(kind=int, prefix=prefix, minimum=minimum, option=option, **more)}
 
 
 def number(prefix: str, accepts: Callable[[float], bool], expected: str) -> dict[str, Axis]:
-    """Return the metadata of a field that is a finite number for which `accepts` returns true.
+    """Return the metadata of a field whose value is a finite number for which `accepts` returns true.
 
     If the field's default is None, None is a valid value, too.
     """
@@ -131,7 +134,7 @@ def number(prefix: str, accepts: Callable[[float], bool], expected: str) -> dict
 
 
 def flag() -> dict[str, Axis]:
-    """Return the metadata of a field that is true or false. Ids contain the field's name if its value is true."""
+    """Return the metadata of a field that is true or false. An id contains the field's name if the value is true."""
     return {"axis": Axis(kind=bool)}
 
 

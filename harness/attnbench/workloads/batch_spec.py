@@ -24,7 +24,7 @@ class Requests:
 
 
 def parse_batch_spec(text: str) -> tuple[Requests, ...]:
-    """Parse a batch spec such as `2q2k_32q1s1k`: two prefills of 2048 tokens and 32 decode steps at 1024 tokens.
+    """Parse a batch spec such as `2q2k_32q1s1k`: two prefills of 2048 tokens and 32 decodes over 1024 tokens.
 
     Each segment has the form COUNTqQUERYsSEQUENCE. COUNT defaults to 1, and SEQUENCE defaults to QUERY. A `k` after
     QUERY or SEQUENCE multiplies the number by 1024, and `kv` may be written instead of `s`. Raises WorkloadError if a

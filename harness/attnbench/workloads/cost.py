@@ -63,7 +63,7 @@ class Projection:
 
 
 def projections(workload: Workload) -> tuple[Projection, ...]:
-    """Return the query, key, value and output projections of a layer, or no projections for any other workload."""
+    """Return the query, key, value and output projections if the workload is a layer, or an empty tuple otherwise."""
     w = workload
     if not w.embed_dim:
         return ()

@@ -126,7 +126,7 @@ def visible_keys(workload: Workload, sequence: int) -> Iterator[range]:
 def visible_counts(workload: Workload) -> tuple[int, int]:
     """Return the number of visible pairs and the number of keys that are visible to at least one query.
 
-    Both numbers are those of one head, summed over the batch.
+    Both numbers are for one head, summed over the batch.
     """
     alike = not workload.mask.is_seeded  # without seeded lengths, all sequences have the same counts
     pairs = seen = 0

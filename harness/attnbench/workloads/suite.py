@@ -19,7 +19,7 @@ from attnbench.workloads.workload import AXES, Workload
 
 @dataclass(frozen=True)
 class SuiteSource:
-    """The origin of a suite, which error messages refer to.
+    """The origin of a suite, for use in error messages.
 
     `name` is the path of the suite's file, or a description if there is no file. `text` is the TOML source, or None if
     there is no file. The methods find an entry by its path, which consists of keys and list positions, such as
@@ -101,7 +101,7 @@ SHORTHANDS = {  # key: name of a shorthand; value: the fields that it sets
 class Grid:
     """The workloads of one grid of a suite.
 
-    `title` names the model with these workloads, and `source` is the document that gives its shape. `origin` is the
+    `title` names the model that has these workloads, and `source` is the document that gives its shape. `origin` is the
     source of the suite, and `index` is the position of the grid in the suite.
     """
 
@@ -142,7 +142,8 @@ class Suite:
 def parse_suite(table: Mapping[str, Any], where: str | SuiteSource) -> Suite:
     """Build a suite from a parsed TOML table.
 
-    Raises UsageError if the table is not a valid suite. `where` is the origin of the table, which the message names.
+    Raises UsageError if the table is not a valid suite. `where` says where the table came from and is included in the
+    error message.
 
     The keys of the table are `name`, `description`, `source`, `budget` (the sampling time per cell in seconds),
     `frontier` (true to search for the largest length that fits in memory), `defaults` (values for all grids) and `grid`
@@ -188,8 +189,8 @@ def _budget(table: Mapping[str, Any], source: SuiteSource) -> float | None:
 def expand(grid: Mapping[str, Any], where: str) -> list[Workload]:
     """Return all combinations of a grid's axes as workloads.
 
-    Raises UsageError if an axis is unknown or a value is not valid. `where` is the origin of the grid, which the
-    message names.
+    Raises UsageError if an axis is unknown or a value is not valid. `where` says where the grid came from and is
+    included in the error message.
     """
     source = SuiteSource(where)
     _check_axes(grid, source, ())
@@ -208,7 +209,7 @@ def built_in_suites() -> dict[str, Suite]:
 
 
 def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = ()) -> list[Suite]:
-    """Return the suites that a user chose by their names or by the paths of TOML files.
+    """Return the suites that a user chose by name or by the path of a TOML file.
 
     `offered` contains pairs of a plugin's name and a suite that the plugin offers. Raises UsageError if a suite is
     unknown or not valid. Also raises UsageError if two suites have the same name, because a record could then belong to
@@ -298,9 +299,9 @@ def _timeable(workload: Workload) -> Workload:
 
 
 def _place_of(field: str | None, axes: Collection[str], source: SuiteSource, path: tuple[str | int, ...]) -> str:
-    """Return the location of the axis that set a field, which may be in the grid or in the defaults.
+    """Return the location, in the grid or in the suite's defaults, of the axis that set a field.
 
-    If no axis is found, return the location of the grid.
+    Returns the location of the grid if no such axis is found.
     """
     setters = [*([field] if field else []), *(axis for axis, fields in SHORTHANDS.items() if field in fields)]
     culprit = next((axis for axis in setters if axis in axes), None)

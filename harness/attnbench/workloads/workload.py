@@ -37,12 +37,12 @@ class Workload:
     the mask are applied. `alibi` adds `-slope_h * |i + seq_k - seq_q - j|` to the scores. `dropout` is the probability
     that a weight is dropped.
 
-    These fields describe the surroundings of the attention:
+    These fields describe the surroundings of attention:
 
     - `embed_dim` above 0 makes the workload a whole layer: token embeddings (batch, seq_q, embed_dim) are projected to
-      query, key and value, and the output of the attention is projected back to (batch, seq_q, embed_dim). If seq_q
-      differs from seq_k, keys and values are projected from a second sequence (batch, seq_k, embed_dim), as in cross
-      attention. The projections have no biases.
+      query, key and value, and the output of attention is projected back to (batch, seq_q, embed_dim). If seq_q differs
+      from seq_k, keys and values are projected from a second sequence (batch, seq_k, embed_dim), as in cross attention.
+      The projections have no biases.
     - `layout`: `native` means the variant's own layout. With `BHSD` or `BSHD` the tensors are given in that layout, and
       a variant that uses the other layout is timed together with the conversions of its inputs and output.
     - `distribution`: the distribution of the timed input values. Results are always checked on `normal` values.
@@ -224,7 +224,7 @@ class Workload:
 
     @property
     def attention(self) -> Workload:
-        """The workload that a variant is given: only the attention, on one device and in the variant's own layout."""
+        """The workload that a variant is given: attention alone, on one device and in the variant's own layout."""
         return dataclasses.replace(self, **{name: axis.default for name, axis in AXES.items() if axis.surrounds})
 
     @property
@@ -267,7 +267,7 @@ class Workload:
         return mask.visible_counts(self)[0]
 
     def flops(self) -> int:
-        """Return the number of floating-point operations in the workload's direction.
+        """Return the number of floating-point operations for the workload's direction.
 
         Only visible pairs are counted. With P visible pairs, the numbers are:
 
@@ -276,8 +276,8 @@ class Workload:
           the FlashAttention papers (Dao, 2023, arXiv:2307.08691, section 4.1)
         - forward_backward: the sum of both
 
-        The softmax is not counted. Each of a layer's four projections adds 2 * tokens * width * embed_dim operations
-        forward, and twice as many backward.
+        The softmax is not counted. Each of a layer's four projections adds 2 * tokens * width * embed_dim operations in
+        the forward pass, and twice as many in the backward pass.
         """
         return cost.flops(self)
 
