@@ -1,4 +1,4 @@
-"""Tests of the limits of control groups, with fake /proc and /sys trees."""
+"""Tests of control group limits, with fake /proc and /sys trees."""
 
 import pytest
 

@@ -56,7 +56,7 @@ def read(**answers):
 
 
 def test_a_block_on_a_gpu_has_clock_power_temperature_energy_and_other_processes():
-    """All values are converted to the units in their names, and the energy is that of the block alone."""
+    """All values are converted to the units in their names, and `energy_j` is the energy used during the block."""
     assert read() == {
         "sm_clock_mhz": 1755, "power_w": 350.0, "temperature_c": 61, "energy_j": 3.0, "throttle": [],
         "foreign_pids": [1],

@@ -22,7 +22,7 @@ def make_call(direction="forward", dropout=0.0):
 
 
 def faithful(ready_call):
-    """Imitate the capture of a CUDA graph whose replays repeat the call and write to the captured memory."""
+    """Imitate capturing a CUDA graph: each replay repeats the call and writes the results to the captured memory."""
     output, grads = ready_call()
     output = output.detach()
 

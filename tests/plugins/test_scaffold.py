@@ -47,7 +47,7 @@ def test_the_file_refuses_unsupported_workloads(tmp_path):
 
 
 def test_in_a_clone_the_file_is_next_to_the_built_in_variants(tmp_path):
-    """In a clone of attnbench, the file is written to the folder of the built-in variants."""
+    """In a clone of attnbench, the file is written to the folder that holds the built-in variants."""
     (tmp_path / "variants" / "attnbench_variants").mkdir(parents=True)
     assert new_file("my-attn", tmp_path) == tmp_path / "variants" / "attnbench_variants" / "my_attn.py"
 

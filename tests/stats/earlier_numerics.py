@@ -1,6 +1,6 @@
-"""Statistics of seeded samples and tables, for comparison with results of an earlier version of attnbench.
+"""Statistics of seeded samples and tables, to be compared with the results of an earlier attnbench version.
 
-The earlier version used hand-written numerics instead of SciPy. Its results are stored in `earlier_numerics.json`;
+That version used hand-written numerics instead of SciPy. Its results are stored in `earlier_numerics.json`;
 `results()` computes the same statistics with the current version.
 """
 
@@ -34,7 +34,7 @@ def series(count, rho, seed=0):
 
 
 def table(seed, lengths):
-    """Return a table of paired log-ratios with one row for each length in `lengths`. The means of the rows differ."""
+    """Return a table of paired log-ratios with one row for each length in `lengths`. The rows have different means."""
     noise = np.random.default_rng(seed)
     return {
         str(row): (0.03 * noise.standard_normal() + 0.01 * noise.standard_normal(length)).tolist()

@@ -17,7 +17,7 @@ def test_students_t_agrees_with_printed_tables(degrees, at_5_percent, at_1_permi
 
 
 def test_students_t_with_many_degrees_is_normal():
-    """With 10,000 degrees of freedom, the quantile of Student's t is nearly that of the normal distribution."""
+    """With 10,000 degrees of freedom, a quantile of Student's t is nearly the normal distribution's quantile."""
     assert student_quantile(0.05, 10_000) == pytest.approx(1.96, rel=0.01)
 
 

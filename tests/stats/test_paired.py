@@ -132,7 +132,7 @@ def test_a_control_is_judged_with_the_floor_of_the_others():
 
 
 def test_each_control_is_winsorised_once(monkeypatch):
-    """Judging a thousand controls, each with the floor of the others, winsorises a thousand rows, not a million."""
+    """Judging a thousand controls, each with the noise floor of all others, winsorises only a thousand rows."""
     winsorised = []
     monkeypatch.setattr(paired, "winsorise", lambda rows: (winsorised.extend(rows), winsorise(rows))[1])
     generator = np.random.default_rng(14)
@@ -157,7 +157,7 @@ def test_verdicts_can_be_read_from_their_intervals():
 
 
 def test_a_row_of_one_round_alone_is_undecided():
-    """A single row of one round gives a ratio but no interval, because the scatter of the row is unknown."""
+    """A single row with one round gives a ratio but no interval, because the row's scatter is unknown."""
     result = verdicts({"row": [0.1]})["row"]
     assert (result.verdict, result.low, result.high, result.rounds) == ("undecided", None, None, 1)
     assert result.ratio == pytest.approx(1.105, abs=1e-3)
@@ -165,7 +165,7 @@ def test_a_row_of_one_round_alone_is_undecided():
 
 
 def test_short_rows_share_the_largest_scatter_of_their_table():
-    """A row of one round is judged with the largest scatter and the total degrees of freedom of all short rows."""
+    """A row with one round is judged with the largest scatter and the total degrees of freedom of all short rows."""
     result = verdicts({"one": [0.7], "noisy": [0.68, 0.72, 0.7], "quiet": [0.7, 0.7001]})["one"]
     # The half-width is the t quantile for (3 - 1) + (2 - 1) degrees of freedom at Holm's last level, times the largest
     # standard deviation.
@@ -177,7 +177,7 @@ def test_short_rows_share_the_largest_scatter_of_their_table():
 def slow_calls(seed, costs, noises):
     """Simulate eight workloads with very long calls, and return the table and the rows of the controls.
 
-    The budget allows only one to six rounds of two samples. The speeds of the processes differ by 1%, and the machine
+    The budget allows only one to six rounds with two samples each. The processes differ in speed by 1%, and the machine
     slows down. The last two cells of each workload are the baseline and its A/A control.
     """
     table, controls = {}, []
@@ -212,7 +212,7 @@ def test_short_rows_of_identical_code_are_not_judged_different(noises):
 
 
 def test_short_rows_find_a_factor_of_two():
-    """At 1% noise, a candidate that takes twice as long is detected in at least 95% of rows of one to six rounds."""
+    """At 1% noise, a candidate that takes twice as long is detected in at least 95% of rows with one to six rounds."""
     judged = []
     for seed in range(10):
         table, controls = slow_calls(seed, [2.0] * 3 + [1.0] * 2, [0.01] * 5)
@@ -270,7 +270,7 @@ def test_runs_are_compared_without_pairs():
 
 
 def test_few_rounds_of_two_runs_are_compared():
-    """Between two runs of two rounds each, a cell that takes three times as long is judged slower.
+    """Between two runs with two rounds each, a cell that takes three times as long is judged slower.
 
     Cells with equal times are undecided.
     """

@@ -121,7 +121,7 @@ def test_alibi_slopes_of_a_power_of_two(heads):
 
 
 def test_alibi_slopes_of_twelve():
-    """For 12 heads, the slopes are those of 8 heads, followed by every second slope of 16 heads."""
+    """For 12 heads, the slopes are those for 8 heads, followed by every second slope for 16 heads."""
     assert alibi_slopes(12).tolist() == pytest.approx(alibi_slopes(8).tolist() + alibi_slopes(16)[0::2][:4].tolist())
 
 

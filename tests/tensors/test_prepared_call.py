@@ -57,7 +57,7 @@ class TestLayer:
     @pytest.mark.parametrize("implementation", [Naive(), Chunked(), Bshd()], ids=lambda each: each.name)
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_output_and_all_gradients_are_right(self, implementation, dtype):
-        """Output and gradients of a layer agree with those of the float64 layer, whatever the variant's layout."""
+        """A layer's output and gradients agree with those of the float64 layer, whatever the variant's layout."""
         verdict = judged(implementation, embed_dim=20, mask="causal", dtype=dtype)
         assert verdict.passed, verdict.reason
 
@@ -115,7 +115,7 @@ class TestLayer:
 
 
 class TestLayout:
-    """Tests of workloads whose `layout` may differ from the layout of the variant."""
+    """Tests of workloads whose `layout` may differ from the variant's layout."""
 
     @pytest.mark.parametrize("layout", ["BHSD", "BSHD", "native"])
     @pytest.mark.parametrize("implementation", [Naive(), Bshd()], ids=lambda each: each.name)

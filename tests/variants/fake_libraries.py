@@ -1,7 +1,7 @@
 """Fakes of attention libraries that need a GPU, with the signatures and results that the libraries document.
 
-The comments name the versions of the libraries from which the signatures were copied. A call that does not match a
-library's signature fails with the fake as well.
+The comments name the library versions from which the signatures were copied. A call that does not match a library's
+signature fails with the fake as well.
 """
 
 # ruff: noqa: D103 - the functions mirror the signatures of the libraries

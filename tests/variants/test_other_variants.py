@@ -120,7 +120,7 @@ class TestLinear:
 
     @pytest.mark.parametrize("mask", ["none", "causal"])
     def test_equals_the_quadratic_definition(self, run, mask):
-        """The output equals that of the quadratic definition with weights phi(q) . phi(k), with and without a mask."""
+        """The output equals a quadratic computation with weights phi(q) . phi(k), with and without a causal mask."""
         inputs, (output, *_) = run(Linear(), workload(mask=mask, seq_q=300, direction="forward"))
         query, key = (torch.nn.functional.elu(t.double()) + 1 for t in (inputs.query, inputs.key))
         weights = query @ key.mT

@@ -143,7 +143,7 @@ class TestRegisteredImplementations:
         assert reason in Sdpa("x", "FLASH_ATTENTION", name).unsupported_reason(workload(**fields), "cuda")
 
     def test_an_old_torch(self, monkeypatch):
-        """If torch is too old to register the implementation, the reason asks for a version that can."""
+        """If torch is too old to register the implementation, the reason says that another version is needed."""
         monkeypatch.setattr(torch.nn.attention, "list_flash_attention_impls", list)
         reason = Sdpa("x", "FLASH_ATTENTION", "FA4").unsupported_reason(workload(), "cuda")
         assert "needs a version of torch that can register FA4" in reason

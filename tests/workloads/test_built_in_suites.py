@@ -31,12 +31,12 @@ def test_each_shape_names_its_model_and_source(suite):
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 def test_no_grid_repeats_another(suite):
-    """The grids of a suite do not overlap, so each workload has only one title."""
+    """A suite's grids do not overlap, so each workload has only one title."""
     assert sum(len(grid.workloads) for grid in suite.grids) == len(suite.workloads)
 
 
 def test_quick_is_quick():
-    """`quick` has at least 12 workloads, both forward and training, each with less than 20 GFLOP and 100 MB."""
+    """`quick` has at least 12 workloads, both forward and training, each below 20 GFLOP and 100 MB of data."""
     workloads = SUITES["quick"].workloads
     assert len(workloads) >= 12
     assert {workload.direction for workload in workloads} == {"forward", "forward_backward"}
@@ -45,14 +45,14 @@ def test_quick_is_quick():
 
 
 def test_standard_is_the_flash_attention_table():
-    """Every workload of `standard` has 16k tokens and a model width of 2048."""
+    """Every workload in `standard` has 16k tokens and a model width of 2048."""
     for workload in SUITES["standard"].workloads:
         assert workload.batch * workload.seq_q == 16384
         assert workload.heads * workload.head_dim == 2048
 
 
 def test_suites_cover_what_their_names_say():
-    """Each suite has the features of its model family, such as cross attention, grouped heads or softcap."""
+    """Suites have the features that their names suggest, such as cross attention, grouped heads or a softcap."""
     assert any(w.seq_q != w.seq_k for w in SUITES["translation"].workloads)
     assert any(w.kv_heads < w.heads and w.seq_q == 1 for w in SUITES["llama"].workloads)
     assert any(w.softcap and w.mask.kind == "window" and w.head_dim == 256 for w in SUITES["gemma"].workloads)

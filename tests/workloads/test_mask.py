@@ -22,7 +22,7 @@ def test_text_round_trip(text):
 
 
 def test_window_reads_left_then_right():
-    """In `window:L:R`, the first number is the size on the left, and the second is the size on the right."""
+    """In `window:L:R`, the first number is the window's size to the left, and the second is its size to the right."""
     assert Mask.parse("window:128:3") == Mask("window", left=128, right=3)
 
 

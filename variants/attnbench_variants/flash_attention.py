@@ -188,7 +188,7 @@ def _refusals_on_blackwell(workload: Workload) -> Iterator[str]:
 
 
 def _output(result: Any) -> torch.Tensor:
-    """Return the output from the result of a library call, which in some versions is (output, log-sum-exp)."""
+    """Return the output from a library call's result, which is (output, log-sum-exp) in some versions."""
     return result[0] if isinstance(result, tuple) else result
 
 

@@ -59,7 +59,7 @@ def _gather_from_rows(
     scale, softcap, slope, HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr, RAGGED: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add the contributions of query rows `begin` to `end` to the gradients of a tile of keys and values.
+    """Add the contributions of query rows `begin` to `end` to a tile's key and value gradients.
 
     The scores are transposed: (BLOCK_N keys, BLOCK_M rows).
     """
@@ -188,7 +188,7 @@ def _gather_from_keys(
     scale, softcap, slope, HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_DV: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add the contributions of keys `begin` to `end` to the gradient of a tile of queries."""
+    """Add the contributions of keys `begin` to `end` to the gradient of a query tile."""
     for first in range(begin, end, BLOCK_N):
         first = tl.multiple_of(first, BLOCK_N)  # noqa: PLW2901 - the same number with a hint for the compiler
         keys = first + tl.arange(0, BLOCK_N)

@@ -118,6 +118,6 @@ def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], 
 
 
 def shared_memory() -> int:
-    """Return the number of bytes of shared memory that one program can use on the current CUDA device."""
+    """Return how many bytes of shared memory one program can use on the current CUDA device."""
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return int(properties.shared_memory_per_block_optin)
