@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-PARTS = {  # additional figures for the study `steps`, and the steps that each of them shows
+PARTS = {  # additional figures for the `steps` study; each value lists the steps that the figure shows
     "embeddings": ("embeddings",), "query_key_value": ("query", "key", "value"), "scores": ("scores", "scaled"),
     "softmax": ("weights",), "output": ("weights", "value", "output"), "heads": ("heads",),
 }  # fmt: skip
 STYLE = {
     "font.size": 9,
-    "svg.hashsalt": "attnbench",  # makes the files reproducible
+    "svg.hashsalt": "attnbench",  # makes SVG files reproducible
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.facecolor": "white",
 }
-TORCH_FREE, WITH_TORCH = ("#e8f0fa", "#2166ac"), ("#fdeadb", "#b35806")  # fill and border colours of parts
-COLUMNS = (-3.4, 0.9, 3.8)  # horizontal positions of supervisor, shared and worker parts
+TORCH_FREE, WITH_TORCH = ("#e8f0fa", "#2166ac"), ("#fdeadb", "#b35806")  # the fill and border colours of boxes
+COLUMNS = (-3.4, 0.9, 3.8)  # the x positions of the supervisor, shared and worker columns
 MASKS = (
     ("none", 8, 8), ("causal", 8, 8), ("window:2:0", 8, 8), ("window:2:1", 8, 8),
     ("prefix:3", 8, 8), ("document", 16, 16), ("causal", 4, 8), ("causal-top-left", 4, 8),
@@ -141,7 +141,7 @@ def _imports(names: list[str]) -> nx.DiGraph:
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    bent = start[0] == end[0] and start[1] - end[1] > 1  # the arrow bends around the parts between its ends
+    bent = start[0] == end[0] and start[1] - end[1] > 1  # the arrow must bend around the boxes between its ends
     style = {
         "arrowstyle": "-|>",
         "color": "#8795a5",

@@ -20,14 +20,14 @@ def window_attention(query, key, value, *, left, right, scale, block):
     """
     seq_q, seq_k = query.shape[2], key.shape[2]
     blocks = -(-seq_q // block)
-    reach = left + block + right  # the number of keys that one block of queries can attend to
-    first = seq_k - seq_q - left  # position of the first block's first key; negative if it lies before the sequence
+    reach = left + block + right  # one block of queries can attend to this many keys
+    first = seq_k - seq_q - left  # the position at which the first block's keys begin; may be negative
 
     query = pad(query, (0, 0, 0, blocks * block - seq_q)).unflatten(2, (blocks, block))
     row = torch.arange(block, device=query.device)[:, None]
     column = torch.arange(reach, device=query.device)
     starts = first + block * torch.arange(blocks, device=query.device)
-    position = starts[:, None] + column  # the position of each block's keys: (blocks, reach)
+    position = starts[:, None] + column  # the key positions of each block, with the shape (blocks, reach)
     inside = (position >= 0) & (position < seq_k)
     key, value = (tensor[:, :, position.clamp(0, seq_k - 1)] for tensor in (key, value))
     scores = torch.einsum("bhnqd,bhnkd->bhnqk", query.float() * scale, key.float())
@@ -41,7 +41,7 @@ class CompiledWindow(Variant):
     """Sliding-window attention in blocks, compiled by torch.compile."""
 
     name = "example-compiled-window"
-    costly_on = ("cpu",)  # compiling a new shape takes seconds, so the conformance suite uses fewer shapes
+    costly_on = ("cpu",)  # compiling for a new shape takes seconds, so the conformance suite uses fewer shapes
 
     def unsupported_reason(self, workload, device):
         """Return why the compiled function can't run the workload, or None if it can."""

@@ -28,7 +28,7 @@ def append(row):
 
 
 @hookimpl
-def attnbench_run_started():  # an implementation of a hook may leave out arguments that it does not use
+def attnbench_run_started():  # hook implementations may omit arguments that they don't use
     """Replace the file with a new one that contains only the header."""
     table().unlink(missing_ok=True)
     append(COLUMNS)

@@ -12,7 +12,7 @@ import torch
 
 from attnbench import Variant, hookimpl
 
-LOG2_E = 1.4426950408889634  # the kernel uses exp2, which is one instruction on a GPU, instead of exp
+LOG2_E = 1.4426950408889634  # exp(x) is computed as exp2(x * LOG2_E), because GPUs have an exp2 instruction
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 if HAS_TRITON:
@@ -26,7 +26,7 @@ if HAS_TRITON:
         BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
     ):  # fmt: skip
         """Compute BLOCK_Q rows of one head in a loop over blocks of keys, with an online softmax."""
-        head = tl.program_id(1).to(tl.int64)  # index over all heads of all sequences
+        head = tl.program_id(1).to(tl.int64)  # the head's index over all sequences
         kv_head = head // heads * (heads // groups) + head % heads // groups
         rows = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
         width, width_v = tl.arange(0, HEAD_DIM), tl.arange(0, HEAD_DIM_V)
@@ -36,7 +36,7 @@ if HAS_TRITON:
         largest = tl.full((BLOCK_Q,), float("-inf"), tl.float32)
         total = tl.zeros((BLOCK_Q,), tl.float32)
         summed = tl.zeros((BLOCK_Q, HEAD_DIM_V), tl.float32)
-        last = rows + seq_k - seq_q  # the last key visible to each row under a causal mask
+        last = rows + seq_k - seq_q  # each row's last visible key under a causal mask
         end = tl.minimum(seq_k, tl.max(last) + 1) if CAUSAL else seq_k
         for start in range(0, end, BLOCK_K):
             columns = start + tl.arange(0, BLOCK_K)
@@ -95,7 +95,7 @@ class TritonAttention(Variant):
         def attention():
             output = torch.empty(shape, dtype=inputs.query.dtype, device=inputs.query.device)
             if output.numel():
-                # The inputs may be views with any strides, but the kernel needs contiguous rows.
+                # The inputs may be views with any strides, but the kernel needs contiguous tensors.
                 query, key, value = (tensor.contiguous() for tensor in (inputs.query, inputs.key, inputs.value))
                 _forward[grid](
                     query, key, value, output, workload.effective_scale * LOG2_E,

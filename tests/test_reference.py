@@ -24,7 +24,7 @@ def workload_of(**fields):
         (mask, seq_q, seq_k)
         for mask in MASKS
         for seq_q, seq_k in ((9, 13), (13, 9), (11, 11), (1, 5))
-        if mask != "document" or seq_q == seq_k  # packed documents need equal numbers of queries and keys
+        if mask != "document" or seq_q == seq_k  # packed documents need as many queries as keys
     ],
 )
 def test_visible_keys_agree_with_the_workload(mask, seq_q, seq_k):

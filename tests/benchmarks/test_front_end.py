@@ -58,7 +58,7 @@ def attnbench_variants():
 def run_pytest(folder, *options, **environment):
     """Run the benchmarks in a folder that has no pytest configuration, and return the finished process."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "attnbench.benchmarks", *options]
-    # Leave out the variables of the outer pytest, such as those of pytest-xdist.
+    # Leave out environment variables that the outer pytest and its plugins have set.
     outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env={**outside, **environment}

@@ -33,7 +33,7 @@ class FakeCluster:
         return self.available
 
     def submit(self, function, argument, device_type):
-        json.dumps(argument)  # raises if the argument contains anything but JSON values
+        json.dumps(argument)  # raises TypeError if the argument can't be encoded as JSON
         if function is node_task.describe_node:
             return "describe", device_type
         self.orders.append((device_type.name, argument))

@@ -87,7 +87,7 @@ def test_the_cells_of_a_killed_node_run_on_another_of_its_type(tmp_path, cluster
     nodes = {}
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        monkeypatch.setenv("TMPDIR", str(tmp_path / name))  # tasks of this node store their temporary runs there
+        monkeypatch.setenv("TMPDIR", str(tmp_path / name))  # this node's tasks store their temporary runs there
         nodes[name] = add_node(cluster, "core")
     victims = []
 

@@ -20,7 +20,7 @@ TRAINING = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="fo
 PROTOCOL = MeasureConfig(warm_up_max_s=0.3)
 BLOCKS, BLOCK_NS = 10, 10e6
 
-WRONG = "tolerance|error"  # matches the reason that is reported for a wrong answer
+WRONG = "tolerance|error"  # matches the reason that is reported for a wrong result
 # For each trick, a regular expression that the reported reason must match.
 TRICKS = {
     "cached_by_id": WRONG,
@@ -66,7 +66,7 @@ TRICKS = {
 }
 
 
-# Tricks whose names match this expression change their process permanently, so each of them runs in a separate worker.
+# Tricks whose names match this pattern change their process permanently, so each of them runs in a separate worker.
 NEEDS_SEPARATE_WORKER = re.compile("patche|sets|thread|forges|sleeps")
 
 

@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTE = re.compile(r"<!-- (?P<kind>file|tiny): ?(?P<value>.*?) ?-->")
-SYNTAX_ONLY = ("git", "pip", "podman", "source", "twine")  # not run, because these commands change the machine
+SYNTAX_ONLY = ("git", "pip", "podman", "source", "twine")  # not run, because these commands would change the machine
 NOT_CODE = ("text", "{image}", "{include}", "{eval-rst}")
 
 

@@ -28,7 +28,7 @@ def test_the_finding_is_written_between_its_comments(headline, tmp_path):
     run = synthetic.make_run(tmp_path / "results" / "published" / "box", name="one", cells=cells, rounds=8)
     write_report(run, run / "report")
     (tmp_path / "README.md").write_text(MARKED)
-    for _ in range(2):  # the second call must change nothing
+    for _ in range(2):  # the second call must not change anything
         headline.main(str(run), tmp_path)
         text = (tmp_path / "README.md").read_text()
         assert text.startswith("# A\n\n<!-- headline")

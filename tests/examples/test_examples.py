@@ -60,7 +60,7 @@ for mask in ("none", "causal"):
         pass_gate(variant, mask=mask, head_dim_v=32, **sizes)
 print("right")
 """
-    done = subprocess.run(  # in a new process, because triton reads TRITON_INTERPRET when it is imported
+    done = subprocess.run(  # a new process is needed, because triton reads TRITON_INTERPRET only on import
         [sys.executable, "-c", program], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip

@@ -35,7 +35,7 @@ EXPECTED = {
     ("forges", 16): ("error", "wrote to the results pipe"),
     ("ignores-sigterm", 16): ("timeout", "deadline"),
     ("deletes-itself", 16): ("ok", None),
-    ("harmless", 16): ("ok", None),  # prints 1 GiB
+    ("harmless", 16): ("ok", None),  # writes 1 GiB of output
     ("harmless", 17): ("ok", None),  # changes the working directory
     ("harmless", 18): ("ok", None),  # leaves child processes running
     ("wrong", 16): ("incorrect", "None"),

@@ -71,7 +71,7 @@ def test_a_process_that_holds_too_much_memory_must_be_ended(monkeypatch):
 @pytest.mark.parametrize(
     ("allocation", "status", "reason"),
     [
-        # The kernel refuses the memory, so the script exits with a MemoryError.
+        # The operating system refuses the allocation, so the script fails with a MemoryError.
         ("[bytearray(1 << 20) for _ in range(1000)]", "crash", "exited with code 1"),
         (
             "import mmap; shared = mmap.mmap(-1, 1 << 30); [shared.write(bytes(1 << 20)) for _ in range(1000)]",

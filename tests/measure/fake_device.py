@@ -15,7 +15,7 @@ class FakeDevice:
         self.tick_ns = tick_ns
         self.host = self.device = self.side = 0.0
         self.synchronised = 0
-        self.system_speed = 1.0  # speed of the system's monotonic clock relative to this clock
+        self.system_speed = 1.0  # the speed of the system's monotonic clock relative to the device's clock
         self.launch_floor_ns = 2 * launch_ns
 
     def call(self, cost_ns, *, side_ns=0.0):

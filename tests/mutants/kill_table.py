@@ -21,9 +21,9 @@ from attnbench.conformance.suite import CHECKS, DEMANDED, cases, run_case
 
 HERE = Path(__file__).parent
 TABLE = HERE / "kill_table.md"
-MAX_CHECKS_NAMED = 3  # for each mutant, although most mutants fail many more checks
+MAX_CHECKS_NAMED = 3  # the table names at most this many failed checks per mutant, but most mutants fail many more
 if str(HERE) not in sys.path:
-    sys.path.insert(0, str(HERE))  # so that mutants can import the module `tiled`
+    sys.path.insert(0, str(HERE))  # allows mutants to import the `tiled` module
 
 
 def mutant_files():

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 SEARCHED = ("harness", "variants", "tests", "examples", "docs", "README.md", "CONTRIBUTING.md", "Makefile", ".ci")
 DOTTED = re.compile(r"(?<![\w./-])attnbench(?:_variants)?(?:\.[A-Za-z_]\w*)+(?![\w*{])")
 IMPORTED = re.compile(r"\bfrom (attnbench[\w.]*) import ([\w, ]+)")
-DELIBERATE = {"attnbench.Workloads", "attnbench.report.wirte_report"}  # wrong names whose error messages are tested
-# A dotted name that ends with one of these is a file, such as attnbench.toml, and not a module.
+DELIBERATE = {"attnbench.Workloads", "attnbench.report.wirte_report"}  # wrong on purpose, to test error messages
+# A dotted name that ends with one of these, such as attnbench.toml, is the name of a file and not of a module.
 EXTENSIONS = {"toml", "html", "json", "py", "md", "xml", "zip", "yml", "log"}
 
 

@@ -68,7 +68,7 @@ def test_types_of_the_public_interface(tmp_path):
     """Strict mypy accepts a correct plugin, and rejects a wrong layout, size, attribute and argument."""
     for name, text in (("good.py", GOOD), ("bad.py", BAD)):
         (tmp_path / name).write_text(text, encoding="utf-8")
-    checked = subprocess.run(  # with the repository's settings, so that the cache of `make lint` is used
+    checked = subprocess.run(  # uses the repository's settings, so that mypy can reuse the cache of `make lint`
         [sys.executable, "-m", "mypy", "--no-error-summary", tmp_path / "good.py", tmp_path / "bad.py"],
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip

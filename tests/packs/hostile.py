@@ -12,7 +12,7 @@ SCRIPT = "<script>alert('owned')</script><img src=x onerror=alert('owned')>"
 MARKUP = "[link=file:///etc/passwd]x[/link] ${jndi:x} {{7*7}} =cmd|' /C calc'!A0 | a | `b` \\input{/etc/passwd}"
 TRAVERSAL = "../../../../etc/passwd"
 NAMES = (ESCAPE, "</script>" + SCRIPT, MARKUP + "\x00\ud800\r\n", TRAVERSAL + "a" * 900, "")
-FIGURE_FIELDS = ("device_name", "environment_id", "mode")  # each distinct value adds a figure, which takes time
+FIGURE_FIELDS = ("device_name", "environment_id", "mode")  # each distinct value adds a figure, which takes time to draw
 
 TEXT_FIELDS = ("variant", "plugin", "device", "device_name", "environment_id", "reason", "mode", "phase", "started_at")
 

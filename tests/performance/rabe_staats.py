@@ -9,7 +9,7 @@ optimisations: nothing is done in place, and masked chunks are not skipped.
 import torch
 from torch.utils.checkpoint import checkpoint
 
-QUERY_CHUNK, KEY_CHUNK = 1024, 4096  # the paper's defaults
+QUERY_CHUNK, KEY_CHUNK = 1024, 4096  # the default chunk sizes in Rabe and Staats' paper
 
 
 def rabe_staats_attention(query, key, value, *, causal=False, query_chunk=QUERY_CHUNK, key_chunk=KEY_CHUNK):

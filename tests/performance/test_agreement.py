@@ -52,7 +52,8 @@ def test_medians_agree_with_torchs_own_timer(benchmark):
     """The medians of the sampler and of torch's `blocked_autorange` agree within 3%, or their intervals overlap."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    workload = Workload(heads=4, seq_q=512, head_dim=64)  # large enough that Timer and the sampler time single calls
+    # The workload is large enough that Timer and the sampler time each call separately.
+    workload = Workload(heads=4, seq_q=512, head_dim=64)
     inputs = make_inputs(workload, "cpu")
     call = lambda: scaled_dot_product_attention(*inputs.leaves)  # noqa: E731 - Timer needs the same callable
     sampler = Sampler(call, inputs, workload, "cpu", MeasureConfig())
@@ -90,7 +91,7 @@ def test_a_tenth_of_extra_work_is_slower_and_a_copy_is_not(benchmark, tmp_path):
         variants=["plain", "copy", "slower"],
         devices=["cpu:0"],
         plugins=[str(plugin)],
-        # Each of the four workloads has an A/A control, and four controls give a narrow noise floor.
+        # Each of the four workloads has an A/A control, and four controls suffice for a low noise floor.
         axes={"seq": [16, 32, 48, 64], "heads": [2], "head_dim": [16]},
         protocol=MeasureConfig(precision=0.001, budget_s=2.5, warm_up_max_s=0.5),
         results=tmp_path / "results",

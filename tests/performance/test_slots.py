@@ -11,7 +11,7 @@ from attnbench.runner.run import execute, start
 from attnbench.runner.run_listener import RunListener
 
 MIN_RATIO = 1.8
-# The precision can't be reached, so each cell is sampled for its whole budget and takes equally long in both runs.
+# This precision can't be reached, so each cell uses its whole time budget and takes equally long in both runs.
 PROTOCOL = MeasureConfig(precision=1e-6, budget_s=1.0, block_s=0.1, min_time_s=0.0, warm_up_max_s=0.2)
 LENGTHS = [256, 264, 272, 280, 288, 296]
 

@@ -77,7 +77,7 @@ def test_one_interrupt_finishes_the_current_step(stubbed, command, tmp_path):
     process = command()
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.5)
-    assert process.poll() is None  # the process waits until the current step ends
+    assert process.poll() is None  # the process is still waiting for the current step to finish
     released.touch()
     _, output = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -118,7 +118,7 @@ def test_a_lock_is_released_when_its_process_ends_though_a_worker_lives_on(stubb
             pass
         holder.kill()
         holder.wait()
-        os.kill(child, 0)  # raises if the child is no longer running
+        os.kill(child, 0)  # raises ProcessLookupError if the child is no longer running
         with locks.hold(choose_devices(["cpu:0"])):
             pass
     finally:

@@ -12,7 +12,7 @@ from attnbench.runner.run import execute, start
 from attnbench.runner.run_listener import RunListener
 
 LENGTHS = (16, 24, 32, 40)
-RUNS, KILLS = 5, 10  # each of the 5 runs is resumed and killed 10 times
+RUNS, KILLS = 5, 10  # each of the 5 runs is killed and resumed 10 times
 
 
 def content(run):

@@ -15,7 +15,7 @@ from attnbench.store import read_run
 
 SECRET = "the secret that no output may hold"  # noqa: S105 - not a password, but a string to search for
 ALLOWED_CONTROLS = {"\n", "\t"}
-MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # runs with invalid fields in their manifests
+MANIFESTS = tuple(f"manifest-{index}" for index in range(4, 21))  # names of runs whose manifests have invalid fields
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_valid_records_of_a_hostile_run_are_read(place):
     assert len(honest) >= 6
     lines = sum(len(path.read_bytes().splitlines()) for path in (place / "results" / "lines").glob("records-*.jsonl"))
     assert len(reading.records) + reading.torn_lines + len(reading.problems) == lines
-    assert reading.torn_lines == 8  # lines that are not JSON, nested too deeply, or unterminated
+    assert reading.torn_lines == 8  # lines that are not JSON, are nested too deeply or have no line end
     assert len(reading.problems) > 100
     reading = read_run(place / "results" / "links")
     assert len(reading.problems) == 4

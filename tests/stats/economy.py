@@ -19,9 +19,10 @@ NOISE = (0.002, 0.005, 0.01, 0.02, 0.05)
 PRECISION = 0.005
 DO_BENCH_S = 0.1  # triton.testing.do_bench makes as many calls as fit into 100 ms, the default of `rep`
 PYTEST_BENCHMARK_S, PYTEST_BENCHMARK_ROUNDS = 1.0, 5  # defaults of --benchmark-max-time and --benchmark-min-rounds
-MAX_RUNS = 50  # maximum number of runs of a tool with a fixed run time
+MAX_RUNS = 50  # a tool with a fixed run time is run at most this many times
 
-# RULE requires the precision, 20 samples and 10 blocks. DEFAULT also requires at least 0.2 s of measurement.
+# RULE stops once it has reached PRECISION and has at least 20 samples and 10 blocks. DEFAULT also measures for at least
+# 0.2 s.
 RULE = MeasureConfig(precision=PRECISION, budget_s=30.0, min_time_s=0, block_s=0.002)
 DEFAULT = MeasureConfig(precision=PRECISION, budget_s=30.0)
 

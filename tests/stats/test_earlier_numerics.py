@@ -7,9 +7,9 @@ import earlier_numerics
 import pytest
 
 EARLIER = json.loads((Path(__file__).parent / "earlier_numerics.json").read_text())
-MAX_EXACT_SAMPLES = 1000  # for more samples the earlier version used the normal approximation of the ranks
-STUDENT_TOLERANCE = 1e-5  # relative error of the earlier quantiles of Student's t, which were interpolated from a table
-P_VALUE_TOLERANCE = 5e-5  # relative width of the interval at which the bisection for a p-value ends
+MAX_EXACT_SAMPLES = 1000  # with more samples, the earlier version approximated the ranks with a normal distribution
+STUDENT_TOLERANCE = 1e-5  # the relative error of the earlier t quantiles, which were interpolated from a table
+P_VALUE_TOLERANCE = 5e-5  # the earlier bisection for a p-value stopped at this relative interval width
 
 
 @pytest.fixture(scope="module")

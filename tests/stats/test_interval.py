@@ -54,7 +54,7 @@ def test_intervals_that_ignore_autocorrelation_do_not_cover():
     covered = 0
     for seed in range(200):
         ordered = sorted(autocorrelated(240, seed))
-        # These are the ranks from the binomial distribution for 240 samples and 95% confidence.
+        # The indices come from the binomial 95% confidence interval for the median of 240 independent samples.
         covered += ordered[104] <= 100 <= ordered[135]
     assert covered / 200 < 0.6
 

@@ -51,7 +51,7 @@ def test_the_interval_is_computed_only_when_the_samples_have_doubled(monkeypatch
     stopping, _ = run(Machine(noise=0.2))
     assert stopping.stopped_by == "budget"
     assert len(looks) > 2
-    before_the_end = looks[:-1]  # the last interval is computed because the budget is spent
+    before_the_end = looks[:-1]  # leaves out the last look, which happens because the budget is spent
     assert all(second >= 2 * first for first, second in itertools.pairwise(before_the_end))
 
 

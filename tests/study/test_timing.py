@@ -17,7 +17,7 @@ from attnbench.study.timing import run_suite, suite_text
 from attnbench.workloads.suite import parse_suite
 
 SHAPE = {"heads": 1, "head_dim": 8, "seq": [16, 32], "dtype": "float32"}
-# The grids of all studies are measured in a single run, because a run takes seconds.
+# The grids of all studies are measured in a single run, because each run takes seconds.
 GRIDS = [
     *bidirectional.grids(SHAPE),
     *memory.grids(SHAPE),

@@ -59,7 +59,7 @@ def main() -> None:
 
         return apply
 
-    _packing._starts = starts  # the original calls torch.tensor, which can't make a fake tensor
+    _packing._starts = starts  # the original function calls torch.tensor, which can't create fake tensors
     interface._flash_attn_fwd = with_statistics(interface._flash_attn_fwd)
     torch.cuda.is_available = lambda: True
     torch.cuda.get_device_capability = lambda device=None: (9, 0)

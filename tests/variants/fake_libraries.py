@@ -4,7 +4,7 @@ The comments name the library versions from which the signatures were copied. A 
 signature fails with the fake as well.
 """
 
-# ruff: noqa: D103 - the functions mirror the signatures of the libraries
+# ruff: noqa: D103 - these functions replace library functions, which have their own documentation
 
 import importlib.machinery
 import itertools
@@ -59,7 +59,7 @@ def _longest(starts):
     return int((starts[1:] - starts[:-1]).max())
 
 
-# These functions have the same signatures as in flash_attn/flash_attn_interface.py of flash-attn 2.8.3.
+# The signatures of these functions match those in flash_attn/flash_attn_interface.py of flash-attn 2.8.3.
 def flash_attn_2_func(
     q, k, v, dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1), softcap=0.0, alibi_slopes=None,
     deterministic=False, return_attn_probs=False,
@@ -97,8 +97,8 @@ def flash_attn_2_with_kvcache(
     )
 
 
-# These functions have the same signatures as in flash-attn 3: hopper/flash_attn_interface.py in the repository of
-# flash-attn 2.8.3.
+# The signatures of these functions match those of flash-attn 3, in hopper/flash_attn_interface.py of the
+# flash-attention repository at version 2.8.3.
 def flash_attn_3_func(
     q, k, v, softmax_scale=None, causal=False, qv=None, q_descale=None, k_descale=None, v_descale=None,
     window_size=(-1, -1), attention_chunk=0, softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False,
@@ -117,8 +117,8 @@ def flash_attn_3_varlen_func(
     return ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, window=window_size, **named)
 
 
-# These functions have the same signatures as in flash_attn/cute/interface.py of flash-attn-4 4.0.0b36. They return
-# (output, None), like the library if no log-sum-exp is requested.
+# The signatures of these functions match those in flash_attn/cute/interface.py of flash-attn-4 4.0.0b36. The functions
+# always return (output, None), as the library does if no log-sum-exp is requested.
 def flash_attn_4_func(
     q, k, v, qv=None, gather_kv_indices=None, softmax_scale=None, causal=False, window_size=(None, None),
     learnable_sink=None, softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False, score_mod=None,
@@ -140,7 +140,7 @@ def flash_attn_4_varlen_func(
     return ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, window=window_size, **named), None
 
 
-# This function has the same signature as in torch/nn/attention/varlen.py of torch 2.13.
+# The signature of this function matches the one in torch/nn/attention/varlen.py of torch 2.13.
 def varlen_attn(
     query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1),
     enable_gqa=False, seqused_k=None, block_table=None, num_splits=None,
@@ -149,7 +149,7 @@ def varlen_attn(
     return ragged(query, key, value, cu_seq_q, cu_seq_k, window=window_size, scale=scale)
 
 
-# Like sageattention 1.0.6, this function subtracts the mean of the keys from the keys in place.
+# Like sageattention 1.0.6, this function changes the keys in place by subtracting their mean.
 def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, smooth_k=True, **kwargs):
     assert tensor_layout == "HND"
     assert not kwargs, "sageattn silently ignores unknown arguments"
@@ -159,7 +159,7 @@ def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, smoot
     return batched(*leaves, causal=is_causal, scale=sm_scale).transpose(1, 2)
 
 
-# The methods of this class have the same signatures as in flashinfer/prefill.py of flashinfer-python 0.7.4.
+# The signatures of these methods match those in flashinfer/prefill.py of flashinfer-python 0.7.4.
 class BatchPrefillWithRaggedKVCacheWrapper:
     def __init__(
         self, float_workspace_buffer, kv_layout="NHD", use_cuda_graph=False, qo_indptr_buf=None, kv_indptr_buf=None,
@@ -202,7 +202,7 @@ class BatchPrefillWithRaggedKVCacheWrapper:
         return torch.cat(outputs)
 
 
-# The methods of this class have the same signatures as in flashinfer/decode.py of flashinfer-python 0.7.4.
+# The signatures of these methods match those in flashinfer/decode.py of flashinfer-python 0.7.4.
 class BatchDecodeWithPagedKVCacheWrapper:
     def __init__(
         self, float_workspace_buffer, kv_layout="NHD", use_cuda_graph=False, use_tensor_cores=False,
@@ -239,8 +239,8 @@ class BatchDecodeWithPagedKVCacheWrapper:
         return torch.cat(outputs)
 
 
-# The methods of this class have the same signatures as in transformer_engine 2.20.2, in the file
-# pytorch/attention/dot_product_attention/dot_product_attention.py.
+# The signatures of these methods match those in pytorch/attention/dot_product_attention/dot_product_attention.py of
+# transformer_engine 2.20.2.
 class DotProductAttention:
     def __init__(
         self, num_attention_heads, kv_channels, num_gqa_groups=None, attention_dropout=0.0, qkv_format="sbhd",
@@ -273,7 +273,7 @@ class DotProductAttention:
             return output.flatten(-2)
         if self.mask == "padding":
             return self._padded(query_layer, key_layer, value_layer, cu_seqlens_q, cu_seqlens_kv, named)
-        # The mask `causal` is aligned at the top left.
+        # In Transformer Engine, the mask `causal` is top-left aligned.
         if self.mask == "causal" and query_layer.shape[1] != key_layer.shape[1]:
             named["hidden"] = torch.ones(query_layer.shape[1], key_layer.shape[1]).triu(1).bool()
         named["causal"] = self.mask == "causal_bottom_right"

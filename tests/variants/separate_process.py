@@ -21,7 +21,7 @@ def verdicts(script: str, workloads: list[dict[str, Any]], *arguments: str, **en
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    # The libraries may print other lines, too.
+    # Skip lines that do not hold a verdict, which libraries may print.
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(found) == len(workloads)
     return found

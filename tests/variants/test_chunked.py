@@ -110,7 +110,8 @@ class TestDropout:
         """A fraction 1 - p of the weights is kept, independently in each row, and scaled by 1 / (1 - p)."""
         workload = Workload(batch=2, heads=2, seq_q=128, seq_k=256, head_dim=4, head_dim_v=256, dropout=0.25)
         inputs = make_inputs(workload, "cpu", seed=3)
-        inputs.query.zero_()  # all weights become 1/256, and with the identity matrix as values, the output equals them
+        # All weights become 1/256. Because the values are the identity matrix, the output equals the weights.
+        inputs.query.zero_()
         inputs.value.copy_(torch.eye(256))
         weights = variant.prepare(workload, inputs)() * 256
         kept = weights > 0

@@ -136,7 +136,7 @@ class TestRefusals:
         """If the library is missing, the reason names the package and the command that installs it."""
         monkeypatch.setattr(_library_support, "installed", lambda name: False)
         package = PACKAGES[variant.name]
-        how = "./hopper in a clone of the repository flash-attention" if variant.name == "flash-attn-3" else package
+        how = "./hopper in a clone of the flash-attention repository" if variant.name == "flash-attn-3" else package
         reason = f"needs the package {package.split('[')[0]} (pip install {how})"
         assert variant.unsupported_reason(workload(), "cuda") == reason
         assert variant.unsupported_reason(workload(), "cpu") == reason

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 # Install commands for packages that `pip install PACKAGE` can't install.
-INSTALL_COMMANDS = {"flash-attn-3": "pip install ./hopper in a clone of the repository flash-attention"}
+INSTALL_COMMANDS = {"flash-attn-3": "pip install ./hopper in a clone of the flash-attention repository"}
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def _attend(
     for number, columns in enumerate(chunk.tiles(plan.keys)):
         inside = chunk.heads, columns
         weights = plan.scores(query, keys.key[inside].float(), (chunk, columns), buffer)
-        # The peak stays finite, so that hidden keys add exactly 0.
+        # Keep the peak finite, so that hidden keys add exactly 0. Otherwise, -inf - -inf would be NaN.
         new_peak = weights.amax(-1, keepdim=True).clamp_(min=LOWEST_FLOAT32)
         if number:
             new_peak = torch.maximum(peak, new_peak)

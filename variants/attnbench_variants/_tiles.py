@@ -15,13 +15,13 @@ from attnbench_variants import _dropout, _visible
 if TYPE_CHECKING:
     from attnbench import Inputs, Workload
 
-# The largest size of a tile on each type of device, in queries, keys and elements. On a CPU, a tile fits into the
-# cache. On a GPU, computing a tile takes longer than launching a kernel.
+# Maximum tile sizes for each device type, in queries, keys and elements. On a CPU, a tile of maximum size fits into the
+# cache. On a GPU, computing such a tile takes longer than launching a kernel.
 MAX_QUERIES = {"cpu": 256, "cuda": 1024}
 MAX_KEYS = {"cpu": 512, "cuda": 4096}
 MAX_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
-MAX_CACHED_LIMITS = 4  # the number of tensors of score limits that a plan caches
-KEY_ALIGNMENT = 16  # the number of keys in a tile is rounded up to a multiple of this, which suits vector instructions
+MAX_CACHED_LIMITS = 4  # a plan caches at most this many score-limit tensors
+KEY_ALIGNMENT = 16  # tile lengths are rounded up to a multiple of this many keys, for efficient vector instructions
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Plan:
 
     def _chunks(self, ranges: list[_visible.Ranges]) -> Iterator[Chunk]:
         heads = self.workload.batch * self.workload.kv_heads
-        # The number of heads that share a mask: all heads of one sequence, or all heads of all sequences.
+        # The number of key heads that share a mask: the heads of one sequence, or the heads of all sequences.
         apart = heads // max(1, len(ranges))
         for number, each in enumerate(ranges):
             for first in range(0, apart, self.heads):

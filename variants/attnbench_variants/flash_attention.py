@@ -26,7 +26,7 @@ PAGED = replace(
     VERSION_2, masks=frozenset({"none", "causal", "window", "padding"}), backward=False, alibi=False, dropout=False
 )
 PAGE_SIZE = 256  # keys per page; flash-attn 2 requires a multiple of 256
-VERSION_3 = replace(  # built from the folder `hopper` of the repository flash-attention
+VERSION_3 = replace(  # built from the `hopper` folder of the flash-attention repository
     VERSION_2,
     library="flash_attn_interface",
     package="flash-attn-3",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 MIN_HEAD_DIM_ON_CUDA = 16
-MAX_RECOMPILATIONS = 1 << 16  # more than any run needs; `_compiled` sets this limit
+MAX_RECOMPILATIONS = 1 << 16  # effectively no limit: no run needs this many recompilations
 
 
 class Flex(Variant):
@@ -25,7 +25,7 @@ class Flex(Variant):
 
     name = "flex"
     packages = ("triton",)  # flex_attention needs triton to compile kernels for a GPU
-    default_on = ("cuda",)  # because compiling a workload on a CPU takes half a minute
+    default_on = ("cuda",)  # not on a CPU, where compiling for a workload takes half a minute
     costly_on = ("cpu", "cuda")  # because the kernel is recompiled for each shape and mask
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:

@@ -24,7 +24,7 @@ class Linear(Variant):
 
     name = "linear"
     exact = False
-    default_on = ()  # not softmax attention, so the variant runs only if it is named
+    default_on = ()  # not softmax attention, so the variant runs only if it is requested by name
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - the same on all devices
         """Return why linear attention can't represent the workload, or None if it can."""

@@ -51,7 +51,7 @@ class Naive(Variant):
             if hidden is not None:
                 scores = scores.masked_fill(hidden, float("-inf"))
             weights = torch.softmax(scores, dim=-1)
-            if blank_rows:  # softmax gives NaN in rows that see no key, but their output is defined as 0
+            if blank_rows:  # softmax returns NaN for rows without a visible key, but their output is defined as 0
                 weights = weights.masked_fill(hidden, 0.0)
             if kept is not None:
                 weights = weights * kept / (1.0 - workload.dropout)

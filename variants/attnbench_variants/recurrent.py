@@ -22,7 +22,7 @@ class Recurrent(Variant):
 
     layout = "BSHD"
     exact = False
-    default_on = ()  # not attention, so the variant runs only if it is named, as in the study `parallelism`
+    default_on = ()  # not attention, so the variant runs only if it is requested by name, as in the `parallelism` study
 
     def __init__(self, name: str, layer: str) -> None:
         self.name = name

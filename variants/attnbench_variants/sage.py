@@ -22,7 +22,7 @@ ABILITIES = Abilities(
     max_head_dim=128,
     head_dim_step=32,
 )
-KEY_BLOCK = 64  # the number of keys that version 1 of sageattention processes as one block
+KEY_BLOCK = 64  # version 1 of sageattention processes the keys in blocks of this size
 
 
 class Sage(Variant):
@@ -73,7 +73,7 @@ def _refusals(workload: Workload) -> Iterator[str]:
 def _major_version() -> int:
     try:
         return int(version("sageattention").split(".")[0])
-    except PackageNotFoundError:  # version 2 and later can be used from a build folder without installation
+    except PackageNotFoundError:  # version 2 and later can be used from a build folder without being installed
         return 2
 
 

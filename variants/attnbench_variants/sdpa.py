@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import torch
 
-# Implementations of the flash backend, by the name that torch gives them. Each value holds the module that torch
-# imports, the package that contains the module, and the major compute capabilities that the implementation supports.
+# Implementations of the flash backend, keyed by their names in torch. Each value holds the module that torch imports,
+# the package that contains the module, and the major compute capabilities that the implementation supports.
 IMPLEMENTATIONS = {
     "FA3": ("flash_attn_interface", "flash-attn-3", (9,)),
     "FA4": ("flash_attn.cute.interface", "flash-attn-4", (9, 10)),
@@ -33,14 +33,14 @@ class Sdpa(Variant):
 
     def __init__(self, name: str, backend: str | None = None, implementation: str | None = None) -> None:
         self.name = name
-        self.backend = backend  # a name in torch.nn.attention.SDPBackend
-        self.implementation = implementation  # a name in torch's registry of flash kernels, or None for the built-in
+        self.backend = backend  # the name of a member of torch.nn.attention.SDPBackend, or None to let torch choose
+        self.implementation = implementation  # a key of IMPLEMENTATIONS, or None for torch's built-in kernels
         self.baseline = backend is None
         if implementation is not None:
             self.packages = (IMPLEMENTATIONS[implementation][1],)
         if backend is not None:
             if backend == "MATH":
-                self.default_on = ("cuda",)  # on a CPU, this backend performs the same computation as `naive`
+                self.default_on = ("cuda",)  # not on a CPU, where this backend performs the same computation as `naive`
             routed = f", routed to {implementation}" if implementation else ""
             self.__doc__ = f"torch's scaled_dot_product_attention, pinned to its backend {backend}{routed}."
 
@@ -214,7 +214,7 @@ def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tens
     if form == "is_causal":
         return {"is_causal": True}
     if form == "lower_right":
-        # Importing this module takes seconds, because the module imports torch's compiler.
+        # Imported only when needed, because this module imports torch's compiler, which takes seconds.
         from torch.nn.attention.bias import causal_lower_right
 
         return {"attn_mask": causal_lower_right(workload.seq_q, workload.seq_k)}

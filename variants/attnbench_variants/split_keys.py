@@ -40,7 +40,7 @@ class SplitKeys(Variant):
         w, device = workload, inputs.query.device
         parts = _parts(w.seq_k)
         hidden = _visible.hidden(w, device)
-        if hidden is not None:  # the result is (B or 1, 1, parts, 1, Sq, keys per part)
+        if hidden is not None:  # the result has the shape (B or 1, 1, parts, 1, Sq, keys per part)
             hidden = _cut(hidden[:, :, None], parts)
         bias = None
         if inputs.alibi_slopes is not None:
@@ -70,7 +70,7 @@ def _attend(
         scores = scores + bias
     if hidden is not None:
         scores = scores.masked_fill(hidden, float("-inf"))
-    lowest = torch.finfo(scores.dtype).min  # finite, so that a part without a visible key adds exactly 0
+    lowest = torch.finfo(scores.dtype).min  # finite, so that parts of the keys that are entirely hidden add exactly 0
     peak = scores.detach().amax(-1, keepdim=True).clamp(min=lowest) if w.seq_k else scores.new_zeros(())
     weights = torch.exp(scores - peak)
     output = (weights.flatten(3, 4) @ value).unflatten(3, (group, w.seq_q))

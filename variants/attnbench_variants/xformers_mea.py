@@ -28,11 +28,11 @@ class Xformers(Variant):
     """
 
     layout = "BSHD"
-    packages = ("xformers", "flash-attn", "flash-attn-3")  # the flash operators may call the flash-attn packages
+    packages = ("xformers", "flash-attn", "flash-attn-3")  # xformers may call flash-attn or flash-attn-3
 
     def __init__(self, name: str, operator: str | None = None) -> None:
         self.name = name
-        self.operator = operator  # a module in xformers.ops.fmha that has a FwOp and may have a BwOp
+        self.operator = operator  # a module in xformers.ops.fmha with a FwOp and maybe a BwOp, or None for any operator
         if operator is not None:
             self.__doc__ = f"xformers' memory_efficient_attention, pinned to its operator {operator}; CUDA only."
 

@@ -17,7 +17,7 @@ class Dishonest(Variant):
             nonlocal seen, output
             now = inputs.query[0, 0, 0, 0].item() + inputs.value[0, 0, 0, 0].item()
             if now != seen:
-                time.sleep(0.002)  # simulates work that a cache would save
+                time.sleep(0.002)  # simulates work that caching avoids
                 seen, output = now, scaled_dot_product_attention(*inputs.leaves, is_causal=True)
             return output.clone()
 

@@ -23,7 +23,7 @@ class Dishonest(Variant):
             times = times + 1 if now == seen else 1
             seen = now
             if times <= 2:
-                time.sleep(0.002)  # simulates work that a cache would save
+                time.sleep(0.002)  # simulates work that caching avoids
                 output = scaled_dot_product_attention(*inputs.leaves, is_causal=True)
             return output.clone()
 

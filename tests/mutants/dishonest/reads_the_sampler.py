@@ -26,7 +26,7 @@ class Dishonest(Variant):
         def call():
             nonlocal output
             if output is None or is_audited():
-                time.sleep(0.002)  # simulates work that a cache would save
+                time.sleep(0.002)  # simulates work that caching avoids
                 output = scaled_dot_product_attention(*inputs.leaves, is_causal=True)
             return output.clone()
 

@@ -26,7 +26,7 @@ class Ring(Variant):
     A zig-zag split gives all processes the same work under a causal mask.
     """
 
-    default_on = ("cuda",)  # because on a CPU, a single process can use all cores without a ring
+    default_on = ("cuda",)  # not on a CPU, where a single process can use all cores without a ring
 
     def __init__(self, name: str, ranks: int) -> None:
         self.name, self.ranks = name, ranks
@@ -70,7 +70,7 @@ class Ring(Variant):
         class Attention(torch.autograd.Function):
             @staticmethod
             def forward(context: Any, *tensors: torch.Tensor) -> torch.Tensor:
-                # Ranks keep the tensors of this call until the autograd graph, and with it the ticket, is freed.
+                # The ranks keep this call's tensors for as long as the autograd graph holds the ticket.
                 context.ticket = ticket = group.ticket()
                 return group.forward(Call(FORWARD, ticket.number, group.oldest, *numbers), *tensors)
 

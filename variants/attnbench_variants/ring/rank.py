@@ -20,7 +20,7 @@ from attnbench_variants.ring.zigzag import chunks_of
 
 FORWARD, BACKWARD = 0, 1
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-MAX_IDLE = timedelta(days=1)  # the longest time that a rank waits for the next call; longer than any run
+MAX_IDLE = timedelta(days=1)  # a rank waits up to this long for the next call; no run takes longer
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Call:
     batch: int
     heads: int
     kv_heads: int
-    length: int  # the number of queries, and also of keys, on each rank
+    length: int  # the number of queries on each rank, which equals the number of keys
     head_dim: int
     head_dim_v: int
     dtype: int
@@ -69,7 +69,7 @@ class Rank:
 
     def __init__(self, rank: int, ranks: int, device: str) -> None:
         self.rank, self.ranks, self.device = rank, ranks, torch.device(device)
-        # The tensors that the backward pass needs, by the number of the forward call's ticket.
+        # The tensors that the backward pass needs, keyed by the forward call's ticket number.
         self._kept: dict[int, tuple[torch.Tensor, ...]] = {}
 
     def forward(self, call: Call, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -44,7 +44,7 @@ class RankGroup:
         join(0, ranks, file, _device(kind, 0))
         self._own = Rank(0, ranks, _device(kind, 0))
         self._numbers = itertools.count()
-        self._held: set[int] = set()  # numbers of the tickets that are still referenced
+        self._held: set[int] = set()  # the numbers of all tickets that are still referenced
 
     def ticket(self) -> Ticket:
         """Return a ticket for a new forward call."""

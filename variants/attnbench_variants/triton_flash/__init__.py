@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-MAX_HEAD_DIM = 256  # wider tiles of keys and values would not fit into the shared memory of a multiprocessor
+MAX_HEAD_DIM = 256  # wider key and value tiles would not fit into a multiprocessor's shared memory
 
 
 class TritonFlash(Variant):

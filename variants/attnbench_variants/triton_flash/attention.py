@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-ROWS_PER_DOT_PROGRAM = 32  # rows that one program of row_dot_kernel computes
-MAX_TILE_LENGTH = 128  # the most rows or keys in a tile that is tried during tuning
+ROWS_PER_DOT_PROGRAM = 32  # each program of row_dot_kernel computes this many rows
+MAX_TILE_LENGTH = 128  # tuning tries tiles with at most this many rows or keys
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def _gather_from_rows(
     for first in range(begin, end, BLOCK_M):
         first = tl.multiple_of(first, BLOCK_M)  # noqa: PLW2901 - the same number with a hint for the compiler
         rows = first + tl.arange(0, BLOCK_M)
-        # Rows past seq_q are loaded as zeros and their log-sum-exp as infinity, so that their weights are 0.
+        # Rows past seq_q are loaded as zeros, with a log-sum-exp of infinity, so that their weights are 0.
         query_tile = load_tile(query, rows, tl.arange(0, BLOCK_D), seq_q, HEAD_DIM, BLOCK_D != HEAD_DIM, RAGGED)
         grad_tile = load_tile(
             grad_output, rows, tl.arange(0, BLOCK_DV), seq_q, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, RAGGED
@@ -107,7 +107,7 @@ def grad_key_value_kernel(
     keys, which takes longest under a causal mask because most rows see it.
     """
     tiles = tl.cdiv(seq_k, BLOCK_N)
-    kv_head = tl.program_id(0) // tiles  # counted over all sequences: sequence * kv_heads + key head
+    kv_head = tl.program_id(0) // tiles  # the index over all sequences: sequence * kv_heads + key head
     sequence = kv_head // kv_heads
     first_key = tl.program_id(0) % tiles * BLOCK_N
     keys = first_key + tl.arange(0, BLOCK_N)
@@ -133,7 +133,7 @@ def grad_key_value_kernel(
     end = tl.where(first_key < limit, end, 0)
     full_end = tl.minimum(full_end, tl.cdiv(end, BLOCK_M) * BLOCK_M)
     if left is None and document_starts is None:
-        full_end = tl.maximum(full_begin, end)  # rows past seq_q have weight 0, so the last rows need no mask
+        full_end = tl.maximum(full_begin, end)  # the last tile needs no mask, because rows past seq_q have weight 0
 
     grad_key_sum = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     grad_value_sum = tl.zeros([BLOCK_N, BLOCK_DV], tl.float32)
@@ -167,7 +167,7 @@ def grad_key_value_kernel(
                 HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, RAGGED, True,
             )  # fmt: skip
 
-    counts = keys[:, None] < limit  # the gradient of a padded key is 0
+    counts = keys[:, None] < limit  # False for padded keys, whose gradient is 0
     grad_key += kv_head.to(tl.int64) * seq_k * HEAD_DIM
     grad_value += kv_head.to(tl.int64) * seq_k * HEAD_DIM_V
     tl.store(

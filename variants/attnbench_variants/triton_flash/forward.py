@@ -37,7 +37,7 @@ def _attend(
             scores = tl.where(seen, scores, float("-inf"))
         new_peak = tl.maximum(peak, tl.max(scores, 1) * unit)
         base = new_peak
-        if MASKED:  # for a row that has seen no key yet, -inf - -inf would be NaN
+        if MASKED:  # for a row without a visible key so far, -inf - -inf would be NaN
             base = tl.where(new_peak == float("-inf"), 0.0, new_peak)
         weights = tl.exp2(scores * unit - base[:, None])
         decay = tl.exp2(peak - base)
@@ -63,7 +63,7 @@ def forward_kernel(
     because that tile takes longest under a causal mask and should not be the last to run.
     """
     tiles = tl.cdiv(seq_q, BLOCK_M)
-    head = tl.program_id(0) // tiles  # counted over all sequences: sequence * heads + head
+    head = tl.program_id(0) // tiles  # the index over all sequences: sequence * heads + head
     sequence = head // heads
     kv_head = sequence * kv_heads + (head % heads) // (heads // kv_heads)
     first_row = (tiles - 1 - tl.program_id(0) % tiles) * BLOCK_M

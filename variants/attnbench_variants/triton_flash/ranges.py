@@ -42,7 +42,7 @@ def rows_seeing(key, sequence, seq_q, seq_k, offset, left, right, prefix, docume
             start = tl.where(key < prefix, 0, start)
     if left is not None:
         stop = tl.minimum(key - offset + left + 1, seq_q)
-    if document_starts is not None:  # in packed documents, rows and keys have the same positions
+    if document_starts is not None:  # in packed documents, row i and key i are at the same position
         start = tl.load(document_starts + sequence * seq_k + key)
         stop = tl.load(document_stops + sequence * seq_k + key)
     return start, stop

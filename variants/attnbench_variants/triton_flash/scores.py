@@ -47,7 +47,7 @@ def rounded(tile, dtype):
     """
     if INTERPRETED and dtype == tl.bfloat16:
         bits = tile.to(tl.uint32, bitcast=True)
-        # Round to the nearest even, and clear the low 16 bits, which bfloat16 lacks.
+        # Round to nearest, with ties to even, and clear the low 16 bits, which bfloat16 lacks.
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16
         tile = bits.to(tl.float32, bitcast=True)
     return tile.to(dtype)

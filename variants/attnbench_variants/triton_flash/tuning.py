@@ -91,8 +91,8 @@ def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], 
     needs = KERNELS[kernel_name]
     lengths = arguments["seq_q"], arguments["seq_k"]
     outer_length = lengths[1] if needs.outer_is_keys else lengths[0]
-    wide = arguments["BLOCK_D"] + arguments["BLOCK_DV"] > 256  # such heads need smaller tiles and more threads
-    half = arguments["query"].element_size() == 2  # if so, tensor cores multiply the tiles
+    wide = arguments["BLOCK_D"] + arguments["BLOCK_DV"] > 256  # wide heads need smaller tiles and more threads
+    half = arguments["query"].element_size() == 2  # tensor cores multiply tiles of 16-bit elements
 
     def suits(config: Config) -> bool:
         outer, inner = needs.tile(config)
@@ -103,7 +103,7 @@ def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], 
         elif half:
             shape = outer >= 64 and inner >= 32 and config.num_stages > 1
             shape = shape and (inner <= outer if outer == 128 else inner == 64 or (wide and inner == 32))
-            busy = needs.registers_of(config, arguments) >= 96  # with less work per thread, eight warps are too many
+            busy = needs.registers_of(config, arguments) >= 96  # with less work per thread, eight warps don't pay off
             shape = shape and (config.num_warps == 4 or (busy and (wide or outer == 128)))
         else:
             shape = outer in (32, 64) and inner in (16, 32) and config.num_stages == 2
