@@ -37,7 +37,7 @@ def test_a_run_shows_its_tables_in_a_notebook(run):
 
 
 def test_a_finished_run_has_nothing_to_resume(run):
-    """Resuming a complete run measures nothing and returns the run."""
+    """Resuming a finished run measures nothing and returns the run."""
     before = len(run.records)
     assert run.resume(progress=False) is run
     assert len(run.records) == before

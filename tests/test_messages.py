@@ -195,7 +195,7 @@ def test_numpy_numbers_and_unusual_strings_can_be_sent():
 
 
 def test_a_block_whose_times_contradict_the_supervisors_clock_is_refused():
-    """A block is refused if its wall time exceeds the supervisor's measurement or is less than the sum of its calls."""
+    """A block is refused if its wall time is above the supervisor's measurement or below the sum of its call times."""
     block = Block([10.0] * 10, calls_per_sample=2, wall_ns=250.0)
     assert block.contradiction(300.0) is None
     assert "patched clock" in block.contradiction(200.0)
@@ -210,6 +210,6 @@ def test_ids_are_new_for_each_request():
 
 
 def test_messages_need_no_torch():
-    """Importing the messages does not import torch, so the supervisor can use them."""
+    """Importing the messages module does not import torch, so the supervisor can use the module."""
     text = "import sys, attnbench.messages; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", text], check=False).returncode == 0

@@ -20,7 +20,7 @@ WORKLOADS = [Workload(heads=1, seq_q=length, head_dim=8) for length in (16, 32, 
 
 
 def plan(*names, devices=(CPU,), **settings):
-    """Return a plan of the named variants on every workload and device."""
+    """Return a plan that measures the named variants on every workload and device."""
     entries = [
         VariantEntry(
             name, "p", None, "", "BHSD", "fused", exact=True, default_on=("cpu",), traits=(), packages=(),

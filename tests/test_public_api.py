@@ -1,4 +1,4 @@
-"""The public API, on which plugins and notebooks rely."""
+"""The public API on which plugins and notebooks rely."""
 
 import importlib
 import importlib.util

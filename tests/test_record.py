@@ -73,7 +73,7 @@ def test_block_sizes_sum_to_the_samples():
 
 
 def test_an_unknown_status_or_schema_is_refused():
-    """An unknown status and the schema of another version are refused."""
+    """An unknown status is refused, and so is the schema of another version."""
     with pytest.raises(RecordError, match="status is 'fine'"):
         Record(**fields(status="fine"))
     with pytest.raises(RecordError, match=f"this version reads {SCHEMA}"):

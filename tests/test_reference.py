@@ -40,7 +40,7 @@ def test_visible_keys_agree_with_the_workload(mask, seq_q, seq_k):
 @pytest.mark.parametrize("mask", ["none", "causal", "window:3:0", "padding"])
 @pytest.mark.parametrize("extras", [{}, {"softcap": 2.0}, {"alibi": True}, {"scale": 0.7}])
 def test_output_is_softmax_attention_written_out(mask, extras):
-    """Sampled rows of the output equal the result of the definition of attention, computed with Python floats."""
+    """Sampled output rows equal softmax attention computed from its definition with Python floats."""
     workload = workload_of(mask=mask, **extras)
     inputs = make_inputs(workload, "cpu", seed=3)
     output = attend(workload, inputs)
@@ -64,7 +64,7 @@ def test_output_is_softmax_attention_written_out(mask, extras):
 
 
 def test_rows_that_see_no_key_give_zero_and_no_gradient():
-    """For a row that sees no key, the output is exactly 0, the log-sum-exp is -inf and the gradient is 0."""
+    """For a row without a visible key, the output is exactly 0, the log-sum-exp is -inf and the gradient is 0."""
     workload = workload_of(mask="causal", seq_q=13, seq_k=9, direction="forward_backward")
     (first, *_) = evaluate(workload, make_inputs(workload, "cpu"), gradients=True)
     assert not first.attention.output[:, :, :4].any()
@@ -97,7 +97,7 @@ def test_a_part_has_the_values_of_the_whole():
 
 
 def test_alibi_falls_with_distance_from_the_aligned_position():
-    """ALiBi's bias is 0 at the aligned key, and decreases by the published slope for each key farther away."""
+    """The ALiBi bias is 0 at the aligned key, and decreases by the published slope for each key farther away."""
     workload = workload_of(alibi=True, heads=8, kv_heads=8)
     values = bias(workload, make_inputs(workload, "cpu"), torch.tensor([2]))
     assert values[0, 0, 4:9].tolist() == [-1.0, -0.5, 0.0, -0.5, -1.0]

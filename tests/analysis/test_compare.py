@@ -38,14 +38,17 @@ def test_a_slow_down_beyond_bar_and_noise_is_a_regression(tmp_path):
 
 
 def test_a_slow_down_within_the_bar_is_not_a_regression(tmp_path):
-    """If the threshold is 20%, a variant that became 10% slower has the verdict `slower` but is not a regression."""
+    """If the regression threshold is 20%, a variant that is 10% slower is judged `slower` but is not a regression."""
     found = compare(load(tmp_path, "old"), load(tmp_path, "newer", slower={"chunked": 1.10}), bar=0.2)
     assert found.regressions == []
     assert "chunked" in by_verdict(found)["slower"]
 
 
 def test_a_slow_down_within_three_noise_floors_is_not_a_regression(tmp_path):
-    """A slow-down of 10% is not a regression if the A/A controls differ from their twins by 6%."""
+    """A 10% slow-down is not a regression if the A/A controls differ from their twins by 6%.
+
+    A slow-down must exceed three times the noise floor to be a regression.
+    """
     old = load(tmp_path, "old")
     slower = load(tmp_path, "newer", slower={"chunked": 1.10})
     frame = slower.frame.copy()
@@ -61,7 +64,7 @@ def test_the_same_runs_have_no_regression(tmp_path):
 
 
 def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
-    """A cell that succeeded in the old run but fails in the new one is a regression, listed first with the reason."""
+    """A cell that succeeded in the old run but fails in the new one is a regression. It comes first, with a reason."""
     old = load(tmp_path, "old", variants=("sdpa", "chunked"))
     new = load(tmp_path, "newer", slower={"sdpa": 2.0}).frame
     broken = new["variant"] == "chunked"
@@ -72,7 +75,10 @@ def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
 
 
 def test_added_removed_and_fixed_cells_are_listed_as_such(tmp_path):
-    """Cells in one run only are `added` or `removed`. Cells that failed before are `fixed` or `still failing`."""
+    """Cells in only one of the runs are `added` or `removed`.
+
+    Cells that failed in the old run are `fixed` or `still failing`.
+    """
     old = load(tmp_path, "old", variants=("sdpa", "naive", "forgets-a-key"))
     new = load(tmp_path, "newer", variants=("sdpa", "chunked", "forgets-a-key")).frame
     fixed = new["variant"] == "forgets-a-key"

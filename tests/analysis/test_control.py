@@ -12,7 +12,7 @@ CELLS = synthetic.workloads(seqs=(256, 512, 1024, 2048), directions=("forward",)
 
 
 def loaded(tmp_path, **options):
-    """Write and load a synthetic run of only the baseline."""
+    """Write and load a synthetic run that contains only the baseline."""
     return Results.load(synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa",), **options))
 
 
@@ -51,6 +51,6 @@ def test_controls_of_one_run_are_not_paired_with_another_run(tmp_path):
 
 
 def test_samples_without_blocks_are_blocks_of_one(tmp_path):
-    """If a record has no blocks, each of its samples becomes a block."""
+    """If a record has no blocks, each of its samples is treated as a block."""
     row = {"samples_ns": (1.0, 2.0), "cold_samples_ns": (), "block_sizes": (), "block_rounds": ()}
     assert blocks_of(row).medians() == pytest.approx({0: 1.0, 1: 2.0})

@@ -1,4 +1,4 @@
-"""Attention's share of a layer's time, and the efficiency of several devices."""
+"""Attention's share of a layer's time, and the efficiency of splitting a workload over several devices."""
 
 import pandas as pd
 import pytest
@@ -13,7 +13,7 @@ SIZES = {"batch": 4, "heads": 8, "seq_q": 16, "head_dim": 8}
 def frame(*cells):
     """Return a frame with a row for each cell.
 
-    Each cell is a tuple of its workload's fields, its latency in ms, and the values of other columns.
+    Each cell is a tuple: its workload's fields, its latency in ms, and the values of other columns.
     """
     rows = []
     for number, (fields, latency, other) in enumerate(cells):
@@ -28,7 +28,7 @@ def frame(*cells):
 
 
 def test_share_of_a_layer():
-    """The share is the time of attention alone divided by the layer's time, both measured with the same variant."""
+    """Attention's share is the latency of attention alone divided by the latency of a layer with the same variant."""
     cells = frame(
         ({}, 2.0, {}),
         ({"embed_dim": 64}, 8.0, {}),

@@ -1,4 +1,4 @@
-"""The cache of digests: a digest is reused until its run or the code changes, and runs also load without a cache."""
+"""The digest cache: a run's digest is reused until the run or the code changes. Runs also load without a cache."""
 
 import os
 import time
@@ -24,7 +24,7 @@ def run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def read(monkeypatch):
-    """Return a list to which a run is appended each time that its records are read."""
+    """Return a list to which a run is appended each time its records are read."""
     read = []
 
     def counting(run):
@@ -46,7 +46,7 @@ def same(one, other):
 
 
 def test_a_run_is_read_once(run, read):
-    """The second load gets the same rows from the cache, and only the owner can read the cache's folder."""
+    """The second load gets the same rows from the cache, and only the owner can read the cache folder."""
     first, second = attnbench.load(run), attnbench.load(run)
     assert len(read) == 1
     assert same(first, second)
@@ -82,7 +82,7 @@ def another_writer(run):
 
 
 def other_peak_rates(run):
-    """Change the peak rates of the device in the run's manifest."""
+    """Change the device's peak rates in the run's manifest."""
     manifest = run / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"matmul_flops_per_s": ', '"matmul_flops_per_s": 2'))
 
@@ -199,7 +199,7 @@ def test_unused_digests_are_removed(run):
 
 
 def test_lines_that_are_not_records_are_counted(run):
-    """The frame's `attrs` contain the numbers of half-written and malformed lines, with and without the cache."""
+    """The frame's `attrs` count half-written and malformed lines, whether or not the frame comes from the cache."""
     file = next(run.glob("records-*.jsonl"))
     file.write_bytes(file.read_bytes() + b'{"record_id": 1}\n{"half')
     for _ in range(2):

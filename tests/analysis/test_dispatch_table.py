@@ -22,7 +22,7 @@ def overtaken(tmp_path):
 
 
 def shape(**fields):
-    """Return a shape like the shapes in CELLS, with the given fields replaced."""
+    """Return a shape like those in CELLS, with the given fields replaced."""
     frame = {"mode": "hot", "direction": "forward", "mask": "causal", "dtype": "float32", "form": "self"}
     numbers = {"head_dim": 64, "head_dim_v": 64, "batch": 1, "heads": 8, "kv_heads": 8, "length": 1024}
     extras = {"softcap": None, "alibi": False, "dropout": 0.0, "scale": None}
@@ -30,7 +30,7 @@ def shape(**fields):
 
 
 def test_lengths_with_one_fastest_variant_make_one_region(tmp_path):
-    """If one variant is the fastest at all lengths, the table has one region, with its margin over the runner-up."""
+    """If one variant is fastest at all lengths, the table has one region, with its margin over the runner-up."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked", "naive"))
     (region,) = regions(Results.load(run))
     assert (region.variant, region.length_from, region.length_to) == ("sdpa", 512, 8192)
@@ -84,7 +84,7 @@ def test_a_table_can_be_written_and_read_as_json(tmp_path):
 
 
 def test_the_gain_is_measured_on_shapes_left_out_of_the_table(tmp_path):
-    """Following the table is faster than always using a variant that is slower at half of the lengths."""
+    """Following the table is faster than always using one variant if that variant is slower at half of the lengths."""
     found = dispatch_gains(overtaken(tmp_path), "sdpa")["one"]
     assert found.shapes == len(CELLS)
     assert found.gain > 1.2

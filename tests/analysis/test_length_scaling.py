@@ -12,12 +12,12 @@ CELLS = synthetic.workloads(seqs=LENGTHS, masks=("none",), directions=("forward"
 
 
 def loaded(tmp_path, **options):
-    """Write and load a synthetic run of five lengths."""
+    """Write and load a synthetic run with five sequence lengths."""
     return Results.load(synthetic.make_run(tmp_path, cells=CELLS, rounds=8, **options))
 
 
 def test_exact_attention_grows_with_the_square_of_the_length(tmp_path):
-    """The exponent of attention on the synthetic machine is about 2, and its interval contains 2."""
+    """On the synthetic machine, attention's scaling exponent is about 2, and its confidence interval contains 2."""
     (found,) = exponents(loaded(tmp_path, variants=("sdpa",)))
     assert found.exponent == pytest.approx(2, abs=0.05)
     assert found.low <= 2 <= found.high
@@ -25,7 +25,7 @@ def test_exact_attention_grows_with_the_square_of_the_length(tmp_path):
 
 
 def test_noise_widens_the_interval_of_the_exponent(tmp_path):
-    """The interval of the exponent is wider for noisy samples, and still contains the true exponent."""
+    """With noisy samples, the exponent's confidence interval is wider but still contains the true exponent."""
     (quiet,) = exponents(loaded(tmp_path / "a", variants=("sdpa",), noise=0.001))
     (loud,) = exponents(loaded(tmp_path / "b", variants=("sdpa",), noise=0.1))
     assert loud.high - loud.low > 2 * (quiet.high - quiet.low)
@@ -33,7 +33,7 @@ def test_noise_widens_the_interval_of_the_exponent(tmp_path):
 
 
 def test_two_lengths_have_no_exponent(tmp_path):
-    """Two lengths are too few for an exponent, because any two points lie on a line."""
+    """No exponent is computed from only two lengths, because any two points lie on a line."""
     run = synthetic.make_run(tmp_path, cells=CELLS[:2], variants=("sdpa",))
     assert exponents(Results.load(run)) == []
 
@@ -49,7 +49,7 @@ def overtaken(tmp_path):
 
 
 def test_a_crossover_is_between_the_lengths_at_which_the_order_changes(tmp_path):
-    """A crossover is interpolated between neighbouring lengths and lies inside its interval."""
+    """A crossover is interpolated between neighbouring lengths and lies inside its confidence interval."""
     (found,) = crossovers(overtaken(tmp_path))
     assert (found.before, found.after) == ("chunked", "sdpa")
     assert 2048 < found.length < 8192

@@ -91,9 +91,9 @@ def test_a_record_without_counts_has_no_rates(tmp_path):
 
 
 def test_energy_comes_from_the_counter_else_from_power_and_time(tmp_path):
-    """The energy of a call is the mean of the energy counter's values over all blocks.
+    """With an energy counter, a call's energy is the mean of `energy_per_call_j` over all blocks.
 
-    Without a counter, the energy is the mean power times the median latency.
+    Without a counter, it is the mean power times the median latency.
     """
     counted = {"blocks": [{"energy_per_call_j": 0.0, "power_w": 300.0}, {"energy_per_call_j": 0.004, "power_w": 300.0}]}
     estimated = {"blocks": [{"power_w": 300.0}, {"energy_per_call_j": None, "power_w": 500.0}]}

@@ -43,7 +43,7 @@ def test_each_type_of_gpu_is_ranked_separately(tmp_path):
 
 
 def test_a_repeated_cell_counts_once_in_each_environment(tmp_path):
-    """Only the latest record of a cell counts in each environment. A different driver means a different environment."""
+    """In each environment, only a cell's latest record counts. A different driver means a different environment."""
     environments = {"first": "old-driver", "again": "old-driver", "other": "new-driver"}
     for day, (name, environment) in enumerate(environments.items(), 1):
         synthetic.make_run(

@@ -24,7 +24,7 @@ def test_the_fastest_variant_wins_by_its_margin_over_the_next(tmp_path):
 
 
 def test_equally_fast_variants_share_the_first_place(tmp_path):
-    """Two equally fast variants tie for first place, and the next variant is the fastest of the slower variants."""
+    """Two equally fast variants tie for first place, and `next` is the fastest variant that is slower than both."""
     table = ranked(tmp_path, variants=("sdpa", "sdpa-flash", "naive")).winners
     assert set(table["tied"]) == {("sdpa", "sdpa-flash")}
     assert set(table["next"]) == {"naive"}
@@ -39,7 +39,7 @@ def test_wrong_and_inexact_variants_and_the_control_never_win(tmp_path):
 
 
 def test_the_verdict_has_wins_and_margin(tmp_path):
-    """The verdict of a contest states the number of shapes won and the median margin."""
+    """A contest's verdict states how many shapes the winner won, and its median margin."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "naive"), slower={"naive": 1.0}))
     assert contest.verdict.startswith("On AMD EPYC 7B13, causal, forward: sdpa fastest in 3 of 3 shapes, median ")
     assert contest.undecided == 0
@@ -55,7 +55,7 @@ def test_a_contest_of_ties_has_no_winner(tmp_path):
 
 
 def test_a_contest_needs_two_ranked_variants(tmp_path):
-    """A variant does not win any shape if it is the only ranked variant."""
+    """If only one variant is ranked, it does not win any shape."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "forgets-a-key")))
     assert contest.shapes == 0
     assert "fewer than two variants" in contest.verdict
@@ -63,7 +63,7 @@ def test_a_contest_needs_two_ranked_variants(tmp_path):
 
 
 def test_a_standing_counts_all_cells_and_averages_speedups_geometrically(tmp_path):
-    """A standing has the numbers of all and of ranked cells, and the geometric mean and range of the speed-ups."""
+    """A standing counts the variant's cells and ranked cells, and has the geometric mean and range of its speed-ups."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "naive", "forgets-a-key")))
     by_name = {one.variant: one for one in contest.standings}
     assert (by_name["forgets-a-key"].cells, by_name["forgets-a-key"].ranked) == (3, 0)

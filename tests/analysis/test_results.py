@@ -27,8 +27,8 @@ SMALL = {"cells": synthetic.workloads(seqs=(256, 512), directions=("forward",)),
 def test_the_baseline_is_the_controlled_variant_else_the_marked_one(tmp_path, variants, control, marked, expected):
     """The variant with an A/A control is the baseline.
 
-    Without a control, the baseline is a marked variant. If no variant is marked, it is the variant with the most ranked
-    records.
+    Without a control, the baseline is a variant that is marked as one. If no variant is marked, it is the variant with
+    the most ranked records.
     """
     run = synthetic.make_run(tmp_path, variants=variants, baseline=control, **SMALL)
     mark(run, marked)

@@ -19,7 +19,7 @@ def test_each_setting_is_a_series(tmp_path):
 
 
 def test_a_constant_number_of_tokens_is_one_series(tmp_path):
-    """Cells form one series if the batch shrinks as the length grows, as in the benchmarks of FlashAttention."""
+    """Cells form one series if the batch shrinks as the length grows, as in FlashAttention's benchmarks."""
     cells = [Workload(heads=2, head_dim=64, batch=4096 // seq, seq_q=seq) for seq in (512, 1024, 2048)]
     (one,) = series(loaded(tmp_path, cells))
     assert one.shape == "B8 to 2 H2 D64"

@@ -1,4 +1,4 @@
-"""Trends of the latency of cells over many runs."""
+"""Latency trends of cells over many runs."""
 
 import synthetic
 from attnbench.analysis.results import Results
@@ -8,7 +8,7 @@ CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward
 
 
 def history(tmp_path, factors, variants=("sdpa", "chunked")):
-    """Return the trends over daily runs, one per factor. Each run's times of `chunked` are multiplied by its factor."""
+    """Return the trends over daily runs, one per factor. A run's `chunked` latencies are multiplied by its factor."""
     for day, factor in enumerate(factors, 1):
         synthetic.make_run(
             tmp_path,

@@ -28,7 +28,7 @@ def test_a_sample_is_drawn_from_cells_that_can_run(tmp_path):
 
 
 def test_the_same_code_agrees_with_itself(tmp_path):
-    """Cells agree if they are measured again with the same code. Cells that are not measured again are left out."""
+    """Cells that are measured again with the same code agree. Cells that are not measured again are left out."""
     found = agreement(load(tmp_path, "one"), load(tmp_path, "second", variants=("chunked",)))
     assert found.agrees
     assert len(found.agreeing) == 2

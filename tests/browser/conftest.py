@@ -31,7 +31,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory):
-    """Write a report on runs from two machines that contain every status, and return the path of its page."""
+    """Write a report on runs from two machines, which together contain every status, and return its page's path."""
     folder = tmp_path_factory.mktemp("browser")
     cells = synthetic.workloads(seqs=(512, 1024, 2048))
     variants = ("naive", "sdpa", "sdpa-flash", "chunked", "xformers", "forgets-a-key", "segfaults", "linear-attention")
@@ -46,7 +46,7 @@ def report(tmp_path_factory):
 def visit(browser):
     """Return a function that opens a page in a new browser profile and waits for the page's script.
 
-    The page's attribute `problems` lists console errors and warnings, and `requests` lists the requested URLs.
+    The page's `problems` attribute lists console errors and warnings, and `requests` lists the requested URLs.
     """
     contexts = []
 

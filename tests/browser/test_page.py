@@ -37,7 +37,7 @@ def test_the_page_loads_without_an_error_and_without_the_network(visit, report):
 
 
 def test_every_chart_that_has_rows_is_drawn(visit, report):
-    """All charts over length are drawn, as are those of trade-offs, exponents, the memory frontier and devices."""
+    """Charts over length are drawn, and so are those of trade-offs, exponents, the memory frontier and devices."""
     page = visit(report)
     scrolled(page)
     drawn = {box.get_attribute("data-chart") for box in page.locator("figure.chart:visible [data-chart]").all()}
@@ -99,7 +99,7 @@ def test_an_address_restores_filters_sorting_baseline_and_theme(visit, report):
 
 
 def test_sorting_by_a_column_orders_the_cells(visit, report):
-    """Clicking a column's heading sorts by that column, and clicking it again reverses the order."""
+    """Clicking a column heading sorts by that column, and clicking it again reverses the order."""
     page = visit(report)
     page.click("[data-sort=latency_ms]")
     column = [float(text) for text in page.locator("#cells tbody tr td:nth-child(5)").all_inner_texts() if text]
@@ -148,7 +148,7 @@ def test_a_timed_cell_shows_kernels_and_the_histogram_of_its_samples(visit, repo
 
 
 def test_the_keyboard_reaches_a_cell(visit, report):
-    """A cell's button can be focused, and the Enter key opens the cell."""
+    """If a cell's button has the keyboard focus, pressing Enter opens the cell."""
     page = visit(report)
     page.locator("#coverage button.s-incorrect").first.focus()
     page.keyboard.press("Enter")
@@ -200,7 +200,7 @@ def test_dark_mode_follows_the_system_and_the_button(visit, report):
 
 
 def test_a_phone_needs_no_sideways_scrolling(visit, report):
-    """At the width of a phone, the page is no wider than the screen."""
+    """On a screen as narrow as a phone's, the page is no wider than the screen."""
     page = visit(report, viewport={"width": 390, "height": 844})
     scrolled(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390

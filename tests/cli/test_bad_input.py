@@ -87,7 +87,7 @@ def test_a_dry_run_lists_supported_and_unsupported_cells(tmp_path):
 
 
 def test_a_workload_that_no_variant_supports_is_a_usage_error(tmp_path):
-    """If no variant supports a workload of a suite file, the message shows file, line and reason, and nothing runs."""
+    """If no variant supports a workload in a suite file, the message shows file, line and reason, and nothing runs."""
     suite = tmp_path / "mine.toml"
     suite.write_text('name = "mine"\n[[grid]]\nheads = 1\nseq = 16\nhead_dim = 8\nsoftcap = 3.0\n')
     done = attnbench("run", "-s", str(suite), "-v", "sdpa", "-d", "cpu", "--results", str(tmp_path / "results"))
@@ -98,7 +98,7 @@ def test_a_workload_that_no_variant_supports_is_a_usage_error(tmp_path):
 
 
 def test_an_unknown_variant_points_to_a_plugin_file(tmp_path):
-    """If the current folder has a file named like an unknown variant, the message shows how to load the file."""
+    """If a file in the current folder has the name of the unknown variant, the message shows how to load the file."""
     (tmp_path / "my_attn.py").write_text("")
     done = subprocess.run(
         [sys.executable, "-m", "attnbench", "check", "my-attn"],

@@ -45,7 +45,7 @@ def check(tmp_path):
 
 
 def test_failures_come_with_remedy_and_command_and_exit_1(check):
-    """Failures of a wrong or crashing variant have a remedy and a rerun command; other variants are still checked."""
+    """Failures of wrong and crashing variants come with a remedy and a rerun command, and all variants are checked."""
     done = check("--only", "repeated-heads", "--json")
     results = json.loads(done.stdout)
     found = {name: {each["status"] for each in results if each["variant"] == name} for name in ("right", "wrong")}

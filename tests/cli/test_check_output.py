@@ -66,7 +66,7 @@ def test_plain_lines_show_every_failure_with_remedy_and_command(capsys):
 
 
 def test_a_terminal_shows_a_table_of_checks_and_the_remedies():
-    """Each check has a row, and at most three failures of a check are shown, each with a remedy and a command."""
+    """A terminal shows a row for each check, and at most three failures per check, each with a remedy and a command."""
     text = on_a_terminal(tally_of(*MIXED))
     assert next(line.split() for line in text.splitlines() if line.startswith("masks ")) == ["masks", "1", "5", "3.0"]
     assert text.count("masks on b") == 3
@@ -84,14 +84,14 @@ BROKEN = [
 
 
 def test_of_many_failures_each_check_shows_one_before_any_shows_two():
-    """A terminal shows six failures, spread over all checks, and says how many are not shown."""
+    """If many tests fail, a terminal shows six failures, spread over all checks, and says how many are not shown."""
     text = on_a_terminal(tally_of(*BROKEN))
     assert [text.count(f"check{check} on b") for check in range(4)] == [2, 2, 1, 1]
     assert "not shown: 1 of check0, 1 of check1, 2 of check2, 2 of check3" in text
 
 
 def test_failures_that_look_like_one_bug_are_summed_up(capsys):
-    """The likely cause of most failures is printed last, even if the numbers in it differ between failures."""
+    """A likely bug that most failures share is printed last, even if the numbers in its description differ."""
     line = "10 of 12 failures look like the same bug; fix it first: the scores are 1.02 times the right ones"
     most = [*BROKEN[:10], *MIXED[1:3]]
     text = on_a_terminal(tally_of(*most))
@@ -104,7 +104,7 @@ def test_failures_that_look_like_one_bug_are_summed_up(capsys):
 
 
 def test_several_variants_end_in_one_table():
-    """The last table has one row per variant, with its counts and traits or the reason why no test could run."""
+    """The last table has one row per variant, with its counts and traits, or the reason why none of its tests ran."""
     text = on_a_terminal(tally_of(*MIXED), tally_of(result("masks", "skipped"), name="absent"))
     last = text.splitlines()[-2:]
     assert last[0].split()[:5] == ["mine", "fused", "2", "6", "1"]
@@ -113,7 +113,7 @@ def test_several_variants_end_in_one_table():
 
 
 def test_a_variant_that_supports_nothing_shows_its_own_reason():
-    """If no check but `refusals` ran, the reason why nothing ran is the variant's own and does not name a workload."""
+    """If no check except `refusals` ran, `nothing_ran` is the reason that the variant gave, without a workload."""
     only = tally_of(result("masks", "skipped"), result("refusals", "passed"), name="absent")
     assert only.nothing_ran == "needs a GPU"
     assert tally_of(result("masks", "skipped"), result("refusals", "failed")).nothing_ran is None
@@ -121,7 +121,7 @@ def test_a_variant_that_supports_nothing_shows_its_own_reason():
 
 
 def test_a_test_skipped_by_the_suite_shows_the_suites_reason():
-    """If a test was skipped by the suite, not refused by the variant, the suite's reason is shown unchanged."""
+    """If the suite skipped a test that the variant did not refuse, the suite's reason is shown unchanged."""
     reason = "b1: not softmax attention"
     assert tally_of(result("masks", "skipped", reason=reason, refusal=None)).nothing_ran == reason
 
@@ -134,7 +134,7 @@ def test_a_command_line_is_never_wrapped():
 
 @pytest.mark.parametrize("statuses", [("passed", "failed"), ("skipped",)])
 def test_json_is_all_results(capsys, statuses):
-    """--json prints nothing but one list, in which every result includes the name of its variant."""
+    """--json prints only a list of all results, each of which includes the variant's name."""
     tally = tally_of(*(result("masks", status) for status in statuses))
     output = JsonOutput()
     output.variant_started(tally)

@@ -39,7 +39,7 @@ def test_a_certain_slow_down_fails_and_is_on_the_page(results, tmp_path):
 
 
 def test_of_three_runs_each_is_compared_with_the_one_before(results):
-    """Three runs give two comparisons, each titled with the names of its runs, but --json accepts only two runs."""
+    """For three runs, two comparisons are printed, each titled with its runs' names. --json accepts only two runs."""
     done = attnbench("compare", "one", "two", "three", "--results", str(results))
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("one to two") < done.stdout.index("two to three")
@@ -49,7 +49,7 @@ def test_of_three_runs_each_is_compared_with_the_one_before(results):
 
 
 def test_the_best_as_json_is_a_dispatch_table(results):
-    """`best --format json` prints only JSON, in which a region lists the variants from fastest to slowest."""
+    """`best --format json` prints only a JSON table, in which each region lists variants from fastest to slowest."""
     done = attnbench("best", "one", "--format", "json", "--results", str(results))
     (region,) = json.loads(done.stdout)["regions"]
     assert (region["variant"], region["order"]) == ("sdpa", ["sdpa", "chunked"])

@@ -1,4 +1,4 @@
-"""Help of the command line, and shell completion."""
+"""Command-line help and shell completion."""
 
 import os
 import shlex
@@ -89,7 +89,7 @@ def test_the_shell_completes_values(typed, completed, tmp_path, monkeypatch):
 
 
 def test_completion_never_fails():
-    """If an error occurs while values are looked up, nothing is suggested."""
+    """If an error occurs while values are looked up, no completion is suggested."""
     assert last_of(lambda: 1 / 0)("a") == []
 
 
@@ -121,7 +121,7 @@ def test_help_imports_nothing_slow():
     ("command", "shown"), [("list suites", "quick"), ("run --suite quick --variant sdpa --dry-run", "cells to time")]
 )
 def test_scipy_is_imported_with_the_first_interval(command, shown, tmp_path):
-    """Listing and planning do not import SciPy, which is only needed to compute intervals."""
+    """Listing and planning do not import SciPy, because only the computation of intervals needs it."""
     code = (
         "import contextlib, sys\n"
         "from attnbench.cli import main\n"

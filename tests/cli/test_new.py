@@ -17,7 +17,7 @@ def attnbench(folder, *arguments):
 
 
 def test_the_printed_commands_find_the_new_file(tmp_path):
-    """The printed command `attnbench run` plans cells of the new variant."""
+    """The printed `attnbench run` command plans cells for the new variant."""
     written = attnbench(tmp_path, "new", "my-attn")
     assert written.returncode == 0, written.stderr
     assert (tmp_path / "my_attn.py").is_file()

@@ -16,10 +16,10 @@ from attnbench.store import read_manifest, read_run
 
 
 class FakeCluster:
-    """A simulated cluster. Each call of `finished` lets one task finish.
+    """A simulated cluster. Each call to `finished` lets one task finish.
 
     `outcomes` contains the outcomes of the first tasks that finish: each is `lost`, `type lost`, `raises`, `refused`,
-    `wrong` or `ok`. The outcome of all further tasks is `ok`.
+    `wrong` or `ok`. All other tasks have the outcome `ok`.
     """
 
     name = "fake"
@@ -70,7 +70,7 @@ class FakeCluster:
 
 
 def environment(kind):
-    """Return an environment like those in a node's description."""
+    """Return an environment like the ones in a node description."""
     return {"environment_id": f"e-{kind}", "device_name": f"model {kind}", "driver": "1", "packages": {"torch": "2"}}
 
 
@@ -144,7 +144,7 @@ H100, A100, CORES = DeviceType("H100", "cuda", 2), DeviceType("A100", "cuda", 1)
 
 
 def test_each_type_of_gpu_runs_the_whole_plan_in_groups(run_on):
-    """Each task measures all variants of one workload, each type of GPU gets all workloads, and all GPUs are used."""
+    """Each task measures all variants on one workload, each type of GPU gets all workloads, and all GPUs are used."""
     run, summary, cluster = run_on([H100, A100, CORES])
     sent = sorted((name, order["workload"]["seq_q"], sorted(order["variants"])) for name, order in cluster.orders)
     assert sent == [(name, seq, ["alpha", "beta"]) for name in ("cuda:A100", "cuda:H100") for seq in (16, 24)]
@@ -192,7 +192,7 @@ def test_a_group_that_loses_node_after_node_is_a_crash(run_on):
 
 
 def test_cells_are_interrupted_when_no_node_of_their_type_is_left(run_on):
-    """If no node of their type is left, cells are recorded as interrupted, so that `--resume` runs them again."""
+    """If no node of a type is left, the type's cells are recorded as interrupted, so that `--resume` runs them."""
     run, summary, _ = run_on([A100], ["type lost"])
     assert summary.statuses == {"interrupted": 4}
     assert all("no machine with cuda:A100 is left" in str(record.reason) for record in read_run(run).records)
@@ -203,7 +203,7 @@ def test_cells_are_interrupted_when_no_node_of_their_type_is_left(run_on):
     [("raises", "task failed"), ("refused", "no such variant here"), ("wrong", "returned an invalid record")],
 )
 def test_a_failed_task_costs_only_its_own_group(run_on, outcome, reason):
-    """If a task fails, is refused or returns an invalid record, only the cells of its group are recorded as errors."""
+    """If a task fails, is refused or returns an invalid record, only the cells in its group are recorded as errors."""
     run, summary, _ = run_on([A100], [outcome])
     assert summary.statuses == {"error": 2, "unsupported": 2}
     assert reason in str(next(record.reason for record in read_run(run).records if record.status == "error"))

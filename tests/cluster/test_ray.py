@@ -46,7 +46,7 @@ def add_node(cluster, label):
 
 
 def processes(node):
-    """Return the fork servers and workers of a node."""
+    """Return a node's fork servers and workers."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     children = raylet.children(recursive=True)
     return [child for child in children if forkserver_main.__name__ in child.cmdline()]
@@ -120,6 +120,6 @@ def test_the_cells_of_a_killed_node_run_on_another_of_its_type(tmp_path, cluster
     [("127.0.0.1:1", r"no Ray cluster answers at '127\.0\.0\.1:1'"), ("nowhere", r"expected host:port, or auto")],
 )
 def test_an_address_at_which_nothing_answers_is_an_error(address, message):
-    """An address without a cluster raises UsageError instead of starting a cluster on this machine."""
+    """If there is no cluster at the address, UsageError is raised, and no cluster is started on this machine."""
     with pytest.raises(UsageError, match=message):
         RayCluster(address)

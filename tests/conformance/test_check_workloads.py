@@ -16,7 +16,10 @@ def pairs(combinations):
 
 
 def test_every_two_choices_occur_together():
-    """Every pair of choices occurs, with at most 5% more combinations than the two longest lists of choices require."""
+    """Every pair of choices occurs in a combination.
+
+    The number of combinations exceeds the product of the two longest lists' lengths by at most 5%.
+    """
     wanted = sum(len(one) * len(other) for one, other in itertools.combinations(CHOICES.values(), 2))
     made = covering(CHOICES)
     assert len(pairs(made)) == wanted

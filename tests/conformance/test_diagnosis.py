@@ -11,7 +11,7 @@ CAUSAL = Workload(4, 130, 16, kv_heads=2, seq_k=150, mask=Mask("causal"))
 
 
 def attention(query, key, value, seen, scale):
-    """Compute attention in float64 under a mask of shape (Sq, Sk)."""
+    """Compute attention in float64 with a mask of shape (Sq, Sk)."""
     group = query.shape[1] // key.shape[1]
     key, value = (tensor.double().repeat_interleave(group, 1) for tensor in (key, value))
     scores = query.double() @ key.transpose(-1, -2) * scale

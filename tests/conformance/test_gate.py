@@ -49,7 +49,7 @@ def test_correct_attention_passes_before_during_and_after(dtype):
 
 
 def test_a_long_sequence_is_checked_at_sampled_rows():
-    """With 65536 keys, the gate compares only a few rows but still detects a scale that is 2% off."""
+    """With 65536 keys, the gate compares only a few rows, but still detects a scale that is off by 2%."""
     workload = Workload(2, 64, 16, kv_heads=1, seq_k=65536, direction="forward_backward")
     assert gate_of(correct, workload).before().passed
     wrong = verdict_on(
@@ -89,14 +89,14 @@ def test_the_reason_names_the_bug(reason):
 
 
 def test_a_reason_names_rule_place_and_values():
-    """A reason contains the rule, the batch, head and row, and the computed and expected values."""
+    """A reason contains the violated rule, the batch, head and row, and the computed and expected values."""
     reason = verdict_on(WRONG["the mask is ignored"], Workload(2, 8, 4, mask=Mask("causal"))).reason
     for part in ("float32: ||e|| <= 8 eps", "batch 0", "head ", "row ", " is [", "expected [", "tolerance of"):
         assert part in reason
 
 
 class OneBuffer(Variant):
-    """Attention that writes each output to the same memory."""
+    """Attention that writes all its outputs to the same memory."""
 
     name = "one-buffer"
 

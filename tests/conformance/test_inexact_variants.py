@@ -33,7 +33,7 @@ class Mean(Variant):
 
 @pytest.mark.parametrize(("factor", "outcome"), [(2.0, {"passed"}), (float("nan"), {"failed"})])
 def test_any_finite_answer_passes(factor, outcome):
-    """A finite answer passes although it is not softmax attention, but NaN fails."""
+    """A finite answer passes even though it is not softmax attention, but NaN fails."""
     variant = Mean(factor)
     found = {
         run_case(Subject(variant, "cpu", 0), case, level="quick").status

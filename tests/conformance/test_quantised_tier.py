@@ -110,7 +110,7 @@ def test_blocks_of_8_bits_pass_the_whole_suite():
      "a part block counts as a whole one"],
 )  # fmt: skip
 def test_bugs_in_8_bits_fail(bug):
-    """The checks catch bugs in 8-bit attention, although the tolerances of the quantised tier are wide."""
+    """The checks catch bugs in 8-bit attention, even though the quantised tier's tolerances are wide."""
     failed, _ = failures(InBlocks(bug), "masks", "needle", "dtypes", "no-leak", "combinations")
     assert failed
 

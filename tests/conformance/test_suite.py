@@ -141,7 +141,7 @@ def test_a_workload_is_replaced_by_the_nearest_supported_one():
     ids=["squares", "pages", "tiles"],
 )
 def test_many_demands_are_relaxed_at_once(accepts):
-    """A variant with several restrictions, as in inference libraries, is still tested with the common masks."""
+    """A variant with several restrictions, as is usual in inference libraries, is tested with the common masks."""
 
     class Limited(Tiled):
         def unsupported_reason(self, workload, device):
@@ -179,7 +179,7 @@ def test_an_error_in_a_check_fails_only_that_test():
 
 
 def test_single_key_is_skipped_with_more_keys():
-    """The check single-key is skipped if the nearest workload that the variant supports has more than one key."""
+    """The single-key check is skipped if the nearest workload that the variant supports has more than one key."""
 
     class Long(Tiled):
         def unsupported_reason(self, workload, device):
@@ -273,7 +273,10 @@ def test_running_out_of_memory_skips_the_large_index_check(monkeypatch):
 
 
 def test_a_costly_variant_is_checked_one_level_lower():
-    """If shapes are costly, `full` runs the `quick` tests, and `quick` runs one workload per check and mask kind."""
+    """A variant for which new shapes are costly is tested one level lower.
+
+    The `full` level runs the `quick` tests, and the `quick` level runs one workload per check and mask kind.
+    """
 
     class Costly(Tiled):
         costly_on = ("cpu",)
@@ -318,7 +321,7 @@ class ForwardOnly(Plain):
 
 
 def test_a_variant_without_a_backward_pass_does_not_fail_for_it():
-    """If a variant has no backward pass, checks of gradients are skipped and other checks run only the forward pass."""
+    """If a variant has no backward pass, gradient checks are skipped, and other checks run only the forward pass."""
     only = ["interleaved", "coherent", "fresh-output", "directions", "repeated-calls"]
     results = list(checks(ForwardOnly(), only=only))
     assert {result.status for result in results} == {"passed", "skipped"}

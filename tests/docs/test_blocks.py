@@ -1,4 +1,4 @@
-"""Every code block in README and docs runs.
+"""Every code block in the README and the documentation runs without an error.
 
 The blocks of a page run in order, in one folder and with one Python namespace. A comment before a block changes what
 happens to it: `<!-- file: NAME -->` writes the block to a file instead of running it, and `<!-- tiny: OPTIONS -->` adds

@@ -23,7 +23,7 @@ def headline(monkeypatch):
 
 
 def test_the_finding_is_written_between_its_comments(headline, tmp_path):
-    """The old section is replaced by the table with its verdict, the figure and a link to the report."""
+    """The old section is replaced by the headline table and its verdict, the figure, and a link to the report."""
     cells = synthetic.workloads(seqs=(256, 512), masks=("causal",), directions=("forward",))
     run = synthetic.make_run(tmp_path / "results" / "published" / "box", name="one", cells=cells, rounds=8)
     write_report(run, run / "report")

@@ -29,7 +29,7 @@ def load(name):
 
 
 def check(variant, *names):
-    """Run checks of the conformance suite at the level `quick`, assert that none fails, and return how many passed."""
+    """Run conformance checks at the `quick` level, assert that no test fails, and return how many tests passed."""
     results = list(checks(variant, level="quick", only=names or None))
     assert [
         f"{result.check} {result.workload_id}: {result.reason}" for result in results if result.status == "failed"
@@ -48,7 +48,7 @@ def pass_gate(variant, **fields):
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 def test_triton_kernel_is_correct():
-    """In Triton's interpreter, the kernel is correct with grouped heads, arbitrary strides and partial blocks."""
+    """In the interpreter, the Triton kernel is correct with grouped heads, arbitrary strides and partial blocks."""
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -68,7 +68,7 @@ print("right")
 
 
 def test_triton_kernel_without_a_gpu(monkeypatch):
-    """With neither a GPU nor the interpreter, the kernel is unsupported, and the reason names the variable to set."""
+    """With neither a GPU nor the interpreter, the kernel is unsupported. The reason names the variable to set."""
     pytest.importorskip("triton")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     (variant,) = load("triton_attention").attnbench_variants()
@@ -77,7 +77,7 @@ def test_triton_kernel_without_a_gpu(monkeypatch):
 
 
 def test_compiled_window_is_correct():
-    """The compiled output and gradients are correct with grouped heads and with more keys than queries."""
+    """Compiled window attention and its gradients are correct, even with grouped heads or more keys than queries."""
     (variant,) = load("compiled_window").attnbench_variants()
     pass_gate(variant, seq_q=50, seq_k=70, mask="window:9:4")
     pass_gate(variant, seq_q=128, mask="window:64:0", direction="forward_backward")
@@ -87,7 +87,7 @@ def test_compiled_window_is_correct():
 @pytest.mark.parametrize("sizes", [(33, 33), (7, 40), (40, 7), (1, 50), (64, 64)])
 @pytest.mark.parametrize("window", [(0, 0), (3, 2), (100, 5)])
 def test_window_function_is_correct(sizes, window):
-    """The uncompiled output and gradients are correct whether or not a window extends past the sequence."""
+    """Without compilation, window attention and its gradients are correct, even if the window exceeds the sequence."""
     module = load("compiled_window")
     (variant,) = module.attnbench_variants()
     seq_q, seq_k = sizes

@@ -63,7 +63,7 @@ def test_a_module_that_cant_be_imported_does_not_stop_the_fork_server(reply_of):
 
 
 def test_a_worker_inherits_nothing_else_from_the_fork_server(reply_of):
-    """A worker has only its standard streams and two pipes open, leads a session, and uses its own temporary folder."""
+    """A worker has only its standard streams and two pipes open, and has its own session and temporary folder."""
     text = """
         import tempfile
         held = [int(name) for name in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + name)]
@@ -78,7 +78,7 @@ def test_a_worker_inherits_nothing_else_from_the_fork_server(reply_of):
 
 
 def test_a_worker_is_pinned_before_libraries_count_its_cores(reply_of):
-    """Libraries count cores when they are imported, so the fork server is pinned to the worker's cores as well."""
+    """The fork server is pinned to the worker's cores too, because libraries count the cores when they are imported."""
     core = min(os.sched_getaffinity(0))
     text = "reply([*os.sched_getaffinity(0), *os.sched_getaffinity(os.getppid())])"
     assert reply_of(text, cores=[core]) == [core, core]
@@ -121,7 +121,7 @@ def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, 
 
 
 def test_output_before_the_log_file_is_chosen_is_kept(tmp_path):
-    """Output from before the first call of `switch` is written to that call's file, even if the worker has exited."""
+    """Output from before the first `switch` call is written to that call's file, even if the worker has exited."""
     log = WorkerLog()
     writing = os.dup(log.descriptor)
     log.started()
@@ -191,7 +191,7 @@ def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
     "module", [worker_process.ENTRY, *worker_process.PRELOADED, forkserver_client.forkserver_main.__name__]
 )
 def test_modules_that_are_started_by_name_exist(module):
-    """All modules that are started or preloaded by name exist, which no import statement ensures."""
+    """All modules that are started or preloaded by name exist. No import statement would fail if one were missing."""
     assert importlib.util.find_spec(module)
 
 

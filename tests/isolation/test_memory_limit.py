@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def run_script(tmp_path, monkeypatch):
-    """Return a function that writes the script that workers run."""
+    """Return a function that makes workers run a given script."""
 
     def run(text):
         script = tmp_path / "worker.py"

@@ -82,7 +82,7 @@ def test_mlflow_keeps_each_record_as_a_nested_run(tmp_path, monkeypatch):
 
 
 def test_wandb_stores_the_run_offline(tmp_path, monkeypatch):
-    """In offline mode, the W&B files contain the machine, each variant's numbers and the table of records."""
+    """In offline mode, the W&B files contain the machine, each variant's metrics and the table of records."""
     pytest.importorskip("wandb", reason="needs wandb (pip install 'attnbench[wandb]')")
     for name, value in (("WANDB_MODE", "offline"), ("WANDB_DIR", str(tmp_path)), ("WANDB_SILENT", "true")):
         monkeypatch.setenv(name, value)

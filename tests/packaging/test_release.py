@@ -26,7 +26,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Install the wheel into a clean environment with the dependencies, and return the environment's `bin` folder."""
+    """Install the wheel and its dependencies into a clean environment, and return the environment's `bin` folder."""
     folder = tmp_path_factory.mktemp("clean") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -86,7 +86,7 @@ def test_installed_wheel_works_from_anywhere(installed, tmp_path):
 
 
 def test_constraints_pin_one_torch_for_every_machine():
-    """The pinned torch version has no local suffix, so that each machine gets the build for its hardware."""
+    """The pinned torch version has no local suffix such as `+cpu`, so each machine gets the build for its hardware."""
     pins = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
     )
@@ -105,7 +105,7 @@ def test_changelog_fragments_have_a_known_kind():
 
 
 def test_container_installs_from_what_it_copies_first(tmp_path):
-    """The files that the Containerfile copies before it installs attnbench are enough for the build and for make."""
+    """The files that the Containerfile copies before installing attnbench are enough for the build and for `make`."""
     lines = (ROOT / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     steps = [line.split() for line in lines if line and not line.startswith("#")]
     assert {step[0] for step in steps} == {"FROM", "RUN", "WORKDIR", "COPY", "ENV", "CMD"}

@@ -47,7 +47,7 @@ def test_against_flash(speedup, prepared, mask, most, length):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("direction", ["forward", "forward_backward"])
 def test_extra_memory(benchmark, direction, dtype):
-    """From 2048 to 16384 tokens, the memory needed beyond the returned tensors grows by at most a tenth."""
+    """From 2048 to 16384 tokens, the memory that `chunked` needs beyond its results grows by at most a tenth."""
 
     def extra(length):
         workload = Workload(heads=8, seq_q=length, head_dim=64, direction=direction, dtype=dtype)

@@ -68,7 +68,7 @@ def runs(templates, tmp_path):
 
 
 def peak_bytes(process):
-    """Poll a process until it exits, and return the peak of the total memory of the process and its descendants."""
+    """Poll a process until it exits, and return how much memory it and its descendants used at peak."""
     peak = 0
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):

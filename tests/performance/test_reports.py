@@ -17,7 +17,7 @@ PAGE_BYTES = 3_000_000
 
 
 def write_runs(folder, cells, **axes):
-    """Write runs of two machines with at least `cells` cells in total, and return the runs and the number of cells."""
+    """Write runs from two machines with at least `cells` cells in total. Return the runs and the exact cell count."""
     workloads = synthetic.workloads(seqs=SEQS, **{**AXES, **axes})
     variants = (*synthetic.DEFAULT_VARIANTS, *VARIANTS)[: -(-cells // (len(MACHINES) * len(workloads)))]
     runs = [

@@ -62,7 +62,7 @@ def test_a_baseline_must_be_among_the_variants(stubbed):
 
 @pytest.mark.parametrize("variants", [None, [], {"alpha": None}, {"alpha": {"baseline": "yes"}}, {"alpha": {}}])
 def test_a_manifest_without_a_baseline_declares_none(variants):
-    """A manifest declares no baseline if its variants are malformed or, as in manifests of older versions, missing."""
+    """A manifest declares no baseline if its variants are malformed, or missing as in manifests of older versions."""
     assert declared_baseline({"variants": variants}) is None
 
 

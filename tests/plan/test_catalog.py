@@ -1,4 +1,4 @@
-"""The catalog: plugins that load, plugins that fail to load, and cached descriptions."""
+"""The plugin catalog: plugins that load, plugins that fail to load, and cached descriptions."""
 
 import re
 import shutil
@@ -98,7 +98,7 @@ def test_a_broken_plugin_has_a_remedy_for_the_kind_of_its_error(write_plugin, te
 
 
 def test_a_name_given_twice_names_both_sources(write_plugin):
-    """If two plugins offer variants of the same name, the second one is rejected, and the reason names both files."""
+    """If two plugins offer variants with the same name, the second variant is rejected. The reason names both files."""
     first, second = write_plugin("first", GOOD.format(name="twin")), write_plugin("second", GOOD.format(name="twin"))
     catalog = read_catalog([first, second])
     assert entry_of(catalog, "first").reason is None

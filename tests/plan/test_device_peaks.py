@@ -12,7 +12,7 @@ CPU = SimpleNamespace(name="cpu")
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """Replace the measurement with a stub, use an empty cache, and return the list of all measurements made."""
+    """Replace the measurement with a stub, use an empty cache, and return a list to which each measurement is added."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     counted = []
 
@@ -26,7 +26,7 @@ def measured(monkeypatch, tmp_path):
 
 
 def test_peaks_are_cached_by_environment_device_and_dtype(measured):
-    """Cached rates are used only for the environment, the device and the dtype of the measurement."""
+    """Cached rates are used only for the environment, device and dtype for which they were measured."""
     first = device_peaks.measured_peaks(CPU, ["float16"], "here")
     assert device_peaks.measured_peaks(CPU, ["float16", "float16"], "here") == first
     both = device_peaks.measured_peaks(CPU, ["bfloat16", "float16"], "here")

@@ -31,12 +31,12 @@ GPUS = ["00000000:3B:00.0", "00000000:3C:00.0", "00000000:AF:00.0"]
 
 
 def test_each_gpu_gets_nearby_cores_that_no_other_gpu_gets(system):
-    """Each GPU gets whole cores of the socket near it, and no core goes to two GPUs."""
+    """Each GPU gets whole cores of the nearest socket, and no two GPUs share a core."""
     assert cores_near_gpus(GPUS, set(range(16)), system) == [(0, 1, 8, 9), (2, 3, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)]
 
 
 def test_only_allowed_cores_are_divided(system, tmp_path):
-    """Only cores that this process may use are divided among the GPUs. If they are too few, no worker is pinned."""
+    """Only cores that this process may use are divided among the GPUs. If there are too few, no worker is pinned."""
     assert cores_near_gpus(GPUS, {0, 1, 8, 5}, system) == [(0, 8), (1,), (5,)]
     assert cores_near_gpus(GPUS, {0, 5}, system) == [(), (), ()]
     assert cores_near_gpus(GPUS[:1], {2, 3}, tmp_path / "nowhere") == [(2, 3)]
@@ -74,7 +74,7 @@ def test_by_default_all_gpus_are_used_and_their_workers_pinned(nvml):
 
 
 def test_gpus_of_one_model_share_their_cells(nvml):
-    """Each cell is planned once for each model of GPU or, with `every_device`, once for each GPU."""
+    """Each cell is planned once per GPU model or, with `every_device`, once per GPU."""
     chosen = choose_devices(["cuda"])
     environment = {"device_name": "x", "driver": "y", "packages": {}}
     workload = Workload(heads=2, seq_q=16, head_dim=8)

@@ -76,7 +76,7 @@ def test_a_dry_run_predicts_cells_that_will_not_fit(stubbed, command):
 
 
 def test_devices_of_one_model_divide_the_estimated_time(stubbed, monkeypatch):
-    """If workers start instantly, a second device of the same model halves the estimated time of the cells."""
+    """If workers start instantly, a second device of the same model halves the cells' estimated time."""
     history = History(stubbed.folder)
     monkeypatch.setattr(history_module, "WORKER_START_S", 0.0)
     known = {name: Device(name, "H200", name) for name in ("cuda:0", "cuda:1")}

@@ -22,7 +22,7 @@ seq = [1024, 2048]
 
 
 def searched(limit, start=(1024, 2048), call_s=0.0):
-    """Search on a device on which lengths up to `limit` fit, and return the lengths tried and the largest that fits."""
+    """Simulate a search on a device on which lengths up to `limit` fit, and return the lengths tried and the result."""
     known = {length: LengthOutcome("ok" if length <= limit else "out_of_memory", call_s) for length in start}
     tried = []
     while (length := next_length(known)) is not None:
@@ -53,7 +53,7 @@ def test_a_search_ends_when_memory_is_not_the_limit():
 
 
 def test_only_workloads_that_need_no_less_memory_are_predicted():
-    """A larger size, a larger dtype or a backward pass needs more memory. A different mask allows no prediction."""
+    """Larger sizes, a larger dtype or a backward pass need more memory. A different mask allows no prediction."""
     larger = [{"seq_q": 256, "seq_k": 256}, {"batch": 2}, {"direction": "backward"}, {"heads": 4, "kv_heads": 4}]
     for change in larger:
         assert no_smaller(dataclasses.replace(SMALL, **change), SMALL)
@@ -72,7 +72,7 @@ def test_workloads_of_a_series_differ_only_in_length():
 
 
 def test_larger_workloads_are_predicted_not_to_fit_unless_exhaustive(stubbed, outcomes):
-    """If a cell runs out of memory, larger cells are predicted to do so, too, and are tried only with --exhaustive."""
+    """If a cell runs out of memory, larger cells are predicted to do so too, and are run only with --exhaustive."""
     stubbed.behave(alpha={"limit": 24})
     run, summary = stubbed.run(seq=(16, 32, 64))
     records = outcomes(run)

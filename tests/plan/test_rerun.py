@@ -1,4 +1,4 @@
-"""The command that repeats the measurement of a cell, and the workload ids that it contains."""
+"""The command that measures a cell again, and the workload ids in such commands."""
 
 import shlex
 
@@ -48,7 +48,7 @@ def test_a_wrong_field_of_an_id_is_named():
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Return a function that runs a command until its plan is made, and returns the plan."""
+    """Return a function that runs a command until it has made a plan, and returns the plan."""
 
     def plan(command):
         plans = []

@@ -1,4 +1,4 @@
-"""The traits of the variants in a run, and the cache of the verdicts on them."""
+"""The traits of a run's variants, and the cached verdicts on them."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ def test_every_trait_has_its_check():
 
 
 def test_the_manifest_has_the_traits_of_timed_variants(stubbed):
-    """The manifest has each variant's tier, claims and tested traits, but no traits for a variant that failed."""
+    """The manifest has every variant's tier and claims, and the tested traits of each variant that was timed."""
     stubbed.behave(beta={"open": "exit"})
     manifest = read_manifest(stubbed.run()[0])
     assert manifest["variants"]["alpha"] == {"tier": "fused", "layout": "BHSD", "claims": [], "baseline": False}
@@ -41,7 +41,7 @@ def test_traits_are_tested_once_for_each_source(stubbed, monkeypatch):
 
 @pytest.mark.parametrize("behaviour", ["exit", "raw", "hang:check"])
 def test_a_variant_whose_trait_tests_fail_to_run_has_no_traits(stubbed, outcomes, monkeypatch, behaviour):
-    """If a trait's test exits, forges a reply or hangs, the variant has no traits, but its cells are still ok."""
+    """If a trait test exits, sends an invalid reply or hangs, the variant has no traits, but its cells are still ok."""
     monkeypatch.setattr(variant_traits, "TIMEOUT_S", 0.3)
     stubbed.behave(alpha={"check": behaviour})
     run, _ = stubbed.run("alpha")

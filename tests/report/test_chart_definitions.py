@@ -1,4 +1,4 @@
-"""The page's charts and the printed figures agree, because they share their definitions."""
+"""The charts on the report's page and the printed figures agree, because they share their definitions."""
 
 import pytest
 
@@ -15,13 +15,13 @@ PRINTED = [chart for chart in METRIC_CHARTS if chart.printed]
 
 @pytest.fixture(scope="module")
 def specs():
-    """Return a dict from chart name to the specification of the page's chart."""
+    """Return a dict that maps each chart's name to its specification on the page."""
     return chart_specs(palette(["sdpa", "chunked"]))
 
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """Return a dict from chart name to the planned printed figure and its plot."""
+    """Return a dict that maps each chart's name to its planned print figure and the figure's plot."""
     folder = tmp_path_factory.mktemp("runs")
     cells = synthetic.workloads(seqs=(512, 1024, 2048), directions=("forward",))
     run = synthetic.make_run(folder, cells=cells, variants=("sdpa", "chunked"), rounds=8)
@@ -30,12 +30,12 @@ def printed(tmp_path_factory):
 
 
 def axes_of(spec):
-    """Return the `y` encodings of a chart's layers that draw a field."""
+    """Return the `y` encodings of the chart layers in which `y` is a field."""
     return [layer["encoding"]["y"] for layer in spec["spec"]["layer"] if "field" in layer["encoding"]["y"]]
 
 
 def test_each_defined_chart_is_drawn_on_the_page(specs):
-    """The page has a specification for each chart definition, and no others."""
+    """The page has one specification for each chart definition and no other specifications."""
     assert list(specs) == [chart.name for chart in CHARTS]
 
 
@@ -71,7 +71,7 @@ def test_page_and_print_read_the_same_columns(chart, specs, printed):
 
 @pytest.mark.parametrize("chart", PRINTED, ids=lambda chart: chart.name)
 def test_titles_are_those_of_the_definition(chart, printed):
-    """A figure's title names the chart and device, and its description has the variants and the chart's note."""
+    """A figure's title names the chart and device. Its description lists the variants and ends with the chart note."""
     figure, _ = printed[chart.name]
     assert figure.title == f"{chart.titled('sdpa')} on AMD EPYC 7B13"
     assert figure.description.startswith(f"{figure.title}: chunked, sdpa, in ")
@@ -79,7 +79,7 @@ def test_titles_are_those_of_the_definition(chart, printed):
 
 
 def test_a_speed_up_lies_within_its_band(printed):
-    """A speed-up lies in its band, which spans all ratios that the intervals of both latencies allow."""
+    """Each speed-up lies in its band, which spans all ratios of values in the two latencies' intervals."""
     _, plot = printed["speedup"]
     for facet in plot["facets"]:
         for curve in facet["curves"]:
@@ -88,7 +88,7 @@ def test_a_speed_up_lies_within_its_band(printed):
 
 
 def test_a_figure_has_no_more_facets_than_the_page_shows_at_first(tmp_path):
-    """A figure shows the first six of eight settings, and its description says that two are left out."""
+    """A figure shows the first six of eight settings, and its description says that two more are in results.csv."""
     cells = synthetic.workloads(
         seqs=(512,), masks=("none", "causal"), directions=("forward", "backward", "forward_backward")
     )

@@ -74,7 +74,7 @@ def test_each_correct_cell_is_one_benchmark_with_its_median(frame, tmp_path):
 
 
 def test_statistics_are_those_that_pytest_benchmark_computes(frame, tmp_path):
-    """A benchmark's quartiles, outliers and rounds are those that pytest-benchmark computes from its samples."""
+    """The exported rounds, quartiles and outliers follow from the samples, as in pytest-benchmark's own files."""
     content = json.loads(export(frame, tmp_path / "export.json", "pytest-benchmark").read_text())
     stats = content["benchmarks"][0]["stats"]
     samples = sorted(stats["data"])
@@ -86,7 +86,7 @@ def test_statistics_are_those_that_pytest_benchmark_computes(frame, tmp_path):
 
 
 def test_without_pytest_benchmark_the_error_says_what_to_install(frame, tmp_path, monkeypatch):
-    """If pytest-benchmark is not installed, an export to its format raises a usage error that names the extra."""
+    """If pytest-benchmark is not installed, an export to its format raises a usage error with the install command."""
     monkeypatch.setitem(sys.modules, "pytest_benchmark.stats", None)
     with pytest.raises(UsageError, match=r"pip install 'attnbench\[pytest\]'"):
         export(frame, tmp_path / "export.json", "pytest-benchmark")

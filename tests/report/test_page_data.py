@@ -17,7 +17,7 @@ CELLS = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("fo
 
 
 def test_each_cell_has_the_command_that_runs_it_again(tmp_path):
-    """Each cell's command contains the cell's variant, device and workload."""
+    """The command that measures a cell again contains the cell's variant, device and workload."""
     run = synthetic.make_run(tmp_path, cells=CELLS, rounds=8)
     data = payload(read(run))
     cells, lists = data["cells"], data["lists"]

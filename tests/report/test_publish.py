@@ -20,7 +20,7 @@ def runs(folder, **second):
 
 
 def test_a_site_has_an_index_each_report_and_the_trends(tmp_path):
-    """The index lists runs by machine with links to their reports, and shows the trends of cells with change points."""
+    """The index groups runs by machine, links to their reports, and shows the trends of cells with change points."""
     runs(tmp_path, slower={"chunked": 1.5})
     index = write_site(tmp_path / "box", tmp_path / "site")
     text = index.read_text()

@@ -1,4 +1,4 @@
-"""The tables of verdicts."""
+"""The verdict tables."""
 
 import synthetic
 from attnbench.analysis.results import Results
@@ -8,7 +8,7 @@ CELLS = synthetic.workloads(seqs=(256, 512, 1024), masks=("causal",), directions
 
 
 def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tmp_path):
-    """Each variant but the baseline has a column of verdicts, ratios and intervals. A note states the noise floor."""
+    """Each variant except the baseline has a column of verdicts, ratios and intervals. A note gives the noise floor."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), slower={"chunked": 3.0})
     (table,) = verdict_tables(Results.load(run, "sdpa"))
     assert table.columns == ("workload", "chunked")
@@ -21,6 +21,6 @@ def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tm
 
 
 def test_without_a_control_there_is_no_table(tmp_path):
-    """A run without an A/A control has no table of verdicts."""
+    """A run without an A/A control has no verdict table."""
     run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), baseline=None)
     assert verdict_tables(Results.load(run, "sdpa")) == []

@@ -15,20 +15,20 @@ CELLS = synthetic.workloads(seqs=(512, 1024, 2048), directions=("forward",))
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Return a run that contains every status. Tests share the run and only read it."""
+    """Return a run in which every status occurs. Tests share the run and only read it."""
     variants = ("naive", "sdpa", "chunked", "xformers", "forgets-a-key", "segfaults", "hangs", "linear-attention")
     return synthetic.make_run(tmp_path_factory.mktemp("runs"), cells=CELLS, variants=variants, rounds=8)
 
 
 @pytest.fixture(scope="module")
 def written(run, tmp_path_factory):
-    """Return the folder and the paths of the run's report."""
+    """Write the run's report, and return the report's folder and the paths of its files."""
     out = tmp_path_factory.mktemp("out") / "report"
     return out, write_report([run], out)
 
 
 def test_a_report_has_a_page_markdown_data_and_figures(written):
-    """index.html comes first, followed by report.md, the tables, the results and each figure as SVG, PNG and PDF."""
+    """A report has index.html (the first path), report.md, tables, results, and each figure as SVG, PNG and PDF."""
     out, paths = written
     assert paths[0] == out / "index.html"
     names = {path.relative_to(out).as_posix() for path in paths}
@@ -83,7 +83,7 @@ def test_wrong_results_are_shown_but_never_ranked(run, written):
 
 
 def test_inexact_variants_have_their_own_section(written):
-    """Linear attention appears only in the section on inexact variants."""
+    """Linear attention, an inexact variant, appears only in the section on inexact variants."""
     text = (written[0] / "report.md").read_text()
     before, apart = text.split("## Inexact variants")
     assert "linear-attention" not in before
@@ -91,7 +91,7 @@ def test_inexact_variants_have_their_own_section(written):
 
 
 def test_the_page_links_to_no_other_site(written):
-    """No src or href of the page points to another site, and the page's styles load no other file."""
+    """No `src` or `href` on the page points to another site, and the page's styles load no other file."""
 
     class Addresses(HTMLParser):
         found = ()

@@ -18,7 +18,7 @@ def test_every_second_round_is_the_reverse_of_the_one_before(runners):
 
 
 def test_every_runner_follows_itself_equally_often():
-    """All runners equally often take both the last turn of one round and the first turn of the next."""
+    """Every runner takes two turns in a row, at the end of one round and the start of the next, equally often."""
     rounds = [round_order(RUNNERS, number) for number in range(2 * len(RUNNERS) + 1)]
     follows_itself = [first[-1] for first, second in pairwise(rounds) if first[-1] == second[0]]
     assert sorted(follows_itself) == sorted(RUNNERS)

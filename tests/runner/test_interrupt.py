@@ -64,7 +64,7 @@ def opened(stubbed):
 
 
 def completed(stubbed, run):
-    """Resume a run with workers that don't misbehave, and return the number of cells by status."""
+    """Resume a run with workers that don't misbehave, and return the number of cells with each status."""
     stubbed.behave()
     execute(run, *resumed(run))
     return store.statuses(run)

@@ -22,7 +22,7 @@ def attnbench_record_stored(record):
 
 @pytest.fixture
 def observers(tmp_path):
-    """Yield a function that starts observers from the source code of plugins, and stop the observers after the test."""
+    """Yield a function that starts observers from plugin source code, and stop the observers after the test."""
     opened = ExitStack()
 
     def make(*texts, observes=("record_stored",)):
@@ -60,7 +60,7 @@ def test_an_observer_that_raises_does_not_affect_the_others(observers, tmp_path)
 
 @pytest.mark.parametrize(("fault", "word"), [("import os; os._exit(3)", "code 3"), ("import time; time.sleep(60)", "")])
 def test_an_observer_that_exits_or_hangs_ends_observing(observers, fault, word, monkeypatch):
-    """If an observer exits or hangs, this is reported once, and no further events are sent."""
+    """If an observer exits or hangs, this is reported once, and no observer receives further events."""
     monkeypatch.setattr(observing, "IMPORT_TIMEOUT_S", 20.0 if word else 3.0)
     text = f"from attnbench import hookimpl\n@hookimpl\ndef attnbench_record_stored(record):\n    {fault}\n"
     running = observers(text)

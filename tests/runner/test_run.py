@@ -68,7 +68,7 @@ def request_of(tmp_path):
 
 
 class RecordingListener(RunListener):
-    """A listener that stores the doctor's findings and the observers' problems."""
+    """A listener that stores the findings of `attnbench doctor` and the observers' problems."""
 
     def __init__(self):
         self.problems, self.findings = [], []

@@ -72,7 +72,7 @@ def test_a_disk_that_fills_up_stops_the_run_with_all_records_intact(stubbed, out
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_runs(stubbed, monkeypatch):
-    """If a run's records may not fit on the disk, a UsageError states the free space and the number of cells."""
+    """If the disk may be too small for a run's records, a UsageError states the free space and the number of cells."""
     monkeypatch.setattr(store.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
     request = stubbed.request()
     with pytest.raises(UsageError, match="5 MiB are free and 2 cells may need"):

@@ -170,7 +170,7 @@ def test_another_device_of_its_model_replaces_one_that_is_gone(stubbed, outcomes
 
 
 def test_every_device_measures_all_cells_on_request(stubbed, gpus):
-    """With `--every-device`, each device measures every cell, and resuming adds the cells that one device lacks."""
+    """With `--every-device`, each device measures every cell, and resuming measures the missing cells."""
     run, summary = stubbed.run(devices=["cuda:0", "cuda:1"], every_device=True)
     assert summary.statuses == {"ok": 4} == store.statuses(run)
     (run / "records-cuda-1.jsonl").unlink()

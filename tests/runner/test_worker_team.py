@@ -22,7 +22,7 @@ def four_gpus(monkeypatch):
 
 
 def test_a_team_sees_its_members_only():
-    """A team is named after its member devices, and only these devices are visible to its worker."""
+    """A team is named after its member devices, and only these devices are visible to its workers."""
     pair = Device.team(GPUS[:2])
     assert (pair.name, pair.model, pair.size, pair.kind) == ("cuda:0+cuda:1", "2 x H200", 2, "cuda")
     assert pair.worker_environment()["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-1"
@@ -65,9 +65,9 @@ def test_a_placement_problem_has_a_reason(four_gpus):
 
 
 def test_the_reply_of_the_slowest_member_is_kept():
-    """The slowest member's reply is kept, and for a block, this reply also contains the median time of each member.
+    """The slowest member's reply is kept. The reply to a block request also gets each member's median time.
 
-    When a cell is closed, the reply with the largest peak memory is kept.
+    Of the replies to closing a cell, the one with the largest peak memory is kept.
     """
     fast, slow = (Block([t, t + 2.0], 1, 20.0, telemetry={"a": t}) for t in (1.0, 5.0))
     assert slowest_reply([fast, slow]) == Block([5.0, 7.0], 1, 20.0, telemetry={"a": 5.0, "rank_ns": [2.0, 6.0]})

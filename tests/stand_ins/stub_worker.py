@@ -1,4 +1,4 @@
-"""A stand-in for workers that replies immediately, does not import torch, and misbehaves on request.
+"""A stand-in worker, which replies immediately, does not import torch, and misbehaves on request.
 
 The environment variable `STUB` is a JSON object that maps each variant to an object with the variant's behaviour. A
 variant's object has these keys:
@@ -16,7 +16,7 @@ The value for an operation is one of:
 - an object: send this object as the reply
 - `{"once": FILE, "do": ...}`: if the file does not exist yet, create it and follow the value of `do`
 
-`STUB_LOG` is the path of a file to which a line is added for every opened cell and for every block.
+`STUB_LOG` is the path of a file to which a line is added for each opened cell and each block.
 """
 
 import hashlib

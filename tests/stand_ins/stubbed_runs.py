@@ -30,7 +30,7 @@ def write_plugin(tmp_path):
 
 
 class StubbedRuns:
-    """A factory of runs with the stand-in variants alpha, beta and gamma, which misbehave on request."""
+    """A factory for runs of the stand-in variants alpha, beta and gamma, which misbehave on request."""
 
     def __init__(self, folder, monkeypatch):
         self.folder, self._patch = folder, monkeypatch
@@ -60,12 +60,12 @@ class StubbedRuns:
         return run, execute(run, catalog, plan, limits=limits)
 
     def opened(self):
-        """Return (variant, length, worker's process id) for each cell that a worker has opened, in order of opening."""
+        """Return (variant, length, worker process id) for each opened cell, in the order in which they were opened."""
         lines = map(str.split, self.log.open())
         return [(name, int(length), process) for what, name, length, process in lines if what == "open"]
 
     def workers(self):
-        """Return those fork servers and workers of these runs that are still alive."""
+        """Return the fork servers and workers of these runs that are still running."""
         marker = ("STUB_LOG", str(self.log))
         return [
             process

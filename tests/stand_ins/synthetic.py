@@ -153,7 +153,7 @@ def make_run(
 ) -> Path:
     """Write the folder of a synthetic run and return its path.
 
-    - `slower`: factors by which the times of some variants are multiplied
+    - `slower`: the factors, by variant, by which latencies are multiplied
     - `noise`, `drift`: the relative noise of a sample, and the amplitude of the relative drift over the rounds
     - `rounds`, `block`: the number of rounds, and the number of samples in a block
     - `replace`: fields to override in every record
@@ -217,7 +217,7 @@ def _record(run: Path, variant: str, workload: Workload, machine: Machine, *, co
 
 
 def _outcome(record: Record, times: list[float], block: int, machine: Machine, started: str) -> Record:
-    """Return the record with its status and the fields that depend on the status."""
+    """Return the record with its status and the fields that depend on it."""
     kind = KINDS.get(record.variant, Kind(0.5))
     status, reason = kind.status, kind.reason
     if status == "unsupported" and machine.device != "cpu":

@@ -1,4 +1,4 @@
-"""Findings and figures that studies make from given rows."""
+"""The findings and figures that studies make from given rows."""
 
 import math
 
@@ -20,13 +20,13 @@ def row(variant="naive", **fields):
 
 
 def growing(variant="naive", power=2.0, **fields):
-    """Return rows of four lengths. The latency is 1 ms at length 128 and proportional to length ** power."""
+    """Return rows for four sequence lengths, with a latency of 1 ms at length 128 that grows as length ** power."""
     return [row(variant, seq_q=n, latency_ms=(n / 128) ** power, **fields) for n in (128, 256, 512, 1024)]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_each_study_asks_a_question(name):
-    """`find_study` returns each study by its name, and the question of each study ends with a question mark."""
+    """`find_study` returns each study by its name, and each study's question ends with a question mark."""
     study = find_study(name)
     assert study.name == name
     assert study.question.endswith("?")
@@ -39,7 +39,7 @@ def test_unknown_study_names_the_nearest():
 
 
 def test_context_states_the_exponent_and_both_ends():
-    """`context` states each variant's latency at the shortest and longest length, and the exponent of its growth."""
+    """`context` states each variant's latency at the shortest and the longest length, and its growth exponent."""
     finding = find_study("context").conclude(growing("naive", 2.0) + growing("quick", 1.0))
     assert "naive goes from 1.00 ms at 128 tokens to 64.0 ms at 1k, which is 64.0 times as long" in finding
     assert "power of 2.00" in finding
@@ -47,7 +47,7 @@ def test_context_states_the_exponent_and_both_ends():
 
 
 def test_heads_names_the_fastest_and_the_slowest_number_of_heads():
-    """`heads` names, for each variant, the numbers of heads with the lowest and the highest latency."""
+    """For each variant, `heads` states which numbers of heads have the lowest and the highest latency."""
     rows = [row(heads=h, head_dim=512 // h, latency_ms=t) for h, t in ((1, 2.0), (8, 1.0), (32, 4.0))]
     finding = find_study("heads").conclude(rows)
     assert "is fastest with 8 (1.00 ms) and slowest with 32 (4.00 ms, 4.00 times as long)" in finding
@@ -64,7 +64,7 @@ def test_bidirectional_compares_latency_with_the_visible_pairs():
 
 
 def test_memory_states_the_growth_and_how_many_sequences_fit():
-    """`memory` states the memory of a sequence, the exponent of its growth, and the number of sequences that fit."""
+    """`memory` states how much memory a sequence needs, how this grows with the length, and how many sequences fit."""
     rows = [{**r, "sequence_bytes": r["seq_q"] ** 2, "largest_batch": 3} for r in growing()]
     finding = find_study("memory").conclude(rows)
     assert "naive needs 1.00 MiB for one sequence of 1k tokens, growing as the length to the power of 2.00" in finding
@@ -72,7 +72,7 @@ def test_memory_states_the_growth_and_how_many_sequences_fit():
 
 
 def test_parallelism_compares_recurrent_layers_with_attention():
-    """`parallelism` compares a layer's time per token with that of the fastest attention at the same length."""
+    """`parallelism` compares a recurrent layer's time per token with the fastest attention's at the same length."""
     rows = growing("sdpa", 1.0) + [{**r, "exact": False} for r in growing("lstm", 2.0)]
     finding = find_study("parallelism").conclude(rows)
     assert "lstm takes 7.81 microseconds at 128 tokens (1.00 times as long as sdpa, at 7.81)" in finding
@@ -82,7 +82,7 @@ def test_parallelism_compares_recurrent_layers_with_attention():
 
 @pytest.mark.parametrize("name", ["heads", "context", "bidirectional", "memory", "parallelism"])
 def test_figures_are_drawn(name, tmp_path):
-    """The figure of each timed study has a line for each variant."""
+    """Each timed study's figure has a line for each variant."""
     rows = [{**r, "sequence_bytes": 1 << 20, "largest_batch": 5} for r in growing() + growing(mask="none")]
     figure = find_study(name).draw(rows + [{**r, "variant": "other"} for r in rows])
     figure.savefig(tmp_path / "figure.png")
@@ -98,7 +98,7 @@ def test_a_study_without_a_timed_cell_is_an_error(tmp_path):
 
 
 def test_numbers_are_formatted_for_sentences():
-    """Numbers have three significant digits, byte counts have a unit, and `and` precedes the last part of a list.
+    """Numbers have three significant digits, byte counts have a unit, and `and` precedes the last item of a list.
 
     `exponent` returns the exponent of the curve through two points.
     """
@@ -111,14 +111,14 @@ def test_numbers_are_formatted_for_sentences():
 
 
 def split_rows(numbers=(1, 2)):
-    """Return rows for the given numbers of devices. Splitting the batch takes longer than splitting the heads."""
+    """Return rows for the given numbers of devices, in which splitting the batch is slower than splitting the heads."""
     times = {(1, "batch"): 10.0, (2, "batch"): 6.25, (2, "heads"): 5.0}
     timed = [row(batch=4, gpus=n, split=split, latency_ms=t) for (n, split), t in times.items() if n in numbers]
     return gpus.with_efficiency(gpus.by_split(timed, {"batch": 4, "heads": 8}))
 
 
 def test_gpus_computes_the_efficiency_of_each_split():
-    """Efficiency is the speed-up of each split over one device, divided by the number of devices."""
+    """A split's efficiency is its speed-up over one device, divided by the number of devices."""
     computed = {(r["split"], r["devices"]): (r["latency_ms"], r["efficiency"]) for r in split_rows()}
     assert computed == {
         ("batch", 1): (10.0, 1.0), ("heads", 1): (10.0, 1.0), ("batch", 2): (6.25, 0.8), ("heads", 2): (5.0, 1.0),
@@ -126,7 +126,7 @@ def test_gpus_computes_the_efficiency_of_each_split():
 
 
 def test_gpus_states_speed_up_and_efficiency():
-    """`gpus` states the speed-up of each split on the most devices, or that a single device leaves nothing to split."""
+    """`gpus` states each split's speed-up and efficiency. With only one device, it says that nothing was split."""
     finding = gpus.conclude(split_rows())
     assert "when the batch of 4 is split, naive is 1.60 times as fast (80% scaling efficiency)" in finding
     assert "when the 8 heads are split, naive is 2.00 times as fast (100% scaling efficiency)" in finding

@@ -33,7 +33,7 @@ ROWS = {  # for each study, a function that selects its rows from the run that m
 
 @pytest.fixture(scope="module")
 def timed_rows(tmp_path_factory):
-    """Measure the workloads of GRIDS once, and return the rows."""
+    """Measure the workloads in GRIDS once, and return the rows."""
     folder = tmp_path_factory.mktemp("studies")
     return run_suite("all", GRIDS, Settings(folder, variants=["naive"], budget_s=0.02), folder, ["cpu"])
 
@@ -48,7 +48,7 @@ def test_suite_text_is_toml():
 
 @pytest.mark.parametrize("name", ROWS)
 def test_timed_studies_draw_and_conclude_from_real_rows(name, timed_rows, monkeypatch, tmp_path):
-    """Each timed study makes a figure and a finding from the rows of a real run."""
+    """Each timed study makes a figure and a finding from a real run's rows."""
     rows = [row for row in timed_rows if ROWS[name](row)]
     assert len(rows) == (4 if name == "bidirectional" else 2)
     monkeypatch.setattr("attnbench.study.timing.run_suite", lambda *_, **__: rows)
@@ -111,7 +111,7 @@ def test_gpus_splits_a_problem_over_cores(tmp_path):
 
 
 def sizes_of(sizes):
-    """Convert the sizes of a study to the fields of a workload."""
+    """Convert a study's sizes to workload fields."""
     return {"seq_q" if name == "seq" else name: value for name, value in sizes.items()}
 
 

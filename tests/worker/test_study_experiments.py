@@ -1,4 +1,4 @@
-"""Experiments of studies that compute values instead of timing variants."""
+"""The experiments of studies that compute values instead of timing variants."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_the_jacobian_norm_agrees_with_autograd():
 
 
 def test_weights_of_a_sentence():
-    """The weights of each row sum to 1. With the causal mask, all weights above the diagonal are 0."""
+    """The attention weights in each row sum to 1. With the causal mask, all weights above the diagonal are 0."""
     free, causal = attention_weights("one two one three")
     assert free["words"] == ["one", "two", "one", "three"]
     for row in free["weights"] + causal["weights"]:
@@ -41,7 +41,7 @@ def test_weights_of_a_sentence():
 
 
 def test_the_steps_compute_attention():
-    """The output is softmax(Q K^T / sqrt(head_dim)) V, and the weights of the heads are causal."""
+    """The output is softmax(Q K^T / sqrt(head_dim)) V, and each head's weights are causal."""
     rows = steps("a b a", width=6, head_dim=4, heads=2)
     found = {row["step"]: torch.tensor(row["matrix"]) for row in rows}
     expected = scaled_dot_product_attention(found["query"], found["key"], found["value"])
@@ -53,7 +53,7 @@ def test_the_steps_compute_attention():
 
 @pytest.mark.parametrize("name", ["scaling-factor", "weights", "steps"])
 def test_computed_studies_from_end_to_end(name, tmp_path):
-    """A study with computed rows writes its rows, figures and finding."""
+    """A study that computes its rows writes the rows, the figure and the finding to files."""
     sizes, phrase = {
         "scaling-factor": ({"head_dims": [4, 64], "keys": 16, "queries": 16}, "head_dim 4 to 64"),
         "weights": ({"sentence": "a b a"}, "a sentence of 3 words (2 different ones"),
