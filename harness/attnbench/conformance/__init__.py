@@ -1,1 +1,1 @@
-"""The conformance suite, and the gate that checks the answers of timed calls. Runs in workers and imports torch."""
+"""The conformance suite, and the gate that checks the answers of timed calls. Both run in workers and import torch."""

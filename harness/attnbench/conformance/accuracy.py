@@ -1,4 +1,4 @@
-"""Compare a variant's answer with the reference, and report the worst error, its place, and the rule it breaks."""
+"""Compare a variant's answer with the reference, and report the worst error, its location, and the rule it breaks."""
 
 from __future__ import annotations
 

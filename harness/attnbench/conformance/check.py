@@ -1,4 +1,4 @@
-"""The class Check, the decorator that creates checks, and the result of running a check."""
+"""The `Check` class, the decorator that creates checks, and the result of running a check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build the small workloads that checks run on, and combine features so that every pair of choices occurs."""
+"""Build the small workloads that checks run on, and combine features so that all pairs of choices are covered."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Pair = tuple[tuple[str, int], tuple[str, int]]
 
 
 def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return combinations of one choice per field that together contain every pair of choices of two different fields.
+    """Return combinations, each with one choice per field, that together cover every pair of choices for two fields.
 
-    There are too many combinations to run them all, and most bugs involve only one or two features (Kuhn, Wallace and
+    Running all combinations would take too long, and most bugs involve only one or two features (Kuhn, Wallace and
     Gallo, 2004, doi:10.1109/TSE.2004.24). The algorithm is greedy: for one field after another, it takes the choice
     that adds the most new pairs, so earlier combinations contain more new pairs than later ones.
 
@@ -41,7 +41,7 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _best(name: str, choices: range, chosen: dict[str, int], missing: dict[Pair, None], turn: int) -> int:
-    """Return the choice for field `name` that adds the most pairs in `missing`; `turn` decides which one wins a tie."""
+    """Return the choice for field `name` that covers the most pairs in `missing`; `turn` breaks ties."""
 
     def new_pairs(choice: int) -> int:
         others = (((other, place), (name, choice)) for other, place in chosen.items())
@@ -72,7 +72,7 @@ def workload(**fields: Any) -> Workload:
 def of_all_shapes(masks: tuple[str, ...], **fields: Any) -> list[Workload]:
     """Return a workload for each combination of a mask and a shape in SHAPES.
 
-    The mask `document` requires as many queries as keys, so it gets only the square shape.
+    The `document` mask requires as many queries as keys, so it gets only the square shape.
     """
     return [
         workload(

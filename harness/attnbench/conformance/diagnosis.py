@@ -24,7 +24,7 @@ Mistake = tuple[str, Callable[[], torch.Tensor]]
 
 
 def guess(workload: Workload, inputs: Inputs, measured: Measured, piece: Piece, place: tuple[int, ...]) -> str | None:
-    """Return the common mistake that explains the wrong row of `measured` at `place`, or None if there is none."""
+    """Return the common mistake that explains the wrong row of `measured` at `place`, or None if no mistake does."""
     got = measured.got[place]
     of_output = measured.name == "output"
     if not got.isfinite().all():
@@ -104,7 +104,7 @@ def _mistakes(
 
 
 def _factor_of_scores(answer: Callable[[float], torch.Tensor], got: torch.Tensor) -> float:
-    """Use Gauss-Newton steps to find the factor of the scores for which `answer(factor)` is nearest to row `got`."""
+    """Use Gauss-Newton steps to find the score factor for which `answer(factor)` is closest to the row `got`."""
     factor = 1.0
     for _ in range(6):
         here = answer(factor)

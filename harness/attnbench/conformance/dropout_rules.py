@@ -69,7 +69,7 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
 
 
 def _variance_of_draw(rate: float) -> float:
-    """Return the relative variance of the squared noise of one weight.
+    """Return the relative variance of one weight's squared noise.
 
     At a dropout rate of p, the noise is 1/(1-p) - 1 if the weight is kept, and -1 if it is dropped. The relative
     variance is the variance divided by the square of the mean.

@@ -1,4 +1,4 @@
-"""The gate, which checks a cell's answers at sampled parts of the problem, before, during and after its timing."""
+"""The gate, which checks a cell's answers on sampled parts of the problem before, during and after the timing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate for a whole layer, which compares its answer with a float64 reference at sampled rows of one sequence."""
+"""The gate for a layer: compares the layer's answer with a float64 reference at sampled rows of one sequence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RECHECKED_ROWS = 4  # number of query rows compared after a timed call
 
 @dataclass(frozen=True)
 class Rows:
-    """Query rows of one sequence of the batch."""
+    """Query rows of one sequence in the batch."""
 
     batch: int
     rows: torch.Tensor
@@ -44,14 +44,14 @@ class LayerGate(BaseGate[LayerInputs]):
     """The gate for a layer around a variant; Gate is the gate for attention alone.
 
     The error of each row may be up to four times the error of a plain layer in the workload's dtype, plus a share of
-    the expected row's norm. The plain layer's error is the larger of its error at the same row and its root mean square
-    error over all rows. Before gradients are compared, grad_output is set to 0 except at the sampled rows, so that the
-    reference needs only those rows. The gradients of all weights, and of all tokens in the sequence, depend on those
-    rows.
+    the expected row's norm. The error of the plain layer is either its error at the same row or its root mean square
+    error over all rows, whichever is larger. Before gradients are compared, grad_output is set to 0 except at the
+    sampled rows, so that the reference needs only those rows. This still checks the gradients of all weights and of all
+    tokens in the sequence, because they depend on those rows.
     """
 
     def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a timed call's output at a few rows, and check that its gradients are finite."""
+        """Check a timed call's output at a few rows, and check that the call's gradients are finite."""
         problem = self._problem(output, grads)
         if problem:
             return Verdict(False, CONTRACT, reason=problem)
@@ -82,7 +82,7 @@ class LayerGate(BaseGate[LayerInputs]):
         return self._judge([self._last, *grads], sample)
 
     def _problem(self, output: Any, grads: tuple[torch.Tensor, ...] | None = None) -> str | None:
-        """Return how the layer's results break the contract in type, shape or dtype, or None if they don't."""
+        """Describe how the layer's results break the contract in type, shape or dtype, or return None if they don't."""
         wanted = zip(
             ("output", *(f"gradient {n}" for n in range(6))), (self.inputs.query, *self.inputs.leaves), strict=False
         )
@@ -139,8 +139,8 @@ def layer_reference(
     """Return the layer's output (R, E) at the sampled rows, followed by its gradients if `gradients` is True.
 
     There is one gradient for the sequence's tokens (S, E), one for the key tokens in cross-attention, and one for each
-    of the four weights. They are computed with a grad_output that equals `inputs.grad_output` at the sampled rows and
-    is 0 elsewhere. The code is written for clarity, not for speed.
+    of the four weight matrices. They are computed with a grad_output that equals `inputs.grad_output` at the
+    sampled rows and is 0 elsewhere. The code is written for clarity, not for speed.
     """
     w, attention_inputs = workload, inputs.attention
     assert attention_inputs is not None  # noqa: S101 - the inputs of a layer always contain them
@@ -172,7 +172,7 @@ def layer_reference(
 
 
 def _ratio(got: torch.Tensor, expected: torch.Tensor, plain: torch.Tensor, share: float) -> float:
-    """Return error / tolerance of the worst row; the tolerance includes `share` times the norm of the expected row."""
+    """Return the worst row's error / tolerance; the tolerance includes `share` times the expected row's norm."""
     error, typical = ((answer.detach().double() - expected).norm(dim=-1) for answer in (got, plain))
     tolerance = FACTOR * torch.maximum(typical, typical.square().mean().sqrt()) + share * expected.norm(dim=-1)
     return float(torch.where(error > 0, error / tolerance, 0.0).max())

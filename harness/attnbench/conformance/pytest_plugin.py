@@ -1,7 +1,7 @@
 """The pytest plugin that adds the options of `pytest --pyargs attnbench.conformance --variant my-attn`.
 
-The options are added only if the suite is named on the command line, so that they can't clash with options of other
-projects.
+The options are added only if the suite is named on the command line, so that they can't clash with other projects'
+options.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run a variant on the inputs of a check, and require that it keeps the plugin contract."""
+"""Run a variant on a check's inputs, and require that the variant keeps the plugin contract."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def output_shape(workload: Workload, layout: str) -> tuple[int, ...]:
 
 
 def output_problem(output: Any, workload: Workload, inputs: Inputs, *, graph: bool = True) -> str | None:
-    """Return how `output` breaks the contract in type, shape, dtype, device or storage, or None if it doesn't.
+    """Describe how `output` breaks the contract in type, shape, dtype, device or storage, or return None if it doesn't.
 
     If `graph` is True, an output that needs gradients must also be connected to the inputs in autograd's graph.
     """

@@ -62,7 +62,7 @@ def cases(
     queries, whole tiles, whole pages of keys, as many queries as keys.
 
     `only` names the checks to run (default: all of them). If the variant declares that new shapes are costly on the
-    device, the tests are those of the next lower level or, for `quick`, those of one workload per kind of mask.
+    device, the tests are those of the next lower level or, for `quick`, those with one workload per kind of mask.
     Raises UsageError if the level or a check is unknown.
     """
     if level not in LEVELS:
@@ -79,7 +79,7 @@ def cases(
 
 
 def _affordable(check: Check, level: Level) -> list[Workload]:
-    """Return the workloads of the next lower level or, for quick, the first workload of each kind of mask."""
+    """Return the workloads of the next lower level or, for `quick`, the first workload with each kind of mask."""
     if level != "quick":
         return check.workloads(LEVELS[LEVELS.index(level) - 1])
     return list({workload.mask.kind: workload for workload in reversed(check.quick)}.values())
@@ -153,14 +153,14 @@ def _outcome(subject: Subject, case: Case) -> CheckResult:
 
 
 class _Nearest:
-    """A search for the nearest workload that a variant supports, with a cache of unsupported features."""
+    """A search for the nearest workload that a variant supports. It caches which features are never supported."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._unsupported: set[tuple[object, ...]] = set()
 
     def to(self, workload: Workload) -> Workload:
-        """Return the workload or, if only relaxations of it are supported, the first supported relaxation."""
+        """Return the workload, or its first supported relaxation if only relaxations of it are supported."""
         w = workload
         # No relaxation changes these features.
         features = (str(w.mask), w.softcap is None, w.alibi, w.dropout > 0, w.scale is None)

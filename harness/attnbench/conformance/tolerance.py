@@ -54,7 +54,7 @@ class Measured:
 
     @property
     def ratio(self) -> torch.Tensor:
-        """Error / tolerance of each row: 0 without error, else infinite if the error is NaN or the tolerance is 0."""
+        """Error / tolerance of each row: 0 if the error is 0, infinite if it is NaN or only the tolerance is 0."""
         ratio = torch.where(self.error > 0, self.error / self.tolerance, 0.0)
         return torch.where(self.error.isnan(), torch.inf, ratio)
 
@@ -83,12 +83,12 @@ def output_rule(piece: Piece, dtype: torch.dtype, tier: Tier, plain: Piece | Non
 
 
 def _effect_of_step(piece: Piece) -> torch.Tensor:
-    """Return how much each row (n, g, R) of the output changes if its scores are off by one 8-bit step.
+    """Return how much each row (n, g, R) of the output changes if queries and keys are off by one 8-bit step.
 
     An entry of a query or key is accurate to one step, which is 1/127 of the largest entry in its head. A score is
-    accurate to delta = scale (||q|| step of keys + max||k|| step of queries). The output is the mean of the values,
-    weighted by p, so it changes by delta sqrt(sum_j p_j^2 ||v_j - output||^2). This change is 0 if one key has all the
-    weight.
+    therefore accurate to delta = scale (||q|| step of keys + max||k|| step of queries). The output is the mean of the
+    values v_j with weights p_j, so it changes by delta sqrt(sum_j p_j^2 ||v_j - output||^2). This change is 0 if one
+    key has all the weight.
     """
     if not piece.key.numel() or not piece.query.numel():
         return torch.zeros_like(piece.attention.lse)

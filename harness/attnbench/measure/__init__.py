@@ -1,1 +1,1 @@
-"""Measurement of one cell (samples, memory, kernels) and of peak rates. Runs in workers and imports torch."""
+"""Measure cells (samples, memory, kernels) and peak rates. This package runs in workers and imports torch."""

@@ -1,4 +1,4 @@
-"""One call in the direction of a workload, split into an untimed preparation and a timed part."""
+"""One call in a workload's direction, split into an untimed preparation and a timed part."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ LAUNCH_FLOOR_CALLS = 20  # the launch floor is the median over this many empty c
 
 
 class Clock(Protocol):
-    """The clock of a sampler, which puts marks into the device's queue of work and reads the wall time of the host.
+    """The clock of a sampler, which puts marks into the device's work queue and reads the host's wall time.
 
     - `asynchronous`: whether calls return before the device has finished their work
     - `launch_floor_ns`: the wall time of an empty call, including the wait until all devices are synchronised, minus
@@ -36,10 +36,10 @@ class Clock(Protocol):
         """Return the wall time in ns since an arbitrary point in time."""
 
     def mark(self) -> Any:
-        """Put a mark into the device's queue of work and return the mark."""
+        """Put a mark into the device's work queue and return the mark."""
 
     def elapsed_ns(self, start: Any, end: Any) -> float:
-        """Return the time between two marks in ns. Call `synchronise` first, after the second mark."""
+        """Return the time between two marks in ns. Call `synchronise` after the second mark and before this method."""
 
     def synchronise(self) -> None:
         """Wait until all devices have finished their work on all streams."""

@@ -23,7 +23,7 @@ MEMORY = "[memory]"  # the profiler's name for an allocation
 
 @dataclass(frozen=True)
 class ProfiledEvent:
-    """One event of a profile: an operator, a device kernel, or a memory allocation, whose `name` is `[memory]`.
+    """One event of a profile: an operator, a device kernel, or a memory allocation (named `[memory]`).
 
     `bytes` is the size of an allocation. It is negative if memory is freed, and 0 for other events.
     """

@@ -69,8 +69,8 @@ class Sampler:
     """The sampler of one cell on one device. Call `first_call`, then `warm_up`, then `block` any number of times.
 
     `process_state` is the state of the process before the plugin was imported. Without this argument, only changes made
-    after the construction of the sampler are detected. After a block, `last_output` and `last_grads` contain the result
-    of the audited call, which the caller must check against the current content of the inputs. The methods raise
+    after the sampler was constructed are detected. After a block, `last_output` and `last_grads` contain the result of
+    the audited call, which the caller must check against the current content of the inputs. The methods raise
     MeasurementError if the measured times can't be trusted.
     """
 
@@ -108,7 +108,7 @@ class Sampler:
 
     @property
     def last_output(self) -> torch.Tensor | None:
-        """A copy of the output of the last block's audited call, or None before the first block."""
+        """A copy of the output that the last block's audited call returned, or None before the first block."""
         return self._audit.output
 
     @property
@@ -125,7 +125,7 @@ class Sampler:
         return self._audit.plain
 
     def refuse_changes(self) -> None:
-        """Raise MeasurementError if the plugin has changed the state of the process.
+        """Raise MeasurementError if the plugin has changed the process's state.
 
         `block` calls this method. Call it after each conformance check as well.
         """
@@ -293,7 +293,7 @@ class Sampler:
     def _check(self, samples: list[float], wall: float, bounds: tuple[int, int], *, unchanged: bool) -> None:
         """Raise MeasurementError if the times of the block can't be trusted.
 
-        `bounds` are the shortest and the longest wall time of the block according to the system's monotonic clock,
+        `bounds` are the shortest and longest possible wall times of the block by the system's monotonic clock,
         which is read just before and just after each reading of the sampler's clock. `unchanged` says whether the
         inputs still have the checksums that they had before the warm-up.
         """

@@ -1,1 +1,4 @@
-"""Statistics of samples: intervals, stopping, comparison, noise floor. Runs on both sides, without torch."""
+"""Statistics of timing samples: intervals, stopping, comparison, noise floor. It runs on both sides, without torch.
+
+The two sides are the supervisor and the workers.
+"""

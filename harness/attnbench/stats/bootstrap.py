@@ -1,4 +1,4 @@
-"""Bootstrap of rows of log-ratios, to estimate the mean of each row with its confidence interval and p-value."""
+"""Bootstrap rows of log-ratios to estimate each row's mean, with a confidence interval and a p-value."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ResampledRow:
     """The mean log-ratio of a row, with the statistics that determine its confidence intervals.
 
     - `mean`, `error`: mean log-ratio and its standard error
-    - `sorted_t`: |t| of each resample, in ascending order. It is empty for rows of fewer than MIN_RESAMPLED_ROUNDS
+    - `sorted_t`: |t| of each resample, in ascending order. It is empty for rows with fewer than MIN_RESAMPLED_ROUNDS
       rounds, whose intervals use Student's t.
     - `degrees`: degrees of freedom of Student's t
     - `floor`: the noise floor that widens the intervals; None without A/A controls
@@ -68,7 +68,7 @@ def p_values(rows: Sequence[ResampledRow]) -> list[float]:
 
 
 def _p_values_of_similar(rows: Sequence[ResampledRow]) -> Floats:
-    """Return the p-values, found by bisection, of rows with the same degrees of freedom and the same noise floor."""
+    """Find by bisection the p-values of rows with the same degrees of freedom and the same noise floor."""
     means, similar = np.array([abs(row.mean) for row in rows]), _SimilarRows(rows)
     low, high = np.full(len(rows), MIN_LOG_LEVEL), np.zeros(len(rows))
     for _ in range(20):
@@ -92,7 +92,7 @@ class _SimilarRows:
         self._degrees, self._floor = rows[0].degrees, rows[0].floor
 
     def half_widths(self, levels: Floats) -> Floats:
-        """Return the `half_width` of each row at the level given for that row."""
+        """Return each row's `half_width` at that row's level."""
         half: Floats = self._quantiles(levels) * self._errors
         if self._floor is None or not self._floor.scale:
             return half
@@ -181,7 +181,7 @@ def _resample_difference(new: Floats, old: Floats, floor: NoiseFloor | None, see
 
 
 def winsorise(rows: Floats) -> tuple[Floats, Floats]:
-    """Return `rows`, (..., length), with outliers moved towards the median, and a factor for each row's standard error.
+    """Return `rows` (..., length) with outliers moved towards the median, and a factor for each row's standard error.
 
     Values more than OUTLIER_DEVIATIONS robust standard deviations from their row's median are moved to that distance.
     The factor corrects the standard error of the row's mean, as for a trimmed mean (Tukey and McLaughlin, 1963).
@@ -203,7 +203,7 @@ class _Scatter:
 
     @classmethod
     def of(cls, rows: Sequence[Floats]) -> _Scatter:
-        """Return the scatter of the short rows: those of at least 2 and fewer than MIN_RESAMPLED_ROUNDS rounds.
+        """Return the scatter of the short rows: those with at least 2 and fewer than MIN_RESAMPLED_ROUNDS rounds.
 
         If a table has no such rows, return the scatter of its longer rows. The deviation is infinite if every row has
         fewer than 2 rounds.

@@ -33,8 +33,8 @@ class NoiseFloor:
         """Return the noise floor of controls with the given mean log-ratios, or None if there are no controls.
 
         Short calls scatter more than long ones, and a few noisy controls must not be averaged out by many quiet ones.
-        If a few controls contribute most of the sum of squares, the sum is therefore divided by about twice the number
-        of these few controls (twice the participation ratio) instead of by the number of all controls.
+        If a few controls contribute most of the sum of squares, the sum is therefore divided by about twice their
+        number (twice the participation ratio) instead of by the number of all controls.
         """
         squares = [mean * mean for mean in means]
         return cls._of_sums(len(squares), math.fsum(squares), math.fsum(square**2 for square in squares))
@@ -67,7 +67,7 @@ class NoiseFloor:
         return cls(math.sqrt(fmean(floor.scale**2 for floor in known)), sum(floor.degrees for floor in known))
 
     def half_width(self, level: float | Floats) -> Floats:
-        """Return the limit that |log-ratio| of two processes with identical code exceeds with probability `level`."""
+        """Return the limit that |log-ratio| exceeds with probability `level` for two processes with identical code."""
         return self.scale * student_quantile(level, self.degrees)
 
 

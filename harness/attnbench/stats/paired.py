@@ -89,7 +89,7 @@ class ControlSummary:
 
 
 def paired_log_ratios(candidate: Blocks, baseline: Blocks) -> list[float]:
-    """Return log(candidate / baseline) of the median times in each round that contains both, in order of the rounds."""
+    """Return log(candidate / baseline) of the median times for each round that contains both, in round order."""
     candidate_medians, baseline_medians = candidate.medians(), baseline.medians()
     shared_rounds = sorted(candidate_medians.keys() & baseline_medians.keys())
     return [math.log(candidate_medians[number] / baseline_medians[number]) for number in shared_rounds]
@@ -133,7 +133,7 @@ def verdicts_between_runs(
 
     This works like `verdicts`, but the runs share no rounds, so the round medians of both sides are resampled
     separately. Temperature and other processes may differ between the two runs. Neither the scatter within a run nor
-    its controls show such changes, so compare each result with the noise floors of both runs, as `is_regression` does.
+    its controls show such differences, so compare each result with both runs' noise floors, as `is_regression` does.
     """
     rows = resample_unpaired([(_log_medians(new), _log_medians(old)) for new, old in table.values()], floor, seed)
     return dict(zip(table, _judge_with_holm(rows, 1 - confidence, margin), strict=True))
@@ -149,7 +149,7 @@ def is_regression(result: PairedResult, bar: float, *noise_floors: float | None)
 
 
 def floor_of(rows: Sequence[Sequence[float]]) -> NoiseFloor | None:
-    """Return the noise floor of A/A controls, given one row of paired log-ratios for each, or None without controls."""
+    """Return the noise floor of A/A controls, each given as a row of paired log-ratios, or None without controls."""
     return NoiseFloor.of(_means(rows))
 
 

@@ -1,1 +1,1 @@
-"""The tensors of a workload, and the layer or layout conversion around a variant. Runs in workers and imports torch."""
+"""A workload's tensors, and the layer or layout conversion around a variant. The code runs in workers, with torch."""

@@ -20,7 +20,10 @@ OUTLIER_SHARE, OUTLIER_FACTOR = 0.001, 10.0
 
 @dataclass(frozen=True)
 class Inputs:
-    """The input tensors of one workload. Shapes are given for layout `BHSD`; layout `BSHD` swaps heads and sequence.
+    """The input tensors of one workload.
+
+    Shapes are given for layout `BHSD`. In layout `BSHD`, the heads and sequence axes are swapped.
+
 
     - `query` (B, Hq, Sq, D), `key` (B, Hkv, Sk, D), `value` (B, Hkv, Sk, Dv): these tensors require gradients unless
       the direction is `forward`
@@ -71,10 +74,10 @@ def make_inputs(workload: Workload, device: str, layout: Layout = "BHSD", seed: 
 def refill(inputs: Inputs, seed: int, distribution: str = "normal") -> None:
     """Overwrite the tensors in place with new values generated from `seed`.
 
-    The tensors keep their addresses. If a variant caches outputs by address, the cached output becomes wrong and is
-    detected. The distributions are:
+    The tensors keep their addresses. If a variant caches outputs by input address, the cached output becomes wrong
+    and is detected. The distributions are:
 
-    - `normal`: unit variance around a mean for each head. Outputs are checked with these values. With uniform values,
+    - `normal`: unit variance around a random mean per head. Outputs are checked with these values. With uniform values,
       all softmax weights would be nearly equal, so a missing key or a wrong scale would hardly change the output.
     - `uniform`: from -1 to 1
     - `integers`: whole numbers from -3 to 3. Few of their bits are set, so the device needs less power.

@@ -26,7 +26,7 @@ def convert_layout(variant: Variant, workload: Workload, inputs: Inputs) -> Time
 
 
 class _Converted(torch.autograd.Function):
-    """Attention between two transpositions of the heads and sequence dimensions."""
+    """Attention between two layout conversions, each of which swaps the heads and sequence axes."""
 
     @staticmethod
     def forward(ctx: Any, attend: Timed, converted: Inputs, *leaves: torch.Tensor) -> torch.Tensor:

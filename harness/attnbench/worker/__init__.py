@@ -1,1 +1,1 @@
-"""The worker process, which loads a plugin and measures one of its variants. Runs in workers and imports torch."""
+"""The code that runs in workers: it imports torch, loads a plugin, and measures one of the plugin's variants."""

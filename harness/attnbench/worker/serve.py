@@ -121,8 +121,8 @@ class WorkerServer:
     def enter(self, phase: str) -> None:
         """Report to the supervisor that a phase begins.
 
-        The supervisor then applies the phase's deadline. If this process is lost, the supervisor names the phase in the
-        error.
+        The supervisor then applies the phase's deadline. If this process dies or hangs, the supervisor names the
+        phase in the error.
         """
         self._phase = phase
         self._channel.send(PhaseNotice(phase))
@@ -155,7 +155,7 @@ class WorkerServer:
         return DoneReply()
 
     def _ask_support(self, request: SupportRequest) -> DoneReply:
-        """For each variant, send the reasons why it does not support certain workloads of the request.
+        """For each variant, report which of the requested workloads it does not support, and why.
 
         A variant that raises an exception is skipped here, because the exception will be recorded when the variant's
         cells are measured.

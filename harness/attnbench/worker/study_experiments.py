@@ -64,7 +64,7 @@ def attention_weights(sentence: str, head_dim: int = 64, seed: int = 0) -> list[
 
     No trained model is involved. Each distinct word gets a random embedding, to which the sinusoidal encoding of the
     word's position is added (Vaswani et al., 2017, arXiv:1706.03762, section 3.5). Both query and key are this sum
-    multiplied by 0.5, which prevents single weights from dominating.
+    multiplied by 0.5, which prevents a single weight from dominating.
 
     Returns one row per mask, with `mask`, `words` and `weights` (words x words).
     """
@@ -87,7 +87,7 @@ def attention_weights(sentence: str, head_dim: int = 64, seed: int = 0) -> list[
 def steps(
     sentence: str = "the cat sat on the mat", width: int = 8, head_dim: int = 4, heads: int = 3, seed: int = 4
 ) -> list[dict[str, Any]]:
-    """Return the matrix of each step of attention over a sentence, from the embeddings to the output.
+    """Return the matrix that each attention step computes for a sentence, from the embeddings to the output.
 
     The last matrices are the causal weights of several heads. Embeddings and projections are random. Identical words
     have identical embeddings, and positions are not encoded.

@@ -1,4 +1,4 @@
-"""The checks of the conformance suite, one module per family. Runs in workers and imports torch."""
+"""The checks of the conformance suite, one module per family. They run in workers and import torch."""
 
 from attnbench.conformance.check import Check
 from attnbench.conformance.checks import (

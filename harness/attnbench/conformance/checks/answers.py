@@ -1,4 +1,4 @@
-"""Checks that compare answers on random inputs with the reference, one feature of attention at a time."""
+"""Checks that compare answers on random inputs with the reference, one attention feature at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LENGTHS = (1, 2, 63, 64, 65, 127, 129, 257)
 
 
 def compare_with_reference(subject: Subject, workload: Workload) -> None:
-    """Compare the output with the reference, and also the gradients and the log-sum-exp if there are any."""
+    """Compare the output and, if the variant returns them, the gradients and the log-sum-exp with the reference."""
     trial = subject.trial(workload)
     trial.refill(subject.seed_of("answer", workload.id))
     trial.judge(trial.run())
@@ -30,7 +30,7 @@ def compare_with_reference(subject: Subject, workload: Workload) -> None:
 
 @check(
     "masks",
-    demands="output and gradients are correct under every mask, with fewer queries than keys, as many, and more",
+    demands="output and gradients are correct under every mask, for Sq < Sk, Sq = Sk and Sq > Sk",
     why="most bugs in attention kernels are off-by-one errors in the mask",
     usual_bug="top-left alignment instead of bottom-right (they differ unless Sq = Sk), or a window one key too wide",
     remedy="compare your condition with Mask's docstring: causal is j <= i + Sk - Sq; a window includes both ends",
@@ -174,7 +174,7 @@ def long(subject: Subject, workload: Workload) -> None:
     ],
 )
 def very_large(subject: Subject, workload: Workload) -> None:
-    """To limit the cost, set grad_output to 0 except at sampled rows, and compare the answer only at these rows."""
+    """To limit the cost, compare only sampled rows with the reference, and set grad_output to 0 in all other rows."""
     trial = subject.trial(workload)
     seed = subject.seed_of("sampled", workload.id)
     trial.refill(seed)
@@ -213,7 +213,7 @@ def very_large(subject: Subject, workload: Workload) -> None:
     ],
 )
 def head_dims(subject: Subject, workload: Workload) -> None:
-    """Compare the answer with the reference at common and uncommon widths of keys and values."""
+    """Compare the answer with the reference for one width of the keys and one width of the values."""
     compare_with_reference(subject, workload)
 
 
@@ -290,7 +290,7 @@ def scores(subject: Subject, workload: Workload) -> None:
     demands="output and gradients meet the error rule of each supported dtype",
     why="an accumulator in the input's dtype loses digits with every key",
     usual_bug="low-precision accumulation of the weighted sum, or TF32 in float32",
-    remedy="accumulate in float32 and round once at the end; a textbook variant declares tier='plain'",
+    remedy="accumulate in float32 and round once at the end; in a textbook variant, declare tier='plain'",
     quick=[
         workload(seq_q=seq_q, seq_k=seq_k, mask=mask, dtype=dtype, head_dim=64)
         for dtype in DTYPES

@@ -1,4 +1,4 @@
-"""Check combinations of features in which every choice for a feature occurs with every choice for any other feature."""
+"""Check combinations of features that together cover every pair of choices for two features."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ REFUSABLE = [
     quick=[workload(seq=70, mask="causal"), workload(seq=70, direction="forward")],
 )
 def side_stream(subject: Subject, workload: Workload) -> None:
-    """Write the inputs and call the variant on a delayed side stream; a call on another stream reads old inputs."""
+    """Overwrite the inputs and call the variant on a delayed side stream; work on other streams reads old inputs."""
     if subject.device != "cuda":
         raise Skipped("streams exist on CUDA only")
     trial = subject.trial(workload).refill(subject.seed_of("old", workload.id))
@@ -154,7 +154,7 @@ def large_index(subject: Subject, workload: Workload) -> None:
 
 
 def _need_room(subject: Subject, workload: Workload) -> None:
-    """Raise Skipped if there is too little free memory for the tensors of the workload."""
+    """Raise Skipped if there is too little free memory for the workload's tensors."""
     w = workload
     elements = (
         w.heads * w.seq_q * w.head_dim,
@@ -170,7 +170,11 @@ def _need_room(subject: Subject, workload: Workload) -> None:
 
 @contextmanager
 def _memory_bounded(device: str) -> Iterator[None]:
-    """On a Linux CPU, limit this process's memory to keep the machine responsive, and raise Skipped if it runs out."""
+    """On Linux, if `device` is `cpu`, limit this process's memory within the context, to keep the machine responsive.
+
+    Raises Skipped if the limit is exceeded.
+
+    """
     if device != "cpu" or sys.platform != "linux":
         yield
         return
@@ -201,6 +205,6 @@ def _runs_correctly(subject: Subject, workload: Workload) -> bool:
 
 
 def _first_heads(workload: Workload) -> Part:
-    """Return the part with all rows of the first 8 key heads of the first 8 sequences."""
+    """Return the part that contains all rows of the first 8 key heads in the first 8 sequences."""
     heads, rows = range(min(workload.kv_heads, 8)), range(workload.seq_q)
     return Part(tuple(range(min(workload.batch, 8))), tuple(heads), tuple(rows))

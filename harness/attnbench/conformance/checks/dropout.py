@@ -1,4 +1,4 @@
-"""Checks of dropout. With the identity matrix as values, the output is the matrix of weights after dropout."""
+"""Dropout checks. If the values are the identity matrix, the output is the matrix of weights after dropout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL = 0.2  # queries and keys are multiplied by this factor, so that every wei
 @check(
     "dropout",
     demands="dropped weights are 0, kept ones are divided by 1-p, the rate is p, and both passes drop the same weights",
-    why="a model still trains with a wrong factor or another mask in the backward pass, but worse",
+    why="with a wrong factor or another mask in the backward pass, a model still trains, but less well",
     usual_bug="no division by 1-p, or a new mask in the backward pass",
     remedy="seed with inputs.seed, keep the generator's state for the backward pass, and scale by 1/(1-p)",
     quick=[
@@ -117,7 +117,7 @@ def judge_any_draw(trial: Trial, answer: Answer) -> None:
 
 
 def _fill_to_reveal_mask(trial: Trial, subject: Subject) -> Trial:
-    """Fill the inputs with small queries and keys and with the identity matrix as values, and return the trial."""
+    """Make queries and keys small, so that no weight is near 0, set values to the identity, and return the trial."""
     workload = trial.workload
     trial.refill(subject.seed_of("dropout", workload.id))
     identity = torch.eye(workload.seq_k, workload.head_dim_v)
@@ -164,7 +164,10 @@ def _judge_rate(workload: Workload, visible: torch.Tensor, kept: torch.Tensor) -
 
 
 def _judge_pattern(visible: torch.Tensor, kept: torch.Tensor) -> None:
-    """Raise Failed if the stacked masks of all heads correlate with a shifted copy, or a mask with a mirrored copy."""
+    """Raise Failed if the stacked masks of all heads correlate with a shifted copy of themselves.
+
+    Also raises Failed if the masks correlate with their mirror images or transposes.
+    """
     seen = visible.flatten(0, 2).double()
     dropped = (~kept).flatten(0, 2).double()
     rate = float((dropped * seen).sum() / seen.sum())

@@ -27,7 +27,7 @@ MAX_PAIRS = 4_000_000  # a workload with more query-key pairs, over all heads an
     thorough=[workload(seq=8, dtype=dtype) for dtype in DTYPES],
 )
 def drawn(subject: Subject, workload: Workload) -> str:
-    """Check random workloads of the same dtype as `workload`. A failure's message names a minimal failing workload."""
+    """Check random workloads with the same dtype as `workload`. A failure message names a minimal failing one."""
     try:
         import hypothesis
     except ImportError:

@@ -1,4 +1,4 @@
-"""Check the log-sum-exp that some variants return with their output, and the gradient of the log-sum-exp."""
+"""Check the log-sum-exp that some variants return with their output, and check its gradient."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def log_sum_exp(subject: Subject, workload: Workload) -> None:
 
 
 def judge_log_sum_exp(piece: Piece, lse: torch.Tensor) -> None:
-    """Raise Failed, with the place and both values, if `lse` (B, Hq, Sq) differs from the reference."""
+    """Raise Failed, naming the place and both values, if `lse` (B, Hq, Sq) differs from the reference."""
     got, expected = piece.of_queries(lse).double(), piece.attention.lse
     size = 1 + piece.attention.largest_score + expected.nan_to_num(neginf=0.0).abs() + _terms(piece)
     wrong = ~((got == expected) | ((got - expected).abs() <= LSE_FACTOR * torch.finfo(torch.float32).eps * size))

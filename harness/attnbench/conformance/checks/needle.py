@@ -99,9 +99,9 @@ def visible_pairs(workload: Workload, inputs: Inputs, batch: int) -> torch.Tenso
 
 
 def _key_codes(workload: Workload, generator: torch.Generator) -> torch.Tensor:
-    """Return keys (B, Hkv, Sk, D) that encode their positions in binary, as +1 and -1, scrambled in each head.
+    """Return keys (B, Hkv, Sk, D) that encode their positions in binary, as +1 and -1.
 
-    Raises Skipped if head_dim is too small for the number of keys.
+    The positions are scrambled differently in each head. Raises Skipped if head_dim is too small for that many keys.
     """
     w = workload
     digits = _digits(w)
@@ -119,7 +119,7 @@ def _digits(workload: Workload) -> int:
 
 
 def _amplitude(workload: Workload) -> float:
-    """Return the power of two by which queries must be multiplied for each target's logit to lead by at least GAP."""
+    """Return the power of two that scales queries so that each target's logit is at least GAP above all others."""
     repeats = workload.head_dim // _digits(workload)
     return 2.0 ** math.ceil(math.log2(GAP / (2 * repeats * workload.effective_scale)))
 
@@ -127,7 +127,7 @@ def _amplitude(workload: Workload) -> float:
 def _targets(
     workload: Workload, inputs: Inputs, generator: torch.Generator, round_number: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose a target key for each query; return the targets and whether each is visible, both (B, Hq, Sq)."""
+    """Choose a target key for each query; return the targets and whether each is visible, as tensors (B, Hq, Sq)."""
     w = workload
     targets = torch.zeros((w.batch, w.heads, w.seq_q), dtype=torch.long)
     hits = torch.zeros_like(targets, dtype=torch.bool)
@@ -151,7 +151,7 @@ def _targets(
 def _judge_needle(
     workload: Workload, answer: Answer, value: torch.Tensor, targets: torch.Tensor, seen: torch.Tensor
 ) -> None:
-    """Raise Failed, naming the first wrong query, if a query sees its target but its output is another value."""
+    """Raise Failed, naming the first wrong query, if a query sees its target but does not return the target's value."""
     group = workload.heads // workload.kv_heads
     index = targets[..., None].expand(-1, -1, -1, workload.head_dim_v)
     expected = value.repeat_interleave(group, 1).gather(2, index)

@@ -104,8 +104,8 @@ def huge_logits(subject: Subject, workload: Workload) -> None:
     """Compare the answer with the reference on scores of about 1e4 and -1e4, first mixed, then of one sign per row.
 
     The inputs are chosen so that float32 adds up the products without rounding. Otherwise, the last digit of a score
-    would depend on the order of the sum. The last digit of 1e4 changes the exponential considerably, so even a correct
-    variant could fail.
+    would depend on the order of summation. For scores this large, the last digit changes the exponential considerably,
+    so even a correct variant could fail.
     """
     trial = subject.trial(workload)
     generator = subject.generator("huge", workload.id)
@@ -219,7 +219,7 @@ def coherent(subject: Subject, workload: Workload) -> None:
     ],
 )
 def single_key(subject: Subject, workload: Workload) -> None:
-    """Check that the output for a single key is its value (in float32, up to the rounding error of an exponential)."""
+    """Check that the output is the value of the only key (in float32, up to the rounding error of an exponential)."""
     if workload.seq_k != 1:
         raise Skipped(f"the nearest workload that the variant supports has {workload.seq_k} keys")
     trial = subject.trial(workload).refill(subject.seed_of("single", workload.id))

@@ -1,4 +1,4 @@
-"""Checks of the properties of attention: no leak from hidden keys, independence of heads, permutation and decoding."""
+"""Checks of attention's properties, such as no leak from hidden keys, independence of heads, and permutation."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ LARGE = 100.0  # standard deviation of the random numbers that replace hidden ke
 def no_leak(subject: Subject, workload: Workload) -> None:
     """Check that changing keys and values changes no bit of the output of rows that see none of them.
 
-    These rows must also give the changed keys and values no gradient. In the quantised tier, visible and hidden keys in
-    a block share a step size, so the output may change. In this tier, the new keys and values have an ordinary size,
-    and the answer only has to stay correct.
+    The changed keys and values must also get no gradient from these rows. In the quantised tier, visible and hidden
+    keys in a block share a step size, so the output may change. In this tier, the new keys and values are of ordinary
+    size, and the answer only has to stay correct.
     """
     quantised = subject.variant.tier == "quantised"
     trial = subject.trial(workload).refill(subject.seed_of("leak", workload.id))
@@ -79,7 +79,7 @@ def no_leak(subject: Subject, workload: Workload) -> None:
 def _sets_of_keys(length: int) -> list[torch.Tensor]:
     """Return sets of keys to change, as bool tensors (Sk,).
 
-    One set is the first half of the keys. Each other set contains the keys from one of several borders to the end.
+    One set is the first half of the keys. Each of the others starts at a different border and extends to the last key.
     """
     places = torch.arange(length)
     borders = sorted({place for place in (length // 3, 64, length - 1) if 0 < place < length})
@@ -152,9 +152,9 @@ def independence(subject: Subject, workload: Workload) -> None:
 
 
 def _repeatable_output(trial: Trial) -> torch.Tensor:
-    """Return the output if a second call returns an identical one.
+    """Call the variant twice and return the output, which must be identical in both calls.
 
-    If the outputs differ, raises Failed if the first one contains NaN or Inf, and Skipped otherwise.
+    If the outputs differ, raises an exception: Failed if the first output contains NaN or Inf, otherwise Skipped.
     """
     first, second = (trial.run(backward=False).output.clone() for _ in range(2))
     if not torch.equal(first, second):

@@ -101,7 +101,7 @@ def _answer(trial: Trial, output: torch.Tensor, gradients: tuple[torch.Tensor, .
     full=[workload(seq=70, mask="causal", direction=direction) for direction in ("forward", "forward_backward")],
 )
 def repeated_calls(subject: Subject, workload: Workload) -> None:
-    """Call the variant many times, with new inputs after every CALLS calls, and judge each answer not seen before."""
+    """Call the variant many times, with new inputs after every CALLS calls, and judge every distinct answer."""
     trial = subject.trial(workload)
     for round_number in range(ROUNDS):
         trial.refill(subject.seed_of("again", workload.id, round_number))
@@ -151,7 +151,7 @@ def neighbours(subject: Subject, workload: Workload) -> None:
 
 
 def _neighbours(workload: Workload) -> list[Workload]:
-    """Return workloads that differ from the given one only in fields that the key of a cache might lack."""
+    """Return workloads that differ from the given one only in fields that a cache key might lack."""
     w = workload
     changes: list[dict[str, Any]] = [
         {"batch": w.batch + 1},

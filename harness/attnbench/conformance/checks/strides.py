@@ -64,9 +64,10 @@ def strides(subject: Subject, workload: Workload) -> None:
     full=[workload(seq=65, batch=1, heads=1, dtype=dtype) for dtype in ("bfloat16", "float32")],
 )
 def far_apart(subject: Subject, workload: Workload) -> None:
-    """Store rows so far apart that the last row starts beyond 2^31 elements; no memory between rows is touched.
+    """Compare the answer with the reference for inputs whose last row starts beyond element 2^31 of their storage.
 
-    On a CPU, the operating system allocates only pages that are touched, so the check needs little memory.
+    The memory between rows is never touched. On a CPU, the operating system allocates only pages that are touched, so
+    the check needs little memory.
     """
     needed = (LARGE_OFFSET + workload.head_dim) * dtype_of(workload).itemsize
     if subject.device == "cuda" and torch.cuda.mem_get_info()[0] < needed + (1 << 30):
@@ -89,7 +90,7 @@ def _judge(subject: Subject, workload: Workload, inputs: Inputs, *, slack: float
 
 
 def _rewrite(trial: Trial, seed: int) -> None:
-    """Overwrite the inputs in place. An expanded tensor stores only its first entry, so only that entry is written."""
+    """Overwrite the inputs in place. Along an expanded dimension, only the first entry is stored and written."""
     fresh = make_inputs(trial.workload, trial.inputs.query.device.type, trial.inputs.layout, seed)
     with torch.no_grad():
         for name in ALL:
@@ -110,7 +111,7 @@ def _arranged(inputs: Inputs, names: tuple[str, ...], arrange: Arrange) -> Input
 
 
 def _packed(inputs: Inputs) -> Inputs:
-    """Return the inputs with query, key and value as parts of one tensor, joined along the dimension of the heads."""
+    """Return the inputs with query, key and value as parts of one tensor, joined along the heads axis."""
     heads = 1 if inputs.layout == "BHSD" else 2
     whole = torch.cat([leaf.detach() for leaf in inputs.leaves], heads)
     changed: dict[str, Any] = {}

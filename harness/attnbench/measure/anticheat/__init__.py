@@ -1,1 +1,1 @@
-"""Detection of variants that manipulate or observe their measurement. Runs in workers and imports torch."""
+"""Detect variants that manipulate or observe their measurement. This package runs in workers and imports torch."""

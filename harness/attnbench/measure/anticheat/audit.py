@@ -133,10 +133,9 @@ class Audit:
 def change_content(inputs: Inputs, generator: random.Random | None) -> None:
     """Roll each floating-point input tensor in place by random shifts along the sequence and head_dim axes.
 
-    A roll changes the correct output but keeps the distribution of the values and the address of the tensor. It costs
-    only one copy. Without a generator the shifts are 0, which takes the same amount of work. The tensors are written
-    through `.data`, which does not increase their version counters, so a cache keyed by version counters returns a
-    wrong output.
+    A roll is cheap and changes the correct output, but keeps the distribution of the values and the tensor's address.
+    Without a generator, the shifts are 0, which takes the same amount of work. The tensors are written through `.data`,
+    which does not increase their version counters, so a cache keyed by version counters returns a wrong output.
     """
     sequence = 2 if inputs.layout == "BHSD" else 1
     for tensor in (inputs.query, inputs.key, inputs.value, inputs.grad_output):

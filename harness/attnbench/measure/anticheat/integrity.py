@@ -74,7 +74,7 @@ def _flushes_denormals() -> bool:
 
 
 class ProcessState:
-    """A snapshot of the state of the process, taken at construction.
+    """A snapshot of the process's state, taken at construction.
 
     Create this object before a plugin is imported. Later, `changes()` describes each difference from the snapshot.
     """
