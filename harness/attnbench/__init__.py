@@ -21,7 +21,7 @@ __all__ = [
     "Inputs", "Mask", "Run", "Variant", "Workload", "attention", "best", "hookimpl", "load", "run", "variant",
 ]  # fmt: skip
 
-_LAZY = {  # modules imported on first use, because importing torch, pandas or pluggy would slow down --help
+_LAZY = {  # imported on first use, so that --help does not have to import torch, pandas or pluggy
     "Inputs": "attnbench.tensors.inputs",
     "Run": "attnbench.api",
     "attention": "attnbench.dispatch",

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-NEGLIGIBLE_WEIGHT = 1e-12  # a smaller weight does not change an answer, so the size of its score is ignored
-PIECE_PAIRS = 1 << 22  # number of query-key pairs that are evaluated at once; this limits the memory needed
+NEGLIGIBLE_WEIGHT = 1e-12  # a smaller weight hardly changes an answer, so the size of its score is ignored
+PIECE_PAIRS = 1 << 22  # about this many query-key pairs are evaluated at once, to limit memory use
 
 
 @dataclass(frozen=True)

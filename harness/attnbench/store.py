@@ -22,10 +22,10 @@ from attnbench.record import Record
 from attnbench.untrusted import mapping, parse, printable
 
 MANIFEST = "manifest.json"
-BYTES_PER_RECORD = 128 * 1024  # disk space for a record and its share of the logs; most need much less
+BYTES_PER_RECORD = 128 * 1024  # disk space to allow for each record and its share of the logs; most need much less
 _write = os.write  # a separate name, so that a test can simulate a full disk
 SPARE_BYTES = 32 * 1024 * 1024  # free disk space that a run needs in addition to the space for its records
-MAX_LINE_BYTES = 64 * 1024 * 1024  # longer than any record that attnbench writes
+MAX_LINE_BYTES = 64 * 1024 * 1024  # larger than any record that attnbench writes
 
 
 @dataclass

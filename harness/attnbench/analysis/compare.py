@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 CELL = ["variant", "workload_id", "mode"]
-DEFAULT_BAR = 0.03  # a cell must be slower by more than this fraction to be a regression
+DEFAULT_BAR = 0.03  # a cell counts as a regression only if it is slower by more than this fraction
 NEWLY_FAILING, FIXED, REMOVED, ADDED, STILL_FAILING = "newly failing", "fixed", "removed", "added", "still failing"
 ORDER = (  # the verdicts, most serious first
     NEWLY_FAILING, paired.SLOWER, REMOVED, paired.UNDECIDED, paired.FASTER, FIXED, ADDED, paired.SAME,

@@ -24,7 +24,7 @@ NUMBER_LISTS = {
     **dict.fromkeys(("samples_ns", "cold_samples_ns"), pa.large_list(pa.float64())),
     **dict.fromkeys(("block_sizes", "block_rounds"), pa.large_list(pa.int64())),
 }
-# Lists of strings, stored as JSON text. They have few distinct values, and each distinct text is parsed only once.
+# Lists of strings, stored as JSON text. Each distinct text is parsed only once, which is fast because there are few.
 JSON_LISTS = ("kernels", "flags")
 JSON_OBJECTS = ("error", "telemetry")  # stored as JSON because their structure varies and they are rarely read
 TYPES = {  # the Arrow type of each field of a record

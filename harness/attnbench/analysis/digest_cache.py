@@ -32,11 +32,10 @@ from attnbench.errors import AttnbenchError
 from attnbench.store import MANIFEST
 from attnbench.user_cache import cache_folder
 
-# A run with fewer bytes of records than this is not cached, because reading so few records is faster than reading a
-# digest.
+# A run whose records take up less than this is not cached, because reading its records is faster than reading a digest.
 MIN_CACHED_BYTES = 256 * 1024
-# If the runs without a cached digest have fewer bytes of records than this, a single process reads them, because
-# starting several processes would take longer.
+# If the records of all uncached runs take up less than this, a single process reads them, because starting several
+# processes would take longer.
 MIN_PARALLEL_BYTES = 64 * 1024 * 1024
 MAX_UNUSED_S = 30 * 24 * 3600.0  # digests that have not been read for this long are removed
 PACKAGE = Path(__file__).parents[1]
@@ -74,7 +73,7 @@ def fetch(run: Path, folder: Path, *, keep_all: bool = False) -> pa.Table:
         return found
     made = digest(run)
     cached = keep_all or record_bytes(run) >= MIN_CACHED_BYTES
-    if cached and place(run, folder)[1] == key:  # the key differs if the run changed while it was read
+    if cached and place(run, folder)[1] == key:  # the key differs if the run changed while it was being read
         _write(made, path, key)
     return made
 
@@ -201,7 +200,7 @@ def _remove_outdated(kept: Path) -> None:
 
 def main(folder: str) -> None:
     """Read the paths of runs from standard input, and write the runs' digests to `folder`."""
-    gc.disable()  # records have no reference cycles, and the search for cycles would take a tenth of the run time
+    gc.disable()  # records contain no reference cycles, and looking for cycles would take a tenth of the time
     for line in sys.stdin.read().splitlines():
         with contextlib.suppress(AttnbenchError, OSError):
             fetch(Path(json.loads(line)), Path(folder), keep_all=True)

@@ -164,7 +164,7 @@ class Shape:
     setting: Mapping[str, Any]
     length: int
     latencies: Mapping[str, float]
-    leaders: frozenset[str]  # the fastest variant, and the variants that can't be shown to be slower
+    leaders: frozenset[str]  # the fastest variant and every variant that can't be shown to be slower
     behind: float | None  # latency of the fastest variant that is not a leader, in ms; None if all are leaders
 
 
@@ -245,7 +245,7 @@ def _held_out(settings: Sequence[Sequence[Shape]], held: set[str], over: str) ->
     that the table chooses. Shapes on which either variant was not measured are left out.
     """
     kept = [[shape for shape in setting if shape.workload_id not in held] for setting in settings]
-    # The regions by their values of the EXACT fields, so that only the regions that can apply to a shape are searched.
+    # Group the regions by the values of the EXACT fields, so that only those that can apply to a shape are searched.
     alike: dict[tuple[Any, ...], list[Region]] = {}
     for region in (region for setting in kept if setting for region in _regions(setting)):
         alike.setdefault(tuple(region.setting[name] for name in EXACT), []).append(region)

@@ -154,7 +154,7 @@ def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Point
         return
     start, end = changes[0]
     places = [math.log2(length) for length in lengths]
-    # At each length: the log of the latency ratio, and the lowest and the highest log-ratio within the intervals.
+    # At each length: the log of the latency ratio, and the lowest and highest values that the intervals allow.
     middle, low, high = ([math.log(one[i] / other[j]) for one, other in pairs] for i, j in ((0, 0), (1, 2), (2, 1)))
     ends = sorted([_zero(places, low, start, end), _zero(places, high, start, end)])
     before, after = (first[0], second[0]) if order[start] < 0 else (second[0], first[0])

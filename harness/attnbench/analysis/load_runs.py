@@ -113,7 +113,7 @@ def _column(name: str, values: Any) -> Any:
     if name in JSON_LISTS:
         places, distinct = pd.factorize(values.to_pandas())
         parsed = _objects([*(tuple(orjson.loads(text)) for text in distinct), None])
-        return parsed[places]  # a missing value has place -1, which selects the None at the end
+        return parsed[places]  # a missing value has index -1, which selects the None at the end
     if name in NUMBER_LISTS:
         return _objects(_lists(values))
     return values.to_pandas()

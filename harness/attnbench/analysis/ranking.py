@@ -26,12 +26,12 @@ class Standing:
     """The results of one variant in a contest."""
 
     variant: str
-    cells: int  # number of cells with any status
+    cells: int  # number of cells, whatever their status
     unsupported: int  # number of cells that the variant does not support
     ranked: int  # number of cells that are correct and timed
     fastest: int  # number of shapes on which every other variant is slower
     tied: int  # number of shapes on which the variant ties for first place
-    speedup: float | None  # geometric mean of the speed-ups over the baseline, on all shapes that both ran
+    speedup: float | None  # geometric mean of the speed-ups over the baseline, for all shapes that both variants ran
     speedup_low: float | None  # smallest speed-up on any shape
     speedup_high: float | None  # largest speed-up on any shape
     tflops: float | None  # highest rate on any shape, in TFLOP/s

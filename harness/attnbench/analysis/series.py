@@ -10,8 +10,8 @@ import pandas as pd
 
 from attnbench.workloads.workload import AXES
 
-TITLE = ("direction", "mask", "dtype")  # the fields at the start of a series' title and sort key
-# Options of attention, such as softcap, that appear in a series' title if they differ from the default.
+TITLE = ("direction", "mask", "dtype")  # the fields that come first in the title and sort key of a series
+# Attention options, such as softcap, that appear in the title of a series if they differ from the default.
 OPTIONAL = [
     name for name, axis in AXES.items() if axis.exact and axis.is_optional and not axis.same_as and axis.kind is not str
 ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
 KEY = ["device_name", "variant", "workload_id", "mode"]
-MIN_RUNS = 2  # a trend needs at least this many runs of a cell
+MIN_RUNS = 2  # a cell has a trend only if at least this many runs measured it
 
 
 @dataclass(frozen=True)

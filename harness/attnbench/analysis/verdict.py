@@ -59,7 +59,7 @@ def blocks_of(cell: Any, suffix: str = "") -> Blocks:
     return Blocks(samples, sizes, cell[f"block_rounds{suffix}"])
 
 
-# The fields that identify a table. The verdicts of each table are corrected together for multiple comparisons.
+# The fields that identify a table. All verdicts in a table are corrected together for multiple comparisons.
 TABLE = ["device_name", "mask", "direction", "mode"]
 ROW = [
     *PROBLEM, "variant", "mask", "direction", "run_id", "device", "flags", "latency_low_ms", "latency_high_ms",

@@ -26,7 +26,7 @@ LISTS: dict[str, tuple[Callable[[str], Any], str]] = {
     ),
     "plugin": (str, "plugins to load: FILE.py or package.module"),
 }
-# Axes of layers and of several devices are left out, because the tests time only attention on a single device.
+# Axes that describe layers or several devices are left out, because the tests time attention alone, on one device.
 AXES = [axis for axis in OPTIONS if not axis.surrounds]
 
 

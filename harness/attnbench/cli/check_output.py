@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 STATUSES = ("passed", "failed", "skipped")
-REFUSALS = "refusals"  # the check that looks for workloads that a variant refuses needlessly
+REFUSALS = "refusals"  # name of the check that looks for needlessly refused workloads
 COLOURS = {"passed": "green", "failed": "bold red", "skipped": "bright_black"}
 MAX_FAILURES_SHOWN = 6  # on a terminal; plain lines and JSON show all failures
 MAX_FAILURES_SHOWN_PER_CHECK = 3
 MIN_FAILURES_OF_SHARED_BUG = 3  # a bug that explains fewer failures is not reported as a shared bug
-NUMBER = re.compile(r"\d[\d.e+-]*")  # numbers are ignored when bugs are compared, because they vary between workloads
+NUMBER = re.compile(r"\d[\d.e+-]*")  # ignored when bugs are compared, because the numbers vary between workloads
 
 Result = dict[str, Any]  # a CheckResult, converted to JSON values
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from attnbench.runner.scheduler import RunSummary
 
 
-PIPED_WIDTH = 400  # width in characters of tables from `print_rows` if the output is not a terminal
-PIPED_REPORT_WIDTH = 200  # width in characters of a report's tables if the output is not a terminal
+PIPED_WIDTH = 400  # width, in characters, of `print_rows` tables if the output is not a terminal
+PIPED_REPORT_WIDTH = 200  # width, in characters, of report tables if the output is not a terminal
 
 
 def new_table(*columns: str) -> Table:

@@ -70,7 +70,7 @@ def _run(options: SimpleNamespace) -> None:
     verbosity = level(quiet=options.quiet, verbose=options.verbose)
     limits = CellLimits(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
     folder, request, catalog, plan, executor = _planned(options)
-    # On a cluster, whether a cell is supported is determined only on the machine that runs the cell.
+    # On a cluster, only the machine that runs a cell can determine whether the cell is supported.
     unsupported = unsupported_reasons(plan) if options.executor == "local" else {}
     history = History(options.results)
     if folder is None:
@@ -82,7 +82,7 @@ def _run(options: SimpleNamespace) -> None:
     with watched(plan, unsupported, history, verbosity) as listener:
         try:
             summary = execute(folder, catalog, plan, executor=executor, limits=limits, listener=listener)
-        except KeyboardInterrupt:  # only before or after the cells run; while they run, `execute` handles interrupts
+        except KeyboardInterrupt:  # raised only before or after the cells run; in between, `execute` handles interrupts
             _leave_interrupted(folder)
     print_summary(folder, summary)
     print_next(latest(folder).values(), read_manifest(folder).get("plugin_arguments", []))

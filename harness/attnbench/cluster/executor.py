@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
     from attnbench.runner.cell_limits import CellLimits
 
-MAX_LOST_NODES = 3  # once a group has lost this many nodes, its cells are recorded as crashes and not tried again
-MISSING_NODES_S = 120.0  # if a type of device has no nodes for this long, its cells are not measured
+MAX_LOST_NODES = 3  # if this many nodes are lost while running a group, the group's cells are recorded as crashes
+MISSING_NODES_S = 120.0  # if a device type has no nodes for this long, its cells are recorded as interrupted
 POLL_S = 1.0
 
 
@@ -45,7 +45,7 @@ class ClusterExecutor:
         self.name = cluster.name
         self._cluster, self._labels = cluster, list(labels)
         self._plugins = node_task.pack_plugins(plugins)
-        self._described: dict[str, NodeDescription] = {}  # key: type of device; value: the description of one node
+        self._described: dict[str, NodeDescription] = {}  # key: device type; value: the description of one node
 
     def devices(self, names: Sequence[str]) -> list[Device]:
         """Return one Device for each type of device to use, with the properties of a device found on one of the nodes.
@@ -169,7 +169,7 @@ class GroupQueue:
         self._started, self._stored = started, stored
         self._limits, self._missing_nodes_s = limits, missing_nodes_s
         self._waiting = {device.name: deque(map(QueuedGroup, plan.workload_groups(device))) for device in plan.devices}
-        self._running: dict[Any, QueuedGroup] = {}  # key: handle of a task; value: the group that the task measures
+        self._running: dict[Any, QueuedGroup] = {}  # key: task handle; value: the group that the task measures
         self._writers: dict[str, store.RecordWriter] = {}
         self._last_seen = dict.fromkeys(self._waiting, time.monotonic())
         self._peaks_requested: set[str] = set()

@@ -36,7 +36,7 @@ from attnbench.workloads.workload import Workload
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
 
-LOCK_TIMEOUT_S = 3600.0  # a task waits this long for a free device if other runs are using all of them
+LOCK_TIMEOUT_S = 3600.0  # if all devices are in use by other runs, a task waits up to this long for one
 
 
 class NodeRequest(msgspec.Struct, frozen=True):
@@ -132,7 +132,7 @@ def describe_node(argument: dict[str, Any]) -> dict[str, Any]:
     request = msgspec.convert(argument, NodeRequest)
     with _unpacked(request.plugins) as plugins:
         catalog = read_catalog(plugins)
-    # The device `cpu`, which is the whole CPU, is left out, because a cluster's scheduler assigns single cores.
+    # Leave out the device `cpu`, which stands for the whole CPU, because cluster schedulers assign individual cores.
     devices = [device for device in list_devices() if device.name != "cpu"]
     description = NodeDescription(
         host=platform.node(),

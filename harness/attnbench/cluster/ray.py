@@ -33,7 +33,7 @@ class RayCluster:
             import ray
         except ImportError:
             raise UsageError("--executor ray needs the package ray: pip install 'attnbench[ray]'") from None
-        self._ray: Any = ray  # Ray has only partial type annotations
+        self._ray: Any = ray  # Any, because Ray has only partial type annotations
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         if address not in ("local", "auto"):
             _check_address(address)
@@ -76,7 +76,7 @@ class RayCluster:
         remote = self._ray.remote(task).options(
             num_cpus=1,
             num_gpus=1 if device_type.kind == "cuda" else 0,
-            max_retries=0,  # otherwise Ray would retry a task that crashed its node, and more nodes could crash
+            max_retries=0,  # otherwise Ray would retry a task that has crashed its node, which could crash more nodes
             label_selector=self._label_selector(device_type),
         )
         return remote.remote(argument)

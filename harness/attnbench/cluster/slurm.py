@@ -18,7 +18,7 @@ from attnbench.cluster.backend import UNLABELLED, DeviceType, NodeLostError, Tas
 from attnbench.errors import UsageError
 from attnbench.user_cache import cache_folder
 
-JOB_LIMIT_MINUTES = 240  # the time limit of a job unless SBATCH_TIMELIMIT is set
+JOB_LIMIT_MINUTES = 240  # the default time limit of a job; SBATCH_TIMELIMIT overrides it
 POLL_S = 0.5
 SINFO_MAX_AGE_S = 30.0  # sinfo is called again if its last output is older than this
 GPUS = re.compile(r"gpu:(?:([^:,()]+):)?(\d+)")

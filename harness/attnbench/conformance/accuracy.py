@@ -91,7 +91,7 @@ def compare(
         return AccuracyResult("nothing to compare: the output is empty")
     measured, piece = max(worst.values(), key=lambda entry: float(entry[0].ratio.max()))
     if True in worst and worst[True][0].ratio.max() > 1:
-        measured, piece = worst[True]  # report the output, because a wrong output explains wrong gradients
+        measured, piece = worst[True]  # report the output, because a wrong output also explains wrong gradients
     ratio = float(measured.ratio.max())
     reason, bug = _explain(workload, inputs, measured, piece) if ratio > 1 else (None, None)
     return AccuracyResult(measured.rule, ratio if finite and ratio < torch.inf else None, max_abs, reason, bug)

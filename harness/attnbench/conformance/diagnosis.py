@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-# Rows count as equal up to this relative distance, which is larger than rounding errors and smaller than the error that
-# any bug causes.
+# Two rows count as equal if their relative distance is at most this. The limit is larger than rounding errors and
+# smaller than the error that any bug causes.
 MAX_DIFFERENCE = 0.02
-MAX_UNEXPLAINED = 0.25  # a mistake explains a row if at most this share of the row's error remains
-DERIVATIVE_STEP = 0.01  # to estimate an answer's derivative, the factor of its scores is changed by this fraction
+MAX_UNEXPLAINED = 0.25  # a mistake explains a wrong row if imitating it removes all but this share of the row's error
+DERIVATIVE_STEP = 0.01  # relative step of the finite difference that estimates a derivative
 Mistake = tuple[str, Callable[[], torch.Tensor]]
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 
-PAIRS = {"cpu": 1 << 20, "cuda": 1 << 25}  # number of query-key pairs compared in each round, by type of device
-MIN_ROWS = 8  # at least this many query rows are compared, even if they have more than PAIRS pairs
+PAIRS = {"cpu": 1 << 20, "cuda": 1 << 25}  # target number of query-key pairs to compare in each round, by device kind
+MIN_ROWS = 8  # at least this many query rows are compared, even if that exceeds the target number of pairs
 TILE_BORDERS = (63, 64, 127, 128, 255, 256, 511, 512)  # rows at which tiles end and begin
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-FACTOR = 4.0  # allowed ratio of the errors of two correct layers, which may sum numbers in different orders
+FACTOR = 4.0  # a correct layer's error may be this many times a plain layer's, because they may sum in different orders
 RULE = "layer: ||e|| <= 4 ||e of a plain layer|| + 4 eps ||ref||"
 RECHECKED_ROWS = 4  # number of query rows compared after a timed call
 

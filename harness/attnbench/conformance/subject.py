@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 TENSORS = ("query", "key", "value", "grad_output", "key_lengths", "document_ids", "alibi_slopes")
-INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # key: size in bytes
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # key: element size in bytes
 CHUNK = 1 << 22  # number of elements whose bits are summed at a time, to limit memory use
 
 

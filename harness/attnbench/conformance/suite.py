@@ -162,7 +162,8 @@ class _Nearest:
     def to(self, workload: Workload) -> Workload:
         """Return the workload, or its first supported relaxation if only relaxations of it are supported."""
         w = workload
-        # No relaxation changes these features.
+        # No relaxation changes these features. If one workload has no supported relaxation, no other workload with the
+        # same features is relaxed.
         features = (str(w.mask), w.softcap is None, w.alibi, w.dropout > 0, w.scale is None)
         try:
             if self._subject.refusal(w) is None or features in self._unsupported:
@@ -193,7 +194,7 @@ def _relaxations(workload: Workload) -> Iterator[Workload]:
     subsets = itertools.chain.from_iterable(itertools.combinations(easier, count) for count in range(len(easier) + 1))
     for chosen, dtype in itertools.product(subsets, dict.fromkeys((w.dtype, "float32", "bfloat16", "float16"))):
         change = {name: value for part in chosen for name, value in part.items()}
-        # A change may be invalid: packed documents, for example, need as many queries as keys.
+        # The changed workload may be invalid: packed documents, for example, need as many queries as keys.
         with contextlib.suppress(WorkloadError):
             yield replace(w, dtype=dtype, **change)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 MARK_VARIABLE = "ATTNBENCH_WORKER"  # the environment variable that contains a worker's mark
 MARK_LENGTH = 32  # in characters
 FOLDER_PREFIX = "attnbench-worker-"
-MAX_PASSES = 20  # killing takes several passes if the processes keep starting new ones
+MAX_PASSES = 20  # at most this many passes; several are needed if the processes to kill keep starting new ones
 
 
 class WorkerCleanup:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MAX_IDLE = 4  # at most this many fork servers without workers are kept running
 GRACE_S = 1.0  # a fork server may take this long to exit before it is killed
 START_TIMEOUT_S = 300.0  # a fork server's first worker waits for the import of torch, which is slow from a network disk
-# Environment variables that are not passed to fork servers. PYTEST_CURRENT_TEST differs in every test, so no test could
-# reuse the fork server of another test.
+# Environment variables that are not passed to fork servers. PYTEST_CURRENT_TEST differs between tests, so if it were
+# passed on, no test could reuse the fork server of another test.
 EXCLUDED_VARIABLES = ("PYTEST_CURRENT_TEST",)
 
 

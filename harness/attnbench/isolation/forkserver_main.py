@@ -60,7 +60,7 @@ class ForkRequest:
 
 
 MAX_REQUEST_BYTES = 1 << 16
-DESCRIPTORS = 4  # number of descriptors in a request: those of the pipes for requests, replies, the log and the report
+DESCRIPTORS = 4  # each fork request comes with this many pipe ends: for requests, replies, the log and the report
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
@@ -75,7 +75,7 @@ class ForkServerLoop:
         self._socket = connection
         self._pid = os.getpid()
         self._reports: dict[int, int] = {}  # key: process id of a worker; value: descriptor of its report pipe
-        self._released: set[int] = set()  # process ids of released workers that are not reaped yet
+        self._released: set[int] = set()  # process ids of released workers that haven't been reaped yet
         self._wakeup_reader, self._wakeup_writer = os.pipe()
         os.set_blocking(self._wakeup_writer, False)
         self._mark_address = _address_of(MARK_VARIABLE)
@@ -92,7 +92,7 @@ class ForkServerLoop:
             watched.register(self._socket, select.POLLIN)
             watched.register(self._wakeup_reader, select.POLLIN)
             for report in self._reports.values():
-                watched.register(report, 0)  # poll returns this descriptor when the pipe's other end is closed
+                watched.register(report, 0)  # poll returns this descriptor once the pipe's other end has been closed
             for descriptor, _ in watched.poll():
                 if descriptor == self._wakeup_reader:
                     os.read(self._wakeup_reader, MAX_REQUEST_BYTES)

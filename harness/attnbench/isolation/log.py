@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 MAX_LOG_BYTES = 1024 * 1024  # per cell; further output is dropped
-GRACE_S = 1.0  # time for reading the rest of the output after a worker has exited
+GRACE_S = 1.0  # maximum time for reading the rest of the output after a worker has exited
 
 
 class WorkerLog:

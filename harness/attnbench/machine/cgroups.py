@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-UNLIMITED_BYTES = 1 << 60  # a limit of at least this size means "no limit"; control groups of version 1 use about 2^63
+UNLIMITED_BYTES = 1 << 60  # a limit of this size or more means "no limit"; version 1 control groups report about 2^63
 
 
 class ControlGroups:
@@ -27,7 +27,7 @@ class ControlGroups:
         with contextlib.suppress(OSError):
             for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
                 _, controllers, path = line.split(":", 2)
-                if not controllers:  # the line describes a group of version 2
+                if not controllers:  # the line describes a version 2 group
                     self._memory += _with_ancestors(mount, path)
                     self._cpu += _with_ancestors(mount, path)
                 if "memory" in controllers.split(","):

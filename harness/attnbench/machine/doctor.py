@@ -15,8 +15,8 @@ import psutil
 from attnbench.machine.cgroups import ControlGroups
 
 OK, WARNING, UNKNOWN = "ok", "warning", "unknown"
-LOAD_SECONDS = 0.3  # the time over which load and steal time are measured
-BUSY_CORES = 0.3  # warn if more cores than this are busy
+LOAD_SECONDS = 0.3  # load and steal time are measured over this period
+BUSY_CORES = 0.3  # warn if more than this many cores are busy
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HOT_CELSIUS = 85
 

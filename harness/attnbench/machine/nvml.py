@@ -8,9 +8,9 @@ from typing import Any
 
 import pynvml
 
-# The bits of nvmlDeviceGetCurrentClocksEventReasons that mean that the GPU is slowed down (see the clock event reasons
-# in the NVML API reference). Two bits are left out because they do not mean throttling: one is set while the GPU is
-# idle, and the other is set if the user has limited the clocks.
+# The bits in the result of nvmlDeviceGetCurrentClocksEventReasons that indicate throttling (see the clock event reasons
+# in the NVML API reference). Two other bits are left out because they do not indicate throttling: one is set while the
+# GPU is idle, and the other is set if the user has limited the clocks.
 THROTTLE_BITS = {
     0x0000000000000004: "power_cap",
     0x0000000000000008: "hardware_slowdown",

@@ -19,9 +19,10 @@ import psutil
 from attnbench.machine.cgroups import ControlGroups
 
 # If a block exceeds one of these limits, its `throttle` entry contains the reason.
-STEAL_LIMIT = 0.02  # share of the block's CPU time that the hypervisor took
-WAITED_LIMIT = 0.02  # share of the block's time in which a thread of this process was ready to run but had no core
-# Cores used by other processes; applies only if the kernel does not report how long threads waited for a core.
+STEAL_LIMIT = 0.02  # maximum share of the block's CPU time that the hypervisor may take
+WAITED_LIMIT = 0.02  # maximum time that this process's threads may wait for a core, as a share of the block's time
+# Maximum number of cores that other processes may use. This limit applies only if the kernel does not report how long
+# threads waited for a core.
 FOREIGN_LIMIT = 0.5
 # The load of other processes is averaged over this time, because the kernel may count CPU time in ticks of 10 ms.
 FOREIGN_WINDOW_S = 0.2

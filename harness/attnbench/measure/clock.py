@@ -18,7 +18,7 @@ _Event = torch.cuda.Event
 _synchronise = torch.cuda.synchronize
 _device_count = torch.cuda.device_count
 
-LAUNCH_FLOOR_CALLS = 20  # the launch floor is the median over this many empty calls
+LAUNCH_FLOOR_CALLS = 20  # the launch floor is the median time of this many empty calls
 
 
 class Clock(Protocol):
@@ -52,7 +52,7 @@ class CpuClock:
     launch_floor_ns = 0.0
 
     def __init__(self) -> None:
-        self.now = self.mark = _now  # the C function itself, so that no Python code runs between two marks
+        self.now = self.mark = _now  # the C function itself, so that taking a mark runs no Python code
 
     @staticmethod
     def elapsed_ns(start: int, end: int) -> float:

@@ -14,7 +14,7 @@ from attnbench.stats.roofline import Peaks
 
 MATMUL_SIZES = {"cuda": (2048, 4096, 8192), "cpu": (256, 512, 1024)}  # widths of the square matrices
 MIN_COPY_BYTES = 2**28  # minimum size of the measured copy, which is larger on devices with a very large cache
-TRIES = 5  # timed calls of each copy or matmul; the rate is computed from their median time
+TRIES = 5  # number of timed calls of each copy or matmul; the rate is computed from their median time
 
 
 def measure_peaks(device: str, dtype: str, clock: Clock | None = None) -> Peaks:

@@ -39,7 +39,7 @@ STEADY_TOLERANCE = 0.01  # the warm-up is steady if the medians of two windows d
 MIN_SAMPLE_NS = 50_000.0  # hot calls shorter than this are timed in batches, and the mean of each batch is one sample
 MAX_QUEUED_CALLS = 256  # at most this many calls, or batches of calls, are queued before the host waits
 QUEUE_NS = 20e6  # about this much work, in ns, is queued on a device before the host waits
-LEAD_IN_NS = 2e6  # untimed calls before each block last this long, to refill caches that another process has used
+LEAD_IN_NS = 2e6  # before each block, untimed calls run for this long to refill caches that other processes have used
 # In a block that is long enough, at least this many plain calls separate the repeat from the audited call, because a
 # variant's cache of outputs may take effect only from the third call on the same inputs.
 PLAIN_CALLS_BEFORE_REPEAT = 3
@@ -302,7 +302,7 @@ class Sampler:
         finding = patched_clock(wall, *bounds) or self._audit.slow_fresh_calls()
         finding = finding or self._audit.slow_audited_calls(self._plain_ns)
         warm_up = self._warm_up
-        # On a GPU, an unsteady warm-up is not judged, because calls may be faster now only due to a higher clock rate.
+        # On a GPU, an unsteady warm-up is not judged, because a higher clock rate alone may make later calls faster.
         if warm_up and (warm_up.steady or not self._clock.asynchronous):
             finding = finding or (slow_warm_up(warm_up, samples) if self._calls_per_sample == 1 else None)
         if finding:

@@ -50,7 +50,7 @@ class Plan:
 
     cells: tuple[Cell, ...]
     protocols: Mapping[str, MeasureConfig]  # key: kind of device
-    environments: Mapping[str, Mapping[str, Any]]  # key: name of device
+    environments: Mapping[str, Mapping[str, Any]]  # key: device name
     shared: tuple[Device, ...] = ()
     frontier: tuple[Cell, ...] = ()
 

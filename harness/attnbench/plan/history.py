@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from attnbench.record import Record
     from attnbench.workloads.workload import Workload
 
-# Only the latest runs are read, at most this many runs and this many bytes, so that reading takes only a second or two.
+# Only the latest runs are read, up to these limits, so that reading takes only a second or two.
 MAX_RUNS, MAX_BYTES = 50, 1 << 26
-# The mean time in which a worker imports torch and the variant's plugin while two workers start in parallel.
+# The mean time that a worker takes to import torch and the variant's plugin if two workers start in parallel.
 WORKER_START_S = 2.0
-# The time that the warm-up, the conformance checks and the readings of memory and kernels take for a small workload.
+# For a small workload, the total time of the warm-up, the conformance checks, and the memory and kernel readings.
 CELL_OVERHEAD_S = 1.0
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PREDICTED = "predicted"  # the flag of a record whose cell was not tried because it was predicted not to fit in memory
 SEARCHED = "frontier"  # the flag of a record whose cell was part of the search for the largest length that fits
 MIN_STEP = 256  # in tokens; most kernels run efficiently if the length is a multiple of 256
-STEPS_PER_DOUBLING = 8  # between two powers of two, only multiples of an eighth of the lower power are tried
+STEPS_PER_DOUBLING = 8  # between successive powers of two, only multiples of an eighth of the lower one are tried
 MAX_LENGTH = 1 << 23  # in tokens
 MAX_CALL_S = 20.0  # longer calls are not tried, because each cell makes about 20 calls
 SIZES = tuple(name for name, axis in AXES.items() if axis.kind is int and not axis.surrounds)

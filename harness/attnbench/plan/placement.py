@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.workloads.workload import Workload
 
-RING = "ring"  # the split in which each call of a variant works on all devices
+RING = "ring"  # the split in which each call uses all devices
 
 
 def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list[Device]:

@@ -30,7 +30,7 @@ class SupportAnswers:
     """
 
     device: Device
-    reasons: dict[tuple[str, str], str]  # key: (name of the variant, id of the workload)
+    reasons: dict[tuple[str, str], str]  # key: (variant name, workload id)
 
     def reason(self, variant: VariantEntry, workload: Workload) -> str | None:
         """Return why a variant can't run a workload, or None if the variant can run it."""
@@ -64,7 +64,7 @@ def _answers(device: Device, variants: tuple[VariantEntry, ...], workloads: tupl
 
 def unsupported_reasons(plan: Plan) -> dict[str, str]:
     """Return the reason for each unsupported cell of a plan, by cell_id. Devices are queried in parallel."""
-    devices = [group[0] for group in plan.device_groups]  # the device of a cell is always the first of a group
+    devices = [group[0] for group in plan.device_groups]  # a cell's device is always the first device of its group
     with ThreadPoolExecutor() as threads:
         answers = dict(zip(devices, threads.map(lambda device: support_of(plan, device), devices), strict=True))
     return {

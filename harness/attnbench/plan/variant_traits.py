@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
 
 TIMEOUT_S = 20.0  # applies to each test and to the import of the plugin
-# The verdict on a trait for each status of a test. If a trait's tests differ, the first status in this order decides.
+# The verdict on a trait for each test status. If the tests of a trait have different statuses, the one that is listed
+# first here decides.
 VERDICTS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}
 
 

@@ -43,7 +43,7 @@ class PluginSource:
     name: str
     kind: str  # "entry point", "file" or "module"
     target: str
-    origin: str = ""  # shown to users: a distribution and its version, a path, or the name of a module
+    origin: str = ""  # shown to users: a distribution and its version, a path, or a module name
 
     def to_json(self) -> dict[str, str]:
         """Return the fields as JSON values."""

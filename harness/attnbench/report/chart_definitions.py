@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The maximum number of facets in a printed figure; more facets would be too small to read. A chart on the page shows
-# this number of facets until the button below it is clicked.
+# The maximum number of facets in a printed figure; more facets would be too small to read. On the page, a chart shows
+# at most this many facets until the button below the chart is clicked.
 MAX_FACETS = 6
 LENGTH_TITLE = "sequence length"
 LENGTH_LABEL_EXPRESSION = (  # a Vega expression that formats a length in the same way as `size_text`

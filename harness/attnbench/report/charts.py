@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.report.palette import Style
 
 RELATIVE_LATENCY = "latency relative to the fastest"
-GREY = "#8a8f98"  # for lines that belong to no variant; visible on white and on dark pages
+GREY = "#8a8f98"  # for lines that belong to no variant; visible on both white and dark pages
 DEVICE_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
 

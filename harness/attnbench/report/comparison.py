@@ -19,9 +19,9 @@ from attnbench.report.table import Table, TableCell, row, to_markdown
 from attnbench.stats.paired import FASTER, SAME, SLOWER, UNDECIDED
 
 MAX_CHANGES_IN_COMMENT = 60  # maximum number of table rows in a pull-request comment
-MAX_CHANGES_ON_PAGE = 1_000  # for each pair of runs; `attnbench compare --json` prints all changes
+MAX_CHANGES_ON_PAGE = 1_000  # maximum for each pair of runs; `attnbench compare --json` prints all changes
 UNCHANGED = (SAME, STILL_FAILING)
-WIDTH, SPAN = 132, 1.0  # the width of a ratio's axis in pixels, and the number of octaves on each side of 1x
+WIDTH, SPAN = 132, 1.0  # the width of the ratio axis in pixels, and the number of doublings on each side of 1x
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attnbench.report.matplotlib_figures import Curve, Facet, Plot
 
 MAX_FIGURES = 24  # per report; each figure is drawn in three formats
-MAX_TICKS = 6  # labelled lengths per axis
+MAX_TICKS = 6  # maximum number of labelled lengths per axis
 FORMATS = ("svg", "png", "pdf")
 
 
@@ -94,7 +94,7 @@ def slug(text: str) -> str:
 
 
 def _start(plots: list[Plot]) -> subprocess.Popen[str]:
-    # Use a file, because a pipe could fill up and block this process.
+    # Pass the plots in a file, because a pipe could fill up and block this process.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
         json.dump(plots, file, allow_nan=False)
         file.seek(0)

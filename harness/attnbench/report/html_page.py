@@ -57,7 +57,7 @@ def runtime() -> str:
     return script
 
 
-NOSCRIPT_CHARTS = ("latency", "speedup")  # charts whose printed figures the page shows if JavaScript is off
+NOSCRIPT_CHARTS = ("latency", "speedup")  # if JavaScript is off, the page shows the printed figures of these charts
 SVG_PATH, DECIMALS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
 SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from attnbench.report.chart_definitions import LENGTH_TITLE
 
 ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # figure widths in inches, for a paper with two columns
-# None omits dates and versions, so that identical plots produce byte-identical files.
+# The value None omits an entry. Dates and versions are omitted, so that identical plots produce byte-identical files.
 METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
@@ -93,7 +93,7 @@ def draw(plot: Plot) -> Figure:
         handles.update(_facet(axes, facets[index], plot))
         axes.set_ylabel(plot["axis_title"] if index % columns == 0 else "")
         axes.set_xlabel(LENGTH_TITLE if index >= len(facets) - columns else "")
-        # Fix the positions. Otherwise matplotlib measures every tick label to place the axis labels.
+        # Fix the positions of the axis labels. Otherwise, matplotlib measures every tick label to place them.
         axes.xaxis.set_label_coords(0.5, -0.17)
         axes.yaxis.set_label_coords(-0.19, 0.5)
     shown = sorted(handles)
@@ -146,7 +146,7 @@ def _axes(axes: Any, facet: Facet, *, log: bool) -> None:
         low, high = axes.get_ylim()
         decades = math.log10(high / low)
         ticks = LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=9)
-        # A range of less than 0.7 decades would contain too few of the logarithmic ticks.
+        # An axis that spans less than 0.7 decades would have too few logarithmic ticks.
         axes.yaxis.set_major_locator(ticks if decades > 0.7 else MaxNLocator(4))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAX_DETAILED_CELLS = 20_000  # with more cells, the page leaves out histograms, logs and commands
 HISTOGRAM_BINS = 16
-LOG_TAIL_BYTES = 1_500  # bytes shown from the end of each cell's log
+LOG_TAIL_BYTES = 1_500  # number of bytes shown from the end of each cell's log
 MAX_LOG_CHARACTERS = 300_000  # in total for all logs on the page
 MAX_CHART_ROWS = 4_000  # per chart of derived values
 ENDS = ["longer ones run out of memory", "all lengths tried fit", "longer ones fail for other reasons"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Okabe and Ito's palette without black and yellow, followed by colours from Tol's muted palette. Colour-blind readers
-# can distinguish these colours, and the contrast is sufficient on white and on dark pages.
+# can distinguish these colours, and the contrast is sufficient on both white and dark pages.
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#aa4499", "#999933", "#44aa99", "#cc6677",
     "#8878cc", "#8c6d46",

@@ -16,8 +16,8 @@ from attnbench.report.write import write_report
 from attnbench.store import read_manifest
 from attnbench.untrusted import mapping
 
-MAX_TRENDS = 500  # shown on the page; trends with the most change points come first
-WIDTH, HEIGHT = 220, 44  # size of a trend's chart in pixels
+MAX_TRENDS = 500  # at most this many are shown on the page, those with the most change points first
+WIDTH, HEIGHT = 220, 44  # size of a trend chart in pixels
 
 
 @dataclass(frozen=True)

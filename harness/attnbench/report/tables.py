@@ -26,7 +26,7 @@ LATENCY_COLUMNS = [
 ]  # fmt: skip
 NOT_PROVENANCE = ("schema", "run_id", "plan", "doctor")  # fields of a manifest that the provenance table omits
 DOCTOR_LEVELS = ("warning", "unknown", "ok")
-MAX_LISTED_WORKLOADS = 4  # per row of the table of failures
+MAX_LISTED_WORKLOADS = 4  # per row of the failures table
 
 
 def headline(frame: pd.DataFrame, baseline: str | None = None) -> list[Table]:

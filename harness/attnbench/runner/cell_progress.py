@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_limits import CellLimits
     from attnbench.stats.stopping import StoppingRule
 
-THROTTLED_LIMIT = 0.10  # a record is flagged `throttled` if more than this share of its samples was throttled
+THROTTLED_LIMIT = 0.10  # a record is flagged `throttled` if more than this share of its samples were throttled
 
 
 @dataclass(frozen=True)

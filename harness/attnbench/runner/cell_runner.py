@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from attnbench.runner.worker_team import WorkerHandle
 
 MAX_REASON_LENGTH = 10_000  # in characters; longer reasons are truncated
-MAX_CRASHES = 3  # after this many crashes of one variant, its remaining cells are not tried
+MAX_CRASHES = 3  # once a variant has crashed this many times, its remaining cells are not tried
 
 
 class CellRunner:
@@ -49,7 +49,7 @@ class CellRunner:
         self._worker: WorkerHandle | None = None
         self._progress: CellProgress | None = None
         self.control = control
-        self.seconds: dict[str, float] = {}  # seconds that the stopped workers spent in each phase
+        self.seconds: dict[str, float] = {}  # seconds that stopped workers spent in each phase
         self._loaded: DoneReply | WorkerLostError | None = None
 
     @property

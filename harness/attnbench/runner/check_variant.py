@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.plan.devices import Device
 
-MAX_CRASHES = 5  # after this many crashes of one variant, its remaining tests are not run
+MAX_CRASHES = 5  # once a variant has crashed this many times, its remaining tests are not run
 
 
 def check_variant(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_limits import CellLimits
 
 
-DOCTOR = "doctor"  # the manifest's key for the doctor's findings, which are added once the run has locked its devices
+DOCTOR = "doctor"  # the manifest key of the doctor's findings, which are added once the run has locked its devices
 
 
 class Executor(Protocol):

@@ -43,7 +43,7 @@ class WorkQueue:
         self._support: SupportAnswers | None = None
         self._outcomes: dict[tuple[str, str], dict[int, LengthOutcome]] = {}
         self.memory = OutOfMemory()
-        # The number of crashes. Each key is (variant, whether the cell was the A/A control).
+        # Key: (variant, whether the crashed cell was the A/A control); value: number of crashes.
         self.crashes: Counter[tuple[str, bool]] = Counter()
         known = {cell.variant.name: cell for cell in (*plan.cells, *plan.frontier) if cell.device == devices[0]}
         for record in earlier:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from attnbench.stats.noise_floor import Floats, NoiseFloor
 
-MIN_RESAMPLED_ROUNDS = 8  # a row of fewer rounds has too few distinct resamples for an interval
+MIN_RESAMPLED_ROUNDS = 8  # a row with fewer rounds has too few distinct resamples for an interval
 RESAMPLES = 1_999
-MIN_RESAMPLED_LEVEL = 10 / (RESAMPLES + 1)  # at this level only ten resamples lie beyond the quantile
-MIN_LOG_LEVEL = math.log(1e-9)  # the smallest p-value that is computed is 1e-9
+MIN_RESAMPLED_LEVEL = 10 / (RESAMPLES + 1)  # at this level, only ten resamples lie beyond the quantile
+MIN_LOG_LEVEL = math.log(1e-9)  # the search for a p-value does not go below 1e-9
 ROWS_PER_BATCH = 500  # this many rows are resampled with one matrix product
 # Rounds further than this many robust standard deviations from the median are moved to that distance.
 OUTLIER_DEVIATIONS = 3.0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-AUTOCORRELATION_LIMIT = 0.2  # samples count as correlated if the lag-1 autocorrelation of their ranks is higher
+AUTOCORRELATION_LIMIT = 0.2  # samples count as correlated if the lag-1 autocorrelation of their ranks exceeds this
 # Samples also count as correlated if the variance of the block medians is more than this many times the variance
 # explained by the scatter within blocks.
 EXCESS_LIMIT = 2.0

@@ -22,9 +22,9 @@ from attnbench.stats.noise_floor import Floats, NoiseFloor
 
 Key = TypeVar("Key")
 
-SAME_MARGIN = 0.01  # the verdict is `same` if the whole interval of the ratio lies within 1 +- this margin
-MIN_CONTROLS_FOR_QUANTILE = 20  # with fewer controls the noise floor is their largest difference, not a 95% quantile
-FLOOR_FACTOR = 3.0  # a regression must exceed this many times the noise floor
+SAME_MARGIN = 0.01  # the verdict is `same` if the ratio's whole interval lies within 1 +- this margin
+MIN_CONTROLS_FOR_QUANTILE = 20  # with fewer controls, the noise floor is the largest difference, not the 95% quantile
+FLOOR_FACTOR = 3.0  # a change between runs counts only if it exceeds this many times the noise floor
 MAX_HALF_WIDTH = math.log(100.0)  # an interval of a log-ratio with a larger half-width is not reported
 
 FASTER, SLOWER, SAME, UNDECIDED = "faster", "slower", "same", "undecided"

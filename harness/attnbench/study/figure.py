@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from attnbench.study.study import Rows
 
-LEGEND_ENTRY_INCHES = 1.1  # width of a variant's entry in the legend
+LEGEND_ENTRY_INCHES = 1.1  # width of one legend entry
 
 
 @dataclass(frozen=True)

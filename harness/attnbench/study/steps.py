@@ -15,8 +15,8 @@ from attnbench.study.study import Rows, Settings, Study, compute, number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NON_NEGATIVE = ("weights", "heads")  # steps with a colour scale from 0; all other colour scales are centred on 0
-MAX_COLUMNS = 4  # largest number of matrices side by side in the figure
+NON_NEGATIVE = ("weights", "heads")  # steps whose colour scale starts at 0; the other colour scales are centred on 0
+MAX_COLUMNS = 4  # maximum number of matrices side by side in the figure
 
 
 def collect(settings: Settings, folder: Path) -> Rows:  # noqa: ARG001 - every study's `collect` takes a folder

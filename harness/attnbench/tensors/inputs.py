@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from attnbench.plugins.variant import Layout
     from attnbench.workloads.workload import Workload
 
-HEAD_MEAN_DEVIATION = 0.5  # standard deviation of the heads' mean values in the distribution `normal`
-# The distribution `outliers` multiplies this share of the values by this factor.
+HEAD_MEAN_DEVIATION = 0.5  # standard deviation of the per-head means in the `normal` distribution
+# In the `outliers` distribution, this share of the values is multiplied by this factor.
 OUTLIER_SHARE, OUTLIER_FACTOR = 0.001, 10.0
 
 

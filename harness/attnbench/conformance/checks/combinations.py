@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-QUICK_COUNT = 12  # number of combinations that the quick level runs
+QUICK_COUNT = 12  # number of combinations tested at the quick level
 CHOICES: dict[str, list[Any]] = {
     "mask": [
         "none", "causal", "causal-top-left", "window:7:0", "window:20:13", "window:64:0", "window:300:0",

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-# The stream is delayed by this many clock cycles (tens of milliseconds), so that work on another stream runs too early.
+# The side stream is delayed by this many clock cycles (tens of ms), so that work on any other stream runs too early.
 DELAY_CYCLES = 100_000_000
-# The free memory must be this many times the size of the tensors, because a variant may copy the tensors to float32.
+# The free memory must be at least this many times the size of the tensors, because a variant may copy them to float32.
 MEMORY_FACTOR = 3
 RESERVED_BYTES = 4 << 30  # memory left free for other processes
 MAX_REFUSALS = 4  # the check `refusals` runs at most this many refused workloads
-# A refusal whose reason contains one of these words depends on the machine, not on the workload.
+# A refusal is assumed to depend on the machine, not on the workload, if its reason contains one of these words.
 MACHINE_WORDS = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")
 # Workloads with a larger softcap are left out. Scores rarely reach such a softcap, so an answer that ignores it would
 # look correct.
 MAX_SOFTCAP = 8.0
 LONG = (1 << 24) + 64  # one head of this length, with a head_dim of 128, has more than 2^31 elements
-# The check `refusals` looks for needlessly refused workloads among these workloads.
+# The workloads among which the check `refusals` looks for needless refusals.
 REFUSABLE = [
     each
     for each in (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject, Trial
     from attnbench.workloads.workload import Workload
 
-# The share of weights that are dropped may differ from the dropout probability by this many standard deviations.
+# The share of dropped weights may differ from the dropout probability by at most this many standard deviations.
 MAX_DEVIATIONS = 6.0
 PATTERN_DEVIATIONS = 9.0  # a correlation above this many standard deviations counts as a pattern
 MIN_OVERLAP = 512  # a correlation counts only if it is computed from at least this many weights

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject, Trial
     from attnbench.workloads.workload import Workload
 
-LSE_FACTOR = 8.0  # tolerance in multiples of float32's eps times the size of the scores
+LSE_FACTOR = 8.0  # the tolerance is this factor times float32's eps times the size of the scores
 
 
 def offered(trial: Trial) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 GAP = 40.0  # a logit this far below the largest has a weight of 4e-18, which is negligible in every dtype
-# Keys at which tiles begin or end; negative numbers count from the last key.
+# Positions of keys at which tiles begin or end; negative positions count back from the end.
 TILE_BORDERS = (0, 1, 63, 64, 127, 128, -2, -1)
 # The five kinds of target are a key at a tile border, the first visible key, the last visible key, the key before the
 # first visible key, and the key after the last visible key.
 TARGET_KINDS = 5
-ROUNDS = 3  # in each round, a query gets a different kind of target
-ULPS = 4.0  # error allowed in float32, in units in the last place: the rounding error of one exponential
+ROUNDS = 3  # a query's target is of a different kind in each round
+ULPS = 4.0  # error allowed in float32, in units in the last place, because one exponential is rounded
 
 
 @check(
@@ -75,7 +75,7 @@ def needle(subject: Subject, workload: Workload) -> None:
         trial.fill(query=query, key=codes, value=value, grad_output=torch.randint(-2, 3, shape, generator=generator))
         answer = trial.run(backward=round_number == ROUNDS - 1)
         _judge_needle(workload, answer, value, targets, seen)
-        # With 8-bit queries and keys, rounding may decide which of several equal scores is the largest.
+        # Not for quantised variants: if several scores are equal, 8-bit rounding may make any of them the largest.
         if subject.variant.tier != "quantised":
             trial.judge(answer)
 

@@ -21,9 +21,10 @@ HUGE = 1e4
 FLOAT16_HUGE = 3e4  # largest unscaled score given to plain float16 variants, which overflow above 65504
 # Equal queries or keys have equal rounding errors, which add up, so gradient tolerances are multiplied by this factor.
 EQUAL_ROWS_SLACK = 16.0
-ORDINARY_LOGITS_SLACK = 4.0  # the factor if logits are of ordinary size; torch's nested tensors need 2.5
+# The factor for gradient tolerances if logits are of ordinary size. The variant with torch's nested tensors needs 2.5.
+ORDINARY_LOGITS_SLACK = 4.0
 CLIMB = 40.0  # scores rise from -CLIMB at the first key to CLIMB at the last
-CROWD, TOP = 4000, 2  # CROWD keys of weight e^-12 add about 1% to the weights of TOP keys of weight 1
+CROWD, TOP = 4000, 2  # together, CROWD keys of weight e^-12 have about 1% of the weight of TOP keys of weight 1
 SPREAD = 0.3  # standard deviation of queries and gradients around their common direction
 
 
@@ -116,7 +117,7 @@ def huge_logits(subject: Subject, workload: Workload) -> None:
     side = _round_to_four_digits(math.sqrt(size / w.head_dim))
     signs = random_signs((w.batch, w.kv_heads, 1, w.head_dim), generator)
     of_key = random_signs((w.batch, w.kv_heads, w.seq_k, 1), generator)
-    # The scores of a query have two sizes, so that clamping the scores changes the answer.
+    # Give the scores of each query two different magnitudes, so that clamping the scores changes the answer.
     of_key *= 1 - 0.25 * torch.randint(0, 2, of_key.shape, generator=generator)
     of_query = random_signs((w.batch, w.heads, w.seq_q, 1), generator)
     query = side * signs.repeat_interleave(w.heads // w.kv_heads, 1) * of_query

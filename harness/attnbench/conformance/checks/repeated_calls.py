@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attnbench.conformance.subject import Subject
     from attnbench.workloads.workload import Workload
 
-HELD_ANSWERS = 5  # number of answers held, enough to detect two buffers that are used alternately
+HELD_ANSWERS = 5  # enough answers to detect a variant that alternates between two buffers
 ROUNDS, CALLS = 4, 30  # a bug that shows in 1% of calls is found with probability 0.7
 
 
@@ -181,4 +181,4 @@ def _changed(workload: Workload, change: dict[str, Any]) -> Workload | None:
     try:
         return replace(workload, **change)
     except WorkloadError:
-        return None  # the change is not valid; packed documents, for example, need as many queries as keys
+        return None  # the changed workload is invalid; packed documents, for example, need as many queries as keys

@@ -40,7 +40,7 @@ def strides(subject: Subject, workload: Workload) -> None:
     for text, names, arrange in ARRANGEMENTS:
         plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("strides", text))
         try:
-            # Expanded keys are all equal, and so are their rounding errors, which therefore add up.
+            # Expanded keys are all equal, so their rounding errors are equal too, and add up.
             equal_rows = isinstance(arrange, partial)
             _judge(subject, workload, _arranged(plain, names, arrange), slack=EQUAL_ROWS_SLACK if equal_rows else 1.0)
         except Failed as failure:

@@ -26,9 +26,9 @@ MIN_CALLS_TO_JUDGE = 8
 # as its slowest repeat on unchanged inputs.
 FRESH_RATIO = 1.5
 # A variant is also assumed to cache its output if even its fastest audited call takes longer than AUDITED_RATIO times
-# an ordinary call plus AUDITED_EXTRA_NS. An honest variant's audited calls are slower too, because they read tensors
-# that were just written, but by a smaller factor. The extra time allows for a cold cache, which may triple the time of
-# a very short call.
+# the duration of an ordinary call plus AUDITED_EXTRA_NS. An honest variant's audited calls are slower too, because they
+# read tensors that were just written, but by a smaller factor. The extra time allows for a cold cache, which may triple
+# the duration of a very short call.
 AUDITED_RATIO = 3.0
 AUDITED_EXTRA_NS = 50_000.0
 HOLD_PROBABILITY = 0.5  # probability of keeping the previous output allocated instead of freeing it
@@ -56,7 +56,7 @@ class Audit:
         self._held: torch.Tensor | None = None
         self.output: torch.Tensor | None = None
         self.grads: tuple[torch.Tensor, ...] | None = None
-        self.plain: Result | None = None  # the copied result of an ordinary call after the audited call, or None
+        self.plain: Result | None = None  # a copy of the result of one ordinary call after the audited call, or None
         self.fresh_ns: list[float] = []
         self.repeat_ns: list[float] = []
 
