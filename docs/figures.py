@@ -34,7 +34,7 @@ STYLE = {
     "axes.spines.right": False,
     "figure.facecolor": "white",
 }
-TORCH_FREE, WITH_TORCH = ("#e8f0fa", "#2166ac"), ("#fdeadb", "#b35806")  # the fill and border colours of boxes
+TORCH_FREE, WITH_TORCH = ("#e8f0fa", "#2166ac"), ("#fdeadb", "#b35806")  # fill and border colours of the boxes
 COLUMNS = (-3.4, 0.9, 3.8)  # the x positions of the supervisor, shared and worker columns
 MASKS = (
     ("none", 8, 8), ("causal", 8, 8), ("window:2:0", 8, 8), ("window:2:1", 8, 8),

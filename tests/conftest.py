@@ -5,7 +5,7 @@ from hypothesis import settings
 
 pytest_plugins = ["pytester", "stubbed_runs"]
 
-# Hypothesis generates the same cases in every run. No deadline is set, because slow machines would exceed it.
+# Hypothesis generates the same cases in every run. The deadline is disabled, because slow machines would exceed it.
 settings.register_profile("attnbench", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("attnbench")
 

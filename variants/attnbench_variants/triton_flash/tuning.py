@@ -9,7 +9,7 @@ import torch
 import triton
 from triton import Config, knobs
 
-TUNING_KEY = [  # a kernel is tuned again if one of these arguments changes
+TUNING_KEY = [  # a kernel is tuned again if any of these arguments changes
     "heads", "kv_heads", "seq_q", "seq_k", "offset", "left", "right", "prefix", "softcap",
     "HEAD_DIM", "HEAD_DIM_V",
 ]  # fmt: skip
