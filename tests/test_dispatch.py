@@ -50,7 +50,7 @@ def test_best_reads_runs_as_well_as_a_table(table):
 
 
 def test_the_table_may_come_from_the_environment(table, monkeypatch):
-    """If the argument `table` is omitted, the path is read from the environment variable ATTNBENCH_TABLE."""
+    """If the `table` argument is omitted, the path is read from the ATTNBENCH_TABLE environment variable."""
     monkeypatch.setenv("ATTNBENCH_TABLE", str(table))
     assert attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu") == "chunked"
 

@@ -12,7 +12,7 @@ from attnbench.tensors.inputs import make_inputs
 def to_steps(tensor, steps, block):
     """Round a tensor of shape (..., S, D) to multiples of a step size, with `steps` steps on each side of 0.
 
-    The step size of each block of `block` rows is the block's largest absolute entry, divided by `steps`.
+    Each block of `block` rows has its own step size: the block's largest absolute entry, divided by `steps`.
     """
     parts = tensor.split(block, -2)
     sizes = (part.abs().amax((-2, -1), keepdim=True).clamp(min=1e-20) / steps for part in parts)

@@ -1,4 +1,4 @@
-"""Run the command `attnbench` with stand-in workers, e.g. `python stub_run.py run ...`."""
+"""Run the `attnbench` command with stand-in workers, e.g. `python stub_run.py run ...`."""
 
 from pathlib import Path
 
