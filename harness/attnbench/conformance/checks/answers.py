@@ -186,7 +186,7 @@ def very_large(subject: Subject, workload: Workload) -> None:
 
 @check(
     "head-dims",
-    demands="output and gradients are correct at head_dim 8 to 256, and with values wider or narrower than keys",
+    demands="output and gradients are correct for head_dim 8 to 256, and with values wider or narrower than keys",
     why="kernels pad head_dim to a power of two and are tuned for 64 and 128",
     usual_bug="the scale is computed from the padded head_dim, or values are assumed to be as wide as keys",
     remedy="use workload.effective_scale as the scale, and read head_dim_v from the value tensor",

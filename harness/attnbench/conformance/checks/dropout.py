@@ -137,7 +137,7 @@ def _judge_values(workload: Workload, kept: torch.Tensor, dropped: torch.Tensor)
 
 
 def _judge_rate(workload: Workload, visible: torch.Tensor, kept: torch.Tensor) -> None:
-    """Raise Failed if the dropout rate is wrong overall or for a head, key or row, or if masks repeat or correlate."""
+    """Raise Failed if the dropout rate is wrong, overall or for a head, key or row, or if masks repeat or correlate."""
     rate = workload.dropout
     for text, dimensions in (
         ("all weights", (0, 1, 2, 3)),

@@ -30,7 +30,7 @@ ULPS = 4.0  # error allowed in float32, in units in the last place, because one 
 @check(
     "needle",
     demands="if one key outweighs all others by e^40, the output is exactly its value; hidden keys have no effect",
-    why="the output shows which key was read, in which head and sequence, at every tile border",
+    why="the output shows which key of which head and sequence was read, even at tile borders",
     usual_bug="tile borders, strides, or head or batch indices are wrong, or the mask is off by one",
     remedy="the reason names the key that was read instead: find out how its index was computed",
     quick=[

@@ -122,7 +122,7 @@ def _range(keys: torch.Tensor) -> str:
     demands="changing one sequence or one head changes no bit of the output of the others",
     why="mixed-up batch and head indices often give plausible numbers",
     usual_bug="the strides of batch and heads are swapped, or sequences share statistics",
-    remedy="index by the tensor's own strides",
+    remedy="index with the tensor's own strides",
     quick=[workload(seq=70, batch=3, heads=6, kv_heads=3, direction="forward", mask="causal")],
     full=[workload(seq_q=1, seq_k=300, batch=4, direction="forward", dtype="bfloat16")],
 )
@@ -207,7 +207,7 @@ def repeated_heads(subject: Subject, workload: Workload) -> None:
 @check(
     "decode",
     demands="a single query at the end gives the last row of the whole sequence's output",
-    why="a model is trained on whole sequences and generates with single queries",
+    why="models are trained on whole sequences, but generate with single queries",
     usual_bug="top-left alignment: a single query then sees only the first key",
     remedy="align masks bottom-right: query i is at key position i + Sk - Sq",
     quick=[workload(seq=length, mask="causal", direction="forward") for length in (65, 130)],
