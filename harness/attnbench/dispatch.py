@@ -31,7 +31,7 @@ DEFAULT_TABLE = "results"
 
 
 def best(workload: Workload, device: str | None = None, table: str | Path | None = None) -> str:
-    """Return the name of the variant that was fastest for shapes like that of `workload` on a device of this machine.
+    """Return the name of the variant that was fastest on this machine for the shape of `workload` or the nearest shape.
 
     `device` is 'cpu', 'cuda' or 'cuda:N'. If it is None, the GPU is used if there is one, and the CPU otherwise. If the
     exact shape of `workload` was not measured, the result of the nearest measured shape with the same mask, direction,

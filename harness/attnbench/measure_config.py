@@ -25,14 +25,14 @@ class MeasureConfig:
       median; None means 0.005 on CUDA and 0.02 on CPU
     - `budget_s`: sampling ends after this many seconds, regardless of the precision reached; the warm-up is not counted
     - `min_samples`, `min_time_s`, `min_blocks`: all three must be reached before `precision` can end sampling
-    - `block_s`: intended length of one block in seconds; blocks of slow calls are longer, so that each block has two
-      samples if the budget allows it, and one sample otherwise
+    - `block_s`: intended length of one block in seconds; if calls are slow, blocks are longer, so that each block has
+      two samples, or one if the budget does not allow two
     - `interleave`: whether the variants of a workload take turns, in the order A B B A
     - `mode`: `hot` (calls back to back), `cold` (the cache is flushed before each call) or `graph` (calls are replayed
       from a CUDA graph, so that the host's time for launching kernels is not measured)
     - `seed`: seed of the inputs and of the sampler's random choices
-    - `warm_up_min_s`, `warm_up_max_s`: shortest and longest warm-up in seconds; between the two, the warm-up ends when
-      two successive windows of calls take about the same time
+    - `warm_up_min_s`, `warm_up_max_s`: shortest and longest warm-up in seconds; between these limits, the warm-up ends
+      when two successive windows of calls take about the same time
     - `confidence`: confidence level of all intervals
     """
 

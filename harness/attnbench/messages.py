@@ -35,7 +35,7 @@ class MessageError(AttnbenchError):
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
-    """Base of all messages. In JSON, the field `type` holds the name of the message's class."""
+    """Base of all messages. In JSON, the `type` field holds the name of the message's class."""
 
 
 class DescribeRequest(Message, frozen=True):

@@ -61,7 +61,7 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def destination(name: str) -> str:
-    """Return the name of the attribute in which pytest stores the value of the option `--name`."""
+    """Return the name of the attribute in which pytest stores the value of the `--name` option."""
     return f"attnbench_{name.replace('-', '_')}"
 
 

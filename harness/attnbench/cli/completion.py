@@ -23,7 +23,7 @@ def last_of(offered: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 
 def variants() -> Iterable[str]:
-    """Return the names of the variants. The variants of a plugin are read from the cache if possible."""
+    """Return the names of the variants. A plugin's variants are read from the cache if possible."""
     from attnbench.plan.catalog import read_catalog
 
     return read_catalog().variants

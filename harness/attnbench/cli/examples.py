@@ -1,4 +1,4 @@
-"""Examples of every command, shown in the command's --help and in the documentation."""
+"""Examples for every command, shown in the command's --help output and in the documentation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def epilog(command: str) -> str | None:
-    """Return the examples for the end of a command's --help, or None if it has no examples.
+    """Return the examples to show at the end of a command's --help output, or None if the command has no examples.
 
     The text starts with a backspace character, so that Click does not rewrap the lines.
     """

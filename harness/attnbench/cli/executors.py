@@ -33,7 +33,7 @@ def find_executor(name: str, address: str | None, types: Sequence[str], plugins:
 
 
 def find_cluster(name: str, address: str | None) -> Cluster | None:
-    """Connect to the cluster that the executor `name` uses, and return it, or return None for the `local` executor.
+    """Create and return the cluster for the executor `name`, or return None for the `local` executor.
 
     Raises UsageError if the name is unknown, or if an address is given for an executor other than `ray`.
     """

@@ -72,7 +72,7 @@ def print_table(table: ReportTable) -> None:
 
 
 def _console(piped_width: int) -> Console:
-    """Return a console as wide as the terminal, or of a fixed width if the output is not a terminal."""
+    """Return a console as wide as the terminal, or `piped_width` columns wide if the output is not a terminal."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else piped_width)
 
 

@@ -132,8 +132,8 @@ def choose_devices(names: list[str]) -> list[Device]:
     """Return the devices with the given names.
 
     `cuda` stands for all GPUs, and names joined by `+` stand for a team. If there are no names, returns all GPUs, or
-    the CPU if the machine has no GPU. Raises UsageError if the machine does not have a device, or if the names include
-    both `cpu` and a single core.
+    the CPU if the machine has no GPU. Raises UsageError if the machine does not have one of the devices, or if the
+    names include both `cpu` and a single core.
     """
     known = {device.name: device for device in list_devices()}
     gpus = [device for device in known.values() if device.kind == "cuda"]

@@ -86,9 +86,8 @@ def estimated_seconds(plan: Plan, unsupported: Container[str]) -> float:
     """Return the number of seconds that a plan is likely to take if none of its cells has been measured before.
 
     The devices work in parallel. Each cell is assumed to use its whole sampling budget. Cells that reach their
-    precision early take less time, but this roughly makes up for the time of the warm-ups, which is not counted. The
-    A/A control counts as one more cell for each workload. `unsupported` contains the ids of cells that will not be
-    timed.
+    precision early use less of it, which makes up for long warm-ups. The A/A control counts as one more cell for each
+    workload. `unsupported` contains the ids of cells that will not be timed.
     """
     return max((_group_seconds(plan, unsupported, devices) for devices in plan.device_groups), default=0.0)
 

@@ -1,4 +1,4 @@
-"""Detect stale records. A record is stale if its cell might take a different time if it were measured now."""
+"""Detect stale records. A record is stale if something has changed that could affect the measured time of its cell."""
 
 from __future__ import annotations
 

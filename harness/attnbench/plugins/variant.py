@@ -94,7 +94,7 @@ class Variant:
 
 
 class FunctionVariant(Variant):
-    """A variant that the decorator `variant` creates from a function of tensors."""
+    """A variant that the `variant` decorator creates from a function of tensors."""
 
     def __init__(self, name: str, function: Callable[..., Any], layout: Layout, tier: Tier) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""The `gpus` study, which splits one problem by batch or by heads over several devices that work in parallel."""
+"""The `gpus` study, which splits one problem by batch or by heads across several devices that work in parallel."""
 
 from __future__ import annotations
 

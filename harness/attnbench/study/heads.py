@@ -1,4 +1,4 @@
-"""The `heads` study, which divides one model width among 1 to 32 heads."""
+"""The `heads` study, which divides the same model width among 1 to 32 heads."""
 
 from __future__ import annotations
 

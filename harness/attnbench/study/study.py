@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 
 
 def listed(parts: Sequence[str]) -> str:
-    """Join the parts as in a sentence, such as `a, b and c`."""
+    """Join the parts as in a sentence, for example as `a, b and c`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -64,7 +64,7 @@ def unwatched(_: Plan) -> AbstractContextManager[RunListener]:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a study that the user can choose.
+    """The user's settings for a study.
 
     `sizes` overrides some of the study's default sizes. `watch` returns a context manager whose listener shows the
     progress of the study's run.

@@ -119,7 +119,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of workloads: those of its grids, in order and without repeats.
+    """A named list of workloads: those of its grids, in order and without duplicates.
 
     `budget_s` is the default sampling time of a cell in seconds, or None if the suite does not set it. If `frontier` is
     true, a run also searches for the largest length at which each variant fits in memory. The search starts from the
@@ -135,7 +135,7 @@ class Suite:
 
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
-        """The workloads of all grids, without repeats."""
+        """The workloads of all grids, without duplicates."""
         return tuple(dict.fromkeys(workload for grid in self.grids for workload in grid.workloads))
 
 
