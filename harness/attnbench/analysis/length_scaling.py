@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Points = dict[int, tuple[float, ...]]  # key: length; value: the latency and the ends of its interval, in ms
 INTERVAL = ("latency_ms", "latency_low_ms", "latency_high_ms")
 OUT_OF_MEMORY = "out_of_memory"
-MIN_LENGTHS = 3  # an exponent needs at least this many lengths, because any two points lie on a line
+MIN_LENGTHS = 3  # fitting an exponent takes at least this many lengths, because any two points lie on a line
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Contest:
     shapes: int  # number of shapes on which at least two variants could be ranked
     undecided: int  # number of these shapes on which several variants tie for first place
     standings: tuple[Standing, ...]  # best first
-    finding: str  # the outcome in words
+    finding: str  # a summary of the ranking in words
 
     @property
     def setting(self) -> str:

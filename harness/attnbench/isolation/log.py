@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-MAX_LOG_BYTES = 1024 * 1024  # per cell; further output is dropped
+MAX_LOG_BYTES = 1024 * 1024  # maximum size of a cell's log; further output is dropped
 GRACE_S = 1.0  # maximum time for reading the rest of the output after a worker has exited
 
 

@@ -59,7 +59,7 @@ def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) ->
 
 
 MAX_NAMES = 100  # maximum number of kernel or operator names stored for each call
-# Each backend and a pattern that matches its kernel and operator names, taken from the sources of torch's ATen
+# Each backend, with a pattern for its kernel and operator names, which were taken from the sources of torch's ATen
 # operators. A call belongs to the first backend whose pattern matches any of the call's names.
 BACKENDS = (
     ("cudnn", r"cudnn_attention|cudnn.*(sdpa|fort_native)|fort_native_sdpa"),

@@ -49,7 +49,7 @@ class Plan:
     """
 
     cells: tuple[Cell, ...]
-    protocols: Mapping[str, MeasureConfig]  # key: kind of device
+    protocols: Mapping[str, MeasureConfig]  # key: device kind
     environments: Mapping[str, Mapping[str, Any]]  # key: device name
     shared: tuple[Device, ...] = ()
     frontier: tuple[Cell, ...] = ()

@@ -56,9 +56,9 @@ def _read_list(path: Path) -> set[int]:
         return set()
 
 
-# Idle OpenMP threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep. Meanwhile,
-# they would disturb the next worker, which is already timing its block. With these settings, GNU's threads spin for
-# less than 0.5 ms.
+# Idle OpenMP threads spin for up to 10 ms (GNU, measured) or 200 ms (Intel, by default) before they sleep. While they
+# spin, they would disturb the next worker, which is already timing its block. With these settings, GNU's threads spin
+# for less than 0.5 ms.
 SHORT_SPINS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
 
-MAX_ROWS = 400  # per table
+MAX_ROWS = 400  # maximum number of rows per table
 EXPONENT_NOTE = (
     "Latency grows as length to the power of the exponent, which is the median slope between all pairs of lengths. The"
     " interval spans the slopes between neighbouring lengths, including their noise; it is wide for a curve that bends."

@@ -10,7 +10,7 @@ from typing import Any
 
 DEADLINES_S = {"start": 60.0, "import": 180.0, "prepare": 600.0, "first_call": 600.0}
 OTHER_DEADLINE_S = 300.0  # for every phase that DEADLINES_S does not list
-LOADING_PHASES = ("start", "import")  # `timeout_s` does not apply here, because a variant can't speed up these phases
+LOADING_PHASES = ("start", "import")  # `timeout_s` does not limit these phases, because a variant can't speed them up
 
 
 @dataclass(frozen=True)

@@ -345,6 +345,6 @@ _DECLARED = [
     for spec in dataclasses.fields(Workload)
 ]
 AXES: Mapping[str, Axis] = {axis.name: axis for axis in sorted(_DECLARED, key=lambda axis: axis.place)}
-ID_AXES = sorted([SEQ, *AXES.values()], key=lambda axis: axis.place)  # the parts of an id, in order
+ID_AXES = sorted([SEQ, *AXES.values()], key=lambda axis: axis.place)  # the parts of an id, in order of appearance
 OPTIONS = [axis for axis in ID_AXES if axis.option]
 ID = _id_pattern()

@@ -36,7 +36,7 @@ MACHINE_WORDS = ("needs", "cuda", "gpu", "cpu", "device", "install", "package")
 # look correct.
 MAX_SOFTCAP = 8.0
 LONG = (1 << 24) + 64  # one head of this length, with a head_dim of 128, has more than 2^31 elements
-# The workloads among which the check `refusals` looks for needless refusals.
+# The workloads that the check `refusals` searches for needless refusals.
 REFUSABLE = [
     each
     for each in (
