@@ -1,4 +1,4 @@
-"""The command line, with one module per command. It runs in the supervisor."""
+"""The command line, with one module per command. This package runs in the supervisor."""
 
 from attnbench.cli.app import main
 

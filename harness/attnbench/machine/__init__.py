@@ -1,4 +1,4 @@
-"""The state of the machine: conditions that disturb timings, and telemetry. Used on both sides without torch.
+"""Machine state: conditions that disturb timings, and telemetry. This package runs on both sides, without torch.
 
 The two sides are the supervisor and the workers.
 """

@@ -1,1 +1,1 @@
-"""The plugin contract, plugin loading and templates. Used on both sides, but only workers load plugins."""
+"""The plugin contract, plugin loading and templates. This package runs on both sides, but only workers load plugins."""

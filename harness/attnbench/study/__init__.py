@@ -1,4 +1,4 @@
-"""Studies of common claims about attention, each with rows, a figure and a finding. They run in the supervisor."""
+"""Studies of common claims about attention, each with a figure and a finding. This package runs in the supervisor."""
 
 from __future__ import annotations
 

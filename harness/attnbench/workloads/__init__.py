@@ -1,4 +1,4 @@
-"""Workloads (attention problems) and suites (lists of workloads), used on both sides without importing torch.
+"""Workloads (attention problems) and suites (lists of workloads). This package runs on both sides, without torch.
 
 The two sides are the supervisor and the workers.
 """
