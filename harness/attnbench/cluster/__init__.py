@@ -1,1 +1,1 @@
-"""Execution of runs on a Ray or Slurm cluster. This package runs on the user's machine and on each node."""
+"""Execution of runs on a Ray or Slurm cluster. Runs in the supervisor, and each node has a supervisor of its own."""

@@ -1,1 +1,1 @@
-"""Starting, controlling and ending worker processes. Runs in the supervisor, except for `forkserver_main`."""
+"""Start, control and end worker processes. This package runs in the supervisor, except for `forkserver_main`."""

@@ -1,4 +1,4 @@
-"""Statistics of timing samples: intervals, stopping, comparison, noise floor. It runs on both sides, without torch.
+"""Statistics of timing samples: intervals, stopping, comparison, noise floor. This package runs on both sides.
 
 The two sides are the supervisor and the workers.
 """
