@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-NEGLIGIBLE_WEIGHT = 1e-12  # a smaller weight hardly changes an answer, so the size of its score is ignored
+NEGLIGIBLE_WEIGHT = 1e-12  # a key with a smaller weight hardly changes an answer, so the size of its score is ignored
 PIECE_PAIRS = 1 << 22  # about this many query-key pairs are evaluated at once, to limit memory use
 
 

@@ -1,4 +1,4 @@
-"""Safely read records, manifests and names that may come from other people."""
+"""Safely read records, manifests and names that may come from untrusted sources."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _is_harmless(line: bytes | str) -> bool:
     if len(data) > MAX_STRING_LENGTH or not data.isascii() or b"\\" in data or b"\x7f" in data:
         return False
     marks = data.translate(None, _ALL_BUT_MARKS).replace(b'""', b"")
-    if b'"' in marks:  # some strings contain brackets, so only the brackets outside of strings are counted
+    if b'"' in marks:  # strings may contain brackets, so only brackets outside of strings are counted
         marks = b"".join(data.split(b'"')[::2]).translate(None, _ALL_BUT_BRACKETS)
     for _ in range(MAX_DEPTH):
         if not marks:

@@ -45,7 +45,7 @@ def test_a_slow_down_within_the_bar_is_not_a_regression(tmp_path):
 
 
 def test_a_slow_down_within_three_noise_floors_is_not_a_regression(tmp_path):
-    """A 10% slow-down is not a regression if the A/A controls differ from their twins by 6%.
+    """A 10% slowdown is not a regression if the A/A controls differ from their baselines by 6%.
 
     A slow-down must exceed three times the noise floor to be a regression.
     """

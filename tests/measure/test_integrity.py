@@ -45,7 +45,7 @@ def test_a_call_of_the_conformance_suite_is_named():
 
 
 def test_a_call_of_torch_alone_is_no_finding():
-    """A callable that only calls torch's operators causes no finding, and the previous profiler is restored."""
+    """A callable that only calls torch operators produces no finding, and the previous profiler is restored."""
     inputs = make_inputs(WORKLOAD, "cpu")
     seen = []
     sys.setprofile(lambda *event: seen.append(event))

@@ -59,7 +59,7 @@ def command(stubbed, tmp_path):
 
 
 def opened(stubbed):
-    """Return the pairs (variant, length) of the cells that workers have opened so far."""
+    """Return the (variant, length) pairs of the cells that workers have opened so far."""
     return {cell[:2] for cell in stubbed.opened()} if stubbed.log.exists() else set()
 
 

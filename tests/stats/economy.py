@@ -21,7 +21,8 @@ DO_BENCH_S = 0.1  # triton.testing.do_bench makes as many calls as fit into 100 
 PYTEST_BENCHMARK_S, PYTEST_BENCHMARK_ROUNDS = 1.0, 5  # defaults of --benchmark-max-time and --benchmark-min-rounds
 MAX_RUNS = 50  # a tool with a fixed run time is run at most this many times
 
-# RULE stops at PRECISION, after at least 20 samples and 10 blocks. DEFAULT also measures for at least 0.2 s.
+# With RULE, sampling stops once PRECISION is reached, but not before 20 samples and 10 blocks. DEFAULT also requires at
+# least 0.2 s of sampling.
 RULE = MeasureConfig(precision=PRECISION, budget_s=30.0, min_time_s=0, block_s=0.002)
 DEFAULT = MeasureConfig(precision=PRECISION, budget_s=30.0)
 

@@ -8,7 +8,7 @@ import pytest
 
 EARLIER = json.loads((Path(__file__).parent / "earlier_numerics.json").read_text())
 MAX_EXACT_SAMPLES = 1000  # with more samples, the earlier version approximated the ranks with a normal distribution
-STUDENT_TOLERANCE = 1e-5  # the relative error of the earlier t quantiles, which were interpolated from a table
+STUDENT_TOLERANCE = 1e-5  # relative error of the t quantiles in earlier versions, which interpolated a table
 P_VALUE_TOLERANCE = 5e-5  # the earlier bisection for a p-value stopped at this relative interval width
 
 

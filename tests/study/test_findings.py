@@ -126,7 +126,7 @@ def test_gpus_computes_the_efficiency_of_each_split():
 
 
 def test_gpus_states_speed_up_and_efficiency():
-    """`gpus` states each split's speed-up and efficiency. With only one device, it says that nothing was split."""
+    """`gpus` reports each split's speed-up and efficiency. With only one device, it says that nothing was split."""
     finding = gpus.conclude(split_rows())
     assert "when the batch of 4 is split, naive is 1.60 times as fast (80% scaling efficiency)" in finding
     assert "when the 8 heads are split, naive is 2.00 times as fast (100% scaling efficiency)" in finding

@@ -50,7 +50,7 @@ def test_split_keys():
 
 
 def test_the_recorded_signature():
-    """The fake of sageattn has the signature of the installed function."""
+    """The fake `sageattn` has the same signature as the installed function."""
     from sageattention import sageattn
 
     real, recorded = (inspect.signature(each).parameters.values() for each in (sageattn, fake_libraries.sageattn))

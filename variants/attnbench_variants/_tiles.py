@@ -74,8 +74,8 @@ class Edge:
     """An edge of a mask within a part of `width` keys.
 
     In row i, the first key after the edge is at position `ends[i] + shift` in the part. If `side` is 1, the keys after
-    the edge are hidden; if it is -1, the keys before the edge are hidden. Equal edges have the same limits, so the
-    limits can be cached.
+    the edge are hidden; if it is -1, the keys before the edge are hidden. Edges that compare equal hide the same
+    keys, so the result can be cached.
     """
 
     ends: tuple[int, ...]

@@ -32,7 +32,8 @@ class Xformers(Variant):
 
     def __init__(self, name: str, operator: str | None = None) -> None:
         self.name = name
-        self.operator = operator  # a module in xformers.ops.fmha with a FwOp and maybe a BwOp, or None for any operator
+        # A module in xformers.ops.fmha with an FwOp and optionally a BwOp. With None, xformers chooses the operator.
+        self.operator = operator
         if operator is not None:
             self.__doc__ = f"xformers' memory_efficient_attention, pinned to its operator {operator}; CUDA only."
 

@@ -64,7 +64,8 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
     ratio = float(torch.stack(noise).sum() / expected)
     variance = float(torch.stack(squared_noise).sum() / expected.square()) * _variance_of_draw(workload.dropout)
     slack = MAX_STANDARD_ERRORS * variance**0.5
-    off = max(ratio, 1 / max(ratio, 1e-9)) if slack < 1 else ratio  # if slack is large, low noise may be due to chance
+    # With a large slack, a ratio below 1 may be due to chance, so it is not a deviation.
+    off = max(ratio, 1 / max(ratio, 1e-9)) if slack < 1 else ratio
     return [mean, _result(RULE_NOISE, off / (2 + slack), f"its variance is {ratio:.3g} times the expected one")]
 
 

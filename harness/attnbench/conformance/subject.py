@@ -182,7 +182,7 @@ def output_shape(workload: Workload, layout: str) -> tuple[int, ...]:
 def output_problem(output: Any, workload: Workload, inputs: Inputs, *, graph: bool = True) -> str | None:
     """Describe how `output` breaks the contract in type, shape, dtype, device or storage, or return None if it doesn't.
 
-    If `graph` is True, an output that needs gradients must also be connected to the inputs in autograd's graph.
+    If `graph` is True, an output that requires gradients must also be connected to the inputs in the autograd graph.
     """
     if not isinstance(output, torch.Tensor):
         return f"the callable returned {type(output).__name__}: expected one tensor, the output"

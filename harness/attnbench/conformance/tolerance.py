@@ -18,7 +18,7 @@ OUTPUT_FACTOR_FLOAT32 = 8.0  # float32: error <= OUTPUT_FACTOR_FLOAT32 * eps * (
 # Plain tier in float16 and bfloat16: error <= OUTPUT_FACTOR_PLAIN * (a plain implementation's error) + 2 * eps * norm.
 OUTPUT_FACTOR_PLAIN = 2.0
 STEPS_OF_8_BITS = 127  # quantisation steps on each side of 0
-# Quantised tier, output: error <= QUANTISED_FACTOR * norm + the effect of an 8-bit step in the scores.
+# Quantised tier, output: error <= QUANTISED_FACTOR * norm + the effect of one 8-bit quantisation step in the scores.
 QUANTISED_FACTOR = 0.05
 # Quantised tier, gradients: error <= QUANTISED_SHARE * (size * norm + spread), as defined in `gradient_rules`.
 QUANTISED_SHARE = 0.1

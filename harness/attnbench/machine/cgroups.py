@@ -27,7 +27,7 @@ class ControlGroups:
         with contextlib.suppress(OSError):
             for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
                 _, controllers, path = line.split(":", 2)
-                if not controllers:  # the line describes a version 2 group
+                if not controllers:  # the line describes a cgroup v2 group
                     self._memory += _with_ancestors(mount, path)
                     self._cpu += _with_ancestors(mount, path)
                 if "memory" in controllers.split(","):
@@ -70,7 +70,7 @@ class ControlGroups:
     def _cpu_quotas(self) -> Iterator[float]:
         """Yield the CPU quota, in cores, of each group that has a quota."""
         for folder in self._cpu:
-            with contextlib.suppress(OSError, ValueError):  # version 2: the quota "max" means no quota
+            with contextlib.suppress(OSError, ValueError):  # in cgroup v2, the quota may be "max" (no limit)
                 quota, period = map(int, (folder / "cpu.max").read_text(encoding="ascii").split())
                 yield quota / period
             with contextlib.suppress(OSError, ValueError):  # version 1: the quota -1 means no quota

@@ -121,7 +121,7 @@ class Sampler:
 
     @property
     def plain_result(self) -> Result | None:
-        """Copies of a plain call's output and gradients, or None if no plain call was copied after the audited call."""
+        """Copies of the results of a plain call, or None if no plain call was made after the audited call."""
         return self._audit.plain
 
     def refuse_changes(self) -> None:

@@ -2,7 +2,7 @@
 
 Install this plugin with `pip install 'attnbench[wandb]'`, and use it with `attnbench run -p attnbench.observers.wandb`.
 
-Each run becomes a W&B run in the project that WANDB_PROJECT names (default: attnbench). Each record becomes a row of
+Each run becomes a W&B run in the project named by WANDB_PROJECT (default: attnbench). Each record becomes a row of
 the `records` table and, unless it is an A/A control, a step of the W&B run. As usual, WANDB_MODE=offline stores
 everything in the `wandb` folder.
 """

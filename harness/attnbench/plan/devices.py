@@ -68,7 +68,7 @@ class Device:
 
     `cpu` is the whole CPU. `cpu:N` is a slot for a worker that is pinned to one core and runs one thread. `cuda:N` is a
     GPU; GPUs are numbered in PCI bus order. `uuid` distinguishes devices of the same model. A team is a device that
-    consists of several other devices, its `members`. The name of a team is the names of its members, joined by `+`.
+    consists of several other devices, its `members`. A team's name consists of its members' names, joined by `+`.
     """
 
     name: str

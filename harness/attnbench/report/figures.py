@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attnbench.report.matplotlib_figures import Curve, Facet, Plot
 
 MAX_FIGURES = 24  # per report; each figure is drawn in three formats
-MAX_TICKS = 6  # maximum number of labelled lengths per axis
+MAX_TICKS = 6  # maximum number of sequence lengths that are labelled on an axis
 FORMATS = ("svg", "png", "pdf")
 
 

@@ -49,7 +49,7 @@ class Curve(TypedDict):
 
 
 class Facet(TypedDict):
-    """One pair of axes: a two-line title, the labelled lengths of the horizontal axis, and the curves."""
+    """One pair of axes: a two-line title, the sequence lengths labelled on the horizontal axis, and the curves."""
 
     title: tuple[str, str]
     ticks: dict[str, int]

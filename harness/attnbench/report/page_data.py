@@ -59,7 +59,7 @@ class TextIndex:
         self._places: dict[Hashable, int] = {}
 
     def place(self, text: Any) -> int | None:
-        """Return the number of a string, adding the string if it is new. Return None for None and NaN."""
+        """Return the index of a string in the string table, appending it if it is new. Return None for None and NaN."""
         if text is None or text != text:  # noqa: PLR0124 - NaN differs from itself
             return None
         return self._places.setdefault(text, len(self._places))

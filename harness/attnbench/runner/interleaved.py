@@ -1,4 +1,4 @@
-"""Measure the variants of one workload side by side on one device. The variants take turns in A B B A order."""
+"""Measure the variants of one workload on one device in alternation, in A B B A order."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ POLL_S = 0.2
 class WorkQueue:
     """The work that remains for the devices of one model. The queue is thread-safe.
 
-    The cells of one workload form a group. One device measures all cells of a group side by side. If there is only one
-    device, it takes the groups in the order of the plan. If there are several devices, they take the groups with the
-    most FLOPs first, so that all devices finish at about the same time.
+    The cells of one workload form a group. One device measures all cells of a group in alternation. If there is only
+    one device, it takes the groups in the order of the plan. If there are several devices, they take the groups with
+    the most FLOPs first, so that all devices finish at about the same time.
 
     Searches for memory frontiers start when all groups have been measured. Each search covers one variant and one
     series of lengths. The queue uses the outcomes of finished cells to choose the next length of a search.
@@ -53,7 +53,7 @@ class WorkQueue:
                 self.add(record)
 
     def take(self, device: Device, halted: Callable[[], bool]) -> list[Cell] | None:
-        """Return the next cells to measure side by side on `device`, or None if no cells are left.
+        """Return the next group of cells to measure on `device`, or None if no cells are left.
 
         Also returns None once `halted` returns True. The caller must call `done` when the cells have been measured.
         """

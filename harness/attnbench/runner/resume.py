@@ -81,7 +81,7 @@ def _catalog_of(manifest: Mapping[str, Any], plugins: Sequence[str]) -> Catalog:
 def _plan_of_cells(
     catalog: Catalog, cells: Sequence[tuple[str, Workload, str]], manifest: Mapping[str, Any], executor: Executor
 ) -> Plan:
-    """Return a plan of some cells of an earlier run, with that run's measure config.
+    """Return a plan for some of the cells of an earlier run, with that run's settings of the measurement.
 
     Each cell is given as (variant, workload, device).
     """

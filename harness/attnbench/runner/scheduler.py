@@ -1,4 +1,4 @@
-"""Run the cells of a plan, with one thread per device. The variants of each workload are measured side by side."""
+"""Run the cells of a plan, with one thread per device. The variants of each workload are measured in alternation."""
 
 from __future__ import annotations
 

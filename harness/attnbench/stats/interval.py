@@ -119,7 +119,7 @@ def _split(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Sequen
 
 
 def _uncorrelated_medians(blocks: list[Sequence[float]], correlation: float) -> list[float]:
-    """Join neighbouring blocks until they are long enough and their medians are uncorrelated, and return the medians.
+    """Join neighbouring blocks until they are longer than the correlation, and return their medians.
 
     At least MIN_BLOCKS blocks remain. Under AR(1) noise with lag-1 correlation r, a sample is worth (1 - r) / (1 + r)
     independent samples (Geyer, 1992, doi:10.1214/ss/1177011137).

@@ -1,4 +1,4 @@
-"""The noise floor: the typical difference between two processes that run identical code."""
+"""The noise floor: the typical difference in latency between two processes that run identical code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """The typical difference between two processes that run identical code, estimated from the A/A controls of a run.
+    """The typical difference in latency between processes that run identical code, estimated from A/A controls.
 
     Memory layout, the choice of core and neighbouring processes cause such differences. A difference lasts as long as
     its two processes, so the scatter between their rounds does not show it.

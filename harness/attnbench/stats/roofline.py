@@ -24,7 +24,7 @@ class Peaks:
         return cls(float(fields["copy_bytes_per_s"]), float(fields["matmul_flops_per_s"]))
 
     def shortest_s(self, flops: int, moved_bytes: int) -> float:
-        """Return the shortest possible time in seconds for the given FLOPs and moved bytes at the peak rates.
+        """Return the shortest possible time in seconds for a number of FLOPs and bytes moved, at the peak rates.
 
         This is the bound of the roofline model (Williams, Waterman and Patterson, 2009, doi:10.1145/1498765.1498785).
         """

@@ -25,7 +25,7 @@ def grids(sizes: Mapping[str, Any]) -> Grids:
 
 
 def ratios(rows: Rows) -> Rows:
-    """Return a row for each variant and length that ran both without a mask and with the causal mask.
+    """Return a row for each variant and length measured both without a mask and with the causal mask.
 
     `ratio` is the latency with the causal mask divided by the latency without a mask. `pairs` is the share of query-key
     pairs that the causal mask leaves visible.

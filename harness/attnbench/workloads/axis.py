@@ -128,7 +128,7 @@ def size(prefix: str, help: str = "", *, metavar: str = "N,N", minimum: int = 1,
 def number(prefix: str, accepts: Callable[[float], bool], expected: str) -> dict[str, Axis]:
     """Return the metadata of a field whose value is a finite number for which `accepts` returns true.
 
-    If the field's default is None, None is a valid value, too.
+    If the field's default is None, None is also valid.
     """
     return {"axis": Axis(kind=float, prefix=prefix, accepts=accepts, expected=expected)}
 

@@ -234,7 +234,7 @@ def choose_suites(chosen: Sequence[str], offered: Iterable[tuple[str, Suite]] = 
 
 
 def is_file(choice: str) -> bool:
-    """Return whether a user's choice is the path of a suite's file rather than the name of a suite."""
+    """Return whether a user's choice is the path of a suite file rather than the name of a suite."""
     return choice.endswith(".toml") or "/" in choice
 
 

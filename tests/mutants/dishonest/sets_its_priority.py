@@ -11,7 +11,7 @@ class Dishonest(Variant):
     name = "dishonest"
 
     def prepare(self, workload, inputs):
-        os.nice(1)  # lowers the priority, because raising it would require privileges
+        os.nice(1)  # any change of the priority will do, and lowering it needs no privileges
         return lambda: scaled_dot_product_attention(*inputs.leaves, is_causal=True)
 
 

@@ -1,4 +1,4 @@
-"""The `causal-top-left` mask is aligned at the bottom right."""
+"""The `causal-top-left` mask is aligned to the bottom right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """The `causal-top-left` mask is aligned at the bottom right."""
+    """The `causal-top-left` mask is aligned to the bottom right."""
 
     name = "bottom-right-for-top-left"
 

@@ -1,4 +1,4 @@
-"""With two to eight queries, masks are aligned at the top left."""
+"""With two to eight queries, masks are aligned to the top left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """With two to eight queries, masks are aligned at the top left."""
+    """With two to eight queries, masks are aligned to the top left."""
 
     name = "few-queries-at-top-left"
 

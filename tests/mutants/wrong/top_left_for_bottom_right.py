@@ -1,4 +1,4 @@
-"""Causal, prefix and window masks are aligned at the top left instead of the bottom right."""
+"""Causal, prefix and window masks are aligned to the top left instead of the bottom right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """Causal, prefix and window masks are aligned at the top left instead of the bottom right."""
+    """Causal, prefix and window masks are aligned to the top left instead of the bottom right."""
 
     name = "top-left-for-bottom-right"
 

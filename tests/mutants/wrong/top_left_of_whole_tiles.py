@@ -1,4 +1,4 @@
-"""If both sequence lengths are multiples of 128, the `causal-top-left` mask is aligned at the bottom right."""
+"""If both sequence lengths are multiples of 128, the `causal-top-left` mask is aligned to the bottom right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """If both sequence lengths are multiples of 128, the `causal-top-left` mask is aligned at the bottom right."""
+    """If both sequence lengths are multiples of 128, the `causal-top-left` mask is aligned to the bottom right."""
 
     name = "top-left-of-whole-tiles"
 

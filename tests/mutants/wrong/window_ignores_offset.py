@@ -1,4 +1,4 @@
-"""A window is aligned at the top left instead of the bottom right."""
+"""A window is aligned to the top left instead of the bottom right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attnbench import hookimpl
 
 
 class Mutant(Tiled):
-    """A window is aligned at the top left instead of the bottom right."""
+    """A window is aligned to the top left instead of the bottom right."""
 
     name = "window-ignores-offset"
 

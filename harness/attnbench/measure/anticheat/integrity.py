@@ -1,4 +1,4 @@
-"""Detection of implausible times, and of variants that change their process (flags, clocks, functions, threads)."""
+"""Detection of implausible times, and of variants that tamper with their process (flags, clocks, threads)."""
 
 from __future__ import annotations
 
