@@ -118,7 +118,7 @@ class Bar(Progress):
         self._bar.stop()
 
     def cell_started(self, cell: Cell) -> None:
-        """Show the name of the started cell beside the progress bar."""
+        """Show the name of the cell that just started beside the progress bar."""
         self._bar.update(self._task, description=f"{cell.variant.name} {cell.workload.id}")
 
     def record_stored(self, record: Record) -> None:
@@ -165,7 +165,7 @@ class NotebookBar(Progress):
         self._show(force=True)
 
     def cell_started(self, cell: Cell) -> None:
-        """Show the name of the started cell beside the progress bar."""
+        """Show the name of the cell that just started beside the progress bar."""
         self._now = f"{cell.variant.name} {cell.workload.id}"
         self._show()
 

@@ -21,7 +21,7 @@ from attnbench.workloads.workload import Workload
 SCHEMA = 1
 NOT_INTERLEAVED = "not_interleaved"  # flag of records whose variant was timed alone, not in turn with others
 STATUSES = ("ok", "incorrect", "unsupported", "out_of_memory", "timeout", "crash", "error", "interrupted")
-MAX_INT = 2**63 - 1  # larger integers do not fit into a 64-bit column
+MAX_INT = 2**63 - 1  # larger integers do not fit in a 64-bit column
 MAX_NAME_LENGTH = 1_000  # in characters, for each of the fields in NAMES
 MIN_SAMPLE_NS, MAX_SAMPLE_NS = 1e-3, 1e18  # bounds of a sample, far wider than any clock's range
 NAMES = (

@@ -170,7 +170,7 @@ def test_runs_load_without_a_writable_cache(run, tmp_path, monkeypatch):
 
 
 def full_disk(*_, **__):
-    """Raise the error that writing to a full disk raises."""
+    """Raise the same error as writing to a full disk."""
     raise OSError(28, "No space left on device")
 
 

@@ -1,4 +1,4 @@
-"""Verification of a run by measuring some of its cells again."""
+"""Verifying a run by measuring some of its cells again."""
 
 import pytest
 

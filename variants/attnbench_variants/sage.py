@@ -73,7 +73,7 @@ def _refusals(workload: Workload) -> Iterator[str]:
 def _major_version() -> int:
     try:
         return int(version("sageattention").split(".")[0])
-    except PackageNotFoundError:  # version 2 and later can be used from a build folder without being installed
+    except PackageNotFoundError:  # SageAttention 2 and later can be used from a build folder without being installed
         return 2
 
 

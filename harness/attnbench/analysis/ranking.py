@@ -31,7 +31,7 @@ class Standing:
     ranked: int  # number of cells that are correct and timed
     fastest: int  # number of shapes on which every other variant is slower
     tied: int  # number of shapes on which the variant ties for first place
-    speedup: float | None  # geometric mean of the speed-ups over the baseline, for all shapes that both variants ran
+    speedup: float | None  # over the baseline: geometric mean over the shapes on which both ran
     speedup_low: float | None  # smallest speed-up on any shape
     speedup_high: float | None  # largest speed-up on any shape
     tflops: float | None  # highest rate on any shape, in TFLOP/s

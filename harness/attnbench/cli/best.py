@@ -1,4 +1,4 @@
-"""`attnbench best`."""
+"""The `attnbench best` command."""
 
 from __future__ import annotations
 

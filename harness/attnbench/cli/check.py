@@ -1,4 +1,4 @@
-"""`attnbench check`."""
+"""The `attnbench check` command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attnbench compare`."""
+"""The `attnbench compare` command."""
 
 from __future__ import annotations
 

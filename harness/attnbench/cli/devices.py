@@ -1,4 +1,4 @@
-"""`attnbench devices`."""
+"""The `attnbench devices` command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attnbench doctor`."""
+"""The `attnbench doctor` command."""
 
 from __future__ import annotations
 

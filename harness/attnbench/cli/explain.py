@@ -1,4 +1,4 @@
-"""`attnbench explain`."""
+"""The `attnbench explain` command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attnbench export`."""
+"""The `attnbench export` command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attnbench import`."""
+"""The `attnbench import` command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attnbench list`."""
+"""The `attnbench list` command."""
 
 from __future__ import annotations
 

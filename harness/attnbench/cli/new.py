@@ -1,4 +1,4 @@
-"""`attnbench new`."""
+"""The `attnbench new` command."""
 
 from __future__ import annotations
 

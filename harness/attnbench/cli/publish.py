@@ -1,4 +1,4 @@
-"""`attnbench publish`."""
+"""The `attnbench publish` command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attnbench report`."""
+"""The `attnbench report` command."""
 
 from __future__ import annotations
 

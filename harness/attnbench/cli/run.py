@@ -1,4 +1,4 @@
-"""`attnbench run`."""
+"""The `attnbench run` command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attnbench study`."""
+"""The `attnbench study` command."""
 
 from __future__ import annotations
 

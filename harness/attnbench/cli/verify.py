@@ -1,4 +1,4 @@
-"""`attnbench verify`."""
+"""The `attnbench verify` command."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Execution of runs on a Ray or Slurm cluster. Runs in the supervisor, and each node has a supervisor of its own."""
+"""Execute runs on a Ray or Slurm cluster. This package runs in the supervisor. Each node also has its own supervisor."""

@@ -30,7 +30,9 @@ def covering(fields: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     }
     found: list[dict[str, Any]] = []
     while missing:
-        chosen = dict(next(iter(missing)))  # start with a missing pair, so that every combination covers a new one
+        chosen = dict(
+            next(iter(missing))
+        )  # start with a missing pair, so that every combination covers at least one new pair
         for name in sorted(places, key=lambda name: (name not in chosen, -len(places[name]))):
             if name not in chosen:
                 chosen[name] = _best(name, places[name], chosen, missing, len(found))
@@ -51,7 +53,7 @@ def _best(name: str, choices: range, chosen: dict[str, int], missing: dict[Pair,
 
 
 DEFAULTS = {"batch": 2, "heads": 4, "kv_heads": 2, "head_dim": 32, "direction": "forward_backward"}
-SHAPES = ((100, 100), (70, 150), (150, 70))  # (queries, keys): equally many, fewer queries, more queries
+SHAPES = ((100, 100), (70, 150), (150, 70))  # (queries, keys): as many queries as keys, fewer, and more
 LOW_PRECISION = ("float16", "bfloat16")
 DTYPES = ("float32", *LOW_PRECISION)
 

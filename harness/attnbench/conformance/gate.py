@@ -81,7 +81,7 @@ def keep_rows(grad_output: torch.Tensor, rows: tuple[int, ...]) -> None:
 
 
 def _rows(length: int, count: int, generator: random.Random) -> tuple[int, ...]:
-    """Choose `count` of `length` rows: the first, the last, some at tile borders, and random ones."""
+    """Choose `count` of `length` rows: the first, the last, some at tile boundaries, and random ones."""
     if count >= length:
         return tuple(range(length))
     borders = [row for row in TILE_BORDERS if row < length]

@@ -17,7 +17,7 @@ UNLIMITED_BYTES = 1 << 60  # a limit of this size or more means "no limit"; vers
 class ControlGroups:
     """The control groups of this process, which the constructor reads from `/proc/self/cgroup`.
 
-    `root` is the folder that contains `proc` and `sys`. A system without control groups has no limits.
+    `root` is the folder that contains `proc` and `sys`. On a system without control groups, no limits apply.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:

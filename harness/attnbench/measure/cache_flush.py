@@ -1,4 +1,4 @@
-"""Flushing of the cache before a cold call, so that the call reads its inputs from memory."""
+"""Flush the cache before a cold call, so that the call reads its inputs from memory."""
 
 from __future__ import annotations
 

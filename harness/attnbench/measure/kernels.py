@@ -70,7 +70,7 @@ BACKENDS = (
     ("triton", r"^triton_|_triton|^_?attn_(fwd|bwd)"),
     ("composed", r"softmax|aten::(bmm|matmul|exp)|gemm|cutlass"),
 )
-# Events that do not compute anything: launches, copies, and operators that only make views or allocate memory.
+# Events that do not compute anything: launches, copies, and operators that only create views or allocate memory.
 BOOKKEEPING = re.compile(
     r"^(autograd::engine|Memcpy|Memset|cuda[A-Z]|cuLaunch|aten::(as_strided|transpose|view|expand|reshape|_reshape_alias|_unsafe_view|"
     r"empty|empty_like|empty_strided|resolve_conj|resolve_neg|unsqueeze|squeeze|select|slice|permute|t|detach|alias|to|"

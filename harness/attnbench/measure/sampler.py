@@ -1,4 +1,4 @@
-"""Sampling of one cell, in the worker process: first call, warm-up, and blocks of timed calls."""
+"""Sample one cell in the worker process: first call, warm-up, and blocks of timed calls."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ class Sampler:
             raise MeasurementError(finding)
 
     def _two_clocks(self) -> tuple[float | None, float | None, tuple[Suspicion, ...]]:
-        """Time three calls by device events and by wall time; return both times of one call, and any suspicion.
+        """Time three calls with both device events and the wall clock. Return both times of one call, and any Suspicion.
 
         Times are in ns. The wall time includes the wait until all devices are synchronised. The call whose two times
         differ least is chosen. If even this difference is too large, the third value contains a suspicion. On a device

@@ -57,7 +57,7 @@ class Fits:
 
 
 def fit(results: Results) -> Fits:
-    """Return the values that are shown in the derived tables and in the corresponding charts of the page."""
+    """Return the values shown in the page's derived tables and the corresponding charts."""
     return Fits(
         tuple(regions(results)), tuple(exponents(results)), tuple(crossovers(results)), tuple(reaches(results)),
         tuple(shares(results)), tuple(gains(results)), tuple(device_ratios(results)),

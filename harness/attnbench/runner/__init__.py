@@ -1,1 +1,1 @@
-"""Execution of runs: requests, scheduling, cells, locks and observers. This package runs in the supervisor."""
+"""Execute runs: requests, scheduling, cells, locks and observers. This package runs in the supervisor."""

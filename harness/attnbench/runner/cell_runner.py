@@ -49,7 +49,7 @@ class CellRunner:
         self._worker: WorkerHandle | None = None
         self._progress: CellProgress | None = None
         self.control = control
-        self.seconds: dict[str, float] = {}  # seconds that stopped workers spent in each phase
+        self.seconds: dict[str, float] = {}  # by phase: the time in seconds that workers spent before they were stopped
         self._loaded: DoneReply | WorkerLostError | None = None
 
     @property
@@ -299,7 +299,7 @@ class CellRunners:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """The seconds that the stopped workers spent in each phase."""
+        """The time in seconds that workers spent in each phase before they were stopped."""
         total: dict[str, float] = {}
         for runner in self._runners.values():
             for phase, seconds in runner.seconds.items():

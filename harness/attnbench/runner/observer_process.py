@@ -12,7 +12,9 @@ from attnbench.messages import ObserveReply, ObserveRequest, failure_reason
 from attnbench.plan.catalog import NO_GPU, Catalog, PluginEntry
 
 IMPORT_TIMEOUT_S = 60.0  # for the first event, including the time to import the plugins
-LAST_TIMEOUT_S = 120.0  # for `run_ended`: measuring is over, and an experiment tracker may have to upload a lot of data
+LAST_TIMEOUT_S = (
+    120.0  # for `run_ended`: all measurements are done, and an experiment tracker may have to upload a lot of data
+)
 EVENT_TIMEOUT_S = 10.0  # for every other event; observers that take longer receive no further events
 
 

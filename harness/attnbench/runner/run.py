@@ -83,7 +83,7 @@ def execute(
 
 
 def _reporters(listener: RunListener, observers: Observers) -> tuple[Callable[[Cell], None], Callable[[Record], None]]:
-    """Return a function that reports started cells, and a function that reports stored records.
+    """Return a function that reports that a cell has started, and one that reports stored records.
 
     Both functions report to the listener and to the observers.
     """

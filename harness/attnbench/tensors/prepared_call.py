@@ -1,4 +1,4 @@
-"""Preparation of a variant for a workload: alone, with a layout conversion, or inside an attention layer."""
+"""Prepare a variant for a workload: alone, with a layout conversion, or inside an attention layer."""
 
 from __future__ import annotations
 

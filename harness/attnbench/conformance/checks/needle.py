@@ -30,8 +30,8 @@ ULPS = 4.0  # error allowed in float32, in units in the last place, because one 
 @check(
     "needle",
     demands="if one key outweighs all others by e^40, the output is exactly its value; hidden keys have no effect",
-    why="the output shows which key of which head and sequence was read, even at tile borders",
-    usual_bug="tile borders, strides, or head or batch indices are wrong, or the mask is off by one",
+    why="the output shows which key of which head and sequence was read, even at tile boundaries",
+    usual_bug="tile boundaries, strides, or head or batch indices are wrong, or the mask is off by one",
     remedy="the reason names the key that was read instead: find out how its index was computed",
     quick=[
         *[workload(mask=mask, seq_q=130, seq_k=257, heads=2) for mask in ("none", "causal", "window:40:3")],
@@ -55,7 +55,7 @@ def needle(subject: Subject, workload: Workload) -> None:
 
     Each key encodes the binary digits of its position, scrambled differently in each head, and values are small
     integers, so a wrong answer identifies the key that was read. The targets are the first and last visible keys, keys
-    at tile borders, random visible keys, and the hidden keys next to the visible ones. Hidden keys must have no effect.
+    at tile boundaries, random visible keys, and the hidden keys next to the visible ones. Hidden keys must have no effect.
     """
     if workload.softcap is not None or workload.alibi:
         raise Skipped("the needle check needs scores without softcap and ALiBi")

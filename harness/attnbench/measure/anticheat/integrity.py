@@ -1,4 +1,4 @@
-"""Detection of implausible times, and of variants that tamper with their process (flags, clocks, threads)."""
+"""Detect implausible times, and variants that tamper with their process (flags, clocks, threads)."""
 
 from __future__ import annotations
 

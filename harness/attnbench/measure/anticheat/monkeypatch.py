@@ -1,4 +1,4 @@
-"""Detection of functions that a plugin replaced in the harness, in torch or in Python."""
+"""Detect functions that a plugin replaced in the harness, in torch or in Python."""
 
 from __future__ import annotations
 
