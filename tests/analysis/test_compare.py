@@ -64,7 +64,7 @@ def test_the_same_runs_have_no_regression(tmp_path):
 
 
 def test_a_newly_failing_cell_is_a_regression_and_comes_first(tmp_path):
-    """A cell that succeeded in the old run but fails in the new one is a regression. It is listed first, with its reason."""
+    """A cell that succeeded in the old run but fails in the new one is a regression. It is listed first."""
     old = load(tmp_path, "old", variants=("sdpa", "chunked"))
     new = load(tmp_path, "newer", slower={"sdpa": 2.0}).frame
     broken = new["variant"] == "chunked"

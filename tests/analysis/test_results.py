@@ -63,7 +63,7 @@ def test_a_cell_measured_again_counts_once_by_its_last_record(tmp_path):
 
 
 def test_only_correct_exact_variants_are_ranked(tmp_path):
-    """The A/A control, inexact variants and cells without a time are not ranked, so none of them is ever in first place."""
+    """The A/A control, inexact variants and cells without a time are not ranked, so none of them can be first."""
     results = Results.load(synthetic.make_run(tmp_path, **SMALL))
     assert not {"forgets-a-key", "linear-attention", "xformers"} & set(results.ranked["variant"])
     assert not results.ranked["control"].any()

@@ -1,4 +1,4 @@
-"""Measurement of the memory that one call needs. The measured call is not timed."""
+"""Measure the memory that one call needs. The measured call is not timed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measurement of a device's peak rates: copy bandwidth and matmul rate."""
+"""Measure a device's peak rates: copy bandwidth and matmul rate."""
 
 from __future__ import annotations
 

@@ -309,7 +309,7 @@ class Sampler:
             raise MeasurementError(finding)
 
     def _two_clocks(self) -> tuple[float | None, float | None, tuple[Suspicion, ...]]:
-        """Time three calls with both device events and the wall clock. Return both times of one call, and any Suspicion.
+        """Time three calls with device events and the wall clock. Return both times of one call, and any Suspicion.
 
         Times are in ns. The wall time includes the wait until all devices are synchronised. The call whose two times
         differ least is chosen. If even this difference is too large, the third value contains a suspicion. On a device

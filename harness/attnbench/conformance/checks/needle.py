@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GAP = 40.0  # a logit this far below the largest has a weight of 4e-18, which is negligible in every dtype
 # Positions of keys at which tiles begin or end; negative positions count back from the end.
 TILE_BORDERS = (0, 1, 63, 64, 127, 128, -2, -1)
-# The five kinds of target are a key at a tile border, the first visible key, the last visible key, the key before the
+# The five kinds of target are a key at a tile boundary, the first visible key, the last visible key, the key before the
 # first visible key, and the key after the last visible key.
 TARGET_KINDS = 5
 ROUNDS = 3  # a query's target is of a different kind in each round
@@ -55,7 +55,8 @@ def needle(subject: Subject, workload: Workload) -> None:
 
     Each key encodes the binary digits of its position, scrambled differently in each head, and values are small
     integers, so a wrong answer identifies the key that was read. The targets are the first and last visible keys, keys
-    at tile boundaries, random visible keys, and the hidden keys next to the visible ones. Hidden keys must have no effect.
+    at tile boundaries, random visible keys, and the hidden keys next to the visible ones. Hidden keys must
+    have no effect.
     """
     if workload.softcap is not None or workload.alibi:
         raise Skipped("the needle check needs scores without softcap and ALiBi")
