@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
+import numpy as np
+
 AUTOCORRELATION_LIMIT = 0.2  # samples count as correlated if the lag-1 autocorrelation of their ranks exceeds this
 # Samples also count as correlated if the variance of the block medians is more than this many times the variance
 # explained by the scatter within blocks.
@@ -79,11 +81,13 @@ def lag1_autocorrelation(samples: Sequence[float]) -> float:
 
     Ranks are used because a few outliers would distort the autocorrelation of the samples themselves.
     """
-    from scipy.stats import rankdata  # imported here because the import takes a second, and most commands don't need it
-
     if len(samples) < 3:
         return 0.0
-    ranks = rankdata(samples) - (len(samples) + 1) / 2
+    # Equal samples get the mean of their ranks. scipy.stats.rankdata returns the same ranks, but takes many times longer
+    # for the few dozen samples of a record, and a report ranks the samples of every record.
+    values = np.asarray(samples)
+    ordered = np.sort(values)
+    ranks = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") - len(values)) / 2
     spread = float(ranks @ ranks)
     return float(ranks[:-1] @ ranks[1:]) / spread if spread else 0.0
 
@@ -98,12 +102,13 @@ def _enclosing_order_statistics(samples: Sequence[float], confidence: float) -> 
 @functools.lru_cache(maxsize=4096)
 def _left_out_at_each_end(count: int, confidence: float) -> tuple[int, float]:
     """Return how many of `count` values lie beyond each end of the interval, and the interval's confidence."""
-    from scipy.stats import binom  # imported here because the import takes a second, and most commands don't need it
+    from scipy.special import bdtr  # imported here because it is slow to import, and most commands don't need it
 
     # The interval lies above the true median if at most `left_out` values lie below the true median. The number of
     # values below the true median has a binomial distribution.
-    left_out = max(0, int(binom.ppf((1 - confidence) / 2, count, 0.5)) - 1)
-    return left_out, max(0.0, 1 - 2 * float(binom.cdf(left_out, count, 0.5)))
+    probabilities = bdtr(np.arange((count + 1) // 2), count, 0.5)
+    left_out = max(0, int(np.searchsorted(probabilities, (1 - confidence) / 2)) - 1)
+    return left_out, max(0.0, 1 - 2 * float(probabilities[left_out]))
 
 
 def _split(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Sequence[float]]:

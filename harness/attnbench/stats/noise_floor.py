@@ -73,9 +73,9 @@ class NoiseFloor:
 
 def student_quantile(level: float | Floats, degrees: int) -> Floats:
     """Return the value that |T| exceeds with probability `level`, for Student's T with `degrees` degrees of freedom."""
-    from scipy.stats import t  # imported here because the import takes a second, and most commands don't need it
+    from scipy.special import stdtrit  # imported here because it is slow to import, and most commands don't need it
 
-    quantiles: Floats = t.isf(np.asarray(level) / 2, degrees)
+    quantiles: Floats = -stdtrit(degrees, np.asarray(level) / 2)
     return quantiles
 
 
