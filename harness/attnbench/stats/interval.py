@@ -83,8 +83,8 @@ def lag1_autocorrelation(samples: Sequence[float]) -> float:
     """
     if len(samples) < 3:
         return 0.0
-    # Equal samples get the mean of their ranks. scipy.stats.rankdata returns the same ranks, but takes many times longer
-    # for the few dozen samples of a record, and a report ranks the samples of every record.
+    # Equal samples get the mean of their ranks. scipy.stats.rankdata returns the same ranks, but takes many times as
+    # long for the few dozen samples of a record, and a report ranks the samples of every record.
     values = np.asarray(samples)
     ordered = np.sort(values)
     ranks = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") - len(values)) / 2
