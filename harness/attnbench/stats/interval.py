@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -106,9 +107,11 @@ def _left_out_at_each_end(count: int, confidence: float) -> tuple[int, float]:
 
     # The interval lies above the true median if at most `left_out` values lie below the true median. The number of
     # values below the true median has a binomial distribution.
-    probabilities = bdtr(np.arange((count + 1) // 2), count, 0.5)
-    left_out = max(0, int(np.searchsorted(probabilities, (1 - confidence) / 2)) - 1)
-    return left_out, max(0.0, 1 - 2 * float(probabilities[left_out]))
+    def probability(below: int) -> float:
+        return float(bdtr(below, count, 0.5))
+
+    left_out = max(0, bisect_left(range(count), (1 - confidence) / 2, key=probability) - 1)
+    return left_out, max(0.0, 1 - 2 * probability(left_out))
 
 
 def _split(samples: Sequence[float], sizes: Sequence[int] | None) -> list[Sequence[float]]:
