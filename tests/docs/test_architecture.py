@@ -22,6 +22,11 @@ def defined(path):
     return names
 
 
+def section(title):
+    """Return the text of a section of the architecture page."""
+    return PAGE.read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
 def test_each_linked_function_is_defined_where_its_link_leads():
     """Every function and class in the step-by-step list is defined in the module that its link points to."""
     links = LINK.findall(PAGE.read_text(encoding="utf-8"))
@@ -32,7 +37,7 @@ def test_each_linked_function_is_defined_where_its_link_leads():
 
 def test_the_pipeline_names_every_folder_and_module():
     """The pipeline table lists every folder of the package and every top-level module except six small ones."""
-    table = PAGE.read_text(encoding="utf-8").split("## The pipeline")[1].split("## Glossary")[0]
+    table = section("The pipeline")
     folders = {f"{path.name}/" for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     modules = {path.name for path in PACKAGE.glob("*.py")}
     named = set(re.findall(r"`([\w]+(?:/|\.py))`", table))
@@ -55,7 +60,7 @@ def test_each_folder_says_on_which_side_it_runs():
         "both": "on both sides",
         "other": "in a separate",
     }
-    table = PAGE.read_text(encoding="utf-8").split("## The pipeline")[1].split("## Glossary")[0]
+    table = section("The pipeline")
     rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
     stated = {folder: side.split()[0] for names, side in rows for folder in re.findall(r"`(\w+)/`", names)}
     assert stated
@@ -68,8 +73,7 @@ def test_each_folder_says_on_which_side_it_runs():
 
 def test_the_glossary_is_short():
     """The glossary defines at most 12 words."""
-    glossary = PAGE.read_text(encoding="utf-8").split("## Glossary")[1].split("\n## ")[0]
-    assert 0 < len(re.findall(r"^: ", glossary, re.MULTILINE)) <= 12
+    assert 0 < len(re.findall(r"^: ", section("Glossary"), re.MULTILINE)) <= 12
 
 
 def test_each_part_of_the_package_may_import_torch_or_is_forbidden_to():

@@ -119,7 +119,7 @@ Address = Annotated[
     typer.Option(metavar="ADDRESS", help="Address of a Ray cluster; default: start Ray on this machine."),
 ]
 NoInterleave = Annotated[
-    bool, typer.Option("--no-interleave", help="Time the variants one after another instead of in turns.")
+    bool, typer.Option("--no-interleave", help="Time the variants one after another instead of alternately.")
 ]
 Runs = Annotated[
     list[str] | None,
