@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+# The first call of `torch.autograd.grad` imports this module, and with it sympy. It is imported here, so that the fork
+# server does it once, and not every worker in its first call.
+import torch.fx.experimental.symbolic_shapes
+
 from attnbench.conformance.layer_gate import gate_of
 from attnbench.errors import PluginError
 from attnbench.measure.anticheat.integrity import ProcessState
