@@ -53,7 +53,7 @@ class CompiledWindow(Variant):
             return "empty batch or sequence: the compiled function needs at least one row and one key"
         return None
 
-    def prepare(self, workload, inputs):
+    def prepare_function(self, workload, inputs):
         """Compile the function for this workload's shapes. The timed call repeats keys and values of grouped heads."""
         torch.compiler.reset()  # otherwise torch.compile would stop compiling after a few shapes
         compiled = torch.compile(window_attention, dynamic=False, fullgraph=True)
@@ -61,13 +61,10 @@ class CompiledWindow(Variant):
         left, right = min(workload.mask.left, workload.seq_k), min(workload.mask.right, workload.seq_k)
         block = min(workload.seq_q, max(16, left + right))
 
-        def attention():
-            key, value = inputs.key, inputs.value
+        def attention(query, key, value):
             if groups > 1:
                 key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
-            return compiled(
-                inputs.query, key, value, left=left, right=right, scale=workload.effective_scale, block=block
-            )
+            return compiled(query, key, value, left=left, right=right, scale=workload.effective_scale, block=block)
 
         return attention
 

@@ -102,11 +102,11 @@ class CppAttention(Variant):
             return "no softcap, no ALiBi, no dropout"
         return None
 
-    def prepare(self, workload, inputs):
+    def prepare_function(self, workload, inputs):
         """Build the extension, and return a function that calls it with this workload's arguments."""
         attention = attention_in_cpp()
         scale, causal = workload.effective_scale, workload.mask.is_causal
-        return lambda: attention(inputs.query, inputs.key, inputs.value, scale, causal)
+        return lambda query, key, value: attention(query, key, value, scale, causal)
 
 
 @hookimpl

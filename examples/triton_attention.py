@@ -8,8 +8,6 @@ example-triton -p examples/triton_attention.py`. The algorithm is from Dao, 2023
 import importlib.util
 import os
 
-import torch
-
 from attnbench import Variant, hookimpl
 
 LOG2_E = 1.4426950408889634  # exp(x) is computed as exp2(x * LOG2_E), because GPUs have an exp2 instruction
@@ -86,17 +84,17 @@ class TritonAttention(Variant):
                 return f"head dimension {width}: must be a power of two and at least 16"
         return None
 
-    def prepare(self, workload, inputs):
+    def prepare_function(self, workload, inputs):
         """Return a function that launches the kernel. The first call compiles the kernel and is not timed."""
         block = 64 if workload.head_dim <= 64 else 32
         grid = (triton.cdiv(workload.seq_q, block), workload.batch * workload.heads)
         shape = (workload.batch, workload.heads, workload.seq_q, workload.head_dim_v)
 
-        def attention():
-            output = torch.empty(shape, dtype=inputs.query.dtype, device=inputs.query.device)
+        def attention(query, key, value):
+            output = query.new_empty(shape)
             if output.numel():
                 # The inputs may be views with any strides, but the kernel needs contiguous tensors.
-                query, key, value = (tensor.contiguous() for tensor in (inputs.query, inputs.key, inputs.value))
+                query, key, value = (tensor.contiguous() for tensor in (query, key, value))
                 _forward[grid](
                     query, key, value, output, workload.effective_scale * LOG2_E,
                     workload.seq_q, workload.seq_k, workload.heads, workload.heads // workload.kv_heads,

@@ -4,19 +4,24 @@ import importlib
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
-from attnbench import Workload, reference
+from attnbench import Variant, Workload, reference
 from attnbench.conformance.layer_gate import Rows, layer_reference
 from attnbench.errors import MeasurementError
-from attnbench.measure.anticheat.integrity import ANSWER_MODULES, harness_answers_called
+from attnbench.measure.anticheat.integrity import ANSWER_MODULES, ProcessState, harness_answers_called
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
+from attnbench.messages import Block, BlockRequest, CloseReply, CloseRequest, OpenReply, OpenRequest
 from attnbench.tensors.inputs import make_inputs
 from attnbench.tensors.layer import make_layer_inputs
+from attnbench.worker import cell
 
 WORKLOAD = Workload(heads=2, seq_q=16, head_dim=8, mask="causal")
 PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
@@ -88,3 +93,64 @@ def test_a_worker_watches_all_modules_that_measure_and_judge():
     }
     assert len(measuring) > 10
     assert measuring | {"attnbench.reference", "attnbench.messages", "attnbench.conformance.gate"} <= watched
+
+
+class TestCallingContext:
+    """A variant's calling context may choose SDPA backends, and nothing else."""
+
+    def test_pinned_backends_are_no_change(self):
+        """Within the calling context, the pinned backends are accepted; a further change and a leak are findings."""
+        state = ProcessState()
+        with state.calling(sdpa_kernel(SDPBackend.MATH)):
+            assert state.changes() == []
+            with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+                (finding,) = state.changes()
+                assert "SDPA backends changed" in finding
+        assert state.changes() == []
+        with sdpa_kernel(SDPBackend.MATH):
+            assert len(state.changes()) == 1
+
+    def test_other_flags_are_changes(self):
+        """If the calling context changes another global flag, such as the precision of matmul, this is a finding."""
+
+        @contextmanager
+        def lowered():
+            torch.set_float32_matmul_precision("medium")
+            yield
+            torch.set_float32_matmul_precision("highest")
+
+        state = ProcessState()
+        with state.calling(lowered()):
+            assert any("matmul precision" in finding for finding in state.changes())
+
+    def test_a_session_enters_the_context_once_for_each_request(self, monkeypatch):
+        """A worker enters the context once for each request, around the preparation, the calls and the checks."""
+        events = []
+
+        class Recorded(Variant):
+            name = "recorded"
+
+            @contextmanager
+            def calling_context(self):
+                events.append("enter")
+                yield
+                events.append("leave")
+
+            def prepare_function(self, workload, inputs):
+                events.append("prepare")
+
+                def attend(query, key, value):
+                    if events[-1] != "call":
+                        events.append("call")
+                    return scaled_dot_product_attention(query, key, value)
+
+                return attend
+
+        monkeypatch.setattr(cell, "variant_of", lambda source, name: Recorded())
+        session = cell.Session(lambda phase: None, None, "recorded", "cpu")
+        config = MeasureConfig(warm_up_max_s=0.01, warm_up_min_s=0.0)
+        opened = session.operations[OpenRequest](OpenRequest(Workload(heads=1, seq_q=8, head_dim=8), config))
+        assert isinstance(opened, OpenReply), opened
+        assert isinstance(session.operations[BlockRequest](BlockRequest(1e6)), Block)
+        assert isinstance(session.operations[CloseRequest](CloseRequest()), CloseReply)
+        assert events == ["enter", "prepare", "call", "leave", *["enter", "call", "leave"] * 2]

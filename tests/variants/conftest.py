@@ -13,7 +13,8 @@ def run():
 
     def once(variant, workload):
         inputs = make_inputs(workload, "cpu", variant.layout)
-        output = variant.prepare(workload, inputs)()
+        with variant.calling_context():
+            output = variant.prepare(workload, inputs)()
         grads = ()
         if workload.needs_gradient:
             grads = torch.autograd.grad(output, inputs.leaves, inputs.grad_output)
@@ -29,7 +30,8 @@ def assert_passes():
     def check(variant, workload):
         assert variant.unsupported_reason(workload, "cpu") is None
         inputs = make_inputs(workload, "cpu", variant.layout)
-        verdict = Gate(variant, workload, inputs, variant.prepare(workload, inputs), seed=0).before()
+        with variant.calling_context():
+            verdict = Gate(variant, workload, inputs, variant.prepare(workload, inputs), seed=0).before()
         assert verdict.passed, f"{verdict.rule}: {verdict.worst_ratio} {verdict.reason}"
 
     return check

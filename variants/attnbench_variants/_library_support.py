@@ -81,8 +81,8 @@ class Abilities:
     def _too_old_or_new(self, device: str) -> str | None:
         import torch
 
-        if not torch.cuda.is_available():
-            return "needs a CUDA GPU, but torch finds none"
+        if reason := lacking_gpu():
+            return reason
         capability = torch.cuda.get_device_capability(device)
         if capability < self.min_capability or (self.max_capability is not None and capability > self.max_capability):
             wanted = ".".join(map(str, self.min_capability))
@@ -90,6 +90,20 @@ class Abilities:
             found = ".".join(map(str, capability))
             return f"{self.library} needs compute capability {wanted}, but this GPU has {found}"
         return None
+
+
+def lacking_gpu() -> str | None:
+    """Return a reason to refuse CUDA workloads if torch finds no GPU, or None if it finds one."""
+    import torch
+
+    return None if torch.cuda.is_available() else "needs a CUDA GPU, but torch finds none"
+
+
+def imprecise_alibi(workload: Workload) -> str | None:
+    """Return a reason to refuse ALiBi if a bias tensor in the workload's dtype would be imprecise, or None."""
+    if not workload.alibi or workload.dtype == "float32":
+        return None
+    return f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is not precise enough"
 
 
 def missing(package: str) -> str:

@@ -21,13 +21,13 @@ class Chunked(Variant):
 
     name = "chunked"
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Plan the tiles that contain a visible key, and return the timed callable."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Plan the tiles that contain a visible key, and return the timed function."""
         from attnbench_variants._tiled_attention import TiledAttention
         from attnbench_variants._tiles import Plan
 
         plan = Plan(workload, inputs)
-        return lambda: TiledAttention.apply(*inputs.leaves, plan)
+        return lambda query, key, value: TiledAttention.apply(query, key, value, plan)
 
 
 @hookimpl

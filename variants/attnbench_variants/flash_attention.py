@@ -61,12 +61,12 @@ class FlashAttention(Variant):
         """Return what this version lacks for the workload, or None if the workload is supported."""
         return self.abilities.lacking(workload, device) or next(_refusals(self.version, workload, device), None)
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Choose the library function for the workload, prepare its arguments, and return the timed callable."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Choose the library function for the workload, prepare its arguments, and return the timed function."""
         library = import_module(self.abilities.library)
         arguments = self._arguments(workload, inputs)
         if not workload.mask.is_seeded:
-            return lambda: _output(library.flash_attn_func(*inputs.leaves, **arguments))
+            return lambda *leaves: _output(library.flash_attn_func(*leaves, **arguments))
 
         from attnbench_variants._packing import packing
 
@@ -78,7 +78,7 @@ class FlashAttention(Variant):
             "max_seqlen_k": packed.longest_key,
         }
         batch = (workload.batch, workload.seq_q)
-        return lambda: _output(library.flash_attn_varlen_func(*packed.pack(*inputs.leaves), **arguments)).unflatten(
+        return lambda *leaves: _output(library.flash_attn_varlen_func(*packed.pack(*leaves), **arguments)).unflatten(
             0, batch
         )
 
@@ -117,8 +117,8 @@ class PagedFlashAttention(FlashAttention):
             return f"each page holds {PAGE_SIZE} keys, so seq_k must be a multiple of {PAGE_SIZE}, not {workload.seq_k}"
         return reason
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the page table and return the timed callable."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Make the page table and return the timed function."""
         import torch
 
         library = import_module(self.abilities.library)
@@ -129,8 +129,7 @@ class PagedFlashAttention(FlashAttention):
             "block_table": pages,
         }
 
-        def attend() -> torch.Tensor:
-            query, key, value = inputs.leaves
+        def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             key, value = (tensor.view(-1, PAGE_SIZE, *tensor.shape[2:]) for tensor in (key, value))
             return _output(library.flash_attn_with_kvcache(query, key, value, **arguments))
 

@@ -45,8 +45,8 @@ class FlashInfer(Variant):
         """Return what FlashInfer lacks for the workload, or None if the workload is supported."""
         return ABILITIES.lacking(workload, device)
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Plan the kernels for the workload and return the timed callable."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Plan the kernels for the workload and return the timed function."""
         from attnbench_variants._visible import simplest_kind
 
         one_query = workload.seq_q == 1 and workload.head_dim == workload.head_dim_v
@@ -55,7 +55,7 @@ class FlashInfer(Variant):
         return _prefill(workload, inputs)
 
 
-def _prefill(workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+def _prefill(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
     import flashinfer
 
     from attnbench_variants import _visible
@@ -83,10 +83,10 @@ def _prefill(workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
         **_common(w, inputs),
     )
     batch = (w.batch, w.seq_q)
-    return lambda: wrapper.run(*packed.pack(*inputs.leaves)).unflatten(0, batch)
+    return lambda *leaves: wrapper.run(*packed.pack(*leaves)).unflatten(0, batch)
 
 
-def _decode(workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+def _decode(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
     import flashinfer
     import torch
 
@@ -111,9 +111,9 @@ def _decode(workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
         **_common(w, inputs),
     )
 
-    def attend() -> torch.Tensor:
-        key, value = (tensor.view(-1, size, w.kv_heads, w.head_dim) for tensor in (inputs.key, inputs.value))
-        return wrapper.run(inputs.query[:, 0], (key, value))[:, None]
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        key, value = (tensor.view(-1, size, w.kv_heads, w.head_dim) for tensor in (key, value))
+        return wrapper.run(query[:, 0], (key, value))[:, None]
 
     return attend
 

@@ -42,8 +42,8 @@ class Flex(Variant):
         )
         return next((reason for applies, reason in refusals if applies), None)
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the block mask, compile the kernel with a first call, and return the timed callable."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Make the block mask, compile the kernel with a first call, and return the timed function."""
         from torch.nn.attention.flex_attention import create_block_mask
 
         from attnbench_variants._visible import sees_everything
@@ -63,10 +63,10 @@ class Flex(Variant):
         }
         compiled = _compiled()
 
-        def attend() -> torch.Tensor:
-            return compiled(*inputs.leaves, **arguments)
+        def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            return compiled(query, key, value, **arguments)
 
-        attend()
+        attend(*inputs.leaves)
         return attend
 
 

@@ -37,17 +37,16 @@ class Linear(Variant):
             return "linear attention has no scores, so it does not support a scale, a softcap, ALiBi or dropout"
         return None
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Return a timed callable that processes all keys at once, or in chunks under a causal mask."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Return a timed function that processes all keys at once, or in chunks under a causal mask."""
         from attnbench_variants._visible import simplest_kind
 
         attend = _bidirectional if simplest_kind(workload) == "none" else _causal
         group = workload.heads // workload.kv_heads
         dtype = inputs.query.dtype
 
-        def run() -> torch.Tensor:
-            query, key = _features(inputs.query), _features(inputs.key)
-            value = inputs.value.float()
+        def run(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            query, key, value = _features(query), _features(key), value.float()
             if group > 1:
                 key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
             return attend(query, key, value).to(dtype)

@@ -21,7 +21,7 @@ class Naive(Variant):
     name = "naive"
     tier = "plain"
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
         """Make the mask, the bias and the dropout mask in advance, so that only the arithmetic is timed."""
         import torch
 
@@ -39,8 +39,7 @@ class Naive(Variant):
             bias = bias.to(inputs.query.dtype)
         kept = _kept(workload, inputs) if workload.dropout else None
 
-        def attend() -> torch.Tensor:
-            query, key, value = inputs.leaves
+        def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             if group > 1:  # query heads h * group to h * group + group - 1 share key head h
                 key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
             scores = query @ key.transpose(-2, -1) * scale

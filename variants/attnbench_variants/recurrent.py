@@ -43,8 +43,8 @@ class Recurrent(Variant):
             return "a recurrent layer does not support an empty batch or sequence"
         return None
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the layer with seeded weights and return the timed callable."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Make the layer with seeded weights and return the timed function."""
         import torch
 
         width = workload.heads * workload.head_dim
@@ -54,8 +54,8 @@ class Recurrent(Variant):
         layer = layer.to(inputs.query.device, inputs.query.dtype).requires_grad_(False)
         heads = (workload.heads, workload.head_dim)
 
-        def step_through() -> torch.Tensor:
-            tokens = (inputs.query + inputs.key + inputs.value).flatten(2)
+        def step_through(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            tokens = (query + key + value).flatten(2)
             return layer(tokens)[0].unflatten(2, heads)
 
         return step_through

@@ -36,8 +36,8 @@ class Sage(Variant):
         """Return what SageAttention lacks for the workload, or None if the workload is supported."""
         return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Return the timed callable.
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:  # noqa: ARG002 - part of the contract
+        """Return the timed function.
 
         Versions before 2 change the keys in place, so with these versions, each call copies the keys.
         """
@@ -49,8 +49,7 @@ class Sage(Variant):
         scale = workload.effective_scale
         centres_in_place = _major_version() < 2
 
-        def attend() -> torch.Tensor:
-            query, key, value = inputs.leaves
+        def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             key = key.clone() if centres_in_place else key
             return sageattn(query, key, value, tensor_layout="HND", is_causal=causal, sm_scale=scale)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attnbench import Inputs, Variant, Workload, hookimpl
-from attnbench_variants._library_support import installed, missing
+from attnbench_variants._library_support import imprecise_alibi, installed, lacking_gpu, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,30 +58,25 @@ class Sdpa(Variant):
             return self._lacking_on_cpu(workload)
         import torch
 
-        if not torch.cuda.is_available():
-            return "needs a CUDA GPU, but torch finds none"
-        return next(self._refusals_on_cuda(workload, device), None) or self._lacking_on_cuda(
-            workload, torch.device(device)
-        )
+        reason = lacking_gpu() or next(self._refusals_on_cuda(workload, device), None)
+        return reason or self._lacking_on_cuda(workload, torch.device(device))
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the mask or bias in advance, so that the timed callable only calls scaled_dot_product_attention."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Make the mask or bias in advance, so that a call only calls scaled_dot_product_attention."""
         from torch.nn.functional import scaled_dot_product_attention
 
         arguments = _mask_arguments(workload, inputs.query.device, inputs.alibi_slopes)
         arguments["scale"] = workload.scale
         arguments["dropout_p"] = workload.dropout
         arguments["enable_gqa"] = workload.heads != workload.kv_heads
-        pinned = self._pinned
-        on_cuda = inputs.query.device.type == "cuda"
+        return partial(scaled_dot_product_attention, **arguments)
 
-        def attend() -> torch.Tensor:
-            if on_cuda:
-                _select(self.implementation)
-            with pinned():
-                return scaled_dot_product_attention(*inputs.leaves, **arguments)
-
-        return attend
+    @contextlib.contextmanager
+    def calling_context(self) -> Iterator[None]:
+        """Pin the backend, and route torch's flash backend to the variant's implementation, which stays routed."""
+        _select(self.implementation)
+        with self._pinned():
+            yield
 
     def _pinned(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context manager that allows only the pinned backend. Each call needs a new context manager."""
@@ -92,8 +88,8 @@ class Sdpa(Variant):
 
     def _refusals_on_cuda(self, workload: Workload, device: str) -> Iterator[str]:
         """Yield reasons for refusing a workload on CUDA, in addition to those from torch's own checks."""
-        if workload.alibi and workload.dtype != "float32" and self.backend != "MATH":
-            yield f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is not precise enough"
+        if self.backend != "MATH" and (reason := imprecise_alibi(workload)):
+            yield reason
         if self.implementation is not None:
             yield from _unrouted(self.implementation, workload, device)
 

@@ -33,8 +33,8 @@ class SplitKeys(Variant):
             return "is made for decoding and has no dropout"
         return None
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the mask and the bias, split them into the same parts as the keys, and return the timed callable."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Make the mask and the bias, split them into the same parts as the keys, and return the timed function."""
         from attnbench_variants import _visible
 
         w, device = workload, inputs.query.device
@@ -47,11 +47,18 @@ class SplitKeys(Variant):
             distances = _visible.distances(slice(0, w.seq_q), slice(0, w.seq_k), w, device)
             slopes = inputs.alibi_slopes.view(1, w.kv_heads, -1, 1, 1)
             bias = _cut(-slopes * distances, parts)
-        return lambda: _attend(w, inputs, parts, hidden, bias)
+        return lambda *leaves: _attend(w, *leaves, parts=parts, hidden=hidden, bias=bias)
 
 
 def _attend(
-    workload: Workload, inputs: Inputs, parts: int, hidden: torch.Tensor | None, bias: torch.Tensor | None
+    workload: Workload,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    parts: int,
+    hidden: torch.Tensor | None,
+    bias: torch.Tensor | None,
 ) -> torch.Tensor:
     """Attend to each part of the keys, and merge the results.
 
@@ -61,8 +68,9 @@ def _attend(
 
     w = workload
     group = w.heads // w.kv_heads
-    query = (inputs.query.float() * w.effective_scale).unflatten(1, (w.kv_heads, group)).flatten(2, 3)
-    key, value = (tensor.float().unflatten(2, (parts, -1)) for tensor in (inputs.key, inputs.value))
+    dtype = query.dtype
+    query = (query.float() * w.effective_scale).unflatten(1, (w.kv_heads, group)).flatten(2, 3)
+    key, value = (tensor.float().unflatten(2, (parts, -1)) for tensor in (key, value))
     scores = (query[:, :, None] @ key.mT).unflatten(3, (group, w.seq_q))
     if w.softcap is not None:
         scores = w.softcap * torch.tanh(scores / w.softcap)
@@ -77,7 +85,7 @@ def _attend(
     share = torch.exp(peak - peak.amax(2, keepdim=True)) if w.seq_k else peak
     total = (share * weights.sum(-1, keepdim=True)).sum(2)
     merged = (share * output).sum(2) / total.masked_fill(total == 0, 1.0)
-    return merged.flatten(1, 2).to(inputs.query.dtype)
+    return merged.flatten(1, 2).to(dtype)
 
 
 def _parts(keys: int) -> int:

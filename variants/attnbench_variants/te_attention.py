@@ -37,8 +37,8 @@ class TransformerEngine(Variant):
         """Return what Transformer Engine lacks for the workload, or None if the workload is supported."""
         return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the module and its arguments, and return the timed callable."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Make the module and its arguments, and return the timed function."""
         from transformer_engine.pytorch import DotProductAttention
 
         from attnbench_variants._packing import packing
@@ -69,8 +69,8 @@ class TransformerEngine(Variant):
             }
         shape = (w.batch, w.seq_q, w.heads, w.head_dim_v)
 
-        def attend() -> torch.Tensor:
-            leaves = packed.pack(*inputs.leaves) if document and packed else inputs.leaves
+        def attend(*leaves: torch.Tensor) -> torch.Tensor:
+            leaves = packed.pack(*leaves) if document and packed else leaves
             return module(*leaves, **arguments).reshape(shape)
 
         return attend

@@ -36,8 +36,8 @@ class Varlen(Variant):
             return "needs torch 2.11 or later, whose varlen_attn supports windows (pip install -U torch)"
         return reason
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Compute where each sequence begins, and return the timed callable."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Compute where each sequence begins, and return the timed function."""
         from torch.nn.attention.varlen import varlen_attn
 
         from attnbench_variants._packing import packing
@@ -56,7 +56,7 @@ class Varlen(Variant):
             "enable_gqa": w.heads != w.kv_heads,
         }
         batch = (w.batch, w.seq_q)
-        return lambda: varlen_attn(*packed.pack(*inputs.leaves), **arguments).unflatten(0, batch)
+        return lambda *leaves: varlen_attn(*packed.pack(*leaves), **arguments).unflatten(0, batch)
 
 
 class NestedSdpa(Variant):
@@ -94,8 +94,8 @@ class NestedSdpa(Variant):
         )
         return next((reason for applies, reason in refusals if applies), None)
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Compute where each sequence begins, and return the timed callable."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Compute where each sequence begins, and return the timed function."""
         from torch.nested import nested_tensor_from_jagged
         from torch.nn.functional import scaled_dot_product_attention
 
@@ -107,10 +107,10 @@ class NestedSdpa(Variant):
         starts = query_starts, key_starts, key_starts
         longest = packed.longest_query, packed.longest_key, packed.longest_key
 
-        def attend() -> torch.Tensor:
+        def attend(*leaves: torch.Tensor) -> torch.Tensor:
             nested = (
                 nested_tensor_from_jagged(_at_start(values.contiguous()), offsets, max_seqlen=length).transpose(1, 2)
-                for values, offsets, length in zip(packed.pack(*inputs.leaves), starts, longest, strict=True)
+                for values, offsets, length in zip(packed.pack(*leaves), starts, longest, strict=True)
             )
             output = scaled_dot_product_attention(*nested, scale=scale)
             output = output.transpose(1, 2).values().unflatten(0, (w.batch, w.seq_q))

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from attnbench import Inputs, Variant, Workload, hookimpl
-from attnbench_variants._library_support import missing
+from attnbench_variants._library_support import imprecise_alibi, lacking_gpu, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,12 +48,11 @@ class Xformers(Variant):
             return "xformers has no operator for the CPU: memory_efficient_attention needs a CUDA GPU"
         import torch
 
-        if not torch.cuda.is_available():
-            return "needs a CUDA GPU, but torch finds none"
-        return next(_refusals(workload), None) or self.lacking(workload, torch.device(device))
+        reason = lacking_gpu() or next(_refusals(workload), None)
+        return reason or self.lacking(workload, torch.device(device))
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        """Make the bias in advance, and return the timed callable, which calls memory_efficient_attention."""
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
+        """Make the bias in advance, and return the timed function, which calls memory_efficient_attention."""
         from xformers.ops import memory_efficient_attention
 
         arrangement = arrange(workload, self.operator)
@@ -62,8 +61,8 @@ class Xformers(Variant):
         operators = None if self.operator is None else self._operators()
         shape = (workload.batch, workload.seq_q, workload.heads, workload.head_dim_v)
 
-        def attend() -> torch.Tensor:
-            query, key, value = grouped(workload, *view(*inputs.leaves))
+        def attend(*leaves: torch.Tensor) -> torch.Tensor:
+            query, key, value = grouped(workload, *view(*leaves))
             output = memory_efficient_attention(
                 query, key, value, attn_bias=bias, p=workload.dropout, scale=workload.scale, op=operators
             )
@@ -109,8 +108,8 @@ def _refusals(workload: Workload) -> Iterator[str]:
         yield "memory_efficient_attention does not support an empty batch or sequence"
     if workload.softcap is not None:
         yield "memory_efficient_attention has no softcap"
-    if workload.alibi and workload.dtype != "float32":
-        yield f"ALiBi would be passed as a bias tensor in {workload.dtype}, which is not precise enough"
+    if reason := imprecise_alibi(workload):
+        yield reason
 
 
 def arrange(workload: Workload, operator: str | None) -> Arrangement:

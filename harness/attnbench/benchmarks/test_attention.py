@@ -56,13 +56,14 @@ def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, 
         pytest.skip(reason)
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
-    inputs, call = prepare_call(implementation, problem, device, SEED)
-    gate = gate_of(implementation, problem, inputs, call, SEED)
-    before = gate.before()
-    if not before.passed:
-        pytest.fail(f"wrong before the timing: {before.reason}", pytrace=False)
-    _time(benchmark, DirectionCall(call, inputs, problem), problem)
-    after = gate.after()
+    with implementation.calling_context():
+        inputs, call = prepare_call(implementation, problem, device, SEED)
+        gate = gate_of(implementation, problem, inputs, call, SEED)
+        before = gate.before()
+        if not before.passed:
+            pytest.fail(f"wrong before the timing: {before.reason}", pytrace=False)
+        _time(benchmark, DirectionCall(call, inputs, problem), problem)
+        after = gate.after()
     benchmark.has_error = not after.passed  # pytest-benchmark does not save the time of a test with an error
     if not after.passed:
         pytest.fail(f"wrong after the timing: {after.reason}", pytrace=False)

@@ -138,7 +138,7 @@ def _outcome(subject: Subject, case: Case) -> CheckResult:
     if not subject.variant.exact and check.name not in CHECKS_WITHOUT_REFERENCE:
         return result("skipped", "not softmax attention (exact is False), so there is no reference")
     try:
-        with _full_precision():
+        with _full_precision(), subject.variant.calling_context():
             return result("passed", check.run(subject, case.workload))
     except Skipped as skip:
         return result("skipped", str(skip), refusal=skip.refusal)

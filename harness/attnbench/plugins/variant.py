@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from attnbench.errors import PluginError
@@ -25,10 +27,11 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 PACKAGE_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # a distribution's name (PEP 508)
 
 Timed = Callable[[], "torch.Tensor"]
+AttentionFunction = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 
 
 class Variant:
-    """An implementation of attention. A subclass must set `name` and define `prepare`.
+    """An implementation of attention. A subclass must set `name` and define `prepare_function` or `prepare`.
 
     - `layout`: the layout of the inputs and the output: `BHSD` (batch, heads, sequence, head_dim) or `BSHD` (batch,
       sequence, heads, head_dim). Inputs are created in this layout, so no conversion is timed.
@@ -70,14 +73,40 @@ class Variant:
         """
         return None
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:  # noqa: ARG002 - used by subclasses
-        """Do the untimed set-up (block masks, plans, compilation) and return the callable that is timed.
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> AttentionFunction:  # noqa: ARG002 - used by subclasses
+        """Do the untimed set-up (block masks, plans, compilation) and return a function of query, key and value.
 
-        The callable takes no arguments, reads `inputs` on each call, and returns a new output tensor in `layout`. It
-        must not change its inputs and must work on the current stream. For workloads with a backward pass, the harness
-        calls autograd on the output.
+        The function returns a new output tensor in `layout`. It may be called many times, with `inputs.leaves` or with
+        other tensors of the same shapes, strides, dtype and device, so it must not keep `inputs.query`, `inputs.key`,
+        `inputs.value` or `inputs.grad_output`. It must not change its arguments and must work on the current stream.
+        For workloads with a backward pass, autograd is called on the output.
         """
-        raise PluginError(f"variant {self.name!r} ({type(self).__name__}) has no prepare method: write one")
+        raise PluginError(
+            f"variant {self.name!r} ({type(self).__name__}) has no prepare method: "
+            "write prepare_function(self, workload, inputs)"
+        )
+
+    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
+        """Return the callable that is timed: by default, the function from `prepare_function`, bound to `inputs`.
+
+        A variant may define this method in place of `prepare_function`, for example because its set-up depends on the
+        addresses of the tensors. The callable takes no arguments and reads `inputs` on each call. Then
+        `attnbench.attention` prepares the variant again at each call. Raises PluginError if `prepare_function` does not
+        return a callable.
+        """
+        function = self.prepare_function(workload, inputs)
+        if not callable(function):
+            raise PluginError(f"prepare_function returned {function!r}: expected a callable (query, key, value)")
+        return partial(function, *inputs.leaves)
+
+    def calling_context(self) -> AbstractContextManager[Any]:
+        """Return a context manager within which the variant is prepared and called, such as a pinned backend of torch.
+
+        It is entered once around each group of calls, never within a timed call. In it, the choice of the backends of
+        torch's scaled_dot_product_attention may change, but no other global flag of torch. Each call of this method
+        returns a new context manager.
+        """
+        return nullcontext()
 
     def prepare_lse(
         self,
@@ -104,10 +133,10 @@ class FunctionVariant(Variant):
         self.__doc__ = inspect.getdoc(function)
         self.__module__ = function.__module__
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Return a callable that calls the function with the tensors and the workload."""
-        function, query, key, value = self.function, inputs.query, inputs.key, inputs.value
-        return lambda: function(query, key, value, workload)
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> AttentionFunction:  # noqa: ARG002 - part of the contract
+        """Return a function that calls the decorated function with the tensors and the workload."""
+        function = self.function
+        return lambda query, key, value: function(query, key, value, workload)
 
 
 def variant(
@@ -155,7 +184,10 @@ def contract_violation(candidate: object) -> str | None:
             f"packages is {candidate.packages!r}, expected names of distributions, as in ('flash-attn',)",
         ),
         (not isinstance(candidate.baseline, bool), f"baseline is {candidate.baseline!r}, expected True or False"),
-        (type(candidate).prepare is Variant.prepare, "no prepare method: write prepare(self, workload, inputs)"),
+        (
+            type(candidate).prepare is Variant.prepare and type(candidate).prepare_function is Variant.prepare_function,
+            "no prepare method: write prepare_function(self, workload, inputs)",
+        ),
     )
     who = f"variant {candidate.name!r} ({type(candidate).__name__})"
     return next((f"{who}: {problem}" for applies, problem in problems if applies), None)

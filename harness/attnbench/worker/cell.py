@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,18 +79,25 @@ class Session:
             if not isinstance(reason, str):
                 raise PluginError(f"unsupported_reason returned {reason!r}: expected a string or None")
             return FailedReply("unsupported", "prepare", reason)
-        self._cell = self._prepared(workload, request.config)
-        return self._dropped_if_failed(self._cell.open())
+        with self._calling():
+            self._cell = self._prepared(workload, request.config)
+            return self._dropped_if_failed(self._cell.open())
 
     def _block(self, request: BlockRequest) -> Block | FailedReply:
         """Time one block of calls, and then check the outputs that the sampler kept."""
-        return self._dropped_if_failed(self._opened().block(request.duration_ns))
+        with self._calling():
+            return self._dropped_if_failed(self._opened().block(request.duration_ns))
 
     def _close(self, _: CloseRequest) -> CloseReply | FailedReply:
         """Check the variant's answers again, and then measure memory and list the kernels."""
-        reply = self._opened().close()
+        with self._calling():
+            reply = self._opened().close()
         self._drop_cell()
         return reply
+
+    def _calling(self) -> AbstractContextManager[None]:
+        """Return the variant's calling context, which is entered once for each request, outside every timed call."""
+        return self._process_state.calling(self._variant.calling_context())
 
     def _prepared(self, workload: Workload, protocol: MeasureConfig) -> OpenCell:
         inputs, call = prepare_call(self._variant, workload, self._device, protocol.seed)

@@ -15,7 +15,7 @@ from attnbench import Variant, hookimpl
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.plugins.variant import Timed
+    from attnbench.plugins.variant import AttentionFunction
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
@@ -47,8 +47,8 @@ class Ring(Variant):
             return f"needs {self.ranks} cores, one for each process, but the worker has {len(os.sched_getaffinity(0))}"
         return _unsplittable(workload, self.ranks)
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Start the other ranks, unless this process has already started them, and return the timed callable.
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> AttentionFunction:
+        """Start the other ranks, unless this process has already started them, and return the timed function.
 
         Raises ValueError if the ring can't compute the workload. Without this check, ranks with unequal parts would
         wait for each other forever.
@@ -61,10 +61,9 @@ class Ring(Variant):
         from attnbench_variants.ring.rank_group import dtype_index, rank_group_of
 
         group = rank_group_of(self.ranks, inputs.query.device.type)
-        query, key, value = inputs.leaves
         numbers = (
             workload.batch, workload.heads, workload.kv_heads, workload.seq_q // self.ranks, workload.head_dim,
-            workload.head_dim_v, dtype_index(query.dtype), workload.mask.is_causal, workload.effective_scale,
+            workload.head_dim_v, dtype_index(inputs.query.dtype), workload.mask.is_causal, workload.effective_scale,
         )  # fmt: skip
 
         class Attention(torch.autograd.Function):
@@ -78,11 +77,11 @@ class Ring(Variant):
             def backward(context: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
                 return group.backward(Call(BACKWARD, context.ticket.number, group.oldest, *numbers), grad_output)
 
-        def call() -> torch.Tensor:
+        def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             output: torch.Tensor = Attention.apply(query, key, value)
             return output
 
-        return call
+        return attend
 
 
 def _unsplittable(workload: Workload, ranks: int) -> str | None:

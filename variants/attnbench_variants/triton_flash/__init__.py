@@ -11,7 +11,7 @@ from attnbench import Variant, hookimpl
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.plugins.variant import Timed
+    from attnbench.plugins.variant import AttentionFunction
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
@@ -41,8 +41,8 @@ class TritonFlash(Variant):
             return f"supports a head_dim of at most {MAX_HEAD_DIM}, not {widest}: wider tiles exceed shared memory"
         return None
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Timed:
-        """Return the timed callable. On a GPU, compile and tune the kernels with a first call.
+    def prepare_function(self, workload: Workload, inputs: Inputs) -> AttentionFunction:
+        """Return the timed function. On a GPU, compile and tune the kernels with a first call.
 
         The first call includes the backward pass if the workload has one.
         """
@@ -57,19 +57,18 @@ class TritonFlash(Variant):
         )
 
         problem = describe(workload, inputs)
-        query, key, value = inputs.leaves
 
-        def forward() -> torch.Tensor:
+        def forward(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             return attend(*contiguous(query, key, value), problem)[0]
 
-        def differentiable() -> torch.Tensor:
+        def differentiable(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             output: torch.Tensor = FlashAttention.apply(query, key, value, problem)
             return output
 
         timed = differentiable if workload.needs_gradient else forward
-        if query.is_cuda:
+        if inputs.query.is_cuda:
             clear_tuning()
-            output = timed()
+            output = timed(*inputs.leaves)
             if workload.needs_gradient:
                 torch.autograd.grad(output, inputs.leaves, inputs.grad_output)
         return timed

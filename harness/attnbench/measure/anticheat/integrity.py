@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import threading
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -20,7 +21,7 @@ from attnbench.measure.clock import patched_clocks
 from attnbench.messages import CLOCK_TOLERANCE, Suspicion
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from attnbench.measure.call import ReadyCall
     from attnbench.measure.sampler import WarmUp
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 THREAD_SHARE = 0.01
 # Modules with functions that compute correct answers. A variant must not call these functions.
 ANSWER_MODULES = (reference.__name__, conformance.__name__)
+PINNED_FLAG = "SDPA backends"  # the only flag that a variant's calling_context may change
 
 
 def read_flags() -> dict[str, Any]:
@@ -55,7 +57,7 @@ def read_flags() -> dict[str, Any]:
             matmul.allow_bf16_reduced_precision_reduction,
         ),
         "cuDNN": (cudnn.enabled, cudnn.benchmark, cudnn.deterministic),
-        "SDPA backends": (
+        PINNED_FLAG: (
             torch._C._get_flash_sdp_enabled(),  # noqa: SLF001 - the public getters are untyped
             torch._C._get_mem_efficient_sdp_enabled(),  # noqa: SLF001 - the public getters are untyped
             torch._C._get_math_sdp_enabled(),  # noqa: SLF001 - the public getters are untyped
@@ -99,6 +101,17 @@ class ProcessState:
             found.append("Python's global random state was changed")
         clocks = [f"patched clock: {name}" for name in patched_clocks()]
         return [*clocks, *(f"global state: {change}" for change in found), *self._monkeypatches.replaced()]
+
+    @contextmanager
+    def calling(self, calling_context: AbstractContextManager[Any]) -> Iterator[None]:
+        """Enter a variant's calling context, and accept its choice of SDPA backends as unchanged until it is left."""
+        before = self._flags
+        with calling_context:
+            self._flags = before | {PINNED_FLAG: read_flags()[PINNED_FLAG]}
+            try:
+                yield
+            finally:
+                self._flags = before
 
     def thread_times(self) -> dict[str, int]:
         """Return the CPU time in ns of each Python thread started since construction, keyed by the thread's name.
