@@ -49,6 +49,12 @@ def test_best_reads_runs_as_well_as_a_table(table):
     assert attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu", table.parent) == "chunked"
 
 
+def test_a_device_of_another_type_is_refused(table):
+    """A device that is neither a CPU nor a CUDA GPU raises UsageError, instead of being looked up as a CPU."""
+    with pytest.raises(UsageError, match="device 'mps:0': expected cpu, cuda or cuda:N"):
+        attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "mps:0", table)
+
+
 def test_the_table_may_come_from_the_environment(table, monkeypatch):
     """If the `table` argument is omitted, the path is read from the ATTNBENCH_TABLE environment variable."""
     monkeypatch.setenv("ATTNBENCH_TABLE", str(table))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attnbench.analysis.dispatch_table import Region, from_json, pick, regions
+from attnbench.device_names import device_type
 from attnbench.errors import UsageError, describe
 from attnbench.plan.devices import list_devices
 from attnbench.plugins.loading import Plugin, entry_point_sources, load_all
@@ -81,7 +82,7 @@ def _variant(workload: Workload, device: str, table: str | Path | None) -> Varia
     reasons = []
     for name in region.order:
         variant = installed.get(name)
-        reason = "not installed" if variant is None else variant.unsupported_reason(workload, device.partition(":")[0])
+        reason = "not installed" if variant is None else variant.unsupported_reason(workload, device_type(device))
         if variant is not None and reason is None:
             return variant
         reasons.append(f"{name} ({reason})")
@@ -119,7 +120,7 @@ def _table(source: str) -> tuple[Region, ...]:
 
 @functools.lru_cache(maxsize=64)
 def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
+    if device_type(device) == "cuda":
         return torch.cuda.get_device_name(device)
     return next(found.model for found in list_devices() if found.kind == "cpu")
 

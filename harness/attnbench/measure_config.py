@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from attnbench.device_names import device_type
 from attnbench.errors import UsageError, unknown
 
 MODES = ("hot", "cold", "graph")
@@ -85,7 +86,7 @@ class MeasureConfig:
         """Return the precision at which sampling ends on `device` ('cpu', 'cuda' or 'cuda:N')."""
         if self.precision is not None:
             return self.precision
-        return DEFAULT_PRECISION["cuda" if device.startswith("cuda") else "cpu"]
+        return DEFAULT_PRECISION[device_type(device)]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

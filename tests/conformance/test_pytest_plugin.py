@@ -1,8 +1,12 @@
 """Tests of the pytest plugin, which lets authors of variants run the suite in their own repositories."""
 
 from importlib.metadata import entry_points
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from attnbench.conformance.pytest_plugin import device_under_test
 
 pytest_plugins = ["pytester"]
 
@@ -56,6 +60,34 @@ def test_an_unknown_variant_is_a_usage_error(run):
     assert result.ret in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED}
     text = result.stdout.str() + result.stderr.str()
     assert "did you mean 'mine'" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tpu", "device 'tpu': expected cpu, cuda or cuda:N"),
+        ("cuda:0", "device 'cuda:0': expected one of (torch finds no GPU)"),
+        ("cpu:0", "device 'cpu:0': expected one of cpu"),
+    ],
+)
+def test_an_unusable_device_is_a_usage_error(run, monkeypatch, name, message):
+    """A device that torch can't use ends the run with a message that says what was expected."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    result = run("--variant", "mine", "--plugin", "my_plugin.py", "--device", name)
+    assert result.ret in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED}
+    assert message in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_gpus_are_accepted_with_and_without_a_number(monkeypatch, name):
+    """On a machine with two GPUs, both `cuda` and `cuda:1` are accepted, and become torch's current device."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    config = SimpleNamespace(getoption={"--device": name}.__getitem__)
+    assert device_under_test(config) == name
+    assert current == [name]
 
 
 def test_other_runs_of_pytest_get_no_options(pytester):

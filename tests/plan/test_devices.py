@@ -1,10 +1,12 @@
 """GPUs that a fake NVML lists, and the cores to which their workers are pinned."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
 
 from attnbench import Workload
+from attnbench.benchmarks.selection import _choose_devices
 from attnbench.plan import devices
 from attnbench.plan.cells import Plan, interchangeable, make_plan
 from attnbench.plan.devices import Device, choose_devices, cores_near_gpus, list_devices
@@ -94,3 +96,13 @@ def test_gpus_under_different_drivers_are_not_interchangeable():
     assert interchangeable(first, Device("cuda:1", "H200", "b", "570"))
     assert not interchangeable(first, Device("cuda:1", "H200", "b", "560"))
     assert Plan((), {}, {}).devices == []
+
+
+def test_the_benchmarks_accept_gpus_by_number(nvml, monkeypatch):
+    """In the benchmarks, a GPU keeps its name, and only the chosen GPUs are visible to torch, which counts from 0."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+    assert _choose_devices(["cuda:2", "cpu"]) == {"cuda:2": "cuda:0", "cpu": "cpu"}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+    assert _choose_devices([]) == {"cuda:1": "cuda:0"}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1"

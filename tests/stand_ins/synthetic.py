@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnbench.device_names import device_type
 from attnbench.record import Record
 from attnbench.workloads.cost import DTYPE_BYTES
 from attnbench.workloads.workload import NO_MASK, Workload
@@ -220,7 +221,7 @@ def _outcome(record: Record, times: list[float], block: int, machine: Machine, s
     """Return the record with its status and the fields that depend on it."""
     kind = KINDS.get(record.variant, Kind(0.5))
     status, reason = kind.status, kind.reason
-    if status == "unsupported" and machine.device != "cpu":
+    if status == "unsupported" and device_type(machine.device) == "cuda":
         status, reason = "ok", None
     if status in ("crash", "timeout") and record.workload.seq_q < 2048:
         status, reason = "ok", None
@@ -254,7 +255,7 @@ def _outcome(record: Record, times: list[float], block: int, machine: Machine, s
 
 def _telemetry(record: Record, blocks: int, machine: Machine) -> list[dict[str, object]]:
     """Return the telemetry of each block. At most one block per cell is throttled, and a CPU reports no power."""
-    power = None if machine.device == "cpu" else 300.0 + int(record.cell_id, 16) % 200
+    power = None if device_type(machine.device) == "cpu" else 300.0 + int(record.cell_id, 16) % 200
     seldom = int(record.cell_id, 16) % 20
     return [{"power_w": power, "throttle": ["power"] if block == seldom else []} for block in range(blocks)]
 
@@ -284,7 +285,7 @@ def _manifest(
             "git": {"commit": "0123456789abcdef", "dirty": False},
         },
         "environments": {machine.device: environment},
-        "protocols": {machine.device.split(":")[0]: {"mode": "hot", "precision": 0.02, "budget_s": 10.0}},
+        "protocols": {device_type(machine.device): {"mode": "hot", "precision": 0.02, "budget_s": 10.0}},
         "plugins": [
             {
                 "name": "builtin",

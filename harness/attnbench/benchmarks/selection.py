@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 class Cells:
     """The variants, workloads and devices whose combinations are the cells.
 
-    `variants` is keyed by variant name and `workloads` by workload id. `devices` contains torch device names.
+    `variants` is keyed by variant name and `workloads` by workload id. `devices` maps the name of each device to its
+    name for torch in this process.
     """
 
     variants: dict[str, VariantEntry]
     workloads: dict[str, Workload]
-    devices: list[str]
+    devices: dict[str, str]
 
 
 def choose_cells(config: pytest.Config) -> Cells:
@@ -44,10 +45,17 @@ def choose_cells(config: pytest.Config) -> Cells:
     )
 
 
-def _choose_devices(wanted: list[str]) -> list[str]:
+def _choose_devices(wanted: list[str]) -> dict[str, str]:
+    """Return the names of the chosen devices, and make the chosen GPUs the only ones that torch can use.
+
+    Torch numbers the GPUs that a process can use from 0, so a GPU's number for torch may differ from that in its name.
+    """
     chosen = choose_devices(wanted)[: None if wanted else 1]
     for device in chosen:
-        if device.cores is not None or device.members:
+        if device.core is not None or device.members:
             raise UsageError(f"device {device.name!r}: expected cpu or cuda:N; to time single cores, use attnbench run")
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # makes CUDA number the GPUs in the same order as list_devices
-    return [device.name for device in chosen]
+    gpus = [device for device in chosen if device.kind == "cuda"]
+    if gpus:
+        visible = (gpu.worker_environment()["CUDA_VISIBLE_DEVICES"] for gpu in gpus)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible)
+    return {device.name: f"cuda:{gpus.index(device)}" if device in gpus else device.name for device in chosen}

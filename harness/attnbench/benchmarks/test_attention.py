@@ -13,6 +13,7 @@ import torch
 
 from attnbench.benchmarks.options import CELLS
 from attnbench.conformance.layer_gate import gate_of
+from attnbench.device_names import device_type
 from attnbench.measure.call import DirectionCall
 from attnbench.measure.clock import clock_for
 from attnbench.plugins.loading import variant_of
@@ -38,9 +39,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 workload,
                 variant,
                 id=f"{variant}-{workload}-{device}",
-                marks=pytest.mark.benchmark(group=f"{workload} on {device}", timer=_timer(device)),
+                marks=pytest.mark.benchmark(group=f"{workload} on {device}", timer=_timer(torch_name)),
             )
-            for device in cells.devices
+            for device, torch_name in cells.devices.items()
             for workload in cells.workloads
             for variant in cells.variants
         ],
@@ -50,11 +51,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, workload: str, variant: str) -> None:
     """The variant's result for the workload is correct before and after the timing."""
     cells = request.config.stash[CELLS]
-    entry, problem = cells.variants[variant], cells.workloads[workload]
+    entry, problem, device = cells.variants[variant], cells.workloads[workload], cells.devices[device]
     implementation = variant_of(entry.source, variant)
-    if reason := implementation.unsupported_reason(problem.attention, torch.device(device).type):
+    if reason := implementation.unsupported_reason(problem.attention, device_type(device)):
         pytest.skip(reason)
-    if device.startswith("cuda"):
+    if device_type(device) == "cuda":
         torch.cuda.set_device(device)
     with implementation.calling_context():
         inputs, call = prepare_call(implementation, problem, device, SEED)
@@ -89,7 +90,7 @@ def _time(benchmark: Any, direction_call: DirectionCall, workload: Workload) -> 
 
 
 def _facts(benchmark: Any, entry: VariantEntry, workload: Workload, device: str) -> dict[str, Any]:
-    cuda = device.startswith("cuda")
+    cuda = device_type(device) == "cuda"
     facts = {
         "plugin": entry.plugin,
         "plugin_sha256": entry.sha256,

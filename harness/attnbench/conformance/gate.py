@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 
-PAIRS = {"cpu": 1 << 20, "cuda": 1 << 25}  # target number of query-key pairs to compare in each round, by device kind
+PAIRS = {"cpu": 1 << 20, "cuda": 1 << 25}  # target number of query-key pairs to compare in each round, by device type
 MIN_ROWS = 8  # at least this many query rows are compared, even if that exceeds the target number of pairs
 TILE_BORDERS = (63, 64, 127, 128, 255, 256, 511, 512)  # rows at which tiles end and begin
 
@@ -38,10 +38,10 @@ class Sample:
     dense: bool
 
 
-def across(workload: Workload, device: str, generator: random.Random) -> Sample:
+def across(workload: Workload, device_type: str, generator: random.Random) -> Sample:
     """Sample query rows in all heads and sequences, or only in some of them if comparing all would cost too much."""
     w = workload
-    budget = PAIRS.get(device, PAIRS["cpu"])
+    budget = PAIRS[device_type]
     pairs_of_row = max(1, w.batch * w.heads * w.seq_k)
     rows = _rows(w.seq_q, max(MIN_ROWS, budget // pairs_of_row), generator)
     cost = max(1, w.heads // w.kv_heads * len(rows) * w.seq_k)  # query-key pairs per key head and sequence
@@ -232,10 +232,10 @@ class Gate(BaseGate["Inputs"]):
 
     def _sample(self, generator: random.Random) -> Sample:
         """Sample rows across heads or, in every second round, all rows of a group of heads if the group is small."""
-        device = self.inputs.query.device.type
+        device_type = self.inputs.query.device.type
         self._round += 1
-        whole = whole_group(self.workload, 2 * PAIRS.get(device, PAIRS["cpu"]), generator)
-        return whole if whole and self._round % 2 == 0 else across(self.workload, device, generator)
+        whole = whole_group(self.workload, 2 * PAIRS[device_type], generator)
+        return whole if whole and self._round % 2 == 0 else across(self.workload, device_type, generator)
 
     def _differentiate(self, output: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
         if not self.workload.needs_gradient or not output.numel():

@@ -6,11 +6,13 @@ options.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.errors import AttnbenchError, PluginError, unknown
+from attnbench.device_names import device_type
+from attnbench.errors import AttnbenchError, PluginError, UsageError, unknown
 from attnbench.plugins.loading import entry_point_sources, load_all, named_source
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
     group.addoption(
         "--plugin", action="append", default=[], help="FILE.py or package.module with variants; can be repeated"
     )
-    group.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="device to test on (default: cpu)")
+    group.addoption("--device", default="cpu", help="device to test on: cpu, cuda or cuda:N (default: cpu)")
     group.addoption(
         "--level",
         default="full",
@@ -38,6 +40,32 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
         help="how many workloads to test (default: full)",
     )
     group.addoption("--seed", type=int, default=0, help="seed of all random values (default: 0)")
+
+
+def device_under_test(config: pytest.Config) -> str:
+    """Return the device that `--device` names, and make it torch's current device if it is a GPU.
+
+    GPUs are numbered in PCI bus order, as in `attnbench list devices`. Raises UsageError if torch finds no such device.
+    """
+    device: str = config.getoption("--device")
+    on_gpu = device_type(device) == "cuda"
+    known = _gpus() if on_gpu else ["cpu"]
+    if device not in known:
+        raise UsageError(f"device {device!r}: expected one of {', '.join(known) or '(torch finds no GPU)'}")
+    if on_gpu:
+        import torch
+
+        torch.cuda.set_device(device)
+    return device
+
+
+def _gpus() -> list[str]:
+    """Return torch's names of the GPUs: `cuda` for the first one, and `cuda:N` for each."""
+    import torch
+
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    numbered = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["cuda", *numbered] if numbered else []
 
 
 def variants_under_test(config: pytest.Config) -> list[Variant]:

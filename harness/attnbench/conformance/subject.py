@@ -7,10 +7,12 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 
 from attnbench.conformance.accuracy import Answer, compare
 from attnbench.conformance.check import Failed, Raised, Skipped
+from attnbench.device_names import device_type
 from attnbench.reference import Part, in_bhsd
 from attnbench.tensors.inputs import dtype_of, make_inputs, refill
 
@@ -26,11 +28,23 @@ CHUNK = 1 << 22  # number of elements whose bits are summed at a time, to limit 
 
 @dataclass(frozen=True)
 class Subject:
-    """The variant to check, the device to run it on ('cpu' or 'cuda'), and the seed of all random values."""
+    """The variant to check, the name of the device to run it on, and the seed of all random values."""
 
     variant: Variant
     device: str = "cpu"
     seed: int = 0
+
+    @property
+    def device_type(self) -> str:
+        """The type of the device: 'cpu' or 'cuda'."""
+        return device_type(self.device)
+
+    @property
+    def free_bytes(self) -> int:
+        """The memory in bytes that is free for tensors on the device: that of the GPU, or that of the machine."""
+        if self.device_type == "cuda":
+            return int(torch.cuda.mem_get_info(self.device)[0])
+        return int(psutil.virtual_memory().available)
 
     def seed_of(self, *parts: object) -> int:
         """Derive a seed from the subject's seed and `parts`."""
@@ -47,7 +61,7 @@ class Subject:
         Raises Failed if `unsupported_reason` raises an exception.
         """
         reason: str | None = _guarded(
-            "unsupported_reason", lambda: self.variant.unsupported_reason(workload, self.device)
+            "unsupported_reason", lambda: self.variant.unsupported_reason(workload, self.device_type)
         )
         return reason
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import shlex
 import time
 import traceback
@@ -68,8 +69,8 @@ def cases(
     if level not in LEVELS:
         raise UsageError(str(unknown("level", level, LEVELS)))
     chosen = CHECKS.values() if only is None else [find_check(name) for name in only]
-    nearest = _Nearest(Subject(variant, device))
-    costly = device in variant.costly_on
+    subject = Subject(variant, device)
+    nearest, costly = _Nearest(subject), subject.device_type in variant.costly_on
     found = (
         Case(check, nearest.to(workload))
         for check in chosen
@@ -122,10 +123,15 @@ def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str
 
 
 def repro(subject: Subject, case: Case, level: Level, plugin: str | None = None) -> str:
-    """Return the command line that runs only this test again."""
-    words = ["pytest", "--pyargs", "attnbench.conformance", "--variant", subject.variant.name]
+    """Return the command line that runs only this test again.
+
+    A worker sees a single GPU, so the command contains the value of CUDA_VISIBLE_DEVICES with which this process runs.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") if subject.device_type == "cuda" else None
+    words = [f"CUDA_VISIBLE_DEVICES={visible}"] if visible else []
+    words += ["pytest", "--pyargs", "attnbench.conformance", "--variant", subject.variant.name]
     words += ["--plugin", plugin] if plugin else []
-    words += ["--device", subject.device] if subject.device != "cpu" else []
+    words += ["--device", subject.device] if subject.device_type != "cpu" else []
     words += ["--level", level] if level != "full" else []
     words += ["--seed", str(subject.seed)] if subject.seed else []
     return shlex.join([*words, "-k", case.id])

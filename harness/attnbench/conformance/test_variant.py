@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from attnbench.conformance.pytest_plugin import variants_under_test
+from attnbench.conformance.pytest_plugin import device_under_test, variants_under_test
 from attnbench.conformance.subject import Subject
 from attnbench.conformance.suite import Case, cases, run_case
 from attnbench.errors import AttnbenchError
@@ -15,8 +15,9 @@ from attnbench.errors import AttnbenchError
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Create one test for each combination of variant, check and workload."""
     config = metafunc.config
-    device, level, seed = (config.getoption(name) for name in ("--device", "--level", "--seed"))
+    level, seed = config.getoption("--level"), config.getoption("--seed")
     try:
+        device = device_under_test(config)
         found = [
             pytest.param(Subject(variant, device, seed), case, id=f"{variant.name}-{case.id}")
             for variant in variants_under_test(config)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from attnbench.device_names import device_type
 from attnbench.machine.cgroups import ControlGroups
 
 # If a block exceeds one of these limits, its `throttle` entry contains the reason.
@@ -49,7 +50,7 @@ def telemetry_for(device: str, gpu_uuid: Callable[[str], str]) -> Telemetry:
     `gpu_uuid` is a function that returns the UUID of a CUDA device. It is a parameter because finding the UUID requires
     torch. If NVML can't be used, this function issues a warning and returns a reader whose state is always empty.
     """
-    if not device.startswith("cuda"):
+    if device_type(device) != "cuda":
         return CpuTelemetry()
     from attnbench.machine.nvml import NvmlTelemetry
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from attnbench.device_names import device_type
 from attnbench.errors import MeasurementError
 
 # A flush overwrites this many times the size of the cache. Overwriting less may leave inputs in a cache that does not
@@ -38,7 +39,7 @@ class CacheFlush:
 
 def cache_bytes(device: str, caches: Path = CPU_CACHES) -> int:
     """Return the size of the last-level cache of `device` in bytes. Raises MeasurementError if the size is unknown."""
-    if device.startswith("cuda"):
+    if device_type(device) == "cuda":
         return int(torch.cuda.get_device_properties(torch.device(device)).L2_cache_size)
     sizes = [_parse(path.read_text()) for path in caches.glob("index*/size")]
     sizes += [os.sysconf(name) for name in ("SC_LEVEL3_CACHE_SIZE", "SC_LEVEL2_CACHE_SIZE") if name in os.sysconf_names]

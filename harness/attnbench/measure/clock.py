@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from attnbench.errors import MeasurementError
+from attnbench.device_names import device_type
 
 # These references are taken before any plugin is imported, so a plugin that replaces the functions in their modules
 # can't change how it is timed.
@@ -103,13 +103,8 @@ class CudaClock:
 
 
 def clock_for(device: str) -> Clock:
-    """Return the clock of `device` ('cpu', 'cuda' or 'cuda:N'). Raises MeasurementError for any other device."""
-    kind = device.partition(":")[0]
-    if kind == "cpu":
-        return CpuClock()
-    if kind == "cuda":
-        return CudaClock(device)
-    raise MeasurementError(f"there is no clock for device {device!r}: expected cpu, cuda or cuda:N")
+    """Return the clock of `device` ('cpu', 'cuda' or 'cuda:N'). Raises UsageError for any other device."""
+    return CudaClock(device) if device_type(device) == "cuda" else CpuClock()
 
 
 def gpu_uuid(device: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.profiler import profile
 
+from attnbench.device_names import device_type
 from attnbench.measure.call import DirectionCall
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) ->
     This function uses the lower-level `torch.autograd.profiler`, because importing `torch.profiler` also imports
     torch's compiler, which takes several seconds.
     """
-    on_cuda = device.startswith("cuda")
+    on_cuda = device_type(device) == "cuda"
     with profile(use_device="cuda" if on_cuda else None, profile_memory=memory) as profiler:
         result = action()
         if on_cuda:
@@ -111,7 +112,7 @@ def kernels_of(call: Timed, inputs: Inputs, workload: Workload, device: str) -> 
 
 def describe(events: list[ProfiledEvent], device: str) -> Kernels:
     """Return the kernels found in the events of a profile."""
-    where = "cuda" if device.startswith("cuda") else "cpu"
+    where = device_type(device)
     names = dict.fromkeys(event.name for event in events if event.device == where and event.name != MEMORY)
     kept = tuple(name for name in names if not BOOKKEEPING.match(name))[:MAX_NAMES]
     if not kept:

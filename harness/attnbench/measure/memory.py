@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from attnbench.device_names import device_type
 from attnbench.measure.call import DirectionCall
 from attnbench.measure.clock import gpu_uuid
 from attnbench.measure.kernels import MEMORY, profiled
@@ -47,7 +48,7 @@ def measure_memory(call: Timed, inputs: Inputs, workload: Workload, device: str)
     peak is the largest running sum of the allocations that torch's profiler reports, which is exact. On CUDA, the peak
     comes from the statistics of torch's caching allocator.
     """
-    if device.startswith("cuda"):
+    if device_type(device) == "cuda":
         return _on_cuda(DirectionCall(call, inputs, workload), call, workload, torch.device(device))
     return _on_cpu(DirectionCall(call, inputs, workload), call, workload)
 

@@ -8,6 +8,7 @@ from statistics import median
 
 import torch
 
+from attnbench.device_names import device_type
 from attnbench.measure.cache_flush import FLUSH_FACTOR, cache_bytes
 from attnbench.measure.clock import Clock, clock_for
 from attnbench.stats.roofline import Peaks
@@ -25,14 +26,13 @@ def measure_peaks(device: str, dtype: str, clock: Clock | None = None) -> Peaks:
     FLOPs.
     """
     clock = clock or clock_for(device)
-    kind = device.partition(":")[0]
     torch_dtype: torch.dtype = getattr(torch, dtype)
     size = max(MIN_COPY_BYTES, 2 * FLUSH_FACTOR * cache_bytes(device))
     source = torch.ones(size, dtype=torch.int8, device=device)
     target = torch.empty_like(source)
     copy_rate = 2 * size / _median_s(partial(target.copy_, source), clock)
     matmul_rate = 0.0
-    for width in MATMUL_SIZES[kind]:
+    for width in MATMUL_SIZES[device_type(device)]:
         left = torch.randn(width, width, device=device).to(torch_dtype)
         right = torch.randn(width, width, device=device).to(torch_dtype)
         matmul_rate = max(matmul_rate, 2 * width**3 / _median_s(partial(torch.matmul, left, right), clock))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from attnbench.device_names import device_type
 from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import Telemetry, telemetry_for
 from attnbench.measure.anticheat.audit import Audit, checksums
@@ -93,7 +94,7 @@ class Sampler:
         self._workload = workload
         self._clock = clock or clock_for(device)
         self._telemetry = telemetry or telemetry_for(device, gpu_uuid)
-        if config.mode == "graph" and not device.startswith("cuda"):
+        if config.mode == "graph" and device_type(device) != "cuda":
             raise MeasurementError(f"graph mode needs CUDA, got device {device!r}: use hot or cold")
         self._direction_call: DirectionCall | GraphCall = DirectionCall(call, inputs, workload)
         self._flush = CacheFlush(device, cache_bytes(device)) if config.mode == "cold" else None

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pynvml
 
+from attnbench.device_names import device_index, device_type
 from attnbench.errors import UsageError, unknown
 
 SYSTEM = Path("/sys")
@@ -95,8 +96,8 @@ class Device:
 
     @property
     def kind(self) -> str:
-        """The kind of the device: 'cpu' or 'cuda'."""
-        return self.name.partition(":")[0]
+        """The type of the device: 'cpu' or 'cuda'."""
+        return device_type(self.name)
 
     def worker_environment(self) -> dict[str, str]:
         """Return the environment variables that restrict a worker to this device."""
@@ -109,8 +110,8 @@ class Device:
     @property
     def core(self) -> int | None:
         """The core to which the worker of a `cpu:N` slot is pinned, or None for other devices."""
-        index = self.name.partition(":")[2]
-        return sorted(os.sched_getaffinity(0))[int(index)] if self.kind == "cpu" and index.isdigit() else None
+        index = device_index(self.name)
+        return None if index is None or self.kind != "cpu" else sorted(os.sched_getaffinity(0))[index]
 
     @property
     def cores(self) -> frozenset[int] | None:
@@ -151,7 +152,7 @@ def choose_devices(names: list[str]) -> list[Device]:
             raise UsageError(f"device {name!r} is not on this machine, which has {', '.join(known)}")
         else:
             raise unknown("device", name, known)
-    if "cpu" in chosen and any(name.startswith("cpu:") and "+" not in name for name in chosen):
+    if "cpu" in chosen and any(device.core is not None for device in chosen.values()):
         raise UsageError(
             "devices 'cpu' (all cores) and 'cpu:N' (one core) would disturb each other's timings: choose only one"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from attnbench.device_names import DEVICE_TYPES
 from attnbench.plan.devices import Device, list_devices
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ def with_teams(devices: Sequence[Device], workloads: Iterable[Workload]) -> list
     """
     counts = sorted({workload.gpus for workload in workloads} - {1})
     here = {device.name: device for device in list_devices()} if counts else {}
-    slots = [device for device in here.values() if device.name.startswith("cpu:")]
+    slots = [device for device in here.values() if device.kind == "cpu" and device.name != "cpu"]
     teams: dict[str, Device] = {}
-    for kind in ("cpu", "cuda"):
+    for kind in DEVICE_TYPES:
         chosen = [device for device in devices if device.kind == kind and here.get(device.name) == device]
         available = slots if any(device.name == "cpu" for device in chosen) else chosen
         for count in counts:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from attnbench.device_names import device_type
 from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
 from attnbench.untrusted import listing, mapping
@@ -21,8 +22,8 @@ def rerun_command(variant: str, workload: Workload, device: str, manifest: Mappi
     have no command-line option are left out, and so are malformed entries of the manifest.
     """
     command = ["attnbench", "run", "--variant", variant, "--device", device, "--workload", workload.id]
-    settings = mapping(mapping(manifest.get("protocols")).get(device.partition(":")[0]))
     with contextlib.suppress(UsageError):
+        settings = mapping(mapping(manifest.get("protocols")).get(device_type(device)))
         command += _measure_options(MeasureConfig.from_json(settings))
     for plugin in listing(manifest.get("plugin_arguments")):
         command += ["--plugin", str(plugin)]

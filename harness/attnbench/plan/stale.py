@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from attnbench.device_names import device_type
 from attnbench.errors import AttnbenchError, UsageError
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import read_catalog
@@ -50,7 +51,7 @@ def stale_reasons(record: Record, manifest: Mapping[str, Any]) -> list[str]:
 
 def _protocol_of(record: Record, manifest: Mapping[str, Any]) -> MeasureConfig | None:
     try:
-        return MeasureConfig.from_json(manifest["protocols"][record.device.partition(":")[0]])
+        return MeasureConfig.from_json(manifest["protocols"][device_type(record.device)])
     except (KeyError, TypeError, UsageError):
         return None
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from attnbench.device_names import DEVICE_TYPES
 from attnbench.errors import PluginError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 Layout = Literal["BHSD", "BSHD"]
 Tier = Literal["fused", "plain", "quantised"]
 LAYOUTS = ("BHSD", "BSHD")
-KINDS = ("cpu", "cuda")  # the kinds of device
 TIERS = ("fused", "plain", "quantised")
 TRAITS = ("nan-safe", "repeatable", "batch-invariant", "empty-keys")  # properties that a variant may claim to have
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -58,7 +58,7 @@ class Variant:
     layout: Layout = "BHSD"
     tier: Tier = "fused"
     exact: bool = True
-    default_on: tuple[str, ...] = KINDS
+    default_on: tuple[str, ...] = DEVICE_TYPES
     ranks: int = 1
     costly_on: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
@@ -66,10 +66,11 @@ class Variant:
     traits: ClassVar[frozenset[str]] = frozenset()
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:  # noqa: ARG002 - used by subclasses
-        """Return why this variant can't run `workload` on `device` ('cpu' or 'cuda'), or None if it can.
+        """Return why this variant can't run `workload` on `device`, or None if it can.
 
-        The method is called before any tensor is created. A missing library is a valid reason, too, for example 'needs
-        the package X (pip install X)'.
+        `device` is the type of the device, 'cpu' or 'cuda', and never the name of one GPU such as 'cuda:1'. The method
+        is called before any tensor is created. A missing library is a valid reason, too, for example 'needs the package
+        X (pip install X)'.
         """
         return None
 
@@ -170,8 +171,8 @@ def contract_violation(candidate: object) -> str | None:
         (candidate.tier not in TIERS, f"tier is {candidate.tier!r}, expected one of {', '.join(TIERS)}"),
         *(
             (
-                isinstance(kinds, str) or not set(kinds) <= set(KINDS),
-                f"{field} is {kinds!r}, expected some of {', '.join(KINDS)}, as in ('cuda',)",
+                isinstance(kinds, str) or not set(kinds) <= set(DEVICE_TYPES),
+                f"{field} is {kinds!r}, expected some of {', '.join(DEVICE_TYPES)}, as in ('cuda',)",
             )
             for field, kinds in (("default_on", candidate.default_on), ("costly_on", candidate.costly_on))
         ),

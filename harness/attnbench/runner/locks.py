@@ -28,7 +28,7 @@ def hold(devices: Sequence[Device]) -> Iterator[None]:
     the locks, so a worker that outlives its supervisor does not block the device. Raises UsageError if another process
     holds one of the locks.
     """
-    slots = [device for device in list_devices() if device.name.startswith("cpu:")]
+    slots = [device for device in list_devices() if device.kind == "cpu" and device.name != "cpu"]
     wanted = {member.uuid: member.name for device in devices for member in device.members or (device,)}
     if any(device.name == "cpu" for device in devices):
         wanted |= {slot.uuid: slot.name for slot in slots}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnbench.errors import AttnbenchError
 from attnbench.report.chart_definitions import size_text
 from attnbench.study.figure import Panel, derived, grouped, lines
 from attnbench.study.study import Rows, Settings, Study, bytes_text, exponent, listed
@@ -35,7 +36,9 @@ def collect(settings: Settings, folder: Path) -> Rows:
     from attnbench.plan.devices import choose_devices
 
     device = choose_devices([settings.device] if settings.device else [])[0]
-    memory_bytes = device.memory_bytes or psutil.virtual_memory().total
+    memory_bytes = psutil.virtual_memory().total if device.kind == "cpu" else device.memory_bytes
+    if memory_bytes is None:
+        raise AttnbenchError(f"the driver does not report the memory of {device.name}: choose another device")
     rows = collector("memory", SIZES, grids)(settings, folder)
     measured = [row for row in rows if row["peak_bytes"]]
     return derived(

@@ -15,6 +15,7 @@ import torch
 import torch.fx.experimental.symbolic_shapes
 
 from attnbench.conformance.layer_gate import gate_of
+from attnbench.device_names import device_type
 from attnbench.errors import PluginError
 from attnbench.measure.anticheat.integrity import ProcessState
 from attnbench.measure.kernels import kernels_of
@@ -74,7 +75,7 @@ class Session:
         self._drop_cell()
         workload = request.workload
         self._enter("prepare")
-        reason = self._variant.unsupported_reason(workload.attention, torch.device(self._device).type)
+        reason = self._variant.unsupported_reason(workload.attention, device_type(self._device))
         if reason is not None:
             if not isinstance(reason, str):
                 raise PluginError(f"unsupported_reason returned {reason!r}: expected a string or None")
@@ -120,7 +121,7 @@ class Session:
     def _drop_cell(self) -> None:
         self._cell = None
         gc.collect()
-        if self._device.startswith("cuda"):
+        if device_type(self._device) == "cuda":
             torch.cuda.empty_cache()
 
 
@@ -197,11 +198,11 @@ def _incorrect(verdict: Verdict, phase: str) -> FailedReply:
 
 def facts(device: str) -> dict[str, Any]:
     """Return what only torch can report about the environment: versions, compute capability and number of threads."""
-    cuda = device.startswith("cuda")
+    cuda = device_type(device) == "cuda"
     return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
-        "capability": list(torch.cuda.get_device_capability()) if cuda else None,
+        "capability": list(torch.cuda.get_device_capability(device)) if cuda else None,
         "threads": torch.get_num_threads(),
     }

@@ -16,6 +16,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from attnbench.device_names import device_type
 from attnbench_variants.ring.zigzag import chunks_of
 
 FORWARD, BACKWARD = 0, 1
@@ -157,7 +158,7 @@ class Rank:
 def join(rank: int, ranks: int, file: str, device: str) -> None:
     """Join the process group through a shared file; gloo transfers CPU tensors, and NCCL transfers GPU tensors."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device_type(device) == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"file://{file}", rank=rank, world_size=ranks, timeout=MAX_IDLE)
 
 

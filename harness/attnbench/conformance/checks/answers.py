@@ -178,7 +178,7 @@ def very_large(subject: Subject, workload: Workload) -> None:
     trial = subject.trial(workload)
     seed = subject.seed_of("sampled", workload.id)
     trial.refill(seed)
-    sample = across(workload, subject.device, random.Random(seed))  # noqa: S311 - a seeded choice, not a secret
+    sample = across(workload, subject.device_type, random.Random(seed))  # noqa: S311 - a seeded choice, not a secret
     if trial.inputs.grad_output is not None and not sample.dense:
         keep_rows(in_bhsd(trial.inputs.grad_output, trial.inputs.layout), sample.part.rows)
     trial.judge(trial.run(), sample.part)

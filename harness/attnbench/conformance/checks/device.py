@@ -58,14 +58,14 @@ REFUSABLE = [
 )
 def side_stream(subject: Subject, workload: Workload) -> None:
     """Overwrite the inputs and call the variant on a delayed side stream; work on other streams reads old inputs."""
-    if subject.device != "cuda":
+    if subject.device_type != "cuda":
         raise Skipped("streams exist on CUDA only")
     trial = subject.trial(workload).refill(subject.seed_of("old", workload.id))
     names = ("query", "key", "value", "grad_output")
     source = make_inputs(workload, subject.device, "BHSD", subject.seed_of("new", workload.id))
     fresh = {name: tensor.detach() for name in names if (tensor := getattr(source, name)) is not None}
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    torch.cuda.synchronize()
+    stream = torch.cuda.Stream(subject.device)  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize(subject.device)
     with torch.cuda.stream(stream):
         torch.cuda._sleep(DELAY_CYCLES)  # type: ignore[no-untyped-call]  # noqa: SLF001 - torch's way to keep a stream busy
         trial.fill(**fresh)
@@ -143,7 +143,7 @@ def large_index(subject: Subject, workload: Workload) -> None:
     places = torch.arange(workload.batch * workload.kv_heads, device=value.device) % 64
     codes = places.view(workload.batch, -1, 1) + torch.arange(1, workload.head_dim_v + 1, device=value.device)
     value[:, :, -1] = codes.to(value.dtype)
-    with _memory_bounded(subject.device):
+    with _memory_bounded(subject):
         trial = Trial(subject.variant, workload, inputs, subject.variant.prepare(workload, inputs))
         output = in_bhsd(trial.output(), layout)
     expected = value[:, :, -1:].repeat_interleave(workload.heads // workload.kv_heads, 1)
@@ -163,25 +163,25 @@ def _need_room(subject: Subject, workload: Workload) -> None:
         w.heads * w.seq_q * w.head_dim_v,
     )
     needed = MEMORY_FACTOR * sum(elements) * w.batch * dtype_of(w).itemsize
-    free = torch.cuda.mem_get_info()[0] if subject.device == "cuda" else psutil.virtual_memory().available
+    free = subject.free_bytes
     if free < needed:
         raise Skipped(f"needs {needed / 2**30:.0f} GiB of free memory, but only {free / 2**30:.0f} GiB are free")
 
 
 @contextmanager
-def _memory_bounded(device: str) -> Iterator[None]:
-    """On Linux, if `device` is `cpu`, limit this process's memory within the context, to keep the machine responsive.
+def _memory_bounded(subject: Subject) -> Iterator[None]:
+    """On Linux, if the device is a CPU, limit this process's memory within the context, to keep the machine responsive.
 
     Raises Skipped if the limit is exceeded.
 
     """
-    if device != "cpu" or sys.platform != "linux":
+    if subject.device_type != "cpu" or sys.platform != "linux":
         yield
         return
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    free = psutil.virtual_memory().available - RESERVED_BYTES
+    free = subject.free_bytes - RESERVED_BYTES
     resource.setrlimit(resource.RLIMIT_DATA, (psutil.Process().memory_info().data + free, before[1]))
     try:
         yield

@@ -70,7 +70,7 @@ def far_apart(subject: Subject, workload: Workload) -> None:
     the check needs little memory.
     """
     needed = (LARGE_OFFSET + workload.head_dim) * dtype_of(workload).itemsize
-    if subject.device == "cuda" and torch.cuda.mem_get_info()[0] < needed + (1 << 30):
+    if subject.device_type == "cuda" and subject.free_bytes < needed + (1 << 30):
         raise Skipped(f"needs {needed / 2**30:.0f} GiB of free GPU memory")
     for name in ALL:
         plain = make_inputs(workload, subject.device, subject.variant.layout, subject.seed_of("far apart", name))
@@ -91,7 +91,7 @@ def _judge(subject: Subject, workload: Workload, inputs: Inputs, *, slack: float
 
 def _rewrite(trial: Trial, seed: int) -> None:
     """Overwrite the inputs in place. Along an expanded dimension, only the first entry is stored and written."""
-    fresh = make_inputs(trial.workload, trial.inputs.query.device.type, trial.inputs.layout, seed)
+    fresh = make_inputs(trial.workload, str(trial.inputs.query.device), trial.inputs.layout, seed)
     with torch.no_grad():
         for name in ALL:
             tensor = getattr(trial.inputs, name)
