@@ -11,7 +11,7 @@ from attnbench.analysis.ranking import CONTEST, Contest, Standing, contests
 from attnbench.analysis.results import Results
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import noise_text
-from attnbench.measure_config import MeasureConfig
+from attnbench.measure_config import DEFAULT_PRECISION
 from attnbench.report.derived_tables import tiers_and_traits
 from attnbench.report.table import Table, TableCell, row
 from attnbench.untrusted import listing, mapping
@@ -50,7 +50,7 @@ def method(results: Results) -> list[Table]:
     """Return the tables that describe the method: settings, data quality, tiers and traits, and `doctor` findings."""
     manifests = results.manifests
     protocols = {
-        (kind, name, str(MeasureConfig().precision_on(kind) if name == "precision" and value is None else value))
+        (kind, name, str(DEFAULT_PRECISION.get(kind, value) if name == "precision" and value is None else value))
         for manifest in manifests
         for kind, protocol in mapping(manifest.get("protocols")).items()
         for name, value in mapping(protocol).items()
