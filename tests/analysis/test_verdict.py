@@ -1,5 +1,10 @@
 """Verdicts within a run, and the variants that tie for first place."""
 
+import itertools
+import math
+
+import pytest
+
 import synthetic
 from attnbench.analysis.results import Results
 
@@ -73,3 +78,33 @@ def test_cells_of_two_runs_are_not_paired(tmp_path):
     synthetic.make_run(tmp_path, name="a", cells=CELLS, variants=("sdpa",))
     synthetic.make_run(tmp_path, name="b", cells=CELLS, variants=("chunked",), baseline=None)
     assert {key[-1] for key in Results.load(tmp_path).comparisons} == set()
+
+
+def in_rounds(results, rounds):
+    """Return the results with only some rounds of each variant, given the rounds by variant."""
+
+    def kept(cell):
+        numbers = [number for number in cell["block_rounds"] if number in rounds.get(cell["variant"], {number})]
+        samples = [cell["samples_ns"][3 * number : 3 * number + 3] for number in numbers]
+        cell["block_rounds"], cell["block_sizes"] = tuple(numbers), (3,) * len(numbers)
+        cell["samples_ns"] = tuple(itertools.chain(*samples))
+        return cell
+
+    return Results(results.frame.apply(kept, axis=1))
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, {"sdpa-flash", "chunked"}), (1.1, {"sdpa-flash"})])
+def test_variants_without_common_rounds_are_compared_through_the_baseline(tmp_path, factor, expected):
+    """Equally fast variants tie although the machine was 15% slower in the rounds of one; a slower one does not."""
+    equal = 0.45 / 0.62  # the factor by which chunked becomes as fast as sdpa-flash
+    results = loaded(
+        tmp_path,
+        variants=(*EQUALLY_FAST, "chunked"),
+        slower={"sdpa": 1.5, "chunked": equal * factor},
+        noise=0.002,
+        drift=0.2,
+        rounds=20,
+    )
+    slow = {number for number in range(20) if math.sin(number) > 0.4}
+    fast = {number for number in range(20) if math.sin(number) < -0.4}
+    assert leading(in_rounds(results, {"sdpa-flash": fast, "chunked": slow})) == expected

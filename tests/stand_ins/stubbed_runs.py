@@ -11,6 +11,7 @@ from attnbench import store
 from attnbench.isolation import worker_process
 from attnbench.machine import doctor
 from attnbench.measure_config import MeasureConfig
+from attnbench.runner import places
 from attnbench.runner.request import Request, plan_of
 from attnbench.runner.run import execute, start
 
@@ -38,6 +39,7 @@ class StubbedRuns:
         monkeypatch.setattr(worker_process, "ENTRY", stub_run.WORKER)
         monkeypatch.setattr(worker_process, "PRELOADED", stub_run.PRELOADED)
         monkeypatch.setattr(doctor, "LOAD_SECONDS", 0.01)
+        monkeypatch.setattr(places, "available_bytes", lambda: 1 << 40)  # otherwise, a busy machine has few places
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         monkeypatch.setenv("STUB_LOG", str(self.log))
 

@@ -84,13 +84,16 @@ def compare_with_baseline(
 def leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> pd.Series:
     """Return whether each ranked cell is in first place on its problem.
 
-    A cell is in first place if it is the fastest or can't be shown to be slower than the fastest. A cell can't be
-    paired with the fastest cell if the two are from different runs, if they were not interleaved, or if there is no A/A
-    control for their device and mode. Such a cell is in first place if its interval overlaps that of the fastest cell.
+    A cell is in first place if it is the fastest or can't be shown to be slower than the fastest. If the two were
+    interleaved with the baseline but not with each other, they are compared by their ratios to the baseline. A cell
+    can't be paired with the fastest cell if the two are from different runs, if they were not interleaved, or if there
+    is no A/A control for their device and mode. Such a cell is in first place if its interval overlaps that of the
+    fastest cell.
     """
     ranked = ranked.sort_values("latency_ms", kind="stable")
     fastest = _by_problem(ranked.drop_duplicates(PROBLEM))
-    compared = _compare(ranked, fastest, known_floors)
+    most_rounds = ranked.assign(rounds=ranked["block_rounds"].map(len)).sort_values("rounds", kind="stable")
+    compared = _compare(ranked, fastest, known_floors, between=_by_problem(most_rounds))
     leads = [
         _leads(row, fastest[_problem(row)], compared.get((*_problem(row), row["variant"])))
         for row in ranked[ROW].to_dict("records")
@@ -108,25 +111,44 @@ def floors(ratios: Ratios) -> dict[Place, NoiseFloor]:
 
 
 def _compare(
-    ranked: pd.DataFrame, against: Mapping[CellKey, Row], known_floors: Mapping[Place, NoiseFloor]
+    ranked: pd.DataFrame,
+    against: Mapping[CellKey, Row],
+    known_floors: Mapping[Place, NoiseFloor],
+    between: Mapping[CellKey, Row] | None = None,
 ) -> dict[CellKey, PairedResult]:
     """Compare each cell with the cell in `against` for the same problem.
 
-    Cells are left out if they were not interleaved with that cell, or if their device and mode have no known noise
-    floor.
+    If the two cells share no round, each is compared with the cell in `between`, if it was interleaved with both. Cells
+    are left out if there is no such cell, or if their device and mode have no known noise floor.
     """
-    blocks = {problem: blocks_of(row) for problem, row in against.items()}
     tables: dict[CellKey, dict[CellKey, list[float]]] = {}
     for row in ranked[ROW].to_dict("records"):
         problem = _problem(row)
         other = against.get(problem)
-        if (row["device_name"], row["mode"]) in known_floors and other is not None and _measured_in_turns(row, other):
+        if other is None or (row["device_name"], row["mode"]) not in known_floors:
+            continue
+        if ratios := _log_ratios(row, other, (between or {}).get(problem)):
             table = tables.setdefault(tuple(row[name] for name in TABLE), {})
-            table[(*problem, row["variant"])] = paired_log_ratios(blocks_of(row), blocks[problem])
+            table[(*problem, row["variant"])] = ratios
     found: dict[CellKey, PairedResult] = {}
     for (device_name, _, _, mode), table in sorted(tables.items()):
         found |= verdicts(table, floor=known_floors[device_name, mode])
     return found
+
+
+def _log_ratios(row: Row, other: Row, between: Row | None) -> list[float]:
+    """Return log-ratios whose mean is the log of a cell's time divided by that of another cell.
+
+    If the cells share no round, each ratio combines one round of each cell, in which it was timed together with the
+    cell `between`. The list is empty if the cells can't be compared.
+    """
+    if not _measured_in_turns(row, other):
+        return []
+    ratios = paired_log_ratios(blocks_of(row), blocks_of(other))
+    if ratios or between is None or not _measured_in_turns(row, between) or not _measured_in_turns(other, between):
+        return ratios
+    to_between = (paired_log_ratios(blocks_of(cell), blocks_of(between)) for cell in (row, other))
+    return [ratio - other_ratio for ratio, other_ratio in zip(*to_between, strict=False)]
 
 
 def _measured_in_turns(row: Row, other: Row) -> bool:

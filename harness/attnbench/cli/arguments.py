@@ -96,6 +96,10 @@ Exhaustive = Annotated[
     bool, typer.Option("--exhaustive", help="Also run cells that are expected not to fit in memory.")
 ]
 HostMemory = Annotated[str | None, typer.Option(metavar="SIZE", help="Host memory that a worker may use, e.g. 8GiB.")]
+MaxWorkers = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Workers to keep on a device at the same time; default: as many as fit in memory."),
+]
 Baseline = Annotated[
     str | None,
     typer.Option(

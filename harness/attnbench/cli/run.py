@@ -37,6 +37,7 @@ def run(
     budget: arguments.Budget = None,
     timeout: arguments.Timeout = None,
     host_memory: arguments.HostMemory = None,
+    max_workers: arguments.MaxWorkers = None,
     mode: arguments.Mode = "hot",
     executor: arguments.ExecutorName = "local",
     address: arguments.Address = None,
@@ -68,7 +69,8 @@ def _run(options: SimpleNamespace) -> None:
     from attnbench.store import latest, read_manifest
 
     verbosity = level(quiet=options.quiet, verbose=options.verbose)
-    limits = CellLimits(options.timeout, options.exhaustive, size("--host-memory", options.host_memory))
+    host_memory = size("--host-memory", options.host_memory)
+    limits = CellLimits(options.timeout, options.exhaustive, host_memory, options.max_workers)
     folder, request, catalog, plan, executor = _planned(options)
     # On a cluster, only the machine that runs a cell can determine whether the cell is supported.
     unsupported = unsupported_reasons(plan) if options.executor == "local" else {}

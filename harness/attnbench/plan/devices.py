@@ -79,6 +79,7 @@ class Device:
     memory_bytes: int | None = None
     near_cores: tuple[int, ...] = ()  # the cores that are reserved for the worker of a GPU or a team
     members: tuple[Device, ...] = ()
+    exclusive: bool = False  # whether only one process at a time can use the GPU (compute mode EXCLUSIVE_PROCESS)
 
     @classmethod
     def team(cls, members: Sequence[Device]) -> Device:

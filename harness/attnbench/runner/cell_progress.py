@@ -27,6 +27,7 @@ class CellContext:
 
     - `crashes`: the number of crashes, keyed by variant name and by whether the cell was the A/A control. Devices of
       the same model share this counter.
+    - `devices`: the number of devices that share the host's memory
     - `stop_now`: a function that returns True when the run must stop without finishing the current block
     """
 
@@ -36,6 +37,7 @@ class CellContext:
     limits: CellLimits
     crashes: Counter[tuple[str, bool]] = field(default_factory=Counter)
     stop_now: Callable[[], bool] = lambda: False
+    devices: int = 1
 
 
 @dataclass
@@ -45,6 +47,7 @@ class CellProgress:
     cell: Cell
     started_at: str
     call_ns: float = 0.0
+    resident_workers: int = 0  # the largest number of workers on the device during a block, including the cell's own
     samples_ns: list[float] = field(default_factory=list)
     block_sizes: list[int] = field(default_factory=list)
     block_rounds: list[int] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,8 @@ from attnbench.runner.worker_team import start_worker
 from attnbench.stats.stopping import StoppingRule
 
 if TYPE_CHECKING:
-    from attnbench.measure_config import MeasureConfig
     from attnbench.plan.cells import Cell
     from attnbench.record import Record
-    from attnbench.runner.cell_limits import CellLimits
     from attnbench.runner.worker_team import WorkerHandle
 
 MAX_REASON_LENGTH = 10_000  # in characters; longer reasons are truncated
@@ -42,15 +40,23 @@ class CellRunner:
 
     The runner's worker imports torch and the plugin once and is reused until a cell fails. `open` and `block` return
     the cell's record if the cell has ended, and None if it is still open. `close` ends the cell and returns its record.
+
+    `resident_workers` is a function that returns the number of workers on the device, including this runner's worker.
     """
 
-    def __init__(self, context: CellContext, *, control: bool) -> None:
+    def __init__(self, context: CellContext, resident_workers: Callable[[], int], *, control: bool) -> None:
         self._context, self._protocol, self._deadline_s = context, context.protocol, context.limits.deadline_s
+        self._resident_workers = resident_workers
         self._worker: WorkerHandle | None = None
         self._progress: CellProgress | None = None
         self.control = control
         self.seconds: dict[str, float] = {}  # by phase: the time in seconds that workers spent before they were stopped
         self._loaded: DoneReply | WorkerLostError | None = None
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether the runner's worker is running."""
+        return self._worker is not None
 
     @property
     def is_open(self) -> bool:
@@ -115,6 +121,7 @@ class CellRunner:
         return None
 
     def _add(self, round_number: int, block: Block) -> None:
+        self._current.resident_workers = max(self._current.resident_workers, self._resident_workers())
         self._current.samples_ns += block.samples_ns
         self._current.block_sizes.append(len(block.samples_ns))
         self._current.block_rounds.append(round_number)
@@ -143,6 +150,7 @@ class CellRunner:
             "kernels_reason": reply.kernels_reason,
             "reserved_bytes": reply.reserved_bytes,
             "driver_bytes": reply.driver_bytes,
+            "resident_workers": self._current.resident_workers,
         }
         samples = "cold_samples_ns" if self._protocol.mode == "cold" else "samples_ns"
         return self._record(
@@ -260,48 +268,3 @@ def _loading_error(reply: Reply) -> WorkerLostError:
     if isinstance(reply, FailedReply):
         return WorkerLostError(reply.status, reply.phase, reply.reason)
     return WorkerLostError("error", "import", failure_reason(reply))
-
-
-class CellRunners:
-    """The cell runners of one device, which are created on first use.
-
-    There is one runner for each variant, and a separate one for the A/A control of the baseline.
-    """
-
-    def __init__(self, context: CellContext) -> None:
-        self._context = context
-        self._runners: dict[tuple[str, bool], CellRunner] = {}
-
-    @property
-    def protocol(self) -> MeasureConfig:
-        """The measure config for the device's cells."""
-        return self._context.protocol
-
-    @property
-    def limits(self) -> CellLimits:
-        """The time and memory limits for each of the device's cells."""
-        return self._context.limits
-
-    def for_cell(self, cell: Cell, *, control: bool = False) -> CellRunner:
-        """Return the runner for the cell's variant, or the runner for the A/A control if `control` is True."""
-        return self._runners.setdefault((cell.variant.name, control), CellRunner(self._context, control=control))
-
-    @property
-    def any_open(self) -> bool:
-        """Whether any cell is open."""
-        return any(runner.is_open for runner in self._runners.values())
-
-    def stop(self, keep: Collection[str] = ()) -> None:
-        """Stop all workers except those of the variants in `keep`."""
-        for (variant, _), runner in self._runners.items():
-            if variant not in keep:
-                runner.stop()
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """The time in seconds that workers spent in each phase before they were stopped."""
-        total: dict[str, float] = {}
-        for runner in self._runners.values():
-            for phase, seconds in runner.seconds.items():
-                total[phase] = total.get(phase, 0.0) + seconds
-        return total

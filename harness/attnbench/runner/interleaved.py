@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from attnbench.plan.memory_frontier import PREDICTED
 from attnbench.record import NOT_INTERLEAVED
+from attnbench.runner.cell_runners import Turn
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell
     from attnbench.record import Record
-    from attnbench.runner.cell_runner import CellRunner, CellRunners
+    from attnbench.runner.cell_runner import CellRunner
+    from attnbench.runner.cell_runners import CellRunners
     from attnbench.runner.queue import WorkQueue
 
 CUDA_ERRORS = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
@@ -22,7 +25,7 @@ MIN_CALLS_PER_BLOCK = 2
 
 
 class InterleavedCells:
-    """The measurement of one workload's cells on one device: all cells are opened, timed in turn, and closed.
+    """The measurement of one workload's cells on one device: cells are opened, timed in turn, and closed.
 
     `announce` is called with each cell before the cell is opened, and `store` with each finished record. No further
     block starts once `interrupted` returns True.
@@ -45,33 +48,84 @@ class InterleavedCells:
     def measure(self, cells: Sequence[Cell], *, control: bool = True) -> None:
         """Measure all cells of one workload, together with the A/A control.
 
-        If `control` is False, there is no A/A control, and the workers of variants that are not in `cells` are stopped
-        first, so that these cells can use all of the device's memory.
+        If `control` is False, there is no A/A control, and `cells` contains one cell, which is measured with no other
+        worker on the device, so that it can use all of the device's memory.
 
         If a cell fails with a CUDA error, or runs out of memory while other cells are open, another variant may have
-        caused the failure. Such a cell is measured again, alone and in a new worker.
+        caused the failure. Such a cell is measured again, with no other worker on the device and in a new worker.
         """
         if not control:
-            self._runners.stop(keep={cell.variant.name for cell in cells})
+            self._runners.stop(keep=cells[0])
         cells = self._possible(cells)
+        if not cells:
+            return
         self._may_retry, self._retries = {cell.variant.name: cell for cell in cells}, []
-        ready: dict[str, CellRunner] = {}
-        for cell in cells:
-            if self._interrupted():
-                break
-            self._announce(cell)
-            ended = self._runners.for_cell(cell).open(cell)
-            if ended is None:
-                ready[cell.variant.name] = self._runners.for_cell(cell)
-                if not self._runners.protocol.interleave:
-                    self._runners.for_cell(cell).flag(NOT_INTERLEAVED)
-            else:
-                self._store_or_retry(ended)
-        controls = self._open_control(cells, ready) if control else []
-        self._rounds([*ready.values(), *controls])
+        places = self._runners.places(cells[0])
+        if self._runners.protocol.interleave and (places > 1 or not control):
+            self._measure_in_turn(cells, places, control=control)
+        else:
+            for cell in cells:
+                self._measure_alone(cell, places)
         self._may_retry = {}
         for cell in self._retries:
-            self._measure_alone(cell)
+            self._runners.stop()
+            self._measure_alone(cell, places)
+
+    def _measure_in_turn(self, cells: Sequence[Cell], places: int, *, control: bool) -> None:
+        """Measure the cells in alternation, `places` of them at a time.
+
+        The baseline stays open until all other cells are measured, so that each of them shares its rounds with the
+        baseline. The A/A control is one of the first cells.
+        """
+        rounds = itertools.count()
+        waiting = deque(Turn(cell) for cell in sorted(cells, key=_baselines_first))
+        baseline: CellRunner | None = None
+        while waiting and not self._interrupted():
+            together = [baseline] if baseline and baseline.is_open else []
+            reserved = len(together) + (control and baseline is None)  # one place is for the control
+            self._runners.start([*itertools.islice(waiting, places - reserved)], places)
+            while waiting and len(together) < places and not self._interrupted():
+                turn = waiting.popleft()
+                runner = self._open(turn, places)
+                if runner is None:
+                    continue
+                together.append(runner)
+                if baseline is None:
+                    baseline, self._baseline = runner, turn.cell.variant.name
+                    if control:
+                        waiting.appendleft(Turn(turn.cell, control=True))
+            together.sort(key=lambda runner: runner.control)  # so that baseline and control are not always neighbours
+            self._take_turns(together, rounds)
+            self._close(runner for runner in together if runner is not baseline)
+        self._close([baseline] if baseline else [])
+
+    def _measure_alone(self, cell: Cell, places: int) -> None:
+        """Measure a cell while no other cell is open."""
+        if self._interrupted():
+            return
+        runner = self._open(Turn(cell), places)
+        if runner is not None:
+            runner.flag(NOT_INTERLEAVED)
+            self._take_turns([runner], itertools.count())
+            self._close([runner])
+
+    def _open(self, turn: Turn, places: int) -> CellRunner | None:
+        """Open a cell and return its runner, or store the cell's record and return None if the cell can't be opened."""
+        self._runners.start([turn], places)
+        if not turn.control:
+            self._announce(turn.cell)
+        runner = self._runners.for_cell(turn.cell, control=turn.control)
+        ended = runner.open(turn.cell)
+        if ended is None:
+            return runner
+        self._store_or_retry(ended)
+        return None
+
+    def _close(self, runners: Iterable[CellRunner]) -> None:
+        """Close the cells that are still open, and store their records."""
+        for runner in runners:
+            if runner.is_open:
+                self._store_or_retry(runner.abandon() if self._interrupted() else runner.close())
 
     def _store_or_retry(self, record: Record) -> None:
         """Store a record, or schedule a second attempt if another variant may have caused the cell's failure."""
@@ -83,7 +137,7 @@ class InterleavedCells:
             self._store(record)
 
     def _possible(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Start the workers of the cells that may succeed, two at a time, and return these cells.
+        """Return the cells that may succeed.
 
         All other cells are unsupported or predicted to run out of memory. A record is stored for each of them.
         """
@@ -100,60 +154,17 @@ class InterleavedCells:
                 self._store(self._runners.for_cell(cell).refuse(cell, "out_of_memory", rule, PREDICTED))
             else:
                 supported.append(cell)
-        for cell, following in zip(supported, [*supported[1:], None], strict=True):
-            self._runners.for_cell(cell).start(cell)
-            if following is not None:
-                self._runners.for_cell(following).start(following)
-            self._runners.for_cell(cell).wait_until_loaded()
         return supported
 
-    def _open_control(self, cells: Sequence[Cell], ready: dict[str, CellRunner]) -> list[CellRunner]:
-        """Open the baseline a second time, as the A/A control, and return the control's runner in a list.
-
-        The list is empty if there is no control. The baseline and the control run the same code, so the difference
-        between their times is the noise floor.
-        """
-        if not ready or not self._runners.protocol.interleave or self._interrupted():
-            return []
-        declared = [cell.variant.name for cell in cells if cell.variant.baseline and cell.variant.name in ready]
-        self._baseline = min(declared, default=next(iter(ready)))
-        cell = next(cell for cell in cells if cell.variant.name == self._baseline)
-        runner = self._runners.for_cell(cell, control=True)
-        ended = runner.open(cell)
-        if ended is not None:
-            self._store(ended)
-        return [runner] if ended is None else []
-
-    def _measure_alone(self, cell: Cell) -> None:
-        if self._interrupted():
-            return
-        runner = self._runners.for_cell(cell)
-        ended = runner.open(cell)
-        if ended is not None:
-            self._store(ended)
-        else:
-            runner.flag(NOT_INTERLEAVED)
-            self._rounds([runner])
-
-    def _rounds(self, runners: list[CellRunner]) -> None:
-        """Time blocks until every cell has enough samples, and then close the cells."""
-        turns = [runners] if self._runners.protocol.interleave else [[runner] for runner in runners]
-        for taking_turns in turns:
-            self._take_turns(taking_turns)
-        for runner in runners:
-            if runner.is_open:
-                self._store_or_retry(runner.abandon() if self._interrupted() else runner.close())
-
-    def _take_turns(self, runners: list[CellRunner]) -> None:
+    def _take_turns(self, runners: list[CellRunner], rounds: Iterator[int]) -> None:
         """Time one block of each cell per round, in the order of `round_order`, until all cells have enough samples.
 
-        A cell that has enough samples takes no part in further rounds. The baseline and the control are exceptions:
-        they take part until the end, so that every other cell can be compared with them in each round.
+        `rounds` yields the numbers of the rounds. A cell that has enough samples takes no part in further rounds. The
+        baseline and the control are exceptions: they take part until the end, so that every other cell can be compared
+        with them in each round.
         """
-        for number in itertools.count():
-            unfinished = [runner for runner in runners if runner.is_open and not runner.stopping.done]
-            if not unfinished or self._interrupted():
-                return
+        while any(runner.is_open and not runner.stopping.done for runner in runners) and not self._interrupted():
+            number = next(rounds)
             taking_part = [
                 runner
                 for runner in runners
@@ -168,6 +179,11 @@ class InterleavedCells:
         protocol = self._runners.protocol
         wanted = max(protocol.block_s * 1e9, MIN_CALLS_PER_BLOCK * runner.call_ns)
         return min(wanted, protocol.budget_s * 1e9 / protocol.min_blocks)
+
+
+def _baselines_first(cell: Cell) -> tuple[bool, str]:
+    """Return a sort key that puts declared baselines first, by name, and keeps the order of all other cells."""
+    return not cell.variant.baseline, cell.variant.name if cell.variant.baseline else ""
 
 
 def round_order(runners: Sequence[CellRunner], number: int) -> list[CellRunner]:

@@ -20,7 +20,7 @@ from attnbench.isolation.worker_process import WorkerProcess
 from attnbench.plan.memory_frontier import SEARCHED
 from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.cell_progress import CellContext
-from attnbench.runner.cell_runner import CellRunners
+from attnbench.runner.cell_runners import CellRunners
 from attnbench.runner.interleaved import InterleavedCells
 from attnbench.runner.queue import WorkQueue
 
@@ -176,6 +176,7 @@ class Scheduler:
             self._limits,
             queue.crashes,
             self._stop_now,
+            len(self._plan.devices),
         )
         runners = CellRunners(context)
         interleaved = InterleavedCells(
