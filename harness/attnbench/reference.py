@@ -53,7 +53,7 @@ def attention(
     (..., R, Sk). The steps are applied in this order: scale, softcap, bias, mask, softmax, dropout. `kept`
     (..., R, Sk) is the factor by which dropout multiplies each weight: 0 or 1/(1-p).
     """
-    products = scale * (query @ key.mT)
+    products = (scale * query) @ key.mT
     scores, slope = products, None
     if softcap is not None:
         scores = softcap * torch.tanh(products / softcap)
@@ -62,9 +62,11 @@ def attention(
         scores = scores + bias
     weights = _masked_softmax(scores, visible)
     with torch.no_grad():
-        size = torch.maximum(products.abs(), scores.abs()).masked_fill(weights < NEGLIGIBLE_WEIGHT, 0.0)
-        largest = size.amax(-1) if size.shape[-1] else size.new_zeros(size.shape[:-1])
-        lse = scores.masked_fill(~visible, -math.inf).logsumexp(-1)
+        size = products.abs() if scores is products else torch.maximum(products.abs(), scores.abs())
+        largest = _largest(size.masked_fill(weights < NEGLIGIBLE_WEIGHT, 0.0), 0.0)
+        # The weight of the key with the largest score is exp(score - lse).
+        largest_visible = _largest(_hide(scores, visible, -math.inf), -math.inf)
+        lse = largest_visible - torch.where(largest_visible > -math.inf, _largest(weights, 1.0), 1.0).log()
     output = (weights if kept is None else weights * kept) @ value
     return Attention(output, weights, slope, lse, largest)
 
@@ -263,8 +265,18 @@ def _masked_softmax(scores: torch.Tensor, visible: torch.Tensor) -> torch.Tensor
     Keys that are not visible have a weight of exactly 0 and get no gradient, even in a row without any visible key.
     """
     blind = ~visible.any(-1, keepdim=True)
-    scores = scores.masked_fill(~visible, -math.inf).masked_fill(blind, 0.0)
-    return torch.softmax(scores, -1).masked_fill(~visible, 0.0)
+    scores = _hide(_hide(scores, visible, -math.inf), ~blind, 0.0)
+    return _hide(torch.softmax(scores, -1), visible, 0.0)
+
+
+def _hide(tensor: torch.Tensor, visible: torch.Tensor, value: float) -> torch.Tensor:
+    """Return the tensor (..., R, Sk) with `value` at the keys that are not visible."""
+    return tensor if visible.all() else tensor.masked_fill(~visible, value)
+
+
+def _largest(tensor: torch.Tensor, of_nothing: float) -> torch.Tensor:
+    """Return the largest value of each row (..., R) of a tensor (..., R, Sk), or `of_nothing` if there is no key."""
+    return tensor.amax(-1) if tensor.shape[-1] else tensor.new_full(tensor.shape[:-1], of_nothing)
 
 
 def _required(tensor: torch.Tensor | None, name: str) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,7 +53,7 @@ class Measured:
     error: torch.Tensor
     tolerance: torch.Tensor
 
-    @property
+    @cached_property
     def ratio(self) -> torch.Tensor:
         """Error / tolerance of each row: 0 if the error is 0, infinite if it is NaN or only the tolerance is 0."""
         ratio = torch.where(self.error > 0, self.error / self.tolerance, 0.0)
@@ -146,21 +147,27 @@ def _spreads(piece: Piece, dtype: torch.dtype, *, scores_held_in_dtype: bool) ->
         raise ValueError("this piece was evaluated without gradients")
     least = max(torch.finfo(dtype).smallest_normal, FLUSH_LIMIT)  # numbers below this limit lose relative precision
     row_factor = 1 + piece.attention.largest_score[..., None] if scores_held_in_dtype else 1.0
-    slope = 1.0 if piece.attention.slope is None else piece.attention.slope
     delta = (weights * of_weights).sum(-1, keepdim=True)
-    entries = weights * slope * (of_weights.square() + delta.square()).sqrt() + least
+    pull = weights if piece.attention.slope is None else weights * piece.attention.slope
+    # Tensors of this size are changed in place, because allocating them takes longer than computing them.
+    entries = of_weights.square().add_(delta.square()).sqrt_().mul_(pull).add_(least)
     if piece.attention.slope is not None:  # the slope, 1 - tanh^2, has an absolute error of eps, even if it is small
-        entries = entries + weights * (of_weights - delta).abs()
-    entries = (row_factor * entries).masked_fill(~piece.visible, 0.0).square()
+        entries.add_(weights * (of_weights - delta).abs())
+    entries = _squared(entries.mul_(row_factor), piece.visible)
     of_delta = (row_factor * (piece.attention.output * grad_output).norm(dim=-1, keepdim=True)).square()
-    pull = weights * slope
     scale = piece.scale
     size_key, size_query = (tensor.square().sum(-1, keepdim=True) for tensor in (piece.key, piece.query))
     of_query = (entries @ size_key + of_delta * (pull @ piece.key).square().sum(-1, keepdim=True)).sqrt()
-    of_key = ((entries + pull.square() * of_delta).mT @ size_query).sum(1, keepdim=True).sqrt()
-    shares = (row_factor * (weights + least)).masked_fill(~piece.visible, 0.0).square()
-    of_value = (shares.mT @ grad_output.square().sum(-1, keepdim=True)).sum(1, keepdim=True).sqrt()
-    return scale * of_query[..., 0], scale * of_key[..., 0], of_value[..., 0]
+    of_key = (size_query.mT @ entries.add_(pull.square().mul_(of_delta))).sum(1, keepdim=True).sqrt()
+    shares = _squared((weights + least).mul_(row_factor), piece.visible)
+    of_value = (grad_output.square().sum(-1, keepdim=True).mT @ shares).sum(1, keepdim=True).sqrt()
+    return scale * of_query[..., 0], scale * of_key[..., 0, :], of_value[..., 0, :]
+
+
+def _squared(entries: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """Square the entries (n, g, R, Sk) in place, set those of keys that are not visible to 0, and return them."""
+    entries.square_()
+    return entries if visible.all() else entries.masked_fill_(~visible, 0.0)
 
 
 def _name(dtype: torch.dtype) -> str:
