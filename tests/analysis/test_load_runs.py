@@ -91,12 +91,13 @@ def test_a_record_without_counts_has_no_rates(tmp_path):
 
 
 def test_energy_comes_from_the_counter_else_from_power_and_time(tmp_path):
-    """With an energy counter, a call's energy is the mean of `energy_per_call_j` over all blocks.
+    """With an energy counter, a call's energy is the energy of all blocks divided by the number of all calls.
 
     Without a counter, it is the mean power times the median latency.
     """
-    counted = {"blocks": [{"energy_per_call_j": 0.0, "power_w": 300.0}, {"energy_per_call_j": 0.004, "power_w": 300.0}]}
-    estimated = {"blocks": [{"power_w": 300.0}, {"energy_per_call_j": None, "power_w": 500.0}]}
+    blocks = [{"energy_j": 0.0, "calls": 300}, {"energy_j": 0.8, "calls": 100}, {"energy_j": None, "calls": 7}]
+    counted = {"blocks": [{**block, "power_w": 300.0} for block in blocks]}
+    estimated = {"blocks": [{"power_w": 300.0}, {"energy_j": None, "power_w": 500.0}]}
     for name, telemetry in (("counted", counted), ("estimated", estimated)):
         synthetic.make_run(tmp_path, name=name, replace={"telemetry": telemetry}, **SMALL)
     frame = attnbench.load(tmp_path).query("status == 'ok'").set_index("run")

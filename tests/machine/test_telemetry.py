@@ -6,61 +6,60 @@ from types import SimpleNamespace
 
 import pytest
 
-from attnbench.machine import telemetry
+from attnbench.machine import nvml, telemetry
 from attnbench.machine.nvml import NvmlTelemetry
+from fake_nvml import FakeNvml, NVMLError, gpu, instance
+
+UUID = "GPU-0000"
 
 
-class NVMLError(Exception):
-    """The error that the fake NVML raises."""
-
-
-class FakeNvml:
-    """A fake NVML that returns the given answers. An answer of None raises NVMLError."""
-
-    NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
-    NVMLError = NVMLError
-
-    def __init__(self, **answers):
-        self.answers = {
+def used(power_mw=None, **answers):
+    """Return a GPU that this process and process 1 use. If `power_mw` is not None, its power is not averaged only."""
+    processes = [SimpleNamespace(pid=os.getpid(), usedGpuMemory=7), SimpleNamespace(pid=1, usedGpuMemory=9)]
+    value = SimpleNamespace(nvmlReturn=0 if power_mw else 3, value=SimpleNamespace(uiVal=power_mw))
+    return gpu(
+        0,
+        **{
             "TotalEnergyConsumption": iter([1_000, 4_000]), "PowerUsage": 350_000, "ClockInfo": 1755, "Temperature": 61,
-            "CurrentClocksEventReasons": 0,
-            "ComputeRunningProcesses": [SimpleNamespace(pid=os.getpid(), usedGpuMemory=7), SimpleNamespace(pid=1)],
-            **answers,
-        }  # fmt: skip
-
-    def nvmlInit(self):  # noqa: N802 - NVML's own name
-        """Do nothing, or raise NVMLError if the answer for `Init` is None."""
-        if self.answers.get("Init", True) is None:
-            raise NVMLError("Driver Not Loaded")
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802 - NVML's own name
-        """Return the UUID as the handle."""
-        return uuid
-
-    def __getattr__(self, name):
-        answer = self.answers[name.removeprefix("nvmlDeviceGet")]
-
-        def ask(*arguments):
-            if answer is None:
-                raise NVMLError("Not Supported")
-            return next(answer) if hasattr(answer, "__next__") else answer
-
-        return ask
+            "CurrentClocksEventReasons": 0, "ComputeRunningProcesses": processes,
+            "FieldValues": lambda fields: [value] if fields == [186] else [], **answers,
+        },
+    )  # fmt: skip
 
 
 def read(**answers):
     """Return the telemetry of one block on a fake GPU."""
-    reader = NvmlTelemetry("GPU-1", FakeNvml(**answers))
+    reader = NvmlTelemetry(UUID, FakeNvml(used(**answers)))
     reader.start()
     return reader.read()
 
 
+def violating(**counters_ns):
+    """Return answers for `ViolationStatus`: for each limit, how long it kept the clocks down in the block, in ns."""
+    policies = {"power": 0, "thermal": 1, "sync_boost": 2, "board_limit": 3, "reliability": 5}
+    counts = {policies[name]: iter([5_000_000_000, 5_000_000_000 + ns]) for name, ns in counters_ns.items()}
+
+    def ask(policy):
+        if policy not in counts:
+            raise NVMLError("Not Supported")
+        return SimpleNamespace(violationTime=next(counts[policy]))
+
+    return ask
+
+
 def test_a_block_on_a_gpu_has_clock_power_temperature_energy_and_other_processes():
     """All values are converted to the units in their names, and `energy_j` is the energy used during the block."""
-    assert read() == {
-        "sm_clock_mhz": 1755, "power_w": 350.0, "temperature_c": 61, "energy_j": 3.0, "throttle": [],
-        "foreign_pids": [1],
+    assert read(power_mw=612_000) == {
+        "sm_clock_mhz": 1755, "power_w": 612.0, "power_average_w": 350.0, "temperature_c": 61, "energy_j": 3.0,
+        "throttle": [], "foreign_pids": [1],
     }  # fmt: skip
+
+
+def test_the_averaged_power_never_stands_for_the_power_of_a_block():
+    """If the driver offers no power that is not averaged, `power_w` is None and the average has its own name."""
+    for offered in ({}, {"FieldValues": NVMLError("Function Not Found")}):
+        known = read(**offered)
+        assert (known["power_w"], known["power_average_w"]) == (None, 350.0)
 
 
 def test_throttle_reasons_are_named_and_idle_is_not_one():
@@ -69,18 +68,50 @@ def test_throttle_reasons_are_named_and_idle_is_not_one():
     assert read(CurrentClocksEventReasons=0x1 | 0x2)["throttle"] == []
 
 
+def test_throttling_during_a_block_is_found_even_if_the_gpu_is_idle_when_it_is_read(monkeypatch):
+    """A limit is listed if its counter grew by more than 2% of the block, whatever applies at the end of the block."""
+    clock = iter(range(100))  # each block lasts one second
+    monkeypatch.setattr(nvml.time, "perf_counter", lambda: next(clock))
+    limits = violating(power=400_000_000, thermal=19_000_000, board_limit=21_000_000)
+    assert read(ViolationStatus=limits)["throttle"] == ["power_cap", "board_limit"]
+
+
+def test_a_limit_that_applied_only_before_a_block_is_not_listed():
+    """If the driver counts how long a limit applied, its reason at the end of the block does not matter."""
+    known = read(ViolationStatus=violating(power=0), CurrentClocksEventReasons=0x4 | 0x8)
+    assert known["throttle"] == ["hardware_slowdown"]
+
+
 @pytest.mark.parametrize("refused", ["TotalEnergyConsumption", "PowerUsage", "ComputeRunningProcesses", "ClockInfo"])
 def test_a_value_that_nvml_refuses_is_none(refused):
     """If NVML fails to return one value, only this value is None."""
-    known = read(**{refused: None})
+    known = read(power_mw=1, **{refused: NVMLError("Not Supported")})
     assert sum(value is None for value in known.values()) == 1
+
+
+def test_processes_of_the_host_are_not_taken_for_foreign_ones():
+    """If this process is not among the PIDs, as in a container, neither other processes nor its memory are known."""
+    processes = [SimpleNamespace(pid=40_000_000 + n, usedGpuMemory=5) for n in range(2)]
+    assert read(ComputeRunningProcesses=processes)["foreign_pids"] is None
+    assert NvmlTelemetry(UUID, FakeNvml(used(ComputeRunningProcesses=processes))).used_bytes() is None
+    assert NvmlTelemetry(UUID, FakeNvml(used())).used_bytes() == 7
+
+
+def test_a_mig_instance_has_its_own_processes_and_the_clock_of_its_gpu():
+    """Power and energy are unknown on a MIG instance, because the GPU's sensor also measures other instances."""
+    ours = {**instance("aaaa"), "ComputeRunningProcesses": [SimpleNamespace(pid=os.getpid(), usedGpuMemory=3)]}
+    whole = {key: value for key, value in used(power_mw=1).items() if key != "ComputeRunningProcesses"}
+    reader = NvmlTelemetry("MIG-aaaa", FakeNvml({**whole, "instances": [ours]}))
+    reader.start()
+    known = reader.read()
+    assert {name for name, value in known.items() if value is None} == {"power_w", "power_average_w", "energy_j"}
+    assert (known["sm_clock_mhz"], known["foreign_pids"], reader.used_bytes()) == (1755, [], 3)
 
 
 def test_without_nvml_telemetry_is_empty_with_one_warning(monkeypatch):
     """If NVML can't be used, `telemetry_for` warns once, and the telemetry is empty."""
-    from attnbench.machine import nvml
-
-    monkeypatch.setattr(nvml, "NvmlTelemetry", lambda uuid: NvmlTelemetry(uuid, FakeNvml(Init=None)))
+    broken = FakeNvml(Init=NVMLError("Driver Not Loaded"))
+    monkeypatch.setattr(nvml, "NvmlTelemetry", lambda uuid: NvmlTelemetry(uuid, broken))
     with pytest.warns(RuntimeWarning, match="NVML can't be used: Driver Not Loaded") as caught:
         reader = telemetry.telemetry_for("cuda:0", lambda device: "GPU-1")
     assert len(caught) == 1

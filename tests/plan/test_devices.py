@@ -7,9 +7,13 @@ import pytest
 
 from attnbench import Workload
 from attnbench.benchmarks.selection import _choose_devices
+from attnbench.errors import UsageError
+from attnbench.machine import gpu_support, gpus
+from attnbench.machine.gpu_support import TorchBuild
 from attnbench.plan import devices
 from attnbench.plan.cells import Plan, interchangeable, make_plan
 from attnbench.plan.devices import Device, choose_devices, cores_near_gpus, list_devices
+from fake_nvml import FakeNvml, NVMLError, gpu, instance, split
 
 
 @pytest.fixture
@@ -45,24 +49,23 @@ def test_only_allowed_cores_are_divided(system, tmp_path):
 
 
 @pytest.fixture
-def nvml(monkeypatch, system):
-    """Replace NVML with a fake that has three GPUs, two of which are of the same model."""
-    names = ["H200", "H200", "L4"]
-    calls = {
-        "nvmlInit": lambda: None,
-        "nvmlShutdown": lambda: None,
-        "nvmlSystemGetDriverVersion": lambda: "570.1",
-        "nvmlDeviceGetCount": lambda: 3,
-        "nvmlDeviceGetHandleByIndex": lambda index: index,
-        "nvmlDeviceGetName": lambda index: names[index],
-        "nvmlDeviceGetUUID": lambda index: f"GPU-{index}",
-        "nvmlDeviceGetMemoryInfo": lambda index: SimpleNamespace(total=1 << 30),
-        "nvmlDeviceGetPciInfo": lambda index: SimpleNamespace(busId=GPUS[index]),
-    }
-    for name, call in calls.items():
-        monkeypatch.setattr(devices.pynvml, name, call)
-    monkeypatch.setattr(devices, "cores_near_gpus", lambda ids, allowed: cores_near_gpus(ids, set(range(16)), system))
+def use_gpus(monkeypatch, system):
+    """Return a function that replaces this machine's GPUs, and installs a fake torch that can use them."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "cores_near_gpus", lambda ids, allowed: cores_near_gpus(ids, set(range(16)), system))
+    monkeypatch.setattr(gpu_support, "installed_torch", lambda: TorchBuild("2.13.0+cu126", "12.6"))
+
+    def use(*listed, **facts):
+        monkeypatch.setattr(gpus, "pynvml", FakeNvml(*listed, **facts))
+
+    return use
+
+
+@pytest.fixture
+def nvml(use_gpus):
+    """Replace NVML with a fake that has three GPUs, two of which are of the same model."""
+    models = ["H200", "H200", "L4"]
+    use_gpus(*(gpu(n, model, PciInfo=SimpleNamespace(busId=GPUS[n])) for n, model in enumerate(models)))
 
 
 def test_by_default_all_gpus_are_used_and_their_workers_pinned(nvml):
@@ -101,8 +104,44 @@ def test_gpus_under_different_drivers_are_not_interchangeable():
 def test_the_benchmarks_accept_gpus_by_number(nvml, monkeypatch):
     """In the benchmarks, a GPU keeps its name, and only the chosen GPUs are visible to torch, which counts from 0."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
-    assert _choose_devices(["cuda:2", "cpu"]) == {"cuda:2": "cuda:0", "cpu": "cpu"}
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2"
+    assert _choose_devices(["cuda:1", "cpu"]) == {"cuda:1": "cuda:0", "cpu": "cpu"}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2222"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
-    assert _choose_devices([]) == {"cuda:1": "cuda:0"}
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+    assert _choose_devices([]) == {"cuda:0": "cuda:0"}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1111"
+
+
+def test_cuda_visible_devices_numbers_the_gpus_as_cuda_does(nvml, monkeypatch):
+    """`cuda:N` is the N-th GPU of CUDA_VISIBLE_DEVICES, and its cores do not depend on which GPUs are hidden."""
+    every = {device.uuid: device.cores for device in choose_devices([])}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
+    chosen = choose_devices([])
+    assert [(device.name, device.uuid) for device in chosen] == [("cuda:0", "GPU-2222"), ("cuda:1", "GPU-0000")]
+    assert [device.cores for device in chosen] == [every["GPU-2222"], every["GPU-0000"]]
+
+
+def test_a_mig_instance_is_a_device_whose_worker_sees_only_the_instance(use_gpus, monkeypatch):
+    """A MIG instance has its own number and memory, and its worker gets its UUID in CUDA_VISIBLE_DEVICES."""
+    use_gpus(split(0, instance("aaaa", 10), instance("bbbb", 20)))
+    first, second = choose_devices(["cuda"])
+    assert (second.name, second.memory_bytes) == ("cuda:1", 20 << 30)
+    assert second.worker_environment()["CUDA_VISIBLE_DEVICES"] == "MIG-bbbb"
+    assert not interchangeable(first, second)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-bbbb")
+    assert [(device.name, device.uuid) for device in choose_devices([])] == [("cuda:0", "MIG-bbbb")]
+
+
+def test_an_exclusive_gpu_is_marked(use_gpus):
+    """A device is exclusive if its GPU's compute mode is, and a team if one of its members is."""
+    use_gpus(gpu(0), gpu(1, ComputeMode=3))
+    chosen = choose_devices(["cuda", "cuda:0+cuda:1"])
+    assert [device.exclusive for device in chosen] == [False, True, True]
+
+
+@pytest.mark.parametrize("names", [[], ["cuda"], ["cuda:0"], ["cpu", "cuda:0"]])
+def test_the_cpu_is_not_measured_in_place_of_a_gpu_that_cannot_be_used(use_gpus, names):
+    """If a GPU would be chosen but can't be used, UsageError gives the reason, the remedy and the choice of the CPU."""
+    use_gpus({"Handle": NVMLError("Insufficient Permissions")})
+    with pytest.raises(UsageError, match=r"GPU 0: Insufficient Permissions .*; -d cpu measures the CPU instead$"):
+        choose_devices(names)
+    assert [device.name for device in choose_devices(["cpu"])] == ["cpu"]

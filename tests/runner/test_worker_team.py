@@ -59,6 +59,9 @@ def test_a_placement_problem_has_a_reason(four_gpus):
     assert placement_problem(pair, plain, batch) is None
     assert placement_problem(pair, ring, sequence) is None
     assert "each call works on 2 devices" in placement_problem(pair, plain, sequence)
+    instances = Device.team([Device(f"cuda:{index}", "H200 MIG 1g.18gb", f"MIG-{index}") for index in range(2)])
+    assert placement_problem(instances, plain, batch) is None
+    assert "a process can use only one MIG instance" in placement_problem(instances, ring, sequence)
     assert "it needs split ring" in placement_problem(pair, ring, batch)
     assert "needs 2 devices, got 1: choose them with --device" in placement_problem(GPUS[0], plain, batch)
     assert "needs 1 device, got 2: choose them with --device" in placement_problem(pair, plain, Workload(**SIZES))

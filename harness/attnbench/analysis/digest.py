@@ -126,13 +126,15 @@ def _power_and_throttling(blocks: list[dict[str, Any]]) -> dict[str, float | Non
 def _energy_mj(blocks: list[dict[str, Any]], power_w: float | None, median_ns: float) -> float | None:
     """Return the energy of one call in mJ, or None if it is unknown.
 
-    The energy is read from the device's energy counter. Without a counter, it is the mean power times the median
-    latency. The counter is updated less often than once per block, so only the mean over all blocks is meaningful.
+    The energy is read from the device's energy counter: the energy of all blocks, divided by their number of calls.
+    The counter is updated less often than once per block, so the energy of a single block is not meaningful. Without a
+    counter, the energy is the mean power times the median latency.
     """
-    found = [block.get("energy_per_call_j") for block in blocks]
-    counted = [joules for joules in found if isinstance(joules, (int, float))]
-    if counted and sum(counted) > 0:
-        return 1e3 * sum(counted) / len(counted)
+    known = [(_number(block.get("energy_j")), _number(block.get("calls"))) for block in blocks]
+    counted = [(joules, calls) for joules, calls in known if joules is not None and calls]
+    joules = sum(joules for joules, _ in counted)
+    if joules > 0:
+        return 1e3 * joules / sum(calls for _, calls in counted)
     return None if power_w is None else power_w * median_ns / 1e6
 
 

@@ -54,6 +54,7 @@ def check(
         return
     if quick and thorough:
         raise UsageError("--quick and --thorough can't be combined: give only one of them")
+    chosen_device = choose_devices([device] if device else [])[0]
     named_plugins = split(plugin)
     catalog = read_catalog(named_plugins, strict=strict_plugins)
     refuse_broken(catalog, named_plugins)
@@ -72,7 +73,6 @@ def check(
         tallies.append(tally := Tally(entry.name, entry.tier))
         output.variant_started(tally)
         plugin_file = entry.source.target if entry.source.kind == "file" else None
-        chosen_device = choose_devices([device] if device else [])[0]
         check_variant(entry, chosen_device, on_result=_collector(tally, output), plugin=plugin_file, **options)
         output.variant_finished(tally)
     output.finished(tallies)

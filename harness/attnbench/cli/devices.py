@@ -31,15 +31,28 @@ def devices(executor: ExecutorName = "local", address: Address = None, json_: Js
 
 
 def local_devices() -> list[dict[str, Any]]:
-    """Return the devices of this machine as rows of a table."""
+    """Return the devices of this machine as rows of a table.
+
+    `problem` says why a GPU can't be used, and what would help. GPUs that this process may not use have no device name.
+    """
+    from attnbench.machine.gpu_support import gpu_problem
+    from attnbench.machine.gpus import list_gpus
     from attnbench.plan.devices import list_devices
 
-    return [
+    listed = list_gpus()
+    devices, problem = list_devices(), gpu_problem(listed=listed)
+    rows = [
         {
             "device": device.name,
             "model": device.model,
             "memory_gib": round(device.memory_bytes / 2**30, 1) if device.memory_bytes else None,
             "driver": device.driver,
+            "problem": problem if device.kind == "cuda" else None,
         }
-        for device in list_devices()
+        for device in devices
     ]
+    unusable = [(f"GPU {index}", reason) for index, reason in listed.unusable]
+    if problem is not None and not listed.visible:
+        unusable.append(("all GPUs", problem))
+    nothing = {"device": None, "memory_gib": None, "driver": listed.driver}
+    return [*rows, *({**nothing, "model": model, "problem": reason} for model, reason in unusable)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,58 +20,119 @@ THROTTLE_BITS = {
     0x0000000000000040: "thermal_hardware",
     0x0000000000000080: "power_brake",
 }
+# The counters of nvmlDeviceGetViolationStatus: how long each limit kept the clocks down. The counter for low utilisation
+# is left out, because a limit that applies to an idle GPU does not slow down a call.
+VIOLATIONS = {
+    "POWER": "power_cap",
+    "THERMAL": "thermal",
+    "SYNC_BOOST": "sync_boost",
+    "BOARD_LIMIT": "board_limit",
+    "RELIABILITY": "reliability",
+}
+VIOLATION_LIMIT = 0.02  # maximum share of the block during which a limit may keep the clocks down
 
 
 class NvmlTelemetry:
-    """A reader for the state of the GPU with the given UUID.
+    """A reader for the state of the GPU or MIG instance with the given UUID.
 
-    `library` is the pynvml module, which tests replace. Raises NVMLError if NVML can't be used or has no such GPU.
+    Clock, temperature and throttling of a MIG instance are those of the GPU that it is a part of. Its power and energy
+    are unknown, because the GPU's sensor also measures the other instances. `library` is the pynvml module, which tests
+    replace. Raises NVMLError if NVML can't be used or has no such GPU.
     """
 
     def __init__(self, uuid: str, library: Any = pynvml) -> None:
         self._nvml = library
         library.nvmlInit()
-        self._handle = library.nvmlDeviceGetHandleByUUID(uuid)
+        self._handle = self._gpu = library.nvmlDeviceGetHandleByUUID(uuid)
+        self._is_instance = uuid.startswith("MIG-")
+        if self._is_instance:
+            self._gpu = library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._handle)
+        self._started = time.perf_counter()
         self._energy_mj: int | None = None
+        self._violations_ns: dict[str, int] = {}
 
     def start(self) -> None:
-        """Store the energy counter at the start of a block."""
-        self._energy_mj = self._query(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+        """Store the counters at the start of a block."""
+        self._started = time.perf_counter()
+        self._violations_ns, self._energy_mj = self._violations(), self._energy()
 
     def read(self) -> dict[str, Any]:
         """Return the state as JSON values, with units in the names. Values that NVML does not provide are None.
 
-        `energy_j` is the energy used since `start`, `throttle` lists the reasons why the GPU is slowed down, and
-        `foreign_pids` lists the PIDs of other processes that use the GPU.
+        - `power_w`: the power as measured last, not averaged; None if the driver does not offer it
+        - `power_average_w`: the power that the driver reports by default, which it averages over about one second on
+          Ampere and later GPUs, so that it includes what ran before the block
+        - `energy_j`: the energy used since `start`. The GPU updates this counter only a few times per second, so only
+          the sum over many blocks is meaningful
+        - `throttle`: the limits that kept the clocks down since `start` for more than VIOLATION_LIMIT of the time and,
+          if the driver does not count this time, the reasons that apply now
+        - `foreign_pids`: the PIDs of other processes that use the GPU. None if they can't be told from this process,
+          because NVML reports PIDs of the host and this process runs in a container
         """
-        nvml = self._nvml
-        power_mw = self._query(nvml.nvmlDeviceGetPowerUsage)
-        energy_mj = self._query(nvml.nvmlDeviceGetTotalEnergyConsumption)
+        nvml, elapsed = self._nvml, max(time.perf_counter() - self._started, 1e-9)
+        average_mw = None if self._is_instance else self._query(nvml.nvmlDeviceGetPowerUsage)
+        energy_mj = self._energy()
         known = energy_mj is not None and self._energy_mj is not None
         return {
             "sm_clock_mhz": self._query(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
-            "power_w": None if power_mw is None else power_mw / 1000,
+            "power_w": self._power_w(),
+            "power_average_w": None if average_mw is None else average_mw / 1000,
             "temperature_c": self._query(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
             "energy_j": (energy_mj - self._energy_mj) / 1000 if known else None,
-            "throttle": self._throttle(),
+            "throttle": self._throttle(elapsed),
             "foreign_pids": self._foreign_pids(),
         }
 
     def used_bytes(self) -> int | None:
-        """Return the GPU memory that this process uses, in bytes, or None if the driver does not report it."""
-        processes = self._query(self._nvml.nvmlDeviceGetComputeRunningProcesses) or []
-        return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
+        """Return the GPU memory that this process uses, in bytes.
 
-    def _throttle(self) -> list[str]:
+        Returns None if the driver does not report it, or if this process's PID is not among those that NVML reports.
+        """
+        return next((process.usedGpuMemory for process in self._processes() if process.pid == os.getpid()), None)
+
+    def _power_w(self) -> float | None:
+        if self._is_instance:
+            return None
+        found = self._query(self._nvml.nvmlDeviceGetFieldValues, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
+        if not found or found[0].nvmlReturn != self._nvml.NVML_SUCCESS:
+            return None
+        return float(found[0].value.uiVal) / 1000
+
+    def _energy(self) -> int | None:
+        known = None if self._is_instance else self._query(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+        return None if known is None else int(known)
+
+    def _violations(self) -> dict[str, int]:
+        """Return for how many ns each limit has kept the clocks down. Limits that are not counted are left out."""
+        nvml, found = self._nvml, {}
+        for policy, name in VIOLATIONS.items():
+            status = self._query(nvml.nvmlDeviceGetViolationStatus, getattr(nvml, f"NVML_PERF_POLICY_{policy}"))
+            if status is not None:
+                found[name] = int(status.violationTime)
+        return found
+
+    def _throttle(self, elapsed_s: float) -> list[str]:
+        """Return the limits that kept the clocks down for too long, and the reasons of limits that are not counted."""
+        now, before = self._violations(), self._violations_ns
+        limits = [
+            name for name in now if name in before and now[name] - before[name] > VIOLATION_LIMIT * elapsed_s * 1e9
+        ]
         reasons = self._query(self._nvml.nvmlDeviceGetCurrentClocksEventReasons) or 0
-        return [name for bit, name in THROTTLE_BITS.items() if reasons & bit]
+        active = [name for bit, name in THROTTLE_BITS.items() if reasons & bit and name not in now]
+        return [*limits, *active]
 
     def _foreign_pids(self) -> list[int] | None:
-        processes = self._query(self._nvml.nvmlDeviceGetComputeRunningProcesses)
-        return None if processes is None else sorted(p.pid for p in processes if p.pid != os.getpid())
+        pids = {process.pid for process in self._processes()}
+        return sorted(pids - {os.getpid()}) if os.getpid() in pids else None
+
+    def _processes(self) -> list[Any]:
+        try:
+            return list(self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
+        except self._nvml.NVMLError:
+            return []
 
     def _query(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return function(self._handle, *arguments)
+            return function(self._gpu, *arguments)
         except self._nvml.NVMLError:
             return None

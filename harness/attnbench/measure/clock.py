@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import types
 from typing import Any, Protocol
@@ -108,10 +109,14 @@ def clock_for(device: str) -> Clock:
 
 
 def gpu_uuid(device: str) -> str:
-    """Return the UUID by which NVML identifies `device`.
+    """Return the UUID by which NVML identifies `device`, a GPU or a MIG instance.
 
-    A UUID is needed because the index of a device depends on CUDA_VISIBLE_DEVICES.
+    A UUID is needed because the index of a device depends on CUDA_VISIBLE_DEVICES. A process that uses a MIG instance
+    can use only this one, and its UUID is the one in CUDA_VISIBLE_DEVICES.
     """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
+    if first.startswith("MIG-"):
+        return first
     return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"
 
 

@@ -189,7 +189,7 @@ class Sampler:
         shortest, wall, longest = raw_now() - after, float(self._clock.now() - begun), raw_now() - before
         telemetry = self._telemetry.read()
         if telemetry.get("energy_j") is not None:
-            telemetry["energy_per_call_j"] = telemetry["energy_j"] / self._block_calls
+            telemetry["calls"] = self._block_calls
         self.refuse_changes()
         self._refuse(self._process_state.busy_threads(threads, wall))
         self._check(samples, wall, (shortest, longest), unchanged=self._content == checksums(self._inputs))

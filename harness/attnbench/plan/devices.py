@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import pynvml
 
 from attnbench.device_names import device_index, device_type
 from attnbench.errors import UsageError, unknown
+from attnbench.machine.gpu_support import gpu_problem
+from attnbench.machine.gpus import list_gpus
 
 SYSTEM = Path("/sys")
 
@@ -68,8 +69,9 @@ class Device:
     """A device that cells run on.
 
     `cpu` is the whole CPU. `cpu:N` is a slot for a worker that is pinned to one core and runs one thread. `cuda:N` is a
-    GPU; GPUs are numbered in PCI bus order. `uuid` distinguishes devices of the same model. A team is a device that
-    consists of several other devices, its `members`. A team's name consists of its members' names, joined by `+`.
+    GPU or a MIG instance; they are numbered in the order of CUDA_VISIBLE_DEVICES or, if it is not set, of their PCI
+    addresses. `uuid` distinguishes devices of the same model. A team is a device that consists of several other
+    devices, its `members`. A team's name consists of its members' names, joined by `+`.
     """
 
     name: str
@@ -88,7 +90,8 @@ class Device:
         memory = members[0].memory_bytes
         whole = None if memory is None else memory * len(members)
         near = tuple(core for member in members for core in sorted(member.cores or ()))
-        return cls(name, f"{len(members)} x {members[0].model}", uuid, members[0].driver, whole, near, tuple(members))
+        model, exclusive = f"{len(members)} x {members[0].model}", any(member.exclusive for member in members)
+        return cls(name, model, uuid, members[0].driver, whole, near, tuple(members), exclusive)
 
     @property
     def size(self) -> int:
@@ -126,7 +129,7 @@ class Device:
 
 
 def list_devices() -> list[Device]:
-    """Return the GPUs that NVML lists, followed by the CPU and a slot for each of its cores."""
+    """Return the GPUs that this process may use, followed by the CPU and a slot for each of its cores."""
     return [*_gpus(), *_cpus()]
 
 
@@ -134,9 +137,12 @@ def choose_devices(names: list[str]) -> list[Device]:
     """Return the devices with the given names.
 
     `cuda` stands for all GPUs, and names joined by `+` stand for a team. If there are no names, returns all GPUs, or
-    the CPU if the machine has no GPU. Raises UsageError if the machine does not have one of the devices, or if the
-    names include both `cpu` and a single core.
+    the CPU if the machine has no GPU. Raises UsageError if the machine does not have one of the devices, if it has GPUs
+    that can't be used and one of them would be chosen, or if the names include both `cpu` and a single core.
     """
+    problem = gpu_problem() if not names or any(name.startswith("cuda") for name in names) else None
+    if problem is not None:
+        raise UsageError(f"{problem}; -d cpu measures the CPU instead")
     known = {device.name: device for device in list_devices()}
     gpus = [device for device in known.values() if device.kind == "cuda"]
     if not names:
@@ -161,41 +167,22 @@ def choose_devices(names: list[str]) -> list[Device]:
 
 
 def _gpus() -> list[Device]:
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        near = cores_near_gpus(
-            [_text(pynvml.nvmlDeviceGetPciInfo(handle).busId) for handle in handles], os.sched_getaffinity(0)
+    listed = list_gpus()
+    # Hidden GPUs get their share of the cores too, because another process may be using them.
+    near = cores_near_gpus([gpu.bus_id for gpu in listed.gpus], os.sched_getaffinity(0))
+    cores_of = {gpu.uuid: cores for gpu, cores in zip(listed.gpus, near, strict=True)}
+    return [
+        Device(
+            name=f"cuda:{number}",
+            model=gpu.model,
+            uuid=gpu.uuid,
+            driver=listed.driver,
+            memory_bytes=gpu.memory_bytes,
+            near_cores=cores_of[gpu.uuid],
+            exclusive=gpu.exclusive,
         )
-        found = [
-            Device(
-                name=f"cuda:{index}",
-                model=_text(pynvml.nvmlDeviceGetName(handle)),
-                uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
-                driver=driver,
-                memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-                near_cores=cores,
-            )
-            for index, (handle, cores) in enumerate(zip(handles, near, strict=True))
-        ]
-    except pynvml.NVMLError:
-        return []
-    finally:
-        pynvml.nvmlShutdown()
-    return _visible(found)
-
-
-def _visible(gpus: list[Device]) -> list[Device]:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES allows this process to use."""
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is None:
-        return gpus
-    wanted = [entry.strip() for entry in allowed.split(",") if entry.strip()]
-    return [gpu for gpu in gpus if any(gpu.name == f"cuda:{entry}" or gpu.uuid.startswith(entry) for entry in wanted)]
+        for number, gpu in enumerate(listed.visible)
+    ]
 
 
 def _cpus() -> list[Device]:
@@ -212,7 +199,3 @@ def _cpu_model() -> str:
         text = ""
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

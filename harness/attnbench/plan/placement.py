@@ -60,6 +60,8 @@ def placement_problem(device: Device, variant: VariantEntry, workload: Workload)
         return f"needs {w.gpus} device{'s' if w.gpus > 1 else ''}, got {device.size}: choose them with --device"
     if w.split == RING and variant.ranks != w.gpus:
         return f"split {RING} needs a variant in which each call works on {w.gpus} devices"
+    if w.split == RING and "MIG-" in device.uuid:
+        return f"split {RING} needs whole GPUs, because a process can use only one MIG instance"
     if w.split != RING and variant.ranks > 1:
         return f"each call of the variant works on {variant.ranks} devices: it needs split {RING}"
     return None

@@ -58,11 +58,11 @@ def plan_of(request: Request, executor: Executor = LOCAL_EXECUTOR) -> tuple[Cata
     and the suite `quick` otherwise. If the request has no variants, the plan uses the variants that are enabled by
     default for the devices. Raises UsageError if the request is invalid.
     """
+    devices = executor.devices(request.devices)
     catalog = read_catalog(request.plugins, strict=request.strict_plugins)
     refuse_broken(catalog, request.plugins)
     if request.baseline is not None:
         catalog = catalog.with_baseline(request.baseline)
-    devices = executor.devices(request.devices)
     suites = list(request.suites)
     if not suites and not request.axes and not request.workloads:
         suites = [default_suite(devices)]
