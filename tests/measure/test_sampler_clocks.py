@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from fake_device import FakeDevice
@@ -8,6 +10,7 @@ from attnbench import Workload
 from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import NoTelemetry
 from attnbench.measure import sampler as sampler_module
+from attnbench.measure.clock import gpu_uuid
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
 from attnbench.tensors.inputs import make_inputs
@@ -151,3 +154,21 @@ def test_a_call_longer_than_the_block_gives_one_sample(monkeypatch):
     block = ran(sampler, 1e6)
     assert len(block.samples_ns) >= 1
     assert isinstance(sampler.last_output, torch.Tensor)
+
+
+def test_the_energy_of_a_block_comes_with_its_number_of_calls(monkeypatch):
+    """If the device counts energy, the telemetry of a block also has the number of calls that used it."""
+    sampler = sampled(FakeDevice(launch_ns=100.0), lambda device: device.call(5_000.0), monkeypatch)
+    monkeypatch.setattr(sampler, "_telemetry", SimpleNamespace(start=lambda: None, read=lambda: {"energy_j": 2.0}))
+    block = ran(sampler)
+    assert block.telemetry["energy_j"] == 2.0
+    assert len(block.samples_ns) * 10 <= block.telemetry["calls"] <= (len(block.samples_ns) + 1) * 10
+
+
+def test_nvml_finds_the_mig_instance_of_a_worker_by_its_own_uuid(monkeypatch):
+    """A worker on a MIG instance asks NVML for the instance, and a worker on a GPU for the UUID that torch knows."""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1234-56"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-aaaa")
+    assert gpu_uuid("cuda:0") == "MIG-aaaa"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert gpu_uuid("cuda") == "GPU-1234-56"

@@ -20,8 +20,8 @@ THROTTLE_BITS = {
     0x0000000000000040: "thermal_hardware",
     0x0000000000000080: "power_brake",
 }
-# The counters of nvmlDeviceGetViolationStatus: how long each limit kept the clocks down. The counter for low utilisation
-# is left out, because a limit that applies to an idle GPU does not slow down a call.
+# The counters of nvmlDeviceGetViolationStatus: how long each limit kept the clocks down. The counter for low
+# utilisation is left out, because a limit that applies to an idle GPU does not slow down a call.
 VIOLATIONS = {
     "POWER": "power_cap",
     "THERMAL": "thermal",
