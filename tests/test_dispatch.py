@@ -17,6 +17,7 @@ from attnbench import Variant, dispatch
 from attnbench.analysis.dispatch_table import regions, to_json
 from attnbench.analysis.results import Results
 from attnbench.errors import UsageError
+from attnbench.tensors import alignment
 from attnbench.workloads.workload import Workload
 from attnbench_variants import flex
 
@@ -109,6 +110,28 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path):
     """A missing table raises a UsageError that names the file."""
     with pytest.raises(UsageError, match=r"dispatch table .*none\.json.* can't be read"):
         attnbench.best(Workload(heads=2, seq_q=64, head_dim=16), "cpu", tmp_path / "none.json")
+
+
+def test_a_variant_gets_tensors_that_are_aligned_as_it_declares(table, monkeypatch):
+    """Tensors that are less aligned than the variant declares are copied, and gradients reach the caller's tensors."""
+    attend, seen = torch.nn.functional.scaled_dot_product_attention, []
+
+    class Vectorised(Variant):
+        name = "chunked"
+        alignment_bytes = 16
+
+        def prepare_function(self, workload, inputs):
+            return lambda *leaves: seen.extend(leaf.data_ptr() % 16 for leaf in leaves) or attend(*leaves)
+
+    monkeypatch.setattr(dispatch, "_installed", lambda: {"chunked": Vectorised()})
+    for module in (alignment, dispatch):
+        monkeypatch.setattr(module, "needed_alignment", lambda variant, device_type: variant.alignment_bytes)
+    odd = [torch.cat([torch.zeros(1), each.flatten()])[1:].view_as(each).requires_grad_() for each in tensors(64)]
+    output = attnbench.attention(*odd, table=table)
+    assert seen == [0, 0, 0]
+    torch.testing.assert_close(output, attend(*odd))
+    output.sum().backward()
+    assert all(each.grad is not None for each in odd)
 
 
 def test_seeded_masks_and_odd_shapes_are_refused(table):

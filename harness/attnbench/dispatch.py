@@ -24,6 +24,7 @@ from attnbench.errors import UsageError, describe
 from attnbench.plan.devices import list_devices
 from attnbench.plugins.loading import Plugin, entry_point_sources, load_all
 from attnbench.plugins.variant import Variant
+from attnbench.tensors.alignment import aligned_for, is_aligned, needed_alignment
 from attnbench.tensors.inputs import Inputs, alibi_slopes
 from attnbench.workloads.mask import Mask
 from attnbench.workloads.workload import Workload
@@ -35,7 +36,7 @@ TABLE_VARIABLE = "ATTNBENCH_TABLE"
 DEFAULT_TABLE = "results"
 # How many prepared variants are kept. Each may hold a dense mask of seq_q x seq_k bytes or the workspace of a library.
 MAX_PREPARED = 32
-ALIGNMENT = 16  # the largest alignment, in bytes, that kernels for attention require
+ALIGNMENT = 16  # in bytes; settings differ by the alignment of the tensors up to this one, which most kernels need
 
 
 def best(workload: Workload, device: str | None = None, table: str | Path | None = None) -> str:
@@ -68,8 +69,9 @@ def attention(
     variants, which runs the code of installed plugins.
 
     The variant is prepared in the first call with tensors of these shapes, strides, dtype and device, and kept for the
-    last 32 such settings; only a variant that defines `prepare` is prepared at each call. Calls may come from several
-    threads. Raises UsageError if no similar workload was measured, or if no variant in the table supports the workload.
+    last 32 such settings; only a variant that defines `prepare` is prepared at each call. Tensors that are not aligned
+    as the variant declares are copied. Calls may come from several threads. Raises UsageError if no similar workload
+    was measured, or if no variant in the table supports the workload.
     """
     training = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
     setting = (
@@ -142,17 +144,19 @@ def _prepare(
         query, key, value = leaves
         return Inputs(variant.layout, query, key, value, grad_output, alibi_slopes=slopes)
 
+    given = tuple(each.transpose(1, 2) if swapped else each for each in tensors)
     if type(variant).prepare is Variant.prepare:
         training = workload.needs_gradient
-        leaves = tuple(
-            (each.transpose(1, 2) if swapped else each).detach().requires_grad_(training) for each in tensors
-        )
+        leaves = tuple(each.detach().requires_grad_(training) for each in aligned_for(variant, *given))
         grad_output = leaves[0].new_ones((*leaves[0].shape[:3], workload.head_dim_v)) if training else None
         with _IN_CALLING_CONTEXT, variant.calling_context():
             function = variant.prepare_function(workload, inputs_of(leaves, grad_output))
     else:
         function = lambda *leaves: variant.prepare(workload, inputs_of(leaves))()  # noqa: E731 - one of two functions
     function = _in_calling_context(variant, function)
+    needed = needed_alignment(variant, tensors[0].device.type)
+    if needed > ALIGNMENT or not all(is_aligned(each, needed) for each in given):
+        function = _with_aligned_tensors(variant, function)
     return _in_bshd(function) if swapped else function
 
 
@@ -166,6 +170,11 @@ def _in_calling_context(variant: Variant, function: AttentionFunction) -> Attent
             return function(query, key, value)
 
     return call
+
+
+def _with_aligned_tensors(variant: Variant, function: AttentionFunction) -> AttentionFunction:
+    """Return a function that copies the tensors that are not aligned as the variant declares."""
+    return lambda *leaves: function(*aligned_for(variant, *leaves))
 
 
 def _in_bshd(function: AttentionFunction) -> AttentionFunction:

@@ -160,6 +160,7 @@ class VariantDescription(msgspec.Struct, frozen=True):
     baseline: bool
     traits: tuple[str, ...]
     summary: str
+    alignment_bytes: int = 1
 
 
 class GridDescription(msgspec.Struct, frozen=True):

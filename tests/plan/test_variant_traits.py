@@ -20,7 +20,8 @@ def test_the_manifest_has_the_traits_of_timed_variants(stubbed):
     """The manifest has every variant's tier and claims, and the tested traits of each variant that was timed."""
     stubbed.behave(beta={"open": "exit"})
     manifest = read_manifest(stubbed.run()[0])
-    assert manifest["variants"]["alpha"] == {"tier": "fused", "layout": "BHSD", "claims": [], "baseline": False}
+    declared = {"tier": "fused", "layout": "BHSD", "claims": [], "alignment_bytes": 1, "baseline": False}
+    assert manifest["variants"]["alpha"] == declared
     expected = {"nan-safe": "no", "repeatable": "yes", "batch-invariant": "yes", "empty-keys": "yes"}
     assert manifest["traits"] == {"cpu:0": {"alpha": expected}}
 

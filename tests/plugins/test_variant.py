@@ -31,6 +31,17 @@ def test_packages_are_names_of_distributions(packages):
     assert f"packages is {packages!r}, expected names of distributions" in contract_violation(variant)
 
 
+@pytest.mark.parametrize("alignment_bytes", [0, -16, 12, 1024, 16.0, True, "16", None])
+def test_alignment_is_a_power_of_two(alignment_bytes):
+    """`alignment_bytes` is rejected unless it is a power of two that torch's memory has, and the message shows it."""
+    variant = Good()
+    variant.alignment_bytes = alignment_bytes
+    expected = f"alignment_bytes is {alignment_bytes!r}, expected a power of two from 1 to 512"
+    assert expected in contract_violation(variant)
+    variant.alignment_bytes = 16
+    assert contract_violation(variant) is None
+
+
 def test_baseline_is_true_or_false():
     """A `baseline` that is not a boolean is rejected, and the message shows the value."""
     variant = Good()

@@ -49,6 +49,7 @@ class FlashAttention(Variant):
     """
 
     layout = "BSHD"
+    alignment_bytes = 16  # the kernels load 16 bytes at a time
 
     def __init__(self, name: str, abilities: Abilities, version: int) -> None:
         self.name = name

@@ -40,6 +40,7 @@ class FlashInfer(Variant):
     name = "flashinfer"
     packages = (ABILITIES.package,)
     layout = "BSHD"
+    alignment_bytes = 16  # the kernels load 16 bytes at a time
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Return what FlashInfer lacks for the workload, or None if the workload is supported."""

@@ -31,6 +31,7 @@ class Sage(Variant):
     name = "sage"
     packages = (ABILITIES.package,)
     tier = "quantised"
+    alignment_bytes = 16  # the kernels that quantise the inputs load 16 bytes at a time
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Return what SageAttention lacks for the workload, or None if the workload is supported."""

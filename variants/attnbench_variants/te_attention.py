@@ -32,6 +32,7 @@ class TransformerEngine(Variant):
     # Transformer Engine may call flash-attn or flash-attn-3, so their versions are recorded, too.
     packages = ("transformer-engine", "transformer-engine-torch", "flash-attn", "flash-attn-3")
     layout = "BSHD"
+    alignment_bytes = 16  # the kernels of flash-attn and cuDNN load 16 bytes at a time
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Return what Transformer Engine lacks for the workload, or None if the workload is supported."""

@@ -28,6 +28,7 @@ class Varlen(Variant):
 
     name = "varlen"
     layout = "BSHD"
+    alignment_bytes = 16  # FlashAttention's kernels load 16 bytes at a time
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Return what torch's varlen kernel lacks for the workload, or None if the workload is supported."""
@@ -71,6 +72,7 @@ class NestedSdpa(Variant):
     default_on = ("cuda",)
     tier = "plain"
     layout = "BSHD"
+    alignment_bytes = 16  # the fused kernels of torch load 16 bytes at a time
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Return what nested tensors lack for the workload, or None if the workload is supported."""

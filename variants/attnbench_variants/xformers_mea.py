@@ -28,6 +28,7 @@ class Xformers(Variant):
     """
 
     layout = "BSHD"
+    alignment_bytes = 16  # the kernels load 16 bytes at a time
     packages = ("xformers", "flash-attn", "flash-attn-3")  # xformers may call flash-attn or flash-attn-3
 
     def __init__(self, name: str, operator: str | None = None) -> None:

@@ -49,6 +49,7 @@ class VariantEntry:
     baseline: bool
     summary: str
     ranks: int = 1
+    alignment_bytes: int = 1
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ Tier = Literal["fused", "plain", "quantised"]
 LAYOUTS = ("BHSD", "BSHD")
 TIERS = ("fused", "plain", "quantised")
 TRAITS = ("nan-safe", "repeatable", "batch-invariant", "empty-keys")  # properties that a variant may claim to have
+ALIGNMENTS = tuple(1 << power for power in range(10))  # torch allocates GPU memory at multiples of 512 bytes
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 PACKAGE_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")  # a distribution's name (PEP 508)
 
@@ -48,6 +49,11 @@ class Variant:
       interpreted. On these devices the conformance suite runs one level lower.
     - `packages`: the distributions (`pip` names) that affect this variant's results, such as ("flash-attn",). After
       one of them is upgraded, `attnbench run --resume` measures the variant again.
+    - `alignment_bytes`: the byte alignment of the first element that the kernels need on a GPU, such as 16 if they load
+      16 bytes at a time. It applies to query, key, value and the gradient of the output, and rows must be as aligned as
+      in a contiguous tensor. A power of two up to 512, at which torch allocates memory; the default is 1. The
+      conformance suite does not ask for less aligned inputs, and `attnbench.attention` copies them. On a CPU it has no
+      effect.
     - `baseline`: True if other variants are compared with this one. If a run has several such variants, the first by
       name is the baseline, unless `--baseline` names a different variant.
     - `traits`: optional properties that the variant claims to have. The conformance suite checks these claims (see
@@ -62,6 +68,7 @@ class Variant:
     ranks: int = 1
     costly_on: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    alignment_bytes: int = 1
     baseline: bool = False
     traits: ClassVar[frozenset[str]] = frozenset()
 
@@ -183,6 +190,10 @@ def contract_violation(candidate: object) -> str | None:
         (
             not _are_distributions(candidate.packages),
             f"packages is {candidate.packages!r}, expected names of distributions, as in ('flash-attn',)",
+        ),
+        (
+            type(candidate.alignment_bytes) is not int or candidate.alignment_bytes not in ALIGNMENTS,
+            f"alignment_bytes is {candidate.alignment_bytes!r}, expected a power of two from 1 to {ALIGNMENTS[-1]}",
         ),
         (not isinstance(candidate.baseline, bool), f"baseline is {candidate.baseline!r}, expected True or False"),
         (

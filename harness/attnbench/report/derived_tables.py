@@ -32,12 +32,15 @@ VERDICT_NOTE = (
     " comparisons and widened by the noise floor. same: the interval lies within 0.99 to 1.01. undecided: the interval"
     " contains 1 but is wider."
 )
-TRAITS_TITLE = "Conformance tiers and traits"
 TRAIT_NOTES = (
     (
         "The tier sets the requirements. A fused variant keeps scores in float32 and must meet the strict error rule. A"
         " plain variant stores scores in the workload's dtype and is compared with a textbook implementation that does"
         " the same. A quantised variant computes in 8 bits."
+    ),
+    (
+        "The alignment is that which a variant declares for its kernels on a GPU. The conformance suite does not test"
+        " less aligned inputs, and attnbench.attention copies them."
     ),
     "Traits are measured. Only a variant that claims a trait must have it, because correct implementations differ.",
 )
@@ -202,8 +205,8 @@ def tiers_and_traits(manifests: Iterable[dict[str, Any]]) -> Table:
     """Return a table of each variant's tier and traits on each device, as recorded in the runs' manifests."""
     rows = dict.fromkeys(fields for manifest in manifests for fields in _trait_rows(manifest))
     return Table(
-        TRAITS_TITLE,
-        ("variant", "device", "tier", *TRAITS),
+        "Conformance tiers and traits",
+        ("variant", "device", "tier", "alignment (bytes)", *TRAITS),
         tuple(row(*fields) for fields in rows),
         TRAIT_NOTES,
         labels=3,
@@ -215,4 +218,5 @@ def _trait_rows(manifest: dict[str, Any]) -> Iterable[tuple[str, ...]]:
     for device, variants in sorted(mapping(manifest.get("traits")).items()):
         for name, traits in sorted(mapping(variants).items()):
             found = [str(mapping(traits).get(trait, "not run")) for trait in TRAITS]
-            yield name, device, str(mapping(declared.get(name)).get("tier", "")), *found
+            about = mapping(declared.get(name))
+            yield name, device, str(about.get("tier", "")), str(about.get("alignment_bytes", "")), *found

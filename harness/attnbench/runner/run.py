@@ -144,6 +144,7 @@ def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> di
                 "layout": variant.layout,
                 "baseline": variant.baseline,
                 "claims": list(variant.traits),
+                "alignment_bytes": variant.alignment_bytes,
             }
             for variant in dict.fromkeys(cell.variant for cell in (*plan.cells, *plan.frontier))
         },

@@ -246,6 +246,7 @@ def _described(plugin: Plugin) -> PluginNotice:
             bool(variant.baseline),
             tuple(sorted(variant.traits)),
             (variant.__doc__ or "").strip().partition("\n")[0],
+            variant.alignment_bytes,
         )
         for variant in plugin.variants
     ]

@@ -2,6 +2,7 @@
 
 from attnbench.conformance.check import Check
 from attnbench.conformance.checks import (
+    alignment,
     answers,
     combinations,
     device,
@@ -29,6 +30,7 @@ FAMILIES = (
     device,
     hypothesis_fuzz,
     traits,
+    alignment,
 )
 
 # All checks by name, in the order in which they run. The modules import checks from each other, so each check is
