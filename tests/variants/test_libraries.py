@@ -9,11 +9,14 @@ import torch
 from attnbench import Workload
 from attnbench.conformance.gate import Gate
 from attnbench.tensors.inputs import make_inputs
-from attnbench_variants import _library_support, flash_attention, sage, te_attention
+from attnbench_variants import _library_support, flash_attention, sage, te_attention, xformers_mea
 from attnbench_variants.flash_infer import FlashInfer
+from attnbench_variants.flex import Flex
 from attnbench_variants.sage import Sage
 from attnbench_variants.te_attention import TransformerEngine
+from attnbench_variants.triton_flash import TritonFlash
 from attnbench_variants.varlen import Varlen
+from attnbench_variants.xformers_mea import Xformers
 
 FLASH = flash_attention.attnbench_variants()
 VARIANTS = [*FLASH, FlashInfer(), Sage(), TransformerEngine(), Varlen()]
@@ -216,6 +219,22 @@ class TestRefusals:
         """A softcap is refused with an old Transformer Engine, and the reason names the oldest supported version."""
         monkeypatch.setattr(te_attention, "version", lambda name: "2.19.0")
         assert "before 2.20" in TransformerEngine().unsupported_reason(workload(softcap=2.0), "cuda")
+
+    @pytest.mark.parametrize(
+        "variant",
+        [Sage(), Flex(), TritonFlash(), Xformers("xformers-triton-splitk", "triton_splitk")],
+        ids=lambda each: each.name,
+    )
+    def test_triton_without_a_compiler(self, libraries, monkeypatch, variant):
+        """On a GPU, each variant with Triton kernels is refused with Triton's problem if Triton can't launch them."""
+        monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+        monkeypatch.setattr(xformers_mea, "find_spec", lambda name: True)
+        for found, reason in ((True, "neither gcc nor clang"), (False, "needs the package triton")):
+            monkeypatch.setattr(_library_support, "installed", lambda name, found=found: found or name != "triton")
+            monkeypatch.setattr(_library_support, "triton_compiler_problem", lambda: "neither gcc nor clang")
+            assert reason in variant.unsupported_reason(workload(head_dim=64, mask="causal"), "cuda")
+        monkeypatch.setattr(_library_support, "installed", lambda name: True)
+        assert "neither" not in (variant.unsupported_reason(workload(head_dim=64, mask="causal"), "cpu") or "")
 
     def test_keys_that_sage_would_miscount(self, libraries, monkeypatch):
         """Partial blocks of keys are refused only for versions of Sage before 2, which count them as full blocks."""

@@ -99,7 +99,7 @@ def test_unsupported_workloads_are_refused(fields, reason):
 
 def test_missing_triton_is_named(monkeypatch):
     """If triton is missing, the reason names the package and the command that installs it."""
-    monkeypatch.setattr("attnbench_variants.triton_flash.find_spec", lambda name: None)
+    monkeypatch.setattr("attnbench_variants._library_support.find_spec", lambda name: None)
     reason = TritonFlash().unsupported_reason(Workload(heads=1, seq_q=4, head_dim=8), "cuda")
     assert reason == "needs the package triton (pip install triton)"
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from attnbench.machine.triton_compiler import triton_compiler_problem
+
 if TYPE_CHECKING:
     from attnbench import Workload
 
@@ -97,6 +99,11 @@ def lacking_gpu() -> str | None:
     import torch
 
     return None if torch.cuda.is_available() else "needs a CUDA GPU, but torch finds none"
+
+
+def lacking_triton() -> str | None:
+    """Return a reason to refuse CUDA workloads if Triton is missing or can't launch kernels, or None if it can."""
+    return triton_compiler_problem() if installed("triton") else missing("triton")
 
 
 def imprecise_alibi(workload: Workload) -> str | None:

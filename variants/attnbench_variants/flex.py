@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from attnbench import Inputs, Variant, Workload, hookimpl
+from attnbench_variants._library_support import lacking_triton
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,8 @@ class Flex(Variant):
                 f"flex_attention supports a head_dim of {MIN_HEAD_DIM_ON_CUDA} or more on CUDA",
             ),
         )
-        return next((reason for applies, reason in refusals if applies), None)
+        reason = next((reason for applies, reason in refusals if applies), None)
+        return reason if reason or on_cpu else lacking_triton()
 
     def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
         """Make the block mask, compile the kernel with a first call, and return the timed function."""

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from attnbench import Inputs, Variant, Workload, hookimpl
-from attnbench_variants._library_support import Abilities
+from attnbench_variants._library_support import Abilities, lacking_triton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ class Sage(Variant):
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Return what SageAttention lacks for the workload, or None if the workload is supported."""
-        return ABILITIES.lacking(workload, device) or next(_refusals(workload), None)
+        return ABILITIES.lacking(workload, device) or next(_refusals(workload), None) or lacking_triton()
 
     def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:  # noqa: ARG002 - part of the contract
         """Return the timed function.

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from attnbench import Inputs, Variant, Workload, hookimpl
-from attnbench_variants._library_support import imprecise_alibi, lacking_gpu, missing
+from attnbench_variants._library_support import imprecise_alibi, lacking_gpu, lacking_triton, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +50,8 @@ class Xformers(Variant):
         import torch
 
         reason = lacking_gpu() or next(_refusals(workload), None)
+        if self.operator == "triton_splitk":
+            reason = reason or lacking_triton()
         return reason or self.lacking(workload, torch.device(device))
 
     def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:

@@ -71,14 +71,13 @@ class NvmlTelemetry:
         """
         nvml, elapsed = self._nvml, max(time.perf_counter() - self._started, 1e-9)
         average_mw = None if self._is_instance else self._query(nvml.nvmlDeviceGetPowerUsage)
-        energy_mj = self._energy()
-        known = energy_mj is not None and self._energy_mj is not None
+        before_mj, now_mj = self._energy_mj, self._energy()
         return {
             "sm_clock_mhz": self._query(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             "power_w": self._power_w(),
             "power_average_w": None if average_mw is None else average_mw / 1000,
             "temperature_c": self._query(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
-            "energy_j": (energy_mj - self._energy_mj) / 1000 if known else None,
+            "energy_j": None if before_mj is None or now_mj is None else (now_mj - before_mj) / 1000,
             "throttle": self._throttle(elapsed),
             "foreign_pids": self._foreign_pids(),
         }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from attnbench import Variant, hookimpl
+from attnbench_variants._library_support import installed, lacking_triton, missing
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 MAX_HEAD_DIM = 256  # wider key and value tiles would not fit into a multiprocessor's shared memory
+INTERPRETED = "TRITON_INTERPRET=1 makes kernels run on the CPU: unset it to run on the GPU"
 
 
 class TritonFlash(Variant):
@@ -27,13 +28,13 @@ class TritonFlash(Variant):
 
     def unsupported_reason(self, workload: Workload, device: str) -> str | None:
         """Return why the kernels can't run the workload, or None if they can."""
-        if find_spec("triton") is None:
-            return "needs the package triton (pip install triton)"
+        if not installed("triton"):
+            return missing("triton")
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
         if device == "cpu" and not interpreted:
             return "needs a CUDA GPU (or TRITON_INTERPRET=1 in the environment, for Triton's interpreter on the CPU)"
-        if device != "cpu" and interpreted:
-            return "TRITON_INTERPRET=1 makes kernels run on the CPU: unset it to run on the GPU"
+        if device != "cpu" and (lacking := INTERPRETED if interpreted else lacking_triton()):
+            return lacking
         if workload.dropout:
             return "has no dropout"
         widest = max(workload.head_dim, workload.head_dim_v)
