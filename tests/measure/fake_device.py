@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 
 class FakeDevice:
     """A simulated device with a side stream. It also serves as the sampler's clock.
 
-    `host`, `device` and `side` are the current times in ns of the host, the device and the side stream.
+    `host`, `device` and `side` are the current times in ns of the host, the device and the side stream. The host needs
+    `launch_ns` to queue a call. At most `queue_length` calls are queued: the host then waits until the device has
+    finished the first of them. `log` lists the kinds of work that were queued.
     """
 
-    def __init__(self, *, asynchronous=True, launch_ns=1_000.0, tick_ns=100.0):
+    def __init__(self, *, asynchronous=True, launch_ns=1_000.0, tick_ns=100.0, queue_length=1024):
         self.asynchronous = asynchronous
         self.launch_ns = launch_ns
+        self.queue = deque(maxlen=queue_length)
+        self.log = []
         self.tick_ns = tick_ns
         self.host = self.device = self.side = 0.0
         self.synchronised = 0
@@ -20,12 +26,28 @@ class FakeDevice:
 
     def call(self, cost_ns, *, side_ns=0.0):
         """Queue `cost_ns` of work on the current stream and `side_ns` on a side stream."""
+        self.log.append("call")
+        self._wait_for_place()
         self.host += self.launch_ns
         self.device = max(self.device, self.host) + cost_ns
+        self.queue.append(self.device)
         if side_ns:
             self.side = max(self.side, self.host) + side_ns
         if not self.asynchronous:
             self.host = self.device
+
+    def delay(self, duration_ns):
+        """Queue a delay on the current stream."""
+        if self.asynchronous:
+            self.log.append("delay")
+            self._wait_for_place()
+            self.host += self.tick_ns
+            self.device = max(self.device, self.host) + duration_ns
+            self.queue.append(self.device)
+
+    def _wait_for_place(self):
+        if len(self.queue) == self.queue.maxlen:
+            self.host = max(self.host, self.queue[0])
 
     def now(self):
         """Return the wall time in ns."""

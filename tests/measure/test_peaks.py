@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from fake_device import FakeDevice
@@ -56,3 +58,23 @@ def test_the_largest_cache_is_taken(tmp_path, monkeypatch):
     assert cache_flush.cache_bytes("cpu", tmp_path) == 105 * 2**20
     with pytest.raises(cache_flush.MeasurementError, match="hot mode"):
         cache_flush.cache_bytes("cpu", tmp_path / "none")
+
+
+def test_a_flush_on_cuda_overwrites_a_quarter_of_a_gibibyte(monkeypatch):
+    """On CUDA, a flush overwrites at least 256 MiB, and at least twice the cache; persisting lines are given back."""
+    calls = []
+    monkeypatch.setattr(cache_flush.torch, "empty", lambda size, **_: size)
+    monkeypatch.setattr(cache_flush, "forbid_persisting_lines", lambda: calls.append("forbid"))
+    assert cache_flush.CacheFlush("cuda:0", 50 * 2**20).flushed_bytes == 2**28
+    assert cache_flush.CacheFlush("cuda:0", 200 * 2**20).flushed_bytes == 400 * 2**20
+    assert calls == ["forbid", "forbid"]
+
+
+def test_persisting_lines_of_the_l2_cache_are_reset(monkeypatch):
+    """The L2 cache's part for persisting accesses is set to 0 bytes, and a missing driver is ignored."""
+    driver = Mock()
+    cache_flush.forbid_persisting_lines(lambda name: driver)
+    (limit, size), _ = driver.cuCtxSetLimit.call_args
+    assert (limit, size.value) == (6, 0)
+    driver.cuCtxResetPersistingL2Cache.assert_called_once_with()
+    cache_flush.forbid_persisting_lines(Mock(side_effect=OSError))

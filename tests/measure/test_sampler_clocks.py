@@ -9,6 +9,7 @@ from fake_device import FakeDevice
 from attnbench import Workload
 from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import NoTelemetry
+from attnbench.measure import clock
 from attnbench.measure import sampler as sampler_module
 from attnbench.measure.clock import gpu_uuid
 from attnbench.measure.sampler import Sampler
@@ -172,3 +173,94 @@ def test_nvml_finds_the_mig_instance_of_a_worker_by_its_own_uuid(monkeypatch):
     assert gpu_uuid("cuda:0") == "MIG-aaaa"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert gpu_uuid("cuda") == "GPU-1234-56"
+
+
+@pytest.mark.parametrize("mode", ["hot", "cold"])
+def test_samples_exclude_the_wait_for_the_host(monkeypatch, mode):
+    """If the host needs longer to queue a call than the device to run it, a sample is still the device's time."""
+    device = FakeDevice(launch_ns=40_000.0)
+    sampler = sampled(device, lambda device: device.call(8_000.0), monkeypatch, mode=mode)
+    if mode == "cold":
+        monkeypatch.setattr(sampler, "_flush", lambda: device.call(30_000.0))
+    block = ran(sampler, 20e6)
+    assert len(block.samples_ns) >= 20
+    assert block.samples_ns == pytest.approx([8_000.0] * len(block.samples_ns), rel=0.02)
+
+
+def test_long_calls_need_no_delays(monkeypatch):
+    """If the device needs longer for a call than the host, one delay before a series of calls is enough."""
+    device = FakeDevice(launch_ns=40_000.0)
+    sampler = sampled(device, lambda device: device.call(200_000.0), monkeypatch)
+    sampler.first_call()
+    sampler.warm_up()
+    device.log.clear()
+    block = sampler.block(20e6)
+    assert block.samples_ns == pytest.approx([200_000.0] * len(block.samples_ns), rel=0.01)
+    assert device.log.count("delay") < len(block.samples_ns) / 5
+
+
+def test_a_call_that_waits_for_the_device_does_not_prolong_delays(monkeypatch):
+    """Delays stay short if each call waits for the device and therefore also for the delay before it."""
+
+    def work(device):
+        device.call(100_000.0)
+        device.synchronise()
+
+    device = FakeDevice()
+    sampler = sampled(device, work, monkeypatch)
+    sampler.first_call()
+    sampler.warm_up()
+    began = device.host
+    block = sampler.block(10e6)
+    assert device.host - began < 100e6
+    assert min(block.samples_ns) >= 100_000.0
+
+
+def test_the_inputs_of_an_audited_call_change_after_the_delay(monkeypatch):
+    """Before an audited call, the delay is queued before the inputs are changed.
+
+    A call that does its work on another stream, without waiting for the current one, then reads the old inputs.
+    """
+    device = FakeDevice(launch_ns=40_000.0)
+    sampler = sampled(device, lambda device: device.call(8_000.0), monkeypatch)
+    sampler.first_call()
+    sampler.warm_up()
+    before = sampler._audit.before
+    monkeypatch.setattr(
+        sampler._audit, "before", lambda *given, **kind: (device.log.append("change"), before(*given, **kind))
+    )
+    device.log.clear()
+    sampler.block(5e6)
+    for index in (index for index, kind in enumerate(device.log) if kind == "change"):
+        assert device.log[index - 1 : index + 2] == ["delay", "change", "call"]
+
+
+class FakeEvent:
+    """A stand-in for a CUDA event."""
+
+    device_ns = 0.0
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        self.at = FakeEvent.device_ns
+
+    def elapsed_time(self, end):
+        return (end.at - self.at) / 1e6
+
+
+def test_a_delay_on_cuda_is_counted_in_cycles(monkeypatch):
+    """A delay in ns is converted with the highest measured clock rate, because the first delays may run slower."""
+    rates, slept = iter([0.5, 1.2, 1.9, 2.0, 2.0]), []
+
+    def sleep(cycles):
+        slept.append(cycles)
+        FakeEvent.device_ns += cycles / next(rates, 2.0)
+
+    monkeypatch.setattr(clock, "_Event", FakeEvent)
+    monkeypatch.setattr(clock, "_sleep", sleep)
+    monkeypatch.setattr(clock, "_device_count", lambda: 0)
+    cuda = clock.CudaClock("cuda:0")
+    cuda.delay(50_000.0)
+    assert slept[-1] == pytest.approx(100_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import types
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +19,10 @@ _raw_now = time.clock_gettime_ns
 _Event = torch.cuda.Event
 _synchronise = torch.cuda.synchronize
 _device_count = torch.cuda.device_count
+_sleep: Callable[[int], None] = torch.cuda._sleep  # noqa: SLF001 - torch has no public function that delays a stream without the host
 
+SLEEP_CYCLES = 100_000  # the length of a delay is calibrated with delays of this many cycles
+SLEEP_TRIES = 5
 LAUNCH_FLOOR_CALLS = 20  # the launch floor is the median time of this many empty calls
 
 
@@ -42,6 +46,13 @@ class Clock(Protocol):
     def elapsed_ns(self, start: Any, end: Any) -> float:
         """Return the time between two marks in ns. Call `synchronise` after the second mark and before this method."""
 
+    def delay(self, duration_ns: float) -> None:
+        """Put a delay of about `duration_ns` into the device's work queue, without waiting for it.
+
+        The device then reaches the work that follows only after the host has queued it, if the host needs less time.
+        The delay reads and writes no memory. Does nothing if `asynchronous` is False.
+        """
+
     def synchronise(self) -> None:
         """Wait until all devices have finished their work on all streams."""
 
@@ -61,6 +72,10 @@ class CpuClock:
         return float(end - start)
 
     @staticmethod
+    def delay(duration_ns: float) -> None:
+        """Do nothing, because a call on a CPU does not wait for the host."""
+
+    @staticmethod
     def synchronise() -> None:
         """Do nothing, because a call on a CPU has finished when it returns."""
 
@@ -74,6 +89,7 @@ class CudaClock:
         self._device = torch.device(device)
         self.now = _now
         self.launch_floor_ns = self._measure_launch_floor()
+        self._cycles_per_ns = self._measure_cycles_per_ns()
 
     def mark(self) -> torch.cuda.Event:
         """Record an event on the current stream."""
@@ -85,6 +101,10 @@ class CudaClock:
     def elapsed_ns(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
         """Return the time between two events in ns."""
         return float(start.elapsed_time(end)) * 1e6
+
+    def delay(self, duration_ns: float) -> None:
+        """Queue a kernel on the current stream that waits for about `duration_ns` of the SM clock's cycles."""
+        _sleep(int(duration_ns * self._cycles_per_ns))
 
     @staticmethod
     def synchronise() -> None:
@@ -101,6 +121,20 @@ class CudaClock:
             self.synchronise()
             gaps.append(self.now() - begun - self.elapsed_ns(start, end))
         return float(sorted(gaps)[len(gaps) // 2])
+
+    def _measure_cycles_per_ns(self) -> float:
+        """Return the highest measured rate of the cycles that delays are counted in.
+
+        The first delays may run at a lower clock rate, because the device has been idle.
+        """
+        rates = []
+        for _ in range(SLEEP_TRIES):
+            start = self.mark()
+            _sleep(SLEEP_CYCLES)
+            end = self.mark()
+            self.synchronise()
+            rates.append(SLEEP_CYCLES / self.elapsed_ns(start, end))
+        return max(rates)
 
 
 def clock_for(device: str) -> Clock:
@@ -129,6 +163,7 @@ def patched_clocks() -> list[str]:
         "torch.cuda.Event": (torch.cuda.Event, _Event),
         "torch.cuda.synchronize": (torch.cuda.synchronize, _synchronise),
         "torch.cuda.device_count": (torch.cuda.device_count, _device_count),
+        "torch.cuda._sleep": (torch.cuda._sleep, _sleep),  # noqa: SLF001
     }
     patched = [name for name, (present, original) in current.items() if present is not original]
     for method, original in _EVENT_METHODS.items():

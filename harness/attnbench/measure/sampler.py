@@ -25,6 +25,7 @@ from attnbench.measure.cache_flush import CacheFlush, cache_bytes
 from attnbench.measure.call import DirectionCall, Result
 from attnbench.measure.clock import Clock, clock_for, cpu_now, gpu_uuid, raw_now
 from attnbench.measure.cuda_graph import GraphCall
+from attnbench.measure.launch_delay import LaunchDelays
 from attnbench.messages import Block, Suspicion
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Sampler:
         self._audit = Audit(inputs, f"{config.seed}:{workload.id}")
         self._calls_per_sample = 1
         self._ns_per_call = 0.0
+        self._delays = LaunchDelays(self._clock)
         self._warm_up: WarmUp | None = None
         self._result: Result | None = None
         self._block_calls = 0
@@ -138,10 +140,10 @@ class Sampler:
         The wall time includes the wait until all devices have finished their work.
         """
         ready_call = self._direction_call.prepare()[0]
-        self._clock.synchronise()
+        self._delays.synchronise()
         start = self._clock.now()
         self._result = ready_call()
-        self._clock.synchronise()
+        self._delays.synchronise()
         self._ns_per_call = self._positive(float(self._clock.now() - start))
         return self._ns_per_call
 
@@ -164,6 +166,8 @@ class Sampler:
             window = self._window(begun + config.warm_up_max_s * 1e9)
             calls += len(window)
             windows.append(median(window))
+            if len(windows) == 1:
+                self._delays.begin()
             self._ns_per_call = windows[-1]
             steady = len(windows) > 1 and len(window) == WINDOW_CALLS and _agree(windows[-2], windows[-1])
             elapsed = float(clock.now() - begun)
@@ -182,7 +186,7 @@ class Sampler:
         self._lead_in()
         threads = self._process_state.thread_times()
         self._telemetry.start()
-        self._clock.synchronise()
+        self._delays.synchronise()
         before, begun, after = raw_now(), self._clock.now(), raw_now()
         with _garbage_collector_paused():
             samples = self._collect(duration_ns)
@@ -200,14 +204,14 @@ class Sampler:
         """Make untimed calls, because caches are cold and cores are idle after another worker's turn."""
         for _ in range(max(1, min(MAX_QUEUED_CALLS, int(LEAD_IN_NS / max(1.0, self._ns_per_call))))):
             self._result = self._direction_call.prepare()[0]()
-        self._clock.synchronise()
+        self._delays.synchronise()
 
     def _window(self, deadline: float) -> list[float]:
         """Make calls until the deadline, at least one and at most WINDOW_CALLS, and return their times in ns."""
         times: list[float] = []
         while len(times) < WINDOW_CALLS and (not times or self._clock.now() < deadline):
             marks = [self._timed(1) for _ in range(min(self._queue_length(), WINDOW_CALLS - len(times)))]
-            self._clock.synchronise()
+            self._delays.synchronise()
             times += [self._positive(self._clock.elapsed_ns(start, end)) for start, end in marks]
         return times
 
@@ -215,7 +219,8 @@ class Sampler:
         """Return the number of samples to queue before the host waits. It is 1 on a device that is not asynchronous."""
         if not self._clock.asynchronous:
             return 1
-        return max(1, min(MAX_QUEUED_CALLS, int(QUEUE_NS / max(1.0, self._ns_per_call * self._calls_per_sample))))
+        sample_ns = self._delays.sample_ns(self._calls_per_sample, self._ns_per_call)
+        return max(1, min(MAX_QUEUED_CALLS, int(QUEUE_NS / max(1.0, sample_ns))))
 
     def _collect(self, duration_ns: float) -> list[float]:
         """Make the calls of one block and return the samples in ns.
@@ -251,7 +256,7 @@ class Sampler:
         is a single call.
         """
         samples = []
-        self._clock.synchronise()
+        self._delays.synchronise()
         for kind, (start, end) in taken:
             calls = self._calls_per_sample if kind == PLAIN else 1
             sample = self._positive(self._clock.elapsed_ns(start, end) / calls)
@@ -261,19 +266,26 @@ class Sampler:
         return samples
 
     def _timed(self, calls: int, kind: str = PLAIN) -> tuple[Any, Any]:
-        """Make `calls` calls between two marks and return the marks."""
+        """Make `calls` calls between two marks and return the marks.
+
+        A delay precedes the marks, so that all calls are queued before the device reaches the first mark.
+        """
         self._block_calls += calls
         if kind != PLAIN:
+            self._delays.before_audit()
             self._audit.before(self._result, fresh=kind == FRESH)
         self._result = result = None
         ready_calls = self._direction_call.prepare(calls)
         if self._flush is not None:
             self._flush()
-        mark = self._clock.mark
+        if kind == PLAIN:
+            self._delays.before_calls(calls, self._ns_per_call)
+        mark, begun = self._clock.mark, self._clock.now()
         start = mark()
         for ready_call in ready_calls:
             result = ready_call()
         end = mark()
+        self._delays.add((self._clock.now() - begun) / calls)
         self._result = result
         if kind == FRESH and result is not None:
             self._audit.after(result)
