@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from unittest.mock import Mock
 
 import pytest
@@ -24,6 +25,7 @@ def test_peaks_are_rates_of_copy_and_matmul(monkeypatch):
     monkeypatch.setattr(peaks, "MIN_COPY_BYTES", 4096)
     monkeypatch.setattr(peaks, "cache_bytes", lambda device: 1024)
     monkeypatch.setattr(peaks, "MATMUL_SIZES", {"cpu": (8, 16)})
+    monkeypatch.setattr(peaks, "LOAD_S", 1e-4)
     rates = {8: 1e9, 16: 4e9}
 
     def matmul(left, right):
@@ -34,6 +36,28 @@ def test_peaks_are_rates_of_copy_and_matmul(monkeypatch):
     found = peaks.measure_peaks("cpu", "float32", device)
     assert found.matmul_flops_per_s == pytest.approx(4e9)
     assert found.copy_bytes_per_s == pytest.approx(2 * 4096 / 1e-6)
+
+
+@pytest.mark.parametrize("disturbed", [1, 2])
+def test_peaks_are_measured_on_a_device_that_is_awake(monkeypatch, disturbed):
+    """The peak rates are those at the full clock rate, although it takes 0.3 s of load until the clock has risen.
+
+    They are also not lowered if every second call is disturbed by other work.
+    """
+    device, calls = FakeDevice(asynchronous=False, launch_ns=0.0), itertools.count()
+
+    def work(cost_ns):
+        speed = 0.2 + 0.8 * min(1.0, device.device / 0.29e9)
+        device.call(cost_ns / speed * (3.0 if next(calls) % disturbed else 1.0))
+
+    monkeypatch.setattr(peaks, "MIN_COPY_BYTES", 4096)
+    monkeypatch.setattr(peaks, "cache_bytes", lambda device: 1024)
+    monkeypatch.setattr(peaks, "MATMUL_SIZES", {"cpu": (8,)})
+    monkeypatch.setattr(peaks.torch, "matmul", lambda left, right: work(1e6))
+    monkeypatch.setattr(peaks.torch.Tensor, "copy_", lambda self, other: work(2e6))
+    found = peaks.measure_peaks("cpu", "float32", device)
+    assert found.matmul_flops_per_s == pytest.approx(2 * 8**3 / 1e-3, rel=0.01)
+    assert found.copy_bytes_per_s == pytest.approx(2 * 4096 / 2e-3, rel=0.01)
 
 
 def test_a_flush_overwrites_twice_the_cache():

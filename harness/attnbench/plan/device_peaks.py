@@ -28,7 +28,7 @@ def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -
     the cache can't be read, the rates are measured again. Raises AttnbenchError if torch can't use the device, because
     then no cell could run on it.
     """
-    name = f"limits-{environment_id}-{device.name.replace(':', '-')}.json"
+    name = f"peaks-{environment_id}-{device.name.replace(':', '-')}.json"
     known = _known(name)
     wanted = sorted(set(dtypes) - known["limits"].keys())
     if not wanted:
