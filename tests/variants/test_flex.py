@@ -1,11 +1,14 @@
 """Tests of `flex` on a CPU: its mask and score functions without compilation, and one compiled workload."""
 
+import itertools
 import shutil
 
 import pytest
 import torch
+from torch.nn.attention.flex_attention import create_block_mask
 
 from attnbench import Workload
+from attnbench.measure.kernels import MEMORY, profiled
 from attnbench.tensors.inputs import make_inputs
 from attnbench_variants import _visible, flex
 from attnbench_variants.flex import Flex
@@ -28,6 +31,35 @@ def test_mask_function_hides_what_the_mask_hides(mask, seq_k):
     seen = function(batch[:, None, None], torch.tensor(0), row[:, None], column)
     hidden = _visible.hidden(problem, torch.device("cpu")).expand(2, 1, -1, -1)[:, 0]
     assert torch.equal(seen.expand(hidden.shape), ~hidden)
+
+
+@pytest.mark.parametrize(("seq_q", "seq_k"), [(300, 300), (256, 256), (1, 400), (200, 500), (500, 200)])
+@pytest.mark.parametrize("mask", [*MASKS, "window:0:0", "window:130:0", "prefix:200"])
+def test_the_block_mask_is_that_of_torch(mask, seq_q, seq_k):
+    """The block mask equals that of torch's create_block_mask in every field."""
+    if mask == "document" and seq_q != seq_k:
+        pytest.skip("a document mask needs as many queries as keys")
+    problem = workload(mask=mask, seq_q=seq_q, seq_k=seq_k)
+    inputs = make_inputs(problem, "cpu")
+    function = flex.mask_function(problem, inputs)
+    batch = problem.batch if problem.mask.is_seeded else None
+    expected = create_block_mask(function, batch, None, seq_q, seq_k, device="cpu").as_tuple()
+    made = flex.make_block_mask(problem, inputs).as_tuple()
+    assert len(made) == len(expected)
+    for ours, theirs in zip(made, expected, strict=True):
+        if isinstance(theirs, torch.Tensor):
+            assert torch.equal(ours, theirs)
+        elif not callable(theirs):
+            assert ours == theirs
+
+
+def test_the_block_mask_needs_little_memory():
+    """Making the block mask allocates far less than one byte for each query and key."""
+    problem = workload(mask="causal", seq_q=4096, heads=1, batch=1)
+    inputs = make_inputs(problem, "cpu")
+    _, events = profiled(lambda: flex.make_block_mask(problem, inputs), device="cpu", memory=True)
+    peak = max(itertools.accumulate(event.bytes for event in events if event.name == MEMORY))
+    assert 0 < peak < 4096 * 4096 / 16
 
 
 @pytest.mark.parametrize("mask", ["none", "padding"])

@@ -6,7 +6,7 @@ import torch
 from attnbench import Workload
 from attnbench.tensors.inputs import make_inputs
 from attnbench_variants import sdpa
-from attnbench_variants.sdpa import Sdpa, _mask_form, attnbench_variants
+from attnbench_variants.sdpa import Sdpa, attnbench_variants
 
 FLASH = Sdpa("sdpa-flash", "FLASH_ATTENTION")
 
@@ -65,7 +65,24 @@ def test_torch_raises_for_what_flash_refuses_on_a_cpu(fields, word):
 )
 def test_how_a_mask_is_passed(fields, device, form):
     """Square and top-left causal masks are passed as torch's is_causal; other bottom-right masks are not."""
-    assert _mask_form(workload(**fields), device) == form
+    assert FLASH._mask_form(workload(**fields), device) == form
+
+
+@pytest.mark.parametrize("backend", ["MATH", "CUDNN_ATTENTION"])
+def test_a_mask_that_torch_would_make_at_each_call(backend):
+    """For backends without a kernel for `causal_lower_right`, the mask is made in advance on CUDA as well."""
+    assert Sdpa("x", backend)._mask_form(workload(mask="causal", seq_k=12), "cuda") == "mask"
+
+
+@pytest.mark.parametrize(("judge", "form"), [("flash", "CausalBias"), ("efficient", "CausalBias"), (None, "Tensor")])
+def test_without_a_pin_torchs_checks_choose_the_form_of_the_mask(monkeypatch, judge, form):
+    """Without a pin, `causal_lower_right` is passed if torch has a kernel for it, and a mask otherwise."""
+    for name in ("flash", "efficient"):
+        monkeypatch.setattr(torch.backends.cuda, f"can_use_{name}_attention", lambda parameters, ok=name == judge: ok)
+    monkeypatch.setattr(Sdpa, "_mask_form", lambda *_: "lower_right")
+    problem = workload(mask="causal", seq_k=12, kv_heads=1)
+    function = Sdpa("sdpa").prepare_function(problem, make_inputs(problem, "cpu"))
+    assert type(function.keywords["attn_mask"]).__name__ == form
 
 
 class TestOnCuda:
@@ -169,3 +186,10 @@ class TestRegisteredImplementations:
         for implementation in (None, "FA3", "FA3", None, None, "FA4", "FA3"):
             sdpa._select(implementation)
         assert done == ["FA3", None, "FA4", "FA3"]
+
+    def test_a_torch_that_cannot_restore_its_kernels(self, monkeypatch):
+        """If torch can't restore its own kernels, as in 2.10, the error says what to do."""
+        monkeypatch.setattr(torch.nn.attention, "current_flash_attention_impl", lambda: "FA4")
+        monkeypatch.delattr(torch.nn.attention, "restore_flash_attention_impl")
+        with pytest.raises(RuntimeError, match=r"can't replace FA4 .* start a new process, or update torch"):
+            sdpa._select(None)

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
+    from torch.nn.attention.flex_attention import BlockMask
 
 MIN_HEAD_DIM_ON_CUDA = 16
+BLOCK = 128  # queries and keys per block of a block mask, torch's default
 MAX_RECOMPILATIONS = 1 << 16  # effectively no limit: no run needs this many recompilations
 
 
@@ -46,20 +48,12 @@ class Flex(Variant):
 
     def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
         """Make the block mask, compile the kernel with a first call, and return the timed function."""
-        from torch.nn.attention.flex_attention import create_block_mask
-
         from attnbench_variants._visible import sees_everything
 
         w = workload
-        block_mask = None
-        if not sees_everything(w):
-            batch = w.batch if w.mask.is_seeded else None
-            block_mask = create_block_mask(
-                mask_function(w, inputs), batch, None, w.seq_q, w.seq_k, device=inputs.query.device
-            )
         arguments: dict[str, Any] = {
             "score_mod": score_function(w, inputs),
-            "block_mask": block_mask,
+            "block_mask": None if sees_everything(w) else make_block_mask(w, inputs),
             "scale": w.effective_scale,
             "enable_gqa": w.heads != w.kv_heads,
         }
@@ -70,6 +64,48 @@ class Flex(Variant):
 
         attend(*inputs.leaves)
         return attend
+
+
+def make_block_mask(workload: Workload, inputs: Inputs) -> BlockMask:
+    """Return the same BlockMask as torch's create_block_mask, which would need 10 bytes for each query and key.
+
+    Because the keys that a row sees are one range, only the ends of these ranges are compared with the ends of each
+    block of keys. This needs about 4 bytes for each query and block of keys.
+    """
+    import torch
+    from torch.nn.attention.flex_attention import BlockMask
+    from torch.nn.functional import pad
+
+    from attnbench_variants._visible import ranges
+
+    w, device = workload, inputs.query.device
+    starts = torch.arange(0, w.seq_k, BLOCK, device=device)
+    partial, full = [], []
+    for each in ranges(w, device):
+        # Rows that fill up the last block see no key, and there are no keys after seq_k, so that a block which is
+        # not entirely within the workload is never full.
+        low, high = (pad(ends, (0, -w.seq_q % BLOCK)).view(-1, BLOCK, 1) for ends in (each.low, each.high))
+        seen = ((low < high) & (low < starts + BLOCK) & (high > starts)).any(1)
+        full.append(((low <= starts) & (high >= starts + BLOCK)).all(1))
+        partial.append(seen & ~full[-1])
+    return BlockMask.from_kv_blocks(
+        *_ordered(torch.stack(partial)[:, None]),
+        *_ordered(torch.stack(full)[:, None]),
+        BLOCK_SIZE=BLOCK,
+        mask_mod=mask_function(w, inputs),
+        seq_lengths=(w.seq_q, w.seq_k),
+    )
+
+
+def _ordered(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the number of True elements in each row of `blocks`, and the columns with the True elements first.
+
+    Both are int32. `blocks` is (..., rows, columns) bool.
+    """
+    import torch
+
+    columns = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    return blocks.sum(-1, dtype=torch.int32), columns.to(torch.int32)
 
 
 def mask_function(workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:

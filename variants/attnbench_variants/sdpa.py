@@ -21,6 +21,8 @@ IMPLEMENTATIONS = {
     "FA3": ("flash_attn_interface", "flash-attn-3", (9,)),
     "FA4": ("flash_attn.cute.interface", "flash-attn-4", (9, 10)),
 }
+# For these backends, torch would make a mask from its `causal_lower_right` bias at each call.
+WITHOUT_LOWER_RIGHT = ("MATH", "CUDNN_ATTENTION")
 
 
 class Sdpa(Variant):
@@ -28,8 +30,8 @@ class Sdpa(Variant):
 
     torch's `is_causal` is top-left aligned, but a causal mask in attnbench is bottom-right aligned. If the two masks
     differ, the causal mask is passed as a boolean tensor or, on CUDA with more keys than queries, as torch's
-    `causal_lower_right` bias. A pinned backend raises an error for an unsupported workload; torch never falls back to
-    another backend.
+    `causal_lower_right` bias, if the backend has a kernel for it. A pinned backend raises an error for an unsupported
+    workload; torch never falls back to another backend.
     """
 
     def __init__(self, name: str, backend: str | None = None, implementation: str | None = None) -> None:
@@ -67,7 +69,10 @@ class Sdpa(Variant):
         """Make the mask or bias in advance, so that a call only calls scaled_dot_product_attention."""
         from torch.nn.functional import scaled_dot_product_attention
 
-        arguments = _mask_arguments(workload, inputs.query.device, inputs.alibi_slopes)
+        form = self._mask_form(workload, inputs.query.device.type)
+        if form == "lower_right" and self.backend is None and not _has_lower_right_kernel(workload, inputs):
+            form = "mask"
+        arguments = _mask_arguments(form, workload, inputs)
         arguments["scale"] = workload.scale
         arguments["dropout_p"] = workload.dropout
         arguments["enable_gqa"] = workload.heads != workload.kv_heads
@@ -87,6 +92,21 @@ class Sdpa(Variant):
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         return sdpa_kernel(getattr(SDPBackend, self.backend))
+
+    def _mask_form(self, workload: Workload, device_type: str) -> str:
+        """Return the form in which the mask is passed: `nothing`, `is_causal`, `lower_right` or `mask` (a tensor)."""
+        from attnbench_variants._visible import simplest_kind
+
+        w, kind = workload, simplest_kind(workload)
+        if w.alibi:
+            return "mask"
+        if kind == "none":
+            return "nothing"
+        if kind == "causal-top-left" or (kind == "causal" and w.seq_q == w.seq_k):
+            return "is_causal"
+        if kind == "causal" and w.seq_q < w.seq_k and device_type == "cuda" and self.backend not in WITHOUT_LOWER_RIGHT:
+            return "lower_right"
+        return "mask"
 
     def _refusals_on_cuda(self, workload: Workload, device: str) -> Iterator[str]:
         """Yield reasons for refusing a workload on CUDA, in addition to those from torch's own checks."""
@@ -126,7 +146,7 @@ class Sdpa(Variant):
             row = torch.empty(width, dtype=dtype, device=device, requires_grad=w.needs_gradient)
             return row.expand(w.batch, heads, length, width)
 
-        form = _mask_form(w, device.type)
+        form = self._mask_form(w, device.type)
         mask = None
         if form == "mask":
             mask = torch.empty(w.seq_k, dtype=dtype if w.alibi else torch.bool, device=device)
@@ -172,7 +192,11 @@ def _unrouted(implementation: str, workload: Workload, device: str) -> Iterator[
 
 
 def _select(implementation: str | None) -> None:
-    """Route torch's flash backend to `implementation`, unless it is already routed there."""
+    """Route torch's flash backend to `implementation`, unless it is already routed there.
+
+    Raises RuntimeError if torch 2.10 should restore its own kernels, which only later versions can.
+    """
+    import torch
     from torch.nn import attention
 
     if not hasattr(attention, "current_flash_attention_impl"):
@@ -180,33 +204,34 @@ def _select(implementation: str | None) -> None:
     current = attention.current_flash_attention_impl()
     if implementation == current:
         return
+    if implementation is None and not hasattr(attention, "restore_flash_attention_impl"):
+        raise RuntimeError(
+            f"torch {torch.__version__} can't replace {current} by its own flash kernels in the same process: "
+            "start a new process, or update torch to 2.11 or later"
+        )
     if implementation is None:
         attention.restore_flash_attention_impl()
     else:
         attention.activate_flash_attention_impl(implementation)
 
 
-def _mask_form(workload: Workload, device_type: str) -> str:
-    """Return the form in which the mask is passed: `nothing`, `is_causal`, `lower_right` or `mask` (a tensor)."""
-    from attnbench_variants._visible import simplest_kind
+def _has_lower_right_kernel(workload: Workload, inputs: Inputs) -> bool:
+    """Return whether torch has a kernel for its `causal_lower_right` bias, or would make a mask at each call.
 
-    w, kind = workload, simplest_kind(workload)
-    if w.alibi:
-        return "mask"
-    if kind == "none":
-        return "nothing"
-    if kind == "causal-top-left" or (kind == "causal" and w.seq_q == w.seq_k):
-        return "is_causal"
-    if kind == "causal" and w.seq_q < w.seq_k and device_type == "cuda":
-        return "lower_right"
-    return "mask"
+    torch makes the same checks at each call (`CausalBias._dispatch` in torch/nn/attention/bias.py).
+    """
+    from torch.backends import cuda
+
+    grouped = workload.heads != workload.kv_heads
+    parameters = cuda.SDPAParams(*inputs.leaves, None, workload.dropout, False, grouped)
+    return cuda.can_use_flash_attention(parameters) or cuda.can_use_efficient_attention(parameters)
 
 
-def _mask_arguments(workload: Workload, device: torch.device, slopes: torch.Tensor | None) -> dict[str, Any]:
-    """Return the arguments of scaled_dot_product_attention for the mask and for ALiBi's bias."""
+def _mask_arguments(form: str, workload: Workload, inputs: Inputs) -> dict[str, Any]:
+    """Return the arguments of scaled_dot_product_attention for the mask, passed as `form`, and for ALiBi's bias."""
     from attnbench_variants import _visible
 
-    form = _mask_form(workload, device.type)
+    device, slopes = inputs.query.device, inputs.alibi_slopes
     if form == "nothing":
         return {}
     if form == "is_causal":

@@ -35,6 +35,8 @@ class Varlen(Variant):
         reason = ABILITIES.lacking(workload, device)
         if reason is None and "window_size" not in _parameters():
             return "needs torch 2.11 or later, whose varlen_attn supports windows (pip install -U torch)"
+        if reason is None and workload.heads != workload.kv_heads and "enable_gqa" not in _parameters():
+            return "needs torch 2.12 or later, whose varlen_attn supports grouped heads (pip install -U torch)"
         return reason
 
     def prepare_function(self, workload: Workload, inputs: Inputs) -> Callable[..., torch.Tensor]:
@@ -54,8 +56,9 @@ class Varlen(Variant):
             "max_k": packed.longest_key,
             "scale": w.effective_scale,
             "window_size": windows.get(kind, (-1, -1)),
-            "enable_gqa": w.heads != w.kv_heads,
         }
+        if w.heads != w.kv_heads:
+            arguments["enable_gqa"] = True  # not known to torch 2.11
         batch = (w.batch, w.seq_q)
         return lambda *leaves: varlen_attn(*packed.pack(*leaves), **arguments).unflatten(0, batch)
 
