@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -73,66 +71,6 @@ def test_more_threads_than_cores_are_a_warning(tmp_path, monkeypatch):
     assert doctor.threads(tmp_path).level == "warning"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert doctor.threads(tmp_path).level == "ok"
-
-
-class FakeNvml:
-    """A fake NVML with one GPU that returns the given answers. An answer that is an exception is raised."""
-
-    NVML_MEMORY_ERROR_TYPE_UNCORRECTED = NVML_VOLATILE_ECC = NVML_TEMPERATURE_GPU = NVML_CLOCK_SM = 0
-
-    def __init__(self, **answers):
-        self.answers = {
-            "PersistenceMode": 1, "EccMode": (1, 1), "TotalEccErrors": 0, "MigMode": (0, 0), "Temperature": 40,
-            "CurrentClocksEventReasons": 0, "ComputeRunningProcesses": [], "ApplicationsClock": 1980,
-            "MaxClockInfo": 1980, **answers,
-        }  # fmt: skip
-
-    def nvmlInit(self):  # noqa: N802 - NVML's own name
-        """Do nothing."""
-
-    def nvmlDeviceGetCount(self):  # noqa: N802 - NVML's own name
-        """Return 1."""
-        return 1
-
-    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802 - NVML's own name
-        """Return a handle."""
-        return "handle"
-
-    def __getattr__(self, name):
-        answer = self.answers[name.removeprefix("nvmlDeviceGet")]
-
-        def ask(*arguments):
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-        return ask
-
-
-@pytest.mark.parametrize(
-    ("name", "answers"),
-    [
-        ("persistence", {"PersistenceMode": 0}),
-        ("ECC", {"TotalEccErrors": 3}),
-        ("MIG", {"MigMode": (1, 1)}),
-        ("throttling", {"CurrentClocksEventReasons": 0x4 | 0x40}),
-        ("co-tenants", {"ComputeRunningProcesses": [SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=7)]}),
-        ("temperature", {"Temperature": 91}),
-        ("clocks", {"ApplicationsClock": 1200}),
-    ],
-)
-def test_each_fault_of_a_gpu_gives_one_warning(name, answers):
-    """On a GPU with one fault, one check gives a warning and all other checks are ok."""
-    findings = {finding.check.removeprefix("gpu 0 "): finding for finding in doctor.gpus(FakeNvml(**answers))}
-    assert findings.pop(name).level == "warning"
-    assert {finding.level for finding in findings.values()} == {"ok"}
-    assert {finding.level for finding in doctor.gpus(FakeNvml())} == {"ok"}
-
-
-def test_a_failed_check_does_not_hide_the_others():
-    """If a GPU does not support a query, only the check that needs this query is unknown."""
-    findings = doctor.gpus(FakeNvml(MigMode=RuntimeError("Not Supported")))
-    assert [finding.check for finding in findings if finding.level == "unknown"] == ["gpu 0 MIG"]
 
 
 def test_the_real_machine_is_examined_without_torch():

@@ -24,8 +24,9 @@ def root(tmp_path, monkeypatch):
 
 
 def problem(root, *gpus, torch=CUDA_12, **system):
-    """Return why the GPUs can't be used."""
-    return gpu_problem(root, list_gpus(FakeNvml(*gpus, **system)), torch)
+    """Return why the GPUs can't be used, and the remedy, as text."""
+    found = gpu_problem(root, list_gpus(FakeNvml(*gpus, **system)), torch)
+    return None if found is None else str(found)
 
 
 def test_a_machine_without_gpus_has_no_problem(tmp_path):

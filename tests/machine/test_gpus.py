@@ -57,7 +57,7 @@ def test_a_gpu_in_mig_mode_without_instances_is_unusable():
     """The reason for a GPU in MIG mode without instances says how to create one."""
     ((index, reason),) = list_gpus(FakeNvml(split(0, NVMLError("Not Found")))).unusable
     assert index == 0
-    assert "sudo nvidia-smi mig -i 0 -cgi" in reason
+    assert "sudo nvidia-smi mig -i 0 -cgi" in reason.remedy
 
 
 def test_compute_modes_are_known():
@@ -66,7 +66,7 @@ def test_compute_modes_are_known():
     assert [each.exclusive for each in listed.gpus] == [False, True]
     ((index, reason),) = listed.unusable
     assert index == 2
-    assert "PROHIBITED: sudo nvidia-smi -i 2 -c DEFAULT" in reason
+    assert "PROHIBITED: sudo nvidia-smi -i 2 -c DEFAULT" in str(reason)
 
 
 @pytest.mark.parametrize(

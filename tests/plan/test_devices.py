@@ -142,6 +142,6 @@ def test_an_exclusive_gpu_is_marked(use_gpus):
 def test_the_cpu_is_not_measured_in_place_of_a_gpu_that_cannot_be_used(use_gpus, names):
     """If a GPU would be chosen but can't be used, UsageError gives the reason, the remedy and the choice of the CPU."""
     use_gpus({"Handle": NVMLError("Insufficient Permissions")})
-    with pytest.raises(UsageError, match=r"GPU 0: Insufficient Permissions .*; -d cpu measures the CPU instead$"):
+    with pytest.raises(UsageError, match=r"GPU 0: Insufficient Permissions: .*; -d cpu measures the CPU instead$"):
         choose_devices(names)
     assert [device.name for device in choose_devices(["cpu"])] == ["cpu"]

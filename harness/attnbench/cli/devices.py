@@ -40,7 +40,8 @@ def local_devices() -> list[dict[str, Any]]:
     from attnbench.plan.devices import list_devices
 
     listed = list_gpus()
-    devices, problem = list_devices(), gpu_problem(listed=listed)
+    found = gpu_problem(listed=listed)
+    problem = None if found is None else str(found)
     rows = [
         {
             "device": device.name,
@@ -49,9 +50,9 @@ def local_devices() -> list[dict[str, Any]]:
             "driver": device.driver,
             "problem": problem if device.kind == "cuda" else None,
         }
-        for device in devices
+        for device in list_devices()
     ]
-    unusable = [(f"GPU {index}", reason) for index, reason in listed.unusable]
+    unusable = [(f"GPU {index}", str(reason)) for index, reason in listed.unusable]
     if problem is not None and not listed.visible:
         unusable.append(("all GPUs", problem))
     nothing = {"device": None, "memory_gib": None, "driver": listed.driver}

@@ -10,13 +10,13 @@ MARKS = {"ok": "ok     ", "warning": "WARNING", "unknown": "?      "}
 
 
 def doctor(json_: Json = False) -> None:
-    """Show what would distort timings on this machine, and how to fix it.
+    """Show what would distort timings on this machine or keep its GPUs from being used, and how to fix it.
 
     The command changes nothing on the machine.
     """
     from attnbench.machine.doctor import examine
 
-    findings = examine()
+    findings = examine(load_extensions=True)
     if json_:
         print(json.dumps([finding.to_json() for finding in findings], indent=1))
         return

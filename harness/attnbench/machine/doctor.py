@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from attnbench.machine.cgroups import ControlGroups
+from attnbench.machine.finding import OK, UNKNOWN, WARNING, Finding, guarded
+from attnbench.machine.gpu_checks import gpus
+from attnbench.machine.gpus import list_gpus
+from attnbench.machine.software_checks import software
 
-OK, WARNING, UNKNOWN = "ok", "warning", "unknown"
 LOAD_SECONDS = 0.3  # load and steal time are measured over this period
 BUSY_CORES = 0.3  # warn if more than this many cores are busy
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-HOT_CELSIUS = 85
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check: `level` is `ok`, `warning` or `unknown`, and every warning has a `remedy`."""
+def examine(root: Path = Path("/"), nvml: Any = None, *, load_extensions: bool = False) -> list[Finding]:
+    """Run all checks of the CPU, load, container, memory, GPUs and their software, and return the findings.
 
-    check: str
-    level: str
-    found: str
-    remedy: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
-
-
-def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
-    """Run all checks of the CPU, load, container, memory and GPUs, and return their findings.
-
-    `root` is the folder that contains `sys` and `proc`, and `nvml` is the pynvml module. Tests replace both.
+    `load_extensions` says whether to load the compiled parts of libraries, which takes seconds. `root` is the folder
+    that contains `sys`, `proc` and `dev`, and `nvml` is the pynvml module; tests replace both.
     """
     checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
         ("governor", lambda: governor(root)),
@@ -49,15 +35,9 @@ def examine(root: Path = Path("/"), nvml: Any = None) -> list[Finding]:
         ("memory", lambda: memory(root)),
         ("virtual machine", lambda: virtual_machine(root)),
     )
-    findings = [_guarded(name, check) for name, check in checks]
-    return [*findings, *gpus(nvml)]
-
-
-def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
-    try:
-        return check()
-    except Exception as error:  # noqa: BLE001 - a check that fails on this system must not stop the others
-        return Finding(name, UNKNOWN, f"the check failed on this system: {error}")
+    findings = [guarded(name, check) for name, check in checks]
+    listed = list_gpus(nvml)
+    return [*findings, *gpus(listed, nvml), *software(root, listed, load_extensions=load_extensions)]
 
 
 def governor(root: Path) -> Finding:
@@ -173,102 +153,3 @@ def virtual_machine(root: Path) -> Finding:
     steal = float(getattr(psutil.cpu_times_percent(interval=LOAD_SECONDS), "steal", 0.0))
     found = f"a hypervisor runs this machine and took {steal:.1f}% of its CPU time during this check"
     return Finding("virtual machine", WARNING, found, "rely on ratios of interleaved variants, not on absolute times")
-
-
-def gpus(nvml: Any = None) -> list[Finding]:
-    """Run all checks on each NVIDIA GPU, and return their findings."""
-    try:
-        nvml = nvml or import_module("pynvml")
-        nvml.nvmlInit()
-        count = nvml.nvmlDeviceGetCount()
-    except Exception as error:  # noqa: BLE001 - without a driver, a GPU or permission there is nothing to check
-        return [Finding("gpu", UNKNOWN, f"no NVIDIA GPU can be queried: {error}")]
-    return [finding for index in range(count) for finding in _gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index)]
-
-
-def _gpu(nvml: Any, handle: Any, index: int) -> Iterator[Finding]:
-    checks = (
-        ("persistence", _persistence),
-        ("ECC", _ecc),
-        ("MIG", _mig),
-        ("throttling", _throttling),
-        ("co-tenants", _co_tenants),
-        ("temperature", _temperature),
-        ("clocks", _clocks),
-    )
-    for name, check in checks:
-        yield _guarded(f"gpu {index} {name}", partial(_gpu_finding, f"gpu {index} {name}", check, nvml, handle, index))
-
-
-Found = tuple[str, str, str | None]  # the level, the finding and the remedy
-
-
-def _gpu_finding(name: str, check: Callable[..., Found], nvml: Any, handle: Any, index: int) -> Finding:
-    return Finding(name, *check(nvml, handle, index))
-
-
-def _persistence(nvml: Any, handle: Any, index: int) -> Found:
-    if nvml.nvmlDeviceGetPersistenceMode(handle):
-        return OK, "on", None
-    return (
-        WARNING,
-        "off: the driver is unloaded between runs, and the GPU starts each run at a low clock",
-        f"sudo nvidia-smi -i {index} -pm 1",
-    )
-
-
-def _ecc(nvml: Any, handle: Any, _index: int) -> Found:
-    current, _ = nvml.nvmlDeviceGetEccMode(handle)
-    errors = nvml.nvmlDeviceGetTotalEccErrors(handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
-    if errors:
-        return (
-            WARNING,
-            f"{errors} uncorrected memory errors since boot",
-            "have the GPU checked before you publish its results",
-        )
-    return OK, f"{'on' if current else 'off'}, no uncorrected errors", None
-
-
-def _mig(nvml: Any, handle: Any, index: int) -> Found:
-    current, _ = nvml.nvmlDeviceGetMigMode(handle)
-    if not current:
-        return OK, "off", None
-    remedy = f"publish the slice's name with the results, or run sudo nvidia-smi -i {index} -mig 0"
-    return WARNING, "on: each slice of the GPU shares bandwidth and power with the other slices", remedy
-
-
-def _throttling(nvml: Any, handle: Any, index: int) -> Found:
-    from attnbench.machine.nvml import THROTTLE_BITS
-
-    reasons = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
-    active = [name for bit, name in THROTTLE_BITS.items() if reasons & bit]
-    if not active:
-        return OK, "none", None
-    return WARNING, ", ".join(active), f"improve the cooling, or lower the clock: sudo nvidia-smi -i {index} -lgc <MHz>"
-
-
-def _co_tenants(nvml: Any, handle: Any, _index: int) -> Found:
-    pids = [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle) if process.pid != os.getpid()]
-    if not pids:
-        return OK, "none", None
-    return (
-        WARNING,
-        f"processes {', '.join(map(str, pids))} use this GPU",
-        "stop these processes, or choose another GPU with -d",
-    )
-
-
-def _temperature(nvml: Any, handle: Any, _index: int) -> Found:
-    celsius = nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
-    if celsius < HOT_CELSIUS:
-        return OK, f"{celsius} C", None
-    return WARNING, f"{celsius} C", "let the GPU cool down, or improve the cooling"
-
-
-def _clocks(nvml: Any, handle: Any, index: int) -> Found:
-    now = nvml.nvmlDeviceGetApplicationsClock(handle, nvml.NVML_CLOCK_SM)
-    maximum = nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM)
-    if now >= maximum:
-        return OK, f"applications may use the full {maximum} MHz", None
-    remedy = f"run sudo nvidia-smi -i {index} -rac, or publish the clock with the results"
-    return WARNING, f"applications are limited to {now} of {maximum} MHz", remedy

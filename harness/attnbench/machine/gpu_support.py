@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
+from attnbench.machine.finding import Problem
 from attnbench.machine.gpus import VISIBLE, GpuList, list_gpus
 
 # The oldest driver for each major version of CUDA, from table 1 of NVIDIA's page on minor version compatibility:
@@ -47,23 +48,26 @@ def installed_torch(file: Path | None = None) -> TorchBuild | None:
     return TorchBuild(str(values.get("__version__")), None if cuda is None else str(cuda))
 
 
-def torch_problem(listed: GpuList, torch: TorchBuild | None) -> str | None:
+def torch_problem(listed: GpuList, torch: TorchBuild | None) -> Problem | None:
     """Return why torch can't use GPUs with this driver, and the remedy, or None if it can or torch is not installed."""
     if torch is None:
         return None
     if torch.cuda_major is None:
-        return f"torch {torch.version} is not built for CUDA: install a CUDA build ({INSTALL})"
+        return Problem(f"torch {torch.version} is not built for CUDA", f"install a CUDA build ({INSTALL})")
     minimum = MINIMUM_DRIVER.get(torch.cuda_major)
     older = minimum is not None and listed.driver is not None and int(listed.driver.partition(".")[0]) < minimum
     if not older or (listed.driver_cuda is not None and listed.driver_cuda[0] >= torch.cuda_major):
         return None
-    return (
+    return Problem(
         f"torch {torch.version} is built for CUDA {torch.cuda}, which needs driver {minimum} or later, but the driver "
-        f"is {listed.driver}: update the driver, or install a build for an older CUDA ({INSTALL})"
+        f"is {listed.driver}",
+        f"update the driver, or install a build for an older CUDA ({INSTALL})",
     )
 
 
-def gpu_problem(root: Path = Path("/"), listed: GpuList | None = None, torch: TorchBuild | None = None) -> str | None:
+def gpu_problem(
+    root: Path = Path("/"), listed: GpuList | None = None, torch: TorchBuild | None = None
+) -> Problem | None:
     """Return why this machine's GPUs can't be used, and the remedy. Return None if they can, or if there is no GPU.
 
     `root` is the folder that contains `dev`; tests replace it and the other arguments.
@@ -75,13 +79,15 @@ def gpu_problem(root: Path = Path("/"), listed: GpuList | None = None, torch: To
     if listed.visible:
         return torch_problem(listed, installed_torch() if torch is None else torch)
     what = f"this machine has NVIDIA GPUs ({', '.join(nodes)})" if nodes else "this machine has NVIDIA GPUs"
-    return f"{what}, but none can be used: {_why_none(listed)}"
+    why, remedy = _why_none(listed)
+    return Problem(f"{what}, but none can be used: {why}", remedy)
 
 
-def _why_none(listed: GpuList) -> str:
+def _why_none(listed: GpuList) -> tuple[str, str]:
+    """Return why no GPU can be used, and what would help."""
     if listed.problem is not None:
-        return f"{listed.problem} (see what `nvidia-smi` says; in a container, start it with --gpus all)"
+        return listed.problem, "see what `nvidia-smi` says; in a container, start it with --gpus all"
     if listed.gpus:
-        return f"{VISIBLE}={os.environ.get(VISIBLE)!r} hides all of them: unset or correct it"
+        return f"{VISIBLE}={os.environ.get(VISIBLE)!r} hides all of them", "unset or correct it"
     reasons = "; ".join(f"GPU {index}: {reason}" for index, reason in listed.unusable)
-    return f"{reasons or 'NVML lists none'} (in a Slurm job, ask for one with --gres=gpu:1)"
+    return reasons or "NVML lists none", "see what `nvidia-smi` says; in a Slurm job, ask for a GPU with --gres=gpu:1"

@@ -10,6 +10,8 @@ from typing import Any
 
 import pynvml
 
+from attnbench.machine.finding import Problem
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -35,14 +37,14 @@ class Gpu:
 class GpuList:
     """All that NVML says about this machine's GPUs.
 
-    - `unusable`: why a GPU can't be used, by NVML's number of the GPU
+    - `unusable`: why a GPU can't be used, by NVML's number of the GPU: a Problem, or NVML's own text
     - `driver`: the version of the driver, such as `575.57.08`
     - `driver_cuda`: the newest version of CUDA that the installed libcuda supports, as (major, minor)
     - `problem`: why NVML itself can't be used
     """
 
     gpus: tuple[Gpu, ...] = ()
-    unusable: tuple[tuple[int, str], ...] = ()
+    unusable: tuple[tuple[int, Problem | str], ...] = ()
     driver: str | None = None
     driver_cuda: tuple[int, int] | None = None
     problem: str | None = None
@@ -67,11 +69,13 @@ def list_gpus(nvml: Any = None) -> GpuList:
     try:
         driver, count = text(nvml.nvmlSystemGetDriverVersion()), nvml.nvmlDeviceGetCount()
         gpus: list[Gpu] = []
-        unusable: list[tuple[int, str]] = []
+        unusable: list[tuple[int, Problem | str]] = []
         for index in range(count):
             try:
                 gpus += _parts(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index)
-            except (nvml.NVMLError, _UnusableError) as error:
+            except _UnusableError as error:
+                unusable.append((index, error.problem))
+            except nvml.NVMLError as error:
                 unusable.append((index, str(error)))
         return GpuList(tuple(gpus), tuple(unusable), driver, _driver_cuda(nvml))
     except nvml.NVMLError as error:
@@ -81,7 +85,11 @@ def list_gpus(nvml: Any = None) -> GpuList:
 
 
 class _UnusableError(Exception):
-    """A GPU can't be used for the reason in the message."""
+    """A GPU can't be used because of `problem`."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.problem = Problem(reason, remedy)
 
 
 def _driver_cuda(nvml: Any) -> tuple[int, int] | None:
@@ -97,7 +105,7 @@ def _parts(nvml: Any, handle: Any, index: int) -> Iterator[Gpu]:
     """Yield the GPU, or its MIG instances if it is split. Raises an error with the reason if it can't be used."""
     mode = compute_mode(nvml, handle)
     if mode == nvml.NVML_COMPUTEMODE_PROHIBITED:
-        raise _UnusableError(f"its compute mode is PROHIBITED: sudo nvidia-smi -i {index} -c DEFAULT")
+        raise _UnusableError("its compute mode is PROHIBITED", f"sudo nvidia-smi -i {index} -c DEFAULT")
     uuid, bus_id = text(nvml.nvmlDeviceGetUUID(handle)), text(nvml.nvmlDeviceGetPciInfo(handle).busId)
     if not mig_enabled(nvml, handle):
         memory = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
@@ -107,8 +115,8 @@ def _parts(nvml: Any, handle: Any, index: int) -> Iterator[Gpu]:
     instances = list(_instances(nvml, handle))
     if not instances:
         raise _UnusableError(
-            f"it is in MIG mode and has no instance that this process may use: create one with sudo nvidia-smi mig "
-            f"-i {index} -cgi PROFILE -C, or run sudo nvidia-smi -i {index} -mig 0"
+            "it is in MIG mode and has no instance that this process may use",
+            f"create one with sudo nvidia-smi mig -i {index} -cgi PROFILE -C, or run sudo nvidia-smi -i {index} -mig 0",
         )
     for instance in instances:
         memory = int(nvml.nvmlDeviceGetMemoryInfo(instance).total)

@@ -8,9 +8,17 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from attnbench.machine.finding import Problem
+
 
 def triton_compiler_problem() -> str | None:
-    """Return what Triton lacks to launch kernels on a GPU, and the remedy, or None if it lacks nothing.
+    """Return what Triton lacks to launch kernels on a GPU, and the remedy, or None if it lacks nothing."""
+    problem = compiler_problem()
+    return None if problem is None else str(problem)
+
+
+def compiler_problem() -> Problem | None:
+    """Return what Triton lacks, as `triton_compiler_problem` does, with the remedy apart.
 
     Triton compiles a C module on each machine. It calls the compiler in the environment variable CC or, if it is not
     set, gcc or clang, and needs Python.h (see `_build` in triton/runtime/build.py). The interpreter needs no compiler.
@@ -19,17 +27,21 @@ def triton_compiler_problem() -> str | None:
         return None
     compiler = os.environ.get("CC")
     if compiler is not None and shutil.which(compiler) is None:
-        return f"Triton needs a C compiler, and CC={compiler!r} is not a program: unset CC or set it to a compiler"
+        return Problem(
+            f"Triton needs a C compiler, and CC={compiler!r} is not a program", "unset CC or set it to a compiler"
+        )
     if compiler is None and not (shutil.which("gcc") or shutil.which("clang")):
-        packages = "apt install gcc, dnf install gcc, or set CC"
-        return f"Triton needs a C compiler, and there is neither gcc nor clang: {packages}"
+        return Problem(
+            "Triton needs a C compiler, and there is neither gcc nor clang",
+            "apt install gcc, dnf install gcc, or set CC",
+        )
     folders = header_folders()
     if any((folder / "Python.h").is_file() for folder in folders):
         return None
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    return (
-        f"Triton needs Python.h, which is not in {folders[0]}: apt install {name}-dev, or dnf install {name}-devel "
-        "(python3-devel for the system's own Python)"
+    return Problem(
+        f"Triton needs Python.h, which is not in {folders[0]}",
+        f"apt install {name}-dev, or dnf install {name}-devel (python3-devel for the system's own Python)",
     )
 
 
