@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.autograd.profiler import profile
@@ -60,16 +60,64 @@ def profiled(action: Callable[[], Any], *, device: str, memory: bool = False) ->
 
 
 MAX_NAMES = 100  # maximum number of kernel or operator names stored for each call
-# Each backend, with a pattern for its kernel and operator names, which were taken from the sources of torch's ATen
-# operators. A call belongs to the first backend whose pattern matches any of the call's names.
-BACKENDS = (
-    ("cudnn", r"cudnn_attention|cudnn.*(sdpa|fort_native)|fort_native_sdpa"),
-    ("flash", r"flash_attention|flash_(fwd|bwd)|flashattn|FlashAttn"),
-    ("efficient", r"efficient_attention|fmha_cutlass|AttentionKernel|AttentionBackwardKernel"),
-    ("flex", r"flex_attention|flex_(fwd|bwd)|triton_(tem|flex)_fused_flex"),
-    ("math", r"_scaled_dot_product_attention_math"),
-    ("triton", r"^triton_|_triton|^_?attn_(fwd|bwd)"),
-    ("composed", r"softmax|aten::(bmm|matmul|exp)|gemm|cutlass"),
+
+
+class KnownNames(NamedTuple):
+    """A pattern for the names of a backend's kernels on CUDA or operators on a CPU, and where the names come from."""
+
+    backend: str
+    pattern: str
+    source: str
+
+
+# A call belongs to the first of these backends whose pattern matches any of the call's names. Names of templates start
+# with the return type and namespaces (`void pytorch_flash::flash_fwd_kernel<...>`), and other names are bare.
+KNOWN_NAMES = (
+    KnownNames(
+        "cudnn",
+        r"cudnn_attention|cudnn.*(sdpa|fort_native)|fort_native_sdpa",
+        "ATen's operators; cuDNN's engines, as in traces: cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_*",
+    ),
+    KnownNames(
+        "flashinfer",
+        r"flashinfer::|Batch(Prefill|Decode)With(Ragged|Paged)KVCache",
+        "flashinfer: include/flashinfer/attention/{prefill,decode}.cuh and hopper/prefill_sm90.cuh",
+    ),
+    KnownNames(
+        "sage",
+        r"qk_int8?_sv_f(8|16)_|quant_per_block_int8_kernel",
+        "SageAttention 2: csrc/qattn; SageAttention 1: quant_per_block.py, which runs before its kernel _attn_fwd",
+    ),
+    KnownNames(
+        "flash",
+        r"flash_attention|flash_(fwd|bwd)|flashattn|FlashAttn|FlashAttention(Forward|Backward)",
+        "ATen's operators; flash-attention: csrc/flash_attn/src (2), hopper/flash_{fwd,bwd}_kernel_sm90.h (3) and "
+        "flash_attn/cute/flash_{fwd,bwd}_sm*.py (4)",
+    ),
+    KnownNames(
+        "efficient",
+        r"efficient_attention|fmha_cutlass|AttentionKernel|AttentionBackwardKernel|Sm\d+Fmha",
+        "ATen's operators, and its mem_eff_attention/kernels, which xformers' cutlass shares; CUTLASS: "
+        "examples/77_blackwell_fmha",
+    ),
+    KnownNames(
+        "flex",
+        r"flex_attention|flex_(fwd|bwd)|triton_(tem|flex)_fused_flex",
+        "torch/_inductor/kernel/flex: kernels are named triton_tem_fused_flex_attention_* after the operator",
+    ),
+    KnownNames("math", r"_scaled_dot_product_attention_math", "ATen's operators"),
+    KnownNames(
+        "triton",
+        r"^triton_|_triton|^_?attn_(fwd|bwd)|^_fwd_kernel_splitK|^_splitK_reduce"
+        r"|^(forward|grad_key_value|grad_query|row_\w+)_kernel$",
+        "torch/_inductor; Triton's tutorial 06; xformers: ops/fmha/_triton/splitk_kernels.py; triton-flash's kernels",
+    ),
+    KnownNames(
+        "composed",
+        r"softmax|SoftMax|aten::(bmm|matmul|exp)|gemm|gemv|cutlass|nvjet_",
+        "ATen: native/cuda/SoftMax.cu and PersistentSoftmax.cuh; cuBLAS's kernels, as in traces: nvjet_hsh_* and "
+        "nvjet_tst_* since Hopper, ampere_*gemm*, cutlass_80_tensorop_*",
+    ),
 )
 # Events that do not compute anything: launches, copies, and operators that only create views or allocate memory.
 BOOKKEEPING = re.compile(
@@ -84,8 +132,9 @@ class Kernels:
     """The kernels of one call.
 
     - `names`: device kernels (CUDA) or operators (CPU), in order of first appearance; None if the profiler failed
-    - `backend`: the backend to which the names belong: `flash`, `efficient`, `cudnn`, `flex`, `math` (torch's
-      fall-back), `triton` or `composed` (plain operators such as matmul and softmax); None if no name is recognised
+    - `backend`: the backend to which the names belong: `flash`, `efficient`, `cudnn`, `flashinfer`, `sage`, `flex`,
+      `math` (torch's fall-back), `triton` or `composed` (plain operators such as matmul and softmax); None if no name
+      is recognised
     - `reason`: why `names` is None
     """
 
@@ -122,7 +171,5 @@ def describe(events: list[ProfiledEvent], device: str) -> Kernels:
 
 def backend_of(names: tuple[str, ...]) -> str | None:
     """Return the backend to which these kernel or operator names belong, or None if no name is recognised."""
-    for backend, pattern in BACKENDS:
-        if any(re.search(pattern, name) for name in names):
-            return backend
-    return None
+    found = (known.backend for known in KNOWN_NAMES if any(re.search(known.pattern, name) for name in names))
+    return next(found, None)
