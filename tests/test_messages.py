@@ -34,6 +34,8 @@ from attnbench.messages import (
     PeaksRequest,
     PhaseNotice,
     PluginNotice,
+    ProfileReply,
+    ProfileRequest,
     SuiteDescription,
     SupportNotice,
     SupportQuestion,
@@ -60,6 +62,7 @@ REQUESTS = [
     OpenRequest(WORKLOAD, MeasureConfig(budget_s=1.0, precision=0.1)),
     BlockRequest(2e7),
     CloseRequest(),
+    ProfileRequest(),
 ]
 ANSWERS = [
     PhaseNotice("prepare"),
@@ -84,7 +87,8 @@ ANSWERS = [
     ObserveReply(["mine: attnbench_record_stored raised ValueError"]),
     OpenReply(1e6, 1e4, {"worst_ratio": 0.5}, ["warm_up_cap"]),
     Block([1.5, 2.5], 4, 20.0, 1.0, 1.1, {"throttle": []}, (Suspicion("side_stream", "a call took 5 us"),)),
-    CloseReply(1, 2, 3, 4, ("kernel",), "flash", None),
+    CloseReply(1, 2, 3, 4),
+    ProfileReply(("kernel",), "flash", None, True),
 ]
 
 

@@ -123,7 +123,14 @@ class BlockRequest(Message, frozen=True):
 
 
 class CloseRequest(Message, frozen=True):
-    """A request to close the open cell: repeat the conformance check, and report memory and kernels."""
+    """A request to end the timing of the open cell: repeat the conformance check, and report memory."""
+
+
+class ProfileRequest(Message, frozen=True):
+    """A request to list the kernels of the open cell, and then to drop the cell.
+
+    It is separate from CloseRequest, because a profiler that crashes does not make the measured times invalid.
+    """
 
 
 class PhaseNotice(Message, frozen=True):
@@ -310,18 +317,24 @@ class Block(Message, frozen=True):
 
 
 class CloseReply(Message, frozen=True):
-    """The reply to a CloseRequest: the cell's memory in bytes, and its kernels.
-
-    See `measure.memory.Memory` and `measure.kernels.Kernels`.
-    """
+    """The reply to a CloseRequest: the cell's memory in bytes. See `measure.memory.Memory`."""
 
     peak_bytes: int | None = None
     saved_bytes: int | None = None
     reserved_bytes: int | None = None
     driver_bytes: int | None = None
+
+
+class ProfileReply(Message, frozen=True):
+    """The reply to a ProfileRequest: the cell's kernels. See `measure.kernels.Kernels`.
+
+    If `detached` is False, the profiler may slow down later calls, so the worker must not time another cell.
+    """
+
     kernels: tuple[str, ...] | None = None
     backend: str | None = None
     kernels_reason: str | None = None
+    detached: bool = False
 
 
 WorkerRequest = (
@@ -335,9 +348,12 @@ WorkerRequest = (
     | OpenRequest
     | BlockRequest
     | CloseRequest
+    | ProfileRequest
 )
 Notice = PhaseNotice | AboutNotice | PluginNotice | SupportNotice | CheckStartNotice | CheckResultNotice
-Reply = DoneReply | FailedReply | PeaksReply | ExplainReply | ObserveReply | OpenReply | Block | CloseReply
+Reply = (
+    DoneReply | FailedReply | PeaksReply | ExplainReply | ObserveReply | OpenReply | Block | CloseReply | ProfileReply
+)
 
 
 def failure_reason(reply: Reply) -> str:

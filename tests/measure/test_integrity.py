@@ -18,7 +18,16 @@ from attnbench.errors import MeasurementError
 from attnbench.measure.anticheat.integrity import ANSWER_MODULES, ProcessState, harness_answers_called
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
-from attnbench.messages import Block, BlockRequest, CloseReply, CloseRequest, OpenReply, OpenRequest
+from attnbench.messages import (
+    Block,
+    BlockRequest,
+    CloseReply,
+    CloseRequest,
+    OpenReply,
+    OpenRequest,
+    ProfileReply,
+    ProfileRequest,
+)
 from attnbench.tensors.inputs import make_inputs
 from attnbench.tensors.layer import make_layer_inputs
 from attnbench.worker import cell
@@ -153,4 +162,5 @@ class TestCallingContext:
         assert isinstance(opened, OpenReply), opened
         assert isinstance(session.operations[BlockRequest](BlockRequest(1e6)), Block)
         assert isinstance(session.operations[CloseRequest](CloseRequest()), CloseReply)
-        assert events == ["enter", "prepare", "call", "leave", *["enter", "call", "leave"] * 2]
+        assert isinstance(session.operations[ProfileRequest](ProfileRequest()), ProfileReply)
+        assert events == ["enter", "prepare", "call", "leave", *["enter", "call", "leave"] * 3]

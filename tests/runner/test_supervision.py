@@ -3,6 +3,8 @@
 The tests use stand-in workers, which misbehave on request.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from attnbench import store
@@ -15,6 +17,7 @@ from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.request import plan_of
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute, start
+from stubbed_runs import SHORTEST
 
 CUDA_ERROR = {
     "type": "FailedReply",
@@ -121,6 +124,40 @@ def test_after_a_cuda_error_each_variant_is_tried_again_in_a_new_worker(stubbed,
     workers = {name: [worker for other, _, worker in stubbed.opened() if other == name] for name in ("alpha", "beta")}
     assert all(len(set(used)) >= 2 for used in workers.values())
     assert len(outcomes(run)) == 3
+
+
+def test_no_block_is_timed_in_a_process_whose_profiler_is_still_attached(stubbed, outcomes):
+    """If a profiler stays attached to its worker, the next cell is timed in a new worker; otherwise in the same one."""
+    attached = {"type": "ProfileReply", "kernels": ["flash"], "detached": False}
+    stubbed.behave(alpha={"profile": attached})
+    run, _ = stubbed.run("alpha", "beta", seq=(16, 24, 32), protocol=replace(SHORTEST, interleave=False))
+    workers = {}
+    for name, _, process in stubbed.opened():
+        workers.setdefault(name, []).append(process)
+    assert len(set(workers["alpha"])) == 3
+    assert len(set(workers["beta"])) == 1
+    assert {record.kernels for (name, _), record in outcomes(run).items() if name == "alpha"} == {("flash",)}
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason"),
+    [
+        ("segfault", "the worker was lost: killed by SIGSEGV in phase"),
+        ("hang:profile", "the worker was lost: no reply within the deadline of phase profile"),
+        ({"type": "FailedReply", "status": "error", "phase": "profile", "reason": "CUPTI_ERROR"}, "CUPTI_ERROR"),
+        ({"type": "CloseReply"}, "the worker sent an unexpected CloseReply"),
+    ],
+    ids=["crash", "hang", "error", "reply"],
+)
+def test_a_failed_profile_does_not_lose_the_measured_times(stubbed, outcomes, monkeypatch, profile, reason):
+    """If the profile fails, the cell's times are kept, and the record gives the reason why the kernels are unknown."""
+    monkeypatch.setitem(limits.DEADLINES_S, "profile", 0.3)
+    stubbed.behave(alpha={"profile": profile})
+    run, _ = stubbed.run("alpha", "beta")
+    record = outcomes(run)["alpha", 16]
+    assert (record.status, record.kernels) == ("ok", None)
+    assert reason in record.telemetry["kernels_reason"]
+    assert outcomes(run)["beta", 16].kernels == ("stub",)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 The environment variable `STUB` is a JSON object that maps each variant to an object with the variant's behaviour. A
 variant's object has these keys:
 
-- an operation (`load`, `open`, `block`, `close` or `check`): what to do in this operation
+- an operation (`load`, `open`, `block`, `close`, `profile` or `check`): what to do in this operation
 - a length: an object with the same keys, for workloads of this length only
 - `limit`: the largest length that fits in memory
 
@@ -46,6 +46,8 @@ from attnbench.messages import (
     PeaksRequest,
     PhaseNotice,
     PluginNotice,
+    ProfileReply,
+    ProfileRequest,
     SupportNotice,
     SupportRequest,
     VariantDescription,
@@ -141,7 +143,12 @@ def block(_):
 
 def close(_):
     """Reply that the cell is closed."""
-    return requested("close") or CloseReply(peak_bytes=1, kernels=("stub",))
+    return requested("close") or CloseReply(peak_bytes=1)
+
+
+def profile(_):
+    """Reply with the kernels of the cell."""
+    return requested("profile") or ProfileReply(kernels=("stub",), detached=True)
 
 
 def note(operation):
@@ -205,6 +212,7 @@ def send(message):
 OPERATIONS = {
     DescribeRequest: describe, SupportRequest: support, PeaksRequest: peaks, CheckRequest: check,
     LoadRequest: load, OpenRequest: open_, BlockRequest: block, CloseRequest: close,
+    ProfileRequest: profile,
 }  # fmt: skip
 STATE = {}
 

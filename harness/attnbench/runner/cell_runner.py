@@ -19,6 +19,8 @@ from attnbench.messages import (
     LoadRequest,
     OpenReply,
     OpenRequest,
+    ProfileReply,
+    ProfileRequest,
     Reply,
     failure_reason,
 )
@@ -135,19 +137,38 @@ class CellRunner:
             self.stopping.add(block.samples_ns, block.wall_ns)
 
     def close(self) -> Record:
-        """Check the variant's answers again, measure memory, list the kernels, and return the cell's record."""
+        """Check the variant's answers again, measure memory, list the kernels, and return the cell's record.
+
+        The worker is stopped if its profiler might slow down the calls of another cell.
+        """
         try:
             reply = self._running_worker.request(CloseRequest(), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
-        return self._measured(reply) if isinstance(reply, CloseReply) else self._ended(reply)
+        if not isinstance(reply, CloseReply):
+            return self._ended(reply)
+        profile = self._profile()
+        record = self._measured(reply, profile)
+        if not profile.detached:
+            self.stop()
+        return record
 
-    def _measured(self, reply: CloseReply) -> Record:
+    def _profile(self) -> ProfileReply:
+        """Return the kernels of the cell's calls, or the reason why they are unknown."""
+        try:
+            reply = self._running_worker.request(ProfileRequest(), self._deadline_s)
+        except WorkerLostError as lost:
+            return ProfileReply(kernels_reason=f"the worker was lost: {lost.reason}"[:MAX_REASON_LENGTH])
+        if isinstance(reply, ProfileReply):
+            return reply
+        return ProfileReply(kernels_reason=failure_reason(reply)[:MAX_REASON_LENGTH])
+
+    def _measured(self, reply: CloseReply, profile: ProfileReply) -> Record:
         if throttled_share(self._current.telemetry, self._current.block_sizes) > THROTTLED_LIMIT:
             self.flag("throttled")
         self._current.details = {
-            "backend": reply.backend,
-            "kernels_reason": reply.kernels_reason,
+            "backend": profile.backend,
+            "kernels_reason": profile.kernels_reason,
             "reserved_bytes": reply.reserved_bytes,
             "driver_bytes": reply.driver_bytes,
             "resident_workers": self._current.resident_workers,
@@ -162,7 +183,7 @@ class CellRunner:
             stopped_by=self.stopping.stopped_by,
             peak_bytes=reply.peak_bytes,
             saved_bytes=reply.saved_bytes,
-            kernels=reply.kernels,
+            kernels=profile.kernels,
         )
 
     def refuse(self, cell: Cell, status: str, reason: str, *flags: str) -> Record:

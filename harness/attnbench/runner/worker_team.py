@@ -14,7 +14,7 @@ import msgspec
 
 from attnbench.isolation.memory_limit import host_memory
 from attnbench.isolation.worker_process import WorkerProcess
-from attnbench.messages import Block, CloseReply, FailedReply, OpenReply, Reply, WorkerRequest
+from attnbench.messages import Block, CloseReply, FailedReply, OpenReply, ProfileReply, Reply, WorkerRequest
 
 if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
@@ -126,6 +126,8 @@ def slowest_reply(replies: Sequence[Reply]) -> Reply:
         return msgspec.structs.replace(slowest, telemetry={**slowest.telemetry, "rank_ns": medians})
     if closed := [reply for reply in replies if isinstance(reply, CloseReply)]:
         return max(closed, key=lambda reply: reply.peak_bytes or 0)
+    if profiles := [reply for reply in replies if isinstance(reply, ProfileReply)]:
+        return msgspec.structs.replace(profiles[0], detached=all(reply.detached for reply in profiles))
     if opened := [reply for reply in replies if isinstance(reply, OpenReply)]:
         flags = dict.fromkeys(flag for reply in opened for flag in reply.flags)
         return msgspec.structs.replace(max(opened, key=lambda reply: reply.call_ns), flags=list(flags))

@@ -18,6 +18,7 @@ from attnbench.conformance.layer_gate import gate_of
 from attnbench.device_names import device_type
 from attnbench.errors import PluginError
 from attnbench.measure.anticheat.integrity import ProcessState
+from attnbench.measure.cupti import profile_and_detach
 from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory
 from attnbench.measure.sampler import Sampler
@@ -29,6 +30,8 @@ from attnbench.messages import (
     FailedReply,
     OpenReply,
     OpenRequest,
+    ProfileReply,
+    ProfileRequest,
     Reply,
     WorkerRequest,
 )
@@ -62,6 +65,7 @@ class Session:
             OpenRequest: self._open,
             BlockRequest: self._block,
             CloseRequest: self._close,
+            ProfileRequest: self._profile,
         }
         gc.collect()
         # Exempt imported modules from the garbage collection after each cell, which saves about 0.1 s per cell.
@@ -90,9 +94,14 @@ class Session:
             return self._dropped_if_failed(self._opened().block(request.duration_ns))
 
     def _close(self, _: CloseRequest) -> CloseReply | FailedReply:
-        """Check the variant's answers again, and then measure memory and list the kernels."""
+        """Check the variant's answers again, and then measure memory."""
         with self._calling():
-            reply = self._opened().close()
+            return self._dropped_if_failed(self._opened().close())
+
+    def _profile(self, _: ProfileRequest) -> ProfileReply:
+        """List the kernels, and drop the cell."""
+        with self._calling():
+            reply = self._opened().profile()
         self._drop_cell()
         return reply
 
@@ -171,7 +180,7 @@ class OpenCell:
         return block
 
     def close(self) -> CloseReply | FailedReply:
-        """Check the variant's answers again, and then measure memory and list the kernels with untimed calls."""
+        """Check the variant's answers again, and then measure memory with untimed calls."""
         self.enter("conform")
         verdict = self.gate.after()
         self.sampler.refuse_changes()
@@ -179,17 +188,15 @@ class OpenCell:
             return _incorrect(verdict, "conform")
         self.enter("memory")
         memory = measure_memory(self.call, self.inputs, self.workload, self.device)
+        return CloseReply(memory.peak_bytes, memory.saved_bytes, memory.reserved_bytes, memory.driver_bytes)
+
+    def profile(self) -> ProfileReply:
+        """List the kernels of an untimed call."""
         self.enter("profile")
-        kernels = kernels_of(self.call, self.inputs, self.workload, self.device)
-        return CloseReply(
-            memory.peak_bytes,
-            memory.saved_bytes,
-            memory.reserved_bytes,
-            memory.driver_bytes,
-            kernels.names,
-            kernels.backend,
-            kernels.reason,
+        kernels, detached = profile_and_detach(
+            lambda: kernels_of(self.call, self.inputs, self.workload, self.device), self.device
         )
+        return ProfileReply(kernels.names, kernels.backend, kernels.reason, detached)
 
 
 def _incorrect(verdict: Verdict, phase: str) -> FailedReply:
