@@ -230,16 +230,25 @@ class CheckResultNotice(Message, frozen=True):
 
 
 class DoneReply(Message, frozen=True):
-    """The reply to a request that succeeded. Any results were sent as notices."""
+    """The reply to a request that succeeded. Any results were sent as notices.
+
+    `tests_remain` is True if the conformance suite stopped after a CUDA error, with tests left for another process.
+    """
+
+    tests_remain: bool = False
 
 
 class FailedReply(Message, frozen=True):
-    """The reply to a failed request. Its fields are copied to the fields of the same names in the cell's record."""
+    """The reply to a failed request. Its fields are copied to the fields of the same names in the cell's record.
+
+    `gpu_lost` is not copied: it is True if the worker has ended after this reply, because of a CUDA error.
+    """
 
     status: Literal["unsupported", "incorrect", "out_of_memory", "error"]
     phase: str
     reason: str
     error: Json | None = None
+    gpu_lost: bool = False
 
 
 class PeaksReply(Message, frozen=True):

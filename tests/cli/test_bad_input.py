@@ -20,7 +20,7 @@ def attnbench(*arguments):
         ("run --dtype bfloat61", "unknown dtype 'bfloat61': did you mean 'bfloat16'?"),
         ("run --mask casual", "unknown mask 'casual': did you mean 'causal'?"),
         ("run --direction backwards", "unknown direction 'backwards': did you mean 'backward'?"),
-        ("run -d gpu", "unknown device 'gpu'"),
+        ("run -d gpu", "device 'gpu': expected cpu, cuda or cuda:N"),
         ("run -d cuda:7", "device 'cuda:7' is not on this machine"),
         ("run --seq 0x10", "--seq '0x10': expected whole numbers"),
         ("run --heads -4", "heads is -4: expected a whole number of at least 1"),

@@ -25,6 +25,7 @@ CUDA_ERROR = {
     "phase": "measure",
     "reason": "AcceleratorError: CUDA error: an illegal memory access",
 }
+LOST_GPU = {"type": "FailedReply", "status": "incorrect", "phase": "conform", "reason": "row 3", "gpu_lost": True}
 BLOCK = {"type": "Block", "samples_ns": [1.0], "calls_per_sample": 1, "wall_ns": 1}
 
 
@@ -212,3 +213,19 @@ def test_every_device_measures_all_cells_on_request(stubbed, gpus):
     assert summary.statuses == {"ok": 4} == store.statuses(run)
     (run / "records-cuda-1.jsonl").unlink()
     assert [cell.device.name for cell in resumed(run)[1].cells] == ["cuda:1"] * 2
+
+
+def test_a_worker_that_lost_its_gpu_is_replaced(stubbed, outcomes):
+    """After a reply that says that the worker has ended, the variant's next cell runs in a new worker.
+
+    After the same reply from a worker that has not ended, the next cell runs in the same worker.
+    """
+    for name, reply, workers in (("lost", LOST_GPU, 2), ("kept", {**LOST_GPU, "gpu_lost": False}, 1)):
+        stubbed.log.unlink(missing_ok=True)
+        stubbed.behave(alpha={"16": {"open": reply}})
+        run, _ = stubbed.run("alpha", seq=(16, 32), name=name)
+        found = outcomes(run)
+        assert (found["alpha", 16].status, found["alpha", 16].reason) == ("incorrect", "row 3")
+        assert found["alpha", 32].status == "ok"
+        opened = [line.split() for line in stubbed.log.read_text().splitlines()]
+        assert len({pid for operation, variant, _, pid in opened if operation == "open"}) == workers + 1  # the control

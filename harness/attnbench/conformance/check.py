@@ -124,7 +124,8 @@ class CheckResult:
     `status` is `hint` for a finding that is not a failure: a trait that does not hold and is not claimed, or a workload
     that the variant declares unsupported but computes correctly. `repro` is the command line that runs only this test
     again. `bug` is the common mistake that explains a wrong answer. `refusal` is the variant's own reason for not
-    supporting the workload.
+    supporting the workload. `gpu_lost` is True if a CUDA error occurred, so that no further test should run in the
+    process.
     """
 
     check: str
@@ -137,6 +138,7 @@ class CheckResult:
     trait: bool = False
     bug: str | None = None
     refusal: str | None = None
+    gpu_lost: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a dict of JSON values."""

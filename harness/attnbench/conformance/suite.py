@@ -17,6 +17,7 @@ import torch
 
 from attnbench.conformance.check import LEVELS, Check, CheckResult, Failed, Hint, Level, Skipped
 from attnbench.conformance.checks import CHECKS, DEMANDED
+from attnbench.conformance.cuda_errors import REPORTED_LATE, cuda_error, gpu_failure
 from attnbench.conformance.subject import Subject
 from attnbench.errors import UsageError, WorkloadError, describe, unknown
 
@@ -105,14 +106,23 @@ def checks(
 
 
 def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str | None = None) -> CheckResult:
-    """Run one test and return its result. An error in the check itself fails only this test."""
+    """Run one test and return its result. An error in the check itself fails only this test.
+
+    If an earlier test has made the GPU unusable in this process, the test is skipped. If this test does so, it fails,
+    even if the variant's answer is right.
+    """
+    if (failure := gpu_failure()) is not None:
+        reason = f"not run, because this process can no longer use the GPU: {failure}"
+        return CheckResult(case.check.name, case.workload.id, "skipped", reason, trait=case.check.trait, gpu_lost=True)
     started = time.perf_counter()
     try:
         result = _outcome(subject, case)
     except Exception as error:  # noqa: BLE001 - an error in one check must not stop the others
         last = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"the check itself raised {describe(error)} ({last.filename}:{last.lineno})"
-        result = CheckResult(case.check.name, case.workload.id, "failed", reason)
+        lost = cuda_error(error) is not None
+        result = CheckResult(case.check.name, case.workload.id, "failed", reason, gpu_lost=lost)
+    result = _with_gpu_failure(result)
     return replace(
         result,
         remedy=case.check.remedy if result.status == "failed" else None,
@@ -120,6 +130,17 @@ def run_case(subject: Subject, case: Case, *, level: Level = "full", plugin: str
         seconds=time.perf_counter() - started,
         trait=case.check.trait,
     )
+
+
+def _with_gpu_failure(result: CheckResult) -> CheckResult:
+    """Return the result of a test that just ended, as a failure if a CUDA error occurred, unless it was skipped."""
+    failure = gpu_failure()
+    if failure is None and not result.gpu_lost:
+        return result
+    if result.status == "skipped":
+        return replace(result, gpu_lost=True)
+    reason = result.reason if result.status == "failed" else f"after the test, the GPU reported {failure}"
+    return replace(result, status="failed", reason=f"{reason}; {REPORTED_LATE}", gpu_lost=True)
 
 
 def repro(subject: Subject, case: Case, level: Level, plugin: str | None = None) -> str:
@@ -151,11 +172,12 @@ def _outcome(subject: Subject, case: Case) -> CheckResult:
     except Hint as hint:
         return result("hint", str(hint))
     except Failed as failure:
-        if check.trait and check.name not in subject.variant.traits:
+        lost = cuda_error(failure) is not None
+        if check.trait and check.name not in subject.variant.traits and not lost:
             return result(
                 "hint", f"the trait does not hold, and the variant does not claim it: {failure}", bug=failure.bug
             )
-        return result("failed", str(failure), bug=failure.bug)
+        return result("failed", str(failure), bug=failure.bug, gpu_lost=lost)
 
 
 class _Nearest:

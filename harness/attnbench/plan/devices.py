@@ -140,7 +140,7 @@ def choose_devices(names: list[str]) -> list[Device]:
     the CPU if the machine has no GPU. Raises UsageError if the machine does not have one of the devices, if it has GPUs
     that can't be used and one of them would be chosen, or if the names include both `cpu` and a single core.
     """
-    problem = gpu_problem() if not names or any(name.startswith("cuda") for name in names) else None
+    problem = gpu_problem() if not names or "cuda" in map(device_type, names) else None
     if problem is not None:
         raise UsageError(f"{problem}; -d cpu measures the CPU instead")
     known = {device.name: device for device in list_devices()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.isolation.memory_limit import host_memory
 from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
-from attnbench.messages import CheckRequest, CheckResultNotice, Notice
+from attnbench.messages import CheckRequest, CheckResultNotice, DoneReply, Notice
 from attnbench.plugins.variant import TRAITS
 from attnbench.user_cache import read_cached, write_cached
 
@@ -33,8 +33,8 @@ def tested_traits(device: Device, variants: Iterable[VariantEntry], environment_
     """Return the verdict on each trait of each variant on a device, keyed by variant name and then by trait.
 
     The verdicts are values of VERDICTS. A variant is left out if it does not compute exact attention, needs several
-    devices, or does not run by default on this kind of device. A variant is also left out if its tests crash the worker
-    or take too long.
+    devices, or does not run by default on this kind of device. A variant is also left out if one of its tests
+    crashes the worker, causes a CUDA error or takes too long.
     """
     name = f"traits-{environment_id}-{device.name.replace(':', '-')}.json"
     kept = read_cached(name)
@@ -57,11 +57,13 @@ def _test(variant: VariantEntry, device: Device) -> dict[str, str]:
     request = CheckRequest(variant.source, variant.name, device.torch_name, level="quick", only=list(TRAITS))
     worker = WorkerProcess(device.worker_environment(), device.cores, host_memory(device.kind))
     try:
-        worker.request(request, lambda _: TIMEOUT_S, keep_status)
+        reply = worker.request(request, lambda _: TIMEOUT_S, keep_status)
     except (WorkerLostError, KeyError, TypeError):
         return {}
     finally:
         worker.stop()
+    if isinstance(reply, DoneReply) and reply.tests_remain:
+        return {}
     return {trait: holds(statuses[trait]) for trait in TRAITS if trait in statuses}
 
 

@@ -263,7 +263,7 @@ class CellRunner:
         if not isinstance(reply, FailedReply):
             reply = FailedReply("error", "measure", failure_reason(reply))
         record = self._record(reply.status, reply.phase, reason=reply.reason[:MAX_REASON_LENGTH], error=reply.error)
-        if reply.status not in ("unsupported", "incorrect"):
+        if reply.gpu_lost or reply.status not in ("unsupported", "incorrect"):
             self.stop()  # an exception may have left the process in a bad state
         return record
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.plan.devices import Device
 
-MAX_CRASHES = 5  # once a variant has crashed this many times, its remaining tests are not run
+MAX_CRASHES = 5  # once a variant has crashed or caused a CUDA error this many times, its remaining tests are not run
 
 
 def check_variant(
@@ -42,7 +42,8 @@ def check_variant(
     """Run the conformance suite at `level` and call `on_result` with the result of each test.
 
     A result is a `CheckResult` in its JSON form. If the worker exits during a test, or if a test takes longer than
-    `timeout_s` seconds, the test fails and a new worker continues with the next test. Raises AttnbenchError if the
+    `timeout_s` seconds, the test fails and a new worker continues with the next test. A new worker also continues
+    after a test with a CUDA error, because the process can no longer rely on its GPU. Raises AttnbenchError if the
     variant can't be loaded.
     """
     only = None if only is None else list(only)
@@ -56,23 +57,30 @@ def check_variant(
                 started.append(notice)
             elif isinstance(notice, CheckResultNotice):
                 done.append(notice.id)
-                on_result(notice.result)
+                on_result(_of_ended_process(notice.result) if notice.result.get("gpu_lost") else notice.result)
 
-        lost = _one_worker(device, msgspec.structs.replace(request, done=done), timeout_s, take)
-        if lost is None:
-            return
+        ended = _one_worker(device, msgspec.structs.replace(request, done=done), timeout_s, take)
+        if isinstance(ended, DoneReply):
+            if not ended.tests_remain:
+                return
+            continue
         if not started:
-            raise AttnbenchError(f"variant {variant.name} can't be checked: {lost.reason}")
+            raise AttnbenchError(f"variant {variant.name} can't be checked: {ended.reason}")
         done.append(started[-1].id)
-        on_result(_failed(started[-1], lost.reason))
+        on_result(_failed(started[-1], ended.reason))
     on_result(
         {
             "check": "remaining checks",
             "workload_id": "",
             "status": "failed",
-            "reason": f"not run, because the variant crashed in {MAX_CRASHES} tests",
+            "reason": f"not run, because the variant crashed or caused a CUDA error in {MAX_CRASHES} tests",
         }
     )
+
+
+def _of_ended_process(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of a test after which the worker was replaced, with a reason that says so."""
+    return {**result, "reason": f"{result['reason']}. The process was ended, and further tests run in a new one."}
 
 
 def _failed(test: CheckStartNotice, reason: str) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def explain_check(name: str) -> str:
 
 def _one_worker(
     device: Device, request: CheckRequest, timeout_s: float, take: Callable[[Notice], None]
-) -> WorkerLostError | None:
+) -> WorkerLostError | DoneReply:
     worker = WorkerProcess(device.worker_environment(), device.cores, host_memory(device.kind))
     try:
         reply = worker.request(request, lambda _: timeout_s, take)
@@ -114,4 +122,4 @@ def _one_worker(
         worker.stop()
     if not isinstance(reply, DoneReply):
         raise UsageError(failure_reason(reply))
-    return None
+    return reply

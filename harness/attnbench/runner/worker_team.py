@@ -113,11 +113,12 @@ def slowest_reply(replies: Sequence[Reply]) -> Reply:
     """Merge the replies of a team's members into one reply.
 
     If any reply reports a failure or differs in type from the first reply, the first such reply is returned unchanged.
+    If several do, a reply from a worker that has ended because of a CUDA error comes first.
     Otherwise the result is the slowest member's reply or, when a cell is closed, the reply of the member with the
     largest peak memory. The result for a block contains each member's median time as `rank_ns` in its telemetry, and
     the result for an opened cell contains the flags of all members.
     """
-    for reply in replies:
+    for reply in sorted(replies, key=_lost_its_gpu, reverse=True):
         if isinstance(reply, FailedReply) or type(reply) is not type(replies[0]):
             return reply
     if blocks := [reply for reply in replies if isinstance(reply, Block)]:
@@ -132,3 +133,7 @@ def slowest_reply(replies: Sequence[Reply]) -> Reply:
         flags = dict.fromkeys(flag for reply in opened for flag in reply.flags)
         return msgspec.structs.replace(max(opened, key=lambda reply: reply.call_ns), flags=list(flags))
     return replies[0]
+
+
+def _lost_its_gpu(reply: Reply) -> bool:
+    return isinstance(reply, FailedReply) and reply.gpu_lost

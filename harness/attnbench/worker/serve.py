@@ -10,6 +10,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
+from attnbench.conformance.cuda_errors import REPORTED_LATE, cuda_error, gpu_failure
 from attnbench.errors import PluginError, UsageError, describe
 from attnbench.messages import (
     AboutNotice,
@@ -76,7 +79,7 @@ EVENTS = ("run_started", "cell_started", "record_stored", "run_ended")  # names 
 
 
 def serve(requests: int, replies: int) -> None:
-    """Handle requests until the supervisor closes the pipe.
+    """Handle requests until the supervisor closes the pipe, or until a CUDA error occurs.
 
     The arguments are the file descriptors of the pipes for requests and replies.
     """
@@ -86,11 +89,15 @@ def serve(requests: int, replies: int) -> None:
     server = WorkerServer(channel)
     for request in channel.requests():
         try:
-            channel.send(server.answer(request))
+            reply = server.answer(request)
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, and the reply reports it
             traceback.print_exc()
-            channel.send(server.failure(error))
+            reply = server.failure(error)
+        reply = server.checked(reply)
+        channel.send(reply)
         sys.stdout.flush()
+        if server.gpu_lost:
+            break
     os._exit(0)  # unlike sys.exit, this runs no exit handlers and does not wait for threads that a plugin started
 
 
@@ -104,6 +111,7 @@ class WorkerServer:
         self._channel = channel
         self._phase = "import"
         self._observers: list[Plugin] = []
+        self.gpu_lost = False
         self._operations: dict[type[WorkerRequest], Callable[[Any], Reply]] = {
             DescribeRequest: self._describe,
             SupportRequest: self._ask_support,
@@ -132,8 +140,25 @@ class WorkerServer:
         text = describe(error)
         memory = isinstance(error, MemoryError) or "OutOfMemoryError" in text
         memory = memory or any(message in text.lower() for message in OUT_OF_MEMORY_MESSAGES)
-        reason = getattr(error, "reason_for_user", None) or text
-        return FailedReply("out_of_memory" if memory else "error", self._phase, str(reason))
+        reason = str(getattr(error, "reason_for_user", None) or text)
+        if cuda_error(error) is not None:
+            self.gpu_lost = True
+            reason = f"{reason}; {REPORTED_LATE}"
+        return FailedReply("out_of_memory" if memory else "error", self._phase, reason)
+
+    def checked(self, reply: Reply) -> Reply:
+        """Return the reply to send after the GPU was checked.
+
+        If the GPU can no longer be used, the reply says so. A measurement that seemed to succeed then has failed, and
+        its error was only reported too late.
+        """
+        failure = gpu_failure()
+        self.gpu_lost |= failure is not None
+        if not self.gpu_lost or isinstance(reply, DoneReply):
+            return reply
+        if not isinstance(reply, FailedReply):
+            reply = FailedReply("error", self._phase, f"the GPU reported {failure}; {REPORTED_LATE}")
+        return msgspec.structs.replace(reply, gpu_lost=True)
 
     def _describe(self, request: DescribeRequest) -> DoneReply:
         """Load the requested plugins and send a description of each plugin.
@@ -172,6 +197,8 @@ class WorkerServer:
             except (Exception, SystemExit):  # noqa: BLE001 - the exception will be recorded with the variant's cells
                 traceback.print_exc()
                 continue
+            if gpu_failure() is not None:
+                os._exit(1)  # the supervisor asks the other variants again, in a new process
             if all(reason is None or isinstance(reason, str) for reason in reasons):
                 self._channel.send(SupportNotice(question.variant, reasons))
         return DoneReply()
@@ -191,13 +218,18 @@ class WorkerServer:
 
         variant = variant_of(request.source, request.variant)
         subject = Subject(variant, request.device, request.seed)
-        for case in cases(subject.variant, request.device, request.level, request.only):
-            if case.id in request.done:
-                continue
+        remaining = [
+            case
+            for case in cases(subject.variant, request.device, request.level, request.only)
+            if case.id not in request.done
+        ]
+        for number, case in enumerate(remaining, 1):
             command = repro(subject, case, request.level, request.plugin)
             self._channel.send(CheckStartNotice(case.id, case.check.name, case.workload.id, case.check.remedy, command))
             result = run_case(subject, case, level=request.level, plugin=request.plugin)
             self._channel.send(CheckResultNotice(case.id, result.to_json()))
+            if result.gpu_lost:
+                return DoneReply(tests_remain=number < len(remaining))
         return DoneReply()
 
     def _explain(self, request: ExplainRequest) -> Reply:

@@ -16,6 +16,7 @@ from attnbench.conformance.check import OUT_OF_MEMORY, Failed, Hint, Skipped, ch
 from attnbench.conformance.check_workloads import workload
 from attnbench.conformance.checks import answers
 from attnbench.conformance.checks.dropout import dropout
+from attnbench.conformance.cuda_errors import cuda_error, gpu_failure
 from attnbench.conformance.subject import Trial
 from attnbench.reference import Part, in_bhsd
 from attnbench.tensors.inputs import Inputs, dtype_of, make_inputs
@@ -194,12 +195,17 @@ def _memory_bounded(subject: Subject) -> Iterator[None]:
 
 
 def _runs_correctly(subject: Subject, workload: Workload) -> bool:
-    """Return whether the variant gives a correct answer for a workload that it declares unsupported."""
+    """Return whether the variant gives a correct answer for a workload that it declares unsupported.
+
+    Raises Skipped if the workload causes a CUDA error, after which no other workload can be tried.
+    """
     try:
         inputs = make_inputs(workload, subject.device, subject.variant.layout, subject.seed)
         trial = Trial(subject.variant, workload, inputs, subject.variant.prepare(workload, inputs))
         trial.refill(subject.seed_of("refused", workload.id)).judge(trial.run(), _first_heads(workload))
-    except Exception:  # noqa: BLE001 - any exception that the call raises justifies the refusal
+    except Exception as error:
+        if (failure := cuda_error(error) or gpu_failure()) is not None:
+            raise Skipped(f"the refusal of {workload.id} is justified: {failure}") from error
         return False
     return True
 

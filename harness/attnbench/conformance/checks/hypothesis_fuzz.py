@@ -8,6 +8,7 @@ from attnbench.conformance.check import Failed, Skipped, check
 from attnbench.conformance.check_workloads import DTYPES, workload
 from attnbench.conformance.checks.answers import compare_with_reference
 from attnbench.conformance.checks.needle import needle
+from attnbench.conformance.cuda_errors import cuda_error
 from attnbench.errors import WorkloadError
 from attnbench.workloads.workload import Workload
 
@@ -54,12 +55,25 @@ def drawn(subject: Subject, workload: Workload) -> str:
             except Skipped:
                 continue
             except Failed as failure:
+                if cuda_error(failure) is not None:
+                    raise _GpuLostError(failure.within(candidate.id)) from failure
                 raise failure.within(f"{candidate.id} (the smallest that fails)") from failure
 
-    holds()
+    try:
+        holds()
+    except _GpuLostError as lost:
+        raise lost.failure from lost
     if not tried:
         raise Skipped(f"the variant supports none of the {EXAMPLES} workloads drawn in {workload.dtype}")
     return f"{tried} workloads drawn"
+
+
+class _GpuLostError(BaseException):
+    """Raised after a CUDA error. It is no Exception, so that Hypothesis does not go on to shrink the workload."""
+
+    def __init__(self, failure: Failed) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
 
 
 def _workloads(dtype: str) -> Any:
