@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench import store
+from attnbench import Workload, store
 from attnbench.errors import UsageError
 from attnbench.isolation import worker_process
 from attnbench.plan.devices import Device
@@ -57,6 +57,29 @@ def test_the_timeout_option_applies_to_every_phase_except_loading():
     cell_limits = CellLimits(timeout_s=5.0)
     assert {cell_limits.deadline_s(phase) for phase in ("prepare", "conform", "warm_up", "measure")} == {5.0}
     assert cell_limits.deadline_s("import") == CellLimits().deadline_s("import") > 5.0
+
+
+def test_large_workloads_have_more_time_for_tuning():
+    """The deadlines of prepare and of the first call allow for 200 calls, each of which takes at most 20 seconds."""
+    small, large = (Workload(heads=32, seq_q=length, head_dim=128, dtype="bfloat16") for length in (512, 1 << 17))
+    defaults = CellLimits()
+    assert defaults.deadline_s("prepare", small) == pytest.approx(limits.DEADLINES_S["prepare"], rel=0.01)
+    for phase in ("prepare", "first_call"):
+        tuning_s = defaults.deadline_s(phase, large) - defaults.deadline_s(phase)
+        assert tuning_s == pytest.approx(200 * large.flops() / 5e13)
+        huge = replace(large, seq_q=1 << 22, seq_k=1 << 22)
+        assert defaults.deadline_s(phase, huge) - defaults.deadline_s(phase) == pytest.approx(200 * 20.0)
+    assert defaults.deadline_s("measure", large) == defaults.deadline_s("measure")
+    assert CellLimits(timeout_s=5.0).deadline_s("prepare", large) == 5.0
+
+
+def test_a_cell_has_the_deadline_of_its_workload(stubbed, outcomes, monkeypatch):
+    """While a cell is open, its workload extends the deadline of prepare."""
+    monkeypatch.setitem(limits.DEADLINES_S, "prepare", 0.0)
+    monkeypatch.setitem(limits.SLOW_FLOPS_PER_S, "float32", 1.0)
+    stubbed.behave(alpha={"open": "phase:prepare"})
+    run, _ = stubbed.run()
+    assert outcomes(run)["alpha", 16].status == "ok"
 
 
 @pytest.mark.parametrize(

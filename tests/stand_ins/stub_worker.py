@@ -12,6 +12,7 @@ The value for an operation is one of:
 - `exit`, `segfault`: exit with code 3, or crash with SIGSEGV
 - `raw`, `flood`: write invalid or very long data to the reply pipe
 - `hang:PHASE`: enter a phase and hang
+- `phase:PHASE`: enter a phase and go on
 - `until:FILE`: wait until a file exists
 - an object: send this object as the reply
 - `{"once": FILE, "do": ...}`: if the file does not exist yet, create it and follow the value of `do`
@@ -195,6 +196,8 @@ def misbehave(wanted):
             time.sleep(0.01)
         return None
     send(PhaseNotice(rest))
+    if word == "phase":
+        return None
     time.sleep(600)
     return None
 

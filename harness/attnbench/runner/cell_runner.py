@@ -47,7 +47,7 @@ class CellRunner:
     """
 
     def __init__(self, context: CellContext, resident_workers: Callable[[], int], *, control: bool) -> None:
-        self._context, self._protocol, self._deadline_s = context, context.protocol, context.limits.deadline_s
+        self._context, self._protocol = context, context.protocol
         self._resident_workers = resident_workers
         self._worker: WorkerHandle | None = None
         self._progress: CellProgress | None = None
@@ -210,6 +210,10 @@ class CellRunner:
                 self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
             self._worker.stop()
             self._worker = None
+
+    def _deadline_s(self, phase: str) -> float:
+        """Return how long a phase may take, in seconds. The deadline depends on the open cell's workload, if any."""
+        return self._context.limits.deadline_s(phase, self._progress.cell.workload.share if self._progress else None)
 
     @property
     def _current(self) -> CellProgress:
