@@ -10,11 +10,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEVELOPING := $(VENV)/developing
 EXTRAS := report,xformers,pytest
+CHOICE := harness/attnbench/machine/torch_choice.py  # chooses the build of torch that fits the driver
 PUBLISHED := -v naive,sdpa,sdpa-math,sdpa-flash,chunked,xformers --budget 0.3 --heads 8 --head-dim 64 --batch 1,4 \
 	--seq 128,256,512,1024,2048 --mask none,causal --direction forward,forward_backward
 MACHINE ?=  # name of the machine's folder in results/published; default: the name of the device
 RUN ?=      # additional options for `attnbench run`, e.g. make bench RUN="--suite gpt --budget 600"
 REPORT ?=   # additional options for `attnbench report`
+DRIVER ?=   # driver of the GPU for which torch is installed; default: that of this machine
 TESTS ?=    # additional options for pytest, e.g. make test TESTS="tests/workloads/test_mask.py -x"
 RELEASE := $(VENV)/release
 
@@ -68,11 +70,12 @@ release: $(DEVELOPING)  ## build source archive and wheel, check them, and test 
 	$(RELEASE)/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
 	cd $(RELEASE) && bin/attnbench check sdpa naive --quick
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(CHOICE)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("attnbench needs Python 3.11 or later, %s is %s: choose another with make PYTHON=..." % (sys.executable, sys.version.split()[0]))'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
+	@set -f; arguments=$$($(BIN)/python -I $(CHOICE) $(EXTRAS) $(DRIVER) < constraints.txt) && \
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt $$arguments
 	@touch $@
 
 $(DEVELOPING): $(INSTALLED)

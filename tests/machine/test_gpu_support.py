@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from attnbench.machine.gpu_support import MINIMUM_DRIVER, TorchBuild, gpu_problem, installed_torch
+from attnbench.machine.gpu_support import TorchBuild, gpu_problem, installed_torch
 from attnbench.machine.gpus import list_gpus
+from attnbench.machine.torch_choice import MINIMUM_DRIVER
 from fake_nvml import FakeNvml, NVMLError, gpu
 
 CPU_BUILD, CUDA_12, CUDA_13 = (TorchBuild(*each) for each in (("2+cpu", None), ("2+cu126", "12.6"), ("2", "13.0")))

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
 
 from attnbench.machine.finding import Problem
 from attnbench.machine.gpus import VISIBLE, GpuList, list_gpus
+from attnbench.machine.torch_choice import MINIMUM_DRIVER
 
-# The oldest driver for each major version of CUDA, from table 1 of NVIDIA's page on minor version compatibility:
-# https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
-MINIMUM_DRIVER: Mapping[int, int] = MappingProxyType({11: 450, 12: 525, 13: 580})
 INSTALL = "https://pytorch.org/get-started/locally, or remove .venv and run `make bench`, which chooses one"
 
 
