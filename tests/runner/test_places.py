@@ -59,7 +59,7 @@ def test_cells_on_a_cpu_share_the_hosts_memory(monkeypatch):
 def test_the_user_can_choose_the_number_of_workers(monkeypatch):
     """`max_workers` replaces the number that fits in memory, and must be at least 1."""
     assert on_host(monkeypatch, 32 * GIB, gpu(), max_workers=40) == 40
-    with pytest.raises(UsageError, match="expected at least 1"):
+    with pytest.raises(UsageError, match="max_workers is 0: expected at least 1"):
         CellLimits(max_workers=0)
 
 

@@ -161,6 +161,8 @@ def test_no_block_is_timed_in_a_process_whose_profiler_is_still_attached(stubbed
     assert len(set(workers["alpha"])) == 3
     assert len(set(workers["beta"])) == 1
     assert {record.kernels for (name, _), record in outcomes(run).items() if name == "alpha"} == {("flash",)}
+    detached = {name: record.telemetry["profiler_detached"] for (name, _), record in outcomes(run).items()}
+    assert detached == {"alpha": False, "beta": True}
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class CellLimits:
     def __post_init__(self) -> None:
         """Check the number of workers."""
         if self.max_workers is not None and self.max_workers < 1:
-            raise UsageError(f"the number of workers on a device is {self.max_workers}: expected at least 1")
+            raise UsageError(f"max_workers is {self.max_workers}: expected at least 1 worker on a device")
 
     def deadline_s(self, phase: str, workload: Workload | None = None) -> float:
         """Return how long a phase of a cell with this workload may take, in seconds."""

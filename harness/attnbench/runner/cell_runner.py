@@ -169,6 +169,7 @@ class CellRunner:
         self._current.details = {
             "backend": profile.backend,
             "kernels_reason": profile.kernels_reason,
+            "profiler_detached": profile.detached,
             "reserved_bytes": reply.reserved_bytes,
             "driver_bytes": reply.driver_bytes,
             "resident_workers": self._current.resident_workers,

@@ -32,7 +32,7 @@ def places_on(device: Device, workload: Workload, limits: CellLimits, *, residen
     devices that share the host's memory. A GPU in the compute mode EXCLUSIVE_PROCESS has only one place.
     """
     member = device.members[0] if device.members else device
-    if member.exclusive:
+    if device.exclusive:
         return 1
     if limits.max_workers is not None:
         return limits.max_workers
