@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 
 from attnbench import Workload
-from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
-from attnbench.measure_config import MeasureConfig
-from attnbench.messages import BlockRequest, CloseRequest, FailedReply, LoadRequest, OpenRequest
-from attnbench.plugins.loading import PluginSource
+from dishonest_pack import NEEDS_SEPARATE_WORKER, PACK, PackRunner
 
-PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal")
 TRAINING = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
-PROTOCOL = MeasureConfig(warm_up_max_s=0.3)
-BLOCKS, BLOCK_NS = 10, 10e6
 
 WRONG = "tolerance|error"  # matches the reason that is reported for a wrong result
 # For each trick, a regular expression that the reported reason must match.
@@ -66,46 +59,10 @@ TRICKS = {
 }
 
 
-# Tricks whose names match this pattern change their process permanently, so each of them runs in a separate worker.
-NEEDS_SEPARATE_WORKER = re.compile("patche|sets|thread|forges|sleeps")
-
-
-class PackRunner:
-    """A runner that measures dishonest variants one after another in the same worker."""
-
-    def __init__(self):
-        self._worker = None
-
-    def outcome(self, trick, workload, device="cpu"):
-        """Measure a trick's variant in a real worker, as a run does, and return the resulting status and reason."""
-        source = PluginSource(trick, "file", str(PACK / f"{trick}.py"))
-        try:
-            self._ask(LoadRequest(source, "dishonest", device))
-            reply = self._ask(OpenRequest(workload, PROTOCOL))
-            for _ in range(BLOCKS):
-                if not isinstance(reply, FailedReply):
-                    reply = self._ask(BlockRequest(BLOCK_NS))
-            if not isinstance(reply, FailedReply):
-                reply = self._ask(CloseRequest())
-        except WorkerLostError as lost:
-            self._worker = None
-            return lost.status, lost.reason
-        return (reply.status, reply.reason) if isinstance(reply, FailedReply) else ("ok", None)
-
-    def _ask(self, request):
-        self._worker = self._worker or WorkerProcess({"OMP_NUM_THREADS": "1"})
-        return self._worker.request(request, lambda phase: 120.0)
-
-    def stop(self):
-        """Stop the worker."""
-        if self._worker is not None:
-            self._worker.stop()
-
-
 @pytest.fixture(scope="module")
 def shared():
     """Yield a runner shared by all variants except those that permanently change their process."""
-    runner = PackRunner()
+    runner = PackRunner({"OMP_NUM_THREADS": "1"})
     yield runner
     runner.stop()
 
@@ -113,7 +70,7 @@ def shared():
 @pytest.fixture
 def outcome(shared):
     """Yield a function that runs a trick in the shared worker, or in a new worker if the trick changes its process."""
-    separate = PackRunner()
+    separate = PackRunner({"OMP_NUM_THREADS": "1"})
 
     def run(trick, workload, device="cpu"):
         return (separate if NEEDS_SEPARATE_WORKER.search(trick) else shared).outcome(trick, workload, device)

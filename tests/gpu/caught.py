@@ -1,52 +1,35 @@
-"""Check that every dishonest variant is detected on CUDA and the honest one is timed; otherwise exit with status 1."""
+"""Check that every dishonest variant is detected on a device, and that the honest one is timed."""
 
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "stand_ins"))
+from agreement import torch_name
+
 from attnbench import Workload
-from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
-from attnbench.measure_config import MeasureConfig
-from attnbench.messages import BlockRequest, CloseRequest, FailedReply, LoadRequest, OpenRequest
-from attnbench.plugins.loading import PluginSource
+from dishonest_pack import NEEDS_SEPARATE_WORKER, PACK, PackRunner
 
-PACK = Path(__file__).parent.parent / "mutants" / "dishonest"
 WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
-BLOCKS, BLOCK_NS, DEADLINE_S = 8, 10e6, 60.0
+DEADLINE_S = 20.0
 
 
-def measure(path):
-    """Measure a plugin file's variant in a worker process, and return its status and reason."""
-    worker = WorkerProcess({})
-
-    def ask(request):
-        return worker.request(request, lambda phase: DEADLINE_S)
-
-    try:
-        source = PluginSource(path.stem, "file", str(path))
-        ask(LoadRequest(source, "dishonest", "cuda:0"))
-        reply = ask(OpenRequest(WORKLOAD, MeasureConfig(warm_up_max_s=0.3)))
-        for _ in range(BLOCKS):
-            if not isinstance(reply, FailedReply):
-                reply = ask(BlockRequest(BLOCK_NS))
-        if not isinstance(reply, FailedReply):
-            reply = ask(CloseRequest())
-    except WorkerLostError as lost:
-        return lost.status, lost.reason
-    finally:
-        worker.stop()
-    return (reply.status, reply.reason) if isinstance(reply, FailedReply) else ("ok", None)
-
-
-def main():
-    """Measure all plugins in the pack. Return 1 if `honest` isn't timed or another plugin is, and 0 otherwise."""
-    missed = []
-    for path in sorted(PACK.glob("*.py")):
-        status, reason = measure(path)
-        caught = (status == "ok") == (path.stem == "honest")
-        missed += [] if caught else [path.stem]
-        print(f"{'ok' if caught else 'MISSED':<8}{path.stem}: {status} {reason or ''}", flush=True)
+def main(device):
+    """Measure all variants in the pack. Return 1 if `honest` isn't timed or another one is, and 0 otherwise."""
+    tricks = ["honest", *sorted({path.stem for path in PACK.glob("*.py")} - {"honest"})]
+    tricks = [trick for trick in tricks if device == "cuda" or trick != "side_stream"]
+    shared, missed = PackRunner({}, DEADLINE_S), []
+    for trick in tricks:
+        runner = PackRunner({}, DEADLINE_S) if NEEDS_SEPARATE_WORKER.search(trick) else shared
+        status, reason = runner.outcome(trick, WORKLOAD, torch_name(device))
+        if runner is not shared:
+            runner.stop()
+        as_expected = status == "ok" if trick == "honest" else status in ("incorrect", "error")
+        missed += [] if as_expected else [trick]
+        print(f"{'ok' if as_expected else 'MISSED':<8}{trick}: {status} {reason or ''}", flush=True)
+    shared.stop()
+    print(f"{len(tricks) - len(missed)} of {len(tricks)} as expected; not: {', '.join(missed) or 'none'}")
     return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -40,23 +40,23 @@ def load(path):
     return module, mutant
 
 
-def catching(mutant, level="quick", only=None):
-    """Return the names of at most MAX_CHECKS_NAMED checks that catch a mutant at the given level.
+def catching(mutant, level="quick", only=None, device="cpu"):
+    """Return the names of at most MAX_CHECKS_NAMED checks that catch a mutant at the given level on a device.
 
     Only the checks named in `only` are tried; the default is all checks that every variant must pass. Each check first
     runs on its first workload. If no check catches the mutant, each check runs on its second workload, and so on. At
     the `full` level, workloads that also belong to the `quick` level are left out.
     """
     names = only or [check.name for check in DEMANDED]
-    done = {case.id for case in cases(mutant, level="quick", only=names)} if level == "full" else ()
+    done = {case.id for case in cases(mutant, device, "quick", names)} if level == "full" else ()
     rounds = {}
-    for case in cases(mutant, level=level, only=names):
+    for case in cases(mutant, device, level, names):
         if case.id not in done:
             rounds.setdefault(case.check.name, []).append(case)
     for column in itertools.zip_longest(*rounds.values()):
         caught = []
         for case in column:
-            if case is not None and run_case(Subject(mutant), case).status == "failed":
+            if case is not None and run_case(Subject(mutant, device), case).status == "failed":
                 caught.append(case.check.name)
             if len(caught) == MAX_CHECKS_NAMED:
                 break

@@ -23,13 +23,16 @@ class Tiled(Variant):
 
     name = "tiled"
     tile = 48
+    device: torch.device | str = "cpu"  # of the inputs
 
     def prepare(self, workload: Workload, inputs: Inputs):
         """Return a callable that computes attention with a custom autograd function."""
+        self.device = inputs.query.device
         return lambda: _Attention.apply(*inputs.leaves, self, workload, inputs)
 
     def prepare_lse(self, workload: Workload, inputs: Inputs):
         """Return a callable that returns the output and each row's log-sum-exp."""
+        self.device = inputs.query.device
 
         def call() -> tuple[torch.Tensor, torch.Tensor]:
             leaves = (inputs.query.float(), self.repeat(inputs.key, workload), self.repeat(inputs.value, workload))
@@ -40,7 +43,7 @@ class Tiled(Variant):
 
     def tiles(self, length: int) -> Iterator[torch.Tensor]:
         """Yield the positions from 0 to length - 1, one tile at a time."""
-        return iter(torch.arange(length).split(self.tile)) if length else iter(())
+        return iter(torch.arange(length, device=self.device).split(self.tile)) if length else iter(())
 
     def scale(self, workload: Workload) -> float:
         """Return the factor by which the query-key products are multiplied."""
@@ -69,7 +72,7 @@ class Tiled(Variant):
         if mask.kind == "window":
             seen = self.in_window(position, column, mask.left, mask.right)
         elif mask.kind == "none":
-            seen = torch.ones(len(rows), len(columns), dtype=torch.bool)
+            seen = torch.ones(len(rows), len(columns), dtype=torch.bool, device=self.device)
         else:
             seen = (column <= position) | (column < mask.prefix)
         return seen[None, None]
@@ -114,8 +117,9 @@ class Tiled(Variant):
             return 1.0
         shape = (workload.batch, workload.heads, len(rows), len(columns))
         place = int(rows[0]) * (workload.seq_k + 1) + int(columns[0])
-        generator = torch.Generator().manual_seed((inputs.seed * 1_000_003 + place) % (1 << 62))
-        return (torch.rand(shape, generator=generator) >= workload.dropout) / (1 - workload.dropout)
+        generator = torch.Generator("cpu").manual_seed((inputs.seed * 1_000_003 + place) % (1 << 62))
+        drawn = torch.rand(shape, generator=generator, device="cpu").to(self.device)
+        return (drawn >= workload.dropout) / (1 - workload.dropout)
 
     def forward_tile(
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
@@ -133,9 +137,9 @@ class Tiled(Variant):
         """Return the initial running maximum, sum of weights and weighted sum of values."""
         shape = query.shape[:-1]
         return (
-            torch.full((*shape, 1), -math.inf),
-            torch.zeros((*shape, 1)),
-            torch.zeros((*shape, value.shape[-1])),
+            query.new_full((*shape, 1), -math.inf),
+            query.new_zeros((*shape, 1)),
+            query.new_zeros((*shape, value.shape[-1])),
         )
 
     def accumulate(
@@ -160,8 +164,8 @@ class Tiled(Variant):
         self, workload: Workload, inputs: Inputs, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the output (B, Hq, Sq, Dv) and the log-sum-exp (B, Hq, Sq, 1), both in float32."""
-        output = torch.empty((*query.shape[:-1], value.shape[-1]))
-        lse = torch.empty((*query.shape[:-1], 1))
+        output = query.new_empty((*query.shape[:-1], value.shape[-1]))
+        lse = query.new_empty((*query.shape[:-1], 1))
         for rows in self.tiles(workload.seq_q):
             tile = self.forward_tile(workload, inputs, query[:, :, rows], key, value, rows)
             output[:, :, rows], lse[:, :, rows] = tile

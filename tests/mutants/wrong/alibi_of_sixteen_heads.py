@@ -16,7 +16,7 @@ class Mutant(Tiled):
     def alibi(self, workload, inputs, rows, columns):
         """Reuse the slopes of the first sixteen heads for all later heads."""
         bias = super().alibi(workload, inputs, rows, columns)
-        return bias[:, torch.arange(workload.heads) % 16]
+        return bias[:, torch.arange(workload.heads, device=self.device) % 16]
 
 
 @hookimpl

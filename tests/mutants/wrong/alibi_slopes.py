@@ -16,7 +16,8 @@ class Mutant(Tiled):
     def alibi(self, workload, inputs, rows, columns):
         """Use the slope 2^(-8 h / heads) for head h (counting from 1), even if `heads` is not a power of two."""
         distance = (rows[:, None] + workload.seq_k - workload.seq_q - columns[None, :]).abs()
-        slopes = 2.0 ** (-8 * torch.arange(1, workload.heads + 1) / workload.heads)
+        heads = torch.arange(1, workload.heads + 1, device=self.device)
+        slopes = 2.0 ** (-8 * heads / workload.heads)
         return -slopes[None, :, None, None] * distance
 
 

@@ -18,9 +18,10 @@ class Mutant(Tiled):
         if not workload.dropout:
             return 1.0
         size = max(workload.seq_q, workload.seq_k)
-        generator = torch.Generator().manual_seed(inputs.seed % (1 << 62))
-        drawn = torch.rand((workload.batch, workload.heads, size, size), generator=generator)
-        drawn = torch.where(torch.ones(size, size, dtype=torch.bool).tril(), drawn, drawn.mT)
+        generator = torch.Generator("cpu").manual_seed(inputs.seed % (1 << 62))
+        shape = (workload.batch, workload.heads, size, size)
+        drawn = torch.rand(shape, generator=generator, device="cpu").to(self.device)
+        drawn = torch.where(torch.ones_like(drawn, dtype=torch.bool).tril(), drawn, drawn.mT)
         return (drawn[:, :, rows][..., columns] >= workload.dropout) / (1 - workload.dropout)
 
 

@@ -16,7 +16,8 @@ class Mutant(Tiled):
     def grad_output_of(self, grad_output):
         """Read consecutive elements of the storage, ignoring the strides."""
         flat = grad_output.as_strided((grad_output.untyped_storage().nbytes() // grad_output.element_size(),), (1,), 0)
-        return flat[torch.arange(grad_output.numel()) % flat.numel()].view(grad_output.shape).float()
+        places = torch.arange(grad_output.numel(), device=self.device) % flat.numel()
+        return flat[places].view(grad_output.shape).float()
 
 
 @hookimpl

@@ -16,7 +16,8 @@ class Mutant(Tiled):
     def scores(self, workload, inputs, query, key, rows, columns):
         """In rows with a visible key, set the scores of hidden keys to -10000, which real scores can reach."""
         scores = super().scores(workload, inputs, query, key, rows, columns)
-        sees = self.visible(workload, inputs, rows, torch.arange(workload.seq_k)).any(-1, keepdim=True)
+        columns = torch.arange(workload.seq_k, device=self.device)
+        sees = self.visible(workload, inputs, rows, columns).any(-1, keepdim=True)
         return torch.where(sees & (scores == -torch.inf), -10000.0, scores)
 
 

@@ -17,7 +17,7 @@ class Mutant(Tiled):
         """Repeat the heads as if the group size were rounded up to a power of two."""
         group = workload.heads // workload.kv_heads
         rounded = 1 << (group - 1).bit_length()
-        index = torch.arange(workload.heads) // rounded
+        index = torch.arange(workload.heads, device=self.device) // rounded
         return heads.float()[:, index.clamp(max=workload.kv_heads - 1)]
 
 

@@ -15,7 +15,7 @@ class Mutant(Tiled):
 
     def repeat(self, heads, workload):
         """Use position 0 instead of each position whose offset is too large for a signed 32-bit integer."""
-        rows = torch.arange(heads.shape[2])
+        rows = torch.arange(heads.shape[2], device=self.device)
         return super().repeat(heads[:, :, torch.where(rows * heads.stride(2) < 1 << 31, rows, 0)], workload)
 
 

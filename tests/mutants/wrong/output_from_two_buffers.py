@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from tiled import Tiled
 
 from attnbench import hookimpl
@@ -19,7 +18,7 @@ class Mutant(Tiled):
         if workload.needs_gradient:
             return call
         shape = (workload.batch, workload.heads, workload.seq_q, workload.head_dim_v)
-        buffers = [torch.empty(shape, dtype=inputs.query.dtype) for _ in range(2)]
+        buffers = [inputs.query.new_empty(shape) for _ in range(2)]
 
         def attend():
             buffers.reverse()

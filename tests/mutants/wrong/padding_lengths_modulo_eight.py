@@ -17,7 +17,7 @@ class Mutant(Tiled):
         """Reuse the key lengths of the first eight sequences for all later sequences."""
         if workload.mask.kind != "padding":
             return super().visible(workload, inputs, rows, columns)
-        lengths = inputs.key_lengths[torch.arange(workload.batch) % 8]
+        lengths = inputs.key_lengths[torch.arange(workload.batch, device=self.device) % 8]
         return (columns < lengths[:, None, None]).expand(-1, len(rows), -1)[:, None]
 
 

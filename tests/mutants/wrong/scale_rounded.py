@@ -15,7 +15,7 @@ class Mutant(Tiled):
 
     def scale(self, workload):
         """Round the scale to the input dtype."""
-        return float(torch.tensor(workload.effective_scale).to(getattr(torch, workload.dtype)))
+        return float(torch.tensor(workload.effective_scale, device=self.device).to(getattr(torch, workload.dtype)))
 
 
 @hookimpl

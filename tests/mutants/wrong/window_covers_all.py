@@ -16,7 +16,7 @@ class Mutant(Tiled):
     def visible(self, workload, inputs, rows, columns):
         """Make every key visible if the left side of the window covers all keys."""
         if workload.mask.kind == "window" and workload.mask.left >= workload.seq_k - 1:
-            return torch.ones(1, 1, len(rows), len(columns), dtype=torch.bool)
+            return torch.ones(1, 1, len(rows), len(columns), dtype=torch.bool, device=self.device)
         return super().visible(workload, inputs, rows, columns)
 
 
