@@ -11,7 +11,7 @@ from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import VariantEntry
 from attnbench.plan.cells import Cell, Plan
 from attnbench.plan.devices import Device
-from attnbench.plan.history import estimated_seconds
+from attnbench.plan.history import TimeEstimate
 from attnbench.progress import Bar, NotebookBar, Progress, announcement, duration, progress
 from attnbench.record import Record
 
@@ -39,9 +39,9 @@ def record(status, reason=None, **fields):
     """Return a record of naive's first cell."""
     samples = (2e6, 1e6, 3e6) if status == "ok" else ()
     return Record(
-        record_id="r", run_id="r", cell_id="c", variant="naive", plugin="p", plugin_sha256="", workload=WORKLOADS[0],
-        device="cpu", device_name="a CPU", environment_id="", protocol_id="", status=status, phase="done",
-        reason=reason, samples_ns=samples, started_at="", ended_at="", **fields,
+        record_id="r", run_id="r", plugin="p", plugin_sha256="", device="cpu", device_name="a CPU", environment_id="",
+        protocol_id="", status=status, phase="done", reason=reason, samples_ns=samples, started_at="", ended_at="",
+        **{"cell_id": "c", "variant": "naive", "workload": WORKLOADS[0], **fields},
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_the_level_decides_which_records_are_shown(capsys, level, shown):
     Records of the A/A control are not counted, and escape characters in a reason are replaced by `?`.
     """
     with Progress(plan("naive"), level) as watching:
-        watching.announce({"a": "no"}, 5.0)
+        watching.announce({"a": "no"}, TimeEstimate(5.0))
         for each in RECORDS:
             watching.record_stored(each)
     lines = capsys.readouterr().err.splitlines()
@@ -124,7 +124,7 @@ def test_a_notebook_shows_html(monkeypatch):
     monkeypatch.setattr("IPython.display.display", display)
     with progress(plan("naive")) as watching:
         assert isinstance(watching, NotebookBar)
-        watching.announce({"a": "no"}, 5.0)
+        watching.announce({"a": "no"}, TimeEstimate(5.0))
         for each in [*RECORDS, dataclasses.replace(record("crash"), reason="<script>")]:
             watching.record_stored(each)
         watching.run_started({"doctor": FINDINGS})
@@ -147,16 +147,21 @@ def test_times_are_shown_in_readable_units():
     assert announcement(10, 0, 60) == "10 cells to time, about 60 s"
 
 
-def test_the_estimate_grows_with_cells_budget_and_control():
-    """More cells, a longer budget and the A/A control increase the estimated time of a run.
+def test_each_line_gives_the_time_left(capsys, monkeypatch):
+    """After an estimate was announced, each line gives the time left, which follows the pace of the measured workloads.
 
-    Unsupported cells and a second device of the same model do not.
+    All cells of a workload are measured in turns, so the first cell that ends is enough to count its workload.
     """
-    one = estimated_seconds(plan("naive"), ())
-    assert estimated_seconds(plan("naive", "sdpa"), ()) > one
-    assert estimated_seconds(plan("naive", budget_s=30.0), ()) > one + 3 * 20
-    assert estimated_seconds(plan("naive", interleave=False), ()) < one
-    cells = [cell.cell_id for cell in plan("naive", "sdpa").cells if cell.variant.name == "sdpa"]
-    assert estimated_seconds(plan("naive", "sdpa"), cells) == one
-    assert estimated_seconds(plan("naive", devices=[CPU, Device("cpu:1", "a CPU", "")]), ()) == one
-    assert estimated_seconds(plan(), ()) == 0
+    now = [100.0]
+    monkeypatch.setattr("attnbench.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with Progress(plan("naive", "sdpa")) as watching:
+        watching.announce({}, TimeEstimate(90.0, [(WORKLOADS[0].id, 20.0), (WORKLOADS[1].id, 10.0)]))
+        now[0] += 120.0  # twice as long as expected: 60 s more, or 31 s more because of the other workload's size
+        watching.record_stored(record("ok"))
+        watching.record_stored(record("ok", variant="sdpa"))
+        watching.record_stored(record("ok", workload=WORKLOADS[1]))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "6 cells to time, about 2 min"
+    assert lines[1].startswith("[1/6, 74 s left] cpu naive ")
+    assert lines[2].startswith("[2/6, 74 s left] cpu sdpa ")
+    assert lines[3].startswith("[3/6] cpu naive ")

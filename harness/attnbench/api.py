@@ -142,7 +142,7 @@ def run(
 
 
 def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None, *, progress: bool) -> None:
-    from attnbench.plan.history import estimated_seconds
+    from attnbench.plan.history import History
     from attnbench.plan.unsupported import unsupported_reasons
     from attnbench.progress import progress as watch
     from attnbench.runner.cell_limits import CellLimits
@@ -151,7 +151,7 @@ def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None
     with watch(plan, "normal" if progress else "quiet") as watching:
         if progress:
             unsupported = unsupported_reasons(plan)
-            watching.announce(unsupported, estimated_seconds(plan, unsupported))
+            watching.announce(unsupported, History(folder.parent).estimate(plan, unsupported))
         execute(folder, catalog, plan, limits=CellLimits(timeout_s=timeout_s), listener=watching)
 
 

@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichBar
 from rich.text import Text
 
+from attnbench.plan.history import TimeEstimate
 from attnbench.plan.memory_frontier import SEARCHED
 from attnbench.runner.run_listener import RunListener
 from attnbench.untrusted import printable
@@ -39,18 +40,31 @@ class Progress(AbstractContextManager["Progress"], RunListener):
     def __init__(self, plan: Plan, level: Level = "normal") -> None:
         self.total, self.done, self.level = len(plan.cells), 0, level
         self.width = len(str(self.total))
+        self._began, self._estimate = time.monotonic(), TimeEstimate(0.0)
+        self._measured: dict[
+            tuple[str, str], None
+        ] = {}  # the device and the id of each workload that has been measured
         self.console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 10_000)
 
     def __exit__(self, *exception: object) -> None:
         """Do nothing, because the written lines need no clean-up."""
 
-    def announce(self, unsupported: Mapping[str, str], seconds: float) -> None:
+    def announce(self, unsupported: Mapping[str, str], estimate: TimeEstimate) -> None:
         """Show the number of cells and the estimated duration of the run.
 
-        `unsupported` gives the reason for each unsupported cell, by cell_id. `seconds` is the estimated duration.
+        `unsupported` gives the reason for each unsupported cell, by cell_id.
         """
+        self._began, self._estimate = time.monotonic(), estimate
+        self._announce(announcement(self.total, len(unsupported), estimate.total_s))
+
+    @property
+    def left_s(self) -> float:
+        """The estimated seconds until the run ends, or 0 if no estimate was announced."""
+        return self._estimate.left_s([workload for _, workload in self._measured], time.monotonic() - self._began)
+
+    def _announce(self, line: str) -> None:
         if self.level != "quiet":
-            self.console.print(announcement(self.total, len(unsupported), seconds), soft_wrap=True)
+            self.console.print(line, soft_wrap=True)
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
         """Show the warnings of `attnbench doctor` about conditions on this machine that could distort timings."""
@@ -66,10 +80,15 @@ class Progress(AbstractContextManager["Progress"], RunListener):
         """Count a finished cell, and write a line for it if the level requires one."""
         if record.control:
             return
-        # The total does not include the cells that the search for the memory frontier adds.
-        self.done += SEARCHED not in record.flags
+        self._count(record)
         if self.shows(record):
             self.console.print(self.line(record), soft_wrap=True)
+
+    def _count(self, record: Record) -> None:
+        if record.status == "ok":  # all cells of a workload take turns, so the others have been measured, too
+            self._measured[record.device, record.workload.id] = None
+        # The total does not include the cells that the search for the memory frontier adds.
+        self.done += SEARCHED not in record.flags
 
     def shows(self, record: Record) -> bool:
         """Return whether a record is shown as a line at the level of this display."""
@@ -78,8 +97,12 @@ class Progress(AbstractContextManager["Progress"], RunListener):
         return record.status != "ok" or self.level != "quiet"
 
     def line(self, record: Record) -> Text:
-        """Return a line that shows a cell's status, its median time if it was timed, and the reason if it failed."""
-        what = f"[{self.done:>{self.width}}/{self.total}] {record.device} {record.variant} {record.workload.id}: "
+        """Return a line that shows a cell's status, its median time if it was timed, and the reason if it failed.
+
+        The line begins with the number of ended cells and the estimated time until the run ends.
+        """
+        left = f", {duration(self.left_s)} left" if self.left_s else ""
+        what = f"[{self.done:>{self.width}}/{self.total}{left}] {record.device} {record.variant} {record.workload.id}: "
         text = Text(what).append(record.status, style=COLOURS.get(record.status, "red"))
         samples = record.samples_ns or record.cold_samples_ns
         if samples:
@@ -101,12 +124,10 @@ class Bar(Progress):
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[left]}{task.description}", markup=False),
             console=self.console,
         )
-        self._task = self._bar.add_task("", total=self.total)
+        self._task = self._bar.add_task("", total=self.total, left="")
 
     def __enter__(self) -> Self:
         """Show the progress bar."""
@@ -124,7 +145,8 @@ class Bar(Progress):
     def record_stored(self, record: Record) -> None:
         """Advance the progress bar, and write a line for the finished cell if the level requires one."""
         super().record_stored(record)
-        self._bar.update(self._task, completed=self.done)
+        left = f"{duration(self.left_s)} left  " if self.left_s else ""
+        self._bar.update(self._task, completed=self.done, left=left)
 
     def shows(self, record: Record) -> bool:
         """Return whether a record is shown as a line above the progress bar."""
@@ -142,16 +164,16 @@ class NotebookBar(Progress):
         self._head = self._now = ""
         self._lines: list[str] = []
         self._shown: Any = None
-        self._began = self._updated = time.monotonic()
+        self._updated = time.monotonic()
 
     def __exit__(self, *exception: object) -> None:
         """Show the progress bar in its final state."""
         self._now = ""
         self._show(force=True)
 
-    def announce(self, unsupported: Mapping[str, str], seconds: float) -> None:
+    def _announce(self, line: str) -> None:
         """Show the number of cells and the estimated duration of the run above the progress bar."""
-        self._head = announcement(self.total, len(unsupported), seconds)
+        self._head = line
         self._show(force=True)
 
     def run_started(self, manifest: Mapping[str, Any]) -> None:
@@ -173,7 +195,7 @@ class NotebookBar(Progress):
         """Advance the progress bar, and show a failed cell below it."""
         if record.control:
             return
-        self.done += SEARCHED not in record.flags
+        self._count(record)
         if record.status not in EXPECTED_STATUSES:
             self._lines.append(self.line(record).plain)
         self._show()
@@ -191,8 +213,7 @@ class NotebookBar(Progress):
 
     def _html(self) -> str:
         seconds = time.monotonic() - self._began
-        remaining = seconds / self.done * (self.total - self.done) if self.done else 0
-        left = f", {duration(remaining)} left" if remaining else ""
+        left = f", {duration(self.left_s)} left" if self.left_s else ""
         now = f"{self.done} of {self.total} cells in {duration(seconds)}{left} {self._now}"
         head = [self._head, f'<progress value="{self.done}" max="{self.total}"></progress> {html.escape(now)}']
         return "<br>".join([*(line for line in head if line), *map(html.escape, self._lines)])

@@ -8,9 +8,9 @@ import pytest
 
 from attnbench import Workload
 from attnbench.cli import main
-from attnbench.plan import history as history_module
 from attnbench.plan.devices import Device
-from attnbench.plan.history import History
+from attnbench.plan.estimate import COSTS
+from attnbench.plan.history import START_S, History
 from attnbench.plan.memory_frontier import input_bytes, result_bytes
 from attnbench.runner import local_executor
 from attnbench.runner.request import plan_of
@@ -76,14 +76,15 @@ def test_a_dry_run_predicts_cells_that_will_not_fit(stubbed, command):
 
 
 def test_devices_of_one_model_divide_the_estimated_time(stubbed, monkeypatch):
-    """If workers start instantly, a second device of the same model halves the cells' estimated time."""
+    """A second device of the same model halves the cells' estimated time, but not the time to start workers."""
     history = History(stubbed.folder)
-    monkeypatch.setattr(history_module, "WORKER_START_S", 0.0)
     known = {name: Device(name, "H200", name) for name in ("cuda:0", "cuda:1")}
     monkeypatch.setattr(local_executor, "choose_devices", lambda names: [known[name] for name in names])
     plans = [plan_of(stubbed.request(devices=names))[1] for names in (["cuda:0"], ["cuda:0", "cuda:1"])]
-    alone, shared = (history.estimated_seconds(plan, ()) for plan in plans)
+    started = START_S + 3 * COSTS["cuda"].worker_s  # of alpha, of beta and of the control
+    alone, shared = (history.estimate(plan, ()).total_s - started for plan in plans)
     assert alone == pytest.approx(2 * shared)
+    assert alone > 0
 
 
 def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):

@@ -134,6 +134,13 @@ def test_blocks_are_in_a_b_b_a_order(stubbed):
     ]
 
 
+def test_only_sampling_counts_as_useful(stubbed):
+    """The useful share of a run is the time of the blocks, without the conformance checks and all other phases."""
+    _, summary = stubbed.run()
+    assert summary.phase_s.keys() >= {"conform", "measure"}
+    assert summary.useful_share * summary.wall_s == pytest.approx(summary.phase_s["measure"], abs=0.001)
+
+
 def test_a_device_that_another_run_holds_is_refused(request_of):
     """Executing a run on a device that is in use raises a UsageError with the device's name."""
     request = request_of("naive")

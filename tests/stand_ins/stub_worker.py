@@ -132,12 +132,14 @@ def open_(request):
     """Store the workload and reply that its cell is open."""
     STATE["workload"] = request.workload
     note("open")
+    send(PhaseNotice("conform"))
     return requested("open") or OpenReply(1e6, 1e4, {})
 
 
 def block(_):
     """Wait for WALL_NS nanoseconds and return a block of samples."""
     note("block")
+    send(PhaseNotice("measure"))
     time.sleep(WALL_NS / 1e9)
     return requested("block") or Block(samples(STATE["variant"], STATE["workload"]), 1, WALL_NS)
 

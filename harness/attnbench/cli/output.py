@@ -19,13 +19,14 @@ from attnbench.untrusted import printable
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
-    from attnbench.plan.history import History
+    from attnbench.plan.history import History, TimeEstimate
     from attnbench.record import Record
     from attnbench.report.table import Table as ReportTable
     from attnbench.runner.scheduler import RunSummary
 
 
 PIPED_WIDTH = 400  # width, in characters, of `print_rows` tables if the output is not a terminal
+SHOWN_PHASE_S = 0.0005  # phases that took less than this per cell, in seconds, are not shown
 PIPED_REPORT_WIDTH = 200  # width, in characters, of report tables if the output is not a terminal
 
 
@@ -92,11 +93,11 @@ NEXT_STEPS = {  # key: status of a failed cell; value: the suggested next step
 
 @contextmanager
 def watched(
-    plan: Plan, unsupported: Mapping[str, str], history: History, level: Level = "normal"
+    plan: Plan, unsupported: Mapping[str, str], estimate: TimeEstimate, level: Level = "normal"
 ) -> Iterator[Progress]:
     """Announce a run with its estimated duration, and show its progress until the `with` block ends."""
     with progress(plan, level) as shown:
-        shown.announce(unsupported, history.estimated_seconds(plan, unsupported))
+        shown.announce(unsupported, estimate)
         yield shown
 
 
@@ -107,20 +108,33 @@ def print_plan(plan: Plan, unsupported: Mapping[str, str], history: History) -> 
         ending = f"unsupported: {printable(reason)}" if reason else _expectation(history, cell)
         print(f"{cell.cell_id}  {cell.device.name}  {cell.variant.name}  {cell.workload.id}  {ending}")
     known = sum(history.seconds(cell) is not None for cell in plan.cells if cell.cell_id not in unsupported)
-    print(announcement(len(plan.cells), len(unsupported), history.estimated_seconds(plan, unsupported)), end="")
+    print(announcement(len(plan.cells), len(unsupported), history.estimate(plan, unsupported).total_s), end="")
     print(f" ({known} of these cells have been timed here before)")
     if plan.frontier:
         print("then the largest length that fits in memory is determined for each variant, which takes additional time")
 
 
-def print_summary(folder: Path, summary: RunSummary) -> None:
-    """Print the number of cells with each status, the run's duration, and the command that writes the run's report."""
+def print_summary(folder: Path, summary: RunSummary, estimate: TimeEstimate) -> None:
+    """Print the number of cells with each status, and how the time of the run was spent.
+
+    The duration is followed by its estimate, the share of it that was spent on sampling, and the seconds of each phase.
+    """
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
     counts = counts or "no cells to run"
     print(
-        f"{counts} in {summary.wall_s:.1f} s, {summary.useful_share:.0%} of it in the timed callable, "
-        f"warm-up or conformance\nrecords: {folder}\nreport:  attnbench report {folder}"
+        f"{counts} in {summary.wall_s:.1f} s (estimated: {estimate.total_s:.1f} s), {summary.useful_share:.0%} of it "
+        f"sampling{_phases(summary)}\nrecords: {folder}\nreport:  attnbench report {folder}"
     )
+
+
+def _phases(summary: RunSummary) -> str:
+    """Return a line with the mean seconds that each phase took per cell, or an empty string if no cell was timed."""
+    cells = summary.statuses["ok"]
+    spent = [(phase, seconds / cells) for phase, seconds in summary.phase_s.items()] if cells else []
+    shown = ", ".join(
+        f"{phase.replace('_', ' ')} {seconds:.3f}" for phase, seconds in spent if seconds >= SHOWN_PHASE_S
+    )
+    return f"\nseconds per timed cell: {shown}" if shown else ""
 
 
 def print_next(records: Iterable[Record], plugins: Iterable[str]) -> None:

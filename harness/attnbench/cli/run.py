@@ -81,12 +81,13 @@ def _run(options: SimpleNamespace) -> None:
         print_plan(plan, unsupported, history)
         return
     folder = folder or start(request, catalog, plan)
-    with watched(plan, unsupported, history, verbosity) as listener:
+    estimate = history.estimate(plan, unsupported)
+    with watched(plan, unsupported, estimate, verbosity) as listener:
         try:
             summary = execute(folder, catalog, plan, executor=executor, limits=limits, listener=listener)
         except KeyboardInterrupt:  # raised only before or after the cells run; in between, `execute` handles interrupts
             _leave_interrupted(folder)
-    print_summary(folder, summary)
+    print_summary(folder, summary, estimate)
     print_next(latest(folder).values(), read_manifest(folder).get("plugin_arguments", []))
     if summary.interrupted:
         _leave_interrupted(folder)

@@ -49,7 +49,8 @@ def study(
         return
 
     def watch(plan: Plan) -> AbstractContextManager[RunListener]:
-        return watched(plan, unsupported_reasons(plan), History(results))
+        unsupported = unsupported_reasons(plan)
+        return watched(plan, unsupported, History(results).estimate(plan, unsupported))
 
     outcome = make(find_study(name), Settings(results, device, split(variant), split(plugin), budget, watch=watch))
     typer.echo(outcome.finding)

@@ -94,7 +94,7 @@ class GroupResult(msgspec.Struct, frozen=True, kw_only=True):
     - `logs`: the content of each log file, by the file's path
     - `peaks`: the peak rates by dtype
     - `doctor`: the findings of `attnbench doctor` on the node, as JSON values
-    - `useful_s`: the time in seconds that was spent on calling or checking variants
+    - `useful_s`: the time in seconds that was spent on sampling
     """
 
     host: str

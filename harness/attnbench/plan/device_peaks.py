@@ -28,7 +28,7 @@ def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -
     the cache can't be read, the rates are measured again. Raises AttnbenchError if torch can't use the device, because
     then no cell could run on it.
     """
-    name = f"peaks-{environment_id}-{device.name.replace(':', '-')}.json"
+    name = _file_name(device, environment_id)
     known = _known(name)
     wanted = sorted(set(dtypes) - known["limits"].keys())
     if not wanted:
@@ -37,6 +37,16 @@ def measured_peaks(device: Device, dtypes: Iterable[str], environment_id: str) -
     answer = {"limits": {**known["limits"], **found.peaks}, "facts": found.facts}
     write_cached(name, answer)
     return answer
+
+
+def cached_peaks(device: Device, environment_id: str) -> dict[str, Peaks]:
+    """Return the peak rates of a device that have been measured in its environment before, by dtype."""
+    limits = _known(_file_name(device, environment_id))["limits"]
+    return {dtype: Peaks.from_json(rates) for dtype, rates in limits.items()}
+
+
+def _file_name(device: Device, environment_id: str) -> str:
+    return f"peaks-{environment_id}-{device.name.replace(':', '-')}.json"
 
 
 def _measure(device: Device, dtypes: list[str]) -> PeaksReply:

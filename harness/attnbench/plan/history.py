@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Container, Iterable
+import contextlib
+from collections import defaultdict
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from attnbench import store
+from attnbench.device_names import device_type
+from attnbench.errors import AttnbenchError
+from attnbench.measure_config import MeasureConfig
+from attnbench.plan.estimate import COSTS, CellEstimate
 from attnbench.plan.memory_frontier import OutOfMemory, input_bytes
+from attnbench.untrusted import listing, mapping
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
@@ -19,23 +27,62 @@ if TYPE_CHECKING:
 
 # Only the latest runs are read, up to these limits, so that reading takes only a second or two.
 MAX_RUNS, MAX_BYTES = 50, 1 << 26
-# The mean time that a worker takes to import torch and the variant's plugin if two workers start in parallel.
-WORKER_START_S = 2.0
-# For a small workload, the total time of the warm-up, the conformance checks, and the memory and kernel readings.
-CELL_OVERHEAD_S = 1.0
+# Until this many seconds of a run were expected to have passed, the first estimate counts more than the run's own pace.
+PRIOR_S = 5.0
+START_S = 1.5  # the time of `attnbench doctor` and of the tests of traits, before and after the cells
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A cell of an earlier run: its workload, its settings, and the seconds that it took."""
+
+    workload: Workload
+    protocol: MeasureConfig
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """The estimated time of a run.
+
+    - `total_s`: the seconds of the whole run
+    - `groups`: the seconds of all cells of each workload on each device or group of devices that share the cells, by
+      the workload's id, without the start of workers and the A/A controls. One workload may occur several times.
+    """
+
+    total_s: float
+    groups: Sequence[tuple[str, float]] = ()
+
+    def left_s(self, done: Collection[str], elapsed_s: float) -> float:
+        """Return the estimated seconds until the run ends, `elapsed_s` seconds after it started.
+
+        `done` contains the id of a workload once for each device that has measured it. If these cells took longer than
+        expected, so will the others, either by the same factor or by the same number of seconds for each workload. The
+        returned value is the mean of both.
+        """
+        seconds = dict(self.groups)
+        work_s = sum(seconds for _, seconds in self.groups)
+        share = min(1.0, sum(seconds.get(workload, 0.0) for workload in done) / work_s) if work_s else 1.0
+        expected_s, left_s = share * self.total_s, (1 - share) * self.total_s
+        if not share or share == 1.0:
+            return left_s
+        by_factor = left_s * (elapsed_s + PRIOR_S) / (expected_s + PRIOR_S)
+        more = max(0, len(self.groups) - len(done)) / len(done)  # workloads left for each workload that was measured
+        by_difference = left_s + (elapsed_s - expected_s) * more
+        return max(0.0, by_factor + by_difference) / 2
 
 
 class History:
     """The time and memory that each variant needed for each workload on each model of device in earlier runs."""
 
     def __init__(self, results: Path) -> None:
-        self._seconds: dict[tuple[str, str, str], float] = {}
+        self._timed: dict[tuple[str, str, str], Timed] = {}
         self._peaks: dict[tuple[str, str, str], int] = {}
         self._memory: dict[str, OutOfMemory] = {}
         for run in _latest_runs(results):
-            self._add(store.read_run(run).records)
+            self._add(store.read_run(run).records, _protocols(run))
 
-    def _add(self, records: Iterable[Record]) -> None:
+    def _add(self, records: Iterable[Record], protocols: Mapping[str, MeasureConfig]) -> None:
         together: dict[tuple[str, str], list[Record]] = {}
         for record in records:
             together.setdefault((record.workload.id, record.device), []).append(record)
@@ -45,13 +92,15 @@ class History:
             for record in cells:
                 self._memory.setdefault(record.device_name, OutOfMemory()).add(record)
                 key = record.variant, record.workload.id, record.device_name
-                self._seconds[key] = _span_s(tried) / len(cells)
+                if (protocol := protocols.get(record.device)) is not None:
+                    self._timed[key] = Timed(record.workload, protocol, _span_s(tried) / len(tried))
                 if record.peak_bytes is not None:
                     self._peaks[key] = record.peak_bytes
 
     def seconds(self, cell: Cell) -> float | None:
         """Return the seconds that a cell took when it was last measured, or None if it was never measured."""
-        return self._seconds.get(_key(cell))
+        timed = self._timed.get(_key(cell))
+        return None if timed is None else timed.seconds
 
     def memory_bytes(self, cell: Cell) -> int | None:
         """Return a cell's peak memory in bytes, including its inputs, or None if it was never measured."""
@@ -67,40 +116,57 @@ class History:
         known = self._memory.get(cell.device.model)
         return known.too_large(cell.variant.name, cell.workload) if known else None
 
-    def estimated_seconds(self, plan: Plan, unsupported: Container[str]) -> float:
-        """Return the number of seconds that a plan is likely to take.
+    def estimate(self, plan: Plan, unsupported: Container[str]) -> TimeEstimate:
+        """Return the time that a plan is likely to take.
 
-        A cell that was measured before is assumed to take as long as last time. The time of all other cells is
-        estimated from the plan. `unsupported` contains the ids of cells that will not be timed.
+        The seconds of each cell are estimated from its workload and settings (`CellEstimate`), and corrected by the
+        ratio of actual to estimated seconds in earlier runs: that of the same cell, else the median ratio of its
+        variant, else that of all cells on this model of device. `unsupported` contains the ids of cells that will not
+        be timed. Devices that share cells work in parallel, and so do the groups of devices.
         """
-        known = {cell.cell_id: seconds for cell in plan.cells if (seconds := self.seconds(cell)) is not None}
-        unknown = tuple(cell for cell in plan.cells if cell.cell_id not in known)
-        spent = [
-            sum(known.get(cell.cell_id, 0.0) for cell in plan.cells if cell.device == devices[0]) / len(devices)
-            for devices in plan.device_groups
+        totals, groups = [0.0], defaultdict[tuple[str, str], float](float)
+        for devices in plan.device_groups:
+            cells = [cell for cell in plan.cells if cell.device == devices[0] and cell.cell_id not in unsupported]
+            if cells:
+                seconds = self._cell_seconds(plan, devices[0], cells)
+                totals.append(START_S + _group_seconds(plan, devices, cells, seconds))
+                for cell, spent in zip(cells, seconds, strict=True):
+                    groups[devices[0].name, cell.workload.id] += spent
+        return TimeEstimate(max(totals), [(workload, spent) for (_, workload), spent in groups.items()])
+
+    def _cell_seconds(self, plan: Plan, device: Device, cells: Sequence[Cell]) -> list[float]:
+        """Return the estimated seconds of each cell on a device, without the A/A controls."""
+        estimate = CellEstimate(device, str(plan.environments.get(device.name, {}).get("environment_id")))
+        found: dict[tuple[str, ...], list[float]] = {}
+        for (variant, workload, model), timed in self._timed.items():
+            if model == device.model:
+                ratio = timed.seconds / estimate.seconds(timed.workload, timed.protocol)
+                for kind in ((variant, workload), (variant,), ()):
+                    found.setdefault(kind, []).append(ratio)
+        ratios = {kind: median(of_kind) for kind, of_kind in found.items()}
+        protocol = plan.protocols[device.kind]
+        return [
+            estimate.seconds(cell.workload, protocol)
+            * next((ratios[kind] for kind in _kinds(cell) if kind in ratios), 1.0)
+            for cell in cells
         ]
-        return max(spent, default=0.0) + estimated_seconds(dataclasses.replace(plan, cells=unknown), unsupported)
 
 
-def estimated_seconds(plan: Plan, unsupported: Container[str]) -> float:
-    """Return the number of seconds that a plan is likely to take if none of its cells has been measured before.
+def _kinds(cell: Cell) -> tuple[tuple[str, ...], ...]:
+    """Return the keys of the cells that show how long a cell takes, from the most to the least similar."""
+    return (cell.variant.name, cell.workload.id), (cell.variant.name,), ()
 
-    The devices work in parallel. Each cell is assumed to use its whole sampling budget. Cells that reach their
-    precision early use less of it, which makes up for long warm-ups. The A/A control counts as one more cell for each
-    workload. `unsupported` contains the ids of cells that will not be timed.
+
+def _group_seconds(plan: Plan, devices: list[Device], cells: Sequence[Cell], seconds: Sequence[float]) -> float:
+    """Return the estimated seconds of all cells of a group of devices that share them.
+
+    The A/A control counts as one more cell for each workload.
     """
-    return max((_group_seconds(plan, unsupported, devices) for devices in plan.device_groups), default=0.0)
-
-
-def _group_seconds(plan: Plan, unsupported: Container[str], devices: list[Device]) -> float:
-    cells = [cell for cell in plan.cells if cell.device == devices[0] and cell.cell_id not in unsupported]
-    if not cells:
-        return 0.0
-    protocol = plan.protocols[cells[0].device.kind]
-    controls = len({cell.workload for cell in cells}) if protocol.interleave else 0
+    kind = devices[0].kind
+    controls = len({cell.workload for cell in cells}) if plan.protocols[kind].interleave else 0
     workers = len({cell.variant.name for cell in cells}) + min(1, controls)
-    timed = (len(cells) + controls) * (protocol.budget_s + CELL_OVERHEAD_S)
-    return workers * WORKER_START_S + timed / len(devices)
+    timed = sum(seconds) * (1 + controls / len(cells))
+    return workers * COSTS[kind].worker_s + timed / len(devices)
 
 
 def _latest_runs(results: Path) -> list[Path]:
@@ -113,6 +179,17 @@ def _latest_runs(results: Path) -> list[Path]:
             break
         chosen.insert(0, run)
     return chosen
+
+
+def _protocols(run: Path) -> dict[str, MeasureConfig]:
+    """Return the settings of a run by name of device, without those that can't be read."""
+    protocols = {}
+    with contextlib.suppress(AttnbenchError):
+        manifest = store.read_manifest(run)
+        for device in map(str, listing(manifest.get("devices"))):
+            settings = mapping(mapping(manifest.get("protocols")).get(device_type(device)))
+            protocols[device] = MeasureConfig.from_json(settings)
+    return protocols
 
 
 def _key(cell: Cell) -> tuple[str, str, str]:

@@ -58,8 +58,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-# The phases whose time counts towards `useful_share`.
-USEFUL_PHASES = ("first_call", "conform", "warm_up", "measure", "recheck")
+USEFUL_PHASE = "measure"  # the phase whose time counts towards `useful_share`: sampling, without any check of answers
 POLL_S = 0.2
 
 
@@ -67,7 +66,7 @@ POLL_S = 0.2
 class RunSummary:
     """The result of a run: the number of records by status, and how the time was spent.
 
-    - `useful_share`: the share of the devices' time that was spent on calling or checking variants
+    - `useful_share`: the share of the devices' time that was spent on sampling
     - `frontier_ends`: the number of `out_of_memory` records in searches for a memory frontier. These records are
       expected and don't count as failures.
     """
@@ -138,7 +137,7 @@ class Scheduler:
         if self._errors and not self._interrupts.count:
             raise self._errors[0]
         self.summary.wall_s = time.monotonic() - began
-        useful = sum(self._phase_seconds.get(phase, 0.0) for phase in USEFUL_PHASES)
+        useful = self._phase_seconds.get(USEFUL_PHASE, 0.0)
         self.summary.useful_share = useful / (self.summary.wall_s * max(1, len(self._plan.devices)))
         self.summary.interrupted = self._interrupts.count > 0
         self.summary.phase_s = {phase: round(seconds, 3) for phase, seconds in self._phase_seconds.items()}

@@ -1,0 +1,86 @@
+"""Estimates of the time that a cell takes, from its workload, the peak rates of its device, and the budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attnbench.plan.device_peaks import cached_peaks
+from attnbench.stats.roofline import Peaks
+
+if TYPE_CHECKING:
+    from attnbench.measure_config import MeasureConfig
+    from attnbench.plan.devices import Device
+    from attnbench.workloads.workload import Workload
+
+WARM_UP_CALLS = 40  # the warm-up compares at least two windows of 20 calls
+CHECKED_CALLS = 10  # untimed calls: the first one, the conformance checks, memory and kernels
+CALLS_PER_BLOCK = 4  # a block has at least a lead-in, an audited call, an ordinary call and a repeat
+# Sampling usually takes little longer than its minimum, because the interval is then narrow enough.
+USUAL_SAMPLING = 1.25
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What cells cost on a kind of device, besides the work that follows from the workload. Times are in seconds.
+
+    - `attained`: the share of the device's peak rates that a variant attains
+    - `worker_s`: the time to start a worker and load the variant's plugin
+    - `cell_s`: the time to make the inputs, check a cell's answers, and measure its memory and kernels
+    - `block_s`: the time to check an output and to read the state of the machine after each block
+    """
+
+    attained: float
+    worker_s: float
+    cell_s: float
+    block_s: float
+
+
+# The values for a CPU were measured on two cores. Those for a GPU are assumptions until an earlier run of the GPU shows
+# the time that its cells take.
+COSTS = {"cpu": Costs(0.5, 0.1, 0.08, 0.007), "cuda": Costs(0.25, 1.0, 0.4, 0.006)}
+# The peak rates that are assumed until they have been measured (bfloat16, dense; NVIDIA's data sheets), by a part of
+# the model's name, the more specific ones first. They are used for estimates alone, never in a report.
+NAMED_PEAKS = {
+    "B200": Peaks(8.0e12, 2250e12),
+    "H200": Peaks(4.8e12, 990e12),
+    "H100": Peaks(3.35e12, 990e12),
+    "A100": Peaks(2.0e12, 312e12),
+    "L40": Peaks(0.86e12, 181e12),
+}
+USUAL_PEAKS = {"cpu": Peaks(2e10, 1e11), "cuda": Peaks(0.8e12, 150e12)}
+FLOAT32_SHARE = 1 / 15  # a GPU's rate of float32 products outside its tensor cores, as a share of the bfloat16 rate
+
+
+class CellEstimate:
+    """The estimate of the seconds that cells take on one device in one environment."""
+
+    def __init__(self, device: Device, environment_id: str) -> None:
+        self._device = device
+        self._measured = cached_peaks(device, environment_id)
+
+    def seconds(self, workload: Workload, protocol: MeasureConfig) -> float:
+        """Return the estimated seconds of a cell with these settings, without the start of its worker."""
+        rates = self._measured.get(workload.dtype) or assumed_peaks(self._device, workload.dtype)
+        call_s = rates.shortest_s(workload.flops(), workload.bytes()) / COSTS[self._device.kind].attained
+        return cell_seconds(call_s, protocol, self._device.kind)
+
+
+def cell_seconds(call_s: float, protocol: MeasureConfig, kind: str) -> float:
+    """Return the estimated seconds of a cell whose calls take `call_s`, on a kind of device ('cpu' or 'cuda')."""
+    costs = COSTS[kind]
+    warm_up = min(max(WARM_UP_CALLS * call_s, protocol.warm_up_min_s), max(protocol.warm_up_max_s, call_s))
+    sampling = min(protocol.budget_s, max(USUAL_SAMPLING * protocol.min_time_s, protocol.min_samples * call_s))
+    block = max(min(protocol.block_s, protocol.budget_s / protocol.min_blocks), CALLS_PER_BLOCK * call_s)
+    blocks = max(1, math.ceil(sampling / block))
+    sampling = max(sampling, blocks * block)
+    return costs.cell_s + CHECKED_CALLS * call_s + warm_up + sampling + blocks * costs.block_s
+
+
+def assumed_peaks(device: Device, dtype: str) -> Peaks:
+    """Return the peak rates that are assumed of a device on which they have not been measured."""
+    named = next((peaks for name, peaks in NAMED_PEAKS.items() if name in device.model), USUAL_PEAKS[device.kind])
+    if device.kind == "cuda" and dtype == "float32":
+        return Peaks(named.copy_bytes_per_s, FLOAT32_SHARE * named.matmul_flops_per_s)
+    return named
