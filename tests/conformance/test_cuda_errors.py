@@ -173,3 +173,20 @@ def test_a_drawn_workload_that_faults_is_not_shrunk():
     with pytest.raises(Failed, match="misaligned address"):
         hypothesis_fuzz.drawn.run(Subject(faults), workload(seq=8))
     assert faults.calls == 1
+
+
+def test_a_variant_may_need_more_memory_than_a_gpu_has(monkeypatch):
+    """If a variant runs out of GPU memory on a very large workload, the test is skipped, and the GPU stays usable."""
+
+    class OnGpu(Subject):
+        device_type = "cuda"
+        free_bytes = 1 << 40
+
+    class Large(Tiled):
+        def attend(self, *arguments):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB")
+
+    small = workload(batch=1, heads=1, seq_q=2, seq_k=1000, head_dim=128, head_dim_v=8, direction="forward")
+    result = run_case(OnGpu(Large()), Case(device.large_index, small))
+    assert (result.status, result.gpu_lost) == ("skipped", False)
+    assert "more memory for this workload than is free" in result.reason

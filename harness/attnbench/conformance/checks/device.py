@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import psutil
@@ -171,14 +171,21 @@ def _need_room(subject: Subject, workload: Workload) -> None:
 
 @contextmanager
 def _memory_bounded(subject: Subject) -> Iterator[None]:
-    """On Linux, if the device is a CPU, limit this process's memory within the context, to keep the machine responsive.
+    """Raise Skipped if the variant needs more memory within the context than is free.
 
-    Raises Skipped if the limit is exceeded.
-
+    On a CPU under Linux, this process's memory is limited within the context, to keep the machine responsive.
     """
-    if subject.device_type != "cpu" or sys.platform != "linux":
-        yield
-        return
+    with _limited_memory(subject) if subject.device_type == "cpu" and sys.platform == "linux" else nullcontext():
+        try:
+            yield
+        except (Failed, MemoryError, RuntimeError) as error:
+            if not any(text in str(error) for text in OUT_OF_MEMORY):
+                raise
+            raise Skipped("the variant needs more memory for this workload than is free") from error
+
+
+@contextmanager
+def _limited_memory(subject: Subject) -> Iterator[None]:
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
@@ -186,10 +193,6 @@ def _memory_bounded(subject: Subject) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_DATA, (psutil.Process().memory_info().data + free, before[1]))
     try:
         yield
-    except (Failed, MemoryError, RuntimeError) as error:
-        if not any(text in str(error) for text in OUT_OF_MEMORY):
-            raise
-        raise Skipped("the variant needs more memory for this workload than is free") from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
