@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attnbench import Workload
+from attnbench.measure.anticheat.integrity import PINNED_FLAG, read_flags
 from attnbench.tensors.inputs import make_inputs
 from attnbench_variants import sdpa
 from attnbench_variants.sdpa import Sdpa, attnbench_variants
@@ -66,6 +68,23 @@ def test_torch_raises_for_what_flash_refuses_on_a_cpu(fields, word):
 def test_how_a_mask_is_passed(fields, device, form):
     """Square and top-left causal masks are passed as torch's is_causal; other bottom-right masks are not."""
     assert FLASH._mask_form(workload(**fields), device) == form
+
+
+@pytest.mark.parametrize("backend", ["MATH", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION"])
+def test_the_calling_context_pins_one_backend(backend):
+    """The calling context allows the backends that torch's sdpa_kernel allows, and restores the previous ones."""
+    flags = lambda: read_flags()[PINNED_FLAG]  # noqa: E731 - shorter than a function
+    before = flags()
+    with sdpa_kernel(getattr(SDPBackend, backend)):
+        expected = flags()
+    with Sdpa("x", backend).calling_context():
+        assert flags() == expected
+    assert flags() == before
+    with pytest.raises(RuntimeError, match="a failed call"), Sdpa("x", backend).calling_context():
+        raise RuntimeError("a failed call")
+    assert flags() == before
+    with Sdpa("sdpa").calling_context():
+        assert flags() == before
 
 
 @pytest.mark.parametrize("backend", ["MATH", "CUDNN_ATTENTION"])

@@ -17,7 +17,7 @@ KV_BLOCKS_2_10 = (
 )
 KV_BLOCKS_2_13 = f"{KV_BLOCKS_2_10}, *, dq_write_order=None, dq_write_order_full=None, dq_kv_order=None"
 # These are the same in all versions below. The files are torch/_C/_nn.pyi, torch/nested/__init__.py,
-# torch/backends/cuda/__init__.py, and in torch/nn/attention: flex_attention.py, __init__.py and bias.py.
+# torch/backends/cuda/__init__.py, and in torch/nn/attention: flex_attention.py and bias.py.
 UNCHANGED = {
     "torch.nn.functional.scaled_dot_product_attention": (
         "query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False"
@@ -26,7 +26,8 @@ UNCHANGED = {
         "query, key, value, score_mod=None, block_mask=None, scale=None, enable_gqa=False, return_lse=False, "
         "kernel_options=None, *, return_aux=None"
     ),
-    "torch.nn.attention.sdpa_kernel": "backends, set_priority=False",
+    **{f"torch.backends.cuda.{name}_sdp_enabled": "" for name in ("flash", "mem_efficient", "math", "cudnn")},
+    **{f"torch.backends.cuda.enable_{name}_sdp": "enabled" for name in ("flash", "mem_efficient", "math", "cudnn")},
     "torch.nn.attention.bias.causal_lower_right": "*size",
     "torch.nested.nested_tensor_from_jagged": (
         "values, offsets=None, lengths=None, jagged_dim=None, min_seqlen=None, max_seqlen=None"
