@@ -139,6 +139,15 @@ def test_warm_up_ends_when_two_windows_agree(monkeypatch):
     assert warm_up.ns_per_call == pytest.approx(50_000, rel=0.05)
 
 
+@pytest.mark.parametrize(("call_ns", "calls"), [(1e6, 40), (2e6, 26), (10e6, 16)])
+def test_windows_of_slow_calls_have_fewer_calls(monkeypatch, call_ns, calls):
+    """A window of the warm-up has 20 calls or, if these take longer than 25 ms, as many as take 25 ms, at least 8."""
+    device = FakeDevice(asynchronous=False)
+    warm_up = sampled(device, lambda device: device.call(call_ns), monkeypatch).warm_up()
+    assert warm_up.steady
+    assert warm_up.calls == calls
+
+
 def test_warm_up_ends_at_its_time_limit(monkeypatch):
     """If the speed of calls never becomes steady, the warm-up ends at its time limit and reports this."""
     costs = iter(range(1, 10**6))

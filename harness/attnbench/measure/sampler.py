@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-WINDOW_CALLS = 20  # the warm-up compares windows of this many calls
+# The warm-up compares windows of WINDOW_CALLS calls. If these take longer than WINDOW_NS, a window ends after that time
+# with fewer calls, but with at least MIN_WINDOW_CALLS.
+WINDOW_CALLS, MIN_WINDOW_CALLS, WINDOW_NS = 20, 8, 25e6
 STEADY_TOLERANCE = 0.01  # the warm-up is steady if the medians of two windows differ by at most this fraction
 MIN_SAMPLE_NS = 50_000.0  # hot calls shorter than this are timed in batches, and the mean of each batch is one sample
 MAX_QUEUED_CALLS = 256  # at most this many calls, or batches of calls, are queued before the host waits
@@ -148,7 +150,7 @@ class Sampler:
         return self._ns_per_call
 
     def warm_up(self) -> WarmUp:
-        """Make calls until the medians of two successive windows of 20 calls agree within 1%, and return the result.
+        """Make calls until the medians of two successive windows of calls agree within 1%, and return the result.
 
         The config sets the minimum and the maximum duration. Once the warm-up has started, only the audit may change
         the inputs, by reordering their values. After any other change, `block` raises MeasurementError.
@@ -169,7 +171,7 @@ class Sampler:
             if len(windows) == 1:
                 self._delays.begin()
             self._ns_per_call = windows[-1]
-            steady = len(windows) > 1 and len(window) == WINDOW_CALLS and _agree(windows[-2], windows[-1])
+            steady = len(windows) > 1 and len(window) >= MIN_WINDOW_CALLS and _agree(windows[-2], windows[-1])
             elapsed = float(clock.now() - begun)
         if config.mode != "cold" and self._ns_per_call < MIN_SAMPLE_NS:
             self._calls_per_sample = math.ceil(MIN_SAMPLE_NS / self._ns_per_call)
@@ -207,9 +209,12 @@ class Sampler:
         self._delays.synchronise()
 
     def _window(self, deadline: float) -> list[float]:
-        """Make calls until the deadline, at least one and at most WINDOW_CALLS, and return their times in ns."""
+        """Make the calls of one window, at least one call and none after the deadline, and return their times in ns."""
         times: list[float] = []
+        begun = self._clock.now()
         while len(times) < WINDOW_CALLS and (not times or self._clock.now() < deadline):
+            if len(times) >= MIN_WINDOW_CALLS and self._clock.now() - begun >= WINDOW_NS:
+                break
             marks = [self._timed(1) for _ in range(min(self._queue_length(), WINDOW_CALLS - len(times)))]
             self._delays.synchronise()
             times += [self._positive(self._clock.elapsed_ns(start, end)) for start, end in marks]
