@@ -9,6 +9,7 @@ from attnbench.cluster import node_task
 from attnbench.cluster.backend import DeviceType, NodeLostError
 from attnbench.cluster.executor import MAX_LOST_NODES, ClusterExecutor, GroupQueue
 from attnbench.errors import UsageError
+from attnbench.machine.finding import Problem
 from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.request import Request, plan_of
 from attnbench.runner.run import start
@@ -207,6 +208,18 @@ def test_a_failed_task_costs_only_its_own_group(run_on, outcome, reason):
     run, summary, _ = run_on([A100], [outcome])
     assert summary.statuses == {"error": 2, "unsupported": 2}
     assert reason in str(next(record.reason for record in read_run(run).records if record.status == "error"))
+
+
+def test_a_node_whose_gpu_cannot_be_used_says_why(monkeypatch):
+    """A node that is to measure on a GPU but can't use its GPUs refuses with the reason and the remedy."""
+    monkeypatch.setattr(node_task, "gpu_problem", lambda: Problem("the driver is too old", "update it"))
+    with (
+        pytest.raises(UsageError, match=r"machine .+: the driver is too old: update it"),
+        node_task._free_device("cuda"),
+    ):
+        pass
+    with node_task._free_device("cpu") as device:
+        assert device.kind == "cpu"
 
 
 def test_a_plugin_file_is_sent_with_the_files_that_it_imports(tmp_path):

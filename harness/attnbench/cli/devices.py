@@ -11,7 +11,8 @@ from attnbench.cli.arguments import Address, ExecutorName, Json
 def devices(executor: ExecutorName = "local", address: Address = None, json_: Json = False) -> None:
     """List the devices of this machine, or the machines of a cluster.
 
-    By default, this machine's devices are listed. With --executor ray or slurm, the cluster's machines are listed.
+    By default, this machine's devices are listed, and GPUs that can't be used with the reason. With --executor ray or
+    slurm, the cluster's machines are listed.
     """
     from attnbench.cli.executors import find_cluster
     from attnbench.cli.output import print_rows

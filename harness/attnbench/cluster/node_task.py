@@ -20,6 +20,7 @@ import msgspec
 
 from attnbench.errors import AttnbenchError, UsageError
 from attnbench.machine.doctor import examine
+from attnbench.machine.gpu_support import gpu_problem
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import Catalog, read_catalog
 from attnbench.plan.cells import Plan, make_plan
@@ -216,8 +217,11 @@ def _free_device(kind: str) -> Iterator[Device]:
     """Lock a free device of the given kind and yield it.
 
     The device is a single core, or a GPU that the cluster's scheduler makes visible to this process. Raises UsageError
-    if the node has no device of this kind or if none becomes free in time.
+    if the node has no device of this kind, if it can't be used, or if none becomes free in time.
     """
+    problem = gpu_problem() if kind == "cuda" else None
+    if problem is not None:
+        raise UsageError(f"machine {platform.node()}: {problem}")
     candidates = [device for device in list_devices() if device.kind == kind and device.name != "cpu"]
     if not candidates:
         raise UsageError(f"machine {platform.node()} has no device of kind {kind!r} that this task may use")

@@ -28,7 +28,8 @@ class Memory:
       `forward`
     - `reserved_bytes`: the increase in the device memory that torch's allocator reserves; None on CPU
     - `driver_bytes`: the increase in the process's memory as reported by the driver, which includes memory that torch's
-      allocator does not manage; None on CPU or if NVML does not report it
+      allocator does not manage; None on CPU, if NVML does not report it, or in a container for which NVML reports the
+      PIDs of the host
     """
 
     peak_bytes: int
