@@ -133,6 +133,36 @@ def test_bad_options_are_one_line(tmp_path, options, message):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+LOSES_GPU = """
+import torch
+from attnbench import Variant, hookimpl
+
+class LosesGpu(Variant):
+    name = "loses-gpu"
+
+    def prepare(self, workload, inputs):
+        torch.cuda.is_initialized = lambda: True
+        torch.cuda.synchronize = lambda *_: refuse()
+        return refuse
+
+def refuse():
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+@hookimpl
+def attnbench_variants():
+    return [LosesGpu()]
+"""
+
+
+def test_no_cell_is_timed_on_a_lost_gpu(tmp_path):
+    """After a CUDA error, the remaining cells are skipped with the reason, because the process can't be replaced."""
+    (tmp_path / "loses_gpu.py").write_text(LOSES_GPU)
+    sizes = ("--heads", "1", "--head-dim", "8", "--seq", "16,32")
+    done = run_pytest(tmp_path, *sizes, "--device", "cpu", "--plugin", "loses_gpu.py", "--variant", "loses-gpu", "-rs")
+    assert "1 failed, 1 skipped" in done.stdout
+    assert "an earlier test left the GPU unusable in this process: RuntimeError: CUDA error" in done.stdout
+
+
 def test_other_sessions_have_no_options(pytester):
     """In pytest sessions without these benchmarks, no options are added, so a test suite can define its own `--seq`."""
     pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--seq', type=int)")

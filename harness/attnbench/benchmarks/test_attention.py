@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from attnbench.benchmarks.options import CELLS
+from attnbench.conformance.cuda_errors import gpu_failure
 from attnbench.conformance.layer_gate import gate_of
 from attnbench.device_names import device_type
 from attnbench.measure.call import DirectionCall
@@ -51,6 +52,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, workload: str, variant: str) -> None:
     """The variant's result for the workload is correct before and after the timing."""
     cells = request.config.stash[CELLS]
+    if (failure := gpu_failure()) is not None:
+        pytest.skip(f"an earlier test left the GPU unusable in this process: {failure}")
     entry, problem, device = cells.variants[variant], cells.workloads[workload], cells.devices[device]
     implementation = variant_of(entry.source, variant)
     if reason := implementation.unsupported_reason(problem.attention, device_type(device)):
