@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,7 @@ def test_the_first_line_is_the_problem_of_the_gpu_with_its_remedy(attnbench, com
     assert err.startswith("attnbench: torch ")
     assert "is not built for CUDA: install a CUDA build" in err
     assert err.endswith("; -d cpu measures the CPU instead\n")
+    assert not list(Path().glob("results/*"))
 
 
 def test_with_the_cpu_as_the_device_a_run_starts(attnbench):

@@ -7,13 +7,13 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.errors import AttnbenchError
+from attnbench.errors import AttnbenchError, UsageError
 from attnbench.runner.run_listener import RunListener
 
 if TYPE_CHECKING:
@@ -113,7 +113,12 @@ def make(study: Study, settings: Settings) -> StudyResult:
     """
     folder = settings.results / f"study-{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
-    rows = study.collect(settings, folder)
+    try:
+        rows = study.collect(settings, folder)
+    except UsageError:
+        with suppress(OSError):  # the folder is only removed if it is empty
+            folder.rmdir()
+        raise
     if not rows:
         raise AttnbenchError(f"study {study.name}: no cell was timed; see the records in {folder} for the reasons")
     (folder / "rows.json").write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
