@@ -361,6 +361,25 @@ def test_the_calling_context_is_entered_at_each_call(install, table):
     assert active == ["entered", "prepared", "left", "entered", "called", "left", "entered", "called", "left"]
 
 
+def test_one_thread_at_a_time_is_in_a_calling_context(install, table):
+    """While a variant with a calling context is called, no other thread can enter one.
+
+    Otherwise, a thread that leaves its context late would restore the flags of another thread's context.
+    """
+    others_may_enter = []
+
+    class Pinned(Counting):
+        @contextmanager
+        def calling_context(self):
+            with ThreadPoolExecutor(1) as pool:
+                others_may_enter.append(pool.submit(dispatch._IN_CALLING_CONTEXT.acquire, blocking=False).result())
+            yield
+
+    install(Pinned())
+    attnbench.attention(*tensors(64), table=table)
+    assert others_may_enter == [False, False]
+
+
 def test_tensors_of_different_dtypes_are_refused(table):
     """If query, key and value do not have the same dtype, the error names the dtypes."""
     query, key, value = tensors(64)
