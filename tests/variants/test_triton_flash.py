@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,17 @@ from interpret import judge, wrong
 from attnbench import Workload
 from attnbench_variants.triton_flash import TritonFlash
 
-triton = pytest.importorskip("triton")
+pytest.importorskip("triton")
 
+import kernel_table
+from triton.runtime.errors import OutOfResources
+
+from attnbench_variants.triton_flash import tuning
+from attnbench_variants.triton_flash.configurations import Configuration, Gpu, Shape, configurations
+
+needs_compiler = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") == "1", reason="needs TRITON_INTERPRET to be unset"
+)
 SQUARE_MASKS = ["none", "causal", "window:20:3", "window:0:40", "prefix:37", "padding", "document"]
 NONE_AND_CAUSAL = ("none", "causal")
 RECTANGLES = [
@@ -104,72 +114,199 @@ def test_missing_triton_is_named(monkeypatch):
     assert reason == "needs the package triton (pip install triton)"
 
 
-@pytest.fixture
-def fitting():
-    """Return a function that computes the candidate configurations of a kernel for a shape."""
-    from attnbench_variants.triton_flash import tuning
-
-    def fit(kernel, dtype=torch.bfloat16, head_dim=128, *, seq_q=4096, seq_k=4096, shared_bytes=232448):
-        arguments = {
-            "query": torch.empty(1, dtype=dtype), "seq_q": seq_q, "seq_k": seq_k, "BLOCK_D": head_dim,
-            "BLOCK_DV": head_dim,
-        }  # fmt: skip
-        return tuning.fitting(kernel, tuning.candidates(), arguments, shared_bytes)
-
-    return fit
+HOPPER, AMPERE, ADA = (Gpu(capability, shared) for capability, shared in (
+    ((9, 0), 232448), ((8, 0), 166912), ((8, 9), 101376)
+))  # fmt: skip
+KERNELS = ["forward", "grad_key_value", "grad_query"]
 
 
-@pytest.mark.parametrize("kernel", ["forward", "grad_key_value", "grad_query"])
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_at_most_twelve_candidates_are_timed(fitting, kernel, head_dim, dtype):
-    """For long sequences, there are 1 to 12 candidate configurations. For short sequences, there is exactly one.
-
-    Long sequences are tested with the shared memory sizes of Hopper (227 KiB) and Ampere (163 KiB).
-    """
-    for shared_bytes in (232448, 166912):
-        configs = fitting(kernel, dtype, head_dim, shared_bytes=shared_bytes)
-        assert 1 <= len(configs) <= 12
-        assert all(min(config.kwargs.values()) >= 16 < max(config.kwargs.values()) for config in configs)
-    assert len(fitting(kernel, dtype, head_dim, seq_q=200, seq_k=200)) == 1
-    assert len(fitting(kernel, dtype, head_dim, seq_q=1, seq_k=1)) == 1
+@pytest.mark.parametrize("element_size", [2, 4])
+@pytest.mark.parametrize("gpu", [HOPPER, AMPERE, ADA])
+def test_at_most_six_configurations_are_timed(kernel, head_dim, element_size, gpu):
+    """For long sequences, there are 1 to 6 configurations. For short sequences, there is exactly one."""
+    offered = configurations(kernel, Shape(4096, 4096, head_dim, head_dim, element_size), gpu)
+    assert 1 <= len(offered) <= 6
+    assert all(each.outer >= 32 or element_size == 4 for each in offered)
+    for length in (1, 200):
+        assert len(configurations(kernel, Shape(length, length, head_dim, head_dim, element_size), gpu)) == 1
 
 
-def test_one_query_gets_a_small_tile(fitting):
+def test_one_query_gets_a_small_tile():
     """A single query is padded to only 16 rows, the minimum for a tensor core."""
-    assert {config.kwargs["BLOCK_M"] for config in fitting("forward", seq_q=1)} == {16}
+    assert [each.outer for each in configurations("forward", Shape(1, 4096, 128, 128, 2), HOPPER)] == [16]
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("kernel", ["forward", "grad_key_value", "grad_query"])
-def test_kernels_compile_for_a_gpu(kernel, capability):
-    """Each kernel compiles to machine code for Ampere and Hopper that uses tensor cores."""
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        pytest.skip("compilation needs TRITON_INTERPRET to be unset")
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+def test_only_hopper_runs_ahead():
+    """The forward kernel runs ahead on Hopper alone, and only if the rows of keys and values are whole lines."""
 
-    from attnbench_variants.triton_flash import backward, forward
+    def ahead(gpu, head_dim=128):
+        return any(each.ahead for each in configurations("forward", Shape(4096, 4096, head_dim, 128, 2), gpu))
 
-    function = getattr(forward if kernel == "forward" else backward, f"{kernel}_kernel").fn
-    constants = {"HEAD_DIM": 64, "HEAD_DIM_V": 64, "BLOCK_D": 64, "BLOCK_DV": 64, "BLOCK_M": 64, "BLOCK_N": 64}
-    constants |= {"RAGGED": False} if kernel == "grad_key_value" else {}
-    absent = ("key_lengths", "document_starts", "document_stops", "slopes", "left", "prefix", "softcap")
-    types = dict.fromkeys((*constants, *absent), "constexpr") | {
-        "log_sum": "*fp32",
-        "row_dots": "*fp32",
-        "scale": "fp32",
-    }
-    types |= dict.fromkeys(("heads", "kv_heads", "seq_q", "seq_k", "offset", "right"), "i32")
-    names = function.arg_names
-    source = ASTSource(
-        function,
-        signature={name: types.get(name, "*bf16") for name in names},
-        constexprs={**constants, **dict.fromkeys(absent)},
-    )
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 4})
-    assert compiled.asm["cubin"]
-    assert ("wgmma.mma_async" if capability == 90 else "mma.sync") in compiled.asm["ptx"]
+    assert ahead(HOPPER)
+    assert not ahead(HOPPER, head_dim=100)
+    assert not ahead(AMPERE)
+    assert not ahead(Gpu((10, 0), 232448))
+
+
+class Kernel:
+    """A stand-in for a compiled kernel that records launches; `spills` and `failing` hold numbers of warps."""
+
+    def __init__(self, spills=(), failing=()):
+        self.spills, self.failing, self.launches = spills, failing, []
+
+    def __getitem__(self, grid):
+        def run(*arguments, **options):
+            if options["num_warps"] in self.failing:
+                raise OutOfResources(2, 1, "shared memory")
+            self.launches.append((grid, options))
+            return SimpleNamespace(n_spills=16 if options["num_warps"] in self.spills else 0)
+
+        return run
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Make tuning see a Hopper GPU on which a tile of keys of 64 is fastest, and return the list of timed options."""
+    timed = []
+
+    def milliseconds(run):
+        run()
+        timed.append(run.__defaults__[0])
+        return abs(timed[-1]["BLOCK_N"] - 64) + timed[-1]["num_warps"]
+
+    monkeypatch.setattr(tuning, "_gpu", lambda: HOPPER)
+    monkeypatch.setattr(tuning, "_milliseconds", milliseconds)
+    return timed
+
+
+LONG = Shape(4096, 4096, 128, 128, 2)
+
+
+def work(kernel, length=4096, heads=16):
+    """Return a launch of the stand-in for the forward kernel."""
+    return tuning.Launch("forward", kernel, "BLOCK_M", length, heads, (), {})
+
+
+@needs_compiler
+def test_the_fastest_configuration_is_chosen_once_and_then_launched_directly(gpu):
+    """The first launch times the configurations; the next ones run the fastest, with one launch a call."""
+    kernel, chosen = Kernel(), {}
+    tuning.launch(chosen, LONG, work(kernel))
+    assert len(gpu) == len(configurations("forward", LONG, HOPPER))
+    assert (chosen["forward"]["BLOCK_N"], chosen["forward"]["num_warps"]) == (64, 4)
+    timings, launches = len(gpu), len(kernel.launches)
+    tuning.launch(chosen, LONG, work(kernel))
+    assert len(gpu) == timings
+    assert kernel.launches[launches:] == [((4096 // 64 * 16,), chosen["forward"])]
+
+
+@needs_compiler
+def test_configurations_that_spill_or_do_not_compile_are_not_timed(gpu):
+    """A configuration that spills registers on this GPU, or needs too much memory, is dropped before it is timed."""
+    chosen = {}
+    tuning.launch(chosen, LONG, work(Kernel(spills=(4,))))
+    assert {options["num_warps"] for options in gpu} == {8}
+    gpu.clear()
+    tuning.launch({}, LONG, work(Kernel(failing=(8,))))
+    assert {options["num_warps"] for options in gpu} == {4}
+    with pytest.raises(OutOfResources):
+        tuning.launch({}, LONG, work(Kernel(failing=(4, 8))))
+
+
+@needs_compiler
+def test_tuning_long_sequences_computes_only_a_part(gpu):
+    """Tuning computes at most 131,072 rows in a launch, and the launch that counts computes all of them."""
+    kernel = Kernel()
+    tuning.launch({}, LONG, work(kernel, length=524288))
+    *tried, (whole, options) = kernel.launches
+    assert whole == (524288 // options["BLOCK_M"] * 16,)
+    assert all(grid[0] * options["BLOCK_M"] == tuning.MAX_TUNED_ROWS for grid, options in tried)
+
+
+def test_the_choice_is_remembered_between_prepares():
+    """Two prepares of one workload share their choice; another batch, mask or softcap is another choice."""
+    from attnbench.tensors.inputs import make_inputs
+    from attnbench_variants.triton_flash.attention import describe
+
+    def chosen(**fields):
+        small = Workload(**{"heads": 2, "seq_q": 32, "head_dim": 16, "mask": "causal", **fields})
+        return describe(small, make_inputs(small, "cpu")).chosen
+
+    assert chosen() is chosen(direction="forward_backward")
+    for other in ({"batch": 2}, {"mask": "window:8:0"}, {"softcap": 2.0}, {"dtype": "float32"}, {"kv_heads": 1}):
+        assert chosen(**{"dtype": "float16", **other}) is not chosen(dtype="float16")
+    assert tuning.remembered.cache_info().maxsize == tuning.MAX_REMEMBERED
+
+
+def test_tensors_at_odd_addresses_are_copied():
+    """A tensor that does not start at a multiple of 16 bytes is copied, because tensor descriptors can't read it."""
+    from attnbench_variants.triton_flash.attention import contiguous
+
+    storage = torch.arange(33, dtype=torch.bfloat16)
+    assert storage.data_ptr() % 16 == 0
+    aligned, odd = storage[8:24], storage[1:17]
+    same, copied = contiguous(aligned, odd)
+    assert same is aligned
+    assert copied.data_ptr() % 16 == 0
+    assert torch.equal(copied, odd)
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", ["3.6", "3.7"])
+def test_no_configuration_spills(version):
+    """The table has a row for each configuration; none spills, serialises or needs more memory than the GPU has."""
+    rows = (kernel_table.TABLES_FOLDER / f"kernels_triton_{version}.md").read_text(encoding="utf-8").splitlines()[2:]
+    for line, each in zip(rows, kernel_table.offered(), strict=True):
+        kernel, head_dim, gpu, configuration, _ = each
+        assert line.startswith(kernel_table.table_row(*kernel_table.cells(*each))[:-1])
+        *_, spilled, shared, serialised = line.strip("| ").split(" | ")
+        assert (spilled, serialised) == ("0", "no"), line
+        estimate = configuration.shared_bytes(kernel, kernel_table.shape_of(head_dim))
+        assert int(shared) <= estimate <= kernel_table.GPUS[gpu].shared_bytes, line
+
+
+COMPILED = [
+    ("forward", 128, "sm_90", -2),
+    ("grad_key_value", 128, "sm_90", 0),
+    ("grad_query", 128, "sm_90", 0),
+    ("grad_key_value", 256, "sm_89", -1),
+    ("grad_query", 256, "sm_89", -1),
+    ("forward", 64, "sm_80", 0),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("kernel", "head_dim", "gpu", "place"), COMPILED)
+def test_compiled_configurations(kernel, head_dim, gpu, place):
+    """A configuration neither spills nor serialises when it is compiled, and uses the GPU's tensor cores."""
+    device, shape = kernel_table.GPUS[gpu], kernel_table.shape_of(head_dim)
+    result, log = kernel_table.compiled(kernel, configurations(kernel, shape, device)[place], shape, device)
+    needed = kernel_table.resources(result, log)
+    assert (needed.spilled_bytes, needed.serialised) == (0, False)
+    assert needed.shared_bytes <= device.shared_bytes
+    assert ("wgmma.mma_async" if gpu == "sm_90" else "mma.sync") in result.asm["ptx"]
+
+
+@needs_compiler
+def test_running_ahead_computes_exponentials_during_products():
+    """In the kernel that runs ahead, exponentials stand between the products and the wait; in the other one, none."""
+
+    def overlapping(*, ahead):
+        configuration = Configuration(128, 64, 8, ahead=ahead)
+        shape, device = kernel_table.shape_of(128), kernel_table.GPUS["sm_90"]
+        return kernel_table.overlapping_exponentials(kernel_table.compiled("forward", configuration, shape, device)[0])
+
+    assert overlapping(ahead=False) == 0
+    assert overlapping(ahead=True) >= 34  # all exponentials of a tile of 128 x 64 in 256 threads, and two of its rows
+
+
+def test_wide_heads_have_a_backward_pass_on_small_gpus():
+    """With 99 KiB of shared memory, tiles of the backward pass at head_dim 256 are at least 32 x 32."""
+    for kernel in ("grad_key_value", "grad_query"):
+        offered = configurations(kernel, Shape(4096, 4096, 256, 256, 2), ADA)
+        assert all(each.outer >= 32 and each.inner >= 32 for each in offered)
 
 
 STRIDED = """

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
 
-from attnbench_variants.triton_flash.backward import grad_key_value_kernel, grad_query_kernel, row_dot_kernel
+from attnbench_variants.triton_flash.backward import grad_key_value_kernel, grad_query_kernel, row_statistics_kernel
+from attnbench_variants.triton_flash.configurations import ALIGNMENT_BYTES, MAX_TILE_LENGTH, Options, Shape
 from attnbench_variants.triton_flash.forward import forward_kernel
+from attnbench_variants.triton_flash.tuning import Launch, launch, remembered
 
 if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
-ROWS_PER_DOT_PROGRAM = 32  # each program of row_dot_kernel computes this many rows
-MAX_TILE_LENGTH = 128  # tuning tries tiles with at most this many rows or keys
+ROWS_PER_STATISTICS_PROGRAM = 32  # each program of row_statistics_kernel computes this many rows
 
 
 @dataclass(frozen=True)
 class Problem:
     """The kernels' arguments other than query, key and value. An argument that the workload does not use is None.
 
+    - `shape`: the sizes on which the choice of configurations depends
     - `offset`: the index of the key on the diagonal in row 0
     - `left`, `right`: the numbers of visible keys to the left and right of the diagonal
     - `prefix`: the number of keys at the start that every row sees
     - `key_lengths`: the number of keys in each sequence that are not padding, (B,) int32
     - `document_starts`, `document_stops`: for each position, the range of the document that contains it, (B, S) int32
     - `slopes`: ALiBi's slopes, (Hq,) float32
+
+    `chosen` holds the options with which each kernel is launched, once they are chosen.
     """
 
+    shape: Shape
     scale: float
     softcap: float | None = None
     offset: int = 0
@@ -41,6 +46,7 @@ class Problem:
     document_starts: torch.Tensor | None = None
     document_stops: torch.Tensor | None = None
     slopes: torch.Tensor | None = None
+    chosen: dict[str, Options] = field(default_factory=dict)
 
     @property
     def tables(self) -> tuple[torch.Tensor | None, ...]:
@@ -57,11 +63,18 @@ def describe(workload: Workload, inputs: Inputs) -> Problem:
     """Return the kernels' arguments for a workload."""
     mask, alignment = workload.mask, workload.seq_k - workload.seq_q
     problem = Problem(
+        shape=Shape(
+            workload.seq_q, workload.seq_k, workload.head_dim, workload.head_dim_v, inputs.query.element_size()
+        ),
         scale=workload.effective_scale,
         softcap=workload.softcap,
         key_lengths=inputs.key_lengths,
         slopes=inputs.alibi_slopes,
-    )
+        chosen=remembered(
+            inputs.query.device, workload.dtype, workload.batch, workload.heads, workload.kv_heads, workload.seq_q,
+            workload.seq_k, workload.head_dim, workload.head_dim_v, mask, workload.softcap is None, workload.alibi,
+        ),
+    )  # fmt: skip
     if mask.kind == "document":
         starts, stops = _document_ranges(workload)
         device = inputs.query.device
@@ -99,28 +112,37 @@ class FlashAttention(torch.autograd.Function):
 
 
 def contiguous(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return contiguous versions of the tensors, as the kernels require. Contiguous inputs are not copied."""
-    return tuple(tensor.contiguous() for tensor in tensors)
+    """Return contiguous versions of the tensors that start at a multiple of 16 bytes, as the kernels require.
+
+    Only a tensor that is not contiguous, or starts elsewhere, is copied.
+    """
+    return tuple(
+        tensor
+        if tensor.is_contiguous() and not tensor.data_ptr() % ALIGNMENT_BYTES
+        else tensor.clone(memory_format=torch.contiguous_format)
+        for tensor in tensors
+    )
 
 
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, problem: Problem
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the output and each row's log-sum-exp. All tensors must be contiguous.
+    """Return the output and each row's log-sum-exp. All tensors must be as `contiguous` returns them.
 
     The log-sum-exp is (B, Hq, Sq) float32, in units of log2.
     """
-    batch, heads, seq_q, head_dim = query.shape
+    batch, heads, seq_q, _ = query.shape
     output = query.new_empty((batch, heads, seq_q, value.shape[3]))
     log_sum = query.new_empty((batch, heads, seq_q), dtype=torch.float32)
     if not output.numel():
         return output, log_sum
+    arguments = (
+        query, key, value, output, log_sum, *problem.tables,
+        heads, key.shape[1], seq_q, key.shape[2], *problem.numbers,
+    )  # fmt: skip
+    work = Launch("forward", forward_kernel, "BLOCK_M", seq_q, batch * heads, arguments, problem.shape.widths)
     with torch.cuda.device_of(query):  # Triton launches kernels on the current device
-        forward_kernel[lambda config: (triton.cdiv(seq_q, config["BLOCK_M"]) * batch * heads,)](
-            query, key, value, output, log_sum, *problem.tables,
-            heads, key.shape[1], seq_q, key.shape[2], *problem.numbers,
-            **_widths(head_dim, value.shape[3]),
-        )  # fmt: skip
+        launch(problem.chosen, problem.shape, work)
     return output, log_sum
 
 
@@ -128,42 +150,33 @@ def gradients(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, output: torch.Tensor, log_sum: torch.Tensor,
     grad_output: torch.Tensor, problem: Problem,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Return the gradients of query, key and value. All tensors must be contiguous."""
-    batch, heads, seq_q, head_dim = query.shape
+    """Return the gradients of query, key and value. All tensors must be as `contiguous` returns them."""
+    batch, heads, seq_q, _ = query.shape
     kv_heads, seq_k, head_dim_v = value.shape[1:]
     grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     if not (query.numel() and key.numel()):
         return grads[0].zero_(), grads[1].zero_(), grads[2].zero_()
-    widths = _widths(head_dim, head_dim_v)
-    row_dots = torch.empty_like(log_sum)
-    row_dot_kernel[(triton.cdiv(row_dots.numel(), ROWS_PER_DOT_PROGRAM),)](
-        output, grad_output, row_dots, row_dots.numel(), head_dim_v, widths["BLOCK_DV"], ROWS_PER_DOT_PROGRAM
-    )
-    shared = (query, key, value, grad_output, log_sum, row_dots)
-    sizes = (*problem.tables, heads, kv_heads, seq_q, seq_k, *problem.numbers)
-    grad_key_value_kernel[lambda config: (triton.cdiv(seq_k, config["BLOCK_N"]) * batch * kv_heads,)](
-        *shared, grads[1], grads[2], *sizes, **widths, RAGGED=seq_q % MAX_TILE_LENGTH != 0
-    )
-    grad_query_kernel[lambda config: (triton.cdiv(seq_q, config["BLOCK_M"]) * batch * heads,)](
-        *shared, grads[0], *sizes, **widths
-    )
+    padded = triton.cdiv(seq_q, MAX_TILE_LENGTH) * MAX_TILE_LENGTH
+    statistics = query.new_empty((2, batch, heads, padded), dtype=torch.float32)
+    widths = problem.shape.widths
+    row_statistics_kernel[(padded // ROWS_PER_STATISTICS_PROGRAM * batch * heads,)](
+        output, grad_output, log_sum, *statistics, seq_q, padded, head_dim_v, widths["BLOCK_DV"],
+        ROWS_PER_STATISTICS_PROGRAM,
+    )  # fmt: skip
+    shared = (query, key, value, grad_output, *statistics)
+    sizes = (*problem.tables, heads, kv_heads, seq_q, padded, seq_k, *problem.numbers)
+    constants = {**widths, "GROUP": heads // kv_heads, "RAGGED": seq_q % MAX_TILE_LENGTH != 0}
+    for work in (
+        Launch(
+            "grad_key_value", grad_key_value_kernel, "BLOCK_N", seq_k, batch * kv_heads,
+            (*shared, *grads[1:], *sizes), constants,
+        ),
+        Launch(
+            "grad_query", grad_query_kernel, "BLOCK_M", seq_q, batch * heads, (*shared, grads[0], *sizes), widths,
+        ),
+    ):  # fmt: skip
+        launch(problem.chosen, problem.shape, work)
     return grads
-
-
-def clear_tuning() -> None:
-    """Discard the tuning results, so that a workload's time does not depend on the shapes that were tuned earlier."""
-    for kernel in (forward_kernel, grad_key_value_kernel, grad_query_kernel):
-        kernel.cache.clear()
-
-
-def _widths(head_dim: int, head_dim_v: int) -> dict[str, int]:
-    """Return the kernels' constants for the head sizes. The widths of tiles are powers of two, at least 16."""
-    return {
-        "HEAD_DIM": head_dim,
-        "HEAD_DIM_V": head_dim_v,
-        "BLOCK_D": max(16, triton.next_power_of_2(head_dim)),
-        "BLOCK_DV": max(16, triton.next_power_of_2(head_dim_v)),
-    }
 
 
 def _document_ranges(workload: Workload) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 There are three kernels (Dao, 2023, arXiv:2307.08691, section 3.1.2):
 
-- `row_dot_kernel` computes the row sums of output * grad_output.
+- `row_statistics_kernel` computes the row sums of output * grad_output, and pads them and the log-sum-exps.
 - `grad_key_value_kernel` computes the gradients of key and value, with one program per tile of keys.
 - `grad_query_kernel` computes the gradient of query, with one program per tile of queries.
 
@@ -15,22 +15,30 @@ import triton.language as tl
 
 from attnbench_variants.triton_flash.ranges import keys_seen, phases, rows_seeing
 from attnbench_variants.triton_flash.scores import LOG2_E, capped_scores, dot, load_tile, rounded, tile_pointers
-from attnbench_variants.triton_flash.tuning import tuned
 
 
 @triton.jit
-def row_dot_kernel(
-    output, grad_output, row_dots, rows_in_all, WIDTH: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr
-):
-    """Write the sum of output * grad_output over each row to `row_dots`, in float32.
+def row_statistics_kernel(
+    output, grad_output, log_sum, padded_log_sum, row_dots, seq_q, padded, WIDTH: tl.constexpr, BLOCK_DV: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """Write `padded_log_sum` and `row_dots`, (B, H, padded) float32, from which the other kernels read whole tiles.
 
-    `output` and `grad_output` are (B * H * Sq, Dv).
+    `row_dots` is the sum of output * grad_output over each row, and `padded_log_sum` is a copy of `log_sum`. In the
+    rows past seq_q, they are 0 and +inf, so that all weights of these rows are 0. `output` and `grad_output` are
+    (B, H, Sq, Dv), and `padded` is seq_q rounded up to a multiple of the longest tile.
     """
-    rows = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    tiles = padded // BLOCK_M
+    head = tl.program_id(0) // tiles
+    rows = tl.program_id(0) % tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = tl.arange(0, BLOCK_DV)
-    out_tile = load_tile(output, rows, columns, rows_in_all, WIDTH, BLOCK_DV != WIDTH, True).to(tl.float32)
-    grad_tile = load_tile(grad_output, rows, columns, rows_in_all, WIDTH, BLOCK_DV != WIDTH, True).to(tl.float32)
-    tl.store(row_dots + rows, tl.sum(out_tile * grad_tile, 1), mask=rows < rows_in_all)
+    output += head.to(tl.int64) * seq_q * WIDTH
+    grad_output += head.to(tl.int64) * seq_q * WIDTH
+    out_tile = load_tile(output, rows, columns, seq_q, WIDTH, BLOCK_DV != WIDTH, True).to(tl.float32)
+    grad_tile = load_tile(grad_output, rows, columns, seq_q, WIDTH, BLOCK_DV != WIDTH, True).to(tl.float32)
+    log_total = tl.load(log_sum + head.to(tl.int64) * seq_q + rows, mask=rows < seq_q, other=float("inf"))
+    tl.store(padded_log_sum + head.to(tl.int64) * padded + rows, log_total)
+    tl.store(row_dots + head.to(tl.int64) * padded + rows, tl.sum(out_tile * grad_tile, 1))
 
 
 @triton.jit
@@ -66,13 +74,13 @@ def _gather_from_rows(
     for first in range(begin, end, BLOCK_M):
         first = tl.multiple_of(first, BLOCK_M)  # noqa: PLW2901 - the same number with a hint for the compiler
         rows = first + tl.arange(0, BLOCK_M)
-        # Rows past seq_q are loaded as zeros, with a log-sum-exp of infinity, so that their weights are 0.
+        # Rows past seq_q are loaded as zeros, and their log-sum-exp is infinite, so that their weights are 0.
         query_tile = load_tile(query, rows, tl.arange(0, BLOCK_D), seq_q, HEAD_DIM, BLOCK_D != HEAD_DIM, RAGGED)
         grad_tile = load_tile(
             grad_output, rows, tl.arange(0, BLOCK_DV), seq_q, HEAD_DIM_V, BLOCK_DV != HEAD_DIM_V, RAGGED
         )
-        log_total = tl.load(log_sum + rows, mask=rows < seq_q, other=float("inf"))
-        row_dot = tl.load(row_dots + rows, mask=rows < seq_q, other=0.0)
+        log_total = tl.load(log_sum + rows)
+        row_dot = tl.load(row_dots + rows)
         seen = None
         if MASKED:
             start, stop = keys_seen(
@@ -91,14 +99,39 @@ def _gather_from_rows(
     return grad_key, grad_value
 
 
-@tuned("grad_key_value")
+@triton.jit
+def _gather_from_group(
+    grad_key, grad_value, key_tile, value_tile, query, grad_output, log_sum, row_dots, keys, begin, end, kv_head,
+    sequence, heads, seq_q, padded, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops,
+    scale, softcap, slopes, HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr, GROUP: tl.constexpr, RAGGED: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Add the contributions of query rows `begin` to `end` of all query heads that share the key head.
+
+    If the group has one member, the compiler removes the loop, and the kernel needs fewer registers.
+    """
+    for member in range(GROUP):
+        head = kv_head * GROUP + member
+        slope = None
+        if slopes is not None:
+            slope = tl.load(slopes + head % heads)
+        grad_key, grad_value = _gather_from_rows(
+            grad_key, grad_value, key_tile, value_tile, query + head.to(tl.int64) * seq_q * HEAD_DIM,
+            grad_output + head.to(tl.int64) * seq_q * HEAD_DIM_V, log_sum + head.to(tl.int64) * padded,
+            row_dots + head.to(tl.int64) * padded, keys, begin, end, sequence, seq_q, seq_k, offset, left, right,
+            prefix, key_lengths, document_starts, document_stops, scale, softcap, slope,
+            HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, RAGGED, MASKED,
+        )  # fmt: skip
+    return grad_key, grad_value
+
+
 @triton.jit
 def grad_key_value_kernel(
     query, key, value, grad_output, log_sum, row_dots, grad_key, grad_value,
     key_lengths, document_starts, document_stops, slopes,
-    heads, kv_heads, seq_q, seq_k, offset, left, right, prefix, scale, softcap,
+    heads, kv_heads, seq_q, padded, seq_k, offset, left, right, prefix, scale, softcap,
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
-    RAGGED: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    GROUP: tl.constexpr, RAGGED: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Write `grad_key` (B, Hkv, Sk, D) and `grad_value` (B, Hkv, Sk, Dv).
 
@@ -137,35 +170,26 @@ def grad_key_value_kernel(
 
     grad_key_sum = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     grad_value_sum = tl.zeros([BLOCK_N, BLOCK_DV], tl.float32)
-    for member in range(heads // kv_heads):
-        head = sequence * heads + (kv_head % kv_heads) * (heads // kv_heads) + member
-        slope = None
-        if slopes is not None:
-            slope = tl.load(slopes + head % heads)
-        query_head = query + head.to(tl.int64) * seq_q * HEAD_DIM
-        grad_head = grad_output + head.to(tl.int64) * seq_q * HEAD_DIM_V
-        log_sum_head = log_sum + head.to(tl.int64) * seq_q
-        row_dots_head = row_dots + head.to(tl.int64) * seq_q
-        if right is not None or document_starts is not None:
-            grad_key_sum, grad_value_sum = _gather_from_rows(
-                grad_key_sum, grad_value_sum, key_tile, value_tile, query_head, grad_head, log_sum_head, row_dots_head,
-                keys, begin, tl.minimum(full_begin, end), sequence, seq_q, seq_k, offset, left, right, prefix,
-                key_lengths, document_starts, document_stops, scale, softcap, slope,
-                HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, RAGGED, True,
-            )  # fmt: skip
-        grad_key_sum, grad_value_sum = _gather_from_rows(
-            grad_key_sum, grad_value_sum, key_tile, value_tile, query_head, grad_head, log_sum_head, row_dots_head,
-            keys, full_begin, full_end, sequence, seq_q, seq_k, offset, left, right, prefix,
-            key_lengths, document_starts, document_stops, scale, softcap, slope,
-            HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, RAGGED, False,
+    if right is not None or document_starts is not None:
+        grad_key_sum, grad_value_sum = _gather_from_group(
+            grad_key_sum, grad_value_sum, key_tile, value_tile, query, grad_output, log_sum, row_dots, keys,
+            begin, tl.minimum(full_begin, end), kv_head, sequence, heads, seq_q, padded, seq_k, offset, left, right,
+            prefix, key_lengths, document_starts, document_stops, scale, softcap, slopes,
+            HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, GROUP, RAGGED, True,
         )  # fmt: skip
-        if left is not None or document_starts is not None:
-            grad_key_sum, grad_value_sum = _gather_from_rows(
-                grad_key_sum, grad_value_sum, key_tile, value_tile, query_head, grad_head, log_sum_head, row_dots_head,
-                keys, tl.maximum(full_begin, full_end), end, sequence, seq_q, seq_k, offset, left, right, prefix,
-                key_lengths, document_starts, document_stops, scale, softcap, slope,
-                HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, RAGGED, True,
-            )  # fmt: skip
+    grad_key_sum, grad_value_sum = _gather_from_group(
+        grad_key_sum, grad_value_sum, key_tile, value_tile, query, grad_output, log_sum, row_dots, keys,
+        full_begin, full_end, kv_head, sequence, heads, seq_q, padded, seq_k, offset, left, right,
+        prefix, key_lengths, document_starts, document_stops, scale, softcap, slopes,
+        HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, GROUP, RAGGED, False,
+    )  # fmt: skip
+    if left is not None or document_starts is not None:
+        grad_key_sum, grad_value_sum = _gather_from_group(
+            grad_key_sum, grad_value_sum, key_tile, value_tile, query, grad_output, log_sum, row_dots, keys,
+            tl.maximum(full_begin, full_end), end, kv_head, sequence, heads, seq_q, padded, seq_k, offset, left, right,
+            prefix, key_lengths, document_starts, document_stops, scale, softcap, slopes,
+            HEAD_DIM, HEAD_DIM_V, BLOCK_D, BLOCK_DV, BLOCK_M, GROUP, RAGGED, True,
+        )  # fmt: skip
 
     counts = keys[:, None] < limit  # False for padded keys, whose gradient is 0
     grad_key += kv_head.to(tl.int64) * seq_k * HEAD_DIM
@@ -206,12 +230,11 @@ def _gather_from_keys(
     return grad_query
 
 
-@tuned("grad_query")
 @triton.jit
 def grad_query_kernel(
     query, key, value, grad_output, log_sum, row_dots, grad_query,
     key_lengths, document_starts, document_stops, slopes,
-    heads, kv_heads, seq_q, seq_k, offset, left, right, prefix, scale, softcap,
+    heads, kv_heads, seq_q, padded, seq_k, offset, left, right, prefix, scale, softcap,
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
@@ -236,8 +259,8 @@ def grad_query_kernel(
         grad_output + head.to(tl.int64) * seq_q * HEAD_DIM_V, rows, tl.arange(0, BLOCK_DV), seq_q, HEAD_DIM_V,
         BLOCK_DV != HEAD_DIM_V, True,
     )  # fmt: skip
-    log_total = tl.load(log_sum + head.to(tl.int64) * seq_q + rows, mask=rows < seq_q, other=float("inf"))
-    row_dot = tl.load(row_dots + head.to(tl.int64) * seq_q + rows, mask=rows < seq_q, other=0.0)
+    log_total = tl.load(log_sum + head.to(tl.int64) * padded + rows)
+    row_dot = tl.load(row_dots + head.to(tl.int64) * padded + rows)
     start, stop = keys_seen(
         rows, sequence, seq_q, seq_k, offset, left, right, prefix, key_lengths, document_starts, document_stops
     )

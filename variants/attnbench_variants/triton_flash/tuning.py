@@ -1,123 +1,120 @@
-"""The tile sizes that are tried on a GPU, and the tile size for Triton's interpreter."""
+"""The choice of the fastest configuration of a kernel for a workload, which is made once and remembered."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
+from functools import lru_cache
 from typing import Any
 
 import torch
 import triton
-from triton import Config, knobs
+from triton import knobs
+from triton.errors import TritonError
+from triton.testing import do_bench
 
-TUNING_KEY = [  # a kernel is tuned again if any of these arguments changes
-    "heads", "kv_heads", "seq_q", "seq_k", "offset", "left", "right", "prefix", "softcap",
-    "HEAD_DIM", "HEAD_DIM_V",
-]  # fmt: skip
-MAX_UNTUNED_LENGTH = 512  # up to this length, a kernel takes about as long as its launch, so tuning gains nothing
+from attnbench_variants.triton_flash.configurations import Gpu, Options, Shape, configurations
+
+MAX_TUNED_ROWS = 131_072  # tuning computes at most this many rows, so that it ends soon for very long sequences too
+MAX_REMEMBERED = 512  # the number of workloads whose configurations are remembered
+LONG_MILLISECONDS = 50.0  # a launch that takes longer is timed only once
 
 
-@dataclass(frozen=True)
-class Needs:
-    """The registers and shared memory that one program of a kernel needs for an outer and an inner tile.
+@dataclass(slots=True)
+class Launch:
+    """Everything that a launch of a kernel needs, except its configuration.
 
-    A program keeps one outer tile, and loads inner tiles into `num_stages` buffers. The outer tile consists of query
-    rows, or of keys if `outer_is_keys` is True. `widths` names the arguments that hold the widths of the accumulators,
-    and `kept` names those that hold the widths of the outer tile's data in shared memory. `score_tiles` is the number
-    of float32 tiles of scores in use at the same time. Accumulators and scores together may take at most `registers` of
-    a thread's 255 registers. With more, kernels compiled for sm_90 spilled registers.
+    - `tile`: BLOCK_M or BLOCK_N, the constant that holds the number of rows or keys of one program
+    - `length`: the number of query rows or keys in a sequence
+    - `heads`: the number of heads in all sequences; each has its own programs
     """
 
-    outer_is_keys: bool
-    widths: tuple[str, ...]
-    score_tiles: int
-    registers: int
-    kept: tuple[str, ...]
+    name: str
+    kernel: Any
+    tile: str
+    length: int
+    heads: int
+    arguments: tuple[Any, ...]
+    constants: dict[str, int | bool]
 
-    def tile(self, config: Config) -> tuple[int, int]:
-        """Return the lengths of a candidate's outer and inner tiles."""
-        rows, keys = config.kwargs["BLOCK_M"], config.kwargs["BLOCK_N"]
-        return (keys, rows) if self.outer_is_keys else (rows, keys)
-
-    def registers_of(self, config: Config, arguments: dict[str, Any]) -> float:
-        """Estimate the number of registers per thread that accumulators and scores need."""
-        outer, inner = self.tile(config)
-        width = sum(arguments[name] for name in self.widths)
-        return outer * (width + self.score_tiles * inner) / (32 * config.num_warps)
-
-    def shared_bytes_of(self, config: Config, arguments: dict[str, Any]) -> int:
-        """Estimate the shared memory that a program needs, in bytes."""
-        outer, inner = self.tile(config)
-        kept = outer * sum(arguments[name] for name in self.kept)
-        streamed = config.num_stages * inner * (arguments["BLOCK_D"] + arguments["BLOCK_DV"])
-        return int((kept + streamed) * arguments["query"].element_size())
+    def run(self, options: Options, share: float = 1.0) -> Any:
+        """Launch the programs, or the first `share` of them, and return the compiled kernel."""
+        programs = -(-self.length // options[self.tile]) * self.heads
+        if options.get("AHEAD"):
+            triton.set_allocator(_allocate)  # Triton forgets the allocator in other threads, and autograd has some
+        return self.kernel[(max(1, round(programs * share)),)](*self.arguments, **self.constants, **options)
 
 
-KERNELS = {
-    "forward": Needs(False, ("BLOCK_DV",), 1, 160, ("BLOCK_D",)),
-    "grad_key_value": Needs(True, ("BLOCK_D", "BLOCK_DV"), 2, 192, ("BLOCK_D", "BLOCK_DV")),
-    "grad_query": Needs(False, ("BLOCK_D",), 2, 192, ("BLOCK_D", "BLOCK_DV")),
-}
+@lru_cache(maxsize=MAX_REMEMBERED)
+def remembered(*properties: Any) -> dict[str, Options]:  # noqa: ARG001 - the cache reads them
+    """Return the chosen options of each kernel for a workload with these properties: at first none.
+
+    The properties must include everything that a kernel's time may depend on, so that the choice for one workload does
+    not depend on the workloads that were tuned earlier.
+    """
+    return {}
 
 
-def tuned(kernel_name: str) -> Callable[[Any], Any]:
-    """Return a decorator that tunes a kernel: Triton times the candidates on the first call with each shape.
+def launch(chosen: dict[str, Options], shape: Shape, work: Launch) -> None:
+    """Launch a kernel with the options in `chosen`. The first launch for a workload makes the choice."""
+    if work.name not in chosen:
+        chosen[work.name] = _choose(shape, work)
+    work.run(chosen[work.name])
 
-    In Triton's interpreter, nothing is timed, and the only tile size is small enough that even short sequences have
-    several tiles.
+
+def _choose(shape: Shape, work: Launch) -> Options:
+    """Return the options of the fastest configuration. In Triton's interpreter, nothing is timed.
+
+    A configuration that does not compile is skipped, and one whose registers spill is not timed, unless all do.
     """
     if knobs.runtime.interpret:
-        return triton.autotune([Config({"BLOCK_M": 64, "BLOCK_N": 32})], key=[])
-
-    def prune(configs: list[Config], arguments: dict[str, Any], **constants: Any) -> list[Config]:
-        return fitting(kernel_name, configs, {**arguments, **constants}, shared_memory())
-
-    return triton.autotune(candidates(), key=TUNING_KEY, prune_configs_by={"early_config_prune": prune})
-
-
-def candidates() -> list[Config]:
-    """Return all combinations of tile sizes, warps and pipeline stages that may suit a shape."""
-    return [
-        Config({"BLOCK_M": rows, "BLOCK_N": keys}, num_warps=warps, num_stages=stages)
-        for rows, keys, warps, stages in product((16, 32, 64, 128), (16, 32, 64, 128), (4, 8), (1, 2, 3))
-    ]
-
-
-def fitting(kernel_name: str, configs: list[Config], arguments: dict[str, Any], shared_bytes: int) -> list[Config]:
-    """Return the candidates that suit the shape and fit into registers and `shared_bytes` of shared memory.
-
-    If no candidate fits, the list contains only the smallest tile. `arguments` holds the kernel's arguments, including
-    its constants.
-    """
-    needs = KERNELS[kernel_name]
-    lengths = arguments["seq_q"], arguments["seq_k"]
-    outer_length = lengths[1] if needs.outer_is_keys else lengths[0]
-    wide = arguments["BLOCK_D"] + arguments["BLOCK_DV"] > 256  # wide heads need smaller tiles and more threads
-    half = arguments["query"].element_size() == 2  # tensor cores multiply tiles of 16-bit elements
-
-    def suits(config: Config) -> bool:
-        outer, inner = needs.tile(config)
-        if outer_length <= 32 or max(lengths) <= MAX_UNTUNED_LENGTH:
-            smallest = next(size for size in (16, 32, 64) if outer_length <= size or size == (64 if half else 32))
-            shape = outer == smallest and inner == (32 if half else 16)
-            shape = shape and (config.num_warps, config.num_stages) == (8 if wide else 4, 2)
-        elif half:
-            shape = outer >= 64 and inner >= 32 and config.num_stages > 1
-            shape = shape and (inner <= outer if outer == 128 else inner == 64 or (wide and inner == 32))
-            busy = needs.registers_of(config, arguments) >= 96  # with less work per thread, eight warps don't pay off
-            shape = shape and (config.num_warps == 4 or (busy and (wide or outer == 128)))
-        else:
-            shape = outer in (32, 64) and inner in (16, 32) and config.num_stages == 2
-            shape = shape and (config.num_warps == 8 or outer * inner == 512)
-        return (
-            shape
-            and needs.registers_of(config, arguments) <= needs.registers
-            and needs.shared_bytes_of(config, arguments) <= shared_bytes
-        )
-
-    return [config for config in configs if suits(config)] or [Config({"BLOCK_M": 16, "BLOCK_N": 16}, 4, 1)]
+        return _interpreted(shape, work.name)
+    offered = [each.options(work.name) for each in configurations(work.name, shape, _gpu())]
+    if len(offered) == 1:
+        return offered[0]
+    share = min(1.0, MAX_TUNED_ROWS / (work.length * work.heads))
+    compiled, failure = [], None
+    for options in offered:
+        try:
+            compiled.append((bool(work.run(options, share).n_spills), options))
+        except TritonError as error:
+            failure = error
+    if not compiled:
+        raise failure or RuntimeError(f"{work.name} has no configuration for {shape}")
+    spilling = min(spills for spills, _ in compiled)
+    best, best_time = compiled[0][1], float("inf")
+    for spills, options in compiled:
+        if spills == spilling and (time := _milliseconds(lambda options=options: work.run(options, share))) < best_time:
+            best, best_time = options, time
+    return best
 
 
-def shared_memory() -> int:
-    """Return how many bytes of shared memory one program can use on the current CUDA device."""
+def _interpreted(shape: Shape, kernel: str) -> Options:
+    """Return options for Triton's interpreter, whose tiles are so short that even short sequences have several."""
+    options = {"BLOCK_M": 64, "BLOCK_N": 32}
+    return {**options, "AHEAD": shape.may_run_ahead} if kernel == "forward" else options
+
+
+def _milliseconds(run: Callable[[], Any]) -> float:
+    """Return how long a launch takes on the current CUDA device: the median of at least 25 ms of launches."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    once = float(start.elapsed_time(end))
+    return once if once > LONG_MILLISECONDS else float(do_bench(run, warmup=5, rep=25, return_mode="median"))
+
+
+def _gpu() -> Gpu:
+    """Return the properties of the current CUDA device on which the choice of configurations depends."""
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-    return int(properties.shared_memory_per_block_optin)
+    return Gpu((properties.major, properties.minor), properties.shared_memory_per_block_optin)
+
+
+def _allocate(size: int, _alignment: int, _stream: int | None) -> torch.Tensor:
+    """Return the memory in which a kernel builds its tensor descriptors.
+
+    Kernels are launched on torch's current stream, and torch aligns its memory to 512 bytes, which is enough.
+    """
+    return torch.empty(size, device="cuda", dtype=torch.int8)
