@@ -172,12 +172,10 @@ class OpenCell:
         block = self.sampler.block(duration_ns)
         self.enter("recheck")
         kept = [(self.sampler.last_output, self.sampler.last_grads), self.sampler.plain_result]
-        for output, grads in filter(None, kept):
-            verdict = self.gate.recheck(output, grads)
-            self.sampler.refuse_changes()
-            if not verdict.passed:
-                return _incorrect(verdict, "recheck")
-        return block
+        verdicts = [self.gate.recheck(output, grads) for output, grads in filter(None, kept)]
+        self.sampler.refuse_changes()
+        wrong = next((verdict for verdict in verdicts if not verdict.passed), None)
+        return _incorrect(wrong, "recheck") if wrong else block
 
     def close(self) -> CloseReply | FailedReply:
         """Check the variant's answers again, and then measure memory with untimed calls."""
