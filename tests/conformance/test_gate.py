@@ -6,6 +6,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from attnbench import Mask, Variant, Workload, variant
 from attnbench.conformance.gate import Gate
+from attnbench.reference import evaluate
 from attnbench.tensors.inputs import make_inputs, refill
 
 TRAINING = Workload(4, 200, 16, batch=2, kv_heads=2, mask=Mask("causal"), direction="forward_backward")
@@ -42,10 +43,30 @@ def test_correct_attention_passes_before_during_and_after(dtype):
         assert 0 < verdict.worst_ratio <= 1
         assert set(verdict.to_json()) == {"rule", "worst_ratio", "max_abs"}
     refill(gate.inputs, 5)
-    assert not gate.recheck(output, grads).passed, "the output was computed from the old inputs"
+    assert not gate.recheck([(output, grads)]).passed, "the output was computed from the old inputs"
     output = gate.call()
     grads = torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output)
-    assert gate.recheck(output.detach(), grads).passed
+    assert gate.recheck([(output.detach(), grads)]).passed
+
+
+def test_results_that_are_rechecked_together_share_the_reference(monkeypatch):
+    """The reference is computed once for all results of a block, and a wrong result is found among correct ones."""
+    computed = []
+
+    def counted(*arguments, **options):
+        computed.append(arguments)
+        return evaluate(*arguments, **options)
+
+    gate = gate_of(correct, TRAINING)
+    output = gate.call()
+    grads = torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output)
+    right, wrong = (output.detach(), grads), (output.detach() + 1, grads)
+    monkeypatch.setattr("attnbench.conformance.gate.evaluate", counted)
+    monkeypatch.setattr("attnbench.conformance.accuracy.evaluate", counted)
+    assert gate.recheck([right, right]).passed
+    assert len(computed) == 1
+    assert not gate.recheck([right, wrong]).passed
+    assert not gate.recheck([wrong, right]).passed
 
 
 def test_a_long_sequence_is_checked_at_sampled_rows():

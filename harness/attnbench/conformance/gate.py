@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -13,7 +14,7 @@ import torch
 from attnbench.conformance.accuracy import AccuracyResult, Answer, compare
 from attnbench.conformance.dropout_rules import any_draw
 from attnbench.conformance.subject import Snapshot, gradients_problem, output_problem, storages
-from attnbench.reference import Part, in_bhsd
+from attnbench.reference import Part, Piece, evaluate, in_bhsd
 from attnbench.tensors.inputs import refill
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class Verdict:
         return {"rule": self.rule, "worst_ratio": self.worst_ratio, "max_abs": self.max_abs}
 
 
+Grads = tuple[torch.Tensor, ...] | None  # the gradients of query, key and value; None in direction `forward`
 GateInputs = TypeVar("GateInputs", bound="Inputs")
 
 
@@ -149,8 +151,11 @@ class BaseGate(ABC, Generic[GateInputs]):
         return self._rounds(1)
 
     @abstractmethod
-    def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a few rows of the output and gradients that a timed call returned for the current inputs."""
+    def recheck(self, results: Sequence[tuple[Any, Grads]]) -> Verdict:
+        """Check a few rows of the outputs and gradients that timed calls returned for the current inputs.
+
+        Returns the verdict of the first wrong result, or else that of the last one.
+        """
 
     @abstractmethod
     def _full(self) -> Verdict:
@@ -189,22 +194,28 @@ class Gate(BaseGate["Inputs"]):
         super().__init__(variant, workload, inputs, call, seed)
         self._round = 0
 
-    def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a timed call's output and dQ at a few rows.
+    def recheck(self, results: Sequence[tuple[Any, Grads]]) -> Verdict:
+        """Check the output and dQ of timed calls at a few rows, which are the same for all results.
 
         On a small problem, check the output and all gradients of one key head and its query heads instead.
         """
-        problem = output_problem(output, self.workload, self.inputs, graph=False)
-        problem = problem or gradients_problem(grads, self.inputs)
-        if problem:
-            return Verdict(False, CONTRACT, reason=problem)
         generator = random.Random(self._fresh_seed())  # noqa: S311 - a seeded choice, not a secret
         whole = whole_group(self.workload, RECHECKED_PAIRS, generator)
-        if whole:
-            return self._judge(output, grads, whole)
-        # A few rows are not enough to compare dK and dV, which are sums over all rows.
-        rows_only = None if grads is None else (grads[0], None, None)
-        return self._judge(output, rows_only, few_rows(self.workload, RECHECKED_ROWS, generator))
+        sample = whole or few_rows(self.workload, RECHECKED_ROWS, generator)
+        pieces: list[Piece] | None = None
+        for output, grads in results:
+            problem = output_problem(output, self.workload, self.inputs, graph=False)
+            problem = problem or gradients_problem(grads, self.inputs)
+            if problem:
+                return Verdict(False, CONTRACT, reason=problem)
+            if pieces is None and self.variant.exact and not self.workload.dropout:
+                pieces = list(evaluate(self.workload, self.inputs, sample.part, gradients=grads is not None))
+            # A few rows are not enough to compare dK and dV, which are sums over all rows.
+            compared = grads if whole or grads is None else (grads[0], None, None)
+            verdict = self._judge(output, compared, sample, pieces)
+            if not verdict.passed:
+                break
+        return verdict
 
     def _refill(self, seed: int, distribution: str = "normal") -> None:
         refill(self.inputs, seed, distribution)
@@ -242,7 +253,13 @@ class Gate(BaseGate["Inputs"]):
             return None
         return torch.autograd.grad(output, self.inputs.leaves, self.inputs.grad_output, allow_unused=True)
 
-    def _judge(self, output: torch.Tensor, grads: tuple[torch.Tensor | None, ...] | None, sample: Sample) -> Verdict:
+    def _judge(
+        self,
+        output: torch.Tensor,
+        grads: tuple[torch.Tensor | None, ...] | None,
+        sample: Sample,
+        pieces: list[Piece] | None = None,
+    ) -> Verdict:
         layout = self.inputs.layout
         gradients = None if grads is None else tuple(None if g is None else in_bhsd(g, layout) for g in grads)
         answer = Answer(in_bhsd(output.detach(), layout), gradients)
@@ -251,7 +268,7 @@ class Gate(BaseGate["Inputs"]):
             return _verdict(result, passed=all(bool(t.isfinite().all()) for t in answer.tensors))
         if self.workload.dropout:
             return _verdict(any_draw(self.workload, self.inputs, answer, sample.part))
-        result = compare(self.workload, self.inputs, self.variant.tier, answer, sample.part)
+        result = compare(self.workload, self.inputs, self.variant.tier, answer, sample.part, pieces=pieces)
         if result.passed and not all(bool(tensor.isfinite().all()) for tensor in answer.tensors):
             reason = "NaN or Inf in rows that were not compared: an overflow or unwritten memory"
             return Verdict(False, result.rule, reason=reason)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.gate import CONTRACT, BaseGate, Gate, Verdict, across
+from attnbench.conformance.gate import CONTRACT, BaseGate, Gate, Grads, Verdict, across
 from attnbench.conformance.subject import Snapshot, storages
 from attnbench.conformance.tolerance import QUANTISED_SHARE
 from attnbench.reference import attention, bias, visible
@@ -50,12 +51,16 @@ class LayerGate(BaseGate[LayerInputs]):
     tokens in the sequence, because they depend on those rows.
     """
 
-    def recheck(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Verdict:
-        """Check a timed call's output at a few rows, and check that the call's gradients are finite."""
-        problem = self._problem(output, grads)
-        if problem:
-            return Verdict(False, CONTRACT, reason=problem)
-        return self._judge([output], self._sample(RECHECKED_ROWS), grads or ())
+    def recheck(self, results: Sequence[tuple[Any, Grads]]) -> Verdict:
+        """Check the outputs of timed calls at a few rows, and check that the calls' gradients are finite."""
+        for output, grads in results:
+            problem = self._problem(output, grads)
+            if problem:
+                return Verdict(False, CONTRACT, reason=problem)
+            verdict = self._judge([output], self._sample(RECHECKED_ROWS), grads or ())
+            if not verdict.passed:
+                break
+        return verdict
 
     def _refill(self, seed: int, distribution: str = "normal") -> None:
         refill_layer(self.inputs, seed, distribution)

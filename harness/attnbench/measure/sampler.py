@@ -132,7 +132,7 @@ class Sampler:
     def refuse_changes(self) -> None:
         """Raise MeasurementError if the plugin has changed the process's state.
 
-        `block` calls this method. Call it after each conformance check as well.
+        `warm_up` and `block` call this method at their ends. Call it after each conformance check as well.
         """
         self._refuse(self._process_state.changes(seeded_calls=self._workload.dropout > 0))
 
@@ -177,6 +177,7 @@ class Sampler:
             self._calls_per_sample = math.ceil(MIN_SAMPLE_NS / self._ns_per_call)
         cpu_share = (cpu_now() - cpu_begun) / max(1, raw_now() - raw_begun)
         self._warm_up = WarmUp(steady, self._ns_per_call, calls, elapsed, cpu_share)
+        self.refuse_changes()
         return self._warm_up
 
     def block(self, duration_ns: float) -> Block:
@@ -184,7 +185,6 @@ class Sampler:
 
         Raises MeasurementError if the times of the block can't be trusted.
         """
-        self.refuse_changes()
         self._lead_in()
         threads = self._process_state.thread_times()
         self._telemetry.start()

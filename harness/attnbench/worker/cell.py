@@ -172,10 +172,9 @@ class OpenCell:
         block = self.sampler.block(duration_ns)
         self.enter("recheck")
         kept = [(self.sampler.last_output, self.sampler.last_grads), self.sampler.plain_result]
-        verdicts = [self.gate.recheck(output, grads) for output, grads in filter(None, kept)]
+        verdict = self.gate.recheck([result for result in kept if result is not None])
         self.sampler.refuse_changes()
-        wrong = next((verdict for verdict in verdicts if not verdict.passed), None)
-        return _incorrect(wrong, "recheck") if wrong else block
+        return block if verdict.passed else _incorrect(verdict, "recheck")
 
     def close(self) -> CloseReply | FailedReply:
         """Check the variant's answers again, and then measure memory with untimed calls."""
