@@ -5,6 +5,8 @@ import functools
 import json
 import os
 import random
+import select
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -145,14 +147,24 @@ def test_failed_command_does_not_stop_the_next_one(work):
 @pytest.mark.parametrize("ignored", [True, False], ids=["ignores-interrupts", "ends-when-interrupted"])
 def test_hanging_command_is_ended_at_the_limit(work, ignored):
     """A command that hangs is interrupted and then killed together with its children; the step is out of time."""
+    os.mkfifo(work / "held")  # becomes readable when the child, which holds its other end, has ended
+    held = os.open(work / "held", os.O_RDONLY | os.O_NONBLOCK)
     ignore = "trap '' INT; " if ignored else ""
-    hang = ("sh", "-c", f"{ignore}sleep 1000 & echo $!; wait")
+    hang = ("sh", "-c", f"{ignore}sleep 1000 >{shlex.quote(str(work / 'held'))} & echo begun; wait")
     outcome, log = run_step(work, hang, python("print('too late')"), limit_s=2.0)
     assert outcome.status == "out of time"
+    assert log.count("begun\n") == 1
     assert "too late\n" not in log
-    pid = next(line for line in log.splitlines() if line.isdigit())
-    status = Path(f"/proc/{pid}/status")
-    assert not status.exists() or "zombie" in status.read_text()
+    assert select.select([held], [], [], 60)[0] == [held]
+    assert os.read(held, 1) == b""
+    os.close(held)
+
+
+def test_interrupted_program_shows_what_it_printed(work):
+    """If a program is interrupted at the limit, its outcome shows the last line before the traceback."""
+    outcome, log = run_step(work, python("print('half done', flush=True); raise KeyboardInterrupt"))
+    assert runner.TRACEBACK in log
+    assert (outcome.failed, outcome.last_line) == (True, "half done")
 
 
 def test_step_after_the_deadline_is_not_run(work):
@@ -193,14 +205,17 @@ def run_call(tmp_path, **commands):
 def test_call_ends_in_an_archive_and_a_summary(tmp_path):
     """After a failed step the others run, the archive has all logs, and the output ends with a summary of 100 lines."""
     many = python("print(*range(1000), sep='\\n'); print('MISSED x'); exit(1)")
-    done, files = run_call(tmp_path, dishonest=many, wrong=python("print('fine')"))
+    long = {f"broken-{number}": ("sh", "-c", f"echo {'x' * 200}; exit 1") for number in range(60)}
+    done, files = run_call(tmp_path, dishonest=many, wrong=python("print('fine')"), **long)
     assert done.returncode == 1, done.stderr
     assert "fine" in files["first/logs/wrong.log"]
     printed = done.stdout[done.stdout.index("# first") :].splitlines()
     assert len(printed) <= 100
+    assert len("\n".join(printed)) <= 11_000
     assert printed[1].startswith("exit 1      dishonest")
     assert printed[2].startswith("ok          wrong")
-    assert "MISSED x" in printed
+    assert printed[-2].endswith("more lines in summary.md in the archive")
+    assert "MISSED x" in files["first/summary.md"].splitlines()
     assert files["first/summary.md"].splitlines()[2].startswith("ok          wrong")
 
 

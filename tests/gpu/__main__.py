@@ -13,6 +13,7 @@ a call with small shapes. To start a call, only Python's standard library is nee
 from __future__ import annotations
 
 import argparse
+import itertools
 import shlex
 import signal
 import sys
@@ -25,7 +26,7 @@ import packages
 import runner
 import steps
 
-SUMMARY_LINES = 90  # a caller may see only the end of the output
+SUMMARY_LINES, SUMMARY_CHARACTERS = 90, 10_000  # a caller may see only the end of the output
 SUMMARY_S = 20.0
 INTERRUPTED = 130  # exit status
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -101,12 +102,14 @@ def _summarise(call: steps.Call, setting: steps.Setting, outcomes: list[runner.O
     """Write summary.md and print its first lines: the outcomes of the steps, and what the runs and the logs contain."""
     step = steps.Step("summary", SUMMARY_S, (steps.script("summary", str(setting.work)),))
     outcome = runner.run_step(step, setting.work, setting.environment, time.monotonic() + SUMMARY_S)
-    details = [outcome.line] if outcome.failed else (setting.work / "logs" / "summary.log").read_text().splitlines()
+    details = [outcome.line] if outcome.failed else runner.printed(setting.work / "logs" / "summary.log")
     lines = [f"# {call.name}: {shlex.join(sys.argv[1:])}", *(each.line for each in outcomes), *details]
     (setting.work / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines[:SUMMARY_LINES]))
-    if len(lines) > SUMMARY_LINES:
-        print(f"... {len(lines) - SUMMARY_LINES} more lines in summary.md in the archive")
+    lengths = itertools.accumulate(len(line) + 1 for line in lines)
+    shown = min(SUMMARY_LINES, sum(length <= SUMMARY_CHARACTERS for length in lengths))
+    print("\n".join(lines[:shown]))
+    if shown < len(lines):
+        print(f"... {len(lines) - shown} more lines in summary.md in the archive")
 
 
 if __name__ == "__main__":

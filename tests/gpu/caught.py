@@ -9,7 +9,7 @@ from agreement import torch_name
 from attnbench import Workload
 from dishonest_pack import NEEDS_SEPARATE_WORKER, PACK, PackRunner
 
-WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal", direction="forward_backward")
+WORKLOAD = Workload(heads=2, seq_q=64, head_dim=16, mask="causal")
 DEADLINE_S = 20.0
 
 

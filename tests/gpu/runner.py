@@ -20,6 +20,7 @@ from steps import ROOT, Step
 INTERRUPTS = (6.0, 3.0)  # seconds before the limit at which the commands are interrupted
 KILLED_S = 2.0  # how long to wait for a killed process, which may be stuck in a driver
 PROMPT = "$ "  # precedes each command in a log
+TRACEBACK = "Traceback (most recent call last):"
 MAX_LINE = 160  # characters of a log's last line to show
 
 
@@ -63,8 +64,9 @@ def run_step(step: Step, work: Path, environment: Mapping[str, str], deadline: f
         for command in step.commands:
             log.write(f"{PROMPT}{shlex.join(command)}\n".encode())
             log.flush()
+            before = len(printed(path))
             status = _run(command, log, environment, begun + limit) if time.monotonic() < begun + limit else "not run"
-            failures += [] if status == "ok" else [(status, _last_line(path))]
+            failures += [] if status == "ok" else [(status, "".join(printed(path)[before:][-1:]))]
     status, last_line = failures[0] if failures else ("ok", "")
     outcome = Outcome(step.name, status, time.monotonic() - begun, limit, last_line)
     with (work / "steps.jsonl").open("a", encoding="utf-8") as lines:
@@ -109,8 +111,10 @@ def _wait(process: subprocess.Popen[bytes], end: float) -> int | None:
     return None
 
 
-def _last_line(path: Path) -> str:
-    """Return the last line that a command printed to a log, or an empty string if it printed nothing."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").split("\n")]
-    last = next((line for line in reversed(lines) if line), "")
-    return "" if last.startswith(PROMPT) else last
+def printed(path: Path) -> list[str]:
+    """Return the lines of a log that commands printed, without blank lines and without an interrupt's traceback."""
+    lines = [line.rstrip() for line in path.read_text(encoding="utf-8", errors="replace").split("\n")]
+    lines = [line for line in lines if line and not line.startswith(PROMPT)]
+    if lines[-1:] == ["KeyboardInterrupt"] and TRACEBACK in lines:
+        del lines[lines.index(TRACEBACK) :]
+    return lines

@@ -156,8 +156,8 @@ def second(setting: Setting, seconds: float | None = None) -> Call:
         Step("fused", 80, ()),
         Step("others", 35, ()),
         Step("flex", 25, ()),
-        Step("dishonest", 35, (script("caught", device),)),
-        Step("wrong", 25, (script("wrong", device),)),
+        Step("dishonest", 45, (script("caught", device),)),
+        Step("wrong", 30, (script("wrong", device),)),
         Step("faults", 15, (script("faults", device, str(setting.work / "runs")),)),
     )
     made = Call("second", tuple(step for step in steps if step))

@@ -4,12 +4,12 @@ import json
 import sys
 from pathlib import Path
 
-from runner import PROMPT
+from runner import printed
 
 from attnbench import load
 
 PICKED = ("machine", "agreement", "back-to-back", "check", "dishonest", "wrong", "faults")  # steps without a run
-LOG_LINES = {"machine": 22}
+LOG_LINES = {"machine": 30}
 OTHER_LOG_LINES = 5
 ALWAYS_SHOWN = ("MISSED", "WRONG", "DIFFER", "FAILED", "failed", "Error")
 MAX_LINE = 150  # characters
@@ -34,8 +34,7 @@ def main(work):
 
 def log_lines(path, step):
     """Return the lines of a log that report a failure, and its last lines."""
-    lines = [line.rstrip()[:MAX_LINE] for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    lines = [line for line in lines if line and not line.startswith(PROMPT)]
+    lines = [line[:MAX_LINE] for line in printed(path)]
     last = max(0, len(lines) - LOG_LINES.get(step, OTHER_LOG_LINES))
     telling = [line for line in lines[:last] if any(word in line for word in ALWAYS_SHOWN)]
     return [*telling[:OTHER_LOG_LINES], *lines[last:]]
@@ -64,7 +63,7 @@ def cell_lines(timed):
         kernels = f" {cell['kernels'][0][:50]}" if cell["kernels"] else ""
         flags = f" [{', '.join(cell['flags'])}]" if cell["flags"] else ""
         lines.append(
-            f"{cell['variant']:<16}{cell['direction']:<17}{cell['latency_ms']:9.4f} ms{cell['tflops']:8.1f} TFLOP/s"
+            f"{cell['variant']:<16}{cell['direction']:<17}{cell['latency_ms']:9.4f} ms{cell['tflops']:8.4g} TFLOP/s"
             f"{memory}{flags}{kernels}"[:MAX_LINE]
         )
     return lines
@@ -77,7 +76,7 @@ def lengths_table(timed):
     lines = [f"{'TFLOP/s at length':<45}" + "".join(f"{length:>8}" for length in table.columns)]
     for (head_dim, mask, direction, variant), row in table.iterrows():
         label = f"{variant}, D{head_dim}, {mask}, {direction}"
-        lines.append(f"{label:<45}" + "".join(f"{speed:8.1f}" for speed in row).replace("nan", "  -"))
+        lines.append(f"{label:<45}" + "".join(f"{speed:8.4g}" for speed in row).replace("nan", "  -"))
     return lines
 
 
