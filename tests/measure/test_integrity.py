@@ -98,7 +98,7 @@ def test_a_worker_watches_all_modules_that_measure_and_judge():
         f"attnbench.{path.relative_to(package).with_suffix('').as_posix().replace('/', '.')}"
         for folder in ("measure", "tensors")
         for path in (package / folder).rglob("*.py")
-        if path.stem not in ("__init__", "peaks")
+        if path.stem not in ("__init__", "peaks", "alignment")  # not used in the measurement of a cell
     }
     assert len(measuring) > 10
     assert measuring | {"attnbench.reference", "attnbench.messages", "attnbench.conformance.gate"} <= watched
