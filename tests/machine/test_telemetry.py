@@ -149,7 +149,7 @@ def test_a_block_is_tagged_when_its_threads_had_to_wait_for_a_core(monkeypatch, 
     clock = iter([0.0, 0.0, 1.0])
     waited = iter([5, 5, 5 + waited_ns])
     monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(telemetry, "_waited_ns", lambda: next(waited))
+    monkeypatch.setattr(telemetry, "waited_ns", lambda: next(waited))
     reader = telemetry.CpuTelemetry()
     reader.start()
     known = reader.read()
@@ -162,7 +162,7 @@ def test_without_waiting_times_foreign_load_is_measured_over_several_blocks(monk
 
     One block is too short, because CPU time is counted in ticks of 10 ms.
     """
-    monkeypatch.setattr(telemetry, "_waited_ns", lambda: None)
+    monkeypatch.setattr(telemetry, "waited_ns", lambda: None)
     clock, busy = iter(n * 0.02 for n in range(100)), iter(n * 0.02 for n in range(100))
     monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(telemetry, "_cpu_seconds", lambda cores: (next(busy), 0.0))

@@ -11,6 +11,7 @@ from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import NoTelemetry
 from attnbench.measure import clock
 from attnbench.measure import sampler as sampler_module
+from attnbench.measure.anticheat.integrity import SLEEPING_CPU_SHARE
 from attnbench.measure.clock import gpu_uuid
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
@@ -146,6 +147,17 @@ def test_windows_of_slow_calls_have_fewer_calls(monkeypatch, call_ns, calls):
     warm_up = sampled(device, lambda device: device.call(call_ns), monkeypatch).warm_up()
     assert warm_up.steady
     assert warm_up.calls == calls
+
+
+@pytest.mark.parametrize(("waited_s", "awake"), [(0.0, False), (0.09, True)])
+def test_waiting_for_a_core_is_not_sleeping(monkeypatch, waited_s, awake):
+    """Time for which the threads of a warm-up waited for a core does not lower its share of CPU time."""
+    waited, cpu = iter([0, int(waited_s * 1e9)]), iter([0, int(0.005e9)])
+    monkeypatch.setattr(sampler_module, "waited_ns", lambda: next(waited))
+    monkeypatch.setattr(sampler_module, "cpu_now", lambda: next(cpu))
+    device = FakeDevice(asynchronous=False)
+    warm_up = sampled(device, lambda device: device.call(2.5e6), monkeypatch, warm_up_min_s=0.1).warm_up()
+    assert (warm_up.cpu_share >= SLEEPING_CPU_SHARE) is awake
 
 
 def test_warm_up_ends_at_its_time_limit(monkeypatch):

@@ -94,7 +94,7 @@ class CpuTelemetry:
         self._wall = time.perf_counter()
         self._busy, self._steal = _cpu_seconds(self._cores)
         self._process_s = sum(self._process.cpu_times()[:2])
-        self._waited = _waited_ns()
+        self._waited = waited_ns()
         self._throttled_us, self._thermal = self._groups.throttled_us(), _thermal_throttles()
 
     def read(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class CpuTelemetry:
         busy, stolen = _cpu_seconds(self._cores)
         steal = (stolen - self._steal) / (wall * len(self._cores))
         foreign = self._foreign_cores(busy - self._busy - (sum(self._process.cpu_times()[:2]) - self._process_s), wall)
-        now = _waited_ns()
+        now = waited_ns()
         waited = None if now is None or self._waited is None else max(0, now - self._waited) / 1e9 / wall
         frequency = None
         with contextlib.suppress(Exception):
@@ -151,7 +151,7 @@ def _cpu_seconds(cores: Sequence[int]) -> tuple[float, float]:
     return sum(map(_busy, chosen)), sum(getattr(core, "steal", 0.0) for core in chosen)
 
 
-def _waited_ns() -> int | None:
+def waited_ns() -> int | None:
     """Return how long, in ns, this process's threads were ready to run but had no core, summed over the threads.
 
     Returns None if the kernel does not count this time (see sched-stats.rst in the documentation of Linux).

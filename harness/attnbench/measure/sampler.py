@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.device_names import device_type
 from attnbench.errors import MeasurementError
-from attnbench.machine.telemetry import Telemetry, telemetry_for
+from attnbench.machine.telemetry import Telemetry, telemetry_for, waited_ns
 from attnbench.measure.anticheat.audit import Audit, checksums
 from attnbench.measure.anticheat.integrity import (
     ProcessState,
@@ -59,7 +59,8 @@ class WarmUp:
     - `steady`: whether the last two windows agreed; if not, the warm-up ended at its time limit
     - `ns_per_call`: the median time of a call in the last window
     - `calls`, `elapsed_ns`: the number of calls and the wall time of the warm-up
-    - `cpu_share`: CPU time divided by wall time; near 0 if the callable slept
+    - `cpu_share`: CPU time divided by wall time, without the time for which threads waited for a core; near 0 if the
+      callable slept
     """
 
     steady: bool
@@ -161,7 +162,7 @@ class Sampler:
         if config.mode == "graph" and isinstance(self._direction_call, DirectionCall):
             self._direction_call = GraphCall(self._direction_call, self._inputs, self._workload)
             self._audit.static_output = True
-        begun, raw_begun, cpu_begun = clock.now(), raw_now(), cpu_now()
+        begun, raw_begun, cpu_begun, waited = clock.now(), raw_now(), cpu_now(), waited_ns() or 0
         windows: list[float] = []
         calls, steady, elapsed = 0, False, 0.0
         while not (steady and elapsed >= config.warm_up_min_s * 1e9) and elapsed < config.warm_up_max_s * 1e9:
@@ -175,7 +176,9 @@ class Sampler:
             elapsed = float(clock.now() - begun)
         if config.mode != "cold" and self._ns_per_call < MIN_SAMPLE_NS:
             self._calls_per_sample = math.ceil(MIN_SAMPLE_NS / self._ns_per_call)
-        cpu_share = (cpu_now() - cpu_begun) / max(1, raw_now() - raw_begun)
+        # On a busy machine, threads wait for a core. They are not asleep then, so this time does not count.
+        awake_ns = raw_now() - raw_begun - ((waited_ns() or 0) - waited)
+        cpu_share = (cpu_now() - cpu_begun) / max(1, awake_ns)
         self._warm_up = WarmUp(steady, self._ns_per_call, calls, elapsed, cpu_share)
         self.refuse_changes()
         return self._warm_up
