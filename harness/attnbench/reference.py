@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
 NEGLIGIBLE_WEIGHT = 1e-12  # a key with a smaller weight hardly changes an answer, so the size of its score is ignored
-PIECE_PAIRS = 1 << 22  # about this many query-key pairs are evaluated at once, to limit memory use
+# To limit memory use, about this many query-key pairs, and elements of keys and values, are evaluated at once. A piece
+# contains at least one key head, and all its rows if gradients are computed.
+PIECE_PAIRS, PIECE_ELEMENTS = 1 << 19, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,18 @@ def visible(workload: Workload, inputs: Inputs, batch: int, rows: torch.Tensor) 
     return rules[mask.kind]().expand(len(rows), -1)
 
 
-def bias(workload: Workload, inputs: Inputs, rows: torch.Tensor) -> torch.Tensor | None:
-    """Return the ALiBi bias for `rows` (R,) as a float64 tensor (Hq, R, Sk), or None for a workload without ALiBi.
+def bias(
+    workload: Workload, inputs: Inputs, rows: torch.Tensor, heads: torch.Tensor | None = None
+) -> torch.Tensor | None:
+    """Return the ALiBi bias of query heads for `rows` (R,), or None for a workload without ALiBi.
 
-    The bias of query head h is -slope_h * |i + Sk - Sq - j| at row i and key j.
+    The bias is a float64 tensor (H, R, Sk) for the H query heads whose indices are in `heads` (default: all). For query
+    head h, it is -slope_h * |i + Sk - Sq - j| at row i and key j.
     """
     if not workload.alibi:
         return None
     slopes = _required(inputs.alibi_slopes, "alibi_slopes").double()
+    slopes = slopes if heads is None else slopes[heads]
     position = rows + (workload.seq_k - workload.seq_q)
     distance = (position[:, None] - torch.arange(workload.seq_k, device=rows.device)[None, :]).abs()
     return -slopes[:, None, None] * distance.double()
@@ -149,13 +155,20 @@ class Piece:
 
     def of_queries(self, tensor: torch.Tensor) -> torch.Tensor:
         """Select this piece's rows and heads from a tensor (B, Hq, Sq, ...), and return them as (n, g, R, ...)."""
-        group = self.query.shape[1]
-        heads = _grouped(tensor[self.batch], group)[self.kv_heads]
-        return heads[:, :, self.rows]
+        return _rows_of(tensor[self.batch], self.query.shape[1], self.kv_heads, self.rows)
 
     def of_keys(self, tensor: torch.Tensor) -> torch.Tensor:
         """Select this piece's heads from a tensor (B, Hkv, Sk, ...), and return them as (n, 1, Sk, ...)."""
         return tensor[self.batch][self.kv_heads][:, None]
+
+    def within(self, part: Part) -> Piece:
+        """Return this piece with its positions in tensors that contain only `part`, for `of_queries` and `of_keys`."""
+        places = (
+            part.batches.index(self.batch),
+            torch.tensor([part.kv_heads.index(head) for head in self.kv_heads.tolist()]),
+            torch.tensor([part.rows.index(row) for row in self.rows.tolist()]),
+        )
+        return replace(self, batch=places[0], kv_heads=places[1], rows=places[2])
 
     def head(self, index: int, member: int) -> int:
         """Convert the position [index, member] of a query head in this piece to its index among all query heads."""
@@ -170,21 +183,30 @@ def evaluate(
     gradients: bool = False,
     dtype: torch.dtype = torch.float64,
     kept: torch.Tensor | None = None,
+    whole_rows: bool = False,
 ) -> Iterator[Piece]:
     """Yield the reference's results for `part` (default: the whole workload) in pieces, which limits the memory needed.
 
     Gradients are computed by autograd from an output gradient that equals `inputs.grad_output` at the rows of `part`
     and 0 at all other rows. `kept` (B, Hq, Sq, Sk) is the factor by which dropout multiplied each weight. With a
-    `dtype` of lower precision, the same code serves as a plain implementation in that dtype.
+    `dtype` of lower precision, the same code serves as a plain implementation in that dtype. Each piece contains all
+    rows of its heads if `gradients` or `whole_rows` is true.
     """
     part = part or Part.whole(workload)
     group = workload.heads // workload.kv_heads
+    heads = torch.tensor(part.kv_heads, device=inputs.query.device, dtype=torch.long)
     rows = torch.tensor(part.rows, device=inputs.query.device, dtype=torch.long)
-    step = max(1, PIECE_PAIRS // max(1, group * len(part.rows) * workload.seq_k))
+    pairs_of_row = max(1, group * workload.seq_k)  # in one key head
+    row_step = max(1, len(rows) if gradients or whole_rows else min(len(rows), PIECE_PAIRS // pairs_of_row))
+    of_pairs = PIECE_PAIRS // (row_step * pairs_of_row)
+    of_elements = PIECE_ELEMENTS // max(1, workload.seq_k * (workload.head_dim + workload.head_dim_v))
+    head_step = max(1, min(of_pairs, of_elements))
     for batch in part.batches:
-        for start in range(0, len(part.kv_heads), step):
-            kv_heads = torch.tensor(part.kv_heads[start : start + step], device=rows.device, dtype=torch.long)
-            yield _piece(workload, inputs, batch, kv_heads, rows, gradients=gradients, dtype=dtype, kept=kept)
+        for some_heads in torch.split(heads, head_step):
+            for some_rows in torch.split(rows, row_step):
+                yield _piece(
+                    workload, inputs, batch, some_heads, some_rows, gradients=gradients, dtype=dtype, kept=kept
+                )
 
 
 def attend(workload: Workload, inputs: Inputs) -> torch.Tensor:
@@ -194,7 +216,7 @@ def attend(workload: Workload, inputs: Inputs) -> torch.Tensor:
     group = workload.heads // workload.kv_heads
     for piece in evaluate(workload, inputs):
         heads = _grouped(output[piece.batch], group)
-        heads[piece.kv_heads] = piece.attention.output
+        heads[piece.kv_heads[:, None], :, piece.rows] = piece.attention.output.movedim(2, 1)
     return output
 
 
@@ -218,7 +240,7 @@ def _piece(
     group = workload.heads // workload.kv_heads
 
     def queries(tensor: torch.Tensor) -> torch.Tensor:
-        return _grouped(tensor[batch], group)[kv_heads][:, :, rows].detach().to(dtype)
+        return _rows_of(tensor[batch], group, kv_heads, rows).detach().to(dtype)
 
     def keys(tensor: torch.Tensor) -> torch.Tensor:
         return in_bhsd(tensor, inputs.layout)[batch][kv_heads][:, None].detach().to(dtype)
@@ -227,13 +249,14 @@ def _piece(
     for leaf in leaves:
         leaf.requires_grad_(gradients)
     seen = visible(workload, inputs, batch, rows)
-    alibi = bias(workload, inputs, rows)
+    heads = (kv_heads[:, None] * group + torch.arange(group, device=rows.device)).flatten()
+    alibi = bias(workload, inputs, rows, heads)
     result = attention(
         *leaves,
         seen,
         scale=workload.effective_scale,
         softcap=workload.softcap,
-        bias=None if alibi is None else _grouped(alibi, group)[kv_heads].to(dtype),
+        bias=None if alibi is None else _grouped(alibi, group).to(dtype),
         kept=None if kept is None else queries(kept),
     )
     query, key, value = (leaf.detach() for leaf in leaves)
@@ -252,6 +275,11 @@ def _piece(
 def _grouped(heads: torch.Tensor, group: int) -> torch.Tensor:
     """Return a view (Hkv, group, ...) of a tensor (Hq, ...). Query head h uses key head h // group."""
     return heads.view(heads.shape[0] // group, group, *heads.shape[1:])
+
+
+def _rows_of(heads: torch.Tensor, group: int, kv_heads: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return the given rows of all query heads of `kv_heads`, as (n, group, R, ...), from a tensor (Hq, Sq, ...)."""
+    return _grouped(heads, group)[kv_heads[:, None], :, rows].movedim(1, 2)
 
 
 def _detached(result: Attention) -> Attention:

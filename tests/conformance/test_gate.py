@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.functional import scaled_dot_product_attention
 
 from attnbench import Mask, Variant, Workload, variant
+from attnbench.conformance import gate as gate_module
+from attnbench.conformance import subject
 from attnbench.conformance.gate import Gate
 from attnbench.reference import evaluate
-from attnbench.tensors.inputs import make_inputs, refill
+from attnbench.tensors.inputs import DRAWN, make_inputs, refill
 
 TRAINING = Workload(4, 200, 16, batch=2, kv_heads=2, mask=Mask("causal"), direction="forward_backward")
 
@@ -43,10 +46,10 @@ def test_correct_attention_passes_before_during_and_after(dtype):
         assert 0 < verdict.worst_ratio <= 1
         assert set(verdict.to_json()) == {"rule", "worst_ratio", "max_abs"}
     refill(gate.inputs, 5)
-    assert not gate.recheck([(output, grads)]).passed, "the output was computed from the old inputs"
+    assert not gate.recheck([gate.excerpt(output, grads)]).passed, "the output was computed from the old inputs"
     output = gate.call()
     grads = torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output)
-    assert gate.recheck([(output.detach(), grads)]).passed
+    assert gate.recheck([gate.excerpt(output.detach(), grads)]).passed
 
 
 def test_results_that_are_rechecked_together_share_the_reference(monkeypatch):
@@ -60,13 +63,17 @@ def test_results_that_are_rechecked_together_share_the_reference(monkeypatch):
     gate = gate_of(correct, TRAINING)
     output = gate.call()
     grads = torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output)
-    right, wrong = (output.detach(), grads), (output.detach() + 1, grads)
+
+    def recheck(*outputs):
+        return gate.recheck([gate.excerpt(output, grads) for output in outputs])
+
+    right, wrong = output.detach(), output.detach() + 1
     monkeypatch.setattr("attnbench.conformance.gate.evaluate", counted)
     monkeypatch.setattr("attnbench.conformance.accuracy.evaluate", counted)
-    assert gate.recheck([right, right]).passed
+    assert recheck(right, right).passed
     assert len(computed) == 1
-    assert not gate.recheck([right, wrong]).passed
-    assert not gate.recheck([wrong, right]).passed
+    assert not recheck(right, wrong).passed
+    assert not recheck(wrong, right).passed
 
 
 def test_a_long_sequence_is_checked_at_sampled_rows():
@@ -141,6 +148,44 @@ def test_stale_answers_and_reused_buffers_are_found():
     workload = Workload(2, 16, 8)
     assert "last call's output" in gate_of(OneBuffer(), workload).before().reason
     assert not gate_of(Stale(), workload).before().passed
+
+
+def test_a_reused_buffer_is_found_without_holding_the_output(monkeypatch):
+    """The gate rejects a variant that returns the same large buffer twice, and keeps no large output allocated."""
+    monkeypatch.setattr(subject, "MAX_HELD_BYTES", 0)
+    workload = Workload(2, 16, 8)
+    assert "last call's output" in gate_of(OneBuffer(), workload).before().reason
+    assert gate_of(correct, workload).before().passed
+    output = torch.ones(4)
+    last, storage = subject.LastOutput(output), StorageWeakRef(output.untyped_storage())
+    del output
+    assert storage.expired()
+    assert not last.reused_by(torch.ones(4)), "memory that was freed may be used again"
+
+
+def test_an_excerpt_keeps_nothing_of_the_result():
+    """The result of a timed call can be freed as soon as its excerpt is taken."""
+    gate = gate_of(correct, TRAINING)
+    gate.before()
+    output = gate.call()
+    grads = torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output)
+    storages = [StorageWeakRef(tensor.untyped_storage()) for tensor in (output, *grads)]
+    excerpt = gate.excerpt(output.detach(), grads)
+    del output, grads
+    assert all(storage.expired() for storage in storages)
+    assert gate.recheck([excerpt]).passed
+
+
+@pytest.mark.parametrize("distribution", ["normal", "zeros"])
+def test_a_cell_draws_no_more_values_than_it_needs(distribution, monkeypatch):
+    """Each check draws all inputs once. Only inputs that are not fit for the timing are drawn again afterwards."""
+    drawn = []
+    monkeypatch.setattr(gate_module, "refill", lambda *arguments, names=DRAWN: drawn.append(len(names)))
+    workload = Workload(2, 16, 8, direction="forward_backward", distribution=distribution)
+    gate = gate_of(correct, workload)
+    gate.before()
+    gate.after()
+    assert drawn == [4, 4, 1 if distribution == "normal" else 4, 4]
 
 
 def test_nan_is_a_failure_without_a_ratio():

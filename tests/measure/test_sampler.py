@@ -29,6 +29,11 @@ def naive(inputs):
     return call
 
 
+def copied(output, grads):
+    """Return copies of a whole result, as an excerpt for the sampler to keep."""
+    return output.detach().clone(), grads and tuple(grad.clone() for grad in grads)
+
+
 @pytest.mark.parametrize("direction", ["forward", "backward", "forward_backward"])
 def test_each_direction_gives_samples_and_an_audited_result(direction):
     """A block contains positive samples, and its audited result is correct for the current inputs."""
@@ -37,18 +42,20 @@ def test_each_direction_gives_samples_and_an_audited_result(direction):
     call = (
         naive(inputs) if direction == "forward" else lambda: (inputs.query @ inputs.key.mT).softmax(-1) @ inputs.value
     )
-    sampler = Sampler(call, inputs, workload, "cpu", MeasureConfig(warm_up_max_s=0.1))
+    sampler = Sampler(call, inputs, workload, "cpu", MeasureConfig(warm_up_max_s=0.1), excerpt=copied)
     assert sampler.first_call() > 0
     assert sampler.warm_up().ns_per_call > 0
     block = sampler.block(5e6)
     assert min(block.samples_ns) > 0
     output = call()
-    torch.testing.assert_close(sampler.last_output, output.detach())
+    kept_output, kept_grads = sampler.take_excerpts()[0]
+    torch.testing.assert_close(kept_output, output.detach())
     if direction == "forward":
-        assert sampler.last_grads is None
+        assert kept_grads is None
     else:
         grads = torch.autograd.grad(output, inputs.leaves, inputs.grad_output)
-        torch.testing.assert_close(sampler.last_grads, tuple(grads))
+        torch.testing.assert_close(kept_grads, tuple(grads))
+    assert sampler.take_excerpts() == [], "the sampler keeps excerpts that were taken"
 
 
 def test_peak_memory_of_naive_attention_is_exact():

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from attnbench import Workload
+from attnbench.tensors import chunks
 from attnbench.tensors.inputs import alibi_slopes, dtype_of, make_inputs, refill
+from attnbench.tensors.layer import make_layer_inputs
 
 GROUPED = Workload(
     batch=2, heads=4, kv_heads=2, seq_q=6, seq_k=10, head_dim=8, head_dim_v=5, direction="forward_backward"
@@ -28,6 +32,57 @@ def test_layouts_hold_the_same_values(name):
     assert torch.equal(bhsd, bshd.transpose(1, 2))
     assert bhsd.is_contiguous()
     assert bshd.is_contiguous()
+
+
+DISTRIBUTIONS = ("normal", "uniform", "integers", "outliers", "zeros")
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_layouts_hold_the_same_values_in_several_chunks(distribution, monkeypatch):
+    """Inputs that are drawn in several chunks contain the same values in both layouts."""
+    monkeypatch.setitem(chunks.CHUNK_ELEMENTS, "cpu", 20)
+    workload = Workload.from_json({**GROUPED.to_json(), "distribution": distribution})
+    bhsd, bshd = (make_inputs(workload, "cpu", layout, seed=3) for layout in ("BHSD", "BSHD"))
+    for name in TENSORS:
+        assert torch.equal(getattr(bhsd, name), getattr(bshd, name).transpose(1, 2))
+
+
+class UsedDevices(TorchDispatchMode):
+    """A mode that records the device types of all tensors that torch's operators read or return."""
+
+    def __init__(self):
+        super().__init__()
+        self.types = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        """Run one operator and record its tensors."""
+        result = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        self.types |= {tensor.device.type for tensor in tensors}
+        return result
+
+
+@pytest.mark.parametrize("fields", [{"distribution": name} for name in DISTRIBUTIONS] + [{"embed_dim": 24}], ids=str)
+def test_values_are_drawn_on_the_device(fields, monkeypatch):
+    """For another device than the CPU, generators are on that device, and no tensor is drawn on the CPU and copied."""
+    generators, on_cpu = [], torch.Generator
+
+    class Generator:
+        """A stand-in that records the device and returns a generator on the CPU, because `meta` has none."""
+
+        def __new__(cls, device):
+            generators.append(str(device))
+            return on_cpu()
+
+    monkeypatch.setattr(torch, "Generator", Generator)
+    workload = Workload.from_json({**GROUPED.to_json(), **fields})
+    with UsedDevices() as used:
+        if workload.embed_dim:
+            make_layer_inputs(workload, "meta", "BSHD", 0)  # `meta` stands in for a GPU
+        else:
+            refill(make_inputs(workload, "meta"), 1, workload.distribution)
+    assert used.types == {"meta"}
+    assert set(generators) == {"meta"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

@@ -48,7 +48,7 @@ def judged(implementation, **fields):
     gate = gate_of(implementation, workload, inputs, call, 0)
     verdict = gate.before()
     result = DirectionCall(call, inputs, workload).prepare()[0]()
-    return verdict if not verdict.passed else gate.recheck([result])
+    return verdict if not verdict.passed else gate.recheck([gate.excerpt(*result)])
 
 
 class TestLayer:

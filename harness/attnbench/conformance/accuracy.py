@@ -25,11 +25,13 @@ MAX_SHOWN_VALUES = 4  # a message shows at most this many values of a wrong row
 class Answer:
     """A variant's answer: `output` (B, Hq, Sq, Dv) and, after a backward pass, dQ, dK and dV, all in BHSD layout.
 
-    A gradient that is None is not compared.
+    A gradient that is None is not compared. If `part` is not None, the tensors contain only the sequences, heads and
+    query rows of that part, and all keys.
     """
 
     output: torch.Tensor
     gradients: tuple[torch.Tensor | None, ...] | None = None
+    part: Part | None = None
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
@@ -114,14 +116,17 @@ def measurements(
     part = part or Part.whole(workload)
     gradients = answer.gradients is not None
     needs_plain = tier == "plain" and dtype != torch.float32
-    plain_pieces = evaluate(workload, inputs, part, dtype=dtype, kept=kept) if needs_plain else None
+    plain_pieces = (
+        evaluate(workload, inputs, part, dtype=dtype, kept=kept, whole_rows=gradients) if needs_plain else None
+    )
     for piece in pieces or evaluate(workload, inputs, part, gradients=gradients, kept=kept):
         plain = next(plain_pieces) if plain_pieces is not None else None
+        place = piece if answer.part is None else piece.within(answer.part)
         rule = output_rule(piece, dtype, tier, plain)
-        yield _measure("output", piece.of_queries(answer.output), piece.attention.output, rule), piece
+        yield _measure("output", place.of_queries(answer.output), piece.attention.output, rule), piece
         if answer.gradients is None or piece.gradients is None:
             continue
-        views = (piece.of_queries, piece.of_keys, piece.of_keys)
+        views = (place.of_queries, place.of_keys, place.of_keys)
         rules = gradient_rules(piece, dtype, tier)
         for name, view, got, expected, rule in zip(
             GRADIENTS, views, answer.gradients, piece.gradients, rules, strict=True

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from attnbench.conformance.accuracy import AccuracyResult, Answer
-from attnbench.reference import Part, evaluate, in_bhsd
+from attnbench.reference import PIECE_ELEMENTS, Part, evaluate, in_bhsd
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from attnbench.tensors.inputs import Inputs
     from attnbench.workloads.workload import Workload
 
@@ -26,7 +28,7 @@ def any_draw(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
     results = [*_forward(workload, inputs, answer, part)]
     gradients = answer.gradients
     if gradients is not None and all(gradient is not None for gradient in gradients):
-        results += _backward(inputs, answer)
+        results += _backward(workload, inputs, answer)
     return max(results, key=lambda result: float("inf") if result.worst_ratio is None else result.worst_ratio)
 
 
@@ -39,7 +41,8 @@ def _forward(workload: Workload, inputs: Inputs, answer: Answer, part: Part) -> 
     factors, noise, expected_noise, squared_noise = [], [], [], []
     spread = workload.dropout / (1 - workload.dropout)
     for piece in evaluate(workload, inputs, part):
-        got, right = piece.of_queries(answer.output).double(), piece.attention.output
+        place = piece if answer.part is None else piece.within(answer.part)
+        got, right = place.of_queries(answer.output).double(), piece.attention.output
         size = right.square().sum(-1)
         counted = size > 0
         factors.append(((got * right).sum(-1)[counted] / size[counted]).flatten())
@@ -79,30 +82,49 @@ def _variance_of_draw(rate: float) -> float:
     return (rate + (1 - rate) * kept**4) / kept**2 - 1
 
 
-def _backward(inputs: Inputs, answer: Answer) -> list[AccuracyResult]:
-    """Compare sums that are equal if all gradients come from the weights that the forward pass kept."""
+def _backward(workload: Workload, inputs: Inputs, answer: Answer) -> list[AccuracyResult]:
+    """Compare sums that are equal if all gradients come from the weights that the forward pass kept.
+
+    The sums are equal for each key head with its query heads, so an answer that contains only some heads can be judged.
+    """
     if inputs.grad_output is None or answer.gradients is None:
         return []
-    query, key, value, grad_output = (
-        in_bhsd(tensor.detach(), inputs.layout).double() for tensor in (*inputs.leaves, inputs.grad_output)
-    )
-    of_query, of_key, of_value = (gradient.double() for gradient in answer.gradients if gradient is not None)
-    pairs = (
-        (RULE_MASK, grad_output * answer.output.double(), of_value * value),
-        (RULE_SCORES, of_query * query, of_key * key),
-    )
-    results = []
-    for rule, left, right in pairs:
-        size = float((left.square().sum() + right.square().sum()).sqrt())
-        off = abs(float(left.sum() - right.sum()))
-        results.append(
-            _result(
-                rule,
-                off / (SUM_TOLERANCE * size) if size else 0.0,
-                f"the sums are {float(left.sum()):.6g} and {float(right.sum()):.6g}",
-            )
+    sums = torch.zeros(2, 3, dtype=torch.float64, device=answer.output.device)  # of each rule: left, right, squares
+    for query, key, value, grad_output, output, of_query, of_key, of_value in _by_heads(workload, inputs, answer):
+        pairs = ((grad_output * output, of_value * value), (of_query * query, of_key * key))
+        sums += torch.stack(
+            [
+                torch.stack([left.sum(), right.sum(), left.square().sum() + right.square().sum()])
+                for left, right in pairs
+            ]
         )
+    results = []
+    for rule, (left, right, squares) in zip((RULE_MASK, RULE_SCORES), sums.tolist(), strict=True):
+        ratio = abs(left - right) / (SUM_TOLERANCE * squares**0.5) if squares else 0.0
+        results.append(_result(rule, ratio, f"the sums are {left:.6g} and {right:.6g}"))
     return results
+
+
+def _by_heads(workload: Workload, inputs: Inputs, answer: Answer) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the inputs and the answer of a few key heads of one sequence at a time, in float64."""
+    part = answer.part or Part.whole(workload)
+    assert inputs.grad_output is not None and answer.gradients is not None  # noqa: S101, PT018 - checked by the caller
+    given = [in_bhsd(tensor.detach(), inputs.layout) for tensor in (*inputs.leaves, inputs.grad_output)]
+    got = [answer.output, *(gradient for gradient in answer.gradients if gradient is not None)]
+    step = max(1, PIECE_ELEMENTS // max(1, given[0][0].numel() // workload.kv_heads))
+    for place, batch in enumerate(part.batches):
+        for start in range(0, len(part.kv_heads), step):
+            heads = list(part.kv_heads[start : start + step])
+            places = heads if answer.part is None else list(range(start, start + len(heads)))
+            yield (
+                *(_groups(tensor[batch], workload.kv_heads)[heads].double() for tensor in given),
+                *(_groups(tensor[place], len(part.kv_heads))[places].double() for tensor in got),
+            )
+
+
+def _groups(heads: torch.Tensor, kv_heads: int) -> torch.Tensor:
+    """Return a view (Hkv, g, S, D) of a tensor (Hq, S, D); for keys and values, g is 1."""
+    return heads.view(kv_heads, len(heads) // kv_heads, *heads.shape[1:])
 
 
 def _result(rule: str, ratio: float, found: str) -> AccuracyResult:

@@ -13,8 +13,10 @@ import torch
 
 from attnbench.conformance.accuracy import AccuracyResult, Answer, compare
 from attnbench.conformance.dropout_rules import any_draw
-from attnbench.conformance.subject import Snapshot, gradients_problem, output_problem, storages
+from attnbench.conformance.excerpt import Excerpt, copy_part
+from attnbench.conformance.subject import LastOutput, Snapshot, gradients_problem, output_problem
 from attnbench.reference import Part, Piece, evaluate, in_bhsd
+from attnbench.tensors.chunks import all_finite
 from attnbench.tensors.inputs import refill
 
 if TYPE_CHECKING:
@@ -140,19 +142,28 @@ class BaseGate(ABC, Generic[GateInputs]):
         self.call = call
         self.seed = seed
         self._seeds_drawn = 0
-        self._last: torch.Tensor | None = None  # kept to detect a later output that reuses its storage
+        self._last: LastOutput | None = None
 
     def before(self) -> Verdict:
-        """Run ROUNDS full checks with fresh inputs at the same addresses, then refill the inputs for the timing."""
-        return self._rounds(ROUNDS)
+        """Run ROUNDS full checks with fresh inputs at the same addresses, then restore the inputs for the timing."""
+        verdict = self._rounds(ROUNDS)
+        self._restore(self._fresh_seed())
+        return verdict
 
     def after(self) -> Verdict:
         """Run one full check with fresh inputs."""
         return self._rounds(1)
 
     @abstractmethod
-    def recheck(self, results: Sequence[tuple[Any, Grads]]) -> Verdict:
-        """Check a few rows of the outputs and gradients that timed calls returned for the current inputs.
+    def excerpt(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Any:
+        """Copy what `recheck` needs of the output and gradients that a timed call returned.
+
+        The rows to copy are chosen after the first such call has returned, and are the same until the next recheck.
+        """
+
+    @abstractmethod
+    def recheck(self, excerpts: Sequence[Any]) -> Verdict:
+        """Check excerpts of the results of timed calls. The inputs must still be those of these calls.
 
         Returns the verdict of the first wrong result, or else that of the last one.
         """
@@ -162,8 +173,8 @@ class BaseGate(ABC, Generic[GateInputs]):
         """Refill the inputs, run the variant, and judge its answer."""
 
     @abstractmethod
-    def _refill(self, seed: int, distribution: str = "normal") -> None:
-        """Overwrite the inputs in place with fresh values."""
+    def _restore(self, seed: int) -> None:
+        """Overwrite the inputs that a round of checks left unfit for the timing."""
 
     def _rounds(self, count: int) -> Verdict:
         verdicts = []
@@ -172,7 +183,6 @@ class BaseGate(ABC, Generic[GateInputs]):
             if not verdicts[-1].passed:
                 break
         self._last = None
-        self._refill(self._fresh_seed(), self.workload.distribution)
         return max(verdicts, key=lambda verdict: (not verdict.passed, verdict.worst_ratio or 0.0))
 
     def _fresh_seed(self) -> int:
@@ -193,43 +203,61 @@ class Gate(BaseGate["Inputs"]):
     def __init__(self, variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> None:
         super().__init__(variant, workload, inputs, call, seed)
         self._round = 0
+        self._part: Part | None = None  # the part of which excerpts are copied until the next recheck
 
-    def recheck(self, results: Sequence[tuple[Any, Grads]]) -> Verdict:
-        """Check the output and dQ of timed calls at a few rows, which are the same for all results.
+    def excerpt(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Excerpt:
+        """Copy a few rows of a timed call's output and dQ.
 
-        On a small problem, check the output and all gradients of one key head and its query heads instead.
+        On a small problem, copy the output and all gradients of one key head and its query heads instead.
         """
-        generator = random.Random(self._fresh_seed())  # noqa: S311 - a seeded choice, not a secret
-        whole = whole_group(self.workload, RECHECKED_PAIRS, generator)
-        sample = whole or few_rows(self.workload, RECHECKED_ROWS, generator)
-        pieces: list[Piece] | None = None
-        for output, grads in results:
-            problem = output_problem(output, self.workload, self.inputs, graph=False)
-            problem = problem or gradients_problem(grads, self.inputs)
-            if problem:
-                return Verdict(False, CONTRACT, reason=problem)
-            if pieces is None and self.variant.exact and not self.workload.dropout:
-                pieces = list(evaluate(self.workload, self.inputs, sample.part, gradients=grads is not None))
+        problem = output_problem(output, self.workload, self.inputs, graph=False)
+        problem = problem or gradients_problem(grads, self.inputs)
+        if problem:
+            return Excerpt(None, torch.tensor(True), problem)
+        if self._part is None:
+            generator = random.Random(self._fresh_seed())  # noqa: S311 - a seeded choice, not a secret
+            whole = whole_group(self.workload, RECHECKED_PAIRS, generator)
+            self._part = (whole or few_rows(self.workload, RECHECKED_ROWS, generator)).part
+        part = self._part
+        answer = self._answer(output, grads)
+        if grads is not None and len(part.rows) < self.workload.seq_q:
             # A few rows are not enough to compare dK and dV, which are sums over all rows.
-            compared = grads if whole or grads is None else (grads[0], None, None)
-            verdict = self._judge(output, compared, sample, pieces)
+            answer = self._answer(output, (grads[0], None, None))
+        copied = copy_part(answer, part, self.workload.heads // self.workload.kv_heads)
+        return Excerpt(copied, all_finite(output, *(grads or ())))
+
+    def recheck(self, excerpts: Sequence[Excerpt]) -> Verdict:
+        """Check excerpts of the results of timed calls, which are the same part of each result."""
+        pieces: list[Piece] | None = None
+        self._part = None
+        for excerpt in excerpts:
+            answer = excerpt.answer
+            if answer is None or answer.part is None:
+                return Verdict(False, CONTRACT, reason=excerpt.problem)
+            if pieces is None and self.variant.exact and not self.workload.dropout:
+                gradients = answer.gradients is not None
+                pieces = list(evaluate(self.workload, self.inputs, answer.part, gradients=gradients))
+            verdict = self._judge(answer, answer.part, excerpt.finite, pieces)
             if not verdict.passed:
                 break
         return verdict
 
-    def _refill(self, seed: int, distribution: str = "normal") -> None:
-        refill(self.inputs, seed, distribution)
+    def _restore(self, seed: int) -> None:
+        if self.workload.distribution != "normal":
+            refill(self.inputs, seed, self.workload.distribution)
+        elif self.inputs.grad_output is not None:  # the check may have set rows of it to 0
+            refill(self.inputs, seed, names=("grad_output",))
 
     def _full(self) -> Verdict:
         seed = self._fresh_seed()
-        self._refill(seed)
+        refill(self.inputs, seed)
         sample = self._sample(random.Random(seed))  # noqa: S311 - a seeded choice, not a secret
         if self.inputs.grad_output is not None and not sample.dense:
             keep_rows(in_bhsd(self.inputs.grad_output, self.inputs.layout), sample.part.rows)
         snapshot = Snapshot.take(self.inputs)
         output: Any = self.call()
         problem = output_problem(output, self.workload, self.inputs)
-        if problem is None and storages(output) & storages(self._last):
+        if problem is None and self._last is not None and self._last.reused_by(output):
             problem = "the output shares its storage with the last call's output: return a fresh tensor from each call"
         problem = problem or snapshot.problem(self.inputs)
         grads = None
@@ -238,8 +266,8 @@ class Gate(BaseGate["Inputs"]):
             problem = gradients_problem(grads, self.inputs) or (grads and snapshot.problem(self.inputs)) or None
         if problem:
             return Verdict(False, CONTRACT, reason=problem)
-        self._last = output.detach()
-        return self._judge(self._last, grads, sample)
+        self._last = LastOutput(output)
+        return self._judge(self._answer(output, grads), sample.part, all_finite(output, *(grads or ())))
 
     def _sample(self, generator: random.Random) -> Sample:
         """Sample rows across heads or, in every second round, all rows of a group of heads if the group is small."""
@@ -253,23 +281,20 @@ class Gate(BaseGate["Inputs"]):
             return None
         return torch.autograd.grad(output, self.inputs.leaves, self.inputs.grad_output, allow_unused=True)
 
-    def _judge(
-        self,
-        output: torch.Tensor,
-        grads: tuple[torch.Tensor | None, ...] | None,
-        sample: Sample,
-        pieces: list[Piece] | None = None,
-    ) -> Verdict:
+    def _answer(self, output: torch.Tensor, grads: tuple[torch.Tensor | None, ...] | None) -> Answer:
         layout = self.inputs.layout
         gradients = None if grads is None else tuple(None if g is None else in_bhsd(g, layout) for g in grads)
-        answer = Answer(in_bhsd(output.detach(), layout), gradients)
+        return Answer(in_bhsd(output.detach(), layout), gradients)
+
+    def _judge(self, answer: Answer, part: Part, finite: torch.Tensor, pieces: list[Piece] | None = None) -> Verdict:
+        """Judge an answer on `part`. `finite` says whether the whole answer is finite."""
         if not self.variant.exact:
             result = AccuracyResult("plugin contract only: not softmax attention", worst_ratio=None, max_abs=None)
-            return _verdict(result, passed=all(bool(t.isfinite().all()) for t in answer.tensors))
+            return _verdict(result, passed=bool(finite))
         if self.workload.dropout:
-            return _verdict(any_draw(self.workload, self.inputs, answer, sample.part))
-        result = compare(self.workload, self.inputs, self.variant.tier, answer, sample.part, pieces=pieces)
-        if result.passed and not all(bool(tensor.isfinite().all()) for tensor in answer.tensors):
+            return _verdict(any_draw(self.workload, self.inputs, answer, part))
+        result = compare(self.workload, self.inputs, self.variant.tier, answer, part, pieces=pieces)
+        if result.passed and not finite:
             reason = "NaN or Inf in rows that were not compared: an overflow or unwritten memory"
             return Verdict(False, result.rule, reason=reason)
         return _verdict(result)

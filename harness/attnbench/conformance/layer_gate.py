@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.gate import CONTRACT, BaseGate, Gate, Grads, Verdict, across
-from attnbench.conformance.subject import Snapshot, storages
+from attnbench.conformance.gate import CONTRACT, BaseGate, Gate, Verdict, across
+from attnbench.conformance.subject import LastOutput, Snapshot
 from attnbench.conformance.tolerance import QUANTISED_SHARE
 from attnbench.reference import attention, bias, visible
-from attnbench.tensors.inputs import dtype_of
+from attnbench.tensors.chunks import all_finite
+from attnbench.tensors.inputs import dtype_of, refill
 from attnbench.tensors.layer import LayerInputs, refill_layer
 
 if TYPE_CHECKING:
@@ -34,6 +35,21 @@ class Rows:
     rows: torch.Tensor
 
 
+@dataclass(frozen=True)
+class LayerExcerpt:
+    """What is kept of a timed call's result until it is checked.
+
+    - `output`: a copy of the rows (R, E) in `sample`; None if the result breaks the plugin contract
+    - `finite`: whether the whole result is finite, as a bool tensor without dimensions
+    - `problem`: how the result breaks the plugin contract, or None
+    """
+
+    output: torch.Tensor | None
+    sample: Rows
+    finite: torch.Tensor
+    problem: str | None = None
+
+
 def gate_of(variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> Gate | LayerGate:
     """Return the gate for a cell: a LayerGate if the inputs are those of a layer, else a Gate."""
     if isinstance(inputs, LayerInputs):
@@ -51,22 +67,32 @@ class LayerGate(BaseGate[LayerInputs]):
     tokens in the sequence, because they depend on those rows.
     """
 
-    def recheck(self, results: Sequence[tuple[Any, Grads]]) -> Verdict:
-        """Check the outputs of timed calls at a few rows, and check that the calls' gradients are finite."""
-        for output, grads in results:
-            problem = self._problem(output, grads)
-            if problem:
-                return Verdict(False, CONTRACT, reason=problem)
-            verdict = self._judge([output], self._sample(RECHECKED_ROWS), grads or ())
+    def excerpt(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> LayerExcerpt:
+        """Copy a few rows of a timed call's output."""
+        sample, problem = self._sample(RECHECKED_ROWS), self._problem(output, grads)
+        if problem:
+            return LayerExcerpt(None, sample, torch.tensor(True), problem)
+        rows = output.detach()[sample.batch, sample.rows, 0] if output.numel() else output.detach()[:0]
+        return LayerExcerpt(rows, sample, all_finite(output, *(grads or ())))
+
+    def recheck(self, excerpts: Sequence[LayerExcerpt]) -> Verdict:
+        """Check excerpts of the results of timed calls."""
+        for excerpt in excerpts:
+            if excerpt.output is None:
+                return Verdict(False, CONTRACT, reason=excerpt.problem)
+            verdict = self._judge([excerpt.output], excerpt.sample, excerpt.finite)
             if not verdict.passed:
                 break
         return verdict
 
-    def _refill(self, seed: int, distribution: str = "normal") -> None:
-        refill_layer(self.inputs, seed, distribution)
+    def _restore(self, seed: int) -> None:
+        if self.workload.distribution != "normal":
+            refill_layer(self.inputs, seed, self.workload.distribution)
+        else:
+            refill(self.inputs, seed, names=("grad_output",))
 
     def _full(self) -> Verdict:
-        self._refill(self._fresh_seed())
+        refill_layer(self.inputs, self._fresh_seed())
         sample = self._sample()
         if self.inputs.grad_output is not None:
             kept = self.inputs.grad_output[sample.batch, sample.rows].clone()
@@ -74,7 +100,7 @@ class LayerGate(BaseGate[LayerInputs]):
         snapshot = Snapshot.take(self.inputs)
         output = self.call()
         problem = self._problem(output)
-        if problem is None and storages(output) & storages(self._last):
+        if problem is None and self._last is not None and self._last.reused_by(output):
             problem = "the output shares its storage with the last call's output: return a fresh tensor from each call"
         grads: tuple[torch.Tensor, ...] = ()
         if problem is None and self.workload.needs_gradient and output.numel():
@@ -83,8 +109,10 @@ class LayerGate(BaseGate[LayerInputs]):
         problem = problem or snapshot.problem(self.inputs)
         if problem:
             return Verdict(False, CONTRACT, reason=problem)
-        self._last = output.detach()
-        return self._judge([self._last, *grads], sample)
+        self._last = LastOutput(output)
+        results = [output.detach()[sample.batch, sample.rows, 0] if output.numel() else output.detach()[:0]]
+        results += [grad[sample.batch, :, 0] if grad.dim() == 4 else grad for grad in grads]
+        return self._judge(results, sample, all_finite(output, *grads))
 
     def _problem(self, output: Any, grads: tuple[torch.Tensor, ...] | None = None) -> str | None:
         """Describe how the layer's results break the contract in type, shape or dtype, or return None if they don't."""
@@ -107,16 +135,15 @@ class LayerGate(BaseGate[LayerInputs]):
         batch = generator.choice(part.batches) if part.batches else 0
         return Rows(batch, torch.tensor(rows, device=self.inputs.query.device, dtype=torch.long))
 
-    def _judge(self, results: list[torch.Tensor], sample: Rows, others: tuple[torch.Tensor, ...] = ()) -> Verdict:
-        if not all(bool(tensor.isfinite().all()) for tensor in (*results, *others)):
+    def _judge(self, got: list[torch.Tensor], sample: Rows, finite: torch.Tensor) -> Verdict:
+        """Compare the sampled rows of the output, and the gradients of the sampled sequence, with the reference."""
+        if not finite:
             return Verdict(False, RULE, reason="the layer's answer holds NaN or Inf")
-        if not self.variant.exact or not results[0].numel():
+        if not self.variant.exact or not got[0].numel():
             return Verdict(True, "plugin contract only: not softmax attention, or nothing to compare")
-        gradients, dtype = len(results) > 1, dtype_of(self.workload)
+        gradients, dtype = len(got) > 1, dtype_of(self.workload)
         expected = layer_reference(self.workload, self.inputs, sample, torch.float64, gradients=gradients)
         plain = layer_reference(self.workload, self.inputs, sample, dtype, gradients=gradients)
-        got = [results[0][sample.batch, sample.rows, 0]]
-        got += [grad[sample.batch, :, 0] if grad.dim() == 4 else grad for grad in results[1:]]
         share = QUANTISED_SHARE if self.variant.tier == "quantised" else FACTOR * torch.finfo(dtype).eps
         ratios = [_ratio(*three, share) for three in zip(got, expected, plain, strict=True)]
         worst = max(range(len(ratios)), key=ratios.__getitem__)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from attnbench.conformance.accuracy import Answer, compare
 from attnbench.conformance.check import Failed, Raised, Skipped
 from attnbench.device_names import device_type
 from attnbench.reference import Part, in_bhsd
+from attnbench.tensors.chunks import all_finite, chunks
 from attnbench.tensors.inputs import dtype_of, make_inputs, refill
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 TENSORS = ("query", "key", "value", "grad_output", "key_lengths", "document_ids", "alibi_slopes")
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # key: element size in bytes
-CHUNK = 1 << 22  # number of elements whose bits are summed at a time, to limit memory use
+# The harness keeps outputs of up to this many bytes allocated while the next output is computed.
+MAX_HELD_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ class Trial:
         reference, so its answer only has to be finite.
         """
         if not self.variant.exact:
-            if not all(bool(tensor.isfinite().all()) for tensor in answer.tensors):
+            if not all_finite(*answer.tensors):
                 raise Failed("the answer holds NaN or Inf")
             return
         result = compare(self.workload, self.inputs, self.variant.tier, answer, part, slack=slack)
@@ -235,6 +238,25 @@ def storages(*tensors: torch.Tensor | None) -> set[int]:
     return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor is not None and tensor.numel()}
 
 
+class LastOutput:
+    """The memory of a call's output, by which a later output in the same memory is recognised.
+
+    If `held` is true, an output of up to MAX_HELD_BYTES is kept allocated, so that no honest allocation can have its
+    address. A larger output is not kept, so that the memory of the device limits the variant and not the harness. It is
+    recognised only if the variant itself keeps its storage.
+    """
+
+    def __init__(self, output: torch.Tensor, *, held: bool = True) -> None:
+        storage = output.untyped_storage()
+        self._address = storage.data_ptr()
+        self._storage = StorageWeakRef(storage)  # type: ignore[no-untyped-call] # torch does not annotate it
+        self._held = output.detach() if held and storage.nbytes() <= MAX_HELD_BYTES else None
+
+    def reused_by(self, output: torch.Tensor) -> bool:
+        """Return whether a later output lies in memory that this output still occupies."""
+        return self._address in storages(output) and not self._storage.expired()  # type: ignore[no-untyped-call]
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A fingerprint of the inputs, which detects writes to the inputs without storing a copy of them."""
@@ -259,15 +281,18 @@ class Snapshot:
 
 
 def _fingerprint(tensor: torch.Tensor) -> tuple[Any, ...]:
-    tensor = tensor.detach()
+    """Return the tensor's address, shape, strides, and a position-dependent sum of its bits.
+
+    The sum needs memory for one chunk of the tensor at a time.
+    """
     where = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-    if not tensor.numel():
-        return (*where, 0)
-    bits = tensor.view(INTEGERS[tensor.element_size()]).unsqueeze(-1).flatten(1)
-    columns = max(1, CHUNK // bits.shape[1])
+    sums: list[torch.Tensor] = []
+    odd_numbers = torch.empty(0, dtype=torch.int64)
+    for chunk in chunks(tensor.detach().view(INTEGERS[tensor.element_size()])):
+        if len(odd_numbers) < chunk.numel():  # the first chunk is the longest
+            odd_numbers = torch.arange(1, 2 * chunk.numel(), 2, device=chunk.device)
+        sums.append((chunk.reshape(-1) * odd_numbers[: chunk.numel()]).sum())
     total = 0
-    for start in range(0, bits.shape[0], columns):
-        block = bits[start : start + columns].to(torch.int64)
-        places = torch.arange(block.numel(), device=block.device).view_as(block)
-        total = (total * 31 + int((block * (2 * places + 1)).sum())) % (1 << 61)
+    for part in torch.stack(sums).tolist() if sums else ():
+        total = (total * 31 + part) % (1 << 61)
     return (*where, total)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.device_names import device_type
 from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import Telemetry, telemetry_for, waited_ns
-from attnbench.measure.anticheat.audit import Audit, checksums
+from attnbench.measure.anticheat.audit import Audit, Excerpt, checksums
 from attnbench.measure.anticheat.integrity import (
     ProcessState,
     harness_answers_called,
@@ -29,8 +29,6 @@ from attnbench.measure.launch_delay import LaunchDelays
 from attnbench.messages import Block, Suspicion
 
 if TYPE_CHECKING:
-    import torch
-
     from attnbench.measure_config import MeasureConfig
     from attnbench.plugins.variant import Timed
     from attnbench.tensors.inputs import Inputs
@@ -74,9 +72,10 @@ class Sampler:
     """The sampler of one cell on one device. Call `first_call`, then `warm_up`, then `block` any number of times.
 
     `process_state` is the state of the process before the plugin was imported. Without this argument, only changes made
-    after the sampler was constructed are detected. After a block, `last_output` and `last_grads` contain the result of
-    the audited call, which the caller must check against the current content of the inputs. The methods raise
-    MeasurementError if the measured times can't be trusted.
+    after the sampler was constructed are detected. `excerpt` is a function that copies what will be checked of a call's
+    output and gradients; the default copies nothing and returns None. After each block, the caller must check
+    `take_excerpts` against the current content of the inputs. The methods raise MeasurementError if the measured times
+    can't be trusted.
     """
 
     def __init__(
@@ -88,6 +87,7 @@ class Sampler:
         config: MeasureConfig,
         *,
         process_state: ProcessState | None = None,
+        excerpt: Excerpt = lambda *_: None,
         clock: Clock | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
@@ -102,7 +102,7 @@ class Sampler:
             raise MeasurementError(f"graph mode needs CUDA, got device {device!r}: use hot or cold")
         self._direction_call: DirectionCall | GraphCall = DirectionCall(call, inputs, workload)
         self._flush = CacheFlush(device, cache_bytes(device)) if config.mode == "cold" else None
-        self._audit = Audit(inputs, f"{config.seed}:{workload.id}")
+        self._audit = Audit(inputs, f"{config.seed}:{workload.id}", excerpt)
         self._calls_per_sample = 1
         self._ns_per_call = 0.0
         self._delays = LaunchDelays(self._clock)
@@ -112,23 +112,12 @@ class Sampler:
         self._plain_ns: list[float] = []
         self._content: tuple[int, ...] = ()
 
-    @property
-    def last_output(self) -> torch.Tensor | None:
-        """A copy of the output that the last block's audited call returned, or None before the first block."""
-        return self._audit.output
+    def take_excerpts(self) -> list[Any]:
+        """Return the excerpts of the last block's audited call and, if one was kept, of a plain call.
 
-    @property
-    def last_grads(self) -> tuple[torch.Tensor, ...] | None:
-        """Copies of the gradients of the last block's audited call.
-
-        They are None before the first block, and in direction `forward`.
+        The sampler keeps no reference to them.
         """
-        return self._audit.grads
-
-    @property
-    def plain_result(self) -> Result | None:
-        """Copies of the results of a plain call, or None if no plain call was made after the audited call."""
-        return self._audit.plain
+        return self._audit.take_excerpts()
 
     def refuse_changes(self) -> None:
         """Raise MeasurementError if the plugin has changed the process's state.
@@ -145,7 +134,7 @@ class Sampler:
         ready_call = self._direction_call.prepare()[0]
         self._delays.synchronise()
         start = self._clock.now()
-        self._result = ready_call()
+        ready_call()
         self._delays.synchronise()
         self._ns_per_call = self._positive(float(self._clock.now() - start))
         return self._ns_per_call
@@ -179,6 +168,7 @@ class Sampler:
         # On a busy machine, threads wait for a core. They are not asleep then, so this time does not count.
         awake_ns = raw_now() - raw_begun - ((waited_ns() or 0) - waited)
         cpu_share = (cpu_now() - cpu_begun) / max(1, awake_ns)
+        self._result = None  # a result is kept only within a block, because it may be large
         self._warm_up = WarmUp(steady, self._ns_per_call, calls, elapsed, cpu_share)
         self.refuse_changes()
         return self._warm_up
@@ -197,6 +187,7 @@ class Sampler:
             samples = self._collect(duration_ns)
         shortest, wall, longest = raw_now() - after, float(self._clock.now() - begun), raw_now() - before
         telemetry = self._telemetry.read()
+        self._result = None
         if telemetry.get("energy_j") is not None:
             telemetry["calls"] = self._block_calls
         self.refuse_changes()
@@ -208,6 +199,7 @@ class Sampler:
     def _lead_in(self) -> None:
         """Make untimed calls, because caches are cold and cores are idle after another worker's turn."""
         for _ in range(max(1, min(MAX_QUEUED_CALLS, int(LEAD_IN_NS / max(1.0, self._ns_per_call))))):
+            self._result = None
             self._result = self._direction_call.prepare()[0]()
         self._delays.synchronise()
 
@@ -253,7 +245,7 @@ class Sampler:
                     plain_since += 1
                     remaining = max(1.0, deadline - clock.now())
                     probability = self._ns_per_call * self._calls_per_sample / remaining
-                    self._audit.maybe_copy_plain(self._result, probability)
+                    self._audit.maybe_keep_plain(self._result, probability)
             samples += self._sort_by_kind(taken)
         return samples + self._sort_by_kind([(REPEAT, self._timed(1, REPEAT))])
 
@@ -344,7 +336,7 @@ class Sampler:
             ready_call = self._direction_call.prepare()[0]
             clock.synchronise()
             begun, start = clock.now(), clock.mark()
-            self._result = ready_call()
+            ready_call()
             end = clock.mark()
             clock.synchronise()
             synchronised = float(clock.now() - begun)

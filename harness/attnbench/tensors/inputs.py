@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from attnbench.reference import in_bhsd
+from attnbench.tensors.chunks import chunks
+
 if TYPE_CHECKING:
     from attnbench.plugins.variant import Layout
     from attnbench.workloads.workload import Workload
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 HEAD_MEAN_DEVIATION = 0.5  # standard deviation of the per-head means in the `normal` distribution
 # In the `outliers` distribution, this share of the values is multiplied by this factor.
 OUTLIER_SHARE, OUTLIER_FACTOR = 0.001, 10.0
+DRAWN = ("query", "key", "value", "grad_output")  # the tensors that contain random values
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,10 @@ class Inputs:
 
 
 def make_inputs(workload: Workload, device: str, layout: Layout = "BHSD", seed: int = 0) -> Inputs:
-    """Return the inputs of `workload` on `device`. Their values depend on the seed but not on layout or device."""
+    """Return the inputs of `workload` on `device`.
+
+    Their values depend on the workload, the seed and the type of the device, but not on the layout.
+    """
     inputs = Inputs(
         layout=layout,
         **{
@@ -71,8 +78,8 @@ def make_inputs(workload: Workload, device: str, layout: Layout = "BHSD", seed: 
     return inputs
 
 
-def refill(inputs: Inputs, seed: int, distribution: str = "normal") -> None:
-    """Overwrite the tensors in place with new values generated from `seed`.
+def refill(inputs: Inputs, seed: int, distribution: str = "normal", names: Sequence[str] = DRAWN) -> None:
+    """Overwrite the tensors named by `names` in place with new values generated from `seed`.
 
     The tensors keep their addresses. If a variant caches outputs by input address, the cached output becomes wrong
     and is detected. The distributions are:
@@ -85,11 +92,20 @@ def refill(inputs: Inputs, seed: int, distribution: str = "normal") -> None:
       models
     - `zeros`: only zeros, for which the device needs the least power
     """
-    for name in ("query", "key", "value", "grad_output"):
+    for name in names:
         tensor = getattr(inputs, name)
         if tensor is not None:
-            with torch.no_grad():
-                tensor.copy_(_draw(distribution, tensor, inputs.layout, _stream_seed(seed, name)))
+            generator = generator_on(tensor.device, _stream_seed(seed, name))
+            _fill(in_bhsd(tensor.detach(), inputs.layout), distribution, generator)
+
+
+def generator_on(device: torch.device, seed: int) -> torch.Generator:
+    """Return a generator on `device` that is seeded with `seed`.
+
+    Values are drawn where they are needed, because drawing them on the CPU and copying them would leave a GPU idle for
+    minutes.
+    """
+    return torch.Generator(device).manual_seed(seed)
 
 
 def dtype_of(workload: Workload) -> torch.dtype:
@@ -124,34 +140,39 @@ def _shapes(workload: Workload, layout: Layout) -> list[tuple[str, tuple[int, in
     return [(name, (w.batch, length, heads, width)) for name, heads, length, width in sizes]
 
 
-def _draw(distribution: str, tensor: torch.Tensor, layout: Layout, seed: int) -> torch.Tensor:
-    """Return new values for `tensor`.
-
-    The values are drawn on the CPU in BHSD order, so that they do not depend on layout or device.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    batch, first, second, width = tensor.shape
-    shape = (batch, first, second, width) if layout == "BHSD" else (batch, second, first, width)
-    values = _DISTRIBUTIONS[distribution](shape, generator).to(tensor.dtype)
-    return values if layout == "BHSD" else values.transpose(1, 2)
+def _fill(tensor: torch.Tensor, distribution: str, generator: torch.Generator) -> None:
+    """Overwrite `tensor` (B, H, S, D) with new values, which are drawn in chunks in the order of its indices."""
+    shape = (1, tensor.shape[1], 1, tensor.shape[3])
+    means = torch.randn(shape, generator=generator, device=tensor.device) * HEAD_MEAN_DEVIATION
+    for values, of_heads in zip(chunks(tensor), chunks(means.expand(tensor.shape)), strict=True):
+        values.copy_(_DISTRIBUTIONS[distribution](of_heads, generator))
 
 
-def _normal(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-    means = torch.randn((1, shape[1], 1, shape[3]), generator=generator) * HEAD_MEAN_DEVIATION
-    return torch.randn(shape, generator=generator).add_(means)
+def _normal(means: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(means.shape, generator=generator, device=means.device).add_(means)
 
 
-def _outliers(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-    values = _normal(shape, generator)
-    return torch.where(torch.rand(shape, generator=generator) < OUTLIER_SHARE, OUTLIER_FACTOR * values, values)
+def _uniform(means: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.rand(means.shape, generator=generator, device=means.device).mul_(2).sub_(1)
 
 
-_DISTRIBUTIONS: dict[str, Callable[[Sequence[int], torch.Generator], torch.Tensor]] = {
+def _integers(means: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(-3, 4, means.shape, generator=generator, device=means.device, dtype=torch.float32)
+
+
+def _outliers(means: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    values = _normal(means, generator)
+    chosen = torch.rand(means.shape, generator=generator, device=means.device) < OUTLIER_SHARE
+    return torch.where(chosen, OUTLIER_FACTOR * values, values)
+
+
+# Each function returns float32 values for one chunk, whose shape and device are those of the means of its heads.
+_DISTRIBUTIONS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "normal": _normal,
-    "uniform": lambda shape, generator: torch.rand(shape, generator=generator).mul_(2).sub_(1),
-    "integers": lambda shape, generator: torch.randint(-3, 4, shape, generator=generator, dtype=torch.float32),
+    "uniform": _uniform,
+    "integers": _integers,
     "outliers": _outliers,
-    "zeros": lambda shape, _: torch.zeros(shape),
+    "zeros": lambda means, _: torch.zeros(means.shape, device=means.device),
 }
 
 

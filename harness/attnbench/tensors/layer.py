@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.tensors.inputs import Inputs, dtype_of, make_inputs, refill
+from attnbench.tensors.chunks import chunks
+from attnbench.tensors.inputs import Inputs, dtype_of, generator_on, make_inputs, refill
 from attnbench.workloads.cost import projections
 
 if TYPE_CHECKING:
@@ -67,14 +68,16 @@ def make_layer_inputs(workload: Workload, device: str, layout: Layout, seed: int
 
 
 def refill_layer(inputs: LayerInputs, seed: int, distribution: str = "normal") -> None:
-    """Overwrite the embeddings and weights in place with new values generated from `seed`.
+    """Overwrite the embeddings, `grad_output` and the weights in place with new values generated from `seed`.
 
     The weights are normally distributed, and scaled so that a projection preserves the variance of its input.
     """
-    refill(inputs, seed, distribution)
-    generator = torch.Generator().manual_seed(seed)
+    tokens = ("query",) if inputs.key is inputs.query else ("query", "key")
+    refill(inputs, seed, distribution, (*tokens, "grad_output"))
+    generator = generator_on(inputs.query.device, seed)
     for weight in inputs.weights:
-        weight.data.copy_(torch.randn(weight.shape, generator=generator) * weight.shape[1] ** -0.5)
+        for part in chunks(weight.data):
+            part.copy_(torch.randn(part.shape, generator=generator, device=part.device) * weight.shape[1] ** -0.5)
 
 
 def prepare_layer(variant: Variant, workload: Workload, inputs: LayerInputs) -> Timed:

@@ -89,7 +89,7 @@ class Session:
             return self._dropped_if_failed(self._cell.open())
 
     def _block(self, request: BlockRequest) -> Block | FailedReply:
-        """Time one block of calls, and then check the outputs that the sampler kept."""
+        """Time one block of calls, and then check the excerpts of their results that the sampler kept."""
         with self._calling():
             return self._dropped_if_failed(self._opened().block(request.duration_ns))
 
@@ -114,7 +114,9 @@ class Session:
         if not callable(call):
             raise PluginError(f"prepare returned {call!r}: expected a callable without arguments")
         gate = gate_of(self._variant, workload, inputs, call, protocol.seed)
-        sampler = Sampler(call, inputs, workload, self._device, protocol, process_state=self._process_state)
+        sampler = Sampler(
+            call, inputs, workload, self._device, protocol, process_state=self._process_state, excerpt=gate.excerpt
+        )
         return OpenCell(self._enter, workload, self._device, inputs, call, gate, sampler)
 
     def _opened(self) -> OpenCell:
@@ -167,12 +169,11 @@ class OpenCell:
         return OpenReply(first_call_ns, warm_up.ns_per_call, verdict.to_json(), flags)
 
     def block(self, duration_ns: float) -> Block | FailedReply:
-        """Time calls for about `duration_ns`, and then check the outputs that the sampler kept."""
+        """Time calls for about `duration_ns`, and then check the excerpts of their results that the sampler kept."""
         self.enter("measure")
         block = self.sampler.block(duration_ns)
         self.enter("recheck")
-        kept = [(self.sampler.last_output, self.sampler.last_grads), self.sampler.plain_result]
-        verdict = self.gate.recheck([result for result in kept if result is not None])
+        verdict = self.gate.recheck(self.sampler.take_excerpts())
         self.sampler.refuse_changes()
         return block if verdict.passed else _incorrect(verdict, "recheck")
 

@@ -1,18 +1,22 @@
 """Audit of one random call in each block, to detect outputs that are cached, unfinished or reused.
 
 Before the audited call, the audit changes the inputs and fills the memory of the previous output with NaN. After the
-call, it copies the new output, so that the copy can be checked.
+call, it copies what will be checked of the new output.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from attnbench.conformance.subject import LastOutput
 from attnbench.errors import MeasurementError
+from attnbench.reference import in_bhsd
+from attnbench.tensors.chunks import chunks
 
 if TYPE_CHECKING:
     from attnbench.measure.call import Result
@@ -34,29 +38,33 @@ AUDITED_EXTRA_NS = 50_000.0
 HOLD_PROBABILITY = 0.5  # probability of keeping the previous output allocated instead of freeing it
 
 
+# The type of a function that copies what will be checked of a call's output and gradients.
+Excerpt = Callable[[torch.Tensor, "tuple[torch.Tensor, ...] | None"], Any]
+
+
 class Audit:
-    """The audit of a cell, which changes the inputs before the audited call of each block and copies the call's result.
+    """The audit of a cell, which changes the inputs before the audited call of each block and copies from its result.
 
     - `before` changes the content of the inputs in place, so that a cached output becomes wrong. It also fills the
       previous output with NaN. It then either frees that memory, so that uninitialised memory contains no answer, or
       keeps it allocated, so that a new output in the same memory is detected.
-    - `after` copies the result as soon as the call returns, so the copy lacks any work that another thread or stream
-      has not finished by then.
-    - `maybe_copy_plain` copies the result of a randomly chosen ordinary call. The call is chosen after it has returned,
-      so the variant can't find out beforehand which call is checked.
+    - `after` takes an excerpt of the result as soon as the call returns, so the excerpt lacks any work that another
+      thread or stream has not finished by then.
+    - `maybe_keep_plain` takes an excerpt of the result of a randomly chosen ordinary call. The call is chosen after it
+      has returned, so the variant can't find out beforehand which call is checked.
 
     The last call of a block is a repeat on unchanged inputs. If repeats are much faster than audited calls on changed
     inputs, the variant caches its output.
     """
 
-    def __init__(self, inputs: Inputs, seed: str) -> None:
+    def __init__(self, inputs: Inputs, seed: str, excerpt: Excerpt) -> None:
         self._inputs = inputs
         self._random = random.Random(seed)  # noqa: S311 - the choices must be repeatable, not secret
+        self._excerpt = excerpt
         self.static_output = False  # whether all calls may write to the same memory, as replays of a CUDA graph do
-        self._held: torch.Tensor | None = None
-        self.output: torch.Tensor | None = None
-        self.grads: tuple[torch.Tensor, ...] | None = None
-        self.plain: Result | None = None  # a copy of the result of one ordinary call after the audited call, or None
+        self._last: LastOutput | None = None
+        self._audited: Any = None  # the excerpt of the audited call
+        self._plain: Any = None  # the excerpt of one ordinary call after the audited call
         self.fresh_ns: list[float] = []
         self.repeat_ns: list[float] = []
 
@@ -71,15 +79,15 @@ class Audit:
         changed and on unchanged inputs are comparable.
         """
         change_content(self._inputs, self._random if fresh else None)
-        self._held = None
+        self._last = None
         if last is None:
             return
         poison(last)
-        if not self.static_output and self._random.random() < HOLD_PROBABILITY:
-            self._held = last[0]
+        if not self.static_output:
+            self._last = LastOutput(last[0], held=self._random.random() < HOLD_PROBABILITY)
 
     def after(self, result: Result) -> None:
-        """Copy the result.
+        """Take an excerpt of the result.
 
         Raises MeasurementError if the output is a tensor subclass or aliases the previous output.
         """
@@ -89,17 +97,26 @@ class Audit:
                 f"lazy tensor subclass: the output is a {type(output).__name__}, expected a plain torch.Tensor, "
                 "because a subclass may delay its work until it is read"
             )
-        if self._held is not None and _address(self._held) == _address(output):
+        if self._last is not None and self._last.reused_by(output):
             raise MeasurementError(
                 "the output aliases the last output: a callable must return a fresh tensor from each call"
             )
-        self._held = self.plain = None
-        self.output, self.grads = _copy(result)
+        self._last = self._plain = None
+        self._audited = self._excerpt(*result)
 
-    def maybe_copy_plain(self, result: Result, probability: float) -> None:
-        """With the given probability, copy the result of an ordinary call and discard the previous copy."""
+    def maybe_keep_plain(self, result: Result, probability: float) -> None:
+        """With the given probability, take an excerpt of an ordinary call's result and discard the previous one."""
         if type(result[0]) is torch.Tensor and self._random.random() < probability:
-            self.plain = _copy(result)
+            self._plain = self._excerpt(*result)
+
+    def take_excerpts(self) -> list[Any]:
+        """Return the excerpts of the last block's audited call and, if one was kept, of an ordinary call.
+
+        The audit keeps no reference to them.
+        """
+        excerpts = [excerpt for excerpt in (self._audited, self._plain) if excerpt is not None]
+        self._audited = self._plain = None
+        return excerpts
 
     def slow_audited_calls(self, plain_ns: list[float]) -> str | None:
         """Return a finding if even the fastest audited call took far longer than most ordinary calls.
@@ -134,15 +151,17 @@ def change_content(inputs: Inputs, generator: random.Random | None) -> None:
     """Roll each floating-point input tensor in place by random shifts along the sequence and head_dim axes.
 
     A roll is cheap and changes the correct output, but keeps the distribution of the values and the tensor's address.
-    Without a generator, the shifts are 0, which takes the same amount of work. The tensors are written through `.data`,
-    which does not increase their version counters, so a cache keyed by version counters returns a wrong output.
+    Each chunk of a large tensor is rolled by itself. Without a generator, the shifts are 0, which takes the same amount
+    of work. The tensors are written through `.data`, which does not increase their version counters, so a cache keyed
+    by version counters returns a wrong output.
     """
-    sequence = 2 if inputs.layout == "BHSD" else 1
     for tensor in (inputs.query, inputs.key, inputs.value, inputs.grad_output):
         if tensor is None or tensor.numel() == 0:
             continue
-        shifts = [generator.randrange(tensor.shape[dim]) if generator else 0 for dim in (sequence, 3)]
-        tensor.data.copy_(tensor.data.roll(shifts, (sequence, 3)))
+        for chunk in chunks(in_bhsd(tensor.data, inputs.layout)):
+            axes = tuple(range(-min(2, chunk.dim()), 0))
+            shifts = [generator.randrange(chunk.shape[axis]) if generator else 0 for axis in axes]
+            chunk.copy_(chunk.roll(shifts, axes))
 
 
 def poison(result: Result) -> None:
@@ -161,17 +180,10 @@ def checksums(inputs: Inputs) -> tuple[int, ...]:
         inputs.query, inputs.key, inputs.value, inputs.grad_output,
         inputs.key_lengths, inputs.document_ids, inputs.alibi_slopes,
     )  # fmt: skip
-    return tuple(
-        int(tensor.data.view(_INTEGER_OF_SIZE[tensor.element_size()]).sum(dtype=torch.int64))
-        for tensor in tensors
-        if tensor is not None
-    )
+    return tuple(_sum_of_bits(tensor) for tensor in tensors if tensor is not None)
 
 
-def _copy(result: Result) -> Result:
-    output, grads = result
-    return output.detach().clone(), None if grads is None else tuple(grad.detach().clone() for grad in grads)
-
-
-def _address(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+def _sum_of_bits(tensor: torch.Tensor) -> int:
+    bits = tensor.data.view(_INTEGER_OF_SIZE[tensor.element_size()])
+    sums = [chunk.sum(dtype=torch.int64) for chunk in chunks(bits)]
+    return int(torch.stack(sums).sum()) if sums else 0
