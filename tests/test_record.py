@@ -102,7 +102,7 @@ def test_the_schema_has_its_documented_fields():
     """A stored record has all the fields that readers rely on."""
     promised = (
         "schema record_id run_id cell_id variant plugin plugin_sha256 workload device device_name environment_id "
-        "protocol_id status phase reason samples_ns first_call_ns cold_samples_ns peak_bytes saved_bytes flops bytes "
-        "kernels error telemetry log started_at ended_at"
+        "protocol_id status phase reason samples_ns first_call_ns cold_samples_ns peak_bytes saved_bytes "
+        "harness_bytes flops bytes kernels error telemetry log started_at ended_at"
     )
     assert set(promised.split()) <= set(json.loads(Record(**fields()).to_line()))

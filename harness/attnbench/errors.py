@@ -7,12 +7,17 @@ AttnbenchError
 +-- RecordError           a record does not match the schema
 +-- StorageError          the files of a run can't be written, e.g. because the disk is full
 +-- MeasurementError      a measurement is not valid, or not possible on this machine
++-- HarnessMemoryError    the harness itself, and not the variant, ran out of memory
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+# An error whose type or message contains one of these texts, in any case, was caused by a lack of memory.
+OUT_OF_MEMORY_TEXTS = ("out of memory", "allocate memory", "not enough memory", "memoryerror", "bad_alloc")
 
 
 class AttnbenchError(Exception):
@@ -52,6 +57,33 @@ class StorageError(AttnbenchError):
 
 class MeasurementError(AttnbenchError):
     """A measurement is not valid, or not possible on this machine. The message says why."""
+
+
+class HarnessMemoryError(AttnbenchError):
+    """The harness itself ran out of memory, while it prepared or checked a variant's call."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that the machine or the device has too little memory."""
+    found = describe(error).lower()
+    return isinstance(error, MemoryError) or any(text in found for text in OUT_OF_MEMORY_TEXTS)
+
+
+@contextmanager
+def harness_work(step: str) -> Iterator[None]:
+    """Mark the context as work of the harness, `step`, which allocates memory that no variant asked for.
+
+    Raises HarnessMemoryError if the context runs out of memory.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise HarnessMemoryError(
+            f"the harness ran out of memory while {step}, not the variant: this workload leaves too little memory to "
+            f"check answers ({describe(error)})"
+        ) from error
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:

@@ -249,6 +249,7 @@ class FailedReply(Message, frozen=True):
     reason: str
     error: Json | None = None
     gpu_lost: bool = False
+    flags: list[str] = []
 
 
 class PeaksReply(Message, frozen=True):
@@ -332,6 +333,7 @@ class CloseReply(Message, frozen=True):
     saved_bytes: int | None = None
     reserved_bytes: int | None = None
     driver_bytes: int | None = None
+    harness_bytes: int | None = None
 
 
 class ProfileReply(Message, frozen=True):

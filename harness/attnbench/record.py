@@ -20,6 +20,8 @@ from attnbench.workloads.workload import Workload
 
 SCHEMA = 1
 NOT_INTERLEAVED = "not_interleaved"  # flag of records whose variant was timed alone, not in turn with others
+# Flag of records with the status `out_of_memory` whose memory was used up by the harness and not by the variant.
+HARNESS_OUT_OF_MEMORY = "harness_out_of_memory"
 STATUSES = ("ok", "incorrect", "unsupported", "out_of_memory", "timeout", "crash", "error", "interrupted")
 MAX_INT = 2**63 - 1  # larger integers do not fit in a 64-bit column
 MAX_NAME_LENGTH = 1_000  # in characters, for each of the fields in NAMES
@@ -34,7 +36,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("reason", "tier", "stopped_by", "log"), (str, type(None))),
     **dict.fromkeys(("control", "exact"), (bool,)),
     **dict.fromkeys(("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds", "flags"), (tuple,)),
-    **dict.fromkeys(("peak_bytes", "saved_bytes", "flops", "bytes"), (int, type(None))),
+    **dict.fromkeys(("peak_bytes", "saved_bytes", "harness_bytes", "flops", "bytes"), (int, type(None))),
     "schema": (int,),
     "first_call_ns": (int, float, type(None)),
     "kernels": (tuple, type(None)),
@@ -85,6 +87,7 @@ class Record:
     cold_samples_ns: tuple[float, ...] = ()
     peak_bytes: int | None = None
     saved_bytes: int | None = None
+    harness_bytes: int | None = None
     flops: int | None = None
     bytes: int | None = None
     kernels: tuple[str, ...] | None = None
@@ -124,7 +127,7 @@ class Record:
             raise RecordError(f"record {self.record_id}: a whole number is beyond 64 bits")
 
     def _whole_numbers(self) -> Iterator[int]:
-        counts = (self.schema, self.peak_bytes, self.saved_bytes, self.flops, self.bytes)
+        counts = (self.schema, self.peak_bytes, self.saved_bytes, self.harness_bytes, self.flops, self.bytes)
         return itertools.chain((count or 0 for count in counts), self.block_sizes, self.block_rounds)
 
     def _check_samples(self) -> None:

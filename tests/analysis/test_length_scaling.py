@@ -67,4 +67,8 @@ def test_memory_limits_are_listed_only_if_a_variant_ran_out(tmp_path):
     found = {reach.variant: reach for reach in reaches(loaded(tmp_path, variants=("naive", "sdpa"), machine=machine))}
     assert (found["naive"].largest_ok, found["naive"].smallest_out) == (2048, 4096)
     assert (found["sdpa"].largest_ok, found["sdpa"].smallest_out) == (8192, None)
+    records = sorted((tmp_path).rglob("records-*.jsonl"))
+    for path in records:
+        path.write_text(path.read_text().replace('"flags":[]', '"flags":["harness_out_of_memory"]'))
+    assert reaches(Results.load(records[0].parent)) == [], "failures of the harness are no limit of a variant"
     assert reaches(loaded(tmp_path / "large", variants=("naive", "sdpa"), machine=synthetic.H200)) == []

@@ -1,5 +1,7 @@
 """Tests of the gate, which accepts correct answers for any sequence length, and reports the errors of wrong answers."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -9,6 +11,7 @@ from attnbench import Mask, Variant, Workload, variant
 from attnbench.conformance import gate as gate_module
 from attnbench.conformance import subject
 from attnbench.conformance.gate import Gate
+from attnbench.errors import HarnessMemoryError
 from attnbench.reference import evaluate
 from attnbench.tensors.inputs import DRAWN, make_inputs, refill
 
@@ -186,6 +189,37 @@ def test_a_cell_draws_no_more_values_than_it_needs(distribution, monkeypatch):
     gate.before()
     gate.after()
     assert drawn == [4, 4, 1 if distribution == "normal" else 4, 4]
+
+
+NO_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 17179869184 bytes")
+
+
+@pytest.mark.parametrize("step", ["refill", "keep_rows", "Snapshot", "compare", "all_finite", "copy_part"])
+def test_the_harness_that_runs_out_of_memory_is_named(step, monkeypatch):
+    """If a step of the gate runs out of memory, the error says that the harness did, and not the variant."""
+    gate = gate_of(correct, Workload(8, 2048, 8, direction="forward_backward"))
+    output = gate.call()
+    grads = torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output)
+    monkeypatch.setattr(gate_module, step, Mock(side_effect=NO_MEMORY, **{"take.side_effect": NO_MEMORY}))
+    with pytest.raises(HarnessMemoryError, match=r"the harness ran out of memory while .* can't allocate memory"):
+        gate.recheck([gate.excerpt(output.detach(), grads)]) if step == "copy_part" else gate.before()
+
+
+def test_a_variant_that_runs_out_of_memory_is_not_mistaken_for_the_harness():
+    """An out-of-memory error of the variant's own call, or of its backward pass, is passed on unchanged."""
+
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, query, key, value):
+            return correct.function(query, key, value, Workload(2, 16, 8))
+
+        @staticmethod
+        def backward(ctx, grad_output):
+            raise NO_MEMORY
+
+    for function in (Mock(side_effect=NO_MEMORY), lambda q, k, v, w: Fails.apply(q, k, v)):
+        with pytest.raises(RuntimeError, match="can't allocate memory"):
+            verdict_on(function, Workload(2, 16, 8, direction="forward_backward"))
 
 
 def test_nan_is_a_failure_without_a_ratio():

@@ -5,7 +5,7 @@ import torch
 
 from attnbench import Workload
 from attnbench.measure.kernels import kernels_of
-from attnbench.measure.memory import measure_memory
+from attnbench.measure.memory import measure_memory, watch_peak
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
 from attnbench.tensors.inputs import make_inputs
@@ -17,6 +17,9 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+SMALL = Workload(heads=2, seq_q=16, head_dim=8)
 
 
 def naive(inputs):
@@ -82,3 +85,54 @@ def test_the_backend_of_sdpa_is_named():
     )
     assert kernels.backend == "flash"
     assert any("flash" in name for name in kernels.names)
+
+
+class FakeAllocator:
+    """A stand-in for the statistics of torch's allocator on CUDA: the allocated bytes, and their peak since a reset."""
+
+    def __init__(self, monkeypatch):
+        self.allocated = self.peak = 0
+        replaced = {
+            "memory_allocated": lambda device: self.allocated,
+            "max_memory_allocated": lambda device: self.peak,
+            "memory_reserved": lambda device: self.allocated,
+            "max_memory_reserved": lambda device: self.peak,
+            "reset_peak_memory_stats": self.reset,
+            "synchronize": lambda device=None: None,
+            "empty_cache": lambda: None,
+        }
+        for name, function in replaced.items():
+            monkeypatch.setattr(torch.cuda, name, function)
+
+    def reset(self, device):
+        """Forget the peak."""
+        self.peak = self.allocated
+
+    def use(self, size):
+        """Allocate and free `size` bytes."""
+        self.peak = max(self.peak, self.allocated + size)
+
+
+@pytest.mark.parametrize(("checks", "expected"), [(2_500, 1_500), (700, 0)])
+def test_the_memory_of_the_harness_is_told_apart_on_cuda(checks, expected, monkeypatch):
+    """`harness_bytes` is the memory by which the peak of a whole cell exceeds the peak of one call."""
+    allocator = FakeAllocator(monkeypatch)
+    allocator.use(9_000)  # a compiler's work in the first call counts for neither
+    allocator.allocated = 4_000  # the inputs
+    inputs = make_inputs(SMALL, "cpu")
+
+    def call():
+        allocator.use(1_000)
+        return inputs.value.clone()
+
+    watch_peak("cuda:0")
+    allocator.use(checks)
+    memory = measure_memory(call, inputs, SMALL, "cuda:0")
+    assert (memory.peak_bytes, memory.harness_bytes) == (1_000, expected)
+
+
+def test_the_memory_of_the_harness_is_unknown_on_a_cpu():
+    """On a CPU, `harness_bytes` is None, because only a profiled call has a known peak."""
+    inputs = make_inputs(SMALL, "cpu")
+    watch_peak("cpu")
+    assert measure_memory(naive(inputs), inputs, SMALL, "cpu").harness_bytes is None

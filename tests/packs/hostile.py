@@ -89,7 +89,16 @@ def _numbers(folder):
     for value in ("1e999", "-1e999", "NaN", "Infinity", "5e-324", "1e308", "0", "-0.0", "9" * 400, "1e18", "1e-3"):
         text = json.dumps({**records[0], "samples_ns": ["@"], "block_sizes": [1], "block_rounds": [0]})
         _append(run, text.replace('"@"', value).encode())
-        for field in ("peak_bytes", "flops", "bytes", "saved_bytes", "first_call_ns", "error", "telemetry"):
+        for field in (
+            "peak_bytes",
+            "flops",
+            "bytes",
+            "saved_bytes",
+            "harness_bytes",
+            "first_call_ns",
+            "error",
+            "telemetry",
+        ):
             nested = {"error": {"worst_ratio": "@"}, "telemetry": {"blocks": [{"power_w": "@", "throttle": "@"}]}}
             _append(run, json.dumps({**records[0], field: nested.get(field, "@")}).replace('"@"', value).encode())
     return run

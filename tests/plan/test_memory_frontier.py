@@ -90,6 +90,25 @@ def test_larger_workloads_are_predicted_not_to_fit_unless_exhaustive(stubbed, ou
     assert outcomes(run)["alpha", 64].reason == "OutOfMemoryError"
 
 
+def test_a_failure_of_the_harness_does_not_limit_the_variant(stubbed, outcomes, tmp_path):
+    """If the harness runs out of memory, the record has a flag, larger cells are tried, and a search ends."""
+    failure = {
+        "type": "FailedReply",
+        "status": "out_of_memory",
+        "phase": "conform",
+        "reason": "HarnessMemoryError",
+        "flags": ["harness_out_of_memory"],
+    }
+    stubbed.behave(alpha={"open": {"once": str(tmp_path / "met"), "do": failure}})
+    run, _ = stubbed.run(seq=(16, 32))
+    records = outcomes(run)
+    assert records["alpha", 16].status == "out_of_memory"
+    assert "harness_out_of_memory" in records["alpha", 16].flags
+    assert LengthOutcome.from_record(records["alpha", 16]).status == "error"
+    assert records["alpha", 32].status == "ok"
+    assert next_length({8: LengthOutcome("ok"), 16: LengthOutcome.from_record(records["alpha", 16])}) is None
+
+
 @pytest.mark.parametrize("operation", ["open", "block", "close"])
 def test_a_cell_that_does_not_fit_beside_others_is_tried_alone(stubbed, outcomes, tmp_path, operation):
     """A cell that runs out of memory while other cells are open is tried once more with no other cell open."""

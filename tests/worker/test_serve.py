@@ -1,10 +1,11 @@
-"""The requests that a worker handles after a CUDA error. The errors are simulated."""
+"""The replies with which a worker reports exceptions, and its requests after a CUDA error. The errors are simulated."""
 
 import msgspec
 import pytest
 import torch
 
 from attnbench.conformance.suite import cases
+from attnbench.errors import HarnessMemoryError
 from attnbench.messages import (
     Block,
     CheckRequest,
@@ -121,3 +122,18 @@ def test_a_variant_that_loses_the_gpu_when_asked_ends_the_process(source, lost_g
     question = SupportRequest([SupportQuestion("faults", source)], [Workload(heads=1, seq_q=8, head_dim=8)], "cuda")
     with pytest.raises(SystemExit):
         WorkerServer(Notices()).answer(question)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "flags"),
+    [
+        (HarnessMemoryError("the harness ran out of memory"), "out_of_memory", ["harness_out_of_memory"]),
+        (MemoryError(), "out_of_memory", []),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out_of_memory", []),
+        (ValueError("memory"), "error", []),
+    ],
+)
+def test_a_reply_says_whose_memory_ran_out(error, status, flags):
+    """A reply to an out-of-memory error has a flag if the harness ran out of memory, and none if the variant did."""
+    reply = WorkerServer(Notices()).failure(error)
+    assert (reply.status, reply.flags) == (status, flags)

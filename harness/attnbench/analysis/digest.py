@@ -30,7 +30,7 @@ JSON_OBJECTS = ("error", "telemetry")  # stored as JSON because their structure 
 TYPES = {  # the Arrow type of each field of a record
     **dict.fromkeys(FIELDS, pa.large_string()),
     **dict.fromkeys(("control", "exact"), pa.bool_()),
-    **dict.fromkeys(("schema", "peak_bytes", "saved_bytes", "flops", "bytes"), pa.int64()),
+    **dict.fromkeys(("schema", "peak_bytes", "saved_bytes", "harness_bytes", "flops", "bytes"), pa.int64()),
     **NUMBER_LISTS,
     "first_call_ns": pa.float64(),
 }

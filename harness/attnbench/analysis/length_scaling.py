@@ -10,6 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from attnbench.analysis.series import Series, series
+from attnbench.record import HARNESS_OUT_OF_MEMORY
 
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
@@ -93,8 +94,12 @@ def crossovers(results: Results) -> list[Crossover]:
 
 
 def reaches(results: Results) -> list[Reach]:
-    """Return the memory limits of all variants in each setting in which at least one variant ran out of memory."""
+    """Return the memory limits of all variants in each setting in which at least one variant ran out of memory.
+
+    Cells in which the harness itself ran out of memory say nothing about the variant's limit, so they are left out.
+    """
     cells = results.exact
+    cells = cells[[HARNESS_OUT_OF_MEMORY not in (flags or ()) for flags in cells["flags"]]]
     cells = cells[~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
     lines = series(cells)
     short = {line.setting for line in lines if (line.frame["status"] == OUT_OF_MEMORY).any()}

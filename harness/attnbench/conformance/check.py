@@ -16,8 +16,6 @@ Level = Literal["quick", "full", "thorough"]
 Status = Literal["passed", "failed", "skipped", "hint"]
 Run: TypeAlias = "Callable[[Subject, Workload], str | None]"
 LEVELS: tuple[Level, ...] = ("quick", "full", "thorough")
-# An error whose message contains one of these strings was caused by a lack of memory.
-OUT_OF_MEMORY = ("allocate memory", "out of memory", "MemoryError", "bad_alloc")
 
 
 class Failed(AttnbenchError):  # noqa: N818 - an outcome of a check, not an error of the program

@@ -15,6 +15,7 @@ from attnbench.conformance.accuracy import AccuracyResult, Answer, compare
 from attnbench.conformance.dropout_rules import any_draw
 from attnbench.conformance.excerpt import Excerpt, copy_part
 from attnbench.conformance.subject import LastOutput, Snapshot, gradients_problem, output_problem
+from attnbench.errors import harness_work
 from attnbench.reference import Part, Piece, evaluate, in_bhsd
 from attnbench.tensors.chunks import all_finite
 from attnbench.tensors.inputs import refill
@@ -205,6 +206,7 @@ class Gate(BaseGate["Inputs"]):
         self._round = 0
         self._part: Part | None = None  # the part of which excerpts are copied until the next recheck
 
+    @harness_work("copying rows of an answer")
     def excerpt(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Excerpt:
         """Copy a few rows of a timed call's output and dQ.
 
@@ -226,6 +228,7 @@ class Gate(BaseGate["Inputs"]):
         copied = copy_part(answer, part, self.workload.heads // self.workload.kv_heads)
         return Excerpt(copied, all_finite(output, *(grads or ())))
 
+    @harness_work("checking answers")
     def recheck(self, excerpts: Sequence[Excerpt]) -> Verdict:
         """Check excerpts of the results of timed calls, which are the same part of each result."""
         pieces: list[Piece] | None = None
@@ -242,6 +245,7 @@ class Gate(BaseGate["Inputs"]):
                 break
         return verdict
 
+    @harness_work("drawing inputs")
     def _restore(self, seed: int) -> None:
         if self.workload.distribution != "normal":
             refill(self.inputs, seed, self.workload.distribution)
@@ -250,11 +254,12 @@ class Gate(BaseGate["Inputs"]):
 
     def _full(self) -> Verdict:
         seed = self._fresh_seed()
-        refill(self.inputs, seed)
         sample = self._sample(random.Random(seed))  # noqa: S311 - a seeded choice, not a secret
-        if self.inputs.grad_output is not None and not sample.dense:
-            keep_rows(in_bhsd(self.inputs.grad_output, self.inputs.layout), sample.part.rows)
-        snapshot = Snapshot.take(self.inputs)
+        with harness_work("drawing inputs"):
+            refill(self.inputs, seed)
+            if self.inputs.grad_output is not None and not sample.dense:
+                keep_rows(in_bhsd(self.inputs.grad_output, self.inputs.layout), sample.part.rows)
+            snapshot = Snapshot.take(self.inputs)
         output: Any = self.call()
         problem = output_problem(output, self.workload, self.inputs)
         if problem is None and self._last is not None and self._last.reused_by(output):
@@ -267,7 +272,8 @@ class Gate(BaseGate["Inputs"]):
         if problem:
             return Verdict(False, CONTRACT, reason=problem)
         self._last = LastOutput(output)
-        return self._judge(self._answer(output, grads), sample.part, all_finite(output, *(grads or ())))
+        with harness_work("checking an answer"):
+            return self._judge(self._answer(output, grads), sample.part, all_finite(output, *(grads or ())))
 
     def _sample(self, generator: random.Random) -> Sample:
         """Sample rows across heads or, in every second round, all rows of a group of heads if the group is small."""

@@ -12,6 +12,7 @@ import torch
 from attnbench.conformance.gate import CONTRACT, BaseGate, Gate, Verdict, across
 from attnbench.conformance.subject import LastOutput, Snapshot
 from attnbench.conformance.tolerance import QUANTISED_SHARE
+from attnbench.errors import harness_work
 from attnbench.reference import attention, bias, visible
 from attnbench.tensors.chunks import all_finite
 from attnbench.tensors.inputs import dtype_of, refill
@@ -67,6 +68,7 @@ class LayerGate(BaseGate[LayerInputs]):
     tokens in the sequence, because they depend on those rows.
     """
 
+    @harness_work("copying rows of an answer")
     def excerpt(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> LayerExcerpt:
         """Copy a few rows of a timed call's output."""
         sample, problem = self._sample(RECHECKED_ROWS), self._problem(output, grads)
@@ -75,6 +77,7 @@ class LayerGate(BaseGate[LayerInputs]):
         rows = output.detach()[sample.batch, sample.rows, 0] if output.numel() else output.detach()[:0]
         return LayerExcerpt(rows, sample, all_finite(output, *(grads or ())))
 
+    @harness_work("checking answers")
     def recheck(self, excerpts: Sequence[LayerExcerpt]) -> Verdict:
         """Check excerpts of the results of timed calls."""
         for excerpt in excerpts:
@@ -85,6 +88,7 @@ class LayerGate(BaseGate[LayerInputs]):
                 break
         return verdict
 
+    @harness_work("drawing inputs")
     def _restore(self, seed: int) -> None:
         if self.workload.distribution != "normal":
             refill_layer(self.inputs, seed, self.workload.distribution)
@@ -92,12 +96,13 @@ class LayerGate(BaseGate[LayerInputs]):
             refill(self.inputs, seed, names=("grad_output",))
 
     def _full(self) -> Verdict:
-        refill_layer(self.inputs, self._fresh_seed())
-        sample = self._sample()
-        if self.inputs.grad_output is not None:
-            kept = self.inputs.grad_output[sample.batch, sample.rows].clone()
-            self.inputs.grad_output.zero_()[sample.batch, sample.rows] = kept
-        snapshot = Snapshot.take(self.inputs)
+        seed, sample = self._fresh_seed(), self._sample()
+        with harness_work("drawing inputs"):
+            refill_layer(self.inputs, seed)
+            if self.inputs.grad_output is not None:
+                kept = self.inputs.grad_output[sample.batch, sample.rows].clone()
+                self.inputs.grad_output.zero_()[sample.batch, sample.rows] = kept
+            snapshot = Snapshot.take(self.inputs)
         output = self.call()
         problem = self._problem(output)
         if problem is None and self._last is not None and self._last.reused_by(output):
@@ -112,7 +117,8 @@ class LayerGate(BaseGate[LayerInputs]):
         self._last = LastOutput(output)
         results = [output.detach()[sample.batch, sample.rows, 0] if output.numel() else output.detach()[:0]]
         results += [grad[sample.batch, :, 0] if grad.dim() == 4 else grad for grad in grads]
-        return self._judge(results, sample, all_finite(output, *grads))
+        with harness_work("checking an answer"):
+            return self._judge(results, sample, all_finite(output, *grads))
 
     def _problem(self, output: Any, grads: tuple[torch.Tensor, ...] | None = None) -> str | None:
         """Describe how the layer's results break the contract in type, shape or dtype, or return None if they don't."""

@@ -30,16 +30,25 @@ class Memory:
     - `driver_bytes`: the increase in the process's memory as reported by the driver, which includes memory that torch's
       allocator does not manage; None on CPU, if NVML does not report it, or in a container for which NVML reports the
       PIDs of the host
+    - `harness_bytes`: the memory by which the peak of the whole cell, since `watch_peak`, exceeds the peak of one call.
+      It is held by the checks and the audit, and is 0 if these fit into memory that the call needs too. None on CPU.
     """
 
     peak_bytes: int
     saved_bytes: int | None = None
     reserved_bytes: int | None = None
     driver_bytes: int | None = None
+    harness_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def watch_peak(device: str) -> None:
+    """Start to watch the peak of allocated memory, for `harness_bytes`. On a CPU this does nothing."""
+    if device_type(device) == "cuda":
+        torch.cuda.reset_peak_memory_stats(torch.device(device))
 
 
 def measure_memory(call: Timed, inputs: Inputs, workload: Workload, device: str) -> Memory:
@@ -66,15 +75,18 @@ def _on_cpu(direction_call: DirectionCall, call: Timed, workload: Workload) -> M
 
 
 def _on_cuda(direction_call: DirectionCall, call: Timed, workload: Workload, device: torch.device) -> Memory:
-    ready_call = direction_call.prepare()[0]
+    peak_of_cell = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    ready_call = direction_call.prepare()[0]  # in direction `backward`, this runs the forward pass
     torch.cuda.synchronize(device)
+    peak_of_preparing = torch.cuda.max_memory_allocated(device)
     torch.cuda.empty_cache()
     driver = _driver_bytes(device)
     torch.cuda.reset_peak_memory_stats(device)
     before, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
     result = ready_call()
     torch.cuda.synchronize(device)
-    peak = torch.cuda.max_memory_allocated(device) - before
+    peak_of_call = torch.cuda.max_memory_allocated(device)
     reserved = torch.cuda.max_memory_reserved(device) - reserved
     grown = _driver_bytes(device)
     del result, ready_call
@@ -83,7 +95,13 @@ def _on_cuda(direction_call: DirectionCall, call: Timed, workload: Workload, dev
         before = torch.cuda.memory_allocated(device)
         output = call()
         saved = torch.cuda.memory_allocated(device) - before - _storage_bytes(output)
-    return Memory(peak, saved, reserved, None if driver is None or grown is None else grown - driver)
+    return Memory(
+        peak_of_call - before,
+        saved,
+        reserved,
+        None if driver is None or grown is None else grown - driver,
+        max(0, peak_of_cell - max(peak_of_preparing, peak_of_call)),
+    )
 
 
 def _storage_bytes(output: torch.Tensor) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attnbench.record import HARNESS_OUT_OF_MEMORY
 from attnbench.workloads.cost import DTYPE_BYTES
 from attnbench.workloads.workload import AXES
 
@@ -58,8 +59,11 @@ class OutOfMemory:
             self.add(record)
 
     def add(self, record: Record) -> None:
-        """Add a record's workload if its cell ran out of memory. Predicted failures are ignored."""
-        if record.status == "out_of_memory" and PREDICTED not in record.flags:
+        """Add a record's workload if its variant ran out of memory.
+
+        Predicted failures are ignored, and failures in which the harness ran out of memory.
+        """
+        if record.status == "out_of_memory" and {PREDICTED, HARNESS_OUT_OF_MEMORY}.isdisjoint(record.flags):
             self._failed.setdefault(record.variant, []).append(record.workload)
 
     def too_large(self, variant: str, workload: Workload) -> Workload | None:
@@ -107,9 +111,13 @@ class LengthOutcome:
 
     @classmethod
     def from_record(cls, record: Record) -> LengthOutcome:
-        """Return the outcome that a record describes: its status and its median call time."""
+        """Return the outcome that a record describes: its status and its median call time.
+
+        If the harness ran out of memory, the status is `error`, because the variant might have fitted.
+        """
         samples = record.samples_ns or record.cold_samples_ns
-        return cls(record.status, statistics.median(samples) / 1e9 if samples else None)
+        status = "error" if HARNESS_OUT_OF_MEMORY in record.flags else record.status
+        return cls(status, statistics.median(samples) / 1e9 if samples else None)
 
 
 def series_key(workload: Workload) -> str:

@@ -24,6 +24,7 @@ from attnbench.messages import (
     Reply,
     failure_reason,
 )
+from attnbench.record import HARNESS_OUT_OF_MEMORY
 from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share, utc_now
 from attnbench.runner.worker_team import start_worker
 from attnbench.stats.stopping import StoppingRule
@@ -184,6 +185,7 @@ class CellRunner:
             stopped_by=self.stopping.stopped_by,
             peak_bytes=reply.peak_bytes,
             saved_bytes=reply.saved_bytes,
+            harness_bytes=reply.harness_bytes,
             kernels=profile.kernels,
         )
 
@@ -259,6 +261,8 @@ class CellRunner:
             record = self.abandon()
         else:
             self._context.crashes[self.variant, self.control] += lost.status == "crash"
+            if lost.status == "out_of_memory" and lost.phase == "recheck":  # in this phase, no call is made
+                self.flag(HARNESS_OUT_OF_MEMORY)
             record = self._record(lost.status, lost.phase, reason=lost.reason)
         self.stop()
         return record
@@ -267,6 +271,8 @@ class CellRunner:
         """Close the open cell after a failed or unexpected reply, and return the cell's record."""
         if not isinstance(reply, FailedReply):
             reply = FailedReply("error", "measure", failure_reason(reply))
+        for flag in reply.flags:
+            self.flag(flag)
         record = self._record(reply.status, reply.phase, reason=reply.reason[:MAX_REASON_LENGTH], error=reply.error)
         if reply.gpu_lost or reply.status not in ("unsupported", "incorrect"):
             self.stop()  # an exception may have left the process in a bad state

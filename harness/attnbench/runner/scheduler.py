@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from attnbench import store
 from attnbench.isolation.worker_process import WorkerProcess
 from attnbench.plan.memory_frontier import SEARCHED
+from attnbench.record import HARNESS_OUT_OF_MEMORY
 from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.cell_progress import CellContext
 from attnbench.runner.cell_runners import CellRunners
@@ -216,5 +217,6 @@ class Scheduler:
             if not record.control:
                 self.summary.statuses[record.status] += 1
                 searched = cell in self._frontier or cell not in self._planned
-                self.summary.frontier_ends += searched and record.status == "out_of_memory"
+                fits_not = record.status == "out_of_memory" and HARNESS_OUT_OF_MEMORY not in record.flags
+                self.summary.frontier_ends += searched and fits_not
             self._stored(record)

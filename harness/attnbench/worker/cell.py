@@ -20,7 +20,7 @@ from attnbench.errors import PluginError
 from attnbench.measure.anticheat.integrity import ProcessState
 from attnbench.measure.cupti import profile_and_detach
 from attnbench.measure.kernels import kernels_of
-from attnbench.measure.memory import measure_memory
+from attnbench.measure.memory import measure_memory, watch_peak
 from attnbench.measure.sampler import Sampler
 from attnbench.messages import (
     Block,
@@ -158,6 +158,7 @@ class OpenCell:
         """Make the first call, check the variant's answers, and warm up."""
         self.enter("first_call")
         first_call_ns = self.sampler.first_call()
+        watch_peak(self.device)
         self.enter("conform")
         verdict = self.gate.before()
         self.sampler.refuse_changes()
@@ -186,7 +187,7 @@ class OpenCell:
             return _incorrect(verdict, "conform")
         self.enter("memory")
         memory = measure_memory(self.call, self.inputs, self.workload, self.device)
-        return CloseReply(memory.peak_bytes, memory.saved_bytes, memory.reserved_bytes, memory.driver_bytes)
+        return CloseReply(**memory.to_json())
 
     def profile(self) -> ProfileReply:
         """List the kernels of an untimed call."""

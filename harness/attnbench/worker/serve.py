@@ -8,12 +8,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from attnbench.conformance.cuda_errors import REPORTED_LATE, cuda_error, gpu_failure
-from attnbench.errors import PluginError, UsageError, describe
+from attnbench.errors import HarnessMemoryError, PluginError, UsageError, describe, is_out_of_memory
 from attnbench.messages import (
     AboutNotice,
     CheckRequest,
@@ -43,6 +43,7 @@ from attnbench.messages import (
     encode,
 )
 from attnbench.plugins.loading import Plugin, call_hook, load_all, load_plugin, observes, variant_of
+from attnbench.record import HARNESS_OUT_OF_MEMORY
 
 
 class Channel:
@@ -74,7 +75,6 @@ class Channel:
 
 
 IMPORT_REMEDY = "move the import that ends the process into prepare, where it fails only one cell"
-OUT_OF_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 EVENTS = ("run_started", "cell_started", "record_stored", "run_ended")  # names of observer hooks without their prefix
 
 
@@ -137,14 +137,13 @@ class WorkerServer:
 
     def failure(self, error: BaseException) -> FailedReply:
         """Return the reply that reports an exception."""
-        text = describe(error)
-        memory = isinstance(error, MemoryError) or "OutOfMemoryError" in text
-        memory = memory or any(message in text.lower() for message in OUT_OF_MEMORY_MESSAGES)
-        reason = str(getattr(error, "reason_for_user", None) or text)
+        reason = str(getattr(error, "reason_for_user", None) or describe(error))
         if cuda_error(error) is not None:
             self.gpu_lost = True
             reason = f"{reason}; {REPORTED_LATE}"
-        return FailedReply("out_of_memory" if memory else "error", self._phase, reason)
+        status: Literal["out_of_memory", "error"] = "out_of_memory" if is_out_of_memory(error) else "error"
+        flags = [HARNESS_OUT_OF_MEMORY] if isinstance(error, HarnessMemoryError) else []
+        return FailedReply(status, self._phase, reason, flags=flags)
 
     def checked(self, reply: Reply) -> Reply:
         """Return the reply to send after the GPU was checked.

@@ -12,12 +12,13 @@ import psutil
 import torch
 
 from attnbench.conformance.accuracy import Answer
-from attnbench.conformance.check import OUT_OF_MEMORY, Failed, Hint, Skipped, check
+from attnbench.conformance.check import Failed, Hint, Skipped, check
 from attnbench.conformance.check_workloads import workload
 from attnbench.conformance.checks import answers
 from attnbench.conformance.checks.dropout import dropout
 from attnbench.conformance.cuda_errors import cuda_error, gpu_failure
 from attnbench.conformance.subject import Trial
+from attnbench.errors import is_out_of_memory
 from attnbench.reference import Part, in_bhsd
 from attnbench.tensors.inputs import Inputs, dtype_of, make_inputs
 
@@ -179,7 +180,7 @@ def _memory_bounded(subject: Subject) -> Iterator[None]:
         try:
             yield
         except (Failed, MemoryError, RuntimeError) as error:
-            if not any(text in str(error) for text in OUT_OF_MEMORY):
+            if not is_out_of_memory(error):
                 raise
             raise Skipped("the variant needs more memory for this workload than is free") from error
 

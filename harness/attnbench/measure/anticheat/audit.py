@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attnbench.conformance.subject import LastOutput
-from attnbench.errors import MeasurementError
+from attnbench.errors import MeasurementError, harness_work
 from attnbench.reference import in_bhsd
 from attnbench.tensors.chunks import chunks
 
@@ -72,6 +72,7 @@ class Audit:
         """Return a random start time for the audited call, in ns since the start of a block that lasts `length_ns`."""
         return self._random.random() * length_ns
 
+    @harness_work("changing the inputs")
     def before(self, last: Result | None, *, fresh: bool = True) -> None:
         """Change the content of the inputs, and fill the result of the previous call with NaN.
 
@@ -171,6 +172,7 @@ def poison(result: Result) -> None:
             tensor.data.fill_(float("nan"))
 
 
+@harness_work("summing the inputs")
 def checksums(inputs: Inputs) -> tuple[int, ...]:
     """Return a checksum of each input tensor: the sum of its elements' bit patterns, read as integers.
 
