@@ -10,7 +10,8 @@ class FakeDevice:
 
     `host`, `device` and `side` are the current times in ns of the host, the device and the side stream. The host needs
     `launch_ns` to queue a call. At most `queue_length` calls are queued: the host then waits until the device has
-    finished the first of them. `log` lists the kinds of work that were queued.
+    finished the first of them. `log` lists the kinds of work that were queued. `waited` and `slept` are the times in ns
+    for which the host waited for a core (None if unknown) and slept; it uses CPU time for the rest of its time.
     """
 
     def __init__(self, *, asynchronous=True, launch_ns=1_000.0, tick_ns=100.0, queue_length=1024):
@@ -20,6 +21,7 @@ class FakeDevice:
         self.log = []
         self.tick_ns = tick_ns
         self.host = self.device = self.side = 0.0
+        self.waited = self.slept = 0.0
         self.synchronised = 0
         self.system_speed = 1.0  # the speed of the system's monotonic clock relative to the device's clock
         self.launch_floor_ns = 2 * launch_ns
@@ -44,6 +46,16 @@ class FakeDevice:
             self.host += self.tick_ns
             self.device = max(self.device, self.host) + duration_ns
             self.queue.append(self.device)
+
+    def wait_for_core(self, duration_ns):
+        """Let the host wait for a core that other processes use."""
+        self.host += duration_ns
+        self.waited += duration_ns
+
+    def sleep(self, duration_ns):
+        """Let the host sleep."""
+        self.host += duration_ns
+        self.slept += duration_ns
 
     def _wait_for_place(self):
         if len(self.queue) == self.queue.maxlen:

@@ -15,7 +15,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from attnbench import Variant, Workload, reference
 from attnbench.conformance.layer_gate import Rows, layer_reference
 from attnbench.errors import MeasurementError
-from attnbench.measure import sampler
 from attnbench.measure.anticheat.integrity import ANSWER_MODULES, ProcessState, harness_answers_called
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
@@ -157,8 +156,6 @@ class TestCallingContext:
                 return attend
 
         monkeypatch.setattr(cell, "variant_of", lambda source, name: Recorded())
-        # On a busy machine, the calls of so short a warm-up may be slow.
-        monkeypatch.setattr(sampler, "slow_warm_up", lambda *_: None)
         session = cell.Session(lambda phase: None, None, "recorded", "cpu")
         config = MeasureConfig(warm_up_max_s=0.01, warm_up_min_s=0.0)
         opened = session.operations[OpenRequest](OpenRequest(Workload(heads=1, seq_q=8, head_dim=8), config))

@@ -11,7 +11,6 @@ from attnbench.errors import MeasurementError
 from attnbench.machine.telemetry import NoTelemetry
 from attnbench.measure import clock
 from attnbench.measure import sampler as sampler_module
-from attnbench.measure.anticheat.integrity import SLEEPING_CPU_SHARE
 from attnbench.measure.clock import gpu_uuid
 from attnbench.measure.sampler import Sampler
 from attnbench.measure_config import MeasureConfig
@@ -22,7 +21,10 @@ WORKLOAD = Workload(heads=1, seq_q=8, head_dim=4)
 
 def sampled(device, work, monkeypatch, **settings):
     """Return a sampler on a fake device. The timed callable runs `work(device)` and returns the correct output."""
-    monkeypatch.setattr(sampler_module, "raw_now", lambda: int(device.host * device.system_speed))
+    for module in (sampler_module, clock):
+        monkeypatch.setattr(module, "raw_now", lambda: int(device.host * device.system_speed))
+        monkeypatch.setattr(module, "waited_ns", lambda: device.waited)
+    monkeypatch.setattr(clock, "cpu_now", lambda: int(device.host - (device.waited or 0.0) - device.slept))
     monkeypatch.setattr(sampler_module, "cache_bytes", lambda device: 1024)
     inputs = make_inputs(WORKLOAD, "cpu")
 
@@ -97,6 +99,17 @@ def test_work_left_on_a_side_stream_is_suspect(monkeypatch):
     assert [suspicion.kind for suspicion in block.suspicions] == ["side_stream"]
 
 
+def test_waiting_for_a_core_is_not_work_on_a_side_stream(monkeypatch):
+    """If the host waits for a core after the device has finished a call, the long wall time causes no suspicion."""
+    device = FakeDevice()
+    sampler = sampled(device, lambda device: device.call(50_000.0), monkeypatch)
+    synchronise = device.synchronise
+    monkeypatch.setattr(device, "synchronise", lambda: (synchronise(), device.wait_for_core(3e6)))
+    block = ran(sampler)
+    assert block.synchronised_ns > 3e6
+    assert block.suspicions == ()
+
+
 def test_launch_latency_alone_is_not_suspect(monkeypatch):
     """A short call whose wall time is mostly launch latency causes no suspicion."""
     block = ran(sampled(FakeDevice(launch_ns=4_000.0), lambda device: device.call(1_000.0), monkeypatch))
@@ -158,15 +171,54 @@ def test_windows_of_slow_calls_have_fewer_calls(monkeypatch, call_ns, calls):
     assert warm_up.calls == calls
 
 
-@pytest.mark.parametrize(("waited_s", "awake"), [(0.0, False), (0.09, True)])
-def test_waiting_for_a_core_is_not_sleeping(monkeypatch, waited_s, awake):
-    """Time for which the threads of a warm-up waited for a core does not lower its share of CPU time."""
-    waited, cpu = iter([0, int(waited_s * 1e9)]), iter([0, int(0.005e9)])
-    monkeypatch.setattr(sampler_module, "waited_ns", lambda: next(waited))
-    monkeypatch.setattr(sampler_module, "cpu_now", lambda: next(cpu))
+def slow_only_in_the_warm_up(device, delay, monkeypatch):
+    """Return a block of calls that take 1 ms. During the warm-up, each call also ran `delay`."""
+    delays = [delay]
+
+    def work(device):
+        for run in delays:
+            run()
+        device.call(1e6)
+
+    sampler = sampled(device, work, monkeypatch, warm_up_max_s=0.2)
+    sampler.first_call()
+    sampler.warm_up()
+    delays.clear()
+    return sampler.block(10e6)
+
+
+def test_waiting_for_a_core_is_not_sleeping(monkeypatch):
+    """If the calls of a warm-up were slow because they waited for a core, the timed calls are accepted."""
     device = FakeDevice(asynchronous=False)
-    warm_up = sampled(device, lambda device: device.call(2.5e6), monkeypatch, warm_up_min_s=0.1).warm_up()
-    assert (warm_up.cpu_share >= SLEEPING_CPU_SHARE) is awake
+    block = slow_only_in_the_warm_up(device, lambda: device.wait_for_core(20e6), monkeypatch)
+    assert max(block.samples_ns) < 2e6
+
+
+def test_sleeping_on_a_busy_machine_is_refused(monkeypatch):
+    """If the calls of a warm-up slept, the timed calls are refused, even if the calls waited longer than they slept."""
+    device = FakeDevice(asynchronous=False)
+    with pytest.raises(MeasurementError, match=r"slow warm-up: .* a callable must not sleep"):
+        slow_only_in_the_warm_up(device, lambda: (device.sleep(20e6), device.wait_for_core(40e6)), monkeypatch)
+
+
+def test_no_sleep_is_assumed_if_waiting_times_are_unknown(monkeypatch):
+    """If the kernel does not count how long threads waited for a core, slow calls in the warm-up are accepted."""
+    device = FakeDevice(asynchronous=False)
+    device.waited = None
+    block = slow_only_in_the_warm_up(device, lambda: device.sleep(20e6), monkeypatch)
+    assert max(block.samples_ns) < 2e6
+
+
+def test_a_wait_between_two_readings_is_not_sleep(monkeypatch):
+    """A process that has to wait for a core between the readings of two clocks does not look as if it had slept."""
+    device = FakeDevice()
+    sampled(device, lambda device: None, monkeypatch)
+    for name in ("raw_now", "waited_ns"):
+        read = getattr(clock, name)
+        monkeypatch.setattr(clock, name, lambda read=read: (read(), device.wait_for_core(50e6))[0])
+    share = clock.CpuShare()
+    device.host += 1e6
+    assert share.read() >= 1.0
 
 
 def test_warm_up_ends_at_its_time_limit(monkeypatch):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from attnbench.device_names import device_type
+from attnbench.machine.telemetry import waited_ns
 
 # These references are taken before any plugin is imported, so a plugin that replaces the functions in their modules
 # can't change how it is timed.
@@ -186,3 +187,27 @@ def cpu_now() -> int:
 def raw_now() -> int:
     """Return the time of the system's monotonic clock in ns. This time is used to check `Clock.now`."""
     return _raw_now(time.CLOCK_MONOTONIC)
+
+
+class CpuShare:
+    """The share of the time since construction for which this process ran, of the time for which it could have run.
+
+    A process whose threads wait for a core, because other processes use the cores, runs as little as one that sleeps.
+    Therefore the time for which threads waited is left out.
+    """
+
+    def __init__(self) -> None:
+        # The waiting time is read before the wall time here, and after it in `read`. A wait between two readings is
+        # then left out of the wall time or counted as a wait, and never looks like sleep.
+        self._waited = waited_ns()
+        self._wall, self._cpu = raw_now(), cpu_now()
+
+    def read(self) -> float | None:
+        """Return the share, which is near 0 if the process slept, and more than 1 if several threads ran.
+
+        Returns None if the kernel does not count how long threads waited.
+        """
+        cpu, wall, waited = cpu_now() - self._cpu, raw_now() - self._wall, waited_ns()
+        if waited is None or self._waited is None:
+            return None
+        return cpu / max(1, wall - max(0, waited - self._waited))

@@ -23,7 +23,7 @@ from attnbench.measure.anticheat.integrity import (
 )
 from attnbench.measure.cache_flush import CacheFlush, cache_bytes
 from attnbench.measure.call import DirectionCall, Result
-from attnbench.measure.clock import Clock, clock_for, cpu_now, gpu_uuid, raw_now
+from attnbench.measure.clock import Clock, CpuShare, clock_for, gpu_uuid, raw_now
 from attnbench.measure.cuda_graph import GraphCall
 from attnbench.measure.launch_delay import LaunchDelays
 from attnbench.messages import Block, Suspicion
@@ -58,14 +58,14 @@ class WarmUp:
     - `ns_per_call`: the median time of a call in the last window
     - `calls`, `elapsed_ns`: the number of calls and the wall time of the warm-up
     - `cpu_share`: CPU time divided by wall time, without the time for which threads waited for a core; near 0 if the
-      callable slept
+      callable slept; None if the kernel does not count how long threads waited
     """
 
     steady: bool
     ns_per_call: float
     calls: int
     elapsed_ns: float
-    cpu_share: float = 0.0
+    cpu_share: float | None = None
 
 
 class Sampler:
@@ -151,7 +151,7 @@ class Sampler:
         if config.mode == "graph" and isinstance(self._direction_call, DirectionCall):
             self._direction_call = GraphCall(self._direction_call, self._inputs, self._workload)
             self._audit.static_output = True
-        begun, raw_begun, cpu_begun, waited = clock.now(), raw_now(), cpu_now(), waited_ns() or 0
+        begun, cpu_share = clock.now(), CpuShare()
         windows: list[float] = []
         calls, steady, elapsed = 0, False, 0.0
         while not (steady and elapsed >= config.warm_up_min_s * 1e9) and elapsed < config.warm_up_max_s * 1e9:
@@ -165,11 +165,8 @@ class Sampler:
             elapsed = float(clock.now() - begun)
         if config.mode != "cold" and self._ns_per_call < MIN_SAMPLE_NS:
             self._calls_per_sample = math.ceil(MIN_SAMPLE_NS / self._ns_per_call)
-        # On a busy machine, threads wait for a core. They are not asleep then, so this time does not count.
-        awake_ns = raw_now() - raw_begun - ((waited_ns() or 0) - waited)
-        cpu_share = (cpu_now() - cpu_begun) / max(1, awake_ns)
         self._result = None  # a result is kept only within a block, because it may be large
-        self._warm_up = WarmUp(steady, self._ns_per_call, calls, elapsed, cpu_share)
+        self._warm_up = WarmUp(steady, self._ns_per_call, calls, elapsed, cpu_share.read())
         self.refuse_changes()
         return self._warm_up
 
@@ -325,13 +322,13 @@ class Sampler:
         """Time three calls with device events and the wall clock. Return both times of one call, and any Suspicion.
 
         Times are in ns. The wall time includes the wait until all devices are synchronised. The call whose two times
-        differ least is chosen. If even this difference is too large, the third value contains a suspicion. On a device
-        that is not asynchronous, both times are None.
+        differ least is chosen. If even this difference is too large, and threads that waited for a core don't explain
+        it, the third value contains a suspicion. On a device that is not asynchronous, both times are None.
         """
         clock = self._clock
         if not clock.asynchronous:
             return None, None, ()
-        tries = []
+        tries, waited = [], waited_ns() or 0
         for _ in range(3):
             ready_call = self._direction_call.prepare()[0]
             clock.synchronise()
@@ -342,7 +339,8 @@ class Sampler:
             synchronised = float(clock.now() - begun)
             tries.append((synchronised - clock.elapsed_ns(start, end), clock.elapsed_ns(start, end), synchronised))
         _, device_ns, synchronised_ns = min(tries)
-        suspicion = side_stream(device_ns, synchronised_ns, clock.launch_floor_ns)
+        waited = max(0, (waited_ns() or 0) - waited)
+        suspicion = side_stream(device_ns, synchronised_ns, clock.launch_floor_ns, waited)
         return device_ns, synchronised_ns, (suspicion,) if suspicion else ()
 
 

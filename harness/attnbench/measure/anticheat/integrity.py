@@ -166,7 +166,7 @@ def _cpu_time_ns(native_id: int) -> int:
 
 SIDE_STREAM_GAP = 0.10  # work on a side stream is suspected if wall time exceeds event time by more than this share
 SLOW_WARM_UP_RATIO = 2.0  # a warm-up is suspicious if its calls take more than this many times as long as timed calls
-SLEEPING_CPU_SHARE = 0.25  # a warm-up is assumed to have slept if its CPU time is less than this share of its wall time
+SLEEPING_CPU_SHARE = 0.25  # a warm-up is assumed to have slept if its share of CPU time is less than this
 
 
 def patched_clock(wall_ns: float, shortest_ns: float, longest_ns: float) -> str | None:
@@ -183,8 +183,12 @@ def slow_warm_up(warm_up: WarmUp, samples: Sequence[float]) -> str | None:
     """Return a finding if calls slept during the warm-up and were far faster when timed.
 
     The warm-up times determine how many calls are made later, so slow warm-up calls would reduce the number of samples.
+    A warm-up is not judged if the kernel does not count how long threads waited for a core, because on a busy machine
+    waiting would look like sleep.
     """
-    if warm_up.cpu_share >= SLEEPING_CPU_SHARE or median(samples) * SLOW_WARM_UP_RATIO >= warm_up.ns_per_call:
+    if warm_up.cpu_share is None or warm_up.cpu_share >= SLEEPING_CPU_SHARE:
+        return None
+    if median(samples) * SLOW_WARM_UP_RATIO >= warm_up.ns_per_call:
         return None
     return (
         f"slow warm-up: calls took {warm_up.ns_per_call / 1e3:.1f} us while warming up, but "
@@ -192,15 +196,17 @@ def slow_warm_up(warm_up: WarmUp, samples: Sequence[float]) -> str | None:
     )
 
 
-def side_stream(device_ns: float, synchronised_ns: float, launch_floor_ns: float) -> Suspicion | None:
+def side_stream(device_ns: float, synchronised_ns: float, launch_floor_ns: float, waited_ns: float) -> Suspicion | None:
     """Return a suspicion if a call took much longer by wall time than by events on the current stream.
 
-    `synchronised_ns` is the wall time of the call, including the wait until all devices are synchronised.
+    `synchronised_ns` is the wall time of the call, including the wait until all devices are synchronised. `waited_ns`
+    is the longest time for which threads may have waited for a core meanwhile, which prolongs the wall time only.
     """
-    if synchronised_ns - device_ns <= launch_floor_ns + SIDE_STREAM_GAP * device_ns:
+    if synchronised_ns - device_ns <= launch_floor_ns + waited_ns + SIDE_STREAM_GAP * device_ns:
         return None
     finding = (
         f"a call took {device_ns / 1e3:.1f} us by device events, but {synchronised_ns / 1e3:.1f} us of wall time until "
-        f"all devices were synchronised, of which launching explains {launch_floor_ns / 1e3:.1f} us"
+        f"all devices were synchronised, of which launching explains {launch_floor_ns / 1e3:.1f} us, and waiting for a "
+        f"core at most {waited_ns / 1e3:.1f} us"
     )
     return Suspicion("side_stream", finding)
