@@ -58,6 +58,7 @@ def test_a_run_is_opened_by_its_path(run):
         ({"seq": []}, UsageError, "axis 'seq' is empty"),
         ({"workloads": ["b1"]}, WorkloadError, "expected an id such as"),
         ({"suites": "quik"}, UsageError, "did you mean 'quick'"),
+        ({"variants": "sdpa-cudnn", "seq": 16}, UsageError, "nothing to time: sdpa-cudnn: this backend has no kernel"),
     ],
 )
 def test_a_wrong_value_is_refused_before_anything_runs(tmp_path, arguments, error, message):

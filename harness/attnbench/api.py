@@ -116,10 +116,12 @@ def run(
     is the variant that the others are compared with.
 
     Each variant runs in its own process, so a crash does not end the calling process. An interrupted run keeps its
-    records, and `Run(path).resume()` continues it. Raises UsageError before any cell runs if a value is invalid.
+    records, and `Run(path).resume()` continues it. Raises UsageError before any cell runs if a value is invalid, or if
+    no variant supports any of the workloads.
     """
     from attnbench.measure_config import MeasureConfig
-    from attnbench.runner.request import Request, plan_of
+    from attnbench.plan.unsupported import unsupported_reasons
+    from attnbench.runner.request import Request, plan_of, refuse_nothing_to_time
     from attnbench.runner.run import start
 
     request = Request(
@@ -136,6 +138,7 @@ def run(
         baseline=baseline,
     )
     catalog, plan = plan_of(request)
+    refuse_nothing_to_time(plan, unsupported_reasons(plan))
     folder = start(request, catalog, plan)
     _execute(folder, catalog, plan, timeout_s, progress=progress)
     return Run(folder)

@@ -97,6 +97,17 @@ def test_a_workload_that_no_variant_supports_is_a_usage_error(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("variants", ["sdpa-cudnn", "sdpa-cudnn,sdpa-efficient"])
+def test_a_run_of_which_nothing_can_be_timed_is_a_usage_error(tmp_path, variants):
+    """If no variant supports any workload, the message says why for each variant, and no run is left behind."""
+    done = attnbench("run", "-v", variants, "-d", "cpu", "--seq", "16,32", "--results", str(tmp_path / "results"))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("attnbench: nothing to time: sdpa-cudnn: this backend has no kernel for the CPU: it ")
+    assert all(done.stderr.count(f"{name}: ") == 1 for name in variants.split(","))
+    assert done.stderr.endswith("; choose other variants with --variant, or another device with --device\n")
+    assert not (tmp_path / "results").exists()
+
+
 def test_an_unknown_variant_points_to_a_plugin_file(tmp_path):
     """If a file in the current folder has the name of the unknown variant, the message shows how to load the file."""
     (tmp_path / "my_attn.py").write_text("")

@@ -7,8 +7,9 @@ import pytest
 from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.devices import choose_devices
+from attnbench.plan.unsupported import unsupported_reasons
 from attnbench.runner import locks
-from attnbench.runner.request import Request, plan_of
+from attnbench.runner.request import Request, plan_of, refuse_nothing_to_time
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute, start
 from attnbench.runner.run_listener import RunListener
@@ -148,3 +149,24 @@ def test_a_device_that_another_run_holds_is_refused(request_of):
     run = start(request, catalog, plan)
     with locks.hold(choose_devices(["cpu"])), pytest.raises(UsageError, match="device cpu:0 is in use by another"):
         execute(run, catalog, plan)
+
+
+def test_a_workload_that_every_variant_refuses_leaves_the_others_as_they_are(stubbed, outcomes):
+    """If all variants refuse one workload of a run, its records say why, and the other workloads are timed."""
+    refusing = {"32": {"unsupported": "too long"}}
+    stubbed.behave(alpha=refusing, beta=refusing)
+    run, summary = stubbed.run("alpha", "beta", seq=(16, 32, 64))
+    assert summary.statuses == {"ok": 4, "unsupported": 2}
+    refused = {variant: outcomes(run)[variant, 32] for variant in ("alpha", "beta")}
+    assert {record.reason for record in refused.values()} == {"too long"}
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_plan_without_a_supported_cell_is_refused_with_a_few_of_the_reasons(stubbed, count):
+    """The message names a variant with at most three of its reasons, and counts the others."""
+    lengths = [16 * (number + 1) for number in range(count)]
+    stubbed.behave(alpha={str(length): {"unsupported": f"no {length}"} for length in lengths})
+    _, plan = plan_of(stubbed.request("alpha", seq=lengths))
+    shown = {1: "alpha: no 16; choose", 5: "alpha: no 16; no 32; no 48; 2 more reasons; choose"}[count]
+    with pytest.raises(UsageError, match=f"^nothing to time: {shown} other variants"):
+        refuse_nothing_to_time(plan, unsupported_reasons(plan))

@@ -6,6 +6,7 @@ variant's object has these keys:
 - an operation (`load`, `open`, `block`, `close`, `profile` or `check`): what to do in this operation
 - a length: an object with the same keys, for workloads of this length only
 - `limit`: the largest length that fits in memory
+- `unsupported`: the reason why the variant does not support a workload
 
 The value for an operation is one of:
 
@@ -91,10 +92,11 @@ def describe(request):
 
 
 def support(request):
-    """Report that every variant supports every workload."""
+    """Report that every variant supports every workload, unless its behaviour has a reason why not."""
     for question in request.questions:
         send(AboutNotice(question.variant))
-        send(SupportNotice(question.variant, [None] * len(request.workloads)))
+        reasons = [behaviour(question.variant, workload).get("unsupported") for workload in request.workloads]
+        send(SupportNotice(question.variant, reasons))
     return DoneReply()
 
 

@@ -64,7 +64,7 @@ def _run(options: SimpleNamespace) -> None:
     from attnbench.plan.history import History
     from attnbench.plan.unsupported import unsupported_reasons
     from attnbench.runner.cell_limits import CellLimits
-    from attnbench.runner.request import refuse_unrunnable
+    from attnbench.runner.request import refuse_nothing_to_time, refuse_unrunnable
     from attnbench.runner.run import execute, start
     from attnbench.store import latest, read_manifest
 
@@ -80,6 +80,8 @@ def _run(options: SimpleNamespace) -> None:
     if options.dry_run:
         print_plan(plan, unsupported, history)
         return
+    if folder is None:
+        refuse_nothing_to_time(plan, unsupported)
     folder = folder or start(request, catalog, plan)
     estimate = history.estimate(plan, unsupported)
     with watched(plan, unsupported, estimate, verbosity) as listener:

@@ -113,6 +113,29 @@ def refuse_unrunnable(request: Request, catalog: Catalog, plan: Plan, unsupporte
                 )
 
 
+def refuse_nothing_to_time(plan: Plan, unsupported: Mapping[str, str]) -> None:
+    """Raise UsageError if none of a plan's cells can run. The message names each variant with its reasons.
+
+    `unsupported` gives the reason for each unsupported cell, keyed by cell_id.
+    """
+    if not all(cell.cell_id in unsupported for cell in plan.cells):
+        return
+    variants: dict[str, dict[str, None]] = {}  # the values are ordered sets of reasons
+    for cell in plan.cells:
+        variants.setdefault(cell.variant.name, {})[unsupported[cell.cell_id]] = None
+    texts = [f"{name}: {_first(list(reasons), 'more reasons')}" for name, reasons in variants.items()]
+    raise UsageError(
+        f"nothing to time: {_first(texts, 'more variants')}; choose other variants with --variant, or another device"
+        " with --device"
+    )
+
+
+def _first(texts: Sequence[str], rest: str) -> str:
+    """Return the first texts, and the number of the others, which `rest` names."""
+    left = len(texts) - MAX_REASONS_SHOWN
+    return "; ".join([*texts[:MAX_REASONS_SHOWN], *([f"{left} {rest}"] if left > 0 else [])])
+
+
 def default_suite(devices: Sequence[Device]) -> str:
     """Return `standard` if one of the devices is a GPU, and `quick` otherwise."""
     return "standard" if any(device.kind == "cuda" for device in devices) else "quick"

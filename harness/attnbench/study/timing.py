@@ -47,7 +47,8 @@ def run_suite(
     """Write a suite to the study's folder, run it, and return a row for each timed cell."""
     from attnbench.analysis import load
     from attnbench.measure_config import MeasureConfig
-    from attnbench.runner.request import Request, plan_of
+    from attnbench.plan.unsupported import unsupported_reasons
+    from attnbench.runner.request import Request, plan_of, refuse_nothing_to_time
     from attnbench.runner.run import execute, start
 
     suite = folder / "run.toml"
@@ -63,6 +64,7 @@ def run_suite(
         name="run",
     )
     catalog, plan = plan_of(request)
+    refuse_nothing_to_time(plan, unsupported_reasons(plan))
     done = start(request, catalog, plan)
     with settings.watch(plan) as watching:
         execute(done, catalog, plan, listener=watching)
