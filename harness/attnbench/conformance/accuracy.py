@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -70,17 +70,15 @@ def compare(
     *,
     kept: torch.Tensor | None = None,
     slack: float = 1.0,
-    pieces: Iterable[Piece] | None = None,
 ) -> AccuracyResult:
     """Compare an answer with the reference on `part` (default: the whole problem), and apply the error rules.
 
     If the answer contains gradients, they are compared too, with their tolerances multiplied by `slack`. `kept`
-    (B, Hq, Sq, Sk) contains the factor by which dropout multiplied each weight, if these factors are known. `pieces`
-    are the reference's results for `part`, if they have been computed before.
+    (B, Hq, Sq, Sk) contains the factor by which dropout multiplied each weight, if these factors are known.
     """
     worst: dict[bool, tuple[Measured, Piece]] = {}  # key: True for the output, False for gradients
     max_abs, finite = 0.0, True
-    for measured, piece in measurements(workload, inputs, tier, answer, part, kept=kept, pieces=pieces):
+    for measured, piece in measurements(workload, inputs, tier, answer, part, kept=kept):
         if not measured.ratio.numel():
             continue
         finite = finite and bool(measured.got.isfinite().all())
@@ -109,7 +107,6 @@ def measurements(
     part: Part | None,
     *,
     kept: torch.Tensor | None,
-    pieces: Iterable[Piece] | None,
 ) -> Iterator[tuple[Measured, Piece]]:
     """For each piece of the reference, yield the errors of the output and of each gradient, paired with the piece."""
     dtype = answer.output.dtype
@@ -119,7 +116,7 @@ def measurements(
     plain_pieces = (
         evaluate(workload, inputs, part, dtype=dtype, kept=kept, whole_rows=gradients) if needs_plain else None
     )
-    for piece in pieces or evaluate(workload, inputs, part, gradients=gradients, kept=kept):
+    for piece in evaluate(workload, inputs, part, gradients=gradients, kept=kept):
         plain = next(plain_pieces) if plain_pieces is not None else None
         place = piece if answer.part is None else piece.within(answer.part)
         rule = output_rule(piece, dtype, tier, plain)

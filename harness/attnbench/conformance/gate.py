@@ -16,7 +16,7 @@ from attnbench.conformance.dropout_rules import any_draw
 from attnbench.conformance.excerpt import Excerpt, copy_part
 from attnbench.conformance.subject import LastOutput, Snapshot, gradients_problem, output_problem
 from attnbench.errors import harness_work
-from attnbench.reference import Part, Piece, evaluate, in_bhsd
+from attnbench.reference import Part, in_bhsd
 from attnbench.tensors.chunks import all_finite
 from attnbench.tensors.inputs import refill
 
@@ -204,23 +204,21 @@ class Gate(BaseGate["Inputs"]):
     def __init__(self, variant: Variant, workload: Workload, inputs: Inputs, call: Timed, seed: int) -> None:
         super().__init__(variant, workload, inputs, call, seed)
         self._round = 0
-        self._part: Part | None = None  # the part of which excerpts are copied until the next recheck
 
     @harness_work("copying rows of an answer")
     def excerpt(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Excerpt:
         """Copy a few rows of a timed call's output and dQ.
 
-        On a small problem, copy the output and all gradients of one key head and its query heads instead.
+        On a small problem, copy the output and all gradients of one key head and its query heads instead. The rows or
+        the head are chosen here, after the call has returned, so that the variant can't compute only these.
         """
         problem = output_problem(output, self.workload, self.inputs, graph=False)
         problem = problem or gradients_problem(grads, self.inputs)
         if problem:
             return Excerpt(None, torch.tensor(True), problem)
-        if self._part is None:
-            generator = random.Random(self._fresh_seed())  # noqa: S311 - a seeded choice, not a secret
-            whole = whole_group(self.workload, RECHECKED_PAIRS, generator)
-            self._part = (whole or few_rows(self.workload, RECHECKED_ROWS, generator)).part
-        part = self._part
+        generator = random.Random(self._fresh_seed())  # noqa: S311 - a seeded choice, not a secret
+        whole = whole_group(self.workload, RECHECKED_PAIRS, generator)
+        part = (whole or few_rows(self.workload, RECHECKED_ROWS, generator)).part
         answer = self._answer(output, grads)
         if grads is not None and len(part.rows) < self.workload.seq_q:
             # A few rows are not enough to compare dK and dV, which are sums over all rows.
@@ -230,17 +228,12 @@ class Gate(BaseGate["Inputs"]):
 
     @harness_work("checking answers")
     def recheck(self, excerpts: Sequence[Excerpt]) -> Verdict:
-        """Check excerpts of the results of timed calls, which are the same part of each result."""
-        pieces: list[Piece] | None = None
-        self._part = None
+        """Check excerpts of the results of timed calls."""
         for excerpt in excerpts:
             answer = excerpt.answer
             if answer is None or answer.part is None:
                 return Verdict(False, CONTRACT, reason=excerpt.problem)
-            if pieces is None and self.variant.exact and not self.workload.dropout:
-                gradients = answer.gradients is not None
-                pieces = list(evaluate(self.workload, self.inputs, answer.part, gradients=gradients))
-            verdict = self._judge(answer, answer.part, excerpt.finite, pieces)
+            verdict = self._judge(answer, answer.part, excerpt.finite)
             if not verdict.passed:
                 break
         return verdict
@@ -292,14 +285,14 @@ class Gate(BaseGate["Inputs"]):
         gradients = None if grads is None else tuple(None if g is None else in_bhsd(g, layout) for g in grads)
         return Answer(in_bhsd(output.detach(), layout), gradients)
 
-    def _judge(self, answer: Answer, part: Part, finite: torch.Tensor, pieces: list[Piece] | None = None) -> Verdict:
+    def _judge(self, answer: Answer, part: Part, finite: torch.Tensor) -> Verdict:
         """Judge an answer on `part`. `finite` says whether the whole answer is finite."""
         if not self.variant.exact:
             result = AccuracyResult("plugin contract only: not softmax attention", worst_ratio=None, max_abs=None)
             return _verdict(result, passed=bool(finite))
         if self.workload.dropout:
             return _verdict(any_draw(self.workload, self.inputs, answer, part))
-        result = compare(self.workload, self.inputs, self.variant.tier, answer, part, pieces=pieces)
+        result = compare(self.workload, self.inputs, self.variant.tier, answer, part)
         if result.passed and not finite:
             reason = "NaN or Inf in rows that were not compared: an overflow or unwritten memory"
             return Verdict(False, result.rule, reason=reason)
